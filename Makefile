@@ -1,0 +1,55 @@
+# Every target does all of its own set-up. `make help` lists them.
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt bench docs lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY) ## Start everything on an embedded PostgreSQL and show it working
+	$(BIN)/python -m examples.demo $(ARGS)
+
+test: $(READY) ## Run the tests (ARGS="tests/unit -k settings" to choose)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## Check format, lint, types, layers and migrations
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.alembic_check
+
+fmt: $(READY) ## Format the code and apply the safe fixes
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## Run the benchmarks (ARGS chooses)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: ## Say where the documentation is
+	@echo "The documentation is Markdown: begin with README.md, then docs/."
+
+lock: ## Write constraints.txt anew, from the newest releases that pyproject.toml allows
+	@rm -rf build/lock
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --editable '.[dev]'
+	build/lock/bin/python -m pip freeze --exclude-editable > constraints.txt
+	@rm -rf build/lock
+
+clean: ## Remove the environment, the caches and the embedded server's data
+	rm -rf $(VENV) .rowlock build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One installation for each change of the two files; a broken one leaves no stamp and is done again.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Rowlock needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1)." >&2; \
+		echo "Name another one: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	@touch $@

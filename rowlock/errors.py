@@ -1,0 +1,83 @@
+"""Every error that Rowlock raises, in one tree.
+
+```
+RowlockError
+├── ConfigurationError           the set-up is wrong; each message names the remedy
+│   ├── DatabaseUnavailable      no server answers at the DSN, or it refuses the login
+│   ├── SchemaNotMigrated        the schema is missing or older than this code
+│   └── SchemaTooNew             the schema was migrated by a newer Rowlock than this one
+├── InvalidJob                   (ValueError) an enqueue was refused; nothing was stored
+│   ├── UnknownTask              no task of this name is known
+│   ├── InvalidArguments         arguments that do not fit the task, or are not JSON
+│   └── InvalidOption            a queue, priority, delay, key, … that makes no sense
+├── InvalidResult                (TypeError) a handler returned what JSON cannot hold
+├── JobNotFound                  (LookupError) no job has this id
+├── JobFailed                    `job.result()`: the job ended in another state than `succeeded`
+└── ResultTimeout                (TimeoutError) `job.result(timeout=…)`: the job is not finished yet
+```
+
+A message says what was wrong, with what value, and what to do. Errors of the driver are kept as `__cause__`.
+Arguments, results and DSNs never appear in a message.
+"""
+
+from __future__ import annotations
+
+
+class RowlockError(Exception):
+    """The root of all of Rowlock's errors."""
+
+
+class ConfigurationError(RowlockError):
+    """A setting, a DSN or the database's state does not allow Rowlock to run. The command line exits with 2."""
+
+
+class DatabaseUnavailable(ConfigurationError):
+    """No PostgreSQL answers at the configured DSN, or it refuses the login."""
+
+
+class SchemaNotMigrated(ConfigurationError):
+    """Rowlock's schema is missing in the database, or is older than this code: run `rowlock migrate`."""
+
+
+class SchemaTooNew(ConfigurationError):
+    """Rowlock's schema was migrated by a newer Rowlock than the one that runs: upgrade the package."""
+
+
+class InvalidJob(RowlockError, ValueError):
+    """An enqueue was refused before anything was stored."""
+
+
+class UnknownTask(InvalidJob):
+    """No task of this name is known to the application."""
+
+
+class InvalidArguments(InvalidJob):
+    """The arguments do not fit the task's parameters, are not JSON, or are too large."""
+
+
+class InvalidOption(InvalidJob):
+    """An option of a task or of a job (queue, priority, delay, key, …) makes no sense."""
+
+
+class InvalidResult(RowlockError, TypeError):
+    """A handler returned a value that JSON cannot hold; the attempt counts as failed."""
+
+
+class JobNotFound(RowlockError, LookupError):
+    """No job, live or finished, has this id."""
+
+
+class JobFailed(RowlockError):
+    """The job whose result was asked for has ended without one.
+
+    `state` is its final state (`failed`, `cancelled` or `expired`) and `error` the text of its last error.
+    """
+
+    def __init__(self, message: str, *, state: str, error: str | None) -> None:
+        super().__init__(message)
+        self.state = state
+        self.error = error
+
+
+class ResultTimeout(RowlockError, TimeoutError):
+    """The job was still not finished when the timeout of `job.result(timeout=…)` ran out. The job goes on."""

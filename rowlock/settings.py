@@ -1,0 +1,124 @@
+"""The settings of one process: read from the environment in one place, validated once, never changed after."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import timedelta
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from rowlock.errors import ConfigurationError
+
+_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that can be set, with its default. `Settings.from_environment()` reads `ROWLOCK_<NAME>` for each field.
+
+    Durations read from the environment are seconds. Raises `ConfigurationError` for a value that makes no sense.
+    """
+
+    database_url: str | None = None
+    """`postgresql://user:password@host:port/database`. None means the embedded server (extra `embedded`)."""
+
+    schema: str = "rowlock"
+    """The schema that holds the tables. One database can hold several, each a queue system of its own."""
+
+    data_dir: str = ".rowlock"
+    """The folder in which the embedded server keeps its data between runs."""
+
+    max_args_bytes: int = 256 * 1024
+    """The largest arguments of one job, as JSON. Larger things belong into storage, with their key as the argument."""
+
+    max_result_bytes: int = 1024 * 1024
+    """The largest result of one job, as JSON."""
+
+    lease: timedelta = timedelta(seconds=15)
+    """How long a worker that stopped renewing keeps its jobs."""
+
+    heartbeat: timedelta = timedelta(seconds=4)
+    """How often a worker renews its lease: at least three times a lease."""
+
+    max_crashes: int = 3
+    """How often a job may take its worker down before it is set aside as `failed`."""
+
+    poll_interval: timedelta = timedelta(seconds=1)
+    """How often an idle worker looks for work by itself. Notifications make it wake sooner; their loss costs this."""
+
+    listen: bool = True
+    """Whether workers may LISTEN. Turn it off behind a transaction pooler (PgBouncer): polling does all the work."""
+
+    grace_period: timedelta = timedelta(seconds=25)
+    """How long running jobs may go on after SIGTERM before they are given back. Below the 30 s of most supervisors."""
+
+    def __post_init__(self) -> None:
+        if not _SCHEMA.fullmatch(self.schema):
+            _refuse("schema", self.schema, "use 1 to 48 of a-z, 0-9 and _, not beginning with a digit")
+        if self.database_url is not None and urlsplit(self.database_url).scheme not in {"postgresql", "postgres"}:
+            raise ConfigurationError(
+                "The database URL does not begin with postgresql:// — set ROWLOCK_DATABASE_URL "
+                "(or DATABASE_URL) to one like postgresql://user:password@host:5432/database"
+            )
+        for name in ("max_args_bytes", "max_result_bytes", "max_crashes"):
+            if getattr(self, name) < 1:
+                _refuse(name, getattr(self, name), "use a whole number of at least 1")
+        for name in ("lease", "heartbeat", "poll_interval"):
+            if getattr(self, name) <= timedelta(0):
+                _refuse(name, getattr(self, name), "use a duration above zero")
+        if self.grace_period < timedelta(0):
+            _refuse("grace_period", self.grace_period, "use zero or more seconds")
+        if self.heartbeat * 3 > self.lease:
+            _refuse("heartbeat", self.heartbeat, f"use at most a third of the lease, which is {self.lease}")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """The settings that the environment gives; what it does not name keeps its default.
+
+        `DATABASE_URL` is read where `ROWLOCK_DATABASE_URL` is not set, as hosting platforms set it.
+        """
+        given: dict[str, object] = {}
+        if url := environ.get("ROWLOCK_DATABASE_URL") or environ.get("DATABASE_URL"):
+            given["database_url"] = url
+        for field in fields(cls):
+            text = environ.get(f"ROWLOCK_{field.name.upper()}")
+            if text and field.name != "database_url":
+                given[field.name] = _parse(field.name, text, type(field.default))
+        return replace(cls(), **given)  # type: ignore[arg-type]  # each value was parsed to its field's type
+
+    def masked_database_url(self) -> str:
+        """The database URL with its password hidden: safe to print."""
+        if self.database_url is None:
+            return "(embedded server)"
+        parts = urlsplit(self.database_url)
+        if parts.password is not None:
+            login = parts.netloc.rpartition("@")[0]
+            user = login.partition(":")[0]
+            parts = parts._replace(netloc=f"{user}:***@{parts.netloc.rpartition('@')[2]}")
+        return re.sub(r"(?i)(password=)[^&]*", r"\1***", parts.geturl())
+
+    def __repr__(self) -> str:
+        shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "database_url")
+        return f"Settings(database_url={self.masked_database_url()!r}, {', '.join(f'{n}={v!r}' for n, v in shown)})"
+
+
+def _parse(name: str, text: str, kind: type) -> object:
+    if kind is str:
+        return text
+    if kind is bool:
+        if text.lower() in _TRUE | _FALSE:
+            return text.lower() in _TRUE
+        _refuse(name, text, "use true or false")
+    try:
+        return timedelta(seconds=float(text)) if kind is timedelta else int(text)
+    except (ValueError, OverflowError):
+        _refuse(name, text, "use a number of seconds" if kind is timedelta else "use a whole number")
+
+
+def _refuse(name: str, value: object, remedy: str) -> NoReturn:
+    raise ConfigurationError(f"{name} is {value!r}: {remedy} (environment: ROWLOCK_{name.upper()}).")
