@@ -1,0 +1,145 @@
+"""One PostgreSQL a test session, started when the first test asks for it, and a database of its own for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+from testing.postgresql import Postgresql
+
+from rowlock.embedded import make_private_directory, server_command
+from rowlock.settings import Settings
+
+_MAX_CONNECTIONS = 200
+_numbers = itertools.count(1)
+
+
+class Server(Postgresql):  # type: ignore[misc]  # the library has no types
+    """`testing.postgresql` on a Unix socket alone, with the programs, and as the user, that `rowlock.embedded` finds."""
+
+    def initialize(self) -> None:
+        """Look for no programs: `rowlock.embedded` does."""
+
+    def initialize_database(self) -> None:
+        """Make the cluster in the folders that the library has made, for the user who will run it."""
+        owner = Path(self.base_dir).stat()
+        for folder in self.subdirectories:
+            os.chown(Path(self.base_dir, folder), owner.st_uid, owner.st_gid)
+        options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
+        command = server_command("initdb", "-D", self.get_data_directory(), *options)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"initdb failed:\n{done.stdout}")
+
+    def get_server_commandline(self) -> list[str]:
+        """Start without durability: a test's data lives for a second."""
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": self.socket_dir,
+            "max_connections": str(_MAX_CONNECTIONS),
+            "full_page_writes": "off",
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return server_command("postgres", "-F", "-D", self.get_data_directory(), *options)
+
+    def is_server_available(self) -> bool:
+        """Read the status that the server writes, rather than connect again and again."""
+        with suppress(FileNotFoundError):
+            return Path(self.get_data_directory(), "postmaster.pid").read_text().rstrip().endswith("ready")
+        return False
+
+    def poststart(self) -> None:
+        """Make no database: the fixtures do."""
+
+    @property
+    def socket_dir(self) -> str:
+        """Where the socket is."""
+        return str(Path(self.base_dir, "tmp"))
+
+    def url(self, database: str) -> str:
+        """The DSN of a database."""
+        return f"postgresql://postgres@/{database}?host={quote(self.socket_dir)}&port=5432"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name == "DATABASE_URL" or (name.startswith("ROWLOCK_") and name != "ROWLOCK_POSTGRES_BIN"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    folder = make_private_directory("rowlock-tests-")
+    try:
+        with Server(base_dir=str(folder), port=5432) as running:
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template(server: Server) -> str:
+    """A migrated database that nobody can connect to, so that it can be cloned at any time."""
+    from rowlock.migrations import upgrade
+
+    name = "template_migrated"
+    asyncio.run(_execute(server, f'CREATE DATABASE "{name}"'))
+    upgrade(Settings(database_url=server.url(name)))
+    asyncio.run(_execute(server, f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false IS_TEMPLATE true'))
+    return name
+
+
+@pytest.fixture
+async def database_url(server: Server, template: str) -> AsyncIterator[str]:
+    """The DSN of a migrated, empty database of the test's own."""
+    async for url in _database(server, template):
+        yield url
+
+
+@pytest.fixture
+async def empty_database_url(server: Server) -> AsyncIterator[str]:
+    """The DSN of a database of the test's own without Rowlock's schema."""
+    async for url in _database(server, "template1"):
+        yield url
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    return Settings(database_url=database_url)
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the test's database."""
+    opened = await asyncpg.connect(database_url)
+    try:
+        yield opened
+    finally:
+        opened.terminate()  # not close(): a test may have left it in the middle of something
+
+
+async def _database(server: Server, template: str) -> AsyncIterator[str]:
+    name = f"test_{next(_numbers)}"
+    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    try:
+        yield server.url(name)
+    finally:
+        await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+async def _execute(server: Server, statement: str) -> None:
+    connection = await asyncpg.connect(server.url("postgres"))
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
