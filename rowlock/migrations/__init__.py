@@ -1,0 +1,64 @@
+"""The schema's versions: `upgrade`, `downgrade`, `upgrade_sql`, and what version a database is at."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+if TYPE_CHECKING:
+    from rowlock.settings import Settings
+
+__all__ = ["downgrade", "head", "is_known", "upgrade", "upgrade_sql"]
+
+
+def upgrade(settings: Settings, revision: str = "head") -> None:
+    """Bring the schema to `revision`, in one transaction. Does nothing where it is there already.
+
+    Two at once are safe: the second waits for the first, then finds nothing to do. A crash in the middle leaves the
+    schema as it was. Must not be called on an event loop's thread; from async code, use `asyncio.to_thread`.
+    Raises `SchemaTooNew` if the database was migrated by a newer Rowlock.
+    """
+    command.upgrade(_config(settings), revision)
+
+
+def downgrade(settings: Settings, revision: str) -> None:
+    """Take the schema back to `revision` (`base`: remove all tables, and every job with them)."""
+    command.downgrade(_config(settings), revision)
+
+
+def upgrade_sql(settings: Settings, revision: str = "head") -> str:
+    """The SQL that `upgrade` would run on an empty database, for people who run it by hand. Needs no database."""
+    config = _config(settings)
+    config.output_buffer = io.StringIO()
+    command.upgrade(config, revision, sql=True)
+    return config.output_buffer.getvalue()
+
+
+@lru_cache(maxsize=1)
+def head() -> str:
+    """The newest revision that this code knows: the one it runs on."""
+    revision = _scripts().get_current_head()
+    assert revision is not None, "the package holds no migration"
+    return revision
+
+
+def is_known(revision: str) -> bool:
+    """Whether this code has the migration `revision`; if not, a newer Rowlock made it."""
+    return any(script.revision == revision for script in _scripts().walk_revisions())
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory(str(Path(__file__).parent))
+
+
+def _config(settings: Settings) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["settings"] = settings
+    return config

@@ -1,0 +1,109 @@
+"""Runs the migrations: for `rowlock migrate` (settings in the config's attributes) and for `alembic` (environment)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from alembic import context
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from rowlock.embedded import EmbeddedServer
+from rowlock.errors import DatabaseUnavailable, SchemaTooNew
+from rowlock.migrations.metadata import metadata
+from rowlock.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy.sql.schema import SchemaItem
+
+settings: Settings = context.config.attributes.get("settings") or Settings.from_environment()
+
+LOCK_TIMEOUT = "5s"
+"""How long a migration waits for a lock on a table before it gives up: behind it, every enqueue would wait too."""
+
+
+def run_offline() -> None:
+    """Print the SQL."""
+    context.configure(
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},
+        target_metadata=metadata(settings.schema),
+        version_table_schema=settings.schema,
+        literal_binds=True,
+    )
+    with context.begin_transaction():
+        context.execute(f'CREATE SCHEMA IF NOT EXISTS "{settings.schema}"')
+        context.run_migrations(schema=settings.schema)
+
+
+def run_on(connection: Connection) -> None:
+    """Migrate, one process at a time."""
+    with connection.begin():
+        lock = f"rowlock migrate {settings.schema}"
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lock, 0))"), {"lock": lock})
+        connection.execute(text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": LOCK_TIMEOUT})
+        connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{settings.schema}"'))
+        context.configure(
+            connection=connection,
+            target_metadata=metadata(settings.schema),
+            version_table_schema=settings.schema,
+            include_schemas=True,
+            include_name=is_ours,
+            compare_type=True,
+        )
+        refuse_newer(context.get_context().get_current_heads())
+        context.run_migrations(schema=settings.schema)
+
+
+def refuse_newer(revisions: tuple[str, ...]) -> None:
+    """Refuse a schema of which this code knows nothing."""
+    known = {script.revision for script in ScriptDirectory.from_config(context.config).walk_revisions()}
+    for revision in revisions:
+        if revision not in known:
+            raise SchemaTooNew(
+                f"The schema {settings.schema} is at revision {revision}, which this Rowlock does not know: "
+                "it was migrated by a newer one. Upgrade the package: pip install --upgrade rowlock"
+            )
+
+
+def is_ours(name: str | None, kind: str, _parents: Mapping[str, str | None]) -> bool:
+    """Whether autogenerate and `alembic check` look at this object: our schema, without the partitions of a day."""
+    if kind == "schema":
+        return name == settings.schema
+    if kind == "table" and name is not None:
+        return not name.startswith(("finished_job_", "attempt_"))
+    return True
+
+
+def embedded_url() -> str:
+    """The embedded server's URL; it runs until this process ends."""
+    server = EmbeddedServer(settings.data_dir)
+    server.start()
+    return server.url
+
+
+async def run_online() -> None:
+    """Connect, and migrate."""
+    url = (settings.database_url or embedded_url()).replace("postgres://", "postgresql://", 1)
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(run_on)
+    except (OSError, DBAPIError) as error:
+        if isinstance(error, DBAPIError) and not error.connection_invalidated:
+            raise
+        raise DatabaseUnavailable(f"No PostgreSQL answers at {settings.masked_database_url()}: {error}") from error
+    finally:
+        await engine.dispose()
+
+
+if context.is_offline_mode():
+    run_offline()
+else:
+    asyncio.run(run_online())

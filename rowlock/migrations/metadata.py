@@ -1,0 +1,152 @@
+"""The tables as SQLAlchemy sees them: what `alembic check` compares the migrations with, and what users may query."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from sqlalchemy import CheckConstraint, Column, Index, Integer, MetaData, PrimaryKeyConstraint, SmallInteger, Table, Text
+from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB, TIMESTAMP, UUID
+
+
+@lru_cache(maxsize=8)
+def metadata(schema: str = "rowlock") -> MetaData:
+    """All of Rowlock's tables in `schema`. Server defaults and check constraints are the migrations' alone."""
+    tables = MetaData(schema=schema)
+    job = _job(tables)
+    Index("job_claim", job.c.queue, job.c.priority, job.c.run_at, job.c.id, postgresql_where=job.c.state == "queued")
+    Index("job_running", job.c.worker, postgresql_where=job.c.state == "running")
+    finished = _finished_job(tables)
+    Index("finished_job_id", finished.c.id)
+    Index("finished_job_finished_at", finished.c.finished_at, postgresql_using="brin")
+    attempt = _attempt(tables)
+    Index("attempt_job_id", attempt.c.job_id, attempt.c.attempt)
+    Index("attempt_finished_at", attempt.c.finished_at, postgresql_using="brin")
+    _keys_and_tasks(tables)
+    _workers(tables)
+    return tables
+
+
+def _key(name: str, *, nullable: bool = False) -> Column[str]:
+    return Column(name, Text(collation="C"), nullable=nullable)
+
+
+def _time(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, TIMESTAMP(timezone=True), nullable=nullable)
+
+
+def _number(name: str, kind: type[Integer] = Integer) -> Column[int]:
+    return Column(name, kind, nullable=False)
+
+
+def _shared_columns(*, live: bool) -> list[Column[object]]:
+    """The columns that a live job and a finished one have in common, in the table's order."""
+    columns: list[Column[object]] = [
+        Column("id", UUID(as_uuid=True), nullable=False),
+        _time("run_at"),
+        _time("created_at"),
+        _time("started_at", nullable=True),
+    ]
+    if not live:
+        columns.append(_time("finished_at"))
+    columns += [
+        Column("worker", UUID(as_uuid=True)),
+        Column("timeout", INTERVAL),
+        _number("attempt"),
+        _number("max_attempts"),
+        _number("errors"),
+        _number("crashes", SmallInteger),
+        _number("priority", SmallInteger),
+        _key("state"),
+        _key("queue"),
+        _key("task"),
+        _key("unique_key", nullable=True),
+        Column("error", Text),
+        Column("args", JSONB, nullable=False),
+    ]
+    return columns
+
+
+def _job(tables: MetaData) -> Table:
+    return Table(
+        "job",
+        tables,
+        *_shared_columns(live=True),
+        PrimaryKeyConstraint("id", name="job_pkey"),
+        CheckConstraint("state IN ('blocked', 'queued', 'running')", name="job_state_is_live"),
+    )
+
+
+def _finished_job(tables: MetaData) -> Table:
+    return Table("finished_job", tables, *_shared_columns(live=False), Column("result", JSONB))
+
+
+def _attempt(tables: MetaData) -> Table:
+    return Table(
+        "attempt",
+        tables,
+        Column("job_id", UUID(as_uuid=True), nullable=False),
+        _number("attempt"),
+        _key("outcome"),
+        _key("queue"),
+        _key("task"),
+        Column("worker", UUID(as_uuid=True)),
+        _time("started_at", nullable=True),
+        _time("finished_at"),
+        Column("error_type", Text),
+        Column("message", Text),
+        Column("traceback", Text),
+    )
+
+
+def _keys_and_tasks(tables: MetaData) -> None:
+    Table(
+        "unique_key",
+        tables,
+        _key("key"),
+        Column("job_id", UUID(as_uuid=True), nullable=False),
+        _time("expires_at", nullable=True),
+        PrimaryKeyConstraint("key", name="unique_key_pkey"),
+    )
+    Table(
+        "task",
+        tables,
+        _key("name"),
+        _key("queue"),
+        _number("priority", SmallInteger),
+        _number("max_attempts"),
+        _time("updated_at"),
+        PrimaryKeyConstraint("name", name="task_pkey"),
+    )
+
+
+def _workers(tables: MetaData) -> None:
+    Table(
+        "worker",
+        tables,
+        Column("id", UUID(as_uuid=True), nullable=False),
+        Column("hostname", Text, nullable=False),
+        _number("pid"),
+        Column("version", Text, nullable=False),
+        Column("queues", ARRAY(Text), nullable=False),
+        Column("tasks", ARRAY(Text), nullable=False),
+        _number("concurrency"),
+        _time("started_at"),
+        _time("expires_at"),
+        PrimaryKeyConstraint("id", name="worker_pkey"),
+    )
+    Table(
+        "idle_worker",
+        tables,
+        _key("queue"),
+        Column("worker", UUID(as_uuid=True), nullable=False),
+        PrimaryKeyConstraint("queue", "worker", name="idle_worker_pkey"),
+        prefixes=["UNLOGGED"],
+    )
+    Table(
+        "duty",
+        tables,
+        _key("name"),
+        Column("every", INTERVAL, nullable=False),
+        _time("next_run_at"),
+        PrimaryKeyConstraint("name", name="duty_pkey"),
+    )

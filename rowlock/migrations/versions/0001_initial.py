@@ -1,0 +1,35 @@
+"""The tables, functions and the view of the first release."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+from rowlock.schema import in_schema
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+_SQL = Path(__file__).parent / "0001_initial"
+
+
+def upgrade(schema: str = "rowlock") -> None:
+    """Create everything, one file a subject."""
+    for name in ("tables", "archive", "workers", "functions", "view"):
+        for statement in _statements(name):
+            op.execute(in_schema(statement, schema))
+
+
+def downgrade(schema: str = "rowlock") -> None:
+    """Remove everything, every job included."""
+    for statement in _statements("downgrade"):
+        op.execute(in_schema(statement, schema))
+
+
+def _statements(name: str) -> list[str]:
+    """The statements of a file, which a line of `--;` separates; `\\:` keeps a colon from naming a parameter."""
+    text = (_SQL / f"{name}.sql").read_text(encoding="utf-8")
+    return [statement.replace(":", r"\:") for statement in text.split("\n--;\n") if statement.strip()]

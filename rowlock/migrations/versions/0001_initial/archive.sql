@@ -1,0 +1,55 @@
+-- One row a finished job. Append-only, a partition a day (UTC): retention drops partitions, it never deletes rows.
+CREATE TABLE rowlock.finished_job (
+    id           uuid NOT NULL,
+    run_at       timestamptz NOT NULL,
+    created_at   timestamptz NOT NULL,
+    started_at   timestamptz,
+    finished_at  timestamptz NOT NULL,
+    worker       uuid,
+    timeout      interval,
+    attempt      integer NOT NULL,
+    max_attempts integer NOT NULL,
+    errors       integer NOT NULL,
+    crashes      smallint NOT NULL,
+    priority     smallint NOT NULL,
+    state        text COLLATE "C" NOT NULL,
+    queue        text COLLATE "C" NOT NULL,
+    task         text COLLATE "C" NOT NULL,
+    unique_key   text COLLATE "C",
+    error        text,
+    args         jsonb NOT NULL,
+    result       jsonb,
+    CONSTRAINT finished_job_state_is_final CHECK (state IN ('succeeded', 'failed', 'cancelled', 'expired'))
+) PARTITION BY RANGE (finished_at)
+--;
+CREATE INDEX finished_job_id ON rowlock.finished_job (id)
+--;
+-- Rows arrive in the order of time, so a few bytes per thousand rows find a time window.
+CREATE INDEX finished_job_finished_at ON rowlock.finished_job USING brin (finished_at) WITH (autosummarize = on)
+--;
+-- The net: a finish can never fail because nobody made tomorrow's partition.
+CREATE TABLE rowlock.finished_job_default PARTITION OF rowlock.finished_job DEFAULT
+--;
+-- One row an attempt that did not simply succeed.
+CREATE TABLE rowlock.attempt (
+    job_id      uuid NOT NULL,
+    attempt     integer NOT NULL,
+    outcome     text COLLATE "C" NOT NULL,
+    queue       text COLLATE "C" NOT NULL,
+    task        text COLLATE "C" NOT NULL,
+    worker      uuid,
+    started_at  timestamptz,
+    finished_at timestamptz NOT NULL,
+    error_type  text,
+    message     text,
+    traceback   text,
+    CONSTRAINT attempt_outcome CHECK (
+        outcome IN ('error', 'timeout', 'crashed', 'released', 'snoozed', 'retried', 'cancelled', 'failed')
+    )
+) PARTITION BY RANGE (finished_at)
+--;
+CREATE INDEX attempt_job_id ON rowlock.attempt (job_id, attempt)
+--;
+CREATE INDEX attempt_finished_at ON rowlock.attempt USING brin (finished_at) WITH (autosummarize = on)
+--;
+CREATE TABLE rowlock.attempt_default PARTITION OF rowlock.attempt DEFAULT

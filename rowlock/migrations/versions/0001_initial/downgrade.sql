@@ -1,0 +1,12 @@
+DROP VIEW rowlock.jobs
+--;
+DROP FUNCTION rowlock.create_partitions(integer)
+--;
+DROP FUNCTION rowlock.enqueue(text, jsonb, text, integer, interval, timestamptz, integer, interval, text, uuid)
+--;
+DROP FUNCTION rowlock.take_key(text, uuid)
+--;
+DROP FUNCTION rowlock.uuid7()
+--;
+DROP TABLE rowlock.duty, rowlock.idle_worker, rowlock.worker, rowlock.attempt, rowlock.finished_job, rowlock.task,
+    rowlock.unique_key, rowlock.job

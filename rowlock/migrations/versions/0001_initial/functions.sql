@@ -1,0 +1,154 @@
+-- A UUID version 7 (RFC 9562): milliseconds since 1970 in 48 bits, then 74 random bits. Only PostgreSQL 18 has its own.
+CREATE FUNCTION rowlock.uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+    SELECT encode(
+        overlay(
+            overlay(
+                uuid_send(gen_random_uuid())
+                PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6
+            )
+            PLACING set_byte('\x00'::bytea, 0, (get_byte(uuid_send(gen_random_uuid()), 0) & 15) | 112) FROM 7 FOR 1
+        ),
+        'hex'
+    )::uuid
+$$
+--;
+-- Take a unique key for a job: null if it now holds the key, else the id of the job that does.
+-- The insert waits for whoever took the key in a transaction that is still open; if that one rolls back, this one has it.
+CREATE FUNCTION rowlock.take_key(key text, job_id uuid) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    holder uuid;
+BEGIN
+    LOOP
+        INSERT INTO rowlock.unique_key (key, job_id) VALUES (take_key.key, take_key.job_id) ON CONFLICT DO NOTHING;
+        IF FOUND THEN
+            RETURN NULL;
+        END IF;
+        SELECT k.job_id INTO holder FROM rowlock.unique_key AS k WHERE k.key = take_key.key;
+        IF FOUND THEN
+            RETURN holder;
+        END IF;
+        -- The holder finished between the two statements: the key is free again.
+    END LOOP;
+END
+$$
+--;
+-- Enqueue one job; the one and only INSERT of a single job, for every language and driver.
+-- Returns the job's id: the given one (or a new one), or that of the job which already holds the unique key.
+-- What is null takes the task's own setting, as the workers last registered it.
+-- Repeating an enqueue with the same id is harmless.
+CREATE FUNCTION rowlock.enqueue(
+    task         text,
+    args         jsonb DEFAULT '{}',
+    queue        text DEFAULT NULL,
+    priority     integer DEFAULT NULL,
+    delay        interval DEFAULT NULL,
+    run_at       timestamptz DEFAULT NULL,
+    max_attempts integer DEFAULT NULL,
+    timeout      interval DEFAULT NULL,
+    unique_key   text DEFAULT NULL,
+    id           uuid DEFAULT NULL
+) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    new_id uuid := coalesce(enqueue.id, rowlock.uuid7());
+    full_key text;
+    holder uuid;
+    moment timestamptz;
+BEGIN
+    IF enqueue.queue IS NULL OR enqueue.priority IS NULL OR enqueue.max_attempts IS NULL THEN
+        SELECT coalesce(enqueue.queue, t.queue), coalesce(enqueue.priority, t.priority),
+               coalesce(enqueue.max_attempts, t.max_attempts)
+          INTO enqueue.queue, enqueue.priority, enqueue.max_attempts
+          FROM (SELECT) AS one LEFT JOIN rowlock.task AS t ON t.name = enqueue.task;
+    END IF;
+    enqueue.queue := coalesce(enqueue.queue, 'default');
+    enqueue.priority := coalesce(enqueue.priority, 5);
+    enqueue.max_attempts := coalesce(enqueue.max_attempts, 10);
+
+    IF enqueue.task IS NULL OR enqueue.task !~ '^[A-Za-z0-9_.-]{1,128}$' THEN
+        RAISE EXCEPTION 'task % is not a task''s name', coalesce(quote_literal(enqueue.task), 'null')
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 128 of letters, digits, _ . and -';
+    ELSIF enqueue.queue !~ '^[A-Za-z0-9_.-]{1,48}$' THEN
+        RAISE EXCEPTION 'queue % is not a queue''s name', quote_literal(enqueue.queue)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 48 of letters, digits, _ . and -';
+    ELSIF enqueue.priority NOT BETWEEN 0 AND 9 THEN
+        RAISE EXCEPTION 'priority % is out of range', enqueue.priority
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 0 (last) to 9 (first)';
+    ELSIF enqueue.max_attempts < 1 THEN
+        RAISE EXCEPTION 'max_attempts % is below 1', enqueue.max_attempts
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 for a job that must not be retried';
+    ELSIF enqueue.delay < '0' THEN
+        RAISE EXCEPTION 'delay % is negative', enqueue.delay
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use zero or a positive interval';
+    ELSIF enqueue.delay IS NOT NULL AND enqueue.run_at IS NOT NULL THEN
+        RAISE EXCEPTION 'delay and run_at are both given'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give one of them';
+    ELSIF enqueue.timeout <= '0' THEN
+        RAISE EXCEPTION 'timeout % is not above zero', enqueue.timeout
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
+    ELSIF enqueue.args IS NULL OR jsonb_typeof(enqueue.args) <> 'object' THEN
+        RAISE EXCEPTION 'args is not a JSON object' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Name each argument, as in {"recipient": "ada@example.com"}';
+    ELSIF octet_length(enqueue.unique_key) NOT BETWEEN 1 AND 512 THEN
+        RAISE EXCEPTION 'unique_key has % bytes', octet_length(enqueue.unique_key)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 512 bytes; of something longer, use a hash';
+    END IF;
+
+    IF enqueue.unique_key IS NOT NULL THEN
+        full_key := enqueue.task || ':' || enqueue.unique_key;
+        holder := rowlock.take_key(full_key, new_id);
+        IF holder IS NOT NULL THEN
+            RETURN holder;
+        END IF;
+    END IF;
+
+    -- First the transaction's id, then the clock: the claims' cursors rely on this order. See docs/claiming.md.
+    IF pg_current_xact_id() IS NOT NULL THEN
+        moment := clock_timestamp();
+    END IF;
+    INSERT INTO rowlock.job (id, queue, task, priority, run_at, max_attempts, timeout, unique_key, args)
+    VALUES (
+        new_id, enqueue.queue, enqueue.task, enqueue.priority,
+        greatest(moment, enqueue.run_at, moment + enqueue.delay),
+        enqueue.max_attempts, enqueue.timeout, full_key, enqueue.args
+    ) ON CONFLICT DO NOTHING;
+
+    IF EXISTS (SELECT FROM rowlock.idle_worker AS w WHERE w.queue = enqueue.queue) THEN
+        PERFORM pg_notify('rowlock.wakeup', enqueue.queue);
+    END IF;
+    RETURN new_id;
+END
+$$
+--;
+-- Make the partitions of today and the days after (UTC), where they are missing. Built apart and then attached, which
+-- does not lock out the readers and writers of the parent.
+CREATE FUNCTION rowlock.create_partitions(days integer) RETURNS integer LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    parent text;
+    child text;
+    first_day date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
+    made integer := 0;
+BEGIN
+    FOR parent IN SELECT unnest(ARRAY['finished_job', 'attempt']) LOOP
+        FOR ahead IN 0 .. create_partitions.days LOOP
+            child := format('%s_%s', parent, to_char(first_day + ahead, 'YYYYMMDD'));
+            IF to_regclass('rowlock.' || child) IS NULL THEN
+                BEGIN
+                    EXECUTE format('CREATE TABLE rowlock.%I (LIKE rowlock.%I INCLUDING ALL)', child, parent);
+                    EXECUTE format(
+                        'ALTER TABLE rowlock.%I ATTACH PARTITION rowlock.%I FOR VALUES FROM (%L) TO (%L)',
+                        parent, child, (first_day + ahead)::timestamp AT TIME ZONE 'UTC',
+                        (first_day + ahead + 1)::timestamp AT TIME ZONE 'UTC'
+                    );
+                    made := made + 1;
+                EXCEPTION WHEN check_violation THEN
+                    -- Rows of that day are in the default partition already: they stay there, all is still readable.
+                    RAISE WARNING 'partition % was not made: its rows are in the default partition', child;
+                END;
+            END IF;
+        END LOOP;
+    END LOOP;
+    RETURN made;
+END
+$$
+--;
+SELECT rowlock.create_partitions(3)

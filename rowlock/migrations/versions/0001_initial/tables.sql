@@ -1,0 +1,57 @@
+-- The live jobs, and only these: a finished one moves to finished_job in the transaction that finishes it.
+-- Wide facts (errors, tracebacks, results) live elsewhere; columns that are null cost nothing but a bit.
+CREATE TABLE rowlock.job (
+    id           uuid NOT NULL,
+    run_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at   timestamptz,
+    worker       uuid,
+    timeout      interval,
+    attempt      integer NOT NULL DEFAULT 0,
+    max_attempts integer NOT NULL DEFAULT 10,
+    errors       integer NOT NULL DEFAULT 0,
+    crashes      smallint NOT NULL DEFAULT 0,
+    priority     smallint NOT NULL DEFAULT 5,
+    state        text COLLATE "C" NOT NULL DEFAULT 'queued',
+    queue        text COLLATE "C" NOT NULL DEFAULT 'default',
+    task         text COLLATE "C" NOT NULL,
+    unique_key   text COLLATE "C",
+    error        text,
+    args         jsonb NOT NULL DEFAULT '{}',
+    CONSTRAINT job_pkey PRIMARY KEY (id),
+    CONSTRAINT job_state_is_live CHECK (state IN ('blocked', 'queued', 'running')),
+    CONSTRAINT job_worker_iff_running CHECK ((state = 'running') = (worker IS NOT NULL)),
+    CONSTRAINT job_priority_0_to_9 CHECK (priority BETWEEN 0 AND 9),
+    CONSTRAINT job_attempts_count_up CHECK (attempt >= 0 AND errors >= 0 AND max_attempts >= 1),
+    CONSTRAINT job_queue_length CHECK (length(queue) BETWEEN 1 AND 48)
+) WITH (
+    -- Every job is written three times and leaves: vacuum often, without pauses, and never for the truncation's lock.
+    autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+    autovacuum_vacuum_insert_scale_factor = 0.2, vacuum_truncate = false,
+    toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = false
+)
+--;
+-- What the claim reads, in the order in which it takes: a range of one (queue, priority), from the worker's cursor on.
+CREATE INDEX job_claim ON rowlock.job (queue, priority, run_at, id) WHERE state = 'queued'
+--;
+-- What the rescue reads: the jobs of a worker that is gone.
+CREATE INDEX job_running ON rowlock.job (worker) WHERE state = 'running'
+--;
+-- One row a key that is held, and by which job: its primary key is what makes uniqueness true for every writer.
+CREATE TABLE rowlock.unique_key (
+    key        text COLLATE "C" NOT NULL,
+    job_id     uuid NOT NULL,
+    expires_at timestamptz,
+    CONSTRAINT unique_key_pkey PRIMARY KEY (key),
+    CONSTRAINT unique_key_length CHECK (octet_length(key) BETWEEN 1 AND 768)
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false)
+--;
+-- What the workers' code says of each task, so that `SELECT rowlock.enqueue('send_email', …)` finds the right queue.
+CREATE TABLE rowlock.task (
+    name         text COLLATE "C" NOT NULL,
+    queue        text COLLATE "C" NOT NULL,
+    priority     smallint NOT NULL,
+    max_attempts integer NOT NULL,
+    updated_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT task_pkey PRIMARY KEY (name)
+)

@@ -1,0 +1,15 @@
+-- Every job, live or finished, with the state that people mean. `scheduled` and `retrying` are derived, never stored:
+-- nothing has to be promoted when their time comes.
+CREATE VIEW rowlock.jobs AS
+SELECT id,
+       CASE WHEN state = 'queued' AND errors > 0 THEN 'retrying'
+            WHEN state = 'queued' AND attempt = 0 AND run_at > now() THEN 'scheduled'
+            ELSE state
+       END AS state,
+       queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker
+  FROM rowlock.job
+ UNION ALL
+SELECT id, state, queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       result, error, created_at, run_at, started_at, finished_at, worker
+  FROM rowlock.finished_job

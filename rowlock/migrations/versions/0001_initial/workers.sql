@@ -1,0 +1,31 @@
+-- One row a worker's process start; it is the lease of all jobs that this worker runs.
+CREATE TABLE rowlock.worker (
+    id          uuid NOT NULL,
+    hostname    text NOT NULL,
+    pid         integer NOT NULL,
+    version     text NOT NULL,
+    queues      text[] NOT NULL,
+    tasks       text[] NOT NULL,
+    concurrency integer NOT NULL,
+    started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at  timestamptz NOT NULL,
+    CONSTRAINT worker_pkey PRIMARY KEY (id)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
+--;
+-- Who sleeps, per queue: an enqueue notifies only if somebody does. Lost in a crash of the server, and then the workers,
+-- which reconnect, write it again.
+CREATE UNLOGGED TABLE rowlock.idle_worker (
+    queue  text COLLATE "C" NOT NULL,
+    worker uuid NOT NULL,
+    CONSTRAINT idle_worker_pkey PRIMARY KEY (queue, worker)
+) WITH (autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
+--;
+-- Periodic upkeep. A due duty is claimed like a job, by whichever worker comes first: there is no leader.
+CREATE TABLE rowlock.duty (
+    name        text COLLATE "C" NOT NULL,
+    every       interval NOT NULL,
+    next_run_at timestamptz NOT NULL DEFAULT '-infinity',
+    CONSTRAINT duty_pkey PRIMARY KEY (name)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
+--;
+INSERT INTO rowlock.duty (name, every) VALUES ('rescue', '2 seconds'), ('partitions', '1 hour')

@@ -1,0 +1,18 @@
+"""The name of the schema in SQL: every statement is written for `rowlock`; another name is put in its place."""
+
+from __future__ import annotations
+
+import re
+
+_QUALIFIER = re.compile(r"\browlock\.")
+
+
+def in_schema(sql: str, schema: str) -> str:
+    """The statement with each `rowlock.` naming `schema` instead.
+
+    `schema` must be one that `Settings` accepted (1 to 48 of a-z, 0-9 and _): nothing in it can end the quotes.
+    Files of SQL stay readable, and can be run by hand as they are, where a placeholder would be neither.
+    """
+    if schema == "rowlock":
+        return sql
+    return _QUALIFIER.sub(f'"{schema}".', sql)
