@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 from rowlock.errors import ConfigurationError
 
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,47}")
+_SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,47}")  # PostgreSQL keeps pg_ for itself
+_SCHEME = re.compile(r"(?i)postgres(ql)?://")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -59,8 +59,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):
-            _refuse("schema", self.schema, "use 1 to 48 of a-z, 0-9 and _, not beginning with a digit")
-        if self.database_url is not None and urlsplit(self.database_url).scheme not in {"postgresql", "postgres"}:
+            _refuse("schema", self.schema, "use 1 to 48 of a-z, 0-9 and _, beginning neither with a digit nor with pg_")
+        if self.database_url is not None and not _SCHEME.match(self.database_url):
             raise ConfigurationError(
                 "The database URL does not begin with postgresql:// — set ROWLOCK_DATABASE_URL "
                 "(or DATABASE_URL) to one like postgresql://user:password@host:5432/database"
@@ -95,12 +95,9 @@ class Settings:
         """The database URL with its password hidden: safe to print."""
         if self.database_url is None:
             return "(embedded server)"
-        parts = urlsplit(self.database_url)
-        if parts.password is not None:
-            login = parts.netloc.rpartition("@")[0]
-            user = login.partition(":")[0]
-            parts = parts._replace(netloc=f"{user}:***@{parts.netloc.rpartition('@')[2]}")
-        return re.sub(r"(?i)(password=)[^&]*", r"\1***", parts.geturl())
+        # Not by urlsplit: with an unescaped / or # in the password it would see none, and show it.
+        url = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", self.database_url)
+        return re.sub(r"(?i)(password=)[^&]*", r"\1***", url)
 
     def __repr__(self) -> str:
         shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "database_url")

@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 
 
 class Server(Postgresql):  # type: ignore[misc]  # the library has no types
-    """`testing.postgresql` on a Unix socket alone, with the programs, and as the user, that `rowlock.embedded` finds."""
+    """`testing.postgresql` on a Unix socket alone, with the programs and the user of `rowlock.embedded`."""
 
     def initialize(self) -> None:
         """Look for no programs: `rowlock.embedded` does."""

@@ -1,0 +1,145 @@
+"""The settings: read from the environment, validated, never shown with a password."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import FrozenInstanceError, fields
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rowlock.errors import ConfigurationError
+from rowlock.settings import Settings
+
+
+def test_empty_environment_gives_the_defaults() -> None:
+    assert Settings.from_environment({}) == Settings()
+
+
+def test_every_setting_is_read_from_the_environment() -> None:
+    environ = {
+        "ROWLOCK_DATABASE_URL": "postgresql://ada@db.example/app",
+        "ROWLOCK_SCHEMA": "jobs",
+        "ROWLOCK_DATA_DIR": "elsewhere",
+        "ROWLOCK_MAX_ARGS_BYTES": "1000",
+        "ROWLOCK_MAX_RESULT_BYTES": "2000",
+        "ROWLOCK_LEASE": "30",
+        "ROWLOCK_HEARTBEAT": "2.5",
+        "ROWLOCK_MAX_CRASHES": "7",
+        "ROWLOCK_POLL_INTERVAL": "0.25",
+        "ROWLOCK_LISTEN": "false",
+        "ROWLOCK_GRACE_PERIOD": "0",
+    }
+    assert set(environ) == {f"ROWLOCK_{field.name.upper()}" for field in fields(Settings)}
+    assert Settings.from_environment(environ) == Settings(
+        database_url="postgresql://ada@db.example/app",
+        schema="jobs",
+        data_dir="elsewhere",
+        max_args_bytes=1000,
+        max_result_bytes=2000,
+        lease=timedelta(seconds=30),
+        heartbeat=timedelta(seconds=2.5),
+        max_crashes=7,
+        poll_interval=timedelta(seconds=0.25),
+        listen=False,
+        grace_period=timedelta(0),
+    )
+
+
+def test_the_platforms_database_url_counts_only_without_our_own() -> None:
+    platform = {"DATABASE_URL": "postgres://platform/app"}
+    own = {"ROWLOCK_DATABASE_URL": "postgresql://own/app"}
+    assert Settings.from_environment(platform).database_url == "postgres://platform/app"
+    assert Settings.from_environment(platform | own).database_url == "postgresql://own/app"
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    assert Settings.from_environment({f"ROWLOCK_{field.name.upper()}": "" for field in fields(Settings)}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("SCHEMA", "Rowlock"),
+        ("SCHEMA", "1st"),
+        ("SCHEMA", "pg_jobs"),
+        ("SCHEMA", 'a"b'),
+        ("SCHEMA", "a" * 49),
+        ("SCHEMA", "jobs\n"),
+        ("MAX_ARGS_BYTES", "0"),
+        ("MAX_ARGS_BYTES", "1.5"),
+        ("MAX_RESULT_BYTES", "-1"),
+        ("MAX_CRASHES", "many"),
+        ("LEASE", "0"),
+        ("LEASE", "nan"),
+        ("LEASE", "inf"),
+        ("LEASE", "11.9"),
+        ("HEARTBEAT", "5.1"),
+        ("HEARTBEAT", "-1"),
+        ("POLL_INTERVAL", "1s"),
+        ("LISTEN", "perhaps"),
+        ("GRACE_PERIOD", "-1"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_with_its_name_and_a_remedy(name: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"ROWLOCK_[A-Z_]+\)\.$") as refused:
+        Settings.from_environment({f"ROWLOCK_{name}": text})
+    if name != "LEASE":  # a lease too short for the heartbeat is told as a heartbeat too long for the lease
+        assert f"ROWLOCK_{name}" in str(refused.value)
+
+
+@pytest.mark.parametrize("listen", ["1", "true", "YES", "On"])
+def test_a_switch_is_read_in_the_usual_words(listen: str) -> None:
+    assert Settings.from_environment({"ROWLOCK_LISTEN": listen}).listen is True
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["mysql://u:secret@h/d", "secret", "postgresql:secret", "postgresql+asyncpg://u:secret@h/d", "http://[secret"],
+)
+def test_a_url_of_something_else_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        Settings(database_url=url)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        ("postgresql://u:secret@h:5432/d", "postgresql://u:***@h:5432/d"),
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql://h:5432/d", "postgresql://h:5432/d"),
+        ("postgresql://u:secret@h1:1,h2:2/d", "postgresql://u:***@h1:1,h2:2/d"),
+        ("postgresql://u:secret@[::1]/d", "postgresql://u:***@[::1]/d"),
+        ("postgresql://h/d?user=u&password=secret&x=1", "postgresql://h/d?user=u&password=***&x=1"),
+        ("postgresql:///d?sslpassword=secret", "postgresql:///d?sslpassword=***"),
+        (
+            "postgresql://postgres@/rowlock?host=/run/x&port=5432",
+            "postgresql://postgres@/rowlock?host=/run/x&port=5432",
+        ),
+    ],
+)
+def test_a_password_is_masked_and_nothing_else(url: str, masked: str) -> None:
+    assert Settings(database_url=url).masked_database_url() == masked
+
+
+@given(st.text(alphabet="ab:/?#[]@%&= ", max_size=12).map(lambda text: f"{text}SECRET{text}"))
+def test_no_password_however_badly_escaped_is_shown(password: str) -> None:
+    settings = Settings(database_url=f"postgresql://user:{password}@host/database")
+    assert "SECRET" not in settings.masked_database_url()
+    assert "SECRET" not in repr(settings)
+
+
+def test_repr_names_every_setting() -> None:
+    shown = repr(Settings())
+    assert shown.startswith("Settings(database_url='(embedded server)', schema='rowlock', ")
+    assert re.findall(r"(\w+)=", shown.replace("seconds=", "")) == [field.name for field in fields(Settings)]
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings: Any = Settings()
+    with pytest.raises(FrozenInstanceError):
+        settings.schema = "other"
