@@ -183,6 +183,7 @@ def test_killed_server_is_started_again_over_its_stale_pid_file(folder: Path) ->
         killed = server.pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
+        os.waitid(os.P_PID, killed, os.WEXITED | os.WNOWAIT)  # dead, but not yet reaped
         server.start()
         assert server.pid != killed
         assert server.is_owner
