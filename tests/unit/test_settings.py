@@ -61,7 +61,7 @@ def test_an_empty_variable_is_an_unset_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    "name, text",
     [
         ("SCHEMA", "Rowlock"),
         ("SCHEMA", "1st"),
@@ -107,7 +107,7 @@ def test_a_url_of_something_else_is_refused_without_showing_it(url: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("url", "masked"),
+    "url, masked",
     [
         ("postgresql://u:secret@h:5432/d", "postgresql://u:***@h:5432/d"),
         ("postgresql://u@h/d", "postgresql://u@h/d"),
