@@ -1,8 +1,11 @@
-"""The name of the schema in SQL: every statement is written for `rowlock`; another name is put in its place."""
+"""The schema: the revision that this code needs, and its name in SQL, where every statement is written for `rowlock`."""
 
 from __future__ import annotations
 
 import re
+
+REVISION = "0001"
+"""The revision of the schema that this code works on: the newest migration's."""
 
 _QUALIFIER = re.compile(r"\browlock\.")
 

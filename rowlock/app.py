@@ -1,0 +1,214 @@
+"""The application: the tasks, the settings, and the one object that the rest of a program imports."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
+
+import msgspec
+
+from rowlock.errors import InvalidArguments, InvalidOption, UnknownTask
+from rowlock.queue import options as check
+from rowlock.queue.client import Client
+from rowlock.queue.identifiers import uuid7
+from rowlock.queue.job import Job, JobHandle, NewJob
+from rowlock.queue.json_values import find_defect
+from rowlock.queue.task import (
+    DEFAULT_BACKOFF,
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    Task,
+    TaskDecorator,
+)
+from rowlock.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from datetime import datetime, timedelta
+    from types import TracebackType
+    from uuid import UUID
+
+    from rowlock.queue.retry import Backoff
+    from rowlock.worker.worker import Worker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Rowlock:
+    """A queue, and the tasks that run on it.
+
+    Without arguments the settings come from the environment (`ROWLOCK_DATABASE_URL`, else `DATABASE_URL`, else the embedded
+    server in `./.rowlock`). Nothing connects before the first use; `async with app:` or `await app.close()` disconnects.
+
+    >>> app = Rowlock()
+    >>> @app.task(queue="email", max_attempts=5)
+    ... async def send_email(recipient: str, subject: str, body: str) -> dict[str, str]: ...
+    """
+
+    def __init__(self, database_url: str | None = None, *, settings: Settings | None = None) -> None:
+        if settings is None:
+            settings = Settings.from_environment()
+        if database_url is not None:
+            settings = replace(settings, database_url=database_url)
+        self.settings = settings
+        self.tasks: dict[str, Task[..., Any]] = {}
+        self.client = Client(settings)
+
+    @overload
+    def task(self, function: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[Concatenate[Job, P], R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = DEFAULT_PRIORITY,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        backoff: Backoff | timedelta | float = DEFAULT_BACKOFF,
+        timeout: timedelta | float | None = None,
+    ) -> TaskDecorator: ...
+    def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+        """Make a task of a function: `@app.task`, or `@app.task(queue=…, …)`.
+
+        An `async` function runs on the event loop, a plain one in a thread. `name` (by default the function's) is what
+        the job's row says. `backoff`: the delay before the first retry, in seconds or as a `timedelta`, doubling from then on,
+        or a policy. `timeout`: of each attempt. Raises `InvalidOption`, also for a name that is taken.
+        """
+
+        def make(function: Callable[..., Any]) -> Task[..., Any]:
+            made: Task[..., Any] = Task(function, self.client, **options)
+            if made.name in self.tasks:
+                other = self.tasks[made.name]
+                raise InvalidOption(
+                    f"The name {made.name!r} is taken by {other.__module__}.{other.__name__}: give this task its own name=."
+                )
+            self.tasks[made.name] = made
+            return made
+
+        return make if function is None else make(function)
+
+    async def enqueue(  # noqa: PLR0913  # each is an option of its own
+        self,
+        task: str,
+        args: Mapping[str, object] | None = None,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: timedelta | float | None = None,
+        run_at: datetime | None = None,
+        max_attempts: int | None = None,
+        timeout: timedelta | float | None = None,  # noqa: ASYNC109  # an option of the job's
+        unique: str | None = None,
+        connection: object = None,
+    ) -> JobHandle[Any]:
+        """Enqueue a job by its task's name, with its arguments as JSON data by parameter.
+
+        For programs that do not import the task's function: a task of this application is checked against its function, another
+        one must have been registered by a worker. Raises `UnknownTask`, `InvalidArguments`, `InvalidOption`.
+        """
+        if delay is not None and run_at is not None:
+            raise InvalidOption("delay and run_at are both given: give one of them.")
+        known = self.tasks.get(task)
+        limit = self.settings.max_args_bytes
+        if known is not None:
+            document = known.arguments.check({} if args is None else args, limit=limit)
+            defaults = (known.queue, known.priority, known.max_attempts)
+        else:
+            defaults = await self._registered(task)
+            document = _plain_json(task, {} if args is None else args, limit)
+        job: NewJob[Any] = NewJob(
+            id=uuid7(),
+            task=task,
+            args=document,
+            queue=defaults[0] if queue is None else check.queue_name(queue),
+            priority=defaults[1] if priority is None else check.priority(priority),
+            max_attempts=defaults[2] if max_attempts is None else check.max_attempts(max_attempts),
+            delay=check.delay(delay),
+            run_at=check.run_at(run_at),
+            timeout=check.timeout(timeout),
+            unique=check.unique(unique),
+        )
+        return self._handle(job, await self.client.enqueue(job, connection))
+
+    async def enqueue_many(self, jobs: Iterable[NewJob[R]], *, connection: object = None) -> list[JobHandle[R]]:
+        """Enqueue all jobs, or none, and return their handles in order.
+
+        In a transaction of its own this is one COPY; with `connection` they are part of the caller's open transaction.
+
+        >>> await app.enqueue_many([send_email.job(to, "Hi", "…") for to in recipients])
+        """
+        given: Sequence[NewJob[R]] = list(jobs)
+        stored = await self.client.enqueue_many(given, connection)
+        return [self._handle(job, job_id) for job, job_id in zip(given, stored, strict=True)]
+
+    async def get(self, job_id: UUID | str) -> Job:
+        """The job with this id, alive or finished. Raises `JobNotFound`."""
+        return await self.client.get(job_id)
+
+    def handle(self, job: Job) -> JobHandle[Any]:
+        """A handle on a job that was read: to wait for its result."""
+        known = self.tasks.get(job.task)
+        returns = Any if known is None else known.returns
+        return JobHandle(self.client, id=job.id, task=job.task, is_duplicate=False, returns=returns)
+
+    def worker(  # noqa: PLR0913  # each is an option of its own
+        self,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int = 50,
+        threads: int | None = None,
+    ) -> Worker:
+        """A worker for this application's tasks: `await worker.run()`, or `async with app.worker(...):` beside a web application.
+
+        `queues`: names, each with an optional limit of its own (`"reports:2"`); by default every queue that a task names.
+        `concurrency`: how many jobs run at once. `threads`: how many of those may be plain functions (default: as many).
+        """
+        from rowlock.worker.worker import Worker  # noqa: PLC0415  # a program that only enqueues does not load the worker
+
+        return Worker(self.client, self.tasks, queues=queues, concurrency=concurrency, threads=threads)
+
+    async def close(self) -> None:
+        """Close the application's connections. They open again at the next use."""
+        await self.client.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _registered(self, task: str) -> tuple[str, int, int]:
+        rows = await self.client.fetch("get_task", check.task_name(task))
+        if not rows:
+            names = ", ".join(sorted(self.tasks)) or "none"
+            raise UnknownTask(
+                f"The task {task!r} is not known: this application has {names}, and no worker has registered it. "
+                "Start a worker that has it, or check the name."
+            )
+        return rows[0]["queue"], rows[0]["priority"], rows[0]["max_attempts"]
+
+    def _handle(self, job: NewJob[R], stored: UUID) -> JobHandle[R]:
+        known = self.tasks.get(job.task)
+        returns = Any if known is None else known.returns
+        return JobHandle(self.client, id=stored, task=job.task, is_duplicate=stored != job.id, returns=returns)
+
+
+def _plain_json(task: str, args: Mapping[str, object], limit: int) -> str:
+    """The arguments of a task whose function is not here, as JSON text: only JSON's own rules are checked."""
+    if not isinstance(args, dict) or (defect := find_defect(args)) is not None:
+        raise InvalidArguments(f"The arguments of {task} are not usable: {defect if isinstance(args, dict) else 'not an object'}.")
+    text = msgspec.json.encode(args).decode()
+    if len(text.encode()) > limit:
+        raise InvalidArguments(f"The arguments of {task} are too large: at most {limit} bytes of JSON.")
+    return text

@@ -1,0 +1,96 @@
+"""Claiming: takes due jobs for one worker, by the cursors, in batches."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from rowlock.queue.cursors import Cursors, Lane, Position, Scan, everything_until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+    from uuid import UUID
+
+    from asyncpg import Record
+
+    from rowlock.queue.connections import ControlConnection
+
+PRIORITIES: Final = range(9, -1, -1)
+SLOW_SCAN: Final = 0.002
+"""Seconds. A claim slower than this reads much that is dead: worth a transaction id, so that its cursors can settle."""
+
+
+class Claims:
+    """The claims of one worker: what is due in its queues, of the tasks that it knows, taken in order of priority."""
+
+    def __init__(self, connection: ControlConnection, queues: Sequence[str], tasks: Sequence[str]) -> None:
+        self._connection = connection
+        self.queues = list(queues)
+        self.tasks = list(tasks)
+        self._took = 0.0
+        self.cursors = Cursors()
+
+    async def claim(self, worker: UUID, limit: int, limits: Mapping[str, int]) -> list[Record]:
+        """Take up to `limit` due jobs, of a queue named in `limits` no more than it says; of each, the most urgent first.
+
+        Returns rows of claim.sql. After an error nothing is known: the rows may have been claimed, and are then rescued with
+        the worker's lease.
+        """
+        rescan = self.cursors.should_rescan()
+        queues = [queue for queue in self.queues if limits.get(queue, limit) > 0]
+        if not queues:
+            return []
+        lanes = [Lane(queue, priority) for queue in queues for priority in PRIORITIES]
+        starts = [self.cursors.start(lane, rescan=rescan) for lane in lanes]
+        began = time.monotonic()
+        rows = await self._connection.fetch(
+            "claim",
+            [lane.queue for lane in lanes],
+            [lane.priority for lane in lanes],
+            [start.run_at for start in starts],
+            [start.id for start in starts],
+            queues,
+            [min(limit, limits.get(queue, limit)) for queue in queues],
+            limit,
+            self.tasks,
+            worker,
+            self.cursors.is_untagged and self._took > SLOW_SCAN,
+        )
+        self._took = time.monotonic() - began
+        told = rows.pop()
+        scan = Scan(
+            reached=_reached(rows, lanes, starts, limit, limits, everything_until(told["looked_until"])),
+            xid=told["xid"],
+            xmin=told["xmin"],
+        )
+        self.cursors.record(scan, rescan=rescan, took=self._took)
+        self.queues.append(self.queues.pop(0))  # the next claim begins with another queue: none of them waits for ever
+        return rows
+
+    async def until_next(self) -> timedelta | None:
+        """How long it is until the next waiting job falls due; None if there is none."""
+        wait: timedelta | None = (await self._connection.fetch("next_due", self.queues))[0]["wait"]
+        return wait
+
+
+def _reached(  # noqa: PLR0913  # the whole of a claim
+    rows: Sequence[Record],
+    lanes: Sequence[Lane],
+    starts: Sequence[Position],
+    limit: int,
+    limits: Mapping[str, int],
+    end: Position,
+) -> dict[Lane, Position]:
+    """Where in each lane the claim ended: at the last job that it took, or, if it was not full, at the end of what is due."""
+    reached = dict(zip(lanes, starts, strict=True))
+    taken: dict[str, int] = {}
+    for row in rows:
+        queue = row["queue"]
+        reached[Lane(queue, row["priority"])] = Position(row["run_at"], row["id"])
+        taken[queue] = taken.get(queue, 0) + 1
+    if len(rows) < limit:
+        for lane in lanes:
+            if taken.get(lane.queue, 0) < limits.get(lane.queue, limit):
+                reached[lane] = max(end, reached[lane])
+    return reached

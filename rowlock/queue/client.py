@@ -1,0 +1,224 @@
+"""What an application does with the queue: enqueue and read."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import asyncpg
+
+from rowlock.embedded import EmbeddedServer
+from rowlock.errors import InvalidOption, JobNotFound, SchemaTooNew
+from rowlock.queue import connections
+from rowlock.queue.job import Job, NewJob
+from rowlock.queue.statements import statement
+from rowlock.schema import REVISION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import datetime
+    from typing import Any
+
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from rowlock.settings import Settings
+
+MOST_PER_PAGE: Final = 500
+
+
+class Client:
+    """The queue as an application sees it. Connects when first used; one per process is enough.
+
+    Without a `database_url` in the settings, the embedded server is started (or joined) at the first use.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._dsn: str | None = settings.database_url
+        self._pool: connections.ClientPool | None = None
+        self._starting = asyncio.Lock()
+        self._server: EmbeddedServer | None = None
+
+    async def dsn(self) -> str:
+        """The DSN in use: the configured one, or the embedded server's, which is started now if need be."""
+        if self._dsn is None:
+            async with self._starting:
+                if self._dsn is None:
+                    self._server = EmbeddedServer(self.settings.data_dir)
+                    await asyncio.to_thread(self._server.start)
+                    self._dsn = self._server.url
+        return self._dsn
+
+    async def check_schema(self) -> None:
+        """Make sure that the schema is the one that this code works on. Raises `SchemaNotMigrated`, `SchemaTooNew`."""
+        rows = await self.fetch("schema_version")
+        found = rows[0]["version_num"] if rows else ""
+        if found < REVISION:
+            raise connections.not_migrated(self.settings)
+        if found > REVISION:
+            raise SchemaTooNew(
+                f"The schema {self.settings.schema} is at revision {found}, and this Rowlock knows {REVISION}: "
+                "it was migrated by a newer one. Upgrade the package: pip install --upgrade rowlock"
+            )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
+        """One of the application's connections, for the time of the block. Raises `DatabaseUnavailable`."""
+        if self._pool is None:
+            self._pool = connections.ClientPool(self.settings, await self.dsn())
+        async with self._pool.acquire() as connection:
+            yield connection
+
+    async def fetch(self, name: str, *parameters: object) -> list[Record]:
+        """Run `queue/sql/<name>.sql` in a transaction of its own."""
+        async with self.connection() as connection:
+            try:
+                return await connection.fetch(self._sql(name), *parameters)
+            except connections.NOT_MIGRATED as error:
+                raise connections.not_migrated(self.settings) from error
+
+    async def enqueue(self, job: NewJob[Any], connection: object = None) -> UUID:
+        """Store the job, in the caller's transaction if its connection is given. Repeating it is harmless.
+
+        Returns the job's id, or that of the job which holds its unique key.
+        """
+        parameters = (
+            job.task,
+            job.args,
+            job.queue,
+            job.priority,
+            job.delay,
+            job.run_at,
+            job.max_attempts,
+            job.timeout,
+            job.unique,
+            job.id,
+        )
+        if connection is None:
+            rows: Sequence[Sequence[object]] = await self.fetch("enqueue", *parameters)
+        else:
+            rows = await connections.adapt(connection).fetch(self._sql("enqueue"), *parameters)
+        return _uuid(rows[0][0])
+
+    async def enqueue_many(self, jobs: Sequence[NewJob[Any]], connection: object = None) -> list[UUID]:
+        """Store all jobs or none: by COPY in a transaction of its own, or in the caller's if its connection is given.
+
+        Returns an id for each, in their order: the job's own, or that of the job which holds its unique key.
+        """
+        if not jobs:
+            return []
+        if connection is not None:
+            return await self._insert_many(jobs, connections.adapt(connection))
+        try:
+            async with self.connection() as own, own.transaction():
+                return await self._copy_many(jobs, own)
+        except connections.NOT_MIGRATED as error:
+            raise connections.not_migrated(self.settings) from error
+        except asyncpg.UniqueViolationError:
+            # An earlier try, whose answer was lost, has stored some of them.
+            async with self.connection() as own, own.transaction():
+                return await self._insert_many(jobs, own)
+
+    async def get(self, job_id: UUID | str) -> Job:
+        """The job, alive or finished. Raises `JobNotFound`."""
+        rows = await self.fetch("get_job", parse_id(job_id))
+        if not rows:
+            raise JobNotFound(f"There is no job {job_id}: it was never committed, or retention has removed it.")
+        return Job.from_row(rows[0])
+
+    async def list_jobs(
+        self,
+        *,
+        state: str | None = None,
+        queue: str | None = None,
+        task: str | None = None,
+        before: UUID | None = None,
+        limit: int = 50,
+    ) -> list[Job]:
+        """A page of at most 500 jobs, newest first; `before` is the last id of the page before."""
+        if not 1 <= limit <= MOST_PER_PAGE:
+            raise InvalidOption(f"limit {limit} is out of range: use 1 to {MOST_PER_PAGE}.")
+        return [Job.from_row(row) for row in await self.fetch("list_jobs", state, queue, task, before, limit)]
+
+    async def attempts(self, job_id: UUID) -> list[Mapping[str, Any]]:
+        """The job's attempts that did not simply succeed, in their order: the columns of the table `attempt`."""
+        return [dict(row) for row in await self.fetch("list_attempts", job_id)]
+
+    async def _copy_many(self, jobs: Sequence[NewJob[Any]], own: PoolConnectionProxy[Record]) -> list[UUID]:
+        holders = await self._take_keys(jobs, own)
+        now: datetime = await own.fetchval(self._sql("moment"))
+        new = [job for job in jobs if job.id not in holders] if holders else jobs
+        columns = ["id", "queue", "task", "priority", "max_attempts", "args"]
+        records: Sequence[tuple[object, ...]]
+        if any(job.delay or job.run_at or job.timeout or job.unique for job in new):
+            columns += ["run_at", "timeout", "unique_key"]
+            records = [(*_columns(job), _due(job, now), job.timeout, job.unique_key) for job in new]
+        else:
+            records = [_columns(job) for job in new]
+        await own.copy_records_to_table("job", schema_name=self.settings.schema, columns=columns, records=records)
+        await own.fetch(self._sql("wake"), list({job.queue for job in new}))
+        return [holders.get(job.id, job.id) for job in jobs]
+
+    async def _insert_many(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> list[UUID]:
+        holders = await self._take_keys(jobs, caller)
+        new = [job for job in jobs if job.id not in holders]
+        await caller.fetch(
+            self._sql("enqueue_many"),
+            [job.id for job in new],
+            [job.queue for job in new],
+            [job.task for job in new],
+            [job.priority for job in new],
+            [job.delay for job in new],
+            [job.run_at for job in new],
+            [job.max_attempts for job in new],
+            [job.timeout for job in new],
+            [job.unique_key for job in new],
+            [job.args for job in new],
+        )
+        await caller.fetch(self._sql("wake"), list({job.queue for job in new}))
+        return [holders.get(job.id, job.id) for job in jobs]
+
+    async def _take_keys(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
+        keyed = [job for job in jobs if job.unique is not None]
+        if not keyed:
+            return {}
+        rows = await caller.fetch(
+            self._sql("take_keys"), [job.unique_key for job in keyed], [job.id for job in keyed]
+        )
+        return {_uuid(row[0]): _uuid(row[1]) for row in rows if row[0] != row[1]}
+
+    def _sql(self, name: str) -> str:
+        return statement(name, self.settings.schema)
+
+
+def parse_id(text: UUID | str) -> UUID:
+    """The id, from its text. Raises `JobNotFound` for what can be no job's id."""
+    if isinstance(text, UUID):
+        return text
+    try:
+        return UUID(text)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise JobNotFound(f"There is no job {text!r}: a job's id is a UUID.") from error
+
+
+def _uuid(value: object) -> UUID:
+    return value if isinstance(value, UUID) else UUID(str(value))
+
+
+def _columns(job: NewJob[Any]) -> tuple[object, ...]:
+    return (job.id, job.queue, job.task, job.priority, job.max_attempts, job.args)
+
+
+def _due(job: NewJob[Any], now: datetime) -> datetime:
+    if job.delay is not None:
+        return now + job.delay
+    return now if job.run_at is None else max(now, job.run_at)

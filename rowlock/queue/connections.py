@@ -1,0 +1,251 @@
+"""Rowlock's own connections, and the callers': one way to run a statement over either."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+import asyncpg
+
+from rowlock.errors import DatabaseUnavailable, InvalidOption, SchemaNotMigrated
+from rowlock.queue.statements import channel, statement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from rowlock.settings import Settings
+
+PLANNER_SETTINGS: Final = {
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_mergejoin": "off",
+    "enable_sort": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+}
+"""What keeps the planner from turning a range scan of the claim index into a scan of the whole table.
+
+A live table is often analysed while it is empty and used while it is full, or full of dead rows: the statistics cannot be
+trusted, so the plans do not depend on them. Set once a session; behind a transaction pooler, SET LOCAL in each transaction.
+"""
+
+CONNECTION_LOST: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TooManyConnectionsError,
+)
+"""Errors that say nothing about the statement: throw the connection away, and try again on another one."""
+
+NOT_MIGRATED: Final = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+)
+"""Errors of a statement of Rowlock's own that say that the schema is missing, or older than this code."""
+
+CONNECT_TIMEOUT: Final = 10.0
+QUERY_TIMEOUT: Final = 30.0
+
+
+class Caller(Protocol):
+    """A connection of the caller's, whatever its driver: runs one statement inside the caller's transaction."""
+
+    async def fetch(self, sql: str, *parameters: object) -> Sequence[Sequence[object]]:
+        """Run a statement with `$n` parameters and return its rows."""
+        ...
+
+
+_ADAPTERS: Final[dict[str, str]] = {"sqlalchemy": "rowlock.integrations.sqlalchemy"}
+"""Packages of foreign connections, and the module whose `adapt()` makes a `Caller` of one; imported when first seen."""
+
+
+def adapt(connection: object) -> Caller:
+    """The connection as a `Caller`. Raises `InvalidOption` for a kind that is not known, or one that cannot be used."""
+    if isinstance(connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
+        if connection.is_closed():
+            raise InvalidOption("The given asyncpg connection is closed: give one that is open.")
+        return cast("Caller", connection)
+    for kind in type(connection).__mro__:
+        module = _ADAPTERS.get(kind.__module__.partition(".")[0])
+        if module is not None:
+            return cast("Caller", importlib.import_module(module).adapt(connection))
+    raise InvalidOption(
+        f"A connection of type {type(connection).__qualname__} is not known: give an asyncpg connection, "
+        "or an AsyncSession or AsyncConnection of SQLAlchemy."
+    )
+
+
+async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Connection[Record]:
+    """A control connection of Rowlock's own: safe plans, READ COMMITTED, a deadline on each query.
+
+    Raises `DatabaseUnavailable` if no server answers or it refuses the login.
+    """
+    try:
+        return await asyncpg.connect(
+            dsn,
+            timeout=CONNECT_TIMEOUT,
+            command_timeout=QUERY_TIMEOUT,
+            statement_cache_size=100 if settings.listen else 0,
+            server_settings={"application_name": f"rowlock {purpose}"[:63]}
+            | (PLANNER_SETTINGS | {"default_transaction_isolation": "read committed"} if settings.listen else {}),
+        )
+    except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
+        raise unavailable(settings, error) from error
+
+
+def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
+    """The clear form of a driver's error at connecting: what did not answer, why, and what to look at."""
+    return DatabaseUnavailable(
+        f"No connection to PostgreSQL at {settings.masked_database_url()}: {type(error).__name__}: {error} "
+        "— check that the server runs, and host, port, database, user and password in ROWLOCK_DATABASE_URL."
+    )
+
+
+class ControlConnection:
+    """A connection that is made when first used, and made anew after it was lost. One statement at a time.
+
+    After an error of the connection the next call connects again; the failed call is not repeated, since only the caller
+    knows whether it may be.
+    """
+
+    def __init__(self, settings: Settings, dsn: str, *, purpose: str) -> None:
+        self._settings = settings
+        self._dsn = dsn
+        self._purpose = purpose
+        self._lock = asyncio.Lock()
+        self._connection: asyncpg.Connection[Record] | None = None
+        self._on_wakeup: Callable[[str], None] | None = None
+        self._on_connect: Callable[[], None] | None = None
+
+    def on_connect(self, call: Callable[[], None]) -> None:
+        """Call this after each connection that replaces a lost one."""
+        self._on_connect = call
+
+    async def fetch(self, name: str, *parameters: object) -> list[Record]:
+        """Run `queue/sql/<name>.sql`, as one transaction, and return its rows."""
+        sql = statement(name, self._settings.schema)
+        async with self._lock:
+            connection = self._connection or await self._open()
+            try:
+                if self._settings.listen:
+                    return await connection.fetch(sql, *parameters)
+                async with connection.transaction(isolation="read_committed"):
+                    await connection.execute("".join(f"SET LOCAL {k} = {v};" for k, v in PLANNER_SETTINGS.items()))
+                    return await connection.fetch(sql, *parameters)
+            except NOT_MIGRATED as error:
+                raise not_migrated(self._settings) from error
+            except (*CONNECTION_LOST, asyncio.CancelledError):
+                # Cancelled in the middle of a query, the connection's state is unknown: it is thrown away as well.
+                self._drop()
+                raise
+
+    async def listen(self, on_wakeup: Callable[[str], None]) -> None:
+        """Call `on_wakeup(queue)` for each notification, on this connection and on each that replaces it."""
+        self._on_wakeup = on_wakeup
+        async with self._lock:
+            if self._connection is None:
+                await self._open()
+            elif self._settings.listen:
+                await self._add_listener(self._connection, on_wakeup)
+
+    async def close(self) -> None:
+        """Close the connection, politely if the server answers at once."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                await connection.close(timeout=2)
+            except CONNECTION_LOST:
+                connection.terminate()
+
+    async def _open(self) -> asyncpg.Connection[Record]:
+        connection = await connect(self._settings, self._dsn, purpose=self._purpose)
+        self._connection = connection
+        if self._on_wakeup is not None and self._settings.listen:
+            await self._add_listener(connection, self._on_wakeup)
+        if self._on_connect is not None:
+            self._on_connect()
+        return connection
+
+    async def _add_listener(self, connection: asyncpg.Connection[Record], wake: Callable[[str], None]) -> None:
+        await connection.add_listener(channel(self._settings.schema), lambda _c, _pid, _channel, queue: wake(str(queue)))
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+
+def not_migrated(settings: Settings) -> SchemaNotMigrated:
+    """The clear form of `undefined table`."""
+    return SchemaNotMigrated(
+        f"The database at {settings.masked_database_url()} has no Rowlock tables in the schema {settings.schema}, "
+        "or they are older than this code. Run: rowlock migrate"
+    )
+
+
+class ClientPool:
+    """The application's connections: enqueue, read and `job.transaction()`. Apart from the worker's control connections."""
+
+    def __init__(self, settings: Settings, dsn: str) -> None:
+        self._settings = settings
+        self._dsn = dsn
+        self._pool: asyncpg.Pool[Record] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening = asyncio.Lock()
+
+    def acquire(self) -> AbstractAsyncContextManager[PoolConnectionProxy[Record]]:
+        """A connection for the time of an `async with` block. Raises `DatabaseUnavailable`."""
+        return self._acquire()
+
+    @asynccontextmanager
+    async def _acquire(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
+        pool = await self._open()
+        try:
+            connection = await pool.acquire(timeout=CONNECT_TIMEOUT)
+        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+            raise unavailable(self._settings, error) from error
+        try:
+            yield connection
+        finally:
+            await pool.release(connection)
+
+    async def _open(self) -> asyncpg.Pool[Record]:
+        loop = asyncio.get_running_loop()
+        if self._pool is not None and self._loop is loop:
+            return self._pool
+        async with self._opening:
+            if self._pool is None or self._loop is not loop:
+                try:
+                    self._pool = await asyncpg.create_pool(
+                        self._dsn,
+                        min_size=0,
+                        max_size=10,
+                        timeout=CONNECT_TIMEOUT,
+                        command_timeout=QUERY_TIMEOUT,
+                        statement_cache_size=100 if self._settings.listen else 0,
+                        server_settings={"application_name": "rowlock client"},
+                    )
+                except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
+                    raise unavailable(self._settings, error) from error
+                self._loop = loop
+        return self._pool
+
+    async def close(self) -> None:
+        """Close all connections; those in use are waited for, up to five seconds."""
+        pool, self._pool = self._pool, None
+        if pool is not None and self._loop is asyncio.get_running_loop():
+            try:
+                await asyncio.wait_for(pool.close(), 5)
+            except TimeoutError:
+                pool.terminate()

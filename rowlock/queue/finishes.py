@@ -1,0 +1,219 @@
+"""Recording outcomes: fenced, in batches, and never stuck on what a job produced.
+
+What piles up while one batch is in flight goes out as the next: no delay is added when little happens, and the batches grow
+by themselves when much does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import asyncpg
+import structlog
+
+from rowlock.errors import DatabaseUnavailable
+from rowlock.queue.connections import CONNECTION_LOST
+from rowlock.queue.lifecycle import Again, Ended
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from uuid import UUID
+
+    from asyncpg import Record
+
+    from rowlock.queue.connections import ControlConnection
+    from rowlock.queue.results import ErrorText
+
+log = structlog.get_logger("rowlock.worker")
+
+LARGEST_BATCH: Final = 1000
+LARGEST_UNSUCCESSFUL_BATCH: Final = 100
+PAUSE_FIRST: Final = 0.1
+PAUSE_MOST: Final = 2.0
+
+Outcome = TypeVar("Outcome", "Success", "Unsuccess")
+
+
+class Success:
+    """An attempt that succeeded: the claimed row, the result as JSON text, and the monotonic time at which it began."""
+
+    __slots__ = ("began", "claimed", "result")
+
+    def __init__(self, claimed: Record, result: str | None, began: float) -> None:
+        self.claimed = claimed
+        self.result = result
+        self.began = began
+
+
+class Unsuccess:
+    """An attempt of another outcome: what becomes of its job, and why."""
+
+    __slots__ = ("began", "claimed", "decision", "error")
+
+    def __init__(self, claimed: Record, decision: Again | Ended, error: ErrorText | None, began: float) -> None:
+        self.claimed = claimed
+        self.decision = decision
+        self.error = error
+        self.began = began
+
+    def without_error(self) -> Unsuccess:
+        """The same outcome, without the text that the database would not take."""
+        return Unsuccess(self.claimed, self.decision, None, self.began)
+
+
+class Finishes:
+    """The outcomes of one worker's attempts, on their way into the database.
+
+    `refused` counts the stale ones: somebody else has the job by now, so the fence did not let them in. `unstorable` makes
+    the outcome of an attempt whose result the database itself would not take.
+    """
+
+    def __init__(
+        self,
+        connection: ControlConnection,
+        worker: Callable[[], UUID],
+        unstorable: Callable[[Success, Exception], Unsuccess],
+    ) -> None:
+        self._connection = connection
+        self._worker = worker
+        self._unstorable = unstorable
+        self._successes: list[Success] = []
+        self._unsuccesses: list[Unsuccess] = []
+        self._arrived = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+        self.refused = 0
+
+    def succeeded(self, success: Success) -> None:
+        """Record a success, soon."""
+        self._successes.append(success)
+        self._arrived.set()
+        self._settled.clear()
+
+    def ended(self, unsuccess: Unsuccess) -> None:
+        """Record another outcome, soon."""
+        self._unsuccesses.append(unsuccess)
+        self._arrived.set()
+        self._settled.clear()
+
+    def forget(self) -> None:
+        """Drop what is not recorded yet: the lease is lost, and the fence would refuse all of it."""
+        self._successes.clear()
+        self._unsuccesses.clear()
+
+    async def flush(self) -> None:
+        """Wait until all that was given so far is in the database."""
+        await self._settled.wait()
+
+    async def run(self) -> None:
+        """Send batch after batch, until cancelled."""
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._successes or self._unsuccesses:
+                if self._successes:
+                    batch, self._successes = self._successes[:LARGEST_BATCH], self._successes[LARGEST_BATCH:]
+                    await self._send(batch, self._record_successes, self._record_one_success)
+                if self._unsuccesses:
+                    few, self._unsuccesses = (
+                        self._unsuccesses[:LARGEST_UNSUCCESSFUL_BATCH],
+                        self._unsuccesses[LARGEST_UNSUCCESSFUL_BATCH:],
+                    )
+                    await self._send(few, self._record_unsuccesses, self._record_one_unsuccess)
+            self._settled.set()
+
+    async def _send(
+        self,
+        batch: Sequence[Outcome],
+        record: Callable[[Sequence[Outcome]], Awaitable[set[UUID]]],
+        record_one: Callable[[Outcome], Awaitable[set[UUID]]] | None,
+    ) -> None:
+        """Record a batch, however often the connection is lost; row by row if the database takes offence at one of them."""
+        pause, is_repeated = PAUSE_FIRST, False
+        while True:
+            try:
+                self._note_refused(batch, await record(batch), is_repeated=is_repeated)
+            except (*CONNECTION_LOST, DatabaseUnavailable, asyncpg.TransactionRollbackError) as error:
+                log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+                pause, is_repeated = min(pause * 2, PAUSE_MOST), True
+            except asyncpg.PostgresError as error:
+                if record_one is None:
+                    log.exception("outcome_not_stored", job_id=str(batch[0].claimed["id"]), error=type(error).__name__)
+                    return
+                for outcome in batch:
+                    await self._send([outcome], lambda alone: record_one(alone[0]), None)
+                return
+            else:
+                return
+
+    def _note_refused(self, batch: Sequence[Success | Unsuccess], refused: set[UUID], *, is_repeated: bool) -> None:
+        if not refused:
+            return
+        if is_repeated:
+            return  # the first try, whose answer was lost, has recorded them
+        for outcome in batch:
+            if outcome.claimed["id"] in refused:
+                self.refused += 1
+                log.warning(
+                    "finish_refused",
+                    job_id=str(outcome.claimed["id"]),
+                    task=outcome.claimed["task"],
+                    attempt=outcome.claimed["attempt"],
+                    why="the job was rescued from this worker, or ended by an operator, before this attempt finished",
+                )
+
+    async def _record_successes(self, batch: Sequence[Success]) -> set[UUID]:
+        now = time.monotonic()
+        rows = await self._connection.fetch(
+            "succeed",
+            self._worker(),
+            [success.claimed["id"] for success in batch],
+            [success.claimed["attempt"] for success in batch],
+            [success.result for success in batch],
+            [now - success.began for success in batch],
+        )
+        return {row["id"] for row in rows}
+
+    async def _record_unsuccesses(self, batch: Sequence[Unsuccess]) -> set[UUID]:
+        refused: set[UUID] = set()
+        if ended := [(outcome, outcome.decision) for outcome in batch if isinstance(outcome.decision, Ended)]:
+            states = [decision.state.value for _, decision in ended]
+            refused |= await self._tell("fail", [outcome for outcome, _ in ended], states)
+        if again := [(outcome, outcome.decision) for outcome in batch if isinstance(outcome.decision, Again)]:
+            delays = [decision.delay for _, decision in again]
+            refused |= await self._tell("retry", [outcome for outcome, _ in again], delays)
+        return refused
+
+    async def _tell(self, statement: str, batch: Sequence[Unsuccess], what: Sequence[Any]) -> set[UUID]:
+        now = time.monotonic()
+        rows = await self._connection.fetch(
+            statement,
+            self._worker(),
+            [outcome.claimed["id"] for outcome in batch],
+            [outcome.claimed["attempt"] for outcome in batch],
+            [now - outcome.began for outcome in batch],
+            what,
+            [outcome.decision.outcome for outcome in batch],
+            [outcome.decision.counts for outcome in batch],
+            [outcome.error and outcome.error.type for outcome in batch],
+            [outcome.error and outcome.error.message for outcome in batch],
+            [outcome.error and outcome.error.traceback for outcome in batch],
+        )
+        return {row["id"] for row in rows}
+
+    async def _record_one_success(self, success: Success) -> set[UUID]:
+        try:
+            return await self._record_successes([success])
+        except asyncpg.PostgresError as error:
+            return await self._record_one_unsuccess(self._unstorable(success, error))
+
+    async def _record_one_unsuccess(self, unsuccess: Unsuccess) -> set[UUID]:
+        try:
+            return await self._record_unsuccesses([unsuccess])
+        except asyncpg.PostgresError as error:
+            log.exception("error_text_not_stored", job_id=str(unsuccess.claimed["id"]), error=type(error).__name__)
+            return await self._record_unsuccesses([unsuccess.without_error()])

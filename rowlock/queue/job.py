@@ -1,0 +1,157 @@
+"""A job as people see it: one to be enqueued, a handle on one that was, and the job itself, alive or finished."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from uuid import UUID
+
+import msgspec
+
+from rowlock.errors import JobFailed, ResultTimeout
+from rowlock.queue.lifecycle import FINAL
+from rowlock.queue.results import decode_result
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rowlock.queue.client import Client
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_POLL_FIRST = 0.02
+_POLL_MOST = 0.5
+
+
+class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+    """A job that is not enqueued yet: what `task.job(...)` makes and `app.enqueue_many([...])` takes.
+
+    Its arguments have been checked and are JSON already. Its id is fixed: enqueuing it twice stores it once.
+    """
+
+    id: UUID
+    task: str
+    args: str
+    queue: str
+    priority: int
+    max_attempts: int
+    delay: timedelta | None = None
+    run_at: datetime | None = None
+    timeout: timedelta | None = None
+    unique: str | None = None
+
+    @property
+    def unique_key(self) -> str | None:
+        """The key as it is stored: in the scope of its task."""
+        return None if self.unique is None else f"{self.task}:{self.unique}"
+
+
+class JobHandle(Generic[R_co]):
+    """A reference to an enqueued job: its `id`, and the way to its result.
+
+    `is_duplicate` says that the enqueue was refused because of its unique key: `id` is then that of the job which holds
+    the key. The job exists once the transaction that it was enqueued in has committed.
+
+    >>> handle = await send_email.enqueue("ada@example.com", "Hi", "…")
+    >>> await handle.result(timeout=30)
+    """
+
+    __slots__ = ("_client", "_returns", "id", "is_duplicate", "task")
+
+    def __init__(self, client: Client, *, id: UUID, task: str, is_duplicate: bool, returns: object) -> None:  # noqa: A002  # the field's name
+        self.id = id
+        self.task = task
+        self.is_duplicate = is_duplicate
+        self._client = client
+        self._returns = returns
+
+    async def get(self) -> Job:
+        """The job as it is now. Raises `JobNotFound` if its transaction has not committed, or was rolled back."""
+        return await self._client.get(self.id)
+
+    async def result(self, timeout: timedelta | float | None = None) -> R_co:  # noqa: ASYNC109  # documented: it stops waiting, not the job
+        """Wait until the job has finished, and return what its handler returned, converted to the annotated type.
+
+        `timeout` (seconds, or a `timedelta`; None: no limit) ends the waiting, not the job: raises `ResultTimeout`.
+        Raises `JobFailed` if the job ended as failed, cancelled or expired, and `JobNotFound`.
+        """
+        job = await _finished(self._client, self.id, timeout)
+        return cast("R_co", job._outcome(self._returns))  # noqa: SLF001  # the same module's
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id} task={self.task}{' duplicate' if self.is_duplicate else ''}>"
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One job, as its row was when it was read. A handler with a parameter annotated `Job` is given its own.
+
+    `state` is one of queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled, expired. `attempt` counts
+    the runs from 1 and never goes down; `errors` counts those that used up one of `max_attempts`; `crashes` those that
+    took their worker down. Times are aware `datetime`s by the database's clock.
+
+    >>> @app.task
+    ... async def sync_account(job: Job, account: int) -> None:
+    ...     print(f"attempt {job.attempt} of job {job.id}")
+    """
+
+    id: UUID
+    state: str
+    queue: str
+    task: str
+    priority: int
+    args: dict[str, Any]
+    attempt: int
+    max_attempts: int
+    errors: int
+    crashes: int
+    created_at: datetime
+    run_at: datetime
+    unique_key: str | None = None
+    timeout: timedelta | None = None
+    error: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    worker: UUID | None = None
+    result_json: str | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """The job of a row that `get_job.sql`, `list_jobs.sql` or `claim.sql` returned."""
+        given = {name: row[name] for name in cls.__struct_fields__ if name in row and name != "args"}  # noqa: SIM401
+        return cls(args=msgspec.json.decode(row["args"]), result_json=row.get("result"), **given)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the job has reached its final state."""
+        return self.state in FINAL
+
+    @property
+    def result(self) -> Any:  # noqa: ANN401  # any JSON
+        """What the handler returned, as plain JSON data; None while the job has not succeeded."""
+        return None if self.result_json is None else msgspec.json.decode(self.result_json)
+
+    def _outcome(self, returns: object) -> object:
+        if self.state == "succeeded":
+            return decode_result(self.result_json, returns)
+        raise JobFailed(
+            f"Job {self.id} ({self.task}) has {self.state}{f': {self.error}' if self.error else ''}",
+            state=self.state,
+            error=self.error,
+        )
+
+
+async def _finished(client: Client, job_id: UUID, timeout: timedelta | float | None) -> Job:  # noqa: ASYNC109  # see result()
+    limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    deadline = None if limit is None else asyncio.get_running_loop().time() + limit
+    pause = _POLL_FIRST
+    while True:
+        job = await client.get(job_id)
+        if job.is_finished:
+            return job
+        left = pause if deadline is None else deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise ResultTimeout(f"Job {job_id} ({job.task}) is still {job.state} after {limit} s; it goes on.")
+        await asyncio.sleep(min(pause, left))
+        pause = min(pause * 1.5, _POLL_MOST)

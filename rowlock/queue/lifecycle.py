@@ -1,0 +1,168 @@
+"""A job's states, the edges between them, and what the end of an attempt means for its job. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+from rowlock.errors import InvalidOption
+
+
+class State(StrEnum):
+    """The stored states. `scheduled` and `retrying` are what the view `jobs` calls two kinds of `queued`."""
+
+    BLOCKED = "blocked"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+LIVE: Final = frozenset({State.BLOCKED, State.QUEUED, State.RUNNING})
+FINAL: Final = frozenset(State) - LIVE
+SHOWN: Final = (*(str(state) for state in State), "scheduled", "retrying")
+"""The states that people see and may filter by."""
+
+EDGES: Final[frozenset[tuple[State | None, str, State]]] = frozenset(
+    {
+        (None, "enqueue", State.QUEUED),
+        (State.QUEUED, "claim", State.RUNNING),
+        (State.RUNNING, "succeed", State.SUCCEEDED),
+        (State.RUNNING, "fail", State.FAILED),
+        (State.RUNNING, "fail", State.CANCELLED),
+        (State.RUNNING, "retry", State.QUEUED),
+        (State.RUNNING, "rescue", State.QUEUED),
+        (State.RUNNING, "rescue", State.FAILED),
+    }
+)
+"""Every edge of the life cycle: from a state (None: there is no job yet), by the statement of that name, to a state.
+
+`docs/lifecycle.md` draws them, and each statement in `queue/sql/` takes these edges and no others.
+"""
+
+
+class Directive(Exception):  # noqa: N818  # not an error: a handler raises or returns one to say what shall happen to its job
+    """What a handler can raise, or return, instead of succeeding or failing. See `Retry`, `Snooze`, `Cancel`, `Fail`."""
+
+
+def _delay(delay: timedelta | float, of: str) -> timedelta:
+    given = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
+    if given < timedelta(0):
+        raise InvalidOption(f"{of}(delay={delay!r}) is negative: give zero or more seconds.")
+    return given
+
+
+class Retry(Directive):
+    """Run the job again after `delay` (seconds or a `timedelta`); counts as an error of the job.
+
+    >>> raise Retry(60, reason="the mail server is busy")
+    """
+
+    def __init__(self, delay: timedelta | float, *, reason: str = "") -> None:
+        super().__init__(reason)
+        self.delay = _delay(delay, "Retry")
+
+
+class Snooze(Directive):
+    """Run the job again after `delay` (seconds or a `timedelta`), without using up one of its attempts."""
+
+    def __init__(self, delay: timedelta | float, *, reason: str = "") -> None:
+        super().__init__(reason)
+        self.delay = _delay(delay, "Snooze")
+
+
+class Cancel(Directive):
+    """End the job as `cancelled`: there is nothing left to do, and nothing went wrong."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+
+
+class Fail(Directive):
+    """End the job as `failed`, whatever attempts it has left: trying again would not help."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+
+
+class AttemptTimeout(Exception):  # noqa: N818  # its name is what the table `attempt` shows
+    """An attempt that took longer than its job's `timeout`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """The attempt is over, and the job goes back to `queued`, due after `delay`."""
+
+    delay: timedelta
+    outcome: str
+    counts: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The attempt is over, and so is the job: `state` is `failed` or `cancelled`."""
+
+    state: State
+    outcome: str
+    counts: bool
+
+
+RELEASED: Final = Again(delay=timedelta(0), outcome="released", counts=False)
+"""A worker gives a job back that it could not finish, or not even begin, before it had to stop."""
+
+
+def decide(error: BaseException, *, errors: int, max_attempts: int, delay: timedelta) -> Again | Ended:
+    """What becomes of a job whose attempt ended in `error`, after `errors` earlier attempts that counted.
+
+    `delay` is what the task's backoff policy says for this error. An attempt counts if it was the job's own doing; releases,
+    snoozes and crashes of the worker do not. The outcomes' names are those of the `attempt` table.
+    """
+    match error:
+        case Directive():
+            return _follow(error, errors=errors, max_attempts=max_attempts)
+        case AttemptTimeout():
+            outcome = "timeout"
+        case _:
+            outcome = "error"
+    if errors + 1 >= max_attempts:
+        return Ended(state=State.FAILED, outcome=outcome, counts=True)
+    return Again(delay=delay, outcome=outcome, counts=True)
+
+
+def _follow(directive: Directive, *, errors: int, max_attempts: int) -> Again | Ended:
+    match directive:
+        case Snooze(delay=delay):
+            return Again(delay=delay, outcome="snoozed", counts=False)
+        case Retry(delay=delay) if errors + 1 < max_attempts:
+            return Again(delay=delay, outcome="retried", counts=True)
+        case Retry():
+            return Ended(state=State.FAILED, outcome="retried", counts=True)
+        case Cancel():
+            return Ended(state=State.CANCELLED, outcome="cancelled", counts=False)
+        case Fail():
+            return Ended(state=State.FAILED, outcome="failed", counts=True)
+        case _:
+            raise AssertionError(f"{type(directive).__name__} is no directive of Rowlock's")
+
+
+__all__ = [
+    "EDGES",
+    "FINAL",
+    "LIVE",
+    "RELEASED",
+    "SHOWN",
+    "Again",
+    "AttemptTimeout",
+    "Cancel",
+    "Directive",
+    "Ended",
+    "Fail",
+    "Retry",
+    "Snooze",
+    "State",
+    "decide",
+]

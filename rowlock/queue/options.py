@@ -1,0 +1,104 @@
+"""The options of tasks and jobs, checked one by one: each refusal names the option, its value and what would do."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Final
+
+from rowlock.errors import InvalidOption
+
+NAME_LIMIT: Final = 128
+QUEUE_LIMIT: Final = 48
+KEY_LIMIT: Final = 512
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_LONGEST = timedelta(days=365 * 100)
+
+
+def task_name(name: str) -> str:
+    """A task's name: 1 to 128 of letters, digits, `_`, `.` and `-`."""
+    return _name("task", name, NAME_LIMIT)
+
+
+def queue_name(name: str) -> str:
+    """A queue's name: 1 to 48 of letters, digits, `_`, `.` and `-`."""
+    return _name("queue", name, QUEUE_LIMIT)
+
+
+def _name(option: str, name: str, limit: int) -> str:
+    if not isinstance(name, str) or len(name) > limit or not _NAME.fullmatch(name):
+        raise InvalidOption(f"{option} {name!r} is not usable: use 1 to {limit} of letters, digits, _ . and -")
+    return name
+
+
+def priority(value: int) -> int:
+    """0 (last) to 9 (first)."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:  # noqa: PLR2004  # the range itself
+        raise InvalidOption(f"priority {value!r} is out of range: use a whole number from 0 (last) to 9 (first).")
+    return value
+
+
+def max_attempts(value: int) -> int:
+    """At least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
+        raise InvalidOption(f"max_attempts {value!r} makes no sense: use a whole number of at least 1 (1: no retry).")
+    return value
+
+
+def delay(value: timedelta | float | None) -> timedelta | None:
+    """Seconds or a `timedelta`, not negative."""
+    given = _duration("delay", value)
+    if given is not None and given < timedelta(0):
+        raise InvalidOption(f"delay {value!r} is negative: use zero or more seconds.")
+    return given
+
+
+def timeout(value: timedelta | float | None) -> timedelta | None:
+    """Seconds or a `timedelta`, above zero; None for no limit."""
+    given = _duration("timeout", value)
+    if given is not None and given <= timedelta(0):
+        raise InvalidOption(f"timeout {value!r} is not above zero: leave it out for no limit.")
+    return given
+
+
+def _duration(option: str, value: timedelta | float | None) -> timedelta | None:
+    if value is None or isinstance(value, timedelta):
+        given = value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            given = timedelta(seconds=value)
+        except (ValueError, OverflowError):
+            given = None
+            value = float(value)
+        if given is None:
+            raise InvalidOption(f"{option} {value!r} is not a usable number of seconds.")
+    else:
+        raise InvalidOption(f"{option} {value!r} is not a duration: use seconds or a timedelta.")
+    if given is not None and given > _LONGEST:
+        raise InvalidOption(f"{option} {value!r} is longer than a hundred years.")
+    return given
+
+
+def run_at(value: datetime | None) -> datetime | None:
+    """An aware `datetime`."""
+    if value is not None and (not isinstance(value, datetime) or value.utcoffset() is None):
+        raise InvalidOption(f"run_at {value!r} has no time zone: use an aware datetime, as datetime.now(UTC) gives.")
+    return value
+
+
+def unique(value: str | None) -> str | None:
+    """A key of 1 to 512 bytes that PostgreSQL can store."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidOption(f"unique {value!r} is not text: use a string as the key.")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidOption("unique holds a lone surrogate, which PostgreSQL cannot store.") from error
+    if "\0" in value:
+        raise InvalidOption("unique holds a NUL character, which PostgreSQL cannot store.")
+    if not 1 <= size <= KEY_LIMIT:
+        raise InvalidOption(f"unique has {size} bytes: use 1 to {KEY_LIMIT}; of something longer, use a hash.")
+    return value

@@ -1,0 +1,57 @@
+-- Claim up to $7 due jobs of known tasks: queued → running.
+--
+-- $1 queues text[], $2 priorities smallint[], $3 run_ats timestamptz[], $4 ids uuid[]: one cursor per lane (queue and
+--    priority), the urgent ones first; the scan of each begins behind its (run_at, id)
+-- $5 the queues text[], in the order in which they are served   $6 how many at most of each integer[]   $7 and in all
+-- $8 the tasks that this worker knows text[]   $9 the worker
+-- $10 whether to take a transaction id even if nothing is claimed (so that the cursors of an idle queue can settle)
+--
+-- Returns the claimed jobs in the order in which they are to run, then one last row whose id is null: this statement's
+-- transaction id (null if it has none), the oldest transaction id in use, and the time until which due jobs were looked for.
+--
+-- Index: job_claim, one range scan a lane; then a Tid Scan. No join that the planner could turn around: LATERAL fixes
+-- the first, and `ctid = ANY(ARRAY(…))` the second. Run it under queue/connections.py's PLANNER_SETTINGS.
+-- Locks: the claimed rows. Waits for nobody.
+WITH candidate AS MATERIALIZED (
+    SELECT due.tid
+      FROM unnest($5::text[], $6::integer[]) AS served (queue, wanted)
+     CROSS JOIN LATERAL (
+           SELECT next.tid
+             FROM unnest($1::text[], $2::smallint[], $3::timestamptz[], $4::uuid[]) AS lane (queue, priority, run_at, id)
+            CROSS JOIN LATERAL (
+                  SELECT job.ctid AS tid
+                    FROM rowlock.job
+                   WHERE job.state = 'queued'
+                     AND job.queue = lane.queue
+                     AND job.priority = lane.priority
+                     AND (job.run_at, job.id) > (lane.run_at, lane.id)
+                     AND job.run_at <= now()
+                     AND job.task = ANY($8::text[])
+                   ORDER BY job.run_at, job.id
+                   LIMIT served.wanted
+                     FOR NO KEY UPDATE SKIP LOCKED
+                  ) AS next
+            WHERE lane.queue = served.queue
+            LIMIT served.wanted
+           ) AS due
+     LIMIT $7
+), claimed AS (
+    UPDATE rowlock.job
+       SET state = 'running', attempt = attempt + 1, worker = $9, started_at = now()
+     WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
+       AND state = 'queued'
+    RETURNING id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args
+), counted AS (
+    SELECT count(*) FROM claimed
+)
+(
+SELECT id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
+       NULL::xid8 AS xid, NULL::xid8 AS xmin, NULL::timestamptz AS looked_until
+  FROM claimed
+ ORDER BY priority DESC, run_at, id
+)
+ UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       CASE WHEN $10::boolean THEN pg_current_xact_id() ELSE pg_current_xact_id_if_assigned() END,
+       pg_snapshot_xmin(pg_current_snapshot()), now()
+  FROM counted

@@ -1,0 +1,8 @@
+-- Claim a duty that is due. Returns its name, or no row. Whoever dies in the middle of one has lost it until the next
+-- time. Locks: the duty's row, skipping what others hold.
+UPDATE rowlock.duty
+   SET next_run_at = clock_timestamp() + every
+ WHERE name = (
+       SELECT name FROM rowlock.duty WHERE next_run_at <= now() ORDER BY next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED
+       )
+RETURNING name

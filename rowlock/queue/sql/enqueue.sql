@@ -1,0 +1,10 @@
+-- Enqueue one job, by the function that every language calls. Returns the id of the new job, or of the one that already
+-- holds its unique key.
+--
+-- $1 task   $2 args (JSON text)   $3 queue   $4 priority   $5 delay   $6 run_at   $7 max_attempts   $8 timeout   $9 unique key
+-- $10 the id
+SELECT rowlock.enqueue(
+    task => $1::text, args => $2::text::jsonb, queue => $3::text, priority => $4::integer, delay => $5::interval,
+    run_at => $6::timestamptz, max_attempts => $7::integer, timeout => $8::interval, unique_key => $9::text,
+    id => $10::uuid
+) AS id

@@ -1,0 +1,19 @@
+-- Whether a due job of a known task is left behind the settled cursors: the net under clocks that step back, and under
+-- everything not thought of. Reads, and takes nothing.
+--
+-- $1 queues text[], $2 priorities smallint[], $3 run_ats timestamptz[], $4 ids uuid[]: the settled cursors
+-- $5 the tasks that this worker knows text[]
+--
+-- Index: job_claim, from its beginning: what it costs grows with the dead rows, so it is run about once a minute.
+SELECT EXISTS (
+    SELECT FROM unnest($1::text[], $2::smallint[], $3::timestamptz[], $4::uuid[]) AS lane (queue, priority, run_at, id)
+     CROSS JOIN LATERAL (
+           SELECT FROM rowlock.job
+            WHERE job.state = 'queued'
+              AND job.queue = lane.queue
+              AND job.priority = lane.priority
+              AND (job.run_at, job.id) <= (lane.run_at, lane.id)
+              AND job.task = ANY($5::text[])
+            LIMIT 1
+           ) AS left_behind
+) AS is_left_behind

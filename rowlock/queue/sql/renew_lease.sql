@@ -1,0 +1,7 @@
+-- Renew a lease that is still held. $1 the worker   $2 the lease. Returns no row if it has run out: its jobs may be
+-- somebody else's by now.
+UPDATE rowlock.worker
+   SET expires_at = clock_timestamp() + $2::interval
+ WHERE id = $1::uuid
+   AND expires_at > clock_timestamp()
+RETURNING id

@@ -1,0 +1,58 @@
+-- Take back the jobs of workers whose lease has run out, or whose row is gone: running → queued, or → failed for a job
+-- that has taken its worker down $1 times. A crash is no error of the job: it is counted apart.
+--
+-- $1 how many crashes a job may cause   $2 how many jobs at most   $3 whether to look for jobs of workers without a row
+--
+-- Returns one row per rescued job: id, task, queue, worker, attempt, and whether it is now in quarantine (failed).
+-- Index: job_running, for the expired workers only. $3 walks all of it: asked for once in a while.
+-- Locks: the rescued rows, in the order of their ids, skipping what others hold.
+WITH expired AS MATERIALIZED (
+    SELECT id FROM rowlock.worker WHERE expires_at < now()
+), orphan AS MATERIALIZED (
+    SELECT id, task, queue, worker, attempt, crashes, started_at
+      FROM rowlock.job
+     WHERE state = 'running'
+       AND worker = ANY(
+           ARRAY(SELECT expired.id FROM expired)
+           || CASE WHEN $3::boolean THEN ARRAY(
+                  SELECT other.worker FROM rowlock.job AS other
+                   WHERE other.state = 'running'
+                     AND NOT EXISTS (SELECT FROM rowlock.worker WHERE worker.id = other.worker)
+              ) END
+       )
+     ORDER BY id
+     LIMIT $2
+       FOR UPDATE SKIP LOCKED
+), requeued AS (
+    UPDATE rowlock.job
+       SET state = 'queued', worker = NULL, started_at = NULL, crashes = crashes + 1, run_at = clock_timestamp()
+     WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.crashes + 1 < $1))
+       AND state = 'running'
+), quarantined AS (
+    DELETE FROM rowlock.job
+     WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.crashes + 1 >= $1))
+       AND state = 'running'
+    RETURNING id, run_at, created_at, started_at, worker, timeout, attempt, max_attempts, errors, crashes, priority,
+              queue, task, unique_key, args
+), freed AS (
+    DELETE FROM rowlock.unique_key
+     WHERE key = ANY(ARRAY(SELECT unique_key FROM quarantined WHERE unique_key IS NOT NULL))
+       AND job_id = ANY(ARRAY(SELECT quarantined.id FROM quarantined))
+       AND expires_at IS NULL
+), kept AS (
+    INSERT INTO rowlock.finished_job (
+        id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,
+        priority, state, queue, task, unique_key, error, args
+    )
+    SELECT id, run_at, created_at, started_at, now(), worker, timeout, attempt, max_attempts, errors, crashes + 1,
+           priority, 'failed', queue, task, unique_key,
+           format('set aside: %s workers in a row died while they ran this job', crashes + 1), args
+      FROM quarantined
+), told AS (
+    INSERT INTO rowlock.attempt (job_id, attempt, outcome, queue, task, worker, started_at, finished_at, message)
+    SELECT id, attempt, 'crashed', queue, task, worker, started_at, now(),
+           'the worker stopped renewing its lease: it died, froze or lost the database'
+      FROM orphan
+)
+SELECT id, task, queue, worker, attempt, crashes + 1 >= $1 AS is_quarantined
+  FROM orphan

@@ -1,0 +1,7 @@
+-- Notify the workers that sleep on the given queues, if there are any: a NOTIFY makes the commit take a lock that the
+-- whole server shares, so it is sent only when somebody hears it.
+--
+-- $1 queues text[]
+SELECT pg_notify('rowlock.wakeup', queue)
+  FROM unnest($1::text[]) AS given (queue)
+ WHERE EXISTS (SELECT FROM rowlock.idle_worker AS w WHERE w.queue = given.queue)

@@ -1,0 +1,23 @@
+"""The SQL: one file a statement in `queue/sql/`, read once, and written for the configured schema."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import files
+
+from rowlock.schema import in_schema
+
+WAKEUP_CHANNEL = "rowlock.wakeup"
+"""The NOTIFY channel, as the statements spell it; `channel()` names it for a schema."""
+
+
+@lru_cache(maxsize=256)
+def statement(name: str, schema: str) -> str:
+    """The text of `queue/sql/<name>.sql` for `schema`. The same string object each time: drivers cache plans by it."""
+    text = files("rowlock.queue").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    return in_schema(text, schema)
+
+
+def channel(schema: str) -> str:
+    """The channel on which the workers of `schema` are woken."""
+    return in_schema(WAKEUP_CHANNEL, schema)

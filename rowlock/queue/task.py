@@ -1,0 +1,192 @@
+"""A task: the Python function behind jobs, with the options that its jobs start from."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
+
+from rowlock.queue import options
+from rowlock.queue.arguments import Arguments
+from rowlock.queue.identifiers import uuid7
+from rowlock.queue.job import Job, JobHandle, NewJob
+from rowlock.queue.retry import Backoff, parse_backoff
+
+if TYPE_CHECKING:
+    from rowlock.queue.client import Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_QUEUE = "default"
+DEFAULT_PRIORITY = 5
+DEFAULT_MAX_ATTEMPTS = 10
+DEFAULT_BACKOFF = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Using:
+    """What one call of `task.using(...)` says; None: as the task says."""
+
+    queue: str
+    priority: int
+    max_attempts: int
+    timeout: timedelta | None = None
+    delay: timedelta | None = None
+    run_at: datetime | None = None
+    unique: str | None = None
+    connection: object = None
+
+
+class Task(Generic[P, R]):
+    """A function that can be enqueued. `@app.task` makes it; calling it calls the function itself, at once and here.
+
+    >>> job = await send_email.enqueue("ada@example.com", "Hi", "…")
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., object],
+        client: Client,
+        *,
+        name: str | None = None,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = DEFAULT_PRIORITY,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        backoff: Backoff | timedelta | float = DEFAULT_BACKOFF,
+        timeout: timedelta | float | None = None,
+    ) -> None:
+        self.function = self.__wrapped__ = function
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.__name__ = getattr(function, "__name__", "task")
+        self.name = options.task_name(self.__name__ if name is None else name)
+        self.queue = options.queue_name(queue)
+        self.priority = options.priority(priority)
+        self.max_attempts = options.max_attempts(max_attempts)
+        self.backoff = parse_backoff(backoff)
+        self.timeout = options.timeout(timeout)
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.arguments = Arguments(function, task=self.name, injected=Job)
+        self.returns = get_type_hints(function, include_extras=True).get("return", Any)
+        self.using_defaults = Using(queue=self.queue, priority=self.priority, max_attempts=self.max_attempts)
+        self._client = client
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401  # the function's own return: a value or a coroutine
+        """Call the function itself, without the queue."""
+        return self.function(*args, **kwargs)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Enqueue a job with these arguments, in a transaction of its own.
+
+        Raises `InvalidArguments` if they do not fit the function; nothing is stored then.
+        """
+        return await self._enqueue(self.using_defaults, args, kwargs)
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
+        """A job with these arguments, to be given to `app.enqueue_many`. Raises `InvalidArguments`."""
+        return self._job(self.using_defaults, args, kwargs)
+
+    def using(  # noqa: PLR0913  # each is an option of its own
+        self,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: timedelta | float | None = None,
+        run_at: datetime | None = None,
+        max_attempts: int | None = None,
+        timeout: timedelta | float | None = None,  # noqa: ASYNC109  # an option of the job's
+        unique: str | None = None,
+        connection: object = None,
+    ) -> BoundTask[P, R]:
+        """The task with other options, for the `enqueue(...)` or `job(...)` that follows.
+
+        `delay` (seconds or a `timedelta`) or `run_at` (an aware `datetime`): not before. `timeout`: of each attempt.
+        `unique`: while a job of this task with this key is not finished, no second one is stored; the handle's `is_duplicate`
+        says so, and points to the first. `connection`: enqueue in this connection's (or session's) open transaction:
+        the job exists if and only if it commits. Raises `InvalidOption`.
+
+        >>> await send_email.using(connection=session, delay=60, unique="welcome:42").enqueue("ada@example.com", "Hi", "…")
+        """
+        if delay is not None and run_at is not None:
+            raise options.InvalidOption("delay and run_at are both given: give one of them.")
+        return BoundTask(
+            self,
+            Using(
+                queue=self.queue if queue is None else options.queue_name(queue),
+                priority=self.priority if priority is None else options.priority(priority),
+                max_attempts=self.max_attempts if max_attempts is None else options.max_attempts(max_attempts),
+                timeout=options.timeout(timeout),
+                delay=options.delay(delay),
+                run_at=options.run_at(run_at),
+                unique=options.unique(unique),
+                connection=connection,
+            ),
+        )
+
+    def _job(self, using: Using, args: tuple[object, ...], kwargs: dict[str, Any]) -> NewJob[R]:
+        return NewJob(
+            id=uuid7(),
+            task=self.name,
+            args=self.arguments.encode(args, kwargs, limit=self._client.settings.max_args_bytes),
+            queue=using.queue,
+            priority=using.priority,
+            max_attempts=using.max_attempts,
+            delay=using.delay,
+            run_at=using.run_at,
+            timeout=using.timeout,
+            unique=using.unique,
+        )
+
+    async def _enqueue(self, using: Using, args: tuple[object, ...], kwargs: dict[str, Any]) -> JobHandle[R]:
+        job = self._job(using, args, kwargs)
+        stored = await self._client.enqueue(job, using.connection)
+        return self.handle(stored, is_duplicate=stored != job.id)
+
+    def handle(self, job_id: Any, *, is_duplicate: bool = False) -> JobHandle[R]:  # noqa: ANN401  # a UUID of any library
+        """A handle on a job of this task."""
+        return JobHandle(self._client, id=job_id, task=self.name, is_duplicate=is_duplicate, returns=self.returns)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name} queue={self.queue}>"
+
+
+class BoundTask(Generic[P, R]):
+    """A task with the options that `task.using(...)` gave it."""
+
+    __slots__ = ("_task", "_using")
+
+    def __init__(self, task: Task[P, R], using: Using) -> None:
+        self._task = task
+        self._using = using
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Enqueue a job with these arguments and the options given before. Raises `InvalidArguments`."""
+        return await self._task._enqueue(self._using, args, kwargs)  # noqa: SLF001  # two halves of one thing
+
+    def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
+        """A job with these arguments and options, to be given to `app.enqueue_many`; a connection is given there."""
+        if self._using.connection is not None:
+            raise options.InvalidOption("connection is given to enqueue_many(..., connection=...), not to its jobs.")
+        return self._task._job(self._using, args, kwargs)  # noqa: SLF001  # two halves of one thing
+
+
+class TaskDecorator(Protocol):
+    """What `@app.task(...)` returns. A parameter annotated `Job` in the first place is the worker's to fill."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Job, P], R], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Task[..., Any]:
+        """Make a task of the function."""
+        ...
+
+
+__all__ = ["BoundTask", "Task", "TaskDecorator", "Using"]

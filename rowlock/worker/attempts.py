@@ -1,0 +1,146 @@
+"""One attempt, from the claimed row to its outcome: find the task, convert the arguments, call, encode, report."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from structlog.contextvars import bind_contextvars
+
+from rowlock.errors import InvalidArguments, InvalidResult
+from rowlock.queue.finishes import Success, Unsuccess
+from rowlock.queue.job import Job
+from rowlock.queue.lifecycle import RELEASED, AttemptTimeout, Directive, Ended, decide
+from rowlock.queue.results import describe_error, encode_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from asyncpg import Record
+
+    from rowlock.queue.finishes import Finishes
+    from rowlock.queue.task import Task
+
+log = structlog.get_logger("rowlock.worker")
+
+
+class Attempt:
+    """One run of one job in this worker. `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`."""
+
+    __slots__ = ("began", "claimed", "claimed_at", "running", "stop")
+
+    def __init__(self, claimed: Record, claimed_at: float) -> None:
+        self.claimed = claimed
+        self.claimed_at = self.began = claimed_at
+        self.running: asyncio.Task[None] | None = None
+        self.stop: str | None = None
+
+
+class Performer:
+    """Performs attempts, and gives their outcomes to the finishes. An outcome it always has, whatever a handler does."""
+
+    def __init__(self, tasks: Mapping[str, Task[..., Any]], finishes: Finishes, *, threads: int, max_result_bytes: int) -> None:
+        self._tasks = tasks
+        self._finishes = finishes
+        self._max_result_bytes = max_result_bytes
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="rowlock-task")
+
+    async def perform(self, attempt: Attempt) -> None:
+        """Run the attempt to its end."""
+        claimed = attempt.claimed
+        attempt.began = time.monotonic()
+        bind_contextvars(
+            job_id=str(claimed["id"]), queue=claimed["queue"], task=claimed["task"], attempt=claimed["attempt"]
+        )
+        try:
+            result = encode_result(await self._call(claimed), limit=self._max_result_bytes)
+        except (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # a handler may raise anything
+            self._report(attempt, error)
+        else:
+            self._finishes.succeeded(Success(claimed, result, attempt.began))
+
+    async def _call(self, claimed: Record) -> object:
+        """Convert the arguments and call the handler: on the loop, or in a thread if it is a plain function."""
+        task = self._tasks[claimed["task"]]
+        arguments = task.arguments
+        job = None if arguments.job_parameter is None else _job(claimed)
+        args, kwargs = arguments.bind(claimed["args"], job)
+        limit = claimed["timeout"] or task.timeout
+        if limit is None:
+            if task.is_async:
+                return _directed(await task.function(*args, **kwargs))  # type: ignore[misc]  # it is a coroutine function
+            return _directed(await self._in_thread(task.function, args, kwargs))
+        try:
+            async with asyncio.timeout(limit.total_seconds()) as deadline:
+                if task.is_async:
+                    return _directed(await task.function(*args, **kwargs))  # type: ignore[misc]  # it is a coroutine function
+                return _directed(await self._in_thread(task.function, args, kwargs))
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise  # the handler's own
+            raise AttemptTimeout(f"the attempt took longer than its timeout of {limit.total_seconds():g} s") from error
+
+    async def _in_thread(self, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: context.run(function, *args, **kwargs)
+        )
+
+    def _report(self, attempt: Attempt, error: BaseException) -> None:
+        """Give the outcome of an attempt that did not simply succeed."""
+        if isinstance(error, asyncio.CancelledError) and attempt.stop is not None:
+            if attempt.stop == "shutdown":
+                self.release(attempt)
+            return
+        self._finishes.ended(self._unsuccess(attempt.claimed, error, attempt.began))
+
+    def release(self, attempt: Attempt) -> None:
+        """Give the job back: another worker may have it at once, and this attempt does not count."""
+        self._finishes.ended(Unsuccess(attempt.claimed, RELEASED, None, attempt.began))
+
+    def unstorable(self, success: Success, error: Exception) -> Unsuccess:
+        """The outcome of an attempt whose result the database itself did not take."""
+        return self._unsuccess(
+            success.claimed, InvalidResult(f"the result cannot be stored: {type(error).__name__}: {error}"), success.began
+        )
+
+    def _unsuccess(self, claimed: Record, error: BaseException, began: float) -> Unsuccess:
+        task, errors = self._tasks[claimed["task"]], claimed["errors"]
+        decision = decide(
+            error,
+            errors=errors,
+            max_attempts=claimed["max_attempts"],
+            delay=task.backoff.delay(errors + 1, random.random()),  # noqa: S311  # jitter
+        )
+        described = describe_error(error)
+        if isinstance(error, Directive | InvalidArguments | InvalidResult | AttemptTimeout):
+            described = replace(described, traceback=None)  # its text says it all
+        if decision.counts:
+            event = "job_failed" if isinstance(decision, Ended) else "attempt_failed"
+            log.warning(event, error=described.type, outcome=decision.outcome, crashes=claimed["crashes"])
+        return Unsuccess(claimed, decision, described, began)
+
+    def close(self) -> bool:
+        """Let the threads go. Returns whether one still runs: a plain function cannot be stopped from outside."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        return any(thread.is_alive() for thread in self._threads._threads)  # noqa: SLF001  # there is no public way to ask
+
+
+def _directed(value: object) -> object:
+    """What the handler returned; a directive that it returned counts as raised."""
+    if isinstance(value, Directive):
+        raise value
+    return value
+
+
+def _job(claimed: Record) -> Job:
+    return Job.from_row({**claimed, "state": "running"})
+
+
+__all__ = ["Attempt", "Performer"]

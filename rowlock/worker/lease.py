@@ -1,0 +1,100 @@
+"""The lease: renewed by a thread with its own loop and connection, so that a handler which blocks the loop keeps its jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from rowlock.errors import RowlockError
+from rowlock.queue.connections import CONNECTION_LOST, ControlConnection
+from rowlock.queue.identifiers import uuid7
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from rowlock.settings import Settings
+
+log = structlog.get_logger("rowlock.worker")
+
+MARGIN: Final = 0.2
+"""The share of the lease before whose end a worker that could not renew stops its handlers."""
+
+
+class Lease:
+    """One worker's hold on its jobs. `on_lost` is called, on the thread, when it has run out or is about to."""
+
+    def __init__(self, settings: Settings, dsn: str, on_lost: Callable[[], None]) -> None:
+        self._settings = settings
+        self._dsn = dsn
+        self._on_lost = on_lost
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.worker = uuid7()
+
+    async def begin(
+        self, connection: ControlConnection, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int
+    ) -> None:
+        """Register a worker with a new id, and renew its lease from now on."""
+        self.worker = uuid7()
+        until = time.monotonic() + self._settings.lease.total_seconds()
+        await connection.fetch(
+            "register_worker",
+            self.worker,
+            socket.gethostname(),
+            os.getpid(),
+            version("rowlock"),
+            list(queues),
+            list(tasks),
+            concurrency,
+            self._settings.lease,
+        )
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(
+            target=self._keep, args=(self.worker, until, self._stopped), name="rowlock-lease", daemon=True
+        )
+        self._thread.start()
+
+    async def end(self, connection: ControlConnection) -> None:
+        """Stop renewing, and let go of whatever is still held."""
+        self._stopped.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, 2)
+        await connection.fetch("end_lease", self.worker)
+
+    def _keep(self, worker: UUID, until: float, stopped: threading.Event) -> None:
+        asyncio.run(self._renew_until_stopped(worker, until, stopped))
+
+    async def _renew_until_stopped(self, worker: UUID, until: float, stopped: threading.Event) -> None:
+        heartbeat, lease = self._settings.heartbeat.total_seconds(), self._settings.lease.total_seconds()
+        connection = ControlConnection(self._settings, self._dsn, purpose="lease")
+        pause = heartbeat
+        try:
+            while not await _wait(stopped, pause):
+                now = time.monotonic()
+                try:
+                    async with asyncio.timeout(max(until - MARGIN * lease - now, 0.1)):
+                        is_held = bool(await connection.fetch("renew_lease", worker, self._settings.lease))
+                except (*CONNECTION_LOST, RowlockError) as error:
+                    log.warning("lease_not_renewed", worker=str(worker), error=type(error).__name__)
+                    is_held, pause = time.monotonic() < until - MARGIN * lease, min(1.0, heartbeat)
+                else:
+                    until, pause = now + lease, heartbeat
+                if not is_held:
+                    log.error("lease_lost", worker=str(worker))
+                    self._on_lost()
+                    return
+        finally:
+            await connection.close()
+
+
+async def _wait(stopped: threading.Event, seconds: float) -> bool:
+    """Wait for so long, or until stopped. This loop is the thread's own: blocking it is fine."""
+    return stopped.wait(seconds)

@@ -1,0 +1,133 @@
+"""The slots of one worker: which attempts run, which are claimed and wait for a slot, and how many more to claim."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from typing import TYPE_CHECKING, Final
+
+from rowlock.worker.attempts import Attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+
+    from asyncpg import Record
+
+PREFETCH_SECONDS: Final = 0.05
+PREFETCH_MOST: Final = 1000
+"""How much is claimed ahead of the slots: what the last jobs' pace gets through in this time. Long jobs are not claimed
+ahead at all, so that another worker can have them; short ones are, so that neither Python nor the database waits."""
+
+STALE_SECONDS: Final = 2.0
+"""A job that waited this long for a slot is given back: the pace has changed, and another worker may be free."""
+
+
+class Slots:
+    """`concurrency` attempts at once, of a queue named in `limits` no more than it says."""
+
+    def __init__(
+        self, concurrency: int, limits: Mapping[str, int], perform: Callable[[Attempt], Coroutine[None, None, None]]
+    ) -> None:
+        self._concurrency = concurrency
+        self._limits = limits
+        self._perform = perform
+        self._ready: deque[Attempt] = deque()
+        self._running: set[Attempt] = set()
+        self._of_limited: Counter[str] = Counter()
+        self._prefetch = 0
+        self._done = 0
+        self._paced_at, self._paced_done, self._pace = time.monotonic(), 0, 0.0
+        self._changed = asyncio.Event()
+
+    @property
+    def running(self) -> frozenset[Attempt]:
+        """The attempts that run now."""
+        return frozenset(self._running)
+
+    @property
+    def done(self) -> int:
+        """How many attempts have ended so far."""
+        return self._done
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing runs and nothing waits."""
+        return not self._running and not self._ready
+
+    def room(self) -> int:
+        """How many more jobs to claim now: none while enough is claimed ahead."""
+        self._measure()
+        if len(self._ready) > self._prefetch // 2:
+            return 0
+        return self._concurrency + self._prefetch - len(self._running) - len(self._ready)
+
+    def limits(self) -> dict[str, int]:
+        """How many more of each limited queue."""
+        return {queue: limit - self._of_limited[queue] for queue, limit in self._limits.items()}
+
+    def add(self, rows: Iterable[Record]) -> None:
+        """Take claimed jobs: each starts at once if a slot is free, or as soon as one is."""
+        now = time.monotonic()
+        for row in rows:
+            if row["queue"] in self._limits:
+                self._of_limited[row["queue"]] += 1
+            self._ready.append(Attempt(row, now))
+        self._fill()
+
+    async def changed(self, timeout: float) -> None:  # noqa: ASYNC109  # a wait with a limit is all this is
+        """Wait until there may be room again, at most `timeout` seconds."""
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+
+    def take_ready(self, *, older_than: float = 0.0) -> list[Attempt]:
+        """Remove the claimed jobs that did not start yet and have waited longer than this, to give them back."""
+        limit = time.monotonic() - older_than
+        taken: list[Attempt] = []
+        while self._ready and self._ready[0].claimed_at <= limit:
+            attempt = self._ready.popleft()
+            self._leave(attempt)
+            taken.append(attempt)
+        return taken
+
+    def stop(self, why: str) -> None:
+        """Cancel all that runs."""
+        for attempt in self._running:
+            attempt.stop = why
+            if attempt.running is not None:
+                attempt.running.cancel()
+
+    def _fill(self) -> None:
+        while self._ready and len(self._running) < self._concurrency:
+            attempt = self._ready.popleft()
+            self._running.add(attempt)
+            attempt.running = asyncio.create_task(self._run(attempt))
+
+    async def _run(self, attempt: Attempt) -> None:
+        try:
+            await self._perform(attempt)
+        finally:
+            self._running.discard(attempt)
+            self._done += 1
+            self._leave(attempt)
+            self._fill()
+            if len(self._ready) <= self._prefetch // 2:
+                self._changed.set()
+
+    def _leave(self, attempt: Attempt) -> None:
+        queue = attempt.claimed["queue"]
+        if queue in self._limits:
+            self._of_limited[queue] -= 1
+            self._changed.set()
+
+    def _measure(self) -> None:
+        now = time.monotonic()
+        if (elapsed := now - self._paced_at) < PREFETCH_SECONDS / 5:
+            return
+        self._pace = 0.5 * self._pace + 0.5 * (self._done - self._paced_done) / elapsed
+        self._paced_at, self._paced_done = now, self._done
+        self._prefetch = min(int(self._pace * PREFETCH_SECONDS), PREFETCH_MOST)

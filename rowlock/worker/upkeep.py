@@ -1,0 +1,101 @@
+"""The upkeep that all workers share: duties, claimed like jobs by whichever worker comes first, and each worker's safety net."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import structlog
+
+from rowlock.errors import RowlockError
+from rowlock.queue.connections import CONNECTION_LOST
+
+if TYPE_CHECKING:
+    from rowlock.queue.claims import Claims
+    from rowlock.queue.connections import ControlConnection
+    from rowlock.settings import Settings
+
+log = structlog.get_logger("rowlock.worker")
+
+LOOK_EVERY: Final = 1.0
+NET_EVERY: Final = 60.0
+RESCUE_BATCH: Final = 500
+DAYS_AHEAD: Final = 3
+
+
+class Upkeep:
+    """Does the duties that are due, and looks about once a minute for jobs that the cursors could have left behind.
+
+    `left_behind` counts how often there was one: it should stay at zero.
+    """
+
+    def __init__(self, settings: Settings, connection: ControlConnection, claims: Claims) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._claims = claims
+        self.left_behind = 0
+        self.rescued = 0
+
+    async def run(self) -> None:
+        """Look for a due duty once a second, until cancelled. What fails is logged, and tried again next time."""
+        duties = {"rescue": self._rescue, "orphans": self._rescue_orphans, "partitions": self._create_partitions}
+        loop = asyncio.get_running_loop()
+        net_at = loop.time() + NET_EVERY
+        while True:
+            try:
+                while rows := await self._connection.fetch("claim_duty"):
+                    await duties[rows[0]["name"]]()
+                if loop.time() >= net_at:
+                    took = await self._look_behind()
+                    net_at = loop.time() + max(NET_EVERY, 50 * took)
+            except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+                log.warning("upkeep_failed", error=type(error).__name__, detail=str(error))
+            await asyncio.sleep(LOOK_EVERY * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+
+    async def _rescue(self, *, orphans: bool = False) -> None:
+        """Take back the jobs of workers that are gone, and tell the others."""
+        while True:
+            rows = await self._connection.fetch("rescue", self._settings.max_crashes, RESCUE_BATCH, orphans)
+            for row in rows:
+                log.warning(
+                    "job_quarantined" if row["is_quarantined"] else "job_rescued",
+                    job_id=str(row["id"]),
+                    task=row["task"],
+                    attempt=row["attempt"],
+                    worker=str(row["worker"]),
+                )
+            if rows:
+                self.rescued += len(rows)
+                await self._connection.fetch("wake", list({row["queue"] for row in rows}))
+            if len(rows) < RESCUE_BATCH:
+                break
+        await self._connection.fetch("forget_workers")
+
+    async def _rescue_orphans(self) -> None:
+        await self._rescue(orphans=True)
+
+    async def _create_partitions(self) -> None:
+        made = (await self._connection.fetch("create_partitions", DAYS_AHEAD))[0]["made"]
+        if made:
+            log.info("partitions_created", count=made)
+
+    async def _look_behind(self) -> float:
+        """Look behind the settled cursors; if anything is there, let the claims begin again at the beginning."""
+        settled = self._claims.cursors.settled
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        rows = await self._connection.fetch(
+            "late",
+            [lane.queue for lane in settled],
+            [lane.priority for lane in settled],
+            [position.run_at for position in settled.values()],
+            [position.id for position in settled.values()],
+            self._claims.tasks,
+        )
+        if rows[0]["is_left_behind"]:
+            self.left_behind += 1
+            log.warning("job_left_behind")
+            self._claims.cursors.reset()
+        return loop.time() - began

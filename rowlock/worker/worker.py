@@ -1,0 +1,292 @@
+"""The worker: claims what is due, performs it in its slots, records the outcomes, and stops without losing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import asyncpg
+import structlog
+
+from rowlock.errors import InvalidOption, RowlockError
+from rowlock.queue import options
+from rowlock.queue.claims import Claims
+from rowlock.queue.connections import CONNECTION_LOST, ControlConnection
+from rowlock.queue.finishes import Finishes
+from rowlock.worker.attempts import Performer
+from rowlock.worker.doze import Doze
+from rowlock.worker.lease import Lease
+from rowlock.worker.slots import STALE_SECONDS, Slots
+from rowlock.worker.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import timedelta
+    from types import TracebackType
+    from uuid import UUID
+
+    from rowlock.queue.client import Client
+    from rowlock.queue.task import Task
+
+log = structlog.get_logger("rowlock.worker")
+
+TRANSIENT: Final = (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError)
+PAUSE_FIRST: Final = 0.1
+PAUSE_MOST: Final = 5.0
+LAST_SECONDS: Final = 3.0
+"""How long cancelled handlers may take to end, once the grace period is over."""
+
+
+class Worker:
+    """One worker. `app.worker(...)` makes it.
+
+    `await worker.run()` works until SIGTERM, SIGINT or `stop()`. `async with app.worker(...):` works for as long as the block
+    lasts, beside a web application for instance. `await worker.drain()` does what is due now, and returns.
+
+    Each attempt's outcome is accepted once. A worker that dies loses nothing: its jobs are rescued when its lease runs out.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        tasks: Mapping[str, Task[..., Any]],
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int = 50,
+        threads: int | None = None,
+    ) -> None:
+        if concurrency < 1:
+            raise InvalidOption(f"concurrency {concurrency!r} makes no sense: use at least 1.")
+        if threads is not None and threads < 1:
+            raise InvalidOption(f"threads {threads!r} makes no sense: use at least 1.")
+        self._client = client
+        self._tasks = dict(tasks)
+        names, self._limits = parse_queues(queues)
+        self._queues = names or sorted({task.queue for task in tasks.values()} | {"default"})
+        self._concurrency = concurrency
+        self._threads = min(concurrency, threads or concurrency)
+        self._stopping = asyncio.Event()
+        self._grace = client.settings.grace_period.total_seconds()
+        self._running: asyncio.Task[None] | None = None
+        self._has_leftover_threads = False
+
+    @property
+    def id(self) -> UUID:
+        """The id of this worker's row, while it runs; a new one each time its lease was lost."""
+        return self._lease.worker
+
+    @property
+    def has_leftover_threads(self) -> bool:
+        """Whether a plain function still runs in a thread after the stop: the process cannot end by itself then."""
+        return self._has_leftover_threads
+
+    async def run(self, *, handle_signals: bool = True) -> None:
+        """Work until stopped. SIGTERM or SIGINT stop it as `stop()` does; a second one gives the running jobs back at once.
+
+        Raises `DatabaseUnavailable`, `SchemaNotMigrated` or `SchemaTooNew` if it cannot begin. Once it runs, it survives
+        the loss of the database, and goes on when it is back.
+        """
+        await self._open()
+        if handle_signals:
+            self._handle_signals()
+        try:
+            await self._work()
+        finally:
+            await self._close()
+
+    async def drain(self) -> int:
+        """Do all that is due now, and what falls due meanwhile; return how many attempts ended. For tests and scripts."""
+        await self._open()
+        try:
+            await self._until_dry()
+        finally:
+            self._stopping.set()
+            await self._close()
+        return self._slots.done
+
+    def stop(self, grace: timedelta | None = None) -> None:
+        """Ask the worker to stop: it claims no more, and gives back what is not done after the grace period."""
+        if grace is not None:
+            self._grace = grace.total_seconds()
+        self._stopping.set()
+        if hasattr(self, "_doze"):
+            self._doze.wake()
+
+    async def __aenter__(self) -> Self:
+        await self._open()
+        self._running = asyncio.create_task(self._work())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+        try:
+            if self._running is not None:
+                await self._running
+        finally:
+            await self._close()
+
+    # What follows is in the order in which it happens.
+
+    async def _open(self) -> None:
+        settings, dsn = self._client.settings, await self._client.dsn()
+        await self._client.check_schema()
+        self._stopping.clear()
+        self._loop = asyncio.get_running_loop()
+        self._claiming = ControlConnection(settings, dsn, purpose="claim")
+        self._finishing = ControlConnection(settings, dsn, purpose="finish")
+        self._upkeeping = ControlConnection(settings, dsn, purpose="upkeep")
+        self._lease = Lease(settings, dsn, on_lost=lambda: self._loop.call_soon_threadsafe(self._lost_lease))
+        self._claims = Claims(self._claiming, self._queues, list(self._tasks))
+        self._doze = Doze(settings, self._claiming, self._claims, lambda: self._lease.worker)
+        self._finishes = Finishes(
+            self._finishing, lambda: self._lease.worker, lambda success, error: self._performer.unstorable(success, error)
+        )
+        self._performer = Performer(
+            self._tasks, self._finishes, threads=self._threads, max_result_bytes=settings.max_result_bytes
+        )
+        self._slots = Slots(self._concurrency, self._limits, self._performer.perform)
+        self._upkeep = Upkeep(settings, self._upkeeping, self._claims)
+        await self._register()
+        self._claiming.on_connect(self._reconnected)
+        await self._claiming.listen(self._doze.wake)
+        self._finisher = asyncio.create_task(self._finishes.run())
+        self._upkeeper = asyncio.create_task(self._upkeep.run())
+        log.info("worker_started", worker=str(self.id), queues=self._queues, concurrency=self._concurrency)
+
+    async def _register(self) -> None:
+        tasks = list(self._tasks.values())
+        await self._claiming.fetch(
+            "register_tasks",
+            [task.name for task in tasks],
+            [task.queue for task in tasks],
+            [task.priority for task in tasks],
+            [task.max_attempts for task in tasks],
+        )
+        await self._lease.begin(
+            self._claiming, queues=self._queues, tasks=list(self._tasks), concurrency=self._concurrency
+        )
+        self._is_leased = True
+
+    async def _work(self) -> None:
+        """The main loop: claim while there is room, wait while there is none, doze while there is no work."""
+        pause = PAUSE_FIRST
+        while not self._stopping.is_set():
+            try:
+                await self._work_once()
+                pause = PAUSE_FIRST
+            except TRANSIENT as error:
+                log.warning("claim_failed", error=type(error).__name__, detail=str(error), retry_in=round(pause, 1))
+                self._claims.cursors.reset()
+                await self._stops_within(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+                pause = min(pause * 2, PAUSE_MOST)
+
+    async def _work_once(self) -> None:
+        if not self._is_leased:
+            await self._register()
+        for attempt in self._slots.take_ready(older_than=STALE_SECONDS):
+            self._performer.release(attempt)
+        room = self._slots.room()
+        if room <= 0:
+            await self._slots.changed(timeout=1.0)
+            return
+        self._doze.before_claim()
+        found = await self._claim(room)
+        await self._doze.found(found)
+        if found < room and not self._stopping.is_set():
+            await self._doze.wait()
+
+    async def _claim(self, room: int) -> int:
+        rows = await self._claims.claim(self._lease.worker, room, self._slots.limits())
+        self._slots.add(rows)
+        return len(rows)
+
+    async def _until_dry(self) -> None:
+        while True:
+            room = self._slots.room()
+            found = await self._claim(room) if room > 0 else 0
+            if found == 0 and room > 0 and self._slots.is_empty:
+                await self._finishes.flush()
+                if await self._claim(self._concurrency) == 0:  # what the last ones enqueued, or put back at once
+                    return
+            elif found == 0:
+                await self._slots.changed(timeout=0.05)
+
+    async def _close(self) -> None:
+        """Give back what did not start, let the rest finish within the grace period, record it all, and let go."""
+        for attempt in self._slots.take_ready():
+            self._performer.release(attempt)
+        await self._wait_for_handlers(self._grace)
+        self._slots.stop("shutdown")
+        await self._wait_for_handlers(LAST_SECONDS)
+        for attempt in self._slots.running:
+            # It ignores being cancelled, or is a plain function: its job goes to another worker, and the fence keeps this
+            # attempt's outcome out.
+            log.warning("handler_left_behind", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
+            self._performer.release(attempt)
+        self._has_leftover_threads = self._performer.close() and bool(self._slots.running)
+        try:
+            async with asyncio.timeout(self._client.settings.lease.total_seconds()):
+                await self._finishes.flush()
+                await self._lease.end(self._claiming)
+        except TRANSIENT as error:
+            log.warning("stopped_without_database", error=type(error).__name__)
+        for task in (self._finisher, self._upkeeper):
+            task.cancel()
+        await asyncio.gather(self._finisher, self._upkeeper, return_exceptions=True)
+        for connection in (self._claiming, self._finishing, self._upkeeping):
+            await connection.close()
+        log.info("worker_stopped", worker=str(self.id), attempts=self._slots.done)
+
+    async def _wait_for_handlers(self, seconds: float) -> None:
+        deadline = self._loop.time() + seconds
+        while self._slots.running and (left := deadline - self._loop.time()) > 0:
+            handlers = [attempt.running for attempt in self._slots.running if attempt.running is not None]
+            await asyncio.wait(handlers, timeout=min(left, 0.1))
+            deadline = min(deadline, self._loop.time() + self._grace) if seconds == self._grace else deadline
+
+    async def _stops_within(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    def _reconnected(self) -> None:
+        """The claims have a new connection: what they knew of the server may be old."""
+        self._claims.cursors.reset()
+        self._doze.lost_mark()
+
+    def _lost_lease(self) -> None:
+        """Others may have this worker's jobs by now: stop them all, and begin again as a new worker."""
+        self._slots.take_ready()
+        self._slots.stop("lease")
+        self._finishes.forget()
+        self._is_leased = False
+        self._doze.lost_mark()
+
+    def _handle_signals(self) -> None:
+        def stop() -> None:
+            if self._stopping.is_set():
+                self._grace = 0.0
+            self.stop()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, stop)
+
+
+def parse_queues(queues: Sequence[str] | None) -> tuple[list[str], dict[str, int]]:
+    """Names, each with an optional limit (`reports:2`), as names and limits. Raises `InvalidOption`."""
+    names: list[str] = []
+    limits: dict[str, int] = {}
+    for text in queues or ():
+        name, colon, limit = text.partition(":")
+        names.append(options.queue_name(name))
+        if colon:
+            if not limit.isdecimal() or int(limit) < 1:
+                raise InvalidOption(f"queue {text!r} has no usable limit: write it as {name}:2, with 1 or more.")
+            limits[name] = int(limit)
+    return list(dict.fromkeys(names)), limits
