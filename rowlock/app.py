@@ -39,8 +39,9 @@ R = TypeVar("R")
 class Rowlock:
     """A queue, and the tasks that run on it.
 
-    Without arguments the settings come from the environment (`ROWLOCK_DATABASE_URL`, else `DATABASE_URL`, else the embedded
-    server in `./.rowlock`). Nothing connects before the first use; `async with app:` or `await app.close()` disconnects.
+    Without arguments the settings come from the environment (`ROWLOCK_DATABASE_URL`, else `DATABASE_URL`, else the
+    embedded server in `./.rowlock`). Nothing connects before the first use; `async with app:` or `await app.close()`
+    disconnects.
 
     >>> app = Rowlock()
     >>> @app.task(queue="email", max_attempts=5)
@@ -79,9 +80,9 @@ class Rowlock:
     def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Make a task of a function: `@app.task`, or `@app.task(queue=…, …)`.
 
-        An `async` function runs on the event loop, a plain one in a thread. `name` (by default the function's) is what
-        the job's row says. `backoff`: the delay before the first retry, in seconds or as a `timedelta`, doubling from then on,
-        or a policy. `timeout`: of each attempt. Raises `InvalidOption`, also for a name that is taken.
+        An `async` function runs on the event loop, a plain one in a thread. `name` (by default the function's) is
+        what the job's row says. `backoff`: the delay before the first retry, in seconds or as a `timedelta`, doubling
+        from then on, or a policy. `timeout`: of each attempt. Raises `InvalidOption`, also for a name that is taken.
         """
 
         def make(function: Callable[..., Any]) -> Task[..., Any]:
@@ -89,14 +90,15 @@ class Rowlock:
             if made.name in self.tasks:
                 other = self.tasks[made.name]
                 raise InvalidOption(
-                    f"The name {made.name!r} is taken by {other.__module__}.{other.__name__}: give this task its own name=."
+                    f"The name {made.name!r} is taken by {other.__module__}.{other.__name__}: "
+                    "give this task its own name=."
                 )
             self.tasks[made.name] = made
             return made
 
         return make if function is None else make(function)
 
-    async def enqueue(  # noqa: PLR0913  # each is an option of its own
+    async def enqueue(
         self,
         task: str,
         args: Mapping[str, object] | None = None,
@@ -106,14 +108,15 @@ class Rowlock:
         delay: timedelta | float | None = None,
         run_at: datetime | None = None,
         max_attempts: int | None = None,
-        timeout: timedelta | float | None = None,  # noqa: ASYNC109  # an option of the job's
+        timeout: timedelta | float | None = None,
         unique: str | None = None,
         connection: object = None,
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name, with its arguments as JSON data by parameter.
 
-        For programs that do not import the task's function: a task of this application is checked against its function, another
-        one must have been registered by a worker. Raises `UnknownTask`, `InvalidArguments`, `InvalidOption`.
+        For programs that do not import the task's function: a task of this application is checked against its
+        function, another one must have been registered by a worker. Raises `UnknownTask`, `InvalidArguments`,
+        `InvalidOption`.
         """
         if delay is not None and run_at is not None:
             raise InvalidOption("delay and run_at are both given: give one of them.")
@@ -158,19 +161,20 @@ class Rowlock:
         """A handle on a job that was read: to wait for its result."""
         known = self.tasks.get(job.task)
         returns = Any if known is None else known.returns
-        return JobHandle(self.client, id=job.id, task=job.task, is_duplicate=False, returns=returns)
+        return JobHandle(self.client, job_id=job.id, task=job.task, is_duplicate=False, returns=returns)
 
-    def worker(  # noqa: PLR0913  # each is an option of its own
+    def worker(
         self,
         *,
         queues: Sequence[str] | None = None,
         concurrency: int = 50,
         threads: int | None = None,
     ) -> Worker:
-        """A worker for this application's tasks: `await worker.run()`, or `async with app.worker(...):` beside a web application.
+        """A worker for this application's tasks: `await worker.run()`, or `async with app.worker(...):`.
 
-        `queues`: names, each with an optional limit of its own (`"reports:2"`); by default every queue that a task names.
-        `concurrency`: how many jobs run at once. `threads`: how many of those may be plain functions (default: as many).
+        `queues`: names, each with an optional limit of its own (`"reports:2"`); by default every queue that a task
+        names. `concurrency`: how many jobs run at once. `threads`: how many of those may be plain functions (default:
+        as many).
         """
         from rowlock.worker.worker import Worker  # noqa: PLC0415  # a program that only enqueues does not load the worker
 
@@ -201,13 +205,15 @@ class Rowlock:
     def _handle(self, job: NewJob[R], stored: UUID) -> JobHandle[R]:
         known = self.tasks.get(job.task)
         returns = Any if known is None else known.returns
-        return JobHandle(self.client, id=stored, task=job.task, is_duplicate=stored != job.id, returns=returns)
+        return JobHandle(self.client, job_id=stored, task=job.task, is_duplicate=stored != job.id, returns=returns)
 
 
 def _plain_json(task: str, args: Mapping[str, object], limit: int) -> str:
     """The arguments of a task whose function is not here, as JSON text: only JSON's own rules are checked."""
     if not isinstance(args, dict) or (defect := find_defect(args)) is not None:
-        raise InvalidArguments(f"The arguments of {task} are not usable: {defect if isinstance(args, dict) else 'not an object'}.")
+        raise InvalidArguments(
+            f"The arguments of {task} are not usable: {defect if isinstance(args, dict) else 'not an object'}."
+        )
     text = msgspec.json.encode(args).decode()
     if len(text.encode()) > limit:
         raise InvalidArguments(f"The arguments of {task} are too large: at most {limit} bytes of JSON.")

@@ -1,4 +1,4 @@
-"""The schema: the revision that this code needs, and its name in SQL, where every statement is written for `rowlock`."""
+"""The schema: the revision that this code needs, and its name in SQL, where every statement says `rowlock`."""
 
 from __future__ import annotations
 

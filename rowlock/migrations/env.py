@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from alembic import context
 from alembic.script import ScriptDirectory
@@ -16,11 +15,6 @@ from rowlock.embedded import EmbeddedServer
 from rowlock.errors import DatabaseUnavailable, SchemaTooNew
 from rowlock.migrations.metadata import metadata
 from rowlock.settings import Settings
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from sqlalchemy.sql.schema import SchemaItem
 
 settings: Settings = context.config.attributes.get("settings") or Settings.from_environment()
 
@@ -72,7 +66,7 @@ def refuse_newer(revisions: tuple[str, ...]) -> None:
             )
 
 
-def is_ours(name: str | None, kind: str, _parents: Mapping[str, str | None]) -> bool:
+def is_ours(name: str | None, kind: str, _parents: object) -> bool:
     """Whether autogenerate and `alembic check` look at this object: our schema, without the partitions of a day."""
     if kind == "schema":
         return name == settings.schema

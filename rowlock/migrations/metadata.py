@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import CheckConstraint, Column, Index, Integer, MetaData, PrimaryKeyConstraint, SmallInteger, Table, Text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB, TIMESTAMP, UUID
 
 
@@ -38,9 +49,9 @@ def _number(name: str, kind: type[Integer] = Integer) -> Column[int]:
     return Column(name, kind, nullable=False)
 
 
-def _shared_columns(*, live: bool) -> list[Column[object]]:
+def _shared_columns(*, live: bool) -> list[Column[Any]]:
     """The columns that a live job and a finished one have in common, in the table's order."""
-    columns: list[Column[object]] = [
+    columns: list[Column[Any]] = [
         Column("id", UUID(as_uuid=True), nullable=False),
         _time("run_at"),
         _time("created_at"),

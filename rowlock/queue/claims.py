@@ -32,10 +32,11 @@ class Claims:
         self.cursors = Cursors()
 
     async def claim(self, worker: UUID, limit: int, limits: Mapping[str, int]) -> list[Record]:
-        """Take up to `limit` due jobs, of a queue named in `limits` no more than it says; of each, the most urgent first.
+        """Take up to `limit` due jobs, of a queue named in `limits` no more than it says; of each, the most urgent
+        first.
 
-        Returns rows of claim.sql. After an error nothing is known: the rows may have been claimed, and are then rescued with
-        the worker's lease.
+        Returns rows of claim.sql. After an error nothing is known: the rows may have been claimed, and are then
+        rescued with the worker's lease.
         """
         rescan = self.cursors.should_rescan()
         queues = [queue for queue in self.queues if limits.get(queue, limit) > 0]
@@ -60,7 +61,14 @@ class Claims:
         self._took = time.monotonic() - began
         told = rows.pop()
         scan = Scan(
-            reached=_reached(rows, lanes, starts, limit, limits, everything_until(told["looked_until"])),
+            reached=_reached(
+                rows,
+                lanes=lanes,
+                starts=starts,
+                limit=limit,
+                limits=limits,
+                end=everything_until(told["looked_until"]),
+            ),
             xid=told["xid"],
             xmin=told["xmin"],
         )
@@ -74,15 +82,16 @@ class Claims:
         return wait
 
 
-def _reached(  # noqa: PLR0913  # the whole of a claim
+def _reached(  # the whole of a claim
     rows: Sequence[Record],
+    *,
     lanes: Sequence[Lane],
     starts: Sequence[Position],
     limit: int,
     limits: Mapping[str, int],
     end: Position,
 ) -> dict[Lane, Position]:
-    """Where in each lane the claim ended: at the last job that it took, or, if it was not full, at the end of what is due."""
+    """Where in each lane the claim ended: at the last job that it took, or at the end of what is due."""
     reached = dict(zip(lanes, starts, strict=True))
     taken: dict[str, int] = {}
     for row in rows:

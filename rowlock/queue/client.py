@@ -104,7 +104,7 @@ class Client:
             job.id,
         )
         if connection is None:
-            rows: Sequence[Sequence[object]] = await self.fetch("enqueue", *parameters)
+            rows: Sequence[Any] = await self.fetch("enqueue", *parameters)
         else:
             rows = await connections.adapt(connection).fetch(self._sql("enqueue"), *parameters)
         return _uuid(rows[0][0])
@@ -191,9 +191,7 @@ class Client:
         keyed = [job for job in jobs if job.unique is not None]
         if not keyed:
             return {}
-        rows = await caller.fetch(
-            self._sql("take_keys"), [job.unique_key for job in keyed], [job.id for job in keyed]
-        )
+        rows = await caller.fetch(self._sql("take_keys"), [job.unique_key for job in keyed], [job.id for job in keyed])
         return {_uuid(row[0]): _uuid(row[1]) for row in rows if row[0] != row[1]}
 
     def _sql(self, name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import asyncpg
 
@@ -30,8 +30,9 @@ PLANNER_SETTINGS: Final = {
 }
 """What keeps the planner from turning a range scan of the claim index into a scan of the whole table.
 
-A live table is often analysed while it is empty and used while it is full, or full of dead rows: the statistics cannot be
-trusted, so the plans do not depend on them. Set once a session; behind a transaction pooler, SET LOCAL in each transaction.
+A live table is often analysed while it is empty and used while it is full, or full of dead rows: the statistics
+cannot be trusted, so the plans do not depend on them. Set once a session; behind a transaction pooler, SET LOCAL in
+each transaction.
 """
 
 CONNECTION_LOST: Final = (
@@ -61,7 +62,7 @@ QUERY_TIMEOUT: Final = 30.0
 class Caller(Protocol):
     """A connection of the caller's, whatever its driver: runs one statement inside the caller's transaction."""
 
-    async def fetch(self, sql: str, *parameters: object) -> Sequence[Sequence[object]]:
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
         """Run a statement with `$n` parameters and return its rows."""
         ...
 
@@ -115,8 +116,8 @@ def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable
 class ControlConnection:
     """A connection that is made when first used, and made anew after it was lost. One statement at a time.
 
-    After an error of the connection the next call connects again; the failed call is not repeated, since only the caller
-    knows whether it may be.
+    After an error of the connection the next call connects again; the failed call is not repeated, since only the
+    caller knows whether it may be.
     """
 
     def __init__(self, settings: Settings, dsn: str, *, purpose: str) -> None:
@@ -178,7 +179,9 @@ class ControlConnection:
         return connection
 
     async def _add_listener(self, connection: asyncpg.Connection[Record], wake: Callable[[str], None]) -> None:
-        await connection.add_listener(channel(self._settings.schema), lambda _c, _pid, _channel, queue: wake(str(queue)))
+        await connection.add_listener(
+            channel(self._settings.schema), lambda _c, _pid, _channel, queue: wake(str(queue))
+        )
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -195,7 +198,7 @@ def not_migrated(settings: Settings) -> SchemaNotMigrated:
 
 
 class ClientPool:
-    """The application's connections: enqueue, read and `job.transaction()`. Apart from the worker's control connections."""
+    """The application's connections, to enqueue and to read: apart from the worker's control connections."""
 
     def __init__(self, settings: Settings, dsn: str) -> None:
         self._settings = settings

@@ -1,11 +1,12 @@
 """Where the claims of one worker begin: behind what it has already taken, and never behind a job that it could miss.
 
-A position is the (run_at, id) up to which everything of one (queue, priority) has been looked at. What can still appear
-behind it comes from a transaction that was open when it was reached: an enqueue not yet committed, or another worker's claim
-that may roll back. So a position is remembered with the transaction id of the worker's *next* claim: every id in use while
-it was reached is older. Once the oldest id in use (the snapshot's xmin) has reached that id, and a scan that began further
-back has seen what those transactions left, the position is *settled*: nothing can appear behind it any more, since whatever
-makes a job claimable first takes its transaction id and then sets run_at by the clock. See docs/claiming.md.
+A position is the (run_at, id) up to which everything of one (queue, priority) has been looked at. What can still
+appear behind it comes from a transaction that was open when it was reached: an enqueue not yet committed, or another
+worker's claim that may roll back. So a position is remembered with the transaction id of the worker's *next* claim:
+every id in use while it was reached is older. Once the oldest id in use (the snapshot's xmin) has reached that id,
+and a scan that began further back has seen what those transactions left, the position is *settled*: nothing can
+appear behind it any more, since whatever makes a job claimable first takes its transaction id and then sets run_at by
+the clock. See docs/claiming.md.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 PATIENCE: Final = 0.1
-"""Seconds for which claims begin at the settled position although newer ones wait to be settled. Usually it is milliseconds;
-past it a long writing transaction is open, claims begin at the newest position, and the settled one is rescanned now and then."""
+"""Seconds for which claims begin at the settled position although newer ones wait to be settled. Usually it is
+milliseconds; past it a long writing transaction is open, claims begin at the newest position, and the settled one is
+rescanned now and then."""
 
 RESCAN_SHARE: Final = 20
 """A rescan that took t seconds is not repeated for this many times t: at most 5 % of the worker's time."""
@@ -49,7 +51,7 @@ Positions = dict[Lane, Position]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What one claim told: where in each lane it ended, its transaction's id if it has one, and the oldest id in use."""
+    """What a claim told: where in each lane it ended, its transaction's id if it has one, the oldest id in use."""
 
     reached: Mapping[Lane, Position]
     xid: int | None
@@ -88,7 +90,7 @@ class Cursors:
         return self._untagged is not None and self._waiting is None
 
     def should_rescan(self) -> bool:
-        """Whether the next claim is to begin at the settled positions: as a rule; less often while a long writer is open."""
+        """Whether the next claim begins at the settled positions: as a rule, less often while a long writer is open."""
         now = self._clock()
         is_lagging = self._waiting is not None and now - self._waiting_since > PATIENCE
         return not is_lagging or now >= self._rescan_at
@@ -113,7 +115,7 @@ class Cursors:
             self._newest = self._untagged = newest
 
     def _settle(self, scan: Scan, took: float) -> None:
-        """Move the settled positions up to those that waited, as far as this scan has looked at what was left behind them."""
+        """Move the settled positions up to those that waited, as far as this scan has looked behind them."""
         is_complete = all(reached >= self._newest.get(lane, BEGINNING) for lane, reached in scan.reached.items())
         self._rescan_at = self._clock() + RESCAN_SHARE * took if is_complete else 0.0
         if self._waiting is None or self._waiting[1] > scan.xmin:

@@ -1,7 +1,7 @@
 """Recording outcomes: fenced, in batches, and never stuck on what a job produced.
 
-What piles up while one batch is in flight goes out as the next: no delay is added when little happens, and the batches grow
-by themselves when much does.
+What piles up while one batch is in flight goes out as the next: no delay is added when little happens, and the
+batches grow by themselves when much does.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Unsuccess:
 class Finishes:
     """The outcomes of one worker's attempts, on their way into the database.
 
-    `refused` counts the stale ones: somebody else has the job by now, so the fence did not let them in. `unstorable` makes
-    the outcome of an attempt whose result the database itself would not take.
+    `refused` counts the stale ones: somebody else has the job by now, so the fence did not let them in. `unstorable`
+    makes the outcome of an attempt whose result the database itself would not take.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Finishes:
         record: Callable[[Sequence[Outcome]], Awaitable[set[UUID]]],
         record_one: Callable[[Outcome], Awaitable[set[UUID]]] | None,
     ) -> None:
-        """Record a batch, however often the connection is lost; row by row if the database takes offence at one of them."""
+        """Record a batch, however often the connection is lost; row by row if the database will not take one."""
         pause, is_repeated = PAUSE_FIRST, False
         while True:
             try:

@@ -16,6 +16,8 @@ from rowlock.queue.results import decode_result
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from asyncpg import Record
+
     from rowlock.queue.client import Client
 
 R = TypeVar("R")
@@ -60,8 +62,8 @@ class JobHandle(Generic[R_co]):
 
     __slots__ = ("_client", "_returns", "id", "is_duplicate", "task")
 
-    def __init__(self, client: Client, *, id: UUID, task: str, is_duplicate: bool, returns: object) -> None:  # noqa: A002  # the field's name
-        self.id = id
+    def __init__(self, client: Client, *, job_id: UUID, task: str, is_duplicate: bool, returns: object) -> None:
+        self.id = job_id
         self.task = task
         self.is_duplicate = is_duplicate
         self._client = client
@@ -71,7 +73,7 @@ class JobHandle(Generic[R_co]):
         """The job as it is now. Raises `JobNotFound` if its transaction has not committed, or was rolled back."""
         return await self._client.get(self.id)
 
-    async def result(self, timeout: timedelta | float | None = None) -> R_co:  # noqa: ASYNC109  # documented: it stops waiting, not the job
+    async def result(self, timeout: timedelta | float | None = None) -> R_co:
         """Wait until the job has finished, and return what its handler returned, converted to the annotated type.
 
         `timeout` (seconds, or a `timedelta`; None: no limit) ends the waiting, not the job: raises `ResultTimeout`.
@@ -87,9 +89,9 @@ class JobHandle(Generic[R_co]):
 class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One job, as its row was when it was read. A handler with a parameter annotated `Job` is given its own.
 
-    `state` is one of queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled, expired. `attempt` counts
-    the runs from 1 and never goes down; `errors` counts those that used up one of `max_attempts`; `crashes` those that
-    took their worker down. Times are aware `datetime`s by the database's clock.
+    `state` is one of queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled, expired. `attempt`
+    counts the runs from 1 and never goes down; `errors` counts those that used up one of `max_attempts`; `crashes`
+    those that took their worker down. Times are aware `datetime`s by the database's clock.
 
     >>> @app.task
     ... async def sync_account(job: Job, account: int) -> None:
@@ -117,10 +119,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     result_json: str | None = None
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
+    def from_row(cls, row: Mapping[str, Any] | Record) -> Self:
         """The job of a row that `get_job.sql`, `list_jobs.sql` or `claim.sql` returned."""
-        given = {name: row[name] for name in cls.__struct_fields__ if name in row and name != "args"}  # noqa: SIM401
+        given = {name: row[name] for name in cls.__struct_fields__ if name in row and name != "args"}
         return cls(args=msgspec.json.decode(row["args"]), result_json=row.get("result"), **given)
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} task={self.task} state={self.state} attempt={self.attempt}>"
 
     @property
     def is_finished(self) -> bool:
@@ -142,7 +147,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         )
 
 
-async def _finished(client: Client, job_id: UUID, timeout: timedelta | float | None) -> Job:  # noqa: ASYNC109  # see result()
+async def _finished(client: Client, job_id: UUID, timeout: timedelta | float | None) -> Job:
     limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
     deadline = None if limit is None else asyncio.get_running_loop().time() + limit
     pause = _POLL_FIRST

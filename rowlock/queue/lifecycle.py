@@ -45,8 +45,8 @@ EDGES: Final[frozenset[tuple[State | None, str, State]]] = frozenset(
 """
 
 
-class Directive(Exception):  # noqa: N818  # not an error: a handler raises or returns one to say what shall happen to its job
-    """What a handler can raise, or return, instead of succeeding or failing. See `Retry`, `Snooze`, `Cancel`, `Fail`."""
+class Directive(Exception):
+    """What a handler can raise, or return, to say what shall become of its job: not an error, but a decision."""
 
 
 def _delay(delay: timedelta | float, of: str) -> timedelta:
@@ -89,7 +89,7 @@ class Fail(Directive):
         super().__init__(reason)
 
 
-class AttemptTimeout(Exception):  # noqa: N818  # its name is what the table `attempt` shows
+class AttemptTimeout(Exception):
     """An attempt that took longer than its job's `timeout`."""
 
 
@@ -118,8 +118,8 @@ RELEASED: Final = Again(delay=timedelta(0), outcome="released", counts=False)
 def decide(error: BaseException, *, errors: int, max_attempts: int, delay: timedelta) -> Again | Ended:
     """What becomes of a job whose attempt ended in `error`, after `errors` earlier attempts that counted.
 
-    `delay` is what the task's backoff policy says for this error. An attempt counts if it was the job's own doing; releases,
-    snoozes and crashes of the worker do not. The outcomes' names are those of the `attempt` table.
+    `delay` is what the task's backoff policy says for this error. An attempt counts if it was the job's own doing;
+    releases, snoozes and crashes of the worker do not. The outcomes' names are those of the `attempt` table.
     """
     match error:
         case Directive():

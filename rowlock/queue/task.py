@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
 
+from rowlock.errors import InvalidOption
 from rowlock.queue import options
 from rowlock.queue.arguments import Arguments
 from rowlock.queue.identifiers import uuid7
@@ -15,6 +16,8 @@ from rowlock.queue.job import Job, JobHandle, NewJob
 from rowlock.queue.retry import Backoff, parse_backoff
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from rowlock.queue.client import Client
 
 P = ParamSpec("P")
@@ -89,7 +92,7 @@ class Task(Generic[P, R]):
         """A job with these arguments, to be given to `app.enqueue_many`. Raises `InvalidArguments`."""
         return self._job(self.using_defaults, args, kwargs)
 
-    def using(  # noqa: PLR0913  # each is an option of its own
+    def using(
         self,
         *,
         queue: str | None = None,
@@ -97,21 +100,23 @@ class Task(Generic[P, R]):
         delay: timedelta | float | None = None,
         run_at: datetime | None = None,
         max_attempts: int | None = None,
-        timeout: timedelta | float | None = None,  # noqa: ASYNC109  # an option of the job's
+        timeout: timedelta | float | None = None,
         unique: str | None = None,
         connection: object = None,
     ) -> BoundTask[P, R]:
         """The task with other options, for the `enqueue(...)` or `job(...)` that follows.
 
         `delay` (seconds or a `timedelta`) or `run_at` (an aware `datetime`): not before. `timeout`: of each attempt.
-        `unique`: while a job of this task with this key is not finished, no second one is stored; the handle's `is_duplicate`
-        says so, and points to the first. `connection`: enqueue in this connection's (or session's) open transaction:
-        the job exists if and only if it commits. Raises `InvalidOption`.
+        `unique`: while a job of this task with this key is not finished, no second one is stored; the handle's
+        `is_duplicate` says so, and points to the first. `connection`: enqueue in this connection's (or session's)
+        open transaction: the job exists if and only if it commits. Raises `InvalidOption`.
 
-        >>> await send_email.using(connection=session, delay=60, unique="welcome:42").enqueue("ada@example.com", "Hi", "…")
+        >>> await send_email.using(connection=session, delay=60, unique="welcome:42").enqueue(
+        ...     "ada@example.com", "Hi", "…"
+        ... )
         """
         if delay is not None and run_at is not None:
-            raise options.InvalidOption("delay and run_at are both given: give one of them.")
+            raise InvalidOption("delay and run_at are both given: give one of them.")
         return BoundTask(
             self,
             Using(
@@ -145,9 +150,9 @@ class Task(Generic[P, R]):
         stored = await self._client.enqueue(job, using.connection)
         return self.handle(stored, is_duplicate=stored != job.id)
 
-    def handle(self, job_id: Any, *, is_duplicate: bool = False) -> JobHandle[R]:  # noqa: ANN401  # a UUID of any library
+    def handle(self, job_id: UUID, *, is_duplicate: bool = False) -> JobHandle[R]:
         """A handle on a job of this task."""
-        return JobHandle(self._client, id=job_id, task=self.name, is_duplicate=is_duplicate, returns=self.returns)
+        return JobHandle(self._client, job_id=job_id, task=self.name, is_duplicate=is_duplicate, returns=self.returns)
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self.queue}>"
@@ -169,7 +174,7 @@ class BoundTask(Generic[P, R]):
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
         """A job with these arguments and options, to be given to `app.enqueue_many`; a connection is given there."""
         if self._using.connection is not None:
-            raise options.InvalidOption("connection is given to enqueue_many(..., connection=...), not to its jobs.")
+            raise InvalidOption("connection is given to enqueue_many(..., connection=...), not to its jobs.")
         return self._task._job(self._using, args, kwargs)  # noqa: SLF001  # two halves of one thing
 
 

@@ -8,7 +8,7 @@ import random
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -20,7 +20,8 @@ from rowlock.queue.lifecycle import RELEASED, AttemptTimeout, Directive, Ended, 
 from rowlock.queue.results import describe_error, encode_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+    from datetime import timedelta
 
     from asyncpg import Record
 
@@ -43,9 +44,11 @@ class Attempt:
 
 
 class Performer:
-    """Performs attempts, and gives their outcomes to the finishes. An outcome it always has, whatever a handler does."""
+    """Performs attempts and gives their outcomes to the finishes: there always is one, whatever a handler does."""
 
-    def __init__(self, tasks: Mapping[str, Task[..., Any]], finishes: Finishes, *, threads: int, max_result_bytes: int) -> None:
+    def __init__(
+        self, tasks: Mapping[str, Task[..., Any]], finishes: Finishes, *, threads: int, max_result_bytes: int
+    ) -> None:
         self._tasks = tasks
         self._finishes = finishes
         self._max_result_bytes = max_result_bytes
@@ -60,7 +63,7 @@ class Performer:
         )
         try:
             result = encode_result(await self._call(claimed), limit=self._max_result_bytes)
-        except (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # a handler may raise anything
+        except (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
             self._report(attempt, error)
         else:
             self._finishes.succeeded(Success(claimed, result, attempt.began))
@@ -71,22 +74,20 @@ class Performer:
         arguments = task.arguments
         job = None if arguments.job_parameter is None else _job(claimed)
         args, kwargs = arguments.bind(claimed["args"], job)
+        call: Awaitable[object]
+        if task.is_async:
+            call = cast("Awaitable[object]", task.function(*args, **kwargs))
+        else:
+            call = self._in_thread(task.function, args, kwargs)
         limit = claimed["timeout"] or task.timeout
-        if limit is None:
-            if task.is_async:
-                return _directed(await task.function(*args, **kwargs))  # type: ignore[misc]  # it is a coroutine function
-            return _directed(await self._in_thread(task.function, args, kwargs))
-        try:
-            async with asyncio.timeout(limit.total_seconds()) as deadline:
-                if task.is_async:
-                    return _directed(await task.function(*args, **kwargs))  # type: ignore[misc]  # it is a coroutine function
-                return _directed(await self._in_thread(task.function, args, kwargs))
-        except TimeoutError as error:
-            if not deadline.expired():
-                raise  # the handler's own
-            raise AttemptTimeout(f"the attempt took longer than its timeout of {limit.total_seconds():g} s") from error
+        value = await (call if limit is None else _within(limit, call))
+        if isinstance(value, Directive):
+            raise value  # returned or raised, it means the same
+        return value
 
-    async def _in_thread(self, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
+    async def _in_thread(
+        self, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> object:
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, lambda: context.run(function, *args, **kwargs)
@@ -107,7 +108,9 @@ class Performer:
     def unstorable(self, success: Success, error: Exception) -> Unsuccess:
         """The outcome of an attempt whose result the database itself did not take."""
         return self._unsuccess(
-            success.claimed, InvalidResult(f"the result cannot be stored: {type(error).__name__}: {error}"), success.began
+            success.claimed,
+            InvalidResult(f"the result cannot be stored: {type(error).__name__}: {error}"),
+            success.began,
         )
 
     def _unsuccess(self, claimed: Record, error: BaseException, began: float) -> Unsuccess:
@@ -120,7 +123,7 @@ class Performer:
         )
         described = describe_error(error)
         if isinstance(error, Directive | InvalidArguments | InvalidResult | AttemptTimeout):
-            described = replace(described, traceback=None)  # its text says it all
+            described = replace(described, traceback="")  # its text says it all
         if decision.counts:
             event = "job_failed" if isinstance(decision, Ended) else "attempt_failed"
             log.warning(event, error=described.type, outcome=decision.outcome, crashes=claimed["crashes"])
@@ -132,11 +135,15 @@ class Performer:
         return any(thread.is_alive() for thread in self._threads._threads)  # noqa: SLF001  # there is no public way to ask
 
 
-def _directed(value: object) -> object:
-    """What the handler returned; a directive that it returned counts as raised."""
-    if isinstance(value, Directive):
-        raise value
-    return value
+async def _within(limit: timedelta, call: Awaitable[object]) -> object:
+    deadline = asyncio.timeout(limit.total_seconds())
+    try:
+        async with deadline:
+            return await call
+    except TimeoutError as error:
+        if not deadline.expired():
+            raise  # the handler's own
+        raise AttemptTimeout(f"the attempt took longer than its timeout of {limit.total_seconds():g} s") from error
 
 
 def _job(claimed: Record) -> Job:

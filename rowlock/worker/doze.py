@@ -1,8 +1,9 @@
-"""How a worker waits that has found no more work: briefly by itself while work keeps coming, by notification once it does not.
+"""How a worker waits that has found no more work: briefly by itself while work keeps coming, by notification once it
+does not.
 
-A NOTIFY makes the commit that sends it take a lock of the whole server, so enqueues notify only if a worker is marked as idle.
-The mark follows the regime, not each job: it is set when nothing came for a while, and taken away when much comes. Polling goes
-on in both: a lost notification costs one poll interval.
+A NOTIFY makes the commit that sends it take a lock of the whole server, so enqueues notify only if a worker is marked
+as idle. The mark follows the regime, not each job: it is set when nothing came for a while, and taken away when much
+comes. Polling goes on in both: a lost notification costs one poll interval.
 """
 
 from __future__ import annotations
@@ -24,13 +25,15 @@ PAUSE_BUSY_MOST: Final = 0.02
 QUIET_SECONDS: Final = 0.1
 """Dry for this long, a worker marks itself as idle."""
 BUSY_JOBS_PER_SECOND: Final = 200
-"""Above this pace of arrivals the mark is taken away: polling every few milliseconds finds as much, and costs enqueues nothing."""
+"""Above this pace of arrivals the mark is taken away: polling every few milliseconds finds as much, for free."""
 
 
 class Doze:
     """The wait of one worker between two claims."""
 
-    def __init__(self, settings: Settings, connection: ControlConnection, claims: Claims, worker: Callable[[], UUID]) -> None:
+    def __init__(
+        self, settings: Settings, connection: ControlConnection, claims: Claims, worker: Callable[[], UUID]
+    ) -> None:
         self._poll = settings.poll_interval.total_seconds()
         self._may_listen = settings.listen
         self._connection = connection

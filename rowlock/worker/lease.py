@@ -1,4 +1,4 @@
-"""The lease: renewed by a thread with its own loop and connection, so that a handler which blocks the loop keeps its jobs."""
+"""The lease: renewed by a thread with its own connection, so that a handler which blocks the loop keeps its jobs."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ class Slots:
             self._ready.append(Attempt(row, now))
         self._fill()
 
-    async def changed(self, timeout: float) -> None:  # noqa: ASYNC109  # a wait with a limit is all this is
+    async def changed(self, timeout: float) -> None:  # a wait with a limit is all this is
         """Wait until there may be room again, at most `timeout` seconds."""
         self._changed.clear()
         try:

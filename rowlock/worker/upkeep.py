@@ -1,4 +1,4 @@
-"""The upkeep that all workers share: duties, claimed like jobs by whichever worker comes first, and each worker's safety net."""
+"""The upkeep: duties that all workers share, claimed by whichever comes first, and each worker's own safety net."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rowlock.queue.client import Client
+    from rowlock.queue.finishes import Success, Unsuccess
     from rowlock.queue.task import Task
 
 log = structlog.get_logger("rowlock.worker")
@@ -42,10 +43,11 @@ LAST_SECONDS: Final = 3.0
 class Worker:
     """One worker. `app.worker(...)` makes it.
 
-    `await worker.run()` works until SIGTERM, SIGINT or `stop()`. `async with app.worker(...):` works for as long as the block
-    lasts, beside a web application for instance. `await worker.drain()` does what is due now, and returns.
+    `await worker.run()` works until SIGTERM, SIGINT or `stop()`. `async with app.worker(...):` works for as long as
+    the block lasts, beside a web application for instance. `await worker.drain()` does what is due now, and returns.
 
-    Each attempt's outcome is accepted once. A worker that dies loses nothing: its jobs are rescued when its lease runs out.
+    Each attempt's outcome is accepted once. A worker that dies loses nothing: its jobs are rescued when its lease
+    runs out.
     """
 
     def __init__(
@@ -83,10 +85,10 @@ class Worker:
         return self._has_leftover_threads
 
     async def run(self, *, handle_signals: bool = True) -> None:
-        """Work until stopped. SIGTERM or SIGINT stop it as `stop()` does; a second one gives the running jobs back at once.
+        """Work until stopped. SIGTERM or SIGINT stop it as `stop()` does; a second one gives running jobs back at once.
 
-        Raises `DatabaseUnavailable`, `SchemaNotMigrated` or `SchemaTooNew` if it cannot begin. Once it runs, it survives
-        the loss of the database, and goes on when it is back.
+        Raises `DatabaseUnavailable`, `SchemaNotMigrated` or `SchemaTooNew` if it cannot begin. Once it runs, it
+        survives the loss of the database, and goes on when it is back.
         """
         await self._open()
         if handle_signals:
@@ -97,7 +99,7 @@ class Worker:
             await self._close()
 
     async def drain(self) -> int:
-        """Do all that is due now, and what falls due meanwhile; return how many attempts ended. For tests and scripts."""
+        """Do all that is due now, or falls due meanwhile; return how many attempts ended. For tests and scripts."""
         await self._open()
         try:
             await self._until_dry()
@@ -139,11 +141,13 @@ class Worker:
         self._claiming = ControlConnection(settings, dsn, purpose="claim")
         self._finishing = ControlConnection(settings, dsn, purpose="finish")
         self._upkeeping = ControlConnection(settings, dsn, purpose="upkeep")
-        self._lease = Lease(settings, dsn, on_lost=lambda: self._loop.call_soon_threadsafe(self._lost_lease))
+        self._lease = Lease(settings, dsn, on_lost=self._lose_lease_soon)
         self._claims = Claims(self._claiming, self._queues, list(self._tasks))
         self._doze = Doze(settings, self._claiming, self._claims, lambda: self._lease.worker)
         self._finishes = Finishes(
-            self._finishing, lambda: self._lease.worker, lambda success, error: self._performer.unstorable(success, error)
+            self._finishing,
+            lambda: self._lease.worker,
+            self._unstorable,
         )
         self._performer = Performer(
             self._tasks, self._finishes, threads=self._threads, max_result_bytes=settings.max_result_bytes
@@ -223,8 +227,8 @@ class Worker:
         self._slots.stop("shutdown")
         await self._wait_for_handlers(LAST_SECONDS)
         for attempt in self._slots.running:
-            # It ignores being cancelled, or is a plain function: its job goes to another worker, and the fence keeps this
-            # attempt's outcome out.
+            # It ignores being cancelled, or is a plain function: its job goes to another worker, and the fence keeps
+            # this attempt's outcome out.
             log.warning("handler_left_behind", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
             self._performer.release(attempt)
         self._has_leftover_threads = self._performer.close() and bool(self._slots.running)
@@ -255,10 +259,17 @@ class Worker:
         except TimeoutError:
             return
 
+    def _unstorable(self, success: Success, error: Exception) -> Unsuccess:
+        return self._performer.unstorable(success, error)
+
     def _reconnected(self) -> None:
         """The claims have a new connection: what they knew of the server may be old."""
         self._claims.cursors.reset()
         self._doze.lost_mark()
+
+    def _lose_lease_soon(self) -> None:
+        """Called by the lease's thread."""
+        self._loop.call_soon_threadsafe(self._lost_lease)
 
     def _lost_lease(self) -> None:
         """Others may have this worker's jobs by now: stop them all, and begin again as a new worker."""

@@ -30,6 +30,6 @@ def downgrade(schema: str = "rowlock") -> None:
 
 
 def _statements(name: str) -> list[str]:
-    """The statements of a file, which a line of `--;` separates; `\\:` keeps a colon from naming a parameter."""
+    """The statements of a file, which a line of `--;` separates; an escaped colon names no parameter."""
     text = (_SQL / f"{name}.sql").read_text(encoding="utf-8")
     return [statement.replace(":", r"\:") for statement in text.split("\n--;\n") if statement.strip()]
