@@ -6,6 +6,9 @@ Stored defaults would fail on a worker one deploy older (which does not know the
 (which has dropped it). Who needs a value frozen at the enqueue passes it: what is passed is stored, even if it equals
 the default.
 
+`jsonb` has one kind of number: a float from 1e16 up arrives as the same whole number as an int, unless the parameter is
+annotated `float`.
+
 No message shows a value, since arguments may be secrets; for the same reason no error has a cause.
 """
 

@@ -101,7 +101,7 @@ class Parameters:
         if name not in self.defaults:
             return name, hint
         if not with_defaults:
-            return name, typing.Union[hint, msgspec.UnsetType], msgspec.UNSET  # noqa: UP007  # a value, not an annotation
+            return name, hint, msgspec.UNSET
         default = self.defaults[name]
         if isinstance(default, _PLAIN_DEFAULTS):
             return name, hint, default
@@ -134,7 +134,7 @@ class _Reader:
         return found
 
     def resolve(self, parameter: inspect.Parameter) -> Any:  # noqa: ANN401  # an annotation can be anything
-        if parameter.annotation in {inspect.Parameter.empty, object}:
+        if parameter.annotation is inspect.Parameter.empty:
             return Any
         module = getattr(inspect.unwrap(self._function), "__globals__", {})
         holder = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 import pytest
@@ -68,3 +68,11 @@ def test_a_return_annotation_is_not_looked_at() -> None:
     def handler() -> Unknown: ...  # type: ignore[empty-body]  # only its signature matters
 
     assert arguments(handler).encode((), {}, limit=LIMIT) == "{}"
+
+
+def test_foreign_metadata_in_an_annotation_is_ignored() -> None:
+    unhashable: list[str] = []
+    single = taking(Annotated[int, unhashable], 1)
+    assert single.encode((), {}, limit=LIMIT) == "{}"
+    assert single.bind("{}") == ((1,), {})
+    assert single.bind('{"value": 2}') == ((2,), {})
