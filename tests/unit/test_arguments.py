@@ -147,7 +147,7 @@ def test_the_job_may_be_imported_for_the_type_checker_only() -> None:
         (Decimal, Decimal("1.10")),
         (Colour, Colour.RED),
         (Level, Level.HIGH),
-        (Literal["a", 2], 2),
+        (Literal["a", "b"], "b"),
         (Annotated[int, msgspec.Meta(gt=0)], 1),
         (Name, "n"),
         (Point, Point(1, 2.5)),
