@@ -10,7 +10,8 @@
 -- transaction id (null if it has none), the oldest transaction id in use, and the time until which due jobs were looked for.
 --
 -- Index: job_claim, one range scan a lane; then a Tid Scan. No join that the planner could turn around: LATERAL fixes
--- the first, and `ctid = ANY(ARRAY(…))` the second. Run it under queue/connections.py's PLANNER_SETTINGS.
+-- the first, and `ctid = ANY(ARRAY(…))` the second; its re-check says `worker IS NULL` and not `state = 'queued'`, which
+-- would let the planner read all of job_claim on a table that it believes to be empty. Run it under PLANNER_SETTINGS.
 -- Locks: the claimed rows. Waits for nobody.
 WITH candidate AS MATERIALIZED (
     SELECT due.tid
@@ -39,7 +40,7 @@ WITH candidate AS MATERIALIZED (
     UPDATE rowlock.job
        SET state = 'running', attempt = attempt + 1, worker = $9, started_at = now()
      WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
-       AND state = 'queued'
+       AND worker IS NULL
     RETURNING id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args
 ), counted AS (
     SELECT count(*) FROM claimed

@@ -1,0 +1,229 @@
+"""The SQL files: each can be prepared, takes the edges of the life cycle and no others, and keeps its plan."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
+
+import pytest
+
+from rowlock import migrations
+from rowlock.queue.connections import PLANNER_SETTINGS
+from rowlock.queue.cursors import BEGINNING
+from rowlock.queue.identifiers import uuid7
+from rowlock.queue.lifecycle import EDGES, LIVE, State
+from rowlock.queue.statements import statement
+from rowlock.schema import REVISION, in_schema
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+NAMES = sorted(
+    file.name.removesuffix(".sql")
+    for file in files("rowlock.queue").joinpath("sql").iterdir()
+    if file.name.endswith(".sql")
+)
+WORKER = UUID(int=1)
+STRANGER = UUID(int=2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_every_statement_can_be_prepared_and_says_what_it_is(name: str, connection: Connection) -> None:
+    text = statement(name, "rowlock")
+    assert text.startswith("-- "), "a header says what it does"
+    await connection.prepare(text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_statement_names_the_configured_schema_alone(name: str) -> None:
+    moved = re.sub(r"--.*", "", in_schema(statement(name, "rowlock"), "elsewhere"))
+    assert "rowlock." not in moved
+    assert not re.search(r"(?i)\b(FROM|JOIN|INTO|UPDATE)\s+(job|finished_job|attempt|worker|duty)\b", moved)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_statement_selects_all_columns(name: str) -> None:
+    assert not re.search(r"(?i)\bselect\s+\*|\w\.\*", re.sub(r"--.*", "", statement(name, "rowlock")))
+
+
+def test_the_code_works_on_the_newest_revision() -> None:
+    assert migrations.head() == REVISION
+
+
+async def add_job(connection: Connection, state: State, *, crashes: int = 0) -> UUID:
+    job = uuid7()
+    is_running = state is State.RUNNING
+    await connection.execute(
+        "INSERT INTO rowlock.job (id, task, state, worker, attempt, crashes, started_at) "
+        "VALUES ($1, 'noop', $2, $3, $4, $5, $6::interval + now())",
+        job,
+        state.value,
+        WORKER if is_running else None,
+        int(is_running),
+        crashes,
+        timedelta(0) if is_running else None,
+    )
+    return job
+
+
+async def state_of(connection: Connection, job: UUID) -> State | None:
+    found: str | None = await connection.fetchval(
+        "SELECT state FROM rowlock.job WHERE id = $1 UNION ALL SELECT state FROM rowlock.finished_job WHERE id = $1",
+        job,
+    )
+    return None if found is None else State(found)
+
+
+async def run_claim(connection: Connection, _job: UUID) -> None:
+    await connection.fetch(statement("claim", "rowlock"), *claim_parameters())
+
+
+def claim_parameters(limit: int = 10) -> tuple[Any, ...]:
+    start = [BEGINNING.run_at] * 10, [BEGINNING.id] * 10
+    lanes = ["default"] * 10, list(range(9, -1, -1))
+    return *lanes, *start, ["default"], [limit], limit, ["noop"], WORKER, False
+
+
+async def run_succeed(connection: Connection, job: UUID) -> None:
+    await connection.fetch(statement("succeed", "rowlock"), WORKER, [job], [1], ["{}"], [0.1])
+
+
+async def run_fail(connection: Connection, job: UUID, state: str) -> None:
+    await connection.fetch(
+        statement("fail", "rowlock"), WORKER, [job], [1], [0.1], [state], ["error"], [True], ["E"], ["m"], ["t"]
+    )
+
+
+async def run_retry(connection: Connection, job: UUID) -> None:
+    await connection.fetch(
+        statement("retry", "rowlock"), WORKER, [job], [1], [0.1], [timedelta(0)], ["error"], [True], ["E"], ["m"], ["t"]
+    )
+
+
+async def run_rescue(connection: Connection, _job: UUID) -> None:
+    await connection.fetch(statement("rescue", "rowlock"), 3, 100, True)
+
+
+@pytest.mark.parametrize("before", sorted(LIVE))
+async def test_every_statement_takes_the_edges_of_the_life_cycle_and_no_others(
+    before: State, connection: Connection
+) -> None:
+    seen: set[tuple[State | None, str, State]] = set()
+    for verb, run, crashes in (
+        ("claim", run_claim, 0),
+        ("succeed", run_succeed, 0),
+        ("fail", lambda c, j: run_fail(c, j, "failed"), 0),
+        ("fail", lambda c, j: run_fail(c, j, "cancelled"), 0),
+        ("retry", run_retry, 0),
+        ("rescue", run_rescue, 0),
+        ("rescue", run_rescue, 2),
+    ):
+        job = await add_job(connection, before, crashes=crashes)
+        await run(connection, job)
+        after = await state_of(connection, job)
+        assert after is not None, "no statement loses a job"
+        if after is not before:
+            seen.add((before, verb, after))
+        await connection.execute("TRUNCATE rowlock.job")
+    assert seen == {edge for edge in EDGES if edge[0] is before}
+
+
+@pytest.mark.parametrize(
+    ("worker", "attempt"), [(STRANGER, 1), (WORKER, 2), (WORKER, 0)], ids=["other worker", "newer", "older"]
+)
+@pytest.mark.parametrize("verb", ["succeed", "fail", "retry"])
+async def test_an_outcome_of_another_attempt_is_refused(
+    verb: str, worker: UUID, attempt: int, connection: Connection
+) -> None:
+    job = await add_job(connection, State.RUNNING)
+    told: tuple[Any, ...] = {
+        "succeed": (["{}"], [0.1]),
+        "fail": ([0.1], ["failed"], ["error"], [True], ["E"], ["m"], ["t"]),
+        "retry": ([0.1], [timedelta(0)], ["error"], [True], ["E"], ["m"], ["t"]),
+    }[verb]
+    refused = await connection.fetch(statement(verb, "rowlock"), worker, [job], [attempt], *told)
+    assert [row["id"] for row in refused] == [job]
+    assert await state_of(connection, job) is State.RUNNING
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt") == 0
+
+
+SITUATIONS = ["empty", "full", "freshly filled", "full of dead rows"]
+
+
+async def bring_about(connection: Connection, situation: str) -> None:
+    """A table in this situation, with statistics that say that it is empty, except where it is full."""
+    await connection.execute("ALTER TABLE rowlock.job SET (autovacuum_enabled = off)")
+    await connection.execute("VACUUM ANALYZE rowlock.job")
+    if situation == "empty":
+        return
+    await connection.execute(
+        "INSERT INTO rowlock.job (id, task, priority) SELECT rowlock.uuid7(), 'noop', n % 10 FROM generate_series(1, 20000) n"
+    )
+    if situation == "full":
+        await connection.execute("VACUUM ANALYZE rowlock.job")
+    elif situation == "full of dead rows":
+        await connection.execute("DELETE FROM rowlock.job")
+
+
+def nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for child in plan.get("Plans", []) for node in nodes(child))]
+
+
+async def plan_of(connection: Connection, name: str, parameters: str) -> list[dict[str, Any]]:
+    for setting, value in PLANNER_SETTINGS.items():
+        await connection.execute("SELECT set_config($1, $2, false)", setting, value)
+    await connection.execute(f"PREPARE tried AS {statement(name, 'rowlock')}")
+    explained = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE tried({parameters})"))
+    return nodes(explained[0]["Plan"])
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+async def test_the_claim_reads_the_claim_index_alone(situation: str, connection: Connection) -> None:
+    await bring_about(connection, situation)
+    plan = await plan_of(
+        connection,
+        "claim",
+        "'{default}', '{5}', '{0001-01-02}', '{00000000-0000-0000-0000-000000000000}', '{default}', '{500}', 500, "
+        "'{noop}', '00000000-0000-0000-0000-000000000001', false",
+    )
+    on_job = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
+    assert sorted(node["Node Type"] for node in on_job) == ["Index Scan", "Tid Scan"]
+    index_scan = next(node for node in on_job if node["Node Type"] == "Index Scan")
+    assert index_scan["Index Name"] == "job_claim"
+    for column in ("queue", "priority", "run_at", "ROW"):
+        assert column in index_scan["Index Cond"], "the range begins at the cursor and ends at what is due"
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("succeed", "'{null}', '{0.1}'"),
+        ("fail", "'{0.1}', '{failed}', '{error}', '{true}', '{E}', '{m}', '{t}'"),
+        ("retry", "'{0.1}', '{1s}', '{error}', '{true}', '{E}', '{m}', '{t}'"),
+    ],
+)
+async def test_a_finish_finds_its_jobs_by_the_primary_key(
+    situation: str, name: str, told: str, connection: Connection
+) -> None:
+    await bring_about(connection, situation)
+    some = "'00000000-0000-0000-0000-000000000001', '{00000000-0000-0000-0000-000000000002}', '{1}'"
+    plan = await plan_of(connection, name, f"{some}, {told}")
+    on_job = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
+    assert [(node["Node Type"], node["Index Name"]) for node in on_job] == [("Index Scan", "job_pkey")]
+    assert "id = ANY" in on_job[0]["Index Cond"]
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+async def test_the_rescue_reads_the_running_jobs_alone(situation: str, connection: Connection) -> None:
+    await bring_about(connection, situation)
+    plan = await plan_of(connection, "rescue", "3, 100, false")
+    scanned = {node["Index Name"] for node in plan if node.get("Relation Name") == "job" and "Index Name" in node}
+    assert scanned == {"job_running", "job_pkey"}
+    assert "Seq Scan" not in {node["Node Type"] for node in plan if node.get("Relation Name") == "job"}

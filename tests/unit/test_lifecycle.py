@@ -1,0 +1,72 @@
+"""What the end of an attempt means for its job."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from rowlock import Cancel, Fail, InvalidOption, Retry, Snooze
+from rowlock.queue.lifecycle import (
+    EDGES,
+    FINAL,
+    LIVE,
+    RELEASED,
+    SHOWN,
+    Again,
+    AttemptTimeout,
+    Ended,
+    State,
+    decide,
+)
+
+DELAY = timedelta(seconds=7)
+
+
+def decision(error: BaseException, *, errors: int = 0, max_attempts: int = 3) -> Again | Ended:
+    return decide(error, errors=errors, max_attempts=max_attempts, delay=DELAY)
+
+
+def test_an_error_is_retried_after_the_policys_delay() -> None:
+    assert decision(ValueError("no")) == Again(delay=DELAY, outcome="error", counts=True)
+
+
+def test_the_last_error_ends_the_job_as_failed() -> None:
+    assert decision(ValueError("no"), errors=2) == Ended(state=State.FAILED, outcome="error", counts=True)
+    assert decision(ValueError("no"), max_attempts=1) == Ended(state=State.FAILED, outcome="error", counts=True)
+
+
+def test_a_timeout_is_an_error_of_its_own_name() -> None:
+    assert decision(AttemptTimeout()).outcome == "timeout"
+    assert decision(TimeoutError("the handler's own")).outcome == "error"
+
+
+def test_retry_chooses_the_delay_and_counts() -> None:
+    assert decision(Retry(60)) == Again(delay=timedelta(minutes=1), outcome="retried", counts=True)
+    assert decision(Retry(60), errors=2) == Ended(state=State.FAILED, outcome="retried", counts=True)
+
+
+def test_snooze_uses_up_no_attempt_even_at_the_last_one() -> None:
+    assert decision(Snooze(60), errors=2) == Again(delay=timedelta(minutes=1), outcome="snoozed", counts=False)
+
+
+def test_cancel_and_fail_end_the_job_whatever_attempts_are_left() -> None:
+    assert decision(Cancel("gone")) == Ended(state=State.CANCELLED, outcome="cancelled", counts=False)
+    assert decision(Fail("hopeless")) == Ended(state=State.FAILED, outcome="failed", counts=True)
+
+
+def test_a_release_counts_nothing() -> None:
+    assert RELEASED == Again(delay=timedelta(0), outcome="released", counts=False)
+
+
+@pytest.mark.parametrize("directive", [Retry, Snooze])
+def test_a_negative_delay_is_refused(directive: type[Retry | Snooze]) -> None:
+    with pytest.raises(InvalidOption, match="negative"):
+        directive(-1)
+
+
+def test_every_state_is_live_or_final_and_no_edge_leaves_a_final_one() -> None:
+    assert LIVE | FINAL == set(State)
+    assert not LIVE & FINAL
+    assert not [edge for edge in EDGES if edge[0] in FINAL]
+    assert {*map(str, State), "scheduled", "retrying"} == set(SHOWN)
