@@ -1,0 +1,1 @@
+"""Programs that use Rowlock, to be read and run."""

@@ -1,0 +1,1 @@
+"""The background tasks of a small web service: reports and e-mails, on PostgreSQL alone."""
