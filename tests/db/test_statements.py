@@ -135,7 +135,7 @@ async def test_every_statement_takes_the_edges_of_the_life_cycle_and_no_others(
 
 
 @pytest.mark.parametrize(
-    ("worker", "attempt"), [(STRANGER, 1), (WORKER, 2), (WORKER, 0)], ids=["other worker", "newer", "older"]
+    "worker, attempt", [(STRANGER, 1), (WORKER, 2), (WORKER, 0)], ids=["other worker", "newer", "older"]
 )
 @pytest.mark.parametrize("verb", ["succeed", "fail", "retry"])
 async def test_an_outcome_of_another_attempt_is_refused(
@@ -163,7 +163,8 @@ async def bring_about(connection: Connection, situation: str) -> None:
     if situation == "empty":
         return
     await connection.execute(
-        "INSERT INTO rowlock.job (id, task, priority) SELECT rowlock.uuid7(), 'noop', n % 10 FROM generate_series(1, 20000) n"
+        "INSERT INTO rowlock.job (id, task, priority) "
+        "SELECT rowlock.uuid7(), 'noop', n % 10 FROM generate_series(1, 20000) n"
     )
     if situation == "full":
         await connection.execute("VACUUM ANALYZE rowlock.job")
@@ -202,7 +203,7 @@ async def test_the_claim_reads_the_claim_index_alone(situation: str, connection:
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 @pytest.mark.parametrize(
-    ("name", "told"),
+    "name, told",
     [
         ("succeed", "'{null}', '{0.1}'"),
         ("fail", "'{0.1}', '{failed}', '{error}', '{true}', '{E}', '{m}', '{t}'"),

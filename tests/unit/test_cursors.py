@@ -89,11 +89,12 @@ def test_rescans_become_rare_while_a_writing_transaction_stays_open() -> None:
 
 def test_an_idle_queue_asks_for_a_transaction_id_once_it_has_something_to_settle() -> None:
     cursors = Cursors()
-    assert not cursors.is_untagged
+    asked = [cursors.is_untagged]
     cursors.record(scan(1, xid=None, xmin=90), rescan=True, took=0.001)
-    assert cursors.is_untagged
+    asked.append(cursors.is_untagged)
     cursors.record(scan(1, xid=91, xmin=90), rescan=True, took=0.001)
-    assert not cursors.is_untagged
+    asked.append(cursors.is_untagged)
+    assert asked == [False, True, False]
 
 
 def test_a_lane_read_to_its_end_goes_on_behind_all_that_was_due() -> None:

@@ -56,7 +56,7 @@ def test_cancel_and_fail_end_the_job_whatever_attempts_are_left() -> None:
 
 
 def test_a_release_counts_nothing() -> None:
-    assert RELEASED == Again(delay=timedelta(0), outcome="released", counts=False)
+    assert Again(delay=timedelta(0), outcome="released", counts=False) == RELEASED
 
 
 @pytest.mark.parametrize("directive", [Retry, Snooze])
@@ -66,7 +66,7 @@ def test_a_negative_delay_is_refused(directive: type[Retry | Snooze]) -> None:
 
 
 def test_every_state_is_live_or_final_and_no_edge_leaves_a_final_one() -> None:
-    assert LIVE | FINAL == set(State)
+    assert set(State) == LIVE | FINAL
     assert not LIVE & FINAL
     assert not [edge for edge in EDGES if edge[0] in FINAL]
     assert {*map(str, State), "scheduled", "retrying"} == set(SHOWN)
