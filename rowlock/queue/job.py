@@ -14,7 +14,7 @@ from rowlock.queue.lifecycle import FINAL
 from rowlock.queue.results import decode_result
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from asyncpg import Record
 
@@ -79,7 +79,10 @@ class JobHandle(Generic[R_co]):
         `timeout` (seconds, or a `timedelta`; None: no limit) ends the waiting, not the job: raises `ResultTimeout`.
         Raises `JobFailed` if the job ended as failed, cancelled or expired, and `JobNotFound`.
         """
-        job = await _finished(self._client, self.id, timeout)
+        limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        job = await wait_until_finished(self._client, self.id, limit)
+        if not job.is_finished:
+            raise ResultTimeout(f"Job {self.id} ({self.task}) is still {job.state} after {limit} s; it goes on.")
         return cast("R_co", job._outcome(self._returns))  # noqa: SLF001  # the same module's
 
     def __repr__(self) -> str:
@@ -147,16 +150,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         )
 
 
-async def _finished(client: Client, job_id: UUID, timeout: timedelta | float | None) -> Job:
-    limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    deadline = None if limit is None else asyncio.get_running_loop().time() + limit
+async def wait_until_finished(
+    client: Client, job_id: UUID | str, seconds: float | None, *, is_wanted: Callable[[], bool] = lambda: True
+) -> Job:
+    """The job once it has finished; or as it is after `seconds` (None: no limit), or when nobody wants it any more.
+
+    Looks again and again, at growing pauses, and holds no connection in between. Raises `JobNotFound`.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = None if seconds is None else clock() + seconds
     pause = _POLL_FIRST
     while True:
         job = await client.get(job_id)
-        if job.is_finished:
+        left = pause if deadline is None else deadline - clock()
+        if job.is_finished or left <= 0 or not is_wanted():
             return job
-        left = pause if deadline is None else deadline - asyncio.get_running_loop().time()
-        if left <= 0:
-            raise ResultTimeout(f"Job {job_id} ({job.task}) is still {job.state} after {limit} s; it goes on.")
         await asyncio.sleep(min(pause, left))
         pause = min(pause * 1.5, _POLL_MOST)
