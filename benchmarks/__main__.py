@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import asdict
 
-from benchmarks.drain import drain, report
+from benchmarks.drain import drain
+from benchmarks.trickle import trickle
 
 
 def main() -> None:
@@ -14,11 +17,23 @@ def main() -> None:
     one = workloads.add_parser("drain", help="jobs that wait in the queue, and one worker process that takes them all")
     one.add_argument("--jobs", type=int, default=50_000)
     one.add_argument("--concurrency", type=int, default=100)
-    one.add_argument("--json", action="store_true", help="one line of JSON")
+    slow = workloads.add_parser("trickle", help="single jobs, with a long history that cannot be cleaned up")
+    slow.add_argument("--jobs", type=int, default=200_000, help="how many jobs are gone already")
+    slow.add_argument("--trickled", type=int, default=300)
+    for workload in (one, slow):
+        workload.add_argument("--json", action="store_true", help="one line of JSON")
     given = parser.parse_args()
     if given.workload is None:
         given = parser.parse_args(["drain"])
-    print(report(drain(given.jobs, given.concurrency), as_json=given.json))
+    run = {
+        "drain": lambda: drain(given.jobs, given.concurrency),
+        "trickle": lambda: trickle(given.jobs, given.trickled),
+    }
+    measured = asdict(run[given.workload]())
+    if given.json:
+        print(json.dumps(measured))
+    else:
+        print("\n".join(f"{name.replace('_', ' '):30} {value}" for name, value in measured.items()))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from asyncio.subprocess import PIPE
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asyncpg
@@ -123,7 +123,9 @@ async def _seconds(connection: asyncpg.Connection[asyncpg.Record], jobs: int) ->
         """
     )
     if row is None or (row["succeeded"], row["live"]) != (jobs, 0):
-        raise RuntimeError(f"Of {jobs} jobs, {row and row['succeeded']} have succeeded: the figures would mean nothing.")
+        raise RuntimeError(
+            f"Of {jobs} jobs, {row and row['succeeded']} have succeeded: the figures would mean nothing."
+        )
     return float(row["seconds"])
 
 
@@ -152,10 +154,3 @@ def _has_uvloop() -> bool:
     except ModuleNotFoundError:
         return False
     return True
-
-
-def report(result: Drain, *, as_json: bool) -> str:
-    """The result as JSON, or as lines for people."""
-    if as_json:
-        return json.dumps(asdict(result))
-    return "\n".join(f"{name.replace('_', ' '):24} {value}" for name, value in asdict(result).items())
