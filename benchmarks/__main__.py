@@ -25,11 +25,11 @@ def main() -> None:
     given = parser.parse_args()
     if given.workload is None:
         given = parser.parse_args(["drain"])
-    run = {
-        "drain": lambda: drain(given.jobs, given.concurrency),
-        "trickle": lambda: trickle(given.jobs, given.trickled),
-    }
-    measured = asdict(run[given.workload]())
+    measured: dict[str, object]
+    if given.workload == "drain":
+        measured = asdict(drain(given.jobs, given.concurrency))
+    else:
+        measured = asdict(trickle(given.jobs, given.trickled))
     if given.json:
         print(json.dumps(measured))
     else:
