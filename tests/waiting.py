@@ -6,19 +6,23 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 _PAUSE = 0.01
 
 
-async def eventually(condition: Callable[[], T | Awaitable[T]], timeout: float = 10.0) -> T:
+@overload
+async def eventually(condition: Callable[[], Awaitable[T | None]], timeout: float = ...) -> T: ...
+@overload
+async def eventually(condition: Callable[[], T | None], timeout: float = ...) -> T: ...
+async def eventually(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
     """Return the condition's first true value; fail after `timeout` seconds with its last one."""
     deadline = time.monotonic() + timeout
     while True:
         asked = condition()
-        value: T = await asked if inspect.isawaitable(asked) else asked
+        value = await asked if inspect.isawaitable(asked) else asked
         if value:
             return value
         if time.monotonic() > deadline:
