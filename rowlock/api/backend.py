@@ -1,0 +1,43 @@
+"""What the HTTP API needs of the application it serves, and where the handlers find it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from aiohttp import web
+
+from rowlock.queue.client import Client
+from rowlock.queue.job import JobHandle
+
+
+class Backend(Protocol):
+    """The part of `rowlock.Rowlock` that the API uses."""
+
+    @property
+    def client(self) -> Client:
+        """The queue, to read from."""
+        ...
+
+    async def enqueue(
+        self,
+        task: str,
+        args: Mapping[str, object] | None = None,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: timedelta | float | None = None,
+        run_at: datetime | None = None,
+        max_attempts: int | None = None,
+        timeout: timedelta | float | None = None,
+        unique: str | None = None,
+    ) -> JobHandle[Any]:
+        """Enqueue a job by its task's name. Raises `UnknownTask`, `InvalidArguments`, `InvalidOption`."""
+        ...
+
+
+BACKEND: web.AppKey[Backend] = web.AppKey("backend")
+CLOSING: web.AppKey[asyncio.Event] = web.AppKey("closing")
+"""Set when the server begins to stop: whoever waits for a job then answers at once."""

@@ -1,0 +1,125 @@
+"""What every exchange has in common: the request's id, its body and query, and the headers of the response."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final, NoReturn, TypeVar
+
+import msgspec
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+from structlog.contextvars import bound_contextvars
+
+from rowlock.api.problems import (
+    CROSS_SITE,
+    INVALID_REQUEST,
+    NOT_JSON,
+    TOO_LARGE,
+    UNSUPPORTED_TYPE,
+    Refused,
+)
+from rowlock.queue.identifiers import uuid7
+from rowlock.queue.json_values import NESTING_LIMIT, find_defect
+
+T = TypeVar("T")
+
+BODY_LIMIT: Final = 1024 * 1024
+REQUEST_ID: Final = web.RequestKey("request_id", str)
+REQUEST_ID_HEADER: Final = "X-Request-ID"
+
+_USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_JSON_TYPE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json")
+_READS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
+_PLACE = re.compile(r"(?s)(.*) - at `\$\.(\w+)(.*)`")
+_NAMED = re.compile(r"(?s)Object (?:contains unknown|missing required) field `(.*)`")
+
+
+@web.middleware
+async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id, the client's own if it is usable, which everything logged meanwhile carries."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    request[REQUEST_ID] = given if _USABLE_ID.fullmatch(given) else str(uuid7())
+    with bound_contextvars(request_id=request[REQUEST_ID]):
+        return await handler(request)
+
+
+@web.middleware
+async def refuse_cross_site(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a browser sends on behalf of another site's page, unless it only reads.
+
+    Such a page may send a body without a content type anywhere, unasked. Browsers say so in `Sec-Fetch-Site`.
+    """
+    if request.method not in _READS and request.headers.get("Sec-Fetch-Site") == "cross-site":
+        raise Refused(CROSS_SITE, "The page of another site has sent this request: only its own pages may.")
+    return await handler(request)
+
+
+async def set_headers(request: web.Request, response: web.StreamResponse) -> None:  # aiohttp awaits it
+    """Set the headers of all responses: nothing is cached unless it says so, and nothing is guessed."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    if (request_id := request.get(REQUEST_ID)) is not None:
+        response.headers[REQUEST_ID_HEADER] = request_id
+
+
+def answer(form: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return a wire form as a JSON response."""
+    return web.Response(body=msgspec.json.encode(form), status=status, headers=headers, content_type="application/json")
+
+
+async def read_body(request: web.Request, form: type[T]) -> T:
+    """Decode the JSON body. Raises `Refused`, which names the member that is wrong."""
+    if hdrs.CONTENT_TYPE in request.headers and not _JSON_TYPE.fullmatch(request.content_type):
+        raise Refused(UNSUPPORTED_TYPE, f"The content type is {request.content_type}: send application/json.")
+    try:
+        body = await request.read()  # up to the limit of the application at the root, which may be another one's
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise Refused(NOT_JSON, "The body could not be read to its end, or not be decompressed.") from error
+    if len(body) > BODY_LIMIT:
+        raise Refused(TOO_LARGE, f"The body has more than {BODY_LIMIT} bytes.")
+    try:
+        return msgspec.json.decode(body, type=form)
+    except msgspec.ValidationError as error:
+        _refuse_member(str(error))
+    except msgspec.DecodeError as error:
+        _refuse_text(body, str(error))
+    except UnicodeDecodeError as error:
+        raise Refused(NOT_JSON, "The body is not JSON: it is not UTF-8.") from error
+    except RecursionError as error:
+        raise Refused(INVALID_REQUEST, f"The body is nested deeper than {NESTING_LIMIT} levels.") from error
+
+
+def read_query(request: web.Request, *names: str) -> dict[str, str]:
+    """Return the query's parameters. Raises `Refused` for one that is not among `names`, or that is given twice."""
+    for name in request.query:
+        if name not in names:
+            raise Refused(INVALID_REQUEST, f"There is no parameter {name!r} here: use {', '.join(names)}.", field=name)
+        if len(request.query.getall(name)) > 1:
+            raise Refused(INVALID_REQUEST, f"{name} is given more than once.", field=name)
+    return dict(request.query)
+
+
+def _refuse_member(text: str) -> NoReturn:
+    """Say what msgspec's error means, beginning with the member's name."""
+    if (match := _PLACE.fullmatch(text)) is not None:
+        what, name, place = match.groups()
+        raise Refused(INVALID_REQUEST, f"{name}{place}: {what[:1].lower()}{what[1:]}.", field=name) from None
+    match = _NAMED.fullmatch(text)
+    raise Refused(INVALID_REQUEST, f"The body is not right: {text}.", field=match[1] if match else None) from None
+
+
+def _refuse_text(body: bytes, why: str) -> NoReturn:
+    """Tell what is no JSON from what is, but holds half of a surrogate pair: msgspec calls both malformed."""
+    try:
+        defect = find_defect(json.loads(body, parse_constant=_refuse_constant))
+    except (ValueError, RecursionError):
+        defect = None
+    if defect is not None:
+        raise Refused(INVALID_REQUEST, f"The body {defect}.") from None
+    raise Refused(NOT_JSON, f"The body is not JSON: {why}.") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)

@@ -1,0 +1,170 @@
+"""Errors as problem documents (RFC 9457): nothing answers with a traceback, or with SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+
+from rowlock.errors import (
+    DatabaseUnavailable,
+    InvalidArguments,
+    InvalidJob,
+    JobNotFound,
+    SchemaNotMigrated,
+    SchemaTooNew,
+    UnknownTask,
+)
+from rowlock.queue.connections import CONNECTION_LOST
+from rowlock.queue.results import storable_text
+
+log = structlog.get_logger("rowlock.api")
+
+CONTENT_TYPE: Final = "application/problem+json"
+RETRY_AFTER: Final = "5"
+_DETAIL_BYTES = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of problem: what its documents have in common."""
+
+    status: int
+    title: str
+    name: str | None = None
+
+    @property
+    def type(self) -> str:
+        """The URI by which programs tell the kinds apart; `about:blank` where the status says it all."""
+        return "about:blank" if self.name is None else f"urn:rowlock:problem:{self.name}"
+
+
+NOT_JSON: Final = Kind(status=400, title="The body is not JSON", name="not-json")
+CROSS_SITE: Final = Kind(status=403, title="The request comes from another site", name="cross-site")
+JOB_NOT_FOUND: Final = Kind(status=404, title="There is no such job", name="job-not-found")
+TOO_LARGE: Final = Kind(status=413, title="The body is too large", name="body-too-large")
+UNSUPPORTED_TYPE: Final = Kind(status=415, title="The body's type is not supported", name="unsupported-type")
+INVALID_REQUEST: Final = Kind(status=422, title="A part of the request makes no sense", name="invalid-request")
+INVALID_ARGUMENTS: Final = Kind(status=422, title="The arguments do not fit the task", name="invalid-arguments")
+UNKNOWN_TASK: Final = Kind(status=422, title="The task is not known", name="unknown-task")
+INTERNAL: Final = Kind(status=500, title="An unexpected error", name="internal-error")
+DATABASE_UNAVAILABLE: Final = Kind(status=503, title="The database does not answer", name="database-unavailable")
+SCHEMA_NOT_MIGRATED: Final = Kind(status=503, title="The schema is not migrated", name="schema-not-migrated")
+SCHEMA_TOO_NEW: Final = Kind(status=503, title="The schema is newer than this program", name="schema-too-new")
+
+
+_KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] = (
+    (UnknownTask, UNKNOWN_TASK, "task", None),
+    (InvalidArguments, INVALID_ARGUMENTS, "args", None),
+    (InvalidJob, INVALID_REQUEST, None, None),
+    (JobNotFound, JOB_NOT_FOUND, None, None),
+    # The messages of these name the server and its user, which are nothing for clients.
+    (DatabaseUnavailable, DATABASE_UNAVAILABLE, None, "The database does not answer, or refuses the login: try again."),
+    (SchemaNotMigrated, SCHEMA_NOT_MIGRATED, None, "Rowlock's tables are missing or too old. Run: rowlock migrate"),
+    (SchemaTooNew, SCHEMA_TOO_NEW, None, "The database was migrated by a newer Rowlock: upgrade this program."),
+)
+"""The errors whose meaning is known: the first class that fits, the field that is wrong, words instead of its own."""
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """A problem document. `field` and `error_id` are extensions, there where they have something to say."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    field: str | msgspec.UnsetType = msgspec.UNSET
+    error_id: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Refused(Exception):
+    """The request cannot be served. `field` is the member of the body, or the query's parameter, that is wrong."""
+
+    def __init__(self, kind: Kind, detail: str, *, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.field = field
+
+
+@web.middleware
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error below into a problem document."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _of_http(request, error)
+    except Exception as error:  # noqa: BLE001  # the last one who can say it in a way that clients understand
+        refused = classify(error)
+        if refused is None:
+            return _unexpected(request, error)
+        if refused.kind.status >= 500:
+            log.warning("request_refused", problem=refused.kind.name, error=f"{type(error).__name__}: {error}")
+        return respond(request, refused)
+
+
+def classify(error: Exception) -> Refused | None:
+    """The problem that an error stands for; None for what should not have happened."""
+    if isinstance(error, Refused):
+        return error
+    for class_, kind, field, detail in _KINDS:
+        if isinstance(error, class_):
+            return Refused(kind, detail or str(error), field=field)
+    # asyncpg's error for a parameter of the wrong type is an InterfaceError too, but says nothing about the server.
+    if isinstance(error, CONNECTION_LOST) and not isinstance(error, ValueError):
+        return Refused(DATABASE_UNAVAILABLE, "The connection to the database was lost: try again.")
+    return None
+
+
+def respond(
+    request: web.Request, refused: Refused, *, error_id: str | None = None, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """Return the problem as a response."""
+    kind = refused.kind
+    problem = Problem(
+        type=kind.type,
+        title=kind.title,
+        status=kind.status,
+        detail=storable_text(str(refused), _DETAIL_BYTES),
+        instance=request.rel_url.raw_path,
+        field=msgspec.UNSET if refused.field is None else storable_text(refused.field, _DETAIL_BYTES),
+        error_id=error_id or msgspec.UNSET,
+    )
+    known: dict[str, str] = {hdrs.RETRY_AFTER: RETRY_AFTER} if kind.status == 503 else {}
+    return web.Response(
+        body=msgspec.json.encode(problem),
+        status=kind.status,
+        headers=known | dict(headers or {}),
+        content_type=CONTENT_TYPE,
+    )
+
+
+def _of_http(request: web.Request, error: web.HTTPException) -> web.Response:
+    """The errors that aiohttp raises by itself: no such route, not this method, a body that is too large."""
+    match error:
+        case web.HTTPRequestEntityTooLarge():
+            return respond(request, Refused(TOO_LARGE, "The body is larger than this server accepts."))
+        case web.HTTPNotFound():
+            detail = "There is nothing at this path."
+        case web.HTTPMethodNotAllowed():
+            detail = f"{error.method} is not possible here: use {', '.join(sorted(error.allowed_methods))}."
+        case _:
+            detail = f"{error.reason}."
+    kind = Kind(status=error.status, title=error.reason)
+    allow: dict[str, str] = {hdrs.ALLOW: error.headers[hdrs.ALLOW]} if hdrs.ALLOW in error.headers else {}
+    return respond(request, Refused(kind, detail), headers=allow)
+
+
+def _unexpected(request: web.Request, error: Exception) -> web.Response:
+    error_id = uuid4().hex
+    log.error("request_failed", error_id=error_id, method=request.method, path=request.rel_url.raw_path, exc_info=error)
+    detail = f"Something went wrong that should not have. The server's log has it under {error_id}."
+    return respond(request, Refused(INTERNAL, detail), error_id=error_id)

@@ -1,0 +1,129 @@
+"""The JSON of the HTTP API: what a job looks like there. Times are ISO 8601 in UTC, durations seconds, ids text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Self
+from uuid import UUID
+
+import msgspec
+
+from rowlock.queue.job import Job
+
+
+class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/jobs`. What is left out, or null, is as the task has it."""
+
+    task: str
+    args: dict[str, Any] = {}
+    queue: str | None = None
+    priority: int | None = None
+    delay: float | None = None
+    run_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    max_attempts: int | None = None
+    timeout: float | None = None
+    unique: str | None = None
+
+
+class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A job in a list: all but its arguments, its result and its attempts, which can be large."""
+
+    id: UUID
+    task: str
+    queue: str
+    state: str
+    priority: int
+    attempt: int
+    max_attempts: int
+    errors: int
+    crashes: int
+    created_at: datetime
+    run_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    timeout: float | None
+    unique: str | None
+    worker: UUID | None
+    error: str | None
+
+    @classmethod
+    def of(cls, job: Job, **more: Any) -> Self:  # noqa: ANN401  # the fields of the subclasses
+        """The job, with what this form has more than a summary."""
+        same: dict[str, Any] = {name: getattr(job, name) for name in _SAME}
+        return cls(
+            timeout=None if job.timeout is None else job.timeout.total_seconds(),
+            unique=None if job.unique_key is None else job.unique_key.removeprefix(f"{job.task}:"),
+            **same,
+            **more,
+        )
+
+
+_SAME = tuple(name for name in JobSummary.__struct_fields__ if name not in {"timeout", "unique"})
+
+
+class EnqueuedJob(JobSummary, frozen=True, kw_only=True):
+    """The answer to an enqueue: the new job, or the one that holds its unique key."""
+
+    is_duplicate: bool
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a job that did not simply succeed."""
+
+    attempt: int
+    outcome: str
+    error_type: str | None
+    message: str | None
+    traceback: str | None
+    worker: UUID | None
+    started_at: datetime | None
+    finished_at: datetime
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """The attempt of a row of `list_attempts.sql`."""
+        return cls(**{name: row[name] for name in cls.__struct_fields__})
+
+
+class JobDetail(JobSummary, frozen=True, kw_only=True):
+    """A job with all that is known of it."""
+
+    args: dict[str, Any]
+    result: msgspec.Raw
+    attempts: list[Attempt]
+
+
+class JobPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of jobs, newest first, and where the next one is."""
+
+    jobs: list[JobSummary]
+    next: str | None
+
+
+class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer while there is no result yet."""
+
+    id: UUID
+    state: str
+
+
+class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job that succeeded has returned."""
+
+    id: UUID
+    state: str
+    result: msgspec.Raw
+
+
+class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
+    """How a job ended that has no result: `failed`, `cancelled` or `expired`."""
+
+    id: UUID
+    state: str
+    error: str | None
+
+
+def raw_result(job: Job) -> msgspec.Raw:
+    """The job's result as the database has it, without reading it and writing it again."""
+    return msgspec.Raw(b"null" if job.result_json is None else job.result_json.encode())
