@@ -104,6 +104,11 @@ class Finishes:
         self._successes.clear()
         self._unsuccesses.clear()
 
+    @property
+    def pending(self) -> int:
+        """How many outcomes wait to be recorded."""
+        return len(self._successes) + len(self._unsuccesses)
+
     async def flush(self) -> None:
         """Wait until all that was given so far is in the database."""
         await self._settled.wait()

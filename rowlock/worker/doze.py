@@ -68,7 +68,12 @@ class Doze:
             return
         pace = self._window_jobs / (now - self._window_began)
         self._window_began, self._window_jobs = now, 0
-        if self._is_marked and pace > BUSY_JOBS_PER_SECOND:
+        if pace > BUSY_JOBS_PER_SECOND:
+            await self.busy()
+
+    async def busy(self) -> None:
+        """Take the mark away: this worker has work enough for now."""
+        if self._is_marked:
             await self._connection.fetch("mark_busy", self._worker())
             self._is_marked = False
 

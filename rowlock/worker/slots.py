@@ -27,11 +27,16 @@ class Slots:
     """`concurrency` attempts at once, of a queue named in `limits` no more than it says."""
 
     def __init__(
-        self, concurrency: int, limits: Mapping[str, int], perform: Callable[[Attempt], Coroutine[None, None, None]]
+        self,
+        concurrency: int,
+        limits: Mapping[str, int],
+        perform: Callable[[Attempt], Coroutine[None, None, None]],
+        on_limit_freed: Callable[[], None],
     ) -> None:
         self._concurrency = concurrency
         self._limits = limits
         self._perform = perform
+        self._on_limit_freed = on_limit_freed
         self._ready: deque[Attempt] = deque()
         self._running: set[Attempt] = set()
         self._of_limited: Counter[str] = Counter()
@@ -75,14 +80,14 @@ class Slots:
             self._ready.append(Attempt(row, now))
         self._fill()
 
-    async def changed(self, timeout: float) -> None:  # a wait with a limit is all this is
-        """Wait until there may be room again, at most `timeout` seconds."""
+    async def changed(self, timeout: float) -> bool:
+        """Wait until there may be room again, at most `timeout` seconds; False if there is none by then."""
         self._changed.clear()
         try:
             async with asyncio.timeout(timeout):
-                await self._changed.wait()
+                return await self._changed.wait()
         except TimeoutError:
-            return
+            return False
 
     def take_ready(self, *, older_than: float = 0.0) -> list[Attempt]:
         """Remove the claimed jobs that did not start yet and have waited longer than this, to give them back."""
@@ -123,6 +128,7 @@ class Slots:
         if queue in self._limits:
             self._of_limited[queue] -= 1
             self._changed.set()
+            self._on_limit_freed()
 
     def _measure(self) -> None:
         now = time.monotonic()

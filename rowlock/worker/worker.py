@@ -36,6 +36,8 @@ log = structlog.get_logger("rowlock.worker")
 TRANSIENT: Final = (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError)
 PAUSE_FIRST: Final = 0.1
 PAUSE_MOST: Final = 5.0
+MOST_PENDING: Final = 5000
+"""No more is claimed while so many outcomes wait to be recorded: the database is slow, or away."""
 LAST_SECONDS: Final = 3.0
 """How long cancelled handlers may take to end, once the grace period is over."""
 
@@ -152,7 +154,7 @@ class Worker:
         self._performer = Performer(
             self._tasks, self._finishes, threads=self._threads, max_result_bytes=settings.max_result_bytes
         )
-        self._slots = Slots(self._concurrency, self._limits, self._performer.perform)
+        self._slots = Slots(self._concurrency, self._limits, self._performer.perform, self._doze.wake)
         self._upkeep = Upkeep(settings, self._upkeeping, self._claims)
         await self._register()
         self._claiming.on_connect(self._reconnected)
@@ -179,6 +181,9 @@ class Worker:
         """The main loop: claim while there is room, wait while there is none, doze while there is no work."""
         pause = PAUSE_FIRST
         while not self._stopping.is_set():
+            for task in (self._finisher, self._upkeeper):
+                if task.done():
+                    task.result()  # neither ends by itself: what it raised is a defect, and must not go unseen
             try:
                 await self._work_once()
                 pause = PAUSE_FIRST
@@ -193,9 +198,10 @@ class Worker:
             await self._register()
         for attempt in self._slots.take_ready(older_than=STALE_SECONDS):
             self._performer.release(attempt)
-        room = self._slots.room()
+        room = self._slots.room() if self._finishes.pending < MOST_PENDING else 0
         if room <= 0:
-            await self._slots.changed(timeout=1.0)
+            if not await self._slots.changed(timeout=1.0):
+                await self._doze.busy()  # full for so long: a notification would be of no use
             return
         self._doze.before_claim()
         found = await self._claim(room)
