@@ -55,7 +55,7 @@ def run(name: str, arguments: list[str], *, database_url: str, folder: Path) -> 
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "rowlock.cli", *arguments],
+            [Path(sys.executable).with_name("rowlock"), *arguments],
             cwd=ROOT,
             env=os.environ | {"ROWLOCK_DATABASE_URL": database_url},
             stdin=subprocess.DEVNULL,
