@@ -107,6 +107,11 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
 
 def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
     """The clear form of a driver's error at connecting: what did not answer, why, and what to look at."""
+    if type(error) is ValueError:  # its text may quote a part of the password, taken for the port
+        return DatabaseUnavailable(
+            f"The database URL {settings.masked_database_url()} cannot be read — write it as "
+            "postgresql://user:password@host:5432/database, with / : @ ? # in the password as %2F %3A %40 %3F %23."
+        )
     return DatabaseUnavailable(
         f"No connection to PostgreSQL at {settings.masked_database_url()}: {type(error).__name__}: {error} "
         "— check that the server runs, and host, port, database, user and password in ROWLOCK_DATABASE_URL."
@@ -216,7 +221,7 @@ class ClientPool:
         pool = await self._open()
         try:
             connection = await pool.acquire(timeout=CONNECT_TIMEOUT)
-        except (*CONNECTION_LOST, asyncpg.PostgresError) as error:
+        except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
             raise unavailable(self._settings, error) from error
         try:
             yield connection

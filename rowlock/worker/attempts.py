@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,6 +53,7 @@ class Performer:
         self._finishes = finishes
         self._max_result_bytes = max_result_bytes
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="rowlock-task")
+        self._in_threads: set[Future[object]] = set()
 
     async def perform(self, attempt: Attempt) -> None:
         """Run the attempt to its end."""
@@ -89,9 +90,10 @@ class Performer:
         self, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> object:
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: context.run(function, *args, **kwargs)
-        )
+        future = self._threads.submit(context.run, function, *args, **kwargs)
+        self._in_threads.add(future)
+        future.add_done_callback(self._in_threads.discard)
+        return await asyncio.wrap_future(future)
 
     def _report(self, attempt: Attempt, error: BaseException) -> None:
         """Give the outcome of an attempt that did not simply succeed."""
@@ -132,7 +134,7 @@ class Performer:
     def close(self) -> bool:
         """Let the threads go. Returns whether one still runs: a plain function cannot be stopped from outside."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        return any(thread.is_alive() for thread in self._threads._threads)  # noqa: SLF001  # there is no public way to ask
+        return bool(self._in_threads)
 
 
 async def _within(limit: timedelta, call: Awaitable[object]) -> object:

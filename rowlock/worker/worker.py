@@ -22,7 +22,7 @@ from rowlock.worker.slots import STALE_SECONDS, Slots
 from rowlock.worker.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
     from types import TracebackType
     from uuid import UUID
@@ -229,15 +229,15 @@ class Worker:
         """Give back what did not start, let the rest finish within the grace period, record it all, and let go."""
         for attempt in self._slots.take_ready():
             self._performer.release(attempt)
-        await self._wait_for_handlers(self._grace)
+        await self._wait_for_handlers(lambda: self._grace)  # a second signal makes it zero
         self._slots.stop("shutdown")
-        await self._wait_for_handlers(LAST_SECONDS)
+        await self._wait_for_handlers(lambda: LAST_SECONDS)
         for attempt in self._slots.running:
             # It ignores being cancelled, or is a plain function: its job goes to another worker, and the fence keeps
             # this attempt's outcome out.
             log.warning("handler_left_behind", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
             self._performer.release(attempt)
-        self._has_leftover_threads = self._performer.close() and bool(self._slots.running)
+        self._has_leftover_threads = self._performer.close()
         try:
             async with asyncio.timeout(self._client.settings.lease.total_seconds()):
                 await self._finishes.flush()
@@ -251,12 +251,11 @@ class Worker:
             await connection.close()
         log.info("worker_stopped", worker=str(self.id), attempts=self._slots.done)
 
-    async def _wait_for_handlers(self, seconds: float) -> None:
-        deadline = self._loop.time() + seconds
-        while self._slots.running and (left := deadline - self._loop.time()) > 0:
+    async def _wait_for_handlers(self, seconds: Callable[[], float]) -> None:
+        began = self._loop.time()
+        while self._slots.running and (left := began + seconds() - self._loop.time()) > 0:
             handlers = [attempt.running for attempt in self._slots.running if attempt.running is not None]
             await asyncio.wait(handlers, timeout=min(left, 0.1))
-            deadline = min(deadline, self._loop.time() + self._grace) if seconds == self._grace else deadline
 
     async def _stops_within(self, seconds: float) -> None:
         try:
