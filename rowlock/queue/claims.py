@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rowlock.queue.cursors import Cursors, Lane, Position, Scan, everything_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import timedelta
     from uuid import UUID
 
@@ -75,6 +75,10 @@ class Claims:
         self.cursors.record(scan, rescan=rescan, took=self._took)
         self.queues.append(self.queues.pop(0))  # the next claim begins with another queue: none of them waits for ever
         return rows
+
+    async def adopt(self, worker: UUID, known: Collection[UUID]) -> list[Record]:
+        """The jobs that this worker holds without knowing it, of a claim whose answer was lost. Rows as of `claim`."""
+        return await self._connection.fetch("adopt", worker, list(known))
 
     async def until_next(self) -> timedelta | None:
         """How long it is until the next waiting job falls due; None if there is none."""

@@ -82,6 +82,7 @@ class Finishes:
         self._unstorable = unstorable
         self._successes: list[Success] = []
         self._unsuccesses: list[Unsuccess] = []
+        self._sending: Sequence[Success | Unsuccess] = ()
         self._arrived = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -109,6 +110,10 @@ class Finishes:
         """How many outcomes wait to be recorded."""
         return len(self._successes) + len(self._unsuccesses)
 
+    def known(self) -> set[UUID]:
+        """The jobs whose outcomes wait to be recorded, or are on their way."""
+        return {outcome.claimed["id"] for outcome in (*self._successes, *self._unsuccesses, *self._sending)}
+
     async def flush(self) -> None:
         """Wait until all that was given so far is in the database."""
         await self._settled.wait()
@@ -121,13 +126,16 @@ class Finishes:
             while self._successes or self._unsuccesses:
                 if self._successes:
                     batch, self._successes = self._successes[:LARGEST_BATCH], self._successes[LARGEST_BATCH:]
+                    self._sending = batch
                     await self._send(batch, self._record_successes, self._record_one_success)
                 if self._unsuccesses:
                     few, self._unsuccesses = (
                         self._unsuccesses[:LARGEST_UNSUCCESSFUL_BATCH],
                         self._unsuccesses[LARGEST_UNSUCCESSFUL_BATCH:],
                     )
+                    self._sending = few
                     await self._send(few, self._record_unsuccesses, self._record_one_unsuccess)
+                self._sending = ()
             self._settled.set()
 
     async def _send(

@@ -11,6 +11,7 @@ from rowlock.worker.attempts import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from uuid import UUID
 
     from asyncpg import Record
 
@@ -49,6 +50,10 @@ class Slots:
     def running(self) -> frozenset[Attempt]:
         """The attempts that run now."""
         return frozenset(self._running)
+
+    def known(self) -> set[UUID]:
+        """The jobs that run here, or wait for a slot."""
+        return {attempt.claimed["id"] for attempt in (*self._running, *self._ready)}
 
     @property
     def done(self) -> int:

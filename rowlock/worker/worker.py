@@ -38,6 +38,9 @@ PAUSE_FIRST: Final = 0.1
 PAUSE_MOST: Final = 5.0
 MOST_PENDING: Final = 5000
 """No more is claimed while so many outcomes wait to be recorded: the database is slow, or away."""
+ADOPT_SECONDS: Final = 60.0
+ADOPT_EVERY: Final = 5.0
+"""After a claim failed, it may still be under way in the server: for so long, and so often, its jobs are looked for."""
 LAST_SECONDS: Final = 3.0
 """How long cancelled handlers may take to end, once the grace period is over."""
 
@@ -176,6 +179,7 @@ class Worker:
             self._claiming, queues=self._queues, tasks=list(self._tasks), concurrency=self._concurrency
         )
         self._is_leased = True
+        self._adopt_until = self._adopt_at = 0.0
 
     async def _work(self) -> None:
         """The main loop: claim while there is room, wait while there is none, doze while there is no work."""
@@ -190,12 +194,15 @@ class Worker:
             except TRANSIENT as error:
                 log.warning("claim_failed", error=type(error).__name__, detail=str(error), retry_in=round(pause, 1))
                 self._claims.cursors.reset()
+                self._adopt_until = self._loop.time() + ADOPT_SECONDS
                 await self._stops_within(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
                 pause = min(pause * 2, PAUSE_MOST)
 
     async def _work_once(self) -> None:
         if not self._is_leased:
             await self._register()
+        if self._loop.time() < self._adopt_until:
+            await self._adopt()
         for attempt in self._slots.take_ready(older_than=STALE_SECONDS):
             self._performer.release(attempt)
         room = self._slots.room() if self._finishes.pending < MOST_PENDING else 0
@@ -213,6 +220,16 @@ class Worker:
         rows = await self._claims.claim(self._lease.worker, room, self._slots.limits())
         self._slots.add(rows)
         return len(rows)
+
+    async def _adopt(self) -> None:
+        """Take on what a claim whose answer was lost has claimed for this worker."""
+        if self._loop.time() < self._adopt_at:
+            return
+        rows = await self._claims.adopt(self._lease.worker, self._slots.known() | self._finishes.known())
+        self._adopt_at = self._loop.time() + ADOPT_EVERY
+        if rows:
+            log.info("jobs_adopted", count=len(rows))
+            self._slots.add(rows)
 
     async def _until_dry(self) -> None:
         while True:

@@ -1,0 +1,11 @@
+-- The jobs that this worker holds without knowing it: of a claim that was committed, but whose answer was lost.
+--
+-- $1 the worker   $2 the ids of the jobs that it knows of uuid[]
+--
+-- Returns the same columns as claim.sql. Index: job_running. Takes no lock: nobody else touches a live worker's jobs.
+SELECT id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args
+  FROM rowlock.job
+ WHERE state = 'running'
+   AND worker = $1::uuid
+   AND id <> ALL($2::uuid[])
+ ORDER BY priority DESC, run_at, id
