@@ -214,7 +214,10 @@ def _plain_json(task: str, args: Mapping[str, object], limit: int) -> str:
         raise InvalidArguments(
             f"The arguments of {task} are not usable: {defect if isinstance(args, dict) else 'not an object'}."
         )
-    text = msgspec.json.encode(args).decode()
+    try:
+        text = msgspec.json.encode(args).decode()
+    except TypeError as error:
+        raise InvalidArguments(f"The arguments of {task} are not usable: {error}. Pass plain data.") from None
     if len(text.encode()) > limit:
         raise InvalidArguments(f"The arguments of {task} are too large: at most {limit} bytes of JSON.")
     return text

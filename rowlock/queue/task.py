@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
 
 from rowlock.errors import InvalidOption
@@ -73,7 +74,7 @@ class Task(Generic[P, R]):
         self.timeout = options.timeout(timeout)
         self.is_async = inspect.iscoroutinefunction(function)
         self.arguments = Arguments(function, task=self.name, injected=Job)
-        self.returns = get_type_hints(function, include_extras=True).get("return", Any)
+        self.returns = _return_type(function)
         self.using_defaults = Using(queue=self.queue, priority=self.priority, max_attempts=self.max_attempts)
         self._client = client
 
@@ -192,6 +193,17 @@ class TaskDecorator(Protocol):
     def __call__(self, function: Callable[..., Any], /) -> Task[..., Any]:
         """Make a task of the function."""
         ...
+
+
+def _return_type(function: Callable[..., object]) -> object:
+    """The return annotation; Any where it cannot be resolved, since it may name what only type checkers import."""
+    annotations = getattr(function, "__annotations__", {})
+    holder = SimpleNamespace(__annotations__={"return": annotations.get("return", Any)})
+    module = getattr(inspect.unwrap(function), "__globals__", {})
+    try:
+        return get_type_hints(holder, module, include_extras=True)["return"]
+    except Exception:  # noqa: BLE001  # annotations are code
+        return Any
 
 
 __all__ = ["BoundTask", "Task", "TaskDecorator", "Using"]

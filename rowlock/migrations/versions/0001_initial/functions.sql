@@ -82,6 +82,12 @@ BEGIN
     ELSIF enqueue.delay IS NOT NULL AND enqueue.run_at IS NOT NULL THEN
         RAISE EXCEPTION 'delay and run_at are both given'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give one of them';
+    ELSIF enqueue.delay > '100 years' OR enqueue.run_at >= '10000-01-01' THEN
+        RAISE EXCEPTION 'delay % or run_at % is too far away', enqueue.delay, enqueue.run_at
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a delay of at most 100 years, or a year up to 9999';
+    ELSIF enqueue.timeout > '100 years' THEN
+        RAISE EXCEPTION 'timeout % is too long', enqueue.timeout
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
     ELSIF enqueue.timeout <= '0' THEN
         RAISE EXCEPTION 'timeout % is not above zero', enqueue.timeout
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
