@@ -1,0 +1,228 @@
+"""Health, problem documents, headers, and the API below another application."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+import pytest
+import structlog
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer, unused_port
+from aiohttp.web import Application, Request
+from structlog.contextvars import get_contextvars
+from structlog.testing import capture_logs
+
+from rowlock import ConfigurationError, Rowlock, Settings
+from rowlock.api import create_app, health
+
+Http = TestClient[Request, Application]
+PROBLEM = "application/problem+json"
+
+
+async def get(http: Http, path: str, **headers: str) -> tuple[int, dict[str, Any]]:
+    async with http.get(path, headers=headers) as response:
+        return response.status, await response.json(content_type=None)
+
+
+@pytest.fixture
+async def without_database() -> AsyncIterator[Http]:
+    """The API of an application whose database is not there."""
+    settings = Settings(database_url=f"postgresql://ada:secret@127.0.0.1:{unused_port()}/nowhere")
+    async with Rowlock(settings=settings) as app, TestClient(TestServer(create_app(app))) as client:
+        app.task(name="echo")(lambda: None)
+        yield client
+
+
+async def test_healthz_asks_no_database(without_database: Http) -> None:
+    assert await get(without_database, "/healthz") == (200, {"status": "ok"})
+
+
+async def test_readyz_is_ok_when_the_database_answers_and_the_schema_fits(http: Http) -> None:
+    assert await get(http, "/readyz") == (200, {"status": "ok"})
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/v1/jobs", "/v1/jobs/0192f3a0-0000-7000-8000-000000000000/result?wait=5"])
+async def test_missing_database_is_said_without_its_address(without_database: Http, path: str) -> None:
+    async with without_database.get(path) as response:
+        assert response.status == 503
+        assert response.content_type == PROBLEM
+        assert response.headers["Retry-After"] == "5"
+        text = await response.text()
+    assert "urn:rowlock:problem:database-unavailable" in text
+    assert not any(word in text for word in ("127.0.0.1", "ada", "secret", "nowhere"))
+
+
+async def test_enqueue_without_a_database_is_answered_503(without_database: Http) -> None:
+    async with without_database.post("/v1/jobs", json={"task": "echo"}) as response:
+        assert response.status == 503
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/v1/jobs"])
+async def test_missing_schema_is_told_from_a_missing_database(empty_database_url: str, path: str) -> None:
+    app = Rowlock(empty_database_url)
+    async with app, TestClient(TestServer(create_app(app))) as http:
+        status, problem = await get(http, path)
+    assert (status, problem["type"]) == (503, "urn:rowlock:problem:schema-not-migrated")
+    assert "rowlock migrate" in problem["detail"]
+
+
+@pytest.mark.parametrize("revision, kind", [("0000", "schema-not-migrated"), ("9999", "schema-too-new")])
+async def test_readyz_says_whether_the_schema_is_older_or_newer(
+    http: Http, connection: asyncpg.Connection, revision: str, kind: str
+) -> None:
+    await connection.execute("UPDATE rowlock.alembic_version SET version_num = $1", revision)
+    assert (await get(http, "/readyz"))[1]["type"] == f"urn:rowlock:problem:{kind}"
+
+
+async def test_readyz_waits_for_the_database_no_longer_than_its_limit(
+    http: Http, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "READY_WITHIN", 0.2)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE rowlock.alembic_version")
+        status, problem = await get(http, "/readyz")
+    assert (status, problem["type"]) == (503, "urn:rowlock:problem:database-unavailable")
+    assert "0.2 s" in problem["detail"]
+    assert (await get(http, "/readyz"))[0] == 200
+
+
+async def test_connection_that_is_lost_in_the_middle_is_answered_503(
+    http: Http, connection: asyncpg.Connection
+) -> None:
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE rowlock.alembic_version")
+        asking = asyncio.create_task(get(http, "/readyz"))
+        async with asyncio.timeout(20):
+            while not await connection.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE NOT granted"
+            ):
+                pass
+        status, problem = await asking
+    assert (status, problem["type"]) == (503, "urn:rowlock:problem:database-unavailable")
+    assert (await get(http, "/readyz"))[0] == 200
+
+
+async def test_unknown_paths_are_problems(http: Http) -> None:
+    for path in ("/", "/v1", "/v1/jobs/", "/v1/nothing", "/v2/jobs", "/%00", "/%ff"):
+        async with http.get(path) as response:
+            problem = await response.json(content_type=PROBLEM)
+        assert response.status == 404, path
+        assert (problem["type"], problem["title"], problem["status"]) == ("about:blank", "Not Found", 404)
+
+
+async def test_wrong_method_is_a_problem_that_names_the_right_ones(http: Http) -> None:
+    async with http.delete("/v1/jobs") as response:
+        problem = await response.json(content_type=PROBLEM)
+    assert response.status == 405
+    assert response.headers["Allow"] == "GET,HEAD,POST"
+    assert problem["detail"] == "DELETE is not possible here: use GET, HEAD, POST."
+
+
+async def test_unexpected_error_is_logged_and_shows_nothing_but_its_id(
+    http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(**_: object) -> None:
+        raise RuntimeError("SELECT secret FROM rowlock.job")
+
+    monkeypatch.setattr(app.client, "list_jobs", fail)
+    with capture_logs() as logs:
+        async with http.get("/v1/jobs") as response:
+            text, problem = await response.text(), await response.json(content_type=PROBLEM)
+    assert response.status == 500
+    assert not any(word in text for word in ("secret", "Traceback", "RuntimeError"))
+    [entry] = [entry for entry in logs if entry["event"] == "request_failed"]
+    assert entry["error_id"] == problem["error_id"]
+    assert problem["error_id"] in problem["detail"]
+
+
+async def test_driver_error_about_a_parameter_is_no_lost_connection(
+    http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(**_: object) -> None:
+        await app.client.fetch("get_job", "not a uuid")
+
+    monkeypatch.setattr(app.client, "list_jobs", fail)
+    with capture_logs():
+        assert (await get(http, "/v1/jobs"))[0] == 500
+
+
+async def test_redirects_are_left_alone(app: Rowlock) -> None:
+    async def away(request: web.Request) -> web.Response:
+        raise web.HTTPFound("/healthz")
+
+    api = create_app(app)
+    api.router.add_get("/away", away)
+    async with TestClient(TestServer(api)) as http, http.get("/away", allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (302, "/healthz")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/jobs", "/nothing"])
+async def test_every_response_has_the_headers(http: Http, path: str) -> None:
+    async with http.get(path) as response:
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Cache-Control"] == "no-store"
+        assert len(response.headers["X-Request-ID"]) == 36
+
+
+async def test_usable_request_id_is_kept(http: Http) -> None:
+    async with http.get("/nothing", headers={"X-Request-ID": "trace-1.a_B"}) as response:
+        assert response.headers["X-Request-ID"] == "trace-1.a_B"
+
+
+async def test_unusable_request_id_is_replaced(http: Http) -> None:
+    for given in ("", "a b", "x" * 129, "é", '{"a":1}', "<script>"):
+        async with http.get("/healthz", headers={"X-Request-ID": given}) as response:
+            assert response.status == 200
+            assert len(response.headers["X-Request-ID"]) == 36
+
+
+async def test_request_id_is_bound_to_what_is_logged_meanwhile_and_no_longer(
+    http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+    check = app.client.check_schema
+
+    async def look() -> None:
+        seen.append(get_contextvars().get("request_id"))
+        await check()
+
+    monkeypatch.setattr(app.client, "check_schema", look)
+    await get(http, "/readyz", **{"X-Request-ID": "one"})
+    await get(http, "/readyz", **{"X-Request-ID": "two"})
+    assert seen == ["one", "two"]
+    assert "request_id" not in structlog.contextvars.get_contextvars()
+
+
+async def test_api_works_below_another_application(app: Rowlock) -> None:
+    site = web.Application(client_max_size=16 * 1024 * 1024)
+    site.add_subapp("/queue", create_app(app))
+    async with TestClient(TestServer(site)) as http:
+        async with http.post("/queue/v1/jobs", json={"task": "echo"}) as response:
+            assert response.status == 201
+            location = response.headers["Location"]
+        assert location.startswith("/queue/v1/jobs/")
+        assert (await get(http, location))[0] == 200
+        assert (await get(http, "/queue/v1/jobs?limit=1"))[1]["next"].startswith("/queue/v1/jobs?limit=1&before=")
+        assert (await get(http, "/queue/nothing"))[1]["instance"] == "/queue/nothing"
+        async with http.post("/queue/v1/jobs", data=io.BytesIO(b" " * (1024 * 1024 + 1))) as response:
+            assert response.status == 415
+        headers = {"Content-Type": "application/json"}
+        async with http.post("/queue/v1/jobs", data=io.BytesIO(b" " * (1024 * 1024 + 1)), headers=headers) as response:
+            assert response.status == 413
+
+
+async def test_configuration_error_of_another_kind_is_unexpected(
+    http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        raise ConfigurationError(f"nothing works with {replace(app.settings, schema='other')}")
+
+    monkeypatch.setattr(app.client, "check_schema", fail)
+    with capture_logs():
+        status, problem = await get(http, "/readyz")
+    assert (status, problem["type"]) == (500, "urn:rowlock:problem:internal-error")
