@@ -7,12 +7,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 APPLICATION = "examples.article.tasks:app"
-_STOP_SECONDS = 10
+_STOP_SECONDS = 2
 
 
 class ProcessEnded(Exception):
@@ -39,14 +39,12 @@ class Program:
             raise ProcessEnded(f"{self.name} ended with status {self._process.returncode}:\n{end}")
 
     def stop(self) -> None:
-        """Ask the process to stop, as a supervisor does (SIGTERM), and wait until it has."""
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """Stop the process as a supervisor does: SIGTERM, again if it lets a job finish, and SIGKILL at last."""
+        for signal_process in (self._process.terminate, self._process.terminate, self._process.kill):
+            if self._process.poll() is None:
+                signal_process()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_SECONDS)
 
 
 @contextmanager

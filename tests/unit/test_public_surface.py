@@ -1,0 +1,87 @@
+"""What `rowlock` exports, and that each name says what it is."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import inspect
+import re
+from collections.abc import Iterator
+
+import pytest
+
+import rowlock
+
+EXPORTED = [
+    "Cancel",
+    "ConfigurationError",
+    "DatabaseUnavailable",
+    "Fail",
+    "InvalidArguments",
+    "InvalidJob",
+    "InvalidOption",
+    "InvalidResult",
+    "Job",
+    "JobFailed",
+    "JobHandle",
+    "JobNotFound",
+    "NewJob",
+    "ResultTimeout",
+    "Retry",
+    "Rowlock",
+    "RowlockError",
+    "SchemaNotMigrated",
+    "SchemaTooNew",
+    "Settings",
+    "Snooze",
+    "Task",
+    "UnknownTask",
+]
+
+# A class or an error is described ("The job …", "A message …"), a function is imperative ("Run …").
+_FIRST_LINE = re.compile(r"[A-Z][^\n]*[^\s.:][.:]?")
+_VAGUE = re.compile(r"(?i)(this (class|method|function)|helper|wrapper around|class (for|to|that))\b")
+
+
+def _documented() -> Iterator[tuple[str, str]]:
+    """The docstrings of the exported names, and of the public methods of the exported classes."""
+    for name in EXPORTED:
+        exported = getattr(rowlock, name)
+        yield name, inspect.cleandoc(exported.__dict__.get("__doc__") or "")
+        for member, value in vars(exported).items():
+            function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+            if not member.startswith("_") and (inspect.isfunction(function) or isinstance(function, property)):
+                yield f"{name}.{member}", inspect.cleandoc(function.__doc__ or "")
+
+
+DOCUMENTED = dict(_documented())
+WITH_EXAMPLES = {name: text for name, text in DOCUMENTED.items() if ">>>" in text}
+
+
+def test_exported_names_are_these_and_no_others() -> None:
+    assert sorted(rowlock.__all__) == EXPORTED
+
+
+def test_every_exported_name_can_be_imported() -> None:
+    assert [name for name in EXPORTED if not hasattr(rowlock, name)] == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_docstring_begins_with_a_sentence_of_its_own(name: str) -> None:
+    first = DOCUMENTED[name].partition("\n\n")[0].replace("\n", " ")
+    assert _FIRST_LINE.match(first), f"{name}: {first!r}"
+    assert re.search(r"[.:]($| )", first), f"{name} begins with no sentence: {first!r}"
+    assert not _VAGUE.match(first), f"{name} says nothing: {first!r}"
+    assert len(DOCUMENTED[name].partition("\n")[0]) <= 120
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_examples_in_docstrings_compile(name: str) -> None:
+    found = doctest.DocTestParser().get_examples(WITH_EXAMPLES[name])
+    assert found
+    for example in found:
+        compile(example.source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_the_names_that_people_begin_with_show_an_example() -> None:
+    assert {"Rowlock", "Task", "Task.using", "Job", "JobHandle", "Rowlock.enqueue_many", "Retry"} <= set(WITH_EXAMPLES)
