@@ -68,7 +68,7 @@ async def _of_asyncpg(connection: Any) -> Opened:  # noqa: ANN401  # a connectio
 
 
 def engine_for(url: str, driver: str = "asyncpg") -> AsyncEngine:
-    return create_asyncengine_for(url.replace("postgresql:", f"postgresql+{driver}:"))
+    return create_async_engine(url.replace("postgresql:", f"postgresql+{driver}:"))
 
 
 @asynccontextmanager
