@@ -79,10 +79,12 @@ async def _play(console: Console, database_url: str, port: int, programs: tuple[
     try:
         async with app, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
             stage = Stage(console=console, database=database, http=http, programs=programs)
-            await stage.wait_for_api()
-            await play(stage)
-            for program in programs:
-                program.check()
+            try:
+                await stage.wait_for_api()
+                await play(stage)
+            finally:
+                for program in programs:
+                    program.check()  # a process that has ended explains more than a timeout
             console.print()
             console.print(stage.table())
             await _audit(console, database)
