@@ -118,8 +118,7 @@ def classify(error: Exception) -> Refused | None:
     for class_, kind, field, detail in _KINDS:
         if isinstance(error, class_):
             return Refused(kind, detail or str(error), field=field)
-    # asyncpg's error for a parameter of the wrong type is an InterfaceError too, but says nothing about the server.
-    if isinstance(error, CONNECTION_LOST) and not isinstance(error, ValueError):
+    if isinstance(error, CONNECTION_LOST):
         return Refused(DATABASE_UNAVAILABLE, "The connection to the database was lost: try again.")
     return None
 

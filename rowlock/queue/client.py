@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MOST_PER_PAGE: Final = 500
 
+_OF_ASYNCPG: Final = (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)
+
 
 class Client:
     """The queue as an application sees it. Connects when first used; one per process is enough.
@@ -117,7 +119,11 @@ class Client:
         if not jobs:
             return []
         if connection is not None:
-            return await self._insert_many(jobs, connections.adapt(connection))
+            caller = connections.adapt(connection)
+            if isinstance(connection, _OF_ASYNCPG) and not connection.is_in_transaction():
+                async with connection.transaction():
+                    return await self._insert_many(jobs, caller)
+            return await self._insert_many(jobs, caller)
         try:
             async with self.connection() as own, own.transaction():
                 return await self._copy_many(jobs, own)

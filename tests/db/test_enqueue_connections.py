@@ -168,6 +168,18 @@ async def test_arguments_are_an_object_whatever_codec_the_caller_has_set(
     assert [(row["type"], row["args"]) for row in rows] == [("object", {"name": "one"}), ("object", {"name": "two"})]
 
 
+async def test_many_jobs_are_all_or_none_where_the_caller_has_no_transaction(
+    app: Rowlock, greet: Task[[str], str], connection: asyncpg.Connection
+) -> None:
+    await connection.execute("ALTER TABLE rowlock.job ADD CHECK (args ->> 'name' <> 'trouble')")
+    with pytest.raises(asyncpg.CheckViolationError):
+        await app.enqueue_many([greet.using(unique="key").job("first"), greet.job("trouble")], connection=connection)
+    assert await names(app) == []
+    [handle] = await app.enqueue_many([greet.using(unique="key").job("second")], connection=connection)
+    assert not handle.is_duplicate
+    assert await names(app) == ["second"]
+
+
 async def test_closed_asyncpg_connection_is_refused(greet: Task[[str], str], connection: asyncpg.Connection) -> None:
     await connection.close()
     with pytest.raises(InvalidOption, match="closed"):
