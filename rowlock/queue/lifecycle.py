@@ -45,6 +45,9 @@ EDGES: Final[frozenset[tuple[State | None, str, State]]] = frozenset(
 """
 
 
+_LONGEST: Final = timedelta(days=365 * 100)
+
+
 class Directive(Exception):
     """What a handler can raise, or return, to say what shall become of its job: not an error, but a decision."""
 
@@ -53,6 +56,8 @@ def _delay(delay: timedelta | float, of: str) -> timedelta:
     given = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
     if given < timedelta(0):
         raise InvalidOption(f"{of}(delay={delay!r}) is negative: give zero or more seconds.")
+    if given > _LONGEST:
+        raise InvalidOption(f"{of}(delay={delay!r}) is too long: give at most a hundred years.")
     return given
 
 

@@ -64,7 +64,7 @@ class Performer:
         )
         try:
             result = encode_result(await self._call(claimed), limit=self._max_result_bytes)
-        except (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+        except BaseException as error:  # noqa: BLE001  # without an outcome the job would run for ever
             self._report(attempt, error)
         else:
             self._finishes.succeeded(Success(claimed, result, attempt.began))
@@ -90,7 +90,7 @@ class Performer:
         self, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> object:
         context = contextvars.copy_context()
-        future = self._threads.submit(context.run, function, *args, **kwargs)
+        future = self._threads.submit(context.run, _call_plainly, function, *args, **kwargs)
         self._in_threads.add(future)
         future.add_done_callback(self._in_threads.discard)
         return await asyncio.wrap_future(future)
@@ -135,6 +135,14 @@ class Performer:
         """Let the threads go. Returns whether one still runs: a plain function cannot be stopped from outside."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         return bool(self._in_threads)
+
+
+def _call_plainly(function: Callable[..., object], /, *args: object, **kwargs: object) -> object:
+    """Call a plain function. A future cannot hold a StopIteration: whoever waits for it would never be told."""
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError("the task raised StopIteration") from error
 
 
 async def _within(limit: timedelta, call: Awaitable[object]) -> object:

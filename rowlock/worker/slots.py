@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
@@ -45,6 +46,7 @@ class Slots:
         self._done = 0
         self._paced_at, self._paced_done, self._pace = time.monotonic(), 0, 0.0
         self._changed = asyncio.Event()
+        self._context = contextvars.copy_context()
 
     @property
     def running(self) -> frozenset[Attempt]:
@@ -109,13 +111,15 @@ class Slots:
         for attempt in self._running:
             attempt.stop = why
             if attempt.running is not None:
-                attempt.running.cancel()
+                # Not at once: a task that is cancelled before its first step never gets to leave its slot.
+                asyncio.get_running_loop().call_soon(attempt.running.cancel)
 
     def _fill(self) -> None:
         while self._ready and len(self._running) < self._concurrency:
             attempt = self._ready.popleft()
             self._running.add(attempt)
-            attempt.running = asyncio.create_task(self._run(attempt))
+            # Not in the context of the job that ended here just now: what it has set there is its own.
+            attempt.running = asyncio.create_task(self._run(attempt), context=self._context.copy())
 
     async def _run(self, attempt: Attempt) -> None:
         try:

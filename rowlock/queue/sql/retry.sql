@@ -17,7 +17,7 @@ WITH outcome AS MATERIALIZED (
            run_at = clock_timestamp() + (SELECT delay FROM outcome WHERE outcome.id = job.id),
            errors = errors + (SELECT counts::integer FROM outcome WHERE outcome.id = job.id),
            error = coalesce((SELECT left(nullif(concat_ws(': ', error_type, message), ''), 1000)
-                               FROM outcome WHERE outcome.id = job.id), error)
+                               FROM outcome WHERE outcome.id = job.id AND counts), error)
      WHERE id = ANY($2::uuid[])
        AND worker = $1
        AND CASE WHEN (id, attempt) IN (SELECT outcome.id, outcome.attempt FROM outcome) THEN true ELSE false END
