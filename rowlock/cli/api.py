@@ -1,0 +1,78 @@
+"""`rowlock api`: serves the HTTP API and the dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from typing import Final
+
+import click
+from aiohttp import web
+
+from rowlock.api import create_app
+from rowlock.app import Rowlock
+from rowlock.cli import running
+from rowlock.cli.loading import load
+from rowlock.errors import ConfigurationError
+
+REQUESTS_SECONDS: Final = 5.0
+"""How long open requests (a wait for a result, a stream) may go on after the signal."""
+
+
+@click.command("api")
+@click.argument("app", required=False)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--allow-remote", is_flag=True, help="Listen beyond this machine, although nobody has to log in.")
+def command(app: str | None, host: str, port: int, allow_remote: bool) -> None:  # noqa: FBT001  # click's
+    """Serve the HTTP API and the dashboard, until SIGTERM or Ctrl-C.
+
+    With APP (module:attribute, like tasks:app) arguments are checked against its tasks; without, the tasks are those
+    that workers have registered.
+    """
+    if not allow_remote and not is_loopback(host):
+        raise ConfigurationError(
+            f"--host {host} can be reached from other machines, and the API has no authentication: listen on 127.0.0.1 "
+            "behind a proxy that has, or say --allow-remote."
+        )
+    running.run(_serve(load(app), host, port))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this address can be reached from the same machine alone. Any name but localhost may mean anything."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+@asynccontextmanager
+async def serving(app: Rowlock, host: str, port: int) -> AsyncIterator[str]:
+    """Serve the API for the time of the block, and give its URL. Port 0 takes a free one.
+
+    Raises `ConfigurationError` if the address cannot be used.
+    """
+    runner = web.AppRunner(create_app(app), access_log=None, shutdown_timeout=REQUESTS_SECONDS)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ConfigurationError(
+                f"The API cannot listen on {host} port {port}: {error.strerror or error}. "
+                "End what listens there, or choose another --port."
+            ) from error
+        name, bound = runner.addresses[0][:2]
+        yield f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"
+    finally:
+        await runner.cleanup()
+
+
+async def _serve(app: Rowlock, host: str, port: int) -> None:
+    signals = running.StopSignals()
+    async with app:
+        await app.client.check_schema()
+        async with serving(app, host, port) as url:
+            click.echo(f"The API and the dashboard are at {url}")
+            await signals.asked.wait()

@@ -1,0 +1,163 @@
+"""`rowlock doctor`: looks at everything that Rowlock depends on, and names the remedy for what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from dataclasses import fields
+from datetime import timedelta
+from typing import Any, Final
+
+import asyncpg
+import click
+
+from rowlock.cli import findings, running
+from rowlock.cli.findings import Finding
+from rowlock.cli.output import clean, print_json
+from rowlock.embedded import EmbeddedServer
+from rowlock.errors import ConfigurationError, RowlockError, SchemaNotMigrated
+from rowlock.queue.client import Client
+from rowlock.schema import in_schema
+from rowlock.settings import Settings
+
+OLD_TRANSACTION: Final = timedelta(minutes=10)
+LEFT_PREPARED: Final = timedelta(minutes=1)
+NOTIFY_SECONDS: Final = 3.0
+_KINDS: Final = 20
+_COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(as_json: bool) -> int:  # noqa: FBT001  # click's
+    """Check the settings, the server, the schema and the workers.
+
+    Exits with 0 if nothing failed (there may be warnings), else with 2.
+    """
+    shown: dict[str, str] = {}
+    try:
+        settings = Settings.from_environment()
+    except ConfigurationError as error:
+        found = [findings.fail("settings", str(error), "Correct the environment variable.")]
+    else:
+        shown = _shown(settings)
+        found = [findings.ok("settings", "are valid"), *_examined(settings)]
+    is_ok = all(finding.status != "fail" for finding in found)
+    if as_json:
+        print_json({"ok": is_ok, "settings": shown, "findings": found})
+    else:
+        _print(shown, found)
+    return 0 if is_ok else 2
+
+
+def _examined(settings: Settings) -> list[Finding]:
+    """What is found; where no server was ever made, none is made to be looked at."""
+    if settings.database_url is None and not (EmbeddedServer(settings.data_dir).location / "data").exists():
+        remedy = "Set it to postgresql://user:password@host:5432/database, or start the embedded one: rowlock dev …"
+        return [findings.fail("connection", "ROWLOCK_DATABASE_URL is not set, and no embedded server was made", remedy)]
+    return running.run(examine(settings))
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Look at everything, as far as one can get: without a server there is no schema to look at."""
+    client = Client(settings)
+    try:
+        return await _examine(client)
+    finally:
+        await client.close()
+
+
+async def _examine(client: Client) -> list[Finding]:
+    try:
+        server = (await client.fetch("doctor_server"))[0]
+    except (RowlockError, asyncpg.PostgresError, OSError) as error:
+        detail, _, remedy = str(error).partition(" — ")
+        return [findings.fail("connection", detail, remedy or "Look at the server's log.")]
+    found = [findings.ok("connection", client.settings.masked_database_url()), *findings.judge_server(server)]
+    schema = await _guarded("schema", _schema(client))
+    found += schema
+    found += await _guarded("horizon", _horizon(client))
+    found += await _guarded("listen", _listen(client))
+    if all(finding.status == "ok" for finding in schema):
+        found += await _guarded("partitions", _partitions(client))
+        found += await _guarded("default partitions", _default_rows(client))
+        found += await _guarded("workers", _workers(client))
+        found += await _guarded("unclaimed jobs", _unclaimed(client))
+    return found
+
+
+async def _guarded(check: str, look: Awaitable[list[Finding]]) -> list[Finding]:
+    """What was found, or that looking failed: one check's failure does not hide the others."""
+    try:
+        return await look
+    except asyncpg.InsufficientPrivilegeError as error:
+        return [findings.fail(check, f"cannot be looked at: {error}", "GRANT the role of the DSN the right to.")]
+    except (RowlockError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        remedy = "See the reason given, and run the doctor again."
+        return [findings.fail(check, f"cannot be looked at: {type(error).__name__}: {error}", remedy)]
+
+
+async def _schema(client: Client) -> list[Finding]:
+    try:
+        rows = await client.fetch("schema_version")
+    except SchemaNotMigrated:
+        rows = []
+    return [findings.judge_revision(client.settings.schema, rows[0]["version_num"] if rows else None)]
+
+
+async def _horizon(client: Client) -> list[Finding]:
+    return findings.judge_horizon(await client.fetch("doctor_horizon", OLD_TRANSACTION, LEFT_PREPARED))
+
+
+async def _partitions(client: Client) -> list[Finding]:
+    return [findings.judge_partitions(await client.fetch("doctor_partitions", 1))]
+
+
+async def _default_rows(client: Client) -> list[Finding]:
+    return [findings.judge_default_rows((await client.fetch("doctor_default_rows", findings.COUNTED_ROWS))[0])]
+
+
+async def _workers(client: Client) -> list[Finding]:
+    return [findings.judge_workers(await client.fetch("doctor_workers"))]
+
+
+async def _unclaimed(client: Client) -> list[Finding]:
+    return findings.judge_unclaimed(await client.fetch("doctor_unclaimed", _KINDS))
+
+
+async def _listen(client: Client) -> list[Finding]:
+    """Listen on one connection and notify on another, as a worker and an application do."""
+    if not client.settings.listen:
+        return [findings.ok("listen", "turned off (ROWLOCK_LISTEN): workers poll")]
+    heard, channel = asyncio.Event(), in_schema("rowlock.doctor", client.settings.schema)
+
+    def hear(*_what: object) -> None:
+        heard.set()
+
+    async with client.connection() as connection:
+        await connection.add_listener(channel, hear)
+        try:
+            await client.fetch("doctor_notify", "listening")
+            await asyncio.wait_for(heard.wait(), NOTIFY_SECONDS)
+        except TimeoutError:
+            remedy = "Behind a transaction pooler (PgBouncer) set ROWLOCK_LISTEN=false; workers poll then."
+            return [findings.fail("listen", "a notification did not arrive", remedy)]
+        finally:
+            await connection.remove_listener(channel, hear)
+    return [findings.ok("listen", "notifications arrive")]
+
+
+def _shown(settings: Settings) -> dict[str, str]:
+    shown: dict[str, Any] = {field.name: getattr(settings, field.name) for field in fields(settings)}
+    return {name: str(value) for name, value in (shown | {"database_url": settings.masked_database_url()}).items()}
+
+
+def _print(shown: dict[str, str], found: Iterable[Finding]) -> None:
+    for name, value in shown.items():
+        click.echo(f"      {name:30} {clean(value)}")
+    for finding in found:
+        status = click.style(f"{finding.status:4}", fg=_COLOURS[finding.status])
+        detail = clean(" ".join(finding.detail.split()))
+        click.echo(f"{status}  {finding.check:30} {detail}")
+        if finding.remedy is not None:
+            click.echo(f"      {'':30} → {clean(finding.remedy)}")

@@ -1,0 +1,193 @@
+"""What the doctor makes of what it sees: pure functions from rows to findings, each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+from asyncpg import Record
+
+from rowlock.schema import REVISION
+
+Status = Literal["ok", "warn", "fail"]
+
+Row: TypeAlias = Mapping[str, Any] | Record
+
+OLDEST_VERSION: Final = 150000
+CONNECTIONS_OF_A_WORKER: Final = 4
+COUNTED_ROWS: Final = 1000
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the doctor's: what was looked at, how it is, and what to do unless it is ok."""
+
+    check: str
+    status: Status
+    detail: str
+    remedy: str | None = None
+
+
+def judge_server(row: Row) -> list[Finding]:
+    """Version, writability, durability and room, from the row of `doctor_server.sql`."""
+    return [_version(row), _writable(row), *_durable(row), _isolation(row), _autovacuum(row), _room(row)]
+
+
+def _version(row: Row) -> Finding:
+    if row["version_number"] < OLDEST_VERSION:
+        return fail("server version", f"PostgreSQL {row['version']}", "Upgrade the server to PostgreSQL 15 or newer.")
+    return ok("server version", f"PostgreSQL {row['version']}")
+
+
+def _writable(row: Row) -> Finding:
+    if row["is_in_recovery"]:
+        return fail(
+            "writable",
+            "the server is a standby: it can only be read",
+            "Name the primary in ROWLOCK_DATABASE_URL, or all hosts with ?target_session_attrs=read-write.",
+        )
+    if row["is_read_only"]:
+        return fail(
+            "writable",
+            "transactions are read-only by default",
+            "ALTER ROLE … (or ALTER DATABASE …) RESET default_transaction_read_only;",
+        )
+    return ok("writable", "the server takes writes")
+
+
+def _durable(row: Row) -> list[Finding]:
+    losses = {
+        "fsync": "a crash of the machine can lose or destroy everything",
+        "full_page_writes": "a crash of the machine can leave torn pages",
+        "synchronous_commit": "a crash can lose jobs whose enqueue was acknowledged",
+    }
+    return [
+        fail(name, f"off: {loss}", f"ALTER SYSTEM SET {name} = on; SELECT pg_reload_conf(); and RESET it for the role.")
+        if row[name] == "off"
+        else ok(name, row[name])
+        for name, loss in losses.items()
+    ]
+
+
+def _isolation(row: Row) -> Finding:
+    name, found = "default_transaction_isolation", row["default_transaction_isolation"]
+    if found != "read committed":
+        return warn(name, f"{found}: enqueues can fail to serialize", f"ALTER ROLE … SET {name} = 'read committed';")
+    return ok(name, found)
+
+
+def _autovacuum(row: Row) -> Finding:
+    for name in ("autovacuum", "track_counts"):
+        if row[name] == "off":
+            return warn(
+                "autovacuum",
+                f"{name} is off: dead rows pile up, and claims become slow",
+                f"ALTER SYSTEM SET {name} = on; SELECT pg_reload_conf();",
+            )
+    return ok("autovacuum", "on")
+
+
+def _room(row: Row) -> Finding:
+    free = row["max_connections"] - row["reserved_connections"] - row["connections"]
+    detail = f"{row['connections']} of {row['max_connections']} in use, {row['reserved_connections']} reserved"
+    if free < CONNECTIONS_OF_A_WORKER:
+        return warn(
+            "connections",
+            f"{detail}: no room for another worker, which needs {CONNECTIONS_OF_A_WORKER}",
+            "Raise max_connections, or have applications connect through a pooler.",
+        )
+    return ok("connections", f"{detail}: room for {free // CONNECTIONS_OF_A_WORKER} more workers of 4 each")
+
+
+def judge_revision(schema: str, found: str | None) -> Finding:
+    """The schema's revision against the one that this code needs; None: there is no schema."""
+    if found is None:
+        return fail("schema", f"there are no tables in the schema {schema}", "Run: rowlock migrate")
+    if found < REVISION:
+        return fail("schema", f"{schema} is at revision {found}, this code needs {REVISION}", "Run: rowlock migrate")
+    if found > REVISION:
+        return fail(
+            "schema",
+            f"{schema} is at revision {found}, this code knows only {REVISION}",
+            "Upgrade the package: pip install --upgrade rowlock",
+        )
+    return ok("schema", f"{schema} is at revision {found}")
+
+
+def judge_horizon(rows: Sequence[Row]) -> list[Finding]:
+    """Open transactions, and prepared ones that were left, from the rows of `doctor_horizon.sql`."""
+    found: list[Finding] = []
+    for row in rows:
+        age = timedelta(seconds=round(row["age"].total_seconds()))
+        if row["kind"] == "prepared":
+            remedy = f"COMMIT PREPARED or ROLLBACK PREPARED '{row['name']}';"
+            found.append(warn("horizon", f"the prepared transaction {row['name']} was left {age} ago", remedy))
+        else:
+            who = ", ".join(filter(None, (row["state"], row["application"])))
+            detail = f"process {row['name']} ({who}) has a transaction open for {age}: dead rows cannot be cleaned"
+            found.append(warn("horizon", detail, f"If nobody needs it: SELECT pg_terminate_backend({row['name']});"))
+    return found or [ok("horizon", "no old transaction keeps dead rows")]
+
+
+def judge_partitions(rows: Sequence[Row]) -> Finding:
+    """The archive's partitions of today and tomorrow, from the rows of `doctor_partitions.sql`."""
+    missing = [row["name"] for row in rows if not row["is_there"]]
+    if missing:
+        return warn(
+            "partitions",
+            f"missing: {', '.join(missing)}; no worker ran lately, and finished jobs go to the default partition",
+            "Start a worker: it makes them within seconds.",
+        )
+    return ok("partitions", "today's and tomorrow's are there")
+
+
+def judge_default_rows(row: Row) -> Finding:
+    """What fell into the default partitions, from the row of `doctor_default_rows.sql`."""
+    finished, attempts = _count(row["finished_jobs"]), _count(row["attempts"])
+    if row["finished_jobs"] or row["attempts"]:
+        return warn(
+            "default partitions",
+            f"hold {finished} finished jobs and {attempts} attempts: no worker ran before their day",
+            "Nothing is lost or hidden; they stay until they are moved by hand. Keep a worker running.",
+        )
+    return ok("default partitions", "empty")
+
+
+def judge_workers(rows: Sequence[Row]) -> Finding:
+    """The live workers, from the rows of `doctor_workers.sql`."""
+    if not rows:
+        return warn("workers", "none is alive", "Start one: rowlock worker tasks:app")
+    slots = sum(row["concurrency"] for row in rows)
+    return ok("workers", f"{len(rows)} alive, with {slots} slots")
+
+
+def judge_unclaimed(rows: Sequence[Row]) -> list[Finding]:
+    """Due jobs that no live worker would take, from the rows of `doctor_unclaimed.sql`."""
+    return [
+        warn(
+            "unclaimed jobs",
+            f"{row['jobs']} due jobs of the task {row['task']} in the queue {row['queue']}, which no live worker runs",
+            f"Start a worker that has the task and serves the queue: rowlock worker … --queues {row['queue']}",
+        )
+        for row in rows
+    ] or [ok("unclaimed jobs", "none")]
+
+
+def _count(rows: int) -> str:
+    return f"at least {rows}" if rows >= COUNTED_ROWS else str(rows)
+
+
+def ok(check: str, detail: str) -> Finding:
+    """All is well."""
+    return Finding(check=check, status="ok", detail=detail)
+
+
+def warn(check: str, detail: str, remedy: str) -> Finding:
+    """Rowlock works, and will not for ever, or not as well as it could."""
+    return Finding(check=check, status="warn", detail=detail, remedy=remedy)
+
+
+def fail(check: str, detail: str, remedy: str) -> Finding:
+    """A promise of Rowlock's does not hold here."""
+    return Finding(check=check, status="fail", detail=detail, remedy=remedy)

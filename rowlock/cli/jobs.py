@@ -1,0 +1,161 @@
+"""`rowlock jobs`: lists jobs, and shows one with its attempts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from rowlock.api.wire import Attempt, JobDetail, JobSummary, raw_result
+from rowlock.app import Rowlock
+from rowlock.cli import running
+from rowlock.cli.output import clean, print_json
+from rowlock.queue.client import MOST_PER_PAGE, parse_id
+from rowlock.queue.job import Job
+
+STATES: Final = (
+    "queued",
+    "scheduled",
+    "retrying",
+    "running",
+    "blocked",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "expired",
+)
+_COLOURS: Final = {"running": "cyan", "succeeded": "green", "failed": "red", "retrying": "yellow"}
+_WIDE: Final = 1000
+_ERROR_LENGTH: Final = 60
+
+
+@click.group("jobs")
+def command() -> None:
+    """Look at jobs, live and finished."""
+
+
+@command.command("list")
+@click.option("--state", type=click.Choice(STATES))
+@click.option("--queue")
+@click.option("--task")
+@click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
+@click.option("--before", type=click.UUID, metavar="ID", help="The page after this one: its last job's id.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: an array of jobs.")
+def list_command(  # noqa: PLR0917  # click's: a parameter an option
+    state: str | None,
+    queue: str | None,
+    task: str | None,
+    limit: int,
+    before: UUID | None,
+    as_json: bool,  # noqa: FBT001  # click's
+) -> None:
+    """List jobs, newest first."""
+
+    async def read() -> list[Job]:
+        async with Rowlock() as app:
+            return await app.client.list_jobs(state=state, queue=queue, task=task, before=before, limit=limit)
+
+    jobs = running.run(read())
+    if as_json:
+        print_json([JobSummary.of(job) for job in jobs])
+    elif not jobs:
+        click.echo("No jobs.", err=True)
+    else:
+        console(is_wide=True).print(_table(jobs))
+        if len(jobs) == limit:
+            click.echo(f"More: --before {jobs[-1].id}", err=True)
+
+
+@command.command("show", short_help="Show one job with its attempts.")
+@click.argument("job_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the job, with its attempts.")
+def show_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
+    """Show one job: its arguments, its result, and every attempt that did not simply succeed."""
+
+    async def read() -> tuple[Job, list[Mapping[str, Any]]]:
+        async with Rowlock() as app:
+            job = await app.get(parse_id(job_id))
+            return job, await app.client.attempts(job.id)
+
+    job, attempts = running.run(read())
+    if as_json:
+        told = [Attempt.of(row) for row in attempts]
+        print_json(JobDetail.of(job, args=job.args, result=raw_result(job), attempts=told))
+    else:
+        _show(job, attempts)
+
+
+def console(*, is_wide: bool = False) -> Console:
+    """A console that takes data as it is: no markup, no colours of its own; wide, nothing is wrapped or cut."""
+    width = _WIDE if is_wide or not sys.stdout.isatty() else None
+    return Console(markup=False, highlight=False, emoji=False, width=width)
+
+
+def _table(jobs: Sequence[Job]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("ID", "STATE", "TASK", "QUEUE", "ATTEMPT", "CREATED", "ERROR"):
+        table.add_column(name, no_wrap=True, justify="right" if name == "ATTEMPT" else "left")
+    for job in jobs:
+        table.add_row(
+            str(job.id),
+            _state(job.state),
+            _text(job.task),
+            _text(job.queue),
+            f"{job.attempt}/{job.max_attempts}",
+            _time(job.created_at),
+            _text(_short(job.error or "")),
+        )
+    return table
+
+
+def _short(error: str) -> str:
+    line = error.partition("\n")[0]
+    return line if len(line) <= _ERROR_LENGTH else f"{line[: _ERROR_LENGTH - 1]}…"
+
+
+def _show(job: Job, attempts: Sequence[Mapping[str, Any]]) -> None:
+    out = console()
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("state", _state(job.state))
+    for name in ("id", "task", "queue", "priority", "attempt", "max_attempts", "errors", "crashes", "unique_key"):
+        table.add_row(name, _text(getattr(job, name)))
+    for name in ("timeout", "created_at", "run_at", "started_at", "finished_at", "worker", "error"):
+        table.add_row(name, _text(getattr(job, name)))
+    table.add_row("args", _text(_pretty(job.args)))
+    table.add_row("result", _text(None if job.result_json is None else _pretty(job.result)))
+    out.print(table)
+    for attempt in attempts:
+        what = ": ".join(str(part) for part in (attempt["error_type"], attempt["message"]) if part)
+        head = f"\nattempt {attempt['attempt']}: {attempt['outcome']} at {_time(attempt['finished_at'])} {what}"
+        out.print(_text(head), soft_wrap=True)
+        if attempt["traceback"]:
+            out.print(_text(attempt["traceback"].rstrip()), soft_wrap=True)
+
+
+def _pretty(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def _state(state: str) -> Text:
+    return Text(state, style=_COLOURS.get(state, ""))
+
+
+def _text(value: object) -> Text:
+    """The value as text that is printed as it is: nothing in it is markup."""
+    if isinstance(value, datetime):
+        return Text(_time(value))
+    return Text("–" if value is None else clean(str(value)))
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone().isoformat(sep=" ", timespec="seconds")

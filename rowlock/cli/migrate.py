@@ -1,0 +1,150 @@
+"""`rowlock migrate`: brings the schema to a revision, or prints the SQL that would."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Final
+
+import click
+from alembic.util.exc import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from rowlock import migrations
+from rowlock.errors import ConfigurationError, SchemaNotMigrated
+from rowlock.queue.client import Client
+from rowlock.settings import Settings
+
+_BASE: Final = "base"
+
+
+@click.command("migrate")
+@click.option("--to", "revision", metavar="REVISION", help="Up to this revision. [default: the newest]")
+@click.option("--down", metavar="REVISION", help="Back to this revision; base removes everything, every job included.")
+@click.option("--sql", "as_sql", is_flag=True, help="Print the SQL for an empty database, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask before everything is removed.")
+def command(
+    revision: str | None,
+    down: str | None,
+    as_sql: bool,  # noqa: FBT001  # click's
+    yes: bool,  # noqa: FBT001  # click's
+) -> None:
+    """Create or upgrade Rowlock's tables, in one transaction.
+
+    Harmless when repeated; of two at once, the second waits for the first and finds nothing to do.
+    """
+    if down is not None and (revision is not None or as_sql):
+        raise click.UsageError("--down goes with neither --to nor --sql.")
+    settings = Settings.from_environment()
+    if as_sql:
+        with _steps():
+            click.echo(migrations.upgrade_sql(settings, _known(revision or "head")).rstrip())
+    elif down is None:
+        click.echo(migrate(settings, _known(revision or "head")))
+    else:
+        click.echo(_downgrade(settings, _known(down), is_confirmed=yes))
+
+
+def migrate(settings: Settings, revision: str = "head") -> str:
+    """Bring the schema up to `revision`; say in one sentence what was done.
+
+    Must not be called on an event loop's thread. Raises `DatabaseUnavailable`, `SchemaTooNew`, and
+    `ConfigurationError` for what PostgreSQL refuses.
+    """
+    settings, _ = asyncio.run(_look(settings))
+    with _steps() as steps:
+        migrations.upgrade(settings, revision)
+    _, after = asyncio.run(_look(settings))
+    if not steps:
+        return f"The schema {settings.schema} is at revision {after} already: nothing to do."
+    return f"The schema {settings.schema} was migrated to revision {after}{_how_many(steps)}."
+
+
+def _downgrade(settings: Settings, revision: str, *, is_confirmed: bool) -> str:
+    settings, before = asyncio.run(_look(settings))
+    if before is None:
+        return f"The schema {settings.schema} has no tables of Rowlock: nothing to do."
+    if revision == _BASE and not is_confirmed and not _is_wanted(settings):
+        raise ConfigurationError("Nothing was removed. To remove everything without being asked, say --yes.")
+    with _steps() as steps:
+        migrations.downgrade(settings, revision)
+    if not steps:
+        return f"The schema {settings.schema} is at revision {before}: nothing to do."
+    return f"The schema {settings.schema} was taken back from {before} to {revision}{_how_many(steps)}."
+
+
+def _is_wanted(settings: Settings) -> bool:
+    question = (
+        f"This removes all of Rowlock's tables in {settings.schema} of {settings.masked_database_url()}, and every job "
+        "in them. Go on?"
+    )
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:  # nobody is there to answer
+        click.echo(err=True)
+        return False
+
+
+def _how_many(steps: list[str]) -> str:
+    return f" ({len(steps)} migration{'s' if len(steps) > 1 else ''})"
+
+
+async def _look(settings: Settings) -> tuple[Settings, str | None]:
+    """The settings with the server's URL, embedded or not, and the schema's revision; None where there is none.
+
+    Connects as the queue does, so that what is wrong with the connection is said in the same words.
+    """
+    client = Client(settings)
+    try:
+        rows = await client.fetch("schema_version")
+    except SchemaNotMigrated:
+        rows = []
+    finally:
+        await client.close()
+    return replace(settings, database_url=await client.dsn()), rows[0]["version_num"] if rows else None
+
+
+def _known(revision: str) -> str:
+    if revision not in {"head", _BASE} and not migrations.is_known(revision):
+        raise ConfigurationError(
+            f"There is no revision {revision!r} in this Rowlock: the newest is {migrations.head()}, the oldest {_BASE}."
+        )
+    return revision
+
+
+class _Steps(logging.Handler):
+    """Counts the migrations that ran, by what Alembic logs of each."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.steps: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text.startswith("Running "):
+            self.steps.append(text)
+
+
+@contextmanager
+def _steps() -> Iterator[list[str]]:
+    """What runs in the block; its errors become Rowlock's."""
+    handler, logger = _Steps(), logging.getLogger("alembic.runtime.migration")
+    level, logger.propagate = logger.level, False
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield handler.steps
+    except CommandError as error:
+        raise ConfigurationError(f"The migration is not possible: {error}") from error
+    except DBAPIError as error:
+        raise ConfigurationError(
+            f"The migration failed, and nothing was changed: {error.orig} — if a lock was in the way, end the long "
+            "transaction that holds it and run rowlock migrate again."
+        ) from error
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = True

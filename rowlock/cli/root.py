@@ -1,0 +1,81 @@
+"""The command `rowlock` itself: finds the subcommands, and turns every error into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import click
+
+from rowlock import __version__, logs
+from rowlock.cli.output import complain
+from rowlock.errors import JobNotFound, RowlockError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS: Final = ("migrate", "worker", "api", "dev", "enqueue", "jobs", "doctor")
+"""The subcommands, in the order in which people meet them; `rowlock.cli.<name>` has each as `command`."""
+
+INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+
+
+class _Commands(click.Group):
+    """Imports a subcommand's module when it is asked for: `rowlock enqueue` does not load the migrations."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"rowlock.cli.{cmd_name}").command
+        return command
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="rowlock")
+def root() -> None:
+    """A durable job queue for async Python whose only server is PostgreSQL.
+
+    The database is ROWLOCK_DATABASE_URL, else DATABASE_URL, else the embedded server in ./.rowlock.
+    """
+    logs.configure()
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command; return its exit code: 0, 1 (there is no such job), or 2 for everything that needs a remedy.
+
+    Every error of Rowlock, of its use and of PostgreSQL ends in one line on standard error, never in a traceback.
+    """
+    try:
+        code = root.main(args=list(arguments), prog_name="rowlock", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return 2
+    except BrokenPipeError:  # `rowlock jobs list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except (click.ClickException, RowlockError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        return complain(_message(error), code=1 if isinstance(error, JobNotFound) else 2)
+    return code if isinstance(code, int) else 0
+
+
+def _message(error: Exception) -> str:
+    match error:
+        case click.UsageError():
+            return f"{error.format_message()} See: {error.ctx.command_path if error.ctx else 'rowlock'} --help"
+        case click.ClickException():
+            return error.format_message()
+        case RowlockError():
+            return str(error)
+        case asyncpg.PostgresError() | asyncpg.InterfaceError():
+            return f"PostgreSQL refused: {type(error).__name__}: {error}"
+        case _:
+            return f"{type(error).__name__}: {error}"

@@ -1,0 +1,71 @@
+"""Runs a command's coroutine as the main program, and a worker until a signal asks it to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from rowlock.worker.worker import Worker
+
+R = TypeVar("R")
+
+
+def run(main: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine as the process's main program: on uvloop, if it is installed."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError:
+        return None
+    return uvloop.new_event_loop
+
+
+class StopSignals:
+    """SIGTERM and SIGINT, from the moment this is made: `asked` after the first one, `is_urgent` after the second."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.is_urgent = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._receive)
+
+    def _receive(self) -> None:
+        self.is_urgent = self.asked.is_set()
+        self.asked.set()
+
+
+async def work(worker: Worker, signals: StopSignals) -> None:
+    """Run the worker until a signal, then let it stop: running jobs have the grace period, or after two signals none.
+
+    Raises what keeps the worker from starting.
+    """
+    running = asyncio.create_task(worker.run(handle_signals=False))
+    asked = asyncio.create_task(signals.asked.wait())
+    await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
+    while not running.done():
+        # Again and again: a worker that is still starting forgets that it was asked, and a second signal may come.
+        worker.stop(timedelta(0) if signals.is_urgent else None)
+        await asyncio.wait({running}, timeout=0.1)
+    asked.cancel()
+    await running
+
+
+def leave(worker: Worker) -> None:
+    """End the process at once if a plain function still runs in a thread: Python would wait for it for ever."""
+    if worker.has_leftover_threads:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)

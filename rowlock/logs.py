@@ -1,0 +1,81 @@
+"""The logs of Rowlock's own processes: one form for structlog and for the standard library, on standard error."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import structlog
+
+from rowlock.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from structlog.typing import Processor
+
+_FORMATS: Final = ("console", "json")
+_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+def configure(environ: Mapping[str, str] = os.environ, stream: TextIO | None = None) -> None:
+    """Set up logging for a process of Rowlock's own. An application that embeds a worker keeps its own set-up.
+
+    `ROWLOCK_LOG_FORMAT` is `console` (the default on a terminal) or `json` (the default elsewhere, a line an event);
+    `ROWLOCK_LOG_LEVEL` is `info` by default. What is bound to the context (`job_id queue task attempt`) is in each
+    event, also in those of the standard library. Tracebacks come without local variables: these would be arguments.
+    Raises `ConfigurationError` for a format or a level that there is not.
+    """
+    stream = sys.stderr if stream is None else stream
+    is_terminal = stream.isatty()
+    form = _chosen(environ, "ROWLOCK_LOG_FORMAT", _FORMATS, "console" if is_terminal else "json")
+    level = logging.getLevelNamesMapping()[_chosen(environ, "ROWLOCK_LOG_LEVEL", _LEVELS, "INFO").upper()]
+    shared = _shared()
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(form, is_terminal)],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.captureWarnings(capture=True)
+
+
+def _shared() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+
+
+def _rendering(form: str, is_terminal: bool) -> list[Processor]:  # noqa: FBT001  # private
+    if form == "json":
+        return [
+            structlog.processors.format_exc_info,  # plain text: the structured form holds local variables
+            structlog.processors.JSONRenderer(default=_text),
+        ]
+    plain = structlog.dev.plain_traceback  # rich's would show local variables
+    return [structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=plain)]
+
+
+def _text(value: Any) -> str:  # noqa: ANN401  # whatever was logged
+    return str(value)
+
+
+def _chosen(environ: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
+    given = environ.get(name) or default
+    if given.lower() not in {choice.lower() for choice in allowed}:
+        raise ConfigurationError(f"{name} is {given!r}: use one of {', '.join(allowed).lower()}.")
+    return given.lower()

@@ -1,0 +1,16 @@
+-- What the server is, and how it is set as far as Rowlock's promises depend on it. One row; reads no tables of ours.
+-- Settings are those of this session: what the role and the database set counts.
+SELECT current_setting('server_version') AS version,
+       current_setting('server_version_num')::integer AS version_number,
+       pg_is_in_recovery() AS is_in_recovery,
+       current_setting('transaction_read_only')::boolean AS is_read_only,
+       current_setting('fsync') AS fsync,
+       current_setting('full_page_writes') AS full_page_writes,
+       current_setting('synchronous_commit') AS synchronous_commit,
+       current_setting('default_transaction_isolation') AS default_transaction_isolation,
+       current_setting('autovacuum') AS autovacuum,
+       current_setting('track_counts') AS track_counts,
+       current_setting('max_connections')::integer AS max_connections,
+       current_setting('superuser_reserved_connections')::integer
+           + coalesce(current_setting('reserved_connections', true)::integer, 0) AS reserved_connections,
+       (SELECT coalesce(sum(numbackends), 0)::integer FROM pg_stat_database) AS connections

@@ -1,0 +1,5 @@
+-- The workers whose lease holds, oldest first. No parameters.
+SELECT id, hostname, pid, version, queues, concurrency
+  FROM rowlock.worker
+ WHERE expires_at > clock_timestamp()
+ ORDER BY id

@@ -1,0 +1,102 @@
+"""The real `rowlock` executable, as the tests of the command line run it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROWLOCK = Path(sys.executable).with_name("rowlock")
+SECONDS = 30.0
+TASKS = """
+import sys
+import threading
+
+from rowlock import Rowlock
+
+app = Rowlock()
+
+
+@app.task(queue="greetings")
+async def hello(name: str) -> str:
+    return f"Hello, {name}"
+
+
+@app.task(max_attempts=1)
+async def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+@app.task
+def stick() -> None:
+    print("stuck", file=sys.stderr, flush=True)
+    threading.Event().wait()
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@asynccontextmanager
+async def started(*arguments: str, url: str | None, cwd: Path, **environ: str) -> AsyncIterator[Process]:
+    """A running command, which is killed if the test does not see its end."""
+    env = os.environ | environ | ({} if url is None else {"ROWLOCK_DATABASE_URL": url})
+    process = await asyncio.create_subprocess_exec(
+        ROWLOCK, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=cwd, env=env
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def rowlock(*arguments: str, url: str | None, cwd: Path = Path("/"), stdin: str = "", **environ: str) -> Done:
+    """A command, run to its end; by default from a folder that has nothing to do with it."""
+    async with started(*arguments, url=url, cwd=cwd, **environ) as process:
+        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), SECONDS)
+        return Done(code=await process.wait(), out=out.decode(), err=err.decode())
+
+
+async def line_with(stream: asyncio.StreamReader | None, text: str) -> str:
+    """The next line that holds the text."""
+    assert stream is not None
+    async with asyncio.timeout(SECONDS):
+        async for line in stream:
+            if text in line.decode():
+                return line.decode()
+    raise AssertionError(f"the process ended without saying {text!r}")
+
+
+async def stopped(process: Process, by: signal.Signals = signal.SIGTERM) -> int:
+    """The exit code, after the signal."""
+    process.send_signal(by)
+    await asyncio.wait_for(process.communicate(), SECONDS)
+    return await process.wait()
+
+
+def assert_refused(done: Done, said: str, code: int = 2) -> None:
+    """It printed one line, on standard error."""
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith("rowlock: ")
+    assert done.err.count("\n") == 1, "one line"
+    assert said in done.err
+
+
+def with_tasks(folder: Path) -> Path:
+    """The folder, with an application in it: `tasks:app`."""
+    (folder / "tasks.py").write_text(TASKS)
+    return folder

@@ -1,0 +1,185 @@
+"""The commands that come to an end by themselves: migrations, jobs, and how each says what went wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+from typing import TypeAlias
+
+import asyncpg
+import pytest
+
+from rowlock.schema import REVISION
+from tests.db.commands import assert_refused, rowlock, with_tasks
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with an application, to start commands in."""
+    return with_tasks(tmp_path)
+
+
+async def revision(url: str) -> str | None:
+    connection = await asyncpg.connect(url)
+    try:
+        if await connection.fetchval("SELECT to_regclass('rowlock.alembic_version')") is None:
+            return None
+        found: str | None = await connection.fetchval("SELECT version_num FROM rowlock.alembic_version")
+        return found
+    finally:
+        await connection.close()
+
+
+async def test_migrate_creates_the_schema_once(empty_database_url: str) -> None:
+    first = await rowlock("migrate", url=empty_database_url)
+    assert (first.code, first.err) == (0, "")
+    assert first.out.startswith(f"The schema rowlock was migrated to revision {REVISION}")
+    second = await rowlock("migrate", url=empty_database_url)
+    assert (second.code, second.err) == (0, "")
+    assert second.out == f"The schema rowlock is at revision {REVISION} already: nothing to do.\n"
+
+
+async def test_of_two_migrations_at_once_one_finds_nothing_to_do(empty_database_url: str) -> None:
+    done = await asyncio.gather(*(rowlock("migrate", url=empty_database_url) for _ in range(2)))
+    assert [one.code for one in done] == [0, 0]
+    assert sorted("nothing to do" in one.out for one in done) == [False, True]
+
+
+async def test_printed_sql_makes_the_same_schema(empty_database_url: str, folder: Path) -> None:
+    done = await rowlock("migrate", "--sql", url="postgresql://nobody@127.0.0.1:1/unused")
+    assert (done.code, done.err) == (0, "")
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute(done.out)
+    await connection.close()
+    again = await rowlock("migrate", url=empty_database_url)
+    assert "nothing to do" in again.out
+    enqueued = await rowlock(
+        "enqueue", "hello", '{"name": "Ada"}', "--app=tasks:app", url=empty_database_url, cwd=folder
+    )
+    assert enqueued.code == 0
+
+
+async def test_everything_is_removed_only_after_a_yes(database_url: str) -> None:
+    asked = await rowlock("migrate", "--down", "base", url=database_url, stdin="n\n")
+    assert asked.code == 2
+    assert "every job" in asked.err
+    assert "Nothing was removed" in asked.err
+    unasked = await rowlock("migrate", "--down", "base", url=database_url)
+    assert (unasked.code, "--yes" in unasked.err) == (2, True), "nobody there to answer"
+    assert await revision(database_url) == REVISION
+    done = await rowlock("migrate", "--down", "base", "--yes", url=database_url)
+    assert (done.code, done.err) == (0, "")
+    assert await revision(database_url) is None
+    again = await rowlock("migrate", "--down", "base", "--yes", url=database_url)
+    assert (again.code, "nothing to do" in again.out) == (0, True)
+    assert (await rowlock("migrate", url=database_url)).code == 0
+    assert await revision(database_url) == REVISION
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["migrate", "migrate --down base --yes", "worker tasks:app", "api tasks:app --port 0", "dev tasks:app --port 0"],
+)
+async def test_schema_of_a_newer_release_is_refused(
+    arguments: str, database_url: str, connection: Connection, folder: Path
+) -> None:
+    await connection.execute("UPDATE rowlock.alembic_version SET version_num = '9999'")
+    assert_refused(await rowlock(*arguments.split(), url=database_url, cwd=folder), "pip install --upgrade rowlock")
+    assert await revision(database_url) == "9999"
+
+
+@pytest.mark.parametrize(
+    "arguments", ["worker tasks:app", "api --port 0", "enqueue hello", "jobs list", f"jobs show {'0' * 32}"]
+)
+async def test_missing_schema_names_the_command_that_makes_it(
+    arguments: str, empty_database_url: str, folder: Path
+) -> None:
+    assert_refused(await rowlock(*arguments.split(), url=empty_database_url, cwd=folder), "Run: rowlock migrate")
+
+
+@pytest.mark.parametrize("arguments", ["migrate", "worker tasks:app", "api --port 0", "enqueue hello", "jobs list"])
+@pytest.mark.parametrize(
+    "url, said",
+    [
+        ("postgresql://ada:secret@127.0.0.1:1/app", "ConnectionRefused"),
+        ("postgresql://ada:secret@host.invalid/app", "gaierror"),
+        ("postgresql://ada:secret@127.0.0.1:port/app", "cannot be read"),
+        ("postgresql://ada:secret@127.0.0.1/app?sslmode=secret", "sslmode"),
+        ("secret", "does not begin with postgresql://"),
+    ],
+    ids=["closed port", "unknown host", "no port", "wrong option", "garbage"],
+)
+async def test_server_that_cannot_be_reached_is_explained(arguments: str, url: str, said: str, folder: Path) -> None:
+    done = await rowlock(*arguments.split(), url=url, cwd=folder)
+    assert_refused(done, said)
+    assert ":secret@" not in done.err
+
+
+@pytest.mark.parametrize("arguments", ["migrate", "jobs list"])
+async def test_missing_database_is_named(arguments: str, database_url: str) -> None:
+    url = re.sub(r"/test_\d+", "/not_there", database_url)
+    assert_refused(await rowlock(*arguments.split(), url=url), 'database "not_there" does not exist')
+
+
+async def test_enqueued_job_is_listed_and_shown(database_url: str, folder: Path) -> None:
+    at = {"url": database_url, "cwd": folder}
+    enqueued = await rowlock("enqueue", "fail", '{"text": "[red]no"}', "--app=tasks:app", "--priority=9", **at)  # type: ignore[arg-type]
+    assert (enqueued.code, enqueued.err) == (0, "")
+    job = enqueued.out.strip()
+    later = await rowlock("enqueue", "fail", "-", "--app=tasks:app", "--delay=60", stdin='{"text": ""}', **at)  # type: ignore[arg-type]
+    assert later.code == 0
+    listed = await rowlock("jobs", "list", "--state", "queued", "--json", url=database_url)
+    assert [(one["id"], one["priority"]) for one in json.loads(listed.out)] == [(job, 9)]
+    both = json.loads((await rowlock("jobs", "list", "--task", "fail", "--json", url=database_url)).out)
+    assert [one["id"] for one in both] == [later.out.strip(), job]
+    assert both[0]["state"] == "scheduled"
+    page = await rowlock("jobs", "list", "--before", both[0]["id"], url=database_url)
+    assert page.out.splitlines()[1].split()[:3] == [job, "queued", "fail"]
+    shown = await rowlock("jobs", "show", job, url=database_url)
+    assert '"text": "[red]no"' in shown.out, "data is no markup"
+
+
+async def test_unique_key_is_held_by_the_first_job(database_url: str, folder: Path) -> None:
+    command = ("enqueue", "hello", '{"name": "Ada"}', "--app=tasks:app", "--unique=welcome:1")
+    first = await rowlock(*command, url=database_url, cwd=folder)
+    second = await rowlock(*command, url=database_url, cwd=folder)
+    assert (second.code, second.out) == (0, first.out)
+    assert "'welcome:1'" in second.err
+    third = await rowlock(*command, "--json", url=database_url, cwd=folder)
+    assert json.loads(third.out) == {"id": first.out.strip(), "task": "hello", "is_duplicate": True}
+
+
+async def test_task_that_nobody_registered_is_refused(database_url: str) -> None:
+    assert_refused(await rowlock("enqueue", "hello", url=database_url), "'hello' is not known")
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (['{"nam": "Ada"}'], "nam"),
+        (['{"name": 1}'], "name"),
+        (['{"name": "\\u0000"}'], "NUL"),
+        (['{"name": "Ada"}', "--priority", "10"], "priority 10"),
+        (['{"name": "Ada"}', "--delay", "-1"], "delay -1"),
+        (['{"name": "Ada"}', "--delay", "1", "--run-at", "2030-01-01T00:00:00Z"], "both"),
+        (['{"name": "Ada"}', "--max-attempts", "0"], "max_attempts 0"),
+        (['{"name": "Ada"}', "--timeout", "0"], "timeout 0"),
+        (['{"name": "Ada"}', "--queue", "a b"], "queue 'a b'"),
+        (['{"name": "Ada"}', "--unique", ""], "unique"),
+    ],
+)
+async def test_job_that_makes_no_sense_is_refused(
+    arguments: list[str], said: str, database_url: str, connection: Connection, folder: Path
+) -> None:
+    done = await rowlock("enqueue", "--app", "tasks:app", "hello", *arguments, url=database_url, cwd=folder)
+    assert_refused(done, said)
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
+
+
+@pytest.mark.parametrize("job", ["nonsense", "0198a5a0-0000-7000-8000-000000000000"])
+async def test_unknown_job_is_exit_code_1(job: str, database_url: str) -> None:
+    assert_refused(await rowlock("jobs", "show", job, url=database_url), job, code=1)

@@ -1,0 +1,125 @@
+"""The doctor: silent where all is well, and exact about what is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+import asyncpg
+import pytest
+
+from rowlock import Rowlock, Settings, migrations
+from rowlock.embedded import EmbeddedServer, make_private_directory, temporary_server
+from rowlock.queue.client import Client
+from tests.db.commands import Done, assert_refused, rowlock
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@pytest.fixture(scope="module")
+def durable() -> Iterator[EmbeddedServer]:
+    """A server as it should be set, with a role that has to give its password."""
+    folder = make_private_directory("rowlock-hba-")
+    rules = folder / "pg_hba.conf"
+    rules.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+    rules.chmod(0o644)
+    with temporary_server(durable=True, settings={"hba_file": str(rules)}) as server:
+        migrations.upgrade(Settings(database_url=server.url))
+        yield server
+    shutil.rmtree(folder)
+
+
+def statuses(done: Done) -> dict[str, str]:
+    document: dict[str, Any] = json.loads(done.out)
+    assert document["ok"] == (done.code == 0)
+    assert all((finding["status"] == "ok") == (finding["remedy"] is None) for finding in document["findings"])
+    return {finding["check"]: finding["status"] for finding in document["findings"] if finding["status"] != "ok"}
+
+
+async def test_doctor_finds_nothing_where_all_is_well(durable: EmbeddedServer) -> None:
+    app = Rowlock(durable.url)
+
+    @app.task
+    async def noop() -> None: ...
+
+    async with app, app.worker():
+        done = await rowlock("doctor", "--json", url=durable.url)
+        assert statuses(done) == {}
+        for_people = await rowlock("doctor", url=durable.url)
+        assert (for_people.code, for_people.err) == (0, "")
+        assert "1 alive" in for_people.out
+    alone = await rowlock("doctor", "--json", url=durable.url)
+    assert (alone.code, statuses(alone)) == (0, {"workers": "warn"})
+
+
+async def test_wrong_password_is_explained_and_not_shown(durable: EmbeddedServer) -> None:
+    url = durable.url.replace("postgres@", "postgres2:secret@")
+    for command in ("migrate", "jobs list"):
+        done = await rowlock(*command.split(), url=url)
+        assert_refused(done, "password authentication failed")
+        assert "secret" not in done.err
+    done = await rowlock("doctor", "--json", url=url)
+    assert statuses(done) == {"connection": "fail"}
+    assert "secret" not in done.out
+
+
+async def test_doctor_finds_what_is_wrong(database_url: str, connection: Connection) -> None:
+    name = await connection.fetchval("SELECT current_database()")
+    for setting in ("synchronous_commit = off", "default_transaction_isolation = 'serializable'"):
+        await connection.execute(f"ALTER DATABASE {name} SET {setting}")
+    day = await connection.fetchval("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYYMMDD')")
+    await connection.execute(f"DROP TABLE rowlock.finished_job_{day}")
+    await connection.execute(
+        "INSERT INTO rowlock.attempt_default (job_id, attempt, outcome, queue, task, finished_at) "
+        "VALUES (gen_random_uuid(), 1, 'error', 'default', 'old', now() - interval '9 days')"
+    )
+    await connection.fetchval("SELECT rowlock.enqueue('unheard_of')")
+    assert statuses(await rowlock("doctor", "--json", url=database_url)) == {
+        "fsync": "fail",
+        "full_page_writes": "fail",
+        "synchronous_commit": "fail",
+        "default_transaction_isolation": "warn",
+        "partitions": "warn",
+        "default partitions": "warn",
+        "workers": "warn",
+        "unclaimed jobs": "warn",
+    }
+
+
+async def test_doctor_says_how_to_make_the_schema(empty_database_url: str) -> None:
+    done = await rowlock("doctor", url=empty_database_url)
+    assert done.code == 2
+    assert "Run: rowlock migrate" in done.out
+    assert "partitions" not in done.out
+
+
+async def test_doctor_needs_no_rights_on_what_it_cannot_see(database_url: str, connection: Connection) -> None:
+    await connection.execute("DROP ROLE IF EXISTS outsider")
+    await connection.execute("CREATE ROLE outsider LOGIN")
+    try:
+        url = database_url.replace("postgres@", "outsider@", 1)
+        found = statuses(await rowlock("doctor", "--json", url=url, ROWLOCK_LISTEN="false"))
+        assert found["schema"] == "fail"
+    finally:
+        await connection.execute("DROP ROLE outsider")
+
+
+async def test_horizon_shows_who_holds_it(database_url: str, connection: Connection, settings: Settings) -> None:
+    async with connection.transaction(isolation="repeatable_read"):
+        mine = str(await connection.fetchval("SELECT pg_backend_pid()"))
+        client = Client(settings)
+        rows = await client.fetch("doctor_horizon", timedelta(0), timedelta(0))
+        await client.close()
+    assert [(row["kind"], row["state"]) for row in rows if row["name"] == mine] == [
+        ("transaction", "idle in transaction")
+    ]
+
+
+@pytest.mark.parametrize("value", ["http://secret", "postgresql://ada:secret@127.0.0.1:1/app"])
+async def test_doctor_shows_no_secrets(value: str) -> None:
+    done = await rowlock("doctor", url=value)
+    assert done.code == 2
+    assert "secret" not in done.out + done.err
