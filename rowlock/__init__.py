@@ -18,6 +18,7 @@ from rowlock.errors import (
 )
 from rowlock.queue.job import Job, JobHandle, NewJob
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
+from rowlock.queue.retry import Exponential
 from rowlock.queue.task import Task
 from rowlock.settings import Settings
 
@@ -27,6 +28,7 @@ __all__ = [
     "Cancel",
     "ConfigurationError",
     "DatabaseUnavailable",
+    "Exponential",
     "Fail",
     "InvalidArguments",
     "InvalidJob",

@@ -109,7 +109,7 @@ class ErrorText:
     """What is stored of an exception. All three went through `storable_text`."""
 
     type: str
-    """The class with its module: `shop.errors.OutOfStock`; of Python's own the name alone: `ValueError`."""
+    """The class with its module: `shop.errors.OutOfStock`; of Python's and Rowlock's own the name alone: `ValueError`."""
 
     message: str
     traceback: str
@@ -169,7 +169,7 @@ def _type_name(exception: BaseException) -> str:
     class_ = type(exception)
     name = _safely(lambda: class_.__qualname__, "name")
     module = _safely(lambda: class_.__module__, "module")
-    return name if module == "builtins" else f"{module}.{name}"
+    return name if module == "builtins" or module.startswith("rowlock.") else f"{module}.{name}"
 
 
 def _message(exception: BaseException) -> str:

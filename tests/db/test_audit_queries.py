@@ -170,7 +170,7 @@ async def test_failures_by_type(world: World) -> None:
         2,
     )
     rest = {(row["task"], row["error"], row["attempts"], row["jobs"]) for row in rows[1:]}
-    assert rest == {("crashed", "crashed", 1, 1), ("decide", "rowlock.queue.lifecycle.Fail", 1, 1)}
+    assert rest == {("crashed", "crashed", 1, 1), ("decide", "Fail", 1, 1)}
 
 
 async def test_jobs_of_one_order(world: World) -> None:
@@ -207,7 +207,7 @@ async def test_dead_letters_of_the_last_day(world: World) -> None:
     rows = await world.ask("Dead letters of the last day")
     assert {row["id"]: row["error"] for row in rows} == {
         world.ids["dead email"]: "ConnectionError: refused",
-        world.ids["failed"]: "rowlock.queue.lifecycle.Fail: makes no sense",
+        world.ids["failed"]: "Fail: makes no sense",
     }
 
 

@@ -16,6 +16,7 @@ EXPORTED = [
     "Cancel",
     "ConfigurationError",
     "DatabaseUnavailable",
+    "Exponential",
     "Fail",
     "InvalidArguments",
     "InvalidJob",
