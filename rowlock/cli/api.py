@@ -1,4 +1,4 @@
-"""`rowlock api`: serves the HTTP API and the dashboard."""
+"""`rowlock api`: serves the HTTP API."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REQUESTS_SECONDS: Final = 5.0
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--allow-remote", is_flag=True, help="Listen beyond this machine, although nobody has to log in.")
 def command(app: str | None, host: str, port: int, allow_remote: bool) -> None:  # noqa: FBT001  # click's
-    """Serve the HTTP API and the dashboard, until SIGTERM or Ctrl-C.
+    """Serve the HTTP API, until SIGTERM or Ctrl-C.
 
     With APP (module:attribute, like tasks:app) arguments are checked against its tasks; without, the tasks are those
     that workers have registered.
@@ -74,5 +74,5 @@ async def _serve(app: Rowlock, host: str, port: int) -> None:
     async with app:
         await app.client.check_schema()
         async with serving(app, host, port) as url:
-            click.echo(f"The API and the dashboard are at {url}")
+            click.echo(f"The API is at {url}")
             await signals.asked.wait()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="The API's.")
 @click.option("--data-dir", metavar="FOLDER", help="Where the embedded server keeps its data. [default: .rowlock]")
 def command(app: str, port: int, data_dir: str | None) -> None:
-    """Run everything for APP (module:attribute, like tasks:app): server, worker, API and dashboard.
+    """Run everything for APP (module:attribute, like tasks:app): server, worker and API.
 
     The server is the embedded one unless ROWLOCK_DATABASE_URL names another; its data is kept between runs. Ctrl-C or
     SIGTERM stops everything.

@@ -75,22 +75,26 @@ class Performer:
         arguments = task.arguments
         job = None if arguments.job_parameter is None else _job(claimed)
         args, kwargs = arguments.bind(claimed["args"], job)
-        call: Awaitable[object]
+        limit = claimed["timeout"] or task.timeout
         if task.is_async:
             call = cast("Awaitable[object]", task.function(*args, **kwargs))
+            value = await (call if limit is None else _within(limit, call))
         else:
-            call = self._in_thread(task.function, args, kwargs)
-        limit = claimed["timeout"] or task.timeout
-        value = await (call if limit is None else _within(limit, call))
+            value = await self._in_thread(limit, task.function, args, kwargs)
         if isinstance(value, Directive):
             raise value  # returned or raised, it means the same
         return value
 
     async def _in_thread(
-        self, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, limit: timedelta | None, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> object:
+        """Call a plain function in a thread. Its timeout counts from when the thread begins.
+
+        A thread cannot be stopped. So the attempt goes on until the function returns, and counts as timed out then: to
+        give the job to somebody else meanwhile would let two attempts run at once.
+        """
         context = contextvars.copy_context()
-        future = self._threads.submit(context.run, _call_plainly, function, *args, **kwargs)
+        future = self._threads.submit(context.run, _call_plainly, limit, function, *args, **kwargs)
         self._in_threads.add(future)
         future.add_done_callback(self._in_threads.discard)
         return await asyncio.wrap_future(future)
@@ -137,12 +141,22 @@ class Performer:
         return bool(self._in_threads)
 
 
-def _call_plainly(function: Callable[..., object], /, *args: object, **kwargs: object) -> object:
+def _call_plainly(
+    limit: timedelta | None, function: Callable[..., object], /, *args: object, **kwargs: object
+) -> object:
     """Call a plain function. A future cannot hold a StopIteration: whoever waits for it would never be told."""
+    began = time.monotonic()
     try:
-        return function(*args, **kwargs)
+        value = function(*args, **kwargs)
     except StopIteration as error:
         raise RuntimeError("the task raised StopIteration") from error
+    if limit is not None and time.monotonic() - began > limit.total_seconds():
+        raise _timed_out(limit)
+    return value
+
+
+def _timed_out(limit: timedelta) -> AttemptTimeout:
+    return AttemptTimeout(f"the attempt took longer than its timeout of {limit.total_seconds():g} s")
 
 
 async def _within(limit: timedelta, call: Awaitable[object]) -> object:
@@ -153,7 +167,7 @@ async def _within(limit: timedelta, call: Awaitable[object]) -> object:
     except TimeoutError as error:
         if not deadline.expired():
             raise  # the handler's own
-        raise AttemptTimeout(f"the attempt took longer than its timeout of {limit.total_seconds():g} s") from error
+        raise _timed_out(limit) from error
 
 
 def _job(claimed: Record) -> Job:

@@ -69,9 +69,8 @@ class Worker:
         if threads is not None and threads < 1:
             raise InvalidOption(f"threads {threads!r} makes no sense: use at least 1.")
         self._client = client
-        self._tasks = dict(tasks)
-        names, self._limits = parse_queues(queues)
-        self._queues = names or sorted({task.queue for task in tasks.values()} | {"default"})
+        self._tasks = tasks
+        self._queues, self._limits = parse_queues(queues)
         self._concurrency = concurrency
         self._threads = min(concurrency, threads or concurrency)
         self._stopping = asyncio.Event()
@@ -147,6 +146,7 @@ class Worker:
         self._finishing = ControlConnection(settings, dsn, purpose="finish")
         self._upkeeping = ControlConnection(settings, dsn, purpose="upkeep")
         self._lease = Lease(settings, dsn, on_lost=self._lose_lease_soon)
+        self._queues = self._queues or sorted({task.queue for task in self._tasks.values()} | {"default"})
         self._claims = Claims(self._claiming, self._queues, list(self._tasks))
         self._doze = Doze(settings, self._claiming, self._claims, lambda: self._lease.worker)
         self._finishes = Finishes(

@@ -290,27 +290,38 @@ async def test_an_attempt_ends_at_its_timeout(app: Rowlock, connection: Connecti
     assert [told["outcome"] for told in await attempts_of(connection, other.id)] == ["error"]
 
 
-async def test_a_plain_function_past_its_timeout_is_left_behind_and_its_job_goes_on(
+async def test_a_plain_function_past_its_timeout_has_timed_out_once_it_returns_and_never_runs_twice_at_once(
     app: Rowlock, connection: Connection
 ) -> None:
-    go = threading.Event()
+    running: list[int] = []
+    overlaps: list[int] = []
 
     @app.task(timeout=0.1, backoff=0)
     def slow(job: Job) -> str:
+        overlaps.extend(running)
+        running.append(job.attempt)
         if job.attempt == 1:
-            go.wait(20)
-            return "too late"
+            time.sleep(0.3)
+        running.remove(job.attempt)
         return "in time"
 
     handle = await slow.enqueue()
-    worker = app.worker()
-    try:
-        await worker.drain()
-        assert worker.has_leftover_threads, "who runs the process must know that it cannot end by itself"
-    finally:
-        go.set()
+    await app.worker().drain()
     assert await handle.result(timeout=5) == "in time"
     assert [row["outcome"] for row in await attempts_of(connection, handle.id)] == ["timeout"]
+    assert not overlaps
+
+
+async def test_the_timeout_of_a_plain_function_counts_from_when_its_thread_begins(
+    app: Rowlock, connection: Connection
+) -> None:
+    @app.task(timeout=0.3, max_attempts=1)
+    def work() -> None:
+        time.sleep(0.1)
+
+    await app.enqueue_many([work.job() for _ in range(6)])
+    await app.worker(threads=1).drain()
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.jobs WHERE state = 'succeeded'") == 6
 
 
 async def test_a_worker_whose_threads_have_ended_leaves_none_behind(app: Rowlock) -> None:
