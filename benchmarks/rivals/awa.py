@@ -1,0 +1,20 @@
+"""awa."""
+
+from __future__ import annotations
+
+from benchmarks.rivals.environments import Virtual
+from benchmarks.rivals.system import System
+
+AWA = System(
+    name="awa",
+    title="awa-pg 0.6.9",
+    driver="awa",
+    environment=Virtual(("awa-pg==0.6.9", "uvloop")),
+    settings={"workers": 256, "connections": 10},
+    why="async handlers on its Rust core, enqueued by its COPY into queue storage; 256 workers, as in its own benchmark",
+    for_waiting={"workers": 1000},
+    remaining_sql="SELECT 0",
+    finished_sql=None,
+    keeps="the row, in rotated partitions",
+    most_jobs=50_000,
+)

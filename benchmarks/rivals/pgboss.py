@@ -1,0 +1,26 @@
+"""pg-boss."""
+
+from __future__ import annotations
+
+from benchmarks.rivals.environments import Npm
+from benchmarks.rivals.system import System
+
+PGBOSS = System(
+    name="pgboss",
+    title="pg-boss 12.38",
+    driver="pgboss",
+    environment=Npm("pg-boss@12.38.0"),
+    settings={
+        "connections": 10,
+        "queue": {"notify": True, "partition": True},
+        "work": {"batchSize": 1000, "localConcurrency": 1, "burstWhenBatchFull": True, "pollingIntervalSeconds": 0.5},
+    },
+    why="batches of 1,000 that one call completes, fetched without a pause while they are full, a table of its own for "
+    "the queue, LISTEN/NOTIFY",
+    for_latency={
+        "work": {"batchSize": 100, "localConcurrency": 1, "burstWhenBatchFull": True, "pollingIntervalSeconds": 0.5}
+    },
+    remaining_sql="SELECT count(*) FROM pgboss.job WHERE state <> 'completed'",
+    finished_sql="SELECT count(*) FROM pgboss.job WHERE state = 'completed'",
+    keeps="the row, seven days by default",
+)

@@ -1,0 +1,92 @@
+"""The server that all systems share, and a fresh database for each run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from benchmarks.machine import cpu_seconds
+
+SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "max_connections": "300"}
+SHOWN = (
+    *SETTINGS,
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_level",
+    "checkpoint_timeout",
+    "autovacuum",
+    "work_mem",
+    "jit",
+)
+
+
+@dataclass(slots=True)
+class Server:
+    """A running server."""
+
+    url: str
+    pid: int | None
+    _numbers: count[int] = field(default_factory=lambda: count(1))
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator[Database]:
+        """A new, empty database, for the time of the block."""
+        name = f"benchmark_{next(self._numbers)}"
+        admin = await asyncpg.connect(self.url)
+        await admin.execute(f"CREATE DATABASE {name}")
+        url = urlunsplit(urlsplit(self.url)._replace(path=f"/{name}"))
+        connection = await asyncpg.connect(url)
+        try:
+            yield Database(self, url, connection)
+        finally:
+            await connection.close()
+            await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            await admin.close()
+
+    async def describe(self) -> dict[str, str]:
+        """Its version, and the settings that matter."""
+        connection = await asyncpg.connect(self.url)
+        found = {name: str(await connection.fetchval(f"SHOW {name}")) for name in ("server_version", *SHOWN)}
+        await connection.close()
+        return found
+
+
+@dataclass(slots=True)
+class Usage:
+    """What the server had used by some moment."""
+
+    cpu: float
+    wal: int
+    transactions: int
+
+
+@dataclass(slots=True)
+class Database:
+    """The database of one run."""
+
+    server: Server
+    url: str
+    connection: asyncpg.Connection[asyncpg.Record]
+
+    async def settle(self) -> None:
+        """Before the clock starts: statistics as fresh as autovacuum would have made them, and no checkpoint due."""
+        await self.connection.execute("VACUUM (ANALYZE)")
+        await self.connection.execute("CHECKPOINT")
+
+    async def number(self, sql: str) -> int:
+        """What a statement counts."""
+        return int(await self.connection.fetchval(sql))
+
+    async def usage(self) -> Usage:
+        """CPU seconds, WAL bytes and transactions so far."""
+        wal = await self.number("SELECT pg_current_wal_lsn() - '0/0'::pg_lsn")
+        transactions = await self.number(
+            "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+        )
+        return Usage(cpu_seconds(self.server.pid), wal, transactions)
