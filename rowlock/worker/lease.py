@@ -10,6 +10,7 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
+import asyncpg
 import structlog
 
 from rowlock.errors import RowlockError
@@ -82,7 +83,7 @@ class Lease:
                 try:
                     async with asyncio.timeout(max(until - MARGIN * lease - now, 0.1)):
                         is_held = bool(await connection.fetch("renew_lease", worker, self._settings.lease))
-                except (*CONNECTION_LOST, RowlockError) as error:
+                except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                     log.warning("lease_not_renewed", worker=str(worker), error=type(error).__name__)
                     is_held, pause = time.monotonic() < until - MARGIN * lease, min(1.0, heartbeat)
                 else:

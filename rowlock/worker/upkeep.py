@@ -45,7 +45,7 @@ class Upkeep:
         net_at = loop.time() + NET_EVERY
         while True:
             try:
-                while rows := await self._connection.fetch("claim_duty"):
+                while rows := await self._connection.fetch("claim_duty", list(duties)):
                     await duties[rows[0]["name"]]()
                 if loop.time() >= net_at:
                     took = await self._look_behind()

@@ -1,0 +1,588 @@
+"""Leases: what a dead worker held runs elsewhere, what it says afterwards is refused, and a live one loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from datetime import UTC, date, timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from rowlock import Job, JobHandle, Rowlock, Settings, Snooze
+from rowlock.queue.identifiers import uuid7
+from rowlock.queue.statements import statement
+from rowlock.worker.attempts import Attempt
+from rowlock.worker.slots import Slots
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+Row: TypeAlias = Mapping[str, Any]
+DUTIES = ["rescue", "orphans", "partitions"]
+
+
+@pytest.fixture
+async def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Upkeep many times a second, leases as long as ever."""
+    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 0.05)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE rowlock.duty SET every = '50 ms'")
+    await connection.close()
+    return Settings(database_url=database_url, poll_interval=timedelta(seconds=0.05))
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Rowlock]:
+    async with Rowlock(settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def bystander(settings: Settings) -> AsyncIterator[Rowlock]:
+    """An application without tasks: its worker does the upkeep and takes no job."""
+    async with Rowlock(settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def brief(settings: Settings) -> AsyncIterator[Rowlock]:
+    """An application whose workers' leases are short."""
+    short = replace(settings, lease=timedelta(seconds=0.6), heartbeat=timedelta(seconds=0.1))
+    async with Rowlock(settings=short) as opened:
+        yield opened
+
+
+async def row_of(connection: Connection, job_id: UUID) -> Row:
+    row = await connection.fetchrow("SELECT * FROM rowlock.jobs WHERE id = $1", job_id)
+    assert row is not None, "the job is not there"
+    return dict(row)
+
+
+async def attempts_of(connection: Connection, job_id: UUID) -> list[Row]:
+    rows = await connection.fetch("SELECT * FROM rowlock.attempt WHERE job_id = $1 ORDER BY attempt", job_id)
+    return [dict(row) for row in rows]
+
+
+async def add_worker(connection: Connection, expires_in: timedelta) -> UUID:
+    worker = uuid7()
+    await connection.execute(
+        "INSERT INTO rowlock.worker (id, hostname, pid, version, queues, tasks, concurrency, expires_at) "
+        "VALUES ($1, 'elsewhere', 1, '0', '{}', '{}', 1, now() + $2::interval)",
+        worker,
+        expires_in,
+    )
+    return worker
+
+
+async def hand_to(connection: Connection, worker: UUID, *jobs: UUID) -> None:
+    """What a claim does, for a worker that is not there."""
+    await connection.execute(
+        "UPDATE rowlock.job SET state = 'running', attempt = attempt + 1, worker = $1, started_at = now() "
+        "WHERE id = ANY($2)",
+        worker,
+        jobs,
+    )
+
+
+async def die_with(connection: Connection, *jobs: UUID) -> UUID:
+    """A worker takes the jobs, and its lease runs out."""
+    worker = await add_worker(connection, timedelta(seconds=-10))
+    await hand_to(connection, worker, *jobs)
+    return worker
+
+
+async def is_rescued(connection: Connection, job: UUID) -> bool:
+    return bool((await row_of(connection, job))["state"] != "running")
+
+
+async def expire(connection: Connection, worker: UUID) -> None:
+    await connection.execute("UPDATE rowlock.worker SET expires_at = now() - interval '5 s' WHERE id = $1", worker)
+
+
+# The rescue.
+
+
+async def test_a_job_of_a_dead_worker_runs_elsewhere_and_its_crash_is_no_error(
+    app: Rowlock, connection: Connection
+) -> None:
+    @app.task(max_attempts=1)
+    async def work(job: Job) -> list[int]:
+        return [job.attempt, job.crashes, job.errors]
+
+    handle = await work.using(unique="k").enqueue()
+    dead = await die_with(connection, handle.id)
+    async with app.worker() as worker:
+        assert await handle.result(timeout=10) == [2, 1, 0]
+        survivor = worker.id
+    row = await row_of(connection, handle.id)
+    assert (row["state"], row["attempt"], row["crashes"], row["errors"]) == ("succeeded", 2, 1, 0)
+    assert row["worker"] == survivor
+    [told] = await attempts_of(connection, handle.id)
+    assert (told["attempt"], told["outcome"], told["worker"]) == (1, "crashed", dead)
+    assert "stopped renewing its lease" in told["message"]
+
+
+async def test_a_job_that_takes_its_workers_down_is_set_aside(
+    app: Rowlock, bystander: Rowlock, connection: Connection
+) -> None:
+    @app.task(max_attempts=10)
+    async def poison() -> None: ...
+
+    handle = await poison.using(unique="k").enqueue()
+    dead = []
+    with capture_logs() as logs:
+        async with bystander.worker():
+            for crashes in (1, 2, 3):
+                dead.append(await die_with(connection, handle.id))
+                await eventually(lambda: is_rescued(connection, handle.id))
+                row = await row_of(connection, handle.id)
+                assert (row["crashes"], row["attempt"], row["errors"]) == (crashes, crashes, 0)
+                assert row["state"] == ("failed" if crashes == 3 else "queued")
+    assert "3 workers in a row died" in (await row_of(connection, handle.id))["error"]
+    told = await attempts_of(connection, handle.id)
+    assert [(row["attempt"], row["outcome"], row["worker"]) for row in told] == [
+        (n, "crashed", worker) for n, worker in enumerate(dead, 1)
+    ]
+    seen = [entry["event"] for entry in logs if entry.get("job_id") == str(handle.id)]
+    assert seen == ["job_rescued", "job_rescued", "job_quarantined"]
+    assert not (await poison.using(unique="k").enqueue()).is_duplicate, "its key is free"
+
+
+async def test_more_orphans_than_a_batch_are_all_rescued_and_poison_among_them_is_no_obstacle(
+    app: Rowlock, bystander: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def work(n: int) -> None: ...
+
+    handles = await app.enqueue_many([work.using(unique=str(n)).job(n) for n in range(1200)])
+    await connection.execute("UPDATE rowlock.job SET crashes = 2 WHERE (args ->> 'n')::int % 10 = 0")
+    await die_with(connection, *(handle.id for handle in handles))
+
+    async def none_is_running() -> bool:
+        return not await connection.fetchval("SELECT EXISTS (SELECT FROM rowlock.jobs WHERE state = 'running')")
+
+    async with bystander.worker():
+        await eventually(none_is_running)
+    rows = await connection.fetch("SELECT state, crashes, count(*) FROM rowlock.jobs GROUP BY 1, 2 ORDER BY 1")
+    assert [tuple(row) for row in rows] == [("failed", 3, 120), ("queued", 1, 1080)]
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt WHERE outcome = 'crashed'") == 1200
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.unique_key") == 1080
+
+
+async def test_a_job_whose_worker_has_no_row_is_rescued(
+    app: Rowlock, bystander: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    handle = await work.enqueue()
+    await hand_to(connection, uuid7(), handle.id)
+    async with bystander.worker():
+        await eventually(lambda: is_rescued(connection, handle.id))
+    row = await row_of(connection, handle.id)
+    assert (row["state"], row["crashes"]) == ("queued", 1)
+
+
+async def test_a_job_of_a_live_worker_is_never_rescued_however_long_it_runs(
+    app: Rowlock, bystander: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    long, lost = await work.enqueue(), await work.enqueue()
+    alive = await add_worker(connection, timedelta(hours=1))
+    await hand_to(connection, alive, long.id)
+    await connection.execute("UPDATE rowlock.job SET started_at = now() - interval '9 days' WHERE id = $1", long.id)
+    await hand_to(connection, uuid7(), lost.id)
+    async with bystander.worker():
+        await eventually(lambda: is_rescued(connection, lost.id))  # so it looked at both
+    row = await row_of(connection, long.id)
+    assert (row["state"], row["worker"], row["crashes"]) == ("running", alive, 0)
+
+
+async def test_workers_that_are_gone_are_forgotten_once_they_hold_nothing(connection: Connection, app: Rowlock) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    alive = await add_worker(connection, timedelta(hours=1))
+    gone = await add_worker(connection, timedelta(seconds=-10))
+    just_now = await add_worker(connection, timedelta(milliseconds=-1))
+    holding = await die_with(connection, (await work.enqueue()).id)
+    for worker in (alive, gone, uuid7()):
+        await connection.execute(statement("mark_idle", "rowlock"), worker, ["default", "email"])
+    await connection.execute(statement("forget_workers", "rowlock"))
+    left = {row["id"] for row in await connection.fetch("SELECT id FROM rowlock.worker")}
+    assert left == {alive, just_now, holding}
+    marks = {row["worker"] for row in await connection.fetch("SELECT worker FROM rowlock.idle_worker")}
+    assert marks == {alive}
+
+
+# The fence.
+
+
+async def test_what_a_stale_worker_reports_is_refused_and_counted(app: Rowlock, connection: Connection) -> None:
+    began, go = Counter[str](), asyncio.Event()
+
+    @app.task(backoff=60)
+    async def work(how: str) -> str:
+        began[how] += 1
+        await go.wait()
+        if how == "error":
+            raise ValueError(how)
+        if how == "snooze":
+            raise Snooze(60)
+        return how
+
+    ways = ("success", "error", "snooze")
+    handles = {how: await work.enqueue(how) for how in ways}
+    with capture_logs() as logs:
+        async with app.worker() as worker:
+            await eventually(lambda: began.total() == 3)
+            newer = await add_worker(connection, timedelta(hours=1))
+            await hand_to(connection, newer, *(handle.id for handle in handles.values()))
+            go.set()
+            await eventually(lambda: worker._finishes.refused == 3)
+    for how, handle in handles.items():
+        row = await row_of(connection, handle.id)
+        assert (row["state"], row["attempt"], row["worker"], row["errors"]) == ("running", 2, newer, 0), how
+        assert await attempts_of(connection, handle.id) == []
+    refused = [entry for entry in logs if entry["event"] == "finish_refused"]
+    assert {entry["job_id"] for entry in refused} == {str(handle.id) for handle in handles.values()}
+    assert began == Counter(ways)
+
+
+async def test_a_stale_outcome_does_not_take_its_batch_with_it(app: Rowlock, connection: Connection) -> None:
+    began, go = Counter[int](), asyncio.Event()
+
+    @app.task
+    async def work(n: int) -> int:
+        began[n] += 1
+        await go.wait()
+        return n
+
+    handles = await app.enqueue_many([work.job(n) for n in range(20)])
+    async with app.worker() as worker:
+        await eventually(lambda: began.total() == 20)
+        newer = await add_worker(connection, timedelta(hours=1))
+        await connection.execute("UPDATE rowlock.job SET worker = $2 WHERE id = $1", handles[7].id, newer)
+        go.set()
+        for n, handle in enumerate(handles):
+            if n != 7:
+                assert await handle.result(timeout=10) == n
+        assert worker._finishes.refused == 1
+    assert (await row_of(connection, handles[7].id))["worker"] == newer
+
+
+# A worker's own lease.
+
+
+async def test_a_worker_that_lost_its_lease_stops_its_jobs_and_begins_anew(
+    brief: Rowlock, connection: Connection
+) -> None:
+    cancelled = []
+
+    @brief.task(max_attempts=1)
+    async def work(job: Job) -> list[int]:
+        if job.attempt == 1:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(job.id)
+                raise
+        return [job.attempt, job.crashes]
+
+    handle = await work.enqueue()
+    async with brief.worker(concurrency=1) as worker:
+        first = worker.id
+
+        async def is_running() -> bool:
+            return (await handle.get()).state == "running"
+
+        await eventually(is_running)
+        await expire(connection, first)
+        assert await handle.result(timeout=10) == [2, 1]
+        assert worker.id != first
+        assert cancelled == [handle.id]
+    told = await attempts_of(connection, handle.id)
+    assert [(row["attempt"], row["outcome"], row["worker"]) for row in told] == [(1, "crashed", first)]
+
+
+async def test_a_handler_that_blocks_the_loop_does_not_cost_the_lease(brief: Rowlock, connection: Connection) -> None:
+    is_blocked = threading.Event()
+
+    @brief.task
+    async def block(job: Job) -> int:
+        is_blocked.set()
+        time.sleep(1.5)  # noqa: ASYNC251  # that is the test
+        return job.attempt
+
+    async def watch() -> list[bool]:
+        """From a thread of its own: whether the lease held, as long as the handler blocks."""
+        assert is_blocked.wait(10)
+        other = await asyncpg.connect(brief.settings.database_url)
+        seen = []
+        until = time.monotonic() + 1.3
+        while time.monotonic() < until:
+            await other.fetch(statement("rescue", "rowlock"), 3, 100, True)
+            seen.append(await other.fetchval("SELECT bool_and(expires_at > clock_timestamp()) FROM rowlock.worker"))
+        await other.close()
+        return seen
+
+    handle = await block.enqueue()
+    watching = asyncio.create_task(asyncio.to_thread(lambda: asyncio.run(watch())))
+    async with brief.worker() as worker:
+        first = worker.id
+        assert await handle.result(timeout=10) == 1
+        assert worker.id == first
+    seen = await watching
+    assert len(seen) > 5
+    assert all(seen)
+    assert (await row_of(connection, handle.id))["crashes"] == 0
+
+
+async def test_a_lease_that_cannot_be_renewed_is_given_up_in_time_and_begun_anew(
+    brief: Rowlock, connection: Connection
+) -> None:
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    @brief.task
+    async def work(job: Job) -> int:
+        began.set()
+        if job.attempt == 1:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+        return job.attempt
+
+    handle = await work.enqueue()
+    async with brief.worker() as worker:
+        first = worker.id
+        await asyncio.wait_for(began.wait(), 10)
+        # No error of the connection, and not the lease's fault either: a full disk is of this kind.
+        await connection.execute("ALTER TABLE rowlock.worker ADD CONSTRAINT full_disk CHECK (pid = 0) NOT VALID")
+        await asyncio.wait_for(ended.wait(), 10)
+        expired = await connection.fetchval("SELECT expires_at <= clock_timestamp() FROM rowlock.worker")
+        assert expired is False, "it stopped its handlers before its lease ran out"
+        await connection.execute("ALTER TABLE rowlock.worker DROP CONSTRAINT full_disk")
+        assert await handle.result(timeout=10) == 2
+        assert worker.id != first
+
+
+async def test_a_clean_stop_ends_the_lease_at_once(app: Rowlock, connection: Connection) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    async with app.worker() as worker:
+        await (await work.enqueue()).result(timeout=10)
+        mine = worker.id
+        row = await connection.fetchrow("SELECT * FROM rowlock.worker WHERE id = $1", mine)
+        assert row is not None
+        assert (row["queues"], row["tasks"], row["concurrency"]) == (["default"], ["work"], 50)
+        left = row["expires_at"] - await connection.fetchval("SELECT clock_timestamp()")
+        assert timedelta(seconds=5) < left <= timedelta(seconds=15)
+    assert await connection.fetchval("SELECT expires_at = '-infinity' FROM rowlock.worker WHERE id = $1", mine)
+    assert not [thread for thread in threading.enumerate() if thread.name == "rowlock-lease"]
+
+
+async def test_attempts_cancelled_before_their_first_step_leave_their_slots() -> None:
+    ended: list[str | None] = []
+
+    async def perform(attempt: Attempt) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(attempt.stop)
+
+    rows: Any = [{"id": uuid7(), "queue": "default"} for _ in range(3)]
+    slots = Slots(3, {"default": 3}, perform, lambda: None)
+    slots.add(rows)
+    slots.stop("lease")  # in the same turn of the loop
+    await eventually(lambda: slots.is_empty)
+    assert ended == ["lease"] * 3
+    assert slots.limits() == {"default": 3}
+
+
+# The duties.
+
+
+async def test_a_due_duty_is_claimed_by_one_of_many(settings: Settings, connection: Connection) -> None:
+    await connection.execute("UPDATE rowlock.duty SET every = '1 hour', next_run_at = '-infinity'")
+    others = [await asyncpg.connect(settings.database_url) for _ in range(8)]
+    try:
+        first = others[0].transaction()
+        await first.start()
+        held = await others[0].fetch(statement("claim_duty", "rowlock"), DUTIES)
+        told = await asyncio.gather(*(c.fetch(statement("claim_duty", "rowlock"), DUTIES) for c in others[1:]))
+        await first.rollback()
+        names = [row["name"] for rows in told for row in rows]
+        assert len(names) == 2, "nobody waits for a duty that another one holds, and each goes to one"
+        assert {held[0]["name"], *names} == set(DUTIES)
+        again = await others[1].fetch(statement("claim_duty", "rowlock"), DUTIES)
+        assert [row["name"] for row in again] == [held[0]["name"]], "what was rolled back is due again"
+        assert await others[1].fetch(statement("claim_duty", "rowlock"), DUTIES) == []
+    finally:
+        for other in others:
+            other.terminate()
+
+
+async def test_a_duty_of_a_newer_release_is_left_to_the_newer_workers(
+    app: Rowlock, bystander: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    await connection.execute("INSERT INTO rowlock.duty (name, every) VALUES ('of_the_future', '1 s')")
+    handle = await work.enqueue()
+    await die_with(connection, handle.id)
+    async with bystander.worker():
+        await eventually(lambda: is_rescued(connection, handle.id))
+    due = await connection.fetchval("SELECT next_run_at = '-infinity' FROM rowlock.duty WHERE name = 'of_the_future'")
+    assert due is True
+
+
+async def test_the_partitions_of_the_coming_days_are_made_ahead(
+    app: Rowlock, bystander: Rowlock, connection: Connection
+) -> None:
+    today: date = (await connection.fetchval("SELECT clock_timestamp()")).astimezone(UTC).date()
+    names = [
+        f"{parent}_{today + timedelta(days=ahead):%Y%m%d}" for parent in ("finished_job", "attempt") for ahead in (2, 3)
+    ]
+    for name in names:
+        await connection.execute(f"DROP TABLE rowlock.{name}")
+
+    async def are_made() -> bool:
+        query = "SELECT count(*) FROM unnest($1::text[]) AS name WHERE to_regclass('rowlock.' || name) IS NOT NULL"
+        made: int = await connection.fetchval(query, names)
+        return made == len(names)
+
+    assert not await are_made()
+    async with bystander.worker():
+        await eventually(are_made)
+
+    @app.task(max_attempts=1)
+    async def work(*, fails: bool) -> None:
+        if fails:
+            raise ValueError
+
+    await work.enqueue(fails=True)
+    await work.enqueue(fails=False)
+    await app.worker().drain()
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 2
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job_default") == 0
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt_default") == 0
+
+
+# The database goes away.
+
+
+async def terminate(connection: Connection, purpose: str = "") -> int:
+    ended: int = await connection.fetchval(
+        "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND application_name LIKE $1) AS ended",
+        f"rowlock {purpose}%",
+    )
+    return ended
+
+
+async def test_connections_killed_in_the_middle_of_the_work_cost_no_job_and_no_second_run(
+    app: Rowlock, connection: Connection
+) -> None:
+    runs: Counter[int] = Counter()
+
+    @app.task(max_attempts=2, backoff=0)
+    async def work(job: Job, n: int) -> int:
+        runs[n] += 1
+        await asyncio.sleep(0.001)
+        if n % 10 == 0 and job.errors == 0:
+            raise ValueError(n)
+        return n
+
+    handles: list[JobHandle[int]] = await app.enqueue_many([work.job(n) for n in range(1500)])
+
+    async def finished(at_least: int) -> bool:
+        done: int = await connection.fetchval("SELECT count(*) FROM rowlock.finished_job")
+        return done >= at_least
+
+    async with app.worker(concurrency=20) as worker:
+        first = worker.id
+        for share in (1, 200, 500, 800):
+            await eventually(lambda share=share: finished(share), timeout=30)  # type: ignore[misc]
+            await eventually(lambda: terminate(connection))
+        await eventually(lambda: finished(1500), timeout=30)
+        assert await (await work.enqueue(9999)).result(timeout=20) == 9999
+        assert worker.id == first, "its lease held"
+        assert worker._finishes.refused == 0
+    rows = await connection.fetch("SELECT id, state, attempt, errors, crashes FROM rowlock.jobs")
+    assert len(rows) == len({row["id"] for row in rows}) == len(handles) + 1
+    assert {row["state"] for row in rows} == {"succeeded"}
+    assert {row["crashes"] for row in rows} == {0}
+    again = {n: count for n, count in runs.items() if count != (2 if n % 10 == 0 else 1)}
+    assert again == {}
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt WHERE outcome = 'error'") == 150
+
+
+async def test_an_outcome_whose_answer_was_lost_is_recorded_once(
+    app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.task(max_attempts=3, backoff=0)
+    async def work(job: Job, n: int) -> int:
+        if n % 2 and job.attempt == 1:
+            raise ValueError(n)
+        return n
+
+    worker = app.worker()
+    lost = Counter[str]()
+    handles = [await work.enqueue(n) for n in range(6)]
+    async with worker:
+        fetch = worker._finishing.fetch
+
+        async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
+            rows = await fetch(name, *parameters)
+            if name in {"succeed", "retry"} and lost[name] < 2:
+                lost[name] += 1
+                raise ConnectionResetError("the answer was lost")
+            return rows
+
+        monkeypatch.setattr(worker._finishing, "fetch", lose_the_answer)
+        more = [await work.enqueue(n) for n in range(6)]
+        for handle in [*handles, *more]:
+            await handle.result(timeout=20)
+        assert worker._finishes.refused == 0, "it was its own first try that had come first"
+    assert lost["succeed"] == 2
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.jobs") == 12
+    assert await connection.fetchval("SELECT max(errors) FROM rowlock.jobs") == 1
+
+
+async def test_jobs_of_a_claim_whose_answer_was_lost_run_without_waiting_for_the_lease(
+    app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.task(max_attempts=1)
+    async def work(job: Job) -> list[int]:
+        return [job.attempt, job.crashes]
+
+    lost: list[UUID] = []
+    async with app.worker() as worker:
+        fetch = worker._claiming.fetch
+
+        async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
+            rows = await fetch(name, *parameters)
+            if name == "claim" and len(rows) > 1 and not lost:
+                lost.extend(row["id"] for row in rows[:-1])
+                raise ConnectionResetError("the answer was lost")
+            return rows
+
+        monkeypatch.setattr(worker._claiming, "fetch", lose_the_answer)
+        handles = await app.enqueue_many([work.job() for _ in range(5)])
+        for handle in handles:
+            assert await handle.result(timeout=12) == [1, 0]
+    assert lost
