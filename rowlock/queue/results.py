@@ -109,7 +109,7 @@ class ErrorText:
     """What is stored of an exception. All three went through `storable_text`."""
 
     type: str
-    """The class with its module: `shop.errors.OutOfStock`; of Python's and Rowlock's own the name alone: `ValueError`."""
+    """The class with its module, `shop.errors.OutOfStock`; of Python's and Rowlock's own the name: `ValueError`."""
 
     message: str
     traceback: str
