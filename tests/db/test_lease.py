@@ -482,6 +482,30 @@ async def test_the_partitions_of_the_coming_days_are_made_ahead(
     assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt_default") == 0
 
 
+async def test_making_partitions_behind_a_long_read_gives_way_to_the_readers_that_follow(
+    app: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    handle = await work.enqueue()
+    await connection.execute(
+        "DO $$ BEGIN EXECUTE 'DROP TABLE rowlock.finished_job_' "
+        "|| to_char((clock_timestamp() AT TIME ZONE 'UTC')::date + 3, 'YYYYMMDD'); END $$"
+    )
+    maker = await asyncpg.connect(app.settings.database_url)
+    try:
+        async with connection.transaction():
+            await connection.fetch("SELECT count(*) FROM rowlock.jobs")  # a backup, a report
+            making = asyncio.create_task(maker.fetch(statement("create_partitions", "rowlock"), 3))
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await asyncio.wait_for(making, 20)
+            assert (await asyncio.wait_for(handle.get(), 10)).state == "queued"
+        assert (await maker.fetch(statement("create_partitions", "rowlock"), 3))[0]["made"] == 1
+    finally:
+        maker.terminate()
+
+
 # The database goes away.
 
 
