@@ -28,8 +28,8 @@ fmt: $(READY) ## Format the code and apply the safe fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Run the benchmarks (ARGS chooses)
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(READY) ## Say whether it has become slower (ARGS="compare" for all rivals, "drain --jobs 50000", …)
+	$(BIN)/python -m benchmarks $(or $(ARGS),guard)
 
 docs: ## Say where the documentation is
 	@echo "The documentation is Markdown: begin with README.md, then docs/."

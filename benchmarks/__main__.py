@@ -1,16 +1,18 @@
-"""`python -m benchmarks drain --jobs 50000 --json`."""
+"""`python -m benchmarks drain|trickle|compare|limit|guard`; each has `--help`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 
+from benchmarks import compare, guard
 from benchmarks.drain import drain
 from benchmarks.trickle import trickle
 
 
-def main() -> None:
+def main() -> int:
     """Run the named workload and print what it measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measures Rowlock on this machine.")
     workloads = parser.add_subparsers(dest="workload")
@@ -22,9 +24,21 @@ def main() -> None:
     slow.add_argument("--trickled", type=int, default=300)
     for workload in (one, slow):
         workload.add_argument("--json", action="store_true", help="one line of JSON")
+    compare.add_arguments(workloads.add_parser("compare", help="Rowlock beside its rivals, in turn"))
+    bound = workloads.add_parser("limit", help="Rowlock beside its own statements, driven without handlers")
+    compare.add_arguments(bound)
+    bound.set_defaults(workloads="drain", systems="rowlock,limit", workers=(1,))
+    guard.add_arguments(workloads.add_parser("guard", help="whether Rowlock has become slower, as a ratio"))
     given = parser.parse_args()
-    if given.workload is None:
-        given = parser.parse_args(["drain"])
+    if given.workload in {"compare", "limit"}:
+        return compare.main(given)
+    if given.workload == "guard":
+        return guard.main(given)
+    _print_measured(parser.parse_args(["drain"]) if given.workload is None else given)
+    return 0
+
+
+def _print_measured(given: argparse.Namespace) -> None:
     measured: dict[str, object]
     if given.workload == "drain":
         measured = asdict(drain(given.jobs, given.concurrency))
@@ -37,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

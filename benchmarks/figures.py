@@ -8,8 +8,6 @@ from statistics import median
 
 Figures = dict[str, float]
 
-BETTER_IF_SMALLER = ("_ms", "_us_per_job", "_bytes_per_job", "_mb", "seconds", "_per_idle_second", "_percent")
-
 
 def medians(runs: Sequence[Mapping[str, float]]) -> Figures:
     """The median of each figure over the runs that have it."""
@@ -35,13 +33,6 @@ def rate_between(progress: Sequence[tuple[int, int]], began: int, first: int, la
     """
     seconds = (_moment(progress, began, last) - _moment(progress, began, first)) / 1e9
     return (last - first) / seconds if seconds > 0 else 0.0
-
-
-def ratio(name: str, ours: float, theirs: float) -> float | None:
-    """How many times better ours is: above 1 means better, whether the figure should be large or small."""
-    if ours <= 0 or theirs <= 0:
-        return None
-    return theirs / ours if name.endswith(BETTER_IF_SMALLER) else ours / theirs
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:

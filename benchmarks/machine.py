@@ -14,7 +14,11 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 def describe() -> dict[str, object]:
     """The machine, for the results. No host name, no path."""
     cpu = next(
-        (line.partition(":")[2].strip() for line in _read("/proc/cpuinfo").splitlines() if line.startswith("model name")),
+        (
+            line.partition(":")[2].strip()
+            for line in _read("/proc/cpuinfo").splitlines()
+            if line.startswith("model name")
+        ),
         platform.processor(),
     )
     memory = next((line.split()[1] for line in _read("/proc/meminfo").splitlines() if line.startswith("MemTotal")), "0")

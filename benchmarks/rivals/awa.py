@@ -11,10 +11,10 @@ AWA = System(
     driver="awa",
     environment=Virtual(("awa-pg==0.6.9", "uvloop")),
     settings={"workers": 256, "connections": 10},
-    why="async handlers on its Rust core, enqueued by its COPY into queue storage; 256 workers, as in its own benchmark",
+    why="async handlers on its Rust core, enqueued by its COPY into queue storage; 256 workers, as in its benchmark",
     for_waiting={"workers": 1000},
-    remaining_sql="SELECT 0",
-    finished_sql=None,
+    remaining_sql="SELECT count(*) FROM awa.jobs WHERE state <> 'completed'",
+    finished_sql="SELECT count(*) FROM awa.jobs WHERE state = 'completed'",
     keeps="the row, in rotated partitions",
     most_jobs=50_000,
 )

@@ -17,9 +17,6 @@ PGBOSS = System(
     },
     why="batches of 1,000 that one call completes, fetched without a pause while they are full, a table of its own for "
     "the queue, LISTEN/NOTIFY",
-    for_latency={
-        "work": {"batchSize": 100, "localConcurrency": 1, "burstWhenBatchFull": True, "pollingIntervalSeconds": 0.5}
-    },
     remaining_sql="SELECT count(*) FROM pgboss.job WHERE state <> 'completed'",
     finished_sql="SELECT count(*) FROM pgboss.job WHERE state = 'completed'",
     keeps="the row, seven days by default",

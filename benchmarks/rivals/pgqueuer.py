@@ -12,7 +12,6 @@ PGQUEUER = System(
     environment=Virtual(("pgqueuer==1.6.0", "asyncpg", "uvloop")),
     settings={"dequeuers": 1, "batch_size": 500},
     why="asyncpg, which its documentation measures as the fastest driver; durable tables; batch sizes as tried here",
-    for_latency={"dequeuers": 1, "batch_size": 10},
     remaining_sql="SELECT count(*) FROM pgqueuer",
     finished_sql="SELECT count(DISTINCT job_id) FROM pgqueuer_log WHERE status = 'successful'",
     keeps="log lines, without the arguments",

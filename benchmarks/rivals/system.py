@@ -32,11 +32,9 @@ class System:
     batch: int = 10_000
     """Jobs in one call of the bulk enqueue."""
     most_jobs: int | None = None
-    """A slow system drains fewer jobs, so that a run takes minutes and not hours. (A short queue is its easier case.)"""
+    """A slow system drains fewer jobs, so that a run takes minutes. (A short queue is its easier case.)"""
     for_waiting: Settings = field(default_factory=dict)
     """What changes for 1,000 jobs at once that wait."""
-    for_latency: Settings = field(default_factory=dict)
-    """What changes where latency counts."""
     can_work: bool = True
     """False for what only writes into a table."""
     spread_sql: str | None = None
@@ -44,8 +42,7 @@ class System:
 
     def settings_for(self, mode: str) -> dict[str, Any]:
         """The settings of a worker in a mode of the drivers (`noop`, `stamp`, `wait`)."""
-        change = {"wait": self.for_waiting, "stamp": self.for_latency}.get(mode, {})
-        return {**self.settings, **change}
+        return {**self.settings, **(self.for_waiting if mode == "wait" else {})}
 
     def jobs(self, wanted: int) -> int:
         """How many jobs of those wanted this system gets."""

@@ -58,6 +58,8 @@ async def _work(database: Database, system: System, plan: Drain) -> Figures:
     async with workers(system, plan.workers, database.url, plan.mode) as running:
         await _handled(system, running, 1)
         cpu = -sum(cpu_seconds(worker.pid) for worker in running)
+        await _handled(system, running, wanted // 10)
+        early = max(resident_bytes(worker.pid) for worker in running)
         await _handled(system, running, wanted)
         if plan.window is None:
             await _finished(database, system, running, plan.jobs)
@@ -82,8 +84,11 @@ async def _work(database: Database, system: System, plan: Drain) -> Figures:
         "worker_cpu_us_per_job": round(cpu / done * 1e6, 1),
         "server_cpu_us_per_job": round((after.cpu - before.cpu) / done * 1e6, 1),
         "wal_bytes_per_job": round((after.wal - before.wal) / done),
+        "worker_mb_early": round(early / 1e6, 1),
         "worker_mb": round(memory / 1e6, 1),
     }
+    if figures["first_tenth_per_second"]:
+        figures["last_to_first_tenth"] = round(figures["last_tenth_per_second"] / figures["first_tenth_per_second"], 3)
     if system.spread_sql and plan.window is None:
         figures["seconds_by_its_own_records"] = round(await database.connection.fetchval(system.spread_sql), 3)
     return figures

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from awa import AsyncClient  # type: ignore[import-not-found]  # lives in an environment of its own
 
@@ -27,13 +28,16 @@ class AwaDriver:
     """awa with async handlers."""
 
     def __init__(self, url: str, settings: Mapping[str, Any]) -> None:
-        self._url = url
+        self._url = _with_host(url)
         self._settings = settings
 
     async def prepare(self) -> None:
-        """Migrate."""
+        """Migrate, and run a worker once: the first one activates the queue storage that COPY needs."""
         client = AsyncClient(self._url)
         await client.migrate()
+        client.task(BenchmarkJob, queue=QUEUE)(_nothing)
+        await client.start([(QUEUE, 1)])
+        await client.shutdown()
         await client.close()
 
     @asynccontextmanager
@@ -56,6 +60,20 @@ class AwaDriver:
         await stop.wait()
         await client.shutdown(timeout_ms=10_000)
         await client.close()
+
+
+async def _nothing(job: object) -> None:
+    """A handler, for the worker that `prepare` needs."""
+
+
+def _with_host(url: str) -> str:
+    """The same server, named in front: awa's Rust core does not read `?host=/path/of/a/socket`."""
+    parts = urlsplit(url)
+    given = dict(parse_qsl(parts.query))
+    if parts.hostname or "host" not in given:
+        return url
+    netloc = f"{parts.netloc}{quote(given['host'], safe='')}:{given.get('port', 5432)}"
+    return urlunsplit(parts._replace(netloc=netloc, query=""))
 
 
 class _Client:

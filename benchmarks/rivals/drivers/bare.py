@@ -15,7 +15,7 @@ from benchmarks.rivals.drivers.rowlock import RowlockDriver
 from rowlock.queue.identifiers import uuid7
 
 COLUMNS = ("id", "queue", "task", "priority", "max_attempts", "args")
-INSERT = f"INSERT INTO rowlock.job ({', '.join(COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6)"  # noqa: S608  # constants
+INSERT = f"INSERT INTO rowlock.job ({', '.join(COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6)"
 
 
 class BareDriver(RowlockDriver):
@@ -39,8 +39,7 @@ class _Client:
         await self._connection.execute(INSERT, *_row(payload))
 
     async def stage(self, payloads: Sequence[Payload]) -> bytes:
-        await self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS staged (LIKE rowlock.job)")
-        await self._connection.execute("ALTER TABLE staged ALTER run_at DROP NOT NULL")
+        await self._connection.execute("CREATE TEMP TABLE IF NOT EXISTS staged (LIKE rowlock.job INCLUDING DEFAULTS)")
         records = [_row(payload) for payload in payloads]
         await self._connection.copy_records_to_table("staged", columns=COLUMNS, records=records)
         staged = io.BytesIO()
@@ -48,7 +47,8 @@ class _Client:
         await self._connection.execute("TRUNCATE staged")
         return staged.getvalue()
 
-    async def many(self, staged: bytes) -> None:
+    async def many(self, payloads: Sequence[Payload] | bytes) -> None:
+        staged = payloads if isinstance(payloads, bytes) else await self.stage(payloads)
         await self._connection.copy_to_table(
             "job", schema_name="rowlock", columns=COLUMNS, source=io.BytesIO(staged), format="binary"
         )

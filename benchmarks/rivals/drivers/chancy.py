@@ -9,15 +9,8 @@ from typing import Any
 
 from chancy import Chancy, Queue, Worker, job  # type: ignore[import-not-found]  # lives in its own environment
 
-from benchmarks.rivals.drivers import chancy as importable
+from benchmarks.rivals.drivers import chancy_job
 from benchmarks.rivals.drivers.protocol import Payload, Producer, Tally, run
-
-tally = Tally("noop")
-
-
-async def handle(number: int, body: str) -> None:  # noqa: ARG001  # the arguments are there to be carried
-    """The job: chancy imports it by its path."""
-    await importable.tally.handle(number)
 
 
 class ChancyDriver:
@@ -49,7 +42,7 @@ class ChancyDriver:
 
     async def work(self, tally: Tally, ready: Callable[[], None], stop: asyncio.Event) -> None:
         """Run one worker."""
-        importable.tally = tally
+        chancy_job.tally = tally
         async with Chancy(self._url) as chancy:
             worker = Worker(chancy, register_signal_handlers=False)
             worker.send_outgoing_interval = self._settings["send_outgoing_interval"]
@@ -61,7 +54,7 @@ class ChancyDriver:
 class _Client:
     def __init__(self, chancy: Any) -> None:  # noqa: ANN401  # a Chancy
         self._chancy = chancy
-        self._job = job(queue="default")(importable.handle).job
+        self._job = job(queue="default")(chancy_job.handle).job
 
     async def one(self, payload: Payload) -> None:
         await self._chancy.push(self._job.with_kwargs(**payload))

@@ -5,7 +5,7 @@ const WARM_UP = 3;
 const FRAME_BYTES = '{"number":1000000,"body":""}'.length;
 const now = () => Number(process.hrtime.bigint());
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
-const say = (line) => process.stdout.write(JSON.stringify(line) + "\n");
+const say = (line) => new Promise((done) => process.stdout.write(JSON.stringify(line) + "\n", done));
 
 function bodies(size) {
   const alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
@@ -23,7 +23,7 @@ const range = (begin, end, make) => Array.from({ length: end - begin }, (_, i) =
 const commands = {
   async prepare(driver) {
     await driver.prepare();
-    say({ result: {} });
+    await say({ result: {} });
   },
 
   async bulk(driver, { jobs, batch, size }) {
@@ -37,7 +37,7 @@ const commands = {
       seconds += (now() - began) / 1e9;
     }
     await producer.close();
-    say({ result: { seconds } });
+    await say({ result: { seconds } });
   },
 
   async single(driver, { jobs, clients, size }) {
@@ -54,7 +54,7 @@ const commands = {
     );
     const seconds = (now() - began) / 1e9;
     for (const producer of producers) await producer.close();
-    say({ result: { seconds, warm_up: WARM_UP * clients } });
+    await say({ result: { seconds, warm_up: WARM_UP * clients } });
   },
 
   async trickle(driver, { jobs, gap, size }) {
@@ -70,7 +70,7 @@ const commands = {
       committed.push(now());
     }
     await producer.close();
-    say({ result: { sent, committed } });
+    await say({ result: { sent, committed } });
   },
 
   async stream(driver, { rate, seconds: duration, size }) {
@@ -92,7 +92,7 @@ const commands = {
     }
     const seconds = (now() - began) / 1e9;
     await producer.close();
-    say({ result: { sent, seconds, jobs: total + 1 } });
+    await say({ result: { sent, seconds, jobs: total + 1 } });
   },
 
   async work(driver, { mode }) {
@@ -126,7 +126,7 @@ const commands = {
     await driver.work(handlers[mode], () => say({ ready: true }), ended, mode);
     clearInterval(reporter);
     progress();
-    say({ result: { handled: tally.handled, starts: tally.starts } });
+    await say({ result: { handled: tally.handled, starts: tally.starts } });
   },
 };
 

@@ -2,8 +2,8 @@
 
 `python -m benchmarks.rivals.drivers.<name> <command> <options as JSON>` prints lines of JSON. A worker prints
 `loaded` once it has imported everything, waits for a line on its standard input (so that several start together),
-prints `ready`, then how many jobs it has handled, at most every 10 ms, until its standard input is closed. All times are
-nanoseconds of CLOCK_MONOTONIC, which all processes of one machine share (Node's `process.hrtime` is the same clock).
+prints `ready`, then how many jobs it has handled, at most every 10 ms, until its standard input is closed. All times
+are nanoseconds of CLOCK_MONOTONIC, which all processes of one machine share (Node's `process.hrtime` is the same).
 """
 
 from __future__ import annotations

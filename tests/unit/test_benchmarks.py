@@ -1,0 +1,160 @@
+"""The pure parts of the benchmarks: statistics, tables, the guard's verdict, charts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import plots, report
+from benchmarks.figures import medians, paired_ratio, percentile, rate_between
+from benchmarks.guard import judge, ratios_of
+from benchmarks.results import Measured, Results
+from benchmarks.rivals.registry import SYSTEMS
+from benchmarks.workloads.catalogue import WORKLOADS, Options
+
+
+def results(*lines: Measured) -> Results:
+    return Results(
+        machine={"cores": 2, "cpu": "a processor", "memory_gb": 8.0, "kernel": "6.1"},
+        server={"server_version": "18.1", "fsync": "on", "synchronous_commit": "on"},
+        options={"rounds": 3},
+        systems={"rowlock": {"title": "Rowlock"}, "limit": {"title": "Limit"}, "pgqueuer": {"title": "pgqueuer <1.6>"}},
+        measured=list(lines),
+    )
+
+
+def drained(system: str, *rates: float, failures: tuple[str, ...] = ()) -> Measured:
+    return Measured(
+        workload="drain",
+        variant="1 worker",
+        system=system,
+        headline="jobs_per_second",
+        runs=[{"jobs_per_second": rate, "wal_bytes_per_job": 1300} for rate in rates],
+        failures=list(failures),
+    )
+
+
+def test_median_is_taken_of_each_figure_over_the_runs_that_have_it() -> None:
+    assert medians([{"a": 1, "b": 5}, {"a": 3}, {"a": 100}]) == {"a": 3, "b": 5}
+
+
+@pytest.mark.parametrize("share, expected", [(0.5, 50), (0.99, 99), (1.0, 100), (0.001, 1)])
+def test_percentile_is_the_nearest_rank(share: float, expected: int) -> None:
+    assert percentile(list(range(100, 0, -1)), share) == expected
+
+
+def test_percentile_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 0.5)
+
+
+def test_rate_between_two_counts_is_interpolated_between_reports() -> None:
+    progress = [(1_000_000_000, 100), (2_000_000_000, 300), (4_000_000_000, 500)]
+
+    assert rate_between(progress, 0, 0, 100) == pytest.approx(100)
+    assert rate_between(progress, 0, 200, 300) == pytest.approx(200)
+    assert rate_between(progress, 0, 400, 500) == pytest.approx(100)
+
+
+def test_rate_in_no_time_is_zero() -> None:
+    assert rate_between([(5, 10)], 5, 0, 10) == 0.0
+
+
+def test_paired_ratio_cancels_a_slow_round_out() -> None:
+    assert paired_ratio([100, 10, 120], [50, 5, 60]) == 2
+
+
+def test_paired_ratio_of_nothing_is_none() -> None:
+    assert paired_ratio([], [1.0]) is None
+
+
+def test_table_divides_rowlock_by_each_other_system() -> None:
+    heads, rows = report.cells(
+        results(), [drained("rowlock", 30_000, 40_000, 35_000), drained("limit", 60_000, 50_000, 70_000)]
+    )
+
+    assert heads[:4] == ["", "jobs/s", "range", "Rowlock ÷ it"]
+    assert rows[0][:4] == ["Rowlock", "35,000", "30,000 – 40,000", ""]
+    assert rows[1][:4] == ["Limit", "60,000", "50,000 – 70,000", "0.50"]
+
+
+def test_table_says_that_a_system_failed() -> None:
+    _, rows = report.cells(results(), [drained("rowlock", 1.0), drained("pgqueuer", failures=("it broke",))])
+
+    assert rows[1][1] == "failed"
+    assert len(rows[1]) == len(rows[0])
+
+
+def test_guard_finds_the_median_ratios_of_the_drain() -> None:
+    measured = results(drained("rowlock", 30, 40, 50), drained("limit", 60, 50, 100), drained("pgqueuer", 10, 10, 10))
+
+    assert ratios_of(measured) == {"rowlock / limit": 0.5, "rowlock / pgqueuer": 4.0}
+
+
+@pytest.mark.parametrize("now, is_fine", [(0.70, True), (0.64, True), (0.62, False), (1.50, True)])
+def test_guard_objects_to_a_ratio_that_fell_by_more_than_a_tenth(now: float, is_fine: bool) -> None:
+    ((line, verdict),) = judge({"rowlock / limit": now}, {"rowlock / limit": 0.70})
+
+    assert verdict is is_fine
+    assert ("SLOWER" in line) is not is_fine
+
+
+def test_guard_objects_to_a_ratio_that_was_not_measured() -> None:
+    ((line, verdict),) = judge({}, {"rowlock / pgqueuer": 3.0})
+
+    assert not verdict
+    assert "not measured" in line
+
+
+def test_results_survive_being_saved_and_read(tmp_path: Path) -> None:
+    measured = results(drained("rowlock", 30, 40), drained("limit", 60, 80, failures=("once",)))
+    measured.save(tmp_path / "compare.json")
+
+    assert Results.load(tmp_path / "compare.json") == measured
+
+
+def test_readme_section_is_rewritten_and_nothing_else(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    report.rewrite(readme, results(drained("rowlock", 30_000), drained("limit", 60_000)))
+    text = readme.read_text()
+
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| Limit | 60,000 |" in text
+
+
+def test_readme_without_a_section_is_left_alone(tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("nothing\n")
+    with pytest.raises(ValueError, match="no section"):
+        report.rewrite(readme, results())
+    assert readme.read_text() == "nothing\n"
+
+
+def test_chart_escapes_titles_and_draws_a_bar_a_system() -> None:
+    drawn = plots.chart("drain", [drained("rowlock", 3, 4), drained("pgqueuer", 1, 2)], {"pgqueuer": "pgqueuer <1.6>"})
+
+    assert "pgqueuer &lt;1.6&gt;" in drawn
+    assert drawn.count("<rect") == 3
+
+
+def test_every_system_has_a_driver_and_says_why() -> None:
+    drivers = Path(report.__file__).parent / "rivals" / "drivers"
+    for system in SYSTEMS.values():
+        assert any((drivers / f"{system.driver}{suffix}").exists() for suffix in (".py", ".mjs")), system.name
+        assert system.why
+
+
+def test_every_variant_of_a_workload_has_a_name_of_its_own() -> None:
+    for name, make in WORKLOADS.items():
+        labels = [variant.label for variant in make(Options())]
+        assert len(set(labels)) == len(labels)
+        assert all(variant.workload == name for variant in make(Options()))
+
+
+def test_a_slow_system_gets_fewer_jobs() -> None:
+    assert SYSTEMS["procrastinate"].jobs(100_000) == 5000
+    assert SYSTEMS["rowlock"].jobs(100_000) == 100_000
