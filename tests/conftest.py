@@ -130,7 +130,7 @@ async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
 
 async def _database(server: Server, template: str) -> AsyncIterator[str]:
     name = f"test_{next(_numbers)}"
-    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
     try:
         yield server.url(name)
     finally:

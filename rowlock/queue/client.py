@@ -75,8 +75,9 @@ class Client:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
         """One of the application's connections, for the time of the block. Raises `DatabaseUnavailable`."""
+        dsn = await self.dsn()
         if self._pool is None:
-            self._pool = connections.ClientPool(self.settings, await self.dsn())
+            self._pool = connections.ClientPool(self.settings, dsn)
         async with self._pool.acquire() as connection:
             yield connection
 
@@ -89,7 +90,8 @@ class Client:
                 raise connections.not_migrated(self.settings) from error
 
     async def enqueue(self, job: NewJob[Any], connection: object = None) -> UUID:
-        """Store the job, in the caller's transaction if its connection is given. Repeating it is harmless.
+        """Store the job, in the caller's transaction if its connection is given. A job whose id is
+        live already is not stored again.
 
         Returns the job's id, or that of the job which holds its unique key.
         """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import asyncpg
 import structlog
 
-from rowlock.errors import DatabaseUnavailable
+from rowlock.errors import RowlockError
 from rowlock.queue.connections import CONNECTION_LOST
 from rowlock.queue.lifecycle import Again, Ended
 
@@ -31,6 +31,14 @@ log = structlog.get_logger("rowlock.worker")
 
 LARGEST_BATCH: Final = 1000
 LARGEST_UNSUCCESSFUL_BATCH: Final = 100
+LARGEST_RESULTS: Final = 16 * 1024 * 1024
+"""The characters of results in one statement: far below the gigabyte that PostgreSQL takes."""
+NOT_STORABLE: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+"""What the database says of a row that it will not take, however often it is asked."""
 PAUSE_FIRST: Final = 0.1
 PAUSE_MOST: Final = 2.0
 
@@ -125,7 +133,8 @@ class Finishes:
             self._arrived.clear()
             while self._successes or self._unsuccesses:
                 if self._successes:
-                    batch, self._successes = self._successes[:LARGEST_BATCH], self._successes[LARGEST_BATCH:]
+                    size = _batch_size(self._successes)
+                    batch, self._successes = self._successes[:size], self._successes[size:]
                     self._sending = batch
                     await self._send(batch, self._record_successes, self._record_one_success)
                 if self._unsuccesses:
@@ -149,17 +158,17 @@ class Finishes:
         while True:
             try:
                 self._note_refused(batch, await record(batch), is_repeated=is_repeated)
-            except (*CONNECTION_LOST, DatabaseUnavailable, asyncpg.TransactionRollbackError) as error:
-                log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
-                pause, is_repeated = min(pause * 2, PAUSE_MOST), True
-            except asyncpg.PostgresError as error:
+            except NOT_STORABLE as error:
                 if record_one is None:
                     log.exception("outcome_not_stored", job_id=str(batch[0].claimed["id"]), error=type(error).__name__)
                     return
                 for outcome in batch:
                     await self._send([outcome], lambda alone: record_one(alone[0]), None)
                 return
+            except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+                log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+                pause, is_repeated = min(pause * 2, PAUSE_MOST), True
             else:
                 return
 
@@ -221,12 +230,23 @@ class Finishes:
     async def _record_one_success(self, success: Success) -> set[UUID]:
         try:
             return await self._record_successes([success])
-        except asyncpg.PostgresError as error:
+        except NOT_STORABLE as error:
             return await self._record_one_unsuccess(self._unstorable(success, error))
 
     async def _record_one_unsuccess(self, unsuccess: Unsuccess) -> set[UUID]:
         try:
             return await self._record_unsuccesses([unsuccess])
-        except asyncpg.PostgresError as error:
+        except NOT_STORABLE as error:
             log.exception("error_text_not_stored", job_id=str(unsuccess.claimed["id"]), error=type(error).__name__)
             return await self._record_unsuccesses([unsuccess.without_error()])
+
+
+def _batch_size(successes: Sequence[Success]) -> int:
+    """How many of the successes go into one statement: as many as fit, and at least one."""
+    characters = 0
+    for number, success in enumerate(successes[:LARGEST_BATCH]):
+        if success.result is not None:
+            characters += len(success.result)
+            if characters > LARGEST_RESULTS:
+                return max(number, 1)
+    return LARGEST_BATCH

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from rowlock.queue.client import Client
+
+LONGEST_NUMBER: Final = 4000
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -125,7 +128,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def from_row(cls, row: Mapping[str, Any] | Record) -> Self:
         """The job of a row that `get_job.sql`, `list_jobs.sql` or `claim.sql` returned."""
         given = {name: row[name] for name in cls.__struct_fields__ if name in row and name != "args"}
-        return cls(args=msgspec.json.decode(row["args"]), result_json=row.get("result"), **given)
+        return cls(args=plain_json(row["args"]), result_json=row.get("result"), **given)
 
     def __repr__(self) -> str:
         return f"<Job {self.id} task={self.task} state={self.state} attempt={self.attempt}>"
@@ -138,7 +141,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     @property
     def result(self) -> Any:  # noqa: ANN401  # any JSON
         """What the handler returned, as plain JSON data; None while the job has not succeeded."""
-        return None if self.result_json is None else msgspec.json.decode(self.result_json)
+        return None if self.result_json is None else plain_json(self.result_json)
 
     def _outcome(self, returns: object) -> object:
         if self.state == "succeeded":
@@ -167,3 +170,11 @@ async def wait_until_finished(
             return job
         await asyncio.sleep(min(pause, left))
         pause = min(pause * 1.5, _POLL_MOST)
+
+
+def plain_json(text: str) -> Any:  # noqa: ANN401  # any JSON
+    """The data of a JSON text from the database; a number too long for Python to read stays as text."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return json.loads(text, parse_int=lambda digits: digits if len(digits) > LONGEST_NUMBER else int(digits))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from rowlock.errors import InvalidArguments, InvalidResult
+from rowlock.errors import InvalidResult
 from rowlock.queue.finishes import Success, Unsuccess
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import RELEASED, AttemptTimeout, Directive, Ended, decide
@@ -128,7 +128,7 @@ class Performer:
             delay=task.backoff.delay(errors + 1, random.random()),  # noqa: S311  # jitter
         )
         described = describe_error(error)
-        if isinstance(error, Directive | InvalidArguments | InvalidResult | AttemptTimeout):
+        if isinstance(error, Directive | InvalidResult | AttemptTimeout):
             described = replace(described, traceback="")  # its text says it all
         if decision.counts:
             event = "job_failed" if isinstance(decision, Ended) else "attempt_failed"

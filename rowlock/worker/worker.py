@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("rowlock.worker")
 
 TRANSIENT: Final = (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError)
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 PAUSE_FIRST: Final = 0.1
 PAUSE_MOST: Final = 5.0
 MOST_PENDING: Final = 5000
@@ -101,6 +102,9 @@ class Worker:
             await self._work()
         finally:
             await self._close()
+            if handle_signals:
+                for number in STOP_SIGNALS:
+                    self._loop.remove_signal_handler(number)
 
     async def drain(self) -> int:
         """Do all that is due now, or falls due meanwhile; return how many attempts ended. For tests and scripts."""
@@ -217,8 +221,10 @@ class Worker:
             await self._doze.wait()
 
     async def _claim(self, room: int) -> int:
-        rows = await self._claims.claim(self._lease.worker, room, self._slots.limits())
-        self._slots.add(rows)
+        worker = self._lease.worker
+        rows = await self._claims.claim(worker, room, self._slots.limits())
+        if self._is_leased and worker == self._lease.worker:
+            self._slots.add(rows)  # else the lease was lost meanwhile, and others rescue them
         return len(rows)
 
     async def _adopt(self) -> None:
@@ -233,6 +239,8 @@ class Worker:
 
     async def _until_dry(self) -> None:
         while True:
+            if not self._is_leased:
+                await self._register()
             room = self._slots.room()
             found = await self._claim(room) if room > 0 else 0
             if found == 0 and room > 0 and self._slots.is_empty:
@@ -307,7 +315,7 @@ class Worker:
                 self._grace = 0.0
             self.stop()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             self._loop.add_signal_handler(number, stop)
 
 

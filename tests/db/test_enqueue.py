@@ -741,3 +741,19 @@ async def test_the_result_of_a_job_whose_transaction_was_rolled_back_is_not_wait
     await transaction.rollback()
     with pytest.raises(JobNotFound, match="never committed"):
         await handle.result()
+
+
+async def test_a_number_longer_than_python_reads_spoils_neither_the_list_nor_the_worker(
+    app: Rowlock, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    @app.task(max_attempts=1)
+    async def count(n: int) -> None: ...
+
+    digits = "9" * 5000
+    job_id = await connection.fetchval(
+        "SELECT rowlock.enqueue('count', $1::text::jsonb, max_attempts => 1)", f'{{"n": {digits}}}'
+    )
+    assert (await app.get(job_id)).args == {"n": digits}
+    assert [job.id for job in await app.client.list_jobs()] == [job_id]
+    await app.worker().drain()
+    assert (await app.get(job_id)).state == "failed"

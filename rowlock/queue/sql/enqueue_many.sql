@@ -1,4 +1,4 @@
--- Enqueue many jobs by one INSERT, inside the caller's transaction. Repeating it with the same ids is harmless.
+-- Enqueue many jobs by one INSERT, inside the caller's transaction. Of an id that is there already, nothing is stored.
 --
 -- $1 ids uuid[]   $2 queues text[]   $3 tasks text[]   $4 priorities smallint[]   $5 delays interval[]
 -- $6 run_ats timestamptz[]   $7 max_attempts integer[]   $8 timeouts interval[]   $9 unique keys text[]   $10 args (JSON text[])

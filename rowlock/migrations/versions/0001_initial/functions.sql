@@ -35,7 +35,7 @@ $$
 -- Enqueue one job; the one and only INSERT of a single job, for every language and driver.
 -- Returns the job's id: the given one (or a new one), or that of the job which already holds the unique key.
 -- What is null takes the task's own setting, as the workers last registered it.
--- Repeating an enqueue with the same id is harmless.
+-- While a job is live, enqueuing another one with its id stores nothing.
 CREATE FUNCTION rowlock.enqueue(
     task         text,
     args         jsonb DEFAULT '{}',
