@@ -4,6 +4,8 @@ DROP FUNCTION rowlock.create_partitions(integer)
 --;
 DROP FUNCTION rowlock.enqueue(text, jsonb, text, integer, interval, timestamptz, integer, interval, text, uuid)
 --;
+DROP FUNCTION rowlock.checked_options(text, jsonb, text, integer, interval, timestamptz, integer, interval, text)
+--;
 DROP FUNCTION rowlock.take_key(text, uuid)
 --;
 DROP FUNCTION rowlock.uuid7()

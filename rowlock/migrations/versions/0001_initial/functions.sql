@@ -32,6 +32,68 @@ BEGIN
 END
 $$
 --;
+-- The options of an enqueue, as its job will have them: what is null as the task's own setting says, as the workers last
+-- registered it. Whatever makes no sense is refused.
+CREATE FUNCTION rowlock.checked_options(
+    task text,
+    args jsonb,
+    INOUT queue text,
+    INOUT priority integer,
+    delay interval,
+    run_at timestamptz,
+    INOUT max_attempts integer,
+    timeout interval,
+    unique_key text
+) LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF checked_options.queue IS NULL OR checked_options.priority IS NULL OR checked_options.max_attempts IS NULL THEN
+        SELECT coalesce(checked_options.queue, t.queue), coalesce(checked_options.priority, t.priority),
+               coalesce(checked_options.max_attempts, t.max_attempts)
+          INTO checked_options.queue, checked_options.priority, checked_options.max_attempts
+          FROM (SELECT) AS one LEFT JOIN rowlock.task AS t ON t.name = checked_options.task;
+    END IF;
+    checked_options.queue := coalesce(checked_options.queue, 'default');
+    checked_options.priority := coalesce(checked_options.priority, 5);
+    checked_options.max_attempts := coalesce(checked_options.max_attempts, 10);
+
+    IF checked_options.task ~ '[^A-Za-z0-9_.-]' OR length(checked_options.task) NOT BETWEEN 1 AND 128
+       OR checked_options.task IS NULL THEN
+        RAISE EXCEPTION 'task % is not a task''s name', coalesce(quote_literal(checked_options.task), 'null')
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 128 of letters, digits, _ . and -';
+    ELSIF checked_options.queue ~ '[^A-Za-z0-9_.-]' OR length(checked_options.queue) NOT BETWEEN 1 AND 48 THEN
+        RAISE EXCEPTION 'queue % is not a queue''s name', quote_literal(checked_options.queue)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 48 of letters, digits, _ . and -';
+    ELSIF checked_options.priority NOT BETWEEN 0 AND 9 THEN
+        RAISE EXCEPTION 'priority % is out of range', checked_options.priority
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 0 (last) to 9 (first)';
+    ELSIF checked_options.max_attempts < 1 THEN
+        RAISE EXCEPTION 'max_attempts % is below 1', checked_options.max_attempts
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 for a job that must not be retried';
+    ELSIF checked_options.delay < '0' THEN
+        RAISE EXCEPTION 'delay % is negative', checked_options.delay
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use zero or a positive interval';
+    ELSIF checked_options.delay IS NOT NULL AND checked_options.run_at IS NOT NULL THEN
+        RAISE EXCEPTION 'delay and run_at are both given'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give one of them';
+    ELSIF checked_options.delay > '100 years' OR checked_options.run_at >= '10000-01-01' THEN
+        RAISE EXCEPTION 'delay % or run_at % is too far away', checked_options.delay, checked_options.run_at
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a delay of at most 100 years, or a year up to 9999';
+    ELSIF checked_options.timeout > '100 years' THEN
+        RAISE EXCEPTION 'timeout % is too long', checked_options.timeout
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
+    ELSIF checked_options.timeout <= '0' THEN
+        RAISE EXCEPTION 'timeout % is not above zero', checked_options.timeout
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
+    ELSIF checked_options.args IS NULL OR jsonb_typeof(checked_options.args) <> 'object' THEN
+        RAISE EXCEPTION 'args is not a JSON object' USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Name each argument, as in {"recipient": "ada@example.com"}';
+    ELSIF octet_length(checked_options.unique_key) NOT BETWEEN 1 AND 512 THEN
+        RAISE EXCEPTION 'unique_key has % bytes', octet_length(checked_options.unique_key)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 512 bytes; of something longer, use a hash';
+    END IF;
+END
+$$
+--;
 -- Enqueue one job; the one and only INSERT of a single job, for every language and driver.
 -- Returns the job's id: the given one (or a new one), or that of the job which already holds the unique key.
 -- What is null takes the task's own setting, as the workers last registered it.
@@ -52,70 +114,37 @@ DECLARE
     new_id uuid := coalesce(enqueue.id, rowlock.uuid7());
     full_key text;
     holder uuid;
-    moment timestamptz;
 BEGIN
-    IF enqueue.queue IS NULL OR enqueue.priority IS NULL OR enqueue.max_attempts IS NULL THEN
-        SELECT coalesce(enqueue.queue, t.queue), coalesce(enqueue.priority, t.priority),
-               coalesce(enqueue.max_attempts, t.max_attempts)
+    -- A plain job is seen to be right by one expression: PL/pgSQL sets up each one anew in every transaction.
+    -- A search for characters that may not be there costs a twentieth of a match of all that may.
+    IF (
+        enqueue.task !~ '[^A-Za-z0-9_.-]' AND length(enqueue.task) BETWEEN 1 AND 128
+        AND enqueue.queue !~ '[^A-Za-z0-9_.-]' AND length(enqueue.queue) BETWEEN 1 AND 48
+        AND enqueue.priority BETWEEN 0 AND 9 AND enqueue.max_attempts >= 1 AND jsonb_typeof(enqueue.args) = 'object'
+        AND enqueue.delay IS NULL AND enqueue.run_at IS NULL AND enqueue.timeout IS NULL AND enqueue.unique_key IS NULL
+    ) IS NOT TRUE THEN
+        SELECT o.queue, o.priority, o.max_attempts
           INTO enqueue.queue, enqueue.priority, enqueue.max_attempts
-          FROM (SELECT) AS one LEFT JOIN rowlock.task AS t ON t.name = enqueue.task;
-    END IF;
-    enqueue.queue := coalesce(enqueue.queue, 'default');
-    enqueue.priority := coalesce(enqueue.priority, 5);
-    enqueue.max_attempts := coalesce(enqueue.max_attempts, 10);
-
-    -- A search for what may not be there costs a twentieth of a match of all that may.
-    IF enqueue.task ~ '[^A-Za-z0-9_.-]' OR length(enqueue.task) NOT BETWEEN 1 AND 128 OR enqueue.task IS NULL THEN
-        RAISE EXCEPTION 'task % is not a task''s name', coalesce(quote_literal(enqueue.task), 'null')
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 128 of letters, digits, _ . and -';
-    ELSIF enqueue.queue ~ '[^A-Za-z0-9_.-]' OR length(enqueue.queue) NOT BETWEEN 1 AND 48 THEN
-        RAISE EXCEPTION 'queue % is not a queue''s name', quote_literal(enqueue.queue)
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 48 of letters, digits, _ . and -';
-    ELSIF enqueue.priority NOT BETWEEN 0 AND 9 THEN
-        RAISE EXCEPTION 'priority % is out of range', enqueue.priority
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 0 (last) to 9 (first)';
-    ELSIF enqueue.max_attempts < 1 THEN
-        RAISE EXCEPTION 'max_attempts % is below 1', enqueue.max_attempts
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 for a job that must not be retried';
-    ELSIF enqueue.delay < '0' THEN
-        RAISE EXCEPTION 'delay % is negative', enqueue.delay
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use zero or a positive interval';
-    ELSIF enqueue.delay IS NOT NULL AND enqueue.run_at IS NOT NULL THEN
-        RAISE EXCEPTION 'delay and run_at are both given'
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give one of them';
-    ELSIF enqueue.delay > '100 years' OR enqueue.run_at >= '10000-01-01' THEN
-        RAISE EXCEPTION 'delay % or run_at % is too far away', enqueue.delay, enqueue.run_at
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a delay of at most 100 years, or a year up to 9999';
-    ELSIF enqueue.timeout > '100 years' THEN
-        RAISE EXCEPTION 'timeout % is too long', enqueue.timeout
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
-    ELSIF enqueue.timeout <= '0' THEN
-        RAISE EXCEPTION 'timeout % is not above zero', enqueue.timeout
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
-    ELSIF enqueue.args IS NULL OR jsonb_typeof(enqueue.args) <> 'object' THEN
-        RAISE EXCEPTION 'args is not a JSON object' USING ERRCODE = 'invalid_parameter_value',
-            HINT = 'Name each argument, as in {"recipient": "ada@example.com"}';
-    ELSIF octet_length(enqueue.unique_key) NOT BETWEEN 1 AND 512 THEN
-        RAISE EXCEPTION 'unique_key has % bytes', octet_length(enqueue.unique_key)
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 512 bytes; of something longer, use a hash';
-    END IF;
-
-    IF enqueue.unique_key IS NOT NULL THEN
-        full_key := enqueue.task || ':' || enqueue.unique_key;
-        holder := rowlock.take_key(full_key, new_id);
-        IF holder IS NOT NULL THEN
-            RETURN holder;
+          FROM rowlock.checked_options(
+                   enqueue.task, enqueue.args, enqueue.queue, enqueue.priority, enqueue.delay, enqueue.run_at,
+                   enqueue.max_attempts, enqueue.timeout, enqueue.unique_key
+               ) AS o;
+        IF enqueue.unique_key IS NOT NULL THEN
+            full_key := enqueue.task || ':' || enqueue.unique_key;
+            holder := rowlock.take_key(full_key, new_id);
+            IF holder IS NOT NULL THEN
+                RETURN holder;
+            END IF;
         END IF;
     END IF;
 
-    -- First the transaction's id, then the clock: the claims' cursors rely on this order. See docs/claiming.md.
-    IF pg_current_xact_id() IS NOT NULL THEN
-        moment := clock_timestamp();
-    END IF;
+    -- run_at: first the transaction's id, then the clock. The claims' cursors rely on this order, see docs/claiming.md.
     INSERT INTO rowlock.job (id, queue, task, priority, run_at, max_attempts, timeout, unique_key, args)
     VALUES (
         new_id, enqueue.queue, enqueue.task, enqueue.priority,
-        greatest(moment, enqueue.run_at, moment + enqueue.delay),
+        CASE WHEN pg_current_xact_id() IS NOT NULL THEN
+            greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
+        END,
         enqueue.max_attempts, enqueue.timeout, full_key, enqueue.args
     ) ON CONFLICT DO NOTHING;
 
