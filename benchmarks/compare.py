@@ -53,10 +53,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace) -> int:
     """Run it all; 1 if anything failed."""
-    console = Console(width=None if Console().is_terminal else 220)
+    console = report.terminal()
     options = Options(**{field.name: getattr(given, field.name) for field in fields(Options)})
     results = compare(
-        given.workloads.split(","), given.systems.split(","), given.rounds, options, given.output, console
+        given.workloads.split(","),
+        given.systems.split(","),
+        rounds=given.rounds,
+        options=options,
+        output=given.output,
+        console=console,
     )
     report.show(results, console)
     if given.readme:
@@ -134,7 +139,7 @@ async def _alternate(
             workload=variant.workload, variant=variant.label, system=system.name, headline=variant.headline
         )
         for system in systems
-        if variant.takes_part(system)
+        if variant.takes_part(system) and (not system.only or variant.workload in system.only)
     }
     results.measured.extend(lines.values())
     for number in range(1, rounds + 1):

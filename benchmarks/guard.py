@@ -11,8 +11,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
-
 from benchmarks import report
 from benchmarks.compare import HERE, compare
 from benchmarks.figures import paired_ratio
@@ -36,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(given: argparse.Namespace) -> int:
     """Measure and compare; 1 if a ratio fell by more than a tenth."""
-    console = Console()
+    console = report.terminal()
     options = Options(jobs=given.jobs, workers=(1,))
     results = compare(
         ["drain"], ["rowlock", *AGAINST], rounds=given.rounds, options=options, output=given.output, console=console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,12 +43,18 @@ COLUMNS = {
 }
 
 
+TENTHS = ("first_tenth_per_second", "last_tenth_per_second", "last_to_first_tenth")
+BY_TENTHS = ("horizon", "backlog")
+"""Elsewhere the tenths are in the JSON, not in the table."""
+
+
 def cells(results: Results, lines: Sequence[Measured]) -> tuple[list[str], list[list[str]]]:
     """The heads and rows of one table: medians, the headline with its range, and Rowlock divided by each."""
     ours = next((line for line in lines if line.system == "rowlock"), None)
     headline = lines[0].headline
     present = {name for line in lines for name in line.median}
-    names = [name for name in COLUMNS if name in present and name != headline]
+    hidden = {headline} if lines[0].workload in BY_TENTHS else {headline, *TENTHS}
+    names = [name for name in COLUMNS if name in present and name not in hidden]
     heads = ["", COLUMNS.get(headline, headline), "range", "Rowlock ÷ it", *(COLUMNS[name] for name in names)]
     rows = []
     for line in lines:
@@ -67,6 +74,11 @@ def cells(results: Results, lines: Sequence[Measured]) -> tuple[list[str], list[
             ]
         )
     return heads, rows
+
+
+def terminal() -> Console:
+    """The terminal; wide enough for the tables where there is none."""
+    return Console(width=None if sys.stdout.isatty() else 240)
 
 
 def number(value: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from urllib.parse import urlsplit, urlunsplit
@@ -11,6 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 
 from benchmarks.machine import cpu_seconds
+from benchmarks.redis import Redis, redis
+from benchmarks.usage import Usage
 
 SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "max_connections": "300"}
 SHOWN = (
@@ -34,6 +36,10 @@ class Server:
     pid: int | None
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
+    def store(self, kind: str) -> AbstractAsyncContextManager[Database | Redis]:
+        """An empty store for one run: a database of this server, or a Redis of its own."""
+        return redis() if kind == "redis" else self.database()
+
     @asynccontextmanager
     async def database(self) -> AsyncIterator[Database]:
         """A new, empty database, for the time of the block."""
@@ -55,15 +61,6 @@ class Server:
         found = {name: str(await connection.fetchval(f"SHOW {name}")) for name in ("server_version", *SHOWN)}
         await connection.close()
         return found
-
-
-@dataclass(slots=True)
-class Usage:
-    """What the server had used by some moment."""
-
-    cpu: float
-    wal: int
-    transactions: int
 
 
 @dataclass(slots=True)

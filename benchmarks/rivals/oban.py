@@ -10,7 +10,7 @@ OBAN = System(
     title="oban-py 0.7",
     driver="oban",
     environment=Virtual(("oban==0.7.0", "psycopg[binary]", "uvloop"), (3, 12)),
-    settings={"limit": 200, "connections": 10},
+    settings={"limit": 500, "connections": 10},
     why="its demand, and so its batch, is the queue's limit; jobs are acknowledged in one transaction by batch",
     for_waiting={"limit": 1000},
     remaining_sql="SELECT count(*) FROM oban_jobs WHERE state <> 'completed'",

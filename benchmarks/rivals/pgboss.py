@@ -13,10 +13,10 @@ PGBOSS = System(
     settings={
         "connections": 10,
         "queue": {"notify": True, "partition": True},
-        "work": {"batchSize": 1000, "localConcurrency": 1, "burstWhenBatchFull": True, "pollingIntervalSeconds": 0.5},
+        "work": {"batchSize": 2000, "localConcurrency": 2, "burstWhenBatchFull": True, "pollingIntervalSeconds": 0.5},
     },
-    why="batches of 1,000 that one call completes, fetched without a pause while they are full, a table of its own for "
-    "the queue, LISTEN/NOTIFY",
+    why="two loops of batches of 2,000 that one call completes, fetched without a pause while they are full, a table "
+    "of its own for the queue, LISTEN/NOTIFY",
     remaining_sql="SELECT count(*) FROM pgboss.job WHERE state <> 'completed'",
     finished_sql="SELECT count(*) FROM pgboss.job WHERE state = 'completed'",
     keeps="the row, seven days by default",

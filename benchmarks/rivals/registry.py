@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.rivals.awa import AWA
+from benchmarks.rivals.celery import CELERY
 from benchmarks.rivals.chancy import CHANCY
 from benchmarks.rivals.graphile import GRAPHILE
 from benchmarks.rivals.oban import OBAN
@@ -27,5 +28,6 @@ SYSTEMS = {
         CHANCY,
         SAQ,
         PROCRASTINATE,
+        CELERY,
     )
 }

@@ -35,6 +35,10 @@ class System:
     """A slow system drains fewer jobs, so that a run takes minutes. (A short queue is its easier case.)"""
     for_waiting: Settings = field(default_factory=dict)
     """What changes for 1,000 jobs at once that wait."""
+    store: str = "postgresql"
+    """Or `redis`: the statements that count are Lua then."""
+    only: frozenset[str] = frozenset()
+    """The workloads in which it takes part, if not in all."""
     can_work: bool = True
     """False for what only writes into a table."""
     spread_sql: str | None = None

@@ -17,6 +17,7 @@ import asyncpg
 from benchmarks.figures import Figures, rate_between
 from benchmarks.machine import cpu_seconds, resident_bytes
 from benchmarks.programs import Failed, Worker, command, workers
+from benchmarks.redis import Redis
 from benchmarks.rivals.system import System
 from benchmarks.server import Database, Server
 
@@ -40,9 +41,9 @@ class Drain:
 
 async def drain(server: Server, system: System, plan: Drain) -> Figures:
     """Run it on a fresh database. Raises `Failed` unless the database says that every job finished."""
-    async with server.database() as database:
+    async with server.store(system.store) as database:
         await command(system, "prepare", database.url)
-        async with _pinned(database) if plan.is_pinned else _nothing():
+        async with _pinned(database.url) if plan.is_pinned else _nothing():
             enqueued = await command(
                 system, "bulk", database.url, jobs=plan.jobs, batch=_batch(system, plan.size), size=plan.size
             )
@@ -52,7 +53,7 @@ async def drain(server: Server, system: System, plan: Drain) -> Figures:
     return figures
 
 
-async def _work(database: Database, system: System, plan: Drain) -> Figures:
+async def _work(database: Database | Redis, system: System, plan: Drain) -> Figures:
     wanted = plan.window or plan.jobs
     before = await database.usage()
     async with workers(system, plan.workers, database.url, plan.mode) as running:
@@ -89,7 +90,7 @@ async def _work(database: Database, system: System, plan: Drain) -> Figures:
     }
     if figures["first_tenth_per_second"]:
         figures["last_to_first_tenth"] = round(figures["last_tenth_per_second"] / figures["first_tenth_per_second"], 3)
-    if system.spread_sql and plan.window is None:
+    if system.spread_sql and plan.window is None and database.connection is not None:
         figures["seconds_by_its_own_records"] = round(await database.connection.fetchval(system.spread_sql), 3)
     return figures
 
@@ -107,7 +108,7 @@ async def _handled(system: System, running: Sequence[Worker], wanted: int) -> No
             raise Failed(f"{system.name}: stopped at {handled} of {wanted} jobs: {complaints}")
 
 
-async def _finished(database: Database, system: System, running: Sequence[Worker], jobs: int) -> None:
+async def _finished(database: Database | Redis, system: System, running: Sequence[Worker], jobs: int) -> None:
     """Wait until the database has no unfinished job left."""
     until = time.monotonic() + STALLED_SECONDS
     while (left := await database.number(system.remaining_sql)) > 0:
@@ -116,7 +117,7 @@ async def _finished(database: Database, system: System, running: Sequence[Worker
         await asyncio.sleep(LOOK_SECONDS / 2)
 
 
-async def _verify(database: Database, system: System, plan: Drain, handled: int) -> None:
+async def _verify(database: Database | Redis, system: System, plan: Drain, handled: int) -> None:
     """Every job that is gone from the queue was handled, and is recorded where the system records it."""
     left = await database.number(system.remaining_sql)
     gone = plan.jobs - left
@@ -148,8 +149,8 @@ def _batch(system: System, size: int) -> int:
 
 
 @asynccontextmanager
-async def _pinned(database: Database) -> AsyncIterator[None]:
-    reader = await asyncpg.connect(database.url)
+async def _pinned(url: str) -> AsyncIterator[None]:
+    reader = await asyncpg.connect(url)
     try:
         async with reader.transaction(isolation="repeatable_read", readonly=True):
             await reader.fetchval("SELECT count(*) FROM pg_class")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.figures import Figures
 from benchmarks.machine import cpu_seconds
 from benchmarks.programs import Failed, command, workers
+from benchmarks.redis import Redis
 from benchmarks.rivals.system import System
 from benchmarks.server import Database, Server
 
@@ -25,7 +26,7 @@ class Enqueue:
 
 async def enqueue(server: Server, system: System, plan: Enqueue) -> Figures:
     """Run it on a fresh database. Raises `Failed` unless all the jobs are in the database afterwards."""
-    async with server.database() as database:
+    async with server.store(system.store) as database:
         await command(system, "prepare", database.url)
         if plan.workers:
             await command(system, "bulk", database.url, jobs=plan.jobs, batch=system.batch, size=plan.size)
@@ -37,7 +38,7 @@ async def enqueue(server: Server, system: System, plan: Enqueue) -> Figures:
     return figures
 
 
-async def _enqueue(database: Database, system: System, plan: Enqueue) -> Figures:
+async def _enqueue(database: Database | Redis, system: System, plan: Enqueue) -> Figures:
     before = await database.usage()
     if plan.clients is None:
         told = await command(system, "bulk", database.url, jobs=plan.jobs, batch=system.batch, size=plan.size)
