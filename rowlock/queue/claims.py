@@ -86,7 +86,7 @@ class Claims:
         return wait
 
 
-def _reached(  # the whole of a claim
+def _reached(
     rows: Sequence[Record],
     *,
     lanes: Sequence[Lane],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
@@ -27,6 +28,20 @@ def queue_name(name: object) -> str:
     return _name("queue", name, QUEUE_LIMIT)
 
 
+def queue_limits(queues: Sequence[str] | None) -> tuple[list[str], dict[str, int]]:
+    """Names, each with an optional limit (`reports:2`), as names and limits. Raises `InvalidOption`."""
+    names: list[str] = []
+    limits: dict[str, int] = {}
+    for text in queues or ():
+        name, colon, limit = text.partition(":")
+        names.append(queue_name(name))
+        if colon:
+            if not limit.isdecimal() or int(limit) < 1:
+                raise InvalidOption(f"queue {text!r} has no usable limit: write it as {name}:2, with 1 or more.")
+            limits[name] = int(limit)
+    return list(dict.fromkeys(names)), limits
+
+
 def _name(option: str, name: object, limit: int) -> str:
     if not isinstance(name, str) or len(name) > limit or not _NAME.fullmatch(name):
         raise InvalidOption(f"{option} {name!r} is not usable: use 1 to {limit} of letters, digits, _ . and -")
@@ -35,7 +50,7 @@ def _name(option: str, name: object, limit: int) -> str:
 
 def priority(value: object) -> int:
     """0 (last) to 9 (first)."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:  # the range itself
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
         raise InvalidOption(f"priority {value!r} is out of range: use a whole number from 0 (last) to 9 (first).")
     return value
 

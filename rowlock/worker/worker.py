@@ -71,7 +71,7 @@ class Worker:
             raise InvalidOption(f"threads {threads!r} makes no sense: use at least 1.")
         self._client = client
         self._tasks = tasks
-        self._queues, self._limits = parse_queues(queues)
+        self._queues, self._limits = options.queue_limits(queues)
         self._concurrency = concurrency
         self._threads = min(concurrency, threads or concurrency)
         self._stopping = asyncio.Event()
@@ -317,17 +317,3 @@ class Worker:
 
         for number in STOP_SIGNALS:
             self._loop.add_signal_handler(number, stop)
-
-
-def parse_queues(queues: Sequence[str] | None) -> tuple[list[str], dict[str, int]]:
-    """Names, each with an optional limit (`reports:2`), as names and limits. Raises `InvalidOption`."""
-    names: list[str] = []
-    limits: dict[str, int] = {}
-    for text in queues or ():
-        name, colon, limit = text.partition(":")
-        names.append(options.queue_name(name))
-        if colon:
-            if not limit.isdecimal() or int(limit) < 1:
-                raise InvalidOption(f"queue {text!r} has no usable limit: write it as {name}:2, with 1 or more.")
-            limits[name] = int(limit)
-    return list(dict.fromkeys(names)), limits
