@@ -18,7 +18,7 @@ from benchmarks.programs import Failed
 from benchmarks.results import Measured, Results
 from benchmarks.rivals.environments import Unavailable
 from benchmarks.rivals.registry import SYSTEMS
-from benchmarks.rivals.system import System
+from benchmarks.rivals.system import LARGE_BYTES, System
 from benchmarks.server import SETTINGS, Server
 from benchmarks.workloads.catalogue import WORKLOADS, Options, Variant, steadies
 from rowlock.embedded import temporary_server
@@ -123,6 +123,7 @@ def describe(system: System) -> dict[str, object]:
         "versions": system.environment.versions(),
         "settings": dict(system.settings),
         "settings_for_waiting": system.settings_for("wait"),
+        "settings_for_large_arguments": system.settings_for("noop", LARGE_BYTES),
         "why": system.why,
         "keeps_of_a_finished_job": system.keeps,
         "jobs_in_a_bulk_call": system.batch,

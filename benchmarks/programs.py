@@ -116,12 +116,14 @@ class Worker:
 
 
 @asynccontextmanager
-async def workers(system: System, count: int, url: str, mode: str = "noop") -> AsyncIterator[list[Worker]]:
+async def workers(
+    system: System, count: int, url: str, mode: str = "noop", size: int = 100
+) -> AsyncIterator[list[Worker]]:
     """Run that many worker processes for the time of the block. They are stopped inside it, or killed after it."""
     async with AsyncExitStack() as stack:
         running = []
         for _ in range(count):
-            process = await _start(system, "work", url, system.settings_for(mode), {"mode": mode})
+            process = await _start(system, "work", url, system.settings_for(mode, size), {"mode": mode})
             running.append(Worker(system, process))
             stack.callback(running[-1].kill)
         for worker in running:

@@ -17,6 +17,9 @@ PGBOSS = System(
     },
     why="two loops of batches of 2,000 that one call completes, fetched without a pause while they are full, a table "
     "of its own for the queue, LISTEN/NOTIFY",
+    for_large={
+        "work": {"batchSize": 200, "localConcurrency": 2, "burstWhenBatchFull": True, "pollingIntervalSeconds": 0.5}
+    },
     remaining_sql="SELECT count(*) FROM pgboss.job WHERE state <> 'completed'",
     finished_sql="SELECT count(*) FROM pgboss.job WHERE state = 'completed'",
     keeps="the row, seven days by default",

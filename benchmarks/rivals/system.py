@@ -10,6 +10,8 @@ from benchmarks.rivals.environments import Environment
 
 Settings = Mapping[str, Any]
 
+LARGE_BYTES = 10_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class System:
@@ -35,6 +37,8 @@ class System:
     """A slow system drains fewer jobs, so that a run takes minutes. (A short queue is its easier case.)"""
     for_waiting: Settings = field(default_factory=dict)
     """What changes for 1,000 jobs at once that wait."""
+    for_large: Settings = field(default_factory=dict)
+    """What changes for arguments of 10 KB and more."""
     store: str = "postgresql"
     """Or `redis`: the statements that count are Lua then."""
     only: frozenset[str] = frozenset()
@@ -44,9 +48,10 @@ class System:
     spread_sql: str | None = None
     """Seconds from the first start to the last finish, by the system's own records: to check the clock with."""
 
-    def settings_for(self, mode: str) -> dict[str, Any]:
-        """The settings of a worker in a mode of the drivers (`noop`, `stamp`, `wait`)."""
-        return {**self.settings, **(self.for_waiting if mode == "wait" else {})}
+    def settings_for(self, mode: str, size: int = 100) -> dict[str, Any]:
+        """The settings of a worker in a mode of the drivers (`noop`, `stamp`, `wait`), for arguments of a size."""
+        for_size = self.for_large if size >= LARGE_BYTES else {}
+        return {**self.settings, **for_size, **(self.for_waiting if mode == "wait" else {})}
 
     def jobs(self, wanted: int) -> int:
         """How many jobs of those wanted this system gets."""

@@ -143,7 +143,7 @@ def horizons(options: Options) -> list[Variant]:
 def sizes(options: Options) -> list[Variant]:
     """Arguments from 100 bytes to 100 KB; the larger, the fewer jobs."""
     return [
-        _drain("sizes", f"{size:,} B", Drain(jobs=max(1000, min(options.jobs, options.jobs * 1000 // size)), size=size))
+        _drain("sizes", f"{size:,} B", Drain(jobs=max(5000, min(options.jobs, options.jobs * 2000 // size)), size=size))
         for size in options.sizes
     ]
 
