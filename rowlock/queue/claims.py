@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from rowlock.queue.cursors import Cursors, Lane, Position, Scan, everything_until
@@ -97,13 +98,12 @@ def _reached(
 ) -> dict[Lane, Position]:
     """Where in each lane the claim ended: at the last job that it took, or at the end of what is due."""
     reached = dict(zip(lanes, starts, strict=True))
-    taken: dict[str, int] = {}
-    for row in rows:
-        queue = row["queue"]
-        reached[Lane(queue, row["priority"])] = Position(row["run_at"], row["id"])
-        taken[queue] = taken.get(queue, 0) + 1
+    last = {(row["queue"], row["priority"]): row for row in rows}  # they come in the order of each lane
+    for (queue, priority), row in last.items():
+        reached[Lane(queue, priority)] = Position(row["run_at"], row["id"])
     if len(rows) < limit:
+        taken = Counter(row["queue"] for row in rows)
         for lane in lanes:
-            if taken.get(lane.queue, 0) < limits.get(lane.queue, limit):
+            if taken[lane.queue] < limits.get(lane.queue, limit):
                 reached[lane] = max(end, reached[lane])
     return reached
