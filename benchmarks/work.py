@@ -11,10 +11,12 @@ import time
 import structlog
 
 from benchmarks.tasks import app
+from rowlock.worker.process import settle_in
 
 
 async def work(concurrency: int) -> None:
     """Run a worker until it is told to stop."""
+    settle_in()
     worker = app.worker(concurrency=concurrency)
     before = time.process_time()
     await worker.run()

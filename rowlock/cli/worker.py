@@ -8,6 +8,7 @@ import structlog
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
+from rowlock.worker.process import settle_in
 
 log = structlog.get_logger("rowlock.cli")
 
@@ -36,6 +37,7 @@ def split_queues(queues: str | None) -> list[str] | None:
 
 async def _run(app: Rowlock, queues: list[str] | None, concurrency: int, threads: int | None) -> None:
     signals = running.StopSignals()
+    settle_in()
     worker = app.worker(queues=queues, concurrency=concurrency, threads=threads)
     async with app:
         await running.work(worker, signals)

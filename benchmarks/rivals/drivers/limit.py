@@ -16,6 +16,7 @@ from benchmarks.rivals.drivers.protocol import Tally, run
 from benchmarks.rivals.drivers.rowlock import RowlockDriver
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import ControlConnection
+from rowlock.worker.process import settle_in
 
 IDLE_SECONDS = 0.005
 IN_FLIGHT = 2
@@ -40,6 +41,7 @@ class LimitDriver(RowlockDriver):
                 tally.handled += len(rows)
                 claimed.task_done()
 
+        settle_in()
         finisher = asyncio.create_task(finish())
         ready()
         while not stop.is_set():

@@ -14,6 +14,7 @@ import structlog
 from benchmarks.rivals.drivers.protocol import Payload, Producer, Tally, run
 from rowlock import Rowlock, Settings
 from rowlock.migrations import upgrade
+from rowlock.worker.process import settle_in
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
 
@@ -51,6 +52,7 @@ class RowlockDriver:
     async def work(self, tally: Tally, ready: Callable[[], None], stop: asyncio.Event) -> None:
         """Run one worker."""
         self._tally = tally
+        settle_in()
         async with self._app.worker(concurrency=self._settings["concurrency"]):
             ready()
             await stop.wait()
