@@ -11,7 +11,7 @@ from rowlock.errors import InvalidArguments, InvalidOption, UnknownTask
 from rowlock.queue import options as check
 from rowlock.queue.client import Client
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.job import Job, JobHandle, NewJob
+from rowlock.queue.job import Job, JobHandle, JobOptions, NewJob
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.task import (
     DEFAULT_BACKOFF,
@@ -128,10 +128,7 @@ class Rowlock:
         else:
             defaults = await self._registered(task)
             document = _plain_json(task, {} if args is None else args, limit)
-        job: NewJob[Any] = NewJob(
-            id=uuid7(),
-            task=task,
-            args=document,
+        options = JobOptions(
             queue=defaults[0] if queue is None else check.queue_name(queue),
             priority=defaults[1] if priority is None else check.priority(priority),
             max_attempts=defaults[2] if max_attempts is None else check.max_attempts(max_attempts),
@@ -140,18 +137,25 @@ class Rowlock:
             timeout=check.timeout(timeout),
             unique=check.unique(unique),
         )
-        return self._handle(job, await self.client.enqueue(job, connection))
+        job: NewJob[Any] = NewJob(uuid7(), task, document, options)
+        stored = await self.client.enqueue(job, connection)
+        return JobHandle(stored, task, stored != job.id, self.client, self._returns(task))
 
     async def enqueue_many(self, jobs: Iterable[NewJob[R]], *, connection: object = None) -> list[JobHandle[R]]:
         """Enqueue all jobs, or none, and return their handles in order.
 
-        In a transaction of its own this is one COPY; with `connection` they are part of the caller's open transaction.
+        In a transaction of its own this is one COPY, which takes the jobs as it goes: give it a generator, and the
+        database works on the first ones while Python makes the next. With `connection` they are part of the caller's
+        open transaction.
 
         >>> await app.enqueue_many([send_email.job(to, "Hi", "…") for to in recipients])
         """
-        given: Sequence[NewJob[R]] = list(jobs)
-        stored = await self.client.enqueue_many(given, connection)
-        return [self._handle(job, job_id) for job, job_id in zip(given, stored, strict=True)]
+        given, holders = await self.client.enqueue_many(jobs, connection)
+        returns = {task: self._returns(task) for task in {job.task for job in given}}
+        return [
+            JobHandle(holders.get(job.id, job.id), job.task, job.id in holders, self.client, returns[job.task])
+            for job in given
+        ]
 
     async def get(self, job_id: UUID | str) -> Job:
         """The job with this id, alive or finished. Raises `JobNotFound`."""
@@ -159,9 +163,7 @@ class Rowlock:
 
     def handle(self, job: Job) -> JobHandle[Any]:
         """A handle on a job that was read: to wait for its result."""
-        known = self.tasks.get(job.task)
-        returns = Any if known is None else known.returns
-        return JobHandle(self.client, job_id=job.id, task=job.task, is_duplicate=False, returns=returns)
+        return JobHandle(job.id, job.task, False, self.client, self._returns(job.task))  # noqa: FBT003  # is_duplicate
 
     def worker(
         self,
@@ -202,10 +204,10 @@ class Rowlock:
             )
         return rows[0]["queue"], rows[0]["priority"], rows[0]["max_attempts"]
 
-    def _handle(self, job: NewJob[R], stored: UUID) -> JobHandle[R]:
-        known = self.tasks.get(job.task)
-        returns = Any if known is None else known.returns
-        return JobHandle(self.client, job_id=stored, task=job.task, is_duplicate=stored != job.id, returns=returns)
+    def _returns(self, task: str) -> Any:  # noqa: ANN401  # a type
+        """The return annotation of the task's function, if it is one of this application's."""
+        known = self.tasks.get(task)
+        return Any if known is None else known.returns
 
 
 def _plain_json(task: str, args: Mapping[str, object], limit: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import structlog
@@ -12,9 +14,11 @@ import structlog
 from rowlock.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from asyncpg import Record
+    from structlog.typing import EventDict, Processor
 
-    from structlog.typing import Processor
+JOB: Final[ContextVar[Record | None]] = ContextVar("rowlock_job", default=None)
+"""The claimed row of the job whose handler runs in this context."""
 
 _FORMATS: Final = ("console", "json")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -50,9 +54,23 @@ def configure(environ: Mapping[str, str] = os.environ, stream: TextIO | None = N
     logging.captureWarnings(capture=True)
 
 
+def add_job(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor: says in each event of a handler which job it runs (`job_id`, `queue`, `task`, `attempt`).
+
+    `rowlock worker` has it in place. An application that embeds a worker puts it into its own processors.
+    """
+    job = JOB.get()
+    if job is not None:
+        for name in ("queue", "task", "attempt"):
+            event.setdefault(name, job[name])
+        event.setdefault("job_id", str(job["id"]))
+    return event
+
+
 def _shared() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
+        add_job,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -12,12 +13,12 @@ import asyncpg
 from rowlock.embedded import EmbeddedServer
 from rowlock.errors import InvalidOption, JobNotFound, SchemaTooNew
 from rowlock.queue import connections
-from rowlock.queue.job import Job, NewJob
+from rowlock.queue.job import Job, JobOptions, NewJob
 from rowlock.queue.statements import statement
 from rowlock.schema import REVISION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from typing import Any
 
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
 
     from rowlock.settings import Settings
 
+R = TypeVar("R")
+
 MOST_PER_PAGE: Final = 500
+
+_PLAIN_COLUMNS: Final = ("id", "queue", "task", "priority", "max_attempts", "args")
+_ALL_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "unique_key")
 
 _OF_ASYNCPG: Final = (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)
 
@@ -95,16 +101,17 @@ class Client:
 
         Returns the job's id, or that of the job which holds its unique key.
         """
+        options = job.options
         parameters = (
             job.task,
             job.args,
-            job.queue,
-            job.priority,
-            job.delay,
-            job.run_at,
-            job.max_attempts,
-            job.timeout,
-            job.unique,
+            options.queue,
+            options.priority,
+            options.delay,
+            options.run_at,
+            options.max_attempts,
+            options.timeout,
+            options.unique,
             job.id,
         )
         if connection is None:
@@ -113,28 +120,34 @@ class Client:
             rows = await connections.adapt(connection).fetch(self._sql("enqueue"), *parameters)
         return _uuid(rows[0][0])
 
-    async def enqueue_many(self, jobs: Sequence[NewJob[Any]], connection: object = None) -> list[UUID]:
+    async def enqueue_many(
+        self, jobs: Iterable[NewJob[R]], connection: object = None
+    ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
         """Store all jobs or none: by COPY in a transaction of its own, or in the caller's if its connection is given.
 
-        Returns an id for each, in their order: the job's own, or that of the job which holds its unique key.
+        Returns the jobs, and of those that were refused because of their unique key the ids and who holds the key.
         """
-        if not jobs:
-            return []
         if connection is not None:
+            given = list(jobs)
             caller = connections.adapt(connection)
             if isinstance(connection, _OF_ASYNCPG) and not connection.is_in_transaction():
                 async with connection.transaction():
-                    return await self._insert_many(jobs, caller)
-            return await self._insert_many(jobs, caller)
+                    return given, await self._insert_many(given, caller)
+            return given, await self._insert_many(given, caller)
+        coming = iter(jobs)
+        if (first := next(coming, None)) is None:
+            return [], {}
+        given, coming = [], chain((first,), coming)
         try:
             async with self.connection() as own, own.transaction():
-                return await self._copy_many(jobs, own)
+                return given, await self._copy_many(given, coming, own)
         except connections.NOT_MIGRATED as error:
             raise connections.not_migrated(self.settings) from error
         except asyncpg.UniqueViolationError:
             # An earlier try, whose answer was lost, has stored some of them.
+            given.extend(coming)
             async with self.connection() as own, own.transaction():
-                return await self._insert_many(jobs, own)
+                return given, await self._insert_many(given, own)
 
     async def get(self, job_id: UUID | str) -> Job:
         """The job, alive or finished. Raises `JobNotFound`."""
@@ -161,42 +174,54 @@ class Client:
         """The job's attempts that did not simply succeed, in their order: the columns of the table `attempt`."""
         return [dict(row) for row in await self.fetch("list_attempts", job_id)]
 
-    async def _copy_many(self, jobs: Sequence[NewJob[Any]], own: PoolConnectionProxy[Record]) -> list[UUID]:
-        holders = await self._take_keys(jobs, own)
-        now: datetime = await own.fetchval(self._sql("moment"))
-        new = [job for job in jobs if job.id not in holders] if holders else jobs
-        columns = ["id", "queue", "task", "priority", "max_attempts", "args"]
-        records: Sequence[tuple[object, ...]]
-        if any(job.delay or job.run_at or job.timeout or job.unique for job in new):
-            columns += ["run_at", "timeout", "unique_key"]
-            records = [(*_columns(job), _due(job, now), job.timeout, job.unique_key) for job in new]
-        else:
-            records = [_columns(job) for job in new]
-        await own.copy_records_to_table("job", schema_name=self.settings.schema, columns=columns, records=records)
-        await own.fetch(self._sql("wake"), list({job.queue for job in new}))
-        return [holders.get(job.id, job.id) for job in jobs]
+    async def _copy_many(
+        self, given: list[NewJob[R]], coming: Iterator[NewJob[R]], own: PoolConnectionProxy[Record]
+    ) -> dict[UUID, UUID]:
+        """Copy the jobs that come, and add them to the given.
 
-    async def _insert_many(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> list[UUID]:
+        Up to the first with a time or a key of its own, jobs are taken one by one as they are sent, so that the server
+        works on some while the caller's iterator makes the next.
+        """
+        now: datetime = await own.fetchval(self._sql("moment"))  # the claims' cursors want it before the first row
+        await self._copy(own, map(_columns, _take_plain(given, coming)), _PLAIN_COLUMNS)
+        holders: dict[UUID, UUID] = {}
+        if not given[-1].options.are_plain:
+            start = len(given) - 1
+            given.extend(coming)
+            holders = await self._take_keys(given[start:], own)
+            new = [job for job in given[start:] if job.id not in holders]
+            await self._copy(own, ((*_columns(job), *_more_columns(job, now)) for job in new), _ALL_COLUMNS)
+        await own.fetch(self._sql("wake"), _queues(given))
+        return holders
+
+    async def _copy(
+        self, own: PoolConnectionProxy[Record], records: Iterable[tuple[object, ...]], columns: Sequence[str]
+    ) -> None:
+        await own.copy_records_to_table("job", schema_name=self.settings.schema, columns=columns, records=records)
+
+    async def _insert_many(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
+        if not jobs:
+            return {}
         holders = await self._take_keys(jobs, caller)
         new = [job for job in jobs if job.id not in holders]
         await caller.fetch(
             self._sql("enqueue_many"),
             [job.id for job in new],
-            [job.queue for job in new],
+            [job.options.queue for job in new],
             [job.task for job in new],
-            [job.priority for job in new],
-            [job.delay for job in new],
-            [job.run_at for job in new],
-            [job.max_attempts for job in new],
-            [job.timeout for job in new],
+            [job.options.priority for job in new],
+            [job.options.delay for job in new],
+            [job.options.run_at for job in new],
+            [job.options.max_attempts for job in new],
+            [job.options.timeout for job in new],
             [job.unique_key for job in new],
             [job.args for job in new],
         )
-        await caller.fetch(self._sql("wake"), list({job.queue for job in new}))
-        return [holders.get(job.id, job.id) for job in jobs]
+        await caller.fetch(self._sql("wake"), _queues(new))
+        return holders
 
     async def _take_keys(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
-        keyed = [job for job in jobs if job.unique is not None]
+        keyed = [job for job in jobs if job.options.unique is not None]
         if not keyed:
             return {}
         rows = await caller.fetch(self._sql("take_keys"), [job.unique_key for job in keyed], [job.id for job in keyed])
@@ -220,11 +245,31 @@ def _uuid(value: object) -> UUID:
     return value if isinstance(value, UUID) else UUID(str(value))
 
 
+def _take_plain(given: list[NewJob[R]], coming: Iterator[NewJob[R]]) -> Iterator[NewJob[R]]:
+    """The jobs up to the first whose options are not plain; that one too is added to the given, like all the others."""
+    plain: JobOptions | None = None
+    for job in coming:
+        given.append(job)
+        if job.options is not plain:
+            if not job.options.are_plain:
+                return
+            plain = job.options
+        yield job
+
+
+def _queues(jobs: Iterable[NewJob[Any]]) -> list[str]:
+    return sorted({options.queue for options in {id(job.options): job.options for job in jobs}.values()})
+
+
 def _columns(job: NewJob[Any]) -> tuple[object, ...]:
-    return (job.id, job.queue, job.task, job.priority, job.max_attempts, job.args)
+    options = job.options
+    return (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args)
 
 
-def _due(job: NewJob[Any], now: datetime) -> datetime:
-    if job.delay is not None:
-        return now + job.delay
-    return now if job.run_at is None else max(now, job.run_at)
+def _more_columns(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
+    options = job.options
+    if options.delay is not None:
+        run_at = now + options.delay
+    else:
+        run_at = now if options.run_at is None else max(now, options.run_at)
+    return (run_at, options.timeout, job.unique_key)

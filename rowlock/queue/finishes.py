@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import asyncpg
 import structlog
@@ -45,15 +45,12 @@ PAUSE_MOST: Final = 2.0
 Outcome = TypeVar("Outcome", "Success", "Unsuccess")
 
 
-class Success:
+class Success(Protocol):
     """An attempt that succeeded: the claimed row, the result as JSON text, and the monotonic time at which it began."""
 
-    __slots__ = ("began", "claimed", "result")
-
-    def __init__(self, claimed: Record, result: str | None, began: float) -> None:
-        self.claimed = claimed
-        self.result = result
-        self.began = began
+    claimed: Record
+    result: str | None
+    began: float
 
 
 class Unsuccess:
@@ -99,8 +96,9 @@ class Finishes:
     def succeeded(self, success: Success) -> None:
         """Record a success, soon."""
         self._successes.append(success)
-        self._arrived.set()
-        self._settled.clear()
+        if len(self._successes) == 1:
+            self._arrived.set()
+            self._settled.clear()
 
     def ended(self, unsuccess: Unsuccess) -> None:
         """Record another outcome, soon."""

@@ -8,20 +8,18 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from uuid import RFC_4122, UUID, SafeUUID
+from uuid import RFC_4122, UUID
+
+from asyncpg.pgproto import pgproto
 
 from rowlock.errors import InvalidOption
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TICKS_PER_MILLISECOND = 1 << 12
-_VERSION_AND_VARIANT = 0x7 << 76 | 0b10 << 62
+_VERSION = 0x7000
+_VARIANT = 0b10 << 62
 _RANDOM_BITS = (1 << 62) - 1
 _RANDOM_WORDS = struct.Struct("128Q")
-
-# A UUID is made of its two slots: a third of the cost of UUID(int=…), which checks what is known to be right.
-_make = object.__new__
-_set = object.__setattr__
-_UNKNOWN = SafeUUID.unknown
+_two_words = struct.Struct(">QQ").pack
 
 
 class _Generator:
@@ -43,10 +41,11 @@ class _Generator:
         self._lock = threading.Lock()
         self._words: Iterator[int] = iter(())
 
-    def next(self) -> int:
-        """Return the 128 bits of the next identifier."""
+    def next(self) -> bytes:
+        """Return the 16 bytes of the next identifier."""
         with self._lock:
-            tick = time.time_ns() * _TICKS_PER_MILLISECOND // 1_000_000
+            milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+            tick = milliseconds << 12 | (rest << 12) // 1_000_000
             if tick <= self._last:
                 tick = self._last + 1
             self._last = tick
@@ -54,8 +53,7 @@ class _Generator:
             if word is None:
                 self._words = iter(_RANDOM_WORDS.unpack(os.urandom(_RANDOM_WORDS.size)))
                 word = next(self._words)
-        milliseconds, fraction = tick >> 12, tick & 0xFFF
-        return milliseconds << 80 | fraction << 64 | _VERSION_AND_VARIANT | word & _RANDOM_BITS
+        return _two_words((tick >> 12) << 16 | _VERSION | tick & 0xFFF, _VARIANT | word & _RANDOM_BITS)
 
 
 _generator = _Generator()
@@ -68,12 +66,10 @@ def uuid7() -> UUID:
 
     That holds across threads, within one microsecond, and when the clock steps back: then the identifiers go on from
     the last one, so that their time is ahead of the clock. 62 bits are random: identifiers of other processes, forked
-    ones too, do not collide and cannot be guessed; their order is that of the clock.
+    ones too, do not collide and cannot be guessed; their order is that of the clock. Its class is asyncpg's subclass of
+    `uuid.UUID`, as that of the ids that are read: made, compared and sent in a fraction of the time.
     """
-    identifier = _make(UUID)
-    _set(identifier, "int", _generator.next())
-    _set(identifier, "is_safe", _UNKNOWN)
-    return identifier
+    return pgproto.UUID(_generator.next())
 
 
 def created_at(identifier: UUID) -> datetime:

@@ -30,7 +30,24 @@ _POLL_FIRST = 0.02
 _POLL_MOST = 0.5
 
 
-class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
+class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The options of a job, checked: those of its task, unless `task.using(...)` gave others. Many jobs share one."""
+
+    queue: str
+    priority: int
+    max_attempts: int
+    timeout: timedelta | None = None
+    delay: timedelta | None = None
+    run_at: datetime | None = None
+    unique: str | None = None
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether a job of these options is due at once, with no timeout and no key of its own."""
+        return self.delay is None and self.run_at is None and self.timeout is None and self.unique is None
+
+
+class NewJob(msgspec.Struct, Generic[R], frozen=True, gc=False):
     """A job that is not enqueued yet: what `task.job(...)` makes and `app.enqueue_many([...])` takes.
 
     Its arguments have been checked and are JSON already. Its id is fixed: enqueuing it twice stores it once.
@@ -39,21 +56,15 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     id: UUID
     task: str
     args: str
-    queue: str
-    priority: int
-    max_attempts: int
-    delay: timedelta | None = None
-    run_at: datetime | None = None
-    timeout: timedelta | None = None
-    unique: str | None = None
+    options: JobOptions
 
     @property
     def unique_key(self) -> str | None:
         """The key as it is stored: in the scope of its task."""
-        return None if self.unique is None else f"{self.task}:{self.unique}"
+        return None if self.options.unique is None else f"{self.task}:{self.options.unique}"
 
 
-class JobHandle(Generic[R_co]):
+class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
     """A reference to an enqueued job: its `id`, and the way to its result.
 
     `is_duplicate` says that the enqueue was refused because of its unique key: `id` is then that of the job which holds
@@ -63,14 +74,11 @@ class JobHandle(Generic[R_co]):
     >>> await handle.result(timeout=30)
     """
 
-    __slots__ = ("_client", "_returns", "id", "is_duplicate", "task")
-
-    def __init__(self, client: Client, *, job_id: UUID, task: str, is_duplicate: bool, returns: object) -> None:
-        self.id = job_id
-        self.task = task
-        self.is_duplicate = is_duplicate
-        self._client = client
-        self._returns = returns
+    id: UUID
+    task: str
+    is_duplicate: bool
+    _client: Client
+    _returns: Any
 
     async def get(self) -> Job:
         """The job as it is now. Raises `JobNotFound` if its transaction has not committed, or was rolled back."""

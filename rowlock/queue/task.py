@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
@@ -13,7 +12,7 @@ from rowlock.errors import InvalidOption
 from rowlock.queue import options
 from rowlock.queue.arguments import Arguments
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.job import Job, JobHandle, NewJob
+from rowlock.queue.job import Job, JobHandle, JobOptions, NewJob
 from rowlock.queue.retry import Backoff, parse_backoff
 
 if TYPE_CHECKING:
@@ -28,20 +27,6 @@ DEFAULT_QUEUE = "default"
 DEFAULT_PRIORITY = 5
 DEFAULT_MAX_ATTEMPTS = 10
 DEFAULT_BACKOFF = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Using:
-    """What one call of `task.using(...)` says; None: as the task says."""
-
-    queue: str
-    priority: int
-    max_attempts: int
-    timeout: timedelta | None = None
-    delay: timedelta | None = None
-    run_at: datetime | None = None
-    unique: str | None = None
-    connection: object = None
 
 
 class Task(Generic[P, R]):
@@ -75,8 +60,9 @@ class Task(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.arguments = Arguments(function, task=self.name, injected=Job)
         self.returns = _return_type(function)
-        self.using_defaults = Using(queue=self.queue, priority=self.priority, max_attempts=self.max_attempts)
+        self.options = JobOptions(queue=self.queue, priority=self.priority, max_attempts=self.max_attempts)
         self._client = client
+        self._most_bytes = client.settings.max_args_bytes
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401  # the function's own return: a value or a coroutine
         """Call the function itself, without the queue."""
@@ -87,11 +73,11 @@ class Task(Generic[P, R]):
 
         Raises `InvalidArguments` if they do not fit the function; nothing is stored then.
         """
-        return await self._enqueue(self.using_defaults, args, kwargs)
+        return await self._enqueue(self.options, None, args, kwargs)
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
         """A job with these arguments, to be given to `app.enqueue_many`. Raises `InvalidArguments`."""
-        return self._job(self.using_defaults, args, kwargs)
+        return self._job(self.options, args, kwargs)
 
     def using(
         self,
@@ -120,7 +106,7 @@ class Task(Generic[P, R]):
             raise InvalidOption("delay and run_at are both given: give one of them.")
         return BoundTask(
             self,
-            Using(
+            JobOptions(
                 queue=self.queue if queue is None else options.queue_name(queue),
                 priority=self.priority if priority is None else options.priority(priority),
                 max_attempts=self.max_attempts if max_attempts is None else options.max_attempts(max_attempts),
@@ -128,32 +114,23 @@ class Task(Generic[P, R]):
                 delay=options.delay(delay),
                 run_at=options.run_at(run_at),
                 unique=options.unique(unique),
-                connection=connection,
             ),
+            connection,
         )
 
-    def _job(self, using: Using, args: tuple[object, ...], kwargs: dict[str, Any]) -> NewJob[R]:
-        return NewJob(
-            id=uuid7(),
-            task=self.name,
-            args=self.arguments.encode(args, kwargs, limit=self._client.settings.max_args_bytes),
-            queue=using.queue,
-            priority=using.priority,
-            max_attempts=using.max_attempts,
-            delay=using.delay,
-            run_at=using.run_at,
-            timeout=using.timeout,
-            unique=using.unique,
-        )
+    def _job(self, options: JobOptions, args: tuple[object, ...], kwargs: dict[str, Any]) -> NewJob[R]:
+        return NewJob(uuid7(), self.name, self.arguments.encode(args, kwargs, limit=self._most_bytes), options)
 
-    async def _enqueue(self, using: Using, args: tuple[object, ...], kwargs: dict[str, Any]) -> JobHandle[R]:
-        job = self._job(using, args, kwargs)
-        stored = await self._client.enqueue(job, using.connection)
+    async def _enqueue(
+        self, options: JobOptions, connection: object, args: tuple[object, ...], kwargs: dict[str, Any]
+    ) -> JobHandle[R]:
+        job = self._job(options, args, kwargs)
+        stored = await self._client.enqueue(job, connection)
         return self.handle(stored, is_duplicate=stored != job.id)
 
     def handle(self, job_id: UUID, *, is_duplicate: bool = False) -> JobHandle[R]:
         """A handle on a job of this task."""
-        return JobHandle(self._client, job_id=job_id, task=self.name, is_duplicate=is_duplicate, returns=self.returns)
+        return JobHandle(job_id, self.name, is_duplicate, self._client, self.returns)
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self.queue}>"
@@ -162,21 +139,22 @@ class Task(Generic[P, R]):
 class BoundTask(Generic[P, R]):
     """A task with the options that `task.using(...)` gave it."""
 
-    __slots__ = ("_task", "_using")
+    __slots__ = ("_connection", "_options", "_task")
 
-    def __init__(self, task: Task[P, R], using: Using) -> None:
+    def __init__(self, task: Task[P, R], options: JobOptions, connection: object) -> None:
         self._task = task
-        self._using = using
+        self._options = options
+        self._connection = connection
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Enqueue a job with these arguments and the options given before. Raises `InvalidArguments`."""
-        return await self._task._enqueue(self._using, args, kwargs)  # noqa: SLF001  # two halves of one thing
+        return await self._task._enqueue(self._options, self._connection, args, kwargs)  # noqa: SLF001  # two halves of one thing
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
         """A job with these arguments and options, to be given to `app.enqueue_many`; a connection is given there."""
-        if self._using.connection is not None:
+        if self._connection is not None:
             raise InvalidOption("connection is given to enqueue_many(..., connection=...), not to its jobs.")
-        return self._task._job(self._using, args, kwargs)  # noqa: SLF001  # two halves of one thing
+        return self._task._job(self._options, args, kwargs)  # noqa: SLF001  # two halves of one thing
 
 
 class TaskDecorator(Protocol):
@@ -206,4 +184,4 @@ def _return_type(function: Callable[..., object]) -> object:
         return Any
 
 
-__all__ = ["BoundTask", "Task", "TaskDecorator", "Using"]
+__all__ = ["BoundTask", "Task", "TaskDecorator"]

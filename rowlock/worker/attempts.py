@@ -11,10 +11,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from structlog.contextvars import bind_contextvars
 
+from rowlock import logs
 from rowlock.errors import InvalidResult
-from rowlock.queue.finishes import Success, Unsuccess
+from rowlock.queue.finishes import Unsuccess
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import RELEASED, AttemptTimeout, Directive, Ended, decide
 from rowlock.queue.results import describe_error, encode_result
@@ -25,20 +25,24 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
-    from rowlock.queue.finishes import Finishes
+    from rowlock.queue.finishes import Finishes, Success
     from rowlock.queue.task import Task
 
 log = structlog.get_logger("rowlock.worker")
 
 
 class Attempt:
-    """One run of one job in this worker. `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`."""
+    """One run of one job in this worker. `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`.
 
-    __slots__ = ("began", "claimed", "claimed_at", "running", "stop")
+    Its `result`, once it succeeded, is JSON text. `began` is monotonic time.
+    """
+
+    __slots__ = ("began", "claimed", "claimed_at", "result", "running", "stop")
 
     def __init__(self, claimed: Record, claimed_at: float) -> None:
         self.claimed = claimed
         self.claimed_at = self.began = claimed_at
+        self.result: str | None = None
         self.running: asyncio.Task[None] | None = None
         self.stop: str | None = None
 
@@ -55,35 +59,36 @@ class Performer:
         self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="rowlock-task")
         self._in_threads: set[Future[object]] = set()
 
-    async def perform(self, attempt: Attempt) -> None:
-        """Run the attempt to its end."""
+    async def perform(self, attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
+        """Run the attempt to its end: convert the arguments, call the handler, encode what it returned, report.
+
+        One coroutine without a wrapper, since every job goes through it.
+        """
         claimed = attempt.claimed
         attempt.began = time.monotonic()
-        bind_contextvars(
-            job_id=str(claimed["id"]), queue=claimed["queue"], task=claimed["task"], attempt=claimed["attempt"]
-        )
+        logs.JOB.set(claimed)
         try:
-            result = encode_result(await self._call(claimed), limit=self._max_result_bytes)
+            task = self._tasks[claimed["task"]]
+            arguments = task.arguments
+            job = None if arguments.job_parameter is None else _job(claimed)
+            args, kwargs = arguments.bind(claimed["args"], job)
+            limit = claimed["timeout"] or task.timeout
+            if not task.is_async:
+                value = await self._in_thread(limit, task.function, args, kwargs)
+            elif limit is None:
+                value = await cast("Awaitable[object]", task.function(*args, **kwargs))
+            else:
+                value = await _within(limit, cast("Awaitable[object]", task.function(*args, **kwargs)))
+            if value is not None:
+                if isinstance(value, Directive):
+                    raise value  # noqa: TRY301  # returned or raised, it means the same
+                attempt.result = encode_result(value, limit=self._max_result_bytes)
         except BaseException as error:  # noqa: BLE001  # without an outcome the job would run for ever
             self._report(attempt, error)
         else:
-            self._finishes.succeeded(Success(claimed, result, attempt.began))
-
-    async def _call(self, claimed: Record) -> object:
-        """Convert the arguments and call the handler: on the loop, or in a thread if it is a plain function."""
-        task = self._tasks[claimed["task"]]
-        arguments = task.arguments
-        job = None if arguments.job_parameter is None else _job(claimed)
-        args, kwargs = arguments.bind(claimed["args"], job)
-        limit = claimed["timeout"] or task.timeout
-        if task.is_async:
-            call = cast("Awaitable[object]", task.function(*args, **kwargs))
-            value = await (call if limit is None else _within(limit, call))
-        else:
-            value = await self._in_thread(limit, task.function, args, kwargs)
-        if isinstance(value, Directive):
-            raise value  # returned or raised, it means the same
-        return value
+            self._finishes.succeeded(attempt)
+        finally:
+            on_end(attempt)
 
     async def _in_thread(
         self, limit: timedelta | None, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -105,7 +110,7 @@ class Performer:
             if attempt.stop == "shutdown":
                 self.release(attempt)
             return
-        self._finishes.ended(self._unsuccess(attempt.claimed, error, attempt.began))
+        self._finishes.ended(self._unsuccess(attempt, error))
 
     def release(self, attempt: Attempt) -> None:
         """Give the job back: another worker may have it at once, and this attempt does not count."""
@@ -113,13 +118,10 @@ class Performer:
 
     def unstorable(self, success: Success, error: Exception) -> Unsuccess:
         """The outcome of an attempt whose result the database itself did not take."""
-        return self._unsuccess(
-            success.claimed,
-            InvalidResult(f"the result cannot be stored: {type(error).__name__}: {error}"),
-            success.began,
-        )
+        return self._unsuccess(success, InvalidResult(f"the result cannot be stored: {type(error).__name__}: {error}"))
 
-    def _unsuccess(self, claimed: Record, error: BaseException, began: float) -> Unsuccess:
+    def _unsuccess(self, attempt: Success, error: BaseException) -> Unsuccess:
+        claimed = attempt.claimed
         task, errors = self._tasks[claimed["task"]], claimed["errors"]
         decision = decide(
             error,
@@ -133,7 +135,7 @@ class Performer:
         if decision.counts:
             event = "job_failed" if isinstance(decision, Ended) else "attempt_failed"
             log.warning(event, error=described.type, outcome=decision.outcome, crashes=claimed["crashes"])
-        return Unsuccess(claimed, decision, described, began)
+        return Unsuccess(claimed, decision, described, attempt.began)
 
     def close(self) -> bool:
         """Let the threads go. Returns whether one still runs: a plain function cannot be stopped from outside."""

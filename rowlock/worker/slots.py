@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 from rowlock.worker.attempts import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from uuid import UUID
 
     from asyncpg import Record
 
 PREFETCH_SECONDS: Final = 0.05
-PREFETCH_MOST: Final = 1000
+PREFETCH_MOST: Final = 2000
 """How much is claimed ahead of the slots: what the last jobs' pace gets through in this time. Long jobs are not claimed
 ahead at all, so that another worker can have them; short ones are, so that neither Python nor the database waits."""
 
@@ -32,7 +32,7 @@ class Slots:
         self,
         concurrency: int,
         limits: Mapping[str, int],
-        perform: Callable[[Attempt], Coroutine[None, None, None]],
+        perform: Callable[[Attempt, Callable[[Attempt], None]], Coroutine[None, None, None]],
         on_limit_freed: Callable[[], None],
     ) -> None:
         self._concurrency = concurrency
@@ -47,6 +47,7 @@ class Slots:
         self._paced_at, self._paced_done, self._pace = time.monotonic(), 0, 0.0
         self._changed = asyncio.Event()
         self._context = contextvars.copy_context()
+        self._create_task = asyncio.get_running_loop().create_task  # asyncio's own asks each time which loop runs
 
     @property
     def running(self) -> frozenset[Attempt]:
@@ -78,13 +79,12 @@ class Slots:
         """How many more of each limited queue."""
         return {queue: limit - self._of_limited[queue] for queue, limit in self._limits.items()}
 
-    def add(self, rows: Iterable[Record]) -> None:
+    def add(self, rows: Sequence[Record]) -> None:
         """Take claimed jobs: each starts at once if a slot is free, or as soon as one is."""
         now = time.monotonic()
-        for row in rows:
-            if row["queue"] in self._limits:
-                self._of_limited[row["queue"]] += 1
-            self._ready.append(Attempt(row, now))
+        self._ready.extend(Attempt(row, now) for row in rows)
+        if self._limits:
+            self._of_limited.update(row["queue"] for row in rows if row["queue"] in self._limits)
         self._fill()
 
     async def changed(self, timeout: float) -> bool:
@@ -119,18 +119,17 @@ class Slots:
             attempt = self._ready.popleft()
             self._running.add(attempt)
             # Not in the context of the job that ended here just now: what it has set there is its own.
-            attempt.running = asyncio.create_task(self._run(attempt), context=self._context.copy())
+            attempt.running = self._create_task(self._perform(attempt, self._ended), context=self._context.copy())
 
-    async def _run(self, attempt: Attempt) -> None:
-        try:
-            await self._perform(attempt)
-        finally:
-            self._running.discard(attempt)
-            self._done += 1
+    def _ended(self, attempt: Attempt) -> None:
+        self._running.discard(attempt)
+        self._done += 1
+        if self._limits:
             self._leave(attempt)
+        if self._ready:
             self._fill()
-            if len(self._ready) <= self._prefetch // 2:
-                self._changed.set()
+        if len(self._ready) <= self._prefetch // 2:
+            self._changed.set()
 
     def _leave(self, attempt: Attempt) -> None:
         queue = attempt.claimed["queue"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -620,6 +620,43 @@ async def test_many_jobs_given_again_are_stored_once(way: str, app: Rowlock, con
     assert [handle.id for handle in again] == [job.id for job in [*jobs, jobs[0], jobs[1]]]
     assert not any(handle.is_duplicate for handle in again)
     assert await count(connection) == 12
+
+
+async def test_jobs_are_taken_from_a_generator_as_they_are_copied(app: Rowlock, connection: Connection) -> None:
+    def plain_then_all_kinds() -> Iterator[Any]:
+        yield from (send.job(n) for n in range(5_000))
+        yield send.using(unique="k", delay=60).job(5_000)
+        yield send.job(5_001)
+        yield send.using(unique="k").job(5_002)
+
+    @app.task
+    async def send(n: int) -> None: ...
+
+    handles = await app.enqueue_many(plain_then_all_kinds())
+    rows = await connection.fetch(
+        "SELECT id, args->>'n' AS n, unique_key, run_at > now() + interval '50 s' AS late FROM rowlock.job"
+    )
+    stored = {row["id"]: row for row in rows}
+    assert len(stored) == 5_002
+    assert [int(stored[handle.id]["n"]) for handle in handles] == [*range(5_002), 5_000], "the last one's key is taken"
+    assert [handle.is_duplicate for handle in handles] == [False] * 5_002 + [True]
+    assert [row["unique_key"] for row in rows if row["late"]] == ["send:k"]
+    assert await app.enqueue_many(send.job(n) for n in range(0)) == []
+
+
+async def test_a_generator_that_fails_leaves_nothing_behind(app: Rowlock, connection: Connection) -> None:
+    @app.task
+    async def send(n: int) -> None: ...
+
+    def breaks_off(after: int) -> Iterator[Any]:
+        yield from (send.job(n) for n in range(after))
+        raise LookupError("the caller's own")
+
+    for after in (0, 1, 20_000):
+        with pytest.raises(LookupError, match="own"):
+            await app.enqueue_many(breaks_off(after))
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
+    assert len(await app.enqueue_many(send.job(n) for n in range(3))) == 3, "the connection is as good as before"
 
 
 async def test_twenty_thousand_jobs_are_stored_at_once(way: str, app: Rowlock, connection: Connection) -> None:

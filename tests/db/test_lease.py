@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -397,11 +397,12 @@ async def test_a_clean_stop_ends_the_lease_at_once(app: Rowlock, connection: Con
 async def test_attempts_cancelled_before_their_first_step_leave_their_slots() -> None:
     ended: list[str | None] = []
 
-    async def perform(attempt: Attempt) -> None:
+    async def perform(attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
         try:
             await asyncio.Event().wait()
         finally:
             ended.append(attempt.stop)
+            on_end(attempt)
 
     rows: Any = [{"id": uuid7(), "queue": "default"} for _ in range(3)]
     slots = Slots(3, {"default": 3}, perform, lambda: None)

@@ -31,6 +31,7 @@ from rowlock import (
     Settings,
     Snooze,
 )
+from rowlock.logs import add_job
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -733,21 +734,22 @@ async def test_what_a_job_leaves_in_context_variables_does_not_reach_the_next(ap
 
 
 async def test_the_log_context_names_the_attempt(app: Rowlock) -> None:
-    seen: list[dict[str, Any]] = []
+    seen: list[Any] = []
 
     @app.task(queue="email")
     async def look() -> None:
-        seen.append(structlog.contextvars.get_contextvars())
+        seen.append(add_job(None, "info", {"event": "looked"}))
 
     @app.task(queue="email")
     def look_in_thread() -> None:
-        seen.append(structlog.contextvars.get_contextvars())
+        seen.append(add_job(None, "info", {"event": "looked"}))
 
     for task in (look, look_in_thread):
         handle = await task.enqueue()
         await app.worker().drain()
-        assert seen.pop() == {"job_id": str(handle.id), "queue": "email", "task": task.name, "attempt": 1}
-    assert structlog.contextvars.get_contextvars() == {}
+        told = {"job_id": str(handle.id), "queue": "email", "task": task.name, "attempt": 1}
+        assert seen.pop() == {"event": "looked", **told}
+    assert add_job(None, "info", {"event": "after"}) == {"event": "after"}
 
 
 # The end of a worker.

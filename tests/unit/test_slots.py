@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 from rowlock.queue.finishes import LARGEST_BATCH, LARGEST_RESULTS, Success, _batch_size
+from rowlock.worker.attempts import Attempt
 from rowlock.worker.slots import Slots
 
 if TYPE_CHECKING:
-    from asyncpg import Record
+    from collections.abc import Callable
 
-    from rowlock.worker.attempts import Attempt
+    from asyncpg import Record
 
 
 def row() -> Record:
@@ -20,14 +21,17 @@ def row() -> Record:
 
 
 def success(result: str | None) -> Success:
-    return Success(row(), result, 0.0)
+    made = Attempt(row(), 0.0)
+    made.result = result
+    return made
 
 
 async def test_a_claimed_job_that_waits_too_long_for_its_slot_is_handed_out_to_be_given_back() -> None:
     release = asyncio.Event()
 
-    async def perform(_attempt: Attempt) -> None:
+    async def perform(attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
         await release.wait()
+        on_end(attempt)
 
     slots = Slots(1, {}, perform, lambda: None)
     rows = [row() for _ in range(3)]

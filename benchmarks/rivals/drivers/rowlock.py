@@ -70,7 +70,7 @@ class _Client:
 
     async def many(self, payloads: Sequence[Payload]) -> None:
         job = self._job.job
-        await self._app.enqueue_many([job(payload["number"], payload["body"]) for payload in payloads])
+        await self._app.enqueue_many(job(payload["number"], payload["body"]) for payload in payloads)
 
 
 if __name__ == "__main__":
