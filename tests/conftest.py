@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -20,6 +21,9 @@ from rowlock.embedded import make_private_directory, server_command
 from rowlock.settings import Settings
 
 _MAX_CONNECTIONS = 200
+
+# A shell's background command, and all that it starts, ignores Ctrl-C: the programs under test must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 _numbers = itertools.count(1)
 
 

@@ -102,22 +102,26 @@ class Client:
         Returns the job's id, or that of the job which holds its unique key.
         """
         options = job.options
-        parameters = (
-            job.task,
-            job.args,
-            options.queue,
-            options.priority,
-            options.delay,
-            options.run_at,
-            options.max_attempts,
-            options.timeout,
-            options.unique,
-            job.id,
+        if options.are_plain:
+            plain = (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args)
+            await self._tell(connection, "enqueue_plain", plain)
+            return job.id
+        rows = await self._tell(
+            connection,
+            "enqueue",
+            (
+                job.task,
+                job.args,
+                options.queue,
+                options.priority,
+                options.delay,
+                options.run_at,
+                options.max_attempts,
+                options.timeout,
+                options.unique,
+                job.id,
+            ),
         )
-        if connection is None:
-            rows: Sequence[Any] = await self.fetch("enqueue", *parameters)
-        else:
-            rows = await connections.adapt(connection).fetch(self._sql("enqueue"), *parameters)
         return _uuid(rows[0][0])
 
     async def enqueue_many(
@@ -226,6 +230,11 @@ class Client:
             return {}
         rows = await caller.fetch(self._sql("take_keys"), [job.unique_key for job in keyed], [job.id for job in keyed])
         return {_uuid(row[0]): _uuid(row[1]) for row in rows if row[0] != row[1]}
+
+    async def _tell(self, connection: object, name: str, parameters: Sequence[object]) -> Sequence[Any]:
+        if connection is None:
+            return await self.fetch(name, *parameters)
+        return await connections.adapt(connection).fetch(self._sql(name), *parameters)
 
     def _sql(self, name: str) -> str:
         return statement(name, self.settings.schema)

@@ -143,6 +143,27 @@ async def test_run_at_is_an_instant_whatever_its_zone(app: Rowlock, connection: 
     assert row["run_at"] == datetime(2999, 1, 1, 6, 30, tzinfo=UTC)
 
 
+async def test_a_plain_job_is_stored_alike_by_every_way(app: Rowlock, connection: Connection) -> None:
+    @app.task(queue="email", priority=7, max_attempts=3)
+    async def send(n: int) -> None: ...
+
+    async def stored(job_id: UUID) -> dict[str, Any]:
+        row = dict(await row_of(connection, job_id))
+        assert row["run_at"] - row["created_at"] < timedelta(seconds=1)
+        return {name: row[name] for name in row if name not in {"id", "run_at", "created_at"}}
+
+    job = send.job(1)
+    plain = await stored((await send.enqueue(1)).id)
+    assert await stored((await app.enqueue_many([job]))[0].id) == plain
+    assert await stored((await app.enqueue_many([send.job(1)], connection=connection))[0].id) == plain
+    by_function = await connection.fetchval(
+        "SELECT rowlock.enqueue('send', '{\"n\": 1}', queue => 'email', priority => 7, max_attempts => 3)"
+    )
+    assert await stored(by_function) == plain
+    assert await app.client.enqueue(job) == job.id, "it is there already: nothing is stored"
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 4
+
+
 async def test_a_moment_in_the_past_is_now(app: Rowlock, connection: Connection) -> None:
     @app.task
     async def late() -> None: ...

@@ -94,7 +94,7 @@ BEGIN
 END
 $$
 --;
--- Enqueue one job; the one and only INSERT of a single job, for every language and driver.
+-- Enqueue one job, for every language and driver. (Python sends plain jobs by a statement that does the same.)
 -- Returns the job's id: the given one (or a new one), or that of the job which already holds the unique key.
 -- What is null takes the task's own setting, as the workers last registered it.
 -- While a job is live, enqueuing another one with its id stores nothing.
