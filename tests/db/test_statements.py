@@ -228,3 +228,5 @@ async def test_the_rescue_reads_the_running_jobs_alone(situation: str, connectio
     scanned = {node["Index Name"] for node in plan if node.get("Relation Name") == "job" and "Index Name" in node}
     assert scanned == {"job_running", "job_pkey"}
     assert "Seq Scan" not in {node["Node Type"] for node in plan if node.get("Relation Name") == "job"}
+    walked = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
+    assert all("Index Cond" in node for node in walked if node.get("Alias") != "other"), "nothing walks all of an index"
