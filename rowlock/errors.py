@@ -12,6 +12,7 @@ RowlockError
 │   └── InvalidOption            a queue, priority, delay, key, … that makes no sense
 ├── InvalidResult                (TypeError) a handler returned what JSON cannot hold
 ├── JobNotFound                  (LookupError) no job has this id
+├── OutsideHandler               (RuntimeError) what only a running handler can do with its job
 ├── JobFailed                    `job.result()`: the job ended in another state than `succeeded`
 └── ResultTimeout                (TimeoutError) `job.result(timeout=…)`: the job is not finished yet
 ```
@@ -65,6 +66,10 @@ class InvalidResult(RowlockError, TypeError):
 
 class JobNotFound(RowlockError, LookupError):
     """No job, live or finished, has this id."""
+
+
+class OutsideHandler(RowlockError, RuntimeError):
+    """The job was asked for what only its handler can do, while it runs."""
 
 
 class JobFailed(RowlockError):

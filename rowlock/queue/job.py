@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar, cast
 from uuid import UUID
 
 import msgspec
 
-from rowlock.errors import JobFailed, ResultTimeout
+from rowlock.errors import JobFailed, OutsideHandler, ResultTimeout
 from rowlock.queue.lifecycle import FINAL
 from rowlock.queue.results import decode_result
 
@@ -100,6 +100,15 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         return f"<JobHandle {self.id} task={self.task}{' duplicate' if self.is_duplicate else ''}>"
 
 
+class Runtime(Protocol):
+    """What the worker gives to a handler's own job: the running attempt behind it."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the attempt has ended: nothing can be done in its name any more."""
+        ...
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One job, as its row was when it was read. A handler with a parameter annotated `Job` is given its own.
 
@@ -131,12 +140,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     finished_at: datetime | None = None
     worker: UUID | None = None
     result_json: str | None = None
+    _runtime: Runtime | None = None
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any] | Record) -> Self:
-        """The job of a row that `get_job.sql`, `list_jobs.sql` or `claim.sql` returned."""
+    def from_row(cls, row: Mapping[str, Any] | Record, runtime: Runtime | None = None) -> Self:
+        """The job of a row that `get_job.sql`, `list_jobs.sql` or `claim.sql` returned.
+
+        `runtime` is the attempt that runs it here, for the handler's own job.
+        """
         given = {name: row[name] for name in cls.__struct_fields__ if name in row and name != "args"}
-        return cls(args=plain_json(row["args"]), result_json=row.get("result"), **given)
+        return cls(args=plain_json(row["args"]), result_json=row.get("result"), _runtime=runtime, **given)
 
     def __repr__(self) -> str:
         return f"<Job {self.id} task={self.task} state={self.state} attempt={self.attempt}>"
@@ -150,6 +163,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def result(self) -> Any:  # noqa: ANN401  # any JSON
         """What the handler returned, as plain JSON data; None while the job has not succeeded."""
         return None if self.result_json is None else plain_json(self.result_json)
+
+    def _inside(self, what: str) -> Runtime:
+        """The attempt that runs this job here. Raises `OutsideHandler`, naming what was asked for."""
+        if self._runtime is None or self._runtime.is_over:
+            raise OutsideHandler(
+                f"job.{what} works only inside the handler of this job, while it runs: on the job that a parameter "
+                "annotated `Job` is given, not on one that was read."
+            )
+        return self._runtime
 
     def _outcome(self, returns: object) -> object:
         if self.state == "succeeded":

@@ -18,6 +18,7 @@ from rowlock.queue.finishes import Unsuccess
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import RELEASED, AttemptTimeout, Directive, Ended, decide
 from rowlock.queue.results import describe_error, encode_result
+from rowlock.worker.runtime import AttemptRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -67,10 +68,14 @@ class Performer:
         claimed = attempt.claimed
         attempt.began = time.monotonic()
         logs.JOB.set(claimed)
+        job: Job | None = None
+        runtime: AttemptRuntime | None = None
         try:
             task = self._tasks[claimed["task"]]
             arguments = task.arguments
-            job = None if arguments.job_parameter is None else _job(claimed)
+            if arguments.job_parameter is not None:
+                runtime = AttemptRuntime()
+                job = Job.from_row({**claimed, "state": "running"}, runtime)
             args, kwargs = arguments.bind(claimed["args"], job)
             limit = claimed["timeout"] or task.timeout
             if not task.is_async:
@@ -88,6 +93,8 @@ class Performer:
         else:
             self._finishes.succeeded(attempt)
         finally:
+            if runtime is not None:
+                runtime.is_over = True
             on_end(attempt)
 
     async def _in_thread(
@@ -170,10 +177,6 @@ async def _within(limit: timedelta, call: Awaitable[object]) -> object:
         if not deadline.expired():
             raise  # the handler's own
         raise _timed_out(limit) from error
-
-
-def _job(claimed: Record) -> Job:
-    return Job.from_row({**claimed, "state": "running"})
 
 
 __all__ = ["Attempt", "Performer"]

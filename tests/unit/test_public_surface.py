@@ -27,6 +27,7 @@ EXPORTED = [
     "JobHandle",
     "JobNotFound",
     "NewJob",
+    "OutsideHandler",
     "ResultTimeout",
     "Retry",
     "Rowlock",
