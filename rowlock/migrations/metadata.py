@@ -34,6 +34,8 @@ def metadata(schema: str = "rowlock") -> MetaData:
     Index("attempt_finished_at", attempt.c.finished_at, postgresql_using="brin")
     _keys_and_tasks(tables)
     _workers(tables)
+    operation = _operation(tables)
+    Index("operation_target", operation.c.target, operation.c.target_kind, operation.c.id)
     return tables
 
 
@@ -160,4 +162,20 @@ def _workers(tables: MetaData) -> None:
         Column("every", INTERVAL, nullable=False),
         _time("next_run_at"),
         PrimaryKeyConstraint("name", name="duty_pkey"),
+    )
+
+
+def _operation(tables: MetaData) -> Table:
+    return Table(
+        "operation",
+        tables,
+        Column("id", UUID(as_uuid=True), nullable=False),
+        _time("at"),
+        _key("verb"),
+        _key("target_kind"),
+        _key("target", nullable=True),
+        Column("by", Text),
+        _key("source"),
+        Column("details", JSONB, nullable=False),
+        PrimaryKeyConstraint("id", name="operation_pkey"),
     )

@@ -205,7 +205,7 @@ class Finishes:
             refused |= await self._tell("fail", [outcome for outcome, _ in ended], states)
         if again := [(outcome, outcome.decision) for outcome in batch if isinstance(outcome.decision, Again)]:
             delays = [decision.delay for _, decision in again]
-            refused |= await self._tell("retry", [outcome for outcome, _ in again], delays)
+            refused |= await self._tell("again", [outcome for outcome, _ in again], delays)
         return refused
 
     async def _tell(self, statement: str, batch: Sequence[Unsuccess], what: Sequence[Any]) -> set[UUID]:

@@ -34,7 +34,7 @@ EDGES: Final[frozenset[tuple[State | None, str, State]]] = frozenset(
         (State.RUNNING, "succeed", State.SUCCEEDED),
         (State.RUNNING, "fail", State.FAILED),
         (State.RUNNING, "fail", State.CANCELLED),
-        (State.RUNNING, "retry", State.QUEUED),
+        (State.RUNNING, "again", State.QUEUED),
         (State.RUNNING, "rescue", State.QUEUED),
         (State.RUNNING, "rescue", State.FAILED),
     }

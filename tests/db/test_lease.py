@@ -573,7 +573,7 @@ async def test_an_outcome_whose_answer_was_lost_is_recorded_once(
 
         async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
             rows = await fetch(name, *parameters)
-            if name in {"succeed", "retry"} and lost[name] < 2:
+            if name in {"succeed", "again"} and lost[name] < 2:
                 lost[name] += 1
                 raise ConnectionResetError("the answer was lost")
             return rows

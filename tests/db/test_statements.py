@@ -100,9 +100,9 @@ async def run_fail(connection: Connection, job: UUID, state: str) -> None:
     )
 
 
-async def run_retry(connection: Connection, job: UUID) -> None:
+async def run_again(connection: Connection, job: UUID) -> None:
     await connection.fetch(
-        statement("retry", "rowlock"), WORKER, [job], [1], [0.1], [timedelta(0)], ["error"], [True], ["E"], ["m"], ["t"]
+        statement("again", "rowlock"), WORKER, [job], [1], [0.1], [timedelta(0)], ["error"], [True], ["E"], ["m"], ["t"]
     )
 
 
@@ -120,7 +120,7 @@ async def test_every_statement_takes_the_edges_of_the_life_cycle_and_no_others(
         ("succeed", run_succeed, 0),
         ("fail", lambda c, j: run_fail(c, j, "failed"), 0),
         ("fail", lambda c, j: run_fail(c, j, "cancelled"), 0),
-        ("retry", run_retry, 0),
+        ("again", run_again, 0),
         ("rescue", run_rescue, 0),
         ("rescue", run_rescue, 2),
     ):
@@ -137,7 +137,7 @@ async def test_every_statement_takes_the_edges_of_the_life_cycle_and_no_others(
 @pytest.mark.parametrize(
     "worker, attempt", [(STRANGER, 1), (WORKER, 2), (WORKER, 0)], ids=["other worker", "newer", "older"]
 )
-@pytest.mark.parametrize("verb", ["succeed", "fail", "retry"])
+@pytest.mark.parametrize("verb", ["succeed", "fail", "again"])
 async def test_an_outcome_of_another_attempt_is_refused(
     verb: str, worker: UUID, attempt: int, connection: Connection
 ) -> None:
@@ -145,7 +145,7 @@ async def test_an_outcome_of_another_attempt_is_refused(
     told: tuple[Any, ...] = {
         "succeed": (["{}"], [0.1]),
         "fail": ([0.1], ["failed"], ["error"], [True], ["E"], ["m"], ["t"]),
-        "retry": ([0.1], [timedelta(0)], ["error"], [True], ["E"], ["m"], ["t"]),
+        "again": ([0.1], [timedelta(0)], ["error"], [True], ["E"], ["m"], ["t"]),
     }[verb]
     refused = await connection.fetch(statement(verb, "rowlock"), worker, [job], [attempt], *told)
     assert [row["id"] for row in refused] == [job]
@@ -207,7 +207,7 @@ async def test_the_claim_reads_the_claim_index_alone(situation: str, connection:
     [
         ("succeed", "'{null}', '{0.1}'"),
         ("fail", "'{0.1}', '{failed}', '{error}', '{true}', '{E}', '{m}', '{t}'"),
-        ("retry", "'{0.1}', '{1s}', '{error}', '{true}', '{E}', '{m}', '{t}'"),
+        ("again", "'{0.1}', '{1s}', '{error}', '{true}', '{E}', '{m}', '{t}'"),
     ],
 )
 async def test_a_finish_finds_its_jobs_by_the_primary_key(

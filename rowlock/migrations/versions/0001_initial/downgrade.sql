@@ -1,3 +1,5 @@
+DROP TABLE rowlock.operation
+--;
 DROP VIEW rowlock.jobs
 --;
 DROP FUNCTION rowlock.create_partitions(integer)

@@ -1,0 +1,17 @@
+-- What people did: who cancelled, retried, paused or edited what, when and from where. Written in the transaction of the
+-- act itself, so that neither is there without the other.
+CREATE TABLE rowlock.operation (
+    id          uuid NOT NULL DEFAULT rowlock.uuid7(),
+    at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    verb        text COLLATE "C" NOT NULL,
+    target_kind text COLLATE "C" NOT NULL,
+    target      text COLLATE "C",
+    by          text,
+    source      text COLLATE "C" NOT NULL DEFAULT 'sql',
+    details     jsonb NOT NULL DEFAULT '{}',
+    CONSTRAINT operation_pkey PRIMARY KEY (id),
+    CONSTRAINT operation_source CHECK (source IN ('python', 'cli', 'http', 'sql'))
+)
+--;
+-- All that was done to one job, schedule or queue.
+CREATE INDEX operation_target ON rowlock.operation (target, target_kind, id)
