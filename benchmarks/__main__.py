@@ -1,4 +1,4 @@
-"""`python -m benchmarks drain|trickle|compare|limit|guard`; each has `--help`."""
+"""`python -m benchmarks drain|trickle|compare|limit|report|guard`; each has `--help`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
-from benchmarks import compare, guard
+from benchmarks import compare, guard, report
 from benchmarks.drain import drain
+from benchmarks.results import Results
 from benchmarks.trickle import trickle
 
 
@@ -28,10 +30,19 @@ def main() -> int:
     bound = workloads.add_parser("limit", help="Rowlock beside its own statements, driven without handlers")
     compare.add_arguments(bound)
     bound.set_defaults(workloads="drain", systems="rowlock,limit", workers=(1,))
+    shown = workloads.add_parser("report", help="the tables of comparisons that were made before")
+    shown.add_argument("results", nargs="+", type=Path, help="their files compare.json")
+    shown.add_argument("--readme", action="store_true", help="also write them into benchmarks/README.md")
     guard.add_arguments(workloads.add_parser("guard", help="whether Rowlock has become slower, as a ratio"))
     given = parser.parse_args()
     if given.workload in {"compare", "limit"}:
         return compare.main(given)
+    if given.workload == "report":
+        joined = Results.joined(given.results)
+        report.show(joined, report.terminal())
+        if given.readme:
+            report.rewrite(compare.README, joined)
+        return 0
     if given.workload == "guard":
         return guard.main(given)
     _print_measured(parser.parse_args(["drain"]) if given.workload is None else given)

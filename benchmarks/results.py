@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,6 +82,24 @@ class Results:
         document["measured"] = [asdict(line) | {"median": line.median} for line in self.measured]
         document["ratios"] = self.ratios()
         path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def joined(cls, paths: Sequence[Path]) -> Results:
+        """Several comparisons of the same machine and server as one; a table that is in two of them is the later one's.
+
+        Raises `ValueError` if they are not of the same machine and server.
+        """
+        first, *others = [cls.load(path) for path in paths]
+        for other in others:
+            if (other.machine, other.server) != (first.machine, first.server):
+                raise ValueError("the results are of different machines or servers: show them one by one")
+            known = {(line.workload, line.variant) for line in other.measured}
+            first.measured = [line for line in first.measured if (line.workload, line.variant) not in known]
+            first.measured += other.measured
+            first.systems |= other.systems
+            first.skipped |= other.skipped
+            first.options["rounds"] = min(first.options["rounds"], other.options["rounds"])
+        return first
 
     @classmethod
     def load(cls, path: Path) -> Results:

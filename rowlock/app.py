@@ -76,13 +76,17 @@ class Rowlock:
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         backoff: Backoff | timedelta | float = DEFAULT_BACKOFF,
         timeout: timedelta | float | None = None,
+        expires: timedelta | float | None = None,
+        deadline: timedelta | float | None = None,
     ) -> TaskDecorator: ...
     def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Make a task of a function: `@app.task`, or `@app.task(queue=…, …)`.
 
         An `async` function runs on the event loop, a plain one in a thread. `name` (by default the function's) is
         what the job's row says. `backoff`: the delay before the first retry, in seconds or as a `timedelta`, doubling
-        from then on, or a policy. `timeout`: of each attempt. Raises `InvalidOption`, also for a name that is taken.
+        from then on, or a policy. `timeout`: of each attempt. `expires`: a job that has not
+        started by then never runs. `deadline`: by then it is over, one way or the other; both from its enqueue on. Raises
+        `InvalidOption`, also for a name that is taken.
         """
 
         def make(function: Callable[..., Any]) -> Task[..., Any]:
@@ -109,6 +113,8 @@ class Rowlock:
         run_at: datetime | None = None,
         max_attempts: int | None = None,
         timeout: timedelta | float | None = None,
+        expires: timedelta | float | datetime | None = None,
+        deadline: timedelta | float | datetime | None = None,
         unique: str | None = None,
         connection: object = None,
     ) -> JobHandle[Any]:
@@ -136,7 +142,10 @@ class Rowlock:
             run_at=check.run_at(run_at),
             timeout=check.timeout(timeout),
             unique=check.unique(unique),
+            expires=check.limit_in_time("expires", expires),
+            deadline=check.limit_in_time("deadline", deadline),
         )
+        check.times(delay=options.delay, run_at=options.run_at, expires=options.expires, deadline=options.deadline)
         job: NewJob[Any] = NewJob(uuid7(), task, document, options)
         stored = await self.client.enqueue(job, connection)
         return JobHandle(stored, task, stored != job.id, self.client, self._returns(task))

@@ -35,7 +35,9 @@ async def enqueue(request: web.Request) -> web.Response:
         queue=body.queue,
         priority=body.priority,
         delay=body.delay,
-        run_at=_instant(body.run_at),
+        run_at=_instant("run_at", body.run_at),
+        expires=_limit_in_time("expires", body.expires),
+        deadline=_limit_in_time("deadline", body.deadline),
         max_attempts=body.max_attempts,
         timeout=body.timeout,
         unique=body.unique,
@@ -72,12 +74,16 @@ async def show(request: web.Request) -> web.Response:
     return answer(JobDetail.of(job, args=job.args, result=raw_result(job), attempts=attempts))
 
 
-def _instant(given: datetime | None) -> datetime | None:
+def _limit_in_time(field: str, given: float | datetime | None) -> float | datetime | None:
+    return _instant(field, given) if isinstance(given, datetime) else given
+
+
+def _instant(field: str, given: datetime | None) -> datetime | None:
     """The time in UTC. Python has none outside the years 1 to 9999, which an offset can lead to."""
     try:
         return None if given is None else given.astimezone(UTC)
     except OverflowError:
-        raise Refused(INVALID_REQUEST, "run_at is outside the years 1 to 9999 in UTC.", field="run_at") from None
+        raise Refused(INVALID_REQUEST, f"{field} is outside the years 1 to 9999 in UTC.", field=field) from None
 
 
 def _limit(text: str | None) -> int:

@@ -24,6 +24,8 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_attempts: int | None = None
     timeout: float | None = None
     unique: str | None = None
+    expires: float | Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    deadline: float | Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
 
 class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +45,8 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     finished_at: datetime | None
     timeout: float | None
+    expires_at: datetime | None
+    deadline: datetime | None
     unique: str | None
     worker: UUID | None
     error: str | None

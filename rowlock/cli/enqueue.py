@@ -27,6 +27,8 @@ class _Options(TypedDict):
     max_attempts: int | None
     timeout: float | None
     unique: str | None
+    expires: float | datetime | None
+    deadline: float | datetime | None
 
 
 @click.command("enqueue")
@@ -39,6 +41,8 @@ class _Options(TypedDict):
 @click.option("--run-at", metavar="TIME", help="Not before this time: ISO 8601 with a time zone.")
 @click.option("--max-attempts", type=int, help="How often it may fail before it is given up.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="The most that one attempt may take.")
+@click.option("--expires", metavar="LIMIT", help="Not started by then, it never runs: seconds from now, or a time.")
+@click.option("--deadline", metavar="LIMIT", help="By then it is over, one way or the other: seconds, or a time.")
 @click.option("--unique", metavar="KEY", help="Only one live job of this task may hold the key.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(  # noqa: PLR0917  # click's: a parameter an option
@@ -51,6 +55,8 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
     run_at: str | None,
     max_attempts: int | None,
     timeout: float | None,
+    expires: str | None,
+    deadline: str | None,
     unique: str | None,
     as_json: bool,  # noqa: FBT001  # click's
 ) -> None:
@@ -59,7 +65,7 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
     ARGS_JSON is an object with an argument a key: '{"recipient": "ada@example.com"}'; - reads it from standard input.
     """
     text = sys.stdin.read() if args_json == "-" else args_json
-    args, due = parse_args(text), parse_time(run_at)
+    args, due = parse_args(text), parse_time("run_at", run_at)
     options = _Options(
         queue=queue,
         priority=priority,
@@ -68,6 +74,8 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
         max_attempts=max_attempts,
         timeout=timeout,
         unique=unique,
+        expires=parse_limit("expires", expires),
+        deadline=parse_limit("deadline", deadline),
     )
     handle = running.run(_enqueue(load(app), task, args, options))
     if as_json:
@@ -91,16 +99,26 @@ def parse_args(text: str) -> dict[str, object]:
     return args
 
 
-def parse_time(text: str | None) -> datetime | None:
+def parse_limit(option: str, text: str | None) -> float | datetime | None:
+    """Seconds, or a time in ISO 8601. Raises `InvalidOption`."""
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return parse_time(option, text)
+
+
+def parse_time(option: str, text: str | None) -> datetime | None:
     """The time, from ISO 8601. Raises `InvalidOption`."""
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidOption(f"run_at {text!r} is not a time: write it as 2030-01-31T09:00:00Z.") from error
+        raise InvalidOption(f"{option} {text!r} is not a time: write it as 2030-01-31T09:00:00Z.") from error
     if moment.utcoffset() is None:
-        raise InvalidOption(f"run_at {text!r} has no time zone: write it as 2030-01-31T09:00:00Z, or with +02:00.")
+        raise InvalidOption(f"{option} {text!r} has no time zone: write it as 2030-01-31T09:00:00Z, or with +02:00.")
     return moment
 
 

@@ -25,6 +25,7 @@ def metadata(schema: str = "rowlock") -> MetaData:
     tables = MetaData(schema=schema)
     job = _job(tables)
     Index("job_claim", job.c.queue, job.c.priority, job.c.run_at, job.c.id, postgresql_where=job.c.state == "queued")
+    Index("job_ends", job.c.ends_at, postgresql_where=job.c.ends_at.is_not(None) & (job.c.state != "running"))
     Index("job_running", job.c.worker, postgresql_where=job.c.state == "running")
     finished = _finished_job(tables)
     Index("finished_job_id", finished.c.id)
@@ -59,7 +60,10 @@ def _shared_columns(*, live: bool) -> list[Column[Any]]:
         _time("created_at"),
         _time("started_at", nullable=True),
     ]
-    if not live:
+    if live:
+        limits = ("ends_at", "expires_at", "deadline", "cancel_requested_at")
+        columns += [_time(name, nullable=True) for name in limits]
+    else:
         columns.append(_time("finished_at"))
     columns += [
         Column("worker", UUID(as_uuid=True)),

@@ -32,7 +32,7 @@ R = TypeVar("R")
 MOST_PER_PAGE: Final = 500
 
 _PLAIN_COLUMNS: Final = ("id", "queue", "task", "priority", "max_attempts", "args")
-_ALL_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "unique_key")
+_ALL_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "unique_key", "ends_at", "expires_at", "deadline")
 
 _OF_ASYNCPG: Final = (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)
 
@@ -120,6 +120,8 @@ class Client:
                 options.timeout,
                 options.unique,
                 job.id,
+                *_at_or_in(options.expires),
+                *_at_or_in(options.deadline),
             ),
         )
         return _uuid(rows[0][0])
@@ -220,6 +222,8 @@ class Client:
             [job.options.timeout for job in new],
             [job.unique_key for job in new],
             [job.args for job in new],
+            *_columns_at_and_in([job.options.expires for job in new]),
+            *_columns_at_and_in([job.options.deadline for job in new]),
         )
         await caller.fetch(self._sql("wake"), _queues(new))
         return holders
@@ -277,8 +281,24 @@ def _columns(job: NewJob[Any]) -> tuple[object, ...]:
 
 def _more_columns(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
     options = job.options
-    if options.delay is not None:
-        run_at = now + options.delay
-    else:
-        run_at = now if options.run_at is None else max(now, options.run_at)
-    return (run_at, options.timeout, job.unique_key)
+    run_at = max(now, _moment(options.delay if options.run_at is None else options.run_at, now) or now)
+    expires_at, deadline = _moment(options.expires, now), _moment(options.deadline, now)
+    ends_at = min((limit for limit in (expires_at, deadline) if limit is not None), default=None)
+    if ends_at is not None and ends_at <= run_at:
+        raise InvalidOption(f"expires or deadline {ends_at} is not after {run_at}, when a job of {job.task} is due.")
+    return (run_at, options.timeout, job.unique_key, ends_at, expires_at, deadline)
+
+
+def _moment(given: timedelta | datetime | None, now: datetime) -> datetime | None:
+    return now + given if isinstance(given, timedelta) else given
+
+
+def _at_or_in(given: timedelta | datetime | None) -> tuple[datetime | None, timedelta | None]:
+    return (None, given) if isinstance(given, timedelta) else (given, None)
+
+
+def _columns_at_and_in(
+    given: Iterable[timedelta | datetime | None],
+) -> tuple[list[datetime | None], list[timedelta | None]]:
+    pairs = [_at_or_in(one) for one in given]
+    return [at for at, _ in pairs], [after for _, after in pairs]

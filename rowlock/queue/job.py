@@ -40,11 +40,20 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     delay: timedelta | None = None
     run_at: datetime | None = None
     unique: str | None = None
+    expires: timedelta | datetime | None = None
+    deadline: timedelta | datetime | None = None
 
     @property
     def are_plain(self) -> bool:
-        """Whether a job of these options is due at once, with no timeout and no key of its own."""
-        return self.delay is None and self.run_at is None and self.timeout is None and self.unique is None
+        """Whether a job of these options is due at once, with no timeout, no limit in time and no key of its own."""
+        return (
+            self.delay is None
+            and self.run_at is None
+            and self.timeout is None
+            and self.unique is None
+            and self.expires is None
+            and self.deadline is None
+        )
 
 
 class NewJob(msgspec.Struct, Generic[R], frozen=True, gc=False):
@@ -114,7 +123,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     `state` is one of queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled, expired. `attempt`
     counts the runs from 1 and never goes down; `errors` counts those that used up one of `max_attempts`; `crashes`
-    those that took their worker down. Times are aware `datetime`s by the database's clock.
+    those that took their worker down. `expires_at` and `deadline` are there while the job is alive. Times are aware `datetime`s by the database's clock.
 
     >>> @app.task
     ... async def sync_account(job: Job, account: int) -> None:
@@ -135,6 +144,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     run_at: datetime
     unique_key: str | None = None
     timeout: timedelta | None = None
+    expires_at: datetime | None = None
+    deadline: datetime | None = None
     error: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -149,6 +160,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         `runtime` is the attempt that runs it here, for the handler's own job.
         """
         given = {name: row[name] for name in cls.__struct_fields__ if name in row and name != "args"}
+        if times := row.get("times"):
+            _, given["expires_at"], given["deadline"], _ = times
         return cls(args=plain_json(row["args"]), result_json=row.get("result"), _runtime=runtime, **given)
 
     def __repr__(self) -> str:

@@ -31,6 +31,12 @@ EDGES: Final[frozenset[tuple[State | None, str, State]]] = frozenset(
     {
         (None, "enqueue", State.QUEUED),
         (State.QUEUED, "claim", State.RUNNING),
+        (State.QUEUED, "end_overdue", State.EXPIRED),
+        (State.QUEUED, "end_overdue", State.FAILED),
+        (State.QUEUED, "end_overdue", State.CANCELLED),
+        (State.BLOCKED, "end_overdue", State.EXPIRED),
+        (State.BLOCKED, "end_overdue", State.FAILED),
+        (State.BLOCKED, "end_overdue", State.CANCELLED),
         (State.RUNNING, "succeed", State.SUCCEEDED),
         (State.RUNNING, "fail", State.FAILED),
         (State.RUNNING, "fail", State.CANCELLED),

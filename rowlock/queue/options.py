@@ -101,6 +101,36 @@ def run_at(value: object) -> datetime | None:
     return value
 
 
+def limit_in_time(option: str, value: object) -> timedelta | datetime | None:
+    """Of `expires` and `deadline`: seconds or a `timedelta` above zero, from the enqueue on, or an aware `datetime`."""
+    if isinstance(value, datetime):
+        if value.utcoffset() is None:
+            raise InvalidOption(
+                f"{option} {value!r} has no time zone: use an aware datetime, as datetime.now(UTC) gives."
+            )
+        return value
+    given = _duration(option, value)
+    if given is not None and given <= timedelta(0):
+        raise InvalidOption(f"{option} {value!r} is not above zero: leave it out for no limit.")
+    return given
+
+
+def times(
+    *,
+    delay: timedelta | None,
+    run_at: datetime | None,
+    expires: timedelta | datetime | None,
+    deadline: timedelta | datetime | None,
+) -> None:
+    """Refuse a job that would be over before it is due, as far as that can be known without the database's clock."""
+    for option, limit in (("expires", expires), ("deadline", deadline)):
+        for name, due in (("delay", delay), ("run_at", run_at)):
+            if type(limit) is type(due) and limit is not None and limit <= due:  # type: ignore[operator]  # the same types
+                raise InvalidOption(
+                    f"{option} {limit} is not after {name} {due}: the job could never run. Give it time."
+                )
+
+
 def unique(value: object) -> str | None:
     """A key of 1 to 512 bytes that PostgreSQL can store."""
     if value is None:

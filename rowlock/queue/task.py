@@ -46,6 +46,8 @@ class Task(Generic[P, R]):
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         backoff: Backoff | timedelta | float = DEFAULT_BACKOFF,
         timeout: timedelta | float | None = None,
+        expires: timedelta | float | None = None,
+        deadline: timedelta | float | None = None,
     ) -> None:
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
@@ -60,7 +62,13 @@ class Task(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.arguments = Arguments(function, task=self.name, injected=Job)
         self.returns = _return_type(function)
-        self.options = JobOptions(queue=self.queue, priority=self.priority, max_attempts=self.max_attempts)
+        self.options = JobOptions(
+            queue=self.queue,
+            priority=self.priority,
+            max_attempts=self.max_attempts,
+            expires=options.limit_in_time("expires", expires),
+            deadline=options.limit_in_time("deadline", deadline),
+        )
         self._client = client
         self._most_bytes = client.settings.max_args_bytes
 
@@ -88,12 +96,16 @@ class Task(Generic[P, R]):
         run_at: datetime | None = None,
         max_attempts: int | None = None,
         timeout: timedelta | float | None = None,
+        expires: timedelta | float | datetime | None = None,
+        deadline: timedelta | float | datetime | None = None,
         unique: str | None = None,
         connection: object = None,
     ) -> BoundTask[P, R]:
         """The task with other options, for the `enqueue(...)` or `job(...)` that follows.
 
         `delay` (seconds or a `timedelta`) or `run_at` (an aware `datetime`): not before. `timeout`: of each attempt.
+        `expires`: not started by then, it never runs. `deadline`: by then the job is over, one way or the other; both in
+        seconds or as a `timedelta` from the enqueue on, or as an aware `datetime`.
         `unique`: while a job of this task with this key is not finished, no second one is stored; the handle's
         `is_duplicate` says so, and points to the first. `connection`: enqueue in this connection's (or session's)
         open transaction: the job exists if and only if it commits. Raises `InvalidOption`.
@@ -104,19 +116,19 @@ class Task(Generic[P, R]):
         """
         if delay is not None and run_at is not None:
             raise InvalidOption("delay and run_at are both given: give one of them.")
-        return BoundTask(
-            self,
-            JobOptions(
-                queue=self.queue if queue is None else options.queue_name(queue),
-                priority=self.priority if priority is None else options.priority(priority),
-                max_attempts=self.max_attempts if max_attempts is None else options.max_attempts(max_attempts),
-                timeout=options.timeout(timeout),
-                delay=options.delay(delay),
-                run_at=options.run_at(run_at),
-                unique=options.unique(unique),
-            ),
-            connection,
+        made = JobOptions(
+            queue=self.queue if queue is None else options.queue_name(queue),
+            priority=self.priority if priority is None else options.priority(priority),
+            max_attempts=self.max_attempts if max_attempts is None else options.max_attempts(max_attempts),
+            timeout=options.timeout(timeout),
+            delay=options.delay(delay),
+            run_at=options.run_at(run_at),
+            unique=options.unique(unique),
+            expires=self.options.expires if expires is None else options.limit_in_time("expires", expires),
+            deadline=self.options.deadline if deadline is None else options.limit_in_time("deadline", deadline),
         )
+        options.times(delay=made.delay, run_at=made.run_at, expires=made.expires, deadline=made.deadline)
+        return BoundTask(self, made, connection)
 
     def _job(self, options: JobOptions, args: tuple[object, ...], kwargs: dict[str, Any]) -> NewJob[R]:
         return NewJob(uuid7(), self.name, self.arguments.encode(args, kwargs, limit=self._most_bytes), options)

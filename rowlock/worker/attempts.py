@@ -8,6 +8,7 @@ import random
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -22,7 +23,6 @@ from rowlock.worker.runtime import AttemptRuntime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from datetime import timedelta
 
     from asyncpg import Record
 
@@ -46,6 +46,10 @@ class Attempt:
         self.result: str | None = None
         self.running: asyncio.Task[None] | None = None
         self.stop: str | None = None
+
+
+class NotInTime(Exception):
+    """No attempt of the job may start any more: it has expired, or its deadline has passed."""
 
 
 class Performer:
@@ -78,6 +82,8 @@ class Performer:
                 job = Job.from_row({**claimed, "state": "running"}, runtime)
             args, kwargs = arguments.bind(claimed["args"], job)
             limit = claimed["timeout"] or task.timeout
+            if claimed["times"] is not None:
+                limit = _limited(attempt, limit)
             if not task.is_async:
                 value = await self._in_thread(limit, task.function, args, kwargs)
             elif limit is None:
@@ -116,6 +122,9 @@ class Performer:
         if isinstance(error, asyncio.CancelledError) and attempt.stop is not None:
             if attempt.stop == "shutdown":
                 self.release(attempt)
+            return
+        if isinstance(error, NotInTime):
+            self.release(attempt)  # it is ended like every waiting job whose time is over
             return
         self._finishes.ended(self._unsuccess(attempt, error))
 
@@ -162,6 +171,21 @@ def _call_plainly(
     if limit is not None and time.monotonic() - began > limit.total_seconds():
         raise _timed_out(limit)
     return value
+
+
+def _limited(attempt: Attempt, limit: timedelta | None) -> timedelta | None:
+    """The attempt's limit, or what is left until the job's deadline if that is less.
+
+    Raises `NotInTime` if no attempt may start any more: the job has waited here too long.
+    """
+    ends_at, _, deadline, claimed_at = attempt.claimed["times"]
+    waited = timedelta(seconds=attempt.began - attempt.claimed_at)
+    if ends_at <= claimed_at + waited:
+        raise NotInTime
+    if deadline is None:
+        return limit
+    left: timedelta = deadline - claimed_at - waited
+    return left if limit is None else min(limit, left)
 
 
 def _timed_out(limit: timedelta) -> AttemptTimeout:

@@ -40,7 +40,12 @@ class Upkeep:
 
     async def run(self) -> None:
         """Look for a due duty once a second, until cancelled. What fails is logged, and tried again next time."""
-        duties = {"rescue": self._rescue, "orphans": self._rescue_orphans, "partitions": self._create_partitions}
+        duties = {
+            "rescue": self._rescue,
+            "orphans": self._rescue_orphans,
+            "overdue": self._end_overdue,
+            "partitions": self._create_partitions,
+        }
         loop = asyncio.get_running_loop()
         net_at = loop.time() + NET_EVERY
         while True:
@@ -75,6 +80,15 @@ class Upkeep:
 
     async def _rescue_orphans(self) -> None:
         await self._rescue(orphans=True)
+
+    async def _end_overdue(self) -> None:
+        """End the waiting jobs that have expired, whose deadline has passed, or whose cancel was requested."""
+        while True:
+            rows = await self._connection.fetch("end_overdue", RESCUE_BATCH)
+            for row in rows:
+                log.info(f"job_{row['state']}", job_id=str(row["id"]), task=row["task"], why="its time was over")
+            if len(rows) < RESCUE_BATCH:
+                break
 
     async def _create_partitions(self) -> None:
         made = (await self._connection.fetch("create_partitions", DAYS_AHEAD))[0]["made"]

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from rowlock import Cancel, Fail, Job, JobFailed, Rowlock, Settings, Snooze
-from tests.db.pages import ROOT, examples
+from examples.tour.pages import ROOT, examples
 
 Rows = list[asyncpg.Record]
 

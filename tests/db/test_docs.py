@@ -14,7 +14,7 @@ import pytest
 
 from rowlock import Rowlock, Settings
 from rowlock.queue.lifecycle import EDGES, FINAL
-from tests.db.pages import PAGES, ROOT, examples, name_of, run_page
+from examples.tour.pages import PAGES, ROOT, examples, name_of, run_page
 
 NOT_RUN = {("docs/http-api.md", "serves until it is stopped")}
 """The examples that no test runs: the page, and the reason that it gives."""
@@ -39,8 +39,8 @@ async def test_examples_of_a_page_run_from_top_to_bottom(
     page: Path, names: dict[str, Any], connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await connection.execute("CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY, customer text NOT NULL)")
-    ran = await run_page(page, names, connection)
-    assert ran == sum(example.reason is None for example in examples(page, "python", "sql"))
+    ran = [example async for example in run_page(page, names, connection)]
+    assert len(ran) == sum(example.reason is None for example in examples(page, "python", "sql"))
 
 
 def test_examples_that_are_not_run_are_known_and_give_a_reason() -> None:
@@ -52,7 +52,7 @@ async def test_function_of_the_readme_enqueues_if_and_only_if_its_transaction_co
     names: dict[str, Any], connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await connection.execute("CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY, customer text NOT NULL)")
-    await run_page(ROOT / "README.md", names, connection)
+    assert [example async for example in run_page(ROOT / "README.md", names, connection)]
     before = await _counts(connection)
     await names["place_order"](connection, "ada@example.com")
     assert await _counts(connection) == (before[0] + 1, before[1] + 1)

@@ -106,6 +106,12 @@ async def run_again(connection: Connection, job: UUID) -> None:
     )
 
 
+async def run_end_overdue(connection: Connection, job: UUID, **times: str) -> None:
+    sets = ", ".join(f"{name} = {value}" for name, value in times.items())
+    await connection.execute(f"UPDATE rowlock.job SET ends_at = '-infinity', {sets} WHERE id = $1", job)
+    await connection.fetch(statement("end_overdue", "rowlock"), 100)
+
+
 async def run_rescue(connection: Connection, _job: UUID) -> None:
     await connection.fetch(statement("rescue", "rowlock"), 3, 100, True)
 
@@ -123,6 +129,9 @@ async def test_every_statement_takes_the_edges_of_the_life_cycle_and_no_others(
         ("again", run_again, 0),
         ("rescue", run_rescue, 0),
         ("rescue", run_rescue, 2),
+        ("end_overdue", lambda c, j: run_end_overdue(c, j, expires_at="now()"), 0),
+        ("end_overdue", lambda c, j: run_end_overdue(c, j, deadline="now()"), 0),
+        ("end_overdue", lambda c, j: run_end_overdue(c, j, cancel_requested_at="now()"), 0),
     ):
         job = await add_job(connection, before, crashes=crashes)
         await run(connection, job)

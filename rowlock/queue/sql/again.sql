@@ -16,6 +16,9 @@ WITH outcome AS MATERIALIZED (
        SET state = 'queued', worker = NULL, started_at = NULL,
            run_at = clock_timestamp() + (SELECT delay FROM outcome WHERE outcome.id = job.id),
            errors = errors + (SELECT counts::integer FROM outcome WHERE outcome.id = job.id),
+           ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity'
+                          WHEN (SELECT outcome.outcome FROM outcome WHERE outcome.id = job.id) = 'released' THEN ends_at
+                          ELSE deadline END,
            error = coalesce((SELECT left(nullif(concat_ws(': ', error_type, message), ''), 1000)
                                FROM outcome WHERE outcome.id = job.id AND counts), error)
      WHERE id = ANY($2::uuid[])

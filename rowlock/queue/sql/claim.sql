@@ -6,7 +6,8 @@
 -- $8 the tasks that this worker knows text[]   $9 the worker
 -- $10 whether to take a transaction id even if nothing is claimed (so that the cursors of an idle queue can settle)
 --
--- Returns the claimed jobs in the order in which they are to run, then one last row whose id is null: this statement's
+-- Returns the claimed jobs in the order in which they are to run (`times` is null, or: when no attempt may start any more,
+-- expires_at, the deadline, and now), then one last row whose id is null: this statement's
 -- transaction id (null if it has none), the oldest transaction id in use, and the time until which due jobs were looked for.
 --
 -- Index: job_claim, one range scan a lane; then a Tid Scan. No join that the planner could turn around: LATERAL fixes
@@ -27,6 +28,7 @@ WITH candidate AS MATERIALIZED (
                      AND job.priority = lane.priority
                      AND (job.run_at, job.id) > (lane.run_at, lane.id)
                      AND job.run_at <= now()
+                     AND (job.ends_at IS NULL OR job.ends_at > now())
                      AND job.task = ANY($8::text[])
                    ORDER BY job.run_at, job.id
                    LIMIT served.wanted
@@ -41,18 +43,19 @@ WITH candidate AS MATERIALIZED (
        SET state = 'running', attempt = attempt + 1, worker = $9, started_at = now()
      WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
        AND worker IS NULL
-    RETURNING id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args
+    RETURNING id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
+              CASE WHEN ends_at IS NOT NULL THEN ARRAY[ends_at, expires_at, deadline, started_at] END AS times
 ), counted AS (
     SELECT count(*) FROM claimed
 )
 (
-SELECT id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
+SELECT id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args, times,
        NULL::xid8 AS xid, NULL::xid8 AS xmin, NULL::timestamptz AS looked_until
   FROM claimed
  ORDER BY priority DESC, run_at, id
 )
  UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        CASE WHEN $10::boolean THEN pg_current_xact_id() ELSE pg_current_xact_id_if_assigned() END,
        pg_snapshot_xmin(pg_current_snapshot()), now()
   FROM counted

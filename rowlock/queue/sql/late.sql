@@ -13,6 +13,7 @@ SELECT EXISTS (
               AND job.queue = lane.queue
               AND job.priority = lane.priority
               AND (job.run_at, job.id) <= (lane.run_at, lane.id)
+              AND (job.ends_at IS NULL OR job.ends_at > now())
               AND job.task = ANY($5::text[])
             LIMIT 1
            ) AS left_behind

@@ -2,7 +2,7 @@
 --
 -- $1 state   $2 queue   $3 task   $4 only ids below this one (the last of the page before)   $5 how many
 SELECT id, state, queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout, result, error,
-       created_at, run_at, started_at, finished_at, worker
+       created_at, run_at, started_at, finished_at, worker, expires_at, deadline
   FROM rowlock.jobs
  WHERE ($1::text IS NULL OR state = $1::text)
    AND ($2::text IS NULL OR queue = $2::text)

@@ -26,7 +26,8 @@ WITH expired AS MATERIALIZED (
        FOR UPDATE SKIP LOCKED
 ), requeued AS (
     UPDATE rowlock.job
-       SET state = 'queued', worker = NULL, started_at = NULL, crashes = crashes + 1, run_at = clock_timestamp()
+       SET state = 'queued', worker = NULL, started_at = NULL, crashes = crashes + 1, run_at = clock_timestamp(),
+           ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity' ELSE deadline END
      WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.crashes + 1 < $1))
        AND worker IS NOT NULL
 ), quarantined AS (

@@ -4,9 +4,11 @@ DROP VIEW rowlock.jobs
 --;
 DROP FUNCTION rowlock.create_partitions(integer)
 --;
-DROP FUNCTION rowlock.enqueue(text, jsonb, text, integer, interval, timestamptz, integer, interval, text, uuid)
+DROP FUNCTION rowlock.enqueue(text, jsonb, text, integer, interval, timestamptz, integer, interval, text, uuid, timestamptz,
+                              timestamptz)
 --;
-DROP FUNCTION rowlock.checked_options(text, jsonb, text, integer, interval, timestamptz, integer, interval, text)
+DROP FUNCTION rowlock.checked_options(text, jsonb, text, integer, interval, timestamptz, integer, interval, text,
+                                      timestamptz, timestamptz)
 --;
 DROP FUNCTION rowlock.take_key(text, uuid)
 --;

@@ -43,7 +43,9 @@ CREATE FUNCTION rowlock.checked_options(
     run_at timestamptz,
     INOUT max_attempts integer,
     timeout interval,
-    unique_key text
+    unique_key text,
+    expires_at timestamptz,
+    deadline timestamptz
 ) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF checked_options.queue IS NULL OR checked_options.priority IS NULL OR checked_options.max_attempts IS NULL THEN
@@ -84,6 +86,12 @@ BEGIN
     ELSIF checked_options.timeout <= '0' THEN
         RAISE EXCEPTION 'timeout % is not above zero', checked_options.timeout
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
+    ELSIF checked_options.expires_at <= greatest(checked_options.run_at, clock_timestamp() + checked_options.delay) THEN
+        RAISE EXCEPTION 'expires_at % is not after the time at which the job is due', checked_options.expires_at
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give the job time to start';
+    ELSIF checked_options.deadline <= greatest(checked_options.run_at, clock_timestamp() + checked_options.delay) THEN
+        RAISE EXCEPTION 'deadline % is not after the time at which the job is due', checked_options.deadline
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give the job time to finish';
     ELSIF checked_options.args IS NULL OR jsonb_typeof(checked_options.args) <> 'object' THEN
         RAISE EXCEPTION 'args is not a JSON object' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Name each argument, as in {"recipient": "ada@example.com"}';
@@ -108,7 +116,9 @@ CREATE FUNCTION rowlock.enqueue(
     max_attempts integer DEFAULT NULL,
     timeout      interval DEFAULT NULL,
     unique_key   text DEFAULT NULL,
-    id           uuid DEFAULT NULL
+    id           uuid DEFAULT NULL,
+    expires_at   timestamptz DEFAULT NULL,
+    deadline     timestamptz DEFAULT NULL
 ) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     new_id uuid := coalesce(enqueue.id, rowlock.uuid7());
@@ -122,12 +132,13 @@ BEGIN
         AND enqueue.queue !~ '[^A-Za-z0-9_.-]' AND length(enqueue.queue) BETWEEN 1 AND 48
         AND enqueue.priority BETWEEN 0 AND 9 AND enqueue.max_attempts >= 1 AND jsonb_typeof(enqueue.args) = 'object'
         AND enqueue.delay IS NULL AND enqueue.run_at IS NULL AND enqueue.timeout IS NULL AND enqueue.unique_key IS NULL
+        AND enqueue.expires_at IS NULL AND enqueue.deadline IS NULL
     ) IS NOT TRUE THEN
         SELECT o.queue, o.priority, o.max_attempts
           INTO enqueue.queue, enqueue.priority, enqueue.max_attempts
           FROM rowlock.checked_options(
                    enqueue.task, enqueue.args, enqueue.queue, enqueue.priority, enqueue.delay, enqueue.run_at,
-                   enqueue.max_attempts, enqueue.timeout, enqueue.unique_key
+                   enqueue.max_attempts, enqueue.timeout, enqueue.unique_key, enqueue.expires_at, enqueue.deadline
                ) AS o;
         IF enqueue.unique_key IS NOT NULL THEN
             full_key := enqueue.task || ':' || enqueue.unique_key;
@@ -139,13 +150,16 @@ BEGIN
     END IF;
 
     -- run_at: first the transaction's id, then the clock. The claims' cursors rely on this order, see docs/claiming.md.
-    INSERT INTO rowlock.job (id, queue, task, priority, run_at, max_attempts, timeout, unique_key, args)
+    INSERT INTO rowlock.job (
+        id, queue, task, priority, run_at, max_attempts, timeout, unique_key, args, ends_at, expires_at, deadline
+    )
     VALUES (
         new_id, enqueue.queue, enqueue.task, enqueue.priority,
         CASE WHEN pg_current_xact_id() IS NOT NULL THEN
             greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
         END,
-        enqueue.max_attempts, enqueue.timeout, full_key, enqueue.args
+        enqueue.max_attempts, enqueue.timeout, full_key, enqueue.args,
+        least(enqueue.expires_at, enqueue.deadline), enqueue.expires_at, enqueue.deadline
     ) ON CONFLICT DO NOTHING;
 
     IF EXISTS (SELECT FROM rowlock.idle_worker AS w WHERE w.queue = enqueue.queue) THEN

@@ -5,6 +5,10 @@ CREATE TABLE rowlock.job (
     run_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
     created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_at   timestamptz,
+    ends_at      timestamptz,
+    expires_at   timestamptz,
+    deadline     timestamptz,
+    cancel_requested_at timestamptz,
     worker       uuid,
     timeout      interval,
     attempt      integer NOT NULL DEFAULT 0,
@@ -33,6 +37,10 @@ CREATE TABLE rowlock.job (
 --;
 -- What the claim reads, in the order in which it takes: a range of one (queue, priority), from the worker's cursor on.
 CREATE INDEX job_claim ON rowlock.job (queue, priority, run_at, id) WHERE state = 'queued'
+--;
+-- What ends waiting jobs whose time is over: no attempt may start after ends_at. It is expires_at or the deadline,
+-- whichever comes first; once an attempt has started, the deadline; and '-infinity' once a cancel is requested.
+CREATE INDEX job_ends ON rowlock.job (ends_at) WHERE ends_at IS NOT NULL AND state <> 'running'
 --;
 -- What the rescue reads: the jobs of a worker that is gone.
 CREATE INDEX job_running ON rowlock.job (worker) WHERE state = 'running'

@@ -7,9 +7,11 @@ SELECT id,
             ELSE state
        END AS state,
        queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-       NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker
+       NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker,
+       expires_at, deadline, cancel_requested_at
   FROM rowlock.job
  UNION ALL
 SELECT id, state, queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-       result, error, created_at, run_at, started_at, finished_at, worker
+       result, error, created_at, run_at, started_at, finished_at, worker,
+       NULL, NULL, NULL
   FROM rowlock.finished_job

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,26 +67,26 @@ def _all(page: Path) -> Iterator[Example]:
         )
 
 
-async def run_page(page: Path, names: dict[str, Any], connection: asyncpg.Connection[asyncpg.Record]) -> int:
-    """Run a page's Python and SQL from top to bottom, all Python in one namespace; returns how many blocks ran.
+async def run_page(
+    page: Path, names: dict[str, Any], connection: asyncpg.Connection[asyncpg.Record]
+) -> AsyncIterator[Example]:
+    """Run a page's Python and SQL from top to bottom, all Python in one namespace; yields each block that ran.
 
     A block that waits for results runs beside a worker; before SQL, all that is due is done.
     """
-    ran = 0
     for example in examples(page, "python", "sql"):
         if example.reason is not None:
             continue
-        ran += 1
         if example.language == "sql":
             await drain(names)
             await connection.execute(example.text)
-            continue
-        async with AsyncExitStack() as stack:
-            if ".result(" in example.text and isinstance(app := names.get("app"), Rowlock):
-                await stack.enter_async_context(app.worker(concurrency=10))
-            await run_python(example, names)
+        else:
+            async with AsyncExitStack() as stack:
+                if ".result(" in example.text and isinstance(app := names.get("app"), Rowlock):
+                    await stack.enter_async_context(app.worker(concurrency=10))
+                await run_python(example, names)
+        yield example
     await drain(names)
-    return ran
 
 
 async def run_python(example: Example, names: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Runs every example of the documentation, against a PostgreSQL of its own."""

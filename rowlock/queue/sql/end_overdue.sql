@@ -1,0 +1,38 @@
+-- End waiting jobs whose time is over, and free their keys: queued → cancelled if somebody asked for it, → failed for a
+-- passed deadline, → expired for the rest, which never started.
+--
+-- $1 how many at most   Returns one row a job: id, task, queue and its state.
+-- Index: job_ends. Locks: the rows that it deletes, skipping those that somebody else holds.
+WITH overdue AS MATERIALIZED (
+    SELECT id
+      FROM rowlock.job
+     WHERE state <> 'running' AND ends_at IS NOT NULL AND ends_at <= now()
+     ORDER BY ends_at
+     LIMIT $1::integer
+       FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM rowlock.job
+     WHERE id = ANY(ARRAY(SELECT overdue.id FROM overdue))
+    RETURNING id, run_at, created_at, timeout, attempt, max_attempts, errors, crashes, priority, queue, task, unique_key,
+              error, args,
+              CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
+                   WHEN deadline <= now() THEN 'failed'
+                   ELSE 'expired' END AS state,
+              CASE WHEN cancel_requested_at IS NOT NULL THEN error
+                   WHEN deadline <= now() THEN concat_ws('; ', format('its deadline passed at %s', deadline), error)
+                   ELSE format('it had not started when it expired at %s', expires_at) END AS why
+), freed AS (
+    DELETE FROM rowlock.unique_key
+     WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
+       AND job_id = ANY(ARRAY(SELECT gone.id FROM gone))
+       AND expires_at IS NULL
+), kept AS (
+    INSERT INTO rowlock.finished_job (
+        id, run_at, created_at, finished_at, timeout, attempt, max_attempts, errors, crashes, priority, state, queue, task,
+        unique_key, error, args
+    )
+    SELECT id, run_at, created_at, now(), timeout, attempt, max_attempts, errors, crashes, priority, state, queue, task,
+           unique_key, why, args
+      FROM gone
+)
+SELECT id, task, queue, state FROM gone

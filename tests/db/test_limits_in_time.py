@@ -1,0 +1,231 @@
+"""Jobs whose time runs out: `expires`, `deadline`, and what becomes of a job whose cancel was asked for while it ran."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from rowlock import InvalidOption, Job, JobFailed, JobHandle, Retry, Rowlock, Settings
+from rowlock.queue.statements import statement
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+PAST = datetime(2001, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Duties come by many times a second."""
+    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 0.02)
+    return Settings(database_url=database_url)
+
+
+@pytest.fixture
+async def often(connection: Connection) -> None:
+    await connection.execute("UPDATE rowlock.duty SET every = '20 ms' WHERE name = 'overdue'")
+
+
+async def end_overdue(connection: Connection) -> list[tuple[UUID, str]]:
+    return [(row["id"], row["state"]) for row in await connection.fetch(statement("end_overdue", "rowlock"), 100)]
+
+
+async def store(app: Rowlock, task: Any, way: str, connection: Connection, **options: Any) -> JobHandle[Any]:
+    if way == "single":
+        return await task.using(**options).enqueue()
+    return (await app.enqueue_many([task.using(**options).job()], connection=connection if way == "insert" else None))[
+        0
+    ]
+
+
+@pytest.mark.parametrize("way", ["single", "copy", "insert"])
+async def test_both_limits_are_stored_from_the_enqueue_on_or_as_given(
+    way: str, app: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    moment = datetime(2999, 1, 1, tzinfo=UTC)
+    for options, expires, deadline in (
+        ({"expires": 60}, timedelta(seconds=60), None),
+        ({"deadline": timedelta(hours=1)}, None, timedelta(hours=1)),
+        ({"expires": 60, "deadline": moment}, timedelta(seconds=60), moment),
+        ({"delay": 30, "expires": moment, "deadline": 60}, moment, timedelta(seconds=60)),
+    ):
+        handle = await store(app, work, way, connection, **options)
+        row = await connection.fetchrow("SELECT * FROM rowlock.job WHERE id = $1", handle.id)
+        assert row is not None
+        for column, wanted in (("expires_at", expires), ("deadline", deadline)):
+            if isinstance(wanted, timedelta):
+                assert abs(row[column] - row["created_at"] - wanted) < timedelta(seconds=1)
+            else:
+                assert row[column] == wanted
+        assert row["ends_at"] == min(limit for limit in (row["expires_at"], row["deadline"]) if limit)
+        job = await app.get(handle.id)
+        assert (job.expires_at, job.deadline) == (row["expires_at"], row["deadline"])
+
+
+@pytest.mark.parametrize("way", ["single", "copy", "insert", "sql"])
+async def test_a_job_that_would_be_over_before_it_is_due_is_refused(
+    way: str, app: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    soon = datetime.now(UTC) + timedelta(seconds=60)
+    for option in ("expires", "deadline"):
+        refused: type[Exception] = asyncpg.InvalidParameterValueError if way == "sql" else InvalidOption
+        with pytest.raises(refused, match=option):
+            if way == "sql":
+                named = "expires_at" if option == "expires" else "deadline"
+                await connection.execute(f"SELECT rowlock.enqueue('work', delay => '90 s', {named} => $1)", soon)
+            else:
+                await store(app, work, way, connection, delay=60, **{option: timedelta(seconds=60)})
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
+
+
+@pytest.mark.parametrize("value", [0, -1, "soon", timedelta(0), datetime(2999, 1, 1), True])  # noqa: DTZ001  # that is it
+def test_a_limit_that_makes_no_sense_is_refused_by_name(value: object, app: Rowlock) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    for option in ("expires", "deadline"):
+        with pytest.raises(InvalidOption, match=option):
+            work.using(**cast("Any", {option: value}))
+
+
+@pytest.mark.usefixtures("often")
+async def test_a_job_that_has_not_started_when_it_expires_never_runs(app: Rowlock, connection: Connection) -> None:
+    ran: list[str] = []
+
+    @app.task
+    async def hold(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    @app.task
+    async def work(name: str) -> None:
+        ran.append(name)
+
+    async with app.worker(concurrency=1):
+        first = await hold.enqueue(0.5)
+        late = await work.using(expires=0.2, unique="k").enqueue("late")
+        in_time = await work.using(expires=60).enqueue("in time")
+        await in_time.result(timeout=10)
+        with pytest.raises(JobFailed, match="had not started when it expired"):
+            await late.result(timeout=10)
+        await first.result(timeout=10)
+    assert ran == ["in time"]
+    job = await app.get(late.id)
+    assert (job.state, job.attempt) == ("expired", 0)
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.unique_key") == 0, "its key is free again"
+
+
+async def test_a_worker_does_not_claim_or_wait_for_what_is_over(app: Rowlock, connection: Connection) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    handle = await work.using(expires=60).enqueue()
+    await connection.execute("UPDATE rowlock.job SET ends_at = now() - interval '1 s'")
+    assert await app.worker().drain() == 0
+    assert (await app.get(handle.id)).state == "queued"
+    assert await end_overdue(connection) == [(handle.id, "expired")]
+
+
+async def test_a_claimed_job_that_expires_before_its_slot_is_free_is_given_back_unstarted(
+    app: Rowlock, connection: Connection
+) -> None:
+    ran: list[int] = []
+
+    @app.task
+    async def work(n: int) -> None:
+        ran.append(n)
+        await asyncio.sleep(0.02)
+
+    # Fast jobs first, so that the worker claims ahead of its one slot.
+    await app.enqueue_many([work.job(n) for n in range(20)])
+    handles = await app.enqueue_many([work.using(expires=0.3).job(n) for n in range(100, 140)])
+    async with app.worker(concurrency=1):
+        await eventually(lambda: is_over(connection), timeout=20)
+    states = {handle.id: (await app.get(handle.id)).state for handle in handles}
+    assert set(states.values()) <= {"succeeded", "expired"}
+    assert "expired" in states.values()
+    assert len(ran) == 20 + list(states.values()).count("succeeded")
+
+
+async def is_over(connection: Connection) -> bool:
+    return await connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
+
+
+@pytest.mark.usefixtures("often")
+async def test_the_deadline_cuts_the_attempt_and_ends_the_retries(app: Rowlock, connection: Connection) -> None:
+    attempts: list[int] = []
+
+    @app.task(max_attempts=100, backoff=0.05)
+    async def never(n: int) -> None:
+        attempts.append(n)
+        await asyncio.sleep(30)
+
+    @app.task(max_attempts=100, backoff=60)
+    async def hopeless() -> None:
+        raise OSError("no route to host")
+
+    async with app.worker():
+        cut = await never.using(deadline=0.3).enqueue(1)
+        waits = await hopeless.using(deadline=0.3).enqueue()
+        for handle, why in ((cut, "deadline passed"), (waits, "no route to host")):
+            with pytest.raises(JobFailed, match=why):
+                await handle.result(timeout=10)
+            job = await app.get(handle.id)
+            assert job.state == "failed"
+            assert "deadline passed" in str(job.error)
+    assert attempts == [1]
+    outcomes = await connection.fetch("SELECT outcome FROM rowlock.attempt WHERE job_id = $1", cut.id)
+    assert [row["outcome"] for row in outcomes] == ["timeout"]
+
+
+async def test_once_it_has_started_a_job_does_not_expire(app: Rowlock) -> None:
+    @app.task
+    async def work() -> str:
+        if not started:
+            started.append(1)
+            raise Retry(0.3)
+        return "done"
+
+    started: list[int] = []
+    async with app.worker():
+        handle = await work.using(expires=0.2).enqueue()
+        assert await handle.result(timeout=10) == "done"
+
+
+async def test_a_job_whose_cancel_was_asked_for_while_it_ran_does_not_run_again(
+    app: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def work() -> None:
+        await connection.execute("UPDATE rowlock.job SET cancel_requested_at = now(), ends_at = '-infinity'")
+        raise OSError("in the middle")
+
+    handle = await work.enqueue()
+    assert await app.worker().drain() == 1
+    assert await end_overdue(connection) == [(handle.id, "cancelled")]
+    assert (await app.get(handle.id)).state == "cancelled"
+
+
+async def test_the_handlers_job_knows_its_limits(app: Rowlock) -> None:
+    seen: list[Job] = []
+
+    @app.task
+    async def work(job: Job) -> None:
+        seen.append(job)
+
+    handle = await work.using(expires=60, deadline=120).enqueue()
+    await work.enqueue()
+    stored = await app.get(handle.id)
+    await app.worker().drain()
+    assert {(job.expires_at, job.deadline) for job in seen} == {(stored.expires_at, stored.deadline), (None, None)}
