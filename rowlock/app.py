@@ -84,9 +84,9 @@ class Rowlock:
 
         An `async` function runs on the event loop, a plain one in a thread. `name` (by default the function's) is
         what the job's row says. `backoff`: the delay before the first retry, in seconds or as a `timedelta`, doubling
-        from then on, or a policy. `timeout`: of each attempt. `expires`: a job that has not
-        started by then never runs. `deadline`: by then it is over, one way or the other; both from its enqueue on. Raises
-        `InvalidOption`, also for a name that is taken.
+        from then on, or a policy. `timeout`: of each attempt. `expires`: a job that has not started by then never runs.
+        `deadline`: by then it is over, one way or the other; both from its enqueue on. Raises `InvalidOption`, also
+        for a name that is taken.
         """
 
         def make(function: Callable[..., Any]) -> Task[..., Any]:

@@ -32,6 +32,8 @@ class Backend(Protocol):
         run_at: datetime | None = None,
         max_attempts: int | None = None,
         timeout: timedelta | float | None = None,
+        expires: timedelta | float | datetime | None = None,
+        deadline: timedelta | float | datetime | None = None,
         unique: str | None = None,
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name. Raises `UnknownTask`, `InvalidArguments`, `InvalidOption`."""

@@ -123,7 +123,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     `state` is one of queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled, expired. `attempt`
     counts the runs from 1 and never goes down; `errors` counts those that used up one of `max_attempts`; `crashes`
-    those that took their worker down. `expires_at` and `deadline` are there while the job is alive. Times are aware `datetime`s by the database's clock.
+    those that took their worker down. `expires_at` and `deadline` are there while the job is alive. Times are aware
+    `datetime`s by the database's clock.
 
     >>> @app.task
     ... async def sync_account(job: Job, account: int) -> None:

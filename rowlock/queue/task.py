@@ -104,8 +104,8 @@ class Task(Generic[P, R]):
         """The task with other options, for the `enqueue(...)` or `job(...)` that follows.
 
         `delay` (seconds or a `timedelta`) or `run_at` (an aware `datetime`): not before. `timeout`: of each attempt.
-        `expires`: not started by then, it never runs. `deadline`: by then the job is over, one way or the other; both in
-        seconds or as a `timedelta` from the enqueue on, or as an aware `datetime`.
+        `expires`: not started by then, it never runs. `deadline`: by then the job is over, one way or the other; both
+        in seconds or as a `timedelta` from the enqueue on, or as an aware `datetime`.
         `unique`: while a job of this task with this key is not finished, no second one is stored; the handle's
         `is_duplicate` says so, and points to the first. `connection`: enqueue in this connection's (or session's)
         open transaction: the job exists if and only if it commits. Raises `InvalidOption`.

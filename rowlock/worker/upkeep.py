@@ -86,7 +86,7 @@ class Upkeep:
         while True:
             rows = await self._connection.fetch("end_overdue", RESCUE_BATCH)
             for row in rows:
-                log.info(f"job_{row['state']}", job_id=str(row["id"]), task=row["task"], why="its time was over")
+                log.info("job_ended_overdue", job_id=str(row["id"]), task=row["task"], state=row["state"])
             if len(rows) < RESCUE_BATCH:
                 break
 

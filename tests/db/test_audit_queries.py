@@ -12,8 +12,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from rowlock import Cancel, Fail, Job, JobFailed, Rowlock, Settings, Snooze
 from examples.tour.pages import ROOT, examples
+from rowlock import Cancel, Fail, Job, JobFailed, Rowlock, Settings, Snooze
 
 Rows = list[asyncpg.Record]
 

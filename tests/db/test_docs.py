@@ -12,9 +12,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from examples.tour.pages import PAGES, ROOT, examples, name_of, run_page
 from rowlock import Rowlock, Settings
 from rowlock.queue.lifecycle import EDGES, FINAL
-from examples.tour.pages import PAGES, ROOT, examples, name_of, run_page
 
 NOT_RUN = {("docs/http-api.md", "serves until it is stopped")}
 """The examples that no test runs: the page, and the reason that it gives."""

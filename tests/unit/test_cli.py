@@ -20,7 +20,7 @@ import structlog
 from rowlock import logs
 from rowlock.cli import findings
 from rowlock.cli.api import is_loopback
-from rowlock.cli.enqueue import parse_args, parse_time
+from rowlock.cli.enqueue import parse_args, parse_limit, parse_time
 from rowlock.cli.loading import load
 from rowlock.cli.output import clean
 from rowlock.cli.root import COMMANDS, root, run
@@ -169,9 +169,13 @@ def test_arguments_are_an_object_of_json() -> None:
 
 
 def test_time_needs_a_zone() -> None:
-    assert parse_time("2030-01-31T09:00:00Z") == datetime(2030, 1, 31, 9, tzinfo=UTC)
+    assert parse_time("run_at", "2030-01-31T09:00:00Z") == datetime(2030, 1, 31, 9, tzinfo=UTC)
     with pytest.raises(InvalidOption, match="time zone"):
-        parse_time("2030-01-31")
+        parse_time("run_at", "2030-01-31")
+    assert parse_limit("expires", "90") == 90.0
+    assert parse_limit("expires", "2030-01-31T09:00:00Z") == datetime(2030, 1, 31, 9, tzinfo=UTC)
+    with pytest.raises(InvalidOption, match="expires 'soon'"):
+        parse_limit("expires", "soon")
 
 
 def test_control_characters_of_data_are_spelled_out() -> None:
