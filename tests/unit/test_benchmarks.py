@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,25 @@ def test_results_survive_being_saved_and_read(tmp_path: Path) -> None:
     measured.save(tmp_path / "compare.json")
 
     assert Results.load(tmp_path / "compare.json") == measured
+
+
+def test_joined_results_keep_the_later_of_two_tables_and_one_machine(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.json" for number in range(3)]
+    for number, path in enumerate(paths):
+        others = [drained("limit", 90.0)] if number == 0 else []
+        made = results(
+            drained("rowlock", 60.0 + number), *others, replace(drained("rowlock", 1.0), workload=f"only in {number}")
+        )
+        made.options["rounds"] = 3 + number
+        if number == 2:
+            made.machine["cores"] = 64
+        made.save(path)
+    joined = Results.joined(paths[:2])
+    assert [line.workload for line in joined.measured].count("only in 0") == 1
+    assert [line.headlines for line in joined.measured if line.workload == "drain"] == [[61.0]], "the later table alone"
+    assert joined.options["rounds"] == 3
+    with pytest.raises(ValueError, match="different machines"):
+        Results.joined(paths)
 
 
 def test_readme_section_is_rewritten_and_nothing_else(tmp_path: Path) -> None:
