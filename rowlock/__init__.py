@@ -8,17 +8,22 @@ from rowlock.errors import (
     InvalidJob,
     InvalidOption,
     InvalidResult,
+    JobAlreadyFinished,
     JobFailed,
     JobNotFound,
+    KeyHeld,
     OutsideHandler,
     ResultTimeout,
     RowlockError,
     SchemaNotMigrated,
     SchemaTooNew,
     UnknownTask,
+    WrongState,
 )
+from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, JobHandle, NewJob
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
+from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation
 from rowlock.queue.retry import Exponential
 from rowlock.queue.task import Task
 from rowlock.settings import Settings
@@ -26,9 +31,11 @@ from rowlock.settings import Settings
 __version__ = "0.1.0"
 
 __all__ = [
+    "BulkResult",
     "Cancel",
     "ConfigurationError",
     "DatabaseUnavailable",
+    "DeadLetterGroup",
     "Exponential",
     "Fail",
     "InvalidArguments",
@@ -36,10 +43,14 @@ __all__ = [
     "InvalidOption",
     "InvalidResult",
     "Job",
+    "JobAlreadyFinished",
     "JobFailed",
+    "JobFilter",
     "JobHandle",
     "JobNotFound",
+    "KeyHeld",
     "NewJob",
+    "Operation",
     "OutsideHandler",
     "ResultTimeout",
     "Retry",
@@ -51,4 +62,5 @@ __all__ = [
     "Snooze",
     "Task",
     "UnknownTask",
+    "WrongState",
 ]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
-import msgspec
-
-from rowlock.errors import InvalidArguments, InvalidOption, UnknownTask
+from rowlock.errors import InvalidOption, UnknownTask
 from rowlock.queue import options as check
+from rowlock.queue.arguments import plain_document
 from rowlock.queue.client import Client
+from rowlock.queue.filters import JobFilter
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job, JobHandle, JobOptions, NewJob
-from rowlock.queue.json_values import find_defect
+from rowlock.queue.operators import Operators
+from rowlock.queue.origin import Origin
 from rowlock.queue.task import (
     DEFAULT_BACKOFF,
     DEFAULT_MAX_ATTEMPTS,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from rowlock.queue.operators import BulkResult, CancelAnswer, DeadLetterGroup, Operation
     from rowlock.queue.retry import Backoff
     from rowlock.worker.worker import Worker
 
@@ -56,6 +58,7 @@ class Rowlock:
         self.settings = settings
         self.tasks: dict[str, Task[..., Any]] = {}
         self.client = Client(settings)
+        self.operators = Operators(self.client, self.tasks)
 
     @overload
     def task(self, function: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Task[P, R]: ...
@@ -133,7 +136,7 @@ class Rowlock:
             defaults = (known.queue, known.priority, known.max_attempts)
         else:
             defaults = await self._registered(task)
-            document = _plain_json(task, {} if args is None else args, limit)
+            document = plain_document(task, {} if args is None else args, limit)
         options = JobOptions(
             queue=defaults[0] if queue is None else check.queue_name(queue),
             priority=defaults[1] if priority is None else check.priority(priority),
@@ -169,6 +172,104 @@ class Rowlock:
     async def get(self, job_id: UUID | str) -> Job:
         """The job with this id, alive or finished. Raises `JobNotFound`."""
         return await self.client.get(job_id)
+
+    async def cancel(self, job_id: UUID | str, *, reason: str | None = None, by: str | None = None) -> CancelAnswer:
+        """Cancel a job: "cancelled" if it was still waiting, and then it never starts; "requested" if it runs.
+
+        A running one is told to stop: an `async` function is cancelled, a plain one can ask `job.is_cancelled`. What
+        it returns all the same stands as its success; otherwise the job ends as cancelled, and never runs again.
+        `by` (who) and `reason` are kept in the table `operation`. Raises `JobNotFound`, `JobAlreadyFinished`.
+
+        >>> await app.cancel(job.id, reason="the customer has left", by="ada")
+        """
+        return await self.operators.cancel(job_id, reason=reason, origin=Origin(by=by))
+
+    async def retry(
+        self, job_id: UUID | str, *, args: Mapping[str, object] | None = None, by: str | None = None
+    ) -> Job:
+        """Put a job back that has failed, was cancelled or has expired: the same job, due now, with all its attempts.
+
+        Its `attempt` goes on counting, its errors and crashes begin at zero, its limits in time are gone. `args`
+        replaces its arguments, and is checked if this application has the task. Raises `JobNotFound`, `WrongState`,
+        `InvalidArguments`, and `KeyHeld` if another job holds its unique key by now.
+        """
+        return await self.operators.retry(job_id, args=args, origin=Origin(by=by))
+
+    async def discard(self, job_id: UUID | str, *, by: str | None = None) -> Job:
+        """Put a dead letter aside: it stays failed, but is not listed as a dead letter any more.
+
+        Raises `JobNotFound`, and `WrongState` for a job that has not failed.
+        """
+        return await self.operators.discard(job_id, origin=Origin(by=by))
+
+    async def cancel_many(
+        self,
+        which: JobFilter,
+        *,
+        reason: str | None = None,
+        dry_run: bool = False,
+        everything: bool = False,
+        by: str | None = None,
+    ) -> BulkResult:
+        """Cancel all live jobs that the filter means, as `cancel` does, a thousand a transaction.
+
+        `dry_run` changes nothing, and says how many it would be. A filter that means every job is refused, unless
+        `everything` says that this is meant. What is enqueued after the start is left alone. If it breaks off in the
+        middle, what was done is done, and is recorded; calling it again does the rest.
+
+        >>> await app.cancel_many(JobFilter(queue="email", task="send_newsletter"), dry_run=True)
+        """
+        origin = Origin(by=by)
+        return await self.operators.cancel_many(
+            which, reason=reason, dry_run=dry_run, everything=everything, origin=origin
+        )
+
+    async def retry_many(
+        self, which: JobFilter, *, dry_run: bool = False, everything: bool = False, by: str | None = None
+    ) -> BulkResult:
+        """Put all dead letters back that the filter means, or with its `state` the cancelled or the expired jobs.
+
+        One whose unique key another job holds by now stays where it is, and counts as `skipped`. Otherwise as
+        `retry` and `cancel_many`.
+        """
+        return await self.operators.retry_many(which, dry_run=dry_run, everything=everything, origin=Origin(by=by))
+
+    async def discard_many(
+        self, which: JobFilter, *, dry_run: bool = False, everything: bool = False, by: str | None = None
+    ) -> BulkResult:
+        """Put all dead letters aside that the filter means. Otherwise as `discard` and `cancel_many`."""
+        return await self.operators.discard_many(which, dry_run=dry_run, everything=everything, origin=Origin(by=by))
+
+    async def jobs(self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50) -> list[Job]:
+        """A page of at most 500 jobs, newest first; `before` is the last id of the page before."""
+        return await self.client.list_jobs(which, before=before, limit=limit)
+
+    async def dead_letters(
+        self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50
+    ) -> list[Job]:
+        """A page of dead letters: jobs that have failed and were not discarded. Newest first, as in `jobs`."""
+        return await self.operators.dead_letters(which or JobFilter(), before=before, limit=limit)
+
+    async def dead_letter_groups(self, which: JobFilter | None = None, *, limit: int = 50) -> list[DeadLetterGroup]:
+        """The dead letters by task and error, the most frequent first: how many, since when, and the last one."""
+        return await self.operators.dead_letter_groups(which or JobFilter(), limit=limit)
+
+    async def operations(
+        self,
+        *,
+        verb: str | None = None,
+        target_kind: str | None = None,
+        target: str | None = None,
+        before: UUID | None = None,
+        limit: int = 50,
+    ) -> list[Operation]:
+        """A page of what people did (cancel, retry, discard, …), newest first: what to, who, when and from where.
+
+        `target` is a job's id, or the name of a queue or a schedule; an act on many has none.
+        """
+        return await self.operators.operations(
+            verb=verb, target_kind=target_kind, target=target, before=before, limit=limit
+        )
 
     def handle(self, job: Job) -> JobHandle[Any]:
         """A handle on a job that was read: to wait for its result."""
@@ -217,18 +318,3 @@ class Rowlock:
         """The return annotation of the task's function, if it is one of this application's."""
         known = self.tasks.get(task)
         return Any if known is None else known.returns
-
-
-def _plain_json(task: str, args: Mapping[str, object], limit: int) -> str:
-    """The arguments of a task whose function is not here, as JSON text: only JSON's own rules are checked."""
-    if not isinstance(args, dict) or (defect := find_defect(args)) is not None:
-        raise InvalidArguments(
-            f"The arguments of {task} are not usable: {defect if isinstance(args, dict) else 'not an object'}."
-        )
-    try:
-        text = msgspec.json.encode(args).decode()
-    except TypeError as error:
-        raise InvalidArguments(f"The arguments of {task} are not usable: {error}. Pass plain data.") from None
-    if len(text.encode()) > limit:
-        raise InvalidArguments(f"The arguments of {task} are too large: at most {limit} bytes of JSON.")
-    return text

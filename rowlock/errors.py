@@ -13,6 +13,9 @@ RowlockError
 ├── InvalidResult                (TypeError) a handler returned what JSON cannot hold
 ├── JobNotFound                  (LookupError) no job has this id
 ├── OutsideHandler               (RuntimeError) what only a running handler can do with its job
+├── WrongState                   the job's state does not allow what was asked; nothing was changed
+│   └── JobAlreadyFinished       a cancel came too late
+├── KeyHeld                      a job cannot go back: another one holds its unique key by now
 ├── JobFailed                    `job.result()`: the job ended in another state than `succeeded`
 └── ResultTimeout                (TimeoutError) `job.result(timeout=…)`: the job is not finished yet
 ```
@@ -70,6 +73,22 @@ class JobNotFound(RowlockError, LookupError):
 
 class OutsideHandler(RowlockError, RuntimeError):
     """The job was asked for what only its handler can do, while it runs."""
+
+
+class WrongState(RowlockError):
+    """The job's `state` does not allow what was asked: a retry of one that succeeded, say. Nothing was changed."""
+
+    def __init__(self, message: str, *, state: str) -> None:
+        super().__init__(message)
+        self.state = state
+
+
+class JobAlreadyFinished(WrongState):
+    """The job that was to be cancelled has reached its final `state` before."""
+
+
+class KeyHeld(RowlockError):
+    """A finished job cannot go back, since another job holds its unique key by now. Nothing was changed."""
 
 
 class JobFailed(RowlockError):

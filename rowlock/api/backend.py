@@ -11,6 +11,7 @@ from aiohttp import web
 
 from rowlock.queue.client import Client
 from rowlock.queue.job import JobHandle
+from rowlock.queue.operators import Operators
 
 
 class Backend(Protocol):
@@ -19,6 +20,11 @@ class Backend(Protocol):
     @property
     def client(self) -> Client:
         """The queue, to read from."""
+        ...
+
+    @property
+    def operators(self) -> Operators:
+        """The acts on jobs that are there."""
         ...
 
     async def enqueue(

@@ -91,6 +91,11 @@ async def read_body(request: web.Request, form: type[T]) -> T:
         raise Refused(INVALID_REQUEST, f"The body is nested deeper than {NESTING_LIMIT} levels.") from error
 
 
+async def read_optional_body(request: web.Request, form: type[T]) -> T:
+    """Decode the JSON body; without one, the form as it is by default. Raises `Refused`."""
+    return await read_body(request, form) if request.can_read_body else form()
+
+
 def read_query(request: web.Request, *names: str) -> dict[str, str]:
     """Return the query's parameters. Raises `Refused` for one that is not among `names`, or that is given twice."""
     for name in request.query:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
-from typing import Final
-from uuid import UUID
 
 from aiohttp import hdrs, web
 
 from rowlock.api.backend import BACKEND
 from rowlock.api.exchange import answer, read_body, read_query
+from rowlock.api.pages import FILTERS, PAGE, filter_of, page_of
 from rowlock.api.problems import INVALID_REQUEST, Refused
 from rowlock.api.wire import Attempt, EnqueuedJob, JobDetail, JobPage, JobRequest, JobSummary, raw_result
-from rowlock.queue import options
-from rowlock.queue.client import MOST_PER_PAGE
-from rowlock.queue.lifecycle import SHOWN
-
-DEFAULT_PER_PAGE: Final = 50
 
 routes = web.RouteTableDef()
-
-_NUMBER = re.compile(r"[0-9]{1,9}")
-_ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 @routes.post("/v1/jobs")
@@ -50,19 +40,10 @@ async def enqueue(request: web.Request) -> web.Response:
 @routes.get("/v1/jobs")
 async def list_jobs(request: web.Request) -> web.Response:
     """A page of jobs, newest first."""
-    query = read_query(request, "state", "queue", "task", "limit", "before")
-    state, limit = query.get("state"), _limit(query.get("limit"))
-    if state is not None and state not in SHOWN:
-        raise Refused(INVALID_REQUEST, f"state {state!r} is not one of {', '.join(SHOWN)}.", field="state")
-    jobs = await request.app[BACKEND].client.list_jobs(
-        state=state,
-        queue=options.queue_name(query["queue"]) if "queue" in query else None,
-        task=options.task_name(query["task"]) if "task" in query else None,
-        before=_before(query.get("before")),
-        limit=limit,
-    )
-    following = str(request.rel_url.update_query(before=str(jobs[-1].id))) if len(jobs) == limit else None
-    return answer(JobPage(jobs=[JobSummary.of(job) for job in jobs], next=following))
+    query = read_query(request, "state", *FILTERS, *PAGE)
+    page = page_of(query)
+    jobs = await request.app[BACKEND].client.list_jobs(filter_of(query), before=page.before, limit=page.limit)
+    return answer(JobPage(jobs=[JobSummary.of(job) for job in jobs], next=page.following(request, jobs)))
 
 
 @routes.get("/v1/jobs/{id}")
@@ -84,19 +65,3 @@ def _instant(field: str, given: datetime | None) -> datetime | None:
         return None if given is None else given.astimezone(UTC)
     except OverflowError:
         raise Refused(INVALID_REQUEST, f"{field} is outside the years 1 to 9999 in UTC.", field=field) from None
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_PER_PAGE
-    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= MOST_PER_PAGE:
-        detail = f"limit {text!r} is out of range: use a whole number from 1 to {MOST_PER_PAGE}."
-        raise Refused(INVALID_REQUEST, detail, field="limit")
-    return int(text)
-
-
-def _before(text: str | None) -> UUID | None:
-    if text is not None and not _ID.fullmatch(text):
-        detail = f"before {text!r} is no job's id: use the last one of the page before."
-        raise Refused(INVALID_REQUEST, detail, field="before")
-    return None if text is None else UUID(text)

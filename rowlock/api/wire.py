@@ -9,7 +9,9 @@ from uuid import UUID
 
 import msgspec
 
+from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job
+from rowlock.queue.operators import DeadLetterGroup, Operation
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,6 +28,52 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     unique: str | None = None
     expires: float | Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     deadline: float | Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/jobs/{id}/cancel`."""
+
+    reason: str | None = None
+
+
+class RetryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/jobs/{id}/retry`."""
+
+    args: dict[str, Any] | None = None
+
+
+class BulkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/jobs/bulk/retry` and `discard`. The filter's ages are seconds, or ISO 8601 durations."""
+
+    filter: JobFilter = JobFilter()
+    dry_run: bool = False
+    everything: bool = False
+
+
+class BulkCancelRequest(BulkRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/jobs/bulk/cancel`."""
+
+    reason: str | None = None
+
+
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to a cancel: `cancelled` (it never starts), or `requested` (it runs, and was told)."""
+
+    id: UUID
+    answer: str
+
+
+class DeadLetterGroups(msgspec.Struct, frozen=True, kw_only=True):
+    """The dead letters by task and error."""
+
+    groups: list[DeadLetterGroup]
+
+
+class OperationPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of what people did, newest first, and where the next one is."""
+
+    operations: list[Operation]
+    next: str | None
 
 
 class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +98,8 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     unique: str | None
     worker: UUID | None
     error: str | None
+    cancel_requested_at: datetime | None
+    discarded_at: datetime | None
 
     @classmethod
     def of(cls, job: Job, **more: Any) -> Self:  # noqa: ANN401  # the fields of the subclasses

@@ -1,4 +1,4 @@
-"""`rowlock jobs`: lists jobs, and shows one with its attempts."""
+"""`rowlock jobs`: lists jobs and dead letters, shows one with its attempts, and has the acts on them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,12 @@ from rich.text import Text
 
 from rowlock.api.wire import Attempt, JobDetail, JobSummary, raw_result
 from rowlock.app import Rowlock
-from rowlock.cli import running
+from rowlock.cli import acts, running
 from rowlock.cli.output import clean, print_json
 from rowlock.queue.client import MOST_PER_PAGE, parse_id
 from rowlock.queue.job import Job
+from rowlock.queue.operators import DeadLetterGroup
 
-STATES: Final = (
-    "queued",
-    "scheduled",
-    "retrying",
-    "running",
-    "blocked",
-    "succeeded",
-    "failed",
-    "cancelled",
-    "expired",
-)
 _COLOURS: Final = {"running": "cyan", "succeeded": "green", "failed": "red", "retrying": "yellow"}
 _WIDE: Final = 1000
 _ERROR_LENGTH: Final = 60
@@ -39,39 +29,69 @@ _ERROR_LENGTH: Final = 60
 
 @click.group("jobs")
 def command() -> None:
-    """Look at jobs, live and finished."""
+    """Look at jobs, live and finished; cancel, retry and discard them."""
+
+
+command.add_command(acts.cancel)
+command.add_command(acts.retry)
+command.add_command(acts.discard)
 
 
 @command.command("list")
-@click.option("--state", type=click.Choice(STATES))
-@click.option("--queue")
-@click.option("--task")
+@acts.with_filters
 @click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
 @click.option("--before", type=click.UUID, metavar="ID", help="The page after this one: its last job's id.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: an array of jobs.")
-def list_command(  # noqa: PLR0917  # click's: a parameter an option
-    state: str | None,
-    queue: str | None,
-    task: str | None,
+def list_command(
     limit: int,
     before: UUID | None,
     as_json: bool,  # noqa: FBT001  # click's
+    **given: Any,  # noqa: ANN401  # click's options
 ) -> None:
     """List jobs, newest first."""
+    which = acts.filter_of(given)
 
     async def read() -> list[Job]:
         async with Rowlock() as app:
-            return await app.client.list_jobs(state=state, queue=queue, task=task, before=before, limit=limit)
+            return await app.jobs(which, before=before, limit=limit)
 
-    jobs = running.run(read())
-    if as_json:
-        print_json([JobSummary.of(job) for job in jobs])
-    elif not jobs:
-        click.echo("No jobs.", err=True)
+    _print(running.run(read()), limit, as_json=as_json, none="No jobs.")
+
+
+@command.command("dead", short_help="List the dead letters.")
+@acts.with_filters
+@click.option("--groups", is_flag=True, help="Count them by task and error instead.")
+@click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
+@click.option("--before", type=click.UUID, metavar="ID", help="The page after this one: its last job's id.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: an array of jobs, or of groups.")
+def dead_command(
+    groups: bool,  # noqa: FBT001  # click's
+    limit: int,
+    before: UUID | None,
+    as_json: bool,  # noqa: FBT001  # click's
+    **given: Any,  # noqa: ANN401  # click's options
+) -> None:
+    """List the dead letters, newest first: jobs that have failed, and were not discarded."""
+    which = acts.filter_of(given)
+
+    async def read() -> tuple[list[Job], list[DeadLetterGroup]]:
+        async with Rowlock() as app:
+            if groups:
+                return [], await app.dead_letter_groups(which, limit=limit)
+            return await app.dead_letters(which, before=before, limit=limit), []
+
+    jobs, grouped = running.run(read())
+    if not grouped:
+        _print(jobs, limit, as_json=as_json, none="No dead letters.")
+    elif as_json:
+        print_json(grouped)
     else:
-        console(is_wide=True).print(_table(jobs))
-        if len(jobs) == limit:
-            click.echo(f"More: --before {jobs[-1].id}", err=True)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in ("JOBS", "TASK", "LAST", "ERROR"):
+            table.add_column(name, no_wrap=True, justify="right" if name == "JOBS" else "left")
+        for group in grouped:
+            table.add_row(str(group.jobs), shown(group.task), time_of(group.last_at), shown(_short(group.error)))
+        console(is_wide=True).print(table)
 
 
 @command.command("show", short_help="Show one job with its attempts.")
@@ -93,6 +113,17 @@ def show_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
         _show(job, attempts)
 
 
+def _print(jobs: Sequence[Job], limit: int, *, as_json: bool, none: str) -> None:
+    if as_json:
+        print_json([JobSummary.of(job) for job in jobs])
+    elif not jobs:
+        click.echo(none, err=True)
+    else:
+        console(is_wide=True).print(_table(jobs))
+        if len(jobs) == limit:
+            click.echo(f"More: --before {jobs[-1].id}", err=True)
+
+
 def console(*, is_wide: bool = False) -> Console:
     """A console that takes data as it is: no markup, no colours of its own; wide, nothing is wrapped or cut."""
     width = _WIDE if is_wide or not sys.stdout.isatty() else None
@@ -107,11 +138,11 @@ def _table(jobs: Sequence[Job]) -> Table:
         table.add_row(
             str(job.id),
             _state(job.state),
-            _text(job.task),
-            _text(job.queue),
+            shown(job.task),
+            shown(job.queue),
             f"{job.attempt}/{job.max_attempts}",
-            _time(job.created_at),
-            _text(_short(job.error or "")),
+            time_of(job.created_at),
+            shown(_short(job.error or "")),
         )
     return table
 
@@ -128,18 +159,18 @@ def _show(job: Job, attempts: Sequence[Mapping[str, Any]]) -> None:
     table.add_column(overflow="fold")
     table.add_row("state", _state(job.state))
     for name in ("id", "task", "queue", "priority", "attempt", "max_attempts", "errors", "crashes", "unique_key"):
-        table.add_row(name, _text(getattr(job, name)))
+        table.add_row(name, shown(getattr(job, name)))
     for name in ("timeout", "created_at", "run_at", "started_at", "finished_at", "worker", "error"):
-        table.add_row(name, _text(getattr(job, name)))
-    table.add_row("args", _text(_pretty(job.args)))
-    table.add_row("result", _text(None if job.result_json is None else _pretty(job.result)))
+        table.add_row(name, shown(getattr(job, name)))
+    table.add_row("args", shown(_pretty(job.args)))
+    table.add_row("result", shown(None if job.result_json is None else _pretty(job.result)))
     out.print(table)
     for attempt in attempts:
         what = ": ".join(str(part) for part in (attempt["error_type"], attempt["message"]) if part)
-        head = f"\nattempt {attempt['attempt']}: {attempt['outcome']} at {_time(attempt['finished_at'])} {what}"
-        out.print(_text(head), soft_wrap=True)
+        head = f"\nattempt {attempt['attempt']}: {attempt['outcome']} at {time_of(attempt['finished_at'])} {what}"
+        out.print(shown(head), soft_wrap=True)
         if attempt["traceback"]:
-            out.print(_text(attempt["traceback"].rstrip()), soft_wrap=True)
+            out.print(shown(attempt["traceback"].rstrip()), soft_wrap=True)
 
 
 def _pretty(value: object) -> str:
@@ -150,12 +181,13 @@ def _state(state: str) -> Text:
     return Text(state, style=_COLOURS.get(state, ""))
 
 
-def _text(value: object) -> Text:
+def shown(value: object) -> Text:
     """The value as text that is printed as it is: nothing in it is markup."""
     if isinstance(value, datetime):
-        return Text(_time(value))
+        return Text(time_of(value))
     return Text("–" if value is None else clean(str(value)))
 
 
-def _time(moment: datetime) -> str:
+def time_of(moment: datetime) -> str:
+    """The time as people here write it."""
     return moment.astimezone().isoformat(sep=" ", timespec="seconds")

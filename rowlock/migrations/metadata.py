@@ -26,9 +26,12 @@ def metadata(schema: str = "rowlock") -> MetaData:
     job = _job(tables)
     Index("job_claim", job.c.queue, job.c.priority, job.c.run_at, job.c.id, postgresql_where=job.c.state == "queued")
     Index("job_ends", job.c.ends_at, postgresql_where=job.c.ends_at.is_not(None) & (job.c.state != "running"))
+    Index("job_cancel", job.c.worker, postgresql_where=job.c.cancel_requested_at.is_not(None))
     Index("job_running", job.c.worker, postgresql_where=job.c.state == "running")
     finished = _finished_job(tables)
     Index("finished_job_id", finished.c.id)
+    unsuccessful = finished.c.state != "succeeded"
+    Index("finished_job_unsuccessful", finished.c.state, finished.c.id, postgresql_where=unsuccessful)
     Index("finished_job_finished_at", finished.c.finished_at, postgresql_using="brin")
     attempt = _attempt(tables)
     Index("attempt_job_id", attempt.c.job_id, attempt.c.attempt)
@@ -64,7 +67,7 @@ def _shared_columns(*, live: bool) -> list[Column[Any]]:
         limits = ("ends_at", "expires_at", "deadline", "cancel_requested_at")
         columns += [_time(name, nullable=True) for name in limits]
     else:
-        columns.append(_time("finished_at"))
+        columns += [_time("finished_at"), _time("discarded_at", nullable=True)]
     columns += [
         Column("worker", UUID(as_uuid=True)),
         Column("timeout", INTERVAL),
@@ -78,6 +81,7 @@ def _shared_columns(*, live: bool) -> list[Column[Any]]:
         _key("task"),
         _key("unique_key", nullable=True),
         Column("error", Text),
+        *([Column("cancel_reason", Text)] if live else []),
         Column("args", JSONB, nullable=False),
     ]
     return columns

@@ -211,5 +211,23 @@ def _explain(error: Exception) -> tuple[str, str]:
     return meaning or f"writing or reading it raises {type(error).__name__}", ""
 
 
+def plain_document(task: str, args: Mapping[str, object], limit: int) -> str:
+    """Write the arguments of a task whose function is not here as JSON text: only JSON's own rules are checked.
+
+    Raises `InvalidArguments`.
+    """
+    if not isinstance(args, dict) or (defect := find_defect(args)) is not None:
+        raise InvalidArguments(
+            f"The arguments of {task} are not usable: {defect if isinstance(args, dict) else 'not an object'}."
+        )
+    try:
+        text = msgspec.json.encode(args).decode()
+    except TypeError as error:
+        raise InvalidArguments(f"The arguments of {task} are not usable: {error}. Pass plain data.") from None
+    if len(text.encode()) > limit:
+        raise InvalidArguments(f"The arguments of {task} are too large: at most {limit} bytes of JSON.")
+    return text
+
+
 def _lower(text: str) -> str:
     return text if text.startswith("JSON") else text[:1].lower() + text[1:]

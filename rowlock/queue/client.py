@@ -14,6 +14,7 @@ import asyncpg
 from rowlock.embedded import EmbeddedServer
 from rowlock.errors import InvalidOption, JobNotFound, SchemaTooNew
 from rowlock.queue import connections
+from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, JobOptions, NewJob
 from rowlock.queue.statements import statement
 from rowlock.schema import REVISION
@@ -163,18 +164,13 @@ class Client:
         return Job.from_row(rows[0])
 
     async def list_jobs(
-        self,
-        *,
-        state: str | None = None,
-        queue: str | None = None,
-        task: str | None = None,
-        before: UUID | None = None,
-        limit: int = 50,
+        self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50
     ) -> list[Job]:
         """A page of at most 500 jobs, newest first; `before` is the last id of the page before."""
         if not 1 <= limit <= MOST_PER_PAGE:
             raise InvalidOption(f"limit {limit} is out of range: use 1 to {MOST_PER_PAGE}.")
-        return [Job.from_row(row) for row in await self.fetch("list_jobs", state, queue, task, before, limit)]
+        parameters = (which or JobFilter()).parameters()
+        return [Job.from_row(row) for row in await self.fetch("list_jobs", *parameters, before, limit)]
 
     async def attempts(self, job_id: UUID) -> list[Mapping[str, Any]]:
         """The job's attempts that did not simply succeed, in their order: the columns of the table `attempt`."""

@@ -117,6 +117,11 @@ class Runtime(Protocol):
         """Whether the attempt has ended: nothing can be done in its name any more."""
         ...
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether an operator wants this attempt to stop."""
+        ...
+
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One job, as its row was when it was read. A handler with a parameter annotated `Job` is given its own.
@@ -152,6 +157,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     finished_at: datetime | None = None
     worker: UUID | None = None
     result_json: str | None = None
+    cancel_requested_at: datetime | None = None
+    discarded_at: datetime | None = None
     _runtime: Runtime | None = None
 
     @classmethod
@@ -172,6 +179,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def is_finished(self) -> bool:
         """Whether the job has reached its final state."""
         return self.state in FINAL
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the job was cancelled; inside its own handler: whether somebody wants that, as of now.
+
+        For plain functions, which nobody can stop from outside: ask now and then, and raise or return.
+
+        >>> for row in rows:
+        ...     if job.is_cancelled:
+        ...         raise Cancel("stopped half-way")
+        """
+        return self.state == "cancelled" or (self._runtime is not None and self._runtime.is_cancelled)
 
     @property
     def result(self) -> Any:  # noqa: ANN401  # any JSON

@@ -41,6 +41,11 @@ EDGES: Final[frozenset[tuple[State | None, str, State]]] = frozenset(
         (State.RUNNING, "fail", State.FAILED),
         (State.RUNNING, "fail", State.CANCELLED),
         (State.RUNNING, "again", State.QUEUED),
+        (State.QUEUED, "cancel", State.CANCELLED),
+        (State.BLOCKED, "cancel", State.CANCELLED),
+        (State.FAILED, "retry", State.QUEUED),
+        (State.CANCELLED, "retry", State.QUEUED),
+        (State.EXPIRED, "retry", State.QUEUED),
         (State.RUNNING, "rescue", State.QUEUED),
         (State.RUNNING, "rescue", State.FAILED),
     }
@@ -125,6 +130,9 @@ class Ended:
 RELEASED: Final = Again(delay=timedelta(0), outcome="released", counts=False)
 """A worker gives a job back that it could not finish, or not even begin, before it had to stop."""
 
+CANCELLED: Final = Ended(state=State.CANCELLED, outcome="cancelled", counts=False)
+"""An operator has cancelled the job, and its attempt has stopped."""
+
 
 def decide(error: BaseException, *, errors: int, max_attempts: int, delay: timedelta) -> Again | Ended:
     """What becomes of a job whose attempt ended in `error`, after `errors` earlier attempts that counted.
@@ -161,6 +169,7 @@ def _follow(directive: Directive, *, errors: int, max_attempts: int) -> Again | 
 
 
 __all__ = [
+    "CANCELLED",
     "EDGES",
     "FINAL",
     "LIVE",

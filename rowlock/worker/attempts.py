@@ -17,8 +17,8 @@ from rowlock import logs
 from rowlock.errors import InvalidResult
 from rowlock.queue.finishes import Unsuccess
 from rowlock.queue.job import Job
-from rowlock.queue.lifecycle import RELEASED, AttemptTimeout, Directive, Ended, decide
-from rowlock.queue.results import describe_error, encode_result
+from rowlock.queue.lifecycle import CANCELLED, RELEASED, AttemptTimeout, Cancel, Directive, Ended, Fail, decide
+from rowlock.queue.results import ErrorText, describe_error, encode_result
 from rowlock.worker.runtime import AttemptRuntime
 
 if TYPE_CHECKING:
@@ -33,12 +33,14 @@ log = structlog.get_logger("rowlock.worker")
 
 
 class Attempt:
-    """One run of one job in this worker. `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`.
+    """One run of one job in this worker. `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`;
+    or `cancel`, because an operator wants it, for this `reason`.
 
-    Its `result`, once it succeeded, is JSON text. `began` is monotonic time.
+    Its `result`, once it succeeded, is JSON text. `began` is monotonic time. `on_cancel` is what an operator's cancel
+    calls where cancelling the coroutine that waits would not stop what it waits for: a thread, a process.
     """
 
-    __slots__ = ("began", "claimed", "claimed_at", "result", "running", "stop")
+    __slots__ = ("began", "claimed", "claimed_at", "on_cancel", "reason", "result", "running", "stop")
 
     def __init__(self, claimed: Record, claimed_at: float) -> None:
         self.claimed = claimed
@@ -46,6 +48,8 @@ class Attempt:
         self.result: str | None = None
         self.running: asyncio.Task[None] | None = None
         self.stop: str | None = None
+        self.reason = ""
+        self.on_cancel: Callable[[], object] | None = None
 
 
 class NotInTime(Exception):
@@ -78,14 +82,14 @@ class Performer:
             task = self._tasks[claimed["task"]]
             arguments = task.arguments
             if arguments.job_parameter is not None:
-                runtime = AttemptRuntime()
+                runtime = AttemptRuntime(attempt)
                 job = Job.from_row({**claimed, "state": "running"}, runtime)
             args, kwargs = arguments.bind(claimed["args"], job)
             limit = claimed["timeout"] or task.timeout
             if claimed["times"] is not None:
                 limit = _limited(attempt, limit)
             if not task.is_async:
-                value = await self._in_thread(limit, task.function, args, kwargs)
+                value = await self._in_thread(attempt, limit, task.function, args, kwargs)
             elif limit is None:
                 value = await cast("Awaitable[object]", task.function(*args, **kwargs))
             else:
@@ -104,7 +108,12 @@ class Performer:
             on_end(attempt)
 
     async def _in_thread(
-        self, limit: timedelta | None, function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        attempt: Attempt,
+        limit: timedelta | None,
+        function: Callable[..., object],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
     ) -> object:
         """Call a plain function in a thread. Its timeout counts from when the thread begins.
 
@@ -115,10 +124,14 @@ class Performer:
         future = self._threads.submit(context.run, _call_plainly, limit, function, *args, **kwargs)
         self._in_threads.add(future)
         future.add_done_callback(self._in_threads.discard)
+        attempt.on_cancel = future.cancel  # while it waits for a thread; one that runs can ask job.is_cancelled
         return await asyncio.wrap_future(future)
 
     def _report(self, attempt: Attempt, error: BaseException) -> None:
         """Give the outcome of an attempt that did not simply succeed."""
+        if attempt.stop == "cancel":
+            self.cancelled(attempt, error)
+            return
         if isinstance(error, asyncio.CancelledError) and attempt.stop is not None:
             if attempt.stop == "shutdown":
                 self.release(attempt)
@@ -127,6 +140,18 @@ class Performer:
             self.release(attempt)  # it is ended like every waiting job whose time is over
             return
         self._finishes.ended(self._unsuccess(attempt, error))
+
+    def cancelled(self, attempt: Attempt, error: BaseException | None = None) -> None:
+        """End a job that an operator has cancelled: whatever its handler raised; unless it said itself how it ends."""
+        if isinstance(error, Cancel | Fail):
+            self._finishes.ended(self._unsuccess(attempt, error))
+            return
+        traceback = ""
+        if error is not None and not isinstance(error, asyncio.CancelledError):
+            traceback = describe_error(error).traceback
+        described = ErrorText(type="Cancelled", message=attempt.reason, traceback=traceback)
+        log.info("job_cancelled", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
+        self._finishes.ended(Unsuccess(attempt.claimed, CANCELLED, described, attempt.began))
 
     def release(self, attempt: Attempt) -> None:
         """Give the job back: another worker may have it at once, and this attempt does not count."""

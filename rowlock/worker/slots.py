@@ -109,10 +109,34 @@ class Slots:
     def stop(self, why: str) -> None:
         """Cancel all that runs."""
         for attempt in self._running:
-            attempt.stop = why
-            if attempt.running is not None:
-                # Not at once: a task that is cancelled before its first step never gets to leave its slot.
-                asyncio.get_running_loop().call_soon(attempt.running.cancel)
+            if attempt.stop is None or why == "lease":  # what an operator has cancelled stays so over a shutdown
+                attempt.stop = why
+            self._interrupt(attempt)
+
+    def cancel(self, wanted: Mapping[tuple[UUID, int], str]) -> list[Attempt]:
+        """Cancel attempts for an operator, by job and number, for a reason; each is asked once.
+
+        Returns those that did not begin yet: they are not in a slot any more, and never will be.
+        """
+        for attempt in self._running:
+            reason = wanted.get((attempt.claimed["id"], attempt.claimed["attempt"]))
+            if reason is not None and attempt.stop is None:
+                attempt.stop, attempt.reason = "cancel", reason
+                if attempt.on_cancel is None:
+                    self._interrupt(attempt)
+                else:
+                    attempt.on_cancel()
+        waiting = [attempt for attempt in self._ready if (attempt.claimed["id"], attempt.claimed["attempt"]) in wanted]
+        for attempt in waiting:
+            attempt.stop, attempt.reason = "cancel", wanted[attempt.claimed["id"], attempt.claimed["attempt"]]
+            self._ready.remove(attempt)
+            self._leave(attempt)
+        return waiting
+
+    def _interrupt(self, attempt: Attempt) -> None:
+        if attempt.running is not None:
+            # Not at once: a task that is cancelled before its first step never gets to leave its slot.
+            asyncio.get_running_loop().call_soon(attempt.running.cancel)
 
     def _fill(self) -> None:
         while self._ready and len(self._running) < self._concurrency:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -13,6 +14,9 @@ from rowlock.errors import RowlockError
 from rowlock.queue.connections import CONNECTION_LOST
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from uuid import UUID
+
     from rowlock.queue.claims import Claims
     from rowlock.queue.connections import ControlConnection
     from rowlock.settings import Settings
@@ -26,17 +30,33 @@ DAYS_AHEAD: Final = 3
 
 
 class Upkeep:
-    """Does the duties that are due, and looks about once a minute for jobs that the cursors could have left behind.
+    """Does the duties that are due, finds the cancels that concern this worker, and looks about once a minute for jobs
+    that the cursors could have left behind.
 
     `left_behind` counts how often there was one: it should stay at zero.
     """
 
-    def __init__(self, settings: Settings, connection: ControlConnection, claims: Claims) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        connection: ControlConnection,
+        claims: Claims,
+        *,
+        worker: Callable[[], UUID],
+        on_cancel: Callable[[Mapping[tuple[UUID, int], str]], None],
+    ) -> None:
         self._settings = settings
         self._connection = connection
         self._claims = claims
+        self._worker = worker
+        self._on_cancel = on_cancel
+        self._asked = asyncio.Event()
         self.left_behind = 0
         self.rescued = 0
+
+    def look(self) -> None:
+        """Look now: somebody wants one of this worker's jobs cancelled."""
+        self._asked.set()
 
     async def run(self) -> None:
         """Look for a due duty once a second, until cancelled. What fails is logged, and tried again next time."""
@@ -49,7 +69,9 @@ class Upkeep:
         loop = asyncio.get_running_loop()
         net_at = loop.time() + NET_EVERY
         while True:
+            self._asked.clear()
             try:
+                await self._find_cancelled()
                 while rows := await self._connection.fetch("claim_duty", list(duties)):
                     await duties[rows[0]["name"]]()
                 if loop.time() >= net_at:
@@ -57,7 +79,15 @@ class Upkeep:
                     net_at = loop.time() + max(NET_EVERY, 50 * took)
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                 log.warning("upkeep_failed", error=type(error).__name__, detail=str(error))
-            await asyncio.sleep(LOOK_EVERY * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
+                    await self._asked.wait()
+
+    async def _find_cancelled(self) -> None:
+        """Stop the jobs of this worker that an operator wants cancelled; a notification only makes it sooner."""
+        rows = await self._connection.fetch("list_cancel_requests", self._worker())
+        if rows:
+            self._on_cancel({(row["id"], row["attempt"]): row["cancel_reason"] for row in rows})
 
     async def _rescue(self, *, orphans: bool = False) -> None:
         """Take back the jobs of workers that are gone, and tell the others."""

@@ -162,10 +162,12 @@ class Worker:
             self._tasks, self._finishes, threads=self._threads, max_result_bytes=settings.max_result_bytes
         )
         self._slots = Slots(self._concurrency, self._limits, self._performer.perform, self._doze.wake)
-        self._upkeep = Upkeep(settings, self._upkeeping, self._claims)
+        self._upkeep = Upkeep(
+            settings, self._upkeeping, self._claims, worker=lambda: self._lease.worker, on_cancel=self._cancel
+        )
         await self._register()
         self._claiming.on_connect(self._reconnected)
-        await self._claiming.listen(self._doze.wake)
+        await self._claiming.listen(self._hear)
         self._finisher = asyncio.create_task(self._finishes.run())
         self._upkeeper = asyncio.create_task(self._upkeep.run())
         log.info("worker_started", worker=str(self.id), queues=self._queues, concurrency=self._concurrency)
@@ -291,6 +293,19 @@ class Worker:
 
     def _unstorable(self, success: Success, error: Exception) -> Unsuccess:
         return self._performer.unstorable(success, error)
+
+    def _hear(self, told: str) -> None:
+        """Take in a notification: a queue, or the worker whose job is cancelled (no queue's name has a colon)."""
+        verb, colon, worker = told.partition(":")
+        if not colon:
+            self._doze.wake(told)
+        elif (verb, worker) == ("cancel", str(self.id)):
+            self._upkeep.look()
+
+    def _cancel(self, wanted: Mapping[tuple[UUID, int], str]) -> None:
+        """Stop the attempts that an operator has cancelled; those that did not begin end here."""
+        for attempt in self._slots.cancel(wanted):
+            self._performer.cancelled(attempt)
 
     def _reconnected(self) -> None:
         """The claims have a new connection: what they knew of the server may be old."""

@@ -15,7 +15,7 @@ from rowlock import migrations
 from rowlock.queue.connections import PLANNER_SETTINGS
 from rowlock.queue.cursors import BEGINNING
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.lifecycle import EDGES, LIVE, State
+from rowlock.queue.lifecycle import EDGES, FINAL, LIVE, State
 from rowlock.queue.statements import statement
 from rowlock.schema import REVISION, in_schema
 
@@ -58,6 +58,16 @@ def test_the_code_works_on_the_newest_revision() -> None:
 
 async def add_job(connection: Connection, state: State, *, crashes: int = 0) -> UUID:
     job = uuid7()
+    if state in FINAL:
+        await connection.execute(
+            "INSERT INTO rowlock.finished_job (id, task, state, attempt, crashes, run_at, created_at, finished_at, "
+            "max_attempts, errors, priority, queue, args) "
+            "VALUES ($1, 'noop', $2, 1, $3, now(), now(), now(), 10, 1, 5, 'default', '{}')",
+            job,
+            state.value,
+            crashes,
+        )
+        return job
     is_running = state is State.RUNNING
     await connection.execute(
         "INSERT INTO rowlock.job (id, task, state, worker, attempt, crashes, started_at) "
@@ -112,11 +122,23 @@ async def run_end_overdue(connection: Connection, job: UUID, **times: str) -> No
     await connection.fetch(statement("end_overdue", "rowlock"), 100)
 
 
+async def run_cancel(connection: Connection, job: UUID) -> None:
+    await connection.fetch(statement("cancel", "rowlock"), [job], None, None, sorted(map(str, LIVE)))
+
+
+async def run_retry(connection: Connection, job: UUID) -> None:
+    await connection.fetch(statement("retry", "rowlock"), [job], None)
+
+
+async def run_discard(connection: Connection, job: UUID) -> None:
+    await connection.fetch(statement("discard", "rowlock"), [job])
+
+
 async def run_rescue(connection: Connection, _job: UUID) -> None:
     await connection.fetch(statement("rescue", "rowlock"), 3, 100, True)
 
 
-@pytest.mark.parametrize("before", sorted(LIVE))
+@pytest.mark.parametrize("before", sorted(State))
 async def test_every_statement_takes_the_edges_of_the_life_cycle_and_no_others(
     before: State, connection: Connection
 ) -> None:
@@ -132,6 +154,9 @@ async def test_every_statement_takes_the_edges_of_the_life_cycle_and_no_others(
         ("end_overdue", lambda c, j: run_end_overdue(c, j, expires_at="now()"), 0),
         ("end_overdue", lambda c, j: run_end_overdue(c, j, deadline="now()"), 0),
         ("end_overdue", lambda c, j: run_end_overdue(c, j, cancel_requested_at="now()"), 0),
+        ("cancel", run_cancel, 0),
+        ("retry", run_retry, 0),
+        ("discard", run_discard, 0),
     ):
         job = await add_job(connection, before, crashes=crashes)
         await run(connection, job)
@@ -139,7 +164,7 @@ async def test_every_statement_takes_the_edges_of_the_life_cycle_and_no_others(
         assert after is not None, "no statement loses a job"
         if after is not before:
             seen.add((before, verb, after))
-        await connection.execute("TRUNCATE rowlock.job")
+        await connection.execute("TRUNCATE rowlock.job, rowlock.finished_job")
     assert seen == {edge for edge in EDGES if edge[0] is before}
 
 

@@ -13,9 +13,11 @@ import pytest
 import rowlock
 
 EXPORTED = [
+    "BulkResult",
     "Cancel",
     "ConfigurationError",
     "DatabaseUnavailable",
+    "DeadLetterGroup",
     "Exponential",
     "Fail",
     "InvalidArguments",
@@ -23,10 +25,14 @@ EXPORTED = [
     "InvalidOption",
     "InvalidResult",
     "Job",
+    "JobAlreadyFinished",
     "JobFailed",
+    "JobFilter",
     "JobHandle",
     "JobNotFound",
+    "KeyHeld",
     "NewJob",
+    "Operation",
     "OutsideHandler",
     "ResultTimeout",
     "Retry",
@@ -38,6 +44,7 @@ EXPORTED = [
     "Snooze",
     "Task",
     "UnknownTask",
+    "WrongState",
 ]
 
 # A class or an error is described ("The job …", "A message …"), a function is imperative ("Run …").

@@ -18,7 +18,7 @@ WITH overdue AS MATERIALIZED (
               CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
                    WHEN deadline <= now() THEN 'failed'
                    ELSE 'expired' END AS state,
-              CASE WHEN cancel_requested_at IS NOT NULL THEN error
+              CASE WHEN cancel_requested_at IS NOT NULL THEN coalesce('Cancelled: ' || cancel_reason, error)
                    WHEN deadline <= now() THEN concat_ws('; ', format('its deadline passed at %s', deadline), error)
                    ELSE format('it had not started when it expired at %s', expires_at) END AS why
 ), freed AS (

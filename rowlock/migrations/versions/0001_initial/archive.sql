@@ -1,10 +1,12 @@
--- One row a finished job. Append-only, a partition a day (UTC): retention drops partitions, it never deletes rows.
+-- One row a finished job, a partition a day (UTC): retention drops partitions, it never deletes rows. A row leaves only when
+-- somebody puts its job back (retry.sql), and changes only when somebody discards it.
 CREATE TABLE rowlock.finished_job (
     id           uuid NOT NULL,
     run_at       timestamptz NOT NULL,
     created_at   timestamptz NOT NULL,
     started_at   timestamptz,
     finished_at  timestamptz NOT NULL,
+    discarded_at timestamptz,
     worker       uuid,
     timeout      interval,
     attempt      integer NOT NULL,
@@ -23,6 +25,9 @@ CREATE TABLE rowlock.finished_job (
 ) PARTITION BY RANGE (finished_at)
 --;
 CREATE INDEX finished_job_id ON rowlock.finished_job (id)
+--;
+-- The dead letters, and what else did not succeed, in the order of the ids: few among many.
+CREATE INDEX finished_job_unsuccessful ON rowlock.finished_job (state, id) WHERE state <> 'succeeded'
 --;
 -- Rows arrive in the order of time, so a few bytes per thousand rows find a time window.
 CREATE INDEX finished_job_finished_at ON rowlock.finished_job USING brin (finished_at) WITH (autosummarize = on)

@@ -21,6 +21,7 @@ CREATE TABLE rowlock.job (
     task         text COLLATE "C" NOT NULL,
     unique_key   text COLLATE "C",
     error        text,
+    cancel_reason text,
     args         jsonb NOT NULL DEFAULT '{}',
     CONSTRAINT job_pkey PRIMARY KEY (id),
     CONSTRAINT job_state_is_live CHECK (state IN ('blocked', 'queued', 'running')),
@@ -44,6 +45,9 @@ CREATE INDEX job_ends ON rowlock.job (ends_at) WHERE ends_at IS NOT NULL AND sta
 --;
 -- What the rescue reads: the jobs of a worker that is gone.
 CREATE INDEX job_running ON rowlock.job (worker) WHERE state = 'running'
+--;
+-- What a worker looks for once a second: those of its running jobs that somebody wants cancelled.
+CREATE INDEX job_cancel ON rowlock.job (worker) WHERE cancel_requested_at IS NOT NULL
 --;
 -- One row a key that is held, and by which job: its primary key is what makes uniqueness true for every writer.
 CREATE TABLE rowlock.unique_key (

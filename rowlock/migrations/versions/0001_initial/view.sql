@@ -3,15 +3,15 @@
 CREATE VIEW rowlock.jobs AS
 SELECT id,
        CASE WHEN state = 'queued' AND errors > 0 THEN 'retrying'
-            WHEN state = 'queued' AND attempt = 0 AND run_at > now() THEN 'scheduled'
+            WHEN state = 'queued' AND attempt = 0 AND run_at > statement_timestamp() THEN 'scheduled'
             ELSE state
        END AS state,
        queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
        NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker,
-       expires_at, deadline, cancel_requested_at
+       expires_at, deadline, cancel_requested_at, NULL::timestamptz AS discarded_at
   FROM rowlock.job
  UNION ALL
 SELECT id, state, queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
        result, error, created_at, run_at, started_at, finished_at, worker,
-       NULL, NULL, NULL
+       NULL, NULL, NULL, discarded_at
   FROM rowlock.finished_job

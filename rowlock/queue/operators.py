@@ -1,0 +1,344 @@
+"""What people do to jobs that are there: cancel, retry, discard, one or many; and the record of who did it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from uuid import UUID
+
+import msgspec
+import structlog
+
+from rowlock.errors import InvalidOption, JobAlreadyFinished, KeyHeld, WrongState
+from rowlock.queue import connections
+from rowlock.queue.arguments import plain_document
+from rowlock.queue.client import MOST_PER_PAGE, parse_id
+from rowlock.queue.filters import JobFilter
+from rowlock.queue.identifiers import uuid7
+from rowlock.queue.job import Job, plain_json
+from rowlock.queue.json_values import find_defect
+from rowlock.queue.lifecycle import FINAL, LIVE
+from rowlock.queue.origin import Origin
+from rowlock.queue.statements import statement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from rowlock.queue.client import Client
+    from rowlock.queue.task import Task
+
+log = structlog.get_logger("rowlock.operators")
+
+CancelAnswer: TypeAlias = Literal["cancelled", "requested"]
+
+BATCH: Final = 1000
+"""How many jobs one transaction of a bulk act changes: it holds their rows for some milliseconds."""
+FIRST_IDS: Final = 10
+LONGEST_REASON: Final = 1000
+TRIES: Final = 5
+
+_LIVE: Final = sorted(str(state) for state in LIVE)
+_RETRYABLE: Final = ("failed", "cancelled", "expired")
+_BEGINNING: Final = UUID(int=0)
+_PAST: Final = {"cancel": "cancelled", "retry": "retried", "discard": "discarded"}
+
+
+class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an act on many jobs, or with `is_dry_run` would become of it.
+
+    `count` is how many jobs were changed, `first_ids` the ids of the first ten. `requested`: how many of them run, and
+    were asked to stop (`cancel_many`). `skipped`: how many were left as they are, since another job holds their unique
+    key (`retry_many`; a dry run does not know).
+    """
+
+    count: int
+    first_ids: list[UUID]
+    requested: int = 0
+    skipped: int = 0
+    is_dry_run: bool = False
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table `operation`: who did what to what, when and from where (`python`, `cli`, `http`, `sql`)."""
+
+    id: UUID
+    at: datetime
+    verb: str
+    target_kind: str
+    target: str | None
+    by: str | None
+    source: str
+    details: dict[str, Any]
+
+
+class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """The dead letters of one task with one error (its first line): how many, and when the first and the last ended."""
+
+    task: str
+    error: str
+    jobs: int
+    first_at: datetime
+    last_at: datetime
+
+
+class Operators:
+    """The acts of operators, each in one transaction with its row in the table `operation`."""
+
+    def __init__(self, client: Client, tasks: Mapping[str, Task[..., Any]]) -> None:
+        self._client = client
+        self._tasks = tasks
+
+    async def cancel(self, job_id: UUID | str, *, reason: str | None, origin: Origin) -> CancelAnswer:
+        """Cancel a job. Raises `JobNotFound`, `JobAlreadyFinished`, `InvalidOption`."""
+        wanted, why = parse_id(job_id), _checked_reason(reason)
+        for _ in range(TRIES):
+            async with self._transaction() as act:
+                rows = await act.fetch("cancel", [wanted], why, origin.by, _LIVE)
+                if rows:
+                    answer: CancelAnswer = rows[0]["answer"]
+                    details = {"answer": answer} | ({} if why is None else {"reason": why})
+                    await act.record("cancel", wanted, origin, details)
+                    return answer
+            job = await self._client.get(wanted)
+            if job.is_finished:
+                raise JobAlreadyFinished(f"Job {wanted} ({job.task}) has {job.state} already.", state=job.state)
+            # It became live again between the two statements.
+        raise WrongState(f"Job {wanted} changes too fast to be cancelled: try again.", state="queued")
+
+    async def retry(self, job_id: UUID | str, *, args: Mapping[str, object] | None, origin: Origin) -> Job:
+        """Put a finished job back. Raises `JobNotFound`, `WrongState`, `KeyHeld`, `InvalidArguments`."""
+        wanted = parse_id(job_id)
+        async with self._transaction() as act:
+            rows = await act.fetch("lock_finished", [wanted])
+            if rows and rows[0]["state"] in _RETRYABLE:
+                document = None if args is None else self._checked_args(rows[0]["task"], args)
+                if holders := await act.take_keys(rows):
+                    raise KeyHeld(
+                        f"Job {wanted} cannot go back: job {holders[wanted]} holds its unique key by now. "
+                        "Cancel that one, or let it finish, and try again."
+                    )
+                if await act.retry([wanted], document):
+                    details = {} if document is None else {"args": "given"}
+                    await act.record("retry", wanted, origin, details | {"state": rows[0]["state"]})
+                    return Job.from_row((await act.fetch("get_job", wanted))[0])
+        job = await self._client.get(wanted)
+        what = "it succeeded: enqueue a new one" if job.state == "succeeded" else f"it is {job.state}, and not finished"
+        raise WrongState(f"Job {wanted} ({job.task}) cannot be retried: {what}.", state=job.state)
+
+    async def discard(self, job_id: UUID | str, *, origin: Origin) -> Job:
+        """Put a dead letter aside. Raises `JobNotFound`, `WrongState`."""
+        wanted = parse_id(job_id)
+        async with self._transaction() as act:
+            if await act.fetch("discard", [wanted]):
+                await act.record("discard", wanted, origin, {})
+        job = await self._client.get(wanted)
+        if job.state != "failed":
+            message = f"Job {wanted} ({job.task}) is {job.state}: only failed ones are discarded."
+            raise WrongState(message, state=job.state)
+        return job
+
+    async def cancel_many(
+        self, which: JobFilter, *, reason: str | None, dry_run: bool, everything: bool, origin: Origin
+    ) -> BulkResult:
+        """Cancel all live jobs that the filter means."""
+        why = _checked_reason(reason)
+        _refuse_empty(which, everything=everything)
+        if which.state in FINAL or which.discarded:
+            raise InvalidOption(f"state {which.state or 'failed'!r} is that of finished jobs, which are not cancelled.")
+        stored = {None: _LIVE, "scheduled": ["queued"], "retrying": ["queued"]}.get(which.state, [which.state])
+
+        async def change(act: _Act, ids: Sequence[UUID]) -> Counter[str]:
+            rows = await act.fetch("cancel", ids, why, origin.by, stored)
+            return Counter(row["answer"] for row in rows)
+
+        details = {} if why is None else {"reason": why}
+        return await self._on_many("cancel", "find_live", which, change, details, dry_run=dry_run, origin=origin)
+
+    async def retry_many(self, which: JobFilter, *, dry_run: bool, everything: bool, origin: Origin) -> BulkResult:
+        """Put all finished jobs back that the filter means."""
+        _refuse_empty(which, everything=everything)
+        if which.state not in {None, *_RETRYABLE}:
+            raise InvalidOption(f"state {which.state!r} cannot be retried: use {', '.join(_RETRYABLE)}.")
+
+        async def change(act: _Act, ids: Sequence[UUID]) -> Counter[str]:
+            rows = await act.fetch("lock_finished", ids)
+            holders = await act.take_keys(rows)
+            back = await act.retry([row["id"] for row in rows if row["id"] not in holders], None)
+            return Counter(retried=back, skipped=len(holders))
+
+        return await self._on_many("retry", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin)
+
+    async def discard_many(self, which: JobFilter, *, dry_run: bool, everything: bool, origin: Origin) -> BulkResult:
+        """Put all dead letters aside that the filter means."""
+        _refuse_empty(which, everything=everything)
+        _refuse_other_than_dead(which)
+
+        async def change(act: _Act, ids: Sequence[UUID]) -> Counter[str]:
+            return Counter(discarded=len(await act.fetch("discard", ids)))
+
+        return await self._on_many("discard", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin)
+
+    async def dead_letters(self, which: JobFilter, *, before: UUID | None, limit: int) -> list[Job]:
+        """A page of dead letters, newest first."""
+        _refuse_other_than_dead(which)
+        _refuse_limit(limit)
+        rows = await self._client.fetch("list_finished", *_dead(which).parameters(), before, limit)
+        return [Job.from_row(row) for row in rows]
+
+    async def dead_letter_groups(self, which: JobFilter, *, limit: int) -> list[DeadLetterGroup]:
+        """The dead letters by task and error, the most frequent first."""
+        _refuse_other_than_dead(which)
+        _refuse_limit(limit)
+        rows = await self._client.fetch("group_dead_letters", *_dead(which).parameters(), limit)
+        return [DeadLetterGroup(**row) for row in rows]
+
+    async def operations(
+        self, *, verb: str | None, target_kind: str | None, target: str | None, before: UUID | None, limit: int
+    ) -> list[Operation]:
+        """A page of what people did, newest first."""
+        _refuse_limit(limit)
+        for name, value in {"verb": verb, "target_kind": target_kind, "target": target}.items():
+            if value is not None and find_defect(value) is not None:
+                raise InvalidOption(f"{name} {value!r} is no text that PostgreSQL could hold.")
+        rows = await self._client.fetch("list_operations", verb, target_kind, target, before, limit)
+        return [Operation(**{**row, "details": plain_json(row["details"])}) for row in rows]
+
+    async def _on_many(
+        self,
+        verb: str,
+        find: str,
+        which: JobFilter,
+        change: Callable[[_Act, Sequence[UUID]], Awaitable[Counter[str]]],
+        details: Mapping[str, object],
+        *,
+        dry_run: bool,
+        origin: Origin,
+    ) -> BulkResult:
+        """Change all jobs that the filter means, batch by batch, each in a transaction of its own.
+
+        Together they are one operation, whose count each batch brings up to date: what was done before a crash is
+        recorded. What comes in after the start is left alone.
+        """
+        parameters, operation = which.parameters(), uuid7()
+        done, first = Counter[str](), list[UUID]()
+        last, until = _BEGINNING, (await self._client.fetch("moment"))[0]["now"]
+        while True:
+            async with self._transaction() as act:
+                ids = [row["id"] for row in await act.fetch(find, *parameters, last, BATCH, until)]
+                if not ids:
+                    break
+                changed = Counter(found=len(ids)) if dry_run else await change(act, ids)
+                done += changed
+                if not dry_run and any(changed.values()):
+                    told = {"filter": which.described(), **details, **done}
+                    await act.record(verb, None, origin, told, operation=operation)
+            first += ids[: FIRST_IDS - len(first)]
+            last = ids[-1]
+        skipped = done.pop("skipped", 0)
+        return BulkResult(
+            count=done.total(),
+            first_ids=first,
+            requested=done["requested"],
+            skipped=skipped,
+            is_dry_run=dry_run,
+        )
+
+    def _checked_args(self, task: str, args: Mapping[str, object]) -> str:
+        """The new arguments as JSON: checked against the task's function, if this application has it."""
+        limit = self._client.settings.max_args_bytes
+        known = self._tasks.get(task)
+        return plain_document(task, args, limit) if known is None else known.arguments.check(args, limit=limit)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[_Act]:
+        async with self._client.connection() as connection:
+            try:
+                # READ COMMITTED, whatever the server's default: each statement sees what others committed before it.
+                async with connection.transaction(isolation="read_committed"):
+                    act = _Act(connection, self._client.settings.schema)
+                    yield act
+            except connections.NOT_MIGRATED as error:
+                raise connections.not_migrated(self._client.settings) from error
+        for event, fields in act.done:
+            log.info(event, **fields)
+
+
+class _Act:
+    """The transaction of one act."""
+
+    def __init__(self, connection: PoolConnectionProxy[Record], schema: str) -> None:
+        self._connection = connection
+        self._schema = schema
+        self.done: list[tuple[str, dict[str, object]]] = []
+        """What to log once it is committed: the event and its fields."""
+
+    async def fetch(self, name: str, *parameters: object) -> list[Record]:
+        return await self._connection.fetch(statement(name, self._schema), *parameters)
+
+    async def record(
+        self,
+        verb: str,
+        job: UUID | None,
+        origin: Origin,
+        details: Mapping[str, object],
+        *,
+        operation: UUID | None = None,
+    ) -> None:
+        """Write down what is done in this transaction: to one job, or to many as one operation."""
+        document = msgspec.json.encode(details).decode()
+        target = None if job is None else str(job)
+        await self.fetch("record_operation", verb, "job", target, origin.by, origin.source, document, operation)
+        which = "jobs" if target is None else "job"
+        self.done.append((f"{which}_{_PAST[verb]}", {"job_id": target, "by": origin.by, "source": origin.source}))
+
+    async def take_keys(self, rows: Sequence[Record]) -> dict[UUID, UUID]:
+        """Take the unique keys of finished jobs again: returns those whose key another job holds, with that one."""
+        keyed = [row for row in rows if row["unique_key"] is not None and row["state"] in _RETRYABLE]
+        if not keyed:
+            return {}
+        held = await self.fetch("take_keys", [row["unique_key"] for row in keyed], [row["id"] for row in keyed])
+        return {row["id"]: row["holder"] for row in held if row["id"] != row["holder"]}
+
+    async def retry(self, ids: Sequence[UUID], args: str | None) -> int:
+        """Put the locked jobs back, and wake who sleeps on their queues."""
+        rows = await self.fetch("retry", ids, args)
+        await self.fetch("wake", sorted({row["queue"] for row in rows}))
+        return len(rows)
+
+
+def _checked_reason(reason: object) -> str | None:
+    if reason is None:
+        return None
+    if not isinstance(reason, str) or not 1 <= len(reason) <= LONGEST_REASON or find_defect(reason) is not None:
+        raise InvalidOption(f"reason {reason!r} is not usable: use text of 1 to {LONGEST_REASON} characters.")
+    return reason
+
+
+def _refuse_empty(which: JobFilter, *, everything: bool) -> None:
+    if which.is_empty and not everything:
+        raise InvalidOption("The filter is empty, and means every job: narrow it, or say everything=True.")
+
+
+def _refuse_other_than_dead(which: JobFilter) -> None:
+    if which.state not in {None, "failed"}:
+        raise InvalidOption(f"state {which.state!r} is not that of a dead letter: leave it out.")
+
+
+def _refuse_limit(limit: int) -> None:
+    if not 1 <= limit <= MOST_PER_PAGE:
+        raise InvalidOption(f"limit {limit} is out of range: use 1 to {MOST_PER_PAGE}.")
+
+
+def _dead(which: JobFilter) -> JobFilter:
+    """The filter with what it leaves open closed: the dead letters, without those that were discarded."""
+    state = which.state or "failed"
+    discarded = False if which.discarded is None and state == "failed" else which.discarded
+    return which.but(state=state, discarded=discarded)
+
+
+__all__ = ["BulkResult", "CancelAnswer", "DeadLetterGroup", "Operation", "Operators"]

@@ -1,0 +1,45 @@
+-- Cancel jobs: a waiting one ends at once (queued or blocked → cancelled); of a running one the cancel is requested, and its
+-- worker is told. Run it in one transaction with record_operation.sql.
+--
+-- $1 ids uuid[]   $2 the reason, or null   $3 by whom, or null   $4 the stored states that are meant text[]
+--
+-- Returns a row for each live job among them: id, `cancelled` or `requested`, and what was told to its worker. What is
+-- not live any more has no row. A claim that is under way is waited for, and its job counts as running.
+-- A requested cancel is final: ends_at lets no further attempt start, whatever becomes of this one.
+--
+-- Index: job_pkey. Locks: the jobs' rows, in the order of their ids.
+WITH target AS MATERIALIZED (
+    SELECT id, state
+      FROM rowlock.job
+     WHERE id = ANY($1::uuid[]) AND state = ANY($4::text[])
+     ORDER BY id
+       FOR UPDATE
+), gone AS (
+    DELETE FROM rowlock.job
+     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state <> 'running'))
+    RETURNING id, run_at, created_at, started_at, timeout, attempt, max_attempts, errors, crashes, priority, queue, task,
+              unique_key, args
+), freed AS (
+    DELETE FROM rowlock.unique_key
+     WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
+       AND job_id = ANY(ARRAY(SELECT gone.id FROM gone))
+       AND expires_at IS NULL
+), kept AS (
+    INSERT INTO rowlock.finished_job (
+        id, run_at, created_at, started_at, finished_at, timeout, attempt, max_attempts, errors, crashes, priority, state,
+        queue, task, unique_key, error, args
+    )
+    SELECT id, run_at, created_at, started_at, clock_timestamp(), timeout, attempt, max_attempts, errors, crashes, priority,
+           'cancelled', queue, task, unique_key,
+           'Cancelled: ' || coalesce($2::text, concat_ws(' ', 'on request', 'of ' || $3::text)), args
+      FROM gone
+), asked AS (
+    UPDATE rowlock.job
+       SET cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()), ends_at = '-infinity',
+           cancel_reason = coalesce(cancel_reason, $2::text, concat_ws(' ', 'on request', 'of ' || $3::text))
+     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state = 'running'))
+    RETURNING id, worker
+)
+SELECT id, 'cancelled' AS answer, NULL AS told FROM gone
+ UNION ALL
+SELECT id, 'requested', pg_notify('rowlock.wakeup', 'cancel:' || worker)::text FROM asked

@@ -1,0 +1,167 @@
+"""Acts on jobs over HTTP: cancel, retry, discard, in bulk, the dead letters, and who did it."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from aiohttp.test_utils import TestClient
+from aiohttp.web import Application, Request
+
+from rowlock import Rowlock
+from tests.waiting import eventually
+
+Http = TestClient[Request, Application]
+
+
+async def post(http: Http, path: str, body: object = None, **headers: str) -> tuple[int, dict[str, Any]]:
+    async with (
+        http.post(path, json=body, headers=headers)
+        if body is not None
+        else http.post(path, headers=headers) as response
+    ):
+        return response.status, await response.json(content_type=None)
+
+
+async def get(http: Http, path: str) -> dict[str, Any]:
+    async with http.get(path) as response:
+        assert response.status == 200
+        found: dict[str, Any] = await response.json()
+        return found
+
+
+async def failed(app: Rowlock) -> UUID:
+    job = await app.enqueue("explode", {"how": "error"})
+    await app.worker().drain()
+    return job.id
+
+
+async def test_a_waiting_job_is_cancelled_and_the_audit_names_the_actor(http: Http, app: Rowlock) -> None:
+    job = await app.enqueue("echo")
+    body = {"reason": "not needed"}
+    status, told = await post(http, f"/v1/jobs/{job.id}/cancel", body, **{"X-Rowlock-Actor": "ada"})
+    assert (status, told) == (200, {"id": str(job.id), "answer": "cancelled"})
+    assert (await get(http, f"/v1/jobs/{job.id}"))["error"] == "Cancelled: not needed"
+    (operation,) = (await get(http, f"/v1/operations?target={job.id}"))["operations"]
+    assert (operation["verb"], operation["by"], operation["source"]) == ("cancel", "ada", "http")
+
+
+async def test_a_running_job_is_told_to_stop(http: Http, app: Rowlock) -> None:
+    async with app.worker():
+        job = await app.enqueue("wait_for_release")
+        await eventually(lambda: _state_is(app, job.id, "running"))
+        status, told = await post(http, f"/v1/jobs/{job.id}/cancel")
+        assert (status, told["answer"]) == (202, "requested")
+        await eventually(lambda: _state_is(app, job.id, "cancelled"))
+
+
+async def _state_is(app: Rowlock, job: UUID, state: str) -> bool:
+    return (await app.get(job)).state == state
+
+
+async def test_a_failed_job_is_retried_with_other_arguments(http: Http, app: Rowlock) -> None:
+    job = await failed(app)
+    status, told = await post(http, f"/v1/jobs/{job}/retry", {"args": {"how": "cancel"}})
+    assert (status, told["id"], told["state"], told["attempt"]) == (200, str(job), "queued", 1)
+    assert (await get(http, f"/v1/jobs/{job}"))["args"] == {"how": "cancel"}
+
+
+async def test_dead_letters_are_listed_grouped_and_discarded(http: Http, app: Rowlock) -> None:
+    jobs = [str(await failed(app)) for _ in range(3)]
+    page = await get(http, "/v1/dead-letters?limit=2&task=explode")
+    assert [job["id"] for job in page["jobs"]] == [jobs[2], jobs[1]]
+    rest = await get(http, page["next"])
+    assert ([job["id"] for job in rest["jobs"]], rest["next"]) == ([jobs[0]], None)
+    (group,) = (await get(http, "/v1/dead-letters/groups?error=no+good"))["groups"]
+    assert (group["task"], group["error"], group["jobs"]) == ("explode", "ValueError: no good", 3)
+    status, told = await post(http, f"/v1/jobs/{jobs[1]}/discard")
+    assert (status, told["state"], told["discarded_at"] is not None) == (200, "failed", True)
+    assert [job["id"] for job in (await get(http, "/v1/dead-letters"))["jobs"]] == [jobs[2], jobs[0]]
+
+
+async def test_acts_on_many_take_a_filter_and_a_dry_run(http: Http, app: Rowlock) -> None:
+    jobs = [str((await app.enqueue("echo", {"value": n}, queue="a")).id) for n in range(3)]
+    body = {"filter": {"queue": "a", "newer_than": 3600, "args": {"value": 1}}}
+    status, would = await post(http, "/v1/jobs/bulk/cancel", body | {"dry_run": True})
+    assert (status, would) == (
+        200,
+        {"count": 1, "first_ids": [jobs[1]], "requested": 0, "skipped": 0, "is_dry_run": True},
+    )
+    assert (await post(http, "/v1/jobs/bulk/cancel", body | {"reason": "enough"}))[1]["count"] == 1
+    assert (await post(http, "/v1/jobs/bulk/retry", {"filter": {"state": "cancelled"}}))[1]["first_ids"] == [jobs[1]]
+    await failed(app)
+    assert (await post(http, "/v1/jobs/bulk/discard", {"everything": True}))[1]["count"] == 1
+    found = (await get(http, "/v1/operations?verb=cancel"))["operations"]
+    assert [told["details"]["filter"] for told in found] == [body["filter"]]
+
+
+async def test_jobs_are_listed_by_every_filter(http: Http, app: Rowlock) -> None:
+    job = str(await failed(app))
+    await app.enqueue("echo", {"value": 1})
+    for query in (
+        "error=no+good",
+        'args={"how":"error"}',
+        "discarded=false&state=failed",
+        f"before={uuid4()}&error=no",
+    ):
+        found = (await get(http, f"/v1/jobs?{query}"))["jobs"]
+        assert [one["id"] for one in found] in ([job], []), query
+    assert len((await get(http, "/v1/jobs?newer_than=60"))["jobs"]) == 2
+    assert (await get(http, "/v1/jobs?older_than=60"))["jobs"] == []
+    assert (await get(http, f"/v1/jobs?after={job}&task=explode"))["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    "path, body, status, kind",
+    [
+        ("{none}/cancel", None, 404, "job-not-found"),
+        ("{none}/retry", None, 404, "job-not-found"),
+        ("{none}/discard", None, 404, "job-not-found"),
+        ("no-id/cancel", None, 404, "job-not-found"),
+        ("{succeeded}/cancel", None, 409, "wrong-state"),
+        ("{succeeded}/retry", None, 409, "wrong-state"),
+        ("{succeeded}/discard", None, 409, "wrong-state"),
+        ("{failed}/retry", {"args": {"nonsense": 1}}, 422, "invalid-arguments"),
+        ("{failed}/retry", {"arguments": {}}, 422, "invalid-request"),
+        ("{failed}/cancel", {"reason": 7}, 422, "invalid-request"),
+        ("bulk/cancel", {}, 422, "invalid-request"),
+        ("bulk/cancel", {"filter": {"state": "failed"}}, 422, "invalid-request"),
+        ("bulk/retry", {"filter": {"state": "done"}}, 422, "invalid-request"),
+        ("bulk/retry", {"filter": {"colour": "red"}}, 422, "invalid-request"),
+        ("bulk/discard", {"filter": {"older_than": -1}}, 422, "invalid-request"),
+        ("bulk/discard", {"filter": {"after": "yesterday"}}, 422, "invalid-request"),
+    ],
+)
+async def test_what_cannot_be_done_is_a_problem_and_changes_nothing(
+    path: str,
+    body: object,
+    status: int,
+    kind: str,
+    *,
+    http: Http,
+    app: Rowlock,
+) -> None:
+    job = await app.enqueue("echo")
+    places = {"none": uuid4(), "failed": await failed(app), "succeeded": job.id}
+    got, problem = await post(http, f"/v1/jobs/{path.format(**places)}", body)
+    assert (got, problem["type"]) == (status, f"urn:rowlock:problem:{kind}"), problem
+    assert (await get(http, "/v1/operations"))["operations"] == []
+
+
+async def test_an_actor_that_is_no_name_is_refused(http: Http, app: Rowlock) -> None:
+    job = await app.enqueue("echo")
+    status, problem = await post(http, f"/v1/jobs/{job.id}/cancel", **{"X-Rowlock-Actor": "x" * 201})
+    assert (status, problem["type"]) == (422, "urn:rowlock:problem:invalid-request")
+    assert (await job.get()).state == "queued"
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["older_than=soon", "newer_than=-1", "after=x", "args=[]", "args={", "discarded=maybe", "error=", "limit=0"],
+)
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/dead-letters"])
+async def test_a_filter_that_makes_no_sense_is_refused(path: str, query: str, http: Http) -> None:
+    async with http.get(f"{path}?{query}") as response:
+        assert response.status == 422
+        assert query.partition("=")[0] in (await response.json(content_type=None))["detail"]

@@ -1,0 +1,388 @@
+"""Cancelling what runs: coroutines, plain functions, jobs that wait inside a worker; and against the claim."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import TypeAlias
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from rowlock import Cancel, Job, JobFilter, Rowlock, Settings, Snooze
+from rowlock.queue.connections import PLANNER_SETTINGS
+from rowlock.queue.cursors import BEGINNING
+from rowlock.queue.identifiers import uuid7
+from rowlock.queue.lifecycle import LIVE
+from rowlock.queue.statements import statement
+from tests.waiting import eventually
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@pytest.fixture
+async def app(database_url: str) -> AsyncIterator[Rowlock]:
+    settings = replace(Settings(database_url=database_url), poll_interval=timedelta(milliseconds=50))
+    async with Rowlock(settings=settings) as app:
+        yield app
+
+
+async def ended(app: Rowlock, job: UUID) -> Job:
+    """The job, once it has ended."""
+    await eventually(lambda: _is_finished(app, job))
+    return await app.get(job)
+
+
+async def _is_finished(app: Rowlock, job: UUID) -> bool:
+    return (await app.get(job)).is_finished
+
+
+async def test_a_running_coroutine_is_cancelled_as_soon_as_its_worker_hears_of_it(
+    app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 60)  # what comes in time came by notification
+    began, cleaned_up = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def sleep() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned_up.set()
+
+    async with app.worker():
+        job = await sleep.enqueue()
+        await asyncio.wait_for(began.wait(), 10)
+        assert await app.cancel(job.id, reason="no more", by="ada") == "requested"
+        done = await ended(app, job.id)
+    assert cleaned_up.is_set()
+    assert (done.state, done.error, done.attempt, done.errors) == ("cancelled", "Cancelled: no more", 1, 0)
+    (attempt,) = await app.client.attempts(job.id)
+    assert (attempt["outcome"], attempt["error_type"], attempt["message"]) == ("cancelled", "Cancelled", "no more")
+    (told,) = await app.operations()
+    assert told.details == {"answer": "requested", "reason": "no more"}
+
+
+async def test_a_lost_notification_costs_one_look(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rowlock.worker.worker.Worker._hear", lambda _worker, _told: None)
+    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 0.05)
+    began = asyncio.Event()
+
+    @app.task
+    async def sleep() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    async with app.worker():
+        job = await sleep.enqueue()
+        await asyncio.wait_for(began.wait(), 10)
+        await app.cancel(job.id)
+        assert (await ended(app, job.id)).error == "Cancelled: on request"
+
+
+async def test_what_a_handler_returns_after_the_request_stands(app: Rowlock) -> None:
+    began = asyncio.Event()
+
+    @app.task
+    async def stubborn() -> str:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "done all the same"
+        return "never"
+
+    async with app.worker():
+        job = await stubborn.enqueue()
+        await asyncio.wait_for(began.wait(), 10)
+        await app.cancel(job.id)
+        assert await job.result(timeout=10) == "done all the same"
+
+
+@pytest.mark.parametrize("how", ["error", "snooze"])
+async def test_what_a_handler_raises_after_the_request_ends_the_job_as_cancelled(how: str, app: Rowlock) -> None:
+    began = asyncio.Event()
+
+    @app.task
+    async def failing() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ValueError("in the clean-up") if how == "error" else Snooze(0)
+
+    async with app.worker():
+        job = await failing.enqueue()
+        await asyncio.wait_for(began.wait(), 10)
+        await app.cancel(job.id, reason="no more")
+        done = await ended(app, job.id)
+    assert (done.state, done.error, done.errors) == ("cancelled", "Cancelled: no more", 0)
+    (attempt,) = await app.client.attempts(job.id)
+    assert (attempt["outcome"], attempt["error_type"]) == ("cancelled", "Cancelled")
+    assert ("ValueError: in the clean-up" in attempt["traceback"]) is (how == "error")
+
+
+async def test_a_plain_function_asks_whether_it_is_cancelled(app: Rowlock) -> None:
+    began = threading.Event()
+
+    @app.task
+    def count(job: Job) -> None:
+        began.set()
+        while not job.is_cancelled:
+            pass
+        raise Cancel("stopped half-way")
+
+    async with app.worker():
+        job = await count.enqueue()
+        await eventually(began.is_set)
+        assert await app.cancel(job.id) == "requested"
+        done = await ended(app, job.id)
+    assert (done.state, done.error) == ("cancelled", "Cancel: stopped half-way")
+
+
+async def test_a_plain_function_that_does_not_ask_runs_to_its_end_before_its_job_ends(app: Rowlock) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    @app.task
+    def deaf(how: str) -> str:
+        began.set()
+        go_on.wait(10)
+        if how == "raise":
+            raise ValueError(how)
+        return how
+
+    async with app.worker() as worker:
+        jobs = {how: await deaf.enqueue(how) for how in ("return", "raise")}
+        await eventually(lambda: len(worker._slots.running) == 2)
+        await eventually(began.is_set)
+        for job in jobs.values():
+            await app.cancel(job.id)
+        await eventually(lambda: all(attempt.stop == "cancel" for attempt in worker._slots.running))
+        assert {(await job.get()).state for job in jobs.values()} == {"running"}, "it does run"
+        go_on.set()
+        assert (await ended(app, jobs["raise"].id)).state == "cancelled"
+        assert (await ended(app, jobs["return"].id)).state == "succeeded"
+
+
+async def test_a_plain_function_that_waits_for_a_thread_never_begins(app: Rowlock) -> None:
+    began, go_on = list[int](), threading.Event()
+
+    @app.task
+    def work(n: int) -> None:
+        began.append(n)
+        go_on.wait(10)
+
+    async with app.worker(threads=1, concurrency=2) as worker:
+        first = await work.enqueue(1)
+        await eventually(lambda: began == [1])
+        second = await work.enqueue(2)
+        await eventually(lambda: len(worker._slots.running) == 2)
+        await app.cancel(second.id)
+        assert (await ended(app, second.id)).state == "cancelled"
+        go_on.set()
+        assert (await ended(app, first.id)).state == "succeeded"
+    assert began == [1]
+
+
+async def test_a_claimed_job_that_waits_in_its_worker_ends_without_starting(app: Rowlock) -> None:
+    began, go_on = list[int](), asyncio.Event()
+
+    @app.task
+    async def work(n: int) -> None:
+        began.append(n)
+        await go_on.wait()
+
+    async with app.worker(concurrency=1) as worker:
+        worker._slots._measure = lambda: None  # type: ignore[method-assign]  # a steady pace
+        worker._slots._prefetch = 10
+        jobs = [await work.enqueue(n) for n in range(3)]
+        await eventually(lambda: len(worker._slots.known()) == 3)
+        assert await app.cancel(jobs[2].id, reason="no more") == "requested"
+        done = await ended(app, jobs[2].id)
+        assert (done.state, done.error) == ("cancelled", "Cancelled: no more")
+        go_on.set()
+        await ended(app, jobs[1].id)
+    assert began == [0, 1]
+
+
+async def test_a_job_whose_cancel_was_requested_does_not_run_again(app: Rowlock, connection: Connection) -> None:
+    """Its worker stops, or dies, before it could cancel it: whatever puts it back, it ends as cancelled."""
+
+    @app.task(backoff=0)
+    async def work() -> str:
+        return "it ran"
+
+    worker = UUID(int=1)
+    put_back = ("again", "rescue")
+    jobs = {how: (await work.enqueue()).id for how in put_back}
+    await connection.execute(
+        "UPDATE rowlock.job SET state = 'running', worker = $1, attempt = 1, started_at = now()", worker
+    )
+    for job in jobs.values():
+        assert await app.cancel(job, reason="no more") == "requested"
+        assert await app.cancel(job, reason="still") == "requested", "asking again changes nothing"
+    again = ([jobs["again"]], [1], [0.1], [timedelta(0)], ["released"], [False], [None], [None], [None])
+    await connection.fetch(statement("again", "rowlock"), worker, *again)
+    async with app.worker():
+        for job in jobs.values():
+            done = await ended(app, job)
+            assert (done.state, done.error, done.attempt) == ("cancelled", "Cancelled: no more", 1)
+
+
+async def test_a_shutdown_does_not_give_back_what_was_cancelled(app: Rowlock) -> None:
+    began = asyncio.Event()
+
+    @app.task
+    async def slow_to_end() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.Event().wait()  # until the shutdown cancels it once more
+
+    async with app.worker() as worker:
+        job = await slow_to_end.enqueue()
+        await asyncio.wait_for(began.wait(), 10)
+        await app.cancel(job.id)
+        await eventually(lambda: all(attempt.stop == "cancel" for attempt in worker._slots.running))
+        worker.stop(timedelta(0))
+    assert (await job.get()).state == "cancelled"
+
+
+async def test_many_running_and_waiting_jobs_are_cancelled_at_once(app: Rowlock) -> None:
+    running = asyncio.Semaphore(0)
+
+    @app.task
+    async def sleep() -> None:
+        running.release()
+        await asyncio.Event().wait()
+
+    async with app.worker(concurrency=3):
+        jobs = [await sleep.enqueue() for _ in range(8)]
+        for _ in range(3):
+            await asyncio.wait_for(running.acquire(), 10)
+        waiting = await app.cancel_many(JobFilter(task="sleep", state="queued"))
+        assert (waiting.count, waiting.requested) == (5, 0)
+        done = await app.cancel_many(JobFilter(task="sleep"))
+        assert (done.count, done.requested) == (3, 3)
+        for job in jobs:
+            assert (await ended(app, job.id)).state == "cancelled"
+    assert running.locked(), "no fourth one ever started"
+
+
+class Race:
+    """Claimers and cancellers over the same jobs, in transactions that commit or roll back as the dice fall."""
+
+    def __init__(self, url: str, seed: int, jobs: list[UUID]) -> None:
+        self.url = url
+        self.random = random.Random(seed)
+        self.jobs = jobs
+        self.starts: dict[UUID, list[int]] = {job: [] for job in jobs}
+        self.cancelled: dict[UUID, int] = {}
+        self.requested: set[UUID] = set()
+        self.succeeded: set[UUID] = set()
+        self.is_over = False
+
+    async def claim(self, number: int) -> None:
+        """Claim, and finish or put back; until nothing is left to claim."""
+        worker = UUID(int=number)
+        connection = await asyncpg.connect(self.url, server_settings=PLANNER_SETTINGS)
+        try:
+            while not self.is_over:
+                if not await self._claim_once(connection, worker):
+                    await asyncio.sleep(0)
+        finally:
+            await connection.close()
+
+    async def _claim_once(self, connection: Connection, worker: UUID) -> bool:
+        transaction = connection.transaction()
+        await transaction.start()
+        rows = (await connection.fetch(statement("claim", "rowlock"), *_claim(worker)))[:-1]
+        await self._dither()
+        if self.random.random() < 0.3:
+            await transaction.rollback()
+            return True
+        await transaction.commit()
+        for row in rows:
+            self.starts[row["id"]].append(row["attempt"])
+        for row in rows:
+            await self._dither()
+            if self.random.random() < 0.4:
+                told = ([row["id"]], [row["attempt"]], [0.0], [timedelta(0)], ["released"], [False], *[[None]] * 3)
+                assert not await connection.fetch(statement("again", "rowlock"), worker, *told)
+            else:
+                told = ([row["id"]], [row["attempt"]], ["null"], [0.0])
+                assert not await connection.fetch(statement("succeed", "rowlock"), worker, *told), "it was running"
+                self.succeeded.add(row["id"])
+        return bool(rows)
+
+    async def cancel(self) -> None:
+        """Cancel jobs one after the other, each until it is acknowledged, or is gone."""
+        connection = await asyncpg.connect(self.url)
+        live = sorted(str(state) for state in LIVE)
+        try:
+            while mine := [job for job in self.jobs if job not in self.cancelled | dict.fromkeys(self.succeeded)]:
+                job = self.random.choice(mine)
+                if self.random.random() < 0.1:
+                    await connection.fetch(statement("end_overdue", "rowlock"), 100)
+                transaction = connection.transaction()
+                await transaction.start()
+                rows = await connection.fetch(statement("cancel", "rowlock"), [job], None, None, live)
+                await self._dither()
+                if self.random.random() < 0.3:
+                    await transaction.rollback()
+                    continue
+                await transaction.commit()
+                if not rows:
+                    if job in self.requested:  # it has ended, one way or another
+                        self.jobs = [other for other in self.jobs if other != job]
+                elif rows[0]["answer"] == "cancelled":
+                    assert job not in self.cancelled, "it was acknowledged twice"
+                    self.cancelled[job] = len(self.starts[job])
+                else:
+                    self.requested.add(job)
+        finally:
+            await connection.close()
+
+    async def _dither(self) -> None:
+        if self.random.random() < 0.5:
+            await asyncio.sleep(self.random.uniform(0, 0.003))
+
+
+def _claim(worker: UUID) -> tuple[object, ...]:
+    start = [BEGINNING.run_at], [BEGINNING.id]
+    return ["default"], [5], *start, ["default"], [3], 3, ["noop"], worker, False
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_a_job_whose_cancel_was_acknowledged_never_starts(
+    seed: int, database_url: str, connection: Connection
+) -> None:
+    jobs = [uuid7() for _ in range(120)]
+    await connection.executemany("INSERT INTO rowlock.job (id, task) VALUES ($1, 'noop')", [(job,) for job in jobs])
+    race = Race(database_url, seed, jobs)
+    claimers = [asyncio.create_task(race.claim(number)) for number in range(1, 6)]
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(race.cancel() for _ in range(5)))
+    race.is_over = True
+    await asyncio.gather(*claimers)
+    await connection.fetch(statement("end_overdue", "rowlock"), 1000)
+
+    assert len(race.cancelled) > 10, "some were cancelled while they waited"
+    assert race.requested, "some while they ran"
+    assert race.succeeded, "and some got through"
+    rows = {row["id"]: row for row in await connection.fetch("SELECT id, state, attempt FROM rowlock.finished_job")}
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 120, "each ended once"
+    for job in jobs:
+        assert rows[job]["attempt"] == len(race.starts[job])
+        assert (rows[job]["state"] == "succeeded") is (job in race.succeeded)
+        if job in race.cancelled:
+            assert rows[job]["state"] == "cancelled"
+            assert len(race.starts[job]) == race.cancelled[job], "it started after its cancel was acknowledged"

@@ -1,0 +1,118 @@
+"""`rowlock jobs cancel | retry | discard | dead` and `rowlock operations`."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from pathlib import Path
+from typing import TypeAlias
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from rowlock import Rowlock
+from tests.db.commands import assert_refused, rowlock, with_tasks
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return with_tasks(tmp_path)
+
+
+async def enqueued(connection: Connection, count: int = 1, queue: str = "greetings") -> list[str]:
+    return [
+        str(await connection.fetchval("SELECT rowlock.enqueue('hello', '{\"name\": \"Ada\"}', queue => $1)", queue))
+        for _ in range(count)
+    ]
+
+
+async def failed(connection: Connection, count: int = 1) -> list[str]:
+    """Dead letters, as the worker leaves them."""
+    rows = await connection.fetch(
+        "INSERT INTO rowlock.finished_job (id, task, state, attempt, crashes, run_at, created_at, finished_at, "
+        "max_attempts, errors, priority, queue, args, error) "
+        "SELECT rowlock.uuid7(), 'fail', 'failed', 1, 0, now(), now(), now(), 1, 1, 5, 'default', '{\"text\": \"x\"}', "
+        "'ValueError: no good' FROM generate_series(1, $1) RETURNING id",
+        count,
+    )
+    return sorted(str(row["id"]) for row in rows)
+
+
+async def test_ids_are_cancelled_one_by_one_whatever_becomes_of_the_others(
+    database_url: str, connection: Connection
+) -> None:
+    first, last = await enqueued(connection, 2)
+    done = await rowlock("jobs", "cancel", first, str(uuid4()), last, "--reason", "enough", url=database_url)
+    assert (done.code, done.out) == (1, f"{first} cancelled\n{last} cancelled\n")
+    assert "There is no job" in done.err
+    again = await rowlock("jobs", "cancel", first, url=database_url)
+    assert_refused(again, "has cancelled already")
+    listed = await rowlock("operations", "--json", url=database_url)
+    told = json.loads(listed.out)
+    assert {(one["verb"], one["target"]) for one in told} == {("cancel", first), ("cancel", last)}
+    assert {(one["by"], one["source"]) for one in told} == {(getpass.getuser(), "cli")}
+    shown = await rowlock("operations", "--target", first, url=database_url)
+    assert f"job {first}" in shown.out
+    assert '"reason":"enough"' in shown.out
+
+
+async def test_a_filter_is_tried_dry_then_asked_for_then_done(database_url: str, connection: Connection) -> None:
+    jobs = await enqueued(connection, 3)
+    await enqueued(connection, queue="other")
+    options = ("jobs", "cancel", "--queue", "greetings", "--newer-than", "1h", "--args-contain", '{"name": "Ada"}')
+    dry = await rowlock(*options, "--dry-run", url=database_url)
+    assert (dry.code, dry.out) == (0, "Would cancel 3 jobs\n" + "".join(f"  {job}\n" for job in sorted(jobs)))
+    refused = await rowlock(*options, url=database_url, stdin="n\n")
+    assert (refused.code, refused.out) == (130, "")
+    assert "Cancel 3 jobs?" in refused.err
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 4
+    done = await rowlock(*options, url=database_url, stdin="y\n")
+    assert (done.code, done.out) == (0, "cancel: 3 jobs\n")
+    nothing = await rowlock(*options, url=database_url)
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "No such jobs.\n")
+    rest = await rowlock("jobs", "cancel", "--everything", "--yes", "--json", url=database_url)
+    assert json.loads(rest.out)["count"] == 1
+
+
+async def test_dead_letters_are_listed_retried_and_discarded(
+    database_url: str, connection: Connection, folder: Path
+) -> None:
+    jobs = await failed(connection, 3)
+    groups = await rowlock("jobs", "dead", "--groups", url=database_url)
+    assert groups.out.splitlines()[1].split()[:2] == ["3", "fail"]
+    assert json.loads((await rowlock("jobs", "dead", "--groups", "--json", url=database_url)).out)[0]["jobs"] == 3
+    refused = await rowlock(
+        "jobs", "retry", jobs[0], "--args", '{"text": 7}', "--app", "tasks:app", url=database_url, cwd=folder
+    )
+    assert_refused(refused, "text")
+    done = await rowlock("jobs", "retry", jobs[0], "--args", '{"text": "other"}', url=database_url)
+    assert (done.code, done.out) == (0, f"{jobs[0]} queued\n")
+    async with Rowlock(database_url) as app:
+        assert (await app.get(jobs[0])).args == {"text": "other"}
+    assert (await rowlock("jobs", "discard", jobs[1], url=database_url)).out == f"{jobs[1]} discarded\n"
+    dead = await rowlock("jobs", "dead", "--json", url=database_url)
+    assert [job["id"] for job in json.loads(dead.out)] == [jobs[2]]
+    many = await rowlock("jobs", "retry", "--error", "no good", "--yes", url=database_url)
+    assert (many.code, many.out) == (0, "retry: 1 jobs\n")
+    assert (await rowlock("jobs", "dead", url=database_url)).err == "No dead letters.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (("cancel",), "Which jobs?"),
+        (("cancel", str(uuid4()), "--queue", "a"), "do not go together"),
+        (("cancel", "--older-than", "yesterday"), "90s, 15m, 2h or 7d"),
+        (("cancel", "--state", "failed", "--yes"), "not cancelled"),
+        (("retry", "--error", "x", "--args", "{}"), "goes with one ID"),
+        (("retry", "--args-contain", "[]", "--yes"), "JSON object"),
+        (("discard", "--state", "queued", "--yes"), "not that of a dead letter"),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_in_one_line(
+    arguments: tuple[str, ...], said: str, database_url: str
+) -> None:
+    assert_refused(await rowlock("jobs", *arguments, url=database_url), said)
