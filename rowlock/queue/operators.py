@@ -301,8 +301,8 @@ class _Act:
         keyed = [row for row in rows if row["unique_key"] is not None and row["state"] in _RETRYABLE]
         if not keyed:
             return {}
-        held = await self.fetch("take_keys", [row["unique_key"] for row in keyed], [row["id"] for row in keyed])
-        return {row["id"]: row["holder"] for row in held if row["id"] != row["holder"]}
+        held = await self.fetch("retake_keys", [row["unique_key"] for row in keyed], [row["id"] for row in keyed])
+        return {row["id"]: row["holder"] for row in held}
 
     async def retry(self, ids: Sequence[UUID], args: str | None) -> int:
         """Put the locked jobs back, and wake who sleeps on their queues."""

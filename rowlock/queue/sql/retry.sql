@@ -1,5 +1,5 @@
 -- Put finished jobs back, as the same jobs: failed, cancelled or expired → queued. Its attempts go on counting, its errors
--- and crashes begin at zero. Run it in the transaction of lock_finished.sql, take_keys.sql and record_operation.sql.
+-- and crashes begin at zero. Run it in the transaction of lock_finished.sql, retake_keys.sql and record_operation.sql.
 --
 -- $1 ids uuid[]   $2 other arguments (JSON text) for all of them, or null
 --
