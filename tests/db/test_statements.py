@@ -264,3 +264,44 @@ async def test_the_rescue_reads_the_running_jobs_alone(situation: str, connectio
     assert "Seq Scan" not in {node["Node Type"] for node in plan if node.get("Relation Name") == "job"}
     walked = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
     assert all("Index Cond" in node for node in walked if node.get("Alias") != "other"), "nothing walks all of an index"
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+async def test_cancels_are_looked_for_in_an_index_that_holds_nothing_else(
+    situation: str, connection: Connection
+) -> None:
+    await bring_about(connection, situation)
+    plan = await plan_of(connection, "list_cancel_requests", "'00000000-0000-0000-0000-000000000001'")
+    assert [node.get("Index Name") for node in plan if node.get("Relation Name") == "job"] == ["job_cancel"]
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+async def test_a_cancel_finds_its_jobs_by_the_primary_key(situation: str, connection: Connection) -> None:
+    await bring_about(connection, situation)
+    plan = await plan_of(
+        connection, "cancel", "'{00000000-0000-0000-0000-000000000002}', null, null, '{queued,running}'"
+    )
+    on_job = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
+    assert {node.get("Index Name") for node in on_job} == {"job_pkey"}
+
+
+@pytest.mark.parametrize("name", ["list_finished", "find_finished"])
+async def test_dead_letters_are_read_without_reading_what_succeeded(name: str, connection: Connection) -> None:
+    await connection.execute(
+        "INSERT INTO rowlock.finished_job (id, task, state, attempt, crashes, run_at, created_at, finished_at, "
+        "max_attempts, errors, priority, queue, args) "
+        "SELECT rowlock.uuid7(), 'noop', CASE WHEN n % 1000 = 0 THEN 'failed' ELSE 'succeeded' END, 1, 0, now(), "
+        "now(), now(), 10, 1, 5, 'default', '{}' FROM generate_series(1, 20000) n"
+    )
+    partition = await connection.fetchval("SELECT tableoid::regclass::text FROM rowlock.finished_job LIMIT 1")
+    await connection.execute("ANALYZE rowlock.finished_job")
+    nobody = "'00000000-0000-0000-0000-000000000000'"
+    last = f"{nobody}, 50, now()" if name == "find_finished" else "null, 50"
+    await connection.execute(f"PREPARE tried AS {statement(name, 'rowlock')}")
+    parameters = f"'failed', null, null, null, null, null, null, null, null, false, {last}"
+    for mode in ("force_custom_plan", "force_generic_plan"):
+        await connection.execute(f"SET plan_cache_mode = {mode}")
+        explained = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE tried({parameters})"))
+        (today,) = (node for node in nodes(explained[0]["Plan"]) if f"rowlock.{node.get('Relation Name')}" == partition)
+        assert today["Node Type"] == "Index Scan", mode
+        assert "state" in today["Index Cond"], mode
