@@ -162,6 +162,9 @@ def _show(job: Job, attempts: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(name, shown(getattr(job, name)))
     for name in ("timeout", "created_at", "run_at", "started_at", "finished_at", "worker", "error"):
         table.add_row(name, shown(getattr(job, name)))
+    for name in ("expires_at", "deadline", "cancel_requested_at", "discarded_at"):
+        if getattr(job, name) is not None:
+            table.add_row(name, shown(getattr(job, name)))
     table.add_row("args", shown(_pretty(job.args)))
     table.add_row("result", shown(None if job.result_json is None else _pretty(job.result)))
     out.print(table)

@@ -93,6 +93,7 @@ async def test_dead_letters_are_listed_retried_and_discarded(
     async with Rowlock(database_url) as app:
         assert (await app.get(jobs[0])).args == {"text": "other"}
     assert (await rowlock("jobs", "discard", jobs[1], url=database_url)).out == f"{jobs[1]} discarded\n"
+    assert "discarded_at" in (await rowlock("jobs", "show", jobs[1], url=database_url)).out
     dead = await rowlock("jobs", "dead", "--json", url=database_url)
     assert [job["id"] for job in json.loads(dead.out)] == [jobs[2]]
     many = await rowlock("jobs", "retry", "--error", "no good", "--yes", url=database_url)
