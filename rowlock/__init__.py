@@ -13,6 +13,8 @@ from rowlock.errors import (
     JobNotFound,
     KeyHeld,
     OutsideHandler,
+    ProcessEnded,
+    RemoteError,
     ResultTimeout,
     RowlockError,
     SchemaNotMigrated,
@@ -24,14 +26,15 @@ from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, JobHandle, NewJob
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation
-from rowlock.queue.retry import Exponential
-from rowlock.queue.task import Task
+from rowlock.queue.retry import Exponential, Linear
+from rowlock.queue.task import CallNext, Task
 from rowlock.settings import Settings
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BulkResult",
+    "CallNext",
     "Cancel",
     "ConfigurationError",
     "DatabaseUnavailable",
@@ -49,9 +52,12 @@ __all__ = [
     "JobHandle",
     "JobNotFound",
     "KeyHeld",
+    "Linear",
     "NewJob",
     "Operation",
     "OutsideHandler",
+    "ProcessEnded",
+    "RemoteError",
     "ResultTimeout",
     "Retry",
     "Rowlock",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
@@ -19,6 +20,9 @@ from rowlock.queue.task import (
     DEFAULT_MAX_ATTEMPTS,
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
+    Failing,
+    FailureHandler,
+    Middleware,
     Task,
     TaskDecorator,
 )
@@ -31,11 +35,13 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rowlock.queue.operators import BulkResult, CancelAnswer, DeadLetterGroup, Operation
-    from rowlock.queue.retry import Backoff
+    from rowlock.queue.options import Executor
+    from rowlock.queue.retry import BackoffOption, ExceptionClasses
     from rowlock.worker.worker import Worker
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Around = TypeVar("Around", bound=Middleware)
 
 
 class Rowlock:
@@ -57,6 +63,8 @@ class Rowlock:
             settings = replace(settings, database_url=database_url)
         self.settings = settings
         self.tasks: dict[str, Task[..., Any]] = {}
+        self.middlewares: list[Middleware] = []
+        self.failure_handlers: list[FailureHandler] = []
         self.client = Client(settings)
         self.operators = Operators(self.client, self.tasks)
 
@@ -77,19 +85,23 @@ class Rowlock:
         queue: str = DEFAULT_QUEUE,
         priority: int = DEFAULT_PRIORITY,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-        backoff: Backoff | timedelta | float = DEFAULT_BACKOFF,
+        backoff: BackoffOption = DEFAULT_BACKOFF,
+        retry_on: ExceptionClasses | None = None,
+        never_retry: ExceptionClasses | None = None,
         timeout: timedelta | float | None = None,
         expires: timedelta | float | None = None,
         deadline: timedelta | float | None = None,
+        executor: Executor | None = None,
     ) -> TaskDecorator: ...
     def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         """Make a task of a function: `@app.task`, or `@app.task(queue=…, …)`.
 
-        An `async` function runs on the event loop, a plain one in a thread. `name` (by default the function's) is
-        what the job's row says. `backoff`: the delay before the first retry, in seconds or as a `timedelta`, doubling
-        from then on, or a policy. `timeout`: of each attempt. `expires`: a job that has not started by then never runs.
-        `deadline`: by then it is over, one way or the other; both from its enqueue on. Raises `InvalidOption`, also
-        for a name that is taken.
+        An `async` function runs on the event loop, a plain one in a thread, or with `executor="process"` in a process.
+        `name` (by default the function's) is what the job's row says. `backoff`: the delay before the first retry, in
+        seconds or as a `timedelta`, doubling from then on; or a list of delays, a function of attempt and error, or a
+        policy. `retry_on`: only these exceptions are retried; `never_retry`: these are not. `timeout`: of each attempt.
+        `expires`: a job that has not started by then never runs. `deadline`: by then it is over, one way or the other;
+        both from its enqueue on. Raises `InvalidOption`, also for a name that is taken.
         """
 
         def make(function: Callable[..., Any]) -> Task[..., Any]:
@@ -104,6 +116,32 @@ class Rowlock:
             return made
 
         return make if function is None else make(function)
+
+    def middleware(self, function: Around) -> Around:
+        """Run this `async` function around every attempt, in the order of registration: the first is the outermost.
+
+        It is given the job and `call_next`, whose value or exception it sees, and may change. Workers that are open
+        already do not notice. Raises `InvalidOption` for what is not an `async` function of two arguments.
+
+        >>> @app.middleware
+        ... async def timing(job: Job, call_next: CallNext) -> object:
+        ...     return await call_next()
+        """
+        check.callback("middleware", function, "job, call_next")
+        is_async = inspect.iscoroutinefunction(function)
+        if not is_async:
+            raise InvalidOption(f"middleware: {function!r} is not async: write it as async def (job, call_next).")
+        self.middlewares.append(function)
+        return function
+
+    def on_failure(self, handler: Failing) -> Failing:
+        """Call this function with `(job, error)` whenever a job of any task has ended as failed: see `Task.on_failure`.
+
+        Those of the task come first.
+        """
+        check.callback("on_failure", handler, "job, error")
+        self.failure_handlers.append(handler)
+        return handler
 
     async def enqueue(
         self,
@@ -281,16 +319,27 @@ class Rowlock:
         queues: Sequence[str] | None = None,
         concurrency: int = 50,
         threads: int | None = None,
+        processes: int | None = None,
     ) -> Worker:
         """A worker for this application's tasks: `await worker.run()`, or `async with app.worker(...):`.
 
         `queues`: names, each with an optional limit of its own (`"reports:2"`); by default every queue that a task
         names. `concurrency`: how many jobs run at once. `threads`: how many of those may be plain functions (default:
-        as many).
+        as many). `processes`: how many processes there are for tasks with `executor="process"` (default: as many as
+        CPUs, at most `concurrency`); they start when they are needed.
         """
         from rowlock.worker.worker import Worker  # noqa: PLC0415  # a program that only enqueues does not load the worker
 
-        return Worker(self.client, self.tasks, queues=queues, concurrency=concurrency, threads=threads)
+        return Worker(
+            self.client,
+            self.tasks,
+            queues=queues,
+            concurrency=concurrency,
+            threads=threads,
+            processes=processes,
+            middleware=self.middlewares,
+            failure_handlers=self.failure_handlers,
+        )
 
     async def close(self) -> None:
         """Close the application's connections. They open again at the next use."""

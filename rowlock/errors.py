@@ -17,7 +17,9 @@ RowlockError
 │   └── JobAlreadyFinished       a cancel came too late
 ├── KeyHeld                      a job cannot go back: another one holds its unique key by now
 ├── JobFailed                    `job.result()`: the job ended in another state than `succeeded`
-└── ResultTimeout                (TimeoutError) `job.result(timeout=…)`: the job is not finished yet
+├── ResultTimeout                (TimeoutError) `job.result(timeout=…)`: the job is not finished yet
+├── RemoteError                  what a task raised in a process of its own, in words
+└── ProcessEnded                 the process of a task ended before the task did
 ```
 
 A message says what was wrong, with what value, and what to do. Errors of the driver are kept as `__cause__`.
@@ -105,3 +107,24 @@ class JobFailed(RowlockError):
 
 class ResultTimeout(RowlockError, TimeoutError):
     """The job was still not finished when the timeout of `job.result(timeout=…)` ran out. The job goes on."""
+
+
+class RemoteError(RowlockError):
+    """What a task raised in a process of its own (`executor="process"`), as the worker knows it: in words.
+
+    `type`, `message` and `traceback` are those of the exception; `kinds` the full names of its class and that class's
+    bases, `builtins.ValueError` for instance.
+    """
+
+    def __init__(self, type: str, message: str, traceback: str, kinds: frozenset[str]) -> None:  # noqa: A002  # the word of the field
+        super().__init__(f"{type}: {message}" if message else type)
+        self.type = type
+        self.message = message
+        self.traceback = traceback
+        self.kinds = kinds
+        if traceback:
+            self.add_note(traceback)
+
+
+class ProcessEnded(RowlockError):
+    """The process of a task (`executor="process"`) ended before the task did: by a signal, or by exiting."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
     from structlog.typing import EventDict, Processor
 
-JOB: Final[ContextVar[Record | None]] = ContextVar("rowlock_job", default=None)
+JOB: Final[ContextVar[Record | Mapping[str, Any] | None]] = ContextVar("rowlock_job", default=None)
 """The claimed row of the job whose handler runs in this context."""
 
 _FORMATS: Final = ("console", "json")

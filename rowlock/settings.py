@@ -13,6 +13,9 @@ from rowlock.errors import ConfigurationError
 
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,47}")  # PostgreSQL keeps pg_ for itself
 _SCHEME = re.compile(r"(?i)postgres(ql)?://")
+LEAST_PROCESS_MEMORY = 64 * 1024 * 1024
+"""Python itself, with what tasks import, needs this much."""
+
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -57,6 +60,15 @@ class Settings:
     grace_period: timedelta = timedelta(seconds=25)
     """How long running jobs may go on after SIGTERM before they are given back. Below the 30 s of most supervisors."""
 
+    process_max_jobs: int = 100
+    """After how many jobs a process of `executor="process"` tasks is replaced by a new one."""
+
+    process_memory_limit: int = 0
+    """How many bytes such a process may use for its data; 0 is no limit. Linux only."""
+
+    blocked_loop_after: timedelta = timedelta(seconds=1)
+    """From when on an event loop that does not turn counts as blocked: it is logged, with what blocks it."""
+
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):
             _refuse("schema", self.schema, "use 1 to 48 of a-z, 0-9 and _, beginning neither with a digit nor with pg_")
@@ -65,14 +77,18 @@ class Settings:
                 "The database URL does not begin with postgresql:// — set ROWLOCK_DATABASE_URL "
                 "(or DATABASE_URL) to one like postgresql://user:password@host:5432/database"
             )
-        for name in ("max_args_bytes", "max_result_bytes", "max_crashes"):
+        for name in ("max_args_bytes", "max_result_bytes", "max_crashes", "process_max_jobs"):
             if getattr(self, name) < 1:
                 _refuse(name, getattr(self, name), "use a whole number of at least 1")
-        for name in ("lease", "heartbeat", "poll_interval"):
+        for name in ("lease", "heartbeat", "poll_interval", "blocked_loop_after"):
             if getattr(self, name) <= timedelta(0):
                 _refuse(name, getattr(self, name), "use a duration above zero")
         if self.grace_period < timedelta(0):
             _refuse("grace_period", self.grace_period, "use zero or more seconds")
+        if self.process_memory_limit != 0 and self.process_memory_limit < LEAST_PROCESS_MEMORY:
+            _refuse(
+                "process_memory_limit", self.process_memory_limit, f"use 0 (none) or at least {LEAST_PROCESS_MEMORY:,}"
+            )
         if self.heartbeat * 3 > self.lease:
             _refuse("heartbeat", self.heartbeat, f"use at most a third of the lease, which is {self.lease}")
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import re
+import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,13 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 
 _FENCE = re.compile(r"^```(?P<language>\w*)(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _REASON = re.compile(r'notest="(?P<reason>[^"]+)"')
+_MODULE = re.compile(r'module="(?P<module>\w+)"')
 _HEADING = re.compile(r"^#+ (?P<title>.+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """One fenced block. `reason` says why no test runs it; None: a test does."""
+    """One fenced block. `reason` says why no test runs it; None: a test does. `module`: it is a file of this name."""
 
     page: Path
     heading: str
@@ -33,6 +37,7 @@ class Example:
     language: str
     text: str
     reason: str | None
+    module: str | None
 
     @property
     def place(self) -> str:
@@ -57,6 +62,7 @@ def _all(page: Path) -> Iterator[Example]:
     for found in _FENCE.finditer(text):
         line = text[: found.start("text")].count("\n")
         reason = _REASON.search(found["info"])
+        module = _MODULE.search(found["info"])
         yield Example(
             page=page,
             heading=next((title for at, title in reversed(offsets.items()) if at < line), ""),
@@ -64,6 +70,7 @@ def _all(page: Path) -> Iterator[Example]:
             language=found["language"],
             text=found["text"],
             reason=reason["reason"] if reason else None,
+            module=module["module"] if module else None,
         )
 
 
@@ -74,19 +81,38 @@ async def run_page(
 
     A block that waits for results runs beside a worker; before SQL, all that is due is done.
     """
-    for example in examples(page, "python", "sql"):
-        if example.reason is not None:
-            continue
-        if example.language == "sql":
-            await drain(names)
-            await connection.execute(example.text)
-        else:
-            async with AsyncExitStack() as stack:
-                if ".result(" in example.text and isinstance(app := names.get("app"), Rowlock):
-                    await stack.enter_async_context(app.worker(concurrency=10))
-                await run_python(example, names)
-        yield example
-    await drain(names)
+    with _importable_folder() as folder:
+        for example in examples(page, "python", "sql"):
+            if example.reason is not None:
+                continue
+            if example.language == "sql":
+                await drain(names)
+                await connection.execute(example.text)
+            elif example.module is not None:
+                (folder / f"{example.module}.py").write_text(example.text)
+                module = vars(importlib.import_module(example.module))
+                names.update({name: value for name, value in module.items() if not name.startswith("__")})
+            else:
+                async with AsyncExitStack() as stack:
+                    if ".result(" in example.text and isinstance(app := names.get("app"), Rowlock):
+                        await stack.enter_async_context(app.worker(concurrency=10))
+                    await run_python(example, names)
+            yield example
+        await drain(names)
+
+
+@contextmanager
+def _importable_folder() -> Iterator[Path]:
+    """A folder for the modules of one page, which programs that the examples start find as well."""
+    with tempfile.TemporaryDirectory() as folder:
+        sys.path.insert(0, folder)
+        try:
+            yield Path(folder)
+        finally:
+            sys.path.remove(folder)
+            for name, module in list(sys.modules.items()):
+                if (getattr(module, "__file__", None) or "").startswith(folder):
+                    del sys.modules[name]
 
 
 async def run_python(example: Example, names: dict[str, Any]) -> None:

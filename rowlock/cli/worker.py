@@ -18,7 +18,8 @@ log = structlog.get_logger("rowlock.cli")
 @click.option("--queues", metavar="NAMES", help="Which queues, with limits: email,reports:2. [default: the tasks' own]")
 @click.option("--concurrency", type=click.IntRange(min=1), default=50, show_default=True, help="Jobs at once.")
 @click.option("--threads", type=click.IntRange(min=1), help="How many of these may be plain functions. [default: all]")
-def command(app: str, queues: str | None, concurrency: int, threads: int | None) -> None:
+@click.option("--processes", type=click.IntRange(min=1), help="Processes for tasks that want one. [default: CPUs]")
+def command(app: str, queues: str | None, concurrency: int, threads: int | None, processes: int | None) -> None:
     """Run the jobs of APP, which is module:attribute, like tasks:app.
 
     SIGTERM or Ctrl-C stops it: it takes no more jobs, lets running ones finish for ROWLOCK_GRACE_PERIOD seconds, and
@@ -27,7 +28,7 @@ def command(app: str, queues: str | None, concurrency: int, threads: int | None)
     loaded = load(app)
     if not loaded.tasks:
         log.warning("application_has_no_tasks", app=app)
-    running.run(_run(loaded, split_queues(queues), concurrency, threads))
+    running.run(_run(loaded, split_queues(queues), concurrency, threads, processes))
 
 
 def split_queues(queues: str | None) -> list[str] | None:
@@ -35,10 +36,12 @@ def split_queues(queues: str | None) -> list[str] | None:
     return None if queues is None else [name.strip() for name in queues.split(",")]
 
 
-async def _run(app: Rowlock, queues: list[str] | None, concurrency: int, threads: int | None) -> None:
+async def _run(
+    app: Rowlock, queues: list[str] | None, concurrency: int, threads: int | None, processes: int | None
+) -> None:
     signals = running.StopSignals()
     settle_in()
-    worker = app.worker(queues=queues, concurrency=concurrency, threads=threads)
+    worker = app.worker(queues=queues, concurrency=concurrency, threads=threads, processes=processes)
     async with app:
         await running.work(worker, signals)
     running.leave(worker)

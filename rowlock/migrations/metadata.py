@@ -153,6 +153,7 @@ def _workers(tables: MetaData) -> None:
         _number("concurrency"),
         _time("started_at"),
         _time("expires_at"),
+        _number("loop_delay_ms"),
         PrimaryKeyConstraint("id", name="worker_pkey"),
     )
     Table(

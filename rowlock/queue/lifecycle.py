@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -105,7 +106,7 @@ class Fail(Directive):
         super().__init__(reason)
 
 
-class AttemptTimeout(Exception):
+class AttemptTimeout(TimeoutError):
     """An attempt that took longer than its job's `timeout`."""
 
 
@@ -134,11 +135,14 @@ CANCELLED: Final = Ended(state=State.CANCELLED, outcome="cancelled", counts=Fals
 """An operator has cancelled the job, and its attempt has stopped."""
 
 
-def decide(error: BaseException, *, errors: int, max_attempts: int, delay: timedelta) -> Again | Ended:
+def decide(
+    error: BaseException, *, errors: int, max_attempts: int, delay: Callable[[], timedelta], may_retry: bool = True
+) -> Again | Ended:
     """What becomes of a job whose attempt ended in `error`, after `errors` earlier attempts that counted.
 
-    `delay` is what the task's backoff policy says for this error. An attempt counts if it was the job's own doing;
-    releases, snoozes and crashes of the worker do not. The outcomes' names are those of the `attempt` table.
+    `delay` asks the task's backoff policy, if it comes to that; `may_retry` is what its rules say of this error. An
+    attempt counts if it was the job's own doing; releases, snoozes and crashes of the worker do not. The outcomes'
+    names are those of the `attempt` table.
     """
     match error:
         case Directive():
@@ -147,9 +151,9 @@ def decide(error: BaseException, *, errors: int, max_attempts: int, delay: timed
             outcome = "timeout"
         case _:
             outcome = "error"
-    if errors + 1 >= max_attempts:
+    if errors + 1 >= max_attempts or not may_retry:
         return Ended(state=State.FAILED, outcome=outcome, counts=True)
-    return Again(delay=delay, outcome=outcome, counts=True)
+    return Again(delay=delay(), outcome=outcome, counts=True)
 
 
 def _follow(directive: Directive, *, errors: int, max_attempts: int) -> Again | Ended:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from rowlock.errors import InvalidOption
+
+Executor: TypeAlias = Literal["loop", "thread", "process"]
 
 NAME_LIMIT: Final = 128
 QUEUE_LIMIT: Final = 48
@@ -76,6 +79,49 @@ def timeout(value: object) -> timedelta | None:
     if given is not None and given <= timedelta(0):
         raise InvalidOption(f"timeout {value!r} is not above zero: leave it out for no limit.")
     return given
+
+
+def executor(value: object, function: Callable[..., object]) -> Executor:
+    """Where the task's function runs: `loop` for `async` functions, `thread` or `process` for plain ones.
+
+    By default `loop` or `thread`. A process imports the function by its name, so it must have one in its module.
+    """
+    is_async = inspect.iscoroutinefunction(function)
+    if value is None:
+        return "loop" if is_async else "thread"
+    if value != "loop" and value != "thread" and value != "process":  # noqa: PLR1714  # narrows the type
+        raise InvalidOption(f"executor {value!r} is not known: use 'loop', 'thread' or 'process'.")
+    if is_async and value != "loop":
+        raise InvalidOption(
+            f"executor {value!r} runs plain functions, and this one is async: "
+            "leave the option out, or write the function without async."
+        )
+    if not is_async and value == "loop":
+        raise InvalidOption(
+            "executor 'loop' would let a plain function block every other job: "
+            "leave the option out (it runs in a thread), or make the function async."
+        )
+    if value == "process":
+        name = getattr(function, "__qualname__", "")
+        if not name or "<" in name:
+            raise InvalidOption(
+                f"executor 'process' imports the function by its name, and {name or function!r} has none in its "
+                "module: define it with def at the top level of a module."
+            )
+    return value
+
+
+def callback(option: str, function: object, arguments: str) -> None:
+    """A function that can be called with two arguments. Raises `InvalidOption` otherwise."""
+    if not callable(function):
+        raise InvalidOption(f"{option} was given {function!r}: give it a function of ({arguments}).")
+    try:
+        inspect.signature(function).bind(None, None)
+    except (TypeError, ValueError) as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise InvalidOption(
+            f"{option}: {name} cannot be called with ({arguments}): {error}. Give it these two parameters."
+        ) from None
 
 
 def _duration(option: str, value: object) -> timedelta | None:

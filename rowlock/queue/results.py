@@ -12,7 +12,7 @@ from types import TracebackType
 
 import msgspec
 
-from rowlock.errors import InvalidResult
+from rowlock.errors import InvalidResult, RemoteError
 from rowlock.queue.json_values import (
     NESTING_LIMIT,
     NUL_ESCAPE,
@@ -120,6 +120,8 @@ def describe_error(
     exception: BaseException, *, message_limit: int = MESSAGE_BYTES, traceback_limit: int = TRACEBACK_BYTES
 ) -> ErrorText:
     """Put an exception into words, whatever its own methods do: this never raises. The limits are bytes."""
+    if isinstance(exception, RemoteError):
+        return ErrorText(type=exception.type, message=exception.message, traceback=exception.traceback)
     return ErrorText(
         type=storable_text(_type_name(exception), _TYPE_BYTES),
         message=storable_text(_message(exception), message_limit),

@@ -6,14 +6,26 @@ import inspect
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, get_type_hints, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    get_type_hints,
+    overload,
+)
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
 from rowlock.queue.arguments import Arguments
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job, JobHandle, JobOptions, NewJob
-from rowlock.queue.retry import Backoff, parse_backoff
+from rowlock.queue.options import Executor
+from rowlock.queue.retry import BackoffOption, ExceptionClasses, parse_backoff, parse_rules
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -22,6 +34,25 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+FailureHandler: TypeAlias = Callable[[Job, BaseException], object]
+Failing = TypeVar("Failing", bound=FailureHandler)
+
+
+class CallNext(Protocol):
+    """What a middleware awaits, once or more often or not at all: the next one, and in the end the handler.
+
+    >>> @app.middleware
+    ... async def timing(job: Job, call_next: CallNext) -> object:
+    ...     return await call_next()
+    """
+
+    def __call__(self) -> Awaitable[Any]:
+        """Call the next middleware, or the handler; what it returns or raises comes through."""
+        ...
+
+
+Middleware: TypeAlias = Callable[[Job, CallNext], Awaitable[Any]]
 
 DEFAULT_QUEUE = "default"
 DEFAULT_PRIORITY = 5
@@ -44,10 +75,13 @@ class Task(Generic[P, R]):
         queue: str = DEFAULT_QUEUE,
         priority: int = DEFAULT_PRIORITY,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-        backoff: Backoff | timedelta | float = DEFAULT_BACKOFF,
+        backoff: BackoffOption = DEFAULT_BACKOFF,
+        retry_on: ExceptionClasses | None = None,
+        never_retry: ExceptionClasses | None = None,
         timeout: timedelta | float | None = None,
         expires: timedelta | float | None = None,
         deadline: timedelta | float | None = None,
+        executor: Executor | None = None,
     ) -> None:
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
@@ -58,8 +92,11 @@ class Task(Generic[P, R]):
         self.priority = options.priority(priority)
         self.max_attempts = options.max_attempts(max_attempts)
         self.backoff = parse_backoff(backoff)
+        self.rules = parse_rules(retry_on, never_retry)
         self.timeout = options.timeout(timeout)
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.executor = options.executor(executor, function)
+        self.is_async = self.executor == "loop"
+        self.failure_handlers: list[FailureHandler] = []
         self.arguments = Arguments(function, task=self.name, injected=Job)
         self.returns = _return_type(function)
         self.options = JobOptions(
@@ -129,6 +166,19 @@ class Task(Generic[P, R]):
         )
         options.times(delay=made.delay, run_at=made.run_at, expires=made.expires, deadline=made.deadline)
         return BoundTask(self, made, connection)
+
+    def on_failure(self, handler: Failing) -> Failing:
+        """Call this function, sync or async, with `(job, error)` whenever a job of this task has ended as failed.
+
+        In the worker, once it is decided, before it is recorded; at least once. What it raises is logged. Raises
+        `InvalidOption` for what cannot be called so.
+
+        >>> @send_email.on_failure
+        ... async def tell_support(job: Job, error: BaseException) -> None: ...
+        """
+        options.callback("on_failure", handler, "job, error")
+        self.failure_handlers.append(handler)
+        return handler
 
     def _job(self, options: JobOptions, args: tuple[object, ...], kwargs: dict[str, Any]) -> NewJob[R]:
         return NewJob(uuid7(), self.name, self.arguments.encode(args, kwargs, limit=self._most_bytes), options)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import random
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
@@ -14,20 +12,35 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from rowlock import logs
-from rowlock.errors import InvalidResult
+from rowlock.errors import InvalidResult, ProcessEnded
 from rowlock.queue.finishes import Unsuccess
 from rowlock.queue.job import Job
-from rowlock.queue.lifecycle import CANCELLED, RELEASED, AttemptTimeout, Cancel, Directive, Ended, Fail, decide
-from rowlock.queue.results import ErrorText, describe_error, encode_result
+from rowlock.queue.lifecycle import (
+    CANCELLED,
+    RELEASED,
+    AttemptTimeout,
+    Cancel,
+    Directive,
+    Ended,
+    Fail,
+    State,
+    decide,
+)
+from rowlock.queue.results import ErrorText, decode_result, describe_error, encode_result
+from rowlock.worker.failures import Failures
+from rowlock.worker.middleware import call_through
 from rowlock.worker.runtime import AttemptRuntime
+from rowlock.worker.threads import Threads
+from rowlock.worker.timeouts import timed_out, within
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from asyncpg import Record
 
     from rowlock.queue.finishes import Finishes, Success
-    from rowlock.queue.task import Task
+    from rowlock.queue.task import FailureHandler, Middleware, Task
+    from rowlock.worker.processes import Processes
 
 log = structlog.get_logger("rowlock.worker")
 
@@ -57,18 +70,35 @@ class NotInTime(Exception):
 
 
 class Performer:
-    """Performs attempts and gives their outcomes to the finishes: there always is one, whatever a handler does."""
+    """Performs attempts and gives their outcomes to the finishes: there always is one, whatever a handler does.
+
+    `perform(attempt, on_end)` runs one to its end. Which of two ways that is, is settled here: without middleware, no
+    job pays for it.
+    """
 
     def __init__(
-        self, tasks: Mapping[str, Task[..., Any]], finishes: Finishes, *, threads: int, max_result_bytes: int
+        self,
+        tasks: Mapping[str, Task[..., Any]],
+        finishes: Finishes,
+        *,
+        threads: int,
+        processes: Processes,
+        max_result_bytes: int,
+        middleware: Sequence[Middleware] = (),
+        failure_handlers: Sequence[FailureHandler] = (),
     ) -> None:
         self._tasks = tasks
         self._finishes = finishes
         self._max_result_bytes = max_result_bytes
-        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="rowlock-task")
-        self._in_threads: set[Future[object]] = set()
+        self._threads = Threads(threads, name="rowlock-task")
+        self._processes = processes
+        self._middleware = tuple(middleware)
+        self._failure_handlers = failure_handlers
+        self._failures = Failures()
+        self.perform: Callable[[Attempt, Callable[[Attempt], None]], Coroutine[None, None, None]]
+        self.perform = self._perform_wrapped if self._middleware else self._perform
 
-    async def perform(self, attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
+    async def _perform(self, attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
         """Run the attempt to its end: convert the arguments, call the handler, encode what it returned, report.
 
         One coroutine without a wrapper, since every job goes through it.
@@ -84,22 +114,23 @@ class Performer:
             if arguments.job_parameter is not None:
                 runtime = AttemptRuntime(attempt)
                 job = Job.from_row({**claimed, "state": "running"}, runtime)
-            args, kwargs = arguments.bind(claimed["args"], job)
             limit = claimed["timeout"] or task.timeout
             if claimed["times"] is not None:
                 limit = _limited(attempt, limit)
-            if not task.is_async:
-                value = await self._in_thread(attempt, limit, task.function, args, kwargs)
-            elif limit is None:
-                value = await cast("Awaitable[object]", task.function(*args, **kwargs))
+            if task.is_async:
+                args, kwargs = arguments.bind(claimed["args"], job)
+                if limit is None:
+                    value = await cast("Awaitable[object]", task.function(*args, **kwargs))
+                else:
+                    value = await within(limit, cast("Awaitable[object]", task.function(*args, **kwargs)))
             else:
-                value = await _within(limit, cast("Awaitable[object]", task.function(*args, **kwargs)))
+                value = await self._elsewhere(attempt, task, limit, job)
             if value is not None:
                 if isinstance(value, Directive):
                     raise value  # noqa: TRY301  # returned or raised, it means the same
                 attempt.result = encode_result(value, limit=self._max_result_bytes)
         except BaseException as error:  # noqa: BLE001  # without an outcome the job would run for ever
-            self._report(attempt, error)
+            await self._report(attempt, error)
         else:
             self._finishes.succeeded(attempt)
         finally:
@@ -107,29 +138,59 @@ class Performer:
                 runtime.is_over = True
             on_end(attempt)
 
-    async def _in_thread(
-        self,
-        attempt: Attempt,
-        limit: timedelta | None,
-        function: Callable[..., object],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-    ) -> object:
-        """Call a plain function in a thread. Its timeout counts from when the thread begins.
+    async def _perform_wrapped(self, attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
+        """Run the attempt to its end, with the application's middleware around the call."""
+        claimed = attempt.claimed
+        attempt.began = time.monotonic()
+        logs.JOB.set(claimed)
+        runtime = AttemptRuntime(attempt)
+        try:
+            task = self._tasks[claimed["task"]]
+            job = Job.from_row({**claimed, "state": "running"}, runtime)
+            limit = claimed["timeout"] or task.timeout
+            if claimed["times"] is not None:
+                limit = _limited(attempt, limit)
+            value = await call_through(self._middleware, job, lambda: self._call(attempt, task, limit, job))
+            if isinstance(value, Directive):
+                raise value  # noqa: TRY301  # returned or raised, it means the same
+            attempt.result = encode_result(value, limit=self._max_result_bytes)
+        except BaseException as error:  # noqa: BLE001  # without an outcome the job would run for ever
+            await self._report(attempt, error)
+        else:
+            self._finishes.succeeded(attempt)
+        finally:
+            runtime.is_over = True
+            on_end(attempt)
 
-        A thread cannot be stopped. So the attempt goes on until the function returns, and counts as timed out then: to
-        give the job to somebody else meanwhile would let two attempts run at once.
+    async def _call(self, attempt: Attempt, task: Task[..., Any], limit: timedelta | None, job: Job) -> object:
+        """Call the handler as its task wants it; the value as the handler returned it, or as its annotation has it."""
+        if not task.is_async:
+            value = await self._elsewhere(attempt, task, limit, job)
+            return value if attempt.result is None else decode_result(attempt.result, task.returns)
+        args, kwargs = task.arguments.bind(attempt.claimed["args"], job)
+        call = cast("Awaitable[object]", task.function(*args, **kwargs))
+        return await call if limit is None else await within(limit, call)
+
+    async def _elsewhere(
+        self, attempt: Attempt, task: Task[..., Any], limit: timedelta | None, job: Job | None
+    ) -> object:
+        """Call a plain function in a thread and return its value; or in a process, which leaves JSON in the attempt.
+
+        The timeout counts from when the one or the other begins. A thread cannot be stopped. So the attempt goes on
+        until the function returns, and counts as timed out then: to give the job to somebody else meanwhile would let
+        two attempts run at once.
         """
-        context = contextvars.copy_context()
-        future = self._threads.submit(context.run, _call_plainly, limit, function, *args, **kwargs)
-        self._in_threads.add(future)
-        future.add_done_callback(self._in_threads.discard)
+        if task.executor == "process":
+            attempt.result = await self._processes.call(task, attempt.claimed, limit)
+            return None
+        args, kwargs = task.arguments.bind(attempt.claimed["args"], job)
+        future = self._threads.submit(_timed, limit, task.function, *args, **kwargs)
         attempt.on_cancel = future.cancel  # while it waits for a thread; one that runs can ask job.is_cancelled
         return await asyncio.wrap_future(future)
 
-    def _report(self, attempt: Attempt, error: BaseException) -> None:
-        """Give the outcome of an attempt that did not simply succeed."""
-        if attempt.stop == "cancel":
+    async def _report(self, attempt: Attempt, error: BaseException) -> None:
+        """Give the outcome of an attempt that did not simply succeed; tell of a job that has failed for good before."""
+        if attempt.stop == "cancel" and not isinstance(error, Cancel | Fail):
             self.cancelled(attempt, error)
             return
         if isinstance(error, asyncio.CancelledError) and attempt.stop is not None:
@@ -139,13 +200,20 @@ class Performer:
         if isinstance(error, NotInTime):
             self.release(attempt)  # it is ended like every waiting job whose time is over
             return
-        self._finishes.ended(self._unsuccess(attempt, error))
+        unsuccess = self._unsuccess(attempt, error)
+        handlers = (*self._tasks[attempt.claimed["task"]].failure_handlers, *self._failure_handlers)
+        attempt.on_cancel = None  # from here on an operator's cancel ends the telling
+        if handlers and isinstance(unsuccess.decision, Ended) and unsuccess.decision.state is State.FAILED:
+            try:
+                await self._failures.tell(handlers, _failed(unsuccess), error)
+            except asyncio.CancelledError:
+                log.warning("failure_handlers_cut_short", why=attempt.stop)
+                if attempt.stop == "lease":
+                    return
+        self._finishes.ended(unsuccess)
 
     def cancelled(self, attempt: Attempt, error: BaseException | None = None) -> None:
-        """End a job that an operator has cancelled: whatever its handler raised; unless it said itself how it ends."""
-        if isinstance(error, Cancel | Fail):
-            self._finishes.ended(self._unsuccess(attempt, error))
-            return
+        """End a job that an operator has cancelled, whatever its handler raised."""
         traceback = ""
         if error is not None and not isinstance(error, asyncio.CancelledError):
             traceback = describe_error(error).traceback
@@ -168,33 +236,30 @@ class Performer:
             error,
             errors=errors,
             max_attempts=claimed["max_attempts"],
-            delay=task.backoff.delay(errors + 1, random.random()),  # noqa: S311  # jitter
+            delay=lambda: task.backoff.delay(errors + 1, random.random(), error),  # noqa: S311  # jitter
+            may_retry=task.rules.allow(error),
         )
         described = describe_error(error)
-        if isinstance(error, Directive | InvalidResult | AttemptTimeout):
+        if isinstance(error, Directive | InvalidResult | AttemptTimeout | ProcessEnded):
             described = replace(described, traceback="")  # its text says it all
         if decision.counts:
             event = "job_failed" if isinstance(decision, Ended) else "attempt_failed"
             log.warning(event, error=described.type, outcome=decision.outcome, crashes=claimed["crashes"])
         return Unsuccess(claimed, decision, described, attempt.began)
 
-    def close(self) -> bool:
-        """Let the threads go. Returns whether one still runs: a plain function cannot be stopped from outside."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        return bool(self._in_threads)
+    async def close(self) -> bool:
+        """End the processes and let the threads go. Returns whether a thread still runs: it cannot be stopped."""
+        await self._processes.close()
+        still_running = [self._threads.close(), self._failures.close()]
+        return any(still_running)
 
 
-def _call_plainly(
-    limit: timedelta | None, function: Callable[..., object], /, *args: object, **kwargs: object
-) -> object:
-    """Call a plain function. A future cannot hold a StopIteration: whoever waits for it would never be told."""
+def _timed(limit: timedelta | None, function: Callable[..., object], /, *args: object, **kwargs: object) -> object:
+    """Call a plain function, and see afterwards whether it was in time."""
     began = time.monotonic()
-    try:
-        value = function(*args, **kwargs)
-    except StopIteration as error:
-        raise RuntimeError("the task raised StopIteration") from error
+    value = function(*args, **kwargs)
     if limit is not None and time.monotonic() - began > limit.total_seconds():
-        raise _timed_out(limit)
+        raise timed_out(limit)
     return value
 
 
@@ -213,19 +278,11 @@ def _limited(attempt: Attempt, limit: timedelta | None) -> timedelta | None:
     return left if limit is None else min(limit, left)
 
 
-def _timed_out(limit: timedelta) -> AttemptTimeout:
-    return AttemptTimeout(f"the attempt took longer than its timeout of {limit.total_seconds():g} s")
-
-
-async def _within(limit: timedelta, call: Awaitable[object]) -> object:
-    deadline = asyncio.timeout(limit.total_seconds())
-    try:
-        async with deadline:
-            return await call
-    except TimeoutError as error:
-        if not deadline.expired():
-            raise  # the handler's own
-        raise _timed_out(limit) from error
+def _failed(unsuccess: Unsuccess) -> Job:
+    """The job as it is once the outcome is recorded."""
+    claimed, error = unsuccess.claimed, unsuccess.error
+    text = None if error is None else f"{error.type}: {error.message}" if error.message else error.type
+    return Job.from_row({**claimed, "state": "failed", "errors": claimed["errors"] + 1, "error": text})
 
 
 __all__ = ["Attempt", "Performer"]

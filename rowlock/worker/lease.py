@@ -25,17 +25,24 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("rowlock.worker")
 
+LONGEST_MILLISECONDS: Final = 2**31 - 1
 MARGIN: Final = 0.2
 """The share of the lease before whose end a worker that could not renew stops its handlers."""
 
 
 class Lease:
-    """One worker's hold on its jobs. `on_lost` is called, on the thread, when it has run out or is about to."""
+    """One worker's hold on its jobs. `on_lost` is called, on the thread, when it has run out or is about to.
 
-    def __init__(self, settings: Settings, dsn: str, on_lost: Callable[[], None]) -> None:
+    With each renewal goes how late the event loop is: `loop_delay`, asked on the thread, in seconds.
+    """
+
+    def __init__(
+        self, settings: Settings, dsn: str, on_lost: Callable[[], None], loop_delay: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self._settings = settings
         self._dsn = dsn
         self._on_lost = on_lost
+        self._loop_delay = loop_delay
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self.worker = uuid7()
@@ -82,7 +89,8 @@ class Lease:
                 now = time.monotonic()
                 try:
                     async with asyncio.timeout(max(until - MARGIN * lease - now, 0.1)):
-                        is_held = bool(await connection.fetch("renew_lease", worker, self._settings.lease))
+                        delay = min(int(self._loop_delay() * 1000), LONGEST_MILLISECONDS)
+                        is_held = bool(await connection.fetch("renew_lease", worker, self._settings.lease, delay))
                 except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                     log.warning("lease_not_renewed", worker=str(worker), error=type(error).__name__)
                     is_held, pause = time.monotonic() < until - MARGIN * lease, min(1.0, heartbeat)

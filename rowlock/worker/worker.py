@@ -18,8 +18,10 @@ from rowlock.queue.finishes import Finishes
 from rowlock.worker.attempts import Performer
 from rowlock.worker.doze import Doze
 from rowlock.worker.lease import Lease
+from rowlock.worker.processes import Processes, cpus
 from rowlock.worker.slots import STALE_SECONDS, Slots
 from rowlock.worker.upkeep import Upkeep
+from rowlock.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
     from rowlock.queue.client import Client
     from rowlock.queue.finishes import Success, Unsuccess
-    from rowlock.queue.task import Task
+    from rowlock.queue.task import FailureHandler, Middleware, Task
 
 log = structlog.get_logger("rowlock.worker")
 
@@ -64,16 +66,24 @@ class Worker:
         queues: Sequence[str] | None = None,
         concurrency: int = 50,
         threads: int | None = None,
+        processes: int | None = None,
+        middleware: Sequence[Middleware] = (),
+        failure_handlers: Sequence[FailureHandler] = (),
     ) -> None:
         if concurrency < 1:
             raise InvalidOption(f"concurrency {concurrency!r} makes no sense: use at least 1.")
         if threads is not None and threads < 1:
             raise InvalidOption(f"threads {threads!r} makes no sense: use at least 1.")
+        if processes is not None and processes < 1:
+            raise InvalidOption(f"processes {processes!r} makes no sense: use at least 1.")
         self._client = client
         self._tasks = tasks
         self._queues, self._limits = options.queue_limits(queues)
         self._concurrency = concurrency
         self._threads = min(concurrency, threads or concurrency)
+        self._most_processes = min(concurrency, processes or cpus())
+        self._middleware = middleware
+        self._failure_handlers = failure_handlers
         self._stopping = asyncio.Event()
         self._grace = client.settings.grace_period.total_seconds()
         self._running: asyncio.Task[None] | None = None
@@ -88,6 +98,16 @@ class Worker:
     def has_leftover_threads(self) -> bool:
         """Whether a plain function still runs in a thread after the stop: the process cannot end by itself then."""
         return self._has_leftover_threads
+
+    @property
+    def loop_delay(self) -> float:
+        """How long the event loop took to answer last, in seconds; while it is blocked, for how long it has been."""
+        return self._watchdog.delay
+
+    @property
+    def loop_delay_max(self) -> float:
+        """The longest delay of the event loop since the worker was opened, in seconds."""
+        return self._watchdog.delay_max
 
     async def run(self, *, handle_signals: bool = True) -> None:
         """Work until stopped. SIGTERM or SIGINT stop it as `stop()` does; a second one gives running jobs back at once.
@@ -143,13 +163,21 @@ class Worker:
 
     async def _open(self) -> None:
         settings, dsn = self._client.settings, await self._client.dsn()
+        processes = Processes(
+            self._most_processes,
+            max_jobs=settings.process_max_jobs,
+            memory_limit=settings.process_memory_limit,
+            max_result_bytes=settings.max_result_bytes,
+        )
+        processes.expect(self._tasks.values())
         await self._client.check_schema()
         self._stopping.clear()
         self._loop = asyncio.get_running_loop()
         self._claiming = ControlConnection(settings, dsn, purpose="claim")
         self._finishing = ControlConnection(settings, dsn, purpose="finish")
         self._upkeeping = ControlConnection(settings, dsn, purpose="upkeep")
-        self._lease = Lease(settings, dsn, on_lost=self._lose_lease_soon)
+        self._watchdog = Watchdog(settings.blocked_loop_after.total_seconds(), lambda: self._slots.running)
+        self._lease = Lease(settings, dsn, on_lost=self._lose_lease_soon, loop_delay=self._watchdog.take_longest)
         self._queues = self._queues or sorted({task.queue for task in self._tasks.values()} | {"default"})
         self._claims = Claims(self._claiming, self._queues, list(self._tasks))
         self._doze = Doze(settings, self._claiming, self._claims, lambda: self._lease.worker)
@@ -159,7 +187,13 @@ class Worker:
             self._unstorable,
         )
         self._performer = Performer(
-            self._tasks, self._finishes, threads=self._threads, max_result_bytes=settings.max_result_bytes
+            self._tasks,
+            self._finishes,
+            threads=self._threads,
+            processes=processes,
+            max_result_bytes=settings.max_result_bytes,
+            middleware=self._middleware,
+            failure_handlers=self._failure_handlers,
         )
         self._slots = Slots(self._concurrency, self._limits, self._performer.perform, self._doze.wake)
         self._upkeep = Upkeep(
@@ -170,6 +204,7 @@ class Worker:
         await self._claiming.listen(self._hear)
         self._finisher = asyncio.create_task(self._finishes.run())
         self._upkeeper = asyncio.create_task(self._upkeep.run())
+        self._watchdog.start()
         log.info("worker_started", worker=str(self.id), queues=self._queues, concurrency=self._concurrency)
 
     async def _register(self) -> None:
@@ -264,7 +299,7 @@ class Worker:
             # this attempt's outcome out.
             log.warning("handler_left_behind", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
             self._performer.release(attempt)
-        self._has_leftover_threads = self._performer.close()
+        self._has_leftover_threads = await self._performer.close()
         try:
             async with asyncio.timeout(self._client.settings.lease.total_seconds()):
                 await self._finishes.flush()
@@ -276,6 +311,7 @@ class Worker:
         await asyncio.gather(self._finisher, self._upkeeper, return_exceptions=True)
         for connection in (self._claiming, self._finishing, self._upkeeping):
             await connection.close()
+        self._watchdog.stop()
         log.info("worker_stopped", worker=str(self.id), attempts=self._slots.done)
 
     async def _wait_for_handlers(self, seconds: Callable[[], float]) -> None:

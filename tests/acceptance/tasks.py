@@ -6,8 +6,10 @@ import asyncio
 from pathlib import Path
 
 from rowlock import Job, Rowlock
+from tests import process_tasks
 
 app = Rowlock()
+hang = app.task(executor="process")(process_tasks.hang)
 
 
 @app.task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -12,7 +13,8 @@ import pytest
 
 from rowlock import Job, Rowlock, Settings
 from tests.acceptance.processes import worker
-from tests.acceptance.tasks import hold
+from tests.acceptance.tasks import hang, hold
+from tests.process_tasks import is_alive, pids_in
 from tests.waiting import eventually
 
 SHORT_LEASE = {"ROWLOCK_LEASE": "3", "ROWLOCK_HEARTBEAT": "0.5"}
@@ -141,3 +143,18 @@ async def test_a_stopped_worker_lets_its_running_job_finish_within_the_grace_per
         assert await first.wait() == 0
     done = await app.get(job_id)
     assert (done.state, done.attempt) == ("succeeded", 1)
+
+
+@pytest.mark.parametrize("how", ["python", "regex"])
+async def test_the_processes_of_a_killed_worker_end_with_it(
+    settings: Settings, app: Rowlock, tmp_path: Path, how: str
+) -> None:
+    file = tmp_path / "pids"
+    await app.enqueue_many([hang.job(str(file), how)])
+    async with worker(settings) as killed:
+        pid, helper = await eventually(lambda: pids_in(file), 20.0)
+        killed.kill()
+        try:
+            await eventually(lambda: not is_alive(pid))
+        finally:
+            os.kill(helper, signal.SIGKILL)  # what a task has started is nobody's then

@@ -23,8 +23,8 @@ from rowlock.queue.lifecycle import (
 DELAY = timedelta(seconds=7)
 
 
-def decision(error: BaseException, *, errors: int = 0, max_attempts: int = 3) -> Again | Ended:
-    return decide(error, errors=errors, max_attempts=max_attempts, delay=DELAY)
+def decision(error: BaseException, *, errors: int = 0, max_attempts: int = 3, may_retry: bool = True) -> Again | Ended:
+    return decide(error, errors=errors, max_attempts=max_attempts, delay=lambda: DELAY, may_retry=may_retry)
 
 
 def test_an_error_is_retried_after_the_policys_delay() -> None:
@@ -39,6 +39,13 @@ def test_the_last_error_ends_the_job_as_failed() -> None:
 def test_a_timeout_is_an_error_of_its_own_name() -> None:
     assert decision(AttemptTimeout()).outcome == "timeout"
     assert decision(TimeoutError("the handler's own")).outcome == "error"
+
+
+def test_an_error_that_the_rules_do_not_retry_ends_the_job_whatever_attempts_are_left() -> None:
+    assert decision(ValueError("no"), may_retry=False) == Ended(state=State.FAILED, outcome="error", counts=True)
+    assert decision(AttemptTimeout(), may_retry=False) == Ended(state=State.FAILED, outcome="timeout", counts=True)
+    assert decision(Retry(60), may_retry=False).outcome == "retried", "what a handler decides stands above the rules"
+    assert isinstance(decision(Retry(60), may_retry=False), Again)
 
 
 def test_retry_chooses_the_delay_and_counts() -> None:

@@ -14,6 +14,7 @@ import rowlock
 
 EXPORTED = [
     "BulkResult",
+    "CallNext",
     "Cancel",
     "ConfigurationError",
     "DatabaseUnavailable",
@@ -31,9 +32,12 @@ EXPORTED = [
     "JobHandle",
     "JobNotFound",
     "KeyHeld",
+    "Linear",
     "NewJob",
     "Operation",
     "OutsideHandler",
+    "ProcessEnded",
+    "RemoteError",
     "ResultTimeout",
     "Retry",
     "Rowlock",

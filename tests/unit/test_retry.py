@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import FrozenInstanceError
 from datetime import timedelta
 from itertools import pairwise
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from rowlock import Fail, Linear, RemoteError, Retry
 from rowlock.errors import InvalidOption
-from rowlock.queue.retry import Exponential, parse_backoff
+from rowlock.queue.lifecycle import AttemptTimeout
+from rowlock.queue.retry import Exponential, parse_backoff, parse_rules
 
 HOUR = timedelta(hours=1)
 
@@ -125,6 +129,127 @@ def test_a_number_is_the_first_delay_in_seconds() -> None:
 def test_a_policy_is_taken_as_it_is() -> None:
     policy = Exponential(first=3)
     assert parse_backoff(policy) is policy
+
+
+def test_each_error_of_a_linear_policy_waits_a_step_longer_up_to_the_limit() -> None:
+    policy = Linear(first=10, step=20, limit=60, jitter=0)
+    assert [policy.delay(errors, 0.0).total_seconds() for errors in range(1, 6)] == [10, 30, 50, 60, 60]
+    assert policy.delay(10**9, 0.0) == timedelta(seconds=60)
+
+
+def test_the_step_of_a_linear_policy_is_as_long_as_the_first_delay_and_jitter_only_shortens() -> None:
+    policy = Linear(first=5)
+    assert [policy.delay(errors, 0.0).total_seconds() for errors in (1, 2, 3)] == [5, 10, 15]
+    assert policy.delay(2, 0.5).total_seconds() == 9.5
+    assert Linear(first=5, step=0, jitter=0).delay(7, 0.0) == timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    "options, name",
+    [
+        ({"first": -1}, "first=-1"),
+        ({"step": -1}, "step=-1"),
+        ({"step": "1"}, "step='1'"),
+        ({"first": 10, "limit": 5}, "limit=5 is below first=10"),
+        ({"jitter": 2}, "jitter=2"),
+    ],
+)
+def test_a_linear_policy_that_makes_no_sense_is_refused(options: dict[str, Any], name: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(name)):
+        Linear(**options)
+
+
+def test_a_list_is_followed_exactly_and_its_last_delay_repeats() -> None:
+    policy = parse_backoff([1, timedelta(seconds=5), 60])
+    assert [policy.delay(errors, 0.9, OSError()).total_seconds() for errors in (1, 2, 3, 4, 99)] == [1, 5, 60, 60, 60]
+    assert parse_backoff((0,)).delay(1, 0.0) == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "value, said",
+    [
+        ([], "backoff=[] has no delay"),
+        ([1, -5], "backoff[1]=-5"),
+        ([1, "x"], "backoff[1]='x'"),
+        (lambda attempt: attempt, "cannot be called with an attempt and an error"),
+        (lambda attempt, _error, _more: attempt, "cannot be called with an attempt and an error"),
+    ],
+)
+def test_a_list_or_a_function_that_makes_no_sense_is_refused(value: object, said: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(said)):
+        parse_backoff(value)  # type: ignore[arg-type]  # that is the point
+
+
+def test_an_async_function_is_no_backoff() -> None:
+    async def wait(attempt: int, error: BaseException) -> float:
+        return 1
+
+    with pytest.raises(InvalidOption, match="is async: pass a plain function"):
+        parse_backoff(wait)  # type: ignore[arg-type]  # that is the point
+
+
+def test_a_function_computes_the_delay_from_the_attempt_and_the_error() -> None:
+    policy = parse_backoff(lambda attempt, error: timedelta(minutes=attempt) if isinstance(error, OSError) else 3)
+    assert policy.delay(2, 0.5, OSError()) == timedelta(minutes=2)
+    assert policy.delay(2, 0.5, ValueError()) == timedelta(seconds=3)
+
+
+@pytest.mark.parametrize("wrong", [-1, None, "soon", float("nan"), timedelta.max, ZeroDivisionError])
+def test_what_a_function_raises_or_returns_wrongly_is_logged_and_the_default_used(wrong: object) -> None:
+    def compute(attempt: int, error: BaseException) -> object:
+        return attempt / 0 if wrong is ZeroDivisionError else wrong
+
+    with capture_logs() as logs:
+        policy = parse_backoff(compute)  # type: ignore[arg-type]  # that is the point
+        assert policy.delay(2, 0.0, OSError()) == timedelta(seconds=4)
+    (entry,) = logs
+    assert (entry["event"], entry["log_level"]) == ("backoff_failed", "error")
+
+
+def test_without_rules_every_error_is_retried() -> None:
+    rules = parse_rules(None, None)
+    assert rules.allow(ValueError())
+    assert rules.allow(SystemExit())
+
+
+def test_only_what_retry_on_names_is_retried() -> None:
+    rules = parse_rules((TimeoutError, ConnectionError), None)
+    assert rules.allow(ConnectionResetError()), "a kind of ConnectionError"
+    assert rules.allow(AttemptTimeout()), "an attempt that took too long is a TimeoutError"
+    assert not rules.allow(OSError())
+
+
+def test_never_retry_wins() -> None:
+    rules = parse_rules(OSError, [FileNotFoundError])
+    assert rules.allow(PermissionError())
+    assert not rules.allow(FileNotFoundError())
+    assert not parse_rules(None, ValueError).allow(UnicodeDecodeError("utf-8", b"", 0, 1, ""))
+
+
+def test_an_error_of_another_process_is_known_by_the_names_of_its_classes() -> None:
+    error = RemoteError("TimeoutError", "", "", frozenset({"builtins.TimeoutError", "builtins.OSError"}))
+    assert parse_rules(OSError, None).allow(error)
+    assert not parse_rules(ValueError, None).allow(error)
+    assert not parse_rules(None, TimeoutError).allow(error)
+
+
+@pytest.mark.parametrize(
+    "rules, said",
+    [
+        ({"retry_on": (ConnectionError,), "never_retry": (OSError,)}, "retry_on=ConnectionError is never retried"),
+        ({"retry_on": ValueError, "never_retry": ValueError}, "retry_on=ValueError is never retried"),
+        ({"retry_on": ()}, "retry_on is empty"),
+        ({"retry_on": "TimeoutError"}, "retry_on='TimeoutError' is no exception class"),
+        ({"retry_on": (OSError, 3)}, "retry_on=3 is no exception class"),
+        ({"never_retry": (int,)}, "never_retry=<class 'int'> is no exception class"),
+        ({"never_retry": ValueError("x")}, "never_retry=ValueError('x') is no exception class"),
+        ({"never_retry": Fail}, "never_retry=Fail is a decision"),
+        ({"retry_on": Retry}, "retry_on=Retry is a decision"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused_with_a_remedy(rules: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(said)):
+        parse_rules(**{"retry_on": None, "never_retry": None, **rules})
 
 
 @pytest.mark.parametrize("value", [-1, "2s", None, True, float("nan"), object])

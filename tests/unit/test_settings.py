@@ -32,6 +32,9 @@ def test_every_setting_is_read_from_the_environment() -> None:
         "ROWLOCK_POLL_INTERVAL": "0.25",
         "ROWLOCK_LISTEN": "false",
         "ROWLOCK_GRACE_PERIOD": "0",
+        "ROWLOCK_PROCESS_MAX_JOBS": "5",
+        "ROWLOCK_PROCESS_MEMORY_LIMIT": "500000000",
+        "ROWLOCK_BLOCKED_LOOP_AFTER": "0.5",
     }
     assert set(environ) == {f"ROWLOCK_{field.name.upper()}" for field in fields(Settings)}
     assert Settings.from_environment(environ) == Settings(
@@ -46,6 +49,9 @@ def test_every_setting_is_read_from_the_environment() -> None:
         poll_interval=timedelta(seconds=0.25),
         listen=False,
         grace_period=timedelta(0),
+        process_max_jobs=5,
+        process_memory_limit=500_000_000,
+        blocked_loop_after=timedelta(seconds=0.5),
     )
 
 
@@ -82,6 +88,10 @@ def test_an_empty_variable_is_an_unset_one() -> None:
         ("POLL_INTERVAL", "1s"),
         ("LISTEN", "perhaps"),
         ("GRACE_PERIOD", "-1"),
+        ("PROCESS_MAX_JOBS", "0"),
+        ("PROCESS_MEMORY_LIMIT", "-1"),
+        ("PROCESS_MEMORY_LIMIT", "1000000"),
+        ("BLOCKED_LOOP_AFTER", "0"),
     ],
 )
 def test_a_value_that_makes_no_sense_is_refused_with_its_name_and_a_remedy(name: str, text: str) -> None:

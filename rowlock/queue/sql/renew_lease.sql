@@ -1,7 +1,8 @@
--- Renew a lease that is still held. $1 the worker   $2 the lease. Returns no row if it has run out: its jobs may be
--- somebody else's by now.
+-- Renew a lease that is still held. $1 the worker   $2 the lease   $3 how late its event loop is, in milliseconds.
+-- Returns no row if it has run out: its jobs may be somebody else's by now.
 UPDATE rowlock.worker
-   SET expires_at = clock_timestamp() + $2::interval
+   SET expires_at = clock_timestamp() + $2::interval,
+       loop_delay_ms = $3::integer
  WHERE id = $1::uuid
    AND expires_at > clock_timestamp()
 RETURNING id

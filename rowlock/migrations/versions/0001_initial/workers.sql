@@ -1,14 +1,15 @@
 -- One row a worker's process start; it is the lease of all jobs that this worker runs.
 CREATE TABLE rowlock.worker (
-    id          uuid NOT NULL,
-    hostname    text NOT NULL,
-    pid         integer NOT NULL,
-    version     text NOT NULL,
-    queues      text[] NOT NULL,
-    tasks       text[] NOT NULL,
-    concurrency integer NOT NULL,
-    started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    expires_at  timestamptz NOT NULL,
+    id            uuid NOT NULL,
+    hostname      text NOT NULL,
+    pid           integer NOT NULL,
+    version       text NOT NULL,
+    queues        text[] NOT NULL,
+    tasks         text[] NOT NULL,
+    concurrency   integer NOT NULL,
+    started_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at    timestamptz NOT NULL,
+    loop_delay_ms integer NOT NULL DEFAULT 0,
     CONSTRAINT worker_pkey PRIMARY KEY (id)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
 --;

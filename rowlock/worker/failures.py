@@ -1,0 +1,65 @@
+"""Tells the application's failure handlers of jobs that have ended as failed. Nothing they do changes the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from rowlock.worker.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rowlock.queue.job import Job
+    from rowlock.queue.task import FailureHandler
+
+log = structlog.get_logger("rowlock.worker")
+
+SECONDS: Final = 30.0
+"""How long one handler may take. What is not done by then is left to itself, and the outcome is recorded."""
+THREADS: Final = 4
+"""For handlers that are plain functions: threads of their own, since those of the tasks may all be busy."""
+
+
+class Failures:
+    """Calls failure handlers, one after the other, each within its time."""
+
+    def __init__(self) -> None:
+        self._threads = Threads(THREADS, name="rowlock-failure")
+
+    async def tell(self, handlers: Iterable[FailureHandler], job: Job, error: BaseException) -> None:
+        """Call each handler with the failed job and the error. What they raise is logged.
+
+        Only to cancel this raises: the worker stops, or has lost its lease.
+        """
+        for handler in handlers:
+            try:
+                async with asyncio.timeout(SECONDS):
+                    await self._call(handler, job, error)
+            except asyncio.CancelledError as failure:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                _log(handler, failure)
+            except BaseException as failure:  # noqa: BLE001  # whatever the application's handler raises
+                _log(handler, failure)
+
+    async def _call(self, handler: FailureHandler, job: Job, error: BaseException) -> None:
+        if inspect.iscoroutinefunction(handler):
+            await handler(job, error)
+        else:
+            await asyncio.wrap_future(self._threads.submit(handler, job, error))
+
+    def close(self) -> bool:
+        """Let the threads go. Returns whether one still runs."""
+        return self._threads.close()
+
+
+def _log(handler: FailureHandler, failure: BaseException) -> None:
+    name = getattr(handler, "__qualname__", repr(handler))
+    log.error("failure_handler_failed", handler=name, error=type(failure).__name__, exc_info=failure)
+
+
+__all__ = ["Failures"]

@@ -1,0 +1,85 @@
+"""What a worker and the processes of its tasks say to each other: JSON, its length before it; no pickled objects."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+LENGTH: Final = struct.Struct("!I")
+
+
+class SetUp(msgspec.Struct, tag=True, frozen=True):
+    """To a new process: what to import, and its limits. `memory_limit` is bytes, 0 for none."""
+
+    modules: list[str]
+    memory_limit: int
+    max_result_bytes: int
+
+
+class Call(msgspec.Struct, tag=True, frozen=True):
+    """To a process: run this job. `job` is the job's row, `args` its arguments as JSON text."""
+
+    task: str
+    module: str
+    function: str
+    args: str
+    job: dict[str, Any]
+
+
+class Ready(msgspec.Struct, tag=True, frozen=True):
+    """From a process: it has imported what it could; or, it begins with the job."""
+
+
+class Returned(msgspec.Struct, tag=True, frozen=True):
+    """From a process: the task returned this, as JSON text; None for None."""
+
+    result: str | None
+
+
+class Raised(msgspec.Struct, tag=True, frozen=True):
+    """From a process: the task raised this. `kinds` are the full names of the class and its bases."""
+
+    error_type: str
+    message: str
+    traceback: str
+    kinds: list[str]
+
+
+class Decided(msgspec.Struct, tag=True, frozen=True):
+    """From a process: the task raised or returned this directive. `delay` is seconds."""
+
+    directive: str
+    reason: str
+    delay: float | None
+
+
+Order: TypeAlias = SetUp | Call
+Answer: TypeAlias = Ready | Returned | Raised | Decided
+
+read_order: Final[Callable[[bytes], Order]] = msgspec.json.Decoder(Order).decode
+read_answer: Final[Callable[[bytes], Answer]] = msgspec.json.Decoder(Answer).decode
+
+
+def packed(message: Order | Answer) -> bytes:
+    """The message as it goes over the wire."""
+    text = msgspec.json.encode(message)
+    return LENGTH.pack(len(text)) + text
+
+
+__all__ = [
+    "LENGTH",
+    "Answer",
+    "Call",
+    "Decided",
+    "Order",
+    "Raised",
+    "Ready",
+    "Returned",
+    "SetUp",
+    "packed",
+    "read_answer",
+    "read_order",
+]

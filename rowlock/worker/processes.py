@@ -1,0 +1,269 @@
+"""Processes for tasks that compute: started when needed, recycled, limited in memory, killed when time is up.
+
+Each one has a socket of its own. One that dies, whatever it was doing, fails the attempt that it ran and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack, suppress
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import structlog
+
+from rowlock.errors import InvalidOption, ProcessEnded, RemoteError
+from rowlock.queue.job import Job
+from rowlock.queue.lifecycle import Cancel, Directive, Fail, Retry, Snooze
+from rowlock.queue.task import Task
+from rowlock.worker.messages import (
+    LENGTH,
+    Answer,
+    Call,
+    Decided,
+    Order,
+    Raised,
+    Returned,
+    SetUp,
+    packed,
+    read_answer,
+)
+from rowlock.worker.timeouts import within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import timedelta
+
+    from asyncpg import Record
+
+log = structlog.get_logger("rowlock.worker")
+
+BOOT: Final = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); import rowlock.worker.child as c; c.main()"
+START_SECONDS: Final = 60.0
+"""How long a new process may take to import the tasks."""
+EXIT_SECONDS: Final = 1.0
+"""How long an idle process may take to end by itself."""
+END_SECONDS: Final = 5.0
+"""How long the kernel may take to end a killed process."""
+_DELAYED: Final[dict[str, type[Retry | Snooze]]] = {"Retry": Retry, "Snooze": Snooze}
+_FINAL: Final[dict[str, type[Cancel | Fail]]] = {"Cancel": Cancel, "Fail": Fail}
+
+
+def cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Process:
+    """One process, from its start to its end. It does one job at a time."""
+
+    def __init__(
+        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.jobs = 0
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self.exit = asyncio.create_task(process.wait())
+
+    @classmethod
+    async def start(cls, set_up: SetUp) -> Self:
+        """Start one, and wait until it has imported the tasks. Raises `ProcessEnded`."""
+        ours, its = socket.socketpair()
+        with its, ExitStack() as unless_started:
+            unless_started.enter_context(ours)
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                BOOT,
+                json.dumps(sys.path),
+                stdin=its.fileno(),
+                start_new_session=True,  # so that it can be ended with all that a task has started
+            )
+            unless_started.pop_all()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        started = cls(process, reader, writer)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await started.ask(set_up)
+        except TimeoutError:
+            await started.kill()
+            raise ProcessEnded(f"The process of the task was not ready within {START_SECONDS:g} s.") from None
+        except BaseException:
+            await started.kill()
+            raise
+        return started
+
+    async def ask(self, order: Order) -> Answer:
+        """Give it something to do, and wait for the first answer. Raises `ProcessEnded` if it ends before."""
+        with suppress(ConnectionError):  # it has ended: the answer will tell
+            self._writer.write(packed(order))
+            await self._writer.drain()
+        return await self.answer()
+
+    async def answer(self) -> Answer:
+        """Wait for the next answer. Raises `ProcessEnded` if it ends before."""
+        answer = asyncio.ensure_future(self._read())
+        try:
+            # Its end closes the socket, unless something that it started holds on to it.
+            await asyncio.wait({answer, self.exit}, return_when=asyncio.FIRST_COMPLETED)
+            if answer.done() and (said := answer.result()) is not None:
+                return said
+        finally:
+            answer.cancel()
+        await asyncio.wait({self.exit}, timeout=END_SECONDS)
+        raise ProcessEnded(f"The process of the task ended {_how(self._process.returncode)} before the task was done.")
+
+    async def _read(self) -> Answer | None:
+        try:
+            head = await self._reader.readexactly(LENGTH.size)
+            (length,) = LENGTH.unpack(head)
+            return read_answer(await self._reader.readexactly(length))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    async def kill(self) -> None:
+        """End it, and what it has started, at once; wait until it has ended."""
+        with suppress(ProcessLookupError):
+            if not self.exit.done():
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._writer.close()
+        await asyncio.wait({self.exit}, timeout=END_SECONDS)
+
+    def retire(self) -> None:
+        """Let it end by itself: it has nothing to do."""
+        self._writer.close()
+
+
+class Processes:
+    """At most so many processes, shared by the process tasks of one worker."""
+
+    def __init__(self, most: int, *, max_jobs: int, memory_limit: int, max_result_bytes: int) -> None:
+        self._free = asyncio.Semaphore(most)
+        self._max_jobs = max_jobs
+        self._memory_limit = memory_limit
+        self._max_result_bytes = max_result_bytes
+        self._modules: list[str] = []
+        self._idle: list[Process] = []
+        self._all: set[Process] = set()
+
+    def expect(self, tasks: Iterable[Task[..., Any]]) -> None:
+        """Take in which tasks there are. Raises `InvalidOption` for one that a process could not import by its name."""
+        chosen = [task for task in tasks if task.executor == "process"]
+        for task in chosen:
+            _check_importable(task)
+        self._modules = sorted({task.__module__ for task in chosen})
+
+    async def call(self, task: Task[..., Any], claimed: Record, limit: timedelta | None) -> str | None:
+        """Run the job in a process, and return its result as JSON text.
+
+        Its time counts from when the process begins with it; when it is up, or this is cancelled, the process is
+        killed. Raises what the task decided, `RemoteError` for what it raised, `ProcessEnded` or `AttemptTimeout`.
+        """
+        order = Call(task.name, task.__module__, task.function.__qualname__, claimed["args"], _row(claimed))
+        async with self._free:
+            process = await self._begin(order)
+            try:
+                outcome = process.answer()
+                answer = await outcome if limit is None else await within(limit, outcome)
+            except BaseException:
+                await process.kill()
+                raise
+            self._put_back(process, is_spent=isinstance(answer, Raised) and "builtins.MemoryError" in answer.kinds)
+        return _understood(answer)
+
+    async def close(self) -> None:
+        """End all processes: the idle ones by themselves, with what Python does at exit; what is left, by force."""
+        for process in self._idle:
+            process.retire()
+        if self._idle:
+            await asyncio.wait([process.exit for process in self._idle], timeout=EXIT_SECONDS)
+        await asyncio.gather(*(process.kill() for process in tuple(self._all)))
+
+    async def _begin(self, order: Call) -> Process:
+        """Have a process begin with the job. One that has ended while it was idle is replaced."""
+        while True:
+            process = self._idle.pop() if self._idle else await self._start()
+            try:
+                await process.ask(order)
+            except BaseException as error:
+                await process.kill()
+                if isinstance(error, ProcessEnded) and process.jobs:
+                    continue
+                raise
+            return process
+
+    async def _start(self) -> Process:
+        process = await Process.start(SetUp(self._modules, self._memory_limit, self._max_result_bytes))
+        self._all.add(process)
+        process.exit.add_done_callback(lambda _: self._all.discard(process))
+        return process
+
+    def _put_back(self, process: Process, *, is_spent: bool) -> None:
+        process.jobs += 1
+        if is_spent or process.jobs >= self._max_jobs:
+            process.retire()
+        else:
+            self._idle.append(process)
+
+
+def _understood(answer: Answer) -> str | None:
+    match answer:
+        case Returned(result=result):
+            return result
+        case Decided():
+            raise _directive(answer)
+        case Raised():
+            raise RemoteError(answer.error_type, answer.message, answer.traceback, frozenset(answer.kinds))
+        case _:
+            raise AssertionError(f"a process answered a job with {type(answer).__name__}")
+
+
+def _directive(answer: Decided) -> Directive:
+    if (delayed := _DELAYED.get(answer.directive)) is not None:
+        return delayed(answer.delay or 0, reason=answer.reason)
+    return _FINAL[answer.directive](answer.reason)
+
+
+def _row(claimed: Record) -> dict[str, Any]:
+    job = Job.from_row({**claimed, "state": "running"})
+    names = (name for name in job.__struct_fields__ if name != "args" and not name.startswith("_"))
+    return {name: getattr(job, name) for name in names}
+
+
+def _check_importable(task: Task[..., Any]) -> None:
+    module, name = task.__module__, task.function.__qualname__
+    remedy = "move it to the top level of a module that can be imported."
+    if module == "__main__":
+        raise InvalidOption(
+            f"Task {task.name!r}: executor 'process' imports the function by its name, and {name} is part of the main "
+            f"program, which has none: {remedy}"
+        )
+    try:
+        found = attrgetter(name)(sys.modules[module])
+    except (KeyError, AttributeError):
+        found = None
+    if found is not task.function and getattr(found, "function", None) is not task.function:
+        raise InvalidOption(
+            f"Task {task.name!r}: executor 'process' imports the function by its name, and {module}.{name} is not it: "
+            f"{remedy}"
+        )
+
+
+def _how(returncode: int | None) -> str:
+    if returncode is None:
+        return "in an unknown way"
+    if returncode >= 0:
+        return f"with exit code {returncode}"
+    try:
+        return f"by {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"by signal {-returncode}"
+
+
+__all__ = ["Process", "Processes", "cpus"]

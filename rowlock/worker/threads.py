@@ -1,0 +1,47 @@
+"""Plain functions in threads of the worker's own: not asyncio's, which resolve names and must stay free for that."""
+
+from __future__ import annotations
+
+import contextvars
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Threads:
+    """At most so many threads; they start when they are needed."""
+
+    def __init__(self, most: int, *, name: str) -> None:
+        self._pool = ThreadPoolExecutor(max_workers=most, thread_name_prefix=name)
+        self._running: set[Future[Any]] = set()
+
+    def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Call the function in a thread, in a copy of the present context, as soon as one is free.
+
+        A thread cannot be stopped: to cancel the future has an effect only before the function begins.
+        """
+        future = self._pool.submit(contextvars.copy_context().run, _plainly, function, args, kwargs)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return future
+
+    def close(self) -> bool:
+        """Let the threads go. Returns whether one still runs: a plain function cannot be stopped from outside."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        return bool(self._running)
+
+
+def _plainly(function: Callable[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
+    """Call the function. A future cannot hold a StopIteration: whoever waits for it would never be told."""
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError("the task raised StopIteration") from error
+
+
+__all__ = ["Threads"]

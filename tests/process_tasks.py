@@ -1,0 +1,123 @@
+"""What processes run in the tests: functions of a module that they can import by its name."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import structlog
+
+from rowlock import Cancel, Fail, Job, Retry, Snooze
+
+
+@dataclass
+class Order:
+    number: int
+    due: date
+
+
+class OutOfStockError(LookupError):
+    pass
+
+
+def where(order: Order) -> tuple[int, str, date]:
+    assert threading.current_thread() is threading.main_thread()
+    return os.getpid(), type(order).__name__, order.due
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def look(job: Job, *, word: str) -> list[str]:
+    return [str(job.id), job.task, job.state, str(job.attempt), job.args["word"], str(job.created_at.utcoffset()), word]
+
+
+def sell(item: str) -> None:
+    raise OutOfStockError(f"no {item} left")
+
+
+def decide(job: Job, what: str) -> object:
+    match what:
+        case "retry" if job.attempt == 1:
+            raise Retry(0, reason="busy")
+        case "snooze" if job.attempt == 1:
+            return Snooze(0)
+        case "cancel":
+            raise Cancel("no need")
+        case "fail":
+            return Fail("hopeless")
+    return job.attempt
+
+
+def leave(how: str) -> None:
+    match how:
+        case "exit":
+            os._exit(3)
+        case "segfault":
+            ctypes.string_at(0)
+        case "oom":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "fork":  # a process that outlives this one, and has all of its files
+            multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()
+            os._exit(4)
+        case "system_exit":
+            sys.exit("enough")
+
+
+def wait_for(file: str, until: str) -> str:
+    """Write this process's id into one file, and wait until there is the other."""
+    Path(file).write_text(f"{os.getpid()}\n")
+    while not Path(until).exists():
+        time.sleep(0.005)
+    return "done"
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def pids_in(file: Path) -> list[int]:
+    """The process ids that `hang` or `wait_for` has written, once they are there."""
+    text = file.read_text() if file.exists() else ""
+    return [int(word) for word in text.split()] if text.endswith("\n") else []
+
+
+def hang(file: str, how: str = "python") -> None:
+    """Write this process's id into the file, then that of one that it has started, and never end."""
+    helper = subprocess.Popen(["sleep", "600"])
+    Path(file).write_text(f"{os.getpid()} {helper.pid}\n")
+    if how == "regex":  # holds Python's lock
+        re.match("(a+)+b", "a" * 60)
+    while True:
+        pass
+
+
+def allocate(megabytes: int) -> int:
+    return len(bytearray(megabytes * 1024 * 1024))
+
+
+def nothing_to_read() -> str:
+    return sys.stdin.read()
+
+
+def unstorable() -> object:
+    return float("nan")
+
+
+def log_and_print(word: str) -> None:
+    sys.stdout.write(f"printed {word}\n")
+    structlog.get_logger("tests").info("task_logged", word=word)
