@@ -186,7 +186,10 @@ class Performer:
         args, kwargs = task.arguments.bind(attempt.claimed["args"], job)
         future = self._threads.submit(_timed, limit, task.function, *args, **kwargs)
         attempt.on_cancel = future.cancel  # while it waits for a thread; one that runs can ask job.is_cancelled
-        return await asyncio.wrap_future(future)
+        try:
+            return await asyncio.wrap_future(future)
+        finally:
+            attempt.on_cancel = None
 
     async def _report(self, attempt: Attempt, error: BaseException) -> None:
         """Give the outcome of an attempt that did not simply succeed; tell of a job that has failed for good before."""
@@ -202,7 +205,6 @@ class Performer:
             return
         unsuccess = self._unsuccess(attempt, error)
         handlers = (*self._tasks[attempt.claimed["task"]].failure_handlers, *self._failure_handlers)
-        attempt.on_cancel = None  # from here on an operator's cancel ends the telling
         if handlers and isinstance(unsuccess.decision, Ended) and unsuccess.decision.state is State.FAILED:
             try:
                 await self._failures.tell(handlers, _failed(unsuccess), error)

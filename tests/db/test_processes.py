@@ -201,14 +201,18 @@ async def test_the_start_of_a_process_counts_into_no_timeout(app: Rowlock) -> No
     assert await handle.result(timeout=5) != os.getpid()
 
 
-async def test_a_cancelled_attempt_ends_its_process(app: Rowlock, tmp_path: Path) -> None:
+async def test_a_job_that_an_operator_cancels_ends_with_its_process(
+    app: Rowlock, connection: Connection, tmp_path: Path
+) -> None:
     task = app.task(executor="process")(process_tasks.hang)
-    await task.enqueue(str(tmp_path / "pids"))
-    async with app.worker() as worker:
+    handle = await task.enqueue(str(tmp_path / "pids"))
+    async with app.worker():
         pids = await pids_in(tmp_path)
-        worker._slots.stop("cancel")
-        await eventually(lambda: worker._slots.is_empty)
+        await app.cancel(handle.id)
+        with pytest.raises(JobFailed, match="cancelled"):
+            await handle.result(timeout=30)
         assert not [pid for pid in pids if is_alive(pid)]
+    assert (await attempts_of(connection, handle.id))[0]["outcome"] == "cancelled"
 
 
 async def test_a_worker_that_stops_gives_a_running_process_its_grace_then_kills_it_and_releases_the_job(
