@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from collections.abc import AsyncIterator
@@ -14,7 +15,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from rowlock import Cancel, Job, JobFilter, Rowlock, Settings, Snooze
+from rowlock import Cancel, Job, JobAlreadyFinished, JobFilter, Rowlock, Settings, Snooze
 from rowlock.queue.connections import PLANNER_SETTINGS
 from rowlock.queue.cursors import BEGINNING
 from rowlock.queue.identifiers import uuid7
@@ -274,6 +275,34 @@ async def test_many_running_and_waiting_jobs_are_cancelled_at_once(app: Rowlock)
         for job in jobs:
             assert (await ended(app, job.id)).state == "cancelled"
     assert running.locked(), "no fourth one ever started"
+
+
+async def test_no_handler_begins_a_job_whose_cancel_was_acknowledged_while_workers_take_ahead(app: Rowlock) -> None:
+    began: set[UUID] = set()
+
+    @app.task
+    async def work(job: Job) -> None:
+        began.add(job.id)
+        await asyncio.sleep(0)
+
+    dice = random.Random(7)
+    answers: dict[UUID, str] = {}
+
+    async def enqueue_and_cancel() -> None:
+        for _ in range(20):
+            job = (await work.using(priority=dice.choice([4, 5])).enqueue()).id
+            await asyncio.sleep(dice.choice([0, 0, 0.002]))
+            with contextlib.suppress(JobAlreadyFinished):
+                answers[job] = await app.cancel(job)
+
+    async with app.worker(concurrency=2), app.worker(concurrency=20):
+        await asyncio.gather(*(enqueue_and_cancel() for _ in range(8)))
+        for job in answers:
+            await ended(app, job)
+    cancelled = {job for job, answer in answers.items() if answer == "cancelled"}
+    assert cancelled, "some were cancelled in time"
+    assert not cancelled & began
+    assert {(await app.get(job)).state for job in cancelled} == {"cancelled"}
 
 
 class Race:
