@@ -17,6 +17,7 @@ from rowlock.errors import (
     RemoteError,
     ResultTimeout,
     RowlockError,
+    ScheduleNotFound,
     SchemaNotMigrated,
     SchemaTooNew,
     UnknownTask,
@@ -27,6 +28,8 @@ from rowlock.queue.job import Job, JobHandle, NewJob
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation
 from rowlock.queue.retry import Exponential, Linear
+from rowlock.queue.schedule import Schedule, StoredSchedule
+from rowlock.queue.schedules import Schedules
 from rowlock.queue.task import CallNext, Task
 from rowlock.settings import Settings
 
@@ -62,10 +65,14 @@ __all__ = [
     "Retry",
     "Rowlock",
     "RowlockError",
+    "Schedule",
+    "ScheduleNotFound",
+    "Schedules",
     "SchemaNotMigrated",
     "SchemaTooNew",
     "Settings",
     "Snooze",
+    "StoredSchedule",
     "Task",
     "UnknownTask",
     "WrongState",

@@ -15,6 +15,8 @@ from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job, JobHandle, JobOptions, NewJob
 from rowlock.queue.operators import Operators
 from rowlock.queue.origin import Origin
+from rowlock.queue.schedule import Declared, Misfire, Overlap, Schedule
+from rowlock.queue.schedules import Schedules
 from rowlock.queue.task import (
     DEFAULT_BACKOFF,
     DEFAULT_MAX_ATTEMPTS,
@@ -67,6 +69,8 @@ class Rowlock:
         self.failure_handlers: list[FailureHandler] = []
         self.client = Client(settings)
         self.operators = Operators(self.client, self.tasks)
+        self.schedules = Schedules(self.client, self.tasks)
+        self._declared: dict[str, Declared] = {}
 
     @overload
     def task(self, function: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Task[P, R]: ...
@@ -92,8 +96,16 @@ class Rowlock:
         expires: timedelta | float | None = None,
         deadline: timedelta | float | None = None,
         executor: Executor | None = None,
+        schedule: str | Schedule | Sequence[str | Schedule] = (),
     ) -> TaskDecorator: ...
-    def task(self, function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        schedule: str | Schedule | Sequence[str | Schedule] = (),
+        **options: Any,
+    ) -> Any:
         """Make a task of a function: `@app.task`, or `@app.task(queue=…, …)`.
 
         An `async` function runs on the event loop, a plain one in a thread, or with `executor="process"` in a process.
@@ -101,7 +113,8 @@ class Rowlock:
         seconds or as a `timedelta`, doubling from then on; or a list of delays, a function of attempt and error, or a
         policy. `retry_on`: only these exceptions are retried; `never_retry`: these are not. `timeout`: of each attempt.
         `expires`: a job that has not started by then never runs. `deadline`: by then it is over, one way or the other;
-        both from its enqueue on. Raises `InvalidOption`, also for a name that is taken.
+        both from its enqueue on. `schedule`: when it runs by itself, as a cron text or a `Schedule`, or several. Raises
+        `InvalidOption`, also for a name that is taken.
         """
 
         def make(function: Callable[..., Any]) -> Task[..., Any]:
@@ -112,7 +125,9 @@ class Rowlock:
                     f"The name {made.name!r} is taken by {other.__module__}.{other.__name__}: "
                     "give this task its own name=."
                 )
+            declared = self._declare_all(made, schedule)
             self.tasks[made.name] = made
+            self._declared |= declared
             return made
 
         return make if function is None else make(function)
@@ -142,6 +157,45 @@ class Rowlock:
         check.callback("on_failure", handler, "job, error")
         self.failure_handlers.append(handler)
         return handler
+
+    def schedule(
+        self,
+        task: Task[..., Any] | str,
+        cron: str,
+        *,
+        name: str | None = None,
+        args: Mapping[str, object] | None = None,
+        timezone: str = "UTC",
+        misfire: Misfire = "latest",
+        overlap: Overlap = "allow",
+        jitter: timedelta | float = 0,
+        queue: str | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+    ) -> None:
+        """Declare when a task of this application runs by itself; workers write it down when they start.
+
+        The options are those of `Schedule`; `name` is by default the task's. Raises `InvalidOption`, also for a name
+        that another schedule of the code has, `InvalidArguments` if `args` do not fit the task, `UnknownTask`.
+
+        >>> app.schedule(send_email, "0 8 * * MON", args={"recipient": "ada@example.com", "subject": "Hi", "body": "…"})
+        """
+        known = self.tasks.get(task) if isinstance(task, str) else task
+        if known is None or self.tasks.get(known.name) is not known:
+            raise UnknownTask(f"The task {task!r} is none of this application's: declare it first.")
+        given = Schedule(
+            cron,
+            name=name,
+            args={} if args is None else args,
+            timezone=timezone,
+            misfire=misfire,
+            overlap=overlap,
+            jitter=jitter,
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+        )
+        self._declared |= self._declare_all(known, given)
 
     async def enqueue(
         self,
@@ -333,6 +387,7 @@ class Rowlock:
         return Worker(
             self.client,
             self.tasks,
+            schedules=list(self._declared.values()),
             queues=queues,
             concurrency=concurrency,
             threads=threads,
@@ -352,6 +407,20 @@ class Rowlock:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _declare_all(
+        self, task: Task[..., Any], given: str | Schedule | Sequence[str | Schedule]
+    ) -> dict[str, Declared]:
+        """The schedules, checked and by name. Raises `InvalidOption`, `InvalidArguments`."""
+        declared: dict[str, Declared] = {}
+        for one in [given] if isinstance(given, str | Schedule) else given:
+            schedule = one if isinstance(one, Schedule) else Schedule(one)
+            name = task.name if schedule.name is None else schedule.name
+            if name in declared or name in self._declared:
+                raise InvalidOption(f"The name {name!r} is that of another schedule: give this one its own name=.")
+            document = task.arguments.check(schedule.args, limit=self.settings.max_args_bytes)
+            declared[name] = Declared(name=name, task=task.name, args=document, schedule=schedule)
+        return declared
 
     async def _registered(self, task: str) -> tuple[str, int, int]:
         rows = await self.client.fetch("get_task", check.task_name(task))

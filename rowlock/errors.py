@@ -16,6 +16,7 @@ RowlockError
 ├── WrongState                   the job's state does not allow what was asked; nothing was changed
 │   └── JobAlreadyFinished       a cancel came too late
 ├── KeyHeld                      a job cannot go back: another one holds its unique key by now
+├── ScheduleNotFound             (LookupError) no schedule has this name
 ├── JobFailed                    `job.result()`: the job ended in another state than `succeeded`
 ├── ResultTimeout                (TimeoutError) `job.result(timeout=…)`: the job is not finished yet
 ├── RemoteError                  what a task raised in a process of its own, in words
@@ -91,6 +92,10 @@ class JobAlreadyFinished(WrongState):
 
 class KeyHeld(RowlockError):
     """A finished job cannot go back, since another job holds its unique key by now. Nothing was changed."""
+
+
+class ScheduleNotFound(RowlockError, LookupError):
+    """No schedule has this name."""
 
 
 class JobFailed(RowlockError):

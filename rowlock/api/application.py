@@ -7,12 +7,12 @@ from typing import Final
 
 from aiohttp import web
 
-from rowlock.api import acts, health, jobs, operations, results
+from rowlock.api import acts, health, jobs, operations, results, schedules
 from rowlock.api.backend import BACKEND, CLOSING, Backend
 from rowlock.api.exchange import BODY_LIMIT, identify, refuse_cross_site, set_headers
 from rowlock.api.problems import answer_problems
 
-_ROUTES: Final = (health.routes, acts.routes, jobs.routes, results.routes, operations.routes)
+_ROUTES: Final = (health.routes, acts.routes, jobs.routes, results.routes, operations.routes, schedules.routes)
 
 
 def create_app(rowlock: Backend) -> web.Application:

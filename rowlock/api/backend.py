@@ -12,6 +12,7 @@ from aiohttp import web
 from rowlock.queue.client import Client
 from rowlock.queue.job import JobHandle
 from rowlock.queue.operators import Operators
+from rowlock.queue.schedules import Schedules
 
 
 class Backend(Protocol):
@@ -25,6 +26,11 @@ class Backend(Protocol):
     @property
     def operators(self) -> Operators:
         """The acts on jobs that are there."""
+        ...
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules, as rows."""
         ...
 
     async def enqueue(

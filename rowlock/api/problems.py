@@ -18,6 +18,7 @@ from rowlock.errors import (
     InvalidJob,
     JobNotFound,
     KeyHeld,
+    ScheduleNotFound,
     SchemaNotMigrated,
     SchemaTooNew,
     UnknownTask,
@@ -52,6 +53,7 @@ CROSS_SITE: Final = Kind(status=403, title="The request comes from another site"
 JOB_NOT_FOUND: Final = Kind(status=404, title="There is no such job", name="job-not-found")
 WRONG_STATE: Final = Kind(status=409, title="The job's state does not allow this", name="wrong-state")
 KEY_HELD: Final = Kind(status=409, title="Another job holds the unique key", name="key-held")
+SCHEDULE_NOT_FOUND: Final = Kind(status=404, title="There is no such schedule", name="schedule-not-found")
 TOO_LARGE: Final = Kind(status=413, title="The body is too large", name="body-too-large")
 UNSUPPORTED_TYPE: Final = Kind(status=415, title="The body's type is not supported", name="unsupported-type")
 INVALID_REQUEST: Final = Kind(status=422, title="A part of the request makes no sense", name="invalid-request")
@@ -70,6 +72,7 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] 
     (JobNotFound, JOB_NOT_FOUND, None, None),
     (WrongState, WRONG_STATE, None, None),
     (KeyHeld, KEY_HELD, None, None),
+    (ScheduleNotFound, SCHEDULE_NOT_FOUND, None, None),
     # The messages of these name the server and its user, which are nothing for clients.
     (DatabaseUnavailable, DATABASE_UNAVAILABLE, None, "The database does not answer, or refuses the login: try again."),
     (SchemaNotMigrated, SCHEMA_NOT_MIGRATED, None, "Rowlock's tables are missing or too old. Run: rowlock migrate"),

@@ -1,4 +1,7 @@
-"""The JSON of the HTTP API: what a job looks like there. Times are ISO 8601 in UTC, durations seconds, ids text."""
+"""The JSON of the HTTP API: jobs and schedules as they look there.
+
+Times are ISO 8601 in UTC, durations seconds, ids text.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import msgspec
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job
 from rowlock.queue.operators import DeadLetterGroup, Operation
+from rowlock.queue.schedule import StoredSchedule, Tick
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,6 +180,100 @@ class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
     id: UUID
     state: str
     error: str | None
+
+
+class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/schedules`."""
+
+    name: str
+    task: str
+    cron: str
+    args: dict[str, Any] = {}
+    timezone: str = "UTC"
+    misfire: str = "latest"
+    overlap: str = "allow"
+    jitter: float = 0
+    queue: str | None = None
+    priority: int | None = None
+    max_attempts: int | None = None
+    is_paused: bool = False
+
+
+class ScheduleChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of `PATCH /v1/schedules/{name}`: what is left out stays; null is what the task has."""
+
+    task: str | msgspec.UnsetType = msgspec.UNSET
+    cron: str | msgspec.UnsetType = msgspec.UNSET
+    args: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    timezone: str | msgspec.UnsetType = msgspec.UNSET
+    misfire: str | msgspec.UnsetType = msgspec.UNSET
+    overlap: str | msgspec.UnsetType = msgspec.UNSET
+    jitter: float | msgspec.UnsetType = msgspec.UNSET
+    queue: str | msgspec.UnsetType | None = msgspec.UNSET
+    priority: int | msgspec.UnsetType | None = msgspec.UNSET
+    max_attempts: int | msgspec.UnsetType | None = msgspec.UNSET
+
+    def given(self) -> dict[str, Any]:
+        """What the body says."""
+        members = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {name: value for name, value in members.items() if value is not msgspec.UNSET}
+
+
+class TickForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A tick that has fired, and its job."""
+
+    tick_at: datetime
+    fired_at: datetime
+    job: UUID
+    state: str | None
+
+    @classmethod
+    def of(cls, tick: Tick) -> Self:
+        """The tick."""
+        return cls(tick_at=tick.tick_at, fired_at=tick.fired_at, job=tick.job_id, state=tick.state)
+
+
+class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule; `ticks`, where one is shown, are the last that fired, newest first."""
+
+    name: str
+    task: str
+    cron: str
+    timezone: str
+    args: dict[str, Any]
+    queue: str | None
+    priority: int | None
+    max_attempts: int | None
+    misfire: str
+    overlap: str
+    jitter: float
+    is_paused: bool
+    origin: str
+    next_run_at: datetime | None
+    last_tick_at: datetime | None
+    last_job_id: UUID | None
+    created_at: datetime
+    updated_at: datetime
+    ticks: list[TickForm] | msgspec.UnsetType = msgspec.UNSET
+
+    @classmethod
+    def of(cls, schedule: StoredSchedule, ticks: list[TickForm] | msgspec.UnsetType = msgspec.UNSET) -> Self:
+        """The schedule, with its last ticks if they are given."""
+        same = {name: getattr(schedule, name) for name in schedule.__struct_fields__ if name != "jitter"}
+        return cls(jitter=schedule.jitter.total_seconds(), ticks=ticks, **same)
+
+
+class SchedulePage(msgspec.Struct, frozen=True, kw_only=True):
+    """All schedules, by name."""
+
+    schedules: list[ScheduleForm]
+
+
+class StartedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The job that `POST /v1/schedules/{name}/run` has enqueued."""
+
+    id: UUID
+    task: str
 
 
 def raw_result(job: Job) -> msgspec.Raw:

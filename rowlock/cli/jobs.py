@@ -165,8 +165,8 @@ def _show(job: Job, attempts: Sequence[Mapping[str, Any]]) -> None:
     for name in ("expires_at", "deadline", "cancel_requested_at", "discarded_at"):
         if getattr(job, name) is not None:
             table.add_row(name, shown(getattr(job, name)))
-    table.add_row("args", shown(_pretty(job.args)))
-    table.add_row("result", shown(None if job.result_json is None else _pretty(job.result)))
+    table.add_row("args", shown(pretty(job.args)))
+    table.add_row("result", shown(None if job.result_json is None else pretty(job.result)))
     out.print(table)
     for attempt in attempts:
         what = ": ".join(str(part) for part in (attempt["error_type"], attempt["message"]) if part)
@@ -176,7 +176,8 @@ def _show(job: Job, attempts: Sequence[Mapping[str, Any]]) -> None:
             out.print(shown(attempt["traceback"].rstrip()), soft_wrap=True)
 
 
-def _pretty(value: object) -> str:
+def pretty(value: object) -> str:
+    """JSON data, a member a line."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 

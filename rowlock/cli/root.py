@@ -12,12 +12,12 @@ import click
 
 from rowlock import __version__, logs
 from rowlock.cli.output import complain
-from rowlock.errors import JobNotFound, RowlockError
+from rowlock.errors import JobNotFound, RowlockError, ScheduleNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: Final = ("migrate", "worker", "api", "dev", "enqueue", "jobs", "operations", "doctor")
+COMMANDS: Final = ("migrate", "worker", "api", "dev", "enqueue", "jobs", "operations", "schedules", "doctor")
 """The subcommands, in the order in which people meet them; `rowlock.cli.<name>` has each as `command`."""
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
@@ -47,7 +47,7 @@ def root() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit code: 0, 1 (there is no such job), or 2 for everything that needs a remedy.
+    """Run the command; return its exit code: 0, 1 (there is no such job or schedule), or 2 for what needs a remedy.
 
     Every error of Rowlock, of its use and of PostgreSQL ends in one line on standard error, never in a traceback.
     """
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except (click.ClickException, RowlockError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        return complain(_message(error), code=1 if isinstance(error, JobNotFound) else 2)
+        return complain(_message(error), code=1 if isinstance(error, JobNotFound | ScheduleNotFound) else 2)
     return code if isinstance(code, int) else 0
 
 

@@ -6,8 +6,10 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
+    ForeignKeyConstraint,
     Index,
     Integer,
     MetaData,
@@ -40,6 +42,8 @@ def metadata(schema: str = "rowlock") -> MetaData:
     _workers(tables)
     operation = _operation(tables)
     Index("operation_target", operation.c.target, operation.c.target_kind, operation.c.id)
+    schedule = _schedules(tables)
+    Index("schedule_next_run_at", schedule.c.next_run_at, postgresql_where=~schedule.c.is_paused)
     return tables
 
 
@@ -188,3 +192,41 @@ def _operation(tables: MetaData) -> Table:
         Column("details", JSONB, nullable=False),
         PrimaryKeyConstraint("id", name="operation_pkey"),
     )
+
+
+def _schedules(tables: MetaData) -> Table:
+    schedule = Table(
+        "schedule",
+        tables,
+        _key("name"),
+        _key("task"),
+        _key("queue", nullable=True),
+        Column("priority", SmallInteger),
+        Column("max_attempts", Integer),
+        Column("args", JSONB, nullable=False),
+        Column("cron", Text, nullable=False),
+        Column("timezone", Text, nullable=False),
+        _key("misfire"),
+        _key("overlap"),
+        Column("jitter", INTERVAL, nullable=False),
+        Column("is_paused", Boolean, nullable=False),
+        _key("origin"),
+        Column("declaration", Text),
+        _time("next_run_at", nullable=True),
+        _time("last_tick_at", nullable=True),
+        Column("last_job_id", UUID(as_uuid=True)),
+        _time("created_at"),
+        _time("updated_at"),
+        PrimaryKeyConstraint("name", name="schedule_pkey"),
+    )
+    Table(
+        "schedule_tick",
+        tables,
+        _key("schedule"),
+        _time("tick_at"),
+        Column("job_id", UUID(as_uuid=True), nullable=False),
+        _time("fired_at"),
+        PrimaryKeyConstraint("schedule", "tick_at", name="schedule_tick_pkey"),
+        ForeignKeyConstraint(["schedule"], [schedule.c.name], name="schedule_tick_schedule", ondelete="CASCADE"),
+    )
+    return schedule

@@ -31,6 +31,11 @@ def queue_name(name: object) -> str:
     return _name("queue", name, QUEUE_LIMIT)
 
 
+def schedule_name(name: object) -> str:
+    """A schedule's name: 1 to 128 of letters, digits, `_`, `.` and `-`."""
+    return _name("schedule", name, NAME_LIMIT)
+
+
 def queue_limits(queues: Sequence[str] | None) -> tuple[list[str], dict[str, int]]:
     """Names, each with an optional limit (`reports:2`), as names and limits. Raises `InvalidOption`."""
     names: list[str] = []
@@ -70,6 +75,14 @@ def delay(value: object) -> timedelta | None:
     given = _duration("delay", value)
     if given is not None and given < timedelta(0):
         raise InvalidOption(f"delay {value!r} is negative: use zero or more seconds.")
+    return given
+
+
+def jitter(value: object) -> timedelta:
+    """Seconds or a `timedelta`, not negative."""
+    given = _duration("jitter", value)
+    if given is None or given < timedelta(0):
+        raise InvalidOption(f"jitter {value!r} is not usable: use zero or more seconds, or a timedelta.")
     return given
 
 

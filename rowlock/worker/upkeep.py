@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -27,6 +28,8 @@ LOOK_EVERY: Final = 1.0
 NET_EVERY: Final = 60.0
 RESCUE_BATCH: Final = 500
 DAYS_AHEAD: Final = 3
+TICKS_KEPT: Final = 1000
+TICKS_KEPT_FOR: Final = timedelta(days=7)
 
 
 class Upkeep:
@@ -65,6 +68,7 @@ class Upkeep:
             "orphans": self._rescue_orphans,
             "overdue": self._end_overdue,
             "partitions": self._create_partitions,
+            "ticks": self._prune_ticks,
         }
         loop = asyncio.get_running_loop()
         net_at = loop.time() + NET_EVERY
@@ -124,6 +128,11 @@ class Upkeep:
         made = (await self._connection.fetch("create_partitions", DAYS_AHEAD))[0]["made"]
         if made:
             log.info("partitions_created", count=made)
+
+    async def _prune_ticks(self) -> None:
+        pruned = (await self._connection.fetch("prune_ticks", TICKS_KEPT, TICKS_KEPT_FOR))[0]["pruned"]
+        if pruned:
+            log.info("ticks_pruned", count=pruned)
 
     async def _look_behind(self) -> float:
         """Look behind the settled cursors; if anything is there, let the claims begin again at the beginning."""

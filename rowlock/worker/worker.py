@@ -20,6 +20,7 @@ from rowlock.worker.doze import Doze
 from rowlock.worker.lease import Lease
 from rowlock.worker.processes import Processes, cpus
 from rowlock.worker.slots import STALE_SECONDS, Slots
+from rowlock.worker.ticker import Ticker
 from rowlock.worker.upkeep import Upkeep
 from rowlock.worker.watchdog import Watchdog
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from rowlock.queue.client import Client
     from rowlock.queue.finishes import Success, Unsuccess
+    from rowlock.queue.schedule import Declared
     from rowlock.queue.task import FailureHandler, Middleware, Task
 
 log = structlog.get_logger("rowlock.worker")
@@ -63,6 +65,7 @@ class Worker:
         client: Client,
         tasks: Mapping[str, Task[..., Any]],
         *,
+        schedules: Sequence[Declared] = (),
         queues: Sequence[str] | None = None,
         concurrency: int = 50,
         threads: int | None = None,
@@ -78,6 +81,7 @@ class Worker:
             raise InvalidOption(f"processes {processes!r} makes no sense: use at least 1.")
         self._client = client
         self._tasks = tasks
+        self._schedules = schedules
         self._queues, self._limits = options.queue_limits(queues)
         self._concurrency = concurrency
         self._threads = min(concurrency, threads or concurrency)
@@ -127,8 +131,12 @@ class Worker:
                     self._loop.remove_signal_handler(number)
 
     async def drain(self) -> int:
-        """Do all that is due now, or falls due meanwhile; return how many attempts ended. For tests and scripts."""
+        """Do all that is due now, or falls due meanwhile; return how many attempts ended. For tests and scripts.
+
+        Schedules do not fire.
+        """
         await self._open()
+        self._ticking.cancel()
         try:
             await self._until_dry()
         finally:
@@ -199,11 +207,14 @@ class Worker:
         self._upkeep = Upkeep(
             settings, self._upkeeping, self._claims, worker=lambda: self._lease.worker, on_cancel=self._cancel
         )
+        self._ticker = Ticker(self._upkeeping, self._tasks)
+        await self._ticker.declare(self._schedules)  # once: an older version's lost lease brings nothing old back
         await self._register()
         self._claiming.on_connect(self._reconnected)
         await self._claiming.listen(self._hear)
         self._finisher = asyncio.create_task(self._finishes.run())
         self._upkeeper = asyncio.create_task(self._upkeep.run())
+        self._ticking = asyncio.create_task(self._ticker.run())
         self._watchdog.start()
         log.info("worker_started", worker=str(self.id), queues=self._queues, concurrency=self._concurrency)
 
@@ -226,7 +237,7 @@ class Worker:
         """The main loop: claim while there is room, wait while there is none, doze while there is no work."""
         pause = PAUSE_FIRST
         while not self._stopping.is_set():
-            for task in (self._finisher, self._upkeeper):
+            for task in (self._finisher, self._upkeeper, self._ticking):
                 if task.done():
                     task.result()  # neither ends by itself: what it raised is a defect, and must not go unseen
             try:
@@ -306,9 +317,9 @@ class Worker:
                 await self._lease.end(self._claiming)
         except TRANSIENT as error:
             log.warning("stopped_without_database", error=type(error).__name__)
-        for task in (self._finisher, self._upkeeper):
+        for task in (self._finisher, self._upkeeper, self._ticking):
             task.cancel()
-        await asyncio.gather(self._finisher, self._upkeeper, return_exceptions=True)
+        await asyncio.gather(self._finisher, self._upkeeper, self._ticking, return_exceptions=True)
         for connection in (self._claiming, self._finishing, self._upkeeping):
             await connection.close()
         self._watchdog.stop()

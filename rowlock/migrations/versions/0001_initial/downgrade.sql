@@ -1,5 +1,7 @@
 DROP TABLE rowlock.operation
 --;
+DROP TABLE rowlock.schedule_tick, rowlock.schedule
+--;
 DROP VIEW rowlock.jobs
 --;
 DROP FUNCTION rowlock.create_partitions(integer)

@@ -1,0 +1,45 @@
+-- One row a schedule. A due one is claimed like a job, by whichever worker comes first: no leader, no scheduler process.
+-- `next_run_at` is the first tick that nobody has handled yet; null: there is none in the next fifty years.
+-- `declaration`: of a schedule of the code, what the code said when it was last written here.
+CREATE TABLE rowlock.schedule (
+    name         text COLLATE "C" NOT NULL,
+    task         text COLLATE "C" NOT NULL,
+    queue        text COLLATE "C",
+    priority     smallint,
+    max_attempts integer,
+    args         jsonb NOT NULL DEFAULT '{}',
+    cron         text NOT NULL,
+    timezone     text NOT NULL DEFAULT 'UTC',
+    misfire      text COLLATE "C" NOT NULL DEFAULT 'latest',
+    overlap      text COLLATE "C" NOT NULL DEFAULT 'allow',
+    jitter       interval NOT NULL DEFAULT '0',
+    is_paused    boolean NOT NULL DEFAULT false,
+    origin       text COLLATE "C" NOT NULL DEFAULT 'user',
+    declaration  text,
+    next_run_at  timestamptz,
+    last_tick_at timestamptz,
+    last_job_id  uuid,
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    updated_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT schedule_pkey PRIMARY KEY (name),
+    CONSTRAINT schedule_misfire CHECK (misfire IN ('latest', 'all', 'skip')),
+    CONSTRAINT schedule_overlap CHECK (overlap IN ('allow', 'skip')),
+    CONSTRAINT schedule_origin CHECK (origin IN ('code', 'user')),
+    CONSTRAINT schedule_jitter CHECK (jitter >= '0'),
+    CONSTRAINT schedule_priority_0_to_9 CHECK (priority BETWEEN 0 AND 9),
+    CONSTRAINT schedule_max_attempts CHECK (max_attempts >= 1),
+    CONSTRAINT schedule_args_are_an_object CHECK (jsonb_typeof(args) = 'object')
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
+--;
+CREATE INDEX schedule_next_run_at ON rowlock.schedule (next_run_at) WHERE NOT is_paused
+--;
+-- Which tick made which job. The primary key is what makes "at most one job a tick" true, whoever sets next_run_at to
+-- what. Of each schedule the last 1,000 are kept, and those of the last week.
+CREATE TABLE rowlock.schedule_tick (
+    schedule text COLLATE "C" NOT NULL,
+    tick_at  timestamptz NOT NULL,
+    job_id   uuid NOT NULL,
+    fired_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT schedule_tick_pkey PRIMARY KEY (schedule, tick_at),
+    CONSTRAINT schedule_tick_schedule FOREIGN KEY (schedule) REFERENCES rowlock.schedule (name) ON DELETE CASCADE
+)

@@ -1,0 +1,222 @@
+"""The arithmetic of schedules, without I/O: which times a cron text means, in which zone, and which of them to fire.
+
+The library (cronsim) finds the next match of a cron text among times without a zone; the zone is put on here, by one
+rule for five and six fields, Debian cron's:
+
+- A text whose minute and hour are both given (`30 2 * * *`) means times of the wall clock: one that the clock skips is
+  a tick at the end of the skip; one that the clock shows twice is a tick at the first.
+- A text whose minute or hour begins with `*` (`*/15 * * * *`) means an interval: it follows real time, and each moment
+  whose wall clock fits is a tick, the second time round as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import chain, islice, pairwise
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from rowlock.errors import InvalidOption
+
+MISFIRES: Final = ("latest", "all", "skip")
+OVERLAPS: Final = ("allow", "skip")
+
+ON_TIME: Final = timedelta(seconds=60)
+"""How late the latest tick may be handled, and still count as on time."""
+MOST_AT_ONCE: Final = 1000
+"""How many ticks of one schedule fire in one round; the next round goes on."""
+
+_MACROS: Final = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+_LONGEST_TEXT: Final = 256
+_HOW: Final = (
+    "write five fields (minute hour day month weekday), six with the seconds first, or one of "
+    "@hourly @daily @weekly @monthly @yearly"
+)
+_OF_THE_MACHINE: Final = frozenset({"localtime", "posixrules"})
+_START: Final = datetime(2000, 1, 1)  # noqa: DTZ001  # a wall clock's time, in no zone
+_SECOND: Final = timedelta(seconds=1)
+_MINUTE: Final = timedelta(minutes=1)
+_DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A cron text in a time zone. Raises `InvalidOption` for a text or a zone that is not usable."""
+
+    text: str
+    timezone: str
+
+    def __post_init__(self) -> None:
+        _fields(self.text)
+        zone(self.timezone)
+
+    def next(self, after: datetime) -> datetime | None:
+        """The first tick later than `after`, in UTC; None if there is none in the next fifty years."""
+        start = after.astimezone(UTC).replace(microsecond=0) + _SECOND
+        try:
+            return self._next_interval(start) if _is_interval(self.text) else self._next_time(start)
+        except (StopIteration, OverflowError):  # nothing fits for fifty years, or until the year 9999
+            return None
+
+    def ticks(self, start: datetime, until: datetime) -> Iterator[datetime]:
+        """All ticks from `start` to `until`, both included, in their order."""
+        tick = self.next(start - timedelta(microseconds=1))
+        while tick is not None and tick <= until:
+            yield tick
+            tick = self.next(tick)
+
+    def latest(self, start: datetime, until: datetime) -> datetime | None:
+        """The last tick from `start` to `until`, both included: looked for in spans that grow backwards."""
+        span = _MINUTE
+        while True:
+            begin = max(start, until - span)
+            last = None
+            for last in self.ticks(begin, until):  # noqa: B007  # the last one is what is wanted
+                pass
+            if last is not None or begin == start:
+                return last
+            span *= 30
+
+    def _next_time(self, start: datetime) -> datetime:
+        """Of a text that means times of the wall clock: the first tick from `start` on."""
+        place = zone(self.timezone)
+        wall = start.astimezone(place).replace(tzinfo=None, fold=0)
+        matches = CronSim(_fields(self.text), wall - _SECOND)
+        while True:
+            tick = _to_utc(next(matches), place)
+            if tick >= start:  # not the first of two of which the second is now, or the gap's end once more
+                return tick
+
+    def _next_interval(self, start: datetime) -> datetime:
+        """Of a text that means an interval: the first tick from `start` on.
+
+        As long as the zone keeps its offset, its clock is one without a zone; where the offset changes, it begins anew.
+        """
+        place = zone(self.timezone)
+        while True:
+            offset = _offset(start, place)
+            wall = (start + offset).replace(tzinfo=None)
+            match = next(CronSim(_fields(self.text), wall - _SECOND))
+            tick = match.replace(tzinfo=UTC) - offset
+            change = _first_change(start, tick, place)
+            if change is None:
+                return tick
+            start = change
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What a look at a due schedule says: the ticks that fire now, and when to look again (None: never)."""
+
+    ticks: tuple[datetime, ...]
+    next_run_at: datetime | None
+    is_cut: bool = False
+
+
+def due(cron: Cron, next_run_at: datetime, now: datetime, misfire: str) -> Due:
+    """What fires of the ticks from `next_run_at` to `now`.
+
+    The latest of them is on time if it is at most 60 s ago, and always fires then. All others are missed: `latest`
+    fires the latest one, if none is on time; `all` fires each, at most 1,000 at once (`is_cut`: there are more);
+    `skip` none.
+    """
+    if misfire == "all":
+        ticks = tuple(islice(cron.ticks(next_run_at, now), MOST_AT_ONCE))
+        following = cron.next(ticks[-1] if ticks else now)
+        return Due(ticks=ticks, next_run_at=following, is_cut=following is not None and following <= now)
+    latest = cron.latest(next_run_at, now)
+    fires = latest is not None and (misfire == "latest" or now - latest <= ON_TIME)
+    return Due(ticks=(latest,) if latest is not None and fires else (), next_run_at=cron.next(now))
+
+
+@lru_cache(maxsize=1024)
+def zone(name: str) -> ZoneInfo:
+    """The time zone of this name. Raises `InvalidOption` if there is none."""
+    try:
+        found = ZoneInfo(name)
+    except (KeyError, ValueError, OSError, TypeError) as error:
+        raise _no_zone(name) from error
+    if name in _OF_THE_MACHINE:
+        raise _no_zone(name)
+    return found
+
+
+def _no_zone(name: object) -> InvalidOption:
+    return InvalidOption(
+        f"timezone {name!r:.80} is not known: use a name of the IANA database, like 'Europe/Berlin' or 'UTC'."
+    )
+
+
+def tidy(text: object) -> str:
+    """The cron text with single spaces. Raises `InvalidOption` if it is none, or means no time at all."""
+    if not isinstance(text, str):
+        raise InvalidOption(f"cron {text!r} is not text: {_HOW}.")
+    tidied = " ".join(text.split())
+    _fields(tidied)
+    return tidied
+
+
+@lru_cache(maxsize=1024)
+def _fields(text: str) -> str:
+    """The fields that a cron text stands for. Raises `InvalidOption`."""
+    if len(text) > _LONGEST_TEXT:
+        raise InvalidOption(f"cron {text[:40]!r}… is longer than {_LONGEST_TEXT} characters: {_HOW}.")
+    fields = _MACROS.get(text.lower(), text)
+    try:
+        next(CronSim(fields, _START))
+    except StopIteration:
+        raise InvalidOption(f"cron {text!r} means no time in fifty years: {_HOW}.") from None
+    except (CronSimError, ValueError, AssertionError) as error:
+        why = f"{str(error)[:1].lower()}{str(error)[1:]}" if isinstance(error, CronSimError) else "not a cron text"
+        raise InvalidOption(f"cron {text!r} is not usable ({why}): {_HOW}.") from error
+    return fields
+
+
+@lru_cache(maxsize=1024)
+def _is_interval(text: str) -> bool:
+    minute, hour = _fields(text).split()[-5:-3]
+    return minute.startswith("*") or hour.startswith("*")
+
+
+def _offset(moment: datetime, place: ZoneInfo) -> timedelta:
+    return moment.astimezone(place).utcoffset() or timedelta(0)
+
+
+def _to_utc(wall: datetime, place: ZoneInfo) -> datetime:
+    """The moment at which the wall clock shows this first; where it never does, the end of the gap."""
+    moment = wall.replace(tzinfo=place).astimezone(UTC)
+    if moment.astimezone(place).replace(tzinfo=None) == wall:
+        return moment
+    # In a gap, fold=0 counts by the offset before it: `moment` is after the change, by as much as `wall` is.
+    change = _first_change(moment - _DAY, moment, place)
+    return moment if change is None else change
+
+
+def _first_change(start: datetime, end: datetime, place: ZoneInfo) -> datetime | None:
+    """The first second after `start`, up to `end`, at which the zone has another offset; looked for day by day."""
+    before = _offset(start, place)
+    days = int((end - start) / _DAY)
+    for low, high in pairwise(chain((start + n * _DAY for n in range(days + 1)), (end,))):
+        if _offset(high, place) == before:
+            continue
+        while high - low > _SECOND:
+            middle = low + (high - low) // 2
+            if _offset(middle, place) == before:
+                low = middle  # noqa: PLW2901  # halving
+            else:
+                high = middle  # noqa: PLW2901  # halving
+        return high.replace(microsecond=0)  # offsets change at whole seconds
+    return None

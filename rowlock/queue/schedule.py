@@ -1,0 +1,168 @@
+"""A schedule as people see it: one that is declared or created, one that is stored, and a tick that has fired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field, fields
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypedDict
+from uuid import UUID
+
+import msgspec
+
+from rowlock.errors import InvalidOption
+from rowlock.queue import options
+from rowlock.queue.cron import MISFIRES, OVERLAPS, Cron, tidy
+from rowlock.queue.job import plain_json
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+Misfire: TypeAlias = Literal["latest", "all", "skip"]
+Overlap: TypeAlias = Literal["allow", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a task runs by itself: for `@app.task(schedule=…)`, alone or as one of a list.
+
+    `cron`: five fields (minute hour day month weekday), six with the seconds first, or `@hourly` and the like; its
+    times are those of `timezone`. `name`: by default the task's. `args`: the job's arguments by parameter. `misfire`:
+    what becomes of ticks while no worker ran: one job for the `latest`, one for `all` of them, or none (`skip`).
+    `overlap`: `skip` makes no job while the last one is not finished. `jitter`: a random delay of each job up to so
+    many seconds (or a `timedelta`). `queue`, `priority`, `max_attempts`: None for the task's. Raises `InvalidOption`.
+
+    >>> @app.task(schedule=Schedule("0 3 * * *", timezone="Europe/Berlin", misfire="skip", jitter=30))
+    ... async def clean_up() -> None: ...
+    """
+
+    cron: str
+    _: KW_ONLY
+    name: str | None = None
+    args: Mapping[str, object] = field(default_factory=dict)
+    timezone: str = "UTC"
+    misfire: Misfire = "latest"
+    overlap: Overlap = "allow"
+    jitter: timedelta | float = timedelta(0)
+    queue: str | None = None
+    priority: int | None = None
+    max_attempts: int | None = None
+
+    def __post_init__(self) -> None:
+        checked = {
+            "cron": tidy(self.cron),
+            "name": None if self.name is None else options.schedule_name(self.name),
+            "misfire": _one_of("misfire", self.misfire, MISFIRES),
+            "overlap": _one_of("overlap", self.overlap, OVERLAPS),
+            "jitter": options.jitter(self.jitter),
+            "queue": None if self.queue is None else options.queue_name(self.queue),
+            "priority": None if self.priority is None else options.priority(self.priority),
+            "max_attempts": None if self.max_attempts is None else options.max_attempts(self.max_attempts),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        if not isinstance(self.timezone, str):
+            raise InvalidOption(f"timezone {self.timezone!r} is not text: use a name like 'Europe/Berlin' or 'UTC'.")
+        Cron(self.cron, self.timezone)
+
+    @property
+    def times(self) -> Cron:
+        """The times that it means."""
+        return Cron(self.cron, self.timezone)
+
+
+class ScheduleChanges(TypedDict, total=False):
+    """What can be edited of a schedule: its task, and the options of `Schedule` but for its name."""
+
+    task: str
+    cron: str
+    args: Mapping[str, object]
+    timezone: str
+    misfire: Misfire
+    overlap: Overlap
+    jitter: timedelta | float
+    queue: str | None
+    priority: int | None
+    max_attempts: int | None
+
+
+OPTIONS: Final = tuple(option.name for option in fields(Schedule) if option.name != "name")
+"""What can be edited of a schedule, besides its task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """A schedule with its name, its task, and its arguments checked and as JSON (None: those that it has)."""
+
+    name: str
+    task: str
+    args: str | None
+    schedule: Schedule
+
+    def parameters(self) -> tuple[object, ...]:
+        """What the statements take, in their order."""
+        of = self.schedule
+        return (
+            *(self.name, self.task, of.queue, of.priority, of.max_attempts, self.args, of.cron, of.timezone),
+            *(of.misfire, of.overlap, of.jitter),
+        )
+
+    def declaration(self) -> str:
+        """All of it as one text: what tells whether the code has changed."""
+        return msgspec.json.encode(self.parameters()).decode()
+
+
+class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """A schedule as its row was when it was read.
+
+    `origin` is `code` if a worker wrote it there, else `user`. `next_run_at` is the first tick that is not handled yet
+    (None: there is none in the next fifty years); while `is_paused`, it means nothing. `last_tick_at` is the last one
+    that fired, `last_job_id` the last job made, also by `run_now`. A `queue`, `priority` or `max_attempts` of None is
+    the task's.
+    """
+
+    name: str
+    task: str
+    cron: str
+    timezone: str
+    args: dict[str, Any]
+    queue: str | None
+    priority: int | None
+    max_attempts: int | None
+    misfire: Misfire
+    overlap: Overlap
+    jitter: timedelta
+    is_paused: bool
+    origin: Literal["code", "user"]
+    next_run_at: datetime | None
+    last_tick_at: datetime | None
+    last_job_id: UUID | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def from_row(cls, row: Record) -> Self:
+        """The schedule of a row that `get_schedules.sql` or `lock_schedule.sql` returned."""
+        given = {name: row[name] for name in cls.__struct_fields__ if name != "args"}
+        return cls(args=plain_json(row["args"]), **given)
+
+    def __repr__(self) -> str:
+        return f"<StoredSchedule {self.name} task={self.task} cron={self.cron!r} {self.timezone}>"
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """A tick that has fired: its time, when it did, and its job, whose state is None if retention has removed it."""
+
+    tick_at: datetime
+    fired_at: datetime
+    job_id: UUID
+    state: str | None
+
+
+def _one_of(option: str, value: object, allowed: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in allowed:
+        raise InvalidOption(f"{option} {value!r} is not known: use one of {', '.join(allowed)}.")
+    return value
+
+
+__all__ = ["Declared", "Schedule", "ScheduleChanges", "StoredSchedule", "Tick"]

@@ -1,0 +1,254 @@
+"""What an application does with schedules as rows: create, read, edit, pause, resume, run now and delete them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Unpack
+
+import msgspec
+
+from rowlock.errors import InvalidOption, ScheduleNotFound, UnknownTask
+from rowlock.queue import connections, options
+from rowlock.queue.arguments import plain_document
+from rowlock.queue.identifiers import uuid7
+from rowlock.queue.job import JobHandle
+from rowlock.queue.origin import Origin
+from rowlock.queue.schedule import OPTIONS, Declared, Misfire, Overlap, Schedule, ScheduleChanges, StoredSchedule, Tick
+from rowlock.queue.statements import statement
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from rowlock.queue.client import Client
+    from rowlock.queue.task import Task
+
+MOST_TICKS: Final = 1000
+
+
+class Schedules:
+    """The schedules of the database, as rows: `app.schedules`.
+
+    Each change is one transaction, with a row in the table `operation` that says what was done, and `by` whom. Workers
+    heed it within a second or so.
+
+    >>> await app.schedules.create("nightly", "clean_up", "0 3 * * *", timezone="Europe/Berlin", by="ada")
+    """
+
+    def __init__(self, client: Client, tasks: Mapping[str, Task[..., Any]], origin: Origin | None = None) -> None:
+        self._client = client
+        self._tasks = tasks
+        self._origin = Origin() if origin is None else origin
+
+    def through(self, origin: Origin) -> Schedules:
+        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
+        return Schedules(self._client, self._tasks, origin)
+
+    async def create(
+        self,
+        name: str,
+        task: str,
+        cron: str,
+        *,
+        args: Mapping[str, object] | None = None,
+        timezone: str = "UTC",
+        misfire: Misfire = "latest",
+        overlap: Overlap = "allow",
+        jitter: timedelta | float = 0,
+        queue: str | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        is_paused: bool = False,
+        by: str | None = None,
+    ) -> StoredSchedule:
+        """Create a schedule; the options are those of `Schedule`. Its first tick is the next one from now on.
+
+        The task is one of this application's, or one that a worker has registered. Raises `InvalidOption`, also for a
+        name that is taken, `InvalidArguments` and `UnknownTask`.
+        """
+        given = Schedule(
+            cron,
+            name=name,
+            args={} if args is None else args,
+            timezone=timezone,
+            misfire=misfire,
+            overlap=overlap,
+            jitter=jitter,
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+        )
+        options.schedule_name(name)
+        async with self._act(by) as act:
+            checked = Declared(name=name, task=task, args=await self._args(act, task, given.args), schedule=given)
+            now = (await act.fetch("moment"))[0]["now"]
+            if not await act.fetch("add_schedule", *checked.parameters(), is_paused, given.times.next(now)):
+                raise InvalidOption(
+                    f"schedule {name!r} is there already: edit it, delete it first, or use another name."
+                )
+            await act.record("create", name, {"task": task, "cron": given.cron, "timezone": timezone})
+            return (await act.read(name))[0]
+
+    async def get(self, name: str) -> StoredSchedule:
+        """The schedule of this name. Raises `ScheduleNotFound`."""
+        rows = await self._client.fetch("get_schedules", _possible(name))
+        if not rows:
+            raise _not_found(name)
+        return StoredSchedule.from_row(rows[0])
+
+    async def ticks(self, name: str, *, limit: int = 50) -> list[Tick]:
+        """The last ticks that fired, newest first: at most 1,000. Raises `ScheduleNotFound`, `InvalidOption`."""
+        if not 1 <= limit <= MOST_TICKS:
+            raise InvalidOption(f"limit {limit!r} is out of range: use 1 to {MOST_TICKS}.")
+        found = await self.get(name)
+        return [Tick(**row) for row in await self._client.fetch("list_ticks", found.name, limit)]
+
+    async def list(self) -> list[StoredSchedule]:
+        """All schedules, by name."""
+        return [StoredSchedule.from_row(row) for row in await self._client.fetch("get_schedules", None)]
+
+    async def edit(self, name: str, *, by: str | None = None, **changes: Unpack[ScheduleChanges]) -> StoredSchedule:
+        """Change a schedule: `task`, and any of the options of `create`; what is not given stays.
+
+        With another cron text or time zone, its next tick is counted from now. Edits of a schedule of the code last
+        until the code declares it differently. Raises `ScheduleNotFound`, `InvalidOption`, `InvalidArguments`,
+        `UnknownTask`.
+        """
+        for option in changes:
+            if option not in {"task", *OPTIONS}:
+                raise InvalidOption(f"{option} cannot be edited: use task, {', '.join(OPTIONS)}.")
+        async with self._act(by) as act:
+            before, now = await act.lock(name)
+            old = Schedule(**{option: getattr(before, option) for option in OPTIONS})
+            given: dict[str, Any] = {option: value for option, value in changes.items() if option != "task"}
+            new = replace(old, **given)
+            task = changes.get("task", before.task)
+            args = await self._args(act, task, new.args) if {"task", "args"} & changes.keys() else None
+            checked = Declared(name=name, task=task, args=args, schedule=new)
+            next_run_at = before.next_run_at if new.times == old.times else new.times.next(now)
+            await act.fetch("edit_schedule", *checked.parameters(), before.is_paused, next_run_at)
+            after = (await act.read(name))[0]
+            await act.record("edit", name, {option: _told(after, option) for option in changes})
+            return after
+
+    async def pause(self, name: str, *, by: str | None = None) -> StoredSchedule:
+        """Let no tick fire until `resume`. Raises `ScheduleNotFound`."""
+        return await self._set_pause(name, by, is_paused=True)
+
+    async def resume(self, name: str, *, by: str | None = None) -> StoredSchedule:
+        """Let ticks fire again, from now on: those of the pause do not. Raises `ScheduleNotFound`."""
+        return await self._set_pause(name, by, is_paused=False)
+
+    async def run_now(self, name: str, *, by: str | None = None) -> JobHandle[Any]:
+        """Enqueue a job of the schedule now, also while it is paused and whatever its overlap policy says.
+
+        Its ticks stay as they are. Raises `ScheduleNotFound`.
+        """
+        job_id = uuid7()
+        async with self._act(by) as act:
+            before, _ = await act.lock(name)
+            known = self._tasks.get(before.task)
+            limits = (None, None) if known is None else (known.options.expires, known.options.deadline)
+            made = await act.fetch("run_schedule", name, job_id, *limits)
+            await act.fetch("wake", [made[0]["queue"]])
+            await act.record("run", name, {"job": str(job_id)})
+        returns = Any if known is None else known.returns
+        return JobHandle(job_id, before.task, False, self._client, returns)  # noqa: FBT003  # is_duplicate
+
+    async def delete(self, name: str, *, by: str | None = None) -> None:
+        """Delete a schedule; its jobs stay. One that the code declares comes back with the next worker.
+
+        Raises `ScheduleNotFound`.
+        """
+        async with self._act(by) as act:
+            before, _ = await act.lock(name)
+            await act.fetch("delete_schedule", name)
+            await act.record("delete", name, {"task": before.task, "cron": before.cron, "timezone": before.timezone})
+
+    async def _set_pause(self, name: str, by: str | None, *, is_paused: bool) -> StoredSchedule:
+        async with self._act(by) as act:
+            before, now = await act.lock(name)
+            if before.is_paused == is_paused:
+                return before
+            same = Schedule(**{option: getattr(before, option) for option in OPTIONS})
+            checked = Declared(name=name, task=before.task, args=None, schedule=same)
+            next_run_at = before.next_run_at if is_paused else same.times.next(now)
+            await act.fetch("edit_schedule", *checked.parameters(), is_paused, next_run_at)
+            await act.record("pause" if is_paused else "resume", name, {})
+            return (await act.read(name))[0]
+
+    async def _args(self, act: _Act, task: str, args: Mapping[str, object]) -> str:
+        """The arguments as JSON, checked against the task. Raises `UnknownTask`, `InvalidArguments`."""
+        limit = self._client.settings.max_args_bytes
+        known = self._tasks.get(options.task_name(task))
+        if known is not None:
+            return known.arguments.check(args, limit=limit)
+        if await act.fetch("get_task", task):
+            return plain_document(task, args, limit)
+        names = ", ".join(sorted(self._tasks)) or "none"
+        raise UnknownTask(
+            f"The task {task!r} is not known: this application has {names}, and no worker has registered it. "
+            "Start a worker that has it, or check the name."
+        )
+
+    @asynccontextmanager
+    async def _act(self, by: str | None) -> AsyncIterator[_Act]:
+        origin = self._origin if by is None else replace(self._origin, by=by)
+        async with self._client.connection() as connection:
+            try:
+                async with connection.transaction(isolation="read_committed"):
+                    yield _Act(connection, self._client.settings.schema, origin)
+            except connections.NOT_MIGRATED as error:
+                raise connections.not_migrated(self._client.settings) from error
+
+
+class _Act:
+    """The transaction of one act."""
+
+    def __init__(self, connection: PoolConnectionProxy[Record], schema: str, origin: Origin) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._origin = origin
+
+    async def fetch(self, name: str, *parameters: object) -> list[Record]:
+        return await self._connection.fetch(statement(name, self._schema), *parameters)
+
+    async def read(self, name: str) -> list[StoredSchedule]:
+        return [StoredSchedule.from_row(row) for row in await self.fetch("get_schedules", name)]
+
+    async def lock(self, name: str) -> tuple[StoredSchedule, Any]:
+        """The schedule, locked, and the database's time. Raises `ScheduleNotFound`."""
+        rows = await self.fetch("lock_schedule", _possible(name))
+        if not rows:
+            raise _not_found(name)
+        return StoredSchedule.from_row(rows[0]), rows[0]["now"]
+
+    async def record(self, verb: str, name: str, details: Mapping[str, object]) -> None:
+        document, of = msgspec.json.encode(details).decode(), self._origin
+        await self.fetch("record_operation", verb, "schedule", name, of.by, of.source, document, None)
+
+
+def _possible(name: object) -> str:
+    """The name, if it can be one. Raises `ScheduleNotFound`."""
+    try:
+        return options.schedule_name(name)
+    except InvalidOption as error:
+        raise _not_found(name) from error
+
+
+def _not_found(name: object) -> ScheduleNotFound:
+    return ScheduleNotFound(f"There is no schedule {name!r}: see `rowlock schedules list`.")
+
+
+def _told(schedule: StoredSchedule, option: str) -> object:
+    """An option for the audit, where arguments are not shown."""
+    value = getattr(schedule, option)
+    if option == "args":
+        return "given"
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+__all__ = ["Schedules"]

@@ -1,0 +1,60 @@
+-- Fire ticks of a schedule: record them, enqueue a job for each, and move next_run_at, all or nothing. If the schedule is
+-- not as it was when the ticks were worked out, or another worker is firing it, nothing happens and no row is returned.
+--
+-- $1 name   $2 next_run_at, $3 updated_at, $4 last_job_id, as due_schedules.sql has read them
+-- $5 ticks timestamptz[], in their order   $6 the ids of their jobs uuid[]   $7 the next_run_at that follows
+-- $8, $9 when the task's jobs expire, and their deadline: intervals from when they are due; null: never
+--
+-- Returns how many jobs it made, and their queue. A tick that has fired before does not again (schedule_tick_pkey). With
+-- overlap `skip`, only the first tick fires, and only if the last job has finished.
+--
+-- Index: schedule_pkey, schedule_tick_pkey, job_pkey, task_pkey. Locks: the schedule's row, skipped if it is held. The
+-- transaction's id comes first, then the clock that sets run_at: the claims' cursors rely on it (docs/claiming.md).
+WITH schedule AS MATERIALIZED (
+    SELECT s.name, s.task, coalesce(s.queue, known.queue, 'default') AS queue,
+           coalesce(s.priority, known.priority, 5) AS priority,
+           coalesce(s.max_attempts, known.max_attempts, 10) AS max_attempts, s.args, s.jitter, s.overlap, s.last_job_id
+      FROM rowlock.schedule AS s
+      LEFT JOIN rowlock.task AS known ON known.name = s.task
+     WHERE s.name = $1::text
+       AND s.next_run_at = $2::timestamptz
+       AND s.updated_at = $3::timestamptz
+       AND s.last_job_id IS NOT DISTINCT FROM $4::uuid
+       AND NOT s.is_paused
+       FOR NO KEY UPDATE OF s SKIP LOCKED
+), tick AS (
+    INSERT INTO rowlock.schedule_tick (schedule, tick_at, job_id)
+    SELECT schedule.name, given.tick_at, given.job_id
+      FROM schedule
+     CROSS JOIN unnest($5::timestamptz[], $6::uuid[]) WITH ORDINALITY AS given (tick_at, job_id, place)
+     WHERE schedule.overlap = 'allow'
+        OR (given.place = 1 AND NOT EXISTS (SELECT FROM rowlock.job WHERE job.id = schedule.last_job_id))
+    ON CONFLICT DO NOTHING
+    RETURNING tick_at, job_id
+), due AS MATERIALIZED (
+    SELECT tick.job_id, CASE WHEN pg_current_xact_id() IS NOT NULL THEN
+               greatest(clock_timestamp(), tick.tick_at + random() * schedule.jitter)
+           END AS run_at
+      FROM schedule
+     CROSS JOIN tick
+), made AS (
+    INSERT INTO rowlock.job
+           (id, queue, task, priority, max_attempts, args, run_at, expires_at, deadline, ends_at)
+    SELECT due.job_id, schedule.queue, schedule.task, schedule.priority, schedule.max_attempts, schedule.args, due.run_at,
+           due.run_at + $8::interval, due.run_at + $9::interval, due.run_at + least($8::interval, $9::interval)
+      FROM schedule
+     CROSS JOIN due
+    RETURNING id
+), moved AS (
+    UPDATE rowlock.schedule
+       SET next_run_at = $7::timestamptz,
+           last_tick_at = coalesce((SELECT max(tick.tick_at) FROM tick), rowlock.schedule.last_tick_at),
+           last_job_id = coalesce(
+               (SELECT tick.job_id FROM tick ORDER BY tick.tick_at DESC LIMIT 1), rowlock.schedule.last_job_id
+           )
+     WHERE name = (SELECT schedule.name FROM schedule)
+    RETURNING name
+)
+SELECT schedule.queue, (SELECT count(*) FROM made) AS jobs
+  FROM schedule
+  JOIN moved ON moved.name = schedule.name

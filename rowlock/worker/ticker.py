@@ -1,0 +1,124 @@
+"""The ticker: fires the due ticks of the schedules whose tasks this worker knows. There is no leader."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import structlog
+
+from rowlock.errors import InvalidOption, RowlockError
+from rowlock.queue.connections import CONNECTION_LOST
+from rowlock.queue.cron import Cron, due
+from rowlock.queue.identifiers import uuid7
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from asyncpg import Record
+
+    from rowlock.queue.connections import ControlConnection
+    from rowlock.queue.schedule import Declared
+    from rowlock.queue.task import Task
+
+log = structlog.get_logger("rowlock.worker")
+
+LOOK_EVERY: Final = 1.0
+LOOK_AHEAD: Final = timedelta(seconds=1.5)
+SPREAD: Final = 0.02
+"""Workers that know of the same tick look for it spread over so many seconds: most find it done."""
+LOST_PAUSE: Final = 0.1
+BATCH: Final = 100
+TRY_BROKEN_EVERY: Final = 60.0
+
+
+class Ticker:
+    """Fires ticks. `fired` counts the jobs it has made."""
+
+    def __init__(self, connection: ControlConnection, tasks: Mapping[str, Task[..., Any]]) -> None:
+        self._connection = connection
+        self._tasks = tasks
+        self._broken: set[str] = set()
+        self._try_broken_at = 0.0
+        self.fired = 0
+
+    async def declare(self, declared: Sequence[Declared]) -> None:
+        """Write down the schedules that the code declares."""
+        if not declared:
+            return
+        now: datetime = (await self._connection.fetch("moment"))[0]["now"]
+        columns = zip(
+            *(
+                (*one.parameters(), one.schedule.times.next(now), one.declaration())
+                for one in sorted(declared, key=lambda one: one.name)
+            ),
+            strict=True,
+        )
+        for row in await self._connection.fetch("declare_schedules", *map(list, columns)):
+            log.warning("schedule_name_taken", schedule=row["name"], hint="somebody created it: it stays as it is")
+
+    async def run(self) -> None:
+        """Look once a second, and whenever a tick comes due, until cancelled. What fails is logged, and tried again."""
+        while True:
+            try:
+                pause = await self.fire_due()
+            except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+                log.warning("ticks_not_fired", error=type(error).__name__, detail=str(error))
+                pause = LOOK_EVERY * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+            await asyncio.sleep(pause)
+
+    async def fire_due(self) -> float:
+        """Fire what is due, and return in how many seconds to look again."""
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._try_broken_at:
+            self._broken.clear()
+            self._try_broken_at = loop.time() + TRY_BROKEN_EVERY
+        rows = await self._connection.fetch("due_schedules", list(self._tasks), sorted(self._broken), LOOK_AHEAD, BATCH)
+        is_due = [row for row in rows if row["next_run_at"] <= row["now"]]
+        random.shuffle(is_due)  # several workers begin at several ends
+        has_fired = False
+        for row in is_due:
+            try:
+                has_fired |= await self._fire(row)
+            except InvalidOption as error:
+                self._broken.add(row["name"])
+                log.warning("schedule_broken", schedule=row["name"], detail=str(error))
+        spread = random.uniform(0, SPREAD)  # noqa: S311  # jitter
+        if is_due:
+            return spread if has_fired else LOST_PAUSE + spread
+        if rows:
+            left: timedelta = rows[0]["next_run_at"] - rows[0]["now"]
+            return min(LOOK_EVERY, left.total_seconds()) + spread
+        return LOOK_EVERY * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+
+    async def _fire(self, row: Record) -> bool:
+        """Fire a schedule's ticks; say whether it was this worker that did."""
+        times, options = Cron(row["cron"], row["timezone"]), self._tasks[row["task"]].options
+        found = due(times, row["next_run_at"], row["now"], row["misfire"])
+        fired = await self._connection.fetch(
+            "fire_ticks",
+            row["name"],
+            row["next_run_at"],
+            row["updated_at"],
+            row["last_job_id"],
+            found.ticks,
+            [uuid7() for _ in found.ticks],
+            found.next_run_at,
+            options.expires,
+            options.deadline,
+        )
+        if not fired:
+            return False  # another worker does, or somebody has changed the schedule
+        told: dict[str, Any] = {"schedule": row["name"], "jobs": fired[0]["jobs"]}
+        if not fired[0]["jobs"]:
+            log.info("tick_skipped", reason="overlap" if found.ticks else "misfire", **told)
+            return True
+        self.fired += fired[0]["jobs"]
+        log.info("tick_fired", tick_at=found.ticks[-1].isoformat(), **told)
+        if found.is_cut:
+            log.warning("ticks_left", schedule=row["name"], hint="the rest fires in the next rounds")
+        await self._connection.fetch("wake", [fired[0]["queue"]])
+        return True
