@@ -268,8 +268,9 @@ class Rowlock:
     async def cancel(self, job_id: UUID | str, *, reason: str | None = None, by: str | None = None) -> CancelAnswer:
         """Cancel a job: "cancelled" if it was still waiting, and then it never starts; "requested" if it runs.
 
-        A running one is told to stop: an `async` function is cancelled, a plain one can ask `job.is_cancelled`. What
-        it returns all the same stands as its success; otherwise the job ends as cancelled, and never runs again.
+        A running one is told to stop: an `async` function is cancelled, a process is killed, a plain function in a
+        thread can ask `job.is_cancelled`. What it returns all the same stands as its success; otherwise the job ends as
+        cancelled, and never runs again.
         `by` (who) and `reason` are kept in the table `operation`. Raises `JobNotFound`, `JobAlreadyFinished`.
 
         >>> await app.cancel(job.id, reason="the customer has left", by="ada")
