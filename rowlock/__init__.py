@@ -20,11 +20,12 @@ from rowlock.errors import (
     ScheduleNotFound,
     SchemaNotMigrated,
     SchemaTooNew,
+    StaleAttempt,
     UnknownTask,
     WrongState,
 )
 from rowlock.queue.filters import JobFilter
-from rowlock.queue.job import Job, JobHandle, NewJob
+from rowlock.queue.job import Job, JobHandle, LogLine, NewJob, Progress
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation
 from rowlock.queue.retry import Exponential, Linear
@@ -56,10 +57,12 @@ __all__ = [
     "JobNotFound",
     "KeyHeld",
     "Linear",
+    "LogLine",
     "NewJob",
     "Operation",
     "OutsideHandler",
     "ProcessEnded",
+    "Progress",
     "RemoteError",
     "ResultTimeout",
     "Retry",
@@ -72,6 +75,7 @@ __all__ = [
     "SchemaTooNew",
     "Settings",
     "Snooze",
+    "StaleAttempt",
     "StoredSchedule",
     "Task",
     "UnknownTask",

@@ -12,7 +12,7 @@ from rowlock.queue.arguments import plain_document
 from rowlock.queue.client import Client
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.job import Job, JobHandle, JobOptions, NewJob
+from rowlock.queue.job import Job, JobHandle, JobOptions, LogLine, NewJob
 from rowlock.queue.operators import Operators
 from rowlock.queue.origin import Origin
 from rowlock.queue.schedule import Declared, Misfire, Overlap, Schedule
@@ -97,6 +97,8 @@ class Rowlock:
         deadline: timedelta | float | None = None,
         executor: Executor | None = None,
         schedule: str | Schedule | Sequence[str | Schedule] = (),
+        result_ttl: timedelta | float | None = None,
+        capture_logs: bool | str = False,
     ) -> TaskDecorator: ...
     def task(
         self,
@@ -113,7 +115,9 @@ class Rowlock:
         seconds or as a `timedelta`, doubling from then on; or a list of delays, a function of attempt and error, or a
         policy. `retry_on`: only these exceptions are retried; `never_retry`: these are not. `timeout`: of each attempt.
         `expires`: a job that has not started by then never runs. `deadline`: by then it is over, one way or the other;
-        both from its enqueue on. `schedule`: when it runs by itself, as a cron text or a `Schedule`, or several. Raises
+        both from its enqueue on. `schedule`: when it runs by itself, as a cron text or a `Schedule`, or several.
+        `result_ttl`: how long results are kept, in seconds or as a `timedelta` (0: not at all; None: as long as the
+        job's row). `capture_logs`: whether to keep what the handler logs, or from which level on (`"warning"`). Raises
         `InvalidOption`, also for a name that is taken.
         """
 
@@ -264,6 +268,13 @@ class Rowlock:
     async def get(self, job_id: UUID | str) -> Job:
         """The job with this id, alive or finished. Raises `JobNotFound`."""
         return await self.client.get(job_id)
+
+    async def logs(self, job_id: UUID | str) -> list[LogLine]:
+        """The lines that the job's handler has logged, attempt by attempt, if its task has `capture_logs`.
+
+        An attempt's lines can be read once it has ended. Raises `JobNotFound` for what can be no job's id.
+        """
+        return await self.client.logs(job_id)
 
     async def cancel(self, job_id: UUID | str, *, reason: str | None = None, by: str | None = None) -> CancelAnswer:
         """Cancel a job: "cancelled" if it was still waiting, and then it never starts; "requested" if it runs.

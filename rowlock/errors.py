@@ -13,6 +13,7 @@ RowlockError
 ├── InvalidResult                (TypeError) a handler returned what JSON cannot hold
 ├── JobNotFound                  (LookupError) no job has this id
 ├── OutsideHandler               (RuntimeError) what only a running handler can do with its job
+├── StaleAttempt                 what an attempt wanted to do in its job's name, when the job was no longer its own
 ├── WrongState                   the job's state does not allow what was asked; nothing was changed
 │   └── JobAlreadyFinished       a cancel came too late
 ├── KeyHeld                      a job cannot go back: another one holds its unique key by now
@@ -96,6 +97,13 @@ class KeyHeld(RowlockError):
 
 class ScheduleNotFound(RowlockError, LookupError):
     """No schedule has this name."""
+
+
+class StaleAttempt(RowlockError):
+    """The job is no longer this attempt's: it was rescued from its worker, or ended by an operator.
+
+    Nothing was stored.
+    """
 
 
 class JobFailed(RowlockError):

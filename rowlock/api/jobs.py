@@ -10,7 +10,7 @@ from rowlock.api.backend import BACKEND
 from rowlock.api.exchange import answer, read_body, read_query
 from rowlock.api.pages import FILTERS, PAGE, filter_of, page_of
 from rowlock.api.problems import INVALID_REQUEST, Refused
-from rowlock.api.wire import Attempt, EnqueuedJob, JobDetail, JobPage, JobRequest, JobSummary, raw_result
+from rowlock.api.wire import Attempt, EnqueuedJob, JobDetail, JobLogs, JobPage, JobRequest, JobSummary, raw_result
 
 routes = web.RouteTableDef()
 
@@ -52,7 +52,17 @@ async def show(request: web.Request) -> web.Response:
     client = request.app[BACKEND].client
     job = await client.get(request.match_info["id"])
     attempts = [Attempt.of(row) for row in await client.attempts(job.id)]
-    return answer(JobDetail.of(job, args=job.args, result=raw_result(job), attempts=attempts))
+    return answer(
+        JobDetail.of(job, args=job.args, progress=job.last_progress, result=raw_result(job), attempts=attempts)
+    )
+
+
+@routes.get("/v1/jobs/{id}/logs")
+async def logs(request: web.Request) -> web.Response:
+    """The lines that the job's ended attempts have logged."""
+    client = request.app[BACKEND].client
+    job = await client.get(request.match_info["id"])
+    return answer(JobLogs(id=job.id, lines=await client.logs(job.id)))
 
 
 def _limit_in_time(field: str, given: float | datetime | None) -> float | datetime | None:

@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from rowlock.queue.filters import JobFilter
-from rowlock.queue.job import Job
+from rowlock.queue.job import Job, LogLine, Progress
 from rowlock.queue.operators import DeadLetterGroup, Operation
 from rowlock.queue.schedule import StoredSchedule, Tick
 
@@ -148,8 +148,16 @@ class JobDetail(JobSummary, frozen=True, kw_only=True):
     """A job with all that is known of it."""
 
     args: dict[str, Any]
+    progress: Progress | None
     result: msgspec.Raw
     attempts: list[Attempt]
+
+
+class JobLogs(msgspec.Struct, frozen=True, kw_only=True):
+    """What the attempts of a job have logged."""
+
+    id: UUID
+    lines: list[LogLine]
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rowlock.api.wire import Attempt, JobDetail, JobSummary, raw_result
+from rowlock.api.wire import Attempt, JobDetail, JobLogs, JobSummary, raw_result
 from rowlock.app import Rowlock
 from rowlock.cli import acts, running
 from rowlock.cli.output import clean, print_json
 from rowlock.queue.client import MOST_PER_PAGE, parse_id
-from rowlock.queue.job import Job
+from rowlock.queue.job import Job, LogLine
 from rowlock.queue.operators import DeadLetterGroup
 
 _COLOURS: Final = {"running": "cyan", "succeeded": "green", "failed": "red", "retrying": "yellow"}
@@ -108,7 +108,7 @@ def show_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     job, attempts = running.run(read())
     if as_json:
         told = [Attempt.of(row) for row in attempts]
-        print_json(JobDetail.of(job, args=job.args, result=raw_result(job), attempts=told))
+        print_json(JobDetail.of(job, args=job.args, progress=job.last_progress, result=raw_result(job), attempts=told))
     else:
         _show(job, attempts)
 
@@ -122,6 +122,27 @@ def _print(jobs: Sequence[Job], limit: int, *, as_json: bool, none: str) -> None
         console(is_wide=True).print(_table(jobs))
         if len(jobs) == limit:
             click.echo(f"More: --before {jobs[-1].id}", err=True)
+
+
+@command.command("logs", short_help="Show what a job has logged.")
+@click.argument("job_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the job's id, and its lines.")
+def logs_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
+    """Show the lines that the ended attempts of a job have logged, if its task has capture_logs."""
+
+    async def read() -> tuple[Job, list[LogLine]]:
+        async with Rowlock() as app:
+            job = await app.get(parse_id(job_id))
+            return job, await app.logs(job.id)
+
+    job, lines = running.run(read())
+    if as_json:
+        print_json(JobLogs(id=job.id, lines=lines))
+    elif not lines:
+        click.echo(f"Nothing was logged, or task {job.task} has no capture_logs.", err=True)
+    for line in lines if not as_json else ():
+        at = line.at.astimezone().isoformat(sep=" ", timespec="milliseconds")
+        console().print(shown(f"{line.attempt}  {at}  {line.level:8} {line.text}"), soft_wrap=True)
 
 
 def console(*, is_wide: bool = False) -> Console:
@@ -165,6 +186,7 @@ def _show(job: Job, attempts: Sequence[Mapping[str, Any]]) -> None:
     for name in ("expires_at", "deadline", "cancel_requested_at", "discarded_at"):
         if getattr(job, name) is not None:
             table.add_row(name, shown(getattr(job, name)))
+    table.add_row("progress", shown(_progress(job)))
     table.add_row("args", shown(pretty(job.args)))
     table.add_row("result", shown(None if job.result_json is None else pretty(job.result)))
     out.print(table)
@@ -174,6 +196,14 @@ def _show(job: Job, attempts: Sequence[Mapping[str, Any]]) -> None:
         out.print(shown(head), soft_wrap=True)
         if attempt["traceback"]:
             out.print(shown(attempt["traceback"].rstrip()), soft_wrap=True)
+
+
+def _progress(job: Job) -> str | None:
+    told = job.last_progress
+    if told is None:
+        return None
+    what = f" {told.message}" if told.message else ""
+    return f"{told.fraction:.0%}{what} (attempt {told.attempt}, {time_of(told.updated_at)})"
 
 
 def pretty(value: object) -> str:

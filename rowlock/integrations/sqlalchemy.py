@@ -1,4 +1,4 @@
-"""Enqueue in a transaction of SQLAlchemy's: an `AsyncSession` or `AsyncConnection` over asyncpg as a `Caller`."""
+"""Enqueue, or finish a job, in a transaction of SQLAlchemy's: `AsyncSession` and `AsyncConnection` over asyncpg."""
 
 from __future__ import annotations
 
@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
     from rowlock.queue.connections import Caller
+    from rowlock.queue.transactions import OpenTransaction
 
 _IN_FAILED_TRANSACTION: Final = "25P02"
 _REMEDY: Final = "is not supported yet: give an AsyncSession or AsyncConnection over asyncpg."
 _CLOSED: Final = "The given SQLAlchemy connection is closed: give one that is open."
+_ENDED: Final = (
+    "The transaction of job.transaction() was ended inside its block: leave commit and rollback to the end of the "
+    "block; for a part that may be undone use begin_nested()."
+)
 _ROLL_BACK: Final = (
     "The transaction of the given SQLAlchemy connection has failed: roll it back (or its savepoint) before enqueuing."
 )
@@ -50,6 +55,54 @@ def adapt(connection: object) -> Caller:
         _check_driver(connection.dialect)
         return _Caller(_returning(connection))
     raise InvalidOption(f"A {type(connection).__name__} of SQLAlchemy {_REMEDY}")
+
+
+async def begin(connection: object) -> OpenTransaction:
+    """Begin a transaction for `job.transaction(...)`, or take over the one that is open: it commits all of it.
+
+    Takes what `adapt` takes. Raises `InvalidOption` for any other kind or driver.
+    """
+    caller = adapt(connection)
+    if isinstance(connection, async_scoped_session):
+        connection = connection()
+    assert isinstance(connection, AsyncSession | AsyncConnection)  # noqa: S101  # adapt() refuses all others
+    if not connection.in_transaction():
+        await connection.begin()
+    return _Transaction(connection, caller)
+
+
+class _Transaction:
+    """The open transaction of a session or connection."""
+
+    def __init__(self, connection: AsyncSession | AsyncConnection, caller: Caller) -> None:
+        self.given = connection
+        self._caller = caller
+        self._began = _transaction_of(connection)
+
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
+        """Run a statement in it, after what is pending in the session. Raises `InvalidOption` if it was ended."""
+        if self._began is None or _transaction_of(self.given) is not self._began:
+            raise InvalidOption(_ENDED)
+        if isinstance(self.given, AsyncSession):
+            await self.given.flush()
+        return await self._caller.fetch(sql, *parameters)
+
+    async def commit(self) -> None:
+        """Commit it."""
+        await self.given.commit()
+
+    async def rollback(self) -> None:
+        """Roll it back."""
+        await self.given.rollback()
+
+
+def _transaction_of(connection: AsyncSession | AsyncConnection) -> object:
+    """SQLAlchemy's object of the outermost transaction, by whose identity one is told from the next."""
+    return (
+        connection.sync_session.get_transaction()
+        if isinstance(connection, AsyncSession)
+        else (connection.sync_connection and connection.sync_connection.get_transaction())
+    )
 
 
 class _Caller:

@@ -71,7 +71,7 @@ def is_ours(name: str | None, kind: str, _parents: object) -> bool:
     if kind == "schema":
         return name == settings.schema
     if kind == "table" and name is not None:
-        return not name.startswith(("finished_job_", "attempt_"))
+        return name == "attempt_log" or not name.startswith(("finished_job_", "attempt_"))
     return True
 
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, INTERVAL, JSONB, TIMESTAMP, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, INTERVAL, JSONB, TIMESTAMP, UUID
 
 
 @lru_cache(maxsize=8)
@@ -38,10 +38,13 @@ def metadata(schema: str = "rowlock") -> MetaData:
     attempt = _attempt(tables)
     Index("attempt_job_id", attempt.c.job_id, attempt.c.attempt)
     Index("attempt_finished_at", attempt.c.finished_at, postgresql_using="brin")
+    log = _attempt_log(tables)
+    Index("attempt_log_job_id", log.c.job_id, log.c.attempt)
     _keys_and_tasks(tables)
     _workers(tables)
     operation = _operation(tables)
     Index("operation_target", operation.c.target, operation.c.target_kind, operation.c.id)
+    _handlers(tables)
     schedule = _schedules(tables)
     Index("schedule_next_run_at", schedule.c.next_run_at, postgresql_where=~schedule.c.is_paused)
     return tables
@@ -123,6 +126,41 @@ def _attempt(tables: MetaData) -> Table:
     )
 
 
+def _attempt_log(tables: MetaData) -> Table:
+    return Table(
+        "attempt_log",
+        tables,
+        Column("job_id", UUID(as_uuid=True), nullable=False),
+        _number("attempt"),
+        _time("started_at"),
+        _time("created_at"),
+        Column("lines", JSONB, nullable=False),
+    )
+
+
+def _handlers(tables: MetaData) -> None:
+    Table(
+        "progress",
+        tables,
+        Column("job_id", UUID(as_uuid=True), nullable=False),
+        _number("attempt"),
+        Column("fraction", DOUBLE_PRECISION),
+        Column("message", Text),
+        Column("checkpoint", JSONB),
+        _time("updated_at"),
+        PrimaryKeyConstraint("job_id", name="progress_pkey"),
+    )
+    Table(
+        "waiter",
+        tables,
+        Column("job_id", UUID(as_uuid=True), nullable=False),
+        Column("listener", UUID(as_uuid=True), nullable=False),
+        _time("expires_at"),
+        PrimaryKeyConstraint("job_id", "listener", name="waiter_pkey"),
+        prefixes=["UNLOGGED"],
+    )
+
+
 def _keys_and_tasks(tables: MetaData) -> None:
     Table(
         "unique_key",
@@ -140,6 +178,8 @@ def _keys_and_tasks(tables: MetaData) -> None:
         _number("priority", SmallInteger),
         _number("max_attempts"),
         _time("updated_at"),
+        Column("result_ttl", INTERVAL),
+        _time("results_removed_until"),
         PrimaryKeyConstraint("name", name="task_pkey"),
     )
 

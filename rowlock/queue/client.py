@@ -15,8 +15,9 @@ from rowlock.embedded import EmbeddedServer
 from rowlock.errors import InvalidOption, JobNotFound, SchemaTooNew
 from rowlock.queue import connections
 from rowlock.queue.filters import JobFilter
-from rowlock.queue.job import Job, JobOptions, NewJob
+from rowlock.queue.job import Job, JobOptions, LogLine, NewJob
 from rowlock.queue.statements import statement
+from rowlock.queue.waits import Waits
 from rowlock.schema import REVISION
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Client:
         self.settings = settings
         self._dsn: str | None = settings.database_url
         self._pool: connections.ClientPool | None = None
+        self._waits: Waits | None = None
         self._starting = asyncio.Lock()
         self._server: EmbeddedServer | None = None
 
@@ -75,6 +77,9 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
+        waits, self._waits = self._waits, None
+        if waits is not None and waits.loop is asyncio.get_running_loop():
+            await waits.close()
         pool, self._pool = self._pool, None
         if pool is not None:
             await pool.close()
@@ -87,6 +92,18 @@ class Client:
             self._pool = connections.ClientPool(self.settings, dsn)
         async with self._pool.acquire() as connection:
             yield connection
+
+    @asynccontextmanager
+    async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event | None]:
+        """An event that is set when the job may have ended; None where there is no LISTEN, and polling must do."""
+        if not self.settings.listen:
+            yield None
+            return
+        dsn = await self.dsn()
+        if self._waits is None or self._waits.loop is not asyncio.get_running_loop():
+            self._waits = Waits(self.settings, dsn)
+        async with self._waits.watch(job_id) as told:
+            yield told
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
         """Run `queue/sql/<name>.sql` in a transaction of its own."""
@@ -175,6 +192,10 @@ class Client:
     async def attempts(self, job_id: UUID) -> list[Mapping[str, Any]]:
         """The job's attempts that did not simply succeed, in their order: the columns of the table `attempt`."""
         return [dict(row) for row in await self.fetch("list_attempts", job_id)]
+
+    async def logs(self, job_id: UUID | str) -> list[LogLine]:
+        """The lines that the job's attempts have logged, in their order. Raises `JobNotFound` for what can be no id."""
+        return [line for row in await self.fetch("list_logs", parse_id(job_id)) for line in LogLine.of_row(row)]
 
     async def _copy_many(
         self, given: list[NewJob[R]], coming: Iterator[NewJob[R]], own: PoolConnectionProxy[Record]

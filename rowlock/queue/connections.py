@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 import asyncpg
 
 from rowlock.errors import DatabaseUnavailable, InvalidOption, SchemaNotMigrated
-from rowlock.queue.statements import channel, statement
+from rowlock.queue.statements import WAKEUP_CHANNEL, channel, statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -78,10 +78,15 @@ def adapt(connection: object) -> Caller:
         if connection.is_closed():
             raise InvalidOption("The given asyncpg connection is closed: give one that is open.")
         return cast("Caller", connection)
+    return cast("Caller", importlib.import_module(adapter_of(connection)).adapt(connection))
+
+
+def adapter_of(connection: object) -> str:
+    """The module that knows connections of this kind. Raises `InvalidOption` if there is none."""
     for kind in type(connection).__mro__:
         module = _ADAPTERS.get(kind.__module__.partition(".")[0])
         if module is not None:
-            return cast("Caller", importlib.import_module(module).adapt(connection))
+            return module
     raise InvalidOption(
         f"A connection of type {type(connection).__qualname__} is not known: give an asyncpg connection, "
         "or an AsyncSession or AsyncConnection of SQLAlchemy."
@@ -133,6 +138,7 @@ class ControlConnection:
         self._lock = asyncio.Lock()
         self._connection: asyncpg.Connection[Record] | None = None
         self._on_wakeup: Callable[[str], None] | None = None
+        self._channel = WAKEUP_CHANNEL
         self._on_connect: Callable[[], None] | None = None
 
     def on_connect(self, call: Callable[[], None]) -> None:
@@ -157,9 +163,13 @@ class ControlConnection:
                 self._drop()
                 raise
 
-    async def listen(self, on_wakeup: Callable[[str], None]) -> None:
-        """Call `on_wakeup(queue)` for each notification, on this connection and on each that replaces it."""
+    async def listen(self, on_wakeup: Callable[[str], None], to: str = WAKEUP_CHANNEL) -> None:
+        """Call `on_wakeup(payload)` for each notification, on this connection and on each that replaces it.
+
+        The payload is the queue's name; on another channel than the workers' own, whatever is sent there.
+        """
         self._on_wakeup = on_wakeup
+        self._channel = to
         async with self._lock:
             if self._connection is None:
                 await self._open()
@@ -186,7 +196,7 @@ class ControlConnection:
 
     async def _add_listener(self, connection: asyncpg.Connection[Record], wake: Callable[[str], None]) -> None:
         await connection.add_listener(
-            channel(self._settings.schema), lambda _c, _pid, _channel, queue: wake(str(queue))
+            channel(self._settings.schema, self._channel), lambda _c, _pid, _channel, queue: wake(str(queue))
         )
 
     def _drop(self) -> None:
@@ -204,11 +214,17 @@ def not_migrated(settings: Settings) -> SchemaNotMigrated:
 
 
 class ClientPool:
-    """The application's connections, to enqueue and to read: apart from the worker's control connections."""
+    """Connections that are made when they are needed: by default the application's, to enqueue and to read, apart from
+    the worker's control connections.
 
-    def __init__(self, settings: Settings, dsn: str) -> None:
+    `is_patient`: for a handler's own statements, which may take their time, and may wait for a free connection.
+    """
+
+    def __init__(self, settings: Settings, dsn: str, *, purpose: str = "client", is_patient: bool = False) -> None:
         self._settings = settings
         self._dsn = dsn
+        self._purpose = purpose
+        self._is_patient = is_patient
         self._pool: asyncpg.Pool[Record] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
@@ -221,7 +237,7 @@ class ClientPool:
     async def _acquire(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
         pool = await self._open()
         try:
-            connection = await pool.acquire(timeout=CONNECT_TIMEOUT)
+            connection = await pool.acquire(timeout=None if self._is_patient else CONNECT_TIMEOUT)
         except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
             raise unavailable(self._settings, error) from error
         try:
@@ -241,9 +257,9 @@ class ClientPool:
                         min_size=0,
                         max_size=10,
                         timeout=CONNECT_TIMEOUT,
-                        command_timeout=QUERY_TIMEOUT,
+                        command_timeout=None if self._is_patient else QUERY_TIMEOUT,
                         statement_cache_size=100 if self._settings.listen else 0,
-                        server_settings={"application_name": "rowlock client"},
+                        server_settings={"application_name": f"rowlock {self._purpose}"},
                     )
                 except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
                     raise unavailable(self._settings, error) from error

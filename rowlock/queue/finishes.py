@@ -196,7 +196,7 @@ class Finishes:
             [success.result for success in batch],
             [now - success.began for success in batch],
         )
-        return {row["id"] for row in rows}
+        return _ids(rows)
 
     async def _record_unsuccesses(self, batch: Sequence[Unsuccess]) -> set[UUID]:
         refused: set[UUID] = set()
@@ -223,7 +223,7 @@ class Finishes:
             [outcome.error and outcome.error.message for outcome in batch],
             [outcome.error and outcome.error.traceback for outcome in batch],
         )
-        return {row["id"] for row in rows}
+        return _ids(rows)
 
     async def _record_one_success(self, success: Success) -> set[UUID]:
         try:
@@ -237,6 +237,11 @@ class Finishes:
         except NOT_STORABLE as error:
             log.exception("error_text_not_stored", job_id=str(unsuccess.claimed["id"]), error=type(error).__name__)
             return await self._record_unsuccesses([unsuccess.without_error()])
+
+
+def _ids(rows: Sequence[Record]) -> set[UUID]:
+    """The refused jobs of a finish; the rows of null are its notifications."""
+    return {row["id"] for row in rows if row["id"] is not None} if rows else set()
 
 
 def _batch_size(successes: Sequence[Success]) -> int:

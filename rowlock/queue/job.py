@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar, cast, overload
 from uuid import UUID
 
 import msgspec
 
 from rowlock.errors import JobFailed, OutsideHandler, ResultTimeout
+from rowlock.queue import options
 from rowlock.queue.lifecycle import FINAL
+from rowlock.queue.pending import TURN, Pending
 from rowlock.queue.results import decode_result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
 
     from rowlock.queue.client import Client
 
 LONGEST_NUMBER: Final = 4000
 
 R = TypeVar("R")
+T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
 
 _POLL_FIRST = 0.02
 _POLL_MOST = 0.5
+_NET_FIRST = 0.25
+_NET_MOST = 5.0
+"""The pauses between two looks of those who are notified: the net under a notification that got lost."""
+_WANTED_EVERY = 0.5
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -93,8 +103,14 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         """The job as it is now. Raises `JobNotFound` if its transaction has not committed, or was rolled back."""
         return await self._client.get(self.id)
 
+    async def logs(self) -> list[LogLine]:
+        """The lines that the job's ended attempts have logged, if its task has `capture_logs`."""
+        return await self._client.logs(self.id)
+
     async def result(self, timeout: timedelta | float | None = None) -> R_co:
         """Wait until the job has finished, and return what its handler returned, converted to the annotated type.
+
+        None also where the task's `result_ttl` is over.
 
         `timeout` (seconds, or a `timedelta`; None: no limit) ends the waiting, not the job: raises `ResultTimeout`.
         Raises `JobFailed` if the job ended as failed, cancelled or expired, and `JobNotFound`.
@@ -109,6 +125,39 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         return f"<JobHandle {self.id} task={self.task}{' duplicate' if self.is_duplicate else ''}>"
 
 
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a job's handler said that it is: a `fraction` from 0 to 1, perhaps a `message`, in which `attempt`."""
+
+    fraction: float
+    message: str | None
+    attempt: int
+    updated_at: datetime
+
+
+class LogLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that a handler logged: when, with which `level` (lower-case), by which `logger`, and its `text`."""
+
+    attempt: int
+    at: datetime
+    level: str
+    logger: str | None
+    text: str
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any] | Record) -> list[Self]:
+        """The lines of a row of `list_logs.sql`."""
+        return [
+            cls(
+                attempt=row["attempt"],
+                at=row["started_at"] + timedelta(seconds=line["after"]),
+                level=line["level"],
+                logger=line["logger"],
+                text=line["text"],
+            )
+            for line in plain_json(row["lines"])
+        ]
+
+
 class Runtime(Protocol):
     """What the worker gives to a handler's own job: the running attempt behind it."""
 
@@ -120,6 +169,26 @@ class Runtime(Protocol):
     @property
     def is_cancelled(self) -> bool:
         """Whether an operator wants this attempt to stop."""
+        ...
+
+    def report(self, fraction: float, message: str | None) -> None:
+        """Write the progress down, soon."""
+        ...
+
+    def save_checkpoint(self, data: object) -> Pending[None]:
+        """Save the data for the attempts to come."""
+        ...
+
+    def load_checkpoint(self) -> Pending[Any]:
+        """What was saved last."""
+        ...
+
+    def transaction(self, connection: object) -> AbstractAsyncContextManager[Any]:
+        """A transaction that ends with the success of the job."""
+        ...
+
+    def set_result(self, value: object) -> None:
+        """The result that the transaction stores."""
         ...
 
 
@@ -159,6 +228,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     result_json: str | None = None
     cancel_requested_at: datetime | None = None
     discarded_at: datetime | None = None
+    last_progress: Progress | None = None
+    """What the handler reported last, in whichever attempt; None if nothing. Jobs of a list do not have it."""
     _runtime: Runtime | None = None
 
     @classmethod
@@ -170,7 +241,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         given = {name: row[name] for name in cls.__struct_fields__ if name in row and name != "args"}
         if times := row.get("times"):
             _, given["expires_at"], given["deadline"], _ = times
-        return cls(args=plain_json(row["args"]), result_json=row.get("result"), _runtime=runtime, **given)
+        return cls(
+            args=plain_json(row["args"]),
+            result_json=row.get("result"),
+            last_progress=_progress(row),
+            _runtime=runtime,
+            **given,
+        )
 
     def __repr__(self) -> str:
         return f"<Job {self.id} task={self.task} state={self.state} attempt={self.attempt}>"
@@ -197,6 +274,66 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """What the handler returned, as plain JSON data; None while the job has not succeeded."""
         return None if self.result_json is None else plain_json(self.result_json)
 
+    def progress(self, fraction: float, message: str | None = None) -> Awaitable[None]:
+        """Report how far the handler is: a `fraction` from 0 to 1, and what it is at, up to 500 bytes.
+
+        It is written at once if the last report is a second old, else at the end of that second, the latest one alone,
+        and at the latest when the attempt ends. Awaiting it gives the event loop a turn; a plain function calls it
+        without. It is read as `(await app.get(id)).last_progress`. Raises `InvalidOption`, and `OutsideHandler` on a
+        job that was read.
+
+        >>> await job.progress(0.4, "resizing")
+        """
+        runtime = self._inside("progress()")
+        runtime.report(*options.progress(fraction, message))
+        return TURN
+
+    def save_checkpoint(self, data: object) -> Pending[None]:
+        """Save where a later attempt of this job shall go on: JSON data, as large as a result may be.
+
+        Durable once the await (in a plain function: `.wait()`) returns. Raises `InvalidResult` for what JSON cannot
+        hold, `StaleAttempt` if the job is no longer this attempt's, and `OutsideHandler` on a job that was read.
+
+        >>> await job.save_checkpoint({"page": 7})
+        """
+        return self._inside("save_checkpoint()").save_checkpoint(data)
+
+    def load_checkpoint(self) -> Pending[Any]:
+        """What an attempt of this job has saved last, as plain JSON data; None if nothing was.
+
+        Raises `OutsideHandler` on a job that was read.
+
+        >>> start = await job.load_checkpoint() or {"page": 1}
+        """
+        return self._inside("load_checkpoint()").load_checkpoint()
+
+    @overload
+    def transaction(self) -> AbstractAsyncContextManager[PoolConnectionProxy[Record]]: ...
+    @overload
+    def transaction(self, connection: T) -> AbstractAsyncContextManager[T]: ...
+    def transaction(self, connection: object = None) -> AbstractAsyncContextManager[Any]:
+        """Open a transaction whose commit, at the end of the block, is the success of this job as well.
+
+        Without `connection` it is one of asyncpg's, of the worker's own; or give one (an asyncpg connection outside of
+        transactions, an `AsyncSession` or `AsyncConnection` over asyncpg). A crash before the commit leaves nothing of
+        it, after it the job has succeeded and does not run again. An error in the block rolls it back.
+        `job.set_result(...)` gives the result. What the handler does after the block changes nothing any more.
+
+        Raises `StaleAttempt`, rolling back, if the job is no longer this attempt's; `InvalidOption` for a connection
+        that cannot be used, and for a second transaction.
+
+        >>> async with job.transaction() as connection:
+        ...     await connection.execute("UPDATE account SET balance = balance - 5 WHERE id = $1", account)
+        """
+        return self._inside("transaction()").transaction(connection)
+
+    def set_result(self, value: object) -> None:
+        """Give the job's result, inside of `job.transaction()`: its commit stores it, not the handler's return.
+
+        Raises `InvalidResult` for what JSON cannot hold, and `OutsideHandler` outside of such a block.
+        """
+        self._inside("set_result()").set_result(value)
+
     def _inside(self, what: str) -> Runtime:
         """The attempt that runs this job here. Raises `OutsideHandler`, naming what was asked for."""
         if self._runtime is None or self._runtime.is_over:
@@ -221,18 +358,39 @@ async def wait_until_finished(
 ) -> Job:
     """The job once it has finished; or as it is after `seconds` (None: no limit), or when nobody wants it any more.
 
-    Looks again and again, at growing pauses, and holds no connection in between. Raises `JobNotFound`.
+    The end of the job wakes it by a notification, which all waits of an application hear over one connection. It looks
+    for itself besides, at growing pauses: all there is where the settings allow no LISTEN. Raises `JobNotFound`.
     """
     clock = asyncio.get_running_loop().time
     deadline = None if seconds is None else clock() + seconds
-    pause = _POLL_FIRST
-    while True:
-        job = await client.get(job_id)
-        left = pause if deadline is None else deadline - clock()
-        if job.is_finished or left <= 0 or not is_wanted():
-            return job
-        await asyncio.sleep(min(pause, left))
-        pause = min(pause * 1.5, _POLL_MOST)
+    job = await client.get(job_id)
+    if job.is_finished or (seconds is not None and seconds <= 0) or not is_wanted():
+        return job
+    async with client.watch(job.id) as notified:
+        pause, most = (_POLL_FIRST, _POLL_MOST) if notified is None else (_NET_FIRST, _NET_MOST)
+        told = notified or asyncio.Event()
+        while True:
+            told.clear()
+            job = await client.get(job_id)
+            if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():
+                return job
+            look_at = clock() + pause if deadline is None else min(clock() + pause, deadline)
+            pause = min(pause * 1.5, most)
+            while is_wanted() and not told.is_set() and (left := look_at - clock()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, _WANTED_EVERY)):
+                        await told.wait()
+
+
+def _progress(row: Mapping[str, Any] | Record) -> Progress | None:
+    if row.get("fraction") is None:
+        return None
+    return Progress(
+        fraction=row["fraction"],
+        message=row["message"],
+        attempt=row["progress_attempt"],
+        updated_at=row["progress_updated_at"],
+    )
 
 
 def plain_json(text: str) -> Any:  # noqa: ANN401  # any JSON

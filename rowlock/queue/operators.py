@@ -98,7 +98,7 @@ class Operators:
         wanted, why = parse_id(job_id), _checked_reason(reason)
         for _ in range(TRIES):
             async with self._transaction() as act:
-                rows = await act.fetch("cancel", [wanted], why, origin.by, _LIVE)
+                rows = await act.cancel([wanted], why, origin.by, _LIVE)
                 if rows:
                     answer: CancelAnswer = rows[0]["answer"]
                     details = {"answer": answer} | ({} if why is None else {"reason": why})
@@ -153,7 +153,7 @@ class Operators:
         stored = {None: _LIVE, "scheduled": ["queued"], "retrying": ["queued"]}.get(which.state, [which.state])
 
         async def change(act: _Act, ids: Sequence[UUID]) -> Counter[str]:
-            rows = await act.fetch("cancel", ids, why, origin.by, stored)
+            rows = await act.cancel(ids, why, origin.by, stored)
             return Counter(row["answer"] for row in rows)
 
         details = {} if why is None else {"reason": why}
@@ -303,6 +303,14 @@ class _Act:
             return {}
         held = await self.fetch("retake_keys", [row["unique_key"] for row in keyed], [row["id"] for row in keyed])
         return {row["id"]: row["holder"] for row in held}
+
+    async def cancel(
+        self, ids: Sequence[UUID], reason: str | None, by: str | None, states: Sequence[str | None]
+    ) -> list[Record]:
+        """Cancel the jobs, and tell those who wait for them. Rows of cancel.sql."""
+        rows = await self.fetch("cancel", ids, reason, by, states)
+        await self.fetch("tell_waiters", ids)
+        return rows
 
     async def retry(self, ids: Sequence[UUID], args: str | None) -> int:
         """Put the locked jobs back, and wake who sleeps on their queues."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -10,12 +11,15 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
 from rowlock.errors import InvalidOption
+from rowlock.queue.results import storable_text
 
 Executor: TypeAlias = Literal["loop", "thread", "process"]
 
 NAME_LIMIT: Final = 128
 QUEUE_LIMIT: Final = 48
 KEY_LIMIT: Final = 512
+MESSAGE_LIMIT: Final = 500
+"""Bytes of the message of a progress report."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _LONGEST = timedelta(days=365 * 100)
@@ -135,6 +139,35 @@ def callback(option: str, function: object, arguments: str) -> None:
         raise InvalidOption(
             f"{option}: {name} cannot be called with ({arguments}): {error}. Give it these two parameters."
         ) from None
+
+
+def result_ttl(value: object) -> timedelta | None:
+    """Seconds or a `timedelta`, zero for no result at all; None for as long as the job's row is kept."""
+    given = _duration("result_ttl", value)
+    if given is not None and given < timedelta(0):
+        raise InvalidOption(f"result_ttl {value!r} is negative: use 0 to store no result, or leave it out to keep it.")
+    return given
+
+
+def capture_logs(value: object) -> int | None:
+    """The level from which on lines are kept: of `True` the lowest, of a level's name that level, of `False` None."""
+    if isinstance(value, bool):
+        return logging.NOTSET if value else None
+    level = logging.getLevelNamesMapping().get(value.upper()) if isinstance(value, str) else None
+    if level is None:
+        raise InvalidOption(
+            f"capture_logs {value!r} is not usable: use True, False, or a level as 'info' or 'warning'."
+        )
+    return level
+
+
+def progress(fraction: object, message: object) -> tuple[float, str | None]:
+    """A fraction from 0 to 1, and a text or None, both as they are stored."""
+    if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 <= fraction <= 1:
+        raise InvalidOption(f"progress {fraction!r} is out of range: use a fraction from 0 to 1, like 0.4 for 40 %.")
+    if message is not None and not isinstance(message, str):
+        raise InvalidOption(f"The progress message is of type {type(message).__name__}: use text, or leave it out.")
+    return float(fraction), None if message is None else storable_text(message, MESSAGE_LIMIT)
 
 
 def _duration(option: str, value: object) -> timedelta | None:

@@ -10,6 +10,9 @@ from rowlock.schema import in_schema
 WAKEUP_CHANNEL = "rowlock.wakeup"
 """The NOTIFY channel, as the statements spell it; `channel()` names it for a schema."""
 
+FINISHED_CHANNEL = "rowlock.finished"
+"""The NOTIFY channel of those who wait for jobs to end, likewise."""
+
 
 @lru_cache(maxsize=256)
 def statement(name: str, schema: str) -> str:
@@ -18,6 +21,6 @@ def statement(name: str, schema: str) -> str:
     return in_schema(text, schema)
 
 
-def channel(schema: str) -> str:
-    """The channel on which the workers of `schema` are woken."""
-    return in_schema(WAKEUP_CHANNEL, schema)
+def channel(schema: str, name: str = WAKEUP_CHANNEL) -> str:
+    """The channel of this name in `schema`: by default the one on which its workers are woken."""
+    return in_schema(name, schema)

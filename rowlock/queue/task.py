@@ -82,6 +82,8 @@ class Task(Generic[P, R]):
         expires: timedelta | float | None = None,
         deadline: timedelta | float | None = None,
         executor: Executor | None = None,
+        result_ttl: timedelta | float | None = None,
+        capture_logs: bool | str = False,
     ) -> None:
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
@@ -97,7 +99,15 @@ class Task(Generic[P, R]):
         self.executor = options.executor(executor, function)
         self.is_async = self.executor == "loop"
         self.failure_handlers: list[FailureHandler] = []
+        self.result_ttl = options.result_ttl(result_ttl)
+        self.keeps_result = self.result_ttl is None or self.result_ttl > timedelta(0)
+        self.log_level = options.capture_logs(capture_logs)
+        if self.executor == "process" and self.log_level is not None:
+            raise InvalidOption(
+                f"capture_logs {capture_logs!r} does not reach into a process: leave it out, or the executor."
+            )
         self.arguments = Arguments(function, task=self.name, injected=Job)
+        self.has_runtime = self.arguments.job_parameter is not None or self.log_level is not None
         self.returns = _return_type(function)
         self.options = JobOptions(
             queue=self.queue,

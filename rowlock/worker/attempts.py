@@ -29,7 +29,6 @@ from rowlock.queue.lifecycle import (
 from rowlock.queue.results import ErrorText, decode_result, describe_error, encode_result
 from rowlock.worker.failures import Failures
 from rowlock.worker.middleware import call_through
-from rowlock.worker.runtime import AttemptRuntime
 from rowlock.worker.threads import Threads
 from rowlock.worker.timeouts import timed_out, within
 
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from rowlock.queue.finishes import Finishes, Success
     from rowlock.queue.task import FailureHandler, Middleware, Task
     from rowlock.worker.processes import Processes
+    from rowlock.worker.runtime import AttemptRuntime, Runtimes
 
 log = structlog.get_logger("rowlock.worker")
 
@@ -53,16 +53,22 @@ class Attempt:
     calls where cancelling the coroutine that waits would not stop what it waits for: a thread, a process.
     """
 
-    __slots__ = ("began", "claimed", "claimed_at", "on_cancel", "reason", "result", "running", "stop")
+    __slots__ = ("began", "claimed", "claimed_at", "on_cancel", "reason", "result", "running", "runtime", "stop")
 
     def __init__(self, claimed: Record, claimed_at: float) -> None:
         self.claimed = claimed
         self.claimed_at = self.began = claimed_at
         self.result: str | None = None
         self.running: asyncio.Task[None] | None = None
+        self.runtime: AttemptRuntime | None = None
         self.stop: str | None = None
         self.reason = ""
         self.on_cancel: Callable[[], object] | None = None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether `job.transaction()` has committed the job's success already."""
+        return self.runtime is not None and self.runtime.is_recorded
 
 
 class NotInTime(Exception):
@@ -80,6 +86,7 @@ class Performer:
         self,
         tasks: Mapping[str, Task[..., Any]],
         finishes: Finishes,
+        runtimes: Runtimes,
         *,
         threads: int,
         processes: Processes,
@@ -89,6 +96,7 @@ class Performer:
     ) -> None:
         self._tasks = tasks
         self._finishes = finishes
+        self._runtimes = runtimes
         self._max_result_bytes = max_result_bytes
         self._threads = Threads(threads, name="rowlock-task")
         self._processes = processes
@@ -98,7 +106,9 @@ class Performer:
         self.perform: Callable[[Attempt, Callable[[Attempt], None]], Coroutine[None, None, None]]
         self.perform = self._perform_wrapped if self._middleware else self._perform
 
-    async def _perform(self, attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
+    async def _perform(  # noqa: C901, PLR0912  # every job goes through it: no calls that can be spared
+        self, attempt: Attempt, on_end: Callable[[Attempt], None]
+    ) -> None:
         """Run the attempt to its end: convert the arguments, call the handler, encode what it returned, report.
 
         One coroutine without a wrapper, since every job goes through it.
@@ -111,9 +121,10 @@ class Performer:
         try:
             task = self._tasks[claimed["task"]]
             arguments = task.arguments
-            if arguments.job_parameter is not None:
-                runtime = AttemptRuntime(attempt)
-                job = Job.from_row({**claimed, "state": "running"}, runtime)
+            if task.has_runtime:
+                runtime = attempt.runtime = self._runtimes.begin(attempt, task)
+                if arguments.job_parameter is not None:
+                    job = Job.from_row({**claimed, "state": "running"}, runtime)
             limit = claimed["timeout"] or task.timeout
             if claimed["times"] is not None:
                 limit = _limited(attempt, limit)
@@ -128,14 +139,18 @@ class Performer:
             if value is not None:
                 if isinstance(value, Directive):
                     raise value  # noqa: TRY301  # returned or raised, it means the same
-                attempt.result = encode_result(value, limit=self._max_result_bytes)
+                if task.keeps_result:
+                    attempt.result = encode_result(value, limit=self._max_result_bytes)
+            if runtime is not None:
+                runtime.check()
         except BaseException as error:  # noqa: BLE001  # without an outcome the job would run for ever
             await self._report(attempt, error)
         else:
-            self._finishes.succeeded(attempt)
+            if runtime is None:
+                self._finishes.succeeded(attempt)
+            else:
+                await self._succeed(attempt, runtime)
         finally:
-            if runtime is not None:
-                runtime.is_over = True
             on_end(attempt)
 
     async def _perform_wrapped(self, attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
@@ -143,9 +158,9 @@ class Performer:
         claimed = attempt.claimed
         attempt.began = time.monotonic()
         logs.JOB.set(claimed)
-        runtime = AttemptRuntime(attempt)
         try:
             task = self._tasks[claimed["task"]]
+            runtime = attempt.runtime = self._runtimes.begin(attempt, task)
             job = Job.from_row({**claimed, "state": "running"}, runtime)
             limit = claimed["timeout"] or task.timeout
             if claimed["times"] is not None:
@@ -153,14 +168,20 @@ class Performer:
             value = await call_through(self._middleware, job, lambda: self._call(attempt, task, limit, job))
             if isinstance(value, Directive):
                 raise value  # noqa: TRY301  # returned or raised, it means the same
-            attempt.result = encode_result(value, limit=self._max_result_bytes)
+            attempt.result = encode_result(value, limit=self._max_result_bytes) if task.keeps_result else None
+            runtime.check()
         except BaseException as error:  # noqa: BLE001  # without an outcome the job would run for ever
             await self._report(attempt, error)
         else:
-            self._finishes.succeeded(attempt)
+            await self._succeed(attempt, runtime)
         finally:
-            runtime.is_over = True
             on_end(attempt)
+
+    async def _succeed(self, attempt: Attempt, runtime: AttemptRuntime) -> None:
+        """Report a success, after what the handler said last; unless job.transaction() has recorded it already."""
+        await runtime.end()
+        if not runtime.is_recorded:
+            self._finishes.succeeded(attempt)
 
     async def _call(self, attempt: Attempt, task: Task[..., Any], limit: timedelta | None, job: Job) -> object:
         """Call the handler as its task wants it; the value as the handler returned it, or as its annotation has it."""
@@ -181,7 +202,8 @@ class Performer:
         two attempts run at once.
         """
         if task.executor == "process":
-            attempt.result = await self._processes.call(task, attempt.claimed, limit)
+            result = await self._processes.call(task, attempt.claimed, limit)
+            attempt.result = result if task.keeps_result else None
             return None
         args, kwargs = task.arguments.bind(attempt.claimed["args"], job)
         future = self._threads.submit(_timed, limit, task.function, *args, **kwargs)
@@ -193,6 +215,11 @@ class Performer:
 
     async def _report(self, attempt: Attempt, error: BaseException) -> None:
         """Give the outcome of an attempt that did not simply succeed; tell of a job that has failed for good before."""
+        if attempt.runtime is not None:
+            await attempt.runtime.end(is_lost=attempt.stop == "lease")
+            if attempt.runtime.is_recorded:
+                log.warning("handler_failed_after_commit", exc_info=error)
+                return
         if attempt.stop == "cancel" and not isinstance(error, Cancel | Fail):
             self.cancelled(attempt, error)
             return
@@ -225,6 +252,8 @@ class Performer:
 
     def release(self, attempt: Attempt) -> None:
         """Give the job back: another worker may have it at once, and this attempt does not count."""
+        if attempt.is_recorded:
+            return
         self._finishes.ended(Unsuccess(attempt.claimed, RELEASED, None, attempt.began))
 
     def unstorable(self, success: Success, error: Exception) -> Unsuccess:

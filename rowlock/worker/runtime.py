@@ -2,20 +2,216 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+import structlog
+
+from rowlock.errors import InvalidOption, InvalidResult, OutsideHandler, RowlockError, StaleAttempt
+from rowlock.queue.connections import CONNECTION_LOST, ClientPool, ControlConnection
+from rowlock.queue.job import plain_json
+from rowlock.queue.pending import Pending
+from rowlock.queue.results import encode_result
+from rowlock.queue.transactions import OpenTransaction, begun, record_success
+from rowlock.worker.capture import CAPTURE, Capture, install
+from rowlock.worker.reports import Report, Reports
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable
+    from uuid import UUID
+
+    from asyncpg import Record
+
+    from rowlock.queue.task import Task
+    from rowlock.settings import Settings
     from rowlock.worker.attempts import Attempt
+
+log = structlog.get_logger("rowlock.worker")
+
+END_SECONDS: Final = 5.0
+"""How long an attempt's outcome waits at most for what it reported last and for its log lines."""
+
+
+class Runtimes:
+    """What the handlers of one worker share: connections that are made when the first of them needs one."""
+
+    def __init__(
+        self, settings: Settings, dsn: str, tasks: Iterable[Task[..., Any]], worker: Callable[[], UUID]
+    ) -> None:
+        self.settings = settings
+        self.worker = worker
+        self.loop = asyncio.get_running_loop()
+        self.connection = ControlConnection(settings, dsn, purpose="handlers")
+        self.reports = Reports(self.connection, worker)
+        self.pool = ClientPool(settings, dsn, purpose="transactions", is_patient=True)
+        if any(task.log_level is not None for task in tasks):
+            install()
+
+    def begin(self, attempt: Attempt, task: Task[..., Any]) -> AttemptRuntime:
+        """The runtime of an attempt that begins now, in the context in which its handler will run."""
+        return AttemptRuntime(self, attempt, task)
+
+    async def close(self) -> None:
+        """Let the connections go."""
+        await self.reports.close()
+        await self.connection.close()
+        await self.pool.close()
 
 
 class AttemptRuntime:
-    """The running attempt of one job, behind the handler's `Job`."""
+    """The running attempt of one job, behind the handler's `Job`.
 
-    __slots__ = ("_attempt", "is_over")
+    `is_recorded`: its success was committed by `job.transaction()`, and no other outcome is to follow.
+    """
 
-    def __init__(self, attempt: Attempt) -> None:
+    __slots__ = (
+        "_attempt",
+        "_began",
+        "_capture",
+        "_claimed",
+        "_doubt",
+        "_has_transaction",
+        "_keeps_result",
+        "_report",
+        "_result",
+        "_shared",
+        "_worker",
+        "is_over",
+        "is_recorded",
+    )
+
+    def __init__(self, shared: Runtimes, attempt: Attempt, task: Task[..., Any]) -> None:
+        self._shared = shared
         self._attempt = attempt
+        self._claimed = attempt.claimed
+        self._began = attempt.began
+        self._worker = shared.worker()
+        self._keeps_result = task.keeps_result
+        self._report: Report | None = None
+        self._capture: Capture | None = None
+        self._has_transaction = False
+        self._result: str | None = None
+        self._doubt: BaseException | None = None
         self.is_over = False
+        self.is_recorded = False
+        if task.log_level is not None:
+            self._capture = Capture(task.log_level)
+            CAPTURE.set(self._capture)
+
+    def report(self, fraction: float, message: str | None) -> None:
+        """Write the progress down, soon."""
+        if self._report is None:
+            self._report = Report(self._claimed["id"], self._claimed["attempt"])
+        self._shared.reports.give(self._report, fraction, message)
+
+    def save_checkpoint(self, data: object) -> Pending[None]:
+        """Save the data for the attempts to come. Raises `InvalidResult` at once for what JSON cannot hold."""
+        try:
+            text = encode_result(data, limit=self._shared.settings.max_result_bytes)
+        except InvalidResult as error:
+            raise InvalidResult(f"Checkpoint of job {self._claimed['id']}: {error}") from None
+        return Pending(self._save(text), self._shared.loop)
+
+    def load_checkpoint(self) -> Pending[Any]:
+        """What was saved last."""
+        return Pending(self._load(), self._shared.loop)
+
+    def set_result(self, value: object) -> None:
+        """The result that the transaction stores."""
+        if not self._has_transaction or self.is_recorded:
+            raise OutsideHandler("job.set_result() works only inside the block of job.transaction(): else return it.")
+        if self._keeps_result:
+            self._result = encode_result(value, limit=self._shared.settings.max_result_bytes)
+
+    @asynccontextmanager
+    async def transaction(self, connection: object) -> AsyncIterator[Any]:
+        """A transaction that ends with the success of the job."""
+        if self._has_transaction or self.is_recorded or self._doubt is not None:
+            raise InvalidOption(
+                "job.transaction() was used before in this attempt, and its end is the job's: "
+                "put all of it into one block."
+            )
+        self._has_transaction, self._result = True, None
+        try:
+            async with begun(connection, self._shared.pool.acquire() if connection is None else None) as transaction:
+                yield transaction.given
+                await self._commit(transaction)
+        finally:
+            self._has_transaction = False
+
+    def check(self) -> None:
+        """Raise an error where nobody knows whether the transaction was committed: to be recorded, if it was not."""
+        if self._doubt is not None:
+            raise RowlockError("The commit of job.transaction() was not answered.") from self._doubt
+
+    async def end(self, *, is_lost: bool = False) -> None:
+        """Write what was reported last, unless the job is lost, and the lines that were logged. Raises nothing."""
+        self.is_over = True
+        if self._report is None and self._capture is None:
+            return
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                if not is_lost:
+                    await self._write_report()
+                await self._keep_log()
+        except (asyncio.CancelledError, *CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+            # Cancelled once more, the attempt ends all the same, with the outcome that it has.
+            log.warning("end_of_attempt_not_written", error=type(error).__name__)
+
+    async def _commit(self, transaction: OpenTransaction) -> None:
+        await self._write_report()
+        claimed = self._claimed
+        is_its_own = await record_success(
+            transaction,
+            self._shared.settings.schema,
+            worker=self._worker,
+            job_id=claimed["id"],
+            attempt=claimed["attempt"],
+            result=self._result,
+            elapsed=time.monotonic() - self._began,
+        )
+        if not is_its_own:
+            raise _stale(claimed)
+        try:
+            await transaction.commit()
+        except BaseException as error:
+            if isinstance(error, asyncpg.PostgresError) and not isinstance(error, CONNECTION_LOST):
+                raise  # the server says that it was rolled back
+            self._doubt = error
+            log.error(  # noqa: TRY400  # the error goes on, and is logged where it ends
+                "transaction_outcome_unknown",
+                error=type(error).__name__,
+                what="the commit was not answered: if it took place, the job has succeeded, else it is tried again",
+            )
+            raise
+        self.is_recorded = True
+
+    async def _write_report(self) -> None:
+        if self._report is not None:
+            self._report.is_over = self.is_over
+            await self._shared.reports.write([self._report])
+
+    async def _keep_log(self) -> None:
+        lines = None if self._capture is None else self._capture.close()
+        if lines is not None:
+            took = time.monotonic() - self._began
+            await self._shared.connection.fetch("keep_log", self._claimed["id"], self._claimed["attempt"], took, lines)
+
+    async def _save(self, text: str | None) -> None:
+        claimed = self._claimed
+        rows = await self._shared.connection.fetch(
+            "save_checkpoint", self._worker, claimed["id"], claimed["attempt"], text
+        )
+        if not rows[0]["is_saved"]:
+            raise _stale(claimed)
+
+    async def _load(self) -> Any:  # noqa: ANN401  # any JSON
+        rows = await self._shared.connection.fetch("load_checkpoint", self._claimed["id"])
+        text: str | None = rows[0]["checkpoint"] if rows else None
+        return None if text is None else plain_json(text)
 
     @property
     def is_cancelled(self) -> bool:
@@ -23,4 +219,11 @@ class AttemptRuntime:
         return self._attempt.stop == "cancel"
 
 
-__all__ = ["AttemptRuntime"]
+def _stale(claimed: Record) -> StaleAttempt:
+    return StaleAttempt(
+        f"Attempt {claimed['attempt']} of job {claimed['id']} ({claimed['task']}) has lost its job: it was rescued "
+        "from this worker, or ended by an operator. Nothing of it was stored."
+    )
+
+
+__all__ = ["AttemptRuntime", "Runtimes"]

@@ -7,6 +7,7 @@ import random
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -16,9 +17,9 @@ from rowlock.queue.connections import CONNECTION_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from uuid import UUID
 
     from rowlock.queue.claims import Claims
+    from rowlock.queue.client import Client
     from rowlock.queue.connections import ControlConnection
     from rowlock.settings import Settings
 
@@ -30,6 +31,11 @@ RESCUE_BATCH: Final = 500
 DAYS_AHEAD: Final = 3
 TICKS_KEPT: Final = 1000
 TICKS_KEPT_FOR: Final = timedelta(days=7)
+RESULTS_BATCH: Final = 10_000
+RESULTS_PART: Final = timedelta(minutes=1)
+RESULTS_LONGEST_PART: Final = timedelta(days=365)
+"""Results are removed in parts of the time that is due: short ones where there is much, long ones where little."""
+PROGRESS_BATCH: Final = 5000
 
 
 class Upkeep:
@@ -44,6 +50,7 @@ class Upkeep:
         settings: Settings,
         connection: ControlConnection,
         claims: Claims,
+        client: Client,
         *,
         worker: Callable[[], UUID],
         on_cancel: Callable[[Mapping[tuple[UUID, int], str]], None],
@@ -51,6 +58,7 @@ class Upkeep:
         self._settings = settings
         self._connection = connection
         self._claims = claims
+        self._client = client
         self._worker = worker
         self._on_cancel = on_cancel
         self._asked = asyncio.Event()
@@ -69,6 +77,9 @@ class Upkeep:
             "overdue": self._end_overdue,
             "partitions": self._create_partitions,
             "ticks": self._prune_ticks,
+            "results": self._remove_results,
+            "progress": self._forget_progress,
+            "waiters": self._forget_waiters,
         }
         loop = asyncio.get_running_loop()
         net_at = loop.time() + NET_EVERY
@@ -108,6 +119,7 @@ class Upkeep:
             if rows:
                 self.rescued += len(rows)
                 await self._connection.fetch("wake", list({row["queue"] for row in rows}))
+                await self._connection.fetch("tell_waiters", [row["id"] for row in rows])
             if len(rows) < RESCUE_BATCH:
                 break
         await self._connection.fetch("forget_workers")
@@ -121,6 +133,8 @@ class Upkeep:
             rows = await self._connection.fetch("end_overdue", RESCUE_BATCH)
             for row in rows:
                 log.info("job_ended_overdue", job_id=str(row["id"]), task=row["task"], state=row["state"])
+            if rows:
+                await self._connection.fetch("tell_waiters", [row["id"] for row in rows])
             if len(rows) < RESCUE_BATCH:
                 break
 
@@ -133,6 +147,33 @@ class Upkeep:
         pruned = (await self._connection.fetch("prune_ticks", TICKS_KEPT, TICKS_KEPT_FOR))[0]["pruned"]
         if pruned:
             log.info("ticks_pruned", count=pruned)
+
+    async def _remove_results(self) -> None:
+        """Remove the results whose lifetime is over: what came due since the last time, part by part.
+
+        By the application's connection: only a bitmap scan finds a window of time, which the control connections avoid.
+        """
+        for task in await self._client.fetch("expired_results"):
+            part, removed, is_last = RESULTS_PART, 0, False
+            while not is_last:
+                rows = await self._client.fetch("remove_results", task["name"], part, RESULTS_BATCH)
+                if not rows:
+                    break
+                removed += rows[0]["removed"]
+                is_full = rows[0]["removed"] >= RESULTS_BATCH
+                is_last = rows[0]["is_last"] and not is_full
+                part = part / 4 if is_full else min(part * 2, RESULTS_LONGEST_PART)
+            if removed:
+                log.info("results_removed", task=task["name"], count=removed)
+
+    async def _forget_progress(self) -> None:
+        """Remove the progress of jobs that are gone from the archive, batch by batch."""
+        last: UUID | None = UUID(int=0)
+        while last is not None:
+            last = (await self._connection.fetch("forget_progress", last, PROGRESS_BATCH))[0]["last"]
+
+    async def _forget_waiters(self) -> None:
+        await self._connection.fetch("forget_waiters")
 
     async def _look_behind(self) -> float:
         """Look behind the settled cursors; if anything is there, let the claims begin again at the beginning."""

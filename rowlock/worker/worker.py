@@ -19,6 +19,7 @@ from rowlock.worker.attempts import Performer
 from rowlock.worker.doze import Doze
 from rowlock.worker.lease import Lease
 from rowlock.worker.processes import Processes, cpus
+from rowlock.worker.runtime import Runtimes
 from rowlock.worker.slots import STALE_SECONDS, Slots
 from rowlock.worker.ticker import Ticker
 from rowlock.worker.upkeep import Upkeep
@@ -194,9 +195,11 @@ class Worker:
             lambda: self._lease.worker,
             self._unstorable,
         )
+        self._runtimes = Runtimes(settings, dsn, self._tasks.values(), lambda: self._lease.worker)
         self._performer = Performer(
             self._tasks,
             self._finishes,
+            self._runtimes,
             threads=self._threads,
             processes=processes,
             max_result_bytes=settings.max_result_bytes,
@@ -205,7 +208,12 @@ class Worker:
         )
         self._slots = Slots(self._concurrency, self._limits, self._performer.perform, self._doze.wake)
         self._upkeep = Upkeep(
-            settings, self._upkeeping, self._claims, worker=lambda: self._lease.worker, on_cancel=self._cancel
+            settings,
+            self._upkeeping,
+            self._claims,
+            self._client,
+            worker=lambda: self._lease.worker,
+            on_cancel=self._cancel,
         )
         self._ticker = Ticker(self._upkeeping, self._tasks)
         await self._ticker.declare(self._schedules)  # once: an older version's lost lease brings nothing old back
@@ -226,6 +234,7 @@ class Worker:
             [task.queue for task in tasks],
             [task.priority for task in tasks],
             [task.max_attempts for task in tasks],
+            [task.result_ttl for task in tasks],
         )
         await self._lease.begin(
             self._claiming, queues=self._queues, tasks=list(self._tasks), concurrency=self._concurrency
@@ -320,7 +329,7 @@ class Worker:
         for task in (self._finisher, self._upkeeper, self._ticking):
             task.cancel()
         await asyncio.gather(self._finisher, self._upkeeper, self._ticking, return_exceptions=True)
-        for connection in (self._claiming, self._finishing, self._upkeeping):
+        for connection in (self._claiming, self._finishing, self._upkeeping, self._runtimes):
             await connection.close()
         self._watchdog.stop()
         log.info("worker_stopped", worker=str(self.id), attempts=self._slots.done)

@@ -255,6 +255,23 @@ async def test_a_finish_finds_its_jobs_by_the_primary_key(
     assert "id = ANY" in on_job[0]["Index Cond"]
 
 
+@pytest.mark.parametrize(
+    "name, told",
+    [("succeed", "'{null}', '{0.1}'"), ("fail", "'{0.1}', '{failed}', '{error}', '{true}', '{E}', '{m}', '{t}'")],
+)
+async def test_a_finish_asks_once_whether_anybody_waits_and_nothing_more(
+    name: str, told: str, connection: Connection
+) -> None:
+    some = "'00000000-0000-0000-0000-000000000001', '{00000000-0000-0000-0000-000000000002}', '{1}'"
+    plan = await plan_of(connection, name, f"{some}, {told}")
+    gate = next(node for node in plan if "One-Time Filter" in node)
+    scans = [node for node in nodes(gate) if node.get("Relation Name") == "waiter"]
+    assert len(scans) == 2, "the question, and behind it the search"
+    ran = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE tried({some}, {told})"))
+    loops = [node["Actual Loops"] for node in nodes(ran[0]["Plan"]) if node.get("Relation Name") == "waiter"]
+    assert sorted(loops) == [0, 1], "nobody waits: there is no search"
+
+
 @pytest.mark.parametrize("situation", SITUATIONS)
 async def test_the_rescue_reads_the_running_jobs_alone(situation: str, connection: Connection) -> None:
     await bring_about(connection, situation)

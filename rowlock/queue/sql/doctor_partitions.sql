@@ -7,7 +7,8 @@ SELECT archive.name || '_' || to_char(day.day, 'YYYYMMDD') AS name,
               AND pg_class.relname = archive.name || '_' || to_char(day.day, 'YYYYMMDD')
        ) AS is_there
   FROM (
-       VALUES ('finished_job', 'rowlock.finished_job'::regclass), ('attempt', 'rowlock.attempt'::regclass)
+       VALUES ('finished_job', 'rowlock.finished_job'::regclass), ('attempt', 'rowlock.attempt'::regclass),
+              ('attempt_log', 'rowlock.attempt_log'::regclass)
        ) AS archive (name, id)
  CROSS JOIN (
        SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date + ahead AS day FROM generate_series(0, $1::integer) AS ahead

@@ -1,5 +1,9 @@
--- One job, live or finished. $1 the id. Index: job_pkey, and finished_job_id of each partition.
-SELECT id, state, queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout, result, error,
-       created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at, discarded_at
-  FROM rowlock.jobs
- WHERE id = $1::uuid
+-- One job, live or finished, with what its handler has reported. $1 the id.
+-- Index: job_pkey, finished_job_id of each partition, progress_pkey.
+SELECT job.id, job.state, job.queue, job.task, job.priority, job.args, job.attempt, job.max_attempts, job.errors, job.crashes,
+       job.unique_key, job.timeout, job.result, job.error, job.created_at, job.run_at, job.started_at, job.finished_at,
+       job.worker, job.expires_at, job.deadline, job.cancel_requested_at, job.discarded_at,
+       progress.fraction, progress.message, progress.attempt AS progress_attempt, progress.updated_at AS progress_updated_at
+  FROM rowlock.jobs AS job
+  LEFT JOIN rowlock.progress ON progress.job_id = job.id
+ WHERE job.id = $1::uuid

@@ -2,10 +2,12 @@
 --
 -- $1 the worker   $2 ids uuid[]   $3 attempts integer[]   $4 results jsonb[]   $5 seconds since each began float8[]
 --
--- Returns the ids that were refused: a newer attempt, or an operator, was faster.
+-- Returns the ids that were refused: a newer attempt, or an operator, was faster. Where somebody waits for one of the jobs, also
+-- a row of null for the notification; whether anybody waits at all is asked once a batch, of a table that is empty then.
 --
 -- Index: job_pkey by `id = ANY(…)`; the fence on the attempt is a hashed subplan, kept from becoming a join by its CASE.
 -- Locks: the rows that it deletes. Their keys are freed in the same statement.
+-- The time is the statement's, not its transaction's: in job.transaction() that one began long before.
 WITH outcome AS MATERIALIZED (
     SELECT id, attempt, result, elapsed
       FROM unnest($2::uuid[], $3::integer[], $4::jsonb[], $5::float8[]) AS given (id, attempt, result, elapsed)
@@ -26,7 +28,8 @@ WITH outcome AS MATERIALIZED (
         id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,
         priority, state, queue, task, unique_key, error, args, result
     )
-    SELECT gone.id, gone.run_at, gone.created_at, now() - outcome.elapsed * interval '1 second', now(), gone.worker,
+    SELECT gone.id, gone.run_at, gone.created_at, statement_timestamp() - outcome.elapsed * interval '1 second',
+           statement_timestamp(), gone.worker,
            gone.timeout, gone.attempt, gone.max_attempts, gone.errors, gone.crashes, gone.priority, 'succeeded',
            gone.queue, gone.task, gone.unique_key, gone.error, gone.args, outcome.result
       FROM gone
@@ -35,3 +38,8 @@ WITH outcome AS MATERIALIZED (
 SELECT id FROM outcome
 EXCEPT
 SELECT id FROM gone
+ UNION ALL
+SELECT nullif(pg_notify('rowlock.finished', waiter.job_id::text)::text, '')::uuid
+  FROM rowlock.waiter
+ WHERE EXISTS (SELECT FROM rowlock.waiter)
+   AND waiter.job_id = ANY($2::uuid[])

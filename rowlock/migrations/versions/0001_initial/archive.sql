@@ -58,3 +58,16 @@ CREATE INDEX attempt_job_id ON rowlock.attempt (job_id, attempt)
 CREATE INDEX attempt_finished_at ON rowlock.attempt USING brin (finished_at) WITH (autosummarize = on)
 --;
 CREATE TABLE rowlock.attempt_default PARTITION OF rowlock.attempt DEFAULT
+--;
+-- What the handlers of tasks with capture_logs have logged: one row an attempt, an array of {after, level, logger, text}.
+CREATE TABLE rowlock.attempt_log (
+    job_id     uuid NOT NULL,
+    attempt    integer NOT NULL,
+    started_at timestamptz NOT NULL,
+    created_at timestamptz NOT NULL,
+    lines      jsonb NOT NULL
+) PARTITION BY RANGE (created_at)
+--;
+CREATE INDEX attempt_log_job_id ON rowlock.attempt_log (job_id, attempt)
+--;
+CREATE TABLE rowlock.attempt_log_default PARTITION OF rowlock.attempt_log DEFAULT

@@ -16,5 +16,5 @@ DROP FUNCTION rowlock.take_key(text, uuid)
 --;
 DROP FUNCTION rowlock.uuid7()
 --;
-DROP TABLE rowlock.duty, rowlock.idle_worker, rowlock.worker, rowlock.attempt, rowlock.finished_job, rowlock.task,
+DROP TABLE rowlock.waiter, rowlock.progress, rowlock.attempt_log, rowlock.duty, rowlock.idle_worker, rowlock.worker, rowlock.attempt, rowlock.finished_job, rowlock.task,
     rowlock.unique_key, rowlock.job

@@ -180,7 +180,7 @@ DECLARE
     first_day date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
     made integer := 0;
 BEGIN
-    FOR parent IN SELECT unnest(ARRAY['finished_job', 'attempt']) LOOP
+    FOR parent IN SELECT unnest(ARRAY['finished_job', 'attempt', 'attempt_log']) LOOP
         FOR ahead IN 0 .. create_partitions.days LOOP
             child := format('%s_%s', parent, to_char(first_day + ahead, 'YYYYMMDD'));
             IF to_regclass('rowlock.' || child) IS NULL THEN

@@ -65,5 +65,7 @@ CREATE TABLE rowlock.task (
     priority     smallint NOT NULL,
     max_attempts integer NOT NULL,
     updated_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    result_ttl   interval,
+    results_removed_until timestamptz NOT NULL DEFAULT '-infinity',
     CONSTRAINT task_pkey PRIMARY KEY (name)
 )

@@ -1,5 +1,5 @@
 -- Every job, live or finished, with the state that people mean. `scheduled` and `retrying` are derived, never stored:
--- nothing has to be promoted when their time comes.
+-- nothing has to be promoted when their time comes. A result is shown for as long as its task keeps it.
 CREATE VIEW rowlock.jobs AS
 SELECT id,
        CASE WHEN state = 'queued' AND errors > 0 THEN 'retrying'
@@ -12,6 +12,10 @@ SELECT id,
   FROM rowlock.job
  UNION ALL
 SELECT id, state, queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-       result, error, created_at, run_at, started_at, finished_at, worker,
+       CASE WHEN result IS NOT NULL
+             AND finished_at < now() - (SELECT result_ttl FROM rowlock.task WHERE task.name = finished_job.task) THEN NULL
+            ELSE result
+       END AS result,
+       error, created_at, run_at, started_at, finished_at, worker,
        NULL, NULL, NULL, discarded_at
   FROM rowlock.finished_job

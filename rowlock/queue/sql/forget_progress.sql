@@ -1,0 +1,29 @@
+-- Remove what was said of jobs that are gone: neither alive, nor in the archive any more. One batch, in the order of ids.
+--
+-- $1 only ids above this one uuid   $2 how many rows to look at
+--
+-- Returns the last id that it looked at, null at the end, and how many it removed. Only what is older than the archive's
+-- oldest day is looked up: whatever was said later belongs to a job that ended later, or lives.
+--
+-- Index: progress_pkey, job_pkey, finished_job_id. Locks: the removed rows.
+WITH oldest AS MATERIALIZED (
+    SELECT min(to_date(right(pg_class.relname, 8), 'YYYYMMDD'))::timestamp AT TIME ZONE 'UTC' AS day
+      FROM pg_inherits
+      JOIN pg_class ON pg_class.oid = pg_inherits.inhrelid
+     WHERE pg_inherits.inhparent = 'rowlock.finished_job'::regclass AND pg_class.relname ~ '_[0-9]{8}$'
+), looked AS MATERIALIZED (
+    SELECT job_id, updated_at FROM rowlock.progress
+     WHERE job_id > $1::uuid
+     ORDER BY job_id
+     LIMIT $2::integer
+), removed AS (
+    DELETE FROM rowlock.progress
+     WHERE job_id = ANY(ARRAY(
+               SELECT job_id FROM looked
+                WHERE updated_at < (SELECT day FROM oldest)
+                  AND NOT EXISTS (SELECT FROM rowlock.job WHERE job.id = looked.job_id)
+                  AND NOT EXISTS (SELECT FROM rowlock.finished_job WHERE finished_job.id = looked.job_id)
+           ))
+    RETURNING job_id
+)
+SELECT (SELECT job_id FROM looked ORDER BY job_id DESC LIMIT 1) AS last, (SELECT count(*) FROM removed) AS removed

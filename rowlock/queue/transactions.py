@@ -1,0 +1,126 @@
+"""Transactions in which a handler's own writes and the success of its job are committed together."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+import asyncpg
+
+from rowlock.errors import InvalidOption
+from rowlock.queue.connections import PLANNER_SETTINGS, adapter_of
+from rowlock.queue.statements import statement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from uuid import UUID
+
+_ENDED: Final = (
+    "The transaction of job.transaction() was ended inside its block: leave commit and rollback to the end of the "
+    "block; for a part that may be undone use a savepoint."
+)
+
+
+class OpenTransaction(Protocol):
+    """A transaction that has begun, of whatever driver. `given` is what the handler's block works with."""
+
+    given: Any
+
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
+        """Run a statement in it. Raises `InvalidOption` if it was ended already."""
+        ...
+
+    async def commit(self) -> None:
+        """Commit it, with all that is pending in a session."""
+        ...
+
+    async def rollback(self) -> None:
+        """Roll it back."""
+        ...
+
+
+class _OfAsyncpg:
+    """A transaction on a connection of asyncpg."""
+
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401  # a connection, or a pool's proxy for one
+        self.given = connection
+        self._transaction = connection.transaction()
+
+    async def begin(self) -> None:
+        await self._transaction.start()
+
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
+        if not self.given.is_in_transaction():
+            raise InvalidOption(_ENDED)
+        rows: Sequence[Any] = await self.given.fetch(sql, *parameters)
+        return rows
+
+    async def commit(self) -> None:
+        await self._transaction.commit()
+
+    async def rollback(self) -> None:
+        if self.given.is_in_transaction():
+            await self._transaction.rollback()
+
+
+async def begin(connection: object) -> OpenTransaction:
+    """Begin a transaction on a connection, or take over the one that SQLAlchemy has begun in a session of its own.
+
+    Raises `InvalidOption` for a kind that is not known, or one that cannot be used.
+    """
+    if isinstance(connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
+        if connection.is_closed():
+            raise InvalidOption("The given asyncpg connection is closed: give one that is open.")
+        if connection.is_in_transaction():
+            raise InvalidOption(
+                "The given asyncpg connection is in a transaction already: give job.transaction() one that is not, "
+                "since it commits at the end of its block."
+            )
+        transaction = _OfAsyncpg(connection)
+        await transaction.begin()
+        return transaction
+    module = importlib.import_module(adapter_of(connection))
+    return cast("OpenTransaction", await module.begin(connection))
+
+
+@asynccontextmanager
+async def begun(
+    connection: object, own: AbstractAsyncContextManager[Any] | None = None
+) -> AsyncIterator[OpenTransaction]:
+    """A transaction on the given connection, or on one that `own` opens: rolled back if the block ends in an error.
+
+    The block commits it.
+    """
+    if own is not None:
+        async with own as opened, begun(opened) as transaction:
+            yield transaction
+        return
+    transaction = await begin(connection)
+    try:
+        yield transaction
+    except BaseException:
+        with suppress(Exception):  # the connection is lost, or the commit has failed: there is nothing left to undo
+            await transaction.rollback()
+        raise
+
+
+async def record_success(
+    transaction: OpenTransaction,
+    schema: str,
+    *,
+    worker: UUID,
+    job_id: UUID,
+    attempt: int,
+    result: str | None,
+    elapsed: float,
+) -> bool:
+    """Record the success of an attempt as a part of the transaction; False if the attempt is not the job's any more."""
+    names, values = list(PLANNER_SETTINGS), list(PLANNER_SETTINGS.values())
+    await transaction.fetch(statement("plan_safely", schema), names, values)
+    rows = await transaction.fetch(statement("succeed", schema), worker, [job_id], [attempt], [result], [elapsed])
+    return all(row[0] is None for row in rows)
+
+
+__all__ = ["OpenTransaction", "begin", "begun", "record_success"]

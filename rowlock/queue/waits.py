@@ -1,0 +1,129 @@
+"""Waiting for jobs to end: one connection of the application hears of it, whoever waits, and none while nobody does.
+
+An application that waits for a job writes so into a small table, and the statement that ends the job notifies only
+then. Those who wait poll besides: a notification is a hint, whose loss costs one poll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import asyncpg
+
+from rowlock.errors import RowlockError
+from rowlock.queue.connections import CONNECTION_LOST, ControlConnection
+from rowlock.queue.identifiers import uuid7
+from rowlock.queue.statements import FINISHED_CHANNEL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from rowlock.settings import Settings
+
+LIFETIME: Final = timedelta(minutes=1)
+"""How long what is written of a wait counts, without being renewed."""
+RENEW_SECONDS: Final = 20.0
+IDLE_SECONDS: Final = 10.0
+"""The connection is closed when nobody has waited for so long."""
+
+
+class Waits:
+    """All waits of one application on one event loop."""
+
+    def __init__(self, settings: Settings, dsn: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._connection = ControlConnection(settings, dsn, purpose="results")
+        self._listener = uuid7()
+        self._told: dict[UUID, set[asyncio.Event]] = {}
+        self._written: set[UUID] = set()
+        self._unwritten: list[asyncio.Future[None]] = []
+        self._changed = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event]:
+        """An event that is set when the job may have ended. What ended before the block began must be looked for."""
+        told = asyncio.Event()
+        self._told.setdefault(job_id, set()).add(told)
+        try:
+            if job_id not in self._written:
+                await self._be_written()
+            yield told
+        finally:
+            waiting = self._told[job_id]
+            waiting.discard(told)
+            if not waiting:
+                del self._told[job_id]
+                self._changed.set()
+
+    async def close(self) -> None:
+        """Stop listening. Those who still wait go on polling."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+
+    async def _be_written(self) -> None:
+        """Wait until the database knows of all waits so far, or cannot be told."""
+        written = self.loop.create_future()
+        self._unwritten.append(written)
+        self._changed.set()
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.create_task(self._keep())
+        await written
+
+    async def _keep(self) -> None:
+        """Write down who waits, all that came meanwhile at once; renew it; end when nobody has waited for a while."""
+        self._connection.on_connect(self._written.clear)
+        try:
+            await self._try_to_listen()
+            while True:
+                is_idle = not self._told and not self._written
+                try:
+                    async with asyncio.timeout(IDLE_SECONDS if is_idle else RENEW_SECONDS):
+                        await self._changed.wait()
+                except TimeoutError:
+                    if is_idle and not self._told:
+                        return
+                    self._written.clear()  # and write all of it again
+                self._changed.clear()
+                await self._write()
+        finally:
+            if self._keeper is asyncio.current_task():
+                self._keeper = None
+            self._release(self._unwritten)
+            await self._connection.close()
+
+    async def _try_to_listen(self) -> None:
+        try:
+            await self._connection.listen(self._wake, FINISHED_CHANNEL)
+        except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError):
+            return  # the next statement tries again
+
+    async def _write(self) -> None:
+        waiting, self._unwritten = self._unwritten, []
+        added, removed = set(self._told) - self._written, self._written - set(self._told)
+        try:
+            if added or removed:
+                await self._connection.fetch("change_waiters", self._listener, list(added), LIFETIME, list(removed))
+                self._written = (self._written | added) - removed
+        except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError):
+            self._written.clear()
+        finally:
+            self._release(waiting)
+
+    def _release(self, waiting: list[asyncio.Future[None]]) -> None:
+        for written in waiting:
+            if not written.done():
+                written.set_result(None)
+
+    def _wake(self, job_id: str) -> None:
+        for told in self._told.get(UUID(job_id), ()):
+            told.set()
+
+
+__all__ = ["Waits"]
