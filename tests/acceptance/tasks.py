@@ -30,3 +30,23 @@ async def note(text: str) -> str:
 async def send_email(recipient: str, subject: str, body: str) -> str:
     """Pretend."""
     return f"{recipient}: {subject} ({len(body)})"
+
+
+@app.task
+async def pay(job: Job, gate: str, holds: str) -> None:
+    """Pay once, in one transaction with the success; stand still, at the first attempt, before the commit or after."""
+    done = await job.load_checkpoint() or 0
+    await job.save_checkpoint(done + 1)
+    async with job.transaction() as connection:
+        await connection.execute("INSERT INTO payment (attempt) VALUES ($1)", job.attempt)
+        job.set_result({"attempt": job.attempt, "checkpoints": done + 1})
+        if holds == "before" and job.attempt == 1:
+            await stand_still(f"{gate}.before")
+    if holds == "after":
+        await stand_still(f"{gate}.after")
+
+
+async def stand_still(sign: str) -> None:
+    """Say so by a file, and wait to be killed."""
+    Path(sign).touch()  # noqa: ASYNC240  # a file is what processes share
+    await asyncio.sleep(3600)
