@@ -4,6 +4,7 @@ from rowlock.app import Rowlock
 from rowlock.errors import (
     ConfigurationError,
     DatabaseUnavailable,
+    DuplicateJob,
     InvalidArguments,
     InvalidJob,
     InvalidOption,
@@ -32,6 +33,7 @@ from rowlock.queue.retry import Exponential, Linear
 from rowlock.queue.schedule import Schedule, StoredSchedule
 from rowlock.queue.schedules import Schedules
 from rowlock.queue.task import CallNext, Task
+from rowlock.queue.unique import Unique
 from rowlock.settings import Settings
 
 __version__ = "0.1.0"
@@ -43,6 +45,7 @@ __all__ = [
     "ConfigurationError",
     "DatabaseUnavailable",
     "DeadLetterGroup",
+    "DuplicateJob",
     "Exponential",
     "Fail",
     "InvalidArguments",
@@ -78,6 +81,7 @@ __all__ = [
     "StaleAttempt",
     "StoredSchedule",
     "Task",
+    "Unique",
     "UnknownTask",
     "WrongState",
 ]

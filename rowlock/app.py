@@ -28,6 +28,7 @@ from rowlock.queue.task import (
     Task,
     TaskDecorator,
 )
+from rowlock.queue.unique import Unique, parse_unique
 from rowlock.settings import Settings
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from rowlock.queue.arguments import Arguments
     from rowlock.queue.operators import BulkResult, CancelAnswer, DeadLetterGroup, Operation
     from rowlock.queue.options import Executor
     from rowlock.queue.retry import BackoffOption, ExceptionClasses
@@ -99,6 +101,7 @@ class Rowlock:
         schedule: str | Schedule | Sequence[str | Schedule] = (),
         result_ttl: timedelta | float | None = None,
         capture_logs: bool | str = False,
+        unique: Unique | str | None = None,
     ) -> TaskDecorator: ...
     def task(
         self,
@@ -117,8 +120,8 @@ class Rowlock:
         `expires`: a job that has not started by then never runs. `deadline`: by then it is over, one way or the other;
         both from its enqueue on. `schedule`: when it runs by itself, as a cron text or a `Schedule`, or several.
         `result_ttl`: how long results are kept, in seconds or as a `timedelta` (0: not at all; None: as long as the
-        job's row). `capture_logs`: whether to keep what the handler logs, or from which level on (`"warning"`). Raises
-        `InvalidOption`, also for a name that is taken.
+        job's row). `capture_logs`: whether to keep what the handler logs, or from which level on (`"warning"`).
+        `unique`: a key, or the rules of a `Unique`, for all its jobs. Raises `InvalidOption`, also for a taken name.
         """
 
         def make(function: Callable[..., Any]) -> Task[..., Any]:
@@ -214,24 +217,28 @@ class Rowlock:
         timeout: timedelta | float | None = None,
         expires: timedelta | float | datetime | None = None,
         deadline: timedelta | float | datetime | None = None,
-        unique: str | None = None,
+        unique: Unique | str | None = None,
         connection: object = None,
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name, with its arguments as JSON data by parameter.
 
         For programs that do not import the task's function: a task of this application is checked against its
         function, another one must have been registered by a worker. Raises `UnknownTask`, `InvalidArguments`,
-        `InvalidOption`.
+        `InvalidOption`, `DuplicateJob`.
         """
         if delay is not None and run_at is not None:
             raise InvalidOption("delay and run_at are both given: give one of them.")
         known = self.tasks.get(task)
+        arguments: Arguments | None = None
+        usual: Unique | None = None
         limit = self.settings.max_args_bytes
         if known is not None:
-            document = known.arguments.check({} if args is None else args, limit=limit)
+            arguments = known.arguments
+            document = arguments.check({} if args is None else args, limit=limit)
             defaults = (known.queue, known.priority, known.max_attempts)
+            usual = known.unique
         else:
-            defaults = await self._registered(task)
+            defaults = await self._registered(task, connection)
             document = plain_document(task, {} if args is None else args, limit)
         options = JobOptions(
             queue=defaults[0] if queue is None else check.queue_name(queue),
@@ -240,30 +247,47 @@ class Rowlock:
             delay=check.delay(delay),
             run_at=check.run_at(run_at),
             timeout=check.timeout(timeout),
-            unique=check.unique(unique),
+            unique=usual if unique is None else parse_unique(unique, arguments),
             expires=check.limit_in_time("expires", expires),
             deadline=check.limit_in_time("deadline", deadline),
         )
         check.times(delay=options.delay, run_at=options.run_at, expires=options.expires, deadline=options.deadline)
-        job: NewJob[Any] = NewJob(uuid7(), task, document, options)
+        key = None if options.unique is None else options.unique.stored_key(task, document, arguments)
+        job: NewJob[Any] = NewJob(uuid7(), task, document, options, key)
         stored = await self.client.enqueue(job, connection)
-        return JobHandle(stored, task, stored != job.id, self.client, self._returns(task))
+        return (await self._handles([job], {} if stored == job.id else {job.id: stored}, connection))[0]
 
     async def enqueue_many(self, jobs: Iterable[NewJob[R]], *, connection: object = None) -> list[JobHandle[R]]:
         """Enqueue all jobs, or none, and return their handles in order.
 
         In a transaction of its own this is one COPY, which takes the jobs as it goes: give it a generator, and the
         database works on the first ones while Python makes the next. With `connection` they are part of the caller's
-        open transaction.
+        open transaction. Duplicates by their unique keys have the handle of the job that holds the key, or none
+        (`on_duplicate="skip"`), or raise `DuplicateJob`, and then nothing is stored.
 
         >>> await app.enqueue_many([send_email.job(to, "Hi", "…") for to in recipients])
         """
         given, holders = await self.client.enqueue_many(jobs, connection)
-        returns = {task: self._returns(task) for task in {job.task for job in given}}
-        return [
+        if holders:
+            given = [job for job in given if job.id not in holders or not _is_skipped(job)]
+        return await self._handles(given, holders, connection)
+
+    async def _handles(
+        self, jobs: Sequence[NewJob[R]], holders: Mapping[UUID, UUID], connection: object
+    ) -> list[JobHandle[R]]:
+        """The handles of jobs that were given, some of which are refused: `holders` has who holds the key of those."""
+        returns = {task: self._returns(task) for task in {job.task for job in jobs}}
+        handles: list[JobHandle[R]] = [
             JobHandle(holders.get(job.id, job.id), job.task, job.id in holders, self.client, returns[job.task])
-            for job in given
+            for job in jobs
         ]
+        if holders:
+            others = await self.client.foreign_holders(jobs, [handle.id for handle in handles], connection)
+            for place, handle in enumerate(handles):
+                if others.get(handle.id, handle.task) != handle.task:
+                    task = others[handle.id]
+                    handles[place] = JobHandle(handle.id, task, True, self.client, self._returns(task))  # noqa: FBT003  # is_duplicate
+        return handles
 
     async def get(self, job_id: UUID | str) -> Job:
         """The job with this id, alive or finished. Raises `JobNotFound`."""
@@ -434,17 +458,22 @@ class Rowlock:
             declared[name] = Declared(name=name, task=task.name, args=document, schedule=schedule)
         return declared
 
-    async def _registered(self, task: str) -> tuple[str, int, int]:
-        rows = await self.client.fetch("get_task", check.task_name(task))
+    async def _registered(self, task: str, connection: object) -> tuple[str, int, int]:
+        rows = await self.client.tell(connection, "get_task", check.task_name(task))
         if not rows:
             names = ", ".join(sorted(self.tasks)) or "none"
             raise UnknownTask(
                 f"The task {task!r} is not known: this application has {names}, and no worker has registered it. "
                 "Start a worker that has it, or check the name."
             )
-        return rows[0]["queue"], rows[0]["priority"], rows[0]["max_attempts"]
+        _, queue, priority, max_attempts = rows[0]
+        return queue, priority, max_attempts
 
     def _returns(self, task: str) -> Any:  # noqa: ANN401  # a type
         """The return annotation of the task's function, if it is one of this application's."""
         known = self.tasks.get(task)
         return Any if known is None else known.returns
+
+
+def _is_skipped(job: NewJob[Any]) -> bool:
+    return job.options.unique is not None and job.options.unique.on_duplicate == "skip"

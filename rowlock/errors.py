@@ -10,6 +10,7 @@ RowlockError
 │   ├── UnknownTask              no task of this name is known
 │   ├── InvalidArguments         arguments that do not fit the task, or are not JSON
 │   └── InvalidOption            a queue, priority, delay, key, … that makes no sense
+├── DuplicateJob                 another job holds the unique key, and `on_duplicate` is `raise`; nothing was stored
 ├── InvalidResult                (TypeError) a handler returned what JSON cannot hold
 ├── JobNotFound                  (LookupError) no job has this id
 ├── OutsideHandler               (RuntimeError) what only a running handler can do with its job
@@ -29,6 +30,8 @@ Arguments, results and DSNs never appear in a message.
 """
 
 from __future__ import annotations
+
+from uuid import UUID
 
 
 class RowlockError(Exception):
@@ -65,6 +68,17 @@ class InvalidArguments(InvalidJob):
 
 class InvalidOption(InvalidJob):
     """An option of a task or of a job (queue, priority, delay, key, …) makes no sense."""
+
+
+class DuplicateJob(RowlockError):
+    """Another job holds the unique key of the one that was to be enqueued, and that was to be an error.
+
+    `job_id` is the id of the job which holds the key. Nothing was stored; a transaction of the caller's goes on.
+    """
+
+    def __init__(self, message: str, *, job_id: UUID) -> None:
+        super().__init__(message)
+        self.job_id = job_id
 
 
 class InvalidResult(RowlockError, TypeError):

@@ -13,6 +13,7 @@ from rowlock.queue.client import Client
 from rowlock.queue.job import JobHandle
 from rowlock.queue.operators import Operators
 from rowlock.queue.schedules import Schedules
+from rowlock.queue.unique import Unique
 
 
 class Backend(Protocol):
@@ -46,9 +47,10 @@ class Backend(Protocol):
         timeout: timedelta | float | None = None,
         expires: timedelta | float | datetime | None = None,
         deadline: timedelta | float | datetime | None = None,
-        unique: str | None = None,
+        unique: Unique | str | None = None,
+        connection: object = None,
     ) -> JobHandle[Any]:
-        """Enqueue a job by its task's name. Raises `UnknownTask`, `InvalidArguments`, `InvalidOption`."""
+        """Enqueue a job by its task's name. Raises `InvalidJob` and its kinds, and `DuplicateJob`."""
         ...
 
 

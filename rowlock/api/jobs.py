@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 
+import msgspec
 from aiohttp import hdrs, web
 
-from rowlock.api.backend import BACKEND
+from rowlock.api.backend import BACKEND, Backend
 from rowlock.api.exchange import answer, read_body, read_query
+from rowlock.api.idempotency import KEY_HEADER, REPEATED_HEADER, fingerprint, read_key
 from rowlock.api.pages import FILTERS, PAGE, filter_of, page_of
-from rowlock.api.problems import INVALID_REQUEST, Refused
-from rowlock.api.wire import Attempt, EnqueuedJob, JobDetail, JobLogs, JobPage, JobRequest, JobSummary, raw_result
+from rowlock.api.problems import INVALID_REQUEST, KEY_REUSED, Refused
+from rowlock.api.wire import (
+    Attempt,
+    EnqueuedJob,
+    JobDetail,
+    JobLogs,
+    JobPage,
+    JobRequest,
+    JobSummary,
+    UniqueRequest,
+    raw_result,
+)
+from rowlock.queue.idempotency import Answer, answer_once
 
 routes = web.RouteTableDef()
 
 
 @routes.post("/v1/jobs")
 async def enqueue(request: web.Request) -> web.Response:
-    """Enqueue a job: 201, or 200 if another one holds its unique key."""
+    """Enqueue a job: 201, or 200 if another one holds its unique key. With an Idempotency-Key, once."""
     body = await read_body(request, JobRequest)
-    handle = await request.app[BACKEND].enqueue(
+    backend, key = request.app[BACKEND], read_key(request)
+    if key is None:
+        given: Answer | None = await _enqueue(backend, body, None)
+    else:
+        given = await answer_once(
+            backend.client, key, fingerprint(await request.read()), partial(_enqueue, backend, body)
+        )
+    if given is None:
+        raise Refused(KEY_REUSED, f"This {KEY_HEADER} came with another body before: use a new one for a new request.")
+    headers: dict[str, str] = {hdrs.LOCATION: str(request.rel_url.with_query(None) / str(given.job_id))}
+    if given.is_repeated:
+        headers[REPEATED_HEADER] = "true"
+    return web.Response(text=given.body, status=given.status, headers=headers, content_type="application/json")
+
+
+async def _enqueue(backend: Backend, body: JobRequest, connection: object) -> Answer:
+    handle = await backend.enqueue(
         body.task,
         body.args,
         queue=body.queue,
@@ -30,11 +60,12 @@ async def enqueue(request: web.Request) -> web.Response:
         deadline=_limit_in_time("deadline", body.deadline),
         max_attempts=body.max_attempts,
         timeout=body.timeout,
-        unique=body.unique,
+        unique=body.unique.unique() if isinstance(body.unique, UniqueRequest) else body.unique,
+        connection=connection,
     )
-    job = EnqueuedJob.of(await handle.get(), is_duplicate=handle.is_duplicate)
-    location = request.rel_url.with_query(None) / str(job.id)
-    return answer(job, status=200 if handle.is_duplicate else 201, headers={hdrs.LOCATION: str(location)})
+    job = EnqueuedJob.of(await backend.client.get(handle.id, connection), is_duplicate=handle.is_duplicate)
+    document = msgspec.json.encode(job).decode()
+    return Answer(status=200 if handle.is_duplicate else 201, body=document, job_id=job.id)
 
 
 @routes.get("/v1/jobs")

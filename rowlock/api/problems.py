@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import msgspec
 import structlog
@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 
 from rowlock.errors import (
     DatabaseUnavailable,
+    DuplicateJob,
     InvalidArguments,
     InvalidJob,
     JobNotFound,
@@ -49,11 +50,14 @@ class Kind:
 
 
 NOT_JSON: Final = Kind(status=400, title="The body is not JSON", name="not-json")
+INVALID_KEY: Final = Kind(status=400, title="The idempotency key is not usable", name="invalid-idempotency-key")
 CROSS_SITE: Final = Kind(status=403, title="The request comes from another site", name="cross-site")
 JOB_NOT_FOUND: Final = Kind(status=404, title="There is no such job", name="job-not-found")
 WRONG_STATE: Final = Kind(status=409, title="The job's state does not allow this", name="wrong-state")
 KEY_HELD: Final = Kind(status=409, title="Another job holds the unique key", name="key-held")
 SCHEDULE_NOT_FOUND: Final = Kind(status=404, title="There is no such schedule", name="schedule-not-found")
+KEY_REUSED: Final = Kind(status=409, title="The key belongs to another request", name="idempotency-key-reused")
+DUPLICATE_JOB: Final = Kind(status=409, title="Another job holds the unique key", name="duplicate-job")
 TOO_LARGE: Final = Kind(status=413, title="The body is too large", name="body-too-large")
 UNSUPPORTED_TYPE: Final = Kind(status=415, title="The body's type is not supported", name="unsupported-type")
 INVALID_REQUEST: Final = Kind(status=422, title="A part of the request makes no sense", name="invalid-request")
@@ -69,6 +73,7 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] 
     (UnknownTask, UNKNOWN_TASK, "task", None),
     (InvalidArguments, INVALID_ARGUMENTS, "args", None),
     (InvalidJob, INVALID_REQUEST, None, None),
+    (DuplicateJob, DUPLICATE_JOB, "unique", None),
     (JobNotFound, JOB_NOT_FOUND, None, None),
     (WrongState, WRONG_STATE, None, None),
     (KeyHeld, KEY_HELD, None, None),
@@ -82,7 +87,7 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] 
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """A problem document. `field` and `error_id` are extensions, there where they have something to say."""
+    """A problem document. The last three members are extensions, there where they have something to say."""
 
     type: str
     title: str
@@ -91,15 +96,20 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     instance: str
     field: str | msgspec.UnsetType = msgspec.UNSET
     error_id: str | msgspec.UnsetType = msgspec.UNSET
+    job_id: UUID | msgspec.UnsetType = msgspec.UNSET
 
 
 class Refused(Exception):
-    """The request cannot be served. `field` is the member of the body, or the query's parameter, that is wrong."""
+    """The request cannot be served. `field` is the member of the body, or the query's parameter, that is wrong.
 
-    def __init__(self, kind: Kind, detail: str, *, field: str | None = None) -> None:
+    `job_id` is the job that stands in the way.
+    """
+
+    def __init__(self, kind: Kind, detail: str, *, field: str | None = None, job_id: UUID | None = None) -> None:
         super().__init__(detail)
         self.kind = kind
         self.field = field
+        self.job_id = job_id
 
 
 @web.middleware
@@ -126,7 +136,8 @@ def classify(error: Exception) -> Refused | None:
         return error
     for class_, kind, field, detail in _KINDS:
         if isinstance(error, class_):
-            return Refused(kind, detail or str(error), field=field)
+            job_id = error.job_id if isinstance(error, DuplicateJob) else None
+            return Refused(kind, detail or str(error), field=field, job_id=job_id)
     if isinstance(error, CONNECTION_LOST):
         return Refused(DATABASE_UNAVAILABLE, "The connection to the database was lost: try again.")
     return None
@@ -145,6 +156,7 @@ def respond(
         instance=request.rel_url.raw_path,
         field=msgspec.UNSET if refused.field is None else storable_text(refused.field, _DETAIL_BYTES),
         error_id=error_id or msgspec.UNSET,
+        job_id=refused.job_id or msgspec.UNSET,
     )
     known: dict[str, str] = {hdrs.RETRY_AFTER: RETRY_AFTER} if kind.status == 503 else {}
     return web.Response(

@@ -16,6 +16,22 @@ from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, LogLine, Progress
 from rowlock.queue.operators import DeadLetterGroup, Operation
 from rowlock.queue.schedule import StoredSchedule, Tick
+from rowlock.queue.unique import Unique
+
+
+class UniqueRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The member `unique` of a `JobRequest`, where it is more than a key."""
+
+    key: str | None = None
+    by: list[str] | str | None = None
+    until: str = "finish"
+    period: float | None = None
+    across_tasks: bool = False
+    on_duplicate: str = "return"
+
+    def unique(self) -> Unique:
+        """The rules. Raises `InvalidOption`."""
+        return Unique(**msgspec.structs.asdict(self))
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +45,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     run_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     max_attempts: int | None = None
     timeout: float | None = None
-    unique: str | None = None
+    unique: str | UniqueRequest | None = None
     expires: float | Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     deadline: float | Annotated[datetime, msgspec.Meta(tz=True)] | None = None
 
@@ -111,7 +127,7 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
         same: dict[str, Any] = {name: getattr(job, name) for name in _SAME}
         return cls(
             timeout=None if job.timeout is None else job.timeout.total_seconds(),
-            unique=None if job.unique_key is None else job.unique_key.removeprefix(f"{job.task}:"),
+            unique=None if job.unique_key is None else job.unique_key.partition(":")[2],
             **same,
             **more,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 import click
 import msgspec
@@ -15,6 +15,7 @@ from rowlock.cli.loading import load
 from rowlock.cli.output import print_json
 from rowlock.errors import InvalidArguments, InvalidOption
 from rowlock.queue.job import JobHandle
+from rowlock.queue.unique import OnDuplicate, Unique, Until
 
 
 class _Options(TypedDict):
@@ -26,7 +27,7 @@ class _Options(TypedDict):
     run_at: datetime | None
     max_attempts: int | None
     timeout: float | None
-    unique: str | None
+    unique: Unique | None
     expires: float | datetime | None
     deadline: float | datetime | None
 
@@ -43,7 +44,12 @@ class _Options(TypedDict):
 @click.option("--timeout", type=float, metavar="SECONDS", help="The most that one attempt may take.")
 @click.option("--expires", metavar="LIMIT", help="Not started by then, it never runs: seconds from now, or a time.")
 @click.option("--deadline", metavar="LIMIT", help="By then it is over, one way or the other: seconds, or a time.")
-@click.option("--unique", metavar="KEY", help="Only one live job of this task may hold the key.")
+@click.option("--unique", "key", metavar="KEY", help="Only one live job of this task may hold the key.")
+@click.option("--unique-by", metavar="NAMES", help="The same, with a key made of these arguments: recipient,subject.")
+@click.option("--unique-until", type=click.Choice(get_args(Until)), help="Held until the job's finish, or its start.")
+@click.option("--unique-period", type=float, metavar="SECONDS", help="Held for so long, whatever becomes of the job.")
+@click.option("--unique-across-tasks", is_flag=True, help="Jobs of other tasks do not get the key either.")
+@click.option("--on-duplicate", type=click.Choice(get_args(OnDuplicate)), help="What to do if the key is held.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(  # noqa: PLR0917  # click's: a parameter an option
     task: str,
@@ -57,7 +63,12 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
     timeout: float | None,
     expires: str | None,
     deadline: str | None,
-    unique: str | None,
+    key: str | None,
+    unique_by: str | None,
+    unique_until: Until | None,
+    unique_period: float | None,
+    unique_across_tasks: bool,  # noqa: FBT001  # click's
+    on_duplicate: OnDuplicate | None,
     as_json: bool,  # noqa: FBT001  # click's
 ) -> None:
     """Enqueue a job of TASK and print its id.
@@ -73,7 +84,14 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
         run_at=due,
         max_attempts=max_attempts,
         timeout=timeout,
-        unique=unique,
+        unique=make_unique(
+            key,
+            unique_by,
+            until=unique_until,
+            period=unique_period,
+            across_tasks=unique_across_tasks,
+            on_duplicate=on_duplicate,
+        ),
         expires=parse_limit("expires", expires),
         deadline=parse_limit("deadline", deadline),
     )
@@ -83,7 +101,8 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
         return
     click.echo(handle.id)
     if handle.is_duplicate:
-        click.echo(f"Nothing new was enqueued: this job holds the key {unique!r} already.", err=True)
+        held = "made of its arguments" if key is None else repr(key)
+        click.echo(f"Nothing new was enqueued: this job holds the key {held} already.", err=True)
 
 
 def parse_args(text: str) -> dict[str, object]:
@@ -97,6 +116,33 @@ def parse_args(text: str) -> dict[str, object]:
     if not isinstance(args, dict):
         raise InvalidArguments('The arguments are not a JSON object: name each one, as in \'{"name": "value"}\'.')
     return args
+
+
+def make_unique(
+    key: str | None,
+    by: str | None,
+    *,
+    until: Until | None,
+    period: float | None,
+    across_tasks: bool,
+    on_duplicate: OnDuplicate | None,
+) -> Unique | None:
+    """The rules of uniqueness, from the options. Raises `InvalidOption`, also for options that go with a key alone."""
+    if key is None and by is None:
+        if until or period is not None or across_tasks or on_duplicate:
+            raise InvalidOption(
+                "--unique-until, --unique-period, --unique-across-tasks and --on-duplicate go with a key: "
+                "give --unique or --unique-by too."
+            )
+        return None
+    return Unique(
+        key,
+        by=None if by is None else "arguments" if by == "arguments" else by.split(","),
+        until=until or "finish",
+        period=period,
+        across_tasks=across_tasks,
+        on_duplicate=on_duplicate or "return",
+    )
 
 
 def parse_limit(option: str, text: str | None) -> float | datetime | None:

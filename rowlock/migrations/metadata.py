@@ -18,7 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, INTERVAL, JSONB, TIMESTAMP, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, DOUBLE_PRECISION, INTERVAL, JSONB, TIMESTAMP, UUID
 
 
 @lru_cache(maxsize=8)
@@ -162,14 +162,29 @@ def _handlers(tables: MetaData) -> None:
 
 
 def _keys_and_tasks(tables: MetaData) -> None:
-    Table(
+    unique_key = Table(
         "unique_key",
         tables,
         _key("key"),
         Column("job_id", UUID(as_uuid=True), nullable=False),
         _time("expires_at", nullable=True),
+        Column("until_start", Boolean, nullable=False),
         PrimaryKeyConstraint("key", name="unique_key_pkey"),
     )
+    Index("unique_key_expires_at", unique_key.c.expires_at, postgresql_where=unique_key.c.expires_at.is_not(None))
+    Index("unique_key_until_start", unique_key.c.job_id, postgresql_where=unique_key.c.until_start)
+    idempotency_key = Table(
+        "idempotency_key",
+        tables,
+        Column("key_hash", BYTEA, nullable=False),
+        Column("fingerprint", BYTEA, nullable=False),
+        _time("expires_at"),
+        Column("status", SmallInteger),
+        Column("body", Text),
+        Column("job_id", UUID(as_uuid=True)),
+        PrimaryKeyConstraint("key_hash", name="idempotency_key_pkey"),
+    )
+    Index("idempotency_key_expires_at", idempotency_key.c.expires_at)
     Table(
         "task",
         tables,

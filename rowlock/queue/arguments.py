@@ -15,12 +15,12 @@ No message shows a value, since arguments may be secrets; for the same reason no
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
 
-from rowlock.errors import InvalidArguments
+from rowlock.errors import InvalidArguments, InvalidOption
 from rowlock.queue.json_values import (
     NESTING_LIMIT,
     NUL_ESCAPE,
@@ -36,6 +36,7 @@ from rowlock.queue.json_values import (
 from rowlock.queue.parameters import Parameters
 
 _encode = msgspec.json.Encoder(enc_hook=encode_hook).encode
+_encode_sorted = msgspec.json.Encoder(enc_hook=encode_hook, order="sorted").encode
 _astuple = msgspec.structs.astuple
 _NO_KEYWORDS: Mapping[str, Any] = {}
 _PATH = re.compile(r"\$\.(\w+)(.*)")
@@ -128,6 +129,34 @@ class Arguments:
         if self._parameters.is_positional:
             return values, _NO_KEYWORDS
         return self._parameters.arrange(values, job)
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Make sure that the names are those of parameters. Raises `InvalidOption`."""
+        for name in names:
+            if name not in self._parameters.hints:
+                known = ", ".join(self._parameters.hints) or "none"
+                raise InvalidOption(f"Task {self._task!r} has no argument {name!r}: it has {known}.")
+
+    def canonical(self, text: str, names: Sequence[str] | None) -> bytes:
+        """Some of the arguments as JSON that is the same for all calls that mean the same.
+
+        The named ones, those that were left to their defaults too; None: all that differ from their defaults, so that
+        a new parameter with a default changes nothing. Sets and keys are sorted. Raises `InvalidArguments`.
+        """
+        values = self.decode(text)
+        if names is None:
+            defaults = self._parameters.defaults
+            chosen = {
+                name: value
+                for name, value in values.items()
+                if name not in defaults or not (value is defaults[name] or value == defaults[name])
+            }
+        else:
+            chosen = {name: values[name] for name in names}
+        try:
+            return _encode_sorted(chosen)
+        except Exception as error:  # noqa: BLE001  # properties and model_dump run foreign code
+            self._refuse(error, culprit=self._culprit(chosen))
 
     def _run(self, text: str | bytes) -> msgspec.Struct:
         try:

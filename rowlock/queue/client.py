@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 
 from rowlock.embedded import EmbeddedServer
-from rowlock.errors import InvalidOption, JobNotFound, SchemaTooNew
+from rowlock.errors import DuplicateJob, InvalidOption, JobNotFound, SchemaTooNew
 from rowlock.queue import connections
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, JobOptions, LogLine, NewJob
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
 
+    from rowlock.queue.unique import Unique
     from rowlock.settings import Settings
 
 R = TypeVar("R")
@@ -34,7 +35,7 @@ R = TypeVar("R")
 MOST_PER_PAGE: Final = 500
 
 _PLAIN_COLUMNS: Final = ("id", "queue", "task", "priority", "max_attempts", "args")
-_ALL_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "unique_key", "ends_at", "expires_at", "deadline")
+_TIMED_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "ends_at", "expires_at", "deadline")
 
 _OF_ASYNCPG: Final = (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)
 
@@ -117,32 +118,34 @@ class Client:
         """Store the job, in the caller's transaction if its connection is given. A job whose id is
         live already is not stored again.
 
-        Returns the job's id, or that of the job which holds its unique key.
+        Returns the job's id, or that of the job which holds its unique key. Raises `DuplicateJob` if that is to be so.
         """
         options = job.options
         if options.are_plain:
             plain = (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args)
-            await self._tell(connection, "enqueue_plain", plain)
+            await self.tell(connection, "enqueue_plain", *plain)
             return job.id
-        rows = await self._tell(
+        rows = await self.tell(
             connection,
             "enqueue",
-            (
-                job.task,
-                job.args,
-                options.queue,
-                options.priority,
-                options.delay,
-                options.run_at,
-                options.max_attempts,
-                options.timeout,
-                options.unique,
-                job.id,
-                *_at_or_in(options.expires),
-                *_at_or_in(options.deadline),
-            ),
+            job.task,
+            job.args,
+            options.queue,
+            options.priority,
+            options.delay,
+            options.run_at,
+            options.max_attempts,
+            options.timeout,
+            job.unique_key and job.unique_key.partition(":")[2],
+            job.id,
+            *_at_or_in(options.expires),
+            *_at_or_in(options.deadline),
+            *_unique_columns(options.unique),
         )
-        return _uuid(rows[0][0])
+        stored = _uuid(rows[0][0])
+        if stored != job.id:
+            _refuse_duplicate(job, stored)
+        return stored
 
     async def enqueue_many(
         self, jobs: Iterable[NewJob[R]], connection: object = None
@@ -150,6 +153,7 @@ class Client:
         """Store all jobs or none: by COPY in a transaction of its own, or in the caller's if its connection is given.
 
         Returns the jobs, and of those that were refused because of their unique key the ids and who holds the key.
+        Raises `DuplicateJob` if that is to be so of one of them: then nothing is stored.
         """
         if connection is not None:
             given = list(jobs)
@@ -173,12 +177,26 @@ class Client:
             async with self.connection() as own, own.transaction():
                 return given, await self._insert_many(given, own)
 
-    async def get(self, job_id: UUID | str) -> Job:
-        """The job, alive or finished. Raises `JobNotFound`."""
-        rows = await self.fetch("get_job", parse_id(job_id))
+    async def get(self, job_id: UUID | str, connection: object = None) -> Job:
+        """The job, alive or finished, as the caller's transaction sees it if given. Raises `JobNotFound`."""
+        rows = await self.tell(connection, "get_job", parse_id(job_id))
         if not rows:
             raise JobNotFound(f"There is no job {job_id}: it was never committed, or retention has removed it.")
         return Job.from_row(rows[0])
+
+    async def foreign_holders(
+        self, jobs: Iterable[NewJob[Any]], holders: Iterable[UUID], connection: object = None
+    ) -> dict[UUID, str]:
+        """The tasks of the jobs that hold a key which one of these jobs has asked for across tasks."""
+        across = [
+            holder
+            for job, holder in zip(jobs, holders, strict=True)
+            if job.id != holder and job.options.unique is not None and job.options.unique.across_tasks
+        ]
+        if not across:
+            return {}
+        rows = await self.tell(connection, "list_tasks_of", across)
+        return {_uuid(row[0]): row[1] for row in rows}
 
     async def list_jobs(
         self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50
@@ -211,9 +229,9 @@ class Client:
         if not given[-1].options.are_plain:
             start = len(given) - 1
             given.extend(coming)
-            holders = await self._take_keys(given[start:], own)
-            new = [job for job in given[start:] if job.id not in holders]
-            await self._copy(own, ((*_columns(job), *_more_columns(job, now)) for job in new), _ALL_COLUMNS)
+            timed = [job for job in given[start:] if job.unique_key is None]
+            await self._copy(own, ((*_columns(job), *_time_columns(job, now)) for job in timed), _TIMED_COLUMNS)
+            holders = await self._insert_unique(given[start:], own)
         await own.fetch(self._sql("wake"), _queues(given))
         return holders
 
@@ -223,36 +241,43 @@ class Client:
         await own.copy_records_to_table("job", schema_name=self.settings.schema, columns=columns, records=records)
 
     async def _insert_many(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
-        if not jobs:
-            return {}
-        holders = await self._take_keys(jobs, caller)
-        new = [job for job in jobs if job.id not in holders]
+        if not any(job.options.unique is not None and job.options.unique.on_duplicate == "raise" for job in jobs):
+            return await self._insert_all(jobs, caller)
         await caller.fetch(
-            self._sql("enqueue_many"),
-            [job.id for job in new],
-            [job.options.queue for job in new],
-            [job.task for job in new],
-            [job.options.priority for job in new],
-            [job.options.delay for job in new],
-            [job.options.run_at for job in new],
-            [job.options.max_attempts for job in new],
-            [job.options.timeout for job in new],
-            [job.unique_key for job in new],
-            [job.args for job in new],
-            *_columns_at_and_in([job.options.expires for job in new]),
-            *_columns_at_and_in([job.options.deadline for job in new]),
-        )
-        await caller.fetch(self._sql("wake"), _queues(new))
+            self._sql("savepoint")
+        )  # an error here must leave nothing behind in the caller's transaction
+        try:
+            holders = await self._insert_all(jobs, caller)
+        except DuplicateJob:
+            await caller.fetch(self._sql("rollback_to_savepoint"))
+            await caller.fetch(self._sql("release_savepoint"))
+            raise
+        await caller.fetch(self._sql("release_savepoint"))
         return holders
 
-    async def _take_keys(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
-        keyed = [job for job in jobs if job.options.unique is not None]
+    async def _insert_all(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
+        new = [job for job in jobs if job.unique_key is None]
+        if new:
+            await caller.fetch(self._sql("enqueue_many"), *_arrays(new))
+            await caller.fetch(self._sql("wake"), _queues(new))
+        return await self._insert_unique(jobs, caller)
+
+    async def _insert_unique(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
+        """Enqueue those jobs that have a unique key. Returns the ids of the refused ones, and who holds the key."""
+        keyed = [job for job in jobs if job.unique_key is not None]
         if not keyed:
             return {}
-        rows = await caller.fetch(self._sql("take_keys"), [job.unique_key for job in keyed], [job.id for job in keyed])
-        return {_uuid(row[0]): _uuid(row[1]) for row in rows if row[0] != row[1]}
+        keys = [(job.unique_key or "").partition(":")[2] for job in keyed]
+        how = zip(*(_unique_columns(job.options.unique) for job in keyed), strict=True)
+        rows = await caller.fetch(self._sql("enqueue_unique"), *_arrays(keyed), keys, *map(list, how))
+        holders = {_uuid(row[0]): _uuid(row[1]) for row in rows}
+        for job in keyed:
+            if job.id in holders:
+                _refuse_duplicate(job, holders[job.id])
+        return holders
 
-    async def _tell(self, connection: object, name: str, parameters: Sequence[object]) -> Sequence[Any]:
+    async def tell(self, connection: object, name: str, *parameters: object) -> Sequence[Any]:
+        """Run `queue/sql/<name>.sql` over the caller's connection, or in a transaction of its own if that is None."""
         if connection is None:
             return await self.fetch(name, *parameters)
         return await connections.adapt(connection).fetch(self._sql(name), *parameters)
@@ -296,14 +321,14 @@ def _columns(job: NewJob[Any]) -> tuple[object, ...]:
     return (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args)
 
 
-def _more_columns(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
+def _time_columns(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
     options = job.options
     run_at = max(now, _moment(options.delay if options.run_at is None else options.run_at, now) or now)
     expires_at, deadline = _moment(options.expires, now), _moment(options.deadline, now)
     ends_at = min((limit for limit in (expires_at, deadline) if limit is not None), default=None)
     if ends_at is not None and ends_at <= run_at:
         raise InvalidOption(f"expires or deadline {ends_at} is not after {run_at}, when a job of {job.task} is due.")
-    return (run_at, options.timeout, job.unique_key, ends_at, expires_at, deadline)
+    return (run_at, options.timeout, ends_at, expires_at, deadline)
 
 
 def _moment(given: timedelta | datetime | None, now: datetime) -> datetime | None:
@@ -319,3 +344,33 @@ def _columns_at_and_in(
 ) -> tuple[list[datetime | None], list[timedelta | None]]:
     pairs = [_at_or_in(one) for one in given]
     return [at for at, _ in pairs], [after for _, after in pairs]
+
+
+def _arrays(jobs: Sequence[NewJob[Any]]) -> tuple[list[Any], ...]:
+    """What enqueue_many.sql and enqueue_unique.sql take of all jobs."""
+    return (
+        [job.id for job in jobs],
+        [job.options.queue for job in jobs],
+        [job.task for job in jobs],
+        [job.options.priority for job in jobs],
+        [job.options.delay for job in jobs],
+        [job.options.run_at for job in jobs],
+        [job.options.max_attempts for job in jobs],
+        [job.options.timeout for job in jobs],
+        [job.args for job in jobs],
+        *_columns_at_and_in([job.options.expires for job in jobs]),
+        *_columns_at_and_in([job.options.deadline for job in jobs]),
+    )
+
+
+def _unique_columns(unique: Unique | None) -> tuple[object, ...]:
+    """The last parameters of rowlock.enqueue. An error is raised here: raised there, it would end the transaction."""
+    if unique is None:
+        return ("finish", None, False, "return")
+    on_duplicate = "replace" if unique.on_duplicate == "replace" else "return"
+    return (unique.until, unique.period, unique.across_tasks, on_duplicate)
+
+
+def _refuse_duplicate(job: NewJob[Any], holder: UUID) -> None:
+    if job.options.unique is not None and job.options.unique.on_duplicate == "raise":
+        raise DuplicateJob(f"Job {holder} holds the unique key {job.unique_key!r} already.", job_id=holder)

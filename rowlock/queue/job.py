@@ -16,6 +16,7 @@ from rowlock.queue import options
 from rowlock.queue.lifecycle import FINAL
 from rowlock.queue.pending import TURN, Pending
 from rowlock.queue.results import decode_result
+from rowlock.queue.unique import Unique
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -49,7 +50,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     timeout: timedelta | None = None
     delay: timedelta | None = None
     run_at: datetime | None = None
-    unique: str | None = None
+    unique: Unique | None = None
     expires: timedelta | datetime | None = None
     deadline: timedelta | datetime | None = None
 
@@ -70,23 +71,20 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, gc=False):
     """A job that is not enqueued yet: what `task.job(...)` makes and `app.enqueue_many([...])` takes.
 
     Its arguments have been checked and are JSON already. Its id is fixed: enqueuing it twice stores it once.
+    `unique_key` is its key as it is stored, in the scope of its task (`task:key`) or of none (`:key`).
     """
 
     id: UUID
     task: str
     args: str
     options: JobOptions
-
-    @property
-    def unique_key(self) -> str | None:
-        """The key as it is stored: in the scope of its task."""
-        return None if self.options.unique is None else f"{self.task}:{self.options.unique}"
+    unique_key: str | None = None
 
 
 class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
     """A reference to an enqueued job: its `id`, and the way to its result.
 
-    `is_duplicate` says that the enqueue was refused because of its unique key: `id` is then that of the job which holds
+    `is_duplicate` says that no new job was stored because of its unique key: `id` is then that of the job which holds
     the key. The job exists once the transaction that it was enqueued in has committed.
 
     >>> handle = await send_email.enqueue("ada@example.com", "Hi", "…")

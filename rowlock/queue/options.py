@@ -98,6 +98,14 @@ def timeout(value: object) -> timedelta | None:
     return given
 
 
+def period(value: object) -> timedelta | None:
+    """Seconds or a `timedelta`, above zero."""
+    given = _duration("period", value)
+    if given is not None and given <= timedelta(0):
+        raise InvalidOption(f"period {value!r} is not above zero: a key is held for some time, or leave it out.")
+    return given
+
+
 def executor(value: object, function: Callable[..., object]) -> Executor:
     """Where the task's function runs: `loop` for `async` functions, `thread` or `process` for plain ones.
 

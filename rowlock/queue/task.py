@@ -26,6 +26,7 @@ from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job, JobHandle, JobOptions, NewJob
 from rowlock.queue.options import Executor
 from rowlock.queue.retry import BackoffOption, ExceptionClasses, parse_backoff, parse_rules
+from rowlock.queue.unique import Unique, parse_unique
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -84,6 +85,7 @@ class Task(Generic[P, R]):
         executor: Executor | None = None,
         result_ttl: timedelta | float | None = None,
         capture_logs: bool | str = False,
+        unique: Unique | str | None = None,
     ) -> None:
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
@@ -109,12 +111,14 @@ class Task(Generic[P, R]):
         self.arguments = Arguments(function, task=self.name, injected=Job)
         self.has_runtime = self.arguments.job_parameter is not None or self.log_level is not None
         self.returns = _return_type(function)
+        self.unique = parse_unique(unique, self.arguments)
         self.options = JobOptions(
             queue=self.queue,
             priority=self.priority,
             max_attempts=self.max_attempts,
             expires=options.limit_in_time("expires", expires),
             deadline=options.limit_in_time("deadline", deadline),
+            unique=self.unique,
         )
         self._client = client
         self._most_bytes = client.settings.max_args_bytes
@@ -126,7 +130,8 @@ class Task(Generic[P, R]):
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Enqueue a job with these arguments, in a transaction of its own.
 
-        Raises `InvalidArguments` if they do not fit the function; nothing is stored then.
+        Raises `InvalidArguments` if they do not fit the function, and `DuplicateJob` if another one is to be an error;
+        nothing is stored then.
         """
         return await self._enqueue(self.options, None, args, kwargs)
 
@@ -145,7 +150,7 @@ class Task(Generic[P, R]):
         timeout: timedelta | float | None = None,
         expires: timedelta | float | datetime | None = None,
         deadline: timedelta | float | datetime | None = None,
-        unique: str | None = None,
+        unique: Unique | str | None = None,
         connection: object = None,
     ) -> BoundTask[P, R]:
         """The task with other options, for the `enqueue(...)` or `job(...)` that follows.
@@ -154,8 +159,8 @@ class Task(Generic[P, R]):
         `expires`: not started by then, it never runs. `deadline`: by then the job is over, one way or the other; both
         in seconds or as a `timedelta` from the enqueue on, or as an aware `datetime`.
         `unique`: while a job of this task with this key is not finished, no second one is stored; the handle's
-        `is_duplicate` says so, and points to the first. `connection`: enqueue in this connection's (or session's)
-        open transaction: the job exists if and only if it commits. Raises `InvalidOption`.
+        `is_duplicate` says so, and points to the first; a `Unique` has other rules. `connection`: enqueue in this
+        connection's (or session's) open transaction: the job exists if and only if it commits. Raises `InvalidOption`.
 
         >>> await send_email.using(connection=session, delay=60, unique="welcome:42").enqueue(
         ...     "ada@example.com", "Hi", "…"
@@ -170,7 +175,7 @@ class Task(Generic[P, R]):
             timeout=options.timeout(timeout),
             delay=options.delay(delay),
             run_at=options.run_at(run_at),
-            unique=options.unique(unique),
+            unique=self.unique if unique is None else parse_unique(unique, self.arguments),
             expires=self.options.expires if expires is None else options.limit_in_time("expires", expires),
             deadline=self.options.deadline if deadline is None else options.limit_in_time("deadline", deadline),
         )
@@ -191,13 +196,20 @@ class Task(Generic[P, R]):
         return handler
 
     def _job(self, options: JobOptions, args: tuple[object, ...], kwargs: dict[str, Any]) -> NewJob[R]:
-        return NewJob(uuid7(), self.name, self.arguments.encode(args, kwargs, limit=self._most_bytes), options)
+        document = self.arguments.encode(args, kwargs, limit=self._most_bytes)
+        if options.unique is None:
+            return NewJob(uuid7(), self.name, document, options)
+        return NewJob(
+            uuid7(), self.name, document, options, options.unique.stored_key(self.name, document, self.arguments)
+        )
 
     async def _enqueue(
         self, options: JobOptions, connection: object, args: tuple[object, ...], kwargs: dict[str, Any]
     ) -> JobHandle[R]:
         job = self._job(options, args, kwargs)
         stored = await self._client.enqueue(job, connection)
+        if stored != job.id and (other := await self._client.foreign_holders([job], [stored], connection)):
+            return JobHandle(stored, other[stored], True, self._client, Any)  # noqa: FBT003  # is_duplicate
         return self.handle(stored, is_duplicate=stored != job.id)
 
     def handle(self, job_id: UUID, *, is_duplicate: bool = False) -> JobHandle[R]:

@@ -28,6 +28,7 @@ log = structlog.get_logger("rowlock.worker")
 LOOK_EVERY: Final = 1.0
 NET_EVERY: Final = 60.0
 RESCUE_BATCH: Final = 500
+FORGET_BATCH: Final = 1000
 DAYS_AHEAD: Final = 3
 TICKS_KEPT: Final = 1000
 TICKS_KEPT_FOR: Final = timedelta(days=7)
@@ -75,6 +76,7 @@ class Upkeep:
             "rescue": self._rescue,
             "orphans": self._rescue_orphans,
             "overdue": self._end_overdue,
+            "keys": self._forget_keys,
             "partitions": self._create_partitions,
             "ticks": self._prune_ticks,
             "results": self._remove_results,
@@ -137,6 +139,12 @@ class Upkeep:
                 await self._connection.fetch("tell_waiters", [row["id"] for row in rows])
             if len(rows) < RESCUE_BATCH:
                 break
+
+    async def _forget_keys(self) -> None:
+        """Remove the unique keys, and the answers to HTTP requests, whose time is over."""
+        for name in ("forget_unique_keys", "forget_idempotency_keys"):
+            while (await self._connection.fetch(name, FORGET_BATCH))[0]["forgotten"] == FORGET_BATCH:
+                pass
 
     async def _create_partitions(self) -> None:
         made = (await self._connection.fetch("create_partitions", DAYS_AHEAD))[0]["made"]

@@ -153,6 +153,17 @@ async def test_unique_key_is_held_by_the_first_job(database_url: str, folder: Pa
     assert json.loads(third.out) == {"id": first.out.strip(), "task": "hello", "is_duplicate": True}
 
 
+async def test_rules_of_uniqueness_are_options(database_url: str, folder: Path) -> None:
+    command = ("enqueue", "hello", '{"name": "Ada"}', "--app=tasks:app", "--unique-by=name")
+    first = await rowlock(*command, "--unique-until=start", "--delay=60", url=database_url, cwd=folder)
+    second = await rowlock(*command, "--on-duplicate=replace", url=database_url, cwd=folder)
+    assert (second.code, second.out) == (0, first.out)
+    assert "made of its arguments" in second.err
+    shown = json.loads((await rowlock("jobs", "show", first.out.strip(), "--json", url=database_url)).out)
+    assert shown["state"] == "queued", "and no longer scheduled"
+    assert_refused(await rowlock(*command, "--on-duplicate=raise", url=database_url, cwd=folder), first.out.strip())
+
+
 async def test_task_that_nobody_registered_is_refused(database_url: str) -> None:
     assert_refused(await rowlock("enqueue", "hello", url=database_url), "'hello' is not known")
 

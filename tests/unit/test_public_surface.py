@@ -19,6 +19,7 @@ EXPORTED = [
     "ConfigurationError",
     "DatabaseUnavailable",
     "DeadLetterGroup",
+    "DuplicateJob",
     "Exponential",
     "Fail",
     "InvalidArguments",
@@ -54,6 +55,7 @@ EXPORTED = [
     "StaleAttempt",
     "StoredSchedule",
     "Task",
+    "Unique",
     "UnknownTask",
     "WrongState",
 ]

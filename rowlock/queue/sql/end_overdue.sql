@@ -26,6 +26,7 @@ WITH overdue AS MATERIALIZED (
      WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
        AND job_id = ANY(ARRAY(SELECT gone.id FROM gone))
        AND expires_at IS NULL
+       AND NOT until_start
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         id, run_at, created_at, finished_at, timeout, attempt, max_attempts, errors, crashes, priority, state, queue, task,

@@ -22,6 +22,7 @@ WITH outcome AS MATERIALIZED (
      WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
        AND job_id = ANY($2::uuid[])
        AND expires_at IS NULL
+       AND NOT until_start
 ), told AS (
     INSERT INTO rowlock.attempt (
         job_id, attempt, outcome, queue, task, worker, started_at, finished_at, error_type, message, traceback

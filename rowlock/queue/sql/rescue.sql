@@ -41,6 +41,7 @@ WITH expired AS MATERIALIZED (
      WHERE key = ANY(ARRAY(SELECT unique_key FROM quarantined WHERE unique_key IS NOT NULL))
        AND job_id = ANY(ARRAY(SELECT quarantined.id FROM quarantined))
        AND expires_at IS NULL
+       AND NOT until_start
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,

@@ -7,7 +7,7 @@
 SELECT taken.id, taken.holder
   FROM (
        SELECT given.id, rowlock.take_key(given.key, given.id) AS holder
-         FROM (SELECT key, id FROM unnest($1::text[], $2::uuid[]) AS pair (key, id) ORDER BY key) AS given
+         FROM (SELECT key, id FROM unnest($1::text[], $2::uuid[]) AS pair (key, id) ORDER BY key COLLATE "C") AS given
        OFFSET 0
        ) AS taken
  WHERE taken.holder <> taken.id

@@ -6,7 +6,8 @@
 -- a row of null for the notification; whether anybody waits at all is asked once a batch, of a table that is empty then.
 --
 -- Index: job_pkey by `id = ANY(…)`; the fence on the attempt is a hashed subplan, kept from becoming a join by its CASE.
--- Locks: the rows that it deletes. Their keys are freed in the same statement.
+-- Locks: the rows that it deletes. Their keys are freed in the same statement, but for those until the start: these are
+-- free already, and an enqueue that takes one over must not hold up the finish.
 -- The time is the statement's, not its transaction's: in job.transaction() that one began long before.
 WITH outcome AS MATERIALIZED (
     SELECT id, attempt, result, elapsed
@@ -23,6 +24,7 @@ WITH outcome AS MATERIALIZED (
      WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
        AND job_id = ANY($2::uuid[])
        AND expires_at IS NULL
+       AND NOT until_start
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,

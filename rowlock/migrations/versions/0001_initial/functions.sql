@@ -14,21 +14,62 @@ $$
 --;
 -- Take a unique key for a job: null if it now holds the key, else the id of the job that does.
 -- The insert waits for whoever took the key in a transaction that is still open; if that one rolls back, this one has it.
-CREATE FUNCTION rowlock.take_key(key text, job_id uuid) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
+-- A key that is held until its job starts is free once that one does not wait; one that is held for a period, when that is
+-- over. No lock is taken on the holder: claims pass by a locked job, and two such locks in a row would hide it from them.
+CREATE FUNCTION rowlock.take_key(
+    key text, job_id uuid, until_start boolean DEFAULT false, period interval DEFAULT NULL
+) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     holder uuid;
+    is_free boolean;
 BEGIN
     LOOP
-        INSERT INTO rowlock.unique_key (key, job_id) VALUES (take_key.key, take_key.job_id) ON CONFLICT DO NOTHING;
+        INSERT INTO rowlock.unique_key (key, job_id, until_start, expires_at)
+        VALUES (take_key.key, take_key.job_id, take_key.until_start, clock_timestamp() + take_key.period)
+        ON CONFLICT DO NOTHING;
         IF FOUND THEN
             RETURN NULL;
         END IF;
-        SELECT k.job_id INTO holder FROM rowlock.unique_key AS k WHERE k.key = take_key.key;
-        IF FOUND THEN
+        SELECT k.job_id,
+               k.expires_at <= clock_timestamp() OR k.until_start AND NOT EXISTS (
+                   SELECT FROM rowlock.job AS j
+                    WHERE j.id = k.job_id AND j.state IN ('queued', 'blocked')
+                      AND (j.ends_at IS NULL OR j.ends_at > clock_timestamp())
+               )
+          INTO holder, is_free
+          FROM rowlock.unique_key AS k WHERE k.key = take_key.key;
+        CONTINUE WHEN NOT FOUND;  -- the holder finished between the two statements
+        IF holder = take_key.job_id THEN
+            RETURN NULL;
+        ELSIF is_free IS NOT TRUE THEN
             RETURN holder;
         END IF;
-        -- The holder finished between the two statements: the key is free again.
+        UPDATE rowlock.unique_key AS k
+           SET job_id = take_key.job_id, until_start = take_key.until_start,
+               expires_at = clock_timestamp() + take_key.period
+         WHERE k.key = take_key.key AND k.job_id = holder;
+        IF FOUND THEN
+            RETURN NULL;
+        END IF;
+        -- Somebody else was faster.
     END LOOP;
+END
+$$
+--;
+-- Lock a job that waits, against claims: true; or false, and no lock, if it does not wait (any more). After a claim in
+-- flight, the row is a running one: that lock is given back with the block, since a finish must not wait for it.
+CREATE FUNCTION rowlock.lock_waiting(job_id uuid) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM FROM rowlock.job AS j
+      WHERE j.id = lock_waiting.job_id AND j.state IN ('queued', 'blocked')
+        AND (j.ends_at IS NULL OR j.ends_at > clock_timestamp())
+        FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RAISE no_data_found;
+    END IF;
+    RETURN true;
+EXCEPTION WHEN no_data_found THEN
+    RETURN false;
 END
 $$
 --;
@@ -102,8 +143,37 @@ BEGIN
 END
 $$
 --;
+-- Refuse what makes no sense of the options that go with a unique key.
+CREATE FUNCTION rowlock.check_unique(
+    unique_key text, unique_until text, unique_period interval, unique_across_tasks boolean, on_duplicate text
+) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF check_unique.unique_until IS NULL OR check_unique.unique_until NOT IN ('finish', 'start') THEN
+        RAISE EXCEPTION 'unique_until % is not known', coalesce(quote_literal(check_unique.unique_until), 'null')
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use ''finish'' or ''start''';
+    ELSIF check_unique.on_duplicate IS NULL
+          OR check_unique.on_duplicate NOT IN ('return', 'raise', 'replace', 'skip') THEN
+        RAISE EXCEPTION 'on_duplicate % is not known', coalesce(quote_literal(check_unique.on_duplicate), 'null')
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use ''return'', ''raise'', ''replace'' or ''skip''';
+    ELSIF check_unique.unique_across_tasks IS NULL THEN
+        RAISE EXCEPTION 'unique_across_tasks is null'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use true or false';
+    ELSIF check_unique.unique_period <= '0' OR check_unique.unique_period > '100 years' THEN
+        RAISE EXCEPTION 'unique_period % makes no sense', check_unique.unique_period
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use an interval above zero, of at most 100 years';
+    ELSIF check_unique.unique_period IS NOT NULL AND check_unique.unique_until = 'start' THEN
+        RAISE EXCEPTION 'unique_period and unique_until are both given'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give one of them: a key is held for a period, or until';
+    ELSIF check_unique.unique_key IS NULL THEN
+        RAISE EXCEPTION 'unique_until, unique_period, unique_across_tasks or on_duplicate is given without a unique_key'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a unique_key too';
+    END IF;
+END
+$$
+--;
 -- Enqueue one job, for every language and driver. (Python sends plain jobs by a statement that does the same.)
 -- Returns the job's id: the given one (or a new one), or that of the job which already holds the unique key.
+-- on_duplicate => 'replace' then gives a holder that still waits all that this call says, but its id and its key.
 -- What is null takes the task's own setting, as the workers last registered it.
 -- While a job is live, enqueuing another one with its id stores nothing.
 CREATE FUNCTION rowlock.enqueue(
@@ -118,12 +188,17 @@ CREATE FUNCTION rowlock.enqueue(
     unique_key   text DEFAULT NULL,
     id           uuid DEFAULT NULL,
     expires_at   timestamptz DEFAULT NULL,
-    deadline     timestamptz DEFAULT NULL
+    deadline     timestamptz DEFAULT NULL,
+    unique_until text DEFAULT 'finish',
+    unique_period interval DEFAULT NULL,
+    unique_across_tasks boolean DEFAULT false,
+    on_duplicate text DEFAULT 'return'
 ) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     new_id uuid := coalesce(enqueue.id, rowlock.uuid7());
     full_key text;
     holder uuid;
+    running uuid;
 BEGIN
     -- A plain job is seen to be right by one expression: PL/pgSQL sets up each one anew in every transaction.
     -- A search for characters that may not be there costs a twentieth of a match of all that may.
@@ -133,6 +208,8 @@ BEGIN
         AND enqueue.priority BETWEEN 0 AND 9 AND enqueue.max_attempts >= 1 AND jsonb_typeof(enqueue.args) = 'object'
         AND enqueue.delay IS NULL AND enqueue.run_at IS NULL AND enqueue.timeout IS NULL AND enqueue.unique_key IS NULL
         AND enqueue.expires_at IS NULL AND enqueue.deadline IS NULL
+        AND enqueue.unique_until = 'finish' AND enqueue.unique_period IS NULL AND NOT enqueue.unique_across_tasks
+        AND enqueue.on_duplicate = 'return'
     ) IS NOT TRUE THEN
         SELECT o.queue, o.priority, o.max_attempts
           INTO enqueue.queue, enqueue.priority, enqueue.max_attempts
@@ -140,10 +217,39 @@ BEGIN
                    enqueue.task, enqueue.args, enqueue.queue, enqueue.priority, enqueue.delay, enqueue.run_at,
                    enqueue.max_attempts, enqueue.timeout, enqueue.unique_key, enqueue.expires_at, enqueue.deadline
                ) AS o;
+        IF (enqueue.unique_until = 'finish' AND enqueue.unique_period IS NULL AND NOT enqueue.unique_across_tasks
+            AND enqueue.on_duplicate = 'return') IS NOT TRUE THEN
+            PERFORM rowlock.check_unique(
+                enqueue.unique_key, enqueue.unique_until, enqueue.unique_period, enqueue.unique_across_tasks,
+                enqueue.on_duplicate
+            );
+        END IF;
         IF enqueue.unique_key IS NOT NULL THEN
-            full_key := enqueue.task || ':' || enqueue.unique_key;
-            holder := rowlock.take_key(full_key, new_id);
-            IF holder IS NOT NULL THEN
+            full_key := CASE WHEN enqueue.unique_across_tasks THEN '' ELSE enqueue.task END || ':' || enqueue.unique_key;
+            LOOP
+                holder := rowlock.take_key(full_key, new_id, enqueue.unique_until = 'start', enqueue.unique_period);
+                EXIT WHEN holder IS NULL OR enqueue.on_duplicate <> 'replace';
+                IF rowlock.lock_waiting(holder) THEN
+                    UPDATE rowlock.job AS j
+                       SET queue = enqueue.queue, task = enqueue.task, priority = enqueue.priority,
+                           run_at = CASE WHEN pg_current_xact_id() IS NOT NULL THEN
+                               greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
+                           END,
+                           max_attempts = enqueue.max_attempts, timeout = enqueue.timeout, args = enqueue.args,
+                           expires_at = enqueue.expires_at, deadline = enqueue.deadline,
+                           ends_at = least(CASE WHEN j.attempt = 0 THEN enqueue.expires_at END, enqueue.deadline)
+                     WHERE j.id = holder;
+                    PERFORM pg_notify('rowlock.wakeup', w.queue)
+                       FROM rowlock.idle_worker AS w WHERE w.queue = enqueue.queue LIMIT 1;
+                    EXIT;
+                END IF;
+                EXIT WHEN holder = running;
+                running := holder;  -- if it holds the key until its start only, that is free now: ask once more
+            END LOOP;
+            IF holder IS NOT NULL AND enqueue.on_duplicate = 'raise' THEN
+                RAISE EXCEPTION 'job % holds the unique key % already', holder, quote_literal(enqueue.unique_key)
+                    USING ERRCODE = 'unique_violation', DETAIL = holder::text;
+            ELSIF holder IS NOT NULL THEN
                 RETURN holder;
             END IF;
         END IF;

@@ -1,0 +1,2 @@
+-- Begin what may be undone within the caller's transaction.
+SAVEPOINT rowlock_enqueue
