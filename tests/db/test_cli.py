@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from pathlib import Path
 from typing import TypeAlias
@@ -11,6 +12,7 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
+from rowlock import Job, Rowlock
 from rowlock.schema import REVISION
 from tests.db.commands import assert_refused, rowlock, with_tasks
 
@@ -141,6 +143,32 @@ async def test_enqueued_job_is_listed_and_shown(database_url: str, folder: Path)
     assert page.out.splitlines()[1].split()[:3] == [job, "queued", "fail"]
     shown = await rowlock("jobs", "show", job, url=database_url)
     assert '"text": "[red]no"' in shown.out, "data is no markup"
+
+
+async def test_progress_and_log_lines_of_a_job_are_shown(database_url: str) -> None:
+    async with Rowlock(database_url) as app:
+
+        @app.task(capture_logs=True)
+        async def resize(job: Job) -> None:
+            await job.progress(0.4, "[red]resizing")
+            logging.getLogger("shop").warning("picture \x1b[31m%d", 7)
+
+        @app.task
+        async def silent() -> None: ...
+
+        handle, other = await resize.enqueue(), await silent.enqueue()
+        await app.worker().drain()
+    shown = await rowlock("jobs", "show", str(handle.id), url=database_url)
+    assert "40% [red]resizing (attempt 1, " in shown.out
+    lines = await rowlock("jobs", "logs", str(handle.id), url=database_url)
+    assert (lines.code, lines.out.count("\n")) == (0, 1)
+    assert lines.out.startswith("1  ")
+    assert lines.out.endswith("warning  picture \\x1b[31m7\n")
+    told = json.loads((await rowlock("jobs", "logs", "--json", str(handle.id), url=database_url)).out)
+    assert (told["id"], [line["logger"] for line in told["lines"]]) == (str(handle.id), ["shop"])
+    none = await rowlock("jobs", "logs", str(other.id), url=database_url)
+    assert (none.code, none.out) == (0, "")
+    assert "no capture_logs" in none.err
 
 
 async def test_unique_key_is_held_by_the_first_job(database_url: str, folder: Path) -> None:

@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from rowlock import InvalidOption, Job, JobFailed, Rowlock, Settings
+from rowlock import InvalidOption, Job, JobFailed, JobFilter, Rowlock, Settings
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -286,6 +286,24 @@ async def test_a_quarantined_job_wakes_who_waits_for_it(settings: Settings, conn
             await connection.execute("UPDATE rowlock.duty SET next_run_at = '-infinity' WHERE name = 'orphans'")
             with pytest.raises(JobFailed):
                 await waiting
+
+
+@pytest.mark.usefixtures("unpolled")
+@pytest.mark.parametrize("how", ["one", "many"])
+async def test_a_cancelled_job_wakes_who_waits_for_it(app: Rowlock, connection: Connection, how: str) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    handle = await work.enqueue()
+    waiting = asyncio.create_task(handle.result(timeout=30))
+    await eventually(lambda: waiters(connection))
+    if how == "one":
+        await app.cancel(handle.id)
+    else:
+        await app.cancel_many(JobFilter(task="work"))
+    async with asyncio.timeout(10):
+        with pytest.raises(JobFailed):
+            await waiting
 
 
 async def test_the_long_poll_ends_by_notification(app: Rowlock, connection: Connection, unpolled: None) -> None:
