@@ -26,7 +26,6 @@ async def worker(settings: Settings, *options: str, **environment: str) -> Async
         *options,
         cwd=ROOT,
         env={**os.environ, "ROWLOCK_DATABASE_URL": settings.database_url or "", **environment},
-        stderr=asyncio.subprocess.PIPE,
     )
     try:
         yield process
@@ -34,4 +33,4 @@ async def worker(settings: Settings, *options: str, **environment: str) -> Async
         for number in (signal.SIGCONT, signal.SIGKILL):
             with suppress(ProcessLookupError):
                 process.send_signal(number)
-        await process.communicate()
+        await process.wait()
