@@ -1,0 +1,122 @@
+"""What operators do to jobs, and look at: the part of the application that is theirs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rowlock.queue.filters import JobFilter
+from rowlock.queue.origin import Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from uuid import UUID
+
+    from rowlock.queue.client import Client
+    from rowlock.queue.job import Job
+    from rowlock.queue.operators import BulkResult, CancelAnswer, DeadLetterGroup, Operation, Operators
+
+
+class Acts:
+    """Cancelling, retrying, discarding; dead letters and the record of who did what. `Rowlock` has them all."""
+
+    client: Client
+    operators: Operators
+
+    async def cancel(self, job_id: UUID | str, *, reason: str | None = None, by: str | None = None) -> CancelAnswer:
+        """Cancel a job: "cancelled" if it was still waiting, and then it never starts; "requested" if it runs.
+
+        A running one is told to stop: an `async` function is cancelled, a process is killed, a plain function in a
+        thread can ask `job.is_cancelled`. What it returns all the same stands as its success; otherwise the job ends as
+        cancelled, and never runs again.
+        `by` (who) and `reason` are kept in the table `operation`. Raises `JobNotFound`, `JobAlreadyFinished`.
+
+        >>> await app.cancel(job.id, reason="the customer has left", by="ada")
+        """
+        return await self.operators.cancel(job_id, reason=reason, origin=Origin(by=by))
+
+    async def retry(
+        self, job_id: UUID | str, *, args: Mapping[str, object] | None = None, by: str | None = None
+    ) -> Job:
+        """Put a job back that has failed, was cancelled or has expired: the same job, due now, with all its attempts.
+
+        Its `attempt` goes on counting, its errors and crashes begin at zero, its limits in time are gone. `args`
+        replaces its arguments, and is checked if this application has the task. Raises `JobNotFound`, `WrongState`,
+        `InvalidArguments`, and `KeyHeld` if another job holds its unique key by now.
+        """
+        return await self.operators.retry(job_id, args=args, origin=Origin(by=by))
+
+    async def discard(self, job_id: UUID | str, *, by: str | None = None) -> Job:
+        """Put a dead letter aside: it stays failed, but is not listed as a dead letter any more.
+
+        Raises `JobNotFound`, and `WrongState` for a job that has not failed.
+        """
+        return await self.operators.discard(job_id, origin=Origin(by=by))
+
+    async def cancel_many(
+        self,
+        which: JobFilter,
+        *,
+        reason: str | None = None,
+        dry_run: bool = False,
+        everything: bool = False,
+        by: str | None = None,
+    ) -> BulkResult:
+        """Cancel all live jobs that the filter means, as `cancel` does, a thousand a transaction.
+
+        `dry_run` changes nothing, and says how many it would be. A filter that means every job is refused, unless
+        `everything` says that this is meant. What is enqueued after the start is left alone. If it breaks off in the
+        middle, what was done is done, and is recorded; calling it again does the rest.
+
+        >>> await app.cancel_many(JobFilter(queue="email", task="send_newsletter"), dry_run=True)
+        """
+        origin = Origin(by=by)
+        return await self.operators.cancel_many(
+            which, reason=reason, dry_run=dry_run, everything=everything, origin=origin
+        )
+
+    async def retry_many(
+        self, which: JobFilter, *, dry_run: bool = False, everything: bool = False, by: str | None = None
+    ) -> BulkResult:
+        """Put all dead letters back that the filter means, or with its `state` the cancelled or the expired jobs.
+
+        One whose unique key another job holds by now stays where it is, and counts as `skipped`. Otherwise as
+        `retry` and `cancel_many`.
+        """
+        return await self.operators.retry_many(which, dry_run=dry_run, everything=everything, origin=Origin(by=by))
+
+    async def discard_many(
+        self, which: JobFilter, *, dry_run: bool = False, everything: bool = False, by: str | None = None
+    ) -> BulkResult:
+        """Put all dead letters aside that the filter means. Otherwise as `discard` and `cancel_many`."""
+        return await self.operators.discard_many(which, dry_run=dry_run, everything=everything, origin=Origin(by=by))
+
+    async def jobs(self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50) -> list[Job]:
+        """A page of at most 500 jobs, newest first; `before` is the last id of the page before."""
+        return await self.client.list_jobs(which, before=before, limit=limit)
+
+    async def dead_letters(
+        self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50
+    ) -> list[Job]:
+        """A page of dead letters: jobs that have failed and were not discarded. Newest first, as in `jobs`."""
+        return await self.operators.dead_letters(which or JobFilter(), before=before, limit=limit)
+
+    async def dead_letter_groups(self, which: JobFilter | None = None, *, limit: int = 50) -> list[DeadLetterGroup]:
+        """The dead letters by task and error, the most frequent first: how many, since when, and the last one."""
+        return await self.operators.dead_letter_groups(which or JobFilter(), limit=limit)
+
+    async def operations(
+        self,
+        *,
+        verb: str | None = None,
+        target_kind: str | None = None,
+        target: str | None = None,
+        before: UUID | None = None,
+        limit: int = 50,
+    ) -> list[Operation]:
+        """A page of what people did (cancel, retry, discard, …), newest first: what to, who, when and from where.
+
+        `target` is a job's id, or the name of a queue or a schedule; an act on many has none.
+        """
+        return await self.operators.operations(
+            verb=verb, target_kind=target_kind, target=target, before=before, limit=limit
+        )
