@@ -222,7 +222,7 @@ class Rowlock(Acts):
 
         For programs that do not import the task's function: a task of this application is checked against its
         function, another one must have been registered by a worker. Raises `UnknownTask`, `InvalidArguments`,
-        `InvalidOption`, `DuplicateJob`.
+        `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the connection was lost before the answer.
         """
         if delay is not None and run_at is not None:
             raise InvalidOption("delay and run_at are both given: give one of them.")
@@ -255,17 +255,21 @@ class Rowlock(Acts):
         stored = await self.client.enqueue(job, connection)
         return (await self._handles([job], {} if stored == job.id else {job.id: stored}, connection))[0]
 
-    async def enqueue_many(self, jobs: Iterable[NewJob[R]], *, connection: object = None) -> list[JobHandle[R]]:
+    async def enqueue_many(
+        self, jobs: Iterable[NewJob[R]], *, connection: object = None, again: bool = False
+    ) -> list[JobHandle[R]]:
         """Enqueue all jobs, or none, and return their handles in order.
 
         In a transaction of its own this is one COPY, which takes the jobs as it goes: give it a generator, and the
         database works on the first ones while Python makes the next. With `connection` they are part of the caller's
         open transaction. Duplicates by their unique keys have the handle of the job that holds the key, or none
-        (`on_duplicate="skip"`), or raise `DuplicateJob`, and then nothing is stored.
+        (`on_duplicate="skip"`), or raise `DuplicateJob`, and then nothing is stored. `again` is for the jobs of an
+        `EnqueueUnknown`: only those are stored that are neither waiting, running nor finished already, for as long as
+        finished jobs are kept. Raises `EnqueueUnknown` if the connection was lost before the answer, also then.
 
         >>> await app.enqueue_many([send_email.job(to, "Hi", "…") for to in recipients])
         """
-        given, holders = await self.client.enqueue_many(jobs, connection)
+        given, holders = await self.client.enqueue_many(jobs, connection, again=again)
         if holders:
             given = [job for job in given if job.id not in holders or not _is_skipped(job)]
         return await self._handles(given, holders, connection)

@@ -11,6 +11,7 @@ RowlockError
 │   ├── InvalidArguments         arguments that do not fit the task, or are not JSON
 │   └── InvalidOption            a queue, priority, delay, key, … that makes no sense
 ├── DuplicateJob                 another job holds the unique key, and `on_duplicate` is `raise`; nothing was stored
+├── EnqueueUnknown               the connection was lost in the middle: the jobs may be stored, or not
 ├── InvalidResult                (TypeError) a handler returned what JSON cannot hold
 ├── JobNotFound                  (LookupError) no job has this id
 ├── OutsideHandler               (RuntimeError) what only a running handler can do with its job
@@ -31,7 +32,13 @@ Arguments, results and DSNs never appear in a message.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rowlock.queue.job import NewJob
 
 
 class RowlockError(Exception):
@@ -79,6 +86,23 @@ class DuplicateJob(RowlockError):
     def __init__(self, message: str, *, job_id: UUID) -> None:
         super().__init__(message)
         self.job_id = job_id
+
+
+class EnqueueUnknown(RowlockError):
+    """The connection was lost before the database answered an enqueue: the jobs may be stored, or not.
+
+    `jobs` are the jobs, with their ids. Enqueue them again, now or at any time later: those that are stored already,
+    waiting, running or finished, are left alone.
+
+    >>> try:
+    ...     job = await send_email.enqueue("ada@example.com", "Hi", "…")
+    ... except EnqueueUnknown as error:
+    ...     (job,) = await app.enqueue_many(error.jobs, again=True)
+    """
+
+    def __init__(self, message: str, *, jobs: Sequence[NewJob[Any]]) -> None:
+        super().__init__(message)
+        self.jobs = jobs
 
 
 class InvalidResult(RowlockError, TypeError):

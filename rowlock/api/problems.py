@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 from rowlock.errors import (
     DatabaseUnavailable,
     DuplicateJob,
+    EnqueueUnknown,
     InvalidArguments,
     InvalidJob,
     JobNotFound,
@@ -138,6 +139,13 @@ def classify(error: Exception) -> Refused | None:
         if isinstance(error, class_):
             job_id = error.job_id if isinstance(error, DuplicateJob) else None
             return Refused(kind, detail or str(error), field=field, job_id=job_id)
+    if isinstance(error, EnqueueUnknown):
+        return Refused(
+            DATABASE_UNAVAILABLE,
+            "The connection to the database was lost before it answered: this job may be stored, or not. Look for it "
+            "by its id before you enqueue it again; with an Idempotency-Key a request can simply be repeated.",
+            job_id=error.jobs[0].id,
+        )
     if isinstance(error, CONNECTION_LOST):
         return Refused(DATABASE_UNAVAILABLE, "The connection to the database was lost: try again.")
     return None

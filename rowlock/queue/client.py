@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import chain
@@ -12,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from rowlock.embedded import EmbeddedServer
-from rowlock.errors import DuplicateJob, InvalidOption, JobNotFound, SchemaTooNew
+from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption, JobNotFound, SchemaTooNew
 from rowlock.queue import connections
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, JobOptions, LogLine, NewJob
@@ -21,7 +22,7 @@ from rowlock.queue.waits import Waits
 from rowlock.schema import REVISION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from asyncpg import Record
@@ -31,11 +32,16 @@ if TYPE_CHECKING:
     from rowlock.settings import Settings
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 MOST_PER_PAGE: Final = 500
 
 _PLAIN_COLUMNS: Final = ("id", "queue", "task", "priority", "max_attempts", "args")
 _TIMED_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "ends_at", "expires_at", "deadline")
+
+_TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
+"""The longest pauses before each further try of an enqueue that met one of these, in seconds."""
 
 _OF_ASYNCPG: Final = (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)
 
@@ -118,8 +124,14 @@ class Client:
         """Store the job, in the caller's transaction if its connection is given. A job whose id is
         live already is not stored again.
 
-        Returns the job's id, or that of the job which holds its unique key. Raises `DuplicateJob` if that is to be so.
+        Returns the job's id, or that of the job which holds its unique key. Raises `DuplicateJob` if that is to be so,
+        and `EnqueueUnknown`.
         """
+        if connection is None:
+            return await self._in_own_transaction([job], lambda: self._enqueue(job, None))
+        return await self._enqueue(job, connection)
+
+    async def _enqueue(self, job: NewJob[Any], connection: object) -> UUID:
         options = job.options
         if options.are_plain:
             plain = (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args)
@@ -148,13 +160,16 @@ class Client:
         return stored
 
     async def enqueue_many(
-        self, jobs: Iterable[NewJob[R]], connection: object = None
+        self, jobs: Iterable[NewJob[R]], connection: object = None, *, again: bool = False
     ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
         """Store all jobs or none: by COPY in a transaction of its own, or in the caller's if its connection is given.
 
         Returns the jobs, and of those that were refused because of their unique key the ids and who holds the key.
-        Raises `DuplicateJob` if that is to be so of one of them: then nothing is stored.
+        Raises `DuplicateJob` if that is to be so of one of them: then nothing is stored; and `EnqueueUnknown`.
+        With `again`, those that are finished are left alone, like those that are live.
         """
+        if again:
+            return await self._enqueue_again(list(jobs), connection)
         if connection is not None:
             given = list(jobs)
             caller = connections.adapt(connection)
@@ -162,20 +177,33 @@ class Client:
                 async with connection.transaction():
                     return given, await self._insert_many(given, caller)
             return given, await self._insert_many(given, caller)
+        return await self._enqueue_by_copy(jobs)
+
+    async def _enqueue_by_copy(self, jobs: Iterable[NewJob[R]]) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
         coming = iter(jobs)
         if (first := next(coming, None)) is None:
             return [], {}
-        given, coming = [], chain((first,), coming)
+        failed: list[BaseException] = []
+        given: list[NewJob[R]] = []
+        coming = chain((first,), _watched(coming, failed))
+        if self._dsn is None:
+            await self.dsn()
         try:
             async with self.connection() as own, own.transaction():
                 return given, await self._copy_many(given, coming, own)
         except connections.NOT_MIGRATED as error:
             raise connections.not_migrated(self.settings) from error
-        except asyncpg.UniqueViolationError:
-            # An earlier try, whose answer was lost, has stored some of them.
+        except (asyncpg.UniqueViolationError, *_TRY_AGAIN):
+            # Of the first: some of them are stored already.
+            if failed:
+                raise
             given.extend(coming)
-            async with self.connection() as own, own.transaction():
-                return given, await self._insert_many(given, own)
+        except connections.CONNECTION_LOST as error:
+            if failed or isinstance(error, ValueError):
+                raise
+            given.extend(coming)
+            raise _unknown(given, error) from error
+        return given, await self._in_own_transaction(given, lambda: self._insert_own(given))
 
     async def get(self, job_id: UUID | str, connection: object = None) -> Job:
         """The job, alive or finished, as the caller's transaction sees it if given. Raises `JobNotFound`."""
@@ -255,6 +283,66 @@ class Client:
         await caller.fetch(self._sql("release_savepoint"))
         return holders
 
+    async def _insert_own(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
+        async with self.connection() as own, own.transaction():
+            return await self._insert_many(jobs, own)
+
+    async def _enqueue_again(
+        self, jobs: list[NewJob[R]], connection: object
+    ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
+        if connection is not None:
+            raise InvalidOption(
+                "again and connection are both given: jobs are stored again in a transaction of Rowlock's own. "
+                "Leave connection out."
+            )
+        return jobs, await self._in_own_transaction(jobs, lambda: self._insert_missing(jobs)) if jobs else {}
+
+    async def _insert_missing(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
+        """Store those jobs that are neither live nor finished.
+
+        One that was live at the first look may finish before the insert, which then takes it for new. Who holds the
+        id's row knows that the job cannot finish any more: so the second look, after the insert, is what counts.
+        """
+        async with self.connection() as own, own.transaction(isolation="read_committed"):
+            missing = await self._without_finished(jobs, own)
+            while missing:
+                await own.fetch(self._sql("savepoint"))
+                holders = await self._insert_all(missing, own)
+                still_missing = await self._without_finished(missing, own)
+                if len(still_missing) == len(missing):
+                    return holders
+                await own.fetch(self._sql("rollback_to_savepoint"))
+                missing = still_missing
+            return {}
+
+    async def _without_finished(
+        self, jobs: Sequence[NewJob[Any]], own: PoolConnectionProxy[Record]
+    ) -> list[NewJob[Any]]:
+        rows = await own.fetch(self._sql("list_finished_of"), [job.id for job in jobs])
+        finished = {_uuid(row[0]) for row in rows}
+        return [job for job in jobs if job.id not in finished]
+
+    async def _in_own_transaction(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
+        """Call `store`, which stores the jobs in a transaction of Rowlock's own: anew after a deadlock, a few times.
+
+        Raises `EnqueueUnknown` if the connection was lost on the way.
+        """
+        if self._dsn is None:
+            await self.dsn()
+        try:
+            for longest in _PAUSES:
+                try:
+                    return await store()
+                except _TRY_AGAIN:
+                    await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # a jitter is no secret
+            return await store()
+        except connections.NOT_MIGRATED as error:
+            raise connections.not_migrated(self.settings) from error
+        except connections.CONNECTION_LOST as error:
+            if isinstance(error, ValueError):
+                raise
+            raise _unknown(jobs, error) from error
+
     async def _insert_all(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
         new = [job for job in jobs if job.unique_key is None]
         if new:
@@ -298,6 +386,25 @@ def parse_id(text: UUID | str) -> UUID:
 
 def _uuid(value: object) -> UUID:
     return value if isinstance(value, UUID) else UUID(str(value))
+
+
+def _watched(jobs: Iterator[NewJob[R]], failed: list[BaseException]) -> Iterator[NewJob[R]]:
+    """The caller's jobs; what his own iterator raises is added to `failed`, to be told from the connection's errors."""
+    try:
+        yield from jobs
+    except BaseException as error:
+        failed.append(error)
+        raise
+
+
+def _unknown(jobs: Sequence[NewJob[Any]], error: BaseException) -> EnqueueUnknown:
+    what = f"job {jobs[0].id} ({jobs[0].task}) is" if len(jobs) == 1 else f"{len(jobs)} jobs from {jobs[0].id} on are"
+    return EnqueueUnknown(
+        f"The connection to the database was lost before it answered ({type(error).__name__}): whether the {what} "
+        "stored is unknown. Run `await app.enqueue_many(error.jobs, again=True)`, at any time: it stores only what is "
+        "missing.",
+        jobs=jobs,
+    )
 
 
 def _take_plain(given: list[NewJob[R]], coming: Iterator[NewJob[R]]) -> Iterator[NewJob[R]]:

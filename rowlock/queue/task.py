@@ -131,7 +131,7 @@ class Task(Generic[P, R]):
         """Enqueue a job with these arguments, in a transaction of its own.
 
         Raises `InvalidArguments` if they do not fit the function, and `DuplicateJob` if another one is to be an error;
-        nothing is stored then.
+        nothing is stored then. Raises `EnqueueUnknown` if the connection was lost before the answer.
         """
         return await self._enqueue(self.options, None, args, kwargs)
 

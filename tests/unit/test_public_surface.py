@@ -20,6 +20,7 @@ EXPORTED = [
     "DatabaseUnavailable",
     "DeadLetterGroup",
     "DuplicateJob",
+    "EnqueueUnknown",
     "Exponential",
     "Fail",
     "InvalidArguments",
