@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
+import socket
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from rowlock.errors import DatabaseUnavailable, InvalidOption, SchemaNotMigrated
 from rowlock.queue.statements import WAKEUP_CHANNEL, channel, statement
@@ -59,6 +63,10 @@ NOT_MIGRATED: Final = (
 CONNECT_TIMEOUT: Final = 10.0
 QUERY_TIMEOUT: Final = 30.0
 
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
+"""A peer that is silently gone is noticed within half a minute, even while nothing is sent. Seconds; the last one,
+for data that nobody acknowledges, in milliseconds. A platform without one of them does without it."""
+
 
 class Caller(Protocol):
     """A connection of the caller's, whatever its driver: runs one statement inside the caller's transaction."""
@@ -99,8 +107,9 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
     Raises `DatabaseUnavailable` if no server answers or it refuses the login.
     """
     try:
-        return await asyncpg.connect(
+        connection: asyncpg.Connection[Record] = await asyncpg.connect(
             dsn,
+            target_session_attrs=_session_attributes(dsn),
             timeout=CONNECT_TIMEOUT,
             command_timeout=QUERY_TIMEOUT,
             statement_cache_size=100 if settings.listen else 0,
@@ -109,6 +118,25 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
         )
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
         raise unavailable(settings, error) from error
+    await keep_alive(connection)
+    return connection
+
+
+def _session_attributes(dsn: str) -> SessionAttribute | None:
+    """Ask for a server that takes writes, unless the DSN or the environment says what to ask for."""
+    is_said = "target_session_attrs" in parse_qs(urlsplit(dsn).query) or "PGTARGETSESSIONATTRS" in os.environ
+    return None if is_said else SessionAttribute.read_write
+
+
+async def keep_alive(connection: asyncpg.Connection[Record]) -> None:
+    """Have the kernel probe a quiet TCP connection; a Unix socket needs none of it."""
+    sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]  # noqa: SLF001  # no public way
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
@@ -242,6 +270,11 @@ class ClientPool:
             raise unavailable(self._settings, error) from error
         try:
             yield connection
+        except CONNECTION_LOST as error:
+            connection.terminate()  # half-open, or no primary any more: it must not go back to the pool
+            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+                await pool.expire_connections()  # the idle ones lead to the same server
+            raise
         finally:
             await pool.release(connection)
 
@@ -254,6 +287,8 @@ class ClientPool:
                 try:
                     self._pool = await asyncpg.create_pool(
                         self._dsn,
+                        target_session_attrs=_session_attributes(self._dsn),
+                        init=keep_alive,
                         min_size=0,
                         max_size=10,
                         timeout=CONNECT_TIMEOUT,

@@ -1,0 +1,202 @@
+"""Connections that lead to no primary any more, or nowhere: they are thrown away, and the work goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import quote
+
+import asyncpg
+import pytest
+
+from rowlock import DatabaseUnavailable, Rowlock, Settings
+from rowlock.errors import EnqueueUnknown
+from rowlock.queue import connections
+from rowlock.queue.connections import KEEPALIVE, ClientPool, connect
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+
+class Proxy:
+    """Stands between Rowlock and the server; `is_open` false, it swallows what either of them says."""
+
+    def __init__(self, server_socket: str) -> None:
+        self._server_socket = server_socket
+        self.is_open = True
+        self.connections = 0
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        far_reader, far_writer = await asyncio.open_unix_connection(self._server_socket)
+        for source, target in ((reader, far_writer), (far_reader, writer)):
+            pump = asyncio.create_task(self._pump(source, target))
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(OSError):
+                while data := await source.read(65536):
+                    if self.is_open:
+                        target.write(data)
+        finally:
+            target.close()
+
+    async def close(self) -> None:
+        """Cut all connections."""
+        pumps = list(self._pumps)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def database_of(url: str) -> str:
+    return url.partition("@/")[2].partition("?")[0]
+
+
+async def demote(connection: Connection, url: str, *, is_demoted: bool) -> None:
+    """Have the database refuse writes from new sessions, as a server does that is no primary any more; or take them."""
+    name, state = database_of(url), "on" if is_demoted else "off"
+    await connection.execute(
+        f'SET default_transaction_read_only = off; ALTER DATABASE "{name}" SET default_transaction_read_only = {state}'
+    )
+
+
+@pytest.fixture
+async def listening() -> AsyncIterator[tuple[Proxy, asyncio.Server, int]]:
+    """A TCP port that leads to the server; the server's socket is set by the test."""
+    proxy = Proxy("")
+    served = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    try:
+        yield proxy, served, served.sockets[0].getsockname()[1]
+    finally:
+        served.close()
+        await proxy.close()
+
+
+def through(proxy: Proxy, port: int, server: Server, url: str) -> str:
+    proxy._server_socket = str(Path(server.socket_dir) / ".s.PGSQL.5432")
+    return f"postgresql://postgres@127.0.0.1:{port}/{database_of(url)}?sslmode=disable"
+
+
+async def test_a_server_that_takes_no_writes_is_not_connected_to_unless_the_url_says_so(
+    connection: Connection, database_url: str
+) -> None:
+    await demote(connection, database_url, is_demoted=True)
+    settings = Settings(database_url=database_url)
+    with pytest.raises(DatabaseUnavailable, match="read-write"):
+        await connect(settings, database_url, purpose="test")
+    pool = ClientPool(settings, database_url)
+    with pytest.raises(DatabaseUnavailable, match="read-write"):
+        async with pool.acquire():
+            pass
+    await pool.close()
+    reader = await connect(settings, database_url + "&target_session_attrs=any", purpose="test")
+    assert await reader.fetchval("SHOW default_transaction_read_only") == "on"
+    await reader.close()
+
+
+async def test_of_several_hosts_the_one_that_answers_is_found(
+    server: Server, database_url: str, tmp_path: Path
+) -> None:
+    nowhere = quote(str(tmp_path))
+    url = database_url.replace("?host=", f"?host={nowhere},").replace("port=5432", "port=5432,5432")
+    async with Rowlock(settings=Settings(database_url=url)) as app:
+        assert await app.client.list_jobs() == []
+
+
+async def test_a_pool_throws_away_what_answers_read_only_and_the_idle_ones_with_it(database_url: str) -> None:
+    pool = ClientPool(Settings(database_url=database_url), database_url)
+    async with pool.acquire() as first, pool.acquire() as second:
+        before = {first.get_server_pid(), second.get_server_pid()}
+
+    async def write_to_a_demoted_server() -> None:
+        async with pool.acquire() as demoted:
+            await demoted.execute("SET default_transaction_read_only = on")
+            await demoted.execute("CREATE TABLE anything ()")
+
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        await write_to_a_demoted_server()
+    async with pool.acquire() as first, pool.acquire() as second:
+        assert not before & {first.get_server_pid(), second.get_server_pid()}
+    await pool.close()
+
+
+async def test_a_pool_throws_away_what_does_not_answer_in_time(
+    listening: tuple[Proxy, asyncio.Server, int], server: Server, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 0.2)
+    proxy, _, port = listening
+    url = through(proxy, port, server, database_url)
+    pool = ClientPool(Settings(database_url=url), url)
+    async with pool.acquire() as opened:
+        before = await opened.fetchval("SELECT pg_backend_pid()")
+    proxy.is_open = False
+    with pytest.raises(TimeoutError):
+        async with pool.acquire() as opened:
+            await opened.fetchval("SELECT 1")
+    proxy.is_open = True
+    async with pool.acquire() as opened:
+        assert await opened.fetchval("SELECT pg_backend_pid()") != before
+    await pool.close()
+
+
+async def test_tcp_connections_are_kept_alive(
+    listening: tuple[Proxy, asyncio.Server, int], server: Server, database_url: str
+) -> None:
+    proxy, _, port = listening
+    url = through(proxy, port, server, database_url)
+    pool = ClientPool(Settings(database_url=url), url)
+    control = await connect(Settings(database_url=url), url, purpose="test")
+    async with pool.acquire() as pooled:
+        for opened in (control, pooled):
+            sock = opened._transport.get_extra_info("socket")  # type: ignore[union-attr]
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            for name, value in KEEPALIVE.items():
+                if hasattr(socket, name):
+                    assert sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
+    await control.close()
+    await pool.close()
+
+
+async def test_a_worker_goes_on_when_its_demoted_server_takes_writes_again(
+    connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.worker.PAUSE_MOST", 0.1)
+    settings = Settings(database_url=database_url, poll_interval=timedelta(seconds=0.05))
+    async with Rowlock(settings=settings) as app:
+
+        @app.task
+        async def echo(text: str) -> str:
+            return text
+
+        async with app.worker():
+            assert await (await echo.enqueue("before")).result() == "before"
+            await demote(connection, database_url, is_demoted=True)
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+            async def is_refused() -> bool:
+                try:
+                    await echo.enqueue("lost")
+                except DatabaseUnavailable:
+                    return True
+                except (*connections.CONNECTION_LOST, EnqueueUnknown):
+                    pass
+                return False
+
+            await eventually(is_refused)
+            await demote(connection, database_url, is_demoted=False)
+            assert await (await echo.enqueue("after")).result() == "after"
