@@ -1,0 +1,97 @@
+-- For a database that is being tortured alone: every change of a job, its archive, its key or a worker's lease is written
+-- down by the transaction that makes it. Changes of one job have its row's lock in common, so `number` has their order.
+CREATE SCHEMA rowlock_audit
+--;
+CREATE TABLE rowlock_audit.change (
+    number     bigint GENERATED ALWAYS AS IDENTITY,
+    xid        xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    what       text NOT NULL, -- job, finished_job, worker
+    id         uuid NOT NULL, -- the job's, or the worker's
+    old_state  text,          -- null: the row is new
+    state      text,          -- null: the row is gone
+    attempt    integer,
+    errors     integer,
+    crashes    integer,
+    worker     uuid,
+    unique_key text,
+    run        text,          -- of a result: the call of the handler that made it
+    pid        integer,       -- of a worker
+    expires_at timestamptz    -- of a worker
+)
+--;
+-- A handler's own writes, committed with its job's success by job.transaction().
+CREATE TABLE rowlock_audit.effect (
+    job     uuid NOT NULL,
+    attempt integer NOT NULL,
+    run     text NOT NULL
+)
+--;
+CREATE FUNCTION rowlock_audit.job_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO rowlock_audit.change (what, id, state, attempt, errors, crashes, worker, unique_key)
+    SELECT 'job', id, state, attempt, errors, crashes, worker, unique_key FROM added;
+    RETURN NULL;
+END $$
+--;
+CREATE FUNCTION rowlock_audit.job_updated() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO rowlock_audit.change (what, id, old_state, state, attempt, errors, crashes, worker, unique_key)
+    SELECT 'job', added.id, removed.state, added.state, added.attempt, added.errors, added.crashes, added.worker,
+           added.unique_key
+      FROM added JOIN removed ON removed.id = added.id;
+    RETURN NULL;
+END $$
+--;
+CREATE FUNCTION rowlock_audit.job_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO rowlock_audit.change (what, id, old_state, attempt, errors, crashes, worker, unique_key)
+    SELECT 'job', id, state, attempt, errors, crashes, worker, unique_key FROM removed;
+    RETURN NULL;
+END $$
+--;
+CREATE TRIGGER audit_inserted AFTER INSERT ON rowlock.job
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION rowlock_audit.job_inserted()
+--;
+CREATE TRIGGER audit_updated AFTER UPDATE ON rowlock.job
+    REFERENCING OLD TABLE AS removed NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION rowlock_audit.job_updated()
+--;
+CREATE TRIGGER audit_deleted AFTER DELETE ON rowlock.job
+    REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION rowlock_audit.job_deleted()
+--;
+CREATE FUNCTION rowlock_audit.finished_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO rowlock_audit.change (what, id, state, attempt, errors, crashes, worker, unique_key, run)
+    SELECT 'finished_job', id, state, attempt, errors, crashes, worker, unique_key,
+           CASE jsonb_typeof(result) WHEN 'object' THEN result ->> 'run' END
+      FROM added;
+    RETURN NULL;
+END $$
+--;
+CREATE FUNCTION rowlock_audit.finished_deleted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO rowlock_audit.change (what, id, old_state, attempt, errors, crashes, worker, unique_key)
+    SELECT 'finished_job', id, state, attempt, errors, crashes, worker, unique_key FROM removed;
+    RETURN NULL;
+END $$
+--;
+CREATE TRIGGER audit_inserted AFTER INSERT ON rowlock.finished_job
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION rowlock_audit.finished_inserted()
+--;
+CREATE TRIGGER audit_deleted AFTER DELETE ON rowlock.finished_job
+    REFERENCING OLD TABLE AS removed FOR EACH STATEMENT EXECUTE FUNCTION rowlock_audit.finished_deleted()
+--;
+CREATE FUNCTION rowlock_audit.worker_changed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'DELETE' THEN
+        INSERT INTO rowlock_audit.change (what, id, old_state, pid, expires_at)
+        VALUES ('worker', OLD.id, 'registered', OLD.pid, OLD.expires_at);
+    ELSE
+        INSERT INTO rowlock_audit.change (what, id, old_state, state, pid, expires_at)
+        VALUES ('worker', NEW.id, CASE TG_OP WHEN 'UPDATE' THEN 'registered' END, 'registered', NEW.pid, NEW.expires_at);
+    END IF;
+    RETURN NULL;
+END $$
+--;
+CREATE TRIGGER audit_changed AFTER INSERT OR UPDATE OR DELETE ON rowlock.worker
+    FOR EACH ROW EXECUTE FUNCTION rowlock_audit.worker_changed()

@@ -1,0 +1,163 @@
+"""The history of a run: what each process did, one JSON line an event, written before and after each call.
+
+A line is one `write` to a file opened for appending: it survives the kill of its process. `at` is the machine's
+monotonic clock in nanoseconds, which all processes share, so that the order of the lines is the order of the events.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self
+from uuid import UUID
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+
+class Event(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, tag_field="do"):
+    """What happened, when, and in which process."""
+
+    at: int = 0
+    by: str = ""
+    pid: int = 0
+
+
+class Wanted(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
+    """A job that somebody wants to enqueue; `until` says how long its unique key is held."""
+
+    id: UUID
+    task: str
+    key: str | None = None
+    until: Literal["finish", "start"] = "finish"
+    max_attempts: int = 10
+
+
+class Enqueue(Event, frozen=True, tag="enqueue"):
+    """Before an enqueue: `op` names the call, `is_again` that these jobs were given before, with an unknown answer."""
+
+    op: str
+    how: str
+    jobs: list[Wanted]
+    is_again: bool = False
+
+
+class Enqueued(Event, frozen=True, tag="enqueued"):
+    """After an enqueue. `stored`: each of its jobs is in the database, acknowledged. `existing`: refused, since the job
+    `existing` holds the key. `nothing`: certainly not stored (refused, or rolled back). `unknown`: nobody can say.
+    """
+
+    op: str
+    outcome: Literal["stored", "existing", "nothing", "unknown"]
+    existing: UUID | None = None
+
+
+class Start(Event, frozen=True, tag="start"):
+    """A handler has been called: for this attempt of this job. `run` names this one call; it is in its result too."""
+
+    job: UUID
+    attempt: int
+    run: str
+    task: str
+    is_stubborn: bool = False
+    """It cannot be stopped from outside: it blocks its event loop, or is a plain function in a thread."""
+
+
+class End(Event, frozen=True, tag="end"):
+    """The handler is about to return or raise: `how` is `return`, `error`, `snooze`, `fail`, `cancel` (as a directive
+    of its own), or `stopped`: it was cancelled from outside (a stop, a timeout, a lost lease, an operator).
+    """
+
+    job: UUID
+    attempt: int
+    run: str
+    how: Literal["return", "error", "snooze", "fail", "cancel", "stopped"]
+
+
+class Act(Event, frozen=True, tag="act"):
+    """Before an operator's call on one job."""
+
+    op: str
+    what: Literal["cancel", "retry"]
+    job: UUID
+
+
+class Acted(Event, frozen=True, tag="acted"):
+    """After it. `done`: acknowledged, the waiting job is cancelled, or the finished one queued again. `requested`: the
+    job runs, and its worker has been asked. `refused`: its state did not allow it. `unknown`: the answer was lost.
+    """
+
+    op: str
+    outcome: Literal["done", "requested", "refused", "unknown"]
+
+
+class Process(Event, frozen=True, tag="process"):
+    """A process of the run has been started, or has ended with this exit code (negative: by this signal)."""
+
+    name: str
+    process: int
+    what: Literal["started", "ended"]
+    code: int = 0
+
+
+class Fault(Event, frozen=True, tag="fault"):
+    """Something bad is about to happen, or (`is_over`) has just ended. `process` is the process that it hits, if it
+    hits one alone; without one it may hit everybody.
+
+    `kill` (SIGKILL), `freeze` (SIGSTOP until it is over), `stop` (SIGTERM), `terminate` (pg_terminate_backend),
+    `server` (the server is stopped at once, until it accepts connections again), `cut`, `delay`, `black_hole`,
+    `half_open` (the network), `pin` (an old transaction), `full` (the disk), `skew` (the process's clock is wrong).
+    """
+
+    kind: str
+    process: int = 0
+    note: str = ""
+    is_over: bool = False
+
+
+AnyEvent = Enqueue | Enqueued | Start | End | Act | Acted | Process | Fault
+_decoder: Final = msgspec.json.Decoder(AnyEvent)
+_encoder: Final = msgspec.json.Encoder()
+
+
+class History:
+    """The events of this process, appended to a file of its own in the run's folder; `by` is its name in the run.
+
+    >>> with History(folder, "enqueuer-1") as history:  # doctest: +SKIP
+    ...     history.write(Enqueue(op="1", how="own", jobs=[...]))
+    """
+
+    SUFFIX: ClassVar = ".history"
+
+    def __init__(self, folder: Path, by: str) -> None:
+        self.by = by
+        self._pid = os.getpid()
+        self._file = os.open(folder / f"{by}-{self._pid}{self.SUFFIX}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def write(self, event: Event) -> None:
+        """Write the event, with the time, this process's name and its number."""
+        stamped = msgspec.structs.replace(event, at=time.monotonic_ns(), by=self.by, pid=self._pid)
+        os.write(self._file, _encoder.encode(stamped) + b"\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        os.close(self._file)
+
+
+def read_history(folder: Path) -> Iterator[AnyEvent]:
+    """Read all the events in a run's folder, file by file (in each, in the order of time).
+
+    Raises `msgspec.DecodeError` for a line that is no event: a line is one write, so none is ever half there.
+    """
+    for file in sorted(folder.glob(f"*{History.SUFFIX}")):
+        with file.open("rb") as lines:
+            for line in lines:
+                yield _decoder.decode(line)
