@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
 from rowlock.errors import InvalidOption
+from rowlock.queue.transactions import ROLLBACK_TIMEOUT
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
@@ -92,8 +94,9 @@ class _Transaction:
         await self.given.commit()
 
     async def rollback(self) -> None:
-        """Roll it back."""
-        await self.given.rollback()
+        """Roll it back, if the server answers."""
+        async with asyncio.timeout(ROLLBACK_TIMEOUT):
+            await self.given.rollback()
 
 
 def _transaction_of(connection: AsyncSession | AsyncConnection) -> object:

@@ -43,6 +43,9 @@ _TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
 """The longest pauses before each further try of an enqueue that met one of these, in seconds."""
 
+_LONGEST_COPY: Final = 3600.0
+"""Seconds. There is no telling how many jobs come; a peer that is gone is noticed by TCP."""
+
 _OF_ASYNCPG: Final = (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)
 
 
@@ -116,7 +119,7 @@ class Client:
         """Run `queue/sql/<name>.sql` in a transaction of its own."""
         async with self.connection() as connection:
             try:
-                return await connection.fetch(self._sql(name), *parameters)
+                return await connection.fetch(self._sql(name), *parameters, timeout=connections.deadline(name))
             except connections.NOT_MIGRATED as error:
                 raise connections.not_migrated(self.settings) from error
 
@@ -266,7 +269,9 @@ class Client:
     async def _copy(
         self, own: PoolConnectionProxy[Record], records: Iterable[tuple[object, ...]], columns: Sequence[str]
     ) -> None:
-        await own.copy_records_to_table("job", schema_name=self.settings.schema, columns=columns, records=records)
+        await own.copy_records_to_table(
+            "job", schema_name=self.settings.schema, columns=columns, records=records, timeout=_LONGEST_COPY
+        )
 
     async def _insert_many(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
         if not any(job.options.unique is not None and job.options.unique.on_duplicate == "raise" for job in jobs):

@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import os
 import socket
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -61,11 +61,32 @@ NOT_MIGRATED: Final = (
 """Errors of a statement of Rowlock's own that say that the schema is missing, or older than this code."""
 
 CONNECT_TIMEOUT: Final = 10.0
-QUERY_TIMEOUT: Final = 30.0
+QUERY_TIMEOUT: Final = 10.0
+"""For what works by an index on few rows: it takes milliseconds, or nobody is there."""
+LONG_QUERY_TIMEOUT: Final = 30.0
+"""For what reads or writes many rows, or waits for another transaction."""
+LONG_QUERIES: Final = frozenset(
+    {
+        *("create_partitions", "declare_schedules", "end_overdue", "late", "prune_ticks", "rescue"),
+        *("expired_results", "remove_results"),
+        *("forget_idempotency_keys", "forget_progress", "forget_unique_keys", "forget_waiters", "forget_workers"),
+        *("group_dead_letters", "list_attempts", "list_finished", "list_jobs", "list_logs", "list_operations"),
+        *("doctor_default_rows", "doctor_horizon", "doctor_partitions", "doctor_unclaimed", "doctor_workers"),
+        "enqueue",  # whose unique key may be in a transaction that is still open
+    }
+)
+CLOSE_TIMEOUT: Final = 2.0
+RELEASE_TIMEOUT: Final = 1.0
+"""For whatever a connection has to undo before it is free again; else it is thrown away."""
 
-KEEPALIVE: Final = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
-"""A peer that is silently gone is noticed within half a minute, even while nothing is sent. Seconds; the last one,
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+"""A peer that is silently gone is noticed within ten seconds, even while nothing is sent. Seconds; the last one,
 for data that nobody acknowledges, in milliseconds. A platform without one of them does without it."""
+
+
+def deadline(name: str) -> float:
+    """How long `queue/sql/<name>.sql` may take, in seconds, before its connection counts as lost."""
+    return LONG_QUERY_TIMEOUT if name in LONG_QUERIES else QUERY_TIMEOUT
 
 
 class Caller(Protocol):
@@ -177,13 +198,15 @@ class ControlConnection:
         """Run `queue/sql/<name>.sql`, as one transaction, and return its rows."""
         sql = statement(name, self._settings.schema)
         async with self._lock:
-            connection = self._connection or await self._open()
+            connection = self._connection
+            if connection is None or connection.is_closed():  # as the server has told, while it was idle
+                connection = await self._open()
             try:
                 if self._settings.listen:
-                    return await connection.fetch(sql, *parameters)
+                    return await connection.fetch(sql, *parameters, timeout=deadline(name))
                 async with connection.transaction(isolation="read_committed"):
                     await connection.execute("".join(f"SET LOCAL {k} = {v};" for k, v in PLANNER_SETTINGS.items()))
-                    return await connection.fetch(sql, *parameters)
+                    return await connection.fetch(sql, *parameters, timeout=deadline(name))
             except NOT_MIGRATED as error:
                 raise not_migrated(self._settings) from error
             except (*CONNECTION_LOST, asyncio.CancelledError):
@@ -199,25 +222,35 @@ class ControlConnection:
         self._on_wakeup = on_wakeup
         self._channel = to
         async with self._lock:
-            if self._connection is None:
+            if self._connection is None or self._connection.is_closed():
                 await self._open()
             elif self._settings.listen:
-                await self._add_listener(self._connection, on_wakeup)
+                try:
+                    await self._add_listener(self._connection, on_wakeup)
+                except BaseException:
+                    self._drop()
+                    raise
 
     async def close(self) -> None:
         """Close the connection, politely if the server answers at once."""
         connection, self._connection = self._connection, None
         if connection is not None:
             try:
-                await connection.close(timeout=2)
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await connection.close()
             except CONNECTION_LOST:
                 connection.terminate()
 
     async def _open(self) -> asyncpg.Connection[Record]:
+        self._drop()
         connection = await connect(self._settings, self._dsn, purpose=self._purpose)
-        self._connection = connection
         if self._on_wakeup is not None and self._settings.listen:
-            await self._add_listener(connection, self._on_wakeup)
+            try:
+                await self._add_listener(connection, self._on_wakeup)
+            except BaseException:
+                connection.terminate()  # it would seem to listen, and hear nothing
+                raise
+        self._connection = connection
         if self._on_connect is not None:
             self._on_connect()
         return connection
@@ -276,7 +309,8 @@ class ClientPool:
                 await pool.expire_connections()  # the idle ones lead to the same server
             raise
         finally:
-            await pool.release(connection)
+            with suppress(*CONNECTION_LOST):  # then it is no part of the pool any more
+                await pool.release(connection, timeout=RELEASE_TIMEOUT)
 
     async def _open(self) -> asyncpg.Pool[Record]:
         loop = asyncio.get_running_loop()
@@ -292,7 +326,7 @@ class ClientPool:
                         min_size=0,
                         max_size=10,
                         timeout=CONNECT_TIMEOUT,
-                        command_timeout=None if self._is_patient else QUERY_TIMEOUT,
+                        command_timeout=None if self._is_patient else LONG_QUERY_TIMEOUT,
                         statement_cache_size=100 if self._settings.listen else 0,
                         server_settings={"application_name": f"rowlock {self._purpose}"},
                     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -21,6 +22,10 @@ _ENDED: Final = (
     "The transaction of job.transaction() was ended inside its block: leave commit and rollback to the end of the "
     "block; for a part that may be undone use a savepoint."
 )
+
+
+ROLLBACK_TIMEOUT: Final = 1.0
+"""A server that does not do so simple a thing is away, and does it by itself in the end: the handler must not hang."""
 
 
 class OpenTransaction(Protocol):
@@ -62,7 +67,12 @@ class _OfAsyncpg:
 
     async def rollback(self) -> None:
         if self.given.is_in_transaction():
-            await self._transaction.rollback()
+            try:
+                async with asyncio.timeout(ROLLBACK_TIMEOUT):
+                    await self._transaction.rollback()
+            except TimeoutError:
+                self.given.terminate()
+                raise
 
 
 async def begin(connection: object) -> OpenTransaction:

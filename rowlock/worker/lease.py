@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import socket
 import threading
 import time
@@ -28,6 +29,8 @@ log = structlog.get_logger("rowlock.worker")
 LONGEST_MILLISECONDS: Final = 2**31 - 1
 MARGIN: Final = 0.2
 """The share of the lease before whose end a worker that could not renew stops its handlers."""
+RETRY_MOST: Final = 1.0
+"""The longest pause, in seconds, after which a renewal that failed is tried again."""
 
 
 class Lease:
@@ -73,33 +76,44 @@ class Lease:
     async def end(self, connection: ControlConnection) -> None:
         """Stop renewing, and let go of whatever is still held."""
         self._stopped.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, 2)
+        for _ in range(100):  # not joined in a thread: handlers may have filled all that asyncio has
+            if self._thread is None or not self._thread.is_alive():
+                break
+            await asyncio.sleep(0.02)
         await connection.fetch("end_lease", self.worker)
 
     def _keep(self, worker: UUID, until: float, stopped: threading.Event) -> None:
         asyncio.run(self._renew_until_stopped(worker, until, stopped))
 
     async def _renew_until_stopped(self, worker: UUID, until: float, stopped: threading.Event) -> None:
-        heartbeat, lease = self._settings.heartbeat.total_seconds(), self._settings.lease.total_seconds()
+        """Renew again and again. `until` counts from before each renewal was sent: the database's lease ends later.
+
+        A renewal that is not answered may take half of what is left: so another connection is tried before all is lost.
+        """
+        heartbeat, margin = self._settings.heartbeat.total_seconds(), MARGIN * self._settings.lease.total_seconds()
         connection = ControlConnection(self._settings, self._dsn, purpose="lease")
         pause = heartbeat
         try:
             while not await _wait(stopped, pause):
-                now = time.monotonic()
+                began = time.monotonic()
                 try:
-                    async with asyncio.timeout(max(until - MARGIN * lease - now, 0.1)):
+                    async with asyncio.timeout(max((until - margin - began) / 2, margin / 4)):
                         delay = min(int(self._loop_delay() * 1000), LONGEST_MILLISECONDS)
                         is_held = bool(await connection.fetch("renew_lease", worker, self._settings.lease, delay))
                 except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                     log.warning("lease_not_renewed", worker=str(worker), error=type(error).__name__)
-                    is_held, pause = time.monotonic() < until - MARGIN * lease, min(1.0, heartbeat)
+                    left = max(until - margin - time.monotonic(), 0)
+                    is_held = left > 0
+                    pause = min(RETRY_MOST, heartbeat, left) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
                 else:
-                    until, pause = now + lease, heartbeat
+                    until, pause = began + self._settings.lease.total_seconds(), heartbeat
                 if not is_held:
                     log.error("lease_lost", worker=str(worker))
                     self._on_lost()
                     return
+        except BaseException:
+            self._on_lost()  # a defect; without renewals the jobs would soon run twice
+            raise
         finally:
             await connection.close()
 

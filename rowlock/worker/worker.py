@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import asyncpg
@@ -329,8 +330,8 @@ class Worker:
         for task in (self._finisher, self._upkeeper, self._ticking):
             task.cancel()
         await asyncio.gather(self._finisher, self._upkeeper, self._ticking, return_exceptions=True)
-        for connection in (self._claiming, self._finishing, self._upkeeping, self._runtimes):
-            await connection.close()
+        connections = (self._claiming, self._finishing, self._upkeeping, self._runtimes)
+        await asyncio.gather(*(connection.close() for connection in connections))
         self._watchdog.stop()
         log.info("worker_stopped", worker=str(self.id), attempts=self._slots.done)
 
@@ -370,7 +371,8 @@ class Worker:
 
     def _lose_lease_soon(self) -> None:
         """Called by the lease's thread."""
-        self._loop.call_soon_threadsafe(self._lost_lease)
+        with suppress(RuntimeError):  # the loop is closed: nothing runs any more
+            self._loop.call_soon_threadsafe(self._lost_lease)
 
     def _lost_lease(self) -> None:
         """Others may have this worker's jobs by now: stop them all, and begin again as a new worker."""

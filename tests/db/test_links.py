@@ -1,0 +1,158 @@
+"""Workers whose link to the database is cut, stopped, slowed down or closed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias
+
+import asyncpg
+import pytest
+
+from rowlock import Job, Rowlock, Settings
+from rowlock.queue import connections
+from rowlock.worker.worker import Worker
+from tests.db.links import Link, linked
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+
+@pytest.fixture
+async def link(server: Server, database_url: str) -> AsyncIterator[Link]:
+    async with linked(server, database_url) as link:
+        yield link
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    return Settings(database_url=database_url, poll_interval=timedelta(seconds=0.05))
+
+
+@pytest.fixture
+async def far(settings: Settings, link: Link) -> AsyncIterator[Rowlock]:
+    """An application at the other end of the link, whose workers' leases are short."""
+    brief = replace(settings, database_url=link.url, lease=timedelta(seconds=1.5), heartbeat=timedelta(seconds=0.25))
+    async with Rowlock(settings=brief) as app:
+        yield app
+
+
+@pytest.fixture
+async def near(settings: Settings) -> AsyncIterator[Rowlock]:
+    async with Rowlock(settings=settings) as app:
+        yield app
+
+
+# The lease.
+
+
+async def end_of_lease(connection: Connection, worker: Worker) -> float:
+    """The monotonic time at which the worker's lease ends, as the database has it."""
+    expires_in = "SELECT extract(epoch FROM expires_at - clock_timestamp())::float8 FROM rowlock.worker WHERE id = $1"
+    left: float = await connection.fetchval(expires_in, worker.id)
+    return time.monotonic() + left
+
+
+async def test_a_worker_behind_a_link_that_swallows_all_stops_its_handlers_before_another_one_has_their_jobs(
+    far: Rowlock, near: Rowlock, link: Link, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 1.0)
+    monkeypatch.setattr(connections, "CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 0.05)
+    await connection.execute("UPDATE rowlock.duty SET every = '50 ms' WHERE name = 'rescue'")
+    seen: list[tuple[str, float]] = []
+    began = asyncio.Event()
+
+    @far.task(name="work")
+    async def hang() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append(("cancelled", time.monotonic()))
+
+    @near.task(name="work")
+    async def work(job: Job) -> int:
+        seen.append(("began elsewhere", time.monotonic()))
+        return job.crashes
+
+    async with far.worker() as worker:
+        first = worker.id
+        handle = await hang.enqueue()
+        await asyncio.wait_for(began.wait(), 10)
+        link.swallows = True
+        expires_at = await end_of_lease(connection, worker)
+        async with near.worker():
+            assert await near.handle(await near.get(handle.id)).result(timeout=10) == 1
+        assert [what for what, _ in seen] == ["cancelled", "began elsewhere"]
+        (_, cancelled_at), (_, began_at) = seen
+        assert cancelled_at < expires_at <= began_at
+        link.swallows = False
+        await eventually(lambda: worker.id != first)
+        began.clear()
+        await hang.enqueue()
+        await asyncio.wait_for(began.wait(), 10)
+        worker.stop(timedelta(0))
+
+
+async def test_a_lease_outlives_connections_that_are_lost_without_a_word(
+    far: Rowlock, near: Rowlock, link: Link, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 0.3)
+    monkeypatch.setattr(connections, "LONG_QUERY_TIMEOUT", 0.3)
+    goes_on = asyncio.Event()
+
+    @far.task
+    async def work(job: Job) -> int:
+        await goes_on.wait()
+        return job.attempt
+
+    async with far.worker() as worker:
+        first = worker.id
+        handle = await work.enqueue()
+        is_running = "SELECT EXISTS (SELECT FROM rowlock.job WHERE state = 'running')"
+        await eventually(lambda: connection.fetchval(is_running))
+        link.lose()
+        before = await connection.fetchval("SELECT expires_at FROM rowlock.worker")
+        # Renewed a lease later, it has found a connection of its own.
+        is_renewed = "SELECT expires_at > $1::timestamptz + interval '1.5 s' FROM rowlock.worker"
+        await eventually(lambda: connection.fetchval(is_renewed, before))
+        goes_on.set()
+        assert await near.handle(await near.get(handle.id)).result(timeout=10) == 1
+        assert worker.id == first
+
+
+async def test_a_handler_inside_of_its_transaction_ends_before_the_lease_too(
+    far: Rowlock, link: Link, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("connections.RELEASE_TIMEOUT", "transactions.ROLLBACK_TIMEOUT"):
+        monkeypatch.setattr(f"rowlock.queue.{module}", 0.1)
+    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 1.0)
+    monkeypatch.setattr(connections, "CONNECT_TIMEOUT", 1.0)
+    ended_at: list[float] = []
+    began = asyncio.Event()
+
+    @far.task
+    async def work(job: Job) -> None:
+        try:
+            async with job.transaction() as own:
+                began.set()
+                await own.execute("SELECT pg_sleep(60)")
+        finally:
+            ended_at.append(time.monotonic())
+
+    async with far.worker() as worker:
+        await work.enqueue()
+        await asyncio.wait_for(began.wait(), 10)
+        link.swallows = True
+        expires_at = await end_of_lease(connection, worker)
+        await eventually(lambda: ended_at)
+        assert ended_at[0] < expires_at
+        link.swallows = False
+        worker.stop(timedelta(0))
