@@ -231,6 +231,11 @@ class ControlConnection:
                     self._drop()
                     raise
 
+    async def discard(self) -> None:
+        """Throw the connection away: the next call makes another one."""
+        async with self._lock:
+            self._drop()
+
     async def close(self) -> None:
         """Close the connection, politely if the server answers at once."""
         connection, self._connection = self._connection, None

@@ -16,6 +16,7 @@ import asyncpg
 
 from rowlock.errors import RowlockError
 from rowlock.queue.connections import CONNECTION_LOST, ControlConnection
+from rowlock.queue.ear import Ear
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.statements import FINISHED_CHANNEL
 
@@ -38,6 +39,7 @@ class Waits:
         self.loop = asyncio.get_running_loop()
         self._connection = ControlConnection(settings, dsn, purpose="results")
         self._listener = uuid7()
+        self._ear = Ear(self._connection, settings.schema, FINISHED_CHANNEL, lambda: self._listener)
         self._told: dict[UUID, set[asyncio.Event]] = {}
         self._written: set[UUID] = set()
         self._unwritten: list[asyncio.Future[None]] = []
@@ -78,20 +80,27 @@ class Waits:
 
     async def _keep(self) -> None:
         """Write down who waits, all that came meanwhile at once; renew it; end when nobody has waited for a while."""
-        self._connection.on_connect(self._written.clear)
+        self._connection.on_connect(self._reconnected)
+        clock = self.loop.time
+        renew_at = clock() + RENEW_SECONDS
         try:
             await self._try_to_listen()
             while True:
                 is_idle = not self._told and not self._written
                 try:
-                    async with asyncio.timeout(IDLE_SECONDS if is_idle else RENEW_SECONDS):
+                    async with asyncio.timeout(
+                        IDLE_SECONDS if is_idle else min(renew_at - clock(), self._ear.due_in())
+                    ):
                         await self._changed.wait()
                 except TimeoutError:
                     if is_idle and not self._told:
                         return
-                    self._written.clear()  # and write all of it again
                 self._changed.clear()
+                if clock() >= renew_at:
+                    self._written.clear()  # and write all of it again
+                    renew_at = clock() + RENEW_SECONDS
                 await self._write()
+                await self._test()
         finally:
             if self._keeper is asyncio.current_task():
                 self._keeper = None
@@ -100,7 +109,7 @@ class Waits:
 
     async def _try_to_listen(self) -> None:
         try:
-            await self._connection.listen(self._wake, FINISHED_CHANNEL)
+            await self._connection.listen(self._hear, FINISHED_CHANNEL)
         except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError):
             return  # the next statement tries again
 
@@ -116,14 +125,34 @@ class Waits:
         finally:
             self._release(waiting)
 
+    async def _test(self) -> None:
+        if not self._written:
+            self._ear.postpone()  # nobody waits, or the database is away: then it is tried again after as long
+            return
+        try:
+            await self._ear.test()
+        except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError):
+            self._written.clear()
+
+    def _reconnected(self) -> None:
+        """Whatever was told meanwhile was not heard: let all of them look."""
+        self._written.clear()
+        self._ear.begin()
+        for waiting in self._told.values():
+            for told in waiting:
+                told.set()
+
     def _release(self, waiting: list[asyncio.Future[None]]) -> None:
         for written in waiting:
             if not written.done():
                 written.set_result(None)
 
-    def _wake(self, job_id: str) -> None:
-        for told in self._told.get(UUID(job_id), ()):
-            told.set()
+    def _hear(self, told: str) -> None:
+        """Take in a notification: a job, or a test (no job's id has a colon)."""
+        self._ear.heard()
+        if ":" not in told:
+            for waiting in self._told.get(UUID(told), ()):
+                waiting.set()
 
 
 __all__ = ["Waits"]

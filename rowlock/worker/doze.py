@@ -3,7 +3,8 @@ does not.
 
 A NOTIFY makes the commit that sends it take a lock of the whole server, so enqueues notify only if a worker is marked
 as idle. The mark follows the regime, not each job: it is set when nothing came for a while, and taken away when much
-comes. Polling goes on in both: a lost notification costs one poll interval.
+comes. Polling goes on in both: a lost notification costs one poll interval. A worker that is marked tests whether it
+hears anything at all.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING, Final
+
+from rowlock.queue.ear import Ear
+from rowlock.queue.statements import WAKEUP_CHANNEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +43,7 @@ class Doze:
         self._connection = connection
         self._claims = claims
         self._worker = worker
+        self._ear = Ear(connection, settings.schema, WAKEUP_CHANNEL, worker)
         self._awake = asyncio.Event()
         self._is_marked = False
         self._pause = PAUSE_FIRST
@@ -49,9 +54,14 @@ class Doze:
         """There may be work: end the wait, or the next one if none is going on."""
         self._awake.set()
 
+    def heard(self) -> None:
+        """Something was heard: so the connection listens."""
+        self._ear.heard()
+
     def lost_mark(self) -> None:
         """The connection is a new one, or the worker has a new id: whatever was marked may be gone."""
         self._is_marked = False
+        self._ear.begin()
         self.wake()
 
     def before_claim(self) -> None:
@@ -82,13 +92,18 @@ class Doze:
         if not self._is_marked and self._may_listen and time.monotonic() - self._dry_since >= QUIET_SECONDS:
             await self._connection.fetch("mark_idle", self._worker(), self._claims.queues)
             self._is_marked = True
+            self._ear.begin()
             return  # and claim once more: what was enqueued before the mark did not notify
+        if self._is_marked and not await self._ear.test():
+            return
         most = self._poll if self._is_marked or not self._may_listen else PAUSE_BUSY_MOST
         pause = self._pause = min(self._pause * 2, most)
         if self._is_marked or not self._may_listen:
             due = await self._claims.until_next()
             if due is not None:
                 pause = min(pause, max(due.total_seconds(), 0.0))
+        if self._is_marked:
+            pause = min(pause, self._ear.due_in())
         try:
             async with asyncio.timeout(pause):
                 await self._awake.wait()

@@ -352,7 +352,8 @@ class Worker:
         return self._performer.unstorable(success, error)
 
     def _hear(self, told: str) -> None:
-        """Take in a notification: a queue, or the worker whose job is cancelled (no queue's name has a colon)."""
+        """Take in a notification: a queue; or, with a colon that no queue has, a test, or a cancelled job's worker."""
+        self._doze.heard()
         verb, colon, worker = told.partition(":")
         if not colon:
             self._doze.wake(told)
