@@ -95,6 +95,14 @@ class Acted(Event, frozen=True, tag="acted"):
     outcome: Literal["done", "requested", "refused", "unknown"]
 
 
+class Began(Event, frozen=True, tag="began"):
+    """The process has opened its history. `clock` is its clock then, in seconds since 1970: from those of all
+    processes follows what the database's times are by the machine's monotonic clock.
+    """
+
+    clock: float
+
+
 class Process(Event, frozen=True, tag="process"):
     """A process of the run has been started, or has ended with this exit code (negative: by this signal)."""
 
@@ -119,7 +127,7 @@ class Fault(Event, frozen=True, tag="fault"):
     is_over: bool = False
 
 
-AnyEvent = Enqueue | Enqueued | Start | End | Act | Acted | Process | Fault
+AnyEvent = Began | Enqueue | Enqueued | Start | End | Act | Acted | Process | Fault
 _decoder: Final = msgspec.json.Decoder(AnyEvent)
 _encoder: Final = msgspec.json.Encoder()
 
@@ -137,6 +145,7 @@ class History:
         self.by = by
         self._pid = os.getpid()
         self._file = os.open(folder / f"{by}-{self._pid}{self.SUFFIX}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self.write(Began(clock=time.time()))
 
     def write(self, event: Event) -> None:
         """Write the event, with the time, this process's name and its number."""
@@ -157,7 +166,25 @@ def read_history(folder: Path) -> Iterator[AnyEvent]:
 
     Raises `msgspec.DecodeError` for a line that is no event: a line is one write, so none is ever half there.
     """
-    for file in sorted(folder.glob(f"*{History.SUFFIX}")):
-        with file.open("rb") as lines:
-            for line in lines:
-                yield _decoder.decode(line)
+    for file in history_files(folder):
+        for line in read_lines(file):
+            yield read_event(line)
+
+
+def history_files(folder: Path) -> list[Path]:
+    """Return the histories in a run's folder, one a process."""
+    return sorted(folder.glob(f"*{History.SUFFIX}"))
+
+
+def read_lines(file: Path) -> Iterator[bytes]:
+    """Read the lines of one history."""
+    with file.open("rb") as lines:
+        yield from lines
+
+
+def read_event(line: bytes) -> AnyEvent:
+    """Read one line. Raises `msgspec.DecodeError` if it is no event, or not a whole line."""
+    if not line.endswith(b"\n"):
+        raise msgspec.DecodeError("the line does not end")
+    event: AnyEvent = _decoder.decode(line)
+    return event

@@ -1,0 +1,176 @@
+"""Compares what the processes say they did with what the database saw, and reports each broken promise."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final
+
+from rowlock.torture.checks import attempts, existence, transitions
+from rowlock.torture.evidence import Evidence, gather
+from rowlock.torture.life import Life, steps_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from uuid import UUID
+
+    from rowlock.torture.audit import Change
+
+MOST_KEPT: Final = 100
+"""So many violations of a rule are kept to be shown; all are counted."""
+
+OF_ONE_JOB: Final[Mapping[str, Callable[[Life, Evidence], Iterator[str]]]] = {
+    "lost": existence.lost,
+    "unfinished": existence.unfinished,
+    "unexpected": existence.unexpected,
+    "starts without a claim": attempts.starts,
+    "unjustified duplicates": attempts.duplicates,
+    "stale outcomes accepted": attempts.stale,
+    "false outcomes": attempts.outcomes,
+    "more than one final state": existence.final_states,
+    "illegal transitions": transitions.transitions,
+    "starts past the limit": attempts.limits,
+    "effects": existence.effects,
+    "inconsistencies": existence.consistency,
+}
+RULES: Final = tuple(OF_ONE_JOB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """A broken promise: which one, of which job (or process, or schedule), and what shows it."""
+
+    rule: str
+    subject: str
+    evidence: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.subject}: {self.evidence}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a run comes to: `counts` says how often each rule was broken, `violations` has the first ones of each."""
+
+    figures: Mapping[str, int | float]
+    counts: Mapping[str, int]
+    violations: tuple[Violation, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether no promise was broken."""
+        return not any(self.counts.values())
+
+    def lines(self) -> list[str]:
+        """Return it line by line: the figures, then each rule, then the violations."""
+        figures = [f"{name} {value:,}" for name, value in self.figures.items()]
+        return (
+            figures + [f"{rule} {count:,}" for rule, count in self.counts.items()] + [str(v) for v in self.violations]
+        )
+
+
+def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report:
+    """Check what a run has left in its folder: the processes' histories, and what `write_audit` has written.
+
+    `periods` names the schedules that may miss no tick, with the seconds between two.
+    """
+    with _without_collector():
+        evidence, changes = gather(folder, dict(periods or {}))
+        figures: Counter[str] = Counter()
+        findings = _Findings()
+        for life in _lives(evidence, changes):
+            _count(life, figures)
+            for rule, function in OF_ONE_JOB.items():
+                for sentence in function(life, evidence):
+                    findings.add(rule, str(life.id), sentence)
+        for name, sentence in evidence.broken_lines:
+            findings.add("inconsistencies", name, sentence)
+        return Report(figures=dict(figures), counts=findings.counts, violations=tuple(findings.kept))
+
+
+class _Findings:
+    """The violations so far."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(RULES, 0)
+        self.kept: list[Violation] = []
+
+    def add(self, rule: str, subject: str, sentence: str) -> None:
+        """Count a violation, and keep it if it is one of the first."""
+        self.counts[rule] += 1
+        if self.counts[rule] <= MOST_KEPT:
+            self.kept.append(Violation(rule=rule, subject=subject, evidence=sentence))
+
+
+def _lives(evidence: Evidence, changes: Iterator[Change]) -> Iterator[Life]:
+    """All jobs that the database or the histories know of: first those with changes, then those without."""
+    seen: set[UUID] = set()
+    for job, group in groupby(changes, key=attrgetter("id")):
+        seen.add(job)
+        yield _life(job, list(group), evidence)
+    known = chain(
+        evidence.wanted, evidence.runs, evidence.last, evidence.recorded, evidence.effects, evidence.tick_jobs
+    )
+    for job in dict.fromkeys(known):
+        if job not in seen:
+            yield _life(job, [], evidence)
+
+
+def _life(job: UUID, changes: list[Change], evidence: Evidence) -> Life:
+    steps = steps_of(changes)
+    return Life(
+        id=job,
+        wanted=evidence.wanted.get(job),
+        answers=evidence.answers.get(job),
+        is_tick=job in evidence.tick_jobs,
+        steps=steps,
+        runs=sorted(evidence.runs.get(job, ()), key=attrgetter("started")),
+        operations=evidence.operations.get(job, []),
+        recorded=evidence.recorded.get(job, []),
+        effects=evidence.effects.get(job, []),
+        last=evidence.last.get(job, []),
+        changes=changes,
+        claims=[step for step in steps if step.kind == "claim"],
+    )
+
+
+def _count(life: Life, figures: Counter[str]) -> None:
+    """Add one job to the figures."""
+    figures["jobs asked for"] += life.wanted is not None
+    if life.answers is not None:
+        figures["jobs acknowledged"] += life.answers.stored > 0
+        figures["jobs refused"] += bool(life.answers.existing and not life.answers.stored)
+        if life.answers.unknown and not life.answers.stored:
+            figures["jobs unknown"] += 1
+            figures["jobs unknown and found stored"] += bool(life.changes)
+    figures["jobs of schedules"] += life.is_tick
+    figures["attempts claimed"] += len(life.claims)
+    figures["attempts started"] += len(life.runs)
+    if life.state is not None:
+        figures[f"jobs {life.state}"] += 1
+    claimed_until = life.claims[-1].change.number if life.claims else 0
+    for step in life.steps:
+        if step.is_crash:
+            figures["rescues"] += 1
+        if step.change.number < claimed_until:
+            if step.kind == "requeue":
+                figures[f"duplicates justified by {attempts.cause(life, step) or 'nothing'}"] += 1
+            elif step.kind == "retry":
+                figures["duplicates justified by an operator's retry"] += 1
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Nothing here is a cycle, and there are millions of objects to walk."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

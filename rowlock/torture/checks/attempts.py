@@ -1,0 +1,164 @@
+"""Does each attempt begin with a claim, with a cause if it is not the first, and end with its own outcome alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rowlock.torture.evidence import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rowlock.torture.audit import Recorded
+    from rowlock.torture.evidence import Evidence, Run
+    from rowlock.torture.life import Life, Step
+
+MAX_CRASHES: Final = 3
+"""After so many a job is set aside."""
+STOP_SECONDS: Final = 120
+"""A worker that gives jobs back has ended after this time."""
+
+
+def starts(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A handler is called once for each attempt at most, by the worker that has claimed it."""
+    seen: set[int] = set()
+    for run in life.runs:
+        claim = life.claim_of(run.attempt)
+        if claim is None:
+            yield f"attempt {run.attempt} started in process {run.pid} (run {run.run}), and nobody has claimed it"
+        elif (worker := evidence.workers.get(claim.change.worker)) and worker.pid != run.pid:  # type: ignore[arg-type]  # None is in no dict
+            yield f"attempt {run.attempt} was claimed by process {worker.pid}, and started in {run.pid}"
+        if run.attempt in seen:
+            yield f"attempt {run.attempt} started twice (again as run {run.run})"
+        seen.add(run.attempt)
+
+
+def duplicates(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A job starts again only for a cause: an error, a directive, a release, a crash, or an operator."""
+    asked = len(life.asked("retry"))
+    previous: Step | None = None
+    for step in life.steps:
+        if step.kind == "claim" and previous is not None and previous.kind == "claim":
+            yield f"it was claimed again (attempt {step.change.attempt}) without having come back to the queue"
+        elif step.kind == "retry":
+            asked -= 1
+            if asked < 0:
+                yield f"it was put back after attempt {step.change.attempt}, and no operator had asked for it"
+        elif step.kind == "requeue" and (wrong := _unjustified(life, step, evidence)):
+            yield f"attempt {step.change.attempt} was not the last one: {wrong}"
+        if step.kind != "touch":
+            previous = step
+
+
+def cause(life: Life, step: Step) -> str:
+    """Why an attempt was not the last one, as the table `attempt` says; empty if it says nothing."""
+    return next((row.outcome for row in life.recorded if row.attempt == step.change.attempt), "")
+
+
+def _unjustified(life: Life, step: Step, evidence: Evidence) -> str:
+    """What is wrong with the cause that an attempt was not the last one."""
+    outcome = cause(life, step)
+    if not outcome:
+        return "no cause is recorded"
+    if step.is_crash != (outcome == "crashed"):
+        return f"the cause is recorded as {outcome}, and crashes is {step.change.crashes}"
+    if outcome in {"failed", "cancelled"}:
+        return f"its outcome is {outcome}, and it went back to the queue"
+    if outcome == "released" and (begun := life.runs_of(step.change.attempt)):
+        ended = evidence.history_time(step.change.at)
+        if not any(_was_stopped(run, ended, evidence) for run in begun):
+            return f"process {begun[0].pid} gave it back, and nobody had asked that process to stop"
+    return ""
+
+
+def _was_stopped(run: Run, at: float, evidence: Evidence) -> bool:
+    """Whether the run's process was asked to stop, or has ended soon after."""
+    late = at + STOP_SECONDS * SECOND
+    asked = (one for one in evidence.troubles_between(0, late) if one.kind == "stop" and one.process == run.pid)
+    return any(asked) or evidence.death(run.pid, run.started) <= late
+
+
+def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
+    """What is recorded of an attempt is what its handler did."""
+    for row in life.recorded:
+        runs = life.runs_of(row.attempt)
+        said = [run.how for run in runs]
+        match row.outcome:
+            case "error" | "retried":
+                is_true = "error" in said or any(run.how is None and _has_died(run, evidence) for run in runs)
+            case "snoozed":
+                is_true = "snooze" in said
+            case "failed":
+                is_true = "fail" in said
+            case "cancelled":
+                is_true = "cancel" in said or bool(life.asked("cancel"))
+            case _:  # a timeout, a release or a crash is nobody's word
+                is_true = True
+        if not is_true:
+            yield f"attempt {row.attempt} is recorded as {row.outcome}, and its handler said {said or 'nothing'}"
+
+
+def _has_died(run: Run, evidence: Evidence) -> bool:
+    return evidence.death(run.pid, run.started) != float("inf")
+
+
+def stale(life: Life, _: Evidence) -> Iterator[str]:
+    """An outcome is accepted from the attempt that is running, and its worker, alone; and one for each attempt."""
+    claim: Step | None = None
+    ends: dict[int | None, Step] = {}
+    for step in life.steps:
+        if step.kind == "claim":
+            claim = step
+        elif step.ends_attempt:
+            ends[step.change.attempt] = step
+            if step.kind == "finish":
+                yield from _stale_finish(life, step, claim)
+    yield from _stale_rows(life, ends)
+
+
+def _stale_finish(life: Life, step: Step, claim: Step | None) -> Iterator[str]:
+    """A finish names the attempt and the worker of the last claim, and a success the run of that attempt."""
+    change = step.change
+    if claim is None or (change.attempt, change.worker) != (claim.change.attempt, claim.change.worker):
+        last = "nothing" if claim is None else f"attempt {claim.change.attempt} of worker {claim.change.worker}"
+        yield f"{change.state} by attempt {change.attempt} of worker {change.worker}, when {last} was running"
+    if change.state == "succeeded" and all(run.run != change.run for run in life.runs_of(change.attempt)):
+        whose = [f"attempt {run.attempt}" for run in life.runs if run.run == change.run] or ["no run of its handler"]
+        yield f"the success of attempt {change.attempt} has the result {change.run}, which is of {whose[0]}"
+
+
+def _stale_rows(life: Life, ends: dict[int | None, Step]) -> Iterator[str]:
+    """A row of the table `attempt` is of an attempt that ended like this, and of the worker that had claimed it."""
+    told: dict[int, Recorded] = {}
+    for row in life.recorded:
+        if (other := told.setdefault(row.attempt, row)) is not row:
+            yield f"attempt {row.attempt} has two outcomes: {other.outcome} and {row.outcome}"
+        end, claim = ends.get(row.attempt), life.claim_of(row.attempt)
+        if end is None or end.change.state == "succeeded":
+            became = "did not end" if end is None else "succeeded"
+            yield f"attempt {row.attempt} is recorded as {row.outcome}, and {became}"
+        elif claim is not None and row.worker != claim.change.worker:
+            yield (
+                f"attempt {row.attempt} is recorded as {row.outcome} by worker {row.worker}, "
+                f"and was claimed by {claim.change.worker}"
+            )
+
+
+def limits(life: Life, _: Evidence) -> Iterator[str]:
+    """A job starts as often as max_attempts, its crashes and what does not count allow, and no oftener."""
+    most_errors = life.wanted.max_attempts if life.wanted is not None else 10
+    for step in life.steps:
+        change = step.change
+        if (change.errors or 0) > most_errors:
+            yield f"it has {change.errors} errors, of at most {most_errors} ({step})"
+        if (change.crashes or 0) > MAX_CRASHES:
+            yield f"it has {change.crashes} crashes, of at most {MAX_CRASHES} ({step})"
+        if step.kind == "requeue" and (change.crashes or 0) >= MAX_CRASHES:
+            yield f"it went back to the queue after {change.crashes} crashes ({step})"
+        if step.kind == "requeue" and (change.errors or 0) >= most_errors:
+            yield f"it went back to the queue after {change.errors} errors, of at most {most_errors} ({step})"
+    lives = 1 + len(life.asked("retry"))
+    free = sum(row.outcome in {"snoozed", "released"} for row in life.recorded)
+    most = lives * (most_errors + MAX_CRASHES) + free
+    if len(life.runs) > most:
+        yield f"its handler was called {len(life.runs)} times, of at most {most}"

@@ -1,0 +1,89 @@
+"""Does what exists exist, and nothing else: jobs, their one end, and the effects of their success."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rowlock.queue.lifecycle import FINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.life import Life
+
+EXACTLY_ONCE: Final = "torture.exactly_once"
+"""The task whose handler writes an effect in job.transaction()."""
+
+
+def lost(life: Life, _: Evidence) -> Iterator[str]:
+    """A job whose enqueue was acknowledged is there, and is finished in the end. So is one that was put back."""
+    if life.answers is not None and life.answers.stored:
+        if not life.changes:
+            yield "its enqueue was acknowledged, and it was never in the database"
+        elif life.state not in FINAL:
+            yield f"its enqueue was acknowledged, and in the end it is {life.state or 'gone'}"
+    put_back = sum(step.kind == "retry" for step in life.steps)
+    acknowledged = sum(one.what == "retry" and one.outcome == "done" for one in life.operations)
+    if put_back < acknowledged:
+        yield f"{acknowledged} retries were acknowledged, and it was put back {put_back} times"
+
+
+def unfinished(life: Life, _: Evidence) -> Iterator[str]:
+    """Whatever became of its enqueue's answer: a job that exists is finished in the end."""
+    is_acknowledged = life.answers is not None and life.answers.stored
+    if life.changes and not is_acknowledged and life.state not in FINAL:
+        yield f"it exists, and in the end it is {life.state or 'gone'}"
+
+
+def unexpected(life: Life, _: Evidence) -> Iterator[str]:
+    """A job exists only if somebody has enqueued it, and was not told that it was not stored."""
+    if not life.changes or life.is_tick:
+        return
+    if life.wanted is None or life.answers is None:
+        yield f"it is in the database ({life.state}), and nobody has enqueued it"
+    elif not (life.answers.stored or life.answers.unknown):
+        why = "another job holds its key" if life.answers.existing else "nothing was stored"
+        yield f"its enqueue was told that {why}, and it is in the database ({life.state})"
+
+
+def final_states(life: Life, _: Evidence) -> Iterator[str]:
+    """A job has one final state, which nothing but an operator's retry undoes."""
+    kept = 0
+    for change in life.changes:
+        if change.what == "finished_job":
+            kept += 1 if change.old_state is None else -1
+            if kept > 1:
+                yield f"it became {change.state} (change {change.number}) when it had a final state already"
+    if len(life.last) > 1:
+        yield f"it is there {len(life.last)} times in the end: {', '.join(last.state for last in life.last)}"
+
+
+def effects(life: Life, _: Evidence) -> Iterator[str]:
+    """What a handler writes in job.transaction() is there once if its job succeeded, of that run; else never."""
+    task = life.last[-1].task if life.last else life.wanted.task if life.wanted else ""
+    if life.state != "succeeded":
+        if life.effects:
+            yield f"it has {len(life.effects)} effects, and is {life.state}"
+    elif task == EXACTLY_ONCE or life.effects:
+        if len(life.effects) != 1:
+            yield f"it succeeded, and has {len(life.effects)} effects"
+        elif life.effects[0].run != life.last[-1].run or life.effects[0].attempt != life.last[-1].attempt:
+            effect, last = life.effects[0], life.last[-1]
+            yield (
+                f"its effect is of the run {effect.run} (attempt {effect.attempt}), "
+                f"and its success of {last.run} (attempt {last.attempt})"
+            )
+
+
+def consistency(life: Life, _: Evidence) -> Iterator[str]:
+    """What people see in the end is what the last change left."""
+    if not life.changes:
+        if life.last:
+            yield f"it is {life.state} in the end, and no change was ever made to it"
+        return
+    new = life.steps[-1].new
+    seen = (life.last[-1].state, life.last[-1].attempt) if life.last else None
+    left = None if new is None else (new.state, new.attempt)
+    if seen != left:
+        yield f"its last change left (state, attempt) = {left}, and in the end it is {seen}"

@@ -1,0 +1,287 @@
+"""What a run has left behind, in the shape in which the checks want it: by job, by process, by worker."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from dataclasses import dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from rowlock.torture.audit import Change, Effect, Last, Recorded, Tick, read_audit
+from rowlock.torture.history import (
+    Act,
+    Acted,
+    Began,
+    End,
+    Enqueue,
+    Enqueued,
+    Fault,
+    Process,
+    Start,
+    Wanted,
+    history_files,
+    read_event,
+    read_lines,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from uuid import UUID
+
+SECOND: Final = 1_000_000_000
+"""In the history's nanoseconds."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One call of a handler. `ended` is when it ended, or its process did; infinite if neither is known to have."""
+
+    job: UUID
+    attempt: int
+    run: str
+    pid: int
+    task: str
+    is_stubborn: bool
+    started: int
+    ended: float = inf
+    how: str | None = None
+    """As in `End`; None if there is no such event."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Operation:
+    """An operator's call. `ended` is infinite if its answer was never written down; it is unknown then."""
+
+    what: str
+    began: int
+    ended: float = inf
+    outcome: str = "unknown"
+
+
+@dataclass(slots=True, kw_only=True)
+class Refusal:
+    """An enqueue that was refused since the job `holder` held the key."""
+
+    began: int
+    ended: int
+    wanted: list[Wanted]
+    holder: UUID
+
+
+@dataclass(slots=True, kw_only=True)
+class Trouble:
+    """A fault, from its begin to its end."""
+
+    kind: str
+    process: int
+    begins: int
+    ends: float = inf
+
+
+@dataclass(slots=True, kw_only=True)
+class Worker:
+    """A worker as its row says: each mark is when it was written, and until when the lease goes (None: it is gone)."""
+
+    pid: int
+    marks: list[tuple[float, float | None]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Answers:
+    """How many of the enqueues of one job had which outcome."""
+
+    stored: int = 0
+    existing: int = 0
+    nothing: int = 0
+    unknown: int = 0
+
+
+@dataclass
+class Evidence:
+    """Everything but the changes of the jobs, which are too many to keep."""
+
+    wanted: dict[UUID, Wanted] = field(default_factory=dict)
+    answers: dict[UUID, Answers] = field(default_factory=dict)
+    runs: dict[UUID, list[Run]] = field(default_factory=lambda: defaultdict(list))
+    operations: dict[UUID, list[Operation]] = field(default_factory=lambda: defaultdict(list))
+    refusals: list[Refusal] = field(default_factory=list)
+    deaths: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    """When the processes with this number were killed, or were seen to have ended."""
+    troubles: list[Trouble] = field(default_factory=list)
+    broken_lines: list[tuple[str, str]] = field(default_factory=list)
+
+    workers: dict[UUID, Worker] = field(default_factory=dict)
+    recorded: dict[UUID, list[Recorded]] = field(default_factory=lambda: defaultdict(list))
+    effects: dict[UUID, list[Effect]] = field(default_factory=lambda: defaultdict(list))
+    last: dict[UUID, list[Last]] = field(default_factory=lambda: defaultdict(list))
+    ticks: list[Tick] = field(default_factory=list)
+    tick_jobs: set[UUID] = field(default_factory=set)
+    periods: dict[str, float] = field(default_factory=dict)
+    """Of the schedules that may miss no tick: the seconds between two."""
+
+    epochs: list[float] = field(default_factory=list)
+    """What the database's clock was when the machine's monotonic one was zero, as each process has it."""
+    epoch: float = 0.0
+
+    def database_time(self, at: float) -> float:
+        """The database's clock, in seconds since 1970, at a time of the history."""
+        return at / SECOND + self.epoch
+
+    def history_time(self, at: float) -> float:
+        """A time of the history, by the database's clock."""
+        return (at - self.epoch) * SECOND
+
+    def death(self, pid: int, after: float) -> float:
+        """When the process ended that had this number at that time; infinite if nothing says so."""
+        return min((at for at in self.deaths.get(pid, ()) if at >= after), default=inf)
+
+    def troubles_between(self, begin: float, end: float) -> Iterator[Trouble]:
+        """What went on at some moment between the two."""
+        return (trouble for trouble in self.troubles if trouble.begins <= end and trouble.ends >= begin)
+
+
+def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[Change]]:
+    """Read a run's folder: the evidence, and then the changes of the jobs, job by job, to be read once."""
+    evidence = Evidence(periods=periods)
+    faults: list[Fault] = []
+    for file in history_files(folder):
+        _Reader(evidence, faults).read(file)
+    evidence.troubles = _troubles(faults)
+    for fault in faults:
+        if fault.kind == "kill" and not fault.is_over:
+            evidence.deaths[fault.process].append(fault.at)
+    evidence.epoch = statistics.median(evidence.epochs) if evidence.epochs else 0.0  # some have a wrong clock
+    for runs in evidence.runs.values():
+        for run in runs:
+            if run.how is None:
+                run.ended = evidence.death(run.pid, run.started)
+
+    for row in read_audit(folder, Recorded):
+        evidence.recorded[row.job].append(row)
+    for effect in read_audit(folder, Effect):
+        evidence.effects[effect.job].append(effect)
+    for last in read_audit(folder, Last):
+        evidence.last[last.id].append(last)
+    evidence.ticks = list(read_audit(folder, Tick))
+    evidence.tick_jobs = {tick.job for tick in evidence.ticks}
+    return evidence, _read_workers(read_audit(folder, Change), evidence)
+
+
+def _read_workers(changes: Iterator[Change], evidence: Evidence) -> Iterator[Change]:
+    """Take in the workers' changes, which come first, before the first of a job is given."""
+    first = None
+    for first in changes:
+        if first.what != "worker":
+            break
+        worker = evidence.workers.setdefault(first.id, Worker(pid=first.pid or 0))
+        worker.marks.append((first.at, None if first.state is None else first.expires_at))
+    else:
+        return iter(())
+    return _chain(first, changes)
+
+
+def _chain(first: Change, rest: Iterator[Change]) -> Iterator[Change]:
+    yield first
+    yield from rest
+
+
+class _Reader:
+    """Reads the history of one process: the two events around each of its calls are in the same file."""
+
+    def __init__(self, evidence: Evidence, faults: list[Fault]) -> None:
+        self._evidence = evidence
+        self._faults = faults
+        self._runs: dict[str, Run] = {}
+        self._enqueues: dict[str, Enqueue] = {}
+        self._operations: dict[str, Operation] = {}
+        self._takes: dict[type, Callable[[Any], None]] = {
+            Began: self._began,
+            Start: self._start,
+            End: self._end,
+            Enqueue: self._enqueue,
+            Enqueued: self._enqueued,
+            Act: self._act,
+            Acted: self._acted,
+            Process: self._process,
+            Fault: self._faults.append,
+        }
+
+    def read(self, file: Path) -> None:
+        """Read it all. What had no answer when the process ended is unknown."""
+        for number, line in enumerate(read_lines(file), 1):
+            try:
+                event = read_event(line)
+                self._takes[type(event)](event)
+            except (msgspec.DecodeError, KeyError) as error:
+                self._evidence.broken_lines.append((file.name, f"line {number}: {error!r}"))
+        for enqueue in self._enqueues.values():
+            self._count(enqueue, "unknown")
+
+    def _began(self, event: Began) -> None:
+        self._evidence.epochs.append(event.clock - event.at / SECOND)
+
+    def _start(self, event: Start) -> None:
+        run = self._runs[event.run] = Run(
+            job=event.job,
+            attempt=event.attempt,
+            run=event.run,
+            pid=event.pid,
+            task=event.task,
+            is_stubborn=event.is_stubborn,
+            started=event.at,
+        )
+        self._evidence.runs[event.job].append(run)
+
+    def _end(self, event: End) -> None:
+        run = self._runs.pop(event.run)
+        run.ended, run.how = event.at, event.how
+
+    def _enqueue(self, event: Enqueue) -> None:
+        self._enqueues[event.op] = event
+        for wanted in event.jobs:
+            self._evidence.wanted[wanted.id] = wanted
+
+    def _enqueued(self, event: Enqueued) -> None:
+        enqueue = self._enqueues.pop(event.op)
+        self._count(enqueue, event.outcome)
+        if event.existing is not None:
+            refusal = Refusal(began=enqueue.at, ended=event.at, wanted=enqueue.jobs, holder=event.existing)
+            self._evidence.refusals.append(refusal)
+
+    def _count(self, enqueue: Enqueue, outcome: str) -> None:
+        for wanted in enqueue.jobs:
+            answers = self._evidence.answers.setdefault(wanted.id, Answers())
+            setattr(answers, outcome, getattr(answers, outcome) + 1)
+
+    def _act(self, event: Act) -> None:
+        operation = self._operations[event.op] = Operation(what=event.what, began=event.at)
+        self._evidence.operations[event.job].append(operation)
+
+    def _acted(self, event: Acted) -> None:
+        operation = self._operations.pop(event.op)
+        operation.ended, operation.outcome = event.at, event.outcome
+
+    def _process(self, event: Process) -> None:
+        if event.what == "ended":
+            self._evidence.deaths[event.process].append(event.at)
+
+
+def _troubles(faults: list[Fault]) -> list[Trouble]:
+    """Give each fault its end: that of the same kind at the same process. A kill, or a terminate, is a moment."""
+    troubles: list[Trouble] = []
+    open_ones: dict[tuple[str, int], list[Trouble]] = defaultdict(list)
+    for fault in sorted(faults, key=lambda fault: fault.at):
+        key = (fault.kind, fault.process)
+        if not fault.is_over:
+            trouble = Trouble(kind=fault.kind, process=fault.process, begins=fault.at)
+            if fault.kind in {"kill", "terminate"}:
+                trouble.ends = fault.at
+            open_ones[key].append(trouble)
+            troubles.append(trouble)
+        elif open_ones[key]:
+            open_ones[key].pop(0).ends = fault.at
+    return troubles
