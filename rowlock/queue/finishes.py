@@ -39,6 +39,7 @@ NOT_STORABLE: Final = (
     asyncpg.ProgramLimitExceededError,
 )
 """What the database says of a row that it will not take, however often it is asked."""
+NOT_IN_TIME: Final = (TimeoutError, asyncpg.QueryCanceledError)
 PAUSE_FIRST: Final = 0.1
 PAUSE_MOST: Final = 2.0
 
@@ -150,31 +151,51 @@ class Finishes:
         batch: Sequence[Outcome],
         record: Callable[[Sequence[Outcome]], Awaitable[set[UUID]]],
         record_one: Callable[[Outcome], Awaitable[set[UUID]]] | None,
+        *,
+        pause: float = PAUSE_FIRST,
+        is_repeated: bool = False,
     ) -> None:
-        """Record a batch, however often the connection is lost; row by row if the database will not take one."""
-        pause, is_repeated = PAUSE_FIRST, False
+        """Record a batch, however often the connection is lost; row by row if the database will not take one.
+
+        What is not done in time is sent again in halves: a database that is slow must not be asked the same for ever.
+        """
+        worker = self._worker()
         while True:
             try:
-                self._note_refused(batch, await record(batch), is_repeated=is_repeated)
+                refused = await record(batch)
+                if refused and is_repeated:
+                    refused -= await self._recorded(worker, batch, refused)
             except NOT_STORABLE as error:
                 if record_one is None:
                     log.exception("outcome_not_stored", job_id=str(batch[0].claimed["id"]), error=type(error).__name__)
                     return
                 for outcome in batch:
-                    await self._send([outcome], lambda alone: record_one(alone[0]), None)
+                    await self._send([outcome], lambda alone: record_one(alone[0]), None, is_repeated=is_repeated)
                 return
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                 log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
                 pause, is_repeated = min(pause * 2, PAUSE_MOST), True
+                if isinstance(error, NOT_IN_TIME) and len(batch) > 1:
+                    half = len(batch) // 2
+                    for part in (batch[:half], batch[half:]):
+                        await self._send(part, record, record_one, pause=pause, is_repeated=True)
+                    return
             else:
+                self._note_refused(batch, refused)
                 return
 
-    def _note_refused(self, batch: Sequence[Success | Unsuccess], refused: set[UUID], *, is_repeated: bool) -> None:
+    async def _recorded(self, worker: UUID, batch: Sequence[Success | Unsuccess], refused: set[UUID]) -> set[UUID]:
+        """Those of the refused that an earlier try, whose answer was lost, has recorded."""
+        asked = [outcome.claimed for outcome in batch if outcome.claimed["id"] in refused]
+        rows = await self._connection.fetch(
+            "list_recorded", worker, [claimed["id"] for claimed in asked], [claimed["attempt"] for claimed in asked]
+        )
+        return {row["id"] for row in rows}
+
+    def _note_refused(self, batch: Sequence[Success | Unsuccess], refused: set[UUID]) -> None:
         if not refused:
             return
-        if is_repeated:
-            return  # the first try, whose answer was lost, has recorded them
         for outcome in batch:
             if outcome.claimed["id"] in refused:
                 self.refused += 1

@@ -31,6 +31,8 @@ LOOK_AHEAD: Final = timedelta(seconds=1.5)
 SPREAD: Final = 0.02
 """Workers that know of the same tick look for it spread over so many seconds: most find it done."""
 LOST_PAUSE: Final = 0.1
+PAUSE_MOST: Final = 5.0
+"""How often it tries, at least, while the database does not answer."""
 BATCH: Final = 100
 TRY_BROKEN_EVERY: Final = 60.0
 
@@ -62,12 +64,15 @@ class Ticker:
 
     async def run(self) -> None:
         """Look once a second, and whenever a tick comes due, until cancelled. What fails is logged, and tried again."""
+        longest = LOOK_EVERY
         while True:
             try:
                 pause = await self.fire_due()
+                longest = LOOK_EVERY
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                 log.warning("ticks_not_fired", error=type(error).__name__, detail=str(error))
-                pause = LOOK_EVERY * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
+                pause = longest * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+                longest = min(longest * 2, PAUSE_MOST)
             await asyncio.sleep(pause)
 
     async def fire_due(self) -> float:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("rowlock.worker")
 
 LOOK_EVERY: Final = 1.0
+PAUSE_MOST: Final = 5.0
+"""How often it tries, at least, while the database does not answer."""
 NET_EVERY: Final = 60.0
 RESCUE_BATCH: Final = 500
 FORGET_BATCH: Final = 1000
@@ -85,6 +87,7 @@ class Upkeep:
         }
         loop = asyncio.get_running_loop()
         net_at = loop.time() + NET_EVERY
+        pause = LOOK_EVERY
         while True:
             self._asked.clear()
             try:
@@ -94,10 +97,12 @@ class Upkeep:
                 if loop.time() >= net_at:
                     took = await self._look_behind()
                     net_at = loop.time() + max(NET_EVERY, 50 * took)
+                pause = LOOK_EVERY
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                 log.warning("upkeep_failed", error=type(error).__name__, detail=str(error))
+                pause = min(pause * 2, PAUSE_MOST)
             with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
+                async with asyncio.timeout(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
                     await self._asked.wait()
 
     async def _find_cancelled(self) -> None:

@@ -588,6 +588,76 @@ async def test_an_outcome_whose_answer_was_lost_is_recorded_once(
     assert await connection.fetchval("SELECT max(errors) FROM rowlock.jobs") == 1
 
 
+async def test_of_outcomes_that_are_refused_at_the_second_try_only_the_stale_ones_count(
+    app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go, tries = Counter[int](), asyncio.Event(), Counter[str]()
+
+    @app.task(max_attempts=3, backoff=60)
+    async def work(n: int) -> int:
+        began[n] += 1
+        await go.wait()
+        if n % 2:
+            raise ValueError(n)
+        return n
+
+    handles = [await work.enqueue(n) for n in range(6)]
+    stale = {str(handle.id) for handle in handles[:2]}
+    with capture_logs() as logs:
+        async with app.worker() as worker:
+            await eventually(lambda: began.total() == 6)
+            newer = await add_worker(connection, timedelta(hours=1))
+            await hand_to(connection, newer, handles[0].id, handles[1].id)
+            fetch = worker._finishing.fetch
+
+            async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
+                rows = await fetch(name, *parameters)
+                tries[name] += 1
+                if name in {"succeed", "again"} and tries[name] == 1:
+                    raise ConnectionResetError("the answer was lost")
+                return rows
+
+            monkeypatch.setattr(worker._finishing, "fetch", lose_the_answer)
+            go.set()
+            await eventually(lambda: worker._finishes.refused == 2)
+            await worker._finishes.flush()
+            assert worker._finishes.refused == 2
+    assert tries == {"succeed": 2, "again": 2, "list_recorded": 2}
+    assert {entry["job_id"] for entry in logs if entry["event"] == "finish_refused"} == stale
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 2
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt WHERE outcome = 'error'") == 2
+
+
+async def test_outcomes_that_are_not_recorded_in_time_are_sent_in_halves(
+    app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go, sizes = Counter[int](), asyncio.Event(), list[int]()
+
+    @app.task
+    async def work(n: int) -> int:
+        began[n] += 1
+        await go.wait()
+        return n
+
+    await app.enqueue_many([work.job(n) for n in range(20)])
+    async with app.worker() as worker:
+        await eventually(lambda: began.total() == 20)
+        fetch = worker._finishing.fetch
+
+        async def take_five(name: str, *parameters: Any) -> list[asyncpg.Record]:  # noqa: ANN401  # of any statement
+            if name == "succeed":
+                sizes.append(len(parameters[1]))
+                if sizes[-1] > 5:
+                    raise TimeoutError
+            return await fetch(name, *parameters)
+
+        monkeypatch.setattr(worker._finishing, "fetch", take_five)
+        go.set()
+        await eventually(lambda: len(sizes) > 0 and worker._finishes._settled.is_set())
+    assert sizes == [20, 10, 5, 5, 10, 5, 5]
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 20
+
+
 async def test_jobs_of_a_claim_whose_answer_was_lost_run_without_waiting_for_the_lease(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import asyncpg
 import pytest
 
-from rowlock import Job, Rowlock, Settings
+from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, Rowlock, Settings
 from rowlock.queue import connections
+from rowlock.queue.identifiers import uuid7
 from rowlock.worker.worker import Worker
 from tests.db.links import Link, linked
 from tests.waiting import eventually
@@ -155,4 +157,119 @@ async def test_a_handler_inside_of_its_transaction_ends_before_the_lease_too(
         await eventually(lambda: ended_at)
         assert ended_at[0] < expires_at
         link.swallows = False
+        worker.stop(timedelta(0))
+
+
+# Every loop goes on.
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that gives up soon, and tries again soon."""
+    for name in ("CONNECT_TIMEOUT", "QUERY_TIMEOUT", "LONG_QUERY_TIMEOUT"):
+        monkeypatch.setattr(connections, name, 0.4)
+    for name in ("worker.worker", "worker.upkeep", "worker.ticker", "queue.finishes"):
+        monkeypatch.setattr(f"rowlock.{name}.PAUSE_MOST", 0.2)
+    for name in ("worker.upkeep.LOOK_EVERY", "worker.ticker.LOOK_EVERY", "queue.ear.TEST_EVERY"):
+        monkeypatch.setattr(f"rowlock.{name}", 0.1)
+
+
+async def outlast(connection: Connection) -> None:
+    """Wait until no worker has a lease."""
+    is_over = "SELECT bool_and(expires_at < clock_timestamp()) FROM rowlock.worker"
+    await eventually(lambda: connection.fetchval(is_over))
+
+
+async def terminated(link: Link, connection: Connection) -> None:
+    """Each connection is ended by the server, again and again."""
+    for _ in range(10):
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name LIKE 'rowlock %' AND datname = current_database()"
+        )
+        connected = link.connections
+        await eventually(lambda connected=connected: link.connections > connected)  # type: ignore[misc]
+
+
+async def cut(link: Link, connection: Connection) -> None:
+    """Each connection is cut, at any moment, for a while."""
+    chance = random.Random(1)
+    for _ in range(30):
+        await link.cut()
+        await asyncio.sleep(chance.uniform(0, 0.05))
+
+
+async def closed(link: Link, connection: Connection) -> None:
+    """Nobody listens, for longer than a lease."""
+    await link.close()
+    await outlast(connection)
+    await link.open()
+
+
+async def swallowed(link: Link, connection: Connection) -> None:
+    """Nobody answers, for longer than a lease."""
+    link.swallows = True
+    await outlast(connection)
+    link.swallows = False
+
+
+async def refused(link: Link, connection: Connection) -> None:
+    """The server refuses every login, for longer than a lease."""
+    allow = "UPDATE pg_database SET datallowconn = $1 WHERE datname = current_database()"
+    await connection.execute(allow, False)
+    await link.cut()
+    await outlast(connection)
+    await connection.execute(allow, True)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("what", [terminated, cut, closed, swallowed, refused])
+async def test_every_loop_of_a_worker_goes_on_when_the_database_is_back(
+    what: Callable[[Link, Connection], Awaitable[None]], far: Rowlock, link: Link, connection: Connection
+) -> None:
+    await connection.execute("UPDATE rowlock.duty SET every = '50 ms' WHERE name = 'orphans'")
+
+    @far.task
+    async def tick() -> None: ...
+
+    far.schedule(tick, "* * * * * *")
+
+    @far.task(backoff=0, max_attempts=100)
+    async def work(job: Job, n: int) -> list[int]:
+        return [n, job.crashes]
+
+    async with far.worker(concurrency=2) as worker:
+        assert await (await work.enqueue(0)).result(timeout=10) == [0, 0]
+        await far.enqueue_many([work.job(n) for n in range(200)])
+        await what(link, connection)
+
+        async def works() -> bool:
+            try:
+                return bool(await (await work.enqueue(1)).result(timeout=3))  # claims, finishes, waits
+            except (DatabaseUnavailable, EnqueueUnknown, *connections.CONNECTION_LOST):
+                return False
+
+        await eventually(works, timeout=20)
+        lost = uuid7()
+        await connection.execute(
+            "INSERT INTO rowlock.job (id, queue, task, args, state, worker, attempt, started_at) "
+            "VALUES ($1, 'default', 'work', '{\"n\": 2}', 'running', $2, 1, now())",
+            lost,
+            uuid7(),
+        )
+        lost_job = far.handle(await far.get(lost))
+        assert await lost_job.result(timeout=10) == [2, 1]  # the upkeep rescued it
+        fired = worker._ticker.fired
+        await eventually(lambda: worker._ticker.fired > fired)
+        expires_at = await end_of_lease(connection, worker)
+
+        async def is_renewed() -> bool:
+            return await end_of_lease(connection, worker) > expires_at + 0.1
+
+        await eventually(is_renewed)
+        for task in (worker._finisher, worker._upkeeper, worker._ticking, worker._running):
+            assert task is not None
+            assert not task.done()
+        is_done = "SELECT NOT EXISTS (SELECT FROM rowlock.job WHERE task = 'work')"
+        await eventually(lambda: connection.fetchval(is_done))
         worker.stop(timedelta(0))
