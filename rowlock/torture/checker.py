@@ -11,7 +11,7 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture.checks import attempts, existence, transitions
+from rowlock.torture.checks import attempts, existence, keys, leases, operators, ticks, transitions
 from rowlock.torture.evidence import Evidence, gather
 from rowlock.torture.life import Life, steps_of
 
@@ -24,21 +24,31 @@ if TYPE_CHECKING:
 MOST_KEPT: Final = 100
 """So many violations of a rule are kept to be shown; all are counted."""
 
-OF_ONE_JOB: Final[Mapping[str, Callable[[Life, Evidence], Iterator[str]]]] = {
-    "lost": existence.lost,
-    "unfinished": existence.unfinished,
-    "unexpected": existence.unexpected,
-    "starts without a claim": attempts.starts,
-    "unjustified duplicates": attempts.duplicates,
-    "stale outcomes accepted": attempts.stale,
-    "false outcomes": attempts.outcomes,
-    "more than one final state": existence.final_states,
-    "illegal transitions": transitions.transitions,
-    "starts past the limit": attempts.limits,
-    "effects": existence.effects,
-    "inconsistencies": existence.consistency,
-}
-RULES: Final = tuple(OF_ONE_JOB)
+OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], ...]] = (
+    ("lost", existence.lost),
+    ("unfinished", existence.unfinished),
+    ("unexpected", existence.unexpected),
+    ("unjustified duplicates", attempts.duplicates),
+    ("unjustified rescues", leases.rescues),
+    ("overlaps", leases.overlaps),
+    ("stale outcomes accepted", attempts.stale),
+    ("false outcomes", attempts.outcomes),
+    ("more than one final state", existence.final_states),
+    ("illegal transitions", transitions.transitions),
+    ("unique violations", keys.keyless),
+    ("unique violations", keys.refused),
+    ("cancelled jobs that started", operators.cancelled),
+    ("starts without a claim", attempts.starts),
+    ("starts past the limit", attempts.limits),
+    ("effects", existence.effects),
+    ("inconsistencies", existence.consistency),
+)
+OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]], ...]] = (
+    ("unique violations", keys.unique),
+    ("schedule ticks", ticks.ticks),
+    ("inconsistencies", existence.whole_lines),
+)
+RULES: Final = tuple(dict.fromkeys(rule for rule, _ in (*OF_ONE_JOB, *OF_ALL)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +94,15 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
         figures: Counter[str] = Counter()
         findings = _Findings()
         for life in _lives(evidence, changes):
-            _count(life, figures)
-            for rule, function in OF_ONE_JOB.items():
-                for sentence in function(life, evidence):
+            _count(life, evidence, figures)
+            keys.note_holds(life, evidence)
+            for rule, contradictions in OF_ONE_JOB:
+                for sentence in contradictions(life, evidence):
                     findings.add(rule, str(life.id), sentence)
-        for name, sentence in evidence.broken_lines:
-            findings.add("inconsistencies", name, sentence)
+        for rule, contradictions_of_all in OF_ALL:
+            for subject, sentence in contradictions_of_all(evidence):
+                findings.add(rule, subject, sentence)
+        figures["ticks"] = len(evidence.ticks)
         return Report(figures=dict(figures), counts=findings.counts, violations=tuple(findings.kept))
 
 
@@ -139,7 +152,7 @@ def _life(job: UUID, changes: list[Change], evidence: Evidence) -> Life:
     )
 
 
-def _count(life: Life, figures: Counter[str]) -> None:
+def _count(life: Life, evidence: Evidence, figures: Counter[str]) -> None:
     """Add one job to the figures."""
     figures["jobs asked for"] += life.wanted is not None
     if life.answers is not None:
@@ -149,19 +162,27 @@ def _count(life: Life, figures: Counter[str]) -> None:
             figures["jobs unknown"] += 1
             figures["jobs unknown and found stored"] += bool(life.changes)
     figures["jobs of schedules"] += life.is_tick
-    figures["attempts claimed"] += len(life.claims)
-    figures["attempts started"] += len(life.runs)
     if life.state is not None:
         figures[f"jobs {life.state}"] += 1
-    claimed_until = life.claims[-1].change.number if life.claims else 0
+    figures["attempts claimed"] += len(life.claims)
+    figures["attempts started"] += len(life.runs)
     for step in life.steps:
-        if step.is_crash:
-            figures["rescues"] += 1
-        if step.change.number < claimed_until:
-            if step.kind == "requeue":
-                figures[f"duplicates justified by {attempts.cause(life, step) or 'nothing'}"] += 1
-            elif step.kind == "retry":
-                figures["duplicates justified by an operator's retry"] += 1
+        figures["rescues"] += step.is_crash
+    if len(life.claims) > 1:
+        _count_duplicates(life, evidence, figures)
+
+
+def _count_duplicates(life: Life, evidence: Evidence, figures: Counter[str]) -> None:
+    """Add the causes of a job's further attempts to the figures, and what ran at the same time for a reason."""
+    for step in life.steps:
+        if step.change.number < life.claims[-1].change.number and step.kind in {"requeue", "retry"}:
+            cause = "an operator" if step.kind == "retry" else attempts.cause(life, step) or "nothing"
+            figures[f"duplicates justified by {cause}"] += 1
+    for stale, fresh, seconds in leases.overlapping(life):
+        if leases.is_excused(stale, fresh, evidence):
+            longest = "longest justified overlap in milliseconds"
+            figures["justified overlaps"] += 1
+            figures[longest] = max(figures[longest], round(seconds * 1000))
 
 
 @contextmanager

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 SECOND: Final = 1_000_000_000
 """In the history's nanoseconds."""
+BLOCKS: Final = "torture.blocks"
+"""The task whose handler blocks its process's event loop: nothing there can be stopped meanwhile."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,12 +66,11 @@ class Operation:
 
 @dataclass(slots=True, kw_only=True)
 class Refusal:
-    """An enqueue that was refused since the job `holder` held the key."""
+    """An enqueue that was refused, since another job held the key."""
 
     began: int
     ended: int
     wanted: list[Wanted]
-    holder: UUID
 
 
 @dataclass(slots=True, kw_only=True)
@@ -108,7 +109,10 @@ class Evidence:
     answers: dict[UUID, Answers] = field(default_factory=dict)
     runs: dict[UUID, list[Run]] = field(default_factory=lambda: defaultdict(list))
     operations: dict[UUID, list[Operation]] = field(default_factory=lambda: defaultdict(list))
-    refusals: list[Refusal] = field(default_factory=list)
+    refusals: dict[UUID, list[Refusal]] = field(default_factory=lambda: defaultdict(list))
+    """By the job that held the key."""
+    blocking: dict[int, list[Run]] = field(default_factory=lambda: defaultdict(list))
+    """The runs that blocked the event loop of the process with this number."""
     deaths: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """When the processes with this number were killed, or were seen to have ended."""
     troubles: list[Trouble] = field(default_factory=list)
@@ -122,6 +126,8 @@ class Evidence:
     tick_jobs: set[UUID] = field(default_factory=set)
     periods: dict[str, float] = field(default_factory=dict)
     """Of the schedules that may miss no tick: the seconds between two."""
+    holds: dict[str, list[tuple[int, float, UUID]]] = field(default_factory=lambda: defaultdict(list))
+    """When a unique key was held (between the changes with these numbers), and by which job."""
 
     epochs: list[float] = field(default_factory=list)
     """What the database's clock was when the machine's monotonic one was zero, as each process has it."""
@@ -235,6 +241,8 @@ class _Reader:
             started=event.at,
         )
         self._evidence.runs[event.job].append(run)
+        if event.task == BLOCKS:
+            self._evidence.blocking[event.pid].append(run)
 
     def _end(self, event: End) -> None:
         run = self._runs.pop(event.run)
@@ -249,8 +257,8 @@ class _Reader:
         enqueue = self._enqueues.pop(event.op)
         self._count(enqueue, event.outcome)
         if event.existing is not None:
-            refusal = Refusal(began=enqueue.at, ended=event.at, wanted=enqueue.jobs, holder=event.existing)
-            self._evidence.refusals.append(refusal)
+            refusal = Refusal(began=enqueue.at, ended=event.at, wanted=enqueue.jobs)
+            self._evidence.refusals[event.existing].append(refusal)
 
     def _count(self, enqueue: Enqueue, outcome: str) -> None:
         for wanted in enqueue.jobs:

@@ -28,7 +28,9 @@ class Event(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, tag_f
 
 
 class Wanted(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """A job that somebody wants to enqueue; `until` says how long its unique key is held."""
+    """A job that somebody wants to enqueue. `key` is its unique key as it is stored (`task:key`, or `:key` if it is of
+    no task), and `until` says how long it is held.
+    """
 
     id: UUID
     task: str

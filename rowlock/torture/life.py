@@ -47,6 +47,11 @@ class Step:
             self.kind == "finish" and self.old is not None and self.old.worker is not None
         )
 
+    @property
+    def is_cancel_of_waiting(self) -> bool:
+        """Whether it cancelled a job that did not run."""
+        return self.kind == "finish" and self.change.state == "cancelled" and not self.ends_attempt
+
     def __str__(self) -> str:
         old = None if self.old is None else _state(self.old)
         new = None if self.new is None else _state(self.new)

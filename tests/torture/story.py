@@ -76,6 +76,7 @@ class Story:
         self.numbers = 0
         self.xid = 0
         self.op = 0
+        self.first = ""
         self.tell(Began(clock=EPOCH + self.now), by=NEMESIS)
         self.worker = self.new_worker(pid=11)
 
@@ -145,9 +146,9 @@ class Story:
         max_attempts: int = 10,
         again: Job | None = None,
     ) -> Job:
-        job = again or Job(uuid4(), task, key)
+        job = again or Job(uuid4(), task, f"{task}:{key}" if key else None)
         self.op += 1
-        wanted = Wanted(id=job.id, task=task, key=key, until=until, max_attempts=max_attempts)
+        wanted = Wanted(id=job.id, task=task, key=job.key, until=until, max_attempts=max_attempts)
         self.tell(Enqueue(op=str(self.op), how="own", jobs=[wanted], is_again=again is not None), by=ENQUEUER)
         if is_stored if is_stored is not None else outcome == "stored":
             self.insert(job)
@@ -274,8 +275,7 @@ class Story:
         if not xid:
             self.xid += 1
         columns = {name: getattr(job, name) for name in ("attempt", "errors", "crashes", "worker")}
-        key = f"{job.task}:{job.key}" if job.key else None
-        change = {"unique_key": key, "what": what, **columns, **values}
+        change = {"unique_key": job.key, "what": what, **columns, **values}
         at = EPOCH + self.now
         self.changes.append(Change(number=self.numbers, xid=xid or self.xid, at=at, id=job.id, **change))
 

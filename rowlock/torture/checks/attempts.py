@@ -96,6 +96,10 @@ def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
                 is_true = True
         if not is_true:
             yield f"attempt {row.attempt} is recorded as {row.outcome}, and its handler said {said or 'nothing'}"
+    if any(step.is_cancel_of_waiting for step in life.steps) and not any(
+        operation.what == "cancel" for operation in life.operations
+    ):
+        yield "it was cancelled while it waited, and no operator had asked for it"
 
 
 def _has_died(run: Run, evidence: Evidence) -> bool:

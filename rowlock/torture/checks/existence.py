@@ -87,3 +87,8 @@ def consistency(life: Life, _: Evidence) -> Iterator[str]:
     left = None if new is None else (new.state, new.attempt)
     if seen != left:
         yield f"its last change left (state, attempt) = {left}, and in the end it is {seen}"
+
+
+def whole_lines(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Every line of the histories is a whole event, and every answer has its question before it."""
+    yield from evidence.broken_lines

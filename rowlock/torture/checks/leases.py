@@ -1,0 +1,91 @@
+"""Do leases do what they are for: nobody takes a healthy worker's jobs, and no job runs twice at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rowlock.torture.evidence import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rowlock.torture.evidence import Evidence, Run, Worker
+    from rowlock.torture.life import Life, Step
+
+COMMIT_SECONDS: Final = 0.25
+"""A renewal may take so long to become visible: whoever rescues then has not seen it."""
+WAKE_SECONDS: Final = 3.0
+"""So long after it was frozen, or its event loop blocked, a process may need to stop its handlers."""
+HITS_ONE: Final = frozenset({"kill", "freeze", "stop", "terminate", "cut", "delay", "black_hole", "half_open"})
+HITS_ALL: Final = frozenset({"server", "full", "terminate", "cut", "delay", "black_hole", "half_open"})
+"""Faults that may keep a worker from renewing its lease. A wrong clock, or an old transaction, is no excuse."""
+
+
+def rescues(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A job is taken from a worker whose lease has run out, and no lease runs out without a reason."""
+    for step in life.steps:
+        if step.is_crash and step.old is not None and (worker := evidence.workers.get(step.old.worker)):  # type: ignore[arg-type]  # None is in no dict
+            if wrong := _not_expired(step, worker):
+                yield f"{step}: {wrong}"
+            elif not _has_reason(step, worker, evidence):
+                yield f"{step}: nothing kept process {worker.pid} from renewing its lease"
+
+
+def _not_expired(step: Step, worker: Worker) -> str:
+    """Whether the lease was still good at the time of the rescue, by the database's clock."""
+    at = step.change.at
+    seen = [mark for mark in worker.marks if mark[0] <= at - COMMIT_SECONDS] or worker.marks[:1]
+    written, until = seen[-1]
+    if until is None or until <= at:
+        return ""
+    return f"process {worker.pid} had renewed its lease {at - written:.2f} s before, for another {until - at:.2f} s"
+
+
+def _has_reason(step: Step, worker: Worker, evidence: Evidence) -> bool:
+    """Whether a fault hit the worker, or everybody, in the time of its last lease or the one before."""
+    if not evidence.epochs:
+        return True
+    at = step.change.at
+    renewed = [(written, until) for written, until in worker.marks if until is not None and until > written]
+    if not renewed:
+        return True
+    lease = max(until - written for written, until in renewed)
+    begin = max((written for written, _ in renewed if written <= at), default=at) - lease
+    end = evidence.history_time(at)
+    if evidence.death(worker.pid, evidence.history_time(worker.marks[0][0])) <= end + lease * SECOND:
+        return True
+    return any(
+        trouble.kind in HITS_ONE if trouble.process == worker.pid else trouble.kind in HITS_ALL and not trouble.process
+        for trouble in evidence.troubles_between(evidence.history_time(begin), end)
+    )
+
+
+def overlaps(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A job runs once at a time, unless the process of the earlier attempt could not stop it."""
+    for stale, fresh, seconds in overlapping(life):
+        if not is_excused(stale, fresh, evidence):
+            yield (
+                f"attempt {stale.attempt} in process {stale.pid} and attempt {fresh.attempt} in process {fresh.pid} "
+                f"ran at the same time for {seconds:.2f} s"
+            )
+
+
+def overlapping(life: Life) -> Iterator[tuple[Run, Run, float]]:
+    """The pairs of runs that ran at the same time: the one of the earlier attempt, the other, and for how long."""
+    for index, one in enumerate(life.runs):
+        for other in life.runs[index + 1 :]:
+            if other.started >= one.ended:
+                break
+            stale, fresh = (one, other) if one.attempt <= other.attempt else (other, one)
+            yield stale, fresh, (min(one.ended, other.ended) - other.started) / SECOND
+
+
+def is_excused(stale: Run, fresh: Run, evidence: Evidence) -> bool:
+    """Whether the earlier attempt could not be stopped: its process was frozen or blocked, its handler is stubborn."""
+    if stale.is_stubborn:
+        return True
+    frozen = [(one.begins, one.ends) for one in evidence.troubles if (one.kind, one.process) == ("freeze", stale.pid)]
+    blocked = [(float(run.started), run.ended) for run in evidence.blocking.get(stale.pid, ())]
+    return any(
+        begins <= fresh.started and stale.ended <= ends + WAKE_SECONDS * SECOND for begins, ends in frozen + blocked
+    )

@@ -1,0 +1,56 @@
+"""Does what an operator was told come true: a waiting job that was cancelled never starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rowlock.torture.evidence import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rowlock.torture.evidence import Evidence, Operation, Run
+    from rowlock.torture.life import Life
+
+CLOCK_SECONDS: Final = 0.5
+"""How far the two clocks may be apart."""
+WAKE_SECONDS: Final = 3.0
+"""So long after it was frozen a process may begin what it had claimed before."""
+
+
+def cancelled(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A waiting job whose cancel was acknowledged never starts; of a running one, no other attempt begins."""
+    for operation in life.operations:
+        if operation.what == "cancel" and operation.outcome == "done":
+            yield from _cancelled(life, operation, evidence)
+        elif operation.what == "cancel" and operation.outcome == "requested" and evidence.epochs:
+            yield from _requested(life, operation, evidence)
+
+
+def _cancelled(life: Life, operation: Operation, evidence: Evidence) -> Iterator[str]:
+    known = evidence.database_time(operation.ended) + CLOCK_SECONDS
+    ends = [step for step in life.steps if step.is_cancel_of_waiting]
+    if not ends:
+        yield f"its cancel was acknowledged, and it is {life.state}"
+        return
+    end = [step for step in ends if step.change.at <= known][-1:] or ends[:1]
+    for run in life.runs:
+        is_late = run.attempt <= (end[0].change.attempt or 0) and run.started > operation.ended
+        if is_late and not _was_frozen(run, operation, evidence):
+            yield f"attempt {run.attempt} started {(run.started - operation.ended) / SECOND:.2f} s after its cancel"
+
+
+def _was_frozen(run: Run, operation: Operation, evidence: Evidence) -> bool:
+    """Whether the process had claimed it long before, and was frozen over the cancel."""
+    between = evidence.troubles_between(operation.began - WAKE_SECONDS * SECOND, run.started)
+    return any((one.kind, one.process) == ("freeze", run.pid) for one in between)
+
+
+def _requested(life: Life, operation: Operation, evidence: Evidence) -> Iterator[str]:
+    asked = evidence.database_time(operation.ended) + CLOCK_SECONDS
+    put_back = [step.change.at for step in life.steps if step.kind == "retry"]
+    for claim in life.claims:
+        at = claim.change.at
+        if at > asked and not any(asked - CLOCK_SECONDS <= back <= at for back in put_back):
+            yield f"attempt {claim.change.attempt} began {at - asked:.2f} s after a cancel had been requested"
+            return
