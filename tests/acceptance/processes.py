@@ -19,12 +19,30 @@ ROWLOCK = str(Path(sys.executable).with_name("rowlock"))
 @asynccontextmanager
 async def worker(settings: Settings, *options: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A `rowlock worker` of tests/acceptance/tasks.py; killed at the end if it still runs."""
+    async with _running(settings, "worker", "tests.acceptance.tasks:app", *options, **environment) as process:
+        yield process
+
+
+@asynccontextmanager
+async def api(settings: Settings) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """A `rowlock api` of tests/acceptance/tasks.py, and its URL; killed at the end if it still runs."""
+    options = ["tests.acceptance.tasks:app", "--port", "0"]
+    async with _running(settings, "api", *options, stdout=asyncio.subprocess.PIPE) as process:
+        assert process.stdout is not None
+        line = (await process.stdout.readline()).decode()
+        assert line.startswith("The API is at "), line
+        yield process, line.split()[-1]
+
+
+@asynccontextmanager
+async def _running(
+    settings: Settings, *arguments: str, stdout: int | None = None, **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         ROWLOCK,
-        "worker",
-        "tests.acceptance.tasks:app",
-        *options,
+        *arguments,
         cwd=ROOT,
+        stdout=stdout,
         env={**os.environ, "ROWLOCK_DATABASE_URL": settings.database_url or "", **environment},
     )
     try:

@@ -1,0 +1,194 @@
+"""The primary dies, its standby takes over: nothing acknowledged is lost, and nobody has to be started anew."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import aiohttp
+import pytest
+
+from rowlock import DatabaseUnavailable, Job, JobNotFound, Rowlock, Settings
+from rowlock.errors import EnqueueUnknown
+from rowlock.queue import connections
+from rowlock.queue.job import NewJob
+from tests.acceptance.processes import api, worker
+from tests.acceptance.standby import Pair, running_pair
+from tests.acceptance.tasks import hold, note, sign
+from tests.waiting import eventually
+
+WITHIN = 10.0
+"""So many seconds after the promotion at most, jobs finish and requests are served again."""
+PAUSE = 0.02
+FAILURES = 20
+ENOUGH = 100
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[Pair]:
+    async with running_pair() as running:
+        yield running
+
+
+@pytest.fixture
+async def app(pair: Pair) -> AsyncIterator[Rowlock]:
+    async with Rowlock(settings=Settings(database_url=pair.url)) as opened:
+        yield opened
+
+
+class Load:
+    """Enqueues by Python and over HTTP until it is stopped; repeats what was not acknowledged; keeps what was."""
+
+    def __init__(self, app: Rowlock, api_url: str, diary: Path) -> None:
+        self._app = app
+        self._sign = app.task(sign.function)
+        self._api_url = api_url
+        self._diary = str(diary)
+        self._stopped = asyncio.Event()
+        self.acknowledged: dict[str, dict[UUID, float]] = {"python": {}, "http": {}}
+        self.failures: Counter[str] = Counter()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Enqueue for the time of the block. At its end everything that was begun is acknowledged."""
+        async with asyncio.TaskGroup() as group, aiohttp.ClientSession(self._api_url) as session:
+            for _ in range(2):
+                group.create_task(self._repeat(self._one))
+            group.create_task(self._repeat(self._several))
+            posts = [group.create_task(self._repeat(lambda: self._post(session))) for _ in range(2)]
+            try:
+                yield
+            finally:
+                self._stopped.set()
+            await asyncio.wait(posts)
+
+    def acknowledged_after(self, moment: float) -> dict[str, list[float]]:
+        """How many seconds after this moment each enqueue was acknowledged, by the way it took."""
+        return {
+            way: sorted(at - moment for at in times.values() if at > moment) for way, times in self.acknowledged.items()
+        }
+
+    def has_stopped_working(self) -> bool:
+        return min(self.failures["python"], self.failures["http"]) >= FAILURES
+
+    async def _repeat(self, enqueue: Callable[[], Awaitable[None]]) -> None:
+        while not self._stopped.is_set():
+            await enqueue()
+            await asyncio.sleep(PAUSE)
+
+    async def _one(self) -> None:
+        await self._until_acknowledged(lambda: self._sign.enqueue(self._diary))
+
+    async def _several(self) -> None:
+        jobs = [self._sign.job(self._diary) for _ in range(3)]
+        await self._until_acknowledged(lambda: self._app.enqueue_many(jobs))
+
+    async def _until_acknowledged(self, enqueue: Callable[[], Awaitable[Any]]) -> None:
+        unknown: Sequence[NewJob[Any]] = ()
+        while True:
+            try:
+                done = await (self._app.enqueue_many(unknown, again=True) if unknown else enqueue())
+            except EnqueueUnknown as error:
+                unknown = error.jobs
+            except DatabaseUnavailable:
+                pass  # nothing was sent
+            else:
+                for handle in done if isinstance(done, list) else [done]:
+                    self.acknowledged["python"][handle.id] = time.monotonic()
+                return
+            self.failures["python"] += 1
+            await asyncio.sleep(PAUSE)
+
+    async def _post(self, session: aiohttp.ClientSession) -> None:
+        body, headers = {"task": "sign", "args": {"diary": self._diary}}, {"Idempotency-Key": str(uuid4())}
+        while True:
+            async with session.post("/v1/jobs", json=body, headers=headers) as response:
+                document = await response.json(content_type=None)
+                if response.status in (200, 201):
+                    self.acknowledged["http"][UUID(document["id"])] = time.monotonic()
+                    return
+                assert response.status == 503, document
+            self.failures["http"] += 1
+            await asyncio.sleep(PAUSE)
+
+
+async def test_a_failover_under_load_loses_nothing_and_heals_by_itself(
+    pair: Pair, app: Rowlock, tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    diary, gate = tmp_path / "diary", tmp_path / "gate"
+    settings = app.settings
+    async with worker(settings) as first, worker(settings) as second, api(settings) as (served, url):
+        held = [handle.id for handle in await app.enqueue_many([hold.job(str(gate)) for _ in range(5)])]
+        await eventually(lambda: are_running(app, held), 20)  # so the tasks are registered, too
+        load = Load(app, url, diary)
+        async with load.running():
+            await eventually(lambda: all(len(times) >= ENOUGH for times in load.acknowledged.values()), 20)
+            pair.primary.kill()
+            await eventually(load.has_stopped_working, 20)
+            async with pair.standby.connection() as connection:
+                promoted_by_clock = await connection.fetchval("SELECT clock_timestamp()")
+            promoted_at = time.monotonic()
+            await pair.promote()
+
+            def goes_on() -> bool:
+                return all(len(after) >= ENOUGH for after in load.acknowledged_after(promoted_at).values())
+
+            await eventually(goes_on, 20)
+            for attempt in (1, 2):
+                gate.with_name(f"gate.{attempt}").touch()
+        acknowledged = {job_id for times in load.acknowledged.values() for job_id in times}
+
+        async def all_is_done() -> bool:
+            async with pair.primary.connection() as connection:
+                return bool(await connection.fetchval("SELECT NOT EXISTS (SELECT FROM rowlock.job)"))
+
+        await eventually(all_is_done, 25)
+        assert [process.returncode for process in (first, second, served)] == [None, None, None]
+
+    first_finish = await seconds_to_first_finish(pair, promoted_by_clock)
+    first_answers = {way: after[0] for way, after in load.acknowledged_after(promoted_at).items()}
+    record_testsuite_property("seconds to the first finish", first_finish)
+    for way, seconds in first_answers.items():
+        record_testsuite_property(f"seconds to the first acknowledgment by {way}", seconds)
+    assert max(first_finish, *first_answers.values()) < WITHIN
+    assert load.failures
+    await check(pair, acknowledged | set(held), diary)
+
+
+async def are_running(app: Rowlock, job_ids: Sequence[UUID]) -> bool:
+    return all([(await app.get(job_id)).state == "running" for job_id in job_ids])
+
+
+async def seconds_to_first_finish(pair: Pair, promoted: datetime) -> float:
+    async with pair.primary.connection() as connection:
+        found = await connection.fetchval(
+            "SELECT extract(epoch FROM min(finished_at) - $1) FROM rowlock.finished_job WHERE finished_at > $1", promoted
+        )
+    assert found is not None
+    return float(found)
+
+
+async def check(pair: Pair, acknowledged: set[UUID], diary: Path) -> None:
+    """Every acknowledged job succeeded; none ended twice; none began an attempt twice, or a further one for no reason."""
+    async with pair.primary.connection() as connection:
+        jobs = await connection.fetch("SELECT id, task, state, attempt FROM rowlock.jobs")
+        ended = await connection.fetch("SELECT job_id, attempt FROM rowlock.attempt")
+    by_id = {row["id"]: row for row in jobs}
+    assert acknowledged <= set(by_id), "lost"
+    assert len(by_id) == len(jobs), "ended twice"
+    assert {row["state"] for row in jobs} == {"succeeded"}
+    starts = Counter(tuple(line.split()) for line in diary.read_text().splitlines())
+    assert max(starts.values()) == 1, "an attempt that began twice"
+    begun = {(UUID(job_id), int(attempt)) for job_id, attempt in starts}
+    assert {job_id for job_id, _ in begun} == {row["id"] for row in jobs if row["task"] == "sign"}
+    assert all((job_id, by_id[job_id]["attempt"]) in begun for job_id, _ in begun), "succeeded without running"
+    reasons = {(row["job_id"], row["attempt"]) for row in ended}
+    further = {(row["id"], attempt) for row in jobs for attempt in range(1, row["attempt"])}
+    assert further <= reasons, "ran again for no reason"
