@@ -307,8 +307,10 @@ class Client:
 
         One that was live at the first look may finish before the insert, which then takes it for new. Who holds the
         id's row knows that the job cannot finish any more: so the second look, after the insert, is what counts.
+        Where nothing is missing, the commit still has to wait for the standby, so something is written.
         """
         async with self.connection() as own, own.transaction(isolation="read_committed"):
+            await own.fetch(self._sql("leave_trace"))
             missing = await self._without_finished(jobs, own)
             while missing:
                 await own.fetch(self._sql("savepoint"))

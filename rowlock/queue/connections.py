@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import socket
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
-from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
-from asyncpg.connect_utils import SessionAttribute
 
 from rowlock.errors import DatabaseUnavailable, InvalidOption, SchemaNotMigrated
+from rowlock.queue import hosts
 from rowlock.queue.statements import WAKEUP_CHANNEL, channel, statement
 
 if TYPE_CHECKING:
@@ -128,9 +126,8 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
     Raises `DatabaseUnavailable` if no server answers or it refuses the login.
     """
     try:
-        connection: asyncpg.Connection[Record] = await asyncpg.connect(
+        connection: asyncpg.Connection[Record] = await hosts.connect(
             dsn,
-            target_session_attrs=_session_attributes(dsn),
             timeout=CONNECT_TIMEOUT,
             command_timeout=QUERY_TIMEOUT,
             statement_cache_size=100 if settings.listen else 0,
@@ -141,12 +138,6 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
         raise unavailable(settings, error) from error
     await keep_alive(connection)
     return connection
-
-
-def _session_attributes(dsn: str) -> SessionAttribute | None:
-    """Ask for a server that takes writes, unless the DSN or the environment says what to ask for."""
-    is_said = "target_session_attrs" in parse_qs(urlsplit(dsn).query) or "PGTARGETSESSIONATTRS" in os.environ
-    return None if is_said else SessionAttribute.read_write
 
 
 async def keep_alive(connection: asyncpg.Connection[Record]) -> None:
@@ -309,7 +300,8 @@ class ClientPool:
         try:
             yield connection
         except CONNECTION_LOST as error:
-            connection.terminate()  # half-open, or no primary any more: it must not go back to the pool
+            with suppress(asyncpg.InterfaceError):  # the pool has let go of it, if the server has said that it goes
+                connection.terminate()  # half-open, or no primary any more: it must not go back to the pool
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 await pool.expire_connections()  # the idle ones lead to the same server
             raise
@@ -326,7 +318,7 @@ class ClientPool:
                 try:
                     self._pool = await asyncpg.create_pool(
                         self._dsn,
-                        target_session_attrs=_session_attributes(self._dsn),
+                        connect=cast("Any", hosts.connect),  # the stubs want every option of asyncpg by its name
                         init=keep_alive,
                         min_size=0,
                         max_size=10,

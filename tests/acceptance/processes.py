@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +19,7 @@ ROWLOCK = str(Path(sys.executable).with_name("rowlock"))
 @asynccontextmanager
 async def worker(settings: Settings, *options: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """A `rowlock worker` of tests/acceptance/tasks.py; killed at the end if it still runs."""
-    async with _running(settings, "worker", "tests.acceptance.tasks:app", *options, **environment) as process:
+    async with _running(settings, "worker", "tests.acceptance.tasks:app", *options, environment=environment) as process:
         yield process
 
 
@@ -36,14 +36,14 @@ async def api(settings: Settings) -> AsyncIterator[tuple[asyncio.subprocess.Proc
 
 @asynccontextmanager
 async def _running(
-    settings: Settings, *arguments: str, stdout: int | None = None, **environment: str
+    settings: Settings, *arguments: str, stdout: int | None = None, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         ROWLOCK,
         *arguments,
         cwd=ROOT,
         stdout=stdout,
-        env={**os.environ, "ROWLOCK_DATABASE_URL": settings.database_url or "", **environment},
+        env={**os.environ, "ROWLOCK_DATABASE_URL": settings.database_url or ""} | dict(environment or {}),
     )
     try:
         yield process

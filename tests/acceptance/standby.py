@@ -1,4 +1,4 @@
-"""A primary and its streaming standby, both real and durable: killed, promoted, and brought back as the other's standby."""
+"""A primary and its streaming standby, both real and durable: killed, promoted, and made the other's standby again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from urllib.parse import quote
 import asyncpg
 
 from rowlock import Settings
-from rowlock.embedded import make_private_directory, server_command
+from rowlock.embedded import make_private_directory, server_command, temporary_server
 from rowlock.embedded.folders import PORT
 from rowlock.embedded.postmaster import find_postmaster
 from rowlock.embedded.programs import give_to_server_user
@@ -37,17 +37,17 @@ class Node:
         self._data = folder / "data"
         self._log = folder / "log"
         self.host = str(folder)
+        self.url = f"postgresql://postgres@/{DATABASE}?host={quote(self.host)}&port={PORT}"
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
         give_to_server_user(folder)
 
-    def initialize(self) -> None:
-        """Make a new cluster."""
-        options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"]
-        _run("initdb", "-D", str(self._data), *options)
+    def copy(self, data: Path) -> None:
+        """Begin with the data of a server that was shut down."""
+        subprocess.run(["cp", "-a", str(data), str(self._data)], check=True)
 
-    def copy(self, primary: Node) -> None:
-        """Forget all data, and become a standby of this primary, from a copy of its data."""
+    def follow(self, primary: Node) -> None:
+        """Forget all data, and begin as a standby of this primary, with a copy of its data."""
         shutil.rmtree(self._data, ignore_errors=True)
         source = f"host={primary.host} port={PORT} user=postgres"
         options = ["--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream", "--no-sync"]
@@ -58,7 +58,7 @@ class Node:
         settings = {"listen_addresses": "", "unix_socket_directories": self.host, "max_connections": "100"}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220  # it starts at once
                 server_command("postgres", "-D", str(self._data), *options),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -88,9 +88,9 @@ class Node:
         self._process = None
 
     @asynccontextmanager
-    async def connection(self, database: str = DATABASE) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncIterator[Connection]:
         """A connection to this very server, whether it takes writes or not."""
-        opened = await asyncpg.connect(host=self.host, port=PORT, user="postgres", database=database)
+        opened = await asyncpg.connect(host=self.host, port=PORT, user="postgres", database=DATABASE)
         try:
             yield opened
         finally:
@@ -113,19 +113,15 @@ class Pair:
         hosts = f"{quote(first.host)},{quote(second.host)}"
         self.url = f"postgresql://postgres@/{DATABASE}?host={hosts}&port={PORT},{PORT}"
 
-    async def start(self) -> None:
-        """Make both, migrate the database, and wait until the primary's commits wait for the standby."""
-        await asyncio.to_thread(self.primary.initialize)
+    async def start(self, data: Path) -> None:
+        """Start the primary with these data, and the standby."""
+        await asyncio.to_thread(self.primary.copy, data)
         await self.primary.start()
-        async with self.primary.connection("postgres") as connection:
-            await connection.execute(f"CREATE DATABASE {DATABASE}")
-        alone = f"postgresql://postgres@/{DATABASE}?host={quote(self.primary.host)}&port={PORT}"
-        await asyncio.to_thread(upgrade, Settings(database_url=alone))
         await self.attach()
 
     async def attach(self) -> None:
         """Make the standby anew from the primary, and have the primary's commits wait for it."""
-        await asyncio.to_thread(self.standby.copy, self.primary)
+        await asyncio.to_thread(self.standby.follow, self.primary)
         await self.standby.start()
         await self.primary.configure(synchronous_standby_names="*")
 
@@ -134,6 +130,16 @@ class Pair:
                 return bool(await connection.fetchval("SELECT sync_state = 'sync' FROM pg_stat_replication"))
 
         await eventually(is_synchronous, SECONDS)
+
+    async def detach(self) -> None:
+        """Have the standby follow no more. The primary's commits go on waiting for it."""
+        await self.standby.configure(primary_conninfo="")
+
+        async def is_alone() -> bool:
+            async with self.primary.connection() as connection:
+                return bool(await connection.fetchval("SELECT NOT EXISTS (SELECT FROM pg_stat_replication)"))
+
+        await eventually(is_alone, SECONDS)
 
     async def promote(self) -> None:
         """Let the standby take the primary's part. It waits for no standby of its own."""
@@ -147,13 +153,22 @@ class Pair:
         self.standby.kill()
 
 
+@contextmanager
+def migrated_data() -> Iterator[Path]:
+    """The data folder of a server that was shut down, with a migrated database."""
+    with temporary_server() as server:
+        upgrade(Settings(database_url=server.url))
+        server.stop()
+        yield server.location / "data"
+
+
 @asynccontextmanager
-async def running_pair() -> AsyncIterator[Pair]:
-    """A pair of servers for the time of the block, and nothing left of it."""
+async def running_pair(data: Path) -> AsyncIterator[Pair]:
+    """A pair of servers with these data for the time of the block, and nothing left of it."""
     with _folder() as folder:
         pair = Pair(Node(folder / "a"), Node(folder / "b"))
         try:
-            await pair.start()
+            await pair.start(data)
             yield pair
         finally:
             pair.kill()
