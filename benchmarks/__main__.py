@@ -1,4 +1,4 @@
-"""`python -m benchmarks drain|trickle|compare|limit|report|guard`; each has `--help`."""
+"""`python -m benchmarks drain|trickle|recovery|compare|limit|report|guard`; each has `--help`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmarks import compare, guard, report
 from benchmarks.drain import drain
+from benchmarks.recovery import recovery
 from benchmarks.results import Results
 from benchmarks.trickle import trickle
 
@@ -24,7 +25,8 @@ def main() -> int:
     slow = workloads.add_parser("trickle", help="single jobs, with a long history that cannot be cleaned up")
     slow.add_argument("--jobs", type=int, default=200_000, help="how many jobs are gone already")
     slow.add_argument("--trickled", type=int, default=300)
-    for workload in (one, slow):
+    back = workloads.add_parser("recovery", help="how soon work goes on after a kill, a stop, a restart of PostgreSQL")
+    for workload in (one, slow, back):
         workload.add_argument("--json", action="store_true", help="one line of JSON")
     compare.add_arguments(workloads.add_parser("compare", help="Rowlock beside its rivals, in turn"))
     bound = workloads.add_parser("limit", help="Rowlock beside its own statements, driven without handlers")
@@ -53,6 +55,8 @@ def _print_measured(given: argparse.Namespace) -> None:
     measured: dict[str, object]
     if given.workload == "drain":
         measured = asdict(drain(given.jobs, given.concurrency))
+    elif given.workload == "recovery":
+        measured = asdict(recovery())
     else:
         measured = asdict(trickle(given.jobs, given.trickled))
     if given.json:

@@ -17,7 +17,7 @@ from rowlock.errors import JobNotFound, RowlockError, ScheduleNotFound
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: Final = ("migrate", "worker", "api", "dev", "enqueue", "jobs", "operations", "schedules", "doctor")
+COMMANDS: Final = ("migrate", "worker", "api", "dev", "enqueue", "jobs", "operations", "schedules", "doctor", "torture")
 """The subcommands, in the order in which people meet them; `rowlock.cli.<name>` has each as `command`."""
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it

@@ -310,9 +310,11 @@ class Worker:
 
     async def _close(self) -> None:
         """Give back what did not start, let the rest finish within the grace period, record it all, and let go."""
-        for attempt in self._slots.take_ready():
+        given_back = self._slots.take_ready()
+        for attempt in given_back:
             self._performer.release(attempt)
         await self._wait_for_handlers(lambda: self._grace)  # a second signal makes it zero
+        given_back += self._slots.running
         self._slots.stop("shutdown")
         await self._wait_for_handlers(lambda: LAST_SECONDS)
         for attempt in self._slots.running:
@@ -324,6 +326,8 @@ class Worker:
         try:
             async with asyncio.timeout(self._client.settings.lease.total_seconds()):
                 await self._finishes.flush()
+                if given_back:
+                    await self._claiming.fetch("wake", list({attempt.claimed["queue"] for attempt in given_back}))
                 await self._lease.end(self._claiming)
         except TRANSIENT as error:
             log.warning("stopped_without_database", error=type(error).__name__)

@@ -207,3 +207,28 @@ async def test_those_who_wait_for_results_hear_again(
             goes_on.set()
             async with asyncio.timeout(10):
                 assert await waiting == "done"
+
+
+async def test_what_a_stopping_worker_gives_back_wakes_another_one(app: Rowlock, connection: Connection) -> None:
+    runs: list[int] = []
+
+    @app.task
+    async def work(job: Job) -> None:
+        runs.append(job.attempt)
+        if job.attempt == 1:
+            await asyncio.sleep(60)
+
+    first, second = app.worker(), app.worker()
+    handle = await work.enqueue()
+    running = asyncio.create_task(first.run(handle_signals=False))
+    await eventually(lambda: runs == [1])
+    async with second:
+        sleeping = "SELECT count(*) = 1 FROM rowlock.idle_worker WHERE worker = $1"
+        await eventually(lambda: connection.fetchval(sleeping, second.id))
+        second._doze._pause = 60.0  # it has slept for long: the next poll is in 30 s
+        await eventually(lambda: second._doze._pause == 30.0)
+        second._doze._ear.begin()
+        first.stop(grace=timedelta(0))
+        await handle.result(timeout=2.5)  # it would look again after 3.2 s at the earliest, to test its hearing
+    await running
+    assert runs == [1, 2]

@@ -1,0 +1,59 @@
+"""`rowlock torture`: lets faults loose on a queue of its own, and says whether every promise was kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+
+import click
+
+from rowlock.torture.nemesis import RATES
+from rowlock.torture.run import Options, Torture
+
+
+@click.command("torture")
+@click.option("--seed", type=int, default=1, show_default=True, help="What goes wrong, and when, follows from it.")
+@click.option("--minutes", type=click.FloatRange(min=0.2), default=1.0, show_default=True, help="How long.")
+@click.option("--workers", type=click.IntRange(1, 32), default=4, show_default=True, help="Worker processes.")
+@click.option("--rate", type=click.FloatRange(min=1), default=1000.0, show_default=True, help="Jobs a second, at most.")
+@click.option("--only", metavar="FAULTS", help=f"These faults alone: {','.join(RATES)}.")
+@click.option("--keep", metavar="FOLDER", type=click.Path(path_type=Path), help="Keep the history and the logs there.")
+@click.option("--verbose", is_flag=True, help="Name each fault as it happens.")
+def command(  # noqa: PLR0917  # click gives them by name
+    seed: int,
+    minutes: float,
+    workers: int,
+    rate: float,
+    only: str | None,
+    keep: Path | None,
+    verbose: bool,  # noqa: FBT001  # click's
+) -> int:
+    """Kill, freeze, cut, crash and fill everything for some minutes, and check that no promise was broken.
+
+    It starts a PostgreSQL server of its own, workers, enqueuers and an API, and touches no other database. Exits with 0
+    if nothing was lost, doubled or overwritten, else with 1; the history is kept then, and its folder is named.
+    """
+    kinds = tuple(RATES) if only is None else tuple(name.strip() for name in only.split(","))
+    for kind in kinds:
+        if kind not in RATES:
+            raise click.UsageError(f"--only names {kind!r}: it can name {', '.join(RATES)}.")
+    folder = Path(tempfile.mkdtemp(prefix="rowlock-torture-")) if keep is None else keep
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise click.UsageError(f"--keep {folder} is not empty: name a new folder.")
+    options = Options(seed=seed, minutes=minutes, folder=folder, workers=workers, rate=rate, kinds=kinds)
+    click.echo(f"seed {seed}, {minutes:g} minutes, {workers} workers")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    outcome = asyncio.run(Torture(options, click.echo if verbose else lambda _: None).run())
+    for line in outcome.lines():
+        click.echo(line)
+    if outcome.is_clean:
+        click.echo("Every promise was kept.")
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        return 0
+    click.echo(f"A promise was broken. The history is in {folder}; the same seed makes the same faults again.")
+    return 1

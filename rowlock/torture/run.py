@@ -1,0 +1,369 @@
+"""A run from its start to its report: sets the stage, lets the faults loose, heals everything, waits, and checks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import time
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import asyncpg
+
+from rowlock.migrations import upgrade
+from rowlock.queue.client import Client
+from rowlock.settings import Settings
+from rowlock.torture import workload
+from rowlock.torture.audit import install, write_audit
+from rowlock.torture.checker import Report, check
+from rowlock.torture.enqueuer import LOST
+from rowlock.torture.history import Enqueue, Enqueued, Fault, History, Wanted
+from rowlock.torture.nemesis import RATES, Planned, plan
+from rowlock.torture.proxy import Link
+from rowlock.torture.stage import (
+    Database,
+    Disk,
+    Program,
+    Programs,
+    numbered,
+    program_environment,
+    python,
+    url_through,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+    from pathlib import Path
+
+    from rowlock.queue.job import NewJob
+
+DRAIN_SECONDS: Final = 150.0
+STOP_SECONDS: Final = 40.0
+POISONS: Final = ("exit", "segfault", "kill", "abort")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What can be chosen of a run. `rate`: the jobs a second that the enqueuers aim at, together."""
+
+    seed: int
+    minutes: float
+    folder: Path
+    workers: int = 4
+    rate: float = 1000.0
+    kinds: Collection[str] = tuple(RATES)
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What came of a run: how often each fault was done, what ended by itself, and what the checker found."""
+
+    report: Report
+    faults: dict[str, int]
+    unexpected: list[str]
+    unavailable: list[str]
+    seconds: float
+    left: int
+    repeated: int
+    left_behind: int
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every promise was kept."""
+        return self.report.is_clean and not (self.unexpected or self.left or self.repeated or self.left_behind)
+
+    def lines(self) -> Iterator[str]:
+        """All of it, for people."""
+        yield f"ran for {self.seconds:.0f} s"
+        yield "faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
+        if self.unavailable:
+            yield f"not done here: {'; '.join(self.unavailable)}"
+        yield from self.report.lines()
+        yield f"jobs left unfinished {self.left}"
+        yield f"HTTP requests that made two jobs {self.repeated}"
+        yield f"jobs that the claims' cursors left behind {self.left_behind}"
+        yield f"processes that ended by themselves {len(self.unexpected)}"
+        yield from self.unexpected[:20]
+
+
+class Torture:
+    """One run; `say` is told what is going on."""
+
+    def __init__(self, options: Options, say: Callable[[str], None]) -> None:
+        self.options = options
+        self.say = say
+        self.faults: dict[str, int] = {}
+
+    async def run(self) -> Outcome:
+        """Run from the start to the end. Whatever happens, no process and no server is left behind."""
+        options = self.options
+        self._rng = random.Random(options.seed)  # noqa: S311  # the same again for the same seed
+        async with AsyncExitStack() as stack:
+            self._history = stack.enter_context(History(options.folder, "runner"))
+            self._disk = Disk()
+            stack.callback(self._disk.remove)
+            self._database = Database(self._disk)
+            await self._database.start()
+            stack.push_async_callback(self._database.stop)
+            settings = Settings(database_url=self._database.url)
+            await asyncio.to_thread(upgrade, settings)
+            connection = await self._database.connect()
+            await install(connection)
+            await connection.close()
+            self._client = Client(settings)
+            stack.push_async_callback(self._client.close)
+            self._programs = Programs(options.folder, self._history, random.Random(options.seed))  # noqa: S311
+            stack.push_async_callback(self._programs.kill_all)
+            self._links = [Link(self._database.socket, self._rng) for _ in range(2)]
+            for link in self._links:
+                await link.open()
+                stack.push_async_callback(link.close)
+            self._start_programs()
+            began = time.monotonic()
+            unavailable = await self._torment(began)
+            self.say("healing, and waiting for the rest")
+            left = await self._settle()
+            seconds = time.monotonic() - began
+            connection = await self._database.connect()
+            repeated = await self._tell_http(connection)
+            await write_audit(connection, options.folder)
+            await connection.close()
+        self.say("checking")
+        report = await asyncio.to_thread(check, options.folder, periods={"torture.tick": float(workload.TICK_SECONDS)})
+        return Outcome(
+            report=report,
+            faults=self.faults,
+            unexpected=self._programs.unexpected,
+            unavailable=unavailable,
+            seconds=seconds,
+            left=left,
+            repeated=repeated,
+            left_behind=_count(options.folder, '"job_left_behind"'),
+        )
+
+    def _start_programs(self) -> None:
+        """Half of the processes reach the server directly, the others through a link each."""
+        options = self.options
+        port = _free_port()
+        enqueuers = list(numbered("enqueuer", 2))
+        for number, name in enumerate(numbered("worker", options.workers)):
+            link = self._links[number % 4 - 2] if number % 4 >= 2 else None
+            command = python(
+                "-m", "rowlock", "worker", "rowlock.torture.workload:app", "--concurrency", "30", "--threads", "5"
+            )
+            self._add(name, command, link)
+        for name, link in zip(enqueuers, (None, self._links[0]), strict=True):
+            seed, rate = f"{options.seed}-{name}-{{start}}", str(options.rate / len(enqueuers))
+            self._add(
+                name, python("-m", "rowlock.torture.enqueuer", name, seed, rate, f"http://127.0.0.1:{port}"), link
+            )
+        self._add(
+            "api", python("-m", "rowlock", "api", "rowlock.torture.workload:app", "--port", str(port)), self._links[1]
+        )
+
+    def _add(self, name: str, command: list[str], link: Link | None) -> None:
+        url = self._database.url if link is None else url_through(link)
+        environment = program_environment(self.options.folder, name, url)
+        self._programs.add(Program(name, command, environment, link))
+
+    # The faults.
+
+    async def _torment(self, began: float) -> list[str]:
+        unavailable = []
+        kinds = set(self.options.kinds)
+        if not self._disk.can_be_filled and "full" in kinds:
+            kinds.discard("full")
+            unavailable.append("full (a small disk can be mounted by root alone)")
+        if not self._programs.can_skew:
+            unavailable.append("skew (libfaketime is not installed)")
+        end = began + self.options.minutes * 60
+        self._server_lock = asyncio.Lock()
+        running: set[asyncio.Task[None]] = set()
+        for fault in plan(self.options.seed, self.options.minutes, kinds):
+            await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
+            task = asyncio.create_task(self._do(fault))
+            running.add(task)
+            task.add_done_callback(running.discard)
+            for done in [task for task in running if task.done()]:
+                done.result()
+        await asyncio.sleep(max(0.0, end - time.monotonic()))
+        await asyncio.gather(*running)
+        return unavailable
+
+    async def _do(self, fault: Planned) -> None:
+        self.faults[fault.kind] = self.faults.get(fault.kind, 0) + 1
+        self.say(f"{fault.kind} {fault.seconds:.1f}")
+        match fault.kind:
+            case "kill" | "stop" | "freeze":
+                await self._signal(fault)
+            case "terminate":
+                with self._programs.trouble():
+                    await self._terminate(fault)
+            case "server" | "backend" | "full":
+                async with self._server_lock:
+                    with self._programs.trouble():
+                        await self._hit_server(fault)
+            case "cut" | "delay" | "black_hole" | "half_open":
+                with self._programs.trouble():
+                    await self._hit_link(fault)
+            case "pin":
+                await self._pin(fault)
+            case "poison":
+                how = POISONS[int(fault.choice * len(POISONS))]
+                await self._enqueue(workload.poison.job(how))  # type: ignore[arg-type]  # one of its literals
+            case "block":
+                await self._enqueue(workload.blocks.job(fault.seconds))
+
+    async def _signal(self, fault: Planned) -> None:
+        kinds = ("worker",) if fault.kind == "stop" else ("worker", "worker", "worker", "enqueuer", "api")
+        targets = [program for kind in kinds for program in self._programs.of(kind) if program.pid]
+        if not targets:
+            return
+        program = targets[int(fault.choice * len(targets))]
+        pid = program.pid
+        self._history.write(Fault(kind=fault.kind, process=pid))
+        match fault.kind:
+            case "kill":
+                program.signal(signal.SIGKILL)
+            case "stop":
+                program.signal(signal.SIGTERM)
+            case _:
+                program.signal(signal.SIGSTOP)
+                await asyncio.sleep(fault.seconds)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+                self._history.write(Fault(kind=fault.kind, process=pid, is_over=True))
+
+    async def _terminate(self, fault: Planned) -> None:
+        self._history.write(Fault(kind="terminate"))
+        with suppress(*LOST):
+            connection = await asyncpg.connect(self._database.url, timeout=5)
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name LIKE 'rowlock%' AND random() < $1",
+                fault.choice**2,
+            )
+            await connection.close(timeout=5)
+        self._history.write(Fault(kind="terminate", is_over=True))
+
+    async def _hit_server(self, fault: Planned) -> None:
+        self._history.write(Fault(kind="full" if fault.kind == "full" else "server"))
+        match fault.kind:
+            case "server":
+                await self._database.crash()
+                await asyncio.sleep(fault.seconds)
+            case "backend":
+                await self._kill_backend(fault.choice)
+            case _:
+                await asyncio.to_thread(self._disk.fill)
+                await asyncio.sleep(fault.seconds)
+                self._disk.free()
+        await self._database.start()
+        self._history.write(Fault(kind="full" if fault.kind == "full" else "server", is_over=True))
+
+    async def _kill_backend(self, choice: float) -> None:
+        with suppress(*LOST):
+            connection = await asyncpg.connect(self._database.url, timeout=5)
+            pids = await connection.fetch(
+                "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'rowlock%' ORDER BY pid"
+            )
+            if pids:
+                os.kill(pids[int(choice * len(pids))]["pid"], signal.SIGKILL)
+            await connection.close(timeout=5)
+        await asyncio.sleep(0.2)
+
+    async def _hit_link(self, fault: Planned) -> None:
+        number = int(fault.choice * len(self._links))
+        link = self._links[number]
+        hit = [program.pid for program in self._programs.all if program.link is link and program.pid]
+        for pid in hit:
+            self._history.write(Fault(kind=fault.kind, process=pid))
+        match fault.kind:
+            case "cut":
+                link.cut()
+            case "delay":
+                link.delay(0.02 + fault.choice * 0.3)
+            case "black_hole":
+                link.black_hole()
+            case _:
+                link.half_open()
+        if fault.seconds:
+            await asyncio.sleep(fault.seconds)
+            link.heal()
+        for pid in hit:
+            self._history.write(Fault(kind=fault.kind, process=pid, is_over=True))
+
+    async def _pin(self, fault: Planned) -> None:
+        self._history.write(Fault(kind="pin"))
+        with suppress(*LOST):
+            connection = await asyncpg.connect(self._database.url, timeout=5)
+            transaction = connection.transaction(isolation="repeatable_read")
+            await transaction.start()
+            await connection.execute("SELECT count(*) FROM rowlock.job")
+            if fault.choice < 0.5:  # one that has written, too: the cursors cannot settle while it is open
+                await connection.execute("SELECT pg_current_xact_id()")
+            await asyncio.sleep(fault.seconds)
+            await transaction.rollback()
+            await connection.close(timeout=5)
+        self._history.write(Fault(kind="pin", is_over=True))
+
+    async def _enqueue(self, job: NewJob[Any]) -> None:
+        wanted = [Wanted(id=job.id, task=job.task, max_attempts=job.options.max_attempts)]
+        for number in range(100):
+            op = f"{job.id}-{number}"
+            self._history.write(Enqueue(op=op, how="runner", jobs=wanted, is_again=number > 0))
+            try:
+                await self._client.enqueue_many([job], again=True)
+            except LOST:
+                self._history.write(Enqueued(op=op, outcome="unknown"))
+                await asyncio.sleep(0.5)
+            else:
+                self._history.write(Enqueued(op=op, outcome="stored"))
+                return
+
+    # The end.
+
+    async def _settle(self) -> int:
+        """Heal everything, enqueue no more, and wait until all is done. Returns how many jobs are not."""
+        for link in self._links:
+            link.heal()
+        await self._programs.end(self._programs.of("enqueuer"), within=STOP_SECONDS)
+        connection = await self._database.connect()
+        await connection.execute("UPDATE rowlock.schedule SET is_paused = true")
+        until = time.monotonic() + DRAIN_SECONDS
+        left = 1
+        while left and time.monotonic() < until:
+            await asyncio.sleep(0.5)
+            left = await connection.fetchval("SELECT count(*) FROM rowlock.job")
+        await connection.close()
+        await self._programs.end(self._programs.of("worker", "api"), within=STOP_SECONDS)
+        return left
+
+    async def _tell_http(self, connection: asyncpg.Connection[Any]) -> int:
+        """Whoever posts a job does not choose its id: tell the checker which jobs came from which request.
+
+        Returns how many requests made more than one job.
+        """
+        rows = await connection.fetch(
+            "SELECT id, args ->> 'op' AS op FROM rowlock.jobs WHERE task = $1", workload.over_http.name
+        )
+        for row in rows:
+            wanted = [Wanted(id=row["id"], task=workload.over_http.name)]
+            self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted))
+        return len(rows) - len({row["op"] for row in rows})
+
+
+def _count(folder: Path, event: str) -> int:
+    """How often the workers have logged an event."""
+    return sum(file.read_text(errors="replace").count(event) for file in folder.glob("worker-*.log"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,212 @@
+"""The application that is tortured: tasks of every kind, whose handlers write down when they start and end.
+
+`rowlock worker rowlock.torture.workload:app` runs them, with the history's folder in ROWLOCK_TORTURE_FOLDER and the
+process's name in the run in ROWLOCK_TORTURE_NAME.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Literal, NoReturn
+from uuid import uuid4
+
+from rowlock.app import Rowlock
+from rowlock.errors import EnqueueUnknown
+from rowlock.queue.job import Job
+from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
+from rowlock.queue.schedule import Schedule
+from rowlock.torture.history import End, Enqueue, Enqueued, History, Start, Wanted
+
+TICK_SECONDS: Final = 2
+POISON_EXIT: Final = 77
+POISONED: Final = (POISON_EXIT, -signal.SIGSEGV, -signal.SIGKILL, -signal.SIGABRT)
+"""How a process may end that a poison job was in."""
+
+Answer = dict[str, str]
+app = Rowlock()
+
+
+@lru_cache
+def history() -> History:
+    """The history of this process."""
+    return History(Path(os.environ["ROWLOCK_TORTURE_FOLDER"]), os.environ["ROWLOCK_TORTURE_NAME"])
+
+
+@contextmanager
+def _written(job: Job, *, is_stubborn: bool = False) -> Iterator[Answer]:
+    """Write the handler's start and its end down; gives what it is to return."""
+    run = uuid4().hex
+    how: Literal["return", "error", "snooze", "fail", "cancel", "stopped"] = "error"
+    history().write(Start(job=job.id, attempt=job.attempt, run=run, task=job.task, is_stubborn=is_stubborn))
+    try:
+        yield {"run": run}
+        how = "return"
+    except asyncio.CancelledError:
+        how = "stopped"
+        raise
+    except Snooze:
+        how = "snooze"
+        raise
+    except Fail:
+        how = "fail"
+        raise
+    except Cancel:
+        how = "cancel"
+        raise
+    finally:
+        history().write(End(job=job.id, attempt=job.attempt, run=run, how=how))
+
+
+@app.task(name="torture.quick")
+async def quick(job: Job) -> Answer:
+    """Return at once."""
+    with _written(job) as answer:
+        return answer
+
+
+@app.task(name="torture.slow", queue="slow")
+async def slow(job: Job, seconds: float) -> Answer:
+    """Take its time, and let itself be cancelled."""
+    with _written(job) as answer:
+        await asyncio.sleep(seconds)
+        return answer
+
+
+@app.task(name="torture.flaky", backoff=0.2)
+async def flaky(job: Job, errors: int, nasty: str = "") -> Answer:
+    """Raise so many errors, of a nasty kind if asked to, and succeed then."""
+    with _written(job) as answer:
+        if job.errors < errors:
+            raise _nasty(nasty)
+        return answer
+
+
+@app.task(name="torture.doomed", max_attempts=2, backoff=0.1)
+async def doomed(job: Job) -> Answer:
+    """Never succeed: a dead letter, that operators may put back."""
+    with _written(job):
+        raise ValueError("as always")
+
+
+@app.task(name="torture.directed")
+async def directed(job: Job, by: Literal["snooze", "retry", "fail", "cancel"]) -> Answer:
+    """Decide by itself what becomes of the job."""
+    with _written(job) as answer:
+        if by == "fail":
+            raise Fail("on purpose")
+        if by == "cancel":
+            raise Cancel("on purpose")
+        if by == "snooze" and job.attempt == 1:
+            raise Snooze(0.3)
+        if by == "retry" and job.errors == 0:
+            raise Retry(0.3)
+        return answer
+
+
+@app.task(name="torture.thread")
+def in_a_thread(job: Job, seconds: float) -> Answer:
+    """Be a plain function, which nobody can stop."""
+    with _written(job, is_stubborn=True) as answer:
+        time.sleep(seconds)
+        return answer
+
+
+@app.task(name="torture.blocks", queue="slow")
+async def blocks(job: Job, seconds: float) -> Answer:
+    """Block the event loop of the whole worker."""
+    with _written(job, is_stubborn=True) as answer:
+        time.sleep(seconds)  # noqa: ASYNC251  # this is the fault
+        return answer
+
+
+@app.task(name="torture.exactly_once")
+async def exactly_once(job: Job) -> None:
+    """Write an effect, and enqueue a job, in the transaction that records the success."""
+    with _written(job) as answer:
+        child = quick.job()
+        op = f"{answer['run']}-child"
+        async with job.transaction() as connection:
+            await connection.execute(
+                "INSERT INTO rowlock_audit.effect VALUES ($1, $2, $3)", job.id, job.attempt, answer["run"]
+            )
+            history().write(Enqueue(op=op, how="handler", jobs=[Wanted(id=child.id, task=child.task)]))
+            await app.enqueue_many([child], connection=connection)
+            job.set_result(answer)
+        history().write(Enqueued(op=op, outcome="stored"))
+
+
+@app.task(name="torture.parent")
+async def parent(job: Job) -> Answer:
+    """Enqueue a job as anybody would, from a handler."""
+    with _written(job) as answer:
+        child = quick.job()
+        history().write(Enqueue(op=answer["run"], how="handler", jobs=[Wanted(id=child.id, task=child.task)]))
+        try:
+            await app.enqueue_many([child])
+        except EnqueueUnknown:
+            history().write(Enqueued(op=answer["run"], outcome="unknown"))
+            raise
+        history().write(Enqueued(op=answer["run"], outcome="stored"))
+        return answer
+
+
+@app.task(name="torture.http")
+async def over_http(job: Job, op: str) -> Answer:  # noqa: ARG001  # the runner reads it from the table
+    """Be enqueued by HTTP requests that are repeated until they are answered: `op` tells which request made it."""
+    with _written(job) as answer:
+        return answer
+
+
+@app.task(name="torture.poison", queue="slow")
+async def poison(job: Job, how: Literal["exit", "segfault", "kill", "abort"]) -> NoReturn:
+    """Take the whole process down."""
+    with _written(job):
+        match how:
+            case "exit":
+                os._exit(POISON_EXIT)
+            case "segfault":
+                ctypes.string_at(0)
+            case "kill":  # as the kernel does when memory runs out
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "abort":
+                os.abort()
+        raise AssertionError("still alive")
+
+
+@app.task(name="torture.tick", schedule=Schedule(f"*/{TICK_SECONDS} * * * * *", name="torture.tick", misfire="all"))
+async def tick(job: Job) -> Answer:
+    """Be made by a schedule, once a tick."""
+    with _written(job) as answer:
+        return answer
+
+
+class Unprintable(Exception):
+    """An error that nobody can print."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("not even its text")
+
+
+NASTY: Final = ("", "nul", "surrogate", "huge", "unprintable")
+
+
+def _nasty(kind: str) -> Exception:
+    match kind:
+        case "nul":
+            return ValueError("a \x00 in the text")
+        case "surrogate":
+            return ValueError("a lone \ud800 in the text")
+        case "huge":
+            return ValueError("x" * 300_000)
+        case "unprintable":
+            return Unprintable()
+        case _:
+            return ValueError("not yet")
