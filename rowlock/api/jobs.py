@@ -12,7 +12,7 @@ from rowlock.api.backend import BACKEND, Backend
 from rowlock.api.exchange import answer, read_body, read_query
 from rowlock.api.idempotency import KEY_HEADER, REPEATED_HEADER, fingerprint, read_key
 from rowlock.api.pages import FILTERS, PAGE, filter_of, page_of
-from rowlock.api.problems import INVALID_REQUEST, KEY_REUSED, Refused
+from rowlock.api.problems import DATABASE_UNAVAILABLE, INVALID_REQUEST, KEY_REUSED, Refused
 from rowlock.api.wire import (
     Attempt,
     EnqueuedJob,
@@ -24,6 +24,8 @@ from rowlock.api.wire import (
     UniqueRequest,
     raw_result,
 )
+from rowlock.errors import DatabaseUnavailable
+from rowlock.queue.connections import CONNECTION_LOST
 from rowlock.queue.idempotency import Answer, answer_once
 
 routes = web.RouteTableDef()
@@ -63,7 +65,18 @@ async def _enqueue(backend: Backend, body: JobRequest, connection: object) -> An
         unique=body.unique.unique() if isinstance(body.unique, UniqueRequest) else body.unique,
         connection=connection,
     )
-    job = EnqueuedJob.of(await backend.client.get(handle.id, connection), is_duplicate=handle.is_duplicate)
+    try:
+        stored = await backend.client.get(handle.id, connection)
+    except (DatabaseUnavailable, *CONNECTION_LOST) as error:
+        if connection is not None:
+            raise  # it was rolled back with all the rest
+        raise Refused(
+            DATABASE_UNAVAILABLE,
+            "The job is stored, but the connection to the database was lost before it could be shown: look for it by "
+            "its id, and do not enqueue it again.",
+            job_id=handle.id,
+        ) from error
+    job = EnqueuedJob.of(stored, is_duplicate=handle.is_duplicate)
     document = msgspec.json.encode(job).decode()
     return Answer(status=200 if handle.is_duplicate else 201, body=document, job_id=job.id)
 

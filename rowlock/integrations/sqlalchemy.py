@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _IN_FAILED_TRANSACTION: Final = "25P02"
 _REMEDY: Final = "is not supported yet: give an AsyncSession or AsyncConnection over asyncpg."
 _CLOSED: Final = "The given SQLAlchemy connection is closed: give one that is open."
+_AUTOCOMMIT: Final = (
+    "The given SQLAlchemy connection is in AUTOCOMMIT: nothing on it is part of a transaction. Give one without "
+    'isolation_level="AUTOCOMMIT"; or give none, and a job is enqueued in a transaction of its own.'
+)
 _ENDED: Final = (
     "The transaction of job.transaction() was ended inside its block: leave commit and rollback to the end of the "
     "block; for a part that may be undone use begin_nested()."
@@ -70,6 +74,7 @@ async def begin(connection: object) -> OpenTransaction:
     assert isinstance(connection, AsyncSession | AsyncConnection)  # noqa: S101  # adapt() refuses all others
     if not connection.in_transaction():
         await connection.begin()
+    await _refuse_autocommit(await connection.connection() if isinstance(connection, AsyncSession) else connection)
     return _Transaction(connection, caller)
 
 
@@ -120,6 +125,7 @@ class _Caller:
         """Run a statement and return its rows. Raises `InvalidOption` where the transaction cannot take one."""
         try:
             connection = await self._open()
+            await _refuse_autocommit(connection)
             # The dialect passes `$n` and Python's values on to asyncpg as they are. A tuple is one set of parameters.
             result = await connection.exec_driver_sql(
                 sql, parameters, execution_options={"stream_results": False, "yield_per": None}
@@ -151,6 +157,13 @@ def _check_open(connection: AsyncConnection) -> None:
         raise InvalidOption(f"The given SQLAlchemy connection cannot be used: {error}") from error
     if is_closed:
         raise InvalidOption(_CLOSED)
+
+
+async def _refuse_autocommit(connection: AsyncConnection) -> None:
+    """Raise `InvalidOption` where each statement would be committed by itself, whatever SQLAlchemy calls it."""
+    raw = await connection.get_raw_connection()
+    if getattr(raw.dbapi_connection, "autocommit", False):
+        raise InvalidOption(_AUTOCOMMIT)
 
 
 def _dialect(session: AsyncSession) -> Dialect:

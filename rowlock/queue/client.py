@@ -39,7 +39,7 @@ MOST_PER_PAGE: Final = 500
 _PLAIN_COLUMNS: Final = ("id", "queue", "task", "priority", "max_attempts", "args")
 _TIMED_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "ends_at", "expires_at", "deadline")
 
-_TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, connections.WritesRefused)
 _PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
 """The longest pauses before each further try of an enqueue that met one of these, in seconds."""
 
@@ -100,8 +100,11 @@ class Client:
         dsn = await self.dsn()
         if self._pool is None:
             self._pool = connections.ClientPool(self.settings, dsn)
-        async with self._pool.acquire() as connection:
-            yield connection
+        try:
+            async with self._pool.acquire() as connection:
+                yield connection
+        except asyncpg.ReadOnlySQLTransactionError as error:
+            raise connections.refused(self.settings, error) from error
 
     @asynccontextmanager
     async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event | None]:
@@ -116,7 +119,13 @@ class Client:
             yield told
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
-        """Run `queue/sql/<name>.sql` in a transaction of its own."""
+        """Run `queue/sql/<name>.sql` in a transaction of its own; once more where the server takes no writes."""
+        try:
+            return await self._fetch(name, *parameters)
+        except connections.WritesRefused:
+            return await self._fetch(name, *parameters)  # the pool has thrown away what leads to that server
+
+    async def _fetch(self, name: str, *parameters: object) -> list[Record]:
         async with self.connection() as connection:
             try:
                 return await connection.fetch(self._sql(name), *parameters, timeout=connections.deadline(name))
@@ -330,7 +339,8 @@ class Client:
         return [job for job in jobs if job.id not in finished]
 
     async def _in_own_transaction(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
-        """Call `store`, which stores the jobs in a transaction of Rowlock's own: anew after a deadlock, a few times.
+        """Call `store`, which stores the jobs in a transaction of Rowlock's own: anew after a deadlock, or where a
+        server took no writes, a few times.
 
         Raises `EnqueueUnknown` if the connection was lost on the way.
         """

@@ -102,10 +102,38 @@ _ADAPTERS: Final[dict[str, str]] = {"sqlalchemy": "rowlock.integrations.sqlalche
 def adapt(connection: object) -> Caller:
     """The connection as a `Caller`. Raises `InvalidOption` for a kind that is not known, or one that cannot be used."""
     if isinstance(connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
-        if connection.is_closed():
-            raise InvalidOption("The given asyncpg connection is closed: give one that is open.")
-        return cast("Caller", connection)
+        check_open(connection)
+        return _OfAsyncpg(connection)
     return cast("Caller", importlib.import_module(adapter_of(connection)).adapt(connection))
+
+
+class _OfAsyncpg:
+    """A connection of asyncpg, as a `Caller`."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Any) -> None:  # noqa: ANN401  # a connection, or a pool's proxy for one
+        self._connection = connection
+
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
+        try:
+            rows: Sequence[Any] = await self._connection.fetch(sql, *parameters)
+        except asyncpg.InFailedSQLTransactionError as error:
+            raise InvalidOption(
+                "The transaction of the given asyncpg connection has failed: roll it back (or its savepoint) before "
+                "enqueuing."
+            ) from error
+        return rows
+
+
+def check_open(connection: asyncpg.Connection[Record] | PoolConnectionProxy[Record]) -> None:
+    """Raise `InvalidOption` for a connection of asyncpg that is closed, or released to its pool."""
+    try:
+        is_closed = connection.is_closed()
+    except asyncpg.InterfaceError as error:
+        raise InvalidOption(f"The given asyncpg connection cannot be used: {error}") from error
+    if is_closed:
+        raise InvalidOption("The given asyncpg connection is closed: give one that is open.")
 
 
 def adapter_of(connection: object) -> str:
@@ -117,6 +145,18 @@ def adapter_of(connection: object) -> str:
     raise InvalidOption(
         f"A connection of type {type(connection).__qualname__} is not known: give an asyncpg connection, "
         "or an AsyncSession or AsyncConnection of SQLAlchemy."
+    )
+
+
+class WritesRefused(DatabaseUnavailable):
+    """The server takes no writes: nothing was stored."""
+
+
+def refused(settings: Settings, error: asyncpg.ReadOnlySQLTransactionError) -> WritesRefused:
+    """The clear form of a server's answer that it is read-only."""
+    return WritesRefused(
+        f"PostgreSQL at {settings.masked_database_url()} takes no writes: {error}. Nothing was stored. It is a "
+        "standby, or was demoted: try again, the next connection looks for the one that takes writes."
     )
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 import asyncpg
 
 from rowlock.errors import InvalidOption
-from rowlock.queue.connections import PLANNER_SETTINGS, adapter_of
+from rowlock.queue.connections import PLANNER_SETTINGS, adapter_of, check_open
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ async def begin(connection: object) -> OpenTransaction:
     Raises `InvalidOption` for a kind that is not known, or one that cannot be used.
     """
     if isinstance(connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
-        if connection.is_closed():
-            raise InvalidOption("The given asyncpg connection is closed: give one that is open.")
+        check_open(connection)
         if connection.is_in_transaction():
             raise InvalidOption(
                 "The given asyncpg connection is in a transaction already: give job.transaction() one that is not, "

@@ -107,6 +107,54 @@ async def test_connection_that_is_lost_in_the_middle_is_answered_503(
     assert (await get(http, "/readyz"))[0] == 200
 
 
+async def on_insert(connection: asyncpg.Connection, statement: str) -> None:
+    await connection.execute(
+        f"CREATE FUNCTION on_insert() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {statement} END $$;"
+        "CREATE TRIGGER on_insert AFTER INSERT ON rowlock.job EXECUTE FUNCTION public.on_insert();"
+    )
+
+
+async def refused_enqueue(http: Http) -> dict[str, Any]:
+    async with http.post("/v1/jobs", json={"task": "echo"}) as response:
+        assert response.status == 503
+        assert response.content_type == PROBLEM
+        assert response.headers["Retry-After"] == "5"
+        problem: dict[str, Any] = await response.json()
+    assert problem["type"] == "urn:rowlock:problem:database-unavailable"
+    return problem
+
+
+async def test_an_enqueue_at_a_server_that_takes_no_writes_can_be_sent_again(
+    http: Http, connection: asyncpg.Connection
+) -> None:
+    await on_insert(connection, "RAISE 'no' USING ERRCODE = '25006';")
+    assert "job_id" not in await refused_enqueue(http)
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
+
+
+async def test_an_enqueue_that_was_not_answered_names_the_job_to_look_for(
+    http: Http, connection: asyncpg.Connection
+) -> None:
+    await on_insert(connection, "PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL;")
+    problem = await refused_enqueue(http)
+    assert (await get(http, f"/v1/jobs/{problem['job_id']}"))[0] == 404
+    assert "may be stored, or not" in problem["detail"]
+
+
+async def test_an_enqueue_that_is_stored_but_cannot_be_shown_says_so(
+    http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+
+        async def lost(*_: object) -> None:
+            raise ConnectionResetError
+
+        patched.setattr(app.client, "get", lost)
+        problem = await refused_enqueue(http)
+    assert "is stored" in problem["detail"]
+    assert (await get(http, f"/v1/jobs/{problem['job_id']}"))[0] == 200
+
+
 async def test_unknown_paths_are_problems(http: Http) -> None:
     for path in ("/", "/v1", "/v1/jobs/", "/v1/nothing", "/v2/jobs", "/%00", "/%ff"):
         async with http.get(path) as response:

@@ -186,16 +186,32 @@ async def test_closed_asyncpg_connection_is_refused(greet: Task[[str], str], con
         await greet.using(connection=connection).enqueue("Ada")
 
 
-@pytest.mark.parametrize("kind", SQLALCHEMY)
+async def test_connection_that_its_pool_has_back_is_refused(greet: Task[[str], str], database_url: str) -> None:
+    async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool:
+        async with pool.acquire() as released:
+            pass
+        with pytest.raises(InvalidOption, match="released back to the pool"):
+            await greet.using(connection=released).enqueue("Ada")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_failed_transaction_is_refused_until_it_is_rolled_back(
     app: Rowlock, greet: Task[[str], str], database_url: str, kind: str
 ) -> None:
     async with KINDS[kind](database_url) as opened:
-        with pytest.raises(DBAPIError):
+        with pytest.raises((DBAPIError, asyncpg.DivisionByZeroError)):
             await opened.execute("SELECT 1 / 0")
         with pytest.raises(InvalidOption, match="roll it back"):
             await greet.using(connection=opened.given).enqueue("refused")
+        with pytest.raises(InvalidOption, match="roll it back"):
+            await greet.using(connection=opened.given, unique="key").enqueue("refused")
+        with pytest.raises(InvalidOption, match="roll it back"):
+            await app.enqueue_many([greet.job("refused")], connection=opened.given)
         await opened.rollback()
+        if kind.startswith("asyncpg"):
+            await greet.using(connection=opened.given).enqueue("taken")
+            assert await names(app) == ["taken"]
+            return
         await greet.using(connection=opened.given).enqueue("taken")
         await opened.commit()
     assert await names(app) == ["taken"]
@@ -250,6 +266,27 @@ async def test_sqlalchemy_connection_that_is_not_open_is_refused(greet: Task[[st
     with pytest.raises(InvalidOption, match="not been started"):
         await greet.using(connection=engine.connect()).enqueue("Ada")
     await engine.dispose()
+
+
+@pytest.mark.parametrize("is_of_engine", [True, False], ids=["engine", "connection"])
+async def test_sqlalchemy_connection_in_autocommit_is_refused(
+    app: Rowlock, greet: Task[[str], str], database_url: str, is_of_engine: bool
+) -> None:
+    how = {"isolation_level": "AUTOCOMMIT"}
+    engine = engine_for(database_url)
+    automatic = engine.execution_options(**how)
+    async with automatic.connect() if is_of_engine else engine.connect() as connection:
+        if not is_of_engine:
+            await connection.execution_options(**how)
+        with pytest.raises(InvalidOption, match="give none"):
+            await greet.using(connection=connection).enqueue("Ada")
+        with pytest.raises(InvalidOption, match="AUTOCOMMIT"):
+            await app.enqueue_many([greet.job("Ada"), greet.using(unique="k").job("Bob")], connection=connection)
+    async with AsyncSession(automatic) as session:
+        with pytest.raises(InvalidOption, match="AUTOCOMMIT"):
+            await greet.using(connection=session).enqueue("Ada")
+    await engine.dispose()
+    assert await names(app) == []
 
 
 async def test_session_that_can_begin_no_transaction_is_refused(greet: Task[[str], str], database_url: str) -> None:

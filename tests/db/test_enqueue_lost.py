@@ -210,6 +210,20 @@ async def test_a_deadlock_that_does_not_end_is_told_in_the_end(app: Rowlock, con
     assert await connection.fetchval("SELECT last_value FROM tried") == 5
 
 
+@pytest.mark.parametrize("enqueue", WAYS)
+async def test_a_server_that_takes_no_writes_stores_nothing_and_that_is_certain(
+    enqueue: Enqueue, app: Rowlock, connection: Connection
+) -> None:
+    add_task(app)
+    await fail_inserts(connection, "25006", 1000)
+    with pytest.raises(DatabaseUnavailable, match="takes no writes"):
+        await enqueue(app)
+    assert await connection.fetchval("SELECT last_value FROM tried") > 1, "on another connection"
+    await connection.execute("ALTER SEQUENCE tried RESTART 1000")
+    await enqueue(app)
+    assert len(await stored(connection)) == (1 if enqueue in ALONE else 3)
+
+
 async def test_cancelled_enqueues_leak_no_connection(app: Rowlock, connection: Connection) -> None:
     add_task(app)
     chance = random.Random(1)

@@ -326,6 +326,25 @@ async def test_a_connection_of_the_callers_own_is_taken(
     assert await payments(connection) == 1
 
 
+async def test_a_connection_of_sqlalchemy_in_autocommit_is_refused_before_anything_is_done(
+    app: Rowlock, connection: Connection, database_url: str
+) -> None:
+    engine = engine_for(database_url).execution_options(isolation_level="AUTOCOMMIT")
+    done: list[str] = []
+
+    @app.task(max_attempts=1)
+    async def pay(job: Job) -> None:
+        async with engine.connect() as automatic, job.transaction(automatic):
+            done.append("the block began")
+
+    handle = await pay.enqueue()
+    await app.worker().drain()
+    await engine.dispose()
+    job = await app.get(handle.id)
+    assert (job.state, done) == ("failed", [])
+    assert "AUTOCOMMIT" in str(job.error)
+
+
 @pytest.mark.parametrize("given", [object(), "postgresql://nowhere", 7])
 async def test_what_is_no_connection_is_refused(app: Rowlock, given: object) -> None:
     @app.task(max_attempts=1)
