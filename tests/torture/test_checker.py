@@ -157,6 +157,25 @@ def test_a_second_attempt_without_a_cause_is_unjustified(story: Story) -> None:
     assert broken(story) == {"unjustified duplicates"}
 
 
+@pytest.mark.parametrize("recorded", ["crashed", "failed", "cancelled"])
+def test_a_cause_that_does_not_put_a_job_back_without_a_crash_justifies_nothing(story: Story, recorded: str) -> None:
+    job = story.run(story.enqueue(), "fail" if recorded == "failed" else "cancel")
+    story.again(job, recorded)
+    story.run(job)
+    assert broken(story) == {"unjustified duplicates"}
+
+
+def test_a_crash_that_is_recorded_as_something_else_justifies_nothing(story: Story) -> None:
+    job = story.enqueue()
+    story.claim(job)
+    story.kill(story.worker)
+    story.wait(20)
+    story.record(job, "timeout")
+    story.update(job, state="queued", worker=None, crashes=1)
+    story.run(job, worker=story.new_worker(pid=12))
+    assert broken(story) == {"unjustified duplicates"}
+
+
 def test_a_second_attempt_whose_first_handler_returned_is_unjustified(story: Story) -> None:
     job = story.enqueue()
     story.claim(job)
@@ -225,6 +244,16 @@ def test_starts_past_the_limit_are_found(story: Story) -> None:
         story.again(job, "error")
     story.run(job)
     assert broken(story) == {"starts past the limit"}
+
+
+def test_more_starts_than_all_causes_allow_are_past_the_limit(story: Story) -> None:
+    job = story.enqueue(max_attempts=1)
+    story.claim(job)
+    for _ in range(5):
+        story.start(job)
+        story.end(job)
+    story.succeed(job)
+    assert broken(story) == {"starts past the limit", "starts without a claim"}
 
 
 def test_snoozes_and_retries_do_not_count_as_attempts(story: Story) -> None:
@@ -391,6 +420,21 @@ def test_counters_only_count_what_happened(story: Story, values: dict[str, int])
     assert broken(story) == {"illegal transitions"}
 
 
+def test_a_row_that_changes_unseen_is_found(story: Story) -> None:
+    job = interrupted(story)
+    story.end(job)
+    job.errors = 1
+    story.succeed(job)
+    assert broken(story) == {"illegal transitions"}
+
+
+def test_a_waiting_job_with_a_worker_is_found(story: Story) -> None:
+    job = story.enqueue()
+    story.update(job, worker=story.worker.id)
+    story.run(job)
+    assert broken(story) == {"illegal transitions"}
+
+
 def test_a_waiting_job_that_is_replaced_stays_as_it_was(story: Story) -> None:
     job = story.enqueue()
     story.update(job)
@@ -401,6 +445,12 @@ def test_a_waiting_job_that_is_replaced_stays_as_it_was(story: Story) -> None:
 def test_what_is_seen_in_the_end_is_the_last_change(story: Story) -> None:
     job = story.done()
     story.lasts[job.id] = Last(id=job.id, task=job.task, state="failed", attempt=1, run=job.result)
+    assert broken(story) == {"inconsistencies"}
+
+
+def test_a_job_that_no_change_has_made_is_found(story: Story) -> None:
+    job = story.enqueue("unknown", is_stored=False)
+    story.lasts[job.id] = Last(id=job.id, task=job.task, state="failed", attempt=1)
     assert broken(story) == {"inconsistencies"}
 
 

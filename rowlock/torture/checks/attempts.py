@@ -36,18 +36,13 @@ def starts(life: Life, evidence: Evidence) -> Iterator[str]:
 def duplicates(life: Life, evidence: Evidence) -> Iterator[str]:
     """A job starts again only for a cause: an error, a directive, a release, a crash, or an operator."""
     asked = len(life.asked("retry"))
-    previous: Step | None = None
     for step in life.steps:
-        if step.kind == "claim" and previous is not None and previous.kind == "claim":
-            yield f"it was claimed again (attempt {step.change.attempt}) without having come back to the queue"
-        elif step.kind == "retry":
+        if step.kind == "retry":
             asked -= 1
             if asked < 0:
                 yield f"it was put back after attempt {step.change.attempt}, and no operator had asked for it"
         elif step.kind == "requeue" and (wrong := _unjustified(life, step, evidence)):
             yield f"attempt {step.change.attempt} was not the last one: {wrong}"
-        if step.kind != "touch":
-            previous = step
 
 
 def cause(life: Life, step: Step) -> str:
@@ -152,15 +147,11 @@ def limits(life: Life, _: Evidence) -> Iterator[str]:
     """A job starts as often as max_attempts, its crashes and what does not count allow, and no oftener."""
     most_errors = life.wanted.max_attempts if life.wanted is not None else 10
     for step in life.steps:
-        change = step.change
-        if (change.errors or 0) > most_errors:
-            yield f"it has {change.errors} errors, of at most {most_errors} ({step})"
-        if (change.crashes or 0) > MAX_CRASHES:
-            yield f"it has {change.crashes} crashes, of at most {MAX_CRASHES} ({step})"
-        if step.kind == "requeue" and (change.crashes or 0) >= MAX_CRASHES:
-            yield f"it went back to the queue after {change.crashes} crashes ({step})"
-        if step.kind == "requeue" and (change.errors or 0) >= most_errors:
-            yield f"it went back to the queue after {change.errors} errors, of at most {most_errors} ({step})"
+        errors, crashes = step.change.errors or 0, step.change.crashes or 0
+        if step.kind == "requeue" and crashes >= MAX_CRASHES:
+            yield f"it went back to the queue after {crashes} crashes, of at most {MAX_CRASHES} ({step})"
+        if step.kind == "requeue" and errors >= most_errors:
+            yield f"it went back to the queue after {errors} errors, of at most {most_errors} ({step})"
     lives = 1 + len(life.asked("retry"))
     free = sum(row.outcome in {"snoozed", "released"} for row in life.recorded)
     most = lives * (most_errors + MAX_CRASHES) + free
