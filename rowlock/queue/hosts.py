@@ -10,6 +10,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
+from rowlock.queue.resolving import ResolvingLoop
+
 if TYPE_CHECKING:
     from asyncpg import Record
 
@@ -35,8 +37,14 @@ async def connect(dsn: str, *, timeout: float, **options: Any) -> Connection:  #
     options["target_session_attrs"] = asked
     hosts = hosts_of(dsn)
     if len(hosts) < 2 or asked not in _TAKES_WRITES:
-        return await asyncpg.connect(dsn, timeout=timeout, **options)
+        return await _connect(dsn, timeout=timeout, **options)
     return await _Race(dsn, hosts, options).run(timeout)
+
+
+async def _connect(dsn: str, **options: Any) -> Connection:  # noqa: ANN401  # asyncpg's
+    connection: Connection = await asyncpg.connect(dsn, **{**options, "loop": ResolvingLoop()})
+    connection._loop = asyncio.get_running_loop()  # type: ignore[attr-defined]  # noqa: SLF001  # itself, from here on
+    return connection
 
 
 def hosts_of(dsn: str) -> list[tuple[str, int | None]]:
@@ -105,7 +113,7 @@ class _Race:
                 async with asyncio.timeout(after):
                     await self._has_failed.wait()
         host, port = self._hosts[number]
-        return await asyncpg.connect(self._dsn, host=host, port=port, **self._options)  # within the race's time
+        return await _connect(self._dsn, host=host, port=port, **self._options)  # within the race's time
 
     def _telling(self) -> BaseException:
         """The error that says most: that a host is no primary is what all others but one are expected to say."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
@@ -273,3 +275,43 @@ async def test_every_loop_of_a_worker_goes_on_when_the_database_is_back(
         is_done = "SELECT NOT EXISTS (SELECT FROM rowlock.job WHERE task = 'work')"
         await eventually(lambda: connection.fetchval(is_done))
         worker.stop(timedelta(0))
+
+
+# Names.
+
+
+async def test_a_connection_comes_back_while_handlers_fill_all_threads_of_the_event_loop(
+    settings: Settings, server: Server, database_url: str
+) -> None:
+    is_over, busy = threading.Event(), threading.Semaphore(0)
+
+    def sleep() -> None:
+        busy.release()
+        is_over.wait(30)
+
+    async with AsyncExitStack() as stack:
+        link = await stack.enter_async_context(linked(server, database_url, host="localhost"))
+        app = await stack.enter_async_context(Rowlock(settings=replace(settings, database_url=link.url)))
+
+        @app.task
+        async def fill() -> None:
+            await asyncio.gather(*(asyncio.to_thread(sleep) for _ in range(100)))
+
+        @app.task
+        async def work() -> str:
+            return "done"
+
+        async def works() -> bool:
+            try:
+                return await (await work.enqueue()).result(timeout=5) == "done"
+            except (DatabaseUnavailable, EnqueueUnknown, *connections.CONNECTION_LOST):
+                return False
+
+        async with app.worker(), asyncio.timeout(20):
+            try:
+                await fill.enqueue()
+                await eventually(lambda: busy.acquire(blocking=False))
+                await link.cut()
+                await eventually(works)
+            finally:
+                is_over.set()
