@@ -93,7 +93,7 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
         evidence, changes = gather(folder, dict(periods or {}))
         figures: Counter[str] = Counter()
         findings = _Findings()
-        for life in _lives(evidence, changes):
+        for life in lives(evidence, changes):
             _count(life, evidence, figures)
             keys.note_holds(life, evidence)
             for rule, contradictions in OF_ONE_JOB:
@@ -120,7 +120,7 @@ class _Findings:
             self.kept.append(Violation(rule=rule, subject=subject, evidence=sentence))
 
 
-def _lives(evidence: Evidence, changes: Iterator[Change]) -> Iterator[Life]:
+def lives(evidence: Evidence, changes: Iterator[Change]) -> Iterator[Life]:
     """All jobs that the database or the histories know of: first those with changes, then those without."""
     seen: set[UUID] = set()
     for job, group in groupby(changes, key=attrgetter("id")):

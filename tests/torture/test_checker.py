@@ -11,6 +11,7 @@ import pytest
 from rowlock.torture.audit import Effect, Last, Tick
 from rowlock.torture.checker import MOST_KEPT, RULES, Report, check
 from rowlock.torture.history import Began
+from rowlock.torture.timeline import timelines
 from tests.torture.story import EPOCH, Job, Story
 
 
@@ -943,3 +944,24 @@ def test_only_the_first_violations_are_kept_and_all_are_counted(story: Story) ->
     assert len(report.violations) == MOST_KEPT
     assert f"lost {MOST_KEPT + 10}" in report.lines()
     assert str(report.violations[0]) in report.lines()
+
+
+def test_the_timeline_of_a_job_tells_what_happened_to_it_and_around_it(two_workers: Story) -> None:
+    story, job = two_workers, frozen(two_workers)
+    other = story.done()
+    story.save()
+    lines = list(timelines(story.folder, {job.id}))
+    times = [float(line.split()[0]) for line in lines[1:]]
+    assert times == sorted(times)
+    told = "\n".join(lines)
+    assert str(job.id) in told
+    assert str(other.id) not in told
+    for what in [
+        "process 11: attempt 1 starts",
+        "fault: freeze of process 11",
+        "the lease of process 12 goes on for 15.00 s",
+        "running → queued (attempt 1",
+        "recorded: attempt 1 crashed",
+        "process 12: attempt 2 ends: return",
+    ]:
+        assert what in told
