@@ -201,7 +201,7 @@ class Client:
         if self._dsn is None:
             await self.dsn()
         try:
-            async with self.connection() as own, own.transaction():
+            async with self.connection() as own, connections.own_transaction(own):
                 return given, await self._copy_many(given, coming, own)
         except connections.NOT_MIGRATED as error:
             raise connections.not_migrated(self.settings) from error
@@ -298,7 +298,7 @@ class Client:
         return holders
 
     async def _insert_own(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
-        async with self.connection() as own, own.transaction():
+        async with self.connection() as own, connections.own_transaction(own):
             return await self._insert_many(jobs, own)
 
     async def _enqueue_again(
@@ -318,7 +318,7 @@ class Client:
         id's row knows that the job cannot finish any more: so the second look, after the insert, is what counts.
         Where nothing is missing, the commit still has to wait for the standby, so something is written.
         """
-        async with self.connection() as own, own.transaction(isolation="read_committed"):
+        async with self.connection() as own, connections.own_transaction(own):
             await own.fetch(self._sql("leave_trace"))
             missing = await self._without_finished(jobs, own)
             while missing:

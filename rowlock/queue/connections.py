@@ -204,6 +204,34 @@ def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable
     )
 
 
+@asynccontextmanager
+async def own_transaction(
+    connection: asyncpg.Connection[Record] | PoolConnectionProxy[Record],
+) -> AsyncIterator[None]:
+    """A READ COMMITTED transaction on a connection of Rowlock's own, whatever the server's default.
+
+    A block that is cancelled throws the connection away, and the server rolls back: over a link that swallows
+    everything, whoever asks for a rollback first would wait, and a handler that must stop would go on.
+    """
+    transaction = connection.transaction(isolation="read_committed")
+    await transaction.start()
+    try:
+        yield
+    except asyncio.CancelledError:
+        throw_away(connection)
+        raise
+    except BaseException:
+        await transaction.rollback()
+        raise
+    await transaction.commit()
+
+
+def throw_away(connection: asyncpg.Connection[Record] | PoolConnectionProxy[Record]) -> None:
+    """Cut the connection; of one that its pool has let go of already, there is nothing left to cut."""
+    with suppress(asyncpg.InterfaceError):
+        connection.terminate()
+
+
 class ControlConnection:
     """A connection that is made when first used, and made anew after it was lost. One statement at a time.
 
@@ -235,7 +263,7 @@ class ControlConnection:
             try:
                 if self._settings.listen:
                     return await connection.fetch(sql, *parameters, timeout=deadline(name))
-                async with connection.transaction(isolation="read_committed"):
+                async with own_transaction(connection):
                     await connection.execute("".join(f"SET LOCAL {k} = {v};" for k, v in PLANNER_SETTINGS.items()))
                     return await connection.fetch(sql, *parameters, timeout=deadline(name))
             except NOT_MIGRATED as error:
@@ -339,9 +367,10 @@ class ClientPool:
             raise unavailable(self._settings, error) from error
         try:
             yield connection
-        except CONNECTION_LOST as error:
-            with suppress(asyncpg.InterfaceError):  # the pool has let go of it, if the server has said that it goes
-                connection.terminate()  # half-open, or no primary any more: it must not go back to the pool
+        except (*CONNECTION_LOST, asyncio.CancelledError) as error:
+            # Half-open, no primary any more, or in the middle of something: it must not go back to the pool, where it
+            # would be waited for.
+            throw_away(connection)
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 await pool.expire_connections()  # the idle ones lead to the same server
             raise

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from rowlock.queue import connections
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ async def answer_once(
     raises, neither is there, and the key is free. Of several requests at once, the others wait for the first.
     """
     schema = client.settings.schema
-    async with client.connection() as own, own.transaction(isolation="read_committed"):
+    async with client.connection() as own, connections.own_transaction(own):
         if await own.fetch(statement("take_answer_key", schema), key, fingerprint, KEPT):
             answer = await give(own)
             await own.fetch(statement("keep_answer", schema), key, answer.status, answer.body, answer.job_id)

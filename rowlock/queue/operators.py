@@ -259,7 +259,7 @@ class Operators:
         async with self._client.connection() as connection:
             try:
                 # READ COMMITTED, whatever the server's default: each statement sees what others committed before it.
-                async with connection.transaction(isolation="read_committed"):
+                async with connections.own_transaction(connection):
                     act = _Act(connection, self._client.settings.schema)
                     yield act
             except connections.NOT_MIGRATED as error:

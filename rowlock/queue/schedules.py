@@ -199,7 +199,7 @@ class Schedules:
         origin = self._origin if by is None else replace(self._origin, by=by)
         async with self._client.connection() as connection:
             try:
-                async with connection.transaction(isolation="read_committed"):
+                async with connections.own_transaction(connection):
                     yield _Act(connection, self._client.settings.schema, origin)
             except connections.NOT_MIGRATED as error:
                 raise connections.not_migrated(self._client.settings) from error

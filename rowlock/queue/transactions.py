@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 import asyncpg
 
 from rowlock.errors import InvalidOption
-from rowlock.queue.connections import PLANNER_SETTINGS, adapter_of, check_open
+from rowlock.queue.connections import PLANNER_SETTINGS, adapter_of, check_open, throw_away
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -104,7 +104,11 @@ async def begun(
     """
     if own is not None:
         async with own as opened, begun(opened) as transaction:
-            yield transaction
+            try:
+                yield transaction
+            except asyncio.CancelledError:
+                throw_away(opened)  # the server rolls back: to ask it to, and wait, could take as long as a dead link
+                raise
         return
     transaction = await begin(connection)
     try:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from rowlock.queue.finishes import Finishes, Success
     from rowlock.queue.task import FailureHandler, Middleware, Task
+    from rowlock.worker.lease import Lease
     from rowlock.worker.processes import Processes
     from rowlock.worker.runtime import AttemptRuntime, Runtimes
 
@@ -87,6 +88,7 @@ class Performer:
         tasks: Mapping[str, Task[..., Any]],
         finishes: Finishes,
         runtimes: Runtimes,
+        lease: Lease,
         *,
         threads: int,
         processes: Processes,
@@ -97,6 +99,7 @@ class Performer:
         self._tasks = tasks
         self._finishes = finishes
         self._runtimes = runtimes
+        self._lease = lease
         self._max_result_bytes = max_result_bytes
         self._threads = Threads(threads, name="rowlock-task")
         self._processes = processes
@@ -115,6 +118,9 @@ class Performer:
         """
         claimed = attempt.claimed
         attempt.began = time.monotonic()
+        if attempt.began >= self._lease.held_until:
+            self._come_too_late(attempt, on_end)
+            return
         logs.JOB.set(claimed)
         job: Job | None = None
         runtime: AttemptRuntime | None = None
@@ -157,6 +163,9 @@ class Performer:
         """Run the attempt to its end, with the application's middleware around the call."""
         claimed = attempt.claimed
         attempt.began = time.monotonic()
+        if attempt.began >= self._lease.held_until:
+            self._come_too_late(attempt, on_end)
+            return
         logs.JOB.set(claimed)
         try:
             task = self._tasks[claimed["task"]]
@@ -176,6 +185,11 @@ class Performer:
             await self._succeed(attempt, runtime)
         finally:
             on_end(attempt)
+
+    def _come_too_late(self, attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
+        """Do not begin: the process has slept past the end of its lease, and somebody else may have the job by now."""
+        self.release(attempt)
+        on_end(attempt)
 
     async def _succeed(self, attempt: Attempt, runtime: AttemptRuntime) -> None:
         """Report a success, after what the handler said last; unless job.transaction() has recorded it already."""

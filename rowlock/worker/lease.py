@@ -49,6 +49,8 @@ class Lease:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self.worker = uuid7()
+        self.held_until = 0.0
+        """The monotonic time until which the lease is certainly held: what has not begun by then must not begin."""
 
     async def begin(
         self, connection: ControlConnection, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int
@@ -68,6 +70,7 @@ class Lease:
             self._settings.lease,
         )
         self._stopped = threading.Event()
+        self.held_until = until
         self._thread = threading.Thread(
             target=self._keep, args=(self.worker, until, self._stopped), name="rowlock-lease", daemon=True
         )
@@ -92,7 +95,7 @@ class Lease:
         """
         heartbeat, margin = self._settings.heartbeat.total_seconds(), MARGIN * self._settings.lease.total_seconds()
         connection = ControlConnection(self._settings, self._dsn, purpose="lease")
-        pause = heartbeat
+        pause = 0.0  # at once: the connection is there then, before it matters
         try:
             while not await _wait(stopped, pause):
                 began = time.monotonic()
@@ -106,7 +109,11 @@ class Lease:
                     is_held = left > 0
                     pause = min(RETRY_MOST, heartbeat, left) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
                 else:
-                    until, pause = began + self._settings.lease.total_seconds(), heartbeat
+                    if is_held:
+                        until = began + self._settings.lease.total_seconds()
+                        if worker == self.worker:
+                            self.held_until = until
+                    pause = heartbeat
                 if not is_held:
                     log.error("lease_lost", worker=str(worker))
                     self._on_lost()

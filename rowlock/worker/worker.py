@@ -201,6 +201,7 @@ class Worker:
             self._tasks,
             self._finishes,
             self._runtimes,
+            self._lease,
             threads=self._threads,
             processes=processes,
             max_result_bytes=settings.max_result_bytes,

@@ -94,7 +94,7 @@ async def lose(far: Rowlock, proxy: CuttingProxy, enqueue: Enqueue, *, arrives: 
     async with far.client.connection() as own:
         await own.execute("TRUNCATE rowlock.job, rowlock.unique_key")
     proxy.arrives = arrives
-    proxy.cut_at = b'"Ada"' if enqueue in ALONE else b"COMMIT"
+    proxy.cut_at = b'"Ada"' if enqueue in ALONE else b"COMMIT;"
     with pytest.raises(EnqueueUnknown) as caught:
         await enqueue(far)
     assert proxy.cuts == 1

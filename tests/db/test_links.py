@@ -11,13 +11,15 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
+from uuid import UUID
 
 import asyncpg
 import pytest
 
-from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, Rowlock, Settings
+from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, Rowlock, Settings, Task
 from rowlock.queue import connections
 from rowlock.queue.identifiers import uuid7
+from rowlock.queue.transactions import begun
 from rowlock.worker.worker import Worker
 from tests.db.links import Link, linked
 from tests.waiting import eventually
@@ -132,6 +134,29 @@ async def test_a_lease_outlives_connections_that_are_lost_without_a_word(
         assert worker.id == first
 
 
+async def test_nothing_begins_in_a_worker_that_has_slept_past_the_end_of_its_lease(near: Rowlock) -> None:
+    @near.task
+    async def work(job: Job) -> int:
+        return job.attempt
+
+    async with near.worker() as worker:
+        lease = worker._lease
+        at_first = lease.held_until
+        await eventually(lambda: lease.held_until > at_first)  # renewed: not again within the next second
+        held_until, lease.held_until = lease.held_until, 0.0  # as a process has it that was stopped, and goes on
+        handle = await work.enqueue()
+        job = await eventually(lambda: _if_given_back(near, handle.id))
+        assert (job.crashes, job.errors) == (0, 0)
+        lease.held_until = held_until
+        assert await handle.result(timeout=10) > 1
+
+
+async def _if_given_back(app: Rowlock, job_id: UUID) -> Job | None:
+    job = await app.get(job_id)
+    assert not job.is_finished
+    return job if job.attempt > 1 else None
+
+
 async def test_a_handler_inside_of_its_transaction_ends_before_the_lease_too(
     far: Rowlock, link: Link, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +188,41 @@ async def test_a_handler_inside_of_its_transaction_ends_before_the_lease_too(
 
 
 # Every loop goes on.
+
+
+@pytest.mark.parametrize("how", ["one", "many", "keyed", "again", "get", "cancel", "transaction"])
+async def test_a_call_over_a_link_that_swallows_all_ends_at_once_when_it_is_cancelled(
+    far: Rowlock, near: Rowlock, link: Link, how: str
+) -> None:
+    @far.task(name="work")
+    async def work() -> None: ...
+
+    waiting = await work.using(delay=3600).enqueue()
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "one": work.enqueue,
+        "many": lambda: far.enqueue_many([work.job(), work.job()]),
+        "keyed": work.using(unique="key").enqueue,
+        "again": lambda: far.enqueue_many([work.job()], again=True),
+        "get": lambda: far.get(waiting.id),
+        "cancel": lambda: far.cancel(waiting.id),
+        "transaction": lambda: _enqueue_in_transaction(far, work),
+    }
+    await calls["get"]()  # the pool has a connection
+    link.swallows = True
+    calling = asyncio.ensure_future(calls[how]())
+    await asyncio.sleep(0.05)
+    asked_at = time.monotonic()
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert time.monotonic() - asked_at < 0.5
+    link.swallows = False
+    assert (await far.get(waiting.id)).state == "scheduled"
+
+
+async def _enqueue_in_transaction(app: Rowlock, task: Task[[], None]) -> None:
+    async with app.client.connection() as connection, begun(connection) as transaction:
+        await task.using(connection=transaction.given).enqueue()
 
 
 @pytest.fixture
