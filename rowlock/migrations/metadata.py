@@ -29,6 +29,8 @@ def metadata(schema: str = "rowlock") -> MetaData:
     Index("job_claim", job.c.queue, job.c.priority, job.c.run_at, job.c.id, postgresql_where=job.c.state == "queued")
     Index("job_ends", job.c.ends_at, postgresql_where=job.c.ends_at.is_not(None) & (job.c.state != "running"))
     Index("job_cancel", job.c.worker, postgresql_where=job.c.cancel_requested_at.is_not(None))
+    suspect = (job.c.crashes > 0) & job.c.worker.is_(None)
+    Index("job_suspect", job.c.queue, job.c.priority, job.c.run_at, postgresql_where=suspect)
     Index("job_running", job.c.worker, postgresql_where=job.c.state == "running")
     finished = _finished_job(tables)
     Index("finished_job_id", finished.c.id)

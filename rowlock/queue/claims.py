@@ -25,10 +25,13 @@ SLOW_SCAN: Final = 0.002
 class Claims:
     """The claims of one worker: what is due in its queues, of the tasks that it knows, taken in order of priority."""
 
-    def __init__(self, connection: ControlConnection, queues: Sequence[str], tasks: Sequence[str]) -> None:
+    def __init__(
+        self, connection: ControlConnection, queues: Sequence[str], tasks: Sequence[str], *, max_crashes: int = 3
+    ) -> None:
         self._connection = connection
         self.queues = list(queues)
         self.tasks = list(tasks)
+        self.last_chance = max(max_crashes - 1, 1)
         self._took = 0.0
         self.cursors = Cursors()
 
@@ -58,6 +61,7 @@ class Claims:
             self.tasks,
             worker,
             self.cursors.is_untagged and self._took > SLOW_SCAN,
+            self.last_chance,
         )
         self._took = time.monotonic() - began
         told = rows.pop()
@@ -76,6 +80,21 @@ class Claims:
         self.cursors.record(scan, rescan=rescan, took=self._took)
         self.queues.append(self.queues.pop(0))  # the next claim begins with another queue: none of them waits for ever
         return rows
+
+    async def is_suspect_due(self) -> bool:
+        """Whether a job on its last chance is due: `last_chance` crashes or more, so that the next one is its end."""
+        is_due: bool = (await self._connection.fetch("find_suspect", *self._lanes(), self.tasks, self.last_chance))[0][
+            0
+        ]
+        return is_due
+
+    async def claim_alone(self, worker: UUID) -> list[Record]:
+        """Take one due job on its last chance, for a worker that holds nothing; `claim` never takes one."""
+        return await self._connection.fetch("claim_alone", *self._lanes(), self.tasks, self.last_chance, worker)
+
+    def _lanes(self) -> tuple[list[str], list[int]]:
+        lanes = [(queue, priority) for priority in PRIORITIES for queue in self.queues]
+        return [queue for queue, _ in lanes], [priority for _, priority in lanes]
 
     async def adopt(self, worker: UUID, known: Collection[UUID]) -> list[Record]:
         """The jobs that this worker holds without knowing it, of a claim whose answer was lost. Rows as of `claim`."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
     from rowlock.queue.connections import ControlConnection
     from rowlock.settings import Settings
+    from rowlock.worker.alone import Alone
 
 log = structlog.get_logger("rowlock.worker")
 
@@ -29,6 +30,9 @@ LOOK_EVERY: Final = 1.0
 PAUSE_MOST: Final = 5.0
 """How often it tries, at least, while the database does not answer."""
 NET_EVERY: Final = 60.0
+HOLD: Final = timedelta(seconds=3)
+"""How long the duty `suspects` is kept from the other workers at a time. When the one that has it is done, so long at the
+most it takes jobs as usual before it, or another, has the next ones run alone."""
 RESCUE_BATCH: Final = 500
 FORGET_BATCH: Final = 1000
 DAYS_AHEAD: Final = 3
@@ -57,6 +61,7 @@ class Upkeep:
         *,
         worker: Callable[[], UUID],
         on_cancel: Callable[[Mapping[tuple[UUID, int], str]], None],
+        alone: Alone,
     ) -> None:
         self._settings = settings
         self._connection = connection
@@ -64,6 +69,7 @@ class Upkeep:
         self._client = client
         self._worker = worker
         self._on_cancel = on_cancel
+        self._alone = alone
         self._asked = asyncio.Event()
         self.left_behind = 0
         self.rescued = 0
@@ -78,6 +84,7 @@ class Upkeep:
             "rescue": self._rescue,
             "orphans": self._rescue_orphans,
             "overdue": self._end_overdue,
+            "suspects": self._look_for_suspects,
             "keys": self._forget_keys,
             "partitions": self._create_partitions,
             "ticks": self._prune_ticks,
@@ -94,6 +101,8 @@ class Upkeep:
                 await self._find_cancelled()
                 while rows := await self._connection.fetch("claim_duty", list(duties)):
                     await duties[rows[0]["name"]]()
+                if self._alone.is_wanted:
+                    await self._connection.fetch("hold_duty", "suspects", HOLD)
                 if loop.time() >= net_at:
                     took = await self._look_behind()
                     net_at = loop.time() + max(NET_EVERY, 50 * took)
@@ -144,6 +153,11 @@ class Upkeep:
                 await self._connection.fetch("tell_waiters", [row["id"] for row in rows])
             if len(rows) < RESCUE_BATCH:
                 break
+
+    async def _look_for_suspects(self) -> None:
+        """Have this worker run the jobs that are on their last chance, each alone; meanwhile no other worker does."""
+        if await self._claims.is_suspect_due():
+            self._alone.want()
 
     async def _forget_keys(self) -> None:
         """Remove the unique keys, and the answers to HTTP requests, whose time is over."""
@@ -200,6 +214,7 @@ class Upkeep:
             [position.run_at for position in settled.values()],
             [position.id for position in settled.values()],
             self._claims.tasks,
+            self._claims.last_chance,
         )
         if rows[0]["is_left_behind"]:
             self.left_behind += 1

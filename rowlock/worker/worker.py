@@ -16,6 +16,7 @@ from rowlock.queue import options
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import CONNECTION_LOST, ControlConnection
 from rowlock.queue.finishes import Finishes
+from rowlock.worker.alone import Alone
 from rowlock.worker.attempts import Performer
 from rowlock.worker.doze import Doze
 from rowlock.worker.lease import Lease
@@ -189,7 +190,7 @@ class Worker:
         self._watchdog = Watchdog(settings.blocked_loop_after.total_seconds(), lambda: self._slots.running)
         self._lease = Lease(settings, dsn, on_lost=self._lose_lease_soon, loop_delay=self._watchdog.take_longest)
         self._queues = self._queues or sorted({task.queue for task in self._tasks.values()} | {"default"})
-        self._claims = Claims(self._claiming, self._queues, list(self._tasks))
+        self._claims = Claims(self._claiming, self._queues, list(self._tasks), max_crashes=settings.max_crashes)
         self._doze = Doze(settings, self._claiming, self._claims, lambda: self._lease.worker)
         self._finishes = Finishes(
             self._finishing,
@@ -209,6 +210,14 @@ class Worker:
             failure_handlers=self._failure_handlers,
         )
         self._slots = Slots(self._concurrency, self._limits, self._performer.perform, self._doze.wake)
+        self._alone = Alone(
+            self._claims,
+            self._slots,
+            self._finishes,
+            worker=lambda: self._lease.worker if self._is_leased else None,
+            release=self._performer.release,
+            wake=self._doze.wake,
+        )
         self._upkeep = Upkeep(
             settings,
             self._upkeeping,
@@ -216,6 +225,7 @@ class Worker:
             self._client,
             worker=lambda: self._lease.worker,
             on_cancel=self._cancel,
+            alone=self._alone,
         )
         self._ticker = Ticker(self._upkeeping, self._tasks)
         await self._ticker.declare(self._schedules)  # once: an older version's lost lease brings nothing old back
@@ -268,6 +278,10 @@ class Worker:
             await self._adopt()
         for attempt in self._slots.take_ready(older_than=STALE_SECONDS):
             self._performer.release(attempt)
+        if self._alone.is_wanted:
+            await self._doze.busy()
+            await self._alone.step()
+            return
         room = self._slots.room() if self._finishes.pending < MOST_PENDING else 0
         if room <= 0:
             if not await self._slots.changed(timeout=1.0):
@@ -294,17 +308,21 @@ class Worker:
         self._adopt_at = self._loop.time() + ADOPT_EVERY
         if rows:
             log.info("jobs_adopted", count=len(rows))
-            self._slots.add(rows)
+            self._slots.add(self._alone.adopt(rows))
 
     async def _until_dry(self) -> None:
         while True:
             if not self._is_leased:
                 await self._register()
+            if self._alone.is_wanted:
+                await self._alone.step()
+                continue
             room = self._slots.room()
             found = await self._claim(room) if room > 0 else 0
             if found == 0 and room > 0 and self._slots.is_empty:
                 await self._finishes.flush()
-                if await self._claim(self._concurrency) == 0:  # what the last ones enqueued, or put back at once
+                # What the last ones enqueued, or put back at once; then those that run alone.
+                if await self._claim(self._concurrency) == 0 and not await self._alone.begin():
                     return
             elif found == 0:
                 await self._slots.changed(timeout=0.05)
@@ -386,6 +404,7 @@ class Worker:
         self._slots.stop("lease")
         self._finishes.forget()
         self._is_leased = False
+        self._alone.end()
         self._doze.lost_mark()
 
     def _handle_signals(self) -> None:

@@ -52,3 +52,22 @@ async def _running(
             with suppress(ProcessLookupError):
                 process.send_signal(number)
         await process.wait()
+
+
+@asynccontextmanager
+async def supervised(settings: Settings, *options: str, workers: int, **environment: str) -> AsyncIterator[list[int]]:
+    """So many workers, each started again when it dies; yields the exit codes of those that died so far."""
+    died: list[int] = []
+
+    async def keep_one() -> None:
+        while True:
+            async with worker(settings, *options, **environment) as process:
+                died.append(await process.wait())
+
+    keepers = [asyncio.create_task(keep_one()) for _ in range(workers)]
+    try:
+        yield died
+    finally:
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)

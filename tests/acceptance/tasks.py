@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
+import signal
 from pathlib import Path
 
 from rowlock import Job, Rowlock
@@ -32,6 +35,24 @@ async def sign(job: Job, diary: str) -> int:
     with Path(diary).open("ab", buffering=0) as file:  # noqa: ASYNC230  # a file is what processes share
         file.write(f"{job.id} {job.attempt}\n".encode())
     return job.attempt
+
+
+@app.task
+async def take(seconds: float) -> None:
+    """Take a while."""
+    await asyncio.sleep(seconds)
+
+
+@app.task
+async def poison(how: str) -> None:
+    """Take the whole worker down."""
+    match how:
+        case "exit":
+            os._exit(1)
+        case "segfault":
+            ctypes.string_at(0)
+        case _:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 @app.task

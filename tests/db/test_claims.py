@@ -212,6 +212,7 @@ async def test_the_safety_net_sees_what_lies_behind_the_settled_cursors(
                 [position.run_at for position in settled.values()],
                 [position.id for position in settled.values()],
                 ["noop"],
+                claims.last_chance,
             )
             return found
 

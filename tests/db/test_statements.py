@@ -97,7 +97,11 @@ async def run_claim(connection: Connection, _job: UUID) -> None:
 def claim_parameters(limit: int = 10) -> tuple[Any, ...]:
     start = [BEGINNING.run_at] * 10, [BEGINNING.id] * 10
     lanes = ["default"] * 10, list(range(9, -1, -1))
-    return *lanes, *start, ["default"], [limit], limit, ["noop"], WORKER, False
+    return *lanes, *start, ["default"], [limit], limit, ["noop"], WORKER, False, 2
+
+
+async def run_claim_alone(connection: Connection, _job: UUID) -> None:
+    await connection.fetch(statement("claim_alone", "rowlock"), ["default"] * 10, [*range(10)], ["noop"], 2, WORKER)
 
 
 async def run_succeed(connection: Connection, job: UUID) -> None:
@@ -145,6 +149,7 @@ async def test_every_statement_takes_the_edges_of_the_life_cycle_and_no_others(
     seen: set[tuple[State | None, str, State]] = set()
     for verb, run, crashes in (
         ("claim", run_claim, 0),
+        ("claim", run_claim_alone, 2),
         ("succeed", run_succeed, 0),
         ("fail", lambda c, j: run_fail(c, j, "failed"), 0),
         ("fail", lambda c, j: run_fail(c, j, "cancelled"), 0),
@@ -225,7 +230,7 @@ async def test_the_claim_reads_the_claim_index_alone(situation: str, connection:
         connection,
         "claim",
         "'{default}', '{5}', '{0001-01-02}', '{00000000-0000-0000-0000-000000000000}', '{default}', '{500}', 500, "
-        "'{noop}', '00000000-0000-0000-0000-000000000001', false",
+        "'{noop}', '00000000-0000-0000-0000-000000000001', false, 2",
     )
     on_job = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
     assert sorted(node["Node Type"] for node in on_job) == ["Index Scan", "Tid Scan"]
@@ -233,6 +238,26 @@ async def test_the_claim_reads_the_claim_index_alone(situation: str, connection:
     assert index_scan["Index Name"] == "job_claim"
     for column in ("queue", "priority", "run_at", "ROW"):
         assert column in index_scan["Index Cond"], "the range begins at the cursor and ends at what is due"
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+@pytest.mark.parametrize("name", ["claim_alone", "find_suspect"])
+async def test_what_runs_alone_is_looked_for_in_an_index_that_plain_jobs_never_enter(
+    situation: str, name: str, connection: Connection
+) -> None:
+    await bring_about(connection, situation)
+    assert await connection.fetchval("SELECT pg_relation_size('rowlock.job_suspect')") <= 8192, (
+        "the page of an empty one"
+    )
+    worker = ", '00000000-0000-0000-0000-000000000001'" if name == "claim_alone" else ""
+    plan = await plan_of(connection, name, f"'{{default}}', '{{5}}', '{{noop}}', 2{worker}")
+    on_job = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
+    assert [node["Node Type"] for node in on_job if "Index Name" not in node] == ["Tid Scan"] * (name == "claim_alone")
+    [index_scan] = [node for node in on_job if "Index Name" in node]
+    assert index_scan["Index Name"] == "job_suspect"
+    for column in ("queue", "priority", "run_at"):
+        assert column in index_scan["Index Cond"]
+    assert "Sort" not in {node["Node Type"] for node in plan}, "the first row of the range is the one"
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

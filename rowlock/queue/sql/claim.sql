@@ -5,6 +5,7 @@
 -- $5 the queues text[], in the order in which they are served   $6 how many at most of each integer[]   $7 and in all
 -- $8 the tasks that this worker knows text[]   $9 the worker
 -- $10 whether to take a transaction id even if nothing is claimed (so that the cursors of an idle queue can settle)
+-- $11 from how many crashes on a job runs alone: claim_alone.sql takes those
 --
 -- Returns the claimed jobs in the order in which they are to run (`times` is null, or: when no attempt may start any more,
 -- expires_at, the deadline, and now), then one last row whose id is null: this statement's
@@ -30,6 +31,7 @@ WITH candidate AS MATERIALIZED (
                      AND job.run_at <= now()
                      AND (job.ends_at IS NULL OR job.ends_at > now())
                      AND job.task = ANY($8::text[])
+                     AND job.crashes < $11::integer
                    ORDER BY job.run_at, job.id
                    LIMIT served.wanted
                      FOR NO KEY UPDATE SKIP LOCKED

@@ -1,5 +1,6 @@
 -- Take back the jobs of workers whose lease has run out, or whose row is gone: running → queued, or → failed for a job
--- that has taken its worker down $1 times. A crash is no error of the job: it is counted apart.
+-- that has taken its worker down $1 times, the last time alone: while its worker held nothing else. A crash is no error of
+-- the job: it is counted apart, for all that the worker held.
 --
 -- $1 how many crashes a job may cause   $2 how many jobs at most   $3 whether to look for jobs of workers without a row
 --
@@ -11,7 +12,14 @@
 WITH expired AS MATERIALIZED (
     SELECT id FROM rowlock.worker WHERE expires_at < now()
 ), orphan AS MATERIALIZED (
-    SELECT id, task, queue, worker, attempt, crashes, started_at
+    SELECT id, task, queue, worker, attempt, crashes, started_at,
+           CASE WHEN crashes + 1 < $1 THEN false
+                WHEN $1 = 1 THEN true
+                ELSE (SELECT beside.id
+                        FROM rowlock.job AS beside
+                       WHERE beside.state = 'running' AND beside.worker = job.worker AND beside.id <> job.id
+                       LIMIT 1) IS NULL
+           END AS is_quarantined
       FROM rowlock.job
      WHERE state = 'running'
        AND worker = ANY(
@@ -28,11 +36,11 @@ WITH expired AS MATERIALIZED (
     UPDATE rowlock.job
        SET state = 'queued', worker = NULL, started_at = NULL, crashes = crashes + 1, run_at = clock_timestamp(),
            ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity' ELSE deadline END
-     WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.crashes + 1 < $1))
+     WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE NOT orphan.is_quarantined))
        AND worker IS NOT NULL
 ), quarantined AS (
     DELETE FROM rowlock.job
-     WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.crashes + 1 >= $1))
+     WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_quarantined))
        AND worker IS NOT NULL
     RETURNING id, run_at, created_at, started_at, worker, timeout, attempt, max_attempts, errors, crashes, priority,
               queue, task, unique_key, args
@@ -57,5 +65,5 @@ WITH expired AS MATERIALIZED (
            'the worker stopped renewing its lease: it died, froze or lost the database'
       FROM orphan
 )
-SELECT id, task, queue, worker, attempt, crashes + 1 >= $1 AS is_quarantined
+SELECT id, task, queue, worker, attempt, is_quarantined
   FROM orphan

@@ -46,6 +46,10 @@ CREATE INDEX job_ends ON rowlock.job (ends_at) WHERE ends_at IS NOT NULL AND sta
 -- What the rescue reads: the jobs of a worker that is gone.
 CREATE INDEX job_running ON rowlock.job (worker) WHERE state = 'running'
 --;
+-- What runs alone: waiting jobs whose workers died. It says `worker IS NULL` and not `state = 'queued'`, so that the search
+-- for them cannot be planned over job_claim.
+CREATE INDEX job_suspect ON rowlock.job (queue, priority, run_at) WHERE crashes > 0 AND worker IS NULL
+--;
 -- What a worker looks for once a second: those of its running jobs that somebody wants cancelled.
 CREATE INDEX job_cancel ON rowlock.job (worker) WHERE cancel_requested_at IS NOT NULL
 --;

@@ -1,0 +1,24 @@
+-- Whether a job that is on its last chance is due, which this worker could run alone. Reads, and takes nothing.
+--
+-- $1 queues text[], $2 priorities smallint[]: the lanes   $3 the tasks that this worker knows text[]
+-- $4 from how many crashes on a job is on its last chance: at least 1
+--
+-- Index: job_suspect, one probe a lane. Run it under PLANNER_SETTINGS.
+SELECT EXISTS (
+    SELECT
+      FROM unnest($1::text[], $2::smallint[]) AS lane (queue, priority)
+     CROSS JOIN LATERAL (
+           SELECT
+             FROM rowlock.job
+            WHERE job.worker IS NULL
+              AND job.crashes > 0
+              AND job.crashes >= $4::integer
+              AND job.state <> 'blocked'
+              AND job.queue = lane.queue
+              AND job.priority = lane.priority
+              AND job.run_at <= now()
+              AND (job.ends_at IS NULL OR job.ends_at > now())
+              AND job.task = ANY($3::text[])
+            LIMIT 1
+           ) AS due
+) AS is_due

@@ -1,0 +1,123 @@
+"""Jobs on their last chance run alone, so that a job is only set aside for a crash that no other job can have caused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from rowlock.worker.attempts import Attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from asyncpg import Record
+
+    from rowlock.queue.claims import Claims
+    from rowlock.queue.finishes import Finishes
+    from rowlock.worker.slots import Slots
+
+log = structlog.get_logger("rowlock.worker")
+
+ENOUGH_SECONDS: Final = 5.0
+"""After so long of one lonely job after the other, the worker takes others again, in its turn with the lonely ones."""
+STEP_SECONDS: Final = 1.0
+
+
+class Alone:
+    """What one worker does so that a job on its last chance is all that it holds: it makes room, takes one, waits.
+
+    The upkeep asks for it, in one worker at a time; the main loop then does nothing but steps, until it is over.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        slots: Slots,
+        finishes: Finishes,
+        *,
+        worker: Callable[[], UUID | None],
+        release: Callable[[Attempt], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._claims = claims
+        self._slots = slots
+        self._finishes = finishes
+        self._worker = worker
+        self._release = release
+        self._wake = wake
+        self._is_wanted = self._is_closed = False
+        self._until: float | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the worker is to claim nothing else now."""
+        return self._is_wanted
+
+    def want(self) -> None:
+        """Claim nothing else from now on, until no job on its last chance is due, or it was enough of them."""
+        if self._is_wanted or self._is_closed:
+            return
+        self._is_wanted = True
+        log.info("claims_paused", why="a job that may have taken its workers down is to run alone")
+        self._wake()
+
+    def end(self) -> None:
+        """Claim as usual again."""
+        if self._is_wanted:
+            log.info("claims_resumed")
+        self._is_wanted, self._until = False, None
+
+    def close(self) -> None:
+        """The worker stops: another one is to do it."""
+        self.end()
+        self._is_closed = True
+
+    async def begin(self) -> bool:
+        """Take a job now, since the worker holds nothing; False if none is due."""
+        if await self._take():
+            self.want()
+        return self._is_wanted
+
+    async def step(self) -> None:
+        """Come one step further: give back what waits for a slot, wait for what runs, take the next job, or end."""
+        for attempt in self._slots.take_ready():
+            self._release(attempt)
+        if not self._slots.is_empty:
+            await self._slots.changed(timeout=STEP_SECONDS)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STEP_SECONDS):
+                await self._finishes.flush()
+        if self._finishes.known():
+            return
+        if (self._until is not None and time.monotonic() > self._until) or not await self._take():
+            self.end()
+
+    def adopt(self, rows: Sequence[Record]) -> list[Record]:
+        """Give back what must not run beside others, of jobs that the worker held without knowing; return the rest."""
+        rest = []
+        for row in rows:
+            if self._is_wanted or row["crashes"] >= self._claims.last_chance:
+                self._release(Attempt(row, time.monotonic()))
+            else:
+                rest.append(row)
+        return rest
+
+    async def _take(self) -> bool:
+        worker = self._worker()
+        if worker is None:
+            return False
+        rows = await self._claims.claim_alone(worker)
+        if worker != self._worker():
+            return False  # the lease was lost meanwhile, and others rescue it
+        for row in rows:
+            log.warning("job_runs_alone", job_id=str(row["id"]), task=row["task"], crashes=row["crashes"])
+        if rows and self._until is None:
+            self._until = time.monotonic() + ENOUGH_SECONDS
+        self._slots.add(rows)
+        return bool(rows)
