@@ -1,4 +1,4 @@
-"""Jobs on their last chance run alone, so that a job is only set aside for a crash that no other job can have caused."""
+"""Jobs on their last chance run alone: a job is only set aside for a crash that no other job can have caused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ STEP_SECONDS: Final = 1.0
 class Alone:
     """What one worker does so that a job on its last chance is all that it holds: it makes room, takes one, waits.
 
-    The upkeep asks for it, in one worker at a time; the main loop then does nothing but steps, until it is over.
+    The upkeep asks for it (`want`), in one worker at a time. The main loop then claims nothing else, and takes steps
+    until it is over.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Alone:
         slots: Slots,
         finishes: Finishes,
         *,
+        stopping: asyncio.Event,
         worker: Callable[[], UUID | None],
         release: Callable[[Attempt], None],
         wake: Callable[[], None],
@@ -47,20 +49,21 @@ class Alone:
         self._claims = claims
         self._slots = slots
         self._finishes = finishes
+        self._stopping = stopping
         self._worker = worker
         self._release = release
         self._wake = wake
-        self._is_wanted = self._is_closed = False
-        self._until: float | None = None
+        self._is_wanted = False
+        self._until: float | None = None  # None as long as it only makes room
 
     @property
     def is_wanted(self) -> bool:
-        """Whether the worker is to claim nothing else now."""
-        return self._is_wanted
+        """Whether the worker is to claim nothing else now. Never once it stops: another one is to do it."""
+        return self._is_wanted and not self._stopping.is_set()
 
     def want(self) -> None:
         """Claim nothing else from now on, until no job on its last chance is due, or it was enough of them."""
-        if self._is_wanted or self._is_closed:
+        if self._is_wanted or self._stopping.is_set():
             return
         self._is_wanted = True
         log.info("claims_paused", why="a job that may have taken its workers down is to run alone")
@@ -71,11 +74,6 @@ class Alone:
         if self._is_wanted:
             log.info("claims_resumed")
         self._is_wanted, self._until = False, None
-
-    def close(self) -> None:
-        """The worker stops: another one is to do it."""
-        self.end()
-        self._is_closed = True
 
     async def begin(self) -> bool:
         """Take a job now, since the worker holds nothing; False if none is due."""
@@ -88,7 +86,9 @@ class Alone:
         for attempt in self._slots.take_ready():
             self._release(attempt)
         if not self._slots.is_empty:
-            await self._slots.changed(timeout=STEP_SECONDS)
+            has_changed = await self._slots.changed(timeout=STEP_SECONDS)
+            if not has_changed and self._until is None and not await self._claims.is_suspect_due():
+                self.end()  # cancelled, for instance: there is no need to make room any more
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(STEP_SECONDS):
@@ -116,7 +116,7 @@ class Alone:
         if worker != self._worker():
             return False  # the lease was lost meanwhile, and others rescue it
         for row in rows:
-            log.warning("job_runs_alone", job_id=str(row["id"]), task=row["task"], crashes=row["crashes"])
+            log.info("job_runs_alone", job_id=str(row["id"]), task=row["task"], crashes=row["crashes"])
         if rows and self._until is None:
             self._until = time.monotonic() + ENOUGH_SECONDS
         self._slots.add(rows)

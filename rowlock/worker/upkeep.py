@@ -31,8 +31,8 @@ PAUSE_MOST: Final = 5.0
 """How often it tries, at least, while the database does not answer."""
 NET_EVERY: Final = 60.0
 HOLD: Final = timedelta(seconds=3)
-"""How long the duty `suspects` is kept from the other workers at a time. When the one that has it is done, so long at the
-most it takes jobs as usual before it, or another, has the next ones run alone."""
+"""How long the duty `suspects` is kept from the other workers at a time; and from all of them once the one that has it
+is done, so that there is time for other jobs."""
 RESCUE_BATCH: Final = 500
 FORGET_BATCH: Final = 1000
 DAYS_AHEAD: Final = 3
@@ -99,10 +99,10 @@ class Upkeep:
             self._asked.clear()
             try:
                 await self._find_cancelled()
-                while rows := await self._connection.fetch("claim_duty", list(duties)):
-                    await duties[rows[0]["name"]]()
                 if self._alone.is_wanted:
                     await self._connection.fetch("hold_duty", "suspects", HOLD)
+                while rows := await self._connection.fetch("claim_duty", list(duties)):
+                    await duties[rows[0]["name"]]()
                 if loop.time() >= net_at:
                     took = await self._look_behind()
                     net_at = loop.time() + max(NET_EVERY, 50 * took)
@@ -158,6 +158,7 @@ class Upkeep:
         """Have this worker run the jobs that are on their last chance, each alone; meanwhile no other worker does."""
         if await self._claims.is_suspect_due():
             self._alone.want()
+            await self._connection.fetch("hold_duty", "suspects", HOLD)
 
     async def _forget_keys(self) -> None:
         """Remove the unique keys, and the answers to HTTP requests, whose time is over."""

@@ -214,6 +214,7 @@ class Worker:
             self._claims,
             self._slots,
             self._finishes,
+            stopping=self._stopping,
             worker=lambda: self._lease.worker if self._is_leased else None,
             release=self._performer.release,
             wake=self._doze.wake,

@@ -283,8 +283,12 @@ async def test_the_upkeep_forgets_keys_that_nobody_holds_and_no_others(
     monkeypatch.setattr(upkeep, "FORGET_BATCH", 10)
     control = ControlConnection(settings, await app.client.dsn(), purpose="test")
     try:
-        claims = Claims(control, [], [])
-        duties = upkeep.Upkeep(settings, control, claims, app.client, worker=uuid7, on_cancel=lambda *_: None)
+        worker = app.worker()
+        async with worker:
+            alone = worker._alone
+        duties = upkeep.Upkeep(
+            settings, control, Claims(control, [], []), app.client, worker=uuid7, on_cancel=lambda *_: None, alone=alone
+        )
         await duties._forget_keys()
     finally:
         await control.close()
