@@ -121,3 +121,43 @@ def unstorable() -> object:
 def log_and_print(word: str) -> None:
     sys.stdout.write(f"printed {word}\n")
     structlog.get_logger("tests").info("task_logged", word=word)
+
+
+class UnspeakableError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Bare(BaseException):
+    """Derived from the root."""
+
+
+class Pretender(Exception):
+    """Says that it is something else."""
+
+    __class__ = property(lambda _: 1 / 0)
+
+
+def deep() -> None:
+    deep()
+
+
+def throw(what: str) -> object:
+    match what:
+        case "NUL":
+            raise ValueError("a\0b")
+        case "surrogate":
+            raise ValueError("a\ud800b")
+        case "no text":
+            raise UnspeakableError
+        case "long text":
+            raise ValueError("x" * 5_000_000)
+        case "bare":
+            raise Bare("bare")
+        case "deep":
+            deep()
+        case "NUL result":
+            return "a\0b"
+        case "surrogate result":
+            return "a\ud800b"
+    raise Pretender

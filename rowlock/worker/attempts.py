@@ -228,7 +228,16 @@ class Performer:
             attempt.on_cancel = None
 
     async def _report(self, attempt: Attempt, error: BaseException) -> None:
-        """Give the outcome of an attempt that did not simply succeed; tell of a job that has failed for good before."""
+        """Give the outcome of an attempt that did not simply succeed, whatever it is that its handler raised."""
+        try:
+            await self._settle(attempt, error)
+        except BaseException as defect:  # noqa: BLE001  # its class lies, or it is a directive that is none of Rowlock's
+            log.error("error_not_understood", why=type(defect).__name__)  # noqa: TRY400  # to tell of it may raise again
+            plain = RuntimeError("the handler raised something that cannot be handled: see the worker's log")
+            self._finishes.ended(self._unsuccess(attempt, plain))
+
+    async def _settle(self, attempt: Attempt, error: BaseException) -> None:
+        """Decide what becomes of the job; tell of one that has failed for good before."""
         if attempt.runtime is not None:
             await attempt.runtime.end(is_lost=attempt.stop == "lease")
             if attempt.runtime.is_recorded:

@@ -111,7 +111,7 @@ def _seeing(make: Callable[..., logging.LogRecord]) -> Callable[..., logging.Log
             try:
                 capture.add(record.levelname.lower(), record.name, _text_of(record))
             except Exception:  # noqa: BLE001  # a record that cannot be formatted: logging itself complains about it
-                capture.add(record.levelname.lower(), record.name, str(record.msg))
+                capture.add(record.levelname.lower(), record.name, _said(record.msg))
         return record
 
     make_and_see.is_rowlock = True  # type: ignore[attr-defined]  # a function takes attributes
@@ -134,9 +134,19 @@ def _collect(_logger: object, method: str, event: EventDict) -> EventDict:
         level = str(event.get("level", method))
         level = _LEVELS.get(level, level)
         if logging.getLevelNamesMapping().get(level.upper(), logging.ERROR) >= capture.level:
-            logger = event.get("logger")
-            capture.add(level, None if logger is None else str(logger), _text_of_event(event))
+            try:
+                logger, text = event.get("logger"), _text_of_event(event)
+                capture.add(level, None if logger is None else str(logger), text)
+            except Exception:  # noqa: BLE001  # whoever renders it complains, and the handler goes on as without this
+                capture.add(level, None, _said(event.get("event")))
     return event
+
+
+def _said(message: object) -> str:
+    try:
+        return str(message)
+    except Exception as error:  # noqa: BLE001  # its own methods
+        return f"<no text: reading it raised {type(error).__name__}>"
 
 
 def _text_of_event(event: EventDict) -> str:

@@ -112,6 +112,34 @@ async def test_an_exception_arrives_as_type_message_and_traceback(app: Rowlock, 
     assert "rowlock/worker/processes.py" not in attempt["traceback"]
 
 
+async def test_whatever_a_task_raises_or_returns_is_told_and_the_next_job_runs(
+    app: Rowlock, connection: Connection
+) -> None:
+    told = {
+        "NUL": "ValueError: a␀b",
+        "surrogate": "ValueError: a\ufffdb",
+        "no text": "reading it raised RuntimeError",
+        "long text": "characters left out",
+        "bare": "Bare: bare",
+        "deep": "RecursionError: maximum recursion depth",
+        "NUL result": "NUL",
+        "surrogate result": "surrogate",
+        "class that raises": "ProcessEnded",
+    }
+    throw = app.task(executor="process", max_attempts=1)(process_tasks.throw)
+    pid = app.task(executor="process")(process_tasks.pid)
+    handles = {what: await throw.enqueue(what) for what in told}
+    last = await pid.enqueue()
+    await app.worker(processes=1).drain()
+    assert await last.result(timeout=0) != os.getpid()
+    for what, words in told.items():
+        row = await row_of(connection, handles[what].id)
+        (attempt,) = await attempts_of(connection, handles[what].id)
+        assert (row["state"], row["crashes"], attempt["outcome"]) == ("failed", 0, "error"), what
+        assert words in f"{attempt['error_type']}: {attempt['message']}", what
+        assert len(attempt["traceback"] or "") < 40_000
+
+
 @pytest.mark.parametrize(
     "rules, attempts",
     [

@@ -346,6 +346,23 @@ async def test_lines_of_both_libraries_are_kept_with_their_attempt(app: Rowlock)
     assert [line.at for line in lines] == sorted(line.at for line in lines)
 
 
+@pytest.mark.usefixtures("all_levels")
+async def test_lines_that_cannot_be_stored_are_made_so(app: Rowlock) -> None:
+    @app.task(capture_logs=True, max_attempts=1)
+    async def talk() -> str:
+        for text in ("a\0b", "a\ud800b", "x" * 5_000_000):
+            plain_log.info(text)
+        return "done"
+
+    handle = await talk.enqueue()
+    await app.worker().drain()
+    assert await handle.result(timeout=0) == "done"
+    nul, surrogate, long = [line.text for line in await handle.logs()]
+    assert (nul, surrogate) == ("a␀b", "a\ufffdb")
+    assert "left out" in long
+    assert len(long) < 20_000
+
+
 async def test_lines_below_the_level_that_was_asked_for_are_left_out(app: Rowlock) -> None:
     @app.task(capture_logs="error")
     def talk() -> None:

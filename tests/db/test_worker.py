@@ -32,6 +32,7 @@ from rowlock import (
     Snooze,
 )
 from rowlock.logs import add_job
+from rowlock.queue.lifecycle import Directive
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -355,6 +356,27 @@ class NotAnException(BaseException):
     """Some libraries derive their signals from the root."""
 
 
+class Pretender(Exception):
+    """Says that it is a directive, and has nothing of one."""
+
+    __class__ = property(lambda _: Snooze)
+
+
+class Unheard(Directive):
+    """A directive that is none of Rowlock's."""
+
+
+def deep() -> BaseException:
+    def down(n: int) -> None:
+        down(n + 1)
+
+    try:
+        down(0)
+    except RecursionError as error:
+        return error
+    raise AssertionError
+
+
 def chained() -> Exception:
     error = ValueError("link 0")
     for number in range(1, 300):
@@ -378,6 +400,9 @@ AWKWARD: dict[str, tuple[Callable[[], BaseException], str]] = {
     "BaseException": (lambda: NotAnException("bare"), "bare"),
     "BaseExceptionGroup": (lambda: BaseExceptionGroup("several", [NotAnException("bare")]), "several"),
     "chain": (chained, "link 299"),
+    "huge traceback": (deep, "maximum recursion depth"),
+    "class that lies": (lambda: Pretender("I"), "cannot be handled"),
+    "unknown directive": (lambda: Unheard("II"), "cannot be handled"),
     "group": (lambda: ExceptionGroup("both", [ValueError("a\0"), chained()]), "both"),
 }
 

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from rowlock import InvalidOption, Rowlock, logs
-from rowlock.worker.capture import CAPTURE, Capture, install
+from rowlock.worker.capture import CAPTURE, Capture, _collect, install
 
 
 @pytest.fixture
@@ -45,6 +45,27 @@ def test_lines_come_once_under_the_set_up_of_rowlocks_own_processes() -> None:
         ("info", "bought amount=3"),
         ("warning", "plain text"),
     ]
+
+
+def test_what_cannot_be_told_does_not_fail_the_handler_that_logs_it() -> None:
+    class Unspeakable:
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+        __repr__ = __str__
+
+    def handler() -> str | None:
+        CAPTURE.set(capture)
+        logging.getLogRecordFactory()("shop", logging.INFO, "shop.py", 1, Unspeakable(), (), None)
+        event = {"event": Unspeakable(), "amount": Unspeakable()}
+        assert _collect(None, "info", event) is event
+        return capture.close()
+
+    capture = Capture(logging.NOTSET)
+    install()
+    text = contextvars.copy_context().run(handler)
+    assert text is not None
+    assert [line["text"] for line in json.loads(text)] == ["<no text: reading it raised RuntimeError>"] * 2
 
 
 def test_nothing_is_collected_outside_of_a_handler_or_after_its_end() -> None:
