@@ -82,6 +82,13 @@ KEEPALIVE: Final = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TC
 for data that nobody acknowledges, in milliseconds. A platform without one of them does without it."""
 
 
+SERVER_KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
+"""The other way round: the server notices within 16 seconds that this side is gone without a word, and lets go of what
+an open transaction has locked. By itself it takes two hours. A transaction pooler would refuse to be told."""
+
+_SESSION: Final = PLANNER_SETTINGS | SERVER_KEEPALIVE | {"default_transaction_isolation": "read committed"}
+
+
 def deadline(name: str) -> float:
     """How long `queue/sql/<name>.sql` may take, in seconds, before its connection counts as lost."""
     return LONG_QUERY_TIMEOUT if name in LONG_QUERIES else QUERY_TIMEOUT
@@ -171,8 +178,7 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
             timeout=CONNECT_TIMEOUT,
             command_timeout=QUERY_TIMEOUT,
             statement_cache_size=100 if settings.listen else 0,
-            server_settings={"application_name": f"rowlock {purpose}"[:63]}
-            | (PLANNER_SETTINGS | {"default_transaction_isolation": "read committed"} if settings.listen else {}),
+            server_settings={"application_name": f"rowlock {purpose}"[:63]} | (_SESSION if settings.listen else {}),
         )
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
         raise unavailable(settings, error) from error
@@ -394,7 +400,8 @@ class ClientPool:
                         timeout=CONNECT_TIMEOUT,
                         command_timeout=None if self._is_patient else LONG_QUERY_TIMEOUT,
                         statement_cache_size=100 if self._settings.listen else 0,
-                        server_settings={"application_name": f"rowlock {self._purpose}"},
+                        server_settings={"application_name": f"rowlock {self._purpose}"}
+                        | (SERVER_KEEPALIVE if self._settings.listen else {}),
                     )
                 except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
                     raise unavailable(self._settings, error) from error

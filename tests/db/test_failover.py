@@ -17,7 +17,7 @@ import pytest
 from rowlock import DatabaseUnavailable, Rowlock, Settings
 from rowlock.errors import EnqueueUnknown
 from rowlock.queue import connections
-from rowlock.queue.connections import KEEPALIVE, ClientPool, connect
+from rowlock.queue.connections import KEEPALIVE, SERVER_KEEPALIVE, ClientPool, connect
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -166,6 +166,20 @@ async def test_tcp_connections_are_kept_alive(
             for name, value in KEEPALIVE.items():
                 if hasattr(socket, name):
                     assert sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
+    await control.close()
+    await pool.close()
+
+
+@pytest.mark.parametrize("may_listen", [True, False])
+async def test_the_server_probes_its_side_too_unless_a_pooler_is_between(database_url: str, may_listen: bool) -> None:
+    settings = Settings(database_url=database_url, listen=may_listen)
+    pool = ClientPool(settings, database_url)
+    control = await connect(settings, database_url, purpose="test")
+    told = "SELECT name, reset_val FROM pg_settings WHERE name LIKE 'tcp_keepalives_%'"
+    async with pool.acquire() as pooled:
+        for opened in (control, pooled):
+            found = {row["name"]: row["reset_val"] for row in await opened.fetch(told)}
+            assert found == (SERVER_KEEPALIVE if may_listen else dict.fromkeys(SERVER_KEEPALIVE, "0"))
     await control.close()
     await pool.close()
 
