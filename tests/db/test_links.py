@@ -15,6 +15,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from structlog.testing import capture_logs
 
 from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, Rowlock, Settings, Task
 from rowlock.queue import connections
@@ -334,6 +335,31 @@ async def test_every_loop_of_a_worker_goes_on_when_the_database_is_back(
             assert not task.done()
         is_done = "SELECT NOT EXISTS (SELECT FROM rowlock.job WHERE task = 'work')"
         await eventually(lambda: connection.fetchval(is_done))
+        worker.stop(timedelta(0))
+
+
+async def test_a_server_that_is_too_slow_is_asked_less_and_less_and_the_work_goes_on_when_it_is_not(
+    far: Rowlock, link: Link, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CONNECT_TIMEOUT", "QUERY_TIMEOUT", "LONG_QUERY_TIMEOUT"):
+        monkeypatch.setattr(connections, name, 0.1)
+
+    @far.task
+    async def work(n: int) -> int:
+        return n
+
+    async with far.worker() as worker:
+        assert await (await work.enqueue(1)).result(timeout=10) == 1
+        with capture_logs() as logs:
+            link.delay = 0.5
+            await outlast(connection)
+        pauses = [entry["retry_in"] for entry in logs if entry["event"] == "claim_failed"]
+        assert pauses[:3] == [0.1, 0.2, 0.4]
+        link.delay = 0
+        monkeypatch.undo()
+        await connection.execute("INSERT INTO rowlock.job (id, task, args) VALUES ($1, 'work', '{\"n\": 2}')", uuid7())
+        done = "SELECT count(*) = 2 FROM rowlock.finished_job"
+        await eventually(lambda: connection.fetchval(done))
         worker.stop(timedelta(0))
 
 
