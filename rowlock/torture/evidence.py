@@ -20,6 +20,7 @@ from rowlock.torture.history import (
     Enqueued,
     Fault,
     Process,
+    Stall,
     Start,
     Wanted,
     history_files,
@@ -156,7 +157,7 @@ def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[
     faults: list[Fault] = []
     for file in history_files(folder):
         _Reader(evidence, faults).read(file)
-    evidence.troubles = _troubles(faults)
+    evidence.troubles += _troubles(faults)
     for fault in faults:
         if fault.kind == "kill" and not fault.is_over:
             evidence.deaths[fault.process].append(fault.at)
@@ -214,6 +215,7 @@ class _Reader:
             Acted: self._acted,
             Process: self._process,
             Fault: self._faults.append,
+            Stall: self._stall,
         }
 
     def read(self, file: Path) -> None:
@@ -272,6 +274,10 @@ class _Reader:
     def _acted(self, event: Acted) -> None:
         operation = self._operations.pop(event.op)
         operation.ended, operation.outcome = event.at, event.outcome
+
+    def _stall(self, event: Stall) -> None:
+        began = event.at - int(event.seconds * SECOND)
+        self._evidence.troubles.append(Trouble(kind="stall", process=event.pid, begins=began, ends=event.at))
 
     def _process(self, event: Process) -> None:
         if event.what == "ended":

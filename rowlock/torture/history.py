@@ -129,7 +129,13 @@ class Fault(Event, frozen=True, tag="fault"):
     is_over: bool = False
 
 
-AnyEvent = Began | Enqueue | Enqueued | Start | End | Act | Acted | Process | Fault
+class Stall(Event, frozen=True, tag="stall"):
+    """The process did not get to run for so long, until now: it was frozen, or the machine had no time for it."""
+
+    seconds: float
+
+
+AnyEvent = Began | Enqueue | Enqueued | Start | End | Act | Acted | Process | Fault | Stall
 _decoder: Final = msgspec.json.Decoder(AnyEvent)
 _encoder: Final = msgspec.json.Encoder()
 

@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +24,14 @@ from rowlock.errors import EnqueueUnknown
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.schedule import Schedule
-from rowlock.torture.history import End, Enqueue, Enqueued, History, Start, Wanted
+from rowlock.torture.history import End, Enqueue, Enqueued, History, Stall, Start, Wanted
 
 TICK_SECONDS: Final = 2
 POISON_EXIT: Final = 77
 POISONED: Final = (POISON_EXIT, -signal.SIGSEGV, -signal.SIGKILL, -signal.SIGABRT)
 """How a process may end that a poison job was in."""
+STALL_SECONDS: Final = 0.5
+"""From when on it counts that a process did not get to run."""
 
 Answer = dict[str, str]
 app = Rowlock()
@@ -37,7 +40,20 @@ app = Rowlock()
 @lru_cache
 def history() -> History:
     """The history of this process."""
-    return History(Path(os.environ["ROWLOCK_TORTURE_FOLDER"]), os.environ["ROWLOCK_TORTURE_NAME"])
+    opened = History(Path(os.environ["ROWLOCK_TORTURE_FOLDER"]), os.environ["ROWLOCK_TORTURE_NAME"])
+    threading.Thread(target=_watch_the_time, args=(opened,), name="torture-stalls", daemon=True).start()
+    return opened
+
+
+def _watch_the_time(opened: History) -> None:
+    """Write down when this process did not get to run."""
+    last = time.monotonic()
+    while True:
+        time.sleep(0.1)
+        now = time.monotonic()
+        if now - last > STALL_SECONDS:
+            opened.write(Stall(seconds=now - last))
+        last = now
 
 
 @contextmanager

@@ -16,7 +16,7 @@ COMMIT_SECONDS: Final = 0.25
 """A renewal may take so long to become visible: whoever rescues then has not seen it."""
 WAKE_SECONDS: Final = 3.0
 """So long after it was frozen, or its event loop blocked, a process may need to stop its handlers."""
-HITS_ONE: Final = frozenset({"kill", "freeze", "stop", "terminate", "cut", "delay", "black_hole", "half_open"})
+HITS_ONE: Final = frozenset({"kill", "freeze", "stall", "stop", "terminate", "cut", "delay", "black_hole", "half_open"})
 HITS_ALL: Final = frozenset({"server", "full", "terminate", "cut", "delay", "black_hole", "half_open"})
 """Faults that may keep a worker from renewing its lease. A wrong clock, or an old transaction, is no excuse."""
 
@@ -84,7 +84,11 @@ def is_excused(stale: Run, fresh: Run, evidence: Evidence) -> bool:
     """Whether the earlier attempt could not be stopped: its process was frozen or blocked, its handler is stubborn."""
     if stale.is_stubborn:
         return True
-    frozen = [(one.begins, one.ends) for one in evidence.troubles if (one.kind, one.process) == ("freeze", stale.pid)]
+    frozen = [
+        (one.begins, one.ends)
+        for one in evidence.troubles
+        if one.kind in {"freeze", "stall"} and one.process == stale.pid
+    ]
     blocked = [(float(run.started), run.ended) for run in evidence.blocking.get(stale.pid, ())]
     return any(
         begins <= fresh.started and stale.ended <= ends + WAKE_SECONDS * SECOND for begins, ends in frozen + blocked
