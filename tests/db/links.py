@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,10 +21,11 @@ class Link:
     holds up whatever the client says.
     """
 
-    def __init__(self, server: Server, database_url: str, host: str) -> None:
+    def __init__(self, server: Server, database_url: str, host: str, tls: ssl.SSLContext | None = None) -> None:
         self._socket = str(Path(server.socket_dir) / SOCKET)
         self._database = database_url.partition("@/")[2].partition("?")[0]
         self._host = host
+        self._tls = tls
         self._pumps: set[asyncio.Task[None]] = set()
         self._writers: list[asyncio.StreamWriter] = []
         self._listening: asyncio.Server | None = None
@@ -40,7 +42,7 @@ class Link:
 
     async def open(self) -> None:
         """Accept connections, always on the same port."""
-        self._listening = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._listening = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self._tls)
         self.port = self._listening.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -93,9 +95,11 @@ class Link:
 
 
 @asynccontextmanager
-async def linked(server: Server, database_url: str, *, host: str = "127.0.0.1") -> AsyncIterator[Link]:
-    """An open link to the test's server."""
-    link = Link(server, database_url, host)
+async def linked(
+    server: Server, database_url: str, *, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Link]:
+    """An open link to the test's server, with TLS on the client's side if given."""
+    link = Link(server, database_url, host, tls)
     await link.open()
     try:
         yield link

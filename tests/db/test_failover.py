@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -18,46 +18,13 @@ from rowlock import DatabaseUnavailable, Rowlock, Settings
 from rowlock.errors import EnqueueUnknown
 from rowlock.queue import connections
 from rowlock.queue.connections import KEEPALIVE, SERVER_KEEPALIVE, ClientPool, connect
+from tests.db.links import Link, linked
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from tests.conftest import Server
 
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
-
-
-class Proxy:
-    """Stands between Rowlock and the server; `is_open` false, it swallows what either of them says."""
-
-    def __init__(self, server_socket: str) -> None:
-        self._server_socket = server_socket
-        self.is_open = True
-        self.connections = 0
-        self._pumps: set[asyncio.Task[None]] = set()
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        far_reader, far_writer = await asyncio.open_unix_connection(self._server_socket)
-        for source, target in ((reader, far_writer), (far_reader, writer)):
-            pump = asyncio.create_task(self._pump(source, target))
-            self._pumps.add(pump)
-            pump.add_done_callback(self._pumps.discard)
-
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        try:
-            with suppress(OSError):
-                while data := await source.read(65536):
-                    if self.is_open:
-                        target.write(data)
-        finally:
-            target.close()
-
-    async def close(self) -> None:
-        """Cut all connections."""
-        pumps = list(self._pumps)
-        for pump in pumps:
-            pump.cancel()
-        await asyncio.gather(*pumps, return_exceptions=True)
 
 
 def database_of(url: str) -> str:
@@ -73,20 +40,9 @@ async def demote(connection: Connection, url: str, *, is_demoted: bool) -> None:
 
 
 @pytest.fixture
-async def listening() -> AsyncIterator[tuple[Proxy, asyncio.Server, int]]:
-    """A TCP port that leads to the server; the server's socket is set by the test."""
-    proxy = Proxy("")
-    served = await asyncio.start_server(proxy, "127.0.0.1", 0)
-    try:
-        yield proxy, served, served.sockets[0].getsockname()[1]
-    finally:
-        served.close()
-        await proxy.close()
-
-
-def through(proxy: Proxy, port: int, server: Server, url: str) -> str:
-    proxy._server_socket = str(Path(server.socket_dir) / ".s.PGSQL.5432")
-    return f"postgresql://postgres@127.0.0.1:{port}/{database_of(url)}?sslmode=disable"
+async def link(server: Server, database_url: str) -> AsyncIterator[Link]:
+    async with linked(server, database_url) as link:
+        yield link
 
 
 async def test_a_server_that_takes_no_writes_is_not_connected_to_unless_the_url_says_so(
@@ -133,32 +89,26 @@ async def test_a_pool_throws_away_what_answers_read_only_and_the_idle_ones_with_
 
 
 async def test_a_pool_throws_away_at_once_what_does_not_answer_in_time(
-    listening: tuple[Proxy, asyncio.Server, int], server: Server, database_url: str, monkeypatch: pytest.MonkeyPatch
+    link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "RELEASE_TIMEOUT", 60)  # it does not wait for the server's answer to a cancel
-    proxy, _, port = listening
-    url = through(proxy, port, server, database_url)
-    pool = ClientPool(Settings(database_url=url), url)
+    pool = ClientPool(Settings(database_url=link.url), link.url)
     async with pool.acquire() as opened:
         before = await opened.fetchval("SELECT pg_backend_pid()")
-    proxy.is_open = False
+    link.swallows = True
     async with asyncio.timeout(10):
         with pytest.raises(TimeoutError):
             async with pool.acquire() as opened:
                 await opened.fetchval("SELECT 1", timeout=0.2)
-    proxy.is_open = True
+    link.swallows = False
     async with pool.acquire() as opened:
         assert await opened.fetchval("SELECT pg_backend_pid()") != before
     await pool.close()
 
 
-async def test_tcp_connections_are_kept_alive(
-    listening: tuple[Proxy, asyncio.Server, int], server: Server, database_url: str
-) -> None:
-    proxy, _, port = listening
-    url = through(proxy, port, server, database_url)
-    pool = ClientPool(Settings(database_url=url), url)
-    control = await connect(Settings(database_url=url), url, purpose="test")
+async def test_tcp_connections_are_kept_alive(link: Link) -> None:
+    pool = ClientPool(Settings(database_url=link.url), link.url)
+    control = await connect(Settings(database_url=link.url), link.url, purpose="test")
     async with pool.acquire() as pooled:
         for opened in (control, pooled):
             sock = opened._transport.get_extra_info("socket")  # type: ignore[union-attr]
@@ -168,6 +118,22 @@ async def test_tcp_connections_are_kept_alive(
                     assert sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
     await control.close()
     await pool.close()
+
+
+async def test_the_name_of_the_host_is_what_the_certificate_is_compared_with(server: Server, database_url: str) -> None:
+    certificate = Path(__file__).with_name("localhost.pem")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    async with linked(server, database_url, host="localhost", tls=tls) as link:
+        mode = f"sslmode=verify-full&sslnegotiation=direct&sslrootcert={quote(str(certificate))}"
+        url = link.url.replace("sslmode=disable", mode)
+        opened = await connect(Settings(database_url=url), url, purpose="test")
+        assert await opened.fetchval("SELECT 1") == 1
+        assert opened._transport.get_extra_info("ssl_object") is not None  # type: ignore[attr-defined]
+        await opened.close()
+        url = url.replace("@localhost:", "@127.0.0.1:")
+        with pytest.raises(DatabaseUnavailable, match="IP address mismatch"):
+            await connect(Settings(database_url=url), url, purpose="test")
 
 
 @pytest.mark.parametrize("may_listen", [True, False])
