@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from rowlock import migrations
-from rowlock.queue.connections import PLANNER_SETTINGS
+from rowlock.queue.connections import LONG_QUERIES, PLANNER_SETTINGS
 from rowlock.queue.cursors import BEGINNING
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.lifecycle import EDGES, FINAL, LIVE, State
@@ -31,6 +31,10 @@ NAMES = sorted(
 )
 WORKER = UUID(int=1)
 STRANGER = UUID(int=2)
+
+
+def test_statements_that_may_take_long_are_there() -> None:
+    assert set(NAMES) >= LONG_QUERIES
 
 
 @pytest.mark.parametrize("name", NAMES)
