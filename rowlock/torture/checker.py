@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rowlock.torture.audit import Change
 
-MOST_KEPT: Final = 100
+MOST_KEPT: Final = 20
 """So many violations of a rule are kept to be shown; all are counted."""
 
 OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], ...]] = (
@@ -44,6 +44,7 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
     ("inconsistencies", existence.consistency),
 )
 OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]], ...]] = (
+    ("lapsed leases", leases.lapsed),
     ("unique violations", keys.unique),
     ("schedule ticks", ticks.ticks),
     ("inconsistencies", existence.whole_lines),
@@ -103,7 +104,7 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
             for subject, sentence in contradictions_of_all(evidence):
                 findings.add(rule, subject, sentence)
         figures["ticks"] = len(evidence.ticks)
-        return Report(figures=dict(figures), counts=findings.counts, violations=tuple(findings.kept))
+        return Report(figures=dict(sorted(figures.items())), counts=findings.counts, violations=tuple(findings.kept))
 
 
 class _Findings:

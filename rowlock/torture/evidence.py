@@ -116,6 +116,8 @@ class Evidence:
     """The runs that blocked the event loop of the process with this number."""
     deaths: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """When the processes with this number were killed, or were seen to have ended."""
+    names: dict[int, str] = field(default_factory=dict)
+    """The names in the run of the processes with these numbers."""
     troubles: list[Trouble] = field(default_factory=list)
     broken_lines: list[tuple[str, str]] = field(default_factory=list)
 
@@ -280,6 +282,7 @@ class _Reader:
         self._evidence.troubles.append(Trouble(kind="stall", process=event.pid, begins=began, ends=event.at))
 
     def _process(self, event: Process) -> None:
+        self._evidence.names[event.process] = event.name
         if event.what == "ended":
             self._evidence.deaths[event.process].append(event.at)
 

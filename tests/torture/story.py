@@ -37,10 +37,8 @@ class Worker:
     pid: int
     id: UUID = field(default_factory=uuid4)
     is_renewing: bool = True
-
-    @property
-    def name(self) -> str:
-        return f"worker-{self.pid}"
+    until: float = 0.0
+    name: str = ""
 
 
 @dataclass
@@ -98,8 +96,8 @@ class Story:
             if worker.is_renewing:
                 self._lease(worker, "registered", self.now + LEASE)
 
-    def new_worker(self, pid: int) -> Worker:
-        worker = Worker(pid)
+    def new_worker(self, pid: int, name: str = "") -> Worker:
+        worker = Worker(pid, name=name or f"worker-{pid}")
         self.workers.append(worker)
         self.tell(Process(name=worker.name, process=pid, what="started"), by=NEMESIS)
         self._lease(worker, None, self.now + LEASE)
@@ -109,6 +107,9 @@ class Story:
         self.tell(Fault(kind=kind, process=worker.pid if worker else 0, is_over=is_over), by=NEMESIS)
         if worker and kind in {"kill", "freeze", "black_hole"}:
             worker.is_renewing = is_over
+            if is_over and self.now > worker.until:  # it begins again as a new worker
+                worker.id = uuid4()
+                self._lease(worker, None, self.now + LEASE)
 
     def ended(self, worker: Worker, code: int = -9) -> None:
         self.tell(Process(name=worker.name, process=worker.pid, what="ended", code=code), by=NEMESIS)
@@ -279,8 +280,9 @@ class Story:
         at = EPOCH + self.now
         self.changes.append(Change(number=self.numbers, xid=xid or self.xid, at=at, id=job.id, **change))
 
-    def _lease(self, worker: Worker, old_state: str | None, until: float) -> None:
+    def _lease(self, worker: Worker, old_state: str | None, until: float, state: str | None = "registered") -> None:
         self.numbers += 1
+        worker.until = until
         self.changes.append(
             Change(
                 number=self.numbers,
@@ -289,7 +291,7 @@ class Story:
                 what="worker",
                 id=worker.id,
                 old_state=old_state,
-                state="registered",
+                state=state,
                 pid=worker.pid,
                 expires_at=EPOCH + until,
             )

@@ -12,7 +12,7 @@ from rowlock.torture.audit import Effect, Last, Tick
 from rowlock.torture.checker import MOST_KEPT, RULES, Report, check
 from rowlock.torture.history import Began
 from rowlock.torture.timeline import timelines
-from tests.torture.story import EPOCH, Job, Story
+from tests.torture.story import EPOCH, LEASE, Job, Story
 
 
 @pytest.fixture
@@ -542,11 +542,16 @@ def test_a_rescue_by_elapsed_time_is_unjustified(two_workers: Story) -> None:
 
 def test_a_renewal_that_was_not_visible_yet_does_not_make_a_rescue_wrong(two_workers: Story) -> None:
     story, job = two_workers, interrupted(two_workers)
-    story.fault("black_hole", story.worker)
-    story.wait(20)
-    story.end(job, "stopped")
-    story.fault("black_hole", story.worker, is_over=True)
     story.renew()
+    until = story.now + LEASE
+    story.fault("black_hole", story.worker)
+    story.wait(10)
+    story.end(job, "stopped")
+    story.now = until - 0.05
+    story.fault("black_hole", story.worker, is_over=True)
+    story.now = until - 0.05
+    story.renew()
+    story.now = until + 0.05
     rescued(story, job)
     clean(story)
 
@@ -588,6 +593,38 @@ def test_a_fault_long_before_or_at_another_process_is_no_reason(two_workers: Sto
     story.wait(20)
     rescued(story, job)
     assert broken(story) == {"unjustified rescues"}
+
+
+def test_a_fault_of_the_network_hits_the_next_process_of_the_same_name_too(two_workers: Story) -> None:
+    story = two_workers
+    story.fault("delay", story.worker)
+    story.kill(story.worker)
+    again = story.new_worker(pid=13, name=story.worker.name)
+    job = story.enqueue()
+    story.claim(job, again)
+    again.is_renewing = False
+    story.wait(20)
+    story.rescue(job)
+    story.run(job, worker=story.workers[1])
+    clean(story)
+
+
+def test_a_lease_that_is_renewed_after_it_has_run_out_is_found(story: Story) -> None:
+    story.worker.is_renewing = False
+    story.wait(20)
+    story.worker.is_renewing = True
+    story.renew()
+    assert broken(story) == {"lapsed leases"}
+
+
+def test_a_lease_is_renewed_at_the_last_moment_given_up_and_forgotten(story: Story) -> None:
+    story.worker.is_renewing = False
+    story.wait(14.9)
+    story.worker.is_renewing = True
+    story.renew()
+    story._lease(story.worker, "registered", -EPOCH)
+    story._lease(story.worker, "registered", -EPOCH, state=None)
+    clean(story)
 
 
 def test_clocks_of_a_few_processes_may_be_wrong(two_workers: Story) -> None:

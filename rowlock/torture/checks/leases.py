@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from rowlock.torture.evidence import SECOND
@@ -9,7 +10,7 @@ from rowlock.torture.evidence import SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rowlock.torture.evidence import Evidence, Run, Worker
+    from rowlock.torture.evidence import Evidence, Run, Trouble, Worker
     from rowlock.torture.life import Life, Step
 
 COMMIT_SECONDS: Final = 0.25
@@ -17,6 +18,8 @@ COMMIT_SECONDS: Final = 0.25
 WAKE_SECONDS: Final = 3.0
 """So long after it was frozen, or its event loop blocked, a process may need to stop its handlers."""
 HITS_ONE: Final = frozenset({"kill", "freeze", "stall", "stop", "terminate", "cut", "delay", "black_hole", "half_open"})
+NETWORK: Final = frozenset({"cut", "delay", "black_hole", "half_open"})
+"""Faults that also hit the process that takes the place of one that has ended: it has the same way to the server."""
 HITS_ALL: Final = frozenset({"server", "full", "terminate", "cut", "delay", "black_hole", "half_open"})
 """Faults that may keep a worker from renewing its lease. A wrong clock, or an old transaction, is no excuse."""
 
@@ -55,9 +58,26 @@ def _has_reason(step: Step, worker: Worker, evidence: Evidence) -> bool:
     if evidence.death(worker.pid, evidence.history_time(worker.marks[0][0])) <= end + lease * SECOND:
         return True
     return any(
-        trouble.kind in HITS_ONE if trouble.process == worker.pid else trouble.kind in HITS_ALL and not trouble.process
-        for trouble in evidence.troubles_between(evidence.history_time(begin), end)
+        _hits(trouble, worker.pid, evidence) for trouble in evidence.troubles_between(evidence.history_time(begin), end)
     )
+
+
+def _hits(trouble: Trouble, pid: int, evidence: Evidence) -> bool:
+    """Whether a fault may keep the worker in this process from renewing its lease."""
+    if trouble.process == pid:
+        return trouble.kind in HITS_ONE
+    if not trouble.process:
+        return trouble.kind in HITS_ALL
+    name = evidence.names.get(pid)
+    return trouble.kind in NETWORK and name is not None and evidence.names.get(trouble.process) == name
+
+
+def lapsed(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """A lease that has run out is not renewed: others may have the jobs."""
+    for id_, worker in evidence.workers.items():
+        for (_, ended), (written, until) in pairwise(worker.marks):
+            if ended is not None and until is not None and ended < written - COMMIT_SECONDS < until:
+                yield str(id_), f"process {worker.pid} renewed a lease that had run out {written - ended:.2f} s before"
 
 
 def overlaps(life: Life, evidence: Evidence) -> Iterator[str]:
