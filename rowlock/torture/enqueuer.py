@@ -200,14 +200,19 @@ class Enqueuer:
             structlog.get_logger().info("enqueue_refused", how=how, error=type(error).__name__, detail=str(error)[:200])
             outcome = "nothing"
         else:
-            if isinstance(answer, UUID) and how == "unique":
+            if isinstance(answer, UUID) and how in {"unique", "again"}:
                 outcome, existing = "existing", answer
         self._history.write(Enqueued(op=op, outcome=outcome, existing=existing))
 
     async def _again(self, jobs: Sequence[NewJob[Any]]) -> None:
         """Repeat an enqueue whose answer was lost, perhaps when its jobs have finished."""
         await asyncio.sleep(self._rng.choice([0.0, 0.1, 3.0]))
-        await self._enqueue("again", jobs, lambda: self._app.enqueue_many(jobs, again=True), is_again=True)
+
+        async def enqueue() -> UUID | None:
+            handles = await self._app.enqueue_many(jobs, again=True)
+            return next((handle.id for handle in handles if handle.is_duplicate), None)  # of one job alone
+
+        await self._enqueue("again", jobs, enqueue, is_again=True)
 
     async def _over_http(self) -> None:
         """Post a job with an Idempotency-Key, and repeat it until there is an answer."""
