@@ -45,6 +45,7 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
 )
 OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]], ...]] = (
     ("lapsed leases", leases.lapsed),
+    ("unjustified quarantines", attempts.quarantines),
     ("unique violations", keys.unique),
     ("schedule ticks", ticks.ticks),
     ("inconsistencies", existence.whole_lines),
@@ -97,6 +98,7 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
         for life in lives(evidence, changes):
             _count(life, evidence, figures)
             keys.note_holds(life, evidence)
+            attempts.note_rescues(life, evidence)
             for rule, contradictions in OF_ONE_JOB:
                 for sentence in contradictions(life, evidence):
                     findings.add(rule, str(life.id), sentence)

@@ -75,6 +75,18 @@ class Refusal:
 
 
 @dataclass(slots=True, kw_only=True)
+class Rescue:
+    """A job that was taken from its worker: `claimed` and `number` are those changes, in this transaction."""
+
+    job: UUID
+    claimed: int
+    number: int
+    xid: int
+    crashes: int
+    is_quarantine: bool
+
+
+@dataclass(slots=True, kw_only=True)
 class Trouble:
     """A fault, from its begin to its end."""
 
@@ -131,6 +143,8 @@ class Evidence:
     """Of the schedules that may miss no tick: the seconds between two."""
     holds: dict[str, list[tuple[int, float, UUID]]] = field(default_factory=lambda: defaultdict(list))
     """When a unique key was held (between the changes with these numbers), and by which job."""
+    rescues: dict[UUID, list[Rescue]] = field(default_factory=lambda: defaultdict(list))
+    """By the worker that had the jobs."""
 
     epochs: list[float] = field(default_factory=list)
     """What the database's clock was when the machine's monotonic one was zero, as each process has it."""

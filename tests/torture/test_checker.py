@@ -250,7 +250,7 @@ def test_starts_past_the_limit_are_found(story: Story) -> None:
 def test_more_starts_than_all_causes_allow_are_past_the_limit(story: Story) -> None:
     job = story.enqueue(max_attempts=1)
     story.claim(job)
-    for _ in range(5):
+    for _ in range(8):
         story.start(job)
         story.end(job)
     story.succeed(job)
@@ -509,9 +509,9 @@ def test_a_job_that_takes_its_process_down_three_times_is_set_aside(story: Story
     clean(story)
 
 
-def test_a_fourth_crash_is_past_the_limit(story: Story) -> None:
+def crash_alone_and_go_on(story: Story, crashes: int) -> None:
     job = story.enqueue()
-    for pid in (21, 22, 23, 24):
+    for pid in range(21, 21 + crashes):
         worker = story.new_worker(pid)
         story.claim(job, worker)
         story.start(job, worker)
@@ -520,7 +520,55 @@ def test_a_fourth_crash_is_past_the_limit(story: Story) -> None:
         story.record(job, "crashed")
         story.update(job, state="queued", worker=None, crashes=job.crashes + 1)
     story.run(job)
+
+
+def test_a_job_that_crashes_again_and_again_is_past_the_limit(story: Story) -> None:
+    crash_alone_and_go_on(story, crashes=6)
     assert broken(story) == {"starts past the limit"}
+
+
+def test_a_few_more_crashes_may_be_those_of_jobs_beside_it(story: Story) -> None:
+    crash_alone_and_go_on(story, crashes=5)
+    clean(story)
+
+
+def crash_together(story: Story, *, is_one_done: bool) -> Job:
+    """Two jobs whose worker dies three times; the first is set aside then, when the other is still held or was done."""
+    first, second = story.enqueue(), story.enqueue()
+    for pid in (21, 22, 23):
+        worker = story.new_worker(pid)
+        for job in (first, second):
+            story.claim(job, worker)
+            story.start(job, worker)
+        if pid == 23 and is_one_done:
+            story.end(second, worker=worker)
+            story.succeed(second)
+        story.kill(worker)
+        story.wait(20)
+        story.rescue(first)
+        if second.state == "running":
+            story.rescue(second)
+    return first
+
+
+def test_a_job_that_was_alone_at_its_third_crash_is_set_aside(story: Story) -> None:
+    assert crash_together(story, is_one_done=True).state == "failed"
+    clean(story)
+
+
+def test_a_job_that_is_set_aside_beside_another_one_is_found(story: Story) -> None:
+    first = crash_together(story, is_one_done=False)
+    assert broken(story) == {"unjustified quarantines"}
+    assert [violation.subject for violation in story.check().violations] == [str(first.id)]
+
+
+def test_a_job_that_is_set_aside_too_early_is_found(story: Story) -> None:
+    job = interrupted(story)
+    story.kill(story.worker)
+    story.wait(20)
+    story.record(job, "crashed")
+    story.finish(job, "failed", crashes=1)
+    assert broken(story) == {"unjustified quarantines"}
 
 
 def test_a_rescue_before_the_lease_has_run_out_is_unjustified(two_workers: Story) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture.evidence import SECOND
+from rowlock.torture.evidence import SECOND, Rescue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from rowlock.torture.life import Life, Step
 
 MAX_CRASHES: Final = 3
-"""After so many a job is set aside."""
+"""After so many a job is set aside, if it was alone when its worker died."""
+MOST_CRASHES: Final = 2 * MAX_CRASHES
+"""So often its worker does not die beside others: from the third crash on the job runs alone."""
 STOP_SECONDS: Final = 120
 """A worker that gives jobs back has ended after this time."""
 
@@ -148,12 +150,47 @@ def limits(life: Life, _: Evidence) -> Iterator[str]:
     most_errors = life.wanted.max_attempts if life.wanted is not None else 10
     for step in life.steps:
         errors, crashes = step.change.errors or 0, step.change.crashes or 0
-        if step.kind == "requeue" and crashes >= MAX_CRASHES:
-            yield f"it went back to the queue after {crashes} crashes, of at most {MAX_CRASHES} ({step})"
+        if step.kind == "requeue" and crashes >= MOST_CRASHES:
+            yield f"it went back to the queue after {crashes} crashes, of at most {MOST_CRASHES} ({step})"
         if step.kind == "requeue" and errors >= most_errors:
             yield f"it went back to the queue after {errors} errors, of at most {most_errors} ({step})"
     lives = 1 + len(life.asked("retry"))
     free = sum(row.outcome in {"snoozed", "released"} for row in life.recorded)
-    most = lives * (most_errors + MAX_CRASHES) + free
+    most = lives * (most_errors + MOST_CRASHES) + free
     if len(life.runs) > most:
         yield f"its handler was called {len(life.runs)} times, of at most {most}"
+
+
+def note_rescues(life: Life, evidence: Evidence) -> None:
+    """Note which jobs were taken from which worker."""
+    claimed = 0
+    for step in life.steps:
+        if step.kind == "claim":
+            claimed = step.change.number
+        elif step.is_crash and step.old is not None and step.old.worker is not None:
+            rescue = Rescue(
+                job=life.id,
+                claimed=claimed,
+                number=step.change.number,
+                xid=step.change.xid,
+                crashes=step.change.crashes or 0,
+                is_quarantine=step.kind == "finish",
+            )
+            evidence.rescues[step.old.worker].append(rescue)
+
+
+def quarantines(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """A job is set aside for taking its worker down only after three crashes, and if it was all that this one held."""
+    for worker, rescues in evidence.rescues.items():
+        for one in rescues:
+            if one.is_quarantine and one.crashes < MAX_CRASHES:
+                yield str(one.job), f"it was set aside after {one.crashes} crashes"
+            beside = [
+                other
+                for other in rescues
+                if other.job != one.job
+                and other.claimed < one.number
+                and (other.number > one.number or other.xid == one.xid)
+            ]
+            if one.is_quarantine and beside:
+                yield str(one.job), f"it was set aside, and worker {worker} held job {beside[0].job} too"
