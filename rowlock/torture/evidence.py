@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 SECOND: Final = 1_000_000_000
 """In the history's nanoseconds."""
+PAUSES: Final = frozenset({"freeze", "stall"})
+"""What keeps a process from running at all."""
 BLOCKS: Final = "torture.blocks"
 """The task whose handler blocks its process's event loop: nothing there can be stopped meanwhile."""
 

@@ -45,11 +45,16 @@ def history() -> History:
     return opened
 
 
+def _block(seconds: float) -> None:
+    """Keep the thread from doing anything else. Not time.sleep(): with a wrong clock by libfaketime, it fails."""
+    threading.Event().wait(seconds)
+
+
 def _watch_the_time(opened: History) -> None:
     """Write down when this process did not get to run."""
     last = time.monotonic()
     while True:
-        time.sleep(0.1)
+        _block(0.1)
         now = time.monotonic()
         if now - last > STALL_SECONDS:
             opened.write(Stall(seconds=now - last))
@@ -131,7 +136,7 @@ async def directed(job: Job, by: Literal["snooze", "retry", "fail", "cancel"]) -
 def in_a_thread(job: Job, seconds: float) -> Answer:
     """Be a plain function, which nobody can stop."""
     with _written(job, is_stubborn=True) as answer:
-        time.sleep(seconds)
+        _block(seconds)
         return answer
 
 
@@ -139,7 +144,7 @@ def in_a_thread(job: Job, seconds: float) -> Answer:
 async def blocks(job: Job, seconds: float) -> Answer:
     """Block the event loop of the whole worker."""
     with _written(job, is_stubborn=True) as answer:
-        time.sleep(seconds)  # noqa: ASYNC251  # this is the fault
+        _block(seconds)
         return answer
 
 

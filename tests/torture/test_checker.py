@@ -10,7 +10,7 @@ import pytest
 
 from rowlock.torture.audit import Effect, Last, Tick
 from rowlock.torture.checker import MOST_KEPT, RULES, Report, check
-from rowlock.torture.history import Began
+from rowlock.torture.history import Began, Stall
 from rowlock.torture.timeline import timelines
 from tests.torture.story import EPOCH, LEASE, Job, Story
 
@@ -711,6 +711,22 @@ def test_a_handler_that_goes_on_after_its_process_was_frozen_overlaps(two_worker
     story.wait(10)
     story.end(job, "stopped", run=story.first, attempt=1)
     assert broken(story) == {"overlaps"}
+
+
+@pytest.mark.parametrize("seconds", [16.0, 0.0])
+def test_a_process_that_did_not_get_to_run_may_lose_its_lease_and_overlap(two_workers: Story, seconds: float) -> None:
+    story, job = two_workers, interrupted(two_workers)
+    first = job.run
+    story.worker.is_renewing = False
+    story.wait(20)
+    story.rescue(job)
+    story.run(job, worker=story.workers[1])
+    if seconds:
+        story.tell(Stall(seconds=seconds), by=story.worker.name, pid=story.worker.pid)
+    story.end(job, "stopped", run=first, attempt=1)
+    report = story.check()
+    assert (report.counts["overlaps"], report.counts["unjustified rescues"]) == ((0, 0) if seconds else (1, 1))
+    assert report.is_clean is bool(seconds)
 
 
 def test_a_frozen_process_that_is_killed_ended_then(two_workers: Story) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture.evidence import SECOND
+from rowlock.torture.evidence import PAUSES, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,11 +104,7 @@ def is_excused(stale: Run, fresh: Run, evidence: Evidence) -> bool:
     """Whether the earlier attempt could not be stopped: its process was frozen or blocked, its handler is stubborn."""
     if stale.is_stubborn:
         return True
-    frozen = [
-        (one.begins, one.ends)
-        for one in evidence.troubles
-        if one.kind in {"freeze", "stall"} and one.process == stale.pid
-    ]
+    frozen = [(one.begins, one.ends) for one in evidence.troubles if one.kind in PAUSES and one.process == stale.pid]
     blocked = [(float(run.started), run.ended) for run in evidence.blocking.get(stale.pid, ())]
     return any(
         begins <= fresh.started and stale.ended <= ends + WAKE_SECONDS * SECOND for begins, ends in frozen + blocked

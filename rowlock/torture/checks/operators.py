@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture.evidence import SECOND
+from rowlock.torture.evidence import PAUSES, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ def _cancelled(life: Life, operation: Operation, evidence: Evidence) -> Iterator
 def _was_frozen(run: Run, operation: Operation, evidence: Evidence) -> bool:
     """Whether the process had claimed it long before, and was frozen over the cancel."""
     between = evidence.troubles_between(operation.began - WAKE_SECONDS * SECOND, run.started)
-    return any((one.kind, one.process) == ("freeze", run.pid) for one in between)
+    return any(one.kind in PAUSES and one.process == run.pid for one in between)
 
 
 def _requested(life: Life, operation: Operation, evidence: Evidence) -> Iterator[str]:
