@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import asyncpg
+import hypothesis
 import pytest
 from testing.postgresql import Postgresql
 
@@ -21,6 +22,8 @@ from rowlock.embedded import make_private_directory, server_command
 from rowlock.settings import Settings
 
 _MAX_CONNECTIONS = 200
+
+hypothesis.settings.register_profile("long")  # what --hypothesis-profile=long means is up to the tests that ask for it
 
 # A shell's background command, and all that it starts, ignores Ctrl-C: the programs under test must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -39,10 +39,8 @@ BEGIN
           INTO holder, is_free
           FROM rowlock.unique_key AS k WHERE k.key = take_key.key;
         CONTINUE WHEN NOT FOUND;  -- the holder finished between the two statements
-        IF holder = take_key.job_id THEN
-            RETURN NULL;
-        ELSIF is_free IS NOT TRUE THEN
-            RETURN holder;
+        IF is_free IS NOT TRUE THEN
+            RETURN nullif(holder, take_key.job_id);
         END IF;
         UPDATE rowlock.unique_key AS k
            SET job_id = take_key.job_id, until_start = take_key.until_start,
@@ -225,6 +223,9 @@ BEGIN
             );
         END IF;
         IF enqueue.unique_key IS NOT NULL THEN
+            IF EXISTS (SELECT FROM rowlock.job AS j WHERE j.id = enqueue.id) THEN
+                RETURN enqueue.id;  -- stored before, by a call whose answer was lost: another job may have its key by now
+            END IF;
             full_key := CASE WHEN enqueue.unique_across_tasks THEN '' ELSE enqueue.task END || ':' || enqueue.unique_key;
             LOOP
                 holder := rowlock.take_key(full_key, new_id, enqueue.unique_until = 'start', enqueue.unique_period);
