@@ -133,7 +133,7 @@ class Bench:
 async def _noop(n: int) -> None: ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class Snapshot:
     """All of the tables. The places of a job: a live one and its archived ones, of which there must be one in all."""
 
@@ -197,12 +197,7 @@ def wanted(draw: st.DrawFn) -> Wanted:
 
 _which = st.integers(0, 19)
 """A number that chooses one of what there is."""
-_endings = st.tuples(
-    _which,
-    st.sampled_from(ENDINGS),
-    st.integers(0, 2),
-    st.sampled_from(["right", "right", "right", "other worker", "older attempt", "newer attempt"]),
-)
+_endings = st.tuples(_which, st.sampled_from(ENDINGS), st.integers(0, 2))
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -316,28 +311,54 @@ class Lifecycle(RuleBasedStateMachine):
 
     @precondition(lambda self: self.attempts)
     @rule(endings=st.lists(_endings, min_size=1, max_size=3))
-    def finish(self, endings: list[tuple[int, Ending, int, str]]) -> None:
-        """Outcomes, in batches, right ones and stale ones; one already recorded is stale from then on."""
-        batches: dict[UUID, tuple[Worker, dict[UUID, tuple[Attempt, Ending, int]]]] = {}
-        for which, ending, hours, fence in endings:
-            attempt = _one_of(self.attempts, which)
-            worker, claimed = attempt.worker, attempt.claimed
-            if fence == "other worker":
-                worker = _one_of([other for other in self.workers if other is not worker], which)
-            elif fence != "right":
-                step = 1 if fence == "newer attempt" else -1
-                claimed = cast("Record", {**claimed, "attempt": claimed["attempt"] + step})
-            _, batch = batches.setdefault(worker.id, (worker, {}))
-            batch[claimed["id"]] = (Attempt(worker, claimed), ending, hours)
-        for worker, batch in batches.values():
-            before = worker.finishes.refused
-            refused = [
-                job
-                for job, (attempt, ending, hours) in batch.items()
-                if not self.model.finish(worker.id, job, attempt.claimed["attempt"], ending, hours)
+    def finish(self, endings: list[tuple[int, Ending, int]]) -> None:
+        """Outcomes, in batches; of an attempt that somebody else has ended, or that has its outcome, one is stale."""
+        self._finish([(_one_of(self.attempts, which), ending, hours) for which, ending, hours in endings])
+
+    @precondition(lambda self: self._running())
+    @rule(endings=_endings)
+    def finish_a_running_one(self, endings: tuple[int, Ending, int]) -> None:
+        which, ending, hours = endings
+        self._finish([(_one_of(self._running(), which), ending, hours)])
+
+    @precondition(lambda self: self._running())
+    @rule(endings=_endings, fence=st.sampled_from(["other worker", "older attempt", "newer attempt"]))
+    def finish_in_anothers_name(self, endings: tuple[int, Ending, int], fence: str) -> None:
+        """The outcome of a running attempt, but for one thing."""
+        which, ending, hours = endings
+        attempt = _one_of(self._running(), which)
+        worker, claimed = attempt.worker, attempt.claimed
+        if fence == "other worker":
+            worker = _one_of([other for other in self.workers if other is not worker], which)
+        else:
+            step = 1 if fence == "newer attempt" else -1
+            claimed = cast("Record", {**claimed, "attempt": claimed["attempt"] + step})
+        before = self.seen
+        self._finish([(Attempt(worker, claimed), ending, hours)])
+        assert self.seen == before, "a refused outcome changes nothing"
+
+    def _running(self) -> list[Attempt]:
+        """The remembered attempts that are not stale."""
+        found = []
+        for one in self.attempts:
+            job = self.model.jobs[one.claimed["id"]]
+            if (job.state, job.worker, job.attempt) == ("running", one.worker.id, one.claimed["attempt"]):
+                found.append(one)
+        return found
+
+    def _finish(self, outcomes: list[tuple[Attempt, Ending, int]]) -> None:
+        batches: dict[UUID, dict[UUID, tuple[Attempt, Ending, int]]] = {}
+        for outcome in outcomes:
+            batches.setdefault(outcome[0].worker.id, {})[outcome[0].claimed["id"]] = outcome
+        for batch in batches.values():
+            finishes = next(iter(batch.values()))[0].worker.finishes
+            before = finishes.refused
+            accepted = [
+                self.model.finish(one.worker.id, job, one.claimed["attempt"], ending, hours)
+                for job, (one, ending, hours) in batch.items()
             ]
-            self.bench.do(self._send(worker.finishes, list(batch.values())))
-            assert worker.finishes.refused - before == len(refused)
+            self.bench.do(self._send(finishes, list(batch.values())))
+            assert finishes.refused - before == accepted.count(False)
             self._compare("succeed", "fail", "again")
 
     @rule(which=_which)
@@ -347,23 +368,19 @@ class Lifecycle(RuleBasedStateMachine):
         assert bool(rows) == self.model.renew(worker.id)
         self._compare()
 
-    @rule(which=_which, is_clean=st.booleans())
-    def restart_worker(self, which: int, *, is_clean: bool) -> None:
-        """Another process in its place; what the old one still holds is stale once it is rescued."""
+    @rule(which=_which, end=st.sampled_from(["clean", "kill -9", "its row is lost"]))
+    def lose_worker(self, which: int, end: str) -> None:
+        """Another process takes its place; what the old one still holds is stale once it is rescued."""
         place = which % len(self.workers)
         old = self.workers[place]
-        if is_clean:
+        if end == "clean":
             self.bench.do(self.bench.control.fetch("end_lease", old.id))
             if old.id in self.model.leases:
                 self.model.leases[old.id] = float("-inf")
+        elif end == "its row is lost":
+            self.bench.do(self.bench.connection.execute("DELETE FROM rowlock.worker WHERE id = $1", old.id))
+            self.model.leases.pop(old.id, None)
         self.workers[place] = self._start_worker(old.queues, old.tasks)
-        self._compare()
-
-    @rule(which=_which)
-    def lose_row_of_worker(self, which: int) -> None:
-        worker = _one_of(self.workers, which)
-        self.bench.do(self.bench.connection.execute("DELETE FROM rowlock.worker WHERE id = $1", worker.id))
-        self.model.leases.pop(worker.id, None)
         self._compare()
 
     # What the upkeep does.
@@ -672,7 +689,7 @@ def test_whatever_happens_the_tables_say_what_the_documentation_says(bench: Benc
     run_state_machine_as_test(
         cast("type[Lifecycle]", lambda: Lifecycle(bench)),
         settings=settings(
-            max_examples=3000 if IS_LONG else 150,
+            max_examples=3000 if IS_LONG else 120,
             stateful_step_count=80 if IS_LONG else 40,
             deadline=None,
             print_blob=True,
