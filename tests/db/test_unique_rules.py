@@ -27,6 +27,7 @@ from rowlock import (
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.identifiers import uuid7
+from rowlock.queue.statements import statement
 from rowlock.queue.unique import OnDuplicate, Until
 from rowlock.worker import upkeep
 from tests.waiting import eventually
@@ -595,6 +596,38 @@ async def sql(connection: Connection, **options: object) -> UUID:
     named = "".join(f", {name} => ${number}" for number, name in enumerate(options, 1))
     job_id: UUID = await connection.fetchval(f"SELECT rowlock.enqueue('send'{named})", *options.values())
     return job_id
+
+
+async def test_a_live_job_that_is_given_again_touches_nothing_though_another_has_its_key_by_now(
+    way: str, app: Rowlock, connection: Connection
+) -> None:
+    @app.task(unique=Unique("k", until="start", on_duplicate="replace"))
+    async def send(n: int) -> None: ...
+
+    first = send.job(1)
+    await enqueue(app, first, way, connection)
+    await connection.execute("UPDATE rowlock.job SET state = 'running', worker = gen_random_uuid(), attempt = 1")
+    second = await send.enqueue(2)
+    handle = await enqueue(app, first, way, connection)
+    assert (handle.id, handle.is_duplicate) == (first.id, False)
+    assert await args_of(connection, second.id) == {"n": 2}, "the call made again is older than this one"
+
+
+async def test_a_job_that_is_put_back_holds_its_key_though_the_period_is_over_whether_the_upkeep_came_by_or_not(
+    app: Rowlock, connection: Connection
+) -> None:
+    @app.task(unique=Unique("k", period=60))
+    async def send() -> None: ...
+
+    for has_come_by in (False, True):
+        job = await send.enqueue()
+        await app.cancel(job.id)
+        await run_out(connection)
+        if has_come_by:
+            assert await connection.fetchval(statement("forget_unique_keys", "rowlock"), 10) == 1
+        await app.retry(job.id)
+        assert (await send.enqueue()).id == job.id
+        await app.cancel(job.id)
 
 
 async def test_sql_knows_every_rule(app: Rowlock, connection: Connection) -> None:
