@@ -1,7 +1,7 @@
 """What the documentation says of a job's life, in memory and in whole hours, so that the SQL can be compared with it.
 
-Written from docs/lifecycle.md, docs/unique.md and docs/operating.md, and not from the code: where the two differ, one
-of them is wrong.
+Written from the pages lifecycle, unique, worker and operating in docs/, and not from the code: where the two differ,
+one of them is wrong.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from uuid import UUID
 
 LIVE: Final = frozenset({"queued", "running"})
 MAX_CRASHES: Final = 3
+LAST_CHANCE: Final = 2
+"""Crashes. From then on a job runs alone, and its next crash alone is its end."""
 LEASE: Final = 1.5
 """Hours: half an hour past the last whole one, so that a lease has clearly run out, or clearly has not."""
 
@@ -268,14 +270,36 @@ class Model:
             due = [
                 job
                 for job, row in self.jobs.items()
-                if row.queue == queue and row.task in tasks and self._waits(job) and _some(row.due) <= self.now
+                if row.queue == queue and row.crashes < LAST_CHANCE and self._is_due(row, tasks)
             ]
             wanted = min(limits.get(queue, limit), limit - len(claimed))
             claimed += sorted(due, key=urgency)[: max(wanted, 0)]
         for job in claimed:
-            row = self.jobs[job]
-            self.jobs[job] = replace(row, state="running", worker=worker, attempt=row.attempt + 1)
+            self._start(job, worker)
         return sorted(claimed, key=urgency)
+
+    def claim_alone(
+        self, worker: UUID, queues: Sequence[str], tasks: Collection[str], *, run_at: Callable[[UUID], object]
+    ) -> list[UUID]:
+        """The most urgent job of those that are on their last chance, of a queue that comes first; or none."""
+        due = [
+            (-row.priority, queues.index(row.queue), run_at(job), job)
+            for job, row in self.jobs.items()
+            if row.queue in queues and row.crashes >= LAST_CHANCE and self._is_due(row, tasks)
+        ]
+        if not due:
+            return []
+        *_, job = min(due)
+        self._start(job, worker)
+        return [job]
+
+    def _is_due(self, row: Row, tasks: Collection[str]) -> bool:
+        is_over = row.ends is not None and row.ends <= self.now
+        return row.state == "queued" and row.task in tasks and _some(row.due) <= self.now and not is_over
+
+    def _start(self, job: UUID, worker: UUID) -> None:
+        row = self.jobs[job]
+        self.jobs[job] = replace(row, state="running", worker=worker, attempt=row.attempt + 1)
 
     def finish(self, worker: UUID, job: UUID, attempt: int, ending: Ending, hours: int) -> bool:
         """Whether the outcome was accepted: that of exactly the running attempt is."""
@@ -315,11 +339,12 @@ class Model:
             for job, row in self.jobs.items()
             if row.state == "running" and row.worker not in alive and (orphans or row.worker in self.leases)
         }
+        alone = {job for job in lost if len(self.running_by(_known(self.jobs[job].worker))) == 1}
         for job in lost:
             row = self.jobs[job]
             self.attempts[job, row.attempt, "crashed"] += 1
             row = replace(row, crashes=row.crashes + 1)
-            if row.crashes >= MAX_CRASHES:
+            if row.crashes >= MAX_CRASHES and job in alone:
                 self.jobs[job] = replace(row, state="failed")
                 self._free(job)
             else:
@@ -408,6 +433,11 @@ class Model:
 
 def _least(*times: float | None) -> float | None:
     return min((time for time in times if time is not None), default=None)
+
+
+def _known(worker: UUID | None) -> UUID:
+    assert worker is not None, "who runs has a worker"
+    return worker
 
 
 def _some(time: float | None) -> float:

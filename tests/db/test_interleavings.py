@@ -64,6 +64,7 @@ SITUATIONS: Final = {
         f"{_RUNNING}; UPDATE rowlock.job SET cancel_requested_at = now(), cancel_reason = 'no', ends_at = '-infinity'"
     ),
     "lost": f"{_RUNNING}; {_LEASE_IS_OVER}",
+    "on its last chance": (f"{_JOB}'queued', '{KEY}', 2, NULL, NULL, NULL, NULL, 2); {_KEY}"),
     "lost for the third time": f"{_RUNNING}; {_LEASE_IS_OVER}; UPDATE rowlock.job SET crashes = 2",
     "failed": _FAILED,
     "failed, and its key is left over": (
@@ -146,9 +147,15 @@ def enqueue(**unique: Any) -> tuple[Step, ...]:  # noqa: ANN401  # options of Un
 
 async def claim(session: Session) -> None:
     lanes = ["default"] * 10, list(range(9, -1, -1)), [BEGINNING.run_at] * 10, [BEGINNING.id] * 10
-    rows = await session.fetch("claim", *lanes, ["default"], [1], 1, ["noop"], session.claimer, False)
+    rows = await session.fetch("claim", *lanes, ["default"], [1], 1, ["noop"], session.claimer, False, 2)
     if claimed := [(row["id"], row["attempt"]) for row in rows if row["id"] is not None]:
         session.answer = claimed
+
+
+async def claim_alone(session: Session) -> None:
+    lanes = ["default"] * 10, list(range(9, -1, -1))
+    if rows := await session.fetch("claim_alone", *lanes, ["noop"], 2, session.claimer):
+        session.answer = [(row["id"], row["attempt"]) for row in rows]
 
 
 async def succeed(session: Session) -> None:
@@ -219,6 +226,7 @@ ACTIONS: Final = {
     "enqueue until start": Action(steps=enqueue(until="start")),
     "replace": Action(steps=enqueue(on_duplicate="replace")),
     "claim": Action(steps=(claim,), skips=True),
+    "claim alone": Action(steps=(claim_alone,), skips=True),
     "succeed": Action(steps=(succeed,)),
     "fail": Action(steps=(fail,)),
     "again": Action(steps=(again,)),
@@ -237,6 +245,7 @@ PAIRS: Final = {
     "running": ["succeed", "fail", "again", "cancel", "enqueue", "replace", "claim"],
     "cancel requested": ["succeed", "fail", "again", "end_overdue", "claim", "cancel"],
     "lost": ["rescue", "succeed", "fail", "again", "cancel", "claim", "enqueue"],
+    "on its last chance": ["claim", "claim alone", "cancel", "replace"],
     "lost for the third time": ["rescue", "succeed", "again", "cancel", "enqueue"],
     "failed": ["retry", "enqueue", "discard"],
     "failed, and its key is left over": ["retry", "enqueue", "enqueue until start", "forget_keys"],

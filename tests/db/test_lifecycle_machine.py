@@ -258,7 +258,7 @@ class Lifecycle(RuleBasedStateMachine):
         which=_which,
         limit=st.integers(1, 4),
         limits=st.dictionaries(st.sampled_from(QUEUES), st.integers(0, 2), max_size=1),
-        cursor=st.sampled_from(["used", "used", "fresh"]),
+        cursor=st.sampled_from(["used", "used", "fresh", "alone"]),
         is_answered=st.sampled_from([True, True, True, False]),
     )
     def claim(self, which: int, limit: int, limits: dict[str, int], cursor: str, *, is_answered: bool) -> None:
@@ -266,7 +266,10 @@ class Lifecycle(RuleBasedStateMachine):
         worker = _one_of(self.workers, which)
         if cursor == "fresh":
             worker.claims.cursors.reset()
-        claimed = self._claim(worker, limit, limits)
+        if cursor == "alone":
+            claimed = [] if self.model.running_by(worker.id) else self._claim_alone(worker)
+        else:
+            claimed = self._claim(worker, limit, limits)
         if is_answered:
             self._remember(worker, claimed)
 
@@ -385,9 +388,9 @@ class Lifecycle(RuleBasedStateMachine):
         worker = self._start_worker(QUEUES, TASKS)
         self.workers.append(worker)
         claimed = self._claim(worker, 1000, {})
-        assert {row["id"] for row in claimed} == self._live()
-        outcomes: list[tuple[Attempt, Ending, int]] = [(Attempt(worker, row), "succeed", 0) for row in claimed]
-        self._finish(outcomes)
+        while claimed:
+            self._finish([(Attempt(worker, row), "succeed", 0) for row in claimed])
+            claimed = self._claim_alone(worker)
         self.forget()
         assert not self._live()
 
@@ -421,6 +424,16 @@ class Lifecycle(RuleBasedStateMachine):
         for row in claimed:
             job = self.model.jobs[row["id"]]
             assert (row["attempt"], row["errors"], row["crashes"]) == (job.attempt, job.errors, job.crashes)
+        self._compare("claim")
+        return claimed
+
+    def _claim_alone(self, worker: Worker) -> list[Record]:
+        is_due = self.bench.do(worker.claims.is_suspect_due())
+        run_at, queues = self.seen.run_at, worker.claims.queues
+        expected = self.model.claim_alone(worker.id, queues, worker.tasks, run_at=lambda job: run_at[job])
+        claimed = self.bench.do(worker.claims.claim_alone(worker.id))
+        assert [row["id"] for row in claimed] == expected
+        assert is_due == bool(expected)
         self._compare("claim")
         return claimed
 
