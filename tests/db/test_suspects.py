@@ -282,8 +282,9 @@ async def test_room_is_not_made_for_a_job_that_is_gone(app: Rowlock, stage: Stag
 
 
 async def test_a_job_claimed_ahead_is_given_back_to_make_room(
-    app: Rowlock, stage: Stage, connection: Connection
+    app: Rowlock, stage: Stage, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("rowlock.worker.worker.STALE_SECONDS", 3600.0)
     async with app.worker(concurrency=1) as worker:
         await stage.hold.enqueue("before")
         await eventually(lambda: stage.running == {"before"})
@@ -386,8 +387,10 @@ async def test_a_worker_that_loses_its_lease_while_it_makes_room_begins_anew(
             await eventually(lambda: stage.running == {"one"})
             await add_job(connection, "quick", "suspect")
             await eventually(lambda: worker._alone.is_wanted)
+            before = worker.id
+            await connection.execute("UPDATE rowlock.worker SET expires_at = '-infinity' WHERE id = $1", before)
+            await eventually(lambda: worker.id != before)
             stage.open.set()
-            await connection.execute("UPDATE rowlock.worker SET expires_at = '-infinity' WHERE id = $1", worker.id)
             await eventually(lambda: all_succeeded(connection, 2))
     assert stage.beside["suspect"] == set()
 
