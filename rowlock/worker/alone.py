@@ -26,6 +26,8 @@ log = structlog.get_logger("rowlock.worker")
 ENOUGH_SECONDS: Final = 5.0
 """After so long of one lonely job after the other, the worker takes others again, in its turn with the lonely ones."""
 STEP_SECONDS: Final = 1.0
+IDLE_EVERY: Final = 1.0
+"""How often a worker that has nothing to do looks for such a job by itself: it has room already."""
 
 
 class Alone:
@@ -55,6 +57,7 @@ class Alone:
         self._wake = wake
         self._is_wanted = False
         self._until: float | None = None  # None as long as it only makes room
+        self._looked_at = 0.0
 
     @property
     def is_wanted(self) -> bool:
@@ -74,6 +77,14 @@ class Alone:
         if self._is_wanted:
             log.info("claims_resumed")
         self._is_wanted, self._until = False, None
+
+    async def begin_if_idle(self) -> bool:
+        """Take a job now and then if the worker holds nothing anyway; False if none is due, or it is not the time."""
+        now = time.monotonic()
+        if now - self._looked_at < IDLE_EVERY or not self._slots.is_empty or self._finishes.known():
+            return False
+        self._looked_at = now
+        return await self.begin()
 
     async def begin(self) -> bool:
         """Take a job now, since the worker holds nothing; False if none is due."""

@@ -292,6 +292,8 @@ class Worker:
         found = await self._claim(room)
         await self._doze.found(found)
         if found < room and not self._stopping.is_set():
+            if found == 0 and await self._alone.begin_if_idle():
+                return
             await self._doze.wait()
 
     async def _claim(self, room: int) -> int:

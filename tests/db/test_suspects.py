@@ -329,6 +329,7 @@ async def test_one_worker_makes_room_and_the_others_go_on(
     app: Rowlock, stage: Stage, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upkeep, "HOLD", timedelta(seconds=2))
+    monkeypatch.setattr(alone, "IDLE_EVERY", 1e9)
     numbers = {str(n) for n in range(20)}
     async with app.worker(concurrency=2) as first:
         await stage.hold.enqueue("one")
@@ -348,6 +349,23 @@ async def test_one_worker_makes_room_and_the_others_go_on(
             await eventually(lambda: all_succeeded(connection, 22))
             ran_in = await connection.fetchval("SELECT worker FROM rowlock.jobs WHERE crashes > 0")
             assert ran_in == first.id
+
+
+async def test_a_worker_that_holds_nothing_takes_one_while_another_one_makes_room(
+    app: Rowlock, stage: Stage, connection: Connection
+) -> None:
+    async with app.worker(concurrency=2) as first:
+        await stage.hold.enqueue("one")
+        await eventually(lambda: stage.running == {"one"})
+        await add_job(connection, "quick", "suspect")
+        await eventually(lambda: first._alone.is_wanted)
+        async with app.worker() as second:
+            await eventually(lambda: "suspect" in stage.began)
+            await eventually(lambda: not first._alone.is_wanted)
+            stage.open.set()
+            await eventually(lambda: all_succeeded(connection, 2))
+            ran_in = await connection.fetchval("SELECT worker FROM rowlock.jobs WHERE crashes > 0")
+            assert ran_in == second.id
 
 
 async def due_at(connection: Connection) -> datetime:
