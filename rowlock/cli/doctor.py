@@ -79,6 +79,7 @@ async def _examine(client: Client) -> list[Finding]:
     found += await _guarded("horizon", _horizon(client))
     found += await _guarded("listen", _listen(client))
     if all(finding.status == "ok" for finding in schema):
+        found += await _guarded("logged tables", _unlogged(client))
         found += await _guarded("partitions", _partitions(client))
         found += await _guarded("default partitions", _default_rows(client))
         found += await _guarded("workers", _workers(client))
@@ -107,6 +108,10 @@ async def _schema(client: Client) -> list[Finding]:
 
 async def _horizon(client: Client) -> list[Finding]:
     return findings.judge_horizon(await client.fetch("doctor_horizon", OLD_TRANSACTION, LEFT_PREPARED))
+
+
+async def _unlogged(client: Client) -> list[Finding]:
+    return [findings.judge_unlogged(await client.fetch("doctor_unlogged"))]
 
 
 async def _partitions(client: Client) -> list[Finding]:

@@ -31,7 +31,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 def judge_server(row: Row) -> list[Finding]:
     """Version, writability, durability and room, from the row of `doctor_server.sql`."""
-    return [_version(row), _writable(row), *_durable(row), _isolation(row), _autovacuum(row), _room(row)]
+    return [
+        _version(row),
+        _writable(row),
+        *_durable(row),
+        _replication(row),
+        _isolation(row),
+        _autovacuum(row),
+        _room(row),
+    ]
 
 
 def _version(row: Row) -> Finding:
@@ -68,6 +76,32 @@ def _durable(row: Row) -> list[Finding]:
         else ok(name, row[name])
         for name, loss in losses.items()
     ]
+
+
+def _replication(row: Row) -> Finding:
+    name, names = "standbys", row["synchronous_standby_names"]
+    following = f"{row['standbys']} following"
+    if not names:
+        if row["standbys"]:
+            return warn(
+                name,
+                f"{following}, none synchronously: a failover can lose jobs whose enqueue was acknowledged just before",
+                "ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (…)'; SELECT pg_reload_conf(); or accept it.",
+            )
+        return ok(name, "none: the jobs live on this server alone")
+    if row["synchronous_commit"] == "local":
+        return fail(
+            name,
+            f"synchronous_commit is local, so no commit waits for {names}: a failover can lose acknowledged jobs",
+            "ALTER ROLE … (or ALTER DATABASE …) RESET synchronous_commit;",
+        )
+    if not row["synchronous_standbys"]:
+        return fail(
+            name,
+            f"{following}, none of which is in synchronous_standby_names ({names}): every commit waits for one",
+            "Start one, or do without: ALTER SYSTEM RESET synchronous_standby_names; SELECT pg_reload_conf();",
+        )
+    return ok(name, f"{following}, {row['synchronous_standbys']} synchronously")
 
 
 def _isolation(row: Row) -> Finding:
@@ -113,6 +147,18 @@ def judge_revision(schema: str, found: str | None) -> Finding:
             "Upgrade the package: pip install --upgrade rowlock",
         )
     return ok("schema", f"{schema} is at revision {found}")
+
+
+def judge_unlogged(rows: Sequence[Row]) -> Finding:
+    """The tables that a crash would empty, from the rows of `doctor_unlogged.sql`."""
+    if rows:
+        names = ", ".join(row["name"] for row in rows)
+        return fail(
+            "logged tables",
+            f"UNLOGGED: {names}; a crash of the server empties them, and standbys have nothing of them",
+            "ALTER TABLE … SET LOGGED; for each of them.",
+        )
+    return ok("logged tables", "all that must survive a crash do")
 
 
 def judge_horizon(rows: Sequence[Row]) -> list[Finding]:

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings, migrations
+from rowlock.cli import findings
 from rowlock.embedded import EmbeddedServer, make_private_directory, temporary_server
 from rowlock.queue.client import Client
 from tests.db.commands import Done, assert_refused, rowlock
@@ -77,16 +78,41 @@ async def test_doctor_finds_what_is_wrong(database_url: str, connection: Connect
         "VALUES (gen_random_uuid(), 1, 'error', 'default', 'old', now() - interval '9 days')"
     )
     await connection.fetchval("SELECT rowlock.enqueue('unheard_of')")
+    await connection.execute("ALTER TABLE rowlock.unique_key SET UNLOGGED")
     assert statuses(await rowlock("doctor", "--json", url=database_url)) == {
         "fsync": "fail",
         "full_page_writes": "fail",
         "synchronous_commit": "fail",
         "default_transaction_isolation": "warn",
+        "logged tables": "fail",
         "partitions": "warn",
         "default partitions": "warn",
         "workers": "warn",
         "unclaimed jobs": "warn",
     }
+
+
+@pytest.mark.parametrize(
+    ("names", "commit", "standbys", "synchronous", "status", "words"),
+    [
+        ("", "on", 0, 0, "ok", "this server alone"),
+        ("", "on", 2, 0, "warn", "2 following, none synchronously"),
+        ("ANY 1 (a, b)", "on", 2, 2, "ok", "2 synchronously"),
+        ("ANY 1 (a, b)", "local", 2, 2, "fail", "synchronous_commit is local"),
+        ("ANY 1 (a, b)", "on", 1, 0, "fail", "every commit waits"),
+    ],
+)
+async def test_doctor_judges_the_standbys(
+    durable: EmbeddedServer, names: str, commit: str, standbys: int, synchronous: int, status: str, words: str
+) -> None:
+    async with Rowlock(durable.url) as app:
+        seen = dict((await app.client.fetch("doctor_server"))[0])
+    assert (seen["synchronous_standby_names"], seen["standbys"], seen["synchronous_standbys"]) == ("", 0, 0)
+    seen |= {"synchronous_standby_names": names, "synchronous_commit": commit}
+    seen |= {"standbys": standbys, "synchronous_standbys": synchronous}
+    (found,) = [finding for finding in findings.judge_server(seen) if finding.check == "standbys"]
+    assert found.status == status
+    assert words in found.detail
 
 
 async def test_doctor_says_how_to_make_the_schema(empty_database_url: str) -> None:

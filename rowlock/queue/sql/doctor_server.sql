@@ -7,6 +7,12 @@ SELECT current_setting('server_version') AS version,
        current_setting('fsync') AS fsync,
        current_setting('full_page_writes') AS full_page_writes,
        current_setting('synchronous_commit') AS synchronous_commit,
+       current_setting('synchronous_standby_names') AS synchronous_standby_names,
+       (SELECT count(*)::integer FROM pg_stat_replication WHERE state IS DISTINCT FROM 'backup') AS standbys,
+       -- Who is no member of pg_read_all_stats sees that they are there, and nothing of them: they count.
+       (SELECT count(*)::integer FROM pg_stat_replication
+         WHERE state IS DISTINCT FROM 'backup' AND coalesce(sync_state, 'sync') IN ('sync', 'quorum')
+       ) AS synchronous_standbys,
        current_setting('default_transaction_isolation') AS default_transaction_isolation,
        current_setting('autovacuum') AS autovacuum,
        current_setting('track_counts') AS track_counts,

@@ -1,5 +1,2 @@
--- Write something, so that the commit waits for the synchronous standby, if there is one. No parameters, no locks.
---
--- A commit that has written nothing does not wait, and may report as stored what the standby has not got yet: a commit
--- whose wait was given up is visible on the primary all the same.
-SELECT pg_logical_emit_message(true, 'rowlock', '')
+-- Have the commit of this transaction wait for the synchronous standby, although nothing else may be written. No locks.
+SELECT rowlock.leave_trace()

@@ -18,6 +18,8 @@ DROP FUNCTION rowlock.lock_waiting(uuid)
 --;
 DROP FUNCTION rowlock.take_key(text, uuid, boolean, interval)
 --;
+DROP FUNCTION rowlock.leave_trace()
+--;
 DROP FUNCTION rowlock.uuid7()
 --;
 DROP TABLE rowlock.waiter, rowlock.progress, rowlock.attempt_log, rowlock.duty, rowlock.idle_worker, rowlock.worker,

@@ -12,6 +12,17 @@ CREATE FUNCTION rowlock.uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
     )::uuid
 $$
 --;
+-- Have the commit wait for the synchronous standby, if there is one, although nothing else is written. Without it, what is
+-- there already could be reported as stored while the standby has not got it: a commit whose wait was given up, or broken
+-- off by a restart, can be seen on the primary all the same.
+CREATE FUNCTION rowlock.leave_trace() RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    IF current_setting('synchronous_standby_names') <> '' THEN
+        PERFORM pg_logical_emit_message(true, 'rowlock', '');
+    END IF;
+END
+$$
+--;
 -- Take a unique key for a job: null if it now holds the key, else the id of the job that does.
 -- The insert waits for whoever took the key in a transaction that is still open; if that one rolls back, this one has it.
 -- A key that is held until its job starts is free once that one does not wait; one that is held for a period, when that is
@@ -40,6 +51,7 @@ BEGIN
           FROM rowlock.unique_key AS k WHERE k.key = take_key.key;
         CONTINUE WHEN NOT FOUND;  -- the holder finished between the two statements
         IF is_free IS NOT TRUE THEN
+            PERFORM rowlock.leave_trace();
             RETURN nullif(holder, take_key.job_id);
         END IF;
         UPDATE rowlock.unique_key AS k
@@ -268,6 +280,9 @@ BEGIN
         enqueue.max_attempts, enqueue.timeout, full_key, enqueue.args,
         least(enqueue.expires_at, enqueue.deadline), enqueue.expires_at, enqueue.deadline
     ) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        PERFORM rowlock.leave_trace();
+    END IF;
 
     IF EXISTS (SELECT FROM rowlock.idle_worker AS w WHERE w.queue = enqueue.queue) THEN
         PERFORM pg_notify('rowlock.wakeup', enqueue.queue);

@@ -1,0 +1,8 @@
+-- The UNLOGGED tables whose rows must outlive a crash. Reads the catalog alone.
+--
+-- The two that are left out are made so: what they hold is worth nothing after a restart.
+SELECT relname AS name
+  FROM pg_class
+ WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'rowlock.job'::regclass)
+   AND relkind = 'r' AND relpersistence = 'u' AND relname NOT IN ('idle_worker', 'waiter')
+ ORDER BY relname
