@@ -30,6 +30,7 @@ WITHIN = 10.0
 OUTAGE = 3.0
 """How long there is no primary: long enough that everybody's pauses between two tries have grown."""
 PAUSE = 0.02
+PAUSE_AFTER_FAILURE = 0.1
 ENOUGH = 50
 OURS = "application_name LIKE 'rowlock %'"
 WAITING = "wait_event = 'SyncRep'"
@@ -111,7 +112,7 @@ class Load:
                     self.acknowledged["python"][handle.id] = time.monotonic()
                 return
             self.failures["python"] += 1
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE_AFTER_FAILURE)
 
     async def _post(self, session: aiohttp.ClientSession) -> None:
         body, headers = {"task": "sign", "args": {"diary": self._diary}}, {"Idempotency-Key": str(uuid4())}
@@ -123,7 +124,7 @@ class Load:
                     return
                 assert response.status == 503, document
             self.failures["http"] += 1
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE_AFTER_FAILURE)
 
 
 async def test_a_failover_under_load_loses_nothing_and_heals_by_itself(
