@@ -69,16 +69,13 @@ class Load:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Enqueue for the time of the block. At its end everything that was begun is acknowledged."""
-        async with asyncio.TaskGroup() as group, aiohttp.ClientSession(self._api_url) as session:
-            for _ in range(2):
-                group.create_task(self._repeat(self._one))
-            group.create_task(self._repeat(self._several))
-            posts = [group.create_task(self._repeat(lambda: self._post(session))) for _ in range(2)]
+        async with aiohttp.ClientSession(self._api_url) as session, asyncio.TaskGroup() as group:
+            for enqueue in (self._one, self._one, self._several, self._post, self._post):
+                group.create_task(self._repeat(enqueue, session))
             try:
                 yield
             finally:
                 self._stopped.set()
-            await asyncio.wait(posts)
 
     def acknowledged_after(self, moment: float) -> dict[str, list[float]]:
         """How many seconds after this moment each enqueue was acknowledged, by the way it took."""
@@ -86,15 +83,17 @@ class Load:
             way: sorted(at - moment for at in times.values() if at > moment) for way, times in self.acknowledged.items()
         }
 
-    async def _repeat(self, enqueue: Callable[[], Awaitable[None]]) -> None:
+    async def _repeat(
+        self, enqueue: Callable[[aiohttp.ClientSession], Awaitable[None]], session: aiohttp.ClientSession
+    ) -> None:
         while not self._stopped.is_set():
-            await enqueue()
+            await enqueue(session)
             await asyncio.sleep(PAUSE)
 
-    async def _one(self) -> None:
+    async def _one(self, _session: aiohttp.ClientSession) -> None:
         await self._until_acknowledged(lambda: self._sign.enqueue(self._diary))
 
-    async def _several(self) -> None:
+    async def _several(self, _session: aiohttp.ClientSession) -> None:
         jobs = [self._sign.job(self._diary) for _ in range(3)]
         await self._until_acknowledged(lambda: self._app.enqueue_many(jobs))
 
