@@ -12,7 +12,6 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings, migrations
-from rowlock.cli import findings
 from rowlock.embedded import EmbeddedServer, make_private_directory, temporary_server
 from rowlock.queue.client import Client
 from tests.db.commands import Done, assert_refused, rowlock
@@ -90,29 +89,6 @@ async def test_doctor_finds_what_is_wrong(database_url: str, connection: Connect
         "workers": "warn",
         "unclaimed jobs": "warn",
     }
-
-
-@pytest.mark.parametrize(
-    "names, commit, standbys, found",
-    [
-        ("", "on", (0, 0), ("ok", "this server alone")),
-        ("", "on", (2, 0), ("warn", "2 following, none synchronously")),
-        ("ANY 1 (a, b)", "on", (2, 2), ("ok", "2 synchronously")),
-        ("ANY 1 (a, b)", "local", (2, 2), ("fail", "synchronous_commit is local")),
-        ("ANY 1 (a, b)", "on", (1, 0), ("fail", "every commit waits")),
-    ],
-)
-async def test_doctor_judges_the_standbys(
-    durable: EmbeddedServer, names: str, commit: str, standbys: tuple[int, int], found: tuple[str, str]
-) -> None:
-    async with Rowlock(durable.url) as app:
-        seen = dict((await app.client.fetch("doctor_server"))[0])
-    assert (seen["synchronous_standby_names"], seen["standbys"], seen["synchronous_standbys"]) == ("", 0, 0)
-    seen |= {"synchronous_standby_names": names, "synchronous_commit": commit}
-    seen |= {"standbys": standbys[0], "synchronous_standbys": standbys[1]}
-    (judged,) = [finding for finding in findings.judge_server(seen) if finding.check == "standbys"]
-    assert judged.status == found[0]
-    assert found[1] in judged.detail
 
 
 async def test_doctor_says_how_to_make_the_schema(empty_database_url: str) -> None:

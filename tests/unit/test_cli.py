@@ -214,6 +214,9 @@ GOOD: dict[str, Any] = {
     "fsync": "on",
     "full_page_writes": "on",
     "synchronous_commit": "on",
+    "synchronous_standby_names": "ANY 1 (a, b)",
+    "standbys": 2,
+    "synchronous_standbys": 2,
     "default_transaction_isolation": "read committed",
     "autovacuum": "on",
     "track_counts": "on",
@@ -227,6 +230,11 @@ def test_good_server_is_ok() -> None:
     assert {finding.status for finding in findings.judge_server(GOOD)} == {"ok"}
 
 
+def test_a_server_without_standbys_is_ok() -> None:
+    alone = GOOD | {"synchronous_standby_names": "", "standbys": 0, "synchronous_standbys": 0}
+    assert {finding.status for finding in findings.judge_server(alone)} == {"ok"}
+
+
 @pytest.mark.parametrize(
     "changed, check, status",
     [
@@ -236,6 +244,9 @@ def test_good_server_is_ok() -> None:
         ({"fsync": "off"}, "fsync", "fail"),
         ({"full_page_writes": "off"}, "full_page_writes", "fail"),
         ({"synchronous_commit": "off"}, "synchronous_commit", "fail"),
+        ({"synchronous_standby_names": ""}, "standbys", "warn"),
+        ({"synchronous_commit": "local"}, "standbys", "fail"),
+        ({"synchronous_standbys": 0}, "standbys", "fail"),
         ({"default_transaction_isolation": "serializable"}, "default_transaction_isolation", "warn"),
         ({"autovacuum": "off"}, "autovacuum", "warn"),
         ({"track_counts": "off"}, "autovacuum", "warn"),
