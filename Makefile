@@ -14,8 +14,8 @@ help: ## List the targets
 demo: $(READY) ## Start everything on an embedded PostgreSQL and show it working
 	$(BIN)/python -m examples.demo $(ARGS)
 
-test: $(READY) ## Run the tests (ARGS="tests/unit -k settings" to choose)
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## Run the tests, on all cores (ARGS="tests/unit -k settings" to choose)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=logical --maxprocesses=8)
 
 check: $(READY) ## Check format, lint, types, layers and migrations
 	$(BIN)/ruff format --check .
