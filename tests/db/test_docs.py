@@ -100,6 +100,19 @@ def _shown(default: object) -> str:
     return "embedded server" if default is None else f"`{str(default).lower()}`"
 
 
+def test_tests_that_show_the_promises_exist() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    named = re.findall(r"\btest_\w+", page)
+    promises = re.split(r"^(?:\*\*\d|## )", page, flags=re.MULTILINE)[2:-1]
+    assert all("\n- `test_" in promise for promise in promises), "each promise, and the meaning of unknown, has tests"
+    found = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
+    }
+    assert set(named) <= found
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     for found in _LINK.finditer(page.read_text()):
