@@ -148,14 +148,19 @@ def enqueue(**unique: Any) -> tuple[Step, ...]:  # noqa: ANN401  # options of Un
 async def claim(session: Session) -> None:
     lanes = ["default"] * 10, list(range(9, -1, -1)), [BEGINNING.run_at] * 10, [BEGINNING.id] * 10
     rows = await session.fetch("claim", *lanes, ["default"], [1], 1, ["noop"], session.claimer, False, 2)
-    if claimed := [(row["id"], row["attempt"]) for row in rows if row["id"] is not None]:
-        session.answer = claimed
+    if claimed := [row for row in rows if row["id"] is not None]:
+        session.answer = _given(claimed)
 
 
 async def claim_alone(session: Session) -> None:
     lanes = ["default"] * 10, list(range(9, -1, -1))
     if rows := await session.fetch("claim_alone", *lanes, ["noop"], 2, session.claimer):
-        session.answer = [(row["id"], row["attempt"]) for row in rows]
+        session.answer = _given(rows)
+
+
+def _given(claimed: list[asyncpg.Record]) -> list[object]:
+    """What the worker runs: an attempt with these arguments."""
+    return [(row["id"], row["attempt"], row["args"]) for row in claimed]
 
 
 async def succeed(session: Session) -> None:

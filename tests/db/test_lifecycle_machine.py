@@ -387,10 +387,8 @@ class Lifecycle(RuleBasedStateMachine):
         self.end_overdue()
         worker = self._start_worker(QUEUES, TASKS)
         self.workers.append(worker)
-        claimed = self._claim(worker, 1000, {})
-        while claimed:
+        while claimed := self._claim(worker, 1000, {}) or self._claim_alone(worker):
             self._finish([(Attempt(worker, row), "succeed", 0) for row in claimed])
-            claimed = self._claim_alone(worker)
         self.forget()
         assert not self._live()
 
@@ -464,13 +462,6 @@ class Lifecycle(RuleBasedStateMachine):
             self.bench.do(self._send(finishes, list(batch.values())))
             assert finishes.refused - before == accepted.count(False)
             self._compare("succeed", "fail", "again")
-
-    @rule(which=_which)
-    def renew_lease(self, which: int) -> None:
-        worker = _one_of(self.workers, which)
-        rows = self.bench.do(self.bench.control.fetch("renew_lease", worker.id, 1.5 * HOUR, 0))
-        assert bool(rows) == self.model.renew(worker.id)
-        self._compare()
 
     def adopt(self, worker: Worker) -> None:
         """A worker finds what it claimed without hearing of it."""
