@@ -236,6 +236,7 @@ BEGIN
         END IF;
         IF enqueue.unique_key IS NOT NULL THEN
             IF EXISTS (SELECT FROM rowlock.job AS j WHERE j.id = enqueue.id) THEN
+                PERFORM rowlock.leave_trace();
                 RETURN enqueue.id;  -- stored before, by a call whose answer was lost: another job may have its key by now
             END IF;
             full_key := CASE WHEN enqueue.unique_across_tasks THEN '' ELSE enqueue.task END || ':' || enqueue.unique_key;
