@@ -170,13 +170,13 @@ class Attempt:
 
 @st.composite
 def wanted(draw: st.DrawFn) -> Wanted:
-    """A job to be enqueued: half of them plain, most of the others with one of two keys."""
+    """A job to be enqueued: some of them plain, most of the others with one of a few keys."""
     task, queue = draw(st.sampled_from(TASKS)), draw(st.sampled_from(QUEUES))
     number = draw(st.integers(0, 999))
-    if draw(st.booleans()):
+    if not draw(st.integers(0, 3)):
         return Wanted(args=number, task=task, queue=queue, priority=draw(st.sampled_from([5, 5, 9])))
     delay = draw(st.sampled_from([0, 0, 1, 2]))
-    limit = st.sampled_from([None, None, 1, 2]).map(lambda hours: None if hours is None else delay + hours)
+    limit = st.sampled_from([None, 1, 2]).map(lambda hours: None if hours is None else delay + hours)
     name = draw(st.sampled_from([None, f"{task}:a", f"{task}:b", ":a"]))
     until: Literal["finish", "start", "period"] = draw(st.sampled_from(["finish", "start", "period"]))
     return Wanted(
@@ -325,6 +325,14 @@ class Lifecycle(RuleBasedStateMachine):
         self._compare()
         if is_noticed:
             self.rescue(orphans=end != "clean")
+
+    @rule(times=st.integers(1, 3), limit=st.integers(1, 4))
+    def die_again_and_again(self, times: int, limit: int) -> None:
+        """Workers that claim, and are gone: a job gets to its last chance, and to its end if it is alone then."""
+        for _ in range(times):
+            if not self._claim_alone(self.workers[0]):
+                self._claim(self.workers[0], limit, {})
+            self.lose_worker(which=0, end="clean", is_noticed=True)
 
     @rule(
         which=_which,
@@ -726,7 +734,7 @@ def test_whatever_happens_the_tables_say_what_the_documentation_says(bench: Benc
     run_state_machine_as_test(
         cast("type[Lifecycle]", lambda: Lifecycle(bench)),
         settings=settings(
-            max_examples=3000 if IS_LONG else 80,
+            max_examples=3000 if IS_LONG else 120,
             stateful_step_count=80 if IS_LONG else 40,
             deadline=None,
             print_blob=True,
