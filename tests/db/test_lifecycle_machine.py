@@ -377,14 +377,16 @@ class Lifecycle(RuleBasedStateMachine):
             case _:
                 self.discard(job)
 
-    @rule(hours=st.integers(1, 3))
-    def hours_pass(self, hours: int) -> None:
+    @rule(hours=st.integers(1, 3), duty=st.sampled_from(["none", "overdue", "forget"]))
+    def hours_pass(self, hours: int, duty: str = "none") -> None:
         for statement in ONE_HOUR_PASSES:
             self.bench.do(self.bench.connection.execute(statement, hours * HOUR))
         for worker in self.workers:
             _move_cursors(worker.claims, hours * HOUR)
         self.model.pass_hours(hours)
         self._compare()
+        if duty != "none":
+            self.upkeep(which=0, duty=duty)
 
     def teardown(self) -> None:
         """In the end no job is stuck: whatever is left can be brought to an end."""
