@@ -326,6 +326,12 @@ class Lifecycle(RuleBasedStateMachine):
         if is_noticed:
             self.rescue(orphans=end != "clean")
 
+    @rule(ending=st.sampled_from(ENDINGS) | st.just("released"), hours=st.integers(0, 2))
+    def finish_all(self, ending: Ending, hours: int) -> None:
+        """Whatever is due is claimed, and ends in the same way; as at a worker's stop."""
+        claimed = self._claim(self.workers[0], 4, {})
+        self._finish([(Attempt(self.workers[0], row), ending, hours) for row in claimed])
+
     @rule(times=st.integers(1, 3), limit=st.integers(1, 4))
     def die_again_and_again(self, times: int, limit: int) -> None:
         """Workers that claim, and are gone: a job gets to its last chance, and to its end if it is alone then."""
