@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -28,6 +28,14 @@ hypothesis.settings.register_profile("long")  # what --hypothesis-profile=long m
 # A shell's background command, and all that it starts, ignores Ctrl-C: the programs under test must not.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have reports hold no lone surrogates, which tests log on purpose: they could not travel between processes."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 class Server(Postgresql):  # type: ignore[misc]  # the library has no types
