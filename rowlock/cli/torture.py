@@ -20,6 +20,9 @@ from rowlock.torture.run import Options, Torture
 @click.option("--workers", type=click.IntRange(1, 32), default=4, show_default=True, help="Worker processes.")
 @click.option("--rate", type=click.FloatRange(min=1), default=1000.0, show_default=True, help="Jobs a second, at most.")
 @click.option("--only", metavar="FAULTS", help=f"These faults alone: {','.join(RATES)}.")
+@click.option(
+    "--times", type=click.FloatRange(0.1, 100), default=1.0, show_default=True, help="Faults so much oftener."
+)
 @click.option("--keep", metavar="FOLDER", type=click.Path(path_type=Path), help="Keep the history and the logs there.")
 @click.option("--verbose", is_flag=True, help="Name each fault as it happens.")
 def command(  # noqa: PLR0917  # click gives them by name
@@ -28,6 +31,7 @@ def command(  # noqa: PLR0917  # click gives them by name
     workers: int,
     rate: float,
     only: str | None,
+    times: float,
     keep: Path | None,
     verbose: bool,  # noqa: FBT001  # click's
 ) -> int:
@@ -44,7 +48,7 @@ def command(  # noqa: PLR0917  # click gives them by name
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise click.UsageError(f"--keep {folder} is not empty: name a new folder.")
-    options = Options(seed=seed, minutes=minutes, folder=folder, workers=workers, rate=rate, kinds=kinds)
+    options = Options(seed=seed, minutes=minutes, folder=folder, workers=workers, rate=rate, kinds=kinds, times=times)
     click.echo(f"seed {seed}, {minutes:g} minutes, {workers} workers")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     outcome = asyncio.run(Torture(options, click.echo if verbose else lambda _: None).run())

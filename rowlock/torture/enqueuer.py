@@ -58,6 +58,8 @@ BATCH: Final = 60
 LAST_SECONDS: Final = 30.0
 ODD_JOBS: Final = 0.25
 """The share of jobs that are not simply quick."""
+SLOW_SECONDS: Final = (0.01, 0.2, 1.0, 2.0, 8.0)
+"""How long slow jobs take: some of them longer than the lease, so that they still run when it is lost."""
 
 
 class Enqueuer:
@@ -133,7 +135,11 @@ class Enqueuer:
             until=until,
             on_duplicate=self._rng.choice(["return", "raise"]),
         )
-        job = workload.slow.using(unique=unique).job(self._rng.uniform(0, 0.2))
+        job: NewJob[Any]
+        if self._rng.random() < 0.5:
+            job = workload.slow.using(unique=unique).job(self._rng.uniform(0, 0.2))
+        else:  # one that waits for another attempt
+            job = workload.flaky.using(unique=unique).job(1)
 
         async def enqueue() -> UUID | None:
             stored = await self._app.client.enqueue(job)
@@ -279,7 +285,7 @@ class Enqueuer:
         if rng.random() > ODD_JOBS:
             return workload.quick.using(priority=rng.choice([5, 5, 5, 0, 9])).job()
         makers: dict[Callable[[], NewJob[Any]], int] = {
-            lambda: workload.slow.job(rng.choice([0.01, 0.2, 1.0, 2.0])): 12,
+            lambda: workload.slow.job(rng.choices(SLOW_SECONDS, (3, 3, 3, 3, 1))[0]): 12,
             lambda: workload.flaky.job(rng.randint(1, 2), rng.choice(workload.NASTY)): 20,
             lambda: workload.directed.job(rng.choice(["snooze", "retry", "fail", "cancel"])): 10,
             lambda: workload.in_a_thread.job(rng.choice([0.0, 0.05])): 10,

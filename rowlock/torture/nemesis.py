@@ -53,8 +53,10 @@ class Planned:
     choice: float
 
 
-def plan(seed: int, minutes: float, kinds: Collection[str] = RATES.keys()) -> list[Planned]:
-    """Plan the faults of a run, at least one of each kind. The same seed, minutes and kinds give the same plan.
+def plan(seed: int, minutes: float, kinds: Collection[str] = RATES.keys(), *, times: float = 1.0) -> list[Planned]:
+    """Plan the faults of a run, at least one of each kind. `times` as often as `RATES` says.
+
+    The same seed, minutes, kinds and times give the same plan.
 
     >>> plan(1, 1) == plan(1, 1)
     True
@@ -63,7 +65,7 @@ def plan(seed: int, minutes: float, kinds: Collection[str] = RATES.keys()) -> li
     last = max(minutes * 60 - LAST_BEFORE_END, FIRST_AT + 1)
     for kind in RATES:
         rng = random.Random(f"{seed} {kind}")  # noqa: S311  # one kind's faults do not depend on the others'
-        for _ in range(max(1, round(RATES[kind] * minutes))):
+        for _ in range(max(1, round(RATES[kind] * minutes * times))):
             fault = Planned(
                 at=rng.uniform(FIRST_AT, last),
                 kind=kind,

@@ -40,12 +40,16 @@ if TYPE_CHECKING:
 
 
 DRAIN_SECONDS: Final = 150.0
+STUCK_SECONDS: Final = 60.0
+"""If nothing happens to the jobs that are left for so long, nothing will."""
 STOP_SECONDS: Final = 40.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What can be chosen of a run. `rate`: the jobs a second that the enqueuers aim at, together."""
+    """What can be chosen of a run. `rate`: the jobs a second that the enqueuers aim at, together;
+    `times`: how many times as often as usual faults are to happen.
+    """
 
     seed: int
     minutes: float
@@ -53,6 +57,7 @@ class Options:
     workers: int = 4
     rate: float = 1000.0
     kinds: Collection[str] = tuple(RATES)
+    times: float = 1.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -187,7 +192,7 @@ class Torture:
         )
         self.faults = faults.done
         running: set[asyncio.Task[None]] = set()
-        for fault in plan(self.options.seed, self.options.minutes, kinds):
+        for fault in plan(self.options.seed, self.options.minutes, kinds, times=self.options.times):
             await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
             task = asyncio.create_task(faults.do(fault))
             running.add(task)
@@ -207,11 +212,14 @@ class Torture:
         await self._programs.end(self._programs.of("enqueuer"), within=STOP_SECONDS)
         connection = await self._database.connect()
         await connection.execute("UPDATE rowlock.schedule SET is_paused = true")
-        until = time.monotonic() + DRAIN_SECONDS
-        left = 1
-        while left and time.monotonic() < until:
+        began = changed = time.monotonic()
+        left, last = 1, None
+        while left and time.monotonic() < min(began + DRAIN_SECONDS, changed + STUCK_SECONDS):
             await asyncio.sleep(0.5)
-            left = await connection.fetchval("SELECT count(*) FROM rowlock.job")
+            (seen,) = await connection.fetch("SELECT count(*) AS jobs, sum(attempt) AS attempts FROM rowlock.job")
+            if seen != last:
+                last, changed = seen, time.monotonic()
+                left = seen["jobs"]
         await connection.close()
         await self._programs.end(self._programs.of("worker", "api"), within=STOP_SECONDS)
         return left

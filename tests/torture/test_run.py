@@ -54,6 +54,10 @@ def test_faults_that_are_left_out_change_nothing_of_the_others() -> None:
     assert plan(3, 2, {"kill"}) == kills
 
 
+def test_faults_can_be_had_oftener() -> None:
+    assert len(plan(3, 1, {"freeze"}, times=10)) == 10 * len(plan(3, 1, {"freeze"}))
+
+
 @pytest.mark.parametrize(
     "arguments, word",
     [(["--only", "kill,rain"], "'rain'"), (["--minutes", "0"], "minutes"), (["--workers", "0"], "workers")],
