@@ -56,6 +56,7 @@ MOST_WAITING: Final = 3000
 """Beyond so many jobs that are not finished, nothing is added: the workers are to be busy, not drowned."""
 BATCH: Final = 60
 LAST_SECONDS: Final = 30.0
+CANCELLED_OF: Final = 4
 ODD_JOBS: Final = 0.25
 """The share of jobs that are not simply quick."""
 SLOW_SECONDS: Final = (0.01, 0.2, 1.0, 2.0, 8.0)
@@ -244,11 +245,13 @@ class Enqueuer:
     # What operators do.
 
     async def _cancel(self) -> None:
-        """Cancel a job: one that is not due yet, or one that may be running."""
-        if len(self._delayed) < 20:
-            job = workload.quick.using(delay=self._rng.choice([0.05, 0.5, 3.0])).job()
-            await self._enqueue("own", [job], lambda: self._app.client.enqueue(job))
-            self._delayed.append(job.id)
+        """Enqueue a job, and cancel one of the last few: not due yet, due just now, running, or finished already."""
+        job: NewJob[Any] = workload.slow.job(2.0)
+        if self._rng.random() < 0.8:
+            job = workload.quick.using(delay=self._rng.choice([0.05, 0.5, 3.0, 8.0])).job()
+        await self._enqueue("own", [job], lambda: self._app.client.enqueue(job))
+        self._delayed.append(job.id)
+        if len(self._delayed) < CANCELLED_OF:
             return
         target = self._delayed[self._rng.randrange(len(self._delayed))]
         self._delayed.remove(target)

@@ -70,8 +70,9 @@ class Bug:
     caught_by: tuple[str, ...]
 
 
-SHORT_WAIT: Final = Change(
-    file="rowlock/torture/run.py", old="STUCK_SECONDS: Final = 60.0", new="STUCK_SECONDS: Final = 20.0"
+SHORT_WAITS: Final = (
+    Change(file="rowlock/torture/run.py", old="DRAIN_SECONDS: Final = 150.0", new="DRAIN_SECONDS: Final = 60.0"),
+    Change(file="rowlock/torture/run.py", old="STUCK_SECONDS: Final = 60.0", new="STUCK_SECONDS: Final = 20.0"),
 )
 """For all of them: what a bug has left for ever need not be waited for as long as what is only slow."""
 
@@ -129,7 +130,7 @@ BUGS: Final = (
                 new="            return given, {}\n",
             ),
         ),
-        engine=Torture(faults="terminate,cut,server", times=5),
+        engine=Torture(faults="cut,delay,server", times=8, rate=1000),
         caught_by=("lost",),
     ),
     Bug(
@@ -265,14 +266,14 @@ BUGS: Final = (
         name="handlers outlive the lease",
         promise="a worker that has lost its lease stops its handlers",
         changes=(Change(file="rowlock/worker/worker.py", old='        self._slots.stop("lease")\n', new=""),),
-        engine=Torture(faults="black_hole,half_open", times=8),
+        engine=Torture(faults="black_hole", times=10, minutes=0.5, rate=1000),
         caught_by=("overlaps",),
     ),
     Bug(
         name="handlers stopped after the lease",
         promise="a worker that cannot renew its lease stops its handlers before the lease runs out, not after",
         changes=(Change(file="rowlock/worker/lease.py", old="MARGIN: Final = 0.2\n", new="MARGIN: Final = -1.5\n"),),
-        engine=Torture(faults="black_hole,half_open", times=8),
+        engine=Torture(faults="black_hole", times=10, minutes=0.5, rate=1000),
         caught_by=("overlaps",),
     ),
     Bug(
@@ -286,8 +287,8 @@ BUGS: Final = (
                 "                return\n",
             ),
         ),
-        engine=Torture(faults="terminate,cut"),
-        caught_by=_NOT_DONE,
+        engine=Torture(faults="server,cut,delay", times=8, rate=1000),
+        caught_by=("starts without a claim", *_NOT_DONE),
     ),
     Bug(
         name="no adopting",
@@ -299,7 +300,7 @@ BUGS: Final = (
                 new="        if self._loop:\n            return\n",
             ),
         ),
-        engine=Torture(faults="terminate,cut", times=10),
+        engine=Torture(faults="cut,delay", times=12, minutes=0.5, rate=1000),
         caught_by=_NOT_DONE,
     ),
     Bug(
@@ -314,7 +315,7 @@ BUGS: Final = (
                 "                     for one in given]\n",
             ),
         ),
-        engine=Torture(faults="terminate,cut,server", times=5),
+        engine=Torture(faults="cut,delay,server", times=8, rate=1000),
         caught_by=("unexpected", "lost"),
     ),
     Bug(
@@ -327,7 +328,7 @@ BUGS: Final = (
                 new="        return [job for job in jobs if finished is not None]\n",
             ),
         ),
-        engine=Torture(faults="terminate,cut,server", times=8),
+        engine=Torture(faults="cut,delay", times=12, minutes=0.5, rate=1000),
         caught_by=("illegal transitions", "more than one final state"),
     ),
     Bug(
@@ -383,8 +384,14 @@ BUGS: Final = (
                 old="    CONSTRAINT schedule_tick_pkey PRIMARY KEY (schedule, tick_at),\n",
                 new="",
             ),
-            Change(file=f"{SQL}fire_ticks.sql", old="       AND s.next_run_at = $2::timestamptz\n", new=""),
-            Change(file=f"{SQL}fire_ticks.sql", old="       AND s.last_job_id IS NOT DISTINCT FROM $4::uuid\n", new=""),
+            Change(
+                file=f"{SQL}fire_ticks.sql", old="s.next_run_at = $2::timestamptz", new="$2::timestamptz IS NOT NULL"
+            ),
+            Change(
+                file=f"{SQL}fire_ticks.sql",
+                old="s.last_job_id IS NOT DISTINCT FROM $4::uuid",
+                new="($4::uuid IS NULL OR true)",
+            ),
             Change(file=f"{SQL}fire_ticks.sql", old="       FOR NO KEY UPDATE OF s SKIP LOCKED\n", new=""),
         ),
         engine=Torture(faults="kill"),

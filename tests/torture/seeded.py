@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.torture.bugs import BUGS, ROOT, SHORT_WAIT, Bug, Change, Pytest, Torture
+from tests.torture.bugs import BUGS, ROOT, SHORT_WAITS, Bug, Change, Pytest, Torture
 
 COPIED: Final = ("rowlock", "tests", "pyproject.toml")
 LONGEST: Final = 600.0
@@ -116,7 +116,7 @@ def try_one(bug: Bug, keep: Path | None) -> bool:
     """Make one bug, let the harness look, and print a line of the table. Returns whether it was caught."""
     harness, changes = "tests", bug.changes
     if isinstance(bug.engine, Torture):
-        harness, changes = "torture", (*bug.changes, SHORT_WAIT)
+        harness, changes = "torture", (*bug.changes, *SHORT_WAITS)
     seen = look(bug.engine, changes, keep)
     caught = [rule for rule in bug.caught_by if rule in seen.complaints] if seen.code == 1 else []
     what = seen.complaints[caught[0]] if caught else f"MISSED ({seen.code}): {', '.join(seen.complaints) or 'clean'}"

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from tests.torture.bugs import BUGS, ROOT, SHORT_WAIT, Bug, Pytest
+from tests.torture.bugs import BUGS, ROOT, SHORT_WAITS, Bug, Pytest
 from tests.torture.seeded import broken_rules, failed_tests
 
 LEAST = 22
@@ -20,8 +20,8 @@ def test_there_are_enough_of_them_and_each_has_a_name() -> None:
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_bug_can_be_made_in_the_present_sources(bug: Bug) -> None:
-    files = {change.file: (ROOT / change.file).read_text(encoding="utf-8") for change in (*bug.changes, SHORT_WAIT)}
-    for change in (*bug.changes, SHORT_WAIT):
+    files = {change.file: (ROOT / change.file).read_text(encoding="utf-8") for change in (*bug.changes, *SHORT_WAITS)}
+    for change in (*bug.changes, *SHORT_WAITS):
         broken = change.applied(files[change.file])
         assert broken != files[change.file]
         files[change.file] = broken

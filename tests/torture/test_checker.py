@@ -981,6 +981,10 @@ def test_a_tick_may_be_missing_only_of_a_schedule_that_does_not_make_up_for_it(s
     assert story.check(periods={"torture.tick": 2.0}).counts["schedule ticks"] == 1
 
 
+def test_a_schedule_that_makes_no_job_at_all_is_found(story: Story) -> None:
+    assert story.check(periods={"torture.tick": 2.0}).counts["schedule ticks"] == 1
+
+
 def test_a_tick_between_two_ticks_is_found(story: Story) -> None:
     for number in (0.0, 0.25, 1.0):
         tick(story, number)  # type: ignore[arg-type]  # between two

@@ -27,6 +27,8 @@ def ticks(evidence: Evidence) -> Iterator[tuple[str, str]]:
             yield tick.schedule, f"the tick at {tick.tick_at} has made job {tick.job}, which is nowhere"
         if tick.fired_at < tick.tick_at:
             yield tick.schedule, f"the tick at {tick.tick_at} fired {tick.tick_at - tick.fired_at:.3f} s early"
+    for schedule in evidence.periods.keys() - schedules.keys():
+        yield schedule, "it has not made a single job"
     for schedule, times in schedules.items():
         yield from ((schedule, sentence) for sentence in _gaps(sorted(times), evidence.periods.get(schedule)))
 
