@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, Rowlock, Settings, Task
 from rowlock.queue import connections
 from rowlock.queue.identifiers import uuid7
+from rowlock.queue.job import NewJob
 from rowlock.queue.transactions import begun
 from rowlock.worker.worker import Worker
 from tests.db.links import Link, linked
@@ -191,12 +192,17 @@ async def test_a_handler_inside_of_its_transaction_ends_before_the_lease_too(
 # Every loop goes on.
 
 
-@pytest.mark.parametrize("how", ["one", "many", "keyed", "again", "get", "cancel", "transaction"])
+@pytest.mark.parametrize("how", ["one", "many", "keyed", "again", "get", "cancel", "transaction", "halfway"])
 async def test_a_call_over_a_link_that_swallows_all_ends_at_once_when_it_is_cancelled(
     far: Rowlock, near: Rowlock, link: Link, how: str
 ) -> None:
     @far.task(name="work")
     async def work() -> None: ...
+
+    def halfway() -> Iterator[NewJob[None]]:
+        yield work.job()
+        link.swallows = True  # when the transaction has begun
+        yield work.job()
 
     waiting = await work.using(delay=3600).enqueue()
     calls: dict[str, Callable[[], Awaitable[object]]] = {
@@ -207,10 +213,12 @@ async def test_a_call_over_a_link_that_swallows_all_ends_at_once_when_it_is_canc
         "get": lambda: far.get(waiting.id),
         "cancel": lambda: far.cancel(waiting.id),
         "transaction": lambda: _enqueue_in_transaction(far, work),
+        "halfway": lambda: far.enqueue_many(halfway()),
     }
     await calls["get"]()  # the pool has a connection
-    link.swallows = True
+    link.swallows = how != "halfway"
     calling = asyncio.ensure_future(calls[how]())
+    await eventually(lambda: link.swallows)
     await asyncio.sleep(0.05)
     asked_at = time.monotonic()
     calling.cancel()

@@ -452,7 +452,7 @@ BUGS: Final = (
                 new="                await transaction.commit()\n                self._attempt.result = self._result\n",
             ),
         ),
-        engine=Torture(faults="kill,server", times=8),
+        engine=Torture(faults="kill,delay", times=8, rate=1000),
         caught_by=("effects",),
     ),
     Bug(
