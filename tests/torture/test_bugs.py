@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import Counter
 
 import pytest
@@ -36,6 +37,16 @@ def test_the_tests_that_are_to_catch_a_bug_are_there(bug: Bug) -> None:
     source = (ROOT / bug.engine.selection).read_text(encoding="utf-8")
     for name in bug.caught_by:
         assert f"def {name}(" in source
+
+
+def test_the_documentation_lists_the_bugs() -> None:
+    page = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| `?([^|`]+)`? \|$", page, re.MULTILINE)
+    listed = {name: (promise, rule) for name, promise, rule in rows}
+    for bug in BUGS:
+        promise, rule = listed[bug.name]
+        assert promise == bug.promise
+        assert rule in bug.caught_by
 
 
 def test_what_the_harness_says_is_understood() -> None:
