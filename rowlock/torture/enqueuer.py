@@ -57,6 +57,8 @@ MOST_WAITING: Final = 3000
 BATCH: Final = 60
 LAST_SECONDS: Final = 30.0
 CANCELLED_OF: Final = 4
+REPEATED: Final = 0.05
+"""The share of enqueues that are repeated although they were answered."""
 ODD_JOBS: Final = 0.25
 """The share of jobs that are not simply quick."""
 SLOW_SECONDS: Final = (0.01, 0.2, 1.0, 2.0, 8.0)
@@ -210,9 +212,11 @@ class Enqueuer:
             if isinstance(answer, UUID) and how in {"unique", "again"}:
                 outcome, existing = "existing", answer
         self._history.write(Enqueued(op=op, outcome=outcome, existing=existing))
+        if outcome == "stored" and how in {"many", "own"} and self._rng.random() < REPEATED:
+            self._later(self._again(jobs))
 
     async def _again(self, jobs: Sequence[NewJob[Any]]) -> None:
-        """Repeat an enqueue whose answer was lost, perhaps when its jobs have finished."""
+        """Repeat an enqueue whose answer was lost, or was as if it had been, perhaps when its jobs have finished."""
         await asyncio.sleep(self._rng.choice([0.0, 0.1, 3.0]))
 
         async def enqueue() -> UUID | None:

@@ -40,7 +40,7 @@ class Wanted(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class Enqueue(Event, frozen=True, tag="enqueue"):
-    """Before an enqueue: `op` names the call, `is_again` that these jobs were given before, with an unknown answer."""
+    """Before an enqueue: `op` names the call, `is_again` that these jobs were given before."""
 
     op: str
     how: str

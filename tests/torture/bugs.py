@@ -328,7 +328,7 @@ BUGS: Final = (
                 new="        return [job for job in jobs if finished is not None]\n",
             ),
         ),
-        engine=Torture(faults="cut,delay", times=12, minutes=0.5, rate=1000),
+        engine=Torture(faults="terminate,cut,server"),
         caught_by=("illegal transitions", "more than one final state"),
     ),
     Bug(
