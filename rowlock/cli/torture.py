@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
 import click
 
 from rowlock.torture.nemesis import RATES
-from rowlock.torture.run import Options, Torture
+from rowlock.torture.run import Options, Outcome, Torture
 
 
 @click.command("torture")
@@ -51,7 +52,10 @@ def command(  # noqa: PLR0917  # click gives them by name
     options = Options(seed=seed, minutes=minutes, folder=folder, workers=workers, rate=rate, kinds=kinds, times=times)
     click.echo(f"seed {seed}, {minutes:g} minutes, {workers} workers")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    outcome = asyncio.run(Torture(options, click.echo if verbose else lambda _: None).run())
+    try:
+        outcome = asyncio.run(_run(Torture(options, click.echo if verbose else lambda _: None)))
+    except asyncio.CancelledError:
+        raise click.Abort from None
     for line in outcome.lines():
         click.echo(line)
     if outcome.is_clean:
@@ -61,3 +65,10 @@ def command(  # noqa: PLR0917  # click gives them by name
         return 0
     click.echo(f"A promise was broken. The history is in {folder}; the same seed makes the same faults again.")
     return 1
+
+
+async def _run(torture: Torture) -> Outcome:
+    """Run it; after SIGTERM as after Ctrl-C, nothing is left behind."""
+    running = asyncio.ensure_future(torture.run())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    return await running

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,6 +37,35 @@ def test_nothing_is_lost_in_a_minute_of_torture(tmp_path: Path) -> None:
     assert "Every promise was kept." in done.stdout, said
     acknowledged = int(done.stdout.partition("jobs acknowledged ")[2].split()[0].replace(",", ""))
     assert acknowledged > 2000, said
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 130), (signal.SIGINT, 130)])
+def test_a_run_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "rowlock", "torture", "--keep", str(folder)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            until = time.monotonic() + 60
+            while not list(folder.glob("worker-1-*.history")) and process.poll() is None and time.monotonic() < until:
+                time.sleep(0.05)
+            assert len(processes_of(folder)) > 4, "it works"
+            process.send_signal(number)
+            _, complaints = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == code, complaints
+    assert "Traceback" not in complaints
+    assert processes_of(folder) == []
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The processes that were told to write into this folder."""
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if f"ROWLOCK_TORTURE_FOLDER={folder}\0" in environment.read_text(errors="replace"):
+                found.append(environment.parent.name)
+    return found
 
 
 def test_a_seed_plans_the_same_faults_again() -> None:
