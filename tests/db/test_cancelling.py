@@ -289,7 +289,9 @@ async def test_no_handler_begins_a_job_whose_cancel_was_acknowledged_while_worke
     answers: dict[UUID, str] = {}
 
     async def enqueue_and_cancel() -> None:
-        for _ in range(20):
+        for number in range(400):
+            if number >= 20 and list(answers.values()).count("cancelled") >= 10:
+                return  # on a busy machine it takes longer until some come in time
             job = (await work.using(priority=dice.choice([4, 5])).enqueue()).id
             await asyncio.sleep(dice.choice([0, 0, 0.002]))
             with contextlib.suppress(JobAlreadyFinished):
