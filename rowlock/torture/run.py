@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-DRAIN_SECONDS: Final = 150.0
+DRAIN_SECONDS: Final = 900.0
+"""After many kills there are many jobs on their last chance, which run one by one."""
 STUCK_SECONDS: Final = 60.0
 """If nothing happens to the jobs that are left for so long, nothing will."""
 STOP_SECONDS: Final = 40.0

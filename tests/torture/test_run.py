@@ -21,7 +21,7 @@ from tests.acceptance.processes import ROOT
 SECONDS = 60
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(400)
 def test_nothing_is_lost_in_a_minute_of_torture(tmp_path: Path) -> None:
     seed = os.environ.get("TORTURE_SEED") or str(random.randrange(1_000_000))
     folder = tmp_path / "run"
