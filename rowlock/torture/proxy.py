@@ -82,14 +82,20 @@ class Link:
         assert task is not None  # noqa: S101  # for the type checker
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        try:
+            await self._serve(from_client, to_client)
+        except asyncio.CancelledError:
+            pass  # at the end of the run; asyncio would log it as an error
+        finally:
+            to_client.transport.abort()
+
+    async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         if not self._open.is_set():
             await self._swallow(from_client)
-            to_client.transport.abort()
             return
         try:
             from_server, to_server = await asyncio.open_unix_connection(self._socket)
         except OSError:
-            to_client.transport.abort()
             return
         pair = (to_client, to_server)
         self._connections.add(pair)
@@ -98,7 +104,7 @@ class Link:
                 self._pump(from_client, to_server, pair, is_answer=False),
                 self._pump(from_server, to_client, pair, is_answer=True),
             )
-        except (OSError, asyncio.CancelledError):
+        except OSError:
             pass
         finally:
             self._connections.discard(pair)
@@ -108,10 +114,13 @@ class Link:
     async def _swallow(self, from_client: asyncio.StreamReader) -> None:
         waiting = asyncio.ensure_future(self._open.wait())
         reading = asyncio.ensure_future(from_client.read(_CHUNK))
-        await asyncio.wait({waiting, reading}, return_when=asyncio.FIRST_COMPLETED)
-        with suppress(OSError):
+        try:
+            await asyncio.wait({waiting, reading}, return_when=asyncio.FIRST_COMPLETED)
             await waiting
+        finally:
+            waiting.cancel()
             reading.cancel()
+            await asyncio.gather(waiting, reading, return_exceptions=True)
 
     async def _pump(
         self,

@@ -54,7 +54,7 @@ def test_a_run_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number:
         finally:
             process.kill()
     assert process.returncode == code, complaints
-    assert "Traceback" not in complaints
+    assert "Traceback" not in complaints, complaints
     assert processes_of(folder) == []
 
 
