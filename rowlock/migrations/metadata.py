@@ -203,6 +203,16 @@ def _keys_and_tasks(tables: MetaData) -> None:
 
 def _workers(tables: MetaData) -> None:
     Table(
+        "queue",
+        tables,
+        _key("name"),
+        _time("paused_at", nullable=True),
+        Column("concurrency", Integer),
+        *(Column(f"keep_{outcome}", INTERVAL) for outcome in ("succeeded", "failed", "cancelled", "expired")),
+        _time("updated_at"),
+        PrimaryKeyConstraint("name", name="queue_pkey"),
+    )
+    Table(
         "worker",
         tables,
         Column("id", UUID(as_uuid=True), nullable=False),

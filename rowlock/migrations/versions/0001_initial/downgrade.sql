@@ -23,4 +23,5 @@ DROP FUNCTION rowlock.leave_trace()
 DROP FUNCTION rowlock.uuid7()
 --;
 DROP TABLE rowlock.waiter, rowlock.progress, rowlock.attempt_log, rowlock.duty, rowlock.idle_worker, rowlock.worker,
-    rowlock.attempt, rowlock.finished_job, rowlock.task, rowlock.idempotency_key, rowlock.unique_key, rowlock.job
+    rowlock.attempt, rowlock.finished_job, rowlock.queue, rowlock.task, rowlock.idempotency_key, rowlock.unique_key,
+    rowlock.job

@@ -1,0 +1,14 @@
+-- What operators have said of a queue. A queue of which nothing was said has no row; the row '*' says what holds for all
+-- that have no value of their own.
+CREATE TABLE rowlock.queue (
+    name           text COLLATE "C" NOT NULL,
+    paused_at      timestamptz,
+    concurrency    integer,
+    keep_succeeded interval,
+    keep_failed    interval,
+    keep_cancelled interval,
+    keep_expired   interval,
+    updated_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT queue_pkey PRIMARY KEY (name),
+    CONSTRAINT queue_concurrency CHECK (concurrency >= 1)
+)
