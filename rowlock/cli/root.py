@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 COMMANDS: Final = ("migrate", "worker", "api", "dev", "enqueue", "jobs", "operations", "schedules", "doctor", "torture")
 """The subcommands, in the order in which people meet them; `rowlock.cli.<name>` has each as `command`."""
 
+_OF_ASYNCPG: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 
@@ -62,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except (click.ClickException, RowlockError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (click.ClickException, RowlockError, *_OF_ASYNCPG, OSError) as error:
         return complain(_message(error), code=1 if isinstance(error, JobNotFound | ScheduleNotFound) else 2)
     return code if isinstance(code, int) else 0
 
@@ -75,7 +77,7 @@ def _message(error: Exception) -> str:
             return error.format_message()
         case RowlockError():
             return str(error)
-        case asyncpg.PostgresError() | asyncpg.InterfaceError():
+        case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError():
             return f"PostgreSQL refused: {type(error).__name__}: {error}"
         case _:
             return f"{type(error).__name__}: {error}"

@@ -14,7 +14,7 @@ import structlog
 from rowlock.errors import InvalidOption, RowlockError
 from rowlock.queue import options
 from rowlock.queue.claims import Claims
-from rowlock.queue.connections import CONNECTION_LOST, ControlConnection
+from rowlock.queue.connections import CONNECTION_LOST, ControlConnection, unavailable
 from rowlock.queue.finishes import Finishes
 from rowlock.worker.alone import Alone
 from rowlock.worker.attempts import Performer
@@ -229,10 +229,16 @@ class Worker:
             alone=self._alone,
         )
         self._ticker = Ticker(self._upkeeping, self._tasks)
-        await self._ticker.declare(self._schedules)  # once: an older version's lost lease brings nothing old back
-        await self._register()
+        try:
+            await self._ticker.declare(self._schedules)  # once: an older version's lost lease brings nothing old back
+            await self._claiming.listen(self._hear)
+            await self._register()  # the last: from here on there is a lease
+        except BaseException as error:
+            await self._disconnect()
+            if isinstance(error, CONNECTION_LOST):
+                raise unavailable(settings, error) from error
+            raise
         self._claiming.on_connect(self._reconnected)
-        await self._claiming.listen(self._hear)
         self._finisher = asyncio.create_task(self._finishes.run())
         self._upkeeper = asyncio.create_task(self._upkeep.run())
         self._ticking = asyncio.create_task(self._ticker.run())
@@ -356,10 +362,13 @@ class Worker:
         for task in (self._finisher, self._upkeeper, self._ticking):
             task.cancel()
         await asyncio.gather(self._finisher, self._upkeeper, self._ticking, return_exceptions=True)
-        connections = (self._claiming, self._finishing, self._upkeeping, self._runtimes)
-        await asyncio.gather(*(connection.close() for connection in connections))
+        await self._disconnect()
         self._watchdog.stop()
         log.info("worker_stopped", worker=str(self.id), attempts=self._slots.done)
+
+    async def _disconnect(self) -> None:
+        connections = (self._claiming, self._finishing, self._upkeeping, self._runtimes)
+        await asyncio.gather(*(connection.close() for connection in connections))
 
     async def _wait_for_handlers(self, seconds: Callable[[], float]) -> None:
         began = self._loop.time()

@@ -417,3 +417,32 @@ async def test_a_job_whose_cancel_was_acknowledged_never_starts(
         if job in race.cancelled:
             assert rows[job]["state"] == "cancelled"
             assert len(race.starts[job]) == race.cancelled[job], "it started after its cancel was acknowledged"
+
+
+async def test_a_job_that_was_cancelled_before_its_worker_knew_of_it_ends_as_cancelled(
+    app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[UUID] = []
+    asked: list[UUID] = []
+
+    @app.task(deadline=60)
+    async def note(job: Job) -> None:
+        starts.append(job.id)
+
+    async with app.worker() as worker:
+        fetch = worker._claiming.fetch
+
+        async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
+            rows = await fetch(name, *parameters)
+            if name == "claim" and len(rows) > 1 and not asked:
+                asked.append(rows[0]["id"])
+                assert await app.cancel(rows[0]["id"]) == "requested"
+                raise ConnectionResetError("the answer was lost")
+            return rows
+
+        monkeypatch.setattr(worker._claiming, "fetch", lose_the_answer)
+        handle = await note.enqueue()
+        job = await ended(app, handle.id)
+    assert (job.state, job.errors, starts, asked) == ("cancelled", 0, [], [handle.id])
+    outcomes = await connection.fetch("SELECT outcome FROM rowlock.attempt")
+    assert [row["outcome"] for row in outcomes] in ([], ["released"], ["cancelled"])

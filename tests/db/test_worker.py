@@ -988,6 +988,23 @@ async def test_a_worker_in_a_block_works_as_long_as_the_block(app: Rowlock, conn
     await eventually(are_gone)
 
 
+async def test_a_worker_that_loses_the_database_while_it_starts_says_so_and_lets_go(
+    app: Rowlock, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose(*_: object, **__: object) -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    monkeypatch.setattr("rowlock.worker.lease.Lease.begin", lose)
+    with pytest.raises(DatabaseUnavailable, match="cannot switch to state 12"):
+        await app.worker().run(handle_signals=False)
+    left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rowlock claim'"
+    await eventually(lambda: _is_zero(connection, left))
+
+
+async def _is_zero(connection: asyncpg.Connection, query: str) -> bool:
+    return await connection.fetchval(query) == 0
+
+
 async def test_a_worker_says_why_it_cannot_start(empty_database_url: str, settings: Settings) -> None:
     async with Rowlock(settings=Settings(database_url="postgresql://u:secret@127.0.0.1:1/none")) as app:
         with pytest.raises(DatabaseUnavailable, match="check that the server runs"):

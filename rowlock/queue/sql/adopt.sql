@@ -2,9 +2,12 @@
 --
 -- $1 the worker   $2 the ids of the jobs that it knows of uuid[]
 --
--- Returns the same columns as claim.sql. Index: job_running. Takes no lock: nobody else touches a live worker's jobs.
+-- Returns the same columns as claim.sql; where a cancel was requested meanwhile, ends_at is a moment that is over instead of
+-- '-infinity', with which no Python time can be compared.
+--
+-- Index: job_running. Takes no lock: nobody else touches a live worker's jobs.
 SELECT id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
-       CASE WHEN ends_at IS NOT NULL THEN ARRAY[ends_at, expires_at, deadline, now()] END AS times
+       CASE WHEN ends_at IS NOT NULL THEN ARRAY[greatest(ends_at, created_at), expires_at, deadline, now()] END AS times
   FROM rowlock.job
  WHERE state = 'running'
    AND worker = $1::uuid
