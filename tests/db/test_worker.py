@@ -1002,7 +1002,8 @@ async def test_a_worker_that_loses_the_database_while_it_starts_says_so_and_lets
 
 
 async def _is_zero(connection: asyncpg.Connection, query: str) -> bool:
-    return await connection.fetchval(query) == 0
+    found: int = await connection.fetchval(query)
+    return found == 0
 
 
 async def test_a_worker_says_why_it_cannot_start(empty_database_url: str, settings: Settings) -> None:
