@@ -1,0 +1,102 @@
+"""The examples of the web frameworks: real servers, asked over HTTP as their READMEs say."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest
+
+from tests.acceptance.processes import ROOT
+from tests.waiting import eventually
+
+EXAMPLES = ROOT / "examples"
+BIN = Path(sys.executable).parent
+
+FASTAPI = ("fastapi_shop", [[str(BIN / "uvicorn"), "shop:app", "--port", "{port}"]])
+AIOHTTP = ("aiohttp_shop", [[sys.executable, "shop.py"]])
+
+
+@asynccontextmanager
+async def serving(example: tuple[str, list[list[str]]], environment: dict[str, str]) -> AsyncIterator[str]:
+    """The processes of an example, and the URL of its server, which answers; each ends by SIGTERM, well-behaved."""
+    folder, commands = example
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, **environment, "PORT": port, "PYTHONPATH": str(ROOT)}
+    async with AsyncExitStack() as stack:
+        started = [
+            await stack.enter_async_context(
+                _process([word.format(port=port) for word in command], EXAMPLES / folder, environment)
+            )
+            for command in commands
+        ]
+
+        async def answers() -> bool:
+            assert all(process.returncode is None for process in started), "a process has ended"
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", int(port))
+                writer.close()
+                return True
+            return False
+
+        await eventually(answers, timeout=30)
+        yield f"http://127.0.0.1:{port}"
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(15):
+            codes = [await process.wait() for process in started]
+        assert all(code in {0, -signal.SIGTERM} for code in codes), codes
+
+
+@asynccontextmanager
+async def _process(
+    command: list[str], folder: Path, environment: dict[str, str]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(*command, cwd=folder, env=environment)
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def drive(url: str, orders: str, connection: asyncpg.Connection[asyncpg.Record], done: str = "succeeded") -> None:
+    """Place an order whose job runs, then one that fails and leaves nothing, and ask for what there is."""
+    async with aiohttp.ClientSession(url) as client:
+        async with client.post("/orders?customer=ada&item=lamp") as answer:
+            assert answer.status == 201, await answer.text()
+            job = (await answer.json())["job"]
+
+        async def status() -> dict[str, Any] | None:
+            async with client.get(f"/jobs/{job}") as answer:
+                assert answer.status == 200, await answer.text()
+                found: dict[str, Any] = await answer.json()
+                return found if found["state"] == done else None
+
+        assert (await eventually(status, timeout=20))["result"] == "To ada: thank you for buying a lamp."
+        async with client.post("/orders?customer=bob&item=unicorn") as answer:
+            assert answer.status == 409, await answer.text()
+        async with client.get("/jobs/00000000-0000-7000-8000-000000000000") as answer:
+            assert answer.status == 404
+    assert [row["customer"] for row in await connection.fetch(f"SELECT customer FROM {orders}")] == ["ada"]
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.jobs") == 1
+
+
+@pytest.mark.parametrize("example", [FASTAPI, AIOHTTP], ids=lambda example: example[0])
+async def test_order_and_its_job_are_one_in_the_example(
+    example: tuple[str, list[list[str]]], database_url: str, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with serving(example, {"DATABASE_URL": database_url}) as url:
+        await drive(url, "orders", connection)
