@@ -312,14 +312,14 @@ class Rowlock(Acts):
         queues: Sequence[str] | None = None,
         concurrency: int = 50,
         threads: int | None = None,
-        processes: int | None = None,
+        task_processes: int | None = None,
     ) -> Worker:
         """A worker for this application's tasks: `await worker.run()`, or `async with app.worker(...):`.
 
         `queues`: names, each with an optional limit of its own (`"reports:2"`); by default every queue that a task
         names. `concurrency`: how many jobs run at once. `threads`: how many of those may be plain functions (default:
-        as many). `processes`: how many processes there are for tasks with `executor="process"` (default: as many as
-        CPUs, at most `concurrency`); they start when they are needed.
+        as many). `task_processes`: how many processes there are for tasks with `executor="process"` (default: as
+        many as CPUs, at most `concurrency`); they start when they are needed.
         """
         from rowlock.worker.worker import Worker  # noqa: PLC0415  # a program that only enqueues does not load the worker
 
@@ -330,7 +330,7 @@ class Rowlock(Acts):
             queues=queues,
             concurrency=concurrency,
             threads=threads,
-            processes=processes,
+            task_processes=task_processes,
             middleware=self.middlewares,
             failure_handlers=self.failure_handlers,
         )

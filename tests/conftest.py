@@ -1,4 +1,8 @@
-"""One PostgreSQL a test session, started when the first test asks for it, and a database of its own for each test."""
+"""One PostgreSQL a test session, started when the first test asks for it, and a database of its own for each test.
+
+With ROWLOCK_TEST_PGBOUNCER=1 there is a PgBouncer in transaction mode before it: the DSNs that the tests get lead
+through it, and nobody listens unless a test says so. Tests marked `needs_session` are left out then.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +24,11 @@ from testing.postgresql import Postgresql
 
 from rowlock.embedded import make_private_directory, server_command
 from rowlock.settings import Settings
+from tests import pgbouncer
+from tests.debian import NotToBeHad
 
 _MAX_CONNECTIONS = 200
+POOLED = os.environ.get("ROWLOCK_TEST_PGBOUNCER") == "1"
 
 hypothesis.settings.register_profile("long")  # what --hypothesis-profile=long means is up to the tests that ask for it
 
@@ -90,6 +97,17 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name == "DATABASE_URL" or (name.startswith("ROWLOCK_") and name != "ROWLOCK_POSTGRES_BIN"):
             monkeypatch.delenv(name)
+    if POOLED:
+        monkeypatch.setenv("ROWLOCK_LISTEN", "false")
+        monkeypatch.setitem(Settings.__init__.__kwdefaults__, "listen", False)  # type: ignore[arg-type]  # it has some
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what a pooler in transaction mode cannot do, with the reason that the test gives."""
+    for item in items:
+        marker = item.get_closest_marker("needs_session")
+        if POOLED and marker is not None:
+            item.add_marker(pytest.mark.skip(reason=f"no pooler can do this: {marker.args[0]}"))
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +115,21 @@ def server() -> Iterator[Server]:
     folder = make_private_directory("rowlock-tests-")
     try:
         with Server(base_dir=str(folder), port=5432) as running:
+            yield running
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def pooler(server: Server) -> Iterator[pgbouncer.PgBouncer]:
+    """A PgBouncer in transaction mode in front of the server."""
+    try:
+        pgbouncer.command()
+    except NotToBeHad as error:
+        pytest.skip(str(error))
+    folder = make_private_directory("rowlock-pgbouncer-")
+    try:
+        with pgbouncer.PgBouncer(folder, server.socket_dir) as running:
             yield running
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -115,17 +148,43 @@ def template(server: Server) -> str:
 
 
 @pytest.fixture
-async def database_url(server: Server, template: str) -> AsyncIterator[str]:
-    """The DSN of a migrated, empty database of the test's own."""
-    async for url in _database(server, template):
-        yield url
+async def database(server: Server, template: str) -> AsyncIterator[str]:
+    """The name of a migrated, empty database of the test's own."""
+    async for name in _database(server, template):
+        yield name
 
 
 @pytest.fixture
-async def empty_database_url(server: Server) -> AsyncIterator[str]:
+def direct_url(server: Server, database: str) -> str:
+    """Its DSN, by way of no pooler."""
+    return server.url(database)
+
+
+@pytest.fixture
+def pooled_url(pooler: pgbouncer.PgBouncer, database: str) -> str:
+    """Its DSN, by way of the pooler."""
+    return pooler.url(database)
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The DSN of a migrated, empty database of the test's own."""
+    url: str = request.getfixturevalue("pooled_url" if POOLED else "direct_url")
+    return url
+
+
+@pytest.fixture
+async def empty_database(server: Server) -> AsyncIterator[str]:
+    """The name of a database of the test's own without Rowlock's schema."""
+    async for name in _database(server, "template1"):
+        yield name
+
+
+@pytest.fixture
+def empty_database_url(request: pytest.FixtureRequest, server: Server, empty_database: str) -> str:
     """The DSN of a database of the test's own without Rowlock's schema."""
-    async for url in _database(server, "template1"):
-        yield url
+    url: str = (request.getfixturevalue("pooler") if POOLED else server).url(empty_database)
+    return url
 
 
 @pytest.fixture
@@ -134,9 +193,9 @@ def settings(database_url: str) -> Settings:
 
 
 @pytest.fixture
-async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
-    """A connection to the test's database."""
-    opened = await asyncpg.connect(database_url)
+async def connection(direct_url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the test's own to its database, by way of no pooler."""
+    opened = await asyncpg.connect(direct_url)
     try:
         yield opened
     finally:
@@ -147,7 +206,7 @@ async def _database(server: Server, template: str) -> AsyncIterator[str]:
     name = f"test_{next(_numbers)}"
     await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
     try:
-        yield server.url(name)
+        yield name
     finally:
         await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 

@@ -33,25 +33,31 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 class StopSignals:
-    """SIGTERM and SIGINT, from the moment this is made: `asked` after the first one, `is_urgent` after the second."""
+    """SIGTERM and SIGINT, from the moment this is made: `asked` after the first one, `is_urgent` after the second.
 
-    def __init__(self) -> None:
+    `is_supervised`: SIGTERM is never urgent, however often it comes, and SIGINT always is. A supervisor sends them so,
+    since whoever stops a group of processes may have sent SIGTERM to each of them, and to the supervisor, too.
+    """
+
+    def __init__(self, *, is_supervised: bool = False) -> None:
         self.asked = asyncio.Event()
         self.is_urgent = False
+        self._is_supervised = is_supervised
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._receive)
+            asyncio.get_running_loop().add_signal_handler(number, self._receive, number)
 
-    def _receive(self) -> None:
-        self.is_urgent = self.asked.is_set()
+    def _receive(self, number: signal.Signals) -> None:
+        again = number == signal.SIGINT if self._is_supervised else self.asked.is_set()
+        self.is_urgent = self.is_urgent or again
         self.asked.set()
 
 
-async def work(worker: Worker, signals: StopSignals) -> None:
+async def work(worker: Worker, signals: StopSignals, on_started: Callable[[], None] | None = None) -> None:
     """Run the worker until a signal, then let it stop: running jobs have the grace period, or after two signals none.
 
     Raises what keeps the worker from starting.
     """
-    running = asyncio.create_task(worker.run(handle_signals=False))
+    running = asyncio.create_task(worker.run(handle_signals=False, on_started=on_started))
     asked = asyncio.create_task(signals.asked.wait())
     await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
     while not running.done():

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
 import click
 import structlog
 
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
+from rowlock.cli.supervised import Tie
+from rowlock.cli.supervisor import Supervisor, command_of
+from rowlock.errors import ConfigurationError
 from rowlock.worker.process import settle_in
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 log = structlog.get_logger("rowlock.cli")
+
+STOP_MARGIN: Final = 10.0
+"""How many seconds a stop may take at most, besides the grace period, and the lease that bounds the last writes."""
 
 
 @click.command("worker")
@@ -18,17 +30,34 @@ log = structlog.get_logger("rowlock.cli")
 @click.option("--queues", metavar="NAMES", help="Which queues, with limits: email,reports:2. [default: the tasks' own]")
 @click.option("--concurrency", type=click.IntRange(min=1), default=50, show_default=True, help="Jobs at once.")
 @click.option("--threads", type=click.IntRange(min=1), help="How many of these may be plain functions. [default: all]")
-@click.option("--processes", type=click.IntRange(min=1), help="Processes for tasks that want one. [default: CPUs]")
-def command(app: str, queues: str | None, concurrency: int, threads: int | None, processes: int | None) -> None:
+@click.option("--task-processes", type=click.IntRange(min=1), help="Processes for tasks that want one. [default: CPUs]")
+@click.option("--processes", type=click.IntRange(min=1), help="Run so many workers, and replace one that dies.")
+@click.option("--supervised", is_flag=True, hidden=True)
+def command(
+    app: str,
+    queues: str | None,
+    processes: int | None,
+    supervised: bool,  # noqa: FBT001  # click's
+    **options: Any,  # noqa: ANN401  # click's
+) -> int:
     """Run the jobs of APP, which is module:attribute, like tasks:app.
 
     SIGTERM or Ctrl-C stops it: it takes no more jobs, lets running ones finish for ROWLOCK_GRACE_PERIOD seconds, and
     gives the others back. A second signal gives them back at once. A job is never lost by a stop.
     """
+    if processes is not None:
+        return asyncio.run(_supervise(command_of(["worker", app, "--supervised", *_given()]), processes))
+    tie = Tie() if supervised else None
     loaded = load(app)
+    if supervised and loaded.settings.database_url is None:
+        raise ConfigurationError(
+            "--processes needs a server that outlives each of them: set ROWLOCK_DATABASE_URL to one like "
+            "postgresql://user:password@host:5432/database"
+        )
     if not loaded.tasks:
         log.warning("application_has_no_tasks", app=app)
-    running.run(_run(loaded, split_queues(queues), concurrency, threads, processes))
+    running.run(_run(loaded, tie, queues=split_queues(queues), **options))
+    return 0
 
 
 def split_queues(queues: str | None) -> list[str] | None:
@@ -36,12 +65,29 @@ def split_queues(queues: str | None) -> list[str] | None:
     return None if queues is None else [name.strip() for name in queues.split(",")]
 
 
-async def _run(
-    app: Rowlock, queues: list[str] | None, concurrency: int, threads: int | None, processes: int | None
-) -> None:
-    signals = running.StopSignals()
+def _given() -> Iterator[str]:
+    """The options that were given to the command, for each of its processes."""
+    ctx = click.get_current_context()
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        if isinstance(parameter, click.Option) and parameter.name != "processes" and value not in {None, False}:
+            yield f"{parameter.opts[0]}={value}"
+
+
+async def _supervise(command: list[str], processes: int) -> int:
+    return await Supervisor(command, processes).run()
+
+
+async def _run(app: Rowlock, tie: Tie | None, **options: Any) -> None:  # noqa: ANN401  # as `app.worker` has them
+    signals = running.StopSignals(is_supervised=tie is not None)
     settle_in()
-    worker = app.worker(queues=queues, concurrency=concurrency, threads=threads, processes=processes)
+    worker = app.worker(**options)
+
+    def say_works() -> None:
+        if tie is not None:
+            settings = app.settings
+            tie.say_works((settings.grace_period + settings.lease).total_seconds() + STOP_MARGIN)
+
     async with app:
-        await running.work(worker, signals)
+        await running.work(worker, signals, say_works)
     running.leave(worker)

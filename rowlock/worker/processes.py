@@ -117,7 +117,9 @@ class Process:
         finally:
             answer.cancel()
         await asyncio.wait({self.exit}, timeout=END_SECONDS)
-        raise ProcessEnded(f"The process of the task ended {_how(self._process.returncode)} before the task was done.")
+        raise ProcessEnded(
+            f"The process of the task ended {how_ended(self._process.returncode)} before the task was done."
+        )
 
     async def _read(self) -> Answer | None:
         try:
@@ -255,7 +257,8 @@ def _check_importable(task: Task[..., Any]) -> None:
         )
 
 
-def _how(returncode: int | None) -> str:
+def how_ended(returncode: int | None) -> str:
+    """The end of a process in words, by its exit code as `subprocess` has it."""
     if returncode is None:
         return "in an unknown way"
     if returncode >= 0:
@@ -266,4 +269,4 @@ def _how(returncode: int | None) -> str:
         return f"by signal {-returncode}"
 
 
-__all__ = ["Process", "Processes", "cpus"]
+__all__ = ["Process", "Processes", "cpus", "how_ended"]

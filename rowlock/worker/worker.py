@@ -72,7 +72,7 @@ class Worker:
         queues: Sequence[str] | None = None,
         concurrency: int = 50,
         threads: int | None = None,
-        processes: int | None = None,
+        task_processes: int | None = None,
         middleware: Sequence[Middleware] = (),
         failure_handlers: Sequence[FailureHandler] = (),
     ) -> None:
@@ -80,15 +80,15 @@ class Worker:
             raise InvalidOption(f"concurrency {concurrency!r} makes no sense: use at least 1.")
         if threads is not None and threads < 1:
             raise InvalidOption(f"threads {threads!r} makes no sense: use at least 1.")
-        if processes is not None and processes < 1:
-            raise InvalidOption(f"processes {processes!r} makes no sense: use at least 1.")
+        if task_processes is not None and task_processes < 1:
+            raise InvalidOption(f"task_processes {task_processes!r} makes no sense: use at least 1.")
         self._client = client
         self._tasks = tasks
         self._schedules = schedules
         self._queues, self._limits = options.queue_limits(queues)
         self._concurrency = concurrency
         self._threads = min(concurrency, threads or concurrency)
-        self._most_processes = min(concurrency, processes or cpus())
+        self._most_processes = min(concurrency, task_processes or cpus())
         self._middleware = middleware
         self._failure_handlers = failure_handlers
         self._stopping = asyncio.Event()
@@ -116,8 +116,10 @@ class Worker:
         """The longest delay of the event loop since the worker was opened, in seconds."""
         return self._watchdog.delay_max
 
-    async def run(self, *, handle_signals: bool = True) -> None:
+    async def run(self, *, handle_signals: bool = True, on_started: Callable[[], None] | None = None) -> None:
         """Work until stopped. SIGTERM or SIGINT stop it as `stop()` does; a second one gives running jobs back at once.
+
+        `on_started` is called once it works, before its first claim.
 
         Raises `DatabaseUnavailable`, `SchemaNotMigrated` or `SchemaTooNew` if it cannot begin. Once it runs, it
         survives the loss of the database, and goes on when it is back.
@@ -126,6 +128,8 @@ class Worker:
         if handle_signals:
             self._handle_signals()
         try:
+            if on_started is not None:
+                on_started()
             await self._work()
         finally:
             await self._close()

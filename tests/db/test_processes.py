@@ -70,7 +70,7 @@ async def test_processes_are_used_again_at_most_so_many_at_once_and_replaced_aft
 ) -> None:
     async with Rowlock(settings=replace(settings, process_max_jobs=3)) as app:
         task = app.task(executor="process")(process_tasks.pid)
-        async with app.worker(processes=1):
+        async with app.worker(task_processes=1):
             handles = await app.enqueue_many([task.job() for _ in range(7)])
             pids = [await handle.result(timeout=30) for handle in handles]
     assert sorted(pids.count(pid) for pid in set(pids)) == [1, 3, 3]
@@ -130,7 +130,7 @@ async def test_whatever_a_task_raises_or_returns_is_told_and_the_next_job_runs(
     pid = app.task(executor="process")(process_tasks.pid)
     handles = {what: await throw.enqueue(what) for what in told}
     last = await pid.enqueue()
-    await app.worker(processes=1).drain()
+    await app.worker(task_processes=1).drain()
     assert await last.result(timeout=0) != os.getpid()
     for what, words in told.items():
         row = await row_of(connection, handles[what].id)
@@ -156,7 +156,7 @@ async def test_rules_by_exception_hold_for_processes(
 ) -> None:
     task = app.task(executor="process", max_attempts=2, backoff=0, **rules)(process_tasks.sell)
     handle = await task.enqueue("tea")
-    await app.worker(processes=1).drain()
+    await app.worker(task_processes=1).drain()
     row = await row_of(connection, handle.id)
     assert (row["state"], row["attempt"]) == ("failed", attempts)
 
@@ -164,7 +164,7 @@ async def test_rules_by_exception_hold_for_processes(
 async def test_what_a_handler_decides_is_followed(app: Rowlock, connection: Connection) -> None:
     task = app.task(executor="process", max_attempts=2)(process_tasks.decide)
     handles = {what: await task.enqueue(what) for what in ("retry", "snooze", "cancel", "fail")}
-    await app.worker(processes=1).drain()
+    await app.worker(task_processes=1).drain()
     rows = {what: await row_of(connection, handle.id) for what, handle in handles.items()}
     told = {what: (row["state"], row["result"] or row["error"], row["errors"]) for what, row in rows.items()}
     assert told == {
@@ -184,7 +184,7 @@ async def test_a_process_that_dies_fails_its_attempt_and_nothing_else(
 ) -> None:
     leave = app.task(executor="process", max_attempts=1)(process_tasks.leave)
     pid = app.task(executor="process")(process_tasks.pid)
-    async with app.worker(processes=1):
+    async with app.worker(task_processes=1):
         broken = await leave.enqueue(how)
         with pytest.raises(JobFailed, match=f"ProcessEnded: The process of the task ended {said} before"):
             await broken.result(timeout=30)
@@ -202,7 +202,7 @@ async def test_sys_exit_is_an_error_like_any_other(app: Rowlock, connection: Con
 
 async def test_a_process_that_was_killed_while_idle_is_replaced(app: Rowlock) -> None:
     task = app.task(executor="process", max_attempts=1)(process_tasks.pid)
-    async with app.worker(processes=1):
+    async with app.worker(task_processes=1):
         first = await (await task.enqueue()).result(timeout=30)
         os.kill(first, signal.SIGKILL)
         await eventually(lambda: not is_alive(first))
@@ -263,7 +263,7 @@ async def test_a_job_that_needs_too_much_memory_fails_and_its_process_is_replace
     async with Rowlock(settings=limited) as app:
         allocate = app.task(executor="process", max_attempts=1)(process_tasks.allocate)
         pid = app.task(executor="process")(process_tasks.pid)
-        async with app.worker(processes=1):
+        async with app.worker(task_processes=1):
             before = await (await pid.enqueue()).result(timeout=30)
             assert await (await allocate.enqueue(20)).result(timeout=30) == 20 * 1024 * 1024
             too_much = await allocate.enqueue(500)

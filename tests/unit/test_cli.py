@@ -195,7 +195,8 @@ def _options() -> Iterator[tuple[str, str]]:
         parts = command.commands.values() if isinstance(command, click.Group) else [command]
         for part in parts:
             path = name if part is command else f"{name} {part.name}"
-            yield from ((path, option) for parameter in part.params for option in parameter.opts if "-" in option)
+            shown = [parameter for parameter in part.params if not getattr(parameter, "hidden", False)]
+            yield from ((path, option) for parameter in shown for option in parameter.opts if "-" in option)
 
 
 @pytest.mark.parametrize("command, option", list(_options()))
