@@ -30,6 +30,7 @@ from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, JobHandle, LogLine, NewJob, Progress
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation
+from rowlock.queue.retention import ArchiveDay, QueueRetention, Retention
 from rowlock.queue.retry import Exponential, Linear
 from rowlock.queue.schedule import Schedule, StoredSchedule
 from rowlock.queue.schedules import Schedules
@@ -40,6 +41,7 @@ from rowlock.settings import Settings
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArchiveDay",
     "BulkResult",
     "CallNext",
     "Cancel",
@@ -68,8 +70,10 @@ __all__ = [
     "OutsideHandler",
     "ProcessEnded",
     "Progress",
+    "QueueRetention",
     "RemoteError",
     "ResultTimeout",
+    "Retention",
     "Retry",
     "Rowlock",
     "RowlockError",

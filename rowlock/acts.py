@@ -1,9 +1,10 @@
-"""What operators do to jobs, and look at: the part of the application that is theirs."""
+"""What operators do to jobs and queues, and look at: the part of the application that is theirs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rowlock.queue import retention
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.origin import Origin
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
     from rowlock.queue.job import Job
     from rowlock.queue.operators import BulkResult, CancelAnswer, DeadLetterGroup, Operation, Operators
+    from rowlock.queue.retention import Keep, QueueRetention, Retention
 
 
 class Acts:
@@ -120,3 +122,29 @@ class Acts:
         return await self.operators.operations(
             verb=verb, target_kind=target_kind, target=target, before=before, limit=limit
         )
+
+    async def keep(
+        self,
+        queue: str,
+        *,
+        succeeded: Keep | None = None,
+        failed: Keep | None = None,
+        cancelled: Keep | None = None,
+        expired: Keep | None = None,
+        by: str | None = None,
+    ) -> QueueRetention:
+        """Say how long the finished jobs of a queue are kept, by how they ended. By default that is for ever.
+
+        A time is a `timedelta`, or seconds, of at least an hour; `"forever"` is one too, and `"default"` takes back
+        what was said. What is left out stays as it is. The queue `"*"` stands for all that have no time of their own.
+        Whole days (UTC) go, once all of the day is past its time: a job is kept at least that long, and a good day
+        more at most. Live jobs are never touched. Raises `InvalidOption`.
+
+        >>> await app.keep("email", succeeded=timedelta(days=7), failed=timedelta(days=90), by="ada")
+        """
+        given = {"succeeded": succeeded, "failed": failed, "cancelled": cancelled, "expired": expired}
+        return await retention.keep(self.client, queue, given, Origin(by=by))
+
+    async def retention(self) -> Retention:
+        """How long finished jobs are kept, and the days of the archive: how large each is, and what goes when."""
+        return await retention.retention(self.client)

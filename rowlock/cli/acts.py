@@ -56,8 +56,8 @@ def filter_of(given: Mapping[str, Any]) -> JobFilter:
     contained = given["args_contain"]
     return JobFilter(
         **{name: given.get(name) for name in ("state", "queue", "task", "after", "before", "error")},
-        older_than=_age("older_than", given["older_than"]),
-        newer_than=_age("newer_than", given["newer_than"]),
+        older_than=age("older_than", given["older_than"]),
+        newer_than=age("newer_than", given["newer_than"]),
         args=None if contained is None else parse_args(contained),
     )
 
@@ -188,7 +188,8 @@ async def _all(app: Rowlock, verb: str, which: JobFilter, act: Many, *, dry_run:
     return 0
 
 
-def _age(name: str, text: str | None) -> timedelta | None:
+def age(name: str, text: str | None) -> timedelta | None:
+    """The time that a text like 90s, 15m, 2h or 7d means. Raises `InvalidOption`."""
     if text is None:
         return None
     number, unit = text[:-1], text[-1:]
@@ -198,4 +199,4 @@ def _age(name: str, text: str | None) -> timedelta | None:
         raise InvalidOption(f"{name} {text!r} is no age: write it as 90s, 15m, 2h or 7d.") from None
 
 
-__all__ = ["cancel", "discard", "filter_of", "me", "retry", "with_filters"]
+__all__ = ["age", "cancel", "discard", "filter_of", "me", "retry", "with_filters"]

@@ -195,7 +195,7 @@ def judge_default_rows(row: Row) -> Finding:
         return warn(
             "default partitions",
             f"hold {finished} finished jobs and {attempts} attempts: no worker ran before their day",
-            "Nothing is lost or hidden; they stay until they are moved by hand. Keep a worker running.",
+            "Nothing is lost or hidden; a worker moves them within the hour, unless there are too many of a day.",
         )
     return ok("default partitions", "empty")
 

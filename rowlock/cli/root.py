@@ -17,7 +17,19 @@ from rowlock.errors import JobNotFound, RowlockError, ScheduleNotFound
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS: Final = ("migrate", "worker", "api", "dev", "enqueue", "jobs", "operations", "schedules", "doctor", "torture")
+COMMANDS: Final = (
+    "migrate",
+    "worker",
+    "api",
+    "dev",
+    "enqueue",
+    "jobs",
+    "operations",
+    "schedules",
+    "retention",
+    "doctor",
+    "torture",
+)
 """The subcommands, in the order in which people meet them; `rowlock.cli.<name>` has each as `command`."""
 
 _OF_ASYNCPG: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)

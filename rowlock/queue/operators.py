@@ -229,6 +229,8 @@ class Operators:
         last, until = _BEGINNING, (await self._client.fetch("moment"))[0]["now"]
         while True:
             async with self._transaction() as act:
+                if find == "find_finished" and not dry_run:
+                    await act.fetch("lock_archive")
                 ids = [row["id"] for row in await act.fetch(find, *parameters, last, BATCH, until)]
                 if not ids:
                     break

@@ -14,6 +14,7 @@ import structlog
 
 from rowlock.errors import RowlockError
 from rowlock.queue.connections import CONNECTION_LOST
+from rowlock.worker.retention import Retention
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,6 +72,7 @@ class Upkeep:
         self._on_cancel = on_cancel
         self._alone = alone
         self._asked = asyncio.Event()
+        self._retention = Retention(connection, client)
         self.left_behind = 0
         self.rescued = 0
 
@@ -80,6 +82,12 @@ class Upkeep:
 
     async def run(self) -> None:
         """Look for a due duty once a second, until cancelled. What fails is logged, and tried again next time."""
+        try:
+            await self._run()
+        finally:
+            await self._retention.stop()
+
+    async def _run(self) -> None:
         duties = {
             "rescue": self._rescue,
             "orphans": self._rescue_orphans,
@@ -87,6 +95,7 @@ class Upkeep:
             "suspects": self._look_for_suspects,
             "keys": self._forget_keys,
             "partitions": self._create_partitions,
+            "retention": self._retention.begin,
             "ticks": self._prune_ticks,
             "results": self._remove_results,
             "progress": self._forget_progress,

@@ -13,6 +13,7 @@ import pytest
 import rowlock
 
 EXPORTED = [
+    "ArchiveDay",
     "BulkResult",
     "CallNext",
     "Cancel",
@@ -41,8 +42,10 @@ EXPORTED = [
     "OutsideHandler",
     "ProcessEnded",
     "Progress",
+    "QueueRetention",
     "RemoteError",
     "ResultTimeout",
+    "Retention",
     "Retry",
     "Rowlock",
     "RowlockError",

@@ -18,7 +18,8 @@ _SQL = Path(__file__).parent / "0001_initial"
 
 def upgrade(schema: str = "rowlock") -> None:
     """Create everything, one file a subject."""
-    for name in ("tables", "queues", "archive", "workers", "handlers", "functions", "view", "operations", "schedules"):
+    subjects = ("tables", "queues", "archive", "workers", "handlers", "functions", "view", "operations", "schedules")
+    for name in (*subjects, "retention"):
         for statement in _statements(name):
             op.execute(in_schema(statement, schema))
 

@@ -2,9 +2,12 @@ DROP TABLE rowlock.operation
 --;
 DROP TABLE rowlock.schedule_tick, rowlock.schedule
 --;
-DROP VIEW rowlock.jobs
+DROP VIEW rowlock.jobs, rowlock.archive_day
 --;
-DROP FUNCTION rowlock.create_partitions(integer)
+DROP FUNCTION rowlock.drop_day(text, date), rowlock.retain_day(text, date), rowlock.what_stays(text, date),
+    rowlock.must_be_removed(text, date, timestamptz), rowlock.past_retention(timestamptz, timestamptz)
+--;
+DROP FUNCTION rowlock.create_partitions(integer), rowlock.create_partition(text, date)
 --;
 DROP FUNCTION rowlock.enqueue(text, jsonb, text, integer, interval, timestamptz, integer, interval, text, uuid, timestamptz,
                               timestamptz, text, interval, boolean, text)

@@ -292,35 +292,70 @@ BEGIN
 END
 $$
 --;
--- Make the partitions of today and the days after (UTC), where they are missing. Built apart and then attached, which
--- does not lock out the readers and writers of the parent; but it does those of the default partition, which every read
--- of the archive is: behind a long one (a backup, a report) it waits for a second at most, and succeeds another time.
+-- Make the partition of one day (UTC), if it is missing: whether it was made. Built apart and then attached, which does
+-- not lock out the readers and writers of the parent; but it does those of the default partition, which every read of the
+-- archive is. The rows of that day that are in the default partition move: there was no partition when they came.
+CREATE FUNCTION rowlock.create_partition(parent text, day date) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    child text := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
+    spare text := parent || '_default';
+    begins timestamptz := day::timestamp AT TIME ZONE 'UTC';
+    ends timestamptz := (day + 1)::timestamp AT TIME ZONE 'UTC';
+    that_day text := format(
+        '%1$I >= %2$L AND %1$I < %3$L', CASE parent WHEN 'attempt_log' THEN 'created_at' ELSE 'finished_at' END, begins, ends
+    );
+    is_too_much boolean;
+BEGIN
+    IF to_regclass('rowlock.' || child) IS NOT NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE rowlock.%I (LIKE rowlock.%I INCLUDING ALL)', child, parent);
+    EXECUTE format('LOCK TABLE ONLY rowlock.%I IN SHARE UPDATE EXCLUSIVE MODE', parent);
+    EXECUTE format('LOCK TABLE rowlock.%I IN ACCESS EXCLUSIVE MODE', spare);
+    EXECUTE format('SELECT count(*) > 100000 FROM (SELECT FROM rowlock.%I WHERE %s LIMIT 100001) AS counted', spare, that_day)
+       INTO is_too_much;
+    IF is_too_much THEN
+        RAISE WARNING 'partition % was not made: too many rows of its day are in the default partition', child;
+        EXECUTE format('DROP TABLE rowlock.%I', child);
+        RETURN false;
+    END IF;
+    EXECUTE format('WITH moved AS (DELETE FROM rowlock.%I WHERE %s RETURNING *) INSERT INTO rowlock.%I SELECT * FROM moved',
+                   spare, that_day, child);
+    EXECUTE format('ALTER TABLE rowlock.%I ATTACH PARTITION rowlock.%I FOR VALUES FROM (%L) TO (%L)',
+                   parent, child, begins, ends);
+    RETURN true;
+END
+$$
+--;
+-- Make the partitions of today and the days after (UTC), and of the days whose rows are in a default partition, where they
+-- are missing. Behind a long read of the archive (a backup, a report) it waits for a second at most, and succeeds another
+-- time. Returns how many were made.
 CREATE FUNCTION rowlock.create_partitions(days integer) RETURNS integer LANGUAGE plpgsql VOLATILE
 SET lock_timeout = '1s' AS $$
 DECLARE
     parent text;
-    child text;
-    first_day date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
+    day date;
     made integer := 0;
 BEGIN
-    FOR parent IN SELECT unnest(ARRAY['finished_job', 'attempt', 'attempt_log']) LOOP
-        FOR ahead IN 0 .. create_partitions.days LOOP
-            child := format('%s_%s', parent, to_char(first_day + ahead, 'YYYYMMDD'));
-            IF to_regclass('rowlock.' || child) IS NULL THEN
-                BEGIN
-                    EXECUTE format('CREATE TABLE rowlock.%I (LIKE rowlock.%I INCLUDING ALL)', child, parent);
-                    EXECUTE format(
-                        'ALTER TABLE rowlock.%I ATTACH PARTITION rowlock.%I FOR VALUES FROM (%L) TO (%L)',
-                        parent, child, (first_day + ahead)::timestamp AT TIME ZONE 'UTC',
-                        (first_day + ahead + 1)::timestamp AT TIME ZONE 'UTC'
-                    );
-                    made := made + 1;
-                EXCEPTION WHEN check_violation THEN
-                    -- Rows of that day are in the default partition already: they stay there, all is still readable.
-                    RAISE WARNING 'partition % was not made: its rows are in the default partition', child;
-                END;
-            END IF;
-        END LOOP;
+    FOR parent, day IN
+        SELECT archive.name, ahead.day::date
+          FROM unnest(ARRAY['finished_job', 'attempt', 'attempt_log']) AS archive (name)
+         CROSS JOIN generate_series(
+               (clock_timestamp() AT TIME ZONE 'UTC')::date, (clock_timestamp() AT TIME ZONE 'UTC')::date + days,
+               interval '1 day'
+               ) AS ahead (day)
+         UNION
+        SELECT stray.name, (stray.at AT TIME ZONE 'UTC')::date
+          FROM (
+               (SELECT 'finished_job' AS name, finished_at AS at FROM rowlock.finished_job_default LIMIT 100000)
+                UNION ALL
+               (SELECT 'attempt', finished_at FROM rowlock.attempt_default LIMIT 100000)
+                UNION ALL
+               (SELECT 'attempt_log', created_at FROM rowlock.attempt_log_default LIMIT 100000)
+               ) AS stray
+         ORDER BY 1, 2
+    LOOP
+        made := made + rowlock.create_partition(parent, day)::integer;
     END LOOP;
     RETURN made;
 END

@@ -1,5 +1,5 @@
 -- What operators have said of a queue. A queue of which nothing was said has no row; the row '*' says what holds for all
--- that have no value of their own.
+-- that have no value of their own. How long finished jobs are kept: '1000 years' is for ever, and so is null in the row '*'.
 CREATE TABLE rowlock.queue (
     name           text COLLATE "C" NOT NULL,
     paused_at      timestamptz,
@@ -10,5 +10,9 @@ CREATE TABLE rowlock.queue (
     keep_expired   interval,
     updated_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT queue_pkey PRIMARY KEY (name),
-    CONSTRAINT queue_concurrency CHECK (concurrency >= 1)
+    CONSTRAINT queue_concurrency CHECK (concurrency >= 1),
+    CONSTRAINT queue_keep CHECK (
+        least(keep_succeeded, keep_failed, keep_cancelled, keep_expired) >= '1 hour'
+        AND greatest(keep_succeeded, keep_failed, keep_cancelled, keep_expired) <= '1000 years'
+    )
 )

@@ -1,0 +1,137 @@
+"""How long finished jobs are kept: what operators say of it, by queue and by outcome, and what it leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import msgspec
+import structlog
+
+from rowlock.errors import InvalidOption
+from rowlock.queue import connections, options
+from rowlock.queue.statements import statement
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from rowlock.queue.client import Client
+    from rowlock.queue.origin import Origin
+
+log = structlog.get_logger("rowlock.operators")
+
+Kept: TypeAlias = timedelta | Literal["forever"] | None
+"""A time; for ever; or None: nothing was said."""
+
+Keep: TypeAlias = timedelta | float | Literal["forever", "default"]
+"""What can be said: a time, in seconds or as a `timedelta`; for ever; or as the queue `*` has it."""
+
+OUTCOMES: Final = ("succeeded", "failed", "cancelled", "expired")
+EVERY_QUEUE: Final = "*"
+LEAST: Final = timedelta(hours=1)
+FOREVER: Final = timedelta(days=360_000)
+"""A thousand years, as PostgreSQL compares intervals: it can be added to a time like any other."""
+
+_LONGEST: Final = timedelta(days=36_500)
+
+
+class QueueRetention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the finished jobs of one queue are kept; of `*`, those of all queues that have no time of their own.
+
+    None: nothing was said of this outcome, so what is said of `*` holds, and if nothing is, for ever.
+    """
+
+    queue: str
+    succeeded: Kept = None
+    failed: Kept = None
+    cancelled: Kept = None
+    expired: Kept = None
+
+    @classmethod
+    def from_row(cls, row: Record) -> QueueRetention:
+        """From a row of `list_kept.sql` or `keep.sql`."""
+        return cls(queue=row["name"], **{outcome: _kept(row[f"keep_{outcome}"]) for outcome in OUTCOMES})
+
+
+class ArchiveDay(msgspec.Struct, frozen=True, kw_only=True):
+    """One day (UTC) of the archive: about how many jobs ended on it, what they and their attempts take on disk.
+
+    `next_at` is when something of it goes next, at the earliest, and `gone_at` when nothing is left of it; None: never.
+    """
+
+    day: date
+    jobs: int
+    bytes: int
+    attempt_bytes: int
+    next_at: datetime | None
+    gone_at: datetime | None
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """What was said of how long finished jobs are kept, and the days of the archive, oldest first."""
+
+    queues: list[QueueRetention]
+    days: list[ArchiveDay]
+
+
+async def keep(client: Client, queue: str, given: Mapping[str, Keep | None], origin: Origin) -> QueueRetention:
+    """Say how long the finished jobs of a queue are kept, and record it. Raises `InvalidOption`."""
+    name = queue if queue == EVERY_QUEUE else options.queue_name(queue)
+    said = {outcome: _checked(outcome, value) for outcome, value in given.items() if value is not None}
+    if not said:
+        raise InvalidOption(f"Nothing is said of the queue {name!r}: give one of {', '.join(OUTCOMES)}.")
+    details = {outcome: _told(value) for outcome, value in said.items()}
+    async with client.connection() as connection:
+        try:
+            async with connections.own_transaction(connection):
+
+                async def fetch(file: str, *parameters: object) -> list[Record]:
+                    return await connection.fetch(statement(file, client.settings.schema), *parameters)
+
+                (row,) = await fetch("keep", name, list(said), list(said.values()))
+                document = msgspec.json.encode(details).decode()
+                await fetch("record_operation", "keep", "queue", name, origin.by, origin.source, document, None)
+        except connections.NOT_MIGRATED as error:
+            raise connections.not_migrated(client.settings) from error
+    log.info("retention_set", queue=name, by=origin.by, source=origin.source, **details)
+    return QueueRetention.from_row(row)
+
+
+async def retention(client: Client) -> Retention:
+    """What is said, and what it leads to."""
+    queues = [QueueRetention.from_row(row) for row in await client.fetch("list_kept")]
+    return Retention(queues=queues, days=[ArchiveDay(**row) for row in await client.fetch("list_archive_days")])
+
+
+def _checked(outcome: str, value: object) -> timedelta | None:
+    """The time as it is stored: None for the default. Raises `InvalidOption`."""
+    if value == "default":
+        return None
+    if value == "forever":
+        return FOREVER
+    given = value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            given = timedelta(seconds=value)
+        except (ValueError, OverflowError):
+            given = None
+    if not isinstance(given, timedelta) or not LEAST <= given <= _LONGEST:
+        raise InvalidOption(
+            f"{outcome} {value!r} is not usable: give a timedelta, or seconds, from an hour to a hundred years; "
+            "or 'forever'; or 'default', as the queue '*' has it."
+        )
+    return given
+
+
+def _kept(stored: timedelta | None) -> Kept:
+    return "forever" if stored is not None and stored > _LONGEST else stored
+
+
+def _told(value: timedelta | None) -> Any:  # noqa: ANN401  # JSON
+    """A time for the audit: in seconds, or in a word."""
+    kept = _kept(value)
+    return kept.total_seconds() if isinstance(kept, timedelta) else kept or "default"
+
+
+__all__ = ["ArchiveDay", "Keep", "Kept", "QueueRetention", "Retention", "keep", "retention"]

@@ -1,0 +1,76 @@
+"""The duty of retention: removes what is past its time from the archive, a day and a transaction at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import structlog
+
+from rowlock.errors import RowlockError
+from rowlock.queue import connections
+from rowlock.queue.statements import statement
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from rowlock.queue.client import Client
+    from rowlock.queue.connections import ControlConnection
+
+log = structlog.get_logger("rowlock.worker")
+
+LONGEST: Final = 3600.0
+"""Seconds that one day may take: tens of millions of rows are read, and some of them copied."""
+
+
+class Retention:
+    """Removes what is due, beside the worker's other duties, which must not wait for it."""
+
+    def __init__(self, connection: ControlConnection, client: Client) -> None:
+        self._connection = connection
+        self._client = client
+        self._running: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Begin to remove what is due, unless that has begun already."""
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self.remove())
+
+    async def stop(self) -> None:
+        """Stop in the middle: what was not done is done another time."""
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+
+    async def remove(self) -> None:
+        """Remove what is due, and drop the days that are empty. What fails is logged, and tried again next time."""
+        try:
+            for row in await self._connection.fetch("due_days", timedelta(0)):
+                await self._retain(row["archive"], row["day"])
+            for row in await self._connection.fetch("empty_days"):
+                dropped = await self._client.fetch("drop_day", row["archive"], row["day"])
+                if not dropped[0]["is_dropped"]:
+                    log.info("day_not_dropped", archive=row["archive"], day=str(row["day"]))
+                    break  # somebody reads the archive: each further try would hold up the finishes once more
+                log.info("day_dropped", archive=row["archive"], day=str(row["day"]))
+        except (*connections.CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+            log.warning("retention_failed", error=type(error).__name__, detail=str(error))
+
+    async def _retain(self, archive: str, day: date) -> None:
+        async with self._client.connection() as connection, connections.own_transaction(connection):
+            sql = statement("retain_day", self._client.settings.schema)
+            (row,) = await connection.fetch(sql, archive, day, timeout=LONGEST)
+        match row["done"]:
+            case "postponed":
+                log.warning("retention_postponed", archive=archive, day=str(day))
+            case "emptied":
+                log.info("day_emptied", archive=archive, day=str(day))
+            case "rewritten":
+                log.info("day_rewritten", archive=archive, day=str(day), kept=row["kept"])
+
+
+__all__ = ["Retention"]
