@@ -100,6 +100,7 @@ class Rowlock(Acts):
         result_ttl: timedelta | float | None = None,
         capture_logs: bool | str = False,
         unique: Unique | str | None = None,
+        version: int = 1,
     ) -> TaskDecorator: ...
     def task(
         self,
@@ -119,7 +120,8 @@ class Rowlock(Acts):
         both from its enqueue on. `schedule`: when it runs by itself, as a cron text or a `Schedule`, or several.
         `result_ttl`: how long results are kept, in seconds or as a `timedelta` (0: not at all; None: as long as the
         job's row). `capture_logs`: whether to keep what the handler logs, or from which level on (`"warning"`).
-        `unique`: a key, or the rules of a `Unique`, for all its jobs. Raises `InvalidOption`, also for a taken name.
+        `unique`: a key, or the rules of a `Unique`, for all its jobs. `version`: of its arguments, to be raised with a
+        change that jobs of older code do not fit: see `Task.upcast`. Raises `InvalidOption`, also for a taken name.
         """
 
         def make(function: Callable[..., Any]) -> Task[..., Any]:
@@ -216,28 +218,33 @@ class Rowlock(Acts):
         expires: timedelta | float | datetime | None = None,
         deadline: timedelta | float | datetime | None = None,
         unique: Unique | str | None = None,
+        args_version: int | None = None,
         connection: object = None,
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name, with its arguments as JSON data by parameter.
 
         For programs that do not import the task's function: a task of this application is checked against its
-        function, another one must have been registered by a worker. Raises `UnknownTask`, `InvalidArguments`,
-        `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the connection was lost before the answer.
+        function, another one must have been registered by a worker. `args_version` is the version of the task for
+        which the arguments are written: None for the function's own, or for 1 where the function is not here. Raises
+        `UnknownTask`, `InvalidArguments`, `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the connection was
+        lost before the answer.
         """
         if delay is not None and run_at is not None:
             raise InvalidOption("delay and run_at are both given: give one of them.")
         known = self.tasks.get(task)
         arguments: Arguments | None = None
         usual: Unique | None = None
-        limit = self.settings.max_args_bytes
+        given = {} if args is None else args
+        version = None if args_version is None else check.args_version(args_version)
         if known is not None:
-            arguments = known.arguments
-            document = arguments.check({} if args is None else args, limit=limit)
+            version = known.version if version is None else version
+            document, current = known.check(given, version)
+            arguments = None if current is None else known.arguments
             defaults = (known.queue, known.priority, known.max_attempts)
             usual = known.unique
         else:
             defaults = await self._registered(task, connection)
-            document = plain_document(task, {} if args is None else args, limit)
+            document = current = plain_document(task, given, self.settings.max_args_bytes)
         options = JobOptions(
             queue=defaults[0] if queue is None else check.queue_name(queue),
             priority=defaults[1] if priority is None else check.priority(priority),
@@ -250,8 +257,8 @@ class Rowlock(Acts):
             deadline=check.limit_in_time("deadline", deadline),
         )
         check.times(delay=options.delay, run_at=options.run_at, expires=options.expires, deadline=options.deadline)
-        key = None if options.unique is None else options.unique.stored_key(task, document, arguments)
-        job: NewJob[Any] = NewJob(uuid7(), task, document, options, key)
+        key = None if options.unique is None else options.unique.stored_key(task, current or document, arguments)
+        job: NewJob[Any] = NewJob(uuid7(), task, document, options, key, version or 1)
         stored = await self.client.enqueue(job, connection)
         return (await self._handles([job], {} if stored == job.id else {job.id: stored}, connection))[0]
 
@@ -357,8 +364,10 @@ class Rowlock(Acts):
             name = task.name if schedule.name is None else schedule.name
             if name in declared or name in self._declared:
                 raise InvalidOption(f"The name {name!r} is that of another schedule: give this one its own name=.")
-            document = task.arguments.check(schedule.args, limit=self.settings.max_args_bytes)
-            declared[name] = Declared(name=name, task=task.name, args=document, schedule=schedule)
+            document, _ = task.check(schedule.args, task.version)
+            declared[name] = Declared(
+                name=name, task=task.name, args=document, args_version=task.version, schedule=schedule
+            )
         return declared
 
     async def _registered(self, task: str, connection: object) -> tuple[str, int, int]:
@@ -369,7 +378,7 @@ class Rowlock(Acts):
                 f"The task {task!r} is not known: this application has {names}, and no worker has registered it. "
                 "Start a worker that has it, or check the name."
             )
-        _, queue, priority, max_attempts = rows[0]
+        _, queue, priority, max_attempts, _ = rows[0]
         return queue, priority, max_attempts
 
     def _returns(self, task: str) -> Any:  # noqa: ANN401  # a type

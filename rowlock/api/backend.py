@@ -48,6 +48,7 @@ class Backend(Protocol):
         expires: timedelta | float | datetime | None = None,
         deadline: timedelta | float | datetime | None = None,
         unique: Unique | str | None = None,
+        args_version: int | None = None,
         connection: object = None,
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name. Raises `InvalidJob` and its kinds, and `DuplicateJob`."""

@@ -63,6 +63,7 @@ async def _enqueue(backend: Backend, body: JobRequest, connection: object) -> An
         max_attempts=body.max_attempts,
         timeout=body.timeout,
         unique=body.unique.unique() if isinstance(body.unique, UniqueRequest) else body.unique,
+        args_version=body.args_version,
         connection=connection,
     )
     try:

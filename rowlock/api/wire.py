@@ -35,10 +35,13 @@ class UniqueRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/jobs`. What is left out, or null, is as the task has it."""
+    """The body of `POST /v1/jobs`. What is left out, or null, is as the task has it; a client that says nothing of
+    `args_version` does not know of a second one.
+    """
 
     task: str
     args: dict[str, Any] = {}
+    args_version: int = 1
     queue: str | None = None
     priority: int | None = None
     delay: float | None = None
@@ -101,6 +104,7 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     id: UUID
     task: str
+    args_version: int
     queue: str
     state: str
     priority: int
@@ -265,6 +269,7 @@ class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     cron: str
     timezone: str
     args: dict[str, Any]
+    args_version: int
     queue: str | None
     priority: int | None
     max_attempts: int | None

@@ -30,6 +30,7 @@ class _Options(TypedDict):
     unique: Unique | None
     expires: float | datetime | None
     deadline: float | datetime | None
+    args_version: int | None
 
 
 @click.command("enqueue")
@@ -50,6 +51,7 @@ class _Options(TypedDict):
 @click.option("--unique-period", type=float, metavar="SECONDS", help="Held for so long, whatever becomes of the job.")
 @click.option("--unique-across-tasks", is_flag=True, help="Jobs of other tasks do not get the key either.")
 @click.option("--on-duplicate", type=click.Choice(get_args(OnDuplicate)), help="What to do if the key is held.")
+@click.option("--args-version", type=int, metavar="N", help="The task's version for which the arguments are written.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(  # noqa: PLR0917  # click's: a parameter an option
     task: str,
@@ -69,6 +71,7 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
     unique_period: float | None,
     unique_across_tasks: bool,  # noqa: FBT001  # click's
     on_duplicate: OnDuplicate | None,
+    args_version: int | None,
     as_json: bool,  # noqa: FBT001  # click's
 ) -> None:
     """Enqueue a job of TASK and print its id.
@@ -94,6 +97,7 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
         ),
         expires=parse_limit("expires", expires),
         deadline=parse_limit("deadline", deadline),
+        args_version=args_version,
     )
     handle = running.run(_enqueue(load(app), task, args, options))
     if as_json:

@@ -179,7 +179,18 @@ def _show(job: Job, attempts: Sequence[Mapping[str, Any]]) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("state", _state(job.state))
-    for name in ("id", "task", "queue", "priority", "attempt", "max_attempts", "errors", "crashes", "unique_key"):
+    for name in (
+        "id",
+        "task",
+        "args_version",
+        "queue",
+        "priority",
+        "attempt",
+        "max_attempts",
+        "errors",
+        "crashes",
+        "unique_key",
+    ):
         table.add_row(name, shown(getattr(job, name)))
     for name in ("timeout", "created_at", "run_at", "started_at", "finished_at", "worker", "error"):
         table.add_row(name, shown(getattr(job, name)))

@@ -85,6 +85,7 @@ def _shared_columns(*, live: bool) -> list[Column[Any]]:
         _number("errors"),
         _number("crashes", SmallInteger),
         _number("priority", SmallInteger),
+        _number("args_version", SmallInteger),
         _key("state"),
         _key("queue"),
         _key("task"),
@@ -197,6 +198,7 @@ def _keys_and_tasks(tables: MetaData) -> None:
         _time("updated_at"),
         Column("result_ttl", INTERVAL),
         _time("results_removed_until"),
+        _number("args_version", SmallInteger),
         PrimaryKeyConstraint("name", name="task_pkey"),
     )
 
@@ -271,6 +273,7 @@ def _schedules(tables: MetaData) -> Table:
         Column("priority", SmallInteger),
         Column("max_attempts", Integer),
         Column("args", JSONB, nullable=False),
+        _number("args_version", SmallInteger),
         Column("cron", Text, nullable=False),
         Column("timezone", Text, nullable=False),
         _key("misfire"),

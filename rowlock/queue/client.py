@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 MOST_PER_PAGE: Final = 500
 
-_PLAIN_COLUMNS: Final = ("id", "queue", "task", "priority", "max_attempts", "args")
+_PLAIN_COLUMNS: Final = ("id", "queue", "task", "priority", "max_attempts", "args", "args_version")
 _TIMED_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "ends_at", "expires_at", "deadline")
 
 _TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, connections.WritesRefused)
@@ -146,7 +146,15 @@ class Client:
     async def _enqueue(self, job: NewJob[Any], connection: object) -> UUID:
         options = job.options
         if options.are_plain:
-            plain = (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args)
+            plain = (
+                job.id,
+                options.queue,
+                job.task,
+                options.priority,
+                options.max_attempts,
+                job.args,
+                job.args_version,
+            )
             await self.tell(connection, "enqueue_plain", *plain)
             return job.id
         rows = await self.tell(
@@ -165,6 +173,7 @@ class Client:
             *_at_or_in(options.expires),
             *_at_or_in(options.deadline),
             *_unique_columns(options.unique),
+            job.args_version,
         )
         stored = _uuid(rows[0][0])
         if stored != job.id:
@@ -442,7 +451,7 @@ def _queues(jobs: Iterable[NewJob[Any]]) -> list[str]:
 
 def _columns(job: NewJob[Any]) -> tuple[object, ...]:
     options = job.options
-    return (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args)
+    return (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args, job.args_version)
 
 
 def _time_columns(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
@@ -484,11 +493,12 @@ def _arrays(jobs: Sequence[NewJob[Any]]) -> tuple[list[Any], ...]:
         [job.args for job in jobs],
         *_columns_at_and_in([job.options.expires for job in jobs]),
         *_columns_at_and_in([job.options.deadline for job in jobs]),
+        [job.args_version for job in jobs],
     )
 
 
 def _unique_columns(unique: Unique | None) -> tuple[object, ...]:
-    """The last parameters of rowlock.enqueue. An error is raised here: raised there, it would end the transaction."""
+    """What rowlock.enqueue takes about a key. An error is raised here: raised there, it would end the transaction."""
     if unique is None:
         return ("finish", None, False, "return")
     on_duplicate = "replace" if unique.on_duplicate == "replace" else "return"

@@ -71,7 +71,8 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, gc=False):
     """A job that is not enqueued yet: what `task.job(...)` makes and `app.enqueue_many([...])` takes.
 
     Its arguments have been checked and are JSON already. Its id is fixed: enqueuing it twice stores it once.
-    `unique_key` is its key as it is stored, in the scope of its task (`task:key`) or of none (`:key`).
+    `unique_key` is its key as it is stored, in the scope of its task (`task:key`) or of none (`:key`). `args_version`
+    is the version of the task for which the arguments are written.
     """
 
     id: UUID
@@ -79,6 +80,7 @@ class NewJob(msgspec.Struct, Generic[R], frozen=True, gc=False):
     args: str
     options: JobOptions
     unique_key: str | None = None
+    args_version: int = 1
 
 
 class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
@@ -195,8 +197,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     `state` is one of queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled, expired. `attempt`
     counts the runs from 1 and never goes down; `errors` counts those that used up one of `max_attempts`; `crashes`
-    those that took their worker down. `expires_at` and `deadline` are there while the job is alive. Times are aware
-    `datetime`s by the database's clock.
+    those that took their worker down. `args_version` is the version of the task for which `args` are written: as they
+    were enqueued; in its handler, after the upcasters, that of the handler's code. `expires_at` and `deadline` are
+    there while the job is alive. Times are aware `datetime`s by the database's clock.
 
     >>> @app.task
     ... async def sync_account(job: Job, account: int) -> None:
@@ -215,6 +218,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     crashes: int
     created_at: datetime
     run_at: datetime
+    args_version: int = 1
     unique_key: str | None = None
     timeout: timedelta | None = None
     expires_at: datetime | None = None

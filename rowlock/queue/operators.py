@@ -116,13 +116,13 @@ class Operators:
         async with self._transaction() as act:
             rows = await act.fetch("lock_finished", [wanted])
             if rows and rows[0]["state"] in _RETRYABLE:
-                document = None if args is None else self._checked_args(rows[0]["task"], args)
+                document, version = (None, None) if args is None else self._checked_args(rows[0]["task"], args)
                 if holders := await act.take_keys(rows):
                     raise KeyHeld(
                         f"Job {wanted} cannot go back: job {holders[wanted]} holds its unique key by now. "
                         "Cancel that one, or let it finish, and try again."
                     )
-                if await act.retry([wanted], document):
+                if await act.retry([wanted], document, version):
                     details = {} if document is None else {"args": "given"}
                     await act.record("retry", wanted, origin, details | {"state": rows[0]["state"]})
                     return Job.from_row((await act.fetch("get_job", wanted))[0])
@@ -168,7 +168,7 @@ class Operators:
         async def change(act: _Act, ids: Sequence[UUID]) -> Counter[str]:
             rows = await act.fetch("lock_finished", ids)
             holders = await act.take_keys(rows)
-            back = await act.retry([row["id"] for row in rows if row["id"] not in holders], None)
+            back = await act.retry([row["id"] for row in rows if row["id"] not in holders])
             return Counter(retried=back, skipped=len(holders))
 
         return await self._on_many("retry", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin)
@@ -250,11 +250,14 @@ class Operators:
             is_dry_run=dry_run,
         )
 
-    def _checked_args(self, task: str, args: Mapping[str, object]) -> str:
-        """The new arguments as JSON: checked against the task's function, if this application has it."""
-        limit = self._client.settings.max_args_bytes
+    def _checked_args(self, task: str, args: Mapping[str, object]) -> tuple[str, int | None]:
+        """The new arguments as JSON, and their version: checked against the task's function, if this application has
+        it; else they are taken for the same version as the old ones.
+        """
         known = self._tasks.get(task)
-        return plain_document(task, args, limit) if known is None else known.arguments.check(args, limit=limit)
+        if known is None:
+            return plain_document(task, args, self._client.settings.max_args_bytes), None
+        return known.check(args, known.version)[0], known.version
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[_Act]:
@@ -314,9 +317,9 @@ class _Act:
         await self.fetch("tell_waiters", ids)
         return rows
 
-    async def retry(self, ids: Sequence[UUID], args: str | None) -> int:
+    async def retry(self, ids: Sequence[UUID], args: str | None = None, version: int | None = None) -> int:
         """Put the locked jobs back, and wake who sleeps on their queues."""
-        rows = await self.fetch("retry", ids, args)
+        rows = await self.fetch("retry", ids, args, version)
         await self.fetch("wake", sorted({row["queue"] for row in rows}))
         return len(rows)
 

@@ -18,6 +18,7 @@ Executor: TypeAlias = Literal["loop", "thread", "process"]
 NAME_LIMIT: Final = 128
 QUEUE_LIMIT: Final = 48
 KEY_LIMIT: Final = 512
+NEWEST_VERSION: Final = 2**15 - 1
 MESSAGE_LIMIT: Final = 500
 """Bytes of the message of a progress report."""
 
@@ -71,6 +72,13 @@ def max_attempts(value: object) -> int:
     """At least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
         raise InvalidOption(f"max_attempts {value!r} makes no sense: use a whole number of at least 1 (1: no retry).")
+    return value
+
+
+def args_version(value: object, option: str = "args_version") -> int:
+    """A version of a task's arguments: 1 to 32767."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= NEWEST_VERSION:
+        raise InvalidOption(f"{option} {value!r} is out of range: use a whole number from 1 to {NEWEST_VERSION}.")
     return value
 
 

@@ -92,11 +92,12 @@ OPTIONS: Final = tuple(option.name for option in fields(Schedule) if option.name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """A schedule with its name, its task, and its arguments checked and as JSON (None: those that it has)."""
+    """A schedule with its name, its task, its arguments, checked and as JSON, and their version (None: as it has)."""
 
     name: str
     task: str
     args: str | None
+    args_version: int | None
     schedule: Schedule
 
     def parameters(self) -> tuple[object, ...]:
@@ -104,7 +105,7 @@ class Declared:
         of = self.schedule
         return (
             *(self.name, self.task, of.queue, of.priority, of.max_attempts, self.args, of.cron, of.timezone),
-            *(of.misfire, of.overlap, of.jitter),
+            *(of.misfire, of.overlap, of.jitter, self.args_version),
         )
 
     def declaration(self) -> str:
@@ -126,6 +127,7 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     cron: str
     timezone: str
     args: dict[str, Any]
+    args_version: int
     queue: str | None
     priority: int | None
     max_attempts: int | None

@@ -83,7 +83,8 @@ class Schedules:
         )
         options.schedule_name(name)
         async with self._act(by) as act:
-            checked = Declared(name=name, task=task, args=await self._args(act, task, given.args), schedule=given)
+            document, version = await self._args(act, task, given.args)
+            checked = Declared(name=name, task=task, args=document, args_version=version, schedule=given)
             now = (await act.fetch("moment"))[0]["now"]
             if not await act.fetch("add_schedule", *checked.parameters(), is_paused, given.times.next(now)):
                 raise InvalidOption(
@@ -126,8 +127,9 @@ class Schedules:
             given: dict[str, Any] = {option: value for option, value in changes.items() if option != "task"}
             new = replace(old, **given)
             task = changes.get("task", before.task)
-            args = await self._args(act, task, new.args) if {"task", "args"} & changes.keys() else None
-            checked = Declared(name=name, task=task, args=args, schedule=new)
+            is_checked = bool({"task", "args"} & changes.keys())
+            document, version = await self._args(act, task, new.args) if is_checked else (None, None)
+            checked = Declared(name=name, task=task, args=document, args_version=version, schedule=new)
             next_run_at = before.next_run_at if new.times == old.times else new.times.next(now)
             await act.fetch("edit_schedule", *checked.parameters(), before.is_paused, next_run_at)
             after = (await act.read(name))[0]
@@ -174,20 +176,21 @@ class Schedules:
             if before.is_paused == is_paused:
                 return before
             same = Schedule(**{option: getattr(before, option) for option in OPTIONS})
-            checked = Declared(name=name, task=before.task, args=None, schedule=same)
+            checked = Declared(name=name, task=before.task, args=None, args_version=None, schedule=same)
             next_run_at = before.next_run_at if is_paused else same.times.next(now)
             await act.fetch("edit_schedule", *checked.parameters(), is_paused, next_run_at)
             await act.record("pause" if is_paused else "resume", name, {})
             return (await act.read(name))[0]
 
-    async def _args(self, act: _Act, task: str, args: Mapping[str, object]) -> str:
-        """The arguments as JSON, checked against the task. Raises `UnknownTask`, `InvalidArguments`."""
-        limit = self._client.settings.max_args_bytes
+    async def _args(self, act: _Act, task: str, args: Mapping[str, object]) -> tuple[str, int]:
+        """The arguments as JSON, checked against the task, and their version; of a task that is not of this
+        application, that is 1. Raises `UnknownTask`, `InvalidArguments`.
+        """
         known = self._tasks.get(options.task_name(task))
         if known is not None:
-            return known.arguments.check(args, limit=limit)
+            return known.check(args, known.version)[0], known.version
         if await act.fetch("get_task", task):
-            return plain_document(task, args, limit)
+            return plain_document(task, args, self._client.settings.max_args_bytes), 1
         names = ", ".join(sorted(self._tasks)) or "none"
         raise UnknownTask(
             f"The task {task!r} is not known: this application has {names}, and no worker has registered it. "

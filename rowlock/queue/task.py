@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import (
@@ -15,18 +15,20 @@ from typing import (
     Protocol,
     TypeAlias,
     TypeVar,
+    cast,
     get_type_hints,
     overload,
 )
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
-from rowlock.queue.arguments import Arguments
+from rowlock.queue.arguments import Arguments, plain_document
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job, JobHandle, JobOptions, NewJob
 from rowlock.queue.options import Executor
 from rowlock.queue.retry import BackoffOption, ExceptionClasses, parse_backoff, parse_rules
 from rowlock.queue.unique import Unique, parse_unique
+from rowlock.queue.upcasters import Upcasters, Upcasting
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -86,12 +88,16 @@ class Task(Generic[P, R]):
         result_ttl: timedelta | float | None = None,
         capture_logs: bool | str = False,
         unique: Unique | str | None = None,
+        version: int = 1,
     ) -> None:
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.__name__ = getattr(function, "__name__", "task")
         self.name = options.task_name(self.__name__ if name is None else name)
+        self.version = options.args_version(version, "version")
+        self.upcasters = Upcasters(self.name, self.version)
+        self.has_upcasters = False
         self.queue = options.queue_name(queue)
         self.priority = options.priority(priority)
         self.max_attempts = options.max_attempts(max_attempts)
@@ -195,13 +201,52 @@ class Task(Generic[P, R]):
         self.failure_handlers.append(handler)
         return handler
 
+    def upcast(self, *, from_version: int) -> Callable[[Upcasting], Upcasting]:
+        """Bring arguments of version `from_version` to the next one: by this function, from dict to dict.
+
+        For jobs that older code has enqueued: a worker calls it before the arguments are checked, and the one of the
+        next version with what it returned, up to the task's own `version`. Jobs of versions from which nothing leads
+        there are left to workers that understand them. What is stored stays as it is. An upcaster that raises, or
+        whose arguments do not fit, fails the attempt. Raises `InvalidOption`.
+
+        >>> @send_email.upcast(from_version=1)
+        ... def _(args: dict[str, Any]) -> dict[str, Any]:
+        ...     return {**args, "locale": "en"}
+        """
+
+        def add(function: Upcasting) -> Upcasting:
+            self.upcasters.add(from_version, function)
+            self.has_upcasters = True
+            return function
+
+        return add
+
+    @property
+    def claimed_as(self) -> list[str]:
+        """What a worker that has this task looks for: `name` for version 1 of its arguments, `name@2` for another."""
+        return [self.name if version == 1 else f"{self.name}@{version}" for version in self.upcasters.versions]
+
+    def check(self, args: object, version: int) -> tuple[str, str | None]:
+        """Arguments from outside, of any version, as JSON text: as they are to be stored, and as the function has them.
+
+        The latter is None where nothing leads from that version to this code's: only JSON's own rules are checked
+        then. Raises `InvalidArguments`.
+        """
+        limit = self._most_bytes
+        if version == self.version:
+            document = self.arguments.check(args, limit=limit)
+            return document, document
+        document = plain_document(self.name, cast("Mapping[str, object]", args), limit)
+        if version not in self.upcasters.versions:
+            return document, None
+        return document, self.arguments.check(self.upcasters.bring(document, version), limit=limit)
+
     def _job(self, options: JobOptions, args: tuple[object, ...], kwargs: dict[str, Any]) -> NewJob[R]:
         document = self.arguments.encode(args, kwargs, limit=self._most_bytes)
         if options.unique is None:
-            return NewJob(uuid7(), self.name, document, options)
-        return NewJob(
-            uuid7(), self.name, document, options, options.unique.stored_key(self.name, document, self.arguments)
-        )
+            return NewJob(uuid7(), self.name, document, options, None, self.version)
+        key = options.unique.stored_key(self.name, document, self.arguments)
+        return NewJob(uuid7(), self.name, document, options, key, self.version)
 
     async def _enqueue(
         self, options: JobOptions, connection: object, args: tuple[object, ...], kwargs: dict[str, Any]

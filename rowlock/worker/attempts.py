@@ -126,6 +126,8 @@ class Performer:
         runtime: AttemptRuntime | None = None
         try:
             task = self._tasks[claimed["task"]]
+            if task.has_upcasters:
+                claimed = attempt.claimed = task.upcasters.bring_row(claimed)
             arguments = task.arguments
             if task.has_runtime:
                 runtime = attempt.runtime = self._runtimes.begin(attempt, task)
@@ -169,6 +171,8 @@ class Performer:
         logs.JOB.set(claimed)
         try:
             task = self._tasks[claimed["task"]]
+            if task.has_upcasters:
+                claimed = attempt.claimed = task.upcasters.bring_row(claimed)
             runtime = attempt.runtime = self._runtimes.begin(attempt, task)
             job = Job.from_row({**claimed, "state": "running"}, runtime)
             limit = claimed["timeout"] or task.timeout

@@ -194,7 +194,8 @@ class Worker:
         self._watchdog = Watchdog(settings.blocked_loop_after.total_seconds(), lambda: self._slots.running)
         self._lease = Lease(settings, dsn, on_lost=self._lose_lease_soon, loop_delay=self._watchdog.take_longest)
         self._queues = self._queues or sorted({task.queue for task in self._tasks.values()} | {"default"})
-        self._claims = Claims(self._claiming, self._queues, list(self._tasks), max_crashes=settings.max_crashes)
+        known = [name for task in self._tasks.values() for name in task.claimed_as]
+        self._claims = Claims(self._claiming, self._queues, known, max_crashes=settings.max_crashes)
         self._doze = Doze(settings, self._claiming, self._claims, lambda: self._lease.worker)
         self._finishes = Finishes(
             self._finishing,
@@ -248,6 +249,9 @@ class Worker:
         self._ticking = asyncio.create_task(self._ticker.run())
         self._watchdog.start()
         log.info("worker_started", worker=str(self.id), queues=self._queues, concurrency=self._concurrency)
+        for task in self._tasks.values():
+            if gaps := task.upcasters.gaps:
+                log.warning("upcasters_missing", task=task.name, version=task.version, from_versions=gaps)
 
     async def _register(self) -> None:
         tasks = list(self._tasks.values())
@@ -258,9 +262,10 @@ class Worker:
             [task.priority for task in tasks],
             [task.max_attempts for task in tasks],
             [task.result_ttl for task in tasks],
+            [task.version for task in tasks],
         )
         await self._lease.begin(
-            self._claiming, queues=self._queues, tasks=list(self._tasks), concurrency=self._concurrency
+            self._claiming, queues=self._queues, tasks=self._claims.tasks, concurrency=self._concurrency
         )
         self._is_leased = True
         self._adopt_until = self._adopt_at = 0.0

@@ -135,7 +135,7 @@ async def run_cancel(connection: Connection, job: UUID) -> None:
 
 
 async def run_retry(connection: Connection, job: UUID) -> None:
-    await connection.fetch(statement("retry", "rowlock"), [job], None)
+    await connection.fetch(statement("retry", "rowlock"), [job], None, None)
 
 
 async def run_discard(connection: Connection, job: UUID) -> None:

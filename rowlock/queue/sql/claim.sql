@@ -3,7 +3,7 @@
 -- $1 queues text[], $2 priorities smallint[], $3 run_ats timestamptz[], $4 ids uuid[]: one cursor per lane (queue and
 --    priority), the urgent ones first; the scan of each begins behind its (run_at, id)
 -- $5 the queues text[], in the order in which they are served   $6 how many at most of each integer[]   $7 and in all
--- $8 the tasks that this worker knows text[]   $9 the worker
+-- $8 the tasks that this worker knows text[]: 'name' for version 1 of their arguments, 'name@2' for another   $9 the worker
 -- $10 whether to take a transaction id even if nothing is claimed (so that the cursors of an idle queue can settle)
 -- $11 from how many crashes on a job runs alone: claim_alone.sql takes those
 --
@@ -30,7 +30,8 @@ WITH candidate AS MATERIALIZED (
                      AND (job.run_at, job.id) > (lane.run_at, lane.id)
                      AND job.run_at <= now()
                      AND (job.ends_at IS NULL OR job.ends_at > now())
-                     AND job.task = ANY($8::text[])
+                     AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
+                         = ANY($8::text[])
                      AND job.crashes < $11::integer
                    ORDER BY job.run_at, job.id
                    LIMIT served.wanted
@@ -45,19 +46,19 @@ WITH candidate AS MATERIALIZED (
        SET state = 'running', attempt = attempt + 1, worker = $9, started_at = now()
      WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
        AND worker IS NULL
-    RETURNING id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
+    RETURNING id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
               CASE WHEN ends_at IS NOT NULL THEN ARRAY[ends_at, expires_at, deadline, started_at] END AS times
 ), counted AS (
     SELECT count(*) FROM claimed
 )
 (
-SELECT id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args, times,
+SELECT id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args, times,
        NULL::xid8 AS xid, NULL::xid8 AS xmin, NULL::timestamptz AS looked_until
   FROM claimed
  ORDER BY priority DESC, run_at, id
 )
  UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        CASE WHEN $10::boolean THEN pg_current_xact_id() ELSE pg_current_xact_id_if_assigned() END,
        pg_snapshot_xmin(pg_current_snapshot()), now()
   FROM counted

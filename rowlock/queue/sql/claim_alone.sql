@@ -1,6 +1,6 @@
 -- Claim one due job that is on its last chance, for a worker that holds nothing: queued → running.
 --
--- $1 queues text[], $2 priorities smallint[]: the lanes, the urgent ones first   $3 the tasks that this worker knows text[]
+-- $1 queues text[], $2 priorities smallint[]: the lanes, the urgent ones first   $3 the tasks that this worker knows text[], as in claim.sql
 -- $4 from how many crashes on a job is on its last chance: at least 1   $5 the worker
 --
 -- Returns the same columns as claim.sql, of one job or none. Index: job_suspect, one probe a lane; then a Tid Scan.
@@ -19,7 +19,8 @@ WITH candidate AS MATERIALIZED (
               AND job.priority = lane.priority
               AND job.run_at <= now()
               AND (job.ends_at IS NULL OR job.ends_at > now())
-              AND job.task = ANY($3::text[])
+              AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
+                  = ANY($3::text[])
             ORDER BY job.run_at
             LIMIT 1
               FOR NO KEY UPDATE SKIP LOCKED
@@ -30,5 +31,5 @@ UPDATE rowlock.job
    SET state = 'running', attempt = attempt + 1, worker = $5, started_at = now()
  WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
    AND worker IS NULL
-RETURNING id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
+RETURNING id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
           CASE WHEN ends_at IS NOT NULL THEN ARRAY[ends_at, expires_at, deadline, started_at] END AS times

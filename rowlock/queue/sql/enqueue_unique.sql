@@ -5,8 +5,8 @@
 -- $1 ids uuid[]   $2 queues text[]   $3 tasks text[]   $4 priorities integer[]   $5 delays interval[]
 -- $6 run_ats timestamptz[]   $7 max_attempts integer[]   $8 timeouts interval[]   $9 args (JSON text[])
 -- $10 expire at timestamptz[], or $11 in interval[]   $12 deadlines at timestamptz[], or $13 in interval[]
--- $14 keys text[]   $15 unique_until text[]   $16 unique_period interval[]   $17 unique_across_tasks boolean[]
--- $18 on_duplicate text[]
+-- $14 the versions of the arguments integer[]   $15 keys text[]   $16 unique_until text[]   $17 unique_period interval[]
+-- $18 unique_across_tasks boolean[]   $19 on_duplicate text[]
 --
 -- Returns a row for each job whose key is held by another one: its id, and the holder's.
 SELECT stored.id, stored.holder
@@ -18,18 +18,20 @@ SELECT stored.id, stored.holder
                   timeout => given.timeout, unique_key => given.key, id => given.id,
                   expires_at => coalesce(given.expires_at, clock_timestamp() + given.expires_in),
                   deadline => coalesce(given.deadline, clock_timestamp() + given.deadline_in), unique_until => given.until,
-                  unique_period => given.period, unique_across_tasks => given.across, on_duplicate => given.on_duplicate
+                  unique_period => given.period, unique_across_tasks => given.across, on_duplicate => given.on_duplicate,
+                  args_version => given.args_version
               ) AS holder
          FROM (
               SELECT id, queue, task, priority, delay, run_at, max_attempts, timeout, args, expires_at, expires_in,
-                     deadline, deadline_in, key, until, period, across, on_duplicate
+                     deadline, deadline_in, args_version, key, until, period, across, on_duplicate
                 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::interval[], $6::timestamptz[],
                             $7::integer[], $8::interval[], $9::text[], $10::timestamptz[], $11::interval[],
-                            $12::timestamptz[], $13::interval[], $14::text[], $15::text[], $16::interval[],
-                            $17::boolean[], $18::text[])
+                            $12::timestamptz[], $13::interval[], $14::integer[], $15::text[], $16::text[],
+                            $17::interval[], $18::boolean[], $19::text[])
                      WITH ORDINALITY
                      AS one (id, queue, task, priority, delay, run_at, max_attempts, timeout, args, expires_at,
-                             expires_in, deadline, deadline_in, key, until, period, across, on_duplicate, number)
+                             expires_in, deadline, deadline_in, args_version, key, until, period, across, on_duplicate,
+                             number)
                ORDER BY (CASE WHEN across THEN '' ELSE task END || ':' || key) COLLATE "C", number
               ) AS given
        OFFSET 0

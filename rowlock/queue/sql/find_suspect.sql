@@ -1,6 +1,6 @@
 -- Whether a job that is on its last chance is due, which this worker could run alone. Reads, and takes nothing.
 --
--- $1 queues text[], $2 priorities smallint[]: the lanes   $3 the tasks that this worker knows text[]
+-- $1 queues text[], $2 priorities smallint[]: the lanes   $3 the tasks that this worker knows text[], as in claim.sql
 -- $4 from how many crashes on a job is on its last chance: at least 1
 --
 -- Index: job_suspect, one probe a lane. Run it under PLANNER_SETTINGS.
@@ -18,7 +18,8 @@ SELECT EXISTS (
               AND job.priority = lane.priority
               AND job.run_at <= now()
               AND (job.ends_at IS NULL OR job.ends_at > now())
-              AND job.task = ANY($3::text[])
+              AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
+                  = ANY($3::text[])
             LIMIT 1
            ) AS due
 ) AS is_due

@@ -13,7 +13,8 @@
 WITH schedule AS MATERIALIZED (
     SELECT s.name, s.task, coalesce(s.queue, known.queue, 'default') AS queue,
            coalesce(s.priority, known.priority, 5) AS priority,
-           coalesce(s.max_attempts, known.max_attempts, 10) AS max_attempts, s.args, s.jitter, s.overlap, s.last_job_id
+           coalesce(s.max_attempts, known.max_attempts, 10) AS max_attempts, s.args, s.args_version, s.jitter,
+           s.overlap, s.last_job_id
       FROM rowlock.schedule AS s
       LEFT JOIN rowlock.task AS known ON known.name = s.task
      WHERE s.name = $1::text
@@ -39,9 +40,10 @@ WITH schedule AS MATERIALIZED (
      CROSS JOIN tick
 ), made AS (
     INSERT INTO rowlock.job
-           (id, queue, task, priority, max_attempts, args, run_at, expires_at, deadline, ends_at)
-    SELECT due.job_id, schedule.queue, schedule.task, schedule.priority, schedule.max_attempts, schedule.args, due.run_at,
-           due.run_at + $8::interval, due.run_at + $9::interval, due.run_at + least($8::interval, $9::interval)
+           (id, queue, task, priority, max_attempts, args, args_version, run_at, expires_at, deadline, ends_at)
+    SELECT due.job_id, schedule.queue, schedule.task, schedule.priority, schedule.max_attempts, schedule.args,
+           schedule.args_version, due.run_at, due.run_at + $8::interval, due.run_at + $9::interval,
+           due.run_at + least($8::interval, $9::interval)
       FROM schedule
      CROSS JOIN due
     RETURNING id

@@ -1,5 +1,5 @@
 -- The schedules, by name. $1 the name of the one that is wanted, or null for all. Index: schedule_pkey.
-SELECT name, task, queue, priority, max_attempts, args::text AS args, cron, timezone, misfire, overlap, jitter,
+SELECT name, task, queue, priority, max_attempts, args::text AS args, args_version, cron, timezone, misfire, overlap, jitter,
        is_paused, origin, next_run_at, last_tick_at, last_job_id, created_at, updated_at
   FROM rowlock.schedule
  WHERE $1::text IS NULL OR name = $1::text

@@ -2,7 +2,7 @@
 -- everything not thought of. Reads, and takes nothing.
 --
 -- $1 queues text[], $2 priorities smallint[], $3 run_ats timestamptz[], $4 ids uuid[]: the settled cursors
--- $5 the tasks that this worker knows text[]   $6 from how many crashes on a job runs alone: the cursors pass over those
+-- $5 the tasks that this worker knows text[], as in claim.sql   $6 from how many crashes on a job runs alone: the cursors pass over those
 --
 -- Index: job_claim, from its beginning: what it costs grows with the dead rows, so it is run about once a minute.
 SELECT EXISTS (
@@ -14,7 +14,8 @@ SELECT EXISTS (
               AND job.priority = lane.priority
               AND (job.run_at, job.id) <= (lane.run_at, lane.id)
               AND (job.ends_at IS NULL OR job.ends_at > now())
-              AND job.task = ANY($5::text[])
+              AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
+                  = ANY($5::text[])
               AND job.crashes < $6::integer
             LIMIT 1
            ) AS left_behind

@@ -4,7 +4,7 @@
 -- $12 how many
 --
 -- Index: finished_job_unsuccessful of each partition, backwards.
-SELECT id, state, queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout, result, error,
+SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout, result, error,
        created_at, run_at, started_at, finished_at, worker, discarded_at
   FROM rowlock.finished_job
  WHERE state = $1::text AND state <> 'succeeded'

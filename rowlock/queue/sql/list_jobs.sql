@@ -3,7 +3,7 @@
 -- $1 state   $2 queue   $3 task   $4 only ids above this one   $5 only ids below this one   $6 created longer ago than
 -- $7 created not longer ago than   $8 text in the error   $9 JSON text that the arguments contain   $10 whether discarded
 -- $11 only ids below this one (the last of the page before)   $12 how many
-SELECT id, state, queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout, result, error,
+SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout, result, error,
        created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at, discarded_at
   FROM rowlock.jobs
  WHERE ($1::text IS NULL OR state = $1::text)

@@ -1,7 +1,7 @@
 -- Put finished jobs back, as the same jobs: failed, cancelled or expired → queued. Its attempts go on counting, its errors
 -- and crashes begin at zero. Run it in the transaction of lock_finished.sql, retake_keys.sql and record_operation.sql.
 --
--- $1 ids uuid[]   $2 other arguments (JSON text) for all of them, or null
+-- $1 ids uuid[]   $2 other arguments (JSON text) for all of them, or null   $3 the version of these, or null: as it was
 --
 -- The transaction's id comes first, then the clock that sets run_at: the claims' cursors rely on it (docs/claiming.md).
 -- Returns the id and the queue of each job that is back. Index: finished_job_id of each partition.
@@ -9,13 +9,13 @@
 WITH gone AS (
     DELETE FROM rowlock.finished_job
      WHERE id = ANY($1::uuid[]) AND state IN ('failed', 'cancelled', 'expired')
-    RETURNING id, created_at, timeout, attempt, max_attempts, priority, queue, task, unique_key, error, args
+    RETURNING id, created_at, timeout, attempt, max_attempts, priority, queue, task, args_version, unique_key, error, args
 ), back AS (
     INSERT INTO rowlock.job (
-        id, created_at, timeout, attempt, max_attempts, priority, queue, task, unique_key, error, args, run_at
+        id, created_at, timeout, attempt, max_attempts, priority, queue, task, args_version, unique_key, error, args, run_at
     )
-    SELECT id, created_at, timeout, attempt, max_attempts, priority, queue, task, unique_key, error,
-           coalesce($2::text::jsonb, args),
+    SELECT id, created_at, timeout, attempt, max_attempts, priority, queue, task,
+           coalesce($3::smallint, args_version), unique_key, error, coalesce($2::text::jsonb, args),
            CASE WHEN pg_current_xact_id() IS NOT NULL THEN clock_timestamp() END
       FROM gone
 )

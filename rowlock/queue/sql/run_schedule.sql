@@ -8,14 +8,14 @@
 WITH schedule AS (
     UPDATE rowlock.schedule SET last_job_id = $2::uuid
      WHERE name = $1::text
-    RETURNING task, queue, priority, max_attempts, args
+    RETURNING task, queue, priority, max_attempts, args, args_version
 ), moment AS MATERIALIZED (
     SELECT clock_timestamp() AS now WHERE pg_current_xact_id() IS NOT NULL
 )
-INSERT INTO rowlock.job (id, queue, task, priority, max_attempts, args, run_at, expires_at, deadline, ends_at)
+INSERT INTO rowlock.job (id, queue, task, priority, max_attempts, args, args_version, run_at, expires_at, deadline, ends_at)
 SELECT $2::uuid, coalesce(schedule.queue, known.queue, 'default'), schedule.task,
        coalesce(schedule.priority, known.priority, 5), coalesce(schedule.max_attempts, known.max_attempts, 10),
-       schedule.args, moment.now, moment.now + $3::interval, moment.now + $4::interval,
+       schedule.args, schedule.args_version, moment.now, moment.now + $3::interval, moment.now + $4::interval,
        moment.now + least($3::interval, $4::interval)
   FROM schedule
  CROSS JOIN moment

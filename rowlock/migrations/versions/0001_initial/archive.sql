@@ -14,6 +14,7 @@ CREATE TABLE rowlock.finished_job (
     errors       integer NOT NULL,
     crashes      smallint NOT NULL,
     priority     smallint NOT NULL,
+    args_version smallint NOT NULL DEFAULT 1,
     state        text COLLATE "C" NOT NULL,
     queue        text COLLATE "C" NOT NULL,
     task         text COLLATE "C" NOT NULL,

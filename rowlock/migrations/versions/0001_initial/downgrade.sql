@@ -10,12 +10,12 @@ DROP FUNCTION rowlock.drop_day(text, date), rowlock.retain_day(text, date), rowl
 DROP FUNCTION rowlock.create_partitions(integer), rowlock.create_partition(text, date)
 --;
 DROP FUNCTION rowlock.enqueue(text, jsonb, text, integer, interval, timestamptz, integer, interval, text, uuid, timestamptz,
-                              timestamptz, text, interval, boolean, text)
+                              timestamptz, text, interval, boolean, text, integer)
 --;
 DROP FUNCTION rowlock.check_unique(text, text, interval, boolean, text)
 --;
 DROP FUNCTION rowlock.checked_options(text, jsonb, text, integer, interval, timestamptz, integer, interval, text,
-                                      timestamptz, timestamptz)
+                                      timestamptz, timestamptz, integer)
 --;
 DROP FUNCTION rowlock.lock_waiting(uuid)
 --;

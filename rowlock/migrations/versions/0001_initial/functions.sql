@@ -96,7 +96,8 @@ CREATE FUNCTION rowlock.checked_options(
     timeout interval,
     unique_key text,
     expires_at timestamptz,
-    deadline timestamptz
+    deadline timestamptz,
+    args_version integer
 ) LANGUAGE plpgsql STABLE AS $$
 BEGIN
     IF checked_options.queue IS NULL OR checked_options.priority IS NULL OR checked_options.max_attempts IS NULL THEN
@@ -146,6 +147,10 @@ BEGIN
     ELSIF checked_options.args IS NULL OR jsonb_typeof(checked_options.args) <> 'object' THEN
         RAISE EXCEPTION 'args is not a JSON object' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Name each argument, as in {"recipient": "ada@example.com"}';
+    ELSIF checked_options.args_version IS NULL OR checked_options.args_version NOT BETWEEN 1 AND 32767 THEN
+        RAISE EXCEPTION 'args_version % is out of range', coalesce(checked_options.args_version::text, 'null')
+            USING ERRCODE = 'invalid_parameter_value',
+            HINT = 'Use the version of the task that the arguments were written for, from 1 to 32767, or leave it out for 1';
     ELSIF octet_length(checked_options.unique_key) NOT BETWEEN 1 AND 512 THEN
         RAISE EXCEPTION 'unique_key has % bytes', octet_length(checked_options.unique_key)
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 512 bytes; of something longer, use a hash';
@@ -185,6 +190,8 @@ $$
 -- Returns the job's id: the given one (or a new one), or that of the job which already holds the unique key.
 -- on_duplicate => 'replace' then gives a holder that still waits all that this call says, but its id and its key.
 -- What is null takes the task's own setting, as the workers last registered it.
+-- args_version: the version of the task for which the arguments are written. Who says nothing means 1: programs that are
+-- older than the task's second version do not know that there is one.
 -- While a job is live, enqueuing another one with its id stores nothing.
 CREATE FUNCTION rowlock.enqueue(
     task         text,
@@ -202,7 +209,8 @@ CREATE FUNCTION rowlock.enqueue(
     unique_until text DEFAULT 'finish',
     unique_period interval DEFAULT NULL,
     unique_across_tasks boolean DEFAULT false,
-    on_duplicate text DEFAULT 'return'
+    on_duplicate text DEFAULT 'return',
+    args_version integer DEFAULT 1
 ) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     new_id uuid := coalesce(enqueue.id, rowlock.uuid7());
@@ -219,13 +227,14 @@ BEGIN
         AND enqueue.delay IS NULL AND enqueue.run_at IS NULL AND enqueue.timeout IS NULL AND enqueue.unique_key IS NULL
         AND enqueue.expires_at IS NULL AND enqueue.deadline IS NULL
         AND enqueue.unique_until = 'finish' AND enqueue.unique_period IS NULL AND NOT enqueue.unique_across_tasks
-        AND enqueue.on_duplicate = 'return'
+        AND enqueue.on_duplicate = 'return' AND enqueue.args_version BETWEEN 1 AND 32767
     ) IS NOT TRUE THEN
         SELECT o.queue, o.priority, o.max_attempts
           INTO enqueue.queue, enqueue.priority, enqueue.max_attempts
           FROM rowlock.checked_options(
                    enqueue.task, enqueue.args, enqueue.queue, enqueue.priority, enqueue.delay, enqueue.run_at,
-                   enqueue.max_attempts, enqueue.timeout, enqueue.unique_key, enqueue.expires_at, enqueue.deadline
+                   enqueue.max_attempts, enqueue.timeout, enqueue.unique_key, enqueue.expires_at, enqueue.deadline,
+                   enqueue.args_version
                ) AS o;
         IF (enqueue.unique_until = 'finish' AND enqueue.unique_period IS NULL AND NOT enqueue.unique_across_tasks
             AND enqueue.on_duplicate = 'return') IS NOT TRUE THEN
@@ -250,6 +259,7 @@ BEGIN
                                greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
                            END,
                            max_attempts = enqueue.max_attempts, timeout = enqueue.timeout, args = enqueue.args,
+                           args_version = enqueue.args_version,
                            expires_at = enqueue.expires_at, deadline = enqueue.deadline,
                            ends_at = least(CASE WHEN j.attempt = 0 THEN enqueue.expires_at END, enqueue.deadline)
                      WHERE j.id = holder;
@@ -271,14 +281,15 @@ BEGIN
 
     -- run_at: first the transaction's id, then the clock. The claims' cursors rely on this order, see docs/claiming.md.
     INSERT INTO rowlock.job (
-        id, queue, task, priority, run_at, max_attempts, timeout, unique_key, args, ends_at, expires_at, deadline
+        id, queue, task, priority, run_at, max_attempts, timeout, unique_key, args, args_version, ends_at, expires_at,
+        deadline
     )
     VALUES (
         new_id, enqueue.queue, enqueue.task, enqueue.priority,
         CASE WHEN pg_current_xact_id() IS NOT NULL THEN
             greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
         END,
-        enqueue.max_attempts, enqueue.timeout, full_key, enqueue.args,
+        enqueue.max_attempts, enqueue.timeout, full_key, enqueue.args, enqueue.args_version,
         least(enqueue.expires_at, enqueue.deadline), enqueue.expires_at, enqueue.deadline
     ) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN

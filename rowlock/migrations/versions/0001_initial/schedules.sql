@@ -8,6 +8,7 @@ CREATE TABLE rowlock.schedule (
     priority     smallint,
     max_attempts integer,
     args         jsonb NOT NULL DEFAULT '{}',
+    args_version smallint NOT NULL DEFAULT 1,
     cron         text NOT NULL,
     timezone     text NOT NULL DEFAULT 'UTC',
     misfire      text COLLATE "C" NOT NULL DEFAULT 'latest',

@@ -16,6 +16,7 @@ CREATE TABLE rowlock.job (
     errors       integer NOT NULL DEFAULT 0,
     crashes      smallint NOT NULL DEFAULT 0,
     priority     smallint NOT NULL DEFAULT 5,
+    args_version smallint NOT NULL DEFAULT 1,
     state        text COLLATE "C" NOT NULL DEFAULT 'queued',
     queue        text COLLATE "C" NOT NULL DEFAULT 'default',
     task         text COLLATE "C" NOT NULL,
@@ -91,5 +92,6 @@ CREATE TABLE rowlock.task (
     updated_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     result_ttl   interval,
     results_removed_until timestamptz NOT NULL DEFAULT '-infinity',
+    args_version smallint NOT NULL DEFAULT 1,
     CONSTRAINT task_pkey PRIMARY KEY (name)
 )

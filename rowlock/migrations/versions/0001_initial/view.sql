@@ -7,12 +7,13 @@ SELECT id,
             WHEN state = 'queued' AND attempt = 0 AND run_at > statement_timestamp() THEN 'scheduled'
             ELSE state
        END AS state,
-       queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
        NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker,
        expires_at, deadline, cancel_requested_at, NULL::timestamptz AS discarded_at
   FROM rowlock.job
  UNION ALL
-SELECT id, state, queue, task, priority, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
+       timeout,
        CASE WHEN result IS NOT NULL
              AND finished_at < now() - (SELECT result_ttl FROM rowlock.task WHERE task.name = finished_job.task) THEN NULL
             ELSE result
