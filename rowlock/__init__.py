@@ -29,7 +29,7 @@ from rowlock.errors import (
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, JobHandle, LogLine, NewJob, Progress
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
-from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation
+from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation, Unclaimed
 from rowlock.queue.retention import ArchiveDay, QueueRetention, Retention
 from rowlock.queue.retry import Exponential, Linear
 from rowlock.queue.schedule import Schedule, StoredSchedule
@@ -87,6 +87,7 @@ __all__ = [
     "StaleAttempt",
     "StoredSchedule",
     "Task",
+    "Unclaimed",
     "Unique",
     "UnknownTask",
     "WrongState",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rowlock.queue.client import Client
     from rowlock.queue.job import Job
-    from rowlock.queue.operators import BulkResult, CancelAnswer, DeadLetterGroup, Operation, Operators
+    from rowlock.queue.operators import BulkResult, CancelAnswer, DeadLetterGroup, Operation, Operators, Unclaimed
     from rowlock.queue.retention import Keep, QueueRetention, Retention
 
 
@@ -105,6 +105,14 @@ class Acts:
     async def dead_letter_groups(self, which: JobFilter | None = None, *, limit: int = 50) -> list[DeadLetterGroup]:
         """The dead letters by task and error, the most frequent first: how many, since when, and the last one."""
         return await self.operators.dead_letter_groups(which or JobFilter(), limit=limit)
+
+    async def unclaimed(self, *, limit: int = 50) -> list[Unclaimed]:
+        """Due jobs that no live worker would take, by task, version of the arguments and queue, and why.
+
+        They wait, and are taken as soon as a worker comes that can. Of each queue and priority the 100,000 jobs that
+        have been due longest are counted.
+        """
+        return await self.operators.unclaimed(limit=limit)
 
     async def operations(
         self,

@@ -35,6 +35,10 @@ def where(order: Order) -> tuple[int, str, date]:
     return os.getpid(), type(order).__name__, order.due
 
 
+def add(a: int, b: int) -> int:
+    return a + b
+
+
 def pid() -> int:
     return os.getpid()
 

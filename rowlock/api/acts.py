@@ -17,6 +17,8 @@ from rowlock.api.wire import (
     JobPage,
     JobSummary,
     RetryRequest,
+    UnclaimedKind,
+    UnclaimedKinds,
 )
 from rowlock.queue.client import parse_id
 
@@ -84,6 +86,14 @@ async def discard(request: web.Request) -> web.Response:
     """Put a dead letter aside."""
     job = await request.app[BACKEND].operators.discard(request.match_info["id"], origin=origin_of(request))
     return answer(JobSummary.of(job))
+
+
+@routes.get("/v1/unclaimed")
+async def unclaimed(request: web.Request) -> web.Response:
+    """The due jobs that no live worker would take, by kind, and why."""
+    query = read_query(request, "limit")
+    kinds = await request.app[BACKEND].operators.unclaimed(limit=page_of(query).limit)
+    return answer(UnclaimedKinds(kinds=[UnclaimedKind.of(kind) for kind in kinds]))
 
 
 @routes.get("/v1/dead-letters")

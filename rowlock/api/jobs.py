@@ -63,7 +63,7 @@ async def _enqueue(backend: Backend, body: JobRequest, connection: object) -> An
         max_attempts=body.max_attempts,
         timeout=body.timeout,
         unique=body.unique.unique() if isinstance(body.unique, UniqueRequest) else body.unique,
-        args_version=body.args_version,
+        args_version=1 if body.args_version is None else body.args_version,
         connection=connection,
     )
     try:

@@ -14,7 +14,7 @@ import msgspec
 
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, LogLine, Progress
-from rowlock.queue.operators import DeadLetterGroup, Operation
+from rowlock.queue.operators import DeadLetterGroup, Operation, Unclaimed
 from rowlock.queue.schedule import StoredSchedule, Tick
 from rowlock.queue.unique import Unique
 
@@ -41,7 +41,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     task: str
     args: dict[str, Any] = {}
-    args_version: int = 1
+    args_version: int | None = None
     queue: str | None = None
     priority: int | None = None
     delay: float | None = None
@@ -90,6 +90,28 @@ class DeadLetterGroups(msgspec.Struct, frozen=True, kw_only=True):
     """The dead letters by task and error."""
 
     groups: list[DeadLetterGroup]
+
+
+class UnclaimedKind(msgspec.Struct, frozen=True, kw_only=True):
+    """Due jobs of one kind that no live worker would take."""
+
+    task: str
+    args_version: int
+    queue: str
+    jobs: int
+    waiting: float
+    why: str
+
+    @classmethod
+    def of(cls, kind: Unclaimed) -> Self:
+        """The kind, with its time in seconds."""
+        return cls(**msgspec.structs.asdict(kind) | {"waiting": kind.waiting.total_seconds()})
+
+
+class UnclaimedKinds(msgspec.Struct, frozen=True, kw_only=True):
+    """The due jobs that no live worker would take, by kind."""
+
+    kinds: list[UnclaimedKind]
 
 
 class OperationPage(msgspec.Struct, frozen=True, kw_only=True):

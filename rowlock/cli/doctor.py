@@ -17,6 +17,7 @@ from rowlock.cli.output import clean, print_json
 from rowlock.embedded import EmbeddedServer
 from rowlock.errors import ConfigurationError, RowlockError, SchemaNotMigrated
 from rowlock.queue.client import Client
+from rowlock.queue.operators import LOOKED_AT
 from rowlock.schema import in_schema
 from rowlock.settings import Settings
 
@@ -127,7 +128,7 @@ async def _workers(client: Client) -> list[Finding]:
 
 
 async def _unclaimed(client: Client) -> list[Finding]:
-    return findings.judge_unclaimed(await client.fetch("doctor_unclaimed", _KINDS))
+    return findings.judge_unclaimed(await client.fetch("doctor_unclaimed", _KINDS, LOOKED_AT))
 
 
 async def _listen(client: Client) -> list[Finding]:

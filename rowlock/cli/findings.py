@@ -20,6 +20,14 @@ CONNECTIONS_OF_A_WORKER: Final = 4
 COUNTED_ROWS: Final = 1000
 
 
+WHY_UNCLAIMED: Final = {
+    "no_worker": "no worker is alive",
+    "no_task": "none has the task",
+    "no_version": "none understands this version of its arguments",
+    "no_queue": "none that has the task serves the queue",
+}
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the doctor's: what was looked at, how it is, and what to do unless it is ok."""
 
@@ -208,13 +216,22 @@ def judge_workers(rows: Sequence[Row]) -> Finding:
     return ok("workers", f"{len(rows)} alive, with {slots} slots")
 
 
+_REMEDIES: Final = {
+    "no_worker": "Start a worker: rowlock worker tasks:app",
+    "no_task": "Start a worker whose code has the task; or cancel them: rowlock jobs cancel --task {task}",
+    "no_version": "Start workers whose code understands version {args_version}, or give it an upcaster from there.",
+    "no_queue": "Have a worker that has the task serve the queue: rowlock worker … --queues {queue}",
+}
+
+
 def judge_unclaimed(rows: Sequence[Row]) -> list[Finding]:
     """Due jobs that no live worker would take, from the rows of `doctor_unclaimed.sql`."""
     return [
         warn(
             "unclaimed jobs",
-            f"{row['jobs']} due jobs of the task {row['task']} in the queue {row['queue']}, which no live worker runs",
-            f"Start a worker that has the task and serves the queue: rowlock worker … --queues {row['queue']}",
+            f"{row['jobs']} due jobs of the task {row['task']} (version {row['args_version']}) in the queue "
+            f"{row['queue']}, which no live worker takes: {WHY_UNCLAIMED[row['why']]}",
+            _REMEDIES[row["why"]].format(**row),
         )
         for row in rows
     ] or [ok("unclaimed jobs", "none")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rowlock.api.wire import Attempt, JobDetail, JobLogs, JobSummary, raw_result
+from rowlock.api.wire import Attempt, JobDetail, JobLogs, JobSummary, UnclaimedKind, raw_result
 from rowlock.app import Rowlock
 from rowlock.cli import acts, running
+from rowlock.cli.findings import WHY_UNCLAIMED
 from rowlock.cli.output import clean, print_json
 from rowlock.queue.client import MOST_PER_PAGE, parse_id
 from rowlock.queue.job import Job, LogLine
-from rowlock.queue.operators import DeadLetterGroup
+from rowlock.queue.operators import DeadLetterGroup, Unclaimed
 
 _COLOURS: Final = {"running": "cyan", "succeeded": "green", "failed": "red", "retrying": "yellow"}
 _WIDE: Final = 1000
@@ -91,6 +92,37 @@ def dead_command(
             table.add_column(name, no_wrap=True, justify="right" if name == "JOBS" else "left")
         for group in grouped:
             table.add_row(str(group.jobs), shown(group.task), time_of(group.last_at), shown(_short(group.error)))
+        console(is_wide=True).print(table)
+
+
+@command.command("unclaimed", short_help="List the due jobs that no live worker takes.")
+@click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: an array of kinds of jobs.")
+def unclaimed_command(limit: int, as_json: bool) -> None:  # noqa: FBT001  # click's
+    """List the due jobs that no live worker takes, by task, version of the arguments and queue; and why."""
+
+    async def read() -> list[Unclaimed]:
+        async with Rowlock() as app:
+            return await app.unclaimed(limit=limit)
+
+    kinds = running.run(read())
+    if as_json:
+        print_json([UnclaimedKind.of(kind) for kind in kinds])
+    elif not kinds:
+        click.echo("None.", err=True)
+    else:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in ("JOBS", "TASK", "VERSION", "QUEUE", "DUE FOR", "WHY"):
+            table.add_column(name, no_wrap=True, justify="right" if name in {"JOBS", "VERSION"} else "left")
+        for kind in kinds:
+            row = (
+                kind.jobs,
+                kind.task,
+                kind.args_version,
+                kind.queue,
+                timedelta(seconds=round(kind.waiting.total_seconds())),
+            )
+            table.add_row(*map(shown, row), shown(WHY_UNCLAIMED[kind.why]))
         console(is_wide=True).print(table)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
@@ -39,6 +39,8 @@ CancelAnswer: TypeAlias = Literal["cancelled", "requested"]
 BATCH: Final = 1000
 """How many jobs one transaction of a bulk act changes: it holds their rows for some milliseconds."""
 FIRST_IDS: Final = 10
+LOOKED_AT: Final = 100_000
+"""Of so many due jobs of each queue and priority it is asked whether anybody would take them."""
 LONGEST_REASON: Final = 1000
 TRIES: Final = 5
 
@@ -84,6 +86,21 @@ class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
     jobs: int
     first_at: datetime
     last_at: datetime
+
+
+class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
+    """Due jobs of one kind that no live worker would take: how many, how long the first has been due, and why.
+
+    `why`: `no_worker` is alive; none has the task (`no_task`); none that has it understands this version of its
+    arguments (`no_version`); none that does serves the queue (`no_queue`).
+    """
+
+    task: str
+    args_version: int
+    queue: str
+    jobs: int
+    waiting: timedelta
+    why: Literal["no_worker", "no_task", "no_version", "no_queue"]
 
 
 class Operators:
@@ -196,6 +213,11 @@ class Operators:
         _refuse_limit(limit)
         rows = await self._client.fetch("group_dead_letters", *_dead(which).parameters(), limit)
         return [DeadLetterGroup(**row) for row in rows]
+
+    async def unclaimed(self, *, limit: int) -> list[Unclaimed]:
+        """The due jobs that no live worker would take, by kind, the most frequent first."""
+        _refuse_limit(limit)
+        return [Unclaimed(**row) for row in await self._client.fetch("doctor_unclaimed", limit, LOOKED_AT)]
 
     async def operations(
         self, *, verb: str | None, target_kind: str | None, target: str | None, before: UUID | None, limit: int
@@ -354,4 +376,4 @@ def _dead(which: JobFilter) -> JobFilter:
     return which.but(state=state, discarded=discarded)
 
 
-__all__ = ["BulkResult", "CancelAnswer", "DeadLetterGroup", "Operation", "Operators"]
+__all__ = ["BulkResult", "CancelAnswer", "DeadLetterGroup", "Operation", "Operators", "Unclaimed"]

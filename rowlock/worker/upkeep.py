@@ -44,6 +44,10 @@ RESULTS_PART: Final = timedelta(minutes=1)
 RESULTS_LONGEST_PART: Final = timedelta(days=365)
 """Results are removed in parts of the time that is due: short ones where there is much, long ones where little."""
 PROGRESS_BATCH: Final = 5000
+UNCLAIMED_AFTER: Final = timedelta(seconds=30)
+"""A job may be due so long before it is worth a word that nobody takes it: workers come and go in a deploy."""
+UNCLAIMED_KINDS: Final = 20
+UNCLAIMED_LOOK: Final = 1000
 
 
 class Upkeep:
@@ -100,6 +104,7 @@ class Upkeep:
             "results": self._remove_results,
             "progress": self._forget_progress,
             "waiters": self._forget_waiters,
+            "unclaimed": self._look_for_unclaimed,
         }
         loop = asyncio.get_running_loop()
         net_at = loop.time() + NET_EVERY
@@ -211,6 +216,13 @@ class Upkeep:
 
     async def _forget_waiters(self) -> None:
         await self._connection.fetch("forget_waiters")
+
+    async def _look_for_unclaimed(self) -> None:
+        """Say which due jobs no live worker would take."""
+        for row in await self._connection.fetch("doctor_unclaimed", UNCLAIMED_KINDS, UNCLAIMED_LOOK):
+            if row["waiting"] >= UNCLAIMED_AFTER:
+                told = {name: row[name] for name in ("task", "args_version", "queue", "jobs", "why")}
+                log.warning("jobs_nobody_takes", **told, waiting=round(row["waiting"].total_seconds()))
 
     async def _look_behind(self) -> float:
         """Look behind the settled cursors; if anything is there, let the claims begin again at the beginning."""

@@ -59,6 +59,7 @@ EXPORTED = [
     "StaleAttempt",
     "StoredSchedule",
     "Task",
+    "Unclaimed",
     "Unique",
     "UnknownTask",
     "WrongState",

@@ -1,3 +1,4 @@
+-- `args_version`: the version of the task for which the arguments are written.
 -- The live jobs, and only these: a finished one moves to finished_job in the transaction that finishes it.
 -- Wide facts (errors, tracebacks, results) live elsewhere; columns that are null cost nothing but a bit.
 CREATE TABLE rowlock.job (

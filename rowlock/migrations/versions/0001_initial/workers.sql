@@ -30,4 +30,5 @@ CREATE TABLE rowlock.duty (
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
 --;
 INSERT INTO rowlock.duty (name, every) VALUES ('rescue', '1 second'), ('overdue', '1 second'), ('suspects', '1 second'),
-    ('orphans', '1 minute'), ('keys', '1 minute'), ('partitions', '1 hour'), ('ticks', '1 hour')
+    ('orphans', '1 minute'), ('keys', '1 minute'), ('partitions', '1 hour'), ('ticks', '1 hour'),
+    ('unclaimed', '1 minute')
