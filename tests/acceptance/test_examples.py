@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import asyncpg
@@ -24,6 +25,13 @@ BIN = Path(sys.executable).parent
 
 FASTAPI = ("fastapi_shop", [[str(BIN / "uvicorn"), "shop:app", "--port", "{port}"]])
 AIOHTTP = ("aiohttp_shop", [[sys.executable, "shop.py"]])
+DJANGO = (
+    "django_shop",
+    [
+        [sys.executable, "manage.py", "runserver", "{port}", "--noreload"],
+        [sys.executable, "manage.py", "rowlock_worker"],
+    ],
+)
 
 
 @asynccontextmanager
@@ -100,3 +108,27 @@ async def test_order_and_its_job_are_one_in_the_example(
 ) -> None:
     async with serving(example, {"DATABASE_URL": database_url}) as url:
         await drive(url, "orders", connection)
+
+
+async def test_order_and_its_job_are_one_in_the_example_of_django(empty_database_url: str) -> None:
+    url = urlsplit(empty_database_url)
+    query = parse_qs(url.query)
+    environment = {
+        "PGDATABASE": url.path[1:],
+        "PGUSER": url.username or "",
+        "PGHOST": query["host"][0],
+        "PGPORT": query["port"][0],
+    }
+    async with _process(
+        [sys.executable, "manage.py", "migrate"],
+        EXAMPLES / "django_shop",
+        {**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+    ) as migrating:
+        assert await migrating.wait() == 0
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        async with serving(DJANGO, environment) as started:
+            await drive(started, "shop_order", connection, done="SUCCESSFUL")
+        assert await connection.fetchval("SELECT is_receipt_sent FROM shop_order")
+    finally:
+        await connection.close()

@@ -16,7 +16,11 @@ from examples.tour.pages import PAGES, ROOT, examples, name_of, run_page
 from rowlock import Rowlock, Settings
 from rowlock.queue.lifecycle import EDGES, FINAL
 
-NOT_RUN = {("docs/http-api.md", "serves until it is stopped")}
+NOT_RUN = {
+    ("docs/http-api.md", "serves until it is stopped"),
+    ("docs/frameworks.md", "settings of a project"),
+    ("docs/frameworks.md", "a module of a project"),
+}
 """The examples that no test runs: the page, and the reason that it gives."""
 
 _EDGE = re.compile(r"^ +(?P<start>\S+) --> (?P<end>\S+)(?:: (?P<verb>\w+))?$", re.MULTILINE)

@@ -1,0 +1,1 @@
+"""The shop: the one application of this project."""

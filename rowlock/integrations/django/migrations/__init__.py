@@ -1,0 +1,1 @@
+"""Rowlock's tables by way of Django's migrations."""
