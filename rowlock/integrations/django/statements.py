@@ -38,7 +38,7 @@ def store(database: str, schema: str, job: NewJob[Any]) -> None:
         "enqueue",
         schema,
         *(job.task, job.args, options.queue, options.priority, *times, None, job.id),
-        *(*limits, "finish", None, False, "return"),
+        *(*limits, "finish", None, False, "return", job.args_version),
     )
 
 
