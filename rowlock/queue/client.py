@@ -53,10 +53,12 @@ class Client:
     """The queue as an application sees it. Connects when first used; one per process is enough.
 
     Without a `database_url` in the settings, the embedded server is started (or joined) at the first use.
+    `pool` is the class of what holds its connections.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, pool: type[connections.ClientPool] = connections.ClientPool) -> None:
         self.settings = settings
+        self._pool_class = pool
         self._dsn: str | None = settings.database_url
         self._pool: connections.ClientPool | None = None
         self._waits: Waits | None = None
@@ -99,7 +101,7 @@ class Client:
         """One of the application's connections, for the time of the block. Raises `DatabaseUnavailable`."""
         dsn = await self.dsn()
         if self._pool is None:
-            self._pool = connections.ClientPool(self.settings, dsn)
+            self._pool = self._pool_class(self.settings, dsn)
         try:
             async with self._pool.acquire() as connection:
                 yield connection

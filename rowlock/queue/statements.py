@@ -15,9 +15,9 @@ FINISHED_CHANNEL = "rowlock.finished"
 
 
 @lru_cache(maxsize=256)
-def statement(name: str, schema: str) -> str:
+def statement(name: str, schema: str, package: str = "rowlock.queue") -> str:
     """The text of `queue/sql/<name>.sql` for `schema`. The same string object each time: drivers cache plans by it."""
-    text = files("rowlock.queue").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    text = files(package).joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
     return in_schema(text, schema)
 
 

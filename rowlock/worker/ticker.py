@@ -12,7 +12,7 @@ import structlog
 
 from rowlock.errors import InvalidOption, RowlockError
 from rowlock.queue.connections import CONNECTION_LOST
-from rowlock.queue.cron import Cron, due
+from rowlock.queue.cron import Cron, Due, due
 from rowlock.queue.identifiers import uuid7
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ class Ticker:
 
     async def _fire(self, row: Record) -> bool:
         """Fire a schedule's ticks; say whether it was this worker that did."""
-        times, options = Cron(row["cron"], row["timezone"]), self._tasks[row["task"]].options
-        found = due(times, row["next_run_at"], row["now"], row["misfire"])
+        options, found = self._tasks[row["task"]].options, self._due(row)
         fired = await self._connection.fetch(
             "fire_ticks",
             row["name"],
@@ -127,3 +126,6 @@ class Ticker:
             log.warning("ticks_left", schedule=row["name"], hint="the rest fires in the next rounds")
         await self._connection.fetch("wake", [fired[0]["queue"]])
         return True
+
+    def _due(self, row: Record) -> Due:
+        return due(Cron(row["cron"], row["timezone"]), row["next_run_at"], row["now"], row["misfire"])

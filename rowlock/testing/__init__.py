@@ -1,0 +1,26 @@
+"""Tests of applications: do what is enqueued, look at it, and move time, on a real PostgreSQL.
+
+Everything works on the application itself and on rows: jobs are claimed, performed and recorded as by a worker, by the
+same code. The pytest plugin (`pytest_rowlock`) gives each test a database of its own.
+"""
+
+from rowlock.testing.clock import fire_schedules, move_time
+from rowlock.testing.databases import Databases, use_database
+from rowlock.testing.drain import Attempted, Drained, drain
+from rowlock.testing.expect import assert_enqueued, assert_not_enqueued, enqueued
+from rowlock.testing.perform import perform, perform_job
+
+__all__ = [
+    "Attempted",
+    "Databases",
+    "Drained",
+    "assert_enqueued",
+    "assert_not_enqueued",
+    "drain",
+    "enqueued",
+    "fire_schedules",
+    "move_time",
+    "perform",
+    "perform_job",
+    "use_database",
+]

@@ -1,0 +1,197 @@
+"""The bench: a worker that takes jobs as it is told, one at a time by default, with nothing going on beside it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from rowlock.errors import UnknownTask, WrongState
+from rowlock.queue.client import Client
+from rowlock.queue.connections import own_transaction
+from rowlock.queue.job import Job
+from rowlock.queue.statements import statement
+from rowlock.testing.databases import Unpooled
+from rowlock.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from uuid import UUID
+
+    from asyncpg import Record
+
+    from rowlock.app import Rowlock
+    from rowlock.queue.connections import ControlConnection
+    from rowlock.queue.task import Task
+    from rowlock.worker.attempts import Attempt
+
+PACKAGE: Final = "rowlock.testing"
+OWN: Final = frozenset({"claim_job", "find_use", "list_waiting", "move_time", "time_moved", "waiting_queues"})
+"""The statements in `testing/sql`."""
+OVERDUE_BATCH: Final = 500
+LEASE: Final = timedelta(minutes=5)
+
+
+class Ended(NamedTuple):
+    """An attempt that is over: of which job, which one, and the error that it ended in; None if it simply succeeded."""
+
+    job_id: UUID
+    attempt: int
+    error: BaseException | None
+
+
+class Bench(Worker):
+    """The application's worker without its main loop, its upkeep and its ticks: what it does, it is asked to do.
+
+    Jobs are claimed, performed and recorded by the worker's own code. `queues` is None for all in which jobs wait.
+    """
+
+    def __init__(self, app: Rowlock, *, queues: Sequence[str] | None = None, concurrency: int = 1) -> None:
+        super().__init__(
+            app.client,
+            app.tasks,
+            schedules=list(app._declared.values()),  # noqa: SLF001  # what app.worker() gives its workers
+            queues=queues,
+            concurrency=concurrency,
+            middleware=app.middlewares,
+            failure_handlers=app.failure_handlers,
+        )
+        self._app = app
+        self._takes_all_queues = not queues
+        self._over: list[Ended] = []
+        self._errors: dict[Attempt, BaseException] = {}
+
+    async def __aenter__(self) -> Self:
+        url = await self._client.dsn()
+        self._client = Client(replace(self._client.settings, database_url=url, lease=LEASE), pool=Unpooled)
+        await self._open()
+        self._upkeeper.cancel()
+        self._ticking.cancel()
+        self._listen()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping.set()
+        await self._close()
+
+    async def _register(self) -> None:
+        """Register with a lease that nobody has to renew: a thread and a connection less for each use."""
+        await super()._register()
+        self._lease._stopped.set()  # noqa: SLF001
+        self._lease.held_until = float("inf")
+
+    async def turn(self) -> list[Ended]:
+        """Claim what is due, as much as may run at once, and wait until it is recorded; nothing if nothing is due.
+
+        Before, whatever has expired ends.
+        """
+        await self._end_overdue()
+        if await self._claim(self._concurrency) == 0 and not await self._claim_elsewhere():
+            self._slots.add(await self._claims.claim_alone(self.id))
+        return await self._wait()
+
+    async def perform(self, job: Job) -> Ended:
+        """Claim one waiting job, due or not, and wait until its attempt is recorded. Raises `WrongState`."""
+        if job.task not in self._tasks:
+            raise UnknownTask(f"Job {job.id} is of the task {job.task!r}, which is none of this application's.")
+        rows = await self.fetch("claim_job", job.id, self.id)
+        if not rows:
+            now = await self._client.get(job.id)
+            raise WrongState(
+                f"Job {job.id} ({job.task}) is {now.state}: only one that waits, and is not overdue, can be performed.",
+                state=now.state,
+            )
+        self._slots.add(rows)
+        (ended,) = await self._wait()
+        return ended
+
+    async def read(self, job_id: UUID) -> Job:
+        """The job as it is now."""
+        return Job.from_row((await self.connection.fetch("get_job", job_id))[0])
+
+    async def outcome(self, ended: Ended) -> str:
+        """The outcome of an attempt, as the table `attempt` names it, or `succeeded`."""
+        if ended.error is None:
+            return "succeeded"
+        rows = await self.connection.fetch("list_attempts", ended.job_id)
+        return next((row["outcome"] for row in rows if row["attempt"] == ended.attempt), "succeeded")
+
+    @property
+    def connection(self) -> ControlConnection:
+        """The connection of the bench, for the statements of the queue."""
+        return self._upkeeping
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Any]]:
+        """The tasks that it knows."""
+        return self._tasks
+
+    @property
+    def schema(self) -> str:
+        """The schema that it works in."""
+        return self._client.settings.schema
+
+    async def fetch(self, name: str, *parameters: object) -> list[Record]:
+        """Run `testing/sql/<name>.sql` in a transaction of its own."""
+        async with self.transaction() as fetch:
+            return await fetch(name, *parameters)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Callable[..., Awaitable[list[Record]]]]:
+        """A transaction, as the function that runs `<name>.sql` of the test kit, or of the queue, in it."""
+        async with self._client.connection() as connection, own_transaction(connection):
+
+            async def fetch(name: str, *parameters: object) -> list[Record]:
+                package = PACKAGE if name in OWN else "rowlock.queue"
+                return await connection.fetch(statement(name, self.schema, package), *parameters)
+
+            yield fetch
+
+    async def until_next(self) -> timedelta | None:
+        """How long it is until the next waiting job falls due; None if there is none."""
+        return await self._claims.until_next()
+
+    def forget_positions(self) -> None:
+        """Claim from the beginning: jobs have come to be due before those that were claimed last."""
+        self._claims.cursors.reset()
+
+    async def _claim_elsewhere(self) -> bool:
+        """Claim from all queues in which jobs wait by now, if any is new."""
+        if not self._takes_all_queues:
+            return False
+        waiting = [row["queue"] for row in await self.fetch("waiting_queues")]
+        if set(waiting) <= set(self._claims.queues):
+            return False
+        self._claims.queues = sorted({*waiting, *self._claims.queues})
+        return await self._claim(self._concurrency) > 0
+
+    def _listen(self) -> None:
+        """Hear of each attempt's end, and of the error that it ended in, from the two methods that all go through."""
+        report, end = self._performer._report, self._slots._ended  # noqa: SLF001
+
+        async def note_error(attempt: Attempt, error: BaseException) -> None:
+            self._errors[attempt] = error
+            await report(attempt, error)
+
+        def note_end(attempt: Attempt) -> None:
+            self._over.append(Ended(attempt.claimed["id"], attempt.claimed["attempt"], self._errors.pop(attempt, None)))
+            end(attempt)
+
+        self._performer._report = note_error  # type: ignore[method-assign]  # noqa: SLF001
+        self._slots._ended = note_end  # type: ignore[method-assign]  # noqa: SLF001
+
+    async def _wait(self) -> list[Ended]:
+        """Wait for all that runs, and for its outcomes to be recorded."""
+        while not self._slots.is_empty:
+            await self._slots.changed(timeout=1.0)
+        await self._finishes.flush()
+        over, self._over = self._over, []
+        return over
+
+    async def _end_overdue(self) -> None:
+        while await self.connection.fetch("end_overdue", OVERDUE_BATCH):
+            pass
+
+
+__all__ = ["Bench", "Ended"]

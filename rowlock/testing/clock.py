@@ -1,0 +1,112 @@
+"""Time that is moved forward: since the database's clock is the only one, what is stored moves back instead.
+
+How far it was moved is in the table `operation`, like every operator's act; schedules count from there, so that a tick
+at eight in the morning stays one at eight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from rowlock.errors import InvalidOption, WrongState
+from rowlock.queue import options
+from rowlock.queue.cron import Cron, Due, due
+from rowlock.testing.bench import Bench
+from rowlock.worker.ticker import Ticker
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from rowlock.app import Rowlock
+
+FARTHEST: Final = timedelta(days=36_500)
+OLDEST: Final = timedelta(days=1)
+"""A schema with an older job than this is taken for one in use."""
+
+
+async def move_time(app: Rowlock, by: timedelta | float) -> None:
+    """Move time forward for all that is stored, by a `timedelta` or by seconds; `drain` does what is due then.
+
+    What is to come comes nearer: jobs that are delayed or wait for a retry, ticks of schedules, the end of what
+    expires, of unique keys and of results that are kept for a time. What is past is longer ago. The clocks of Python
+    and of the database stay as they are.
+
+    Refuses a schema that looks like one in use, with a live worker or a job that was enqueued more than a day ago:
+    raises `WrongState`. Raises `InvalidOption` for what is no time above zero.
+
+    >>> await move_time(app, timedelta(hours=2))
+    """
+    moved = options.period(by)
+    if moved is None or moved > FARTHEST:
+        raise InvalidOption(f"time cannot be moved by {by!r}: give seconds or a timedelta, of at most 100 years.")
+    async with Bench(app) as bench:  # it writes down the schedules of the code, so that they move as well
+        await move(bench, moved)
+
+
+async def move(bench: Bench, by: timedelta) -> None:
+    """Move time for a bench that is the only worker."""
+    details = msgspec.json.encode({"microseconds": by // timedelta(microseconds=1)}).decode()
+    async with bench.transaction() as fetch:
+        _refuse_use((await fetch("find_use", bench.id))[0], bench.schema)
+        await fetch("move_time", by)
+        await fetch("record_operation", "move_time", "schema", bench.schema, None, "python", details, None)
+    bench.forget_positions()
+
+
+async def fire_schedules(app: Rowlock) -> int:
+    """Fire the ticks that are due, of the schedules whose tasks the application has; return how many jobs that made.
+
+    As a worker does once a second: at most one job a tick, by the schedule's misfire and overlap rules. The jobs wait
+    for `drain`.
+
+    >>> await move_time(app, timedelta(days=1))
+    >>> assert await fire_schedules(app) == 1
+    """
+    async with Bench(app) as bench:
+        ticker = _MovedTicker(bench, (await bench.fetch("time_moved"))[0]["moved"])
+        fired = -1
+        while ticker.fired > fired:
+            fired = ticker.fired
+            await ticker.fire_due()
+        return ticker.fired
+
+
+class _MovedTicker(Ticker):
+    """Fires ticks by the time that it would be."""
+
+    def __init__(self, bench: Bench, moved: timedelta) -> None:
+        super().__init__(bench.connection, bench.tasks)
+        self._moved = moved
+
+    def _due(self, row: Record) -> Due:
+        moved = self._moved
+        found = due(Cron(row["cron"], row["timezone"]), row["next_run_at"] + moved, row["now"] + moved, row["misfire"])
+        return replace(
+            found,
+            ticks=tuple(tick - moved for tick in found.ticks),
+            next_run_at=None if found.next_run_at is None else found.next_run_at - moved,
+        )
+
+
+def _refuse_use(found: Record, schema: str) -> None:
+    """Raise `WrongState` for a schema that is no test's: nobody shall move the time of a production's jobs."""
+    if found["worker"] is not None:
+        raise WrongState(
+            f"A worker is at work in the schema {schema} ({found['worker']}): time is moved only where none is. Stop "
+            "it first; and if this is not a test's database, look at what the tests are connected to.",
+            state="in use",
+        )
+    if found["age"] is not None and found["age"] > OLDEST:
+        raise WrongState(
+            f"The schema {schema} has a job that was enqueued {found['age'].days} days ago: it does not look like a "
+            "test's, whose time may be moved. Give each test a database of its own (the fixture "
+            "rowlock_database_url), or empty this one.",
+            state="in use",
+        )
+
+
+__all__ = ["fire_schedules", "move", "move_time"]

@@ -1,0 +1,229 @@
+"""What is enqueued, and what a test expects of it: in the database, or as the test's own open transaction sees it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from rowlock.errors import InvalidOption, UnknownTask
+from rowlock.queue import options
+from rowlock.queue.connections import adapt
+from rowlock.queue.job import Job
+from rowlock.queue.json_values import encode_hook
+from rowlock.queue.statements import statement
+from rowlock.queue.task import Task
+from rowlock.testing.bench import PACKAGE
+from rowlock.testing.perform import check_task
+
+if TYPE_CHECKING:
+    from rowlock.app import Rowlock
+
+COLUMNS: Final = (
+    *("id", "state", "queue", "task", "priority", "args", "attempt", "max_attempts", "errors", "crashes"),
+    *("unique_key", "error", "created_at", "run_at", "expires_at", "deadline"),
+)
+"""The columns of list_waiting.sql."""
+CLOSE: Final = timedelta(seconds=1)
+"""How far a job's delay may be from the expected one: clocks go on between the two readings."""
+MOST_SHOWN: Final = 20
+LONGEST_ARGS: Final = 200
+
+
+async def enqueued(
+    app: Rowlock,
+    task: Task[..., Any] | str | None = None,
+    *,
+    args: Mapping[str, object] | None = None,
+    queue: str | None = None,
+    priority: int | None = None,
+    delay: timedelta | float | None = None,
+    connection: object = None,
+) -> list[Job]:
+    """The jobs that wait (queued, scheduled, retrying or blocked) and fit all that is given, in the order of enqueues.
+
+    `args`: some of the arguments, by name; those that the call left to their defaults count as well. `delay`: how long
+    after its enqueue a job is due, to the second. With a `connection` (or session), as its open transaction sees it.
+    Raises `UnknownTask` for a task that nobody knows, and `InvalidOption`.
+
+    >>> (job,) = await enqueued(app, send_email, args={"recipient": "ada@example.com"})
+    """
+    await _check_task(app, task, connection)
+    expected = _Expected(app, task, args=args, queue=queue, priority=priority, delay=delay)
+    return [job for job in await _waiting(app, connection) if expected.fits(job)]
+
+
+async def assert_enqueued(
+    app: Rowlock,
+    task: Task[..., Any] | str | None = None,
+    *,
+    args: Mapping[str, object] | None = None,
+    queue: str | None = None,
+    priority: int | None = None,
+    delay: timedelta | float | None = None,
+    count: int | None = None,
+    connection: object = None,
+) -> list[Job]:
+    """Make sure that such a job waits, or with `count` exactly so many, and return them; see `enqueued`.
+
+    Else it raises an `AssertionError` that shows what is enqueued instead.
+
+    >>> await assert_enqueued(app, send_email, args={"recipient": "ada@example.com"}, queue="email", count=1)
+    """
+    __tracebackhide__ = True
+    if count is not None and count < 0:
+        raise InvalidOption(f"count {count!r} makes no sense: use a number of at least 0, or leave it out.")
+    await _check_task(app, task, connection)
+    expected = _Expected(app, task, args=args, queue=queue, priority=priority, delay=delay)
+    waiting = await _waiting(app, connection)
+    found = [job for job in waiting if expected.fits(job)]
+    if len(found) == count or (count is None and found):
+        return found
+    wanted = f"A job{expected} should be" if count is None else f"{count} job{'s' * (count != 1)}{expected} should be"
+    raise AssertionError(f"{wanted} enqueued, found {len(found)}.\n{await _told(app, waiting, found, connection)}")
+
+
+async def assert_not_enqueued(
+    app: Rowlock,
+    task: Task[..., Any] | str | None = None,
+    *,
+    args: Mapping[str, object] | None = None,
+    queue: str | None = None,
+    priority: int | None = None,
+    delay: timedelta | float | None = None,
+    connection: object = None,
+) -> None:
+    """Make sure that no such job waits; see `enqueued`. Without a task or anything else: that none waits at all.
+
+    >>> await assert_not_enqueued(app, send_email)
+    """
+    __tracebackhide__ = True
+    await _check_task(app, task, connection)
+    expected = _Expected(app, task, args=args, queue=queue, priority=priority, delay=delay)
+    waiting = await _waiting(app, connection)
+    if found := [job for job in waiting if expected.fits(job)]:
+        told = await _told(app, waiting, found, connection)
+        raise AssertionError(f"No job{expected} should be enqueued, found {len(found)}.\n{told}")
+
+
+class _Expected:
+    """What is expected of a job. Raises `InvalidOption` for what no job can be."""
+
+    def __init__(
+        self,
+        app: Rowlock,
+        task: Task[..., Any] | str | None,
+        *,
+        args: Mapping[str, object] | None,
+        queue: str | None,
+        priority: int | None,
+        delay: timedelta | float | None,
+    ) -> None:
+        self._app = app
+        self._task = task.name if isinstance(task, Task) else task
+        self._args = _plain(args or {})
+        if self._task in app.tasks:
+            app.tasks[self._task].arguments.check_names(list(self._args))
+        others = {
+            "queue": None if queue is None else options.queue_name(queue),
+            "priority": None if priority is None else options.priority(priority),
+            "delay": options.delay(delay),
+        }
+        self._others = {name: value for name, value in others.items() if value is not None}
+
+    def fits(self, job: Job) -> bool:
+        """Whether a job is as expected."""
+        if self._task is not None and job.task != self._task:
+            return False
+        if any(not self._is_so(job, name, value) for name, value in self._others.items()):
+            return False
+        if not self._args:
+            return True
+        given = self._with_defaults(job)
+        return all(name in given and given[name] == value for name, value in self._args.items())
+
+    def _is_so(self, job: Job, name: str, value: object) -> bool:
+        if isinstance(value, timedelta):
+            return abs(job.run_at - job.created_at - value) <= CLOSE
+        return bool(getattr(job, name) == value)
+
+    def _with_defaults(self, job: Job) -> Mapping[str, Any]:
+        known = self._app.tasks.get(job.task)
+        if known is None or self._args.keys() <= job.args.keys():
+            return job.args
+        try:
+            return _plain(known.arguments.decode(msgspec.json.encode(job.args))) | job.args
+        except ValueError:  # arguments that do not fit the function are not filled up
+            return job.args
+
+    def __str__(self) -> str:
+        told = "" if self._task is None else f" of {self._task}"
+        if self._args:
+            told += f" with args {_shown(self._args)}"
+        return told + "".join(f", {name} {value}" for name, value in self._others.items())
+
+
+async def _waiting(app: Rowlock, connection: object) -> list[Job]:
+    sql = statement("list_waiting", app.settings.schema, PACKAGE)
+    if connection is not None:
+        rows: Sequence[Any] = await adapt(connection).fetch(sql)
+    else:
+        async with app.client.connection() as own:
+            rows = await own.fetch(sql)
+    return [Job.from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+
+
+async def _told(app: Rowlock, waiting: Sequence[Job], found: Sequence[Job], connection: object) -> str:
+    """What there is instead, a line a job."""
+    lines = [f"{'*' if job in found else ' '} {_line(job)}" for job in waiting[:MOST_SHOWN]]
+    if len(waiting) > MOST_SHOWN:
+        lines.append(f"  … and {len(waiting) - MOST_SHOWN} more")
+    text = "\n".join(["Enqueued are (* fits):", *lines] if lines else ["Nothing is enqueued."])
+    if connection is not None:
+        return text
+    over = [job for job in await app.client.list_jobs(limit=100) if job.is_finished or job.state == "running"]
+    if over:
+        text += "\n".join(["\nNot waiting any more are:", *(f"  {_line(job)}" for job in over[:MOST_SHOWN])])
+    elif not waiting:
+        text += " (Of a transaction that is still open, only its own connection sees the jobs: give it as connection=.)"
+    return text
+
+
+def _line(job: Job) -> str:
+    due = f" in {job.run_at - job.created_at}" if job.state == "scheduled" else ""
+    return f"{job.task} {_shown(job.args)} queue={job.queue} priority={job.priority} {job.state}{due}"
+
+
+def _shown(args: Mapping[str, Any]) -> str:
+    text = json.dumps(args, ensure_ascii=False)
+    return text if len(text) <= LONGEST_ARGS else f"{text[:LONGEST_ARGS]}…"
+
+
+def _plain(args: Mapping[str, object]) -> dict[str, Any]:
+    """The arguments as they are stored."""
+    try:
+        plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(args), enc_hook=encode_hook))
+    except (TypeError, ValueError) as error:
+        raise InvalidOption(f"args cannot be written as JSON: {error}") from None
+    return plain
+
+
+async def _check_task(app: Rowlock, task: Task[..., Any] | str | None, connection: object) -> None:
+    """Raise `UnknownTask` for a task of another application, and for a name that nobody has registered."""
+    if isinstance(task, Task):
+        check_task(app, task)
+    elif task is not None:
+        name = options.task_name(task)
+        if name not in app.tasks and not await app.client.tell(connection, "get_task", name):
+            close = difflib.get_close_matches(name, app.tasks, n=1)
+            raise UnknownTask(
+                f"The task {name!r} is not known{f' (is {close[0]!r} meant?)' if close else ''}: this application has "
+                f"{', '.join(sorted(app.tasks)) or 'none'}, and no worker has registered it."
+            )
+
+
+__all__ = ["assert_enqueued", "assert_not_enqueued", "enqueued"]

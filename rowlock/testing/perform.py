@@ -1,0 +1,70 @@
+"""Run one job, here and now, and give what its handler returned: for a test of a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from uuid import UUID
+
+from rowlock.errors import InvalidOption, UnknownTask
+from rowlock.queue.task import BoundTask, Task
+from rowlock.testing.bench import Bench
+
+if TYPE_CHECKING:
+    from rowlock.app import Rowlock
+    from rowlock.queue.job import Job, JobHandle
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+async def perform(app: Rowlock, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """Enqueue a job with these arguments, run one attempt of it as a worker would, and return its result.
+
+    All that surrounds a handler takes part: the way of the arguments through JSON, the `Job`, middleware, timeout,
+    directives, failure handlers. What the handler raises is raised, a directive (`Snooze`, `Cancel`, …) as well; the
+    job is then as its task's options have it, queued for a retry for instance. The result is as `job.result()` gives
+    it. A delay is not waited for. Raises `UnknownTask` for a task of another application, `InvalidArguments`, and
+    `InvalidOption` for a job that is not stored because of its unique key.
+
+    >>> assert await perform(app, add, 2, 3) == 5
+    >>> await perform(app, send_email.using(timeout=1), "ada@example.com", "Hi", "…")
+    """
+    check_task(app, task if isinstance(task, Task) else task._task)  # noqa: SLF001  # its own half
+    if isinstance(task, BoundTask) and task._connection is not None:  # noqa: SLF001
+        raise InvalidOption(
+            "perform() runs a job that is committed: leave connection out; or enqueue, commit, and use perform_job()."
+        )
+    handle = await task.enqueue(*args, **kwargs)
+    if handle.is_duplicate:
+        raise InvalidOption(
+            f"No job was stored: job {handle.id} holds the unique key. Use perform_job() on that one, or drain() first."
+        )
+    return cast("R", await perform_job(app, handle))
+
+
+async def perform_job(app: Rowlock, job: JobHandle[R] | Job | UUID | str) -> R | Any:  # noqa: ANN401  # any JSON
+    """Run one attempt of a job that waits, due or not, and return its result or raise its error, as `perform` does.
+
+    Raises `JobNotFound`, and `WrongState` for one that does not wait.
+
+    >>> job = await send_email.using(delay=3600).enqueue("ada@example.com", "Hi", "…")
+    >>> await perform_job(app, job)
+    """
+    found = await app.get(job if isinstance(job, UUID | str) else job.id)
+    async with Bench(app) as bench:
+        ended = await bench.perform(found)
+    if ended.error is not None:
+        raise ended.error
+    return await app.handle(found).result(timeout=0)
+
+
+def check_task(app: Rowlock, task: Task[..., Any]) -> None:
+    """Raise `UnknownTask` unless it is one of this application's."""
+    if app.tasks.get(task.name) is not task:
+        raise UnknownTask(
+            f"The task {task.name!r} of {task.__module__} is not one of this application's, which has "
+            f"{', '.join(sorted(app.tasks)) or 'none'}: give the application that it was made with."
+        )
+
+
+__all__ = ["check_task", "perform", "perform_job"]

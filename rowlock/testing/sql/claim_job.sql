@@ -1,0 +1,12 @@
+-- Claim one waiting job, due or not, for one attempt: queued → running. $1 its id   $2 the worker
+--
+-- Returns it as claim.sql does; no row if it does not wait, or no attempt of it may start any more.
+-- Index: job_pkey. Locks: the job's row.
+UPDATE rowlock.job
+   SET state = 'running', attempt = attempt + 1, worker = $2, started_at = now()
+ WHERE id = $1
+   AND state = 'queued'
+   AND worker IS NULL
+   AND (ends_at IS NULL OR ends_at > now())
+RETURNING id, task, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
+          CASE WHEN ends_at IS NOT NULL THEN ARRAY[ends_at, expires_at, deadline, started_at] END AS times
