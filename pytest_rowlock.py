@@ -36,12 +36,12 @@ def rowlock_server() -> Iterator[Databases]:
     from rowlock.testing import Databases
 
     with ExitStack() as stack:
-        why = ""
+        databases, why = None, ""
         try:
             databases = stack.enter_context(Databases())
         except ConfigurationError as error:
             why = str(error)
-        if why:  # outside of the except: the report is the message alone
+        if databases is None:  # outside of the except: the report is the message alone
             pytest.fail(why, pytrace=False)
         yield databases
 

@@ -108,8 +108,8 @@ class Databases:
             await self._connection.execute(statement)
         except asyncpg.InsufficientPrivilegeError as error:
             raise ConfigurationError(
-                f"The user of {VARIABLE} may not create databases: ALTER ROLE … CREATEDB, or leave the variable out for "
-                "an embedded server."
+                f"The user of {VARIABLE} may not create databases: ALTER ROLE … CREATEDB, or leave the variable out, "
+                "for an embedded server."
             ) from error
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -121,7 +121,8 @@ class Databases:
         except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
             told = "it cannot be read" if type(error) is ValueError else f"{type(error).__name__}: {error}"
             raise DatabaseUnavailable(
-                f"No connection to the PostgreSQL for the tests at {_masked(self.server_url)} ({told}): check {VARIABLE}."
+                f"No connection to the PostgreSQL for the tests at {_masked(self.server_url)} ({told}): "
+                f"check {VARIABLE}."
             ) from error
 
 

@@ -9,7 +9,6 @@ import tomllib
 import pytest
 
 from examples.tour.pages import ROOT, examples
-
 from tests.conftest import Server
 
 pytest_plugins = "pytester"
@@ -101,7 +100,7 @@ def test_plugin_is_what_the_package_declares() -> None:
 
 @pytest.mark.usefixtures("shared_server")
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    "setting, told",
     [
         ("", "Which application? Say rowlock_app = *"),
         ("rowlock_app = shopp:app", "rowlock_app is 'shopp:app' in pytest's settings: No module named 'shopp'. *"),
