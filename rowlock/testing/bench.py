@@ -95,6 +95,11 @@ class Bench(Worker):
         """Claim one waiting job, due or not, and wait until its attempt is recorded. Raises `WrongState`."""
         if job.task not in self._tasks:
             raise UnknownTask(f"Job {job.id} is of the task {job.task!r}, which is none of this application's.")
+        if job.args_version not in self._tasks[job.task].upcasters.versions:
+            raise UnknownTask(
+                f"Job {job.id} has arguments of version {job.args_version} of the task {job.task!r}, from which no "
+                "upcaster leads to this application's: workers leave it queued, too."
+            )
         rows = await self.fetch("claim_job", job.id, self.id)
         if not rows:
             now = await self._client.get(job.id)

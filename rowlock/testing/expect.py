@@ -24,7 +24,19 @@ if TYPE_CHECKING:
     from rowlock.app import Rowlock
 
 COLUMNS: Final = (
-    *("id", "state", "queue", "task", "priority", "args", "attempt", "max_attempts", "errors", "crashes"),
+    *(
+        "id",
+        "state",
+        "queue",
+        "task",
+        "priority",
+        "args_version",
+        "args",
+        "attempt",
+        "max_attempts",
+        "errors",
+        "crashes",
+    ),
     *("unique_key", "error", "created_at", "run_at", "expires_at", "deadline"),
 )
 """The columns of list_waiting.sql."""
@@ -153,7 +165,7 @@ class _Expected:
 
     def _with_defaults(self, job: Job) -> Mapping[str, Any]:
         known = self._app.tasks.get(job.task)
-        if known is None or self._args.keys() <= job.args.keys():
+        if known is None or known.version != job.args_version or self._args.keys() <= job.args.keys():
             return job.args
         try:
             return _plain(known.arguments.decode(msgspec.json.encode(job.args))) | job.args

@@ -174,6 +174,17 @@ async def test_waiting_job_is_performed_before_it_is_due_and_a_finished_one_neve
         await perform_job(app, uuid7())
 
 
+async def test_jobs_that_no_worker_would_take_are_not_performed(connection: Connection) -> None:
+    newer = await send.enqueue("ada")
+    await connection.execute("UPDATE rowlock.job SET args_version = 2")
+    with pytest.raises(UnknownTask, match="has arguments of version 2 of the task 'send'"):
+        await perform_job(app, newer)
+    foreign = await connection.fetchval("SELECT rowlock.enqueue('foreign', '{}')")
+    with pytest.raises(UnknownTask, match="is of the task 'foreign', which is none of this application's"):
+        await perform_job(app, foreign)
+    assert len(await drain(app)) == 0
+
+
 async def test_what_cannot_be_performed_is_refused_before_anything_is_stored(connection: Connection) -> None:
     other = Rowlock("postgresql://localhost:1/nowhere")
 
