@@ -17,9 +17,12 @@ ROWLOCK = str(Path(sys.executable).with_name("rowlock"))
 
 
 @asynccontextmanager
-async def worker(settings: Settings, *options: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A `rowlock worker` of tests/acceptance/tasks.py; killed at the end if it still runs."""
-    async with _running(settings, "worker", "tests.acceptance.tasks:app", *options, environment=environment) as process:
+async def worker(
+    settings: Settings, *options: str, of: str = "tasks", **environment: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A `rowlock worker` of tests/acceptance/tasks.py, or another module there; killed at the end if it still runs."""
+    app = f"tests.acceptance.{of}:app"
+    async with _running(settings, "worker", app, *options, environment=environment) as process:
         yield process
 
 

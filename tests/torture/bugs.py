@@ -244,7 +244,7 @@ BUGS: Final = (
     SELECT gone.id, gone.run_at, gone.created_at, statement_timestamp() - outcome.elapsed * interval '1 second',
            statement_timestamp(), gone.worker,
            gone.timeout, gone.attempt, gone.max_attempts, gone.errors, gone.crashes, gone.priority, 'succeeded',
-           gone.queue, gone.task, gone.unique_key, gone.error, gone.args, outcome.result
+           gone.queue, gone.task, gone.args_version, gone.unique_key, gone.error, gone.args, outcome.result
       FROM gone
       JOIN outcome ON outcome.id = gone.id
 """,
@@ -252,8 +252,8 @@ BUGS: Final = (
     SELECT outcome.id, coalesce(gone.run_at, now()), coalesce(gone.created_at, now()), now(), statement_timestamp(), $1,
            gone.timeout, outcome.attempt, coalesce(gone.max_attempts, 10), coalesce(gone.errors, 0),
            coalesce(gone.crashes, 0::smallint), coalesce(gone.priority, 5::smallint), 'succeeded',
-           coalesce(gone.queue, 'default'), coalesce(gone.task, 'torture.quick'), gone.unique_key, gone.error,
-           coalesce(gone.args, '{}'), outcome.result
+           coalesce(gone.queue, 'default'), coalesce(gone.task, 'torture.quick'),
+           coalesce(gone.args_version, 1::smallint), gone.unique_key, gone.error, coalesce(gone.args, '{}'), outcome.result
       FROM outcome
       LEFT JOIN gone ON outcome.id = gone.id
 """,
