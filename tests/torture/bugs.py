@@ -253,7 +253,8 @@ BUGS: Final = (
            gone.timeout, outcome.attempt, coalesce(gone.max_attempts, 10), coalesce(gone.errors, 0),
            coalesce(gone.crashes, 0::smallint), coalesce(gone.priority, 5::smallint), 'succeeded',
            coalesce(gone.queue, 'default'), coalesce(gone.task, 'torture.quick'),
-           coalesce(gone.args_version, 1::smallint), gone.unique_key, gone.error, coalesce(gone.args, '{}'), outcome.result
+           coalesce(gone.args_version, 1::smallint), gone.unique_key, gone.error,
+           coalesce(gone.args, '{}'), outcome.result
       FROM outcome
       LEFT JOIN gone ON outcome.id = gone.id
 """,
