@@ -31,7 +31,7 @@ from rowlock.queue.unique import Unique, parse_unique
 from rowlock.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
     from types import TracebackType
     from uuid import UUID
@@ -262,6 +262,20 @@ class Rowlock(Acts):
         stored = await self.client.enqueue(job, connection)
         return (await self._handles([job], {} if stored == job.id else {job.id: stored}, connection))[0]
 
+    def enqueue_sync(
+        self,
+        task: str,
+        args: Mapping[str, object] | None = None,
+        *,
+        connection: object = None,
+        **options: Any,  # noqa: ANN401  # those of `enqueue`
+    ) -> JobHandle[Any]:
+        """As `enqueue`, with the same options, for synchronous programs, over a synchronous connection or none.
+
+        Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
+        """
+        return self.client.run_sync(self.enqueue(task, args, connection=connection, **options), connection)
+
     async def enqueue_many(
         self, jobs: Iterable[NewJob[R]], *, connection: object = None, again: bool = False
     ) -> list[JobHandle[R]]:
@@ -280,6 +294,25 @@ class Rowlock(Acts):
         if holders:
             given = [job for job in given if job.id not in holders or not _is_skipped(job)]
         return await self._handles(given, holders, connection)
+
+    def enqueue_many_sync(
+        self, jobs: Iterable[NewJob[R]], *, connection: object = None, again: bool = False
+    ) -> list[JobHandle[R]]:
+        """As `enqueue_many`, for synchronous programs, over a synchronous connection or none.
+
+        Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
+        """
+        return self.client.run_sync(self.enqueue_many(jobs, connection=connection, again=again), connection)
+
+    def run_sync(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Run one of this application's coroutines from a synchronous program, and return what it returns.
+
+        It runs in an event loop in the background, which belongs to the application: many threads may use it at once,
+        and a forked process begins anew. Raises `InsideEventLoop` where one must await.
+
+        >>> app.run_sync(app.cancel(job.id, by="ada"))
+        """
+        return self.client.run_sync(coroutine)
 
     async def _handles(
         self, jobs: Sequence[NewJob[R]], holders: Mapping[UUID, UUID], connection: object
@@ -345,6 +378,10 @@ class Rowlock(Acts):
     async def close(self) -> None:
         """Close the application's connections. They open again at the next use."""
         await self.client.close()
+
+    def close_sync(self) -> None:
+        """Close the connections that synchronous calls have opened, and their event loop."""
+        self.client.close_sync()
 
     async def __aenter__(self) -> Self:
         return self

@@ -13,6 +13,7 @@ RowlockError
 ├── DuplicateJob                 another job holds the unique key, and `on_duplicate` is `raise`; nothing was stored
 ├── EnqueueUnknown               the connection was lost in the middle: the jobs may be stored, or not
 ├── InvalidResult                (TypeError) a handler returned what JSON cannot hold
+├── InsideEventLoop              (RuntimeError) a synchronous method was called where one must `await`
 ├── JobNotFound                  (LookupError) no job has this id
 ├── OutsideHandler               (RuntimeError) what only a running handler can do with its job
 ├── StaleAttempt                 what an attempt wanted to do in its job's name, when the job was no longer its own
@@ -107,6 +108,10 @@ class EnqueueUnknown(RowlockError):
 
 class InvalidResult(RowlockError, TypeError):
     """A handler returned a value that JSON cannot hold; the attempt counts as failed."""
+
+
+class InsideEventLoop(RowlockError, RuntimeError):
+    """A synchronous method was called in a thread that runs an event loop, which would stand still meanwhile."""
 
 
 class JobNotFound(RowlockError, LookupError):

@@ -18,7 +18,7 @@ class WorkerOptions(TypedDict, total=False):
     queues: Sequence[str] | None
     concurrency: int
     threads: int | None
-    processes: int | None
+    task_processes: int | None
 
 
 @asynccontextmanager

@@ -5,11 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, get_args
 
-import asyncpg
 from fastapi.params import Depends
 
 from rowlock.errors import InvalidOption
-from rowlock.queue import connections
+from rowlock.queue import callers
 from rowlock.queue.task import BoundTask, Task
 
 if TYPE_CHECKING:
@@ -98,5 +97,5 @@ def _check_kind(session: object) -> None:
     """Refuse a session on which nothing can be enqueued. None would be no connection: a transaction of its own."""
     if session is None:
         raise InvalidOption("The dependency of enqueuing() gave None instead of a session: let it yield its session.")
-    if not isinstance(session, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
-        connections.adapter_of(session)
+    if not isinstance(session, callers.OF_ASYNCPG):
+        callers.adapter_of(session)

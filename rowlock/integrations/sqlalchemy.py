@@ -1,11 +1,13 @@
-"""Enqueue, or finish a job, in a transaction of SQLAlchemy's: `AsyncSession` and `AsyncConnection` over asyncpg."""
+"""Enqueue, or finish a job, in a transaction of SQLAlchemy's, over asyncpg, psycopg or psycopg2."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import (
     DBAPIError,
     InvalidRequestError,
@@ -14,18 +16,25 @@ from sqlalchemy.exc import (
     UnboundExecutionError,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
 
 from rowlock.errors import InvalidOption
+from rowlock.integrations.pyformat import IN_FAILED_TRANSACTION, named, pyformat
 from rowlock.queue.transactions import ROLLBACK_TIMEOUT
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
-    from rowlock.queue.connections import Caller
+    from rowlock.queue.callers import Caller
     from rowlock.queue.transactions import OpenTransaction
 
-_IN_FAILED_TRANSACTION: Final = "25P02"
-_REMEDY: Final = "is not supported yet: give an AsyncSession or AsyncConnection over asyncpg."
+_REMEDY: Final = (
+    "cannot be used: give a Session, Connection, AsyncSession or AsyncConnection over postgresql+asyncpg, "
+    "postgresql+psycopg or postgresql+psycopg2."
+)
+_SCOPED: Final = (async_scoped_session, scoped_session)
+_DRIVERS: Final = frozenset({"asyncpg", "psycopg", "psycopg2"})
+_AS_IT_IS: Final = {"stream_results": False, "yield_per": None}
 _CLOSED: Final = "The given SQLAlchemy connection is closed: give one that is open."
 _AUTOCOMMIT: Final = (
     "The given SQLAlchemy connection is in AUTOCOMMIT: nothing on it is part of a transaction. Give one without "
@@ -43,23 +52,27 @@ _ROLL_BACK: Final = (
 def adapt(connection: object) -> Caller:
     """Return a session or connection as a `Caller`: what it runs is part of the transaction that is open there.
 
-    Takes `AsyncSession`, `AsyncConnection` and `async_scoped_session`, of `postgresql+asyncpg` engines. Where no
-    transaction is open, SQLAlchemy begins one, as at any first statement: without a commit the job never exists. The
-    session's pending objects are not flushed by it. Raises `InvalidOption` for any other kind or driver.
+    Takes `AsyncSession`, `AsyncConnection`, `Session`, `Connection` and the scoped sessions, of `postgresql+asyncpg`,
+    `postgresql+psycopg` and `postgresql+psycopg2` engines. Where no transaction is open, SQLAlchemy begins one, as at
+    any first statement: without a commit the job never exists. The session's pending objects are not flushed by it.
+    Raises `InvalidOption` for any other kind or driver.
 
     >>> async with AsyncSession(engine) as session, session.begin():
     ...     session.add(User(email="ada@example.com"))
     ...     await send_email.using(connection=session).enqueue("ada@example.com", "Hi", "…")
     """
-    if isinstance(connection, async_scoped_session):
+    if isinstance(connection, _SCOPED):
         connection = connection()
     if isinstance(connection, AsyncSession):
-        _check_driver(_dialect(connection))
-        return _Caller(connection.connection)
+        return _Caller(connection.connection, named=_takes_names(_dialect(connection)))
+    if isinstance(connection, Session):
+        return _SynchronousCaller(connection.connection, named=_takes_names(_dialect(connection)))
     if isinstance(connection, AsyncConnection):
         _check_open(connection)
-        _check_driver(connection.dialect)
-        return _Caller(_returning(connection))
+        return _Caller(_returning(connection), named=_takes_names(connection.dialect))
+    if isinstance(connection, Connection):
+        _check_open(connection)
+        return _SynchronousCaller(lambda: connection, named=_takes_names(connection.dialect))
     raise InvalidOption(f"A {type(connection).__name__} of SQLAlchemy {_REMEDY}")
 
 
@@ -71,7 +84,11 @@ async def begin(connection: object) -> OpenTransaction:
     caller = adapt(connection)
     if isinstance(connection, async_scoped_session):
         connection = connection()
-    assert isinstance(connection, AsyncSession | AsyncConnection)  # noqa: S101  # adapt() refuses all others
+    if not isinstance(connection, AsyncSession | AsyncConnection):
+        raise InvalidOption(
+            f"job.transaction() was given a {type(connection).__name__} of SQLAlchemy, which is synchronous: give an "
+            "AsyncSession or AsyncConnection."
+        )
     if not connection.in_transaction():
         await connection.begin()
     await _refuse_autocommit(await connection.connection() if isinstance(connection, AsyncSession) else connection)
@@ -116,31 +133,63 @@ def _transaction_of(connection: AsyncSession | AsyncConnection) -> object:
 class _Caller:
     """Runs statements by SQLAlchemy's own execution, which begins its transaction with the first one."""
 
-    __slots__ = ("_open",)
+    __slots__ = ("_named", "_open")
+    is_synchronous = False
 
-    def __init__(self, open_: Callable[[], Awaitable[AsyncConnection]]) -> None:
+    def __init__(self, open_: Callable[[], Awaitable[AsyncConnection]], *, named: bool) -> None:
         self._open = open_
+        self._named = named
 
     async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
         """Run a statement and return its rows. Raises `InvalidOption` where the transaction cannot take one."""
-        try:
+        with _refusing():
             connection = await self._open()
             await _refuse_autocommit(connection)
-            # The dialect passes `$n` and Python's values on to asyncpg as they are. A tuple is one set of parameters.
-            result = await connection.exec_driver_sql(
-                sql, parameters, execution_options={"stream_results": False, "yield_per": None}
-            )
+            given = _for_driver(sql, parameters, is_named=self._named)
+            result = await connection.exec_driver_sql(*given, execution_options=_AS_IT_IS)
             return result.all() if result.returns_rows else ()
-        except PendingRollbackError as error:
+
+
+class _SynchronousCaller:
+    """The same for what is synchronous: it never waits."""
+
+    __slots__ = ("_named", "_open")
+    is_synchronous = True
+
+    def __init__(self, open_: Callable[[], Connection], *, named: bool) -> None:
+        self._open = open_
+        self._named = named
+
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
+        """Run a statement and return its rows. Raises `InvalidOption` where the transaction cannot take one."""
+        with _refusing():
+            connection = self._open()
+            if getattr(connection.connection.dbapi_connection, "autocommit", False):
+                raise InvalidOption(_AUTOCOMMIT)
+            given = _for_driver(sql, parameters, is_named=self._named)
+            result = connection.exec_driver_sql(*given, execution_options=_AS_IT_IS)
+            return result.all() if result.returns_rows else ()
+
+
+def _for_driver(sql: str, parameters: tuple[Any, ...], *, is_named: bool) -> tuple[str, Any]:
+    """The statement and its parameters: asyncpg takes `$n` and Python's values as they are, in a tuple."""
+    return (pyformat(sql), named(parameters)) if is_named else (sql, parameters)
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except PendingRollbackError as error:
+        raise InvalidOption(_ROLL_BACK) from error
+    except ResourceClosedError as error:
+        raise InvalidOption(_CLOSED) from error
+    except InvalidRequestError as error:
+        raise InvalidOption(f"The given SQLAlchemy session or connection cannot be used: {error}") from error
+    except DBAPIError as error:
+        if IN_FAILED_TRANSACTION in {getattr(error.orig, "sqlstate", None), getattr(error.orig, "pgcode", None)}:
             raise InvalidOption(_ROLL_BACK) from error
-        except ResourceClosedError as error:
-            raise InvalidOption(_CLOSED) from error
-        except InvalidRequestError as error:
-            raise InvalidOption(f"The given SQLAlchemy session or connection cannot be used: {error}") from error
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == _IN_FAILED_TRANSACTION:
-                raise InvalidOption(_ROLL_BACK) from error
-            raise
+        raise
 
 
 def _returning(connection: AsyncConnection) -> Callable[[], Awaitable[AsyncConnection]]:
@@ -150,7 +199,7 @@ def _returning(connection: AsyncConnection) -> Callable[[], Awaitable[AsyncConne
     return itself
 
 
-def _check_open(connection: AsyncConnection) -> None:
+def _check_open(connection: AsyncConnection | Connection) -> None:
     try:
         is_closed = connection.closed
     except InvalidRequestError as error:
@@ -166,7 +215,7 @@ async def _refuse_autocommit(connection: AsyncConnection) -> None:
         raise InvalidOption(_AUTOCOMMIT)
 
 
-def _dialect(session: AsyncSession) -> Dialect:
+def _dialect(session: AsyncSession | Session) -> Dialect:
     try:
         return session.get_bind().dialect
     except UnboundExecutionError as error:
@@ -176,6 +225,8 @@ def _dialect(session: AsyncSession) -> Dialect:
         ) from error
 
 
-def _check_driver(dialect: Dialect) -> None:
-    if (dialect.name, dialect.driver) != ("postgresql", "asyncpg"):
+def _takes_names(dialect: Dialect) -> bool:
+    """Whether the driver's parameters are named. Raises `InvalidOption` for a driver that is not known."""
+    if dialect.name != "postgresql" or dialect.driver not in _DRIVERS:
         raise InvalidOption(f"SQLAlchemy with {dialect.name}+{dialect.driver} {_REMEDY}")
+    return dialect.driver != "asyncpg"

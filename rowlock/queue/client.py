@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
+from weakref import WeakKeyDictionary, ref
 
 import asyncpg
 
 from rowlock.embedded import EmbeddedServer
 from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption, JobNotFound, SchemaTooNew
-from rowlock.queue import connections
+from rowlock.queue import callers, connections
+from rowlock.queue.background import Background
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, JobOptions, LogLine, NewJob
 from rowlock.queue.statements import statement
@@ -22,7 +25,7 @@ from rowlock.queue.waits import Waits
 from rowlock.schema import REVISION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from asyncpg import Record
@@ -46,7 +49,20 @@ _PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
 _LONGEST_COPY: Final = 3600.0
 """Seconds. There is no telling how many jobs come; a peer that is gone is noticed by TCP."""
 
-_OF_ASYNCPG: Final = (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)
+
+class _OfLoop:
+    """What belongs to one event loop: the program's own, or the one in the background for synchronous callers."""
+
+    __slots__ = ("_loop", "pool", "waits")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)
+        self.pool: connections.ClientPool | None = None
+        self.waits: Waits | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        return self._loop()
 
 
 class Client:
@@ -60,20 +76,42 @@ class Client:
         self.settings = settings
         self._pool_class = pool
         self._dsn: str | None = settings.database_url
-        self._pool: connections.ClientPool | None = None
-        self._waits: Waits | None = None
-        self._starting = asyncio.Lock()
+        self._here: _OfLoop | None = None
+        self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _OfLoop] = WeakKeyDictionary()
+        self._background = Background()
+        self._starting = threading.Lock()
         self._server: EmbeddedServer | None = None
 
     async def dsn(self) -> str:
         """The DSN in use: the configured one, or the embedded server's, which is started now if need be."""
-        if self._dsn is None:
-            async with self._starting:
-                if self._dsn is None:
-                    self._server = EmbeddedServer(self.settings.data_dir)
-                    await asyncio.to_thread(self._server.start)
-                    self._dsn = self._server.url
+        return await asyncio.to_thread(self._start_server) if self._dsn is None else self._dsn
+
+    def _start_server(self) -> str:
+        with self._starting:
+            if self._dsn is None:
+                self._server = EmbeddedServer(self.settings.data_dir)
+                self._server.start()
+                self._dsn = self._server.url
         return self._dsn
+
+    def run_sync(self, coroutine: Coroutine[Any, Any, T], connection: object = None) -> T:
+        """Run one of the application's coroutines for a synchronous caller.
+
+        Over a connection of the caller's it runs here, in this thread; without one in an event loop in the background.
+        Raises `InvalidOption` for a connection that must be awaited, and `InsideEventLoop`.
+        """
+        if connection is None:
+            return self._background.run(coroutine)
+        try:
+            callers.check_synchronous(connection)
+        except BaseException:
+            coroutine.close()
+            raise
+        return callers.drive(coroutine)
+
+    def close_sync(self) -> None:
+        """Close what synchronous callers have used."""
+        self._background.close(self.close())
 
     async def check_schema(self) -> None:
         """Make sure that the schema is the one that this code works on. Raises `SchemaNotMigrated`, `SchemaTooNew`."""
@@ -89,21 +127,24 @@ class Client:
 
     async def close(self) -> None:
         """Close the connections."""
-        waits, self._waits = self._waits, None
-        if waits is not None and waits.loop is asyncio.get_running_loop():
-            await waits.close()
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await pool.close()
+        here = self._of_loops.pop(asyncio.get_running_loop(), None)
+        if here is None:
+            return
+        self._here = None
+        if here.waits is not None:
+            await here.waits.close()
+        if here.pool is not None:
+            await here.pool.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
         """One of the application's connections, for the time of the block. Raises `DatabaseUnavailable`."""
         dsn = await self.dsn()
-        if self._pool is None:
-            self._pool = self._pool_class(self.settings, dsn)
+        here = self._of_this_loop()
+        if here.pool is None:
+            here.pool = self._pool_class(self.settings, dsn)
         try:
-            async with self._pool.acquire() as connection:
+            async with here.pool.acquire() as connection:
                 yield connection
         except asyncpg.ReadOnlySQLTransactionError as error:
             raise connections.refused(self.settings, error) from error
@@ -115,10 +156,21 @@ class Client:
             yield None
             return
         dsn = await self.dsn()
-        if self._waits is None or self._waits.loop is not asyncio.get_running_loop():
-            self._waits = Waits(self.settings, dsn)
-        async with self._waits.watch(job_id) as told:
+        here = self._of_this_loop()
+        if here.waits is None:
+            here.waits = Waits(self.settings, dsn)
+        async with here.waits.watch(job_id) as told:
             yield told
+
+    def _of_this_loop(self) -> _OfLoop:
+        loop = asyncio.get_running_loop()
+        here = self._here
+        if here is None or here.loop is not loop:
+            here = self._of_loops.get(loop)
+            if here is None:
+                here = self._of_loops[loop] = _OfLoop(loop)
+            self._here = here
+        return here
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
         """Run `queue/sql/<name>.sql` in a transaction of its own; once more where the server takes no writes."""
@@ -195,8 +247,8 @@ class Client:
             return await self._enqueue_again(list(jobs), connection)
         if connection is not None:
             given = list(jobs)
-            caller = connections.adapt(connection)
-            if isinstance(connection, _OF_ASYNCPG) and not connection.is_in_transaction():
+            caller = callers.adapt(connection)
+            if isinstance(connection, callers.OF_ASYNCPG) and not connection.is_in_transaction():
                 async with connection.transaction():
                     return given, await self._insert_many(given, caller)
             return given, await self._insert_many(given, caller)
@@ -293,7 +345,7 @@ class Client:
             "job", schema_name=self.settings.schema, columns=columns, records=records, timeout=_LONGEST_COPY
         )
 
-    async def _insert_many(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
+    async def _insert_many(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:
         if not any(job.options.unique is not None and job.options.unique.on_duplicate == "raise" for job in jobs):
             return await self._insert_all(jobs, caller)
         await caller.fetch(
@@ -371,14 +423,14 @@ class Client:
                 raise
             raise _unknown(jobs, error) from error
 
-    async def _insert_all(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
+    async def _insert_all(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:
         new = [job for job in jobs if job.unique_key is None]
         if new:
             await caller.fetch(self._sql("enqueue_many"), *_arrays(new))
             await caller.fetch(self._sql("wake"), _queues(new))
         return await self._insert_unique(jobs, caller)
 
-    async def _insert_unique(self, jobs: Sequence[NewJob[Any]], caller: connections.Caller) -> dict[UUID, UUID]:
+    async def _insert_unique(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:
         """Enqueue those jobs that have a unique key. Returns the ids of the refused ones, and who holds the key."""
         keyed = [job for job in jobs if job.unique_key is not None]
         if not keyed:
@@ -396,7 +448,7 @@ class Client:
         """Run `queue/sql/<name>.sql` over the caller's connection, or in a transaction of its own if that is None."""
         if connection is None:
             return await self.fetch(name, *parameters)
-        return await connections.adapt(connection).fetch(self._sql(name), *parameters)
+        return await callers.adapt(connection).fetch(self._sql(name), *parameters)
 
     def _sql(self, name: str) -> str:
         return statement(name, self.settings.schema)

@@ -1,21 +1,20 @@
-"""Rowlock's own connections, and the callers': one way to run a statement over either."""
+"""Rowlock's own connections: how they are made, kept, and thrown away."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import socket
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import asyncpg
 
-from rowlock.errors import DatabaseUnavailable, InvalidOption, SchemaNotMigrated
+from rowlock.errors import DatabaseUnavailable, SchemaNotMigrated
 from rowlock.queue import hosts
 from rowlock.queue.statements import WAKEUP_CHANNEL, channel, statement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable
 
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
@@ -92,67 +91,6 @@ _SESSION: Final = PLANNER_SETTINGS | SERVER_KEEPALIVE | {"default_transaction_is
 def deadline(name: str) -> float:
     """How long `queue/sql/<name>.sql` may take, in seconds, before its connection counts as lost."""
     return LONG_QUERY_TIMEOUT if name in LONG_QUERIES else QUERY_TIMEOUT
-
-
-class Caller(Protocol):
-    """A connection of the caller's, whatever its driver: runs one statement inside the caller's transaction."""
-
-    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
-        """Run a statement with `$n` parameters and return its rows."""
-        ...
-
-
-_ADAPTERS: Final[dict[str, str]] = {"sqlalchemy": "rowlock.integrations.sqlalchemy"}
-"""Packages of foreign connections, and the module whose `adapt()` makes a `Caller` of one; imported when first seen."""
-
-
-def adapt(connection: object) -> Caller:
-    """The connection as a `Caller`. Raises `InvalidOption` for a kind that is not known, or one that cannot be used."""
-    if isinstance(connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
-        check_open(connection)
-        return _OfAsyncpg(connection)
-    return cast("Caller", importlib.import_module(adapter_of(connection)).adapt(connection))
-
-
-class _OfAsyncpg:
-    """A connection of asyncpg, as a `Caller`."""
-
-    __slots__ = ("_connection",)
-
-    def __init__(self, connection: Any) -> None:  # noqa: ANN401  # a connection, or a pool's proxy for one
-        self._connection = connection
-
-    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
-        try:
-            rows: Sequence[Any] = await self._connection.fetch(sql, *parameters)
-        except asyncpg.InFailedSQLTransactionError as error:
-            raise InvalidOption(
-                "The transaction of the given asyncpg connection has failed: roll it back (or its savepoint) before "
-                "enqueuing."
-            ) from error
-        return rows
-
-
-def check_open(connection: asyncpg.Connection[Record] | PoolConnectionProxy[Record]) -> None:
-    """Raise `InvalidOption` for a connection of asyncpg that is closed, or released to its pool."""
-    try:
-        is_closed = connection.is_closed()
-    except asyncpg.InterfaceError as error:
-        raise InvalidOption(f"The given asyncpg connection cannot be used: {error}") from error
-    if is_closed:
-        raise InvalidOption("The given asyncpg connection is closed: give one that is open.")
-
-
-def adapter_of(connection: object) -> str:
-    """The module that knows connections of this kind. Raises `InvalidOption` if there is none."""
-    for kind in type(connection).__mro__:
-        module = _ADAPTERS.get(kind.__module__.partition(".")[0])
-        if module is not None:
-            return module
-    raise InvalidOption(
-        f"A connection of type {type(connection).__qualname__} is not known: give an asyncpg connection, "
-        "or an AsyncSession or AsyncConnection of SQLAlchemy."
-    )
 
 
 class WritesRefused(DatabaseUnavailable):

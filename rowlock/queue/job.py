@@ -121,6 +121,14 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
             raise ResultTimeout(f"Job {self.id} ({self.task}) is still {job.state} after {limit} s; it goes on.")
         return cast("R_co", job._outcome(self._returns))  # noqa: SLF001  # the same module's
 
+    def get_sync(self) -> Job:
+        """As `get`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
+        return self._client.run_sync(self.get())
+
+    def result_sync(self, timeout: timedelta | float | None = None) -> R_co:
+        """As `result`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
+        return self._client.run_sync(self.result(timeout))
+
     def __repr__(self) -> str:
         return f"<JobHandle {self.id} task={self.task}{' duplicate' if self.is_duplicate else ''}>"
 

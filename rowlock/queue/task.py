@@ -141,6 +141,10 @@ class Task(Generic[P, R]):
         """
         return await self._enqueue(self.options, None, args, kwargs)
 
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """As `enqueue`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
+        return self._enqueue_sync(self.options, None, args, kwargs)
+
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
         """A job with these arguments, to be given to `app.enqueue_many`. Raises `InvalidArguments`."""
         return self._job(self.options, args, kwargs)
@@ -257,6 +261,11 @@ class Task(Generic[P, R]):
             return JobHandle(stored, other[stored], True, self._client, Any)  # noqa: FBT003  # is_duplicate
         return self.handle(stored, is_duplicate=stored != job.id)
 
+    def _enqueue_sync(
+        self, options: JobOptions, connection: object, args: tuple[object, ...], kwargs: dict[str, Any]
+    ) -> JobHandle[R]:
+        return self._client.run_sync(self._enqueue(options, connection, args, kwargs), connection)
+
     def handle(self, job_id: UUID, *, is_duplicate: bool = False) -> JobHandle[R]:
         """A handle on a job of this task."""
         return JobHandle(job_id, self.name, is_duplicate, self._client, self.returns)
@@ -278,6 +287,13 @@ class BoundTask(Generic[P, R]):
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Enqueue a job with these arguments and the options given before. Raises `InvalidArguments`."""
         return await self._task._enqueue(self._options, self._connection, args, kwargs)  # noqa: SLF001  # two halves of one thing
+
+    def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """As `enqueue`, for synchronous programs, over a synchronous connection or none.
+
+        Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
+        """
+        return self._task._enqueue_sync(self._options, self._connection, args, kwargs)  # noqa: SLF001  # two halves of one thing
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
         """A job with these arguments and options, to be given to `app.enqueue_many`; a connection is given there."""

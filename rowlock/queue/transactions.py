@@ -7,10 +7,9 @@ import importlib
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-import asyncpg
-
 from rowlock.errors import InvalidOption
-from rowlock.queue.connections import PLANNER_SETTINGS, adapter_of, check_open, throw_away
+from rowlock.queue.callers import OF_ASYNCPG, adapter_of, check_open
+from rowlock.queue.connections import PLANNER_SETTINGS, throw_away
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ async def begin(connection: object) -> OpenTransaction:
 
     Raises `InvalidOption` for a kind that is not known, or one that cannot be used.
     """
-    if isinstance(connection, asyncpg.Connection | asyncpg.pool.PoolConnectionProxy):
+    if isinstance(connection, OF_ASYNCPG):
         check_open(connection)
         if connection.is_in_transaction():
             raise InvalidOption(

@@ -1,0 +1,70 @@
+"""An event loop in a thread of its own, for synchronous programs: it runs what would otherwise have to be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rowlock.errors import InsideEventLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
+
+
+class Background:
+    """Starts at the first use, and anew in a process that was forked since. Many threads may use it at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop, and wait for what becomes of it. Raises `InsideEventLoop`."""
+        if is_in_event_loop():
+            coroutine.close()
+            raise InsideEventLoop(
+                "This thread runs an event loop, which would stand still: await the asynchronous method instead."
+            )
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._started())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # a Ctrl-C interrupts the waiting thread alone
+            raise
+
+    def close(self, last: Coroutine[Any, Any, None]) -> None:
+        """Run the last coroutine, if there is a loop, and end it."""
+        if self._process != os.getpid() or self._loop is None or self._thread is None:
+            last.close()  # of the process that this one was forked from, nothing is touched
+            return
+        with self._lock:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        asyncio.run_coroutine_threadsafe(last, loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        if self._process != os.getpid():  # the thread has stayed behind, perhaps with the lock
+            self.__init__()  # type: ignore[misc]  # all is new
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="rowlock-background", daemon=True)
+                self._thread.start()
+            return self._loop
+
+
+def is_in_event_loop() -> bool:
+    """Whether this thread runs an event loop just now."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
