@@ -157,7 +157,7 @@ async def test_waiting_ends_when_the_server_stops(app: Rowlock, reads: list[UUID
 async def test_closing_the_api_leaves_the_application_open(app: Rowlock) -> None:
     async with TestClient(TestServer(create_app(app))) as http, http.get("/readyz") as response:
         assert response.status == 200
-    pool = app.client._pool
+    pool = app.client._of_this_loop().pool
     assert pool is not None
     assert pool._pool is not None
     assert not pool._pool.is_closing()

@@ -191,8 +191,9 @@ async def test_those_who_wait_for_results_hear_again(
     waiting = asyncio.create_task(handle.result(timeout=30))
     async with app.worker():
         await eventually(is_waited_for)
-        assert app.client._waits is not None
-        control = app.client._waits._connection
+        waits = app.client._of_this_loop().waits
+        assert waits is not None
+        control = waits._connection
         assert await channels(control) == ["rowlock.finished"]
         with capture_logs() as logs:
             if how == "deaf":

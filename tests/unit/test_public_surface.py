@@ -24,6 +24,7 @@ EXPORTED = [
     "EnqueueUnknown",
     "Exponential",
     "Fail",
+    "InsideEventLoop",
     "InvalidArguments",
     "InvalidJob",
     "InvalidOption",

@@ -38,8 +38,8 @@ def adapt(connection: object) -> Caller:
         )
     if connection.vendor != "postgresql":
         raise InvalidOption(
-            f"Django's connection {connection.alias!r} is to {connection.vendor}: give one to the PostgreSQL database "
-            "that holds Rowlock's tables."
+            f"Django's connection {connection.alias!r} is to {connection.vendor}: give one to the PostgreSQL "
+            "database that holds Rowlock's tables."
         )
     return _Caller(connection)
 
@@ -47,8 +47,8 @@ def adapt(connection: object) -> Caller:
 async def begin(connection: object) -> OpenTransaction:
     """Refuse it: `job.transaction()` works with asynchronous connections."""
     raise InvalidOption(
-        f"job.transaction() was given a {type(connection).__qualname__} of Django, which is synchronous: give none, and "
-        "it opens a connection of asyncpg."
+        f"job.transaction() was given a {type(connection).__qualname__} of Django, which is synchronous: give none, "
+        "and it opens a connection of asyncpg."
     )
 
 
@@ -65,8 +65,8 @@ class _Caller:
         if self._connection.get_autocommit():
             raise InvalidOption(
                 f"Django's connection {self._connection.alias!r} is in autocommit: nothing on it is part of a "
-                "transaction. Enqueue inside of transaction.atomic(); or give no connection, and a job is enqueued in a "
-                "transaction of its own."
+                "transaction. Enqueue inside of transaction.atomic(); or give no connection, and a job is enqueued in "
+                "a transaction of its own."
             )
         try:
             with self._connection.cursor() as cursor:
@@ -83,6 +83,5 @@ class _Caller:
 
 def _refuse_failed(error: Exception) -> NoReturn:
     raise InvalidOption(
-        "The transaction of the given Django connection has failed: roll it back (or its inner atomic block) before "
-        "enqueuing."
+        "The transaction of the given Django connection has failed: roll it back (or its inner block) before enqueuing."
     ) from error
