@@ -113,6 +113,13 @@ class Client:
         """Close what synchronous callers have used."""
         self._background.close(self.close())
 
+    def move(self, settings: Settings) -> None:
+        """Use another database from now on. The connections to the former one are left to whoever uses them still."""
+        self.settings = settings
+        self._dsn = settings.database_url
+        self._here = None
+        self._of_loops.clear()
+
     async def check_schema(self) -> None:
         """Make sure that the schema is the one that this code works on. Raises `SchemaNotMigrated`, `SchemaTooNew`."""
         rows = await self.fetch("schema_version")

@@ -92,9 +92,8 @@ def url_of(database: str) -> str:
 
 def _move(queue: Rowlock, settings: Settings) -> None:
     """Have the queue use another database: Django's test runner gives the project another one after it has begun."""
-    queue.settings = queue.client.settings = settings
-    queue.client._dsn = settings.database_url  # noqa: SLF001  # before anything has connected, as the runner does it
-    queue.client._pool = queue.client._waits = None  # noqa: SLF001
+    queue.settings = settings
+    queue.client.move(settings)  # before anything has connected, as the runner does it
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from django.db import connections
 
+from rowlock.integrations.pyformat import named, pyformat
 from rowlock.queue import statements
 
 if TYPE_CHECKING:
@@ -15,15 +14,11 @@ if TYPE_CHECKING:
 
     from rowlock.queue.job import NewJob
 
-_COMMENT = re.compile(r"--.*")
-_PARAMETER = re.compile(r"\$(\d+)")
-
 
 def fetch(database: str, name: str, schema: str, *parameters: object) -> Sequence[dict[str, Any]]:
     """Run `queue/sql/<name>.sql` over the connection to one of Django's databases, and return its rows."""
-    sql, places = _in_format(statements.statement(name, schema))
     with connections[database].cursor() as cursor:
-        cursor.execute(sql, [parameters[place] for place in places])
+        cursor.execute(pyformat(statements.statement(name, schema)), named(parameters))
         columns = [column[0] for column in cursor.description]
         return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
 
@@ -40,10 +35,3 @@ def store(database: str, schema: str, job: NewJob[Any]) -> None:
         *(job.task, job.args, options.queue, options.priority, *times, None, job.id),
         *(*limits, "finish", None, False, "return", job.args_version),
     )
-
-
-@lru_cache(maxsize=64)
-def _in_format(sql: str) -> tuple[str, list[int]]:
-    """A statement with `%s` for each `$n`, and which parameter each of them is."""
-    plain = _COMMENT.sub("", sql).replace("%", "%%")
-    return _PARAMETER.sub("%s", plain), [int(number) - 1 for number in _PARAMETER.findall(plain)]
