@@ -12,7 +12,7 @@ import msgspec
 
 from rowlock.errors import InvalidOption, UnknownTask
 from rowlock.queue import options
-from rowlock.queue.connections import adapt
+from rowlock.queue.callers import adapt
 from rowlock.queue.job import Job
 from rowlock.queue.json_values import encode_hook
 from rowlock.queue.statements import statement
