@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import asyncpg
 from alembic import context
 from alembic.script import ScriptDirectory
+from asyncpg.connect_utils import SessionAttribute
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -82,10 +84,18 @@ def embedded_url() -> str:
     return server.url
 
 
+async def _connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
+    """Connect to the server that takes writes, unless the URL asks for another kind."""
+    if "target_session_attrs=" in url:
+        return await asyncpg.connect(url)
+    return await asyncpg.connect(url, target_session_attrs=SessionAttribute.read_write)
+
+
 async def run_online() -> None:
     """Connect, and migrate."""
-    url = (settings.database_url or embedded_url()).replace("postgres://", "postgresql://", 1)
-    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool)
+    url = settings.database_url or embedded_url()
+    # asyncpg reads the URL itself: SQLAlchemy would not know its sslmode, its service, or its several hosts.
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: _connect(url), poolclass=NullPool)
     try:
         async with engine.connect() as connection:
             await connection.run_sync(run_on)

@@ -313,7 +313,7 @@ class TestResults:
 
 class TestMigrations:
     def test_migrate_makes_the_tables_and_takes_them_away(self, empty_database_url: str) -> None:
-        databases = {"default": django_project.settings_of(empty_database_url)}
+        databases = {"default": django_project.settings_of(empty_database_url) | {"OPTIONS": {"sslmode": "prefer"}}}
         with override_settings(TASKS=django_project.TASKS), django_project.project(**databases):
             call_command("migrate", verbosity=0)
             assert jobs() == 0
