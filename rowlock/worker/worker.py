@@ -162,6 +162,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         await self._open()
         self._running = asyncio.create_task(self._work())
+        self._running.add_done_callback(_report_defect)  # the block may last for weeks, and would not notice
         return self
 
     async def __aexit__(
@@ -436,3 +437,9 @@ class Worker:
 
         for number in STOP_SIGNALS:
             self._loop.add_signal_handler(number, stop)
+
+
+def _report_defect(working: asyncio.Task[None]) -> None:
+    """Say at once that the worker of an `async with` block has ended by an error, which the end of the block raises."""
+    if not working.cancelled() and (error := working.exception()) is not None:
+        log.critical("worker_failed", exc_info=error)

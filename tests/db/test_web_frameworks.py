@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
+import structlog
 from aiohttp import web
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -18,6 +19,8 @@ from starlette.applications import Starlette
 from rowlock import InvalidOption, Rowlock, SchemaNotMigrated, Settings
 from rowlock.integrations.aiohttp import cleanup_context
 from rowlock.integrations.starlette import lifespan
+from rowlock.worker.worker import Worker
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -109,6 +112,17 @@ class TestLifespan:
             await asyncio.wait_for(began.wait(), 10)
         assert (await queue.get(job.id)).state == "queued"
         await queue.close()
+
+    async def test_worker_that_ends_by_a_defect_says_so_at_once(
+        self, queue: Rowlock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def defect(_self: Worker) -> None:
+            raise RuntimeError("a defect")
+
+        monkeypatch.setattr(Worker, "_work_once", defect)
+        with structlog.testing.capture_logs() as logged, pytest.raises(RuntimeError, match="a defect"):
+            async with running(FastAPI(lifespan=lifespan(queue))):
+                await eventually(lambda: any(line["event"] == "worker_failed" for line in logged))
 
     async def test_signals_stay_those_of_the_server(self, queue: Rowlock) -> None:
         before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
