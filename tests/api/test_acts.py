@@ -165,3 +165,37 @@ async def test_a_filter_that_makes_no_sense_is_refused(path: str, query: str, ht
     async with http.get(f"{path}?{query}") as response:
         assert response.status == 422
         assert query.partition("=")[0] in (await response.json(content_type=None))["detail"]
+
+
+async def test_due_jobs_that_nobody_takes_are_listed_with_the_reason(http: Http, app: Rowlock) -> None:
+    async with http.post("/v1/jobs", json={"task": "echo", "args_version": 2, "args": {"new": True}}) as response:
+        assert response.status == 201
+        made = await response.json()
+    assert made["args_version"] == 2
+    assert (await get(http, f"/v1/jobs/{made['id']}"))["args_version"] == 2
+    async with app.worker():
+        (kind,) = (await get(http, "/v1/unclaimed"))["kinds"]
+    assert 0 <= kind.pop("waiting") < 60
+    assert kind == {"task": "echo", "args_version": 2, "queue": "default", "jobs": 1, "why": "no_version"}
+    async with http.get("/v1/unclaimed?limit=0") as response:
+        assert response.status == 422
+
+
+async def test_an_http_client_that_says_nothing_of_a_version_means_the_first(http: Http, app: Rowlock) -> None:
+    @app.task(version=2)
+    async def greet(who: str) -> str:
+        return who
+
+    greet.upcast(from_version=1)(lambda args: {"who": args["name"]})
+    old = await post(http, "/v1/jobs", {"task": "greet", "args": {"name": "Ada"}})
+    new = await post(http, "/v1/jobs", {"task": "greet", "args": {"who": "Ada"}, "args_version": 2})
+    assert [(status, job["args_version"]) for status, job in (old, new)] == [(201, 1), (201, 2)]
+    status, problem = await post(http, "/v1/jobs", {"task": "greet", "args": {"who": "Ada"}})
+    assert status == 422
+    assert "version 1" in problem["detail"]
+    for wrong in (0, 32768):
+        status, problem = await post(http, "/v1/jobs", {"task": "greet", "args_version": wrong})
+        assert status in {400, 422}
+        assert "args_version" in problem["detail"]
+    await app.worker().drain()
+    assert {job.state for job in await app.jobs()} == {"succeeded"}

@@ -117,3 +117,23 @@ async def test_what_makes_no_sense_is_refused_in_one_line(
     arguments: tuple[str, ...], said: str, database_url: str
 ) -> None:
     assert_refused(await rowlock("jobs", *arguments, url=database_url), said)
+
+
+async def test_due_jobs_that_nobody_takes_are_listed_with_the_reason(database_url: str, connection: Connection) -> None:
+    done = await rowlock("jobs", "unclaimed", url=database_url)
+    assert (done.code, done.out, done.err) == (0, "", "None.\n")
+    await connection.execute(
+        "INSERT INTO rowlock.task (name, queue, priority, max_attempts) VALUES ('newer', 'q', 5, 1)"
+    )
+    made = await rowlock("enqueue", "newer", "--args-version", "2", url=database_url)
+    assert (made.code, made.err) == (0, "")
+    assert await connection.fetchval("SELECT args_version FROM rowlock.job") == 2
+    listed = await rowlock("jobs", "unclaimed", url=database_url)
+    assert listed.out.splitlines()[1].split()[:4] == ["1", "newer", "2", "q"]
+    assert "no worker is alive" in listed.out
+    (kind,) = json.loads((await rowlock("jobs", "unclaimed", "--json", url=database_url)).out)
+    assert (kind["task"], kind["args_version"], kind["jobs"], kind["why"]) == ("newer", 2, 1, "no_worker")
+    doctor = await rowlock("doctor", "--json", url=database_url)
+    findings = {finding["check"]: finding for finding in json.loads(doctor.out)["findings"]}
+    assert "newer (version 2) in the queue q" in findings["unclaimed jobs"]["detail"]
+    assert findings["unclaimed jobs"]["remedy"] == "Start a worker: rowlock worker tasks:app"

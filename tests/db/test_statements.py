@@ -265,6 +265,22 @@ async def test_what_runs_alone_is_looked_for_in_an_index_that_plain_jobs_never_e
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
+async def test_what_nobody_takes_is_looked_for_at_the_beginning_of_each_lane(
+    situation: str, connection: Connection
+) -> None:
+    await bring_about(connection, situation)
+    plan = await plan_of(connection, "doctor_unclaimed", "20, 1000")
+    on_job = [node for node in plan if node.get("Relation Name") == "job"]
+    assert {node.get("Index Name") for node in on_job} == {"job_claim"}
+    (first, following, beginning) = sorted(on_job, key=lambda node: len(node.get("Index Cond", "")))
+    assert "Index Cond" not in first, "the first lane is where the index begins"
+    assert "ROW" in following["Index Cond"], "the next one is behind it"
+    for column in ("queue", "priority", "run_at"):
+        assert column in beginning["Index Cond"]
+    assert "Sort" not in {node["Node Type"] for node in plan if node.get("Plans", [{}])[0] in on_job}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
 @pytest.mark.parametrize(
     "name, told",
     [
