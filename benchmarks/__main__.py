@@ -1,4 +1,4 @@
-"""`python -m benchmarks drain|trickle|recovery|compare|limit|report|guard`; each has `--help`."""
+"""`python -m benchmarks drain|trickle|recovery|retention|compare|limit|report|guard`; each has `--help`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from benchmarks import compare, guard, report
 from benchmarks.drain import drain
 from benchmarks.recovery import recovery
 from benchmarks.results import Results
+from benchmarks.retention import retention
 from benchmarks.trickle import trickle
 
 
@@ -26,7 +27,9 @@ def main() -> int:
     slow.add_argument("--jobs", type=int, default=200_000, help="how many jobs are gone already")
     slow.add_argument("--trickled", type=int, default=300)
     back = workloads.add_parser("recovery", help="how soon work goes on after a kill, a stop, a restart of PostgreSQL")
-    for workload in (one, slow, back):
+    old = workloads.add_parser("retention", help="a day of finished jobs that goes, and who waits for it")
+    old.add_argument("--jobs", type=int, default=10_000_000)
+    for workload in (one, slow, back, old):
         workload.add_argument("--json", action="store_true", help="one line of JSON")
     compare.add_arguments(workloads.add_parser("compare", help="Rowlock beside its rivals, in turn"))
     bound = workloads.add_parser("limit", help="Rowlock beside its own statements, driven without handlers")
@@ -57,6 +60,8 @@ def _print_measured(given: argparse.Namespace) -> None:
         measured = asdict(drain(given.jobs, given.concurrency))
     elif given.workload == "recovery":
         measured = asdict(recovery())
+    elif given.workload == "retention":
+        measured = asdict(retention(given.jobs))
     else:
         measured = asdict(trickle(given.jobs, given.trickled))
     if given.json:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import asyncpg
 import click
 
-from rowlock.cli import findings, running
+from rowlock.cli import findings, running, storage
 from rowlock.cli.findings import Finding
 from rowlock.cli.output import clean, print_json
 from rowlock.embedded import EmbeddedServer
@@ -23,6 +23,7 @@ from rowlock.settings import Settings
 
 OLD_TRANSACTION: Final = timedelta(minutes=10)
 LEFT_PREPARED: Final = timedelta(minutes=1)
+OVERDUE: Final = timedelta(hours=3)
 NOTIFY_SECONDS: Final = 3.0
 _KINDS: Final = 20
 _COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -83,6 +84,8 @@ async def _examine(client: Client) -> list[Finding]:
         found += await _guarded("logged tables", _unlogged(client))
         found += await _guarded("partitions", _partitions(client))
         found += await _guarded("default partitions", _default_rows(client))
+        found += await _guarded("archive", _archive(client))
+        found += await _guarded("storage", _tables(client))
         found += await _guarded("workers", _workers(client))
         found += await _guarded("unclaimed jobs", _unclaimed(client))
     return found
@@ -121,6 +124,15 @@ async def _partitions(client: Client) -> list[Finding]:
 
 async def _default_rows(client: Client) -> list[Finding]:
     return [findings.judge_default_rows((await client.fetch("doctor_default_rows", findings.COUNTED_ROWS))[0])]
+
+
+async def _archive(client: Client) -> list[Finding]:
+    (row,) = await client.fetch("doctor_archive")
+    return [storage.judge_archive(row), storage.judge_overdue(await client.fetch("doctor_overdue", OVERDUE))]
+
+
+async def _tables(client: Client) -> list[Finding]:
+    return storage.judge_tables(client.settings.schema, await client.fetch("doctor_tables"))
 
 
 async def _workers(client: Client) -> list[Finding]:

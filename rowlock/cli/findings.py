@@ -18,6 +18,10 @@ Row: TypeAlias = Mapping[str, Any] | Record
 OLDEST_VERSION: Final = 150000
 CONNECTIONS_OF_A_WORKER: Final = 4
 COUNTED_ROWS: Final = 1000
+LEAST_VACUUMERS: Final = 2
+"""While one autovacuum process is busy with a large table of anybody's, another one must be left for the jobs."""
+LONGEST_NAP: Final = 300.0
+LONGEST_DELAY: Final = 20.0
 
 
 WHY_UNCLAIMED: Final = {
@@ -126,6 +130,21 @@ def _autovacuum(row: Row) -> Finding:
                 "autovacuum",
                 f"{name} is off: dead rows pile up, and claims become slow",
                 f"ALTER SYSTEM SET {name} = on; SELECT pg_reload_conf();",
+            )
+    workers, nap, delay = (
+        row[name] for name in ("autovacuum_max_workers", "autovacuum_naptime_s", "autovacuum_cost_delay_ms")
+    )
+    tame = [
+        (workers < LEAST_VACUUMERS, "autovacuum_max_workers", workers, "3 (which needs a restart)"),
+        (nap > LONGEST_NAP, "autovacuum_naptime", f"{nap:g} s", "'1min'"),
+        (delay > LONGEST_DELAY, "autovacuum_vacuum_cost_delay", f"{delay:g} ms", "'2ms'"),
+    ]
+    for is_tame, name, value, better in tame:
+        if is_tame:
+            return warn(
+                "autovacuum",
+                f"{name} is {value}: too tame for tables whose rows come and go, whose dead rows make claims slow",
+                f"ALTER SYSTEM SET {name} = {better}; SELECT pg_reload_conf();",
             )
     return ok("autovacuum", "on")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
 
 import click
 from rich.table import Table
@@ -14,10 +13,9 @@ from rowlock.cli import running
 from rowlock.cli.acts import age, me
 from rowlock.cli.jobs import console, shown
 from rowlock.cli.output import print_json
+from rowlock.cli.storage import size
 from rowlock.queue import retention
 from rowlock.queue.retention import OUTCOMES, ArchiveDay, Keep, Kept, QueueRetention, Retention
-
-_UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 
 
 @click.group("retention")
@@ -114,13 +112,3 @@ def _table(*names: str) -> Table:
     for name in names:
         table.add_column(name, no_wrap=True, justify="right" if name in {"JOBS", "SIZE"} else "left")
     return table
-
-
-def size(count: int) -> str:
-    """Bytes as people write them: 1.2 GB."""
-    amount = float(count)
-    for unit in _UNITS:
-        if amount < 1000 or unit == _UNITS[-1]:
-            break
-        amount /= 1000
-    return f"{amount:.1f} {unit}" if unit != "B" else f"{count} B"

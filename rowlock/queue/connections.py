@@ -69,6 +69,7 @@ LONG_QUERIES: Final = frozenset(
         *("forget_idempotency_keys", "forget_progress", "forget_unique_keys", "forget_waiters", "forget_workers"),
         *("group_dead_letters", "list_attempts", "list_finished", "list_jobs", "list_logs", "list_operations"),
         *("doctor_default_rows", "doctor_horizon", "doctor_partitions", "doctor_unclaimed", "doctor_workers"),
+        *("doctor_archive", "doctor_overdue", "doctor_tables"),
         "enqueue",  # whose unique key may be in a transaction that is still open
     }
 )

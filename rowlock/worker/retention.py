@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -36,7 +35,10 @@ class Retention:
 
     async def begin(self) -> None:
         """Begin to remove what is due, unless that has begun already."""
-        if self._running is None or self._running.done():
+        if self._running is not None and self._running.done():
+            self._running.result()  # what it raised all the same is a defect, and must not go unseen
+            self._running = None
+        if self._running is None:
             self._running = asyncio.create_task(self.remove())
 
     async def stop(self) -> None:
@@ -49,7 +51,7 @@ class Retention:
     async def remove(self) -> None:
         """Remove what is due, and drop the days that are empty. What fails is logged, and tried again next time."""
         try:
-            for row in await self._connection.fetch("due_days", timedelta(0)):
+            for row in await self._connection.fetch("due_days"):
                 await self._retain(row["archive"], row["day"])
             for row in await self._connection.fetch("empty_days"):
                 dropped = await self._client.fetch("drop_day", row["archive"], row["day"])

@@ -78,6 +78,16 @@ async def test_doctor_finds_what_is_wrong(database_url: str, connection: Connect
     )
     await connection.fetchval("SELECT rowlock.enqueue('unheard_of')")
     await connection.execute("ALTER TABLE rowlock.unique_key SET UNLOGGED")
+    await connection.execute("ALTER TABLE rowlock.job SET (autovacuum_vacuum_scale_factor = 0.2)")
+    await connection.execute("SELECT rowlock.create_partition('finished_job', '2026-01-31')")
+    await connection.execute(
+        "INSERT INTO rowlock.finished_job (id, task, state, attempt, crashes, run_at, created_at, finished_at, "
+        "max_attempts, errors, priority, queue, args) VALUES (gen_random_uuid(), 'old', 'failed', 1, 0, now(), now(), "
+        "'2026-01-31 12:00Z', 10, 1, 5, 'default', '{}')"
+    )
+    await connection.execute(
+        "INSERT INTO rowlock.queue (name, keep_failed, updated_at) VALUES ('*', '1 day', now() - interval '1 day')"
+    )
     assert statuses(await rowlock("doctor", "--json", url=database_url)) == {
         "fsync": "fail",
         "full_page_writes": "fail",
@@ -86,6 +96,8 @@ async def test_doctor_finds_what_is_wrong(database_url: str, connection: Connect
         "logged tables": "fail",
         "partitions": "warn",
         "default partitions": "warn",
+        "retention": "warn",
+        "storage parameters": "warn",
         "workers": "warn",
         "unclaimed jobs": "warn",
     }

@@ -1,0 +1,10 @@
+-- How large the archive is, how much of it came yesterday (UTC), and whether anything of it ever goes. One row.
+-- Reads the catalog, and the few rows of rowlock.queue.
+SELECT count(DISTINCT day) FILTER (WHERE NOT is_empty) AS days,
+       coalesce(sum(bytes), 0)::bigint AS bytes,
+       coalesce(sum(bytes) FILTER (WHERE day = (clock_timestamp() AT TIME ZONE 'UTC')::date - 1), 0)::bigint AS yesterday,
+       EXISTS (
+           SELECT FROM rowlock.queue
+            WHERE least(keep_succeeded, keep_failed, keep_cancelled, keep_expired) < '900 years'
+       ) AS is_limited
+  FROM rowlock.archive_day
