@@ -42,7 +42,10 @@ FILL = """
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retained:
-    """What was measured: how long each took, and the longest that a finish and a read of one old job took meanwhile."""
+    """What was measured: how long each took, and the longest that a finish and a read of one old job took meanwhile.
+
+    Everything is gone for others before its files are: the server removes these after the commit.
+    """
 
     jobs: int
     partition_gigabytes: float
@@ -57,7 +60,8 @@ class Retained:
     ten_percent_by_queue_s: float
     ten_percent_by_queue_finish_ms: float
     ten_percent_by_queue_read_ms: float
-    everything_ms: float
+    everything_gone_ms: float
+    everything_files_ms: float
     everything_finish_ms: float
     everything_read_ms: float
     drop_ms: float
@@ -96,7 +100,9 @@ async def _retention(url: str, jobs: int) -> Retained:
         await app.keep("ten", succeeded="forever", failed="forever")
         ten = await _remove(connection, url)
         await app.keep("ten", succeeded="default", failed="default")
+        watching = asyncio.create_task(_until_gone(url))
         everything = await _remove(connection, url, for_good=True)
+        gone = await watching - everything[2]
         began = time.perf_counter()
         await connection.fetch(statement("drop_day", "rowlock"), "finished_job", DAY)
         dropped = time.perf_counter() - began
@@ -109,23 +115,35 @@ async def _retention(url: str, jobs: int) -> Retained:
         **_told("one_percent_by_outcome", outcome),
         **_told("one_percent_by_queue", one),
         **_told("ten_percent_by_queue", ten),
-        everything_ms=round(everything[0] * 1000, 1),
+        everything_gone_ms=round(gone * 1000, 1),
+        everything_files_ms=round(everything[0] * 1000, 1),
         everything_finish_ms=round(everything[1].finish * 1000, 1),
         everything_read_ms=round(everything[1].read * 1000, 1),
         drop_ms=round(dropped * 1000, 1),
     )
 
 
-def _told(name: str, measured: tuple[float, Longest]) -> dict[str, Any]:
-    took, longest = measured
+async def _until_gone(url: str) -> float:
+    """When another connection sees nothing of that day any more."""
+    connection = await asyncpg.connect(url)
+    query = f"SELECT EXISTS (SELECT FROM rowlock.finished_job_{DAY:%Y%m%d})"
+    while await connection.fetchval(query, timeout=600):  # noqa: ASYNC110  # the database tells nobody
+        await asyncio.sleep(APART_SECONDS)
+    gone_at = time.perf_counter()
+    await connection.close()
+    return gone_at
+
+
+def _told(name: str, measured: tuple[float, Longest, float]) -> dict[str, Any]:
+    took, longest, _ = measured
     finish, read = round(longest.finish * 1000, 1), round(longest.read * 1000, 1)
     return {f"{name}_s": round(took, 2), f"{name}_finish_ms": finish, f"{name}_read_ms": read}
 
 
 async def _remove(
     connection: asyncpg.Connection[asyncpg.Record], url: str, *, for_good: bool = False
-) -> tuple[float, Longest]:
-    """Do what is due, and undo it unless it is for good: how long it took, and what others saw."""
+) -> tuple[float, Longest, float]:
+    """Do what is due, and undo it unless it is for good: how long it took, what others saw, and when it began."""
     transaction = connection.transaction()
     async with _others(url) as longest:
         began = time.perf_counter()
@@ -136,7 +154,7 @@ async def _remove(
         took = time.perf_counter() - began
     if done not in {"emptied", "rewritten"}:
         raise RuntimeError(f"the day was not removed, but {done}")
-    return took, longest
+    return took, longest, began
 
 
 @asynccontextmanager

@@ -285,7 +285,7 @@ async def test_a_retry_that_was_first_wins(
     await app.keep("*", succeeded=DAY, cancelled=DAY)
     async with other.transaction():
         await other.fetch(statement("lock_finished", "rowlock"), [job])
-        await other.fetch(statement("retry", "rowlock"), [job], None)
+        await other.fetch(statement("retry", "rowlock"), [job], None, None)
         await remove(app)
     await remove(app)
     assert await finished(connection) == set()
