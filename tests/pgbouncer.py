@@ -37,12 +37,11 @@ auth_type = trust
 auth_file = {folder}/users.txt
 max_client_conn = 1000
 default_pool_size = 20
-max_prepared_statements = 100
 server_round_robin = 1
 log_connections = 0
 log_disconnections = 0
 logfile = {folder}/pgbouncer.log
-{user}
+{more}
 """
 
 
@@ -59,14 +58,14 @@ def command() -> tuple[str, ...]:
 class PgBouncer:
     """One that runs for the time of a `with` block, in a folder that the server's user owns."""
 
-    def __init__(self, folder: Path, server: str) -> None:
+    def __init__(self, folder: Path, server: str, **settings: object) -> None:
         self.folder = folder
         user = server_user()
-        ini = _INI.format(
-            server=server, port=PORT, folder=folder, user="" if user is None else f"user = {user.pw_name}"
-        )
+        settings = {"max_prepared_statements": 200} | settings | ({} if user is None else {"user": user.pw_name})
+        more = "\n".join(f"{name} = {value}" for name, value in settings.items())
+        ini = _INI.format(server=server, port=PORT, folder=folder, more=more)
         (folder / "pgbouncer.ini").write_text(ini)
-        (folder / "users.txt").write_text('"postgres" ""\n')
+        (folder / "users.txt").write_text('"postgres" ""\n"outsider" ""\n')
         for name in ("pgbouncer.ini", "users.txt"):
             give_to_server_user(folder / name)
 

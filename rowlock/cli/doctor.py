@@ -18,6 +18,7 @@ from rowlock.embedded import EmbeddedServer
 from rowlock.errors import ConfigurationError, RowlockError, SchemaNotMigrated
 from rowlock.queue.client import Client
 from rowlock.queue.operators import LOOKED_AT
+from rowlock.queue.statements import statement
 from rowlock.schema import in_schema
 from rowlock.settings import Settings
 
@@ -79,6 +80,7 @@ async def _examine(client: Client) -> list[Finding]:
     schema = await _guarded("schema", _schema(client))
     found += schema
     found += await _guarded("horizon", _horizon(client))
+    found += await _guarded("pooler", _pooler(client))
     found += await _guarded("listen", _listen(client))
     if all(finding.status == "ok" for finding in schema):
         found += await _guarded("logged tables", _unlogged(client))
@@ -141,6 +143,16 @@ async def _workers(client: Client) -> list[Finding]:
 
 async def _unclaimed(client: Client) -> list[Finding]:
     return findings.judge_unclaimed(await client.fetch("doctor_unclaimed", _KINDS, LOOKED_AT))
+
+
+async def _pooler(client: Client) -> list[Finding]:
+    """A pooler gives its clients process numbers of its own: no session of the server has them."""
+    async with client.connection() as connection:
+        row = await connection.fetchrow(statement("doctor_pooler", client.settings.schema))
+        is_pooled = row["process"] != connection.get_server_pid()
+    if client.settings.listen:
+        return [findings.judge_pooler_while_listening(is_pooled=is_pooled)]
+    return [findings.judge_pooler(is_pooled=is_pooled, keeps_statements=not row["has_given_names"])]
 
 
 async def _listen(client: Client) -> list[Finding]:

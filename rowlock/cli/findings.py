@@ -161,6 +161,28 @@ def _room(row: Row) -> Finding:
     return ok("connections", f"{detail}: room for {free // CONNECTIONS_OF_A_WORKER} more workers of 4 each")
 
 
+def judge_pooler_while_listening(*, is_pooled: bool) -> Finding:
+    """Whether a pooler is in between, although workers rely on sessions of their own."""
+    if is_pooled:
+        return warn(
+            "pooler",
+            "there is one, and workers listen: that works only if each connection keeps a session of its own",
+            "In transaction mode (PgBouncer) set ROWLOCK_LISTEN=false, or connect to the server itself.",
+        )
+    return ok("pooler", "none")
+
+
+def judge_pooler(*, is_pooled: bool, keeps_statements: bool) -> Finding:
+    """Whether the pooler in between, if there is one, can do what Rowlock asks of it."""
+    if is_pooled and not keeps_statements:
+        return fail(
+            "pooler",
+            "it keeps no account of prepared statements",
+            "Use PgBouncer 1.21 or newer, and set max_prepared_statements = 200.",
+        )
+    return ok("pooler", "there is one, and it keeps account of prepared statements" if is_pooled else "none")
+
+
 def judge_revision(schema: str, found: str | None) -> Finding:
     """The schema's revision against the one that this code needs; None: there is no schema."""
     if found is None:

@@ -155,6 +155,8 @@ class Client:
                 yield connection
         except asyncpg.ReadOnlySQLTransactionError as error:
             raise connections.refused(self.settings, error) from error
+        except connections.FORGOTTEN as error:
+            raise connections.forgotten(self.settings) from error
 
     @asynccontextmanager
     async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event | None]:

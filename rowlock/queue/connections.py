@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, cast
+from uuid import uuid4
 
 import asyncpg
 
@@ -86,6 +87,9 @@ SERVER_KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval
 """The other way round: the server notices within 16 seconds that this side is gone without a word, and lets go of what
 an open transaction has locked. By itself it takes two hours. A transaction pooler would refuse to be told."""
 
+FORGOTTEN: Final = asyncpg.InvalidSQLStatementNameError
+"""What a session says of a statement that was prepared in another one: a pooler keeps no account of them."""
+
 _SESSION: Final = PLANNER_SETTINGS | SERVER_KEEPALIVE | {"default_transaction_isolation": "read committed"}
 
 
@@ -116,13 +120,32 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
             dsn,
             timeout=CONNECT_TIMEOUT,
             command_timeout=QUERY_TIMEOUT,
-            statement_cache_size=100 if settings.listen else 0,
+            connection_class=asyncpg.Connection if settings.listen else _Pooled,
             server_settings={"application_name": f"rowlock {purpose}"[:63]} | (_SESSION if settings.listen else {}),
         )
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
         raise unavailable(settings, error) from error
     await keep_alive(connection)
     return connection
+
+
+class _Pooled(asyncpg.Connection):
+    """A connection by way of a pooler, which gives each transaction whichever session is free.
+
+    A pooler that keeps no account of prepared statements could give one to a session in which another program has
+    prepared a different one under the same name. These names are given once: the server knows the statement or refuses.
+    """
+
+    def _get_unique_id(self, prefix: str) -> str:
+        return f"rowlock_{prefix}_{uuid4().hex}"
+
+
+def forgotten(settings: Settings) -> DatabaseUnavailable:
+    """The clear form of `prepared statement does not exist`."""
+    return DatabaseUnavailable(
+        f"The pooler at {settings.masked_database_url()} forgets prepared statements, and nothing was done — use "
+        "PgBouncer 1.21 or newer, and set max_prepared_statements = 200 in its configuration."
+    )
 
 
 async def keep_alive(connection: asyncpg.Connection[Record]) -> None:
@@ -142,6 +165,11 @@ def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable
         return DatabaseUnavailable(
             f"The database URL {settings.masked_database_url()} cannot be read — write it as "
             "postgresql://user:password@host:5432/database, with / : @ ? # in the password as %2F %3A %40 %3F %23."
+        )
+    if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
+        return DatabaseUnavailable(
+            f"A pooler at {settings.masked_database_url()} refused what Rowlock asks of a session of its own ({error}) "
+            "— behind a transaction pooler (PgBouncer) set ROWLOCK_LISTEN=false."
         )
     return DatabaseUnavailable(
         f"No connection to PostgreSQL at {settings.masked_database_url()}: {type(error).__name__}: {error} "
@@ -213,6 +241,9 @@ class ControlConnection:
                     return await connection.fetch(sql, *parameters, timeout=deadline(name))
             except NOT_MIGRATED as error:
                 raise not_migrated(self._settings) from error
+            except FORGOTTEN as error:
+                self._drop()
+                raise forgotten(self._settings) from error
             except (*CONNECTION_LOST, asyncio.CancelledError):
                 # Cancelled in the middle of a query, the connection's state is unknown: it is thrown away as well.
                 self._drop()
@@ -283,6 +314,10 @@ def not_migrated(settings: Settings) -> SchemaNotMigrated:
     )
 
 
+async def _nothing_to_reset(_connection: object) -> None:
+    """A pooler in transaction mode keeps nothing of a session between transactions: there is nothing to ask for."""
+
+
 class ClientPool:
     """Connections that are made when they are needed: by default the application's, to enqueue and to read, apart from
     the worker's control connections.
@@ -338,7 +373,8 @@ class ClientPool:
                         max_size=10,
                         timeout=CONNECT_TIMEOUT,
                         command_timeout=None if self._is_patient else LONG_QUERY_TIMEOUT,
-                        statement_cache_size=100 if self._settings.listen else 0,
+                        connection_class=asyncpg.Connection if self._settings.listen else _Pooled,
+                        reset=None if self._settings.listen else _nothing_to_reset,
                         server_settings={"application_name": f"rowlock {self._purpose}"}
                         | (SERVER_KEEPALIVE if self._settings.listen else {}),
                     )

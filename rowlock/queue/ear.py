@@ -68,7 +68,11 @@ class Ear:
         await self._connection.fetch("test_listening", self._channel, f"test:{self._owner()}")
         if self._unheard < 2:
             return True
-        log.warning("listen_is_deaf", channel=self._channel, what="it is connected anew; polling goes on meanwhile")
+        log.warning(
+            "listen_is_deaf",
+            channel=self._channel,
+            what="it is connected anew; polling goes on meanwhile. Behind a pooler set ROWLOCK_LISTEN=false",
+        )
         self.begin()
         await self._connection.discard()
         return False
