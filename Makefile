@@ -6,16 +6,22 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt bench docs lock clean
+.PHONY: help demo test test-pgbouncer test-matrix check fmt bench docs lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY) ## Start everything on an embedded PostgreSQL and show it working
 	$(BIN)/python -m examples.demo $(ARGS)
 
 test: $(READY) ## Run the tests, on all cores (ARGS="tests/unit -k settings" to choose)
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=logical --maxprocesses=8)
+
+test-pgbouncer: $(READY) ## Run the tests of the queue through a PgBouncer in transaction mode
+	ROWLOCK_TEST_PGBOUNCER=1 $(BIN)/python -m pytest $(or $(ARGS),tests/db --numprocesses=logical --maxprocesses=8)
+
+test-matrix: $(READY) ## Run the tests on PostgreSQL 15 to 18 and Python 3.11 to 3.14 (ARGS="--postgres 15 --list", …)
+	$(BIN)/python -m tests.matrix $(ARGS)
 
 check: $(READY) ## Check format, lint, types, layers and migrations
 	$(BIN)/ruff format --check .

@@ -55,7 +55,8 @@ class Settings:
     """How often an idle worker looks for work by itself. Notifications make it wake sooner; their loss costs this."""
 
     listen: bool = True
-    """Whether workers may LISTEN. Turn it off behind a transaction pooler (PgBouncer): polling does all the work."""
+    """Whether sessions are Rowlock's own, and workers may LISTEN. Turn it off behind a transaction pooler (PgBouncer):
+    polling does all the work then, and nothing relies on a session."""
 
     grace_period: timedelta = timedelta(seconds=25)
     """How long running jobs may go on after SIGTERM before they are given back. Below the 30 s of most supervisors."""

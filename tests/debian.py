@@ -5,13 +5,13 @@ Nothing is installed, and nobody needs to be root: apt only fetches, with lists 
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-SUITE = "trixie"
 SOURCE = "deb http://deb.debian.org/debian {suite} main\n"
 CACHE = Path(__file__).parent.parent / "build" / "debian"
 """Where they stay: `make clean` removes them."""
@@ -21,24 +21,27 @@ class NotToBeHad(Exception):
     """There is no apt here, or it cannot fetch the package; the message says which."""
 
 
-def fetched(package: str) -> Path:
+def fetched(package: str, suite: str = "trixie") -> Path:
     """The folder with the package and all that it needs, as below `/`; fetched at the first call.
 
     Raises `NotToBeHad`.
     """
-    folder = CACHE / f"{SUITE}-{package}"
+    folder = CACHE / f"{suite}-{package}"
     if folder.exists():
         return folder
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
-        raise NotToBeHad(f"{package} comes from Debian's {SUITE}, and there is no apt-get here.")
+        raise NotToBeHad(f"{package} comes from Debian's {suite}, and there is no apt-get here.")
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".coming-", dir=CACHE) as coming:
-        apt = _apt(Path(coming, "apt"))
-        _run([*apt, "update"], package)
-        _run([*apt, "install", "--download-only", "--yes", "--no-install-recommends", package], package)
+        apt = _apt(Path(coming, "apt"), suite)
+        _run([*apt, "update"], f"the list of Debian's {suite}")
+        _run(
+            [*apt, "install", "--download-only", "--yes", "--no-install-recommends", package],
+            f"{package} of Debian's {suite}",
+        )
         whole = Path(coming, "whole")
         for archive in Path(coming, "apt/archives").glob("*.deb"):
-            _run(["dpkg", "--extract", str(archive), str(whole)], package)
+            _run(["dpkg", "--extract", str(archive), str(whole)], archive.name)
         if not folder.exists():  # else somebody else was faster
             whole.rename(folder)
     return folder
@@ -46,17 +49,34 @@ def fetched(package: str) -> Path:
 
 def command(folder: Path, program: Path) -> list[str]:
     """The command that runs a program of the folder with the folder's libraries."""
-    loader = next(folder.glob("usr/lib/*/ld-linux*.so.*"), None) or next(folder.glob("usr/lib64/ld-linux*.so.*"))
-    libraries = ":".join(str(path) for path in folder.glob("usr/lib/*-linux-gnu*"))
-    return [str(loader), "--library-path", libraries, "--argv0", str(program), str(program)]
+    return [*_loader(folder), "--argv0", str(program), str(program)]
 
 
-def _apt(folder: Path) -> list[str]:
+def runnable(folder: Path, programs: Path) -> Path:
+    """Have all programs of this part of the folder run by their own names; return where they are."""
+    hidden = programs / ".programs"
+    hidden.mkdir(exist_ok=True)
+    for program in [path for path in programs.iterdir() if path.is_file() and not (hidden / path.name).exists()]:
+        shutil.copy2(program, hidden)
+        loader = shlex.join(_loader(folder))
+        script = program.with_name(f".{program.name}.sh")
+        script.write_text(f'#!/bin/sh\nexec {loader} --argv0 "$0" {shlex.quote(str(hidden / program.name))} "$@"\n')
+        script.chmod(0o755)
+        script.rename(program)
+    return programs
+
+
+def _loader(folder: Path) -> list[str]:
+    loader = next(path for place in ("*", "../lib64") for path in folder.glob(f"usr/lib/{place}/ld-linux*.so.*"))
+    return [str(loader), "--library-path", ":".join(str(path) for path in folder.glob("usr/lib/*-linux-gnu*"))]
+
+
+def _apt(folder: Path, suite: str) -> list[str]:
     """apt-get, as if nothing were installed, and with nothing but the suite's main packages to choose from."""
     for name in ("archives/partial", "lists/partial"):
         folder.joinpath(name).mkdir(parents=True)
     sources, installed = folder / "sources.list", folder / "status"
-    sources.write_text(SOURCE.format(suite=SUITE))
+    sources.write_text(SOURCE.format(suite=suite))
     installed.touch()
     options = {
         "APT::Sandbox::User": "",
@@ -74,7 +94,7 @@ def _apt(folder: Path) -> list[str]:
     return ["apt-get", "-qq", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
 
 
-def _run(command: Sequence[str], package: str) -> None:
+def _run(command: Sequence[str], what: str) -> None:
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
-        raise NotToBeHad(f"{package} of Debian's {SUITE} cannot be fetched: {done.stdout.strip()[-500:]}")
+        raise NotToBeHad(f"{what} cannot be fetched: {done.stdout.strip()[-500:]}")

@@ -148,7 +148,7 @@ async def _unclaimed(client: Client) -> list[Finding]:
 async def _pooler(client: Client) -> list[Finding]:
     """A pooler gives its clients process numbers of its own: no session of the server has them."""
     async with client.connection() as connection:
-        row = await connection.fetchrow(statement("doctor_pooler", client.settings.schema))
+        (row,) = await connection.fetch(statement("doctor_pooler", client.settings.schema))
         is_pooled = row["process"] != connection.get_server_pid()
     if client.settings.listen:
         return [findings.judge_pooler_while_listening(is_pooled=is_pooled)]
