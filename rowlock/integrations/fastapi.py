@@ -49,6 +49,10 @@ class Enqueuer:
         """
         return await self._bound(task).enqueue(*args, **kwargs)
 
+    def enqueue_sync(self, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """As `enqueue`, over a synchronous session: for handlers that are plain functions."""
+        return self._bound(task).enqueue_sync(*args, **kwargs)
+
     def _bound(self, task: Task[P, R] | BoundTask[P, R]) -> BoundTask[P, R]:
         if isinstance(task, Task):
             return task.using(connection=self._session)

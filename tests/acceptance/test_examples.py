@@ -17,7 +17,7 @@ import aiohttp
 import asyncpg
 import pytest
 
-from tests.acceptance.processes import ROOT
+from tests.acceptance.processes import ROOT, ROWLOCK
 from tests.waiting import eventually
 
 EXAMPLES = ROOT / "examples"
@@ -25,6 +25,10 @@ BIN = Path(sys.executable).parent
 
 FASTAPI = ("fastapi_shop", [[str(BIN / "uvicorn"), "shop:app", "--port", "{port}"]])
 AIOHTTP = ("aiohttp_shop", [[sys.executable, "shop.py"]])
+FLASK = (
+    "flask_shop",
+    [[str(BIN / "flask"), "--app", "shop", "run", "--port", "{port}"], [ROWLOCK, "worker", "shop:queue"]],
+)
 DJANGO = (
     "django_shop",
     [
@@ -102,7 +106,7 @@ async def drive(url: str, orders: str, connection: asyncpg.Connection[asyncpg.Re
     assert await connection.fetchval("SELECT count(*) FROM rowlock.jobs") == 1
 
 
-@pytest.mark.parametrize("example", [FASTAPI, AIOHTTP], ids=lambda example: example[0])
+@pytest.mark.parametrize("example", [FASTAPI, AIOHTTP, FLASK], ids=lambda example: example[0])
 async def test_order_and_its_job_are_one_in_the_example(
     example: tuple[str, list[list[str]]], database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:

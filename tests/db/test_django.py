@@ -15,9 +15,10 @@ from django.core import checks
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.test.utils import override_settings
-from django_tasks import TaskResult
+from django_tasks import TaskResult, default_task_backend
+from django_tasks.exceptions import TaskResultDoesNotExist
 
-from rowlock import ConfigurationError, InvalidArguments, Job, Rowlock
+from rowlock import ConfigurationError, InvalidArguments, Job, Rowlock, Task
 from tests import django_project
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:django")
@@ -204,30 +205,40 @@ class TestRefusals:
         assert RowlockBackend("default", {}).check() is not None
 
     def test_result_that_is_none_does_not_exist(self, tasks: ModuleType) -> None:
-        from rowlock.integrations.django.framework import TaskResultDoesNotExist
-
         for given in ("00000000-0000-7000-8000-000000000000", "no id", ""):
             with pytest.raises(TaskResultDoesNotExist):
                 tasks.add.get_result(given)
 
-    @pytest.mark.usefixtures("project")
-    def test_job_of_an_ordinary_task_is_no_result_of_djangos(self) -> None:
-        from django_tasks import default_task_backend
 
-        from rowlock.integrations.django import get_queue
-        from rowlock.integrations.django.framework import TaskResultDoesNotExist
+class TestOrdinaryTasks:
+    """Tasks of Rowlock's own, on the project's queue."""
 
-        queue = get_queue()
+    @pytest.fixture
+    def greet(self, queue: Rowlock) -> Iterator[Task[[str], str]]:
+        @queue.task(name="ordinary", queue="email")
+        def greet(name: str) -> str:
+            return f"hello {name}"
 
-        @queue.task(name="ordinary")
-        def ordinary() -> None: ...
+        yield greet
+        del queue.tasks["ordinary"]
 
-        try:
-            job = asyncio.run(_enqueue(queue, "ordinary"))
-            with pytest.raises(TaskResultDoesNotExist, match="is of ordinary, which is no task of Django's"):
-                default_task_backend.get_result(job)
-        finally:
-            del queue.tasks["ordinary"]
+    def test_job_exists_if_and_only_if_djangos_transaction_commits(
+        self, greet: Task[[str], str], queue: Rowlock
+    ) -> None:
+        for name in ("ada", "bob"):
+            with transaction.atomic():
+                greet.using(connection=connection).enqueue_sync(name)
+                transaction.set_rollback(name == "bob")
+        drain(queue)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT args ->> 'name', result #>> '{}' FROM rowlock.jobs")
+            assert cursor.fetchall() == [("ada", "hello ada")]
+
+    def test_job_is_no_result_of_djangos(self, greet: Task[[str], str]) -> None:
+        with transaction.atomic():
+            job = greet.using(connection=connection).enqueue_sync("ada")
+        with pytest.raises(TaskResultDoesNotExist, match="is of ordinary, which is no task of Django's"):
+            default_task_backend.get_result(str(job.id))
 
 
 class TestResults:
@@ -388,11 +399,6 @@ class TestUrl:
 async def _get(queue: Rowlock, job: str) -> Job:
     async with queue:
         return await queue.get(job)
-
-
-async def _enqueue(queue: Rowlock, task: str) -> str:
-    async with queue:
-        return str((await queue.enqueue(task)).id)
 
 
 def _takes_anything(*things: int) -> None: ...

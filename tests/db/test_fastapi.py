@@ -4,13 +4,15 @@ Without `from __future__ import annotations`: FastAPI could not resolve what the
 """
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from typing import Annotated, Any, TypeAlias
 
 import asyncpg
 import pytest
 from fastapi import Depends, FastAPI, HTTPException
+from sqlalchemy import NullPool, create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
 
 from rowlock import InvalidOption, Rowlock, Settings
 from rowlock.integrations.fastapi import Enqueuer, enqueuing
@@ -64,8 +66,8 @@ def app(queue: Rowlock, engine: AsyncEngine, request: pytest.FixtureRequest) -> 
             opened.append(session)
             yield session
 
-    Session = Annotated[AsyncSession, Depends(open_session, scope=request.param)]  # noqa: N806  # a type
-    Jobs = Annotated[Enqueuer, Depends(enqueuing(Session))]  # noqa: N806  # see above
+    Opened = Annotated[AsyncSession, Depends(open_session, scope=request.param)]  # noqa: N806  # a type
+    Jobs = Annotated[Enqueuer, Depends(enqueuing(Opened))]  # noqa: N806  # see above
 
     @queue.task
     async def greet(name: str, *, loudly: bool = False) -> str:
@@ -75,7 +77,7 @@ def app(queue: Rowlock, engine: AsyncEngine, request: pytest.FixtureRequest) -> 
     app.state.opened = opened
 
     @app.get("/commit")
-    async def commit(session: Session, jobs: Jobs) -> str:
+    async def commit(session: Opened, jobs: Jobs) -> str:
         assert opened == [session]
         return str((await jobs.enqueue(greet, "ada", loudly=True)).id)
 
@@ -118,6 +120,39 @@ async def test_with_the_scope_of_the_function_the_job_is_committed_before_the_an
 async def test_request_that_fails_leaves_no_job(app: FastAPI, connection: Connection) -> None:
     assert await get(app, "/fail") == (409, {"detail": "sold out"})
     assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
+
+
+@pytest.mark.parametrize("path, count", [("/commit", 1), ("/fail", 0)])
+async def test_plain_handler_enqueues_in_its_plain_session(
+    path: str, count: int, queue: Rowlock, database_url: str, connection: Connection
+) -> None:
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
+
+    def open_session() -> Iterator[Session]:
+        with Session(engine) as session, session.begin():
+            yield session
+
+    Plain = Annotated[Session, Depends(open_session, scope="function")]  # noqa: N806  # a type
+    Jobs = Annotated[Enqueuer, Depends(enqueuing(Plain))]  # noqa: N806  # see above
+
+    @queue.task
+    async def greet(name: str) -> str:
+        return name
+
+    app = FastAPI()
+
+    @app.get("/commit")
+    def commit(session: Plain, jobs: Jobs) -> str:
+        assert session.in_transaction()
+        return str(jobs.enqueue_sync(greet, "ada").id)
+
+    @app.get("/fail")
+    def fail(jobs: Jobs) -> None:
+        jobs.enqueue_sync(greet.using(priority=9), "ada")
+        raise HTTPException(409, "sold out")
+
+    await get(app, path)
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == count
 
 
 async def test_options_are_given_by_using(app: FastAPI, queue: Rowlock) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from django.apps import apps
 from django.core import checks
+from django.db import connections, transaction
 from django.utils import timezone
 from django.utils.module_loading import import_string
 
@@ -23,9 +25,10 @@ from rowlock.integrations.django.framework import (
 )
 from rowlock.integrations.django.handlers import register
 from rowlock.integrations.django.results import result_of, rowlock_priority
-from rowlock.integrations.django.statements import fetch, store
+from rowlock.integrations.pyformat import named, pyformat
 from rowlock.queue.client import parse_id
 from rowlock.queue.job import Job
+from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -74,7 +77,7 @@ class RowlockBackend(BaseTaskBackend):
         self._registered(task)
 
     def enqueue(self, task: Task[..., Any], args: Any, kwargs: Any) -> TaskResult[Any]:  # noqa: ANN401  # Django's
-        """Enqueue a job in the transaction that is open on Django's connection; where none is, it is there at once.
+        """Enqueue a job in the transaction that is open on Django's connection; where none is, in one of its own.
 
         Raises `InvalidArguments` if the arguments do not fit the function: nothing is stored then, and an open
         transaction goes on.
@@ -94,13 +97,15 @@ class RowlockBackend(BaseTaskBackend):
             errors=[],
             worker_ids=[],
         )
+        connection = connections[self.database]
         run_at = task.run_after
         if run_at is not None and timezone.is_naive(run_at):
             run_at = timezone.make_aware(run_at)
         options = {"queue": task.queue_name, "priority": rowlock_priority(task.priority), "run_at": run_at}
-        job = self._registered(task).using(**options).job(*result.args, **result.kwargs)
-        store(self.database, self.queue.settings.schema, job)  # one statement: atomic where no transaction is open
-        object.__setattr__(result, "id", str(job.id))
+        bound = self._registered(task).using(connection=connection, **options)
+        with transaction.atomic(using=self.database) if connection.get_autocommit() else nullcontext():
+            handle = bound.enqueue_sync(*result.args, **result.kwargs)
+        object.__setattr__(result, "id", str(handle.id))
         task_enqueued.send(sender=type(self), task_result=result)
         return result
 
@@ -154,4 +159,8 @@ class RowlockBackend(BaseTaskBackend):
         return self._fetch("list_attempts", job_id)
 
     def _fetch(self, name: str, job_id: UUID) -> Sequence[dict[str, Any]]:
-        return fetch(self.database, name, self.queue.settings.schema, job_id)
+        """The rows of `queue/sql/<name>.sql`, as the transaction that is open on Django's connection sees them."""
+        with connections[self.database].cursor() as cursor:
+            cursor.execute(pyformat(statement(name, self.queue.settings.schema)), named((job_id,)))
+            columns = [column[0] for column in cursor.description]
+            return [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
