@@ -52,7 +52,10 @@ class Retention:
         """Remove what is due, and drop the days that are empty. What fails is logged, and tried again next time."""
         try:
             for row in await self._connection.fetch("due_days"):
-                await self._retain(row["archive"], row["day"])
+                try:
+                    await self._retain(row["archive"], row["day"])
+                except asyncpg.PostgresError as error:  # a statement_timeout, say: the other days must not wait for it
+                    _complain(error, archive=row["archive"], day=str(row["day"]))
             for row in await self._connection.fetch("empty_days"):
                 dropped = await self._client.fetch("drop_day", row["archive"], row["day"])
                 if not dropped[0]["is_dropped"]:
@@ -60,7 +63,7 @@ class Retention:
                     break  # somebody reads the archive: each further try would hold up the finishes once more
                 log.info("day_dropped", archive=row["archive"], day=str(row["day"]))
         except (*connections.CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-            log.warning("retention_failed", error=type(error).__name__, detail=str(error))
+            _complain(error)
 
     async def _retain(self, archive: str, day: date) -> None:
         async with self._client.connection() as connection, connections.own_transaction(connection):
@@ -73,6 +76,10 @@ class Retention:
                 log.info("day_emptied", archive=archive, day=str(day))
             case "rewritten":
                 log.info("day_rewritten", archive=archive, day=str(day), kept=row["kept"])
+
+
+def _complain(error: Exception, **of: str) -> None:
+    log.warning("retention_failed", error=type(error).__name__, detail=str(error), **of)
 
 
 __all__ = ["Retention"]

@@ -351,6 +351,22 @@ async def test_what_was_finished_while_it_waited_is_not_lost_whatever_the_defaul
             await other.fetch("SELECT rowlock.retain_day('finished_job', $1)", noon(now, 3).date())
 
 
+async def test_a_day_that_cannot_be_done_does_not_keep_the_others(
+    app: Rowlock, connection: Connection, now: datetime
+) -> None:
+    for age in (3, 2):
+        await put(connection, noon(now, age))
+    kept = {await put(connection, noon(now, age), "failed") for age in (3, 2)}
+    in_the_way = f"rowlock.finished_job_{noon(now, 3):%Y%m%d}_kept"
+    await connection.execute(f"CREATE TABLE {in_the_way} ()")
+    await app.keep("*", succeeded=HOUR)
+    await remove(app)
+    assert len(await finished(connection)) == len(kept) + 1
+    await connection.execute(f"DROP TABLE {in_the_way}")
+    await remove(app)
+    assert await finished(connection) == kept
+
+
 async def test_workers_do_it_within_seconds_of_being_told(app: Rowlock, connection: Connection, now: datetime) -> None:
     @app.task
     async def work() -> None: ...

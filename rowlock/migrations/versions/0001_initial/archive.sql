@@ -1,5 +1,5 @@
--- One row a finished job, a partition a day (UTC): retention drops partitions, it never deletes rows. A row leaves only when
--- somebody puts its job back (retry.sql), and changes only when somebody discards it.
+-- One row a finished job, a partition a day (UTC): retention empties partitions, it never deletes rows. A row leaves by
+-- itself only when somebody puts its job back (retry.sql), and changes only when somebody discards it.
 CREATE TABLE rowlock.finished_job (
     id           uuid NOT NULL,
     run_at       timestamptz NOT NULL,

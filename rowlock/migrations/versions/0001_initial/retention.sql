@@ -79,7 +79,7 @@ $$
 --
 -- Nothing is deleted: the rows that stay are copied out, the partition is truncated, and they are copied back. That locks
 -- this partition alone: who finishes jobs never waits. Who writes to it (a retry) waits from the first copy on, who reads
--- it from the truncation on, so for about five microseconds a row that stays. The first lock is EXCLUSIVE, since that is
+-- it from the truncation on, so for about ten microseconds a row that stays. The first lock is EXCLUSIVE, since that is
 -- what also SELECT … FOR UPDATE waits for: nobody holds one when the stronger one is taken.
 CREATE FUNCTION rowlock.retain_day(archive text, day date, OUT done text, OUT kept bigint) LANGUAGE plpgsql VOLATILE
 SET lock_timeout = '1s' AS $$
