@@ -6,6 +6,7 @@ monotonic clock in nanoseconds, which all processes share, so that the order of 
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from pathlib import Path
@@ -172,7 +173,7 @@ class History:
 def read_history(folder: Path) -> Iterator[AnyEvent]:
     """Read all the events in a run's folder, file by file (in each, in the order of time).
 
-    Raises `msgspec.DecodeError` for a line that is no event: a line is one write, so none is ever half there.
+    Raises `msgspec.DecodeError` for a line that is no event.
     """
     for file in history_files(folder):
         for line in read_lines(file):
@@ -185,9 +186,15 @@ def history_files(folder: Path) -> list[Path]:
 
 
 def read_lines(file: Path) -> Iterator[bytes]:
-    """Read the lines of one history."""
+    """Read the lines of one history: each is one write, so none is half there.
+
+    But the kernel writes page by page, and looks in between whether the process is to be killed: the half line with
+    which a file of whole pages ends was never written as far as its process knows.
+    """
     with file.open("rb") as lines:
-        yield from lines
+        for line in lines:
+            if line.endswith(b"\n") or lines.tell() % mmap.PAGESIZE:
+                yield line
 
 
 def read_event(line: bytes) -> AnyEvent:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from uuid import uuid4
 
@@ -462,6 +463,16 @@ def test_half_a_line_is_found(story: Story) -> None:
     file.write_bytes(file.read_bytes() + b'{"do":"start"')
     (violation,) = check(story.folder).violations
     assert (violation.rule, violation.subject) == ("inconsistencies", "enqueuer.history")
+
+
+def test_half_a_line_at_the_end_of_a_page_is_that_of_a_process_killed_while_it_wrote(story: Story) -> None:
+    story.done()
+    story.save()
+    file = story.folder / "enqueuer.history"
+    written = file.read_bytes()
+    half = b'{"do":"start","at":'
+    file.write_bytes(written + half + b"1" * (-len(written + half) % mmap.PAGESIZE))
+    assert not check(story.folder).violations
 
 
 # Rescues and overlaps
