@@ -172,18 +172,15 @@ class TestRefusals:
         with pytest.raises(InvalidTask, match="takes any number of arguments"):
             task(_takes_anything)
 
-    @pytest.mark.parametrize("engine", [SQLITE], ids=["sqlite"])
-    def test_other_engine_is_refused_with_the_remedy(self, engine: dict[str, str]) -> None:
+    def test_other_engine_is_refused_with_the_remedy(self, tasks: ModuleType) -> None:
         from rowlock.integrations.django import RowlockBackend, get_queue
         from rowlock.integrations.django.framework import InvalidTaskBackend
 
-        with override_settings(TASKS=django_project.TASKS), django_project.project(default=engine):
+        with override_settings(TASKS=django_project.TASKS), django_project.project(default=SQLITE):
             with pytest.raises(ConfigurationError, match=r"has the engine django\.db\.backends\.sqlite3.*use django"):
                 get_queue()
-            from tests import django_tasks_of_tests
-
             with pytest.raises(InvalidTaskBackend, match="keeps jobs in PostgreSQL"):
-                django_tasks_of_tests.add.enqueue(1)
+                tasks.add.enqueue(1)
             (found,) = RowlockBackend("default", {}).check()
             assert isinstance(found, checks.Error)
             assert found.id == "rowlock.E001"
