@@ -99,10 +99,6 @@ async def unfit() -> object:
     return object()
 
 
-@app.task(schedule=Schedule("0 8 * * *", misfire="all"))
-async def daily() -> None: ...
-
-
 @pytest.fixture(autouse=True)
 def _at_home(database_url: str) -> Iterator[None]:
     seen.clear()
@@ -338,7 +334,7 @@ async def test_what_waits_is_found_by_all_that_is_given() -> None:
     ]
     for other in others:
         await assert_not_enqueued(app, send, **({"args": {"to": "bob"}} | other))
-    await assert_not_enqueued(app, daily)
+    await assert_not_enqueued(app, slow)
 
 
 async def test_arguments_left_to_their_defaults_count() -> None:
@@ -506,6 +502,17 @@ async def test_moved_time_moves_the_whole_past(connection: Connection) -> None:
     assert {one - other for one, other in zip(before, after, strict=True)} == {40 * DAY}
 
 
+async def test_moved_ticks_do_not_meet_each_other(connection: Connection) -> None:
+    await app.schedules.create("daily", "plain", "0 8 * * *", args={"number": 1})
+    await connection.execute(
+        "INSERT INTO rowlock.schedule_tick (schedule, tick_at, job_id) "
+        "SELECT 'daily', date '2026-01-31' - day, gen_random_uuid() FROM generate_series(1, 9) AS days (day)"
+    )
+    await move_time(app, DAY)
+    first, last = (await app.schedules.ticks("daily"))[:: len(await app.schedules.ticks("daily")) - 1]
+    assert (first.tick_at, last.tick_at) == (datetime(2026, 1, 29, tzinfo=UTC), datetime(2026, 1, 21, tzinfo=UTC))
+
+
 async def test_moved_time_is_recorded_as_an_operation() -> None:
     await move_time(app, timedelta(hours=1, microseconds=1))
     await move_time(app, 1.5)
@@ -543,19 +550,31 @@ async def test_time_of_a_schema_in_use_is_not_moved(connection: Connection) -> N
 
 
 async def test_schedules_fire_at_their_time_of_day_however_time_is_moved() -> None:
-    assert await fire_schedules(app) == 0
+    soon = datetime.now(UTC) + timedelta(minutes=30)
+    await app.schedules.create("daily", "plain", f"{soon:%M %H} * * *", args={"number": 1}, misfire="all")
     fired = []
-    for hours in (24, 1, 22, 1, 72):
-        await move_time(app, timedelta(hours=hours))
+    for minutes in (0, 20, 20, 23 * 60, 60, 3 * 24 * 60, 24 * 60, 24 * 60):
+        if minutes:
+            await move_time(app, timedelta(minutes=minutes))
         fired.append(await fire_schedules(app))
-    assert fired[0] == 1
-    assert sum(fired[:4]) == 2
-    assert fired[4] == 3, "misfire='all'"
+    assert fired == [0, 0, 1, 0, 1, 3, 1, 1]
     assert await fire_schedules(app) == 0
-    assert (await drain(app)).outcomes == {"succeeded": 5}
+    assert (await drain(app)).outcomes == {"succeeded": 7}
+
+
+async def test_schedules_of_the_code_fire_though_no_worker_has_ever_run(database_url: str) -> None:
+    async with Rowlock(database_url) as other:
+
+        @other.task(schedule=Schedule("* * * * *", misfire="all"))
+        async def often() -> None: ...
+
+        await move_time(other, timedelta(minutes=3))
+        assert await fire_schedules(other) == 3
+        await assert_enqueued(other, often, count=3)
 
 
 async def test_schedules_of_tasks_that_others_have_do_not_fire(connection: Connection) -> None:
+    await app.schedules.create("daily", "plain", "0 8 * * *", args={"number": 1})
     await move_time(app, DAY)
     await connection.execute("UPDATE rowlock.schedule SET task = 'foreign'")
     assert await fire_schedules(app) == 0
