@@ -7,7 +7,14 @@ same code. The pytest plugin (`pytest_rowlock`) gives each test a database of it
 from rowlock.testing.clock import fire_schedules, move_time
 from rowlock.testing.databases import Databases, use_database
 from rowlock.testing.drain import Attempted, Drained, drain
-from rowlock.testing.expect import assert_enqueued, assert_not_enqueued, enqueued
+from rowlock.testing.expect import (
+    assert_enqueued,
+    assert_enqueued_sync,
+    assert_not_enqueued,
+    assert_not_enqueued_sync,
+    enqueued,
+    enqueued_sync,
+)
 from rowlock.testing.perform import perform, perform_job
 
 __all__ = [
@@ -15,9 +22,12 @@ __all__ = [
     "Databases",
     "Drained",
     "assert_enqueued",
+    "assert_enqueued_sync",
     "assert_not_enqueued",
+    "assert_not_enqueued_sync",
     "drain",
     "enqueued",
+    "enqueued_sync",
     "fire_schedules",
     "move_time",
     "perform",

@@ -176,6 +176,7 @@ def use_database(app: Rowlock, database_url: str) -> Iterator[Rowlock]:
     try:
         yield app
     finally:
+        app.close_sync()
         app.settings = settings
         client.clear()
         client.update(before)

@@ -122,6 +122,44 @@ async def assert_not_enqueued(
         raise AssertionError(f"No job{expected} should be enqueued, found {len(found)}.\n{told}")
 
 
+def enqueued_sync(
+    app: Rowlock,
+    task: Task[..., Any] | str | None = None,
+    *,
+    connection: object = None,
+    **expected: Any,  # noqa: ANN401  # those of `enqueued`
+) -> list[Job]:
+    """As `enqueued`, for synchronous tests, over a synchronous connection or none."""
+    return app.client.run_sync(enqueued(app, task, connection=connection, **expected), connection)
+
+
+def assert_enqueued_sync(
+    app: Rowlock,
+    task: Task[..., Any] | str | None = None,
+    *,
+    connection: object = None,
+    **expected: Any,  # noqa: ANN401  # those of `assert_enqueued`
+) -> list[Job]:
+    """As `assert_enqueued`, for synchronous tests, over a synchronous connection or none.
+
+    >>> assert_enqueued_sync(app, send_email, args={"recipient": "ada@example.com"}, connection=django_connection)
+    """
+    __tracebackhide__ = True
+    return app.client.run_sync(assert_enqueued(app, task, connection=connection, **expected), connection)
+
+
+def assert_not_enqueued_sync(
+    app: Rowlock,
+    task: Task[..., Any] | str | None = None,
+    *,
+    connection: object = None,
+    **expected: Any,  # noqa: ANN401  # those of `assert_not_enqueued`
+) -> None:
+    """As `assert_not_enqueued`, for synchronous tests, over a synchronous connection or none."""
+    __tracebackhide__ = True
+    app.client.run_sync(assert_not_enqueued(app, task, connection=connection, **expected), connection)
+
+
 class _Expected:
     """What is expected of a job. Raises `InvalidOption` for what no job can be."""
 
@@ -238,4 +276,11 @@ async def _check_task(app: Rowlock, task: Task[..., Any] | str | None, connectio
             )
 
 
-__all__ = ["assert_enqueued", "assert_not_enqueued", "enqueued"]
+__all__ = [
+    "assert_enqueued",
+    "assert_enqueued_sync",
+    "assert_not_enqueued",
+    "assert_not_enqueued_sync",
+    "enqueued",
+    "enqueued_sync",
+]

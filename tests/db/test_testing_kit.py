@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import psycopg
 import pytest
+from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
 
 from rowlock import (
     CallNext,
@@ -37,9 +40,12 @@ from rowlock.queue.lifecycle import AttemptTimeout
 from rowlock.queue.statements import statement
 from rowlock.testing import (
     assert_enqueued,
+    assert_enqueued_sync,
     assert_not_enqueued,
+    assert_not_enqueued_sync,
     drain,
     enqueued,
+    enqueued_sync,
     fire_schedules,
     move_time,
     perform,
@@ -430,6 +436,31 @@ async def test_open_transaction_of_a_session_is_looked_into(database_url: str) -
         await session.rollback()
     await engine.dispose()
     await assert_not_enqueued(app)
+
+
+def test_synchronous_test_enqueues_expects_and_drains() -> None:
+    send.enqueue_sync("ada")
+    assert [job.args for job in enqueued_sync(app, send)] == [{"to": "ada"}]
+    assert len(assert_enqueued_sync(app, "send", args={"to": "ada"}, count=1)) == 1
+    with pytest.raises(AssertionError, match="found 1"):
+        assert_not_enqueued_sync(app, send)
+    assert app.run_sync(perform(app, send, "bob")) == "sent to bob"
+    assert len(app.run_sync(drain(app))) == 1
+
+
+def test_open_transactions_of_synchronous_drivers_are_looked_into(database_url: str) -> None:
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
+    with psycopg.connect(database_url) as connection, Session(engine) as session:
+        for mine in (connection, session):
+            send.using(connection=mine, delay=HOUR).enqueue_sync("ada")
+            (job,) = assert_enqueued_sync(app, "send", args={"to": "ada"}, delay=HOUR, connection=mine)
+            assert (job.state, job.run_at.tzinfo is None) == ("scheduled", False)
+            with pytest.raises(AssertionError, match="Enqueued are"):
+                assert_not_enqueued_sync(app, send, connection=mine)
+            assert_not_enqueued_sync(app)
+            mine.rollback()
+            assert enqueued_sync(app, connection=mine) == []
+    engine.dispose()
 
 
 async def test_expectations_that_nothing_can_fit_are_refused(connection: Connection) -> None:
