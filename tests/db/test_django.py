@@ -19,6 +19,7 @@ from django_tasks import TaskResult, default_task_backend
 from django_tasks.exceptions import TaskResultDoesNotExist
 
 from rowlock import ConfigurationError, InvalidArguments, Job, Rowlock, Task
+from rowlock.testing import assert_enqueued_sync, assert_not_enqueued_sync
 from tests import django_project
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:django")
@@ -399,3 +400,13 @@ async def _get(queue: Rowlock, job: str) -> Job:
 
 
 def _takes_anything(*things: int) -> None: ...
+
+
+class TestKit:
+    def test_open_transaction_is_looked_into(self, queue: Rowlock, tasks: ModuleType) -> None:
+        with transaction.atomic():
+            tasks.add.enqueue(1)
+            assert len(assert_enqueued_sync(queue, count=1, connection=connection)) == 1
+            assert_not_enqueued_sync(queue)
+            transaction.set_rollback(True)
+        queue.close_sync()
