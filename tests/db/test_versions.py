@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -15,6 +15,7 @@ import structlog
 
 from rowlock import CallNext, InvalidArguments, InvalidOption, Job, JobHandle, Rowlock, Settings, Task, Unique
 from rowlock.queue.identifiers import uuid7
+from rowlock.queue.statements import statement
 from tests import process_tasks
 from tests.waiting import eventually
 
@@ -123,6 +124,16 @@ async def test_a_job_on_its_last_chance_is_left_to_workers_that_understand_it(
     assert await old.worker().drain() == 0
     assert (await new.get(job.id)).state == "queued"
     assert await new.worker().drain() == 1
+
+
+async def test_a_job_that_others_understand_is_not_left_behind(new: Rowlock, connection: Connection) -> None:
+    await new.tasks["greet"].enqueue("Ada", "fr")
+    passed = [["default"], [5], [datetime(9999, 1, 1, tzinfo=UTC)], [UUID(int=0)]]
+    left = {
+        name: await connection.fetchval(statement("late", "rowlock"), *passed, [name], 2)
+        for name in ("greet", "greet@2", "greet@3")
+    }
+    assert left == {"greet": False, "greet@2": False, "greet@3": True}
 
 
 @pytest.mark.parametrize("how", ["raises", "returns a list", "returns what JSON cannot hold", "does not fit"])
