@@ -724,7 +724,7 @@ def bench(server: Server, template: str) -> Iterator[Bench]:
 
     databases = cast("AsyncGenerator[str]", _database(server, template))
     with asyncio.Runner() as runner:
-        opened = Bench(runner.run(_next(databases)))
+        opened = Bench(server.url(runner.run(_next(databases))))
         try:
             yield opened
         finally:

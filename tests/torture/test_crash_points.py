@@ -371,10 +371,10 @@ async def stages(server: Server, template: str, tmp_path: Path) -> AsyncIterator
     async with AsyncExitStack() as stack:
         opened = []
         for lane in range(LANES):
-            url = await stack.enter_async_context(asynccontextmanager(_database)(server, template))
+            name = await stack.enter_async_context(asynccontextmanager(_database)(server, template))
             folder = tmp_path / str(lane)
             folder.mkdir()
-            opened.append(await stack.enter_async_context(open_stage(url, server.socket_dir, folder)))
+            opened.append(await stack.enter_async_context(open_stage(server.url(name), server.socket_dir, folder)))
         yield opened
 
 
