@@ -43,6 +43,7 @@ async def _is_finished(app: Rowlock, job: UUID) -> bool:
     return (await app.get(job)).is_finished
 
 
+@pytest.mark.needs_session("it waits for a notification")
 async def test_a_running_coroutine_is_cancelled_as_soon_as_its_worker_hears_of_it(
     app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,11 +394,11 @@ def _claim(worker: UUID) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_a_job_whose_cancel_was_acknowledged_never_starts(
-    seed: int, database_url: str, connection: Connection
+    seed: int, direct_url: str, connection: Connection
 ) -> None:
     jobs = [uuid7() for _ in range(120)]
     await connection.executemany("INSERT INTO rowlock.job (id, task) VALUES ($1, 'noop')", [(job,) for job in jobs])
-    race = Race(database_url, seed, jobs)
+    race = Race(direct_url, seed, jobs)
     claimers = [asyncio.create_task(race.claim(number)) for number in range(1, 6)]
     async with asyncio.timeout(30):
         await asyncio.gather(*(race.cancel() for _ in range(5)))

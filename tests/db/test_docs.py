@@ -91,6 +91,7 @@ def test_every_edge_of_the_life_cycle_is_told_in_words() -> None:
     assert rows == {(verb, "–" if start is None else f"`{start}`", str(end)) for start, verb, end in EDGES}
 
 
+@pytest.mark.needs_session("nobody listens by default then")
 def test_table_of_settings_has_every_setting_with_its_variable_and_its_default() -> None:
     page = (ROOT / "docs" / "worker.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `(ROWLOCK_\w+)` \| ([^|]+) \|", page, re.MULTILINE)

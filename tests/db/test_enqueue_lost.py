@@ -38,9 +38,9 @@ async def app(settings: Settings) -> AsyncIterator[Rowlock]:
 
 
 @pytest.fixture
-async def far(proxy: CuttingProxy, server: Server, database_url: str) -> AsyncIterator[Rowlock]:
+async def far(proxy: CuttingProxy, server: Server, direct_url: str) -> AsyncIterator[Rowlock]:
     """An application behind the proxy, which is connected, and knows the statements of an enqueue already."""
-    url = database_url.replace(quote(server.socket_dir), quote(str(proxy.folder)))
+    url = direct_url.replace(quote(server.socket_dir), quote(str(proxy.folder)))
     async with Rowlock(url) as app:
         add_task(app)
         yield app

@@ -137,10 +137,10 @@ async def test_the_name_of_the_host_is_what_the_certificate_is_compared_with(ser
 
 
 @pytest.mark.parametrize("may_listen", [True, False])
-async def test_the_server_probes_its_side_too_unless_a_pooler_is_between(database_url: str, may_listen: bool) -> None:
-    settings = Settings(database_url=database_url, listen=may_listen)
-    pool = ClientPool(settings, database_url)
-    control = await connect(settings, database_url, purpose="test")
+async def test_the_server_probes_its_side_too_unless_a_pooler_is_between(direct_url: str, may_listen: bool) -> None:
+    settings = Settings(database_url=direct_url, listen=may_listen)
+    pool = ClientPool(settings, direct_url)
+    control = await connect(settings, direct_url, purpose="test")
     told = "SELECT name, reset_val FROM pg_settings WHERE name LIKE 'tcp_keepalives_%'"
     async with pool.acquire() as pooled:
         for opened in (control, pooled):
@@ -150,6 +150,7 @@ async def test_the_server_probes_its_side_too_unless_a_pooler_is_between(databas
     await pool.close()
 
 
+@pytest.mark.needs_session("it makes sessions read-only, and the pooler keeps them")
 async def test_a_worker_goes_on_when_its_demoted_server_takes_writes_again(
     connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,8 +64,8 @@ async def demote(connection: Connection, *, is_demoted: bool) -> None:
     )
 
 
-async def test_a_host_that_never_answers_keeps_nobody_from_the_next(silent: Silent, database_url: str) -> None:
-    url = behind(database_url, silent.folder)
+async def test_a_host_that_never_answers_keeps_nobody_from_the_next(silent: Silent, direct_url: str) -> None:
+    url = behind(direct_url, silent.folder)
     settings = Settings(database_url=url)
     began = time.monotonic()
     control = await connect(settings, url, purpose="test")
@@ -81,12 +81,12 @@ async def test_a_host_that_never_answers_keeps_nobody_from_the_next(silent: Sile
 
 
 async def test_a_standby_that_is_promoted_while_the_old_primary_is_silent_is_found_by_the_same_attempt(
-    silent: Silent, connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+    silent: Silent, connection: Connection, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hosts, "HEAD_START", 0.05)
     monkeypatch.setattr(hosts, "AGAIN", 0.05)
     await demote(connection, is_demoted=True)
-    url = behind(database_url, silent.folder)
+    url = behind(direct_url, silent.folder)
     connecting = asyncio.create_task(connect(Settings(database_url=url), url, purpose="test"))
     await eventually(lambda: silent.accepted == 1)
     assert (await asyncio.wait([connecting], timeout=0.3))[0] == set()
@@ -98,22 +98,22 @@ async def test_a_standby_that_is_promoted_while_the_old_primary_is_silent_is_fou
 
 
 async def test_it_is_told_which_host_refused_and_which_did_not_answer(
-    silent: Silent, connection: Connection, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    silent: Silent, connection: Connection, direct_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await demote(connection, is_demoted=True)
-    url = behind(database_url, str(tmp_path))
+    url = behind(direct_url, str(tmp_path))
     with pytest.raises(DatabaseUnavailable, match="FileNotFoundError"):
         await connect(Settings(database_url=url), url, purpose="test")
     monkeypatch.setattr(connections, "CONNECT_TIMEOUT", 0.3)
     monkeypatch.setattr(hosts, "HEAD_START", 0.01)
-    url = behind(database_url, str(tmp_path), silent.folder)
+    url = behind(direct_url, str(tmp_path), silent.folder)
     with pytest.raises(DatabaseUnavailable, match=f"no answer within 0.3 s from {silent.folder}"):
         await connect(Settings(database_url=url), url, purpose="test")
     await eventually(lambda: silent.open == 0)
 
 
-async def test_an_attempt_that_is_cancelled_leaves_no_connection(silent: Silent, database_url: str) -> None:
-    url = behind(database_url, silent.folder)
+async def test_an_attempt_that_is_cancelled_leaves_no_connection(silent: Silent, direct_url: str) -> None:
+    url = behind(direct_url, silent.folder)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await connect(Settings(database_url=url), url, purpose="test")
@@ -121,10 +121,10 @@ async def test_an_attempt_that_is_cancelled_leaves_no_connection(silent: Silent,
 
 
 async def test_one_that_may_only_read_is_taken_in_the_order_of_the_url(
-    connection: Connection, database_url: str, tmp_path: Path
+    connection: Connection, direct_url: str, tmp_path: Path
 ) -> None:
     await demote(connection, is_demoted=True)
-    url = behind(database_url, str(tmp_path)) + "&target_session_attrs=any"
+    url = behind(direct_url, str(tmp_path)) + "&target_session_attrs=any"
     reader = await connect(Settings(database_url=url), url, purpose="test")
     assert await reader.fetchval("SHOW default_transaction_read_only") == "on"
     await reader.close()

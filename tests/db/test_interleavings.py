@@ -412,12 +412,12 @@ def _arrangements(turns: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 @pytest.fixture
-async def stage(situation: str, database_url: str) -> AsyncIterator[Stage]:
+async def stage(situation: str, direct_url: str) -> AsyncIterator[Stage]:
     settings = {**PLANNER_SETTINGS, "default_transaction_isolation": "read committed"}
-    opened = [await asyncpg.connect(database_url, server_settings=settings) for _ in range(3)]
-    observer = await asyncpg.connect(database_url)
+    opened = [await asyncpg.connect(direct_url, server_settings=settings) for _ in range(3)]
+    observer = await asyncpg.connect(direct_url)
     try:
-        yield Stage(situation, Client(Settings(database_url=database_url)), opened, observer)
+        yield Stage(situation, Client(Settings(database_url=direct_url)), opened, observer)
     finally:
         for connection in (*opened, observer):
             connection.terminate()

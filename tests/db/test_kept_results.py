@@ -139,6 +139,7 @@ async def waiters(connection: Connection) -> list[UUID]:
 
 @pytest.mark.usefixtures("unpolled")
 @pytest.mark.parametrize("how", ["succeeds", "fails"])
+@pytest.mark.needs_session("it waits for a notification")
 async def test_the_end_of_a_job_wakes_who_waits_for_it(app: Rowlock, connection: Connection, how: str) -> None:
     goes_on = asyncio.Event()
 
@@ -168,6 +169,7 @@ async def test_the_end_of_a_job_wakes_who_waits_for_it(app: Rowlock, connection:
 
 
 @pytest.mark.usefixtures("unpolled")
+@pytest.mark.needs_session("it waits for a notification")
 async def test_many_waits_share_one_connection_and_all_are_woken(app: Rowlock, connection: Connection) -> None:
     goes_on = asyncio.Event()
 
@@ -191,6 +193,7 @@ async def test_many_waits_share_one_connection_and_all_are_woken(app: Rowlock, c
             assert await asyncio.gather(*waiting) == [*range(40), *range(40)]
 
 
+@pytest.mark.needs_session("it waits for a notification")
 async def test_waiting_goes_on_by_polling_when_notifications_are_lost(app: Rowlock, connection: Connection) -> None:
     goes_on = asyncio.Event()
 
@@ -269,6 +272,7 @@ async def test_waits_of_applications_that_are_gone_are_forgotten(app: Rowlock, c
 
 
 @pytest.mark.usefixtures("unpolled")
+@pytest.mark.needs_session("it waits for a notification")
 async def test_a_quarantined_job_wakes_who_waits_for_it(settings: Settings, connection: Connection) -> None:
     async with Rowlock(settings=replace(settings, max_crashes=1)) as app:
 
@@ -290,6 +294,7 @@ async def test_a_quarantined_job_wakes_who_waits_for_it(settings: Settings, conn
 
 @pytest.mark.usefixtures("unpolled")
 @pytest.mark.parametrize("how", ["one", "many"])
+@pytest.mark.needs_session("it waits for a notification")
 async def test_a_cancelled_job_wakes_who_waits_for_it(app: Rowlock, connection: Connection, how: str) -> None:
     @app.task
     async def work() -> None: ...
@@ -306,6 +311,7 @@ async def test_a_cancelled_job_wakes_who_waits_for_it(app: Rowlock, connection: 
             await waiting
 
 
+@pytest.mark.needs_session("it waits for a notification")
 async def test_the_long_poll_ends_by_notification(app: Rowlock, connection: Connection, unpolled: None) -> None:
     from aiohttp.test_utils import TestClient, TestServer
 

@@ -74,6 +74,7 @@ async def others(connection: Connection, state: str = "%") -> int:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.needs_session("it counts the server's sessions, which the pooler keeps")
 async def test_whatever_an_application_was_doing_when_it_was_cancelled(
     seed: int, app: Rowlock, connection: Connection
 ) -> None:
@@ -106,6 +107,7 @@ async def test_whatever_an_application_was_doing_when_it_was_cancelled(
     await eventually(are_gone)
 
 
+@pytest.mark.needs_session("it counts the server's sessions, which the pooler keeps")
 async def test_handlers_that_are_cancelled_inside_of_their_transactions(app: Rowlock, connection: Connection) -> None:
     chance = random.Random(1)
     async with app.worker(concurrency=12):

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Logs: TypeAlias = list[MutableMapping[str, Any]]
 
 
+pytestmark = pytest.mark.needs_session("it is about hearing notifications")
+
+
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rowlock.queue.ear.TEST_EVERY", 0.05)

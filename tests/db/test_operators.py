@@ -187,6 +187,7 @@ async def test_of_two_retries_at_once_one_puts_the_job_back(app: Rowlock, connec
     assert len(await app.operations()) == 1
 
 
+@pytest.mark.needs_session("it waits for a notification")
 async def test_a_retried_job_wakes_a_worker_that_sleeps(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
     job = await failed(app)
     for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 0.001}.items():

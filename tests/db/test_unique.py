@@ -28,8 +28,8 @@ async def app(settings: Settings) -> AsyncIterator[Rowlock]:
 
 
 @pytest.fixture
-async def racers(settings: Settings) -> AsyncIterator[list[Connection]]:
-    opened = [await asyncpg.connect(settings.database_url) for _ in range(RACERS)]
+async def racers(direct_url: str) -> AsyncIterator[list[Connection]]:
+    opened = [await asyncpg.connect(direct_url) for _ in range(RACERS)]
     yield opened
     for connection in opened:
         connection.terminate()

@@ -501,6 +501,7 @@ async def test_a_running_job_is_not_replaced(until: Until, app: Rowlock, connect
         assert await third.result(timeout=10) == ("a" if until == "finish" else "c")
 
 
+@pytest.mark.needs_session("it waits for a notification")
 async def test_a_job_that_was_replaced_while_a_worker_sleeps_is_run_at_once(
     app: Rowlock, connection: Connection
 ) -> None:

@@ -635,6 +635,7 @@ async def test_a_job_of_an_unknown_task_stays_queued_and_untouched(app: Rowlock,
     assert await attempts_of(connection, stranger) == []
 
 
+@pytest.mark.needs_session("it waits for a notification")
 async def test_a_job_runs_at_about_its_time_and_not_at_the_next_poll(unpolled: Settings) -> None:
     async with Rowlock(settings=unpolled) as app:
 
@@ -650,6 +651,7 @@ async def test_a_job_runs_at_about_its_time_and_not_at_the_next_poll(unpolled: S
                 assert timedelta(0) <= job.started_at - job.run_at < timedelta(seconds=5)
 
 
+@pytest.mark.needs_session("it waits for a notification")
 async def test_a_notification_wakes_an_idle_worker(unpolled: Settings, connection: Connection) -> None:
     async with Rowlock(settings=unpolled) as app:
 
@@ -968,6 +970,7 @@ async def test_a_plain_function_that_goes_on_after_the_stop_is_given_back_and_re
     assert await handle.result(timeout=5) == 2
 
 
+@pytest.mark.needs_session("it counts the server's sessions, which the pooler keeps")
 async def test_a_worker_in_a_block_works_as_long_as_the_block(app: Rowlock, connection: Connection) -> None:
     @app.task
     async def quick() -> int:
@@ -988,6 +991,7 @@ async def test_a_worker_in_a_block_works_as_long_as_the_block(app: Rowlock, conn
     await eventually(are_gone)
 
 
+@pytest.mark.needs_session("it counts the server's sessions, which the pooler keeps")
 async def test_a_worker_that_loses_the_database_while_it_starts_says_so_and_lets_go(
     app: Rowlock, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
