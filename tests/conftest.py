@@ -126,7 +126,7 @@ def pooler(server: Server) -> Iterator[pgbouncer.PgBouncer]:
     try:
         pgbouncer.command()
     except NotToBeHad as error:
-        pytest.skip(str(error))
+        (pytest.fail if POOLED else pytest.skip)(str(error))
     folder = make_private_directory("rowlock-pgbouncer-")
     try:
         with pgbouncer.PgBouncer(folder, server.socket_dir) as running:
