@@ -40,9 +40,9 @@ async def now(connection: Connection) -> datetime:
 
 
 @pytest.fixture
-async def other(database_url: str) -> AsyncIterator[Connection]:
+async def other(direct_url: str) -> AsyncIterator[Connection]:
     """A second connection: somebody else."""
-    opened = await asyncpg.connect(database_url)
+    opened = await asyncpg.connect(direct_url)
     yield opened
     opened.terminate()
 
