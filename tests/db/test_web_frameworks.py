@@ -67,9 +67,12 @@ class TestLifespan:
 
     async def test_own_lifespan_is_around_that_of_the_worker_and_its_state_comes_through(self, queue: Rowlock) -> None:
         happened: list[str] = []
+        began = asyncio.Event()
 
         @queue.task
         async def note(text: str) -> None:
+            began.set()
+            await asyncio.sleep(0.2)  # into the shutdown
             happened.append(text)
 
         @asynccontextmanager
@@ -81,7 +84,8 @@ class TestLifespan:
         app = Starlette()
         async with lifespan(queue, within=own)(app) as state:
             assert state == {"pool": "open"}
-            await (await note.enqueue("ran")).result(timeout=10)
+            await note.enqueue("ran")
+            await asyncio.wait_for(began.wait(), 10)
         assert happened == ["opened", "ran", "closed"]
 
     async def test_running_job_has_the_grace_period_at_shutdown(self, queue: Rowlock) -> None:
