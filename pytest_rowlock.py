@@ -80,18 +80,18 @@ def rowlock_database_url(rowlock_server: Databases, rowlock_template: str) -> It
 
 
 @pytest.fixture
-def rowlock_app(pytestconfig: pytest.Config, rowlock_database_url: str) -> Iterator[Rowlock]:
+def rowlock_app(request: pytest.FixtureRequest) -> Iterator[Rowlock]:
     """The application of pytest's settings (`rowlock_app = "module:name"`), on the test's own database."""
     from rowlock.testing import use_database
 
-    app = _configured(pytestconfig)
+    app = _configured(request.config)
     if app is None:
         pytest.fail(
             'Which application? Say rowlock_app = "module:name" in pytest\'s settings, or override the fixture '
             "rowlock_app: with use_database(app, rowlock_database_url): yield app",
             pytrace=False,
         )
-    with use_database(app, rowlock_database_url):
+    with use_database(app, request.getfixturevalue("rowlock_database_url")):
         yield app
 
 

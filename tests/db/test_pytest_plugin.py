@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
 
 import pytest
 
+import rowlock.testing  # noqa: F401  # before the runs in this process
 from examples.tour.pages import ROOT, examples
 from tests.conftest import Server
 
@@ -24,6 +26,7 @@ def _plugins_by_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """However this environment was installed: the plugins of a run are those that it names."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
 
 
 @pytest.fixture
@@ -34,12 +37,13 @@ def shared_server(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fresh(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     """A run in a process of its own, which imports nothing of this one."""
-    pytester.syspathinsert(ROOT)
     return pytester.runpytest_subprocess("-p", "pytest_rowlock", *STRICT, *options)
 
 
 def here(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
-    """A run in this process: sooner there, for what needs no event loop."""
+    """A run in this process: sooner there, for what needs no database. What it needs has been imported before: pytester
+    forgets what a run imports, and SQLAlchemy cannot be imported twice.
+    """
     pytester.syspathinsert()
     return pytester.runpytest_inprocess("-p", "pytest_rowlock", *STRICT, *options)
 
@@ -98,7 +102,6 @@ def test_plugin_is_what_the_package_declares() -> None:
     assert "pytest_rowlock.py" in project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
 
 
-@pytest.mark.usefixtures("shared_server")
 @pytest.mark.parametrize(
     "setting, told",
     [
