@@ -4,6 +4,7 @@ from rowlock.app import Rowlock
 from rowlock.errors import (
     ConfigurationError,
     DatabaseUnavailable,
+    DrainTimeout,
     DuplicateJob,
     EnqueueUnknown,
     InsideEventLoop,
@@ -25,18 +26,21 @@ from rowlock.errors import (
     SchemaTooNew,
     StaleAttempt,
     UnknownTask,
+    WorkerNotFound,
     WrongState,
 )
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, JobHandle, LogLine, NewJob, Progress
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation, Unclaimed
+from rowlock.queue.queues import Queue, Queues
 from rowlock.queue.retention import ArchiveDay, QueueRetention, Retention
 from rowlock.queue.retry import Exponential, Linear
 from rowlock.queue.schedule import Schedule, StoredSchedule
 from rowlock.queue.schedules import Schedules
 from rowlock.queue.task import CallNext, Task
 from rowlock.queue.unique import Unique
+from rowlock.queue.workers import LiveWorker, Workers
 from rowlock.settings import Settings
 
 __version__ = "0.1.0"
@@ -49,6 +53,7 @@ __all__ = [
     "ConfigurationError",
     "DatabaseUnavailable",
     "DeadLetterGroup",
+    "DrainTimeout",
     "DuplicateJob",
     "EnqueueUnknown",
     "Exponential",
@@ -66,13 +71,16 @@ __all__ = [
     "JobNotFound",
     "KeyHeld",
     "Linear",
+    "LiveWorker",
     "LogLine",
     "NewJob",
     "Operation",
     "OutsideHandler",
     "ProcessEnded",
     "Progress",
+    "Queue",
     "QueueRetention",
+    "Queues",
     "RemoteError",
     "ResultTimeout",
     "Retention",
@@ -92,5 +100,7 @@ __all__ = [
     "Unclaimed",
     "Unique",
     "UnknownTask",
+    "WorkerNotFound",
+    "Workers",
     "WrongState",
 ]

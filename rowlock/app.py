@@ -14,6 +14,7 @@ from rowlock.queue.client import Client
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job, JobHandle, JobOptions, LogLine, NewJob
 from rowlock.queue.operators import Operators
+from rowlock.queue.queues import Queues
 from rowlock.queue.schedule import Declared, Misfire, Overlap, Schedule
 from rowlock.queue.schedules import Schedules
 from rowlock.queue.task import (
@@ -28,6 +29,7 @@ from rowlock.queue.task import (
     TaskDecorator,
 )
 from rowlock.queue.unique import Unique, parse_unique
+from rowlock.queue.workers import Workers
 from rowlock.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,6 +72,8 @@ class Rowlock(Acts):
         self.client = Client(settings)
         self.operators = Operators(self.client, self.tasks)
         self.schedules = Schedules(self.client, self.tasks)
+        self.queues = Queues(self.client)
+        self.workers = Workers(self.client)
         self._declared: dict[str, Declared] = {}
 
     @overload
@@ -349,17 +353,18 @@ class Rowlock(Acts):
     def worker(
         self,
         *,
-        queues: Sequence[str] | None = None,
+        queues: Sequence[str] | Mapping[str, int | None] | None = None,
         concurrency: int = 50,
         threads: int | None = None,
         task_processes: int | None = None,
     ) -> Worker:
         """A worker for this application's tasks: `await worker.run()`, or `async with app.worker(...):`.
 
-        `queues`: names, each with an optional limit of its own (`"reports:2"`); by default every queue that a task
-        names. `concurrency`: how many jobs run at once. `threads`: how many of those may be plain functions (default:
-        as many). `task_processes`: how many processes there are for tasks with `executor="process"` (default: as
-        many as CPUs, at most `concurrency`); they start when they are needed.
+        `queues`: names, each with an optional limit of its own: `["email", "reports:2"]`, or `{"email": None,
+        "reports": 2}`; a `*` stands for any characters (`"tenant-*"`). By default every queue that a task names.
+        `concurrency`: how many jobs run at once. `threads`: how many of those may be plain functions (default: as
+        many). `task_processes`: how many processes there are for tasks with `executor="process"` (default: as many as
+        CPUs, at most `concurrency`); they start when they are needed.
         """
         from rowlock.worker.worker import Worker  # noqa: PLC0415  # a program that only enqueues does not load the worker
 

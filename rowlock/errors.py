@@ -21,6 +21,8 @@ RowlockError
 │   └── JobAlreadyFinished       a cancel came too late
 ├── KeyHeld                      a job cannot go back: another one holds its unique key by now
 ├── ScheduleNotFound             (LookupError) no schedule has this name
+├── WorkerNotFound               (LookupError) no live worker has this id
+├── DrainTimeout                 (TimeoutError) jobs of a queue still run when `app.queues.drain(timeout=…)` is over
 ├── JobFailed                    `job.result()`: the job ended in another state than `succeeded`
 ├── ResultTimeout                (TimeoutError) `job.result(timeout=…)`: the job is not finished yet
 ├── RemoteError                  what a task raised in a process of its own, in words
@@ -140,6 +142,14 @@ class KeyHeld(RowlockError):
 
 class ScheduleNotFound(RowlockError, LookupError):
     """No schedule has this name."""
+
+
+class WorkerNotFound(RowlockError, LookupError):
+    """No live worker has this id."""
+
+
+class DrainTimeout(RowlockError, TimeoutError):
+    """Jobs of the queue still ran when the timeout of `app.queues.drain(timeout=…)` was over. It stays paused."""
 
 
 class StaleAttempt(RowlockError):

@@ -12,7 +12,7 @@ import click
 
 from rowlock import __version__, logs
 from rowlock.cli.output import complain
-from rowlock.errors import JobNotFound, RowlockError, ScheduleNotFound
+from rowlock.errors import JobNotFound, RowlockError, ScheduleNotFound, WorkerNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,8 @@ COMMANDS: Final = (
     "jobs",
     "operations",
     "schedules",
+    "queues",
+    "workers",
     "retention",
     "doctor",
     "torture",
@@ -61,7 +63,7 @@ def root() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit code: 0, 1 (there is no such job or schedule), or 2 for what needs a remedy.
+    """Run the command; return its exit code: 0, 1 (there is no such job, schedule or worker), or 2 for what needs a remedy.
 
     Every error of Rowlock, of its use and of PostgreSQL ends in one line on standard error, never in a traceback.
     """
@@ -77,7 +79,9 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except (click.ClickException, RowlockError, *_OF_ASYNCPG, OSError) as error:
-        return complain(_message(error), code=1 if isinstance(error, JobNotFound | ScheduleNotFound) else 2)
+        return complain(
+            _message(error), code=1 if isinstance(error, JobNotFound | ScheduleNotFound | WorkerNotFound) else 2
+        )
     return code if isinstance(code, int) else 0
 
 

@@ -27,7 +27,9 @@ STOP_MARGIN: Final = 10.0
 
 @click.command("worker")
 @click.argument("app")
-@click.option("--queues", metavar="NAMES", help="Which queues, with limits: email,reports:2. [default: the tasks' own]")
+@click.option(
+    "--queues", metavar="NAMES", help="Which queues, with limits: email,reports:2,tenant-*. [default: the tasks' own]"
+)
 @click.option("--concurrency", type=click.IntRange(min=1), default=50, show_default=True, help="Jobs at once.")
 @click.option("--threads", type=click.IntRange(min=1), help="How many of these may be plain functions. [default: all]")
 @click.option("--task-processes", type=click.IntRange(min=1), help="Processes for tasks that want one. [default: CPUs]")

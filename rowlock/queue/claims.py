@@ -32,8 +32,22 @@ class Claims:
         self.queues = list(queues)
         self.tasks = list(tasks)
         self.last_chance = max(max_crashes - 1, 1)
+        self.paused: frozenset[str] = frozenset()
+        """Which of the queues were paused when something was claimed last."""
         self._took = 0.0
         self.cursors = Cursors()
+
+    @property
+    def open_queues(self) -> list[str]:
+        """The queues without those that are paused, as far as the last claim knew."""
+        return [queue for queue in self.queues if queue not in self.paused]
+
+    def serve(self, queues: Collection[str]) -> None:
+        """Claim from these queues from now on."""
+        for queue in set(self.queues).difference(queues):
+            self.cursors.forget(queue)
+        kept = [queue for queue in self.queues if queue in queues]
+        self.queues = kept + sorted(set(queues).difference(kept))
 
     async def claim(self, worker: UUID, limit: int, limits: Mapping[str, int]) -> list[Record]:
         """Take up to `limit` due jobs, of a queue named in `limits` no more than it says; of each, the most urgent
@@ -65,6 +79,8 @@ class Claims:
         )
         self._took = time.monotonic() - began
         told = rows.pop()
+        if told["paused"] or self.paused:
+            self.paused = self.paused.difference(queues).union(told["paused"])
         scan = Scan(
             reached=_reached(
                 rows,
@@ -73,12 +89,13 @@ class Claims:
                 limit=limit,
                 limits=limits,
                 end=everything_until(told["looked_until"]),
+                paused=told["paused"],
             ),
             xid=told["xid"],
             xmin=told["xmin"],
         )
         self.cursors.record(scan, rescan=rescan, took=self._took)
-        self.queues.append(self.queues.pop(0))  # the next claim begins with another queue: none of them waits for ever
+        self.queues = self.queues[1:] + self.queues[:1]  # the next claim begins with another one: none waits for ever
         return rows
 
     async def is_suspect_due(self) -> bool:
@@ -114,15 +131,20 @@ def _reached(
     limit: int,
     limits: Mapping[str, int],
     end: Position,
+    paused: Collection[str],
 ) -> dict[Lane, Position]:
-    """Where in each lane the claim ended: at the last job that it took, or at the end of what is due."""
+    """Where in each lane the claim ended: at the last job that it took, or at the end of what is due. In those of a
+    paused queue it has not looked: nothing is said of them.
+    """
     reached = dict(zip(lanes, starts, strict=True))
+    if paused:
+        reached = {lane: start for lane, start in reached.items() if lane.queue not in paused}
     last = {(row["queue"], row["priority"]): row for row in rows}  # they come in the order of each lane
     for (queue, priority), row in last.items():
         reached[Lane(queue, priority)] = Position(row["run_at"], row["id"])
     if len(rows) < limit:
         taken = Counter(row["queue"] for row in rows)
-        for lane in lanes:
+        for lane, start in reached.items():
             if taken[lane.queue] < limits.get(lane.queue, limit):
-                reached[lane] = max(end, reached[lane])
+                reached[lane] = max(end, start)
     return reached

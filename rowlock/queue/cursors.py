@@ -114,6 +114,18 @@ class Cursors:
         if newest != self._newest:
             self._newest = self._untagged = newest
 
+    def forget(self, queue: str) -> None:
+        """Forget this queue, which is not claimed from any more: should it come back, it begins at the beginning."""
+
+        def without(positions: Positions) -> Positions:
+            return {lane: position for lane, position in positions.items() if lane.queue != queue}
+
+        self._settled, self._newest = without(self._settled), without(self._newest)
+        if self._untagged is not None:
+            self._untagged = without(self._untagged)
+        if self._waiting is not None:
+            self._waiting = without(self._waiting[0]), self._waiting[1]
+
     def _settle(self, scan: Scan, took: float) -> None:
         """Move the settled positions up to those that waited, as far as this scan has looked behind them."""
         is_complete = all(reached >= self._newest.get(lane, BEGINNING) for lane, reached in scan.reached.items())

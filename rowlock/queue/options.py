@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
@@ -41,20 +41,6 @@ def schedule_name(name: object) -> str:
     return _name("schedule", name, NAME_LIMIT)
 
 
-def queue_limits(queues: Sequence[str] | None) -> tuple[list[str], dict[str, int]]:
-    """Names, each with an optional limit (`reports:2`), as names and limits. Raises `InvalidOption`."""
-    names: list[str] = []
-    limits: dict[str, int] = {}
-    for text in queues or ():
-        name, colon, limit = text.partition(":")
-        names.append(queue_name(name))
-        if colon:
-            if not limit.isdecimal() or int(limit) < 1:
-                raise InvalidOption(f"queue {text!r} has no usable limit: write it as {name}:2, with 1 or more.")
-            limits[name] = int(limit)
-    return list(dict.fromkeys(names)), limits
-
-
 def _name(option: str, name: object, limit: int) -> str:
     if not isinstance(name, str) or len(name) > limit or not _NAME.fullmatch(name):
         raise InvalidOption(f"{option} {name!r} is not usable: use 1 to {limit} of letters, digits, _ . and -")
@@ -72,6 +58,13 @@ def max_attempts(value: object) -> int:
     """At least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
         raise InvalidOption(f"max_attempts {value!r} makes no sense: use a whole number of at least 1 (1: no retry).")
+    return value
+
+
+def concurrency(value: object) -> int:
+    """At least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
+        raise InvalidOption(f"concurrency {value!r} makes no sense: use a whole number of at least 1.")
     return value
 
 

@@ -106,6 +106,7 @@ class Performer:
         self._middleware = tuple(middleware)
         self._failure_handlers = failure_handlers
         self._failures = Failures()
+        self.grow_threads = self._threads.grow
         self.perform: Callable[[Attempt, Callable[[Attempt], None]], Coroutine[None, None, None]]
         self.perform = self._perform_wrapped if self._middleware else self._perform
 

@@ -46,6 +46,7 @@ class Doze:
         self._ear = Ear(connection, settings.schema, WAKEUP_CHANNEL, worker)
         self._awake = asyncio.Event()
         self._is_marked = False
+        self._marked: list[str] = []
         self._pause = PAUSE_FIRST
         self._dry_since = time.monotonic()
         self._window_began, self._window_jobs = time.monotonic(), 0
@@ -88,9 +89,12 @@ class Doze:
             self._is_marked = False
 
     async def wait(self) -> None:
-        """Wait until there may be work again."""
+        """Wait until there may be work again: in a queue that is not paused, so that enqueues to one notify nobody."""
+        if self._is_marked and self._marked != sorted(self._claims.open_queues):
+            await self.busy()
         if not self._is_marked and self._may_listen and time.monotonic() - self._dry_since >= QUIET_SECONDS:
-            await self._connection.fetch("mark_idle", self._worker(), self._claims.queues)
+            self._marked = sorted(self._claims.open_queues)
+            await self._connection.fetch("mark_idle", self._worker(), self._marked)
             self._is_marked = True
             self._ear.begin()
             return  # and claim once more: what was enqueued before the mark did not notify

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from rowlock.worker.attempts import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
     from uuid import UUID
 
     from asyncpg import Record
@@ -48,6 +48,25 @@ class Slots:
         self._changed = asyncio.Event()
         self._context = contextvars.copy_context()
         self._create_task = asyncio.get_running_loop().create_task  # asyncio's own asks each time which loop runs
+
+    @property
+    def concurrency(self) -> int:
+        """How many attempts may run at once."""
+        return self._concurrency
+
+    def resize(self, concurrency: int, limits: Mapping[str, int], paused: Collection[str]) -> list[Attempt]:
+        """Change both numbers: more start at once, fewer run as attempts end.
+
+        Returns what did not start yet, and is not to start now: to be given back.
+        """
+        self._concurrency, self._limits = concurrency, limits
+        held = Counter(attempt.claimed["queue"] for attempt in (*self._running, *self._ready))
+        self._of_limited = Counter({queue: count for queue, count in held.items() if queue in limits})
+        surplus = self.take_surplus(paused)
+        self._fill()
+        self._changed.set()
+        self._on_limit_freed()
+        return surplus
 
     @property
     def running(self) -> frozenset[Attempt]:
@@ -104,6 +123,17 @@ class Slots:
             attempt = self._ready.popleft()
             self._leave(attempt)
             taken.append(attempt)
+        return taken
+
+    def take_surplus(self, paused: Collection[str]) -> list[Attempt]:
+        """Remove claimed jobs that did not start yet, to give them back: of paused queues, and beyond a limit."""
+        taken = []
+        for attempt in reversed(list(self._ready)):
+            queue = attempt.claimed["queue"]
+            if queue in paused or (queue in self._limits and self._of_limited[queue] > self._limits[queue]):
+                self._ready.remove(attempt)
+                self._leave(attempt)
+                taken.append(attempt)
         return taken
 
     def stop(self, why: str) -> None:

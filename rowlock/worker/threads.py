@@ -17,6 +17,7 @@ class Threads:
     """At most so many threads; they start when they are needed."""
 
     def __init__(self, most: int, *, name: str) -> None:
+        self._most, self._name = most, name
         self._pool = ThreadPoolExecutor(max_workers=most, thread_name_prefix=name)
         self._running: set[Future[Any]] = set()
 
@@ -29,6 +30,13 @@ class Threads:
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         return future
+
+    def grow(self, most: int) -> None:
+        """At most so many threads from now on, if that is more: a larger pool, while the present one runs dry."""
+        if most > self._most:
+            self._pool.shutdown(wait=False)
+            self._most = most
+            self._pool = ThreadPoolExecutor(max_workers=most, thread_name_prefix=self._name)
 
     def close(self) -> bool:
         """Let the threads go. Returns whether one still runs: a plain function cannot be stopped from outside."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rowlock.queue.connections import ControlConnection
     from rowlock.settings import Settings
     from rowlock.worker.alone import Alone
+    from rowlock.worker.orders import Orders
 
 log = structlog.get_logger("rowlock.worker")
 
@@ -51,8 +52,8 @@ UNCLAIMED_LOOK: Final = 1000
 
 
 class Upkeep:
-    """Does the duties that are due, finds the cancels that concern this worker, and looks about once a minute for jobs
-    that the cursors could have left behind.
+    """Does the duties that are due, finds the cancels and orders that concern this worker, and looks about once a
+    minute for jobs that the cursors could have left behind.
 
     `left_behind` counts how often there was one: it should stay at zero.
     """
@@ -67,6 +68,7 @@ class Upkeep:
         worker: Callable[[], UUID],
         on_cancel: Callable[[Mapping[tuple[UUID, int], str]], None],
         alone: Alone,
+        orders: Orders,
     ) -> None:
         self._settings = settings
         self._connection = connection
@@ -75,13 +77,14 @@ class Upkeep:
         self._worker = worker
         self._on_cancel = on_cancel
         self._alone = alone
+        self._orders = orders
         self._asked = asyncio.Event()
         self._retention = Retention(connection, client)
         self.left_behind = 0
         self.rescued = 0
 
     def look(self) -> None:
-        """Look now: somebody wants one of this worker's jobs cancelled."""
+        """Look now: somebody wants one of this worker's jobs cancelled, or has said something of queues or workers."""
         self._asked.set()
 
     async def run(self) -> None:
@@ -113,6 +116,7 @@ class Upkeep:
             self._asked.clear()
             try:
                 await self._find_cancelled()
+                await self._orders.look(self._connection)
                 if self._alone.is_wanted:
                     await self._connection.fetch("hold_duty", "suspects", HOLD)
                 while rows := await self._connection.fetch("claim_duty", list(duties)):

@@ -16,10 +16,12 @@ from rowlock.queue import options
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import CONNECTION_LOST, ControlConnection, unavailable
 from rowlock.queue.finishes import Finishes
+from rowlock.queue.served import parse_served
 from rowlock.worker.alone import Alone
 from rowlock.worker.attempts import Performer
 from rowlock.worker.doze import Doze
 from rowlock.worker.lease import Lease
+from rowlock.worker.orders import Orders
 from rowlock.worker.processes import Processes, cpus
 from rowlock.worker.runtime import Runtimes
 from rowlock.worker.slots import STALE_SECONDS, Slots
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from rowlock.queue.finishes import Success, Unsuccess
     from rowlock.queue.schedule import Declared
     from rowlock.queue.task import FailureHandler, Middleware, Task
+    from rowlock.worker.attempts import Attempt
 
 log = structlog.get_logger("rowlock.worker")
 
@@ -69,15 +72,14 @@ class Worker:
         tasks: Mapping[str, Task[..., Any]],
         *,
         schedules: Sequence[Declared] = (),
-        queues: Sequence[str] | None = None,
+        queues: Sequence[str] | Mapping[str, int | None] | None = None,
         concurrency: int = 50,
         threads: int | None = None,
         task_processes: int | None = None,
         middleware: Sequence[Middleware] = (),
         failure_handlers: Sequence[FailureHandler] = (),
     ) -> None:
-        if concurrency < 1:
-            raise InvalidOption(f"concurrency {concurrency!r} makes no sense: use at least 1.")
+        options.concurrency(concurrency)
         if threads is not None and threads < 1:
             raise InvalidOption(f"threads {threads!r} makes no sense: use at least 1.")
         if task_processes is not None and task_processes < 1:
@@ -85,9 +87,10 @@ class Worker:
         self._client = client
         self._tasks = tasks
         self._schedules = schedules
-        self._queues, self._limits = options.queue_limits(queues)
+        self._given = queues
+        self._served = parse_served(queues, self._usual_queues())
         self._concurrency = concurrency
-        self._threads = min(concurrency, threads or concurrency)
+        self._most_threads = threads
         self._most_processes = min(concurrency, task_processes or cpus())
         self._middleware = middleware
         self._failure_handlers = failure_handlers
@@ -194,9 +197,10 @@ class Worker:
         self._upkeeping = ControlConnection(settings, dsn, purpose="upkeep")
         self._watchdog = Watchdog(settings.blocked_loop_after.total_seconds(), lambda: self._slots.running)
         self._lease = Lease(settings, dsn, on_lost=self._lose_lease_soon, loop_delay=self._watchdog.take_longest)
-        self._queues = self._queues or sorted({task.queue for task in self._tasks.values()} | {"default"})
+        if self._given is None:
+            self._served = parse_served(None, self._usual_queues())  # tasks may have come since
         known = [name for task in self._tasks.values() for name in task.claimed_as]
-        self._claims = Claims(self._claiming, self._queues, known, max_crashes=settings.max_crashes)
+        self._claims = Claims(self._claiming, self._served.names, known, max_crashes=settings.max_crashes)
         self._doze = Doze(settings, self._claiming, self._claims, lambda: self._lease.worker)
         self._finishes = Finishes(
             self._finishing,
@@ -209,13 +213,17 @@ class Worker:
             self._finishes,
             self._runtimes,
             self._lease,
-            threads=self._threads,
+            threads=min(self._concurrency, self._most_threads or self._concurrency),
             processes=processes,
             max_result_bytes=settings.max_result_bytes,
             middleware=self._middleware,
             failure_handlers=self._failure_handlers,
         )
-        self._slots = Slots(self._concurrency, self._limits, self._performer.perform, self._doze.wake)
+        limits = {queue: limit for queue in self._served.names if (limit := self._served.limit(queue)) is not None}
+        self._slots = Slots(self._concurrency, limits, self._performer.perform, self._doze.wake)
+        self._orders = Orders(
+            self._served, self._claims, self._slots, worker=lambda: self._lease.worker, give_back=self._give_back
+        )
         self._alone = Alone(
             self._claims,
             self._slots,
@@ -233,6 +241,7 @@ class Worker:
             worker=lambda: self._lease.worker,
             on_cancel=self._cancel,
             alone=self._alone,
+            orders=self._orders,
         )
         self._ticker = Ticker(self._upkeeping, self._tasks)
         try:
@@ -249,7 +258,7 @@ class Worker:
         self._upkeeper = asyncio.create_task(self._upkeep.run())
         self._ticking = asyncio.create_task(self._ticker.run())
         self._watchdog.start()
-        log.info("worker_started", worker=str(self.id), queues=self._queues, concurrency=self._concurrency)
+        log.info("worker_started", worker=str(self.id), queues=self._claims.queues, concurrency=self._concurrency)
         for task in self._tasks.values():
             if gaps := task.upcasters.gaps:
                 log.warning("upcasters_missing", task=task.name, version=task.version, from_versions=gaps)
@@ -265,9 +274,11 @@ class Worker:
             [task.result_ttl for task in tasks],
             [task.version for task in tasks],
         )
+        await self._orders.discover(self._claiming)
         await self._lease.begin(
-            self._claiming, queues=self._queues, tasks=self._claims.tasks, concurrency=self._concurrency
+            self._claiming, queues=self._claims.queues, tasks=self._claims.tasks, concurrency=self._slots.concurrency
         )
+        await self._orders.read(self._claiming)
         self._is_leased = True
         self._adopt_until = self._adopt_at = 0.0
 
@@ -341,7 +352,7 @@ class Worker:
             if found == 0 and room > 0 and self._slots.is_empty:
                 await self._finishes.flush()
                 # What the last ones enqueued, or put back at once; then those that run alone.
-                if await self._claim(self._concurrency) == 0 and not await self._alone.begin():
+                if await self._claim(self._slots.concurrency) == 0 and not await self._alone.begin():
                     return
             elif found == 0:
                 await self._slots.changed(timeout=0.05)
@@ -397,18 +408,31 @@ class Worker:
         return self._performer.unstorable(success, error)
 
     def _hear(self, told: str) -> None:
-        """Take in a notification: a queue; or, with a colon that no queue has, a test, or a cancelled job's worker."""
+        """Take in a notification: a queue; or, with a colon that no queue has, a test, or word of an operator's act."""
         self._doze.heard()
         verb, colon, worker = told.partition(":")
         if not colon:
             self._doze.wake(told)
         elif (verb, worker) == ("cancel", str(self.id)):
             self._upkeep.look()
+        elif verb == "operate":
+            self._upkeep.look()
+            self._doze.wake()
 
     def _cancel(self, wanted: Mapping[tuple[UUID, int], str]) -> None:
         """Stop the attempts that an operator has cancelled; those that did not begin end here."""
         for attempt in self._slots.cancel(wanted):
             self._performer.cancelled(attempt)
+
+    def _give_back(self, attempts: Sequence[Attempt]) -> None:
+        """Give back what was claimed and did not start; and let as many plain functions run as there are slots."""
+        for attempt in attempts:
+            self._performer.release(attempt)
+        if self._most_threads is None:
+            self._performer.grow_threads(self._slots.concurrency)
+
+    def _usual_queues(self) -> list[str]:
+        return sorted({task.queue for task in self._tasks.values()} | {"default"})
 
     def _reconnected(self) -> None:
         """The claims have a new connection: what they knew of the server may be old."""

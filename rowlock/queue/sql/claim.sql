@@ -9,13 +9,16 @@
 --
 -- Returns the claimed jobs in the order in which they are to run (`times` is null, or: when no attempt may start any more,
 -- expires_at, the deadline, and now), then one last row whose id is null: this statement's
--- transaction id (null if it has none), the oldest transaction id in use, and the time until which due jobs were looked for.
+-- transaction id (null if it has none), the oldest transaction id in use, the time until which due jobs were looked for, and
+-- which of the queues are paused: nothing was looked for in those.
 --
--- Index: job_claim, one range scan a lane; then a Tid Scan. No join that the planner could turn around: LATERAL fixes
+-- Index: queue_pkey, once; job_claim, one range scan a lane; then a Tid Scan. No join that the planner could turn around: LATERAL fixes
 -- the first, and `ctid = ANY(ARRAY(…))` the second; its re-check says `worker IS NULL` and not `state = 'queued'`, which
 -- would let the planner read all of job_claim on a table that it believes to be empty. Run it under PLANNER_SETTINGS.
 -- Locks: the claimed rows. Waits for nobody.
-WITH candidate AS MATERIALIZED (
+WITH paused AS MATERIALIZED (
+    SELECT name FROM rowlock.queue WHERE name = ANY($5::text[]) AND paused_at IS NOT NULL
+), candidate AS MATERIALIZED (
     SELECT due.tid
       FROM unnest($5::text[], $6::integer[]) AS served (queue, wanted)
      CROSS JOIN LATERAL (
@@ -40,6 +43,7 @@ WITH candidate AS MATERIALIZED (
             WHERE lane.queue = served.queue
             LIMIT served.wanted
            ) AS due
+     WHERE NOT served.queue = ANY(ARRAY(SELECT paused.name FROM paused))
      LIMIT $7
 ), claimed AS (
     UPDATE rowlock.job
@@ -53,12 +57,12 @@ WITH candidate AS MATERIALIZED (
 )
 (
 SELECT id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args, times,
-       NULL::xid8 AS xid, NULL::xid8 AS xmin, NULL::timestamptz AS looked_until
+       NULL::xid8 AS xid, NULL::xid8 AS xmin, NULL::timestamptz AS looked_until, NULL::text[] AS paused
   FROM claimed
  ORDER BY priority DESC, run_at, id
 )
  UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        CASE WHEN $10::boolean THEN pg_current_xact_id() ELSE pg_current_xact_id_if_assigned() END,
-       pg_snapshot_xmin(pg_current_snapshot()), now()
+       pg_snapshot_xmin(pg_current_snapshot()), now(), ARRAY(SELECT paused.name FROM paused)
   FROM counted

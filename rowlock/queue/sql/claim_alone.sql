@@ -3,9 +3,12 @@
 -- $1 queues text[], $2 priorities smallint[]: the lanes, the urgent ones first   $3 the tasks that this worker knows text[], as in claim.sql
 -- $4 from how many crashes on a job is on its last chance: at least 1   $5 the worker
 --
--- Returns the same columns as claim.sql, of one job or none. Index: job_suspect, one probe a lane; then a Tid Scan.
+-- Returns the same columns as claim.sql, of one job or none, and none of a paused queue. Index: queue_pkey, once; job_suspect,
+-- one probe a lane; then a Tid Scan.
 -- Run it under PLANNER_SETTINGS. Locks: the claimed row. Waits for nobody.
-WITH candidate AS MATERIALIZED (
+WITH paused AS MATERIALIZED (
+    SELECT name FROM rowlock.queue WHERE name = ANY($1::text[]) AND paused_at IS NOT NULL
+), candidate AS MATERIALIZED (
     SELECT due.tid
       FROM unnest($1::text[], $2::smallint[]) AS lane (queue, priority)
      CROSS JOIN LATERAL (
@@ -25,6 +28,7 @@ WITH candidate AS MATERIALIZED (
             LIMIT 1
               FOR NO KEY UPDATE SKIP LOCKED
            ) AS due
+     WHERE NOT lane.queue = ANY(ARRAY(SELECT paused.name FROM paused))
      LIMIT 1
 )
 UPDATE rowlock.job

@@ -1,4 +1,4 @@
--- Due jobs that no live worker would claim, by kind, and why: there is no worker (`no_worker`), none has the task
+-- Due jobs that no live worker would claim, by kind, and why; those of paused queues wait because somebody said so: there is no worker (`no_worker`), none has the task
 -- (`no_task`), none of those understands this version of its arguments (`no_version`), none of those serves the queue
 -- (`no_queue`).
 --
@@ -33,6 +33,7 @@ WITH RECURSIVE lane AS (
             ORDER BY job.run_at, job.id
             LIMIT $2::integer
            ) AS due
+     WHERE NOT lane.queue = ANY(ARRAY(SELECT name FROM rowlock.queue WHERE paused_at IS NOT NULL))
      GROUP BY due.task, due.args_version, lane.queue
 ), alive AS MATERIALIZED (
     SELECT tasks, queues FROM rowlock.worker WHERE expires_at > clock_timestamp()

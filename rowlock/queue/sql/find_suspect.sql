@@ -1,9 +1,12 @@
--- Whether a job that is on its last chance is due, which this worker could run alone. Reads, and takes nothing.
+-- Whether a job that is on its last chance is due, which this worker could run alone: none of a paused queue. Reads, and takes nothing.
 --
 -- $1 queues text[], $2 priorities smallint[]: the lanes   $3 the tasks that this worker knows text[], as in claim.sql
 -- $4 from how many crashes on a job is on its last chance: at least 1
 --
--- Index: job_suspect, one probe a lane. Run it under PLANNER_SETTINGS.
+-- Index: queue_pkey, once; job_suspect, one probe a lane. Run it under PLANNER_SETTINGS.
+WITH paused AS MATERIALIZED (
+    SELECT name FROM rowlock.queue WHERE name = ANY($1::text[]) AND paused_at IS NOT NULL
+)
 SELECT EXISTS (
     SELECT
       FROM unnest($1::text[], $2::smallint[]) AS lane (queue, priority)
@@ -22,4 +25,5 @@ SELECT EXISTS (
                   = ANY($3::text[])
             LIMIT 1
            ) AS due
+     WHERE NOT lane.queue = ANY(ARRAY(SELECT paused.name FROM paused))
 ) AS is_due

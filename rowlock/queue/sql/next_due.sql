@@ -1,6 +1,11 @@
--- When the next job that is not due yet falls due, in the given queues: null if there is none. Run when a queue is empty.
+-- When the next job that is not due yet falls due, in those of the given queues that are not paused: null if there is none.
+-- Run when a queue is empty.
 --
--- $1 queues text[]. Returns the wait from now on as an interval. Index: job_claim, one probe a (queue, priority).
+-- $1 queues text[]. Returns the wait from now on as an interval. Index: queue_pkey, once; job_claim, one probe a (queue,
+-- priority).
+WITH paused AS MATERIALIZED (
+    SELECT name FROM rowlock.queue WHERE name = ANY($1::text[]) AND paused_at IS NOT NULL
+)
 SELECT min(due.run_at) - clock_timestamp() AS wait
   FROM unnest($1::text[]) AS wanted (queue)
  CROSS JOIN generate_series(0, 9) AS level (priority)
@@ -14,3 +19,4 @@ SELECT min(due.run_at) - clock_timestamp() AS wait
         ORDER BY job.run_at, job.id
         LIMIT 1
        ) AS due
+ WHERE NOT wanted.queue = ANY(ARRAY(SELECT paused.name FROM paused))

@@ -1,0 +1,137 @@
+"""`rowlock queues`: lists, shows, pauses, resumes, drains and scales queues."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+from rich.table import Table
+
+from rowlock.app import Rowlock
+from rowlock.cli import running
+from rowlock.cli.acts import me
+from rowlock.cli.jobs import console, shown, time_of
+from rowlock.cli.output import print_json
+from rowlock.queue.queues import Queue, Queues
+
+R = TypeVar("R")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@click.group("queues")
+def command() -> None:
+    """Look at queues, and pause, resume, drain and scale them."""
+
+
+def _name(function: _Function) -> _Function:
+    return click.argument("name")(function)
+
+
+def _json(function: _Function) -> _Function:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
+
+
+@command.command("list")
+@_json
+def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
+    """List all queues that anybody knows of, by name."""
+    queues = _do(lambda of: of.list())
+    if as_json:
+        print_json(queues)
+    elif not queues:
+        click.echo("No queues.", err=True)
+    else:
+        console(is_wide=True).print(_table(queues))
+
+
+@command.command("show")
+@_name
+@_json
+def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
+    """Show one queue: what was said of it, and what its jobs do."""
+    queue = _do(lambda of: of.get(name))
+    if as_json:
+        print_json(queue)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for field in queue.__struct_fields__:
+        table.add_row(field, shown(getattr(queue, field)))
+    console().print(table)
+
+
+@command.command("pause")
+@_name
+@_json
+def pause_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
+    """Let no job of the queue start until it is resumed; what runs goes on."""
+    _done(_do(lambda of: of.pause(name)), as_json)
+
+
+@command.command("resume")
+@_name
+@_json
+def resume_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
+    """Let jobs of the queue start again."""
+    _done(_do(lambda of: of.resume(name)), as_json)
+
+
+@command.command("drain")
+@_name
+@click.option("--timeout", type=float, metavar="SECONDS", help="How long to wait at most. [default: for ever]")
+@_json
+def drain_command(name: str, timeout: float | None, as_json: bool) -> None:  # noqa: FBT001  # click's
+    """Pause the queue, and wait until none of its jobs runs. It stays paused."""
+    _done(_do(lambda of: of.drain(name, timeout=timeout)), as_json)
+
+
+@command.command("scale", short_help="Say how many jobs of the queue each worker runs at once.")
+@_name
+@click.argument("concurrency", metavar="CONCURRENCY|default")
+@_json
+def scale_command(name: str, concurrency: str, as_json: bool) -> None:  # noqa: FBT001  # click's
+    """Say how many jobs of the queue NAME each worker runs at once at most.
+
+    It holds for all workers, also for those that start later. With default, each has what it was started with.
+    """
+    if concurrency != "default" and not concurrency.isdecimal():
+        raise click.UsageError(f"CONCURRENCY {concurrency!r} is no number: use 1 or more, or default.")
+    most = None if concurrency == "default" else int(concurrency)
+    _done(_do(lambda of: of.scale(name, most)), as_json)
+
+
+def _do(act: Callable[[Queues], Awaitable[R]]) -> R:
+    async def main() -> R:
+        async with Rowlock() as app:
+            return await act(app.queues.through(me()))
+
+    return running.run(main())
+
+
+def _done(queue: Queue, as_json: bool) -> None:  # noqa: FBT001  # what click gave
+    if as_json:
+        print_json(queue)
+        return
+    is_open = queue.paused_at is None
+    said = "is not paused" if queue.paused_at is None else f"has been paused since {time_of(queue.paused_at)}"
+    limit = "" if queue.concurrency is None else f", at most {queue.concurrency} at once in each worker"
+    known = "no worker serves it" if queue.workers == 0 else f"{queue.workers} workers serve it"
+    live = queue.waiting + queue.scheduled + queue.blocked
+    jobs = "it has no jobs" if live + queue.running == 0 else f"{live} of its jobs wait and {queue.running} run"
+    click.echo(f"{queue.name} {said}{limit}: {jobs}, {known}{'' if is_open or queue.workers else ' yet'}.")
+
+
+def _table(queues: Sequence[Queue]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("QUEUE", "PAUSED", "CONCURRENCY", "WAITING", "SCHEDULED", "RUNNING", "BLOCKED", "OLDEST", "WORKERS"):
+        table.add_column(name, no_wrap=True)
+    for queue in queues:
+        table.add_row(
+            shown(queue.name),
+            shown(queue.paused_at),
+            shown(queue.concurrency),
+            *(f"{count:,}" for count in (queue.waiting, queue.scheduled, queue.running, queue.blocked)),
+            shown(queue.oldest_due_at),
+            str(queue.workers),
+        )
+    return table

@@ -1,0 +1,137 @@
+"""What operators do with queues: look at them, pause, resume, drain and scale them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from rowlock.errors import DrainTimeout
+from rowlock.queue import options
+from rowlock.queue.acting import acting
+from rowlock.queue.origin import Origin
+
+if TYPE_CHECKING:
+    from rowlock.queue.client import Client
+
+LOOK_EVERY: Final = 0.2
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """One queue: what operators have said of it, and what its live jobs do.
+
+    `paused_at`: since when it is paused, or None. `concurrency`: how many of its jobs each worker runs at once at most;
+    None: as many as each worker was started with. `waiting` jobs are due, the first since `oldest_due_at`; `scheduled`
+    ones fall due later. `workers`: how many live ones serve it.
+    """
+
+    name: str
+    paused_at: datetime | None
+    concurrency: int | None
+    waiting: int
+    scheduled: int
+    running: int
+    blocked: int
+    oldest_due_at: datetime | None
+    workers: int
+
+
+class Queues:
+    """The queues of the database: `app.queues`.
+
+    What is said of a queue is stored, and holds for all workers, also for those that start later, until somebody says
+    otherwise. Each change is one transaction, with a row in the table `operation` that says what was done, and `by`
+    whom; what changes nothing is not recorded.
+
+    >>> await app.queues.pause("email", by="ada")
+    """
+
+    def __init__(self, client: Client, origin: Origin | None = None) -> None:
+        self._client = client
+        self._origin = Origin() if origin is None else origin
+
+    def through(self, origin: Origin) -> Queues:
+        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
+        return Queues(self._client, origin)
+
+    async def list(self) -> list[Queue]:
+        """All queues that anybody knows of, by name: of an operator's word, a task's, a worker's, or with live jobs."""
+        return [Queue(**row) for row in await self._client.fetch("list_queues", None)]
+
+    async def get(self, name: str) -> Queue:
+        """One queue. Any name will do: a queue that nobody knows yet has no jobs and no workers."""
+        (row,) = await self._client.fetch("list_queues", options.queue_name(name))
+        return Queue(**row)
+
+    async def pause(self, name: str, *, by: str | None = None) -> Queue:
+        """Let no job of the queue start until `resume`. What runs goes on, and enqueuing goes on.
+
+        Once this returns, no claim that begins takes a job of it. Jobs that a worker had claimed ahead, and that did
+        not start yet, are given back within a second or so. Pausing a paused queue changes nothing.
+        """
+        return await self._pause("pause", name, by)
+
+    async def resume(self, name: str, *, by: str | None = None) -> Queue:
+        """Let the queue's jobs start again, at once."""
+        wanted = options.queue_name(name)
+        async with acting(self._client, "queue", self._by(by)) as act:
+            if rows := await act.fetch("resume", wanted):
+                await act.record("resume", wanted, {"paused_at": rows[0]["paused_at"]})
+        return await self.get(wanted)
+
+    async def drain(self, name: str, *, timeout: timedelta | float | None = None, by: str | None = None) -> Queue:
+        """Pause the queue, and wait until none of its jobs runs, or will: before maintenance, say.
+
+        It stays paused: `resume` it afterwards. Raises `DrainTimeout` if jobs still run after `timeout` (seconds or a
+        `timedelta`; None waits for ever); it stays paused then, too.
+        """
+        limit = options.timeout(timeout)
+        deadline = None if limit is None else time.monotonic() + limit.total_seconds()
+        wanted = (await self._pause("drain", name, by)).name
+        under_way = await self._claiming()
+        while True:
+            # First the claims, then the jobs: what a claim takes that began before the pause is counted once it ended.
+            if under_way:
+                under_way &= await self._claiming()
+            (row,) = await self._client.fetch("count_running", wanted)
+            if not under_way and row["running"] == 0:
+                return await self.get(wanted)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise DrainTimeout(
+                    f"queue {wanted!r} still has {row['running']} running jobs after {limit}: it stays paused; "
+                    "drain it again to wait on, or resume it."
+                )
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def scale(self, name: str, concurrency: int | None, *, by: str | None = None) -> Queue:
+        """Say how many jobs of the queue each worker runs at once at most, instead of what it was started with.
+
+        None: as many as it was started with. Workers heed it at once; what runs goes on, so fewer come about as jobs
+        end. Raises `InvalidOption`.
+        """
+        wanted = options.queue_name(name)
+        most = None if concurrency is None else options.concurrency(concurrency)
+        async with acting(self._client, "queue", self._by(by)) as act:
+            (row,) = await act.fetch("scale_queue", wanted, most)
+            if row["before"] != most:
+                await act.record("scale", wanted, {"concurrency": most, "before": row["before"]})
+        return await self.get(wanted)
+
+    async def _pause(self, verb: str, name: str, by: str | None) -> Queue:
+        wanted = options.queue_name(name)
+        async with acting(self._client, "queue", self._by(by)) as act:
+            if rows := await act.fetch("pause", wanted):
+                await act.record(verb, wanted, {"paused_at": rows[0]["paused_at"]})
+        return await self.get(wanted)
+
+    async def _claiming(self) -> set[str]:
+        return {row["transaction"] for row in await self._client.fetch("list_claiming")}
+
+    def _by(self, by: str | None) -> Origin:
+        return self._origin if by is None else Origin(by=by, source=self._origin.source)
+
+
+__all__ = ["Queue", "Queues"]

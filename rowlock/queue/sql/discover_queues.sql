@@ -1,0 +1,19 @@
+-- The queues that have jobs which wait, and those that the tasks name: among these a worker looks for its wildcards.
+--
+-- No parameters. Index: job_claim, one probe a queue, however many jobs it has. Takes no lock.
+WITH RECURSIVE waiting AS (
+    (SELECT queue FROM rowlock.job WHERE state = 'queued' ORDER BY queue LIMIT 1)
+     UNION ALL
+    SELECT next.queue
+      FROM waiting
+     CROSS JOIN LATERAL (
+           SELECT job.queue
+             FROM rowlock.job
+            WHERE job.state = 'queued' AND job.queue > waiting.queue
+            ORDER BY job.queue
+            LIMIT 1
+           ) AS next
+)
+SELECT queue FROM waiting
+ UNION
+SELECT queue FROM rowlock.task

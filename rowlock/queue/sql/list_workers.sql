@@ -1,0 +1,9 @@
+-- The live workers, oldest first, and how many jobs each runs or has claimed ahead.
+--
+-- $1 one of them alone, or null. Index: worker_pkey, job_running. Takes no lock.
+SELECT w.id, w.hostname, w.pid, w.version, w.queues, w.concurrency, w.started_at, w.expires_at, w.loop_delay_ms,
+       (SELECT count(*) FROM rowlock.job WHERE job.state = 'running' AND job.worker = w.id) AS running
+  FROM rowlock.worker AS w
+ WHERE w.expires_at > clock_timestamp()
+   AND ($1::uuid IS NULL OR w.id = $1::uuid)
+ ORDER BY w.id

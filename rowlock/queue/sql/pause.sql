@@ -1,0 +1,9 @@
+-- Pause a queue: once this is committed, no claim that begins later takes a job of it.
+--
+-- $1 the queue. Returns since when it is paused; no row if it was paused already. Index: queue_pkey. Locks: its row.
+INSERT INTO rowlock.queue AS q (name, paused_at)
+VALUES ($1::text, clock_timestamp())
+ON CONFLICT (name) DO UPDATE
+   SET paused_at = EXCLUDED.paused_at, updated_at = clock_timestamp()
+ WHERE q.paused_at IS NULL
+RETURNING paused_at

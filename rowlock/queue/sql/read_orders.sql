@@ -1,0 +1,13 @@
+-- What operators have said of one worker and its queues: a row for each queue of which something was said, or one whose
+-- queue is null. No row: the worker's own is gone.
+--
+-- $1 the worker   $2 its queues text[]. Index: worker_pkey, queue_pkey. Takes no lock.
+SELECT w.concurrency, q.name AS queue, q.paused_at IS NOT NULL AS is_paused, q.concurrency AS queue_concurrency
+  FROM rowlock.worker AS w
+  LEFT JOIN LATERAL (
+       SELECT name, paused_at, concurrency
+         FROM rowlock.queue
+        WHERE name = ANY($2::text[])
+          AND (paused_at IS NOT NULL OR concurrency IS NOT NULL)
+       ) AS q ON true
+ WHERE w.id = $1::uuid

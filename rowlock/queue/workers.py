@@ -1,0 +1,96 @@
+"""What operators do with live workers: look at them, and scale them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+
+from rowlock.errors import WorkerNotFound
+from rowlock.queue import options
+from rowlock.queue.acting import acting
+from rowlock.queue.origin import Origin
+
+if TYPE_CHECKING:
+    from rowlock.queue.client import Client
+
+
+class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker whose lease holds.
+
+    `queues`: those that it serves now. `concurrency`: how many jobs it runs at once at most. `running`: how many jobs
+    it has claimed, a few of them perhaps ahead of its slots. `expires_at`: until when its lease holds, unless it renews
+    it. `loop_delay_ms`: how late its event loop was, at most, before the last renewal.
+    """
+
+    id: UUID
+    hostname: str
+    pid: int
+    version: str
+    queues: list[str]
+    concurrency: int
+    running: int
+    started_at: datetime
+    expires_at: datetime
+    loop_delay_ms: int
+
+
+class Workers:
+    """The live workers: `app.workers`.
+
+    >>> for worker in await app.workers.list():
+    ...     await app.workers.scale(worker.id, 20, by="ada")
+    """
+
+    def __init__(self, client: Client, origin: Origin | None = None) -> None:
+        self._client = client
+        self._origin = Origin() if origin is None else origin
+
+    def through(self, origin: Origin) -> Workers:
+        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
+        return Workers(self._client, origin)
+
+    async def list(self) -> list[LiveWorker]:
+        """All live workers, oldest first."""
+        return [LiveWorker(**row) for row in await self._client.fetch("list_workers", None)]
+
+    async def get(self, worker_id: UUID | str) -> LiveWorker:
+        """The live worker of this id. Raises `WorkerNotFound`."""
+        rows = await self._client.fetch("list_workers", _parsed(worker_id))
+        if not rows:
+            raise _not_found(worker_id)
+        return LiveWorker(**rows[0])
+
+    async def scale(self, worker_id: UUID | str, concurrency: int, *, by: str | None = None) -> LiveWorker:
+        """Let a live worker run so many jobs at once, for as long as it lives.
+
+        More: at once. Fewer: as jobs end; none is stopped. Recorded in the table `operation` if it changes anything.
+        Raises `WorkerNotFound`, `InvalidOption`.
+        """
+        wanted, most = _parsed(worker_id), options.concurrency(concurrency)
+        origin = self._origin if by is None else Origin(by=by, source=self._origin.source)
+        async with acting(self._client, "worker", origin) as act:
+            rows = await act.fetch("scale_worker", wanted, most)
+            if not rows:
+                raise _not_found(worker_id)
+            if rows[0]["before"] != most:
+                await act.record("scale", str(wanted), {"concurrency": most, "before": rows[0]["before"]})
+        return await self.get(wanted)
+
+
+def _parsed(worker_id: UUID | str) -> UUID:
+    if isinstance(worker_id, UUID):
+        return worker_id
+    try:
+        return UUID(worker_id)
+    except (ValueError, AttributeError, TypeError):
+        raise _not_found(worker_id) from None
+
+
+def _not_found(worker_id: object) -> WorkerNotFound:
+    return WorkerNotFound(f"No live worker has the id {str(worker_id)!r}: `rowlock workers list` has them all.")
+
+
+__all__ = ["LiveWorker", "Workers"]

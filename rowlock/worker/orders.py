@@ -1,0 +1,90 @@
+"""What operators have said of one worker and its queues, and which queues its wildcards mean: read, and put to work."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from rowlock.queue.claims import Claims
+    from rowlock.queue.connections import ControlConnection
+    from rowlock.queue.served import Served
+    from rowlock.worker.attempts import Attempt
+    from rowlock.worker.slots import Slots
+
+log = structlog.get_logger("rowlock.worker")
+
+KEEP_SECONDS: Final = 60.0
+"""A queue that a wildcard has found is served for so long after its last job was seen waiting."""
+DISCOVER_EVERY: Final = 1.0
+DISCOVER_SHARE: Final = 20
+"""A search for queues that took t seconds is not repeated for this many times t."""
+
+
+class Orders:
+    """Reads them once a second, and puts changes to work. A pause itself is up to the claim, which asks by itself."""
+
+    def __init__(
+        self,
+        served: Served,
+        claims: Claims,
+        slots: Slots,
+        *,
+        worker: Callable[[], UUID],
+        give_back: Callable[[Sequence[Attempt]], None],
+    ) -> None:
+        self._served = served
+        self._claims = claims
+        self._slots = slots
+        self._worker = worker
+        self._give_back = give_back
+        self._limits = {queue: limit for queue in served.names if (limit := served.limit(queue)) is not None}
+        self._seen_at: dict[str, float] = {}
+        self._discover_at = 0.0
+
+    async def look(self, connection: ControlConnection) -> None:
+        """Find out what is new."""
+        if self._served.wildcards and time.monotonic() >= self._discover_at and await self.discover(connection):
+            await connection.fetch("serve", self._worker(), self._claims.queues)
+        await self.read(connection)
+
+    async def read(self, connection: ControlConnection) -> None:
+        """Read what was said, and do it: what a queue was given beats what the worker was started with."""
+        rows = await connection.fetch("read_orders", self._worker(), self._claims.queues)
+        if not rows:
+            return  # the lease was lost
+        limits = {queue: limit for queue in self._claims.queues if (limit := self._served.limit(queue)) is not None}
+        limits |= {row["queue"]: row["queue_concurrency"] for row in rows if row["queue_concurrency"] is not None}
+        paused = {row["queue"] for row in rows if row["is_paused"]}
+        concurrency: int = rows[0]["concurrency"]
+        if (concurrency, limits) != (self._slots.concurrency, self._limits):
+            if concurrency != self._slots.concurrency:
+                log.info("worker_scaled", worker=str(self._worker()), concurrency=concurrency)
+            self._limits = limits
+            self._give_back(self._slots.resize(concurrency, limits, paused))
+        elif paused:
+            self._give_back(self._slots.take_surplus(paused))
+
+    async def discover(self, connection: ControlConnection) -> bool:
+        """Find the queues that the wildcards mean now. Returns whether they are others than before."""
+        if not self._served.wildcards:
+            return False
+        began = time.monotonic()
+        rows = await connection.fetch("discover_queues")
+        now = time.monotonic()
+        self._discover_at = now + max(DISCOVER_EVERY, DISCOVER_SHARE * (now - began)) - DISCOVER_EVERY / 2
+        self._seen_at |= {row["queue"]: now for row in rows if self._served.fits(row["queue"])}
+        self._seen_at = {queue: at for queue, at in self._seen_at.items() if now - at < KEEP_SECONDS}
+        queues = self._seen_at.keys() | self._served.names
+        if queues == set(self._claims.queues):
+            return False
+        self._claims.serve(queues)
+        return True
+
+
+__all__ = ["Orders"]
