@@ -63,7 +63,7 @@ def root() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit code: 0, 1 (there is no such job, schedule or worker), or 2 for what needs a remedy.
+    """Run the command; return its exit code: 0, 1 (no such job, schedule or worker), or 2 for what needs a remedy.
 
     Every error of Rowlock, of its use and of PostgreSQL ends in one line on standard error, never in a traceback.
     """

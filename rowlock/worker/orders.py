@@ -64,7 +64,7 @@ class Orders:
         concurrency: int = rows[0]["concurrency"]
         if (concurrency, limits) != (self._slots.concurrency, self._limits):
             if concurrency != self._slots.concurrency:
-                log.info("worker_scaled", worker=str(self._worker()), concurrency=concurrency)
+                log.info("concurrency_changed", worker=str(self._worker()), concurrency=concurrency)
             self._limits = limits
             self._give_back(self._slots.resize(concurrency, limits, paused))
         elif paused:

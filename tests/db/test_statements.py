@@ -223,7 +223,8 @@ async def plan_of(connection: Connection, name: str, parameters: str) -> list[di
     for setting, value in PLANNER_SETTINGS.items():
         await connection.execute("SELECT set_config($1, $2, false)", setting, value)
     await connection.execute(f"PREPARE tried AS {statement(name, 'rowlock')}")
-    explained = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE tried({parameters})"))
+    given = f"({parameters})" if parameters else ""
+    explained = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE tried{given}"))
     return nodes(explained[0]["Plan"])
 
 
