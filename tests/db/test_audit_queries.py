@@ -246,3 +246,12 @@ def test_every_query_has_a_test() -> None:
     for heading in QUERIES:
         name = f"test_{re.sub('[^a-z]+', '_', heading.lower())}"
         assert name in here, f"no {name}"
+
+
+async def test_paused_queues_are_told_with_who_paused_them_and_what_waits(world: World, settings: Settings) -> None:
+    assert await world.ask("Queues that are paused") == []
+    async with Rowlock(settings=settings) as app:
+        await app.queues.pause("reports", by="ada")
+    (row,) = await world.ask("Queues that are paused")
+    assert (row["name"], row["by"]) == ("reports", "ada")
+    assert row["due"] >= 1
