@@ -9,13 +9,13 @@ from rowlock.app import Rowlock
 from rowlock.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
 
 class WorkerOptions(TypedDict, total=False):
     """The options of `app.worker(...)`."""
 
-    queues: Sequence[str] | None
+    queues: Sequence[str] | Mapping[str, int | None] | None
     concurrency: int
     threads: int | None
     task_processes: int | None
