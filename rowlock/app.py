@@ -22,6 +22,7 @@ from rowlock.queue.task import (
     DEFAULT_MAX_ATTEMPTS,
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
+    BatchDecorator,
     Failing,
     FailureHandler,
     Middleware,
@@ -106,6 +107,28 @@ class Rowlock(Acts):
         unique: Unique | str | None = None,
         version: int = 1,
     ) -> TaskDecorator: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        batch: int,
+        batch_wait: timedelta | float | None = None,
+        name: str | None = None,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = DEFAULT_PRIORITY,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        backoff: BackoffOption = DEFAULT_BACKOFF,
+        retry_on: ExceptionClasses | None = None,
+        never_retry: ExceptionClasses | None = None,
+        timeout: timedelta | float | None = None,
+        expires: timedelta | float | None = None,
+        deadline: timedelta | float | None = None,
+        schedule: str | Schedule | Sequence[str | Schedule] = (),
+        result_ttl: timedelta | float | None = None,
+        unique: Unique | str | None = None,
+        version: int = 1,
+    ) -> BatchDecorator: ...
     def task(
         self,
         function: Callable[..., Any] | None = None,
@@ -125,7 +148,10 @@ class Rowlock(Acts):
         `result_ttl`: how long results are kept, in seconds or as a `timedelta` (0: not at all; None: as long as the
         job's row). `capture_logs`: whether to keep what the handler logs, or from which level on (`"warning"`).
         `unique`: a key, or the rules of a `Unique`, for all its jobs. `version`: of its arguments, to be raised with a
-        change that jobs of older code do not fit: see `Task.upcast`. Raises `InvalidOption`, also for a taken name.
+        change that jobs of older code do not fit: see `Task.upcast`. `batch`: up to so many jobs in one call, of a
+        function that takes a list with an item of each, and returns None or a list with an outcome of each;
+        `batch_wait`: how long the first waits for the others, in seconds or as a `timedelta` (0.05).
+        Raises `InvalidOption`, also for a taken name.
         """
 
         def make(function: Callable[..., Any]) -> Task[..., Any]:

@@ -19,6 +19,7 @@ NAME_LIMIT: Final = 128
 QUEUE_LIMIT: Final = 48
 KEY_LIMIT: Final = 512
 NEWEST_VERSION: Final = 2**15 - 1
+MOST_IN_BATCH: Final = 10_000
 MESSAGE_LIMIT: Final = 500
 """Bytes of the message of a progress report."""
 
@@ -148,6 +149,23 @@ def callback(option: str, function: object, arguments: str) -> None:
         raise InvalidOption(
             f"{option}: {name} cannot be called with ({arguments}): {error}. Give it these two parameters."
         ) from None
+
+
+def batch(value: object) -> int:
+    """How many jobs one call takes: 1 to 10,000."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_IN_BATCH:
+        raise InvalidOption(
+            f"batch {value!r} is out of range: use a whole number from 1 to {MOST_IN_BATCH}, or leave it out."
+        )
+    return value
+
+
+def batch_wait(value: object) -> timedelta:
+    """Seconds or a `timedelta`, not negative."""
+    given = _duration("batch_wait", value)
+    if given is None or given < timedelta(0):
+        raise InvalidOption(f"batch_wait {value!r} is negative: use zero or more seconds.")
+    return given
 
 
 def result_ttl(value: object) -> timedelta | None:

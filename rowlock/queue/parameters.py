@@ -109,6 +109,14 @@ class Parameters:
         return name, hint, msgspec.field(default_factory=lambda: default)
 
 
+def resolved(
+    function: Callable[..., object], *, task: str, injected: type | None
+) -> list[tuple[inspect.Parameter, Any]]:
+    """A function's parameters, each with its annotation. Raises `InvalidOption` as `Parameters.read` does."""
+    reader = _Reader(function, task, injected)
+    return [(parameter, reader.resolve(parameter)) for parameter in reader.parameters()]
+
+
 class _Reader:
     """Reads one function's signature; knows how to name it in a refusal."""
 

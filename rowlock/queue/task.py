@@ -23,6 +23,7 @@ from typing import (
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
 from rowlock.queue.arguments import Arguments, plain_document
+from rowlock.queue.batches import item_type, read_batch
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job, JobHandle, JobOptions, NewJob
 from rowlock.queue.options import Executor
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Item = TypeVar("Item")
 
 FailureHandler: TypeAlias = Callable[[Job, BaseException], object]
 Failing = TypeVar("Failing", bound=FailureHandler)
@@ -89,6 +91,8 @@ class Task(Generic[P, R]):
         capture_logs: bool | str = False,
         unique: Unique | str | None = None,
         version: int = 1,
+        batch: int | None = None,
+        batch_wait: timedelta | float | None = None,
     ) -> None:
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
@@ -114,9 +118,18 @@ class Task(Generic[P, R]):
             raise InvalidOption(
                 f"capture_logs {capture_logs!r} does not reach into a process: leave it out, or the executor."
             )
-        self.arguments = Arguments(function, task=self.name, injected=Job)
+        self.batch = read_batch(
+            function,
+            task=self.name,
+            size=batch,
+            wait=batch_wait,
+            executor=self.executor,
+            captures_logs=self.log_level is not None,
+        )
+        called = function if self.batch is None else self.batch.member
+        self.arguments = Arguments(called, task=self.name, injected=Job)
         self.has_runtime = self.arguments.job_parameter is not None or self.log_level is not None
-        self.returns = _return_type(function)
+        self.returns = _return_type(function) if self.batch is None else item_type(_return_type(function))
         self.unique = parse_unique(unique, self.arguments)
         self.options = JobOptions(
             queue=self.queue,
@@ -130,7 +143,7 @@ class Task(Generic[P, R]):
         self._most_bytes = client.settings.max_args_bytes
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401  # the function's own return: a value or a coroutine
-        """Call the function itself, without the queue."""
+        """Call the function itself, without the queue: a batch handler with a list."""
         return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
@@ -318,6 +331,35 @@ class TaskDecorator(Protocol):
         ...
 
 
+class BatchDecorator(Protocol):
+    """What `@app.task(batch=…)` returns. A parameter annotated `list[Job]` in the first place is the worker's to fill.
+
+    What is enqueued is one item of the handler's list; each job has one item of the list that it returns.
+    """
+
+    @overload
+    def __call__(self, function: Callable[[list[Job], list[Item]], Awaitable[None]], /) -> Task[[Item], None]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Job], list[Item]], None], /) -> Task[[Item], None]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[Job], list[Item]], Awaitable[list[R] | None]], /
+    ) -> Task[[Item], R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Job], list[Item]], list[R] | None], /) -> Task[[Item], R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Item]], Awaitable[None]], /) -> Task[[Item], None]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Item]], None], /) -> Task[[Item], None]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Item]], Awaitable[list[R] | None]], /) -> Task[[Item], R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[Item]], list[R] | None], /) -> Task[[Item], R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Task[..., Any]:
+        """Make a task of the function."""
+        ...
+
+
 def _return_type(function: Callable[..., object]) -> object:
     """The return annotation; Any where it cannot be resolved, since it may name what only type checkers import."""
     annotations = getattr(function, "__annotations__", {})
@@ -329,4 +371,4 @@ def _return_type(function: Callable[..., object]) -> object:
         return Any
 
 
-__all__ = ["BoundTask", "Task", "TaskDecorator"]
+__all__ = ["BatchDecorator", "BoundTask", "Task", "TaskDecorator"]

@@ -27,6 +27,7 @@ from rowlock.queue.lifecycle import (
     decide,
 )
 from rowlock.queue.results import ErrorText, decode_result, describe_error, encode_result
+from rowlock.worker.batches import gathered
 from rowlock.worker.failures import Failures
 from rowlock.worker.middleware import call_through
 from rowlock.worker.threads import Threads
@@ -91,17 +92,18 @@ class Performer:
         lease: Lease,
         *,
         threads: int,
+        most_of: Callable[[str], int],
         processes: Processes,
         max_result_bytes: int,
         middleware: Sequence[Middleware] = (),
         failure_handlers: Sequence[FailureHandler] = (),
     ) -> None:
-        self._tasks = tasks
         self._finishes = finishes
         self._runtimes = runtimes
         self._lease = lease
         self._max_result_bytes = max_result_bytes
         self._threads = Threads(threads, name="rowlock-task")
+        self._tasks = {name: gathered(task, self._threads, most_of) for name, task in tasks.items()}
         self._processes = processes
         self._middleware = tuple(middleware)
         self._failure_handlers = failure_handlers

@@ -98,6 +98,10 @@ class Slots:
         """How many more of each limited queue."""
         return {queue: limit - self._of_limited[queue] for queue, limit in self._limits.items()}
 
+    def most_of(self, queue: str) -> int:
+        """How many attempts of this queue can run at once."""
+        return min(self._concurrency, self._limits.get(queue, self._concurrency))
+
     def add(self, rows: Sequence[Record]) -> None:
         """Take claimed jobs: each starts at once if a slot is free, or as soon as one is."""
         now = time.monotonic()

@@ -214,6 +214,7 @@ class Worker:
             self._runtimes,
             self._lease,
             threads=min(self._concurrency, self._most_threads or self._concurrency),
+            most_of=lambda queue: self._slots.most_of(queue),  # noqa: PLW0108  # which are made of the performer
             processes=processes,
             max_result_bytes=settings.max_result_bytes,
             middleware=self._middleware,
