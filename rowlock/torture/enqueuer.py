@@ -296,6 +296,7 @@ class Enqueuer:
             lambda: workload.flaky.job(rng.randint(1, 2), rng.choice(workload.NASTY)): 20,
             lambda: workload.directed.job(rng.choice(["snooze", "retry", "fail", "cancel"])): 10,
             lambda: workload.in_a_thread.job(rng.choice([0.0, 0.05])): 10,
+            lambda: workload.batch.job(rng.choice([0, 0, 0, 1])): 20,
             workload.exactly_once.job: 20,
             workload.parent.job: 10,
             workload.doomed.job: 4,

@@ -110,6 +110,21 @@ async def flaky(job: Job, errors: int, nasty: str = "") -> Answer:
         return answer
 
 
+@app.task(name="torture.batch", batch=20, batch_wait=0.05, backoff=0.2)
+async def batch(jobs: list[Job], errors: list[int]) -> list[Answer | BaseException]:
+    """Handle many jobs in one call, each of which raises so many errors, and succeeds then."""
+
+    async def each(job: Job, most: int) -> Answer:
+        with _written(job) as answer:
+            await asyncio.sleep(0.02)
+            if job.errors < most:
+                raise ValueError("not yet")
+            return answer
+
+    pairs = zip(jobs, errors, strict=True)
+    return await asyncio.gather(*(each(job, most) for job, most in pairs), return_exceptions=True)
+
+
 @app.task(name="torture.doomed", max_attempts=2, backoff=0.1)
 async def doomed(job: Job) -> Answer:
     """Never succeed: a dead letter, that operators may put back."""

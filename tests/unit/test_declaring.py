@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
-from rowlock import CallNext, InvalidOption, Job, Rowlock
+from rowlock import CallNext, InvalidOption, Job, Retry, Rowlock
+from rowlock.queue.batches import item_type
 
 
 @pytest.fixture
@@ -72,3 +74,84 @@ def test_a_middleware_is_an_async_function_of_two_arguments(app: Rowlock) -> Non
 def test_a_worker_without_processes_is_refused(app: Rowlock, processes: int) -> None:
     with pytest.raises(InvalidOption, match=f"task_processes {processes} makes no sense"):
         app.worker(task_processes=processes)
+
+
+# Batches.
+
+
+async def listed(items: list[str]) -> None: ...
+
+
+def listed_plainly(items: list[str]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"batch": 0}, "batch 0 is out of range: use a whole number from 1 to 10000"),
+        ({"batch": -1}, "batch -1 is out of range"),
+        ({"batch": True}, "batch True is out of range"),
+        ({"batch": 2.5}, "batch 2.5 is out of range"),
+        ({"batch": 10_001}, "batch 10001 is out of range"),
+        ({"batch": 10, "batch_wait": -1}, "batch_wait -1 is negative: use zero or more seconds."),
+        ({"batch": 10, "batch_wait": True}, "batch_wait True is not usable"),
+        ({"batch_wait": 1}, "batch_wait 1 is for batches: give batch as well, or leave it out."),
+        ({"batch": 10, "capture_logs": True}, "capture_logs does not know which job of a batch a line is about"),
+    ],
+)
+def test_options_of_a_batch_that_make_no_sense_are_refused(app: Rowlock, given: dict[str, object], said: str) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(said)):
+        app.task(**given)(listed)  # type: ignore[call-overload]  # that is the point
+    assert not app.tasks
+
+
+def test_a_batch_in_a_process_is_refused(app: Rowlock) -> None:
+    with pytest.raises(InvalidOption, match="executor 'process' takes one job at a time, not a batch"):
+        app.task(batch=10, executor="process")(listed_plainly)  # type: ignore[call-overload]  # that is the point
+
+
+async def of_one(item: str) -> None: ...
+async def of_nothing() -> None: ...
+async def of_unknown(items: Any) -> None: ...  # noqa: ANN401  # that is the point
+async def of_two(items: list[str], others: list[int]) -> None: ...
+async def of_more(items: list[str], flag: bool) -> None: ...
+async def of_one_job(job: Job, items: list[str]) -> None: ...
+async def of_jobs(jobs: list[Job]) -> None: ...
+async def of_jobs_twice(jobs: list[Job], more: list[Job], items: list[str]) -> None: ...
+async def of_default(items: list[str] = []) -> None: ...  # noqa: B006  # that is the point
+async def of_patterns(items: list[re.Pattern[str]]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "handler, said",
+    [
+        (of_one, "its parameter `item` is annotated `str`, not `list[...]`"),
+        (of_nothing, "it has 0 of items and 0 of jobs"),
+        (of_unknown, "its parameter `items` is annotated"),
+        (of_two, "it has 2 of items and 0 of jobs"),
+        (of_more, "its parameter `flag` is annotated `bool`, not `list[...]`"),
+        (of_one_job, "its parameter `job` is annotated `rowlock.queue.job.Job`, not `list[...]`"),
+        (of_jobs, "it has 0 of items and 1 of jobs"),
+        (of_jobs_twice, "it has 1 of items and 2 of jobs"),
+        (of_default, "its parameter `items` has a default, and is always given"),
+    ],
+)
+def test_a_handler_of_a_batch_that_takes_no_list_is_refused(
+    app: Rowlock, handler: Callable[..., object], said: str
+) -> None:
+    with pytest.raises(InvalidOption, match=re.escape(said)) as caught:
+        app.task(batch=10)(handler)  # type: ignore[arg-type]  # that is the point
+    assert "batch=10 needs a handler of one list" in str(caught.value)
+    assert not app.tasks
+
+
+def test_an_item_that_has_no_form_in_json_is_refused(app: Rowlock) -> None:
+    with pytest.raises(InvalidOption, match=r"parameter `items` of of_patterns\(\) .* has no form in JSON"):
+        app.task(batch=10)(of_patterns)
+
+
+def test_the_result_of_a_job_is_what_the_list_of_a_batch_holds_besides_errors() -> None:
+    assert item_type(list[int]) is int
+    assert item_type(list[int | ValueError | Retry] | None) is int
+    assert item_type(list[int | str]) == int | str
+    assert item_type(list[Exception]) is item_type(None) is item_type(Any) is Any
