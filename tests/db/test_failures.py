@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from rowlock import CallNext, Cancel, Fail, Job, Retry, Rowlock, Settings, Snooze
+from rowlock import CallNext, Cancel, Fail, Job, Retry, Rowlock, Settings, Snooze, Task
 from rowlock.queue.retry import BackoffOption
 from tests.waiting import eventually
 
@@ -51,11 +51,11 @@ async def row_of(connection: Connection, job_id: UUID) -> Row:
 async def test_rules_say_which_errors_are_worth_another_attempt(
     app: Rowlock, connection: Connection, options: dict[str, Any], error: Exception, attempts: int
 ) -> None:
-    @app.task(max_attempts=3, backoff=[0], **options)
     async def raises() -> None:
         raise error
 
-    handle = await raises.enqueue()
+    task: Task[[], None] = app.task(max_attempts=3, backoff=[0], **options)(raises)
+    handle = await task.enqueue()
     await app.worker().drain()
     row = await row_of(connection, handle.id)
     assert (row["state"], row["attempt"], row["errors"]) == ("failed", attempts, attempts)

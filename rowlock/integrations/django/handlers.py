@@ -37,7 +37,7 @@ def register(queue: Rowlock, backend: RowlockBackend, task: DjangoTask, options:
         return known
     queue.tasks.pop(task.module_path, None)  # of an earlier import of the module
     try:
-        made = queue.task(
+        made: Task[..., Any] = queue.task(
             name=task.module_path, queue=task.queue_name, priority=rowlock_priority(task.priority), **options
         )(_handler(backend, task))
     except InvalidOption as error:
