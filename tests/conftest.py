@@ -29,6 +29,8 @@ from tests.debian import NotToBeHad
 
 _MAX_CONNECTIONS = 200
 POOLED = os.environ.get("ROWLOCK_TEST_PGBOUNCER") == "1"
+if POOLED:  # before any module makes its application
+    Settings.__init__.__kwdefaults__["listen"] = False  # type: ignore[index]  # it has some
 
 hypothesis.settings.register_profile("long")  # what --hypothesis-profile=long means is up to the tests that ask for it
 
@@ -99,7 +101,6 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     if POOLED:
         monkeypatch.setenv("ROWLOCK_LISTEN", "false")
-        monkeypatch.setitem(Settings.__init__.__kwdefaults__, "listen", False)  # type: ignore[arg-type]  # it has some
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -108,12 +108,12 @@ ONE_HOUR_PASSES: Final = (
 class Bench:
     """A database, an event loop, and the application's and the workers' connections: shared by all examples."""
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, direct_url: str) -> None:
         self._runner = asyncio.Runner()
         configured = Settings(database_url=database_url)
         self.app = Rowlock(settings=configured)
         self.control = ControlConnection(configured, database_url, purpose="test")
-        self.connection: Connection = self.do(asyncpg.connect(database_url))
+        self.connection: Connection = self.do(asyncpg.connect(direct_url))
         for name in TASKS:
             self.app.task(name=name)(_noop)
 
@@ -718,13 +718,14 @@ def _drop(_logger: object, _method: str, _event: object) -> str:
 
 
 @pytest.fixture
-def bench(server: Server, template: str) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest, server: Server, template: str) -> Iterator[Bench]:
     """One database for all stories, which each of them empties."""
-    from tests.conftest import _database
+    from tests.conftest import POOLED, _database
 
     databases = cast("AsyncGenerator[str]", _database(server, template))
     with asyncio.Runner() as runner:
-        opened = Bench(server.url(runner.run(_next(databases))))
+        name = runner.run(_next(databases))
+        opened = Bench((request.getfixturevalue("pooler") if POOLED else server).url(name), server.url(name))
         try:
             yield opened
         finally:

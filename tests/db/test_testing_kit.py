@@ -627,6 +627,7 @@ async def test_application_is_another_ones_only_inside_of_the_block(database_url
     assert (await handle.get()).task == "send"
 
 
+@pytest.mark.needs_session("it counts the server's sessions, which the pooler keeps")
 async def test_application_leaves_no_connection_open(connection: Connection) -> None:
     await send.enqueue("ada")
     await perform(app, send, "bob")
