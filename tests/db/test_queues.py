@@ -123,13 +123,12 @@ async def test_no_job_is_missed_and_none_starts_after_a_pause_while_queues_are_p
     ], "a claim that began after the pause was acknowledged took something before it was resumed"
 
 
+@pytest.mark.needs_session("nobody listens through a transaction pooler")
 async def test_a_paused_queue_wakes_nobody_and_its_resumption_wakes_everybody(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 0.001}.items():
         monkeypatch.setattr(f"rowlock.worker.doze.{name}", value)
-    if not app.settings.listen:
-        pytest.skip("nobody listens through a pooler")
     sleepy = Rowlock(settings=replace(app.settings, poll_interval=timedelta(seconds=60)))
 
     @sleepy.task
