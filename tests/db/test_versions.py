@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -223,6 +223,32 @@ async def test_a_process_is_given_arguments_of_its_own_version(settings: Setting
         (job,) = await app.jobs()
         await app.worker().drain()
         assert await app.handle(job).result(timeout=5) == 5
+
+
+@dataclass
+class Greeting:
+    who: str
+
+
+async def test_a_batch_has_old_and_new_jobs_all_with_arguments_of_its_own_version(
+    old: Rowlock, settings: Settings
+) -> None:
+    calls: list[list[str]] = []
+    async with Rowlock(settings=settings) as app:
+
+        @app.task(version=2, batch=2, batch_wait=5)
+        async def greet(greetings: list[Greeting]) -> None:
+            calls.append(sorted(greeting.who for greeting in greetings))
+
+        @greet.upcast(from_version=1)
+        def _(args: dict[str, Any]) -> dict[str, Any]:
+            return {"greetings": {"who": args["name"]}}
+
+        await old.tasks["greet"].enqueue("Ada")
+        await greet.enqueue(Greeting("Bob"))
+        assert await app.worker().drain() == 2
+        assert {job.state for job in await app.jobs()} == {"succeeded"}
+    assert calls == [["Ada", "Bob"]]
 
 
 Enqueue: TypeAlias = Callable[[Rowlock, Connection], Awaitable[JobHandle[Any]]]
