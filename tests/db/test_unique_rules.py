@@ -286,9 +286,16 @@ async def test_the_upkeep_forgets_keys_that_nobody_holds_and_no_others(
     try:
         worker = app.worker()
         async with worker:
-            alone = worker._alone
+            alone, orders = worker._alone, worker._orders
         duties = upkeep.Upkeep(
-            settings, control, Claims(control, [], []), app.client, worker=uuid7, on_cancel=lambda *_: None, alone=alone
+            settings,
+            control,
+            Claims(control, [], []),
+            app.client,
+            worker=uuid7,
+            on_cancel=lambda *_: None,
+            alone=alone,
+            orders=orders,
         )
         await duties._forget_keys()
     finally:
