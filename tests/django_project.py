@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import django
+import pytest
 from django.conf import settings
 
 if TYPE_CHECKING:
@@ -62,3 +63,11 @@ def project(**databases: dict[str, Any]) -> Iterator[None]:
             if hasattr(connections._connections, name):
                 delattr(connections._connections, name)
         connections.settings = before
+
+
+@contextmanager
+def allowing_async() -> Iterator[None]:
+    """Let Django's connection be used where an event loop runs, as `async` tests of synchronous code do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+        yield

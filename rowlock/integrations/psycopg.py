@@ -27,8 +27,8 @@ def adapt(connection: object) -> Caller:
     """Return a connection as a `Caller`: what it runs is part of the transaction that is open there.
 
     Where none is open, psycopg begins one, as at any first statement: without a commit the job never exists. Raises
-    `InvalidOption` for anything else than a `Connection` or `AsyncConnection`, for one that is closed, and for one with
-    `autocommit` outside of `connection.transaction()`.
+    `InvalidOption` for anything else than a `Connection` or `AsyncConnection`, for one that is closed or in a pipeline,
+    and for one with `autocommit` outside of `connection.transaction()`.
 
     >>> with psycopg.connect(url) as connection:
     ...     connection.execute("INSERT INTO customer VALUES ('ada@example.com')")
@@ -131,6 +131,11 @@ class _Transaction:
 def _check(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> None:
     if connection.closed:
         _refuse_closed()
+    if connection.info.pipeline_status is not pq.PipelineStatus.OFF:
+        raise InvalidOption(
+            "The given psycopg connection is in a pipeline, where it cannot be seen what state its transaction is in: "
+            "enqueue before or after the block of connection.pipeline()."
+        )
     status = connection.info.transaction_status
     if status is _FAILED:
         _refuse_failed(None)

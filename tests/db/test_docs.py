@@ -18,6 +18,7 @@ from rowlock.queue.lifecycle import EDGES, FINAL
 
 NOT_RUN = {
     ("docs/http-api.md", "serves until it is stopped"),
+    ("docs/connections.md", "a module of a project"),
     ("docs/frameworks.md", "settings of a project"),
     ("docs/frameworks.md", "a module of a project"),
 }

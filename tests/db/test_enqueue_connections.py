@@ -1,31 +1,24 @@
-"""Enqueuing in the caller's transaction, whatever the connection is that holds it."""
+"""What is special to one kind of caller's connection; what all have in common is in test_conformance.py."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import asyncpg
+import psycopg
+import psycopg2
 import pytest
+from psycopg.rows import dict_row
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from rowlock import InvalidArguments, InvalidOption, JobNotFound, Rowlock, Settings, Task
-from tests.db.callers import KINDS, Opened, engine_for
-
-SQLALCHEMY = [name for name in KINDS if not name.startswith("asyncpg")]
-
-
-@pytest.fixture(params=KINDS)
-async def opened(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Opened]:
-    async with KINDS[request.param](database_url) as opened:
-        yield opened
+from rowlock import InvalidArguments, InvalidOption, Rowlock, Settings, Task
+from tests.db.callers import engine_for, synchronous_engine_for
 
 
 @pytest.fixture
@@ -46,104 +39,6 @@ def greet(app: Rowlock) -> Task[[str], str]:
 async def names(app: Rowlock) -> list[str]:
     """The greetings that everybody can see, oldest first."""
     return [job.args["name"] for job in reversed(await app.client.list_jobs())]
-
-
-async def test_job_exists_from_the_commit_on(app: Rowlock, greet: Task[[str], str], opened: Opened) -> None:
-    handle = await greet.using(connection=opened.given).enqueue("Ada")
-    with pytest.raises(JobNotFound):
-        await handle.get()
-    await opened.commit()
-    assert (await handle.get()).args == {"name": "Ada"}
-
-
-async def test_rollback_takes_the_job_with_the_callers_own_writes(
-    app: Rowlock, greet: Task[[str], str], opened: Opened, connection: asyncpg.Connection
-) -> None:
-    await connection.execute("CREATE TABLE customer (name text)")
-    await opened.execute("INSERT INTO customer VALUES ('Ada')")
-    await greet.using(connection=opened.given).enqueue("Ada")
-    await app.enqueue("greet", {"name": "Bob"}, connection=opened.given)
-    await opened.rollback()
-    assert await names(app) == []
-    assert await connection.fetchval("SELECT count(*) FROM customer") == 0
-
-
-async def test_savepoint_takes_only_its_own_jobs_and_keys(
-    app: Rowlock, greet: Task[[str], str], opened: Opened
-) -> None:
-    await greet.using(connection=opened.given).enqueue("before")
-    savepoint = await opened.savepoint()
-    await greet.using(connection=opened.given, unique="key").enqueue("within")
-    await app.enqueue_many([greet.job("within")], connection=opened.given)
-    await savepoint.rollback()
-    after = await greet.using(connection=opened.given, unique="key").enqueue("after")
-    await opened.commit()
-    assert not after.is_duplicate
-    assert await names(app) == ["before", "after"]
-
-
-async def test_kept_savepoint_keeps_its_jobs(app: Rowlock, greet: Task[[str], str], opened: Opened) -> None:
-    savepoint = await opened.savepoint()
-    await greet.using(connection=opened.given).enqueue("within")
-    await savepoint.commit()
-    await opened.commit()
-    assert await names(app) == ["within"]
-
-
-async def test_duplicate_points_to_the_holder_of_the_key(app: Rowlock, greet: Task[[str], str], opened: Opened) -> None:
-    outside = await greet.using(unique="outside").enqueue("first")
-    duplicate = await greet.using(connection=opened.given, unique="outside").enqueue("second")
-    inside = await greet.using(connection=opened.given, unique="inside").enqueue("third")
-    again = await greet.using(connection=opened.given, unique="inside").enqueue("fourth")
-    await opened.commit()
-    assert (duplicate.is_duplicate, duplicate.id) == (True, outside.id)
-    assert (again.is_duplicate, again.id) == (True, inside.id)
-    assert await names(app) == ["first", "third"]
-
-
-@pytest.mark.parametrize("is_committed", [True, False])
-async def test_many_jobs_are_part_of_the_transaction(
-    app: Rowlock, greet: Task[[str], str], opened: Opened, is_committed: bool
-) -> None:
-    holder = await greet.using(unique="taken").enqueue("holder")
-    jobs = [greet.job(str(n)) for n in range(20)]
-    jobs += [greet.using(unique="taken").job("duplicate"), greet.using(delay=60, timeout=3, unique="new").job("later")]
-    handles = await app.enqueue_many(jobs, connection=opened.given)
-    assert [handle.id for handle in handles] == [job.id for job in jobs[:20]] + [holder.id, jobs[21].id]
-    assert [handle.is_duplicate for handle in handles] == [False] * 20 + [True, False]
-    await (opened.commit() if is_committed else opened.rollback())
-    expected = ["holder", *map(str, range(20)), "later"] if is_committed else ["holder"]
-    assert sorted(await names(app)) == sorted(expected)
-
-
-async def test_bad_arguments_leave_the_transaction_usable(
-    app: Rowlock, greet: Task[[str], str], opened: Opened
-) -> None:
-    await greet.using(connection=opened.given).enqueue("before")
-    with pytest.raises(InvalidArguments):
-        await greet.using(connection=opened.given).enqueue(1)  # type: ignore[arg-type]  # the wrong call
-    with pytest.raises(InvalidArguments):
-        await app.enqueue("greet", {"name": "\0"}, connection=opened.given)
-    with pytest.raises(InvalidOption):
-        await app.enqueue("greet", {"name": "x"}, priority=10, connection=opened.given)
-    await greet.using(connection=opened.given).enqueue("after")
-    await opened.commit()
-    assert await names(app) == ["before", "after"]
-
-
-async def test_every_option_arrives_as_it_was_given(
-    app: Rowlock, greet: Task[[str], str], opened: Opened, connection: asyncpg.Connection
-) -> None:
-    due = datetime(2100, 1, 1, tzinfo=UTC)
-    options: dict[str, Any] = {"queue": "q", "priority": 9, "max_attempts": 3, "timeout": 1.5, "run_at": due}
-    one = await greet.using(connection=opened.given, **options).enqueue("é % $1 :name")
-    [two] = await app.enqueue_many([greet.using(**options).job("é % $1 :name")], connection=opened.given)
-    await opened.commit()
-    for handle in (one, two):
-        job = await handle.get()
-        assert (job.queue, job.priority, job.max_attempts, job.timeout) == ("q", 9, 3, timedelta(seconds=1.5))
-        assert (job.run_at, job.args) == (due, {"name": "é % $1 :name"})
-    assert await connection.fetchval("SELECT bool_and(jsonb_typeof(args) = 'object') FROM rowlock.job")
 
 
 async def test_enqueue_of_rowlocks_own_is_committed_at_once(app: Rowlock, greet: Task[[str], str]) -> None:
@@ -180,41 +75,12 @@ async def test_many_jobs_are_all_or_none_where_the_caller_has_no_transaction(
     assert await names(app) == ["second"]
 
 
-async def test_closed_asyncpg_connection_is_refused(greet: Task[[str], str], connection: asyncpg.Connection) -> None:
-    await connection.close()
-    with pytest.raises(InvalidOption, match="closed"):
-        await greet.using(connection=connection).enqueue("Ada")
-
-
 async def test_connection_that_its_pool_has_back_is_refused(greet: Task[[str], str], database_url: str) -> None:
     async with asyncpg.create_pool(database_url, min_size=1, max_size=1) as pool:
         async with pool.acquire() as released:
             pass
         with pytest.raises(InvalidOption, match="released back to the pool"):
             await greet.using(connection=released).enqueue("Ada")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-async def test_failed_transaction_is_refused_until_it_is_rolled_back(
-    app: Rowlock, greet: Task[[str], str], database_url: str, kind: str
-) -> None:
-    async with KINDS[kind](database_url) as opened:
-        with pytest.raises((DBAPIError, asyncpg.DivisionByZeroError)):
-            await opened.execute("SELECT 1 / 0")
-        with pytest.raises(InvalidOption, match="roll it back"):
-            await greet.using(connection=opened.given).enqueue("refused")
-        with pytest.raises(InvalidOption, match="roll it back"):
-            await greet.using(connection=opened.given, unique="key").enqueue("refused")
-        with pytest.raises(InvalidOption, match="roll it back"):
-            await app.enqueue_many([greet.job("refused")], connection=opened.given)
-        await opened.rollback()
-        if kind.startswith("asyncpg"):
-            await greet.using(connection=opened.given).enqueue("taken")
-            assert await names(app) == ["taken"]
-            return
-        await greet.using(connection=opened.given).enqueue("taken")
-        await opened.commit()
-    assert await names(app) == ["taken"]
 
 
 class _Base(DeclarativeBase):
@@ -302,6 +168,67 @@ async def test_session_that_can_begin_no_transaction_is_refused(greet: Task[[str
             await greet.using(connection=session).enqueue("Ada")
         await session.close()
     await engine.dispose()
+
+
+async def test_psycopg_in_autocommit_is_taken_inside_of_its_transaction(
+    app: Rowlock, greet: Task[[str], str], database_url: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        with connection.transaction():
+            greet.using(connection=connection).enqueue_sync("Ada")
+        with connection.transaction(force_rollback=True):
+            greet.using(connection=connection).enqueue_sync("Bob")
+    assert await names(app) == ["Ada"]
+
+
+async def test_psycopgs_row_factories_and_cursors_do_not_matter(
+    app: Rowlock, greet: Task[[str], str], database_url: str
+) -> None:
+    with psycopg.connect(database_url, row_factory=dict_row, cursor_factory=psycopg.RawCursor) as connection:
+        first = greet.using(connection=connection, unique="key").enqueue_sync("Ada")
+        second = greet.using(connection=connection, unique="key").enqueue_sync("Bob")
+    assert (second.id, second.is_duplicate) == (first.id, True)
+    assert await names(app) == ["Ada"]
+
+
+async def test_psycopg_in_a_pipeline_is_refused_and_goes_on(
+    app: Rowlock, greet: Task[[str], str], database_url: str
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        with connection.pipeline():
+            connection.execute("SELECT 1")
+            with pytest.raises(InvalidOption, match="before or after the block"):
+                greet.using(connection=connection).enqueue_sync("refused")
+        greet.using(connection=connection).enqueue_sync("Ada")
+    async with await psycopg.AsyncConnection.connect(database_url) as other, other.pipeline():
+        with pytest.raises(InvalidOption, match="before or after the block"):
+            await greet.using(connection=other).enqueue("refused")
+    assert await names(app) == ["Ada"]
+
+
+async def test_connection_that_is_lost_raises_the_error_of_its_driver(
+    greet: Task[[str], str], database_url: str, connection: asyncpg.Connection
+) -> None:
+    end_all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'"
+    one, two = (
+        driver.connect(database_url, application_name="victim")  # type: ignore[attr-defined]  # mypy sees a module
+        for driver in (psycopg, psycopg2)
+    )
+    await connection.execute(end_all)
+    for victim, error in ((one, psycopg.OperationalError), (two, psycopg2.OperationalError)):
+        with pytest.raises(error):
+            greet.using(connection=victim).enqueue_sync("Ada")
+        victim.close()
+
+
+async def test_plain_session_is_given_to_an_async_enqueue_too(
+    app: Rowlock, greet: Task[[str], str], database_url: str
+) -> None:
+    engine = synchronous_engine_for(database_url, "psycopg")
+    with Session(engine) as session, session.begin():
+        await greet.using(connection=session).enqueue("Ada")
+    engine.dispose()
+    assert await names(app) == ["Ada"]
 
 
 class OtherDialect(PGDialect_asyncpg):
