@@ -210,10 +210,7 @@ async def test_connection_that_is_lost_raises_the_error_of_its_driver(
     greet: Task[[str], str], database_url: str, connection: asyncpg.Connection
 ) -> None:
     end_all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'victim'"
-    one, two = (
-        driver.connect(database_url, application_name="victim")  # type: ignore[attr-defined]  # mypy sees a module
-        for driver in (psycopg, psycopg2)
-    )
+    one, two = (driver.connect(database_url, application_name="victim") for driver in (psycopg, psycopg2))
     await connection.execute(end_all)
     for victim, error in ((one, psycopg.OperationalError), (two, psycopg2.OperationalError)):
         with pytest.raises(error):
