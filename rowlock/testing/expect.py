@@ -217,6 +217,11 @@ class _Expected:
         return told + "".join(f", {name} {value}" for name, value in self._others.items())
 
 
+def _rounded(wait: timedelta) -> timedelta:
+    """The wait to the second: the server's clock goes on between two looks at it."""
+    return timedelta(seconds=round(wait.total_seconds()))
+
+
 async def _waiting(app: Rowlock, connection: object) -> list[Job]:
     sql = statement("list_waiting", app.settings.schema, PACKAGE)
     if connection is not None:
@@ -244,7 +249,7 @@ async def _told(app: Rowlock, waiting: Sequence[Job], found: Sequence[Job], conn
 
 
 def _line(job: Job) -> str:
-    due = f" in {job.run_at - job.created_at}" if job.state == "scheduled" else ""
+    due = f" in {_rounded(job.run_at - job.created_at)}" if job.state == "scheduled" else ""
     return f"{job.task} {_shown(job.args)} queue={job.queue} priority={job.priority} {job.state}{due}"
 
 

@@ -248,7 +248,7 @@ def test_every_query_has_a_test() -> None:
         assert name in here, f"no {name}"
 
 
-async def test_paused_queues_are_told_with_who_paused_them_and_what_waits(world: World, settings: Settings) -> None:
+async def test_queues_that_are_paused(world: World, settings: Settings) -> None:
     assert await world.ask("Queues that are paused") == []
     async with Rowlock(settings=settings) as app:
         await app.queues.pause("reports", by="ada")

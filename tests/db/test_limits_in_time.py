@@ -218,6 +218,7 @@ async def test_a_job_whose_cancel_was_asked_for_while_it_ran_does_not_run_again(
         await connection.execute("UPDATE rowlock.job SET cancel_requested_at = now(), ends_at = '-infinity'")
         raise OSError("in the middle")
 
+    await connection.execute("UPDATE rowlock.duty SET next_run_at = 'infinity' WHERE name = 'overdue'")
     handle = await work.enqueue()
     assert await app.worker().drain() == 1
     assert await end_overdue(connection) == [(handle.id, "cancelled")]

@@ -148,7 +148,7 @@ async def test_a_worker_that_is_not_marked_as_idle_sends_no_notification(monkeyp
     said: list[str] = []
 
     class Recorded:
-        queues = ("default",)
+        queues = open_queues = ("default",)
 
         async def fetch(self, name: str, *parameters: object) -> list[Any]:  # noqa: ARG002  # as the real one
             said.append(name)

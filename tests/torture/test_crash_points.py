@@ -332,7 +332,7 @@ OPERATIONS = {
     ),
     "hear of a cancel": Operation(
         run=operations.work_cancelled,
-        aim=Aim(application="rowlock upkeep", marker=b"somebody wants cancelled", skip=3, ready=1),
+        aim=Aim(application="rowlock upkeep", marker=b"somebody wants cancelled", skip=4, ready=1),
         prepare=waiting("points.waits"),
         check=cancelled,
         worker=True,
