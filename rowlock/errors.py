@@ -53,7 +53,7 @@ class ConfigurationError(RowlockError):
 
 
 class DatabaseUnavailable(ConfigurationError):
-    """No PostgreSQL answers at the configured DSN, or it refuses the login."""
+    """No PostgreSQL answers at the configured DSN, it refuses the login, or it takes no writes."""
 
 
 class SchemaNotMigrated(ConfigurationError):

@@ -18,7 +18,7 @@ from rowlock.queue.operators import Operation
 
 @click.command("operations")
 @click.option("--verb", help="Only these: cancel, retry, discard, …")
-@click.option("--target", help="Only what was done to this one: a job's id, a queue's or a schedule's name.")
+@click.option("--target", help="Only what was done to this one: its id, or its name.")
 @click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
 @click.option("--before", type=click.UUID, metavar="ID", help="The page after this one: its last operation's id.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: an array of operations.")
@@ -29,7 +29,7 @@ def command(
     before: UUID | None,
     as_json: bool,  # noqa: FBT001  # click's
 ) -> None:
-    """List what people did to jobs, newest first: what, to which one, who, and from where."""
+    """List what people did, newest first: what, to which job, queue, schedule or worker, who, and from where."""
 
     async def read() -> list[Operation]:
         async with Rowlock() as app:
