@@ -3,7 +3,7 @@
 ```
 RowlockError
 ├── ConfigurationError           the set-up is wrong; each message names the remedy
-│   ├── DatabaseUnavailable      no server answers at the DSN, or it refuses the login
+│   ├── DatabaseUnavailable      no server answers at the DSN, it refuses the login, or takes no writes
 │   ├── SchemaNotMigrated        the schema is missing or older than this code
 │   └── SchemaTooNew             the schema was migrated by a newer Rowlock than this one
 ├── InvalidJob                   (ValueError) an enqueue was refused; nothing was stored

@@ -147,7 +147,7 @@ class Task(Generic[P, R]):
         return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """Enqueue a job with these arguments, in a transaction of its own.
+        """Enqueue a job with these arguments, in a transaction of its own, or in that of `using(connection=…)`.
 
         Raises `InvalidArguments` if they do not fit the function, and `DuplicateJob` if another one is to be an error;
         nothing is stored then. Raises `EnqueueUnknown` if the connection was lost before the answer.
