@@ -394,6 +394,24 @@ class TestUrl:
             assert settings_of("default").database_url == "postgresql://direct/shop"
 
 
+@pytest.mark.parametrize(
+    ("named", "served"), [({"QUEUES": ["email"]}, "default,email"), ({}, "default"), ({"QUEUES": []}, "*,default")]
+)
+def test_worker_serves_the_queues_that_the_backend_allows(project: None, named: dict[str, Any], served: str) -> None:
+    from rowlock.integrations.django.management.commands.rowlock_worker import Command
+
+    backend = {"BACKEND": "rowlock.integrations.django.RowlockBackend", **named}
+    with override_settings(TASKS={"other": backend}):
+        assert Command().words("other", ["--threads", "2"]) == [
+            "worker",
+            "rowlock.integrations.django.worker:other",
+            "--queues",
+            served,
+            "--threads",
+            "2",
+        ]
+
+
 async def _get(queue: Rowlock, job: str) -> Job:
     async with queue:
         return await queue.get(job)

@@ -206,6 +206,7 @@ async def test_psycopg_in_a_pipeline_is_refused_and_goes_on(
     assert await names(app) == ["Ada"]
 
 
+@pytest.mark.needs_session("it ends the server's sessions, which are the pooler's")
 async def test_connection_that_is_lost_raises_the_error_of_its_driver(
     greet: Task[[str], str], database_url: str, connection: asyncpg.Connection
 ) -> None:

@@ -18,10 +18,10 @@ class Command(RowlockCommand):
     help = "Run the jobs of the project's tasks. Takes the options of `rowlock worker`: see rowlock_worker --help."
 
     def words(self, backend: str, options: list[str]) -> list[str]:
-        """Without --queues, the backend's QUEUES and those of its tasks: `using(queue_name=...)` may ask for any."""
+        """Without --queues, the backend's QUEUES and those of its tasks; all, where QUEUES is empty and allows all."""
         import_module(_MODULE)  # the tasks
         if not any(option.split("=")[0] == "--queues" for option in options):
-            named = getattr(settings, "TASKS", {}).get(backend, {}).get("QUEUES", ())
-            queues = {"default", *named, *(task.queue for task in get_queue(backend).tasks.values())}
+            named = getattr(settings, "TASKS", {}).get(backend, {}).get("QUEUES", ["default"])
+            queues = {"default", *(named or ["*"]), *(task.queue for task in get_queue(backend).tasks.values())}
             options = ["--queues", ",".join(sorted(queues)), *options]
         return ["worker", f"{_MODULE}:{backend}", *options]
