@@ -395,7 +395,7 @@ class TestUrl:
 
 
 @pytest.mark.parametrize(
-    ("named", "served"), [({"QUEUES": ["email"]}, "default,email"), ({}, "default"), ({"QUEUES": []}, "*,default")]
+    "named, served", [({"QUEUES": ["email"]}, "default,email"), ({}, "default"), ({"QUEUES": []}, "*,default")]
 )
 def test_worker_serves_the_queues_that_the_backend_allows(project: None, named: dict[str, Any], served: str) -> None:
     from rowlock.integrations.django.management.commands.rowlock_worker import Command
