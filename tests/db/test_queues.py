@@ -127,7 +127,7 @@ async def test_no_job_is_missed_and_none_starts_after_a_pause_while_queues_are_p
 async def test_a_paused_queue_wakes_nobody_and_its_resumption_wakes_everybody(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 0.001}.items():
+    for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 1e-9}.items():
         monkeypatch.setattr(f"rowlock.worker.doze.{name}", value)
     sleepy = Rowlock(settings=replace(app.settings, poll_interval=timedelta(seconds=60)))
 
