@@ -15,11 +15,13 @@ import subprocess
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import asyncpg
 import hypothesis
 import pytest
+import structlog
 from testing.postgresql import Postgresql
 
 from rowlock.embedded import make_private_directory, server_command
@@ -109,6 +111,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         marker = item.get_closest_marker("needs_session")
         if POOLED and marker is not None:
             item.add_marker(pytest.mark.skip(reason=f"no pooler can do this: {marker.args[0]}"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _loggers_are_set_up_at_each_use() -> Iterator[None]:
+    """What a command sets up for a process of its own must not stay with the loggers of the tests' process."""
+    configure = structlog.configure
+
+    def configure_without_cache(*values: Any, **named: Any) -> None:  # noqa: ANN401  # as structlog has it
+        configure(*values, **(named | {"cache_logger_on_first_use": False}))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(structlog, "configure", configure_without_cache)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _loggers_are_set_up_for_one_test() -> Iterator[None]:
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture(scope="session")
