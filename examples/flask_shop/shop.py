@@ -34,7 +34,12 @@ def send_receipt(customer: str, item: str) -> str:
 
 
 app = Flask(__name__)
-Base.metadata.create_all(engine)
+
+
+@app.cli.command("create-tables")
+def create_tables() -> None:
+    """Create the shop's tables."""
+    Base.metadata.create_all(engine)
 
 
 @app.post("/orders")

@@ -106,10 +106,21 @@ async def drive(url: str, orders: str, connection: asyncpg.Connection[asyncpg.Re
     assert await connection.fetchval("SELECT count(*) FROM rowlock.jobs") == 1
 
 
+async def prepare(folder: str, command: list[str], environment: dict[str, str]) -> None:
+    """Run what is to be run once, before the processes of an example."""
+    environment = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+    async with _process(command, EXAMPLES / folder, environment) as preparing:
+        assert await preparing.wait() == 0
+
+
 @pytest.mark.parametrize("example", [FASTAPI, AIOHTTP, FLASK], ids=lambda example: example[0])
 async def test_order_and_its_job_are_one_in_the_example(
     example: tuple[str, list[list[str]]], database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
+    if example is FLASK:
+        await prepare(
+            "flask_shop", [str(BIN / "flask"), "--app", "shop", "create-tables"], {"DATABASE_URL": database_url}
+        )
     async with serving(example, {"DATABASE_URL": database_url}) as url:
         await drive(url, "orders", connection)
 
@@ -123,12 +134,7 @@ async def test_order_and_its_job_are_one_in_the_example_of_django(empty_database
         "PGHOST": query["host"][0],
         "PGPORT": query["port"][0],
     }
-    async with _process(
-        [sys.executable, "manage.py", "migrate"],
-        EXAMPLES / "django_shop",
-        {**os.environ, **environment, "PYTHONPATH": str(ROOT)},
-    ) as migrating:
-        assert await migrating.wait() == 0
+    await prepare("django_shop", [sys.executable, "manage.py", "migrate"], environment)
     connection = await asyncpg.connect(empty_database_url)
     try:
         async with serving(DJANGO, environment) as started:
