@@ -5,6 +5,7 @@ Nothing is installed, and nobody needs to be root: apt only fetches, with lists 
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-SOURCE = "deb http://deb.debian.org/debian {suite} main\n"
+APT = Path("/etc/apt")
 CACHE = Path(__file__).parent.parent / "build" / "debian"
 """Where they stay: `make clean` removes them."""
 
@@ -76,7 +77,7 @@ def _apt(folder: Path, suite: str) -> list[str]:
     for name in ("archives/partial", "lists/partial"):
         folder.joinpath(name).mkdir(parents=True)
     sources, installed = folder / "sources.list", folder / "status"
-    sources.write_text(SOURCE.format(suite=suite))
+    sources.write_text(f"deb {_mirror()} {suite} main\n")
     installed.touch()
     options = {
         "APT::Sandbox::User": "",
@@ -92,6 +93,15 @@ def _apt(folder: Path, suite: str) -> list[str]:
         "Acquire::Languages": "none",
     }
     return ["apt-get", "-qq", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
+
+
+def _mirror() -> str:
+    """Where this machine's own apt fetches Debian's packages."""
+    for file in (APT / "sources.list", *sorted(APT.glob("sources.list.d/*"))):
+        found = re.search(r"https?://\S+/debian/?(?=\s)", file.read_text()) if file.is_file() else None
+        if found:
+            return found[0]
+    raise NotToBeHad(f"The sources in {APT} name no mirror of Debian.")
 
 
 def _run(command: Sequence[str], what: str) -> None:
