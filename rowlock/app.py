@@ -376,6 +376,11 @@ class Rowlock(Acts):
         """A handle on a job that was read: to wait for its result."""
         return JobHandle(job.id, job.task, False, self.client, self._returns(job.task))  # noqa: FBT003  # is_duplicate
 
+    async def queue_of(self, task: str) -> str:
+        """The queue that a task's jobs go to unless told otherwise. Raises `UnknownTask`."""
+        known = self.tasks.get(task)
+        return (await self._registered(task, None))[0] if known is None else known.queue
+
     def worker(
         self,
         *,

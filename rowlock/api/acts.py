@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from rowlock.api.backend import BACKEND
-from rowlock.api.exchange import answer, read_body, read_optional_body, read_query
-from rowlock.api.operations import origin_of
-from rowlock.api.pages import FILTERS, PAGE, filter_of, page_of
+from rowlock.api.exchange import answer
+from rowlock.api.pages import FilterPageQuery, FilterQuery, LimitQuery, following
+from rowlock.api.problems import INVALID_ARGUMENTS, JOB_NOT_FOUND, KEY_HELD, WRONG_STATE
+from rowlock.api.routes import Call, Routes
 from rowlock.api.wire import (
     BulkCancelRequest,
     BulkRequest,
@@ -20,94 +20,101 @@ from rowlock.api.wire import (
     UnclaimedKind,
     UnclaimedKinds,
 )
-from rowlock.queue.client import parse_id
+from rowlock.queue.operators import BulkResult
 
-routes = web.RouteTableDef()
+routes = Routes("jobs")
 
 
-@routes.post("/v1/jobs/bulk/cancel")
-async def cancel_many(request: web.Request) -> web.Response:
+@routes.post("/v1/jobs/bulk/cancel", scope="operate", answers={200: BulkResult})
+async def cancel_many(call: Call, body: BulkCancelRequest) -> web.Response:
     """Cancel all live jobs that a filter means."""
-    body = await read_body(request, BulkCancelRequest)
     return answer(
-        await request.app[BACKEND].operators.cancel_many(
+        await call.backend.operators.cancel_many(
             body.filter,
             reason=body.reason,
             dry_run=body.dry_run,
             everything=body.everything,
-            origin=origin_of(request),
+            origin=call.origin,
         )
     )
 
 
-@routes.post("/v1/jobs/bulk/retry")
-async def retry_many(request: web.Request) -> web.Response:
+@routes.post("/v1/jobs/bulk/retry", scope="operate", answers={200: BulkResult})
+async def retry_many(call: Call, body: BulkRequest) -> web.Response:
     """Put all finished jobs back that a filter means."""
-    body = await read_body(request, BulkRequest)
     return answer(
-        await request.app[BACKEND].operators.retry_many(
-            body.filter, dry_run=body.dry_run, everything=body.everything, origin=origin_of(request)
+        await call.backend.operators.retry_many(
+            body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin
         )
     )
 
 
-@routes.post("/v1/jobs/bulk/discard")
-async def discard_many(request: web.Request) -> web.Response:
+@routes.post("/v1/jobs/bulk/discard", scope="operate", answers={200: BulkResult})
+async def discard_many(call: Call, body: BulkRequest) -> web.Response:
     """Put all dead letters aside that a filter means."""
-    body = await read_body(request, BulkRequest)
     return answer(
-        await request.app[BACKEND].operators.discard_many(
-            body.filter, dry_run=body.dry_run, everything=body.everything, origin=origin_of(request)
+        await call.backend.operators.discard_many(
+            body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin
         )
     )
 
 
-@routes.post("/v1/jobs/{id}/cancel")
-async def cancel(request: web.Request) -> web.Response:
+@routes.post(
+    "/v1/jobs/{id}/cancel",
+    scope="operate",
+    by_queue=True,
+    answers={200: Cancelled, 202: Cancelled},
+    problems=(JOB_NOT_FOUND, WRONG_STATE),
+)
+async def cancel(call: Call, body: CancelRequest) -> web.Response:
     """Cancel a job: 200 if it never starts, 202 if it runs and was told to stop."""
-    body = await read_optional_body(request, CancelRequest)
-    job = parse_id(request.match_info["id"])
-    done = await request.app[BACKEND].operators.cancel(job, reason=body.reason, origin=origin_of(request))
+    job = await call.job_id()
+    done = await call.backend.operators.cancel(job, reason=body.reason, origin=call.origin)
     return answer(Cancelled(id=job, answer=done), status=200 if done == "cancelled" else 202)
 
 
-@routes.post("/v1/jobs/{id}/retry")
-async def retry(request: web.Request) -> web.Response:
+@routes.post(
+    "/v1/jobs/{id}/retry",
+    scope="operate",
+    by_queue=True,
+    answers={200: JobSummary},
+    problems=(JOB_NOT_FOUND, WRONG_STATE, KEY_HELD, INVALID_ARGUMENTS),
+)
+async def retry(call: Call, body: RetryRequest) -> web.Response:
     """Put a finished job back."""
-    body = await read_optional_body(request, RetryRequest)
-    job = await request.app[BACKEND].operators.retry(
-        request.match_info["id"], args=body.args, origin=origin_of(request)
-    )
+    job = await call.backend.operators.retry(await call.job_id(), args=body.args, origin=call.origin)
     return answer(JobSummary.of(job))
 
 
-@routes.post("/v1/jobs/{id}/discard")
-async def discard(request: web.Request) -> web.Response:
+@routes.post(
+    "/v1/jobs/{id}/discard",
+    scope="operate",
+    by_queue=True,
+    answers={200: JobSummary},
+    problems=(JOB_NOT_FOUND, WRONG_STATE),
+)
+async def discard(call: Call) -> web.Response:
     """Put a dead letter aside."""
-    job = await request.app[BACKEND].operators.discard(request.match_info["id"], origin=origin_of(request))
+    job = await call.backend.operators.discard(await call.job_id(), origin=call.origin)
     return answer(JobSummary.of(job))
 
 
-@routes.get("/v1/unclaimed")
-async def unclaimed(request: web.Request) -> web.Response:
+@routes.get("/v1/unclaimed", scope="read", answers={200: UnclaimedKinds})
+async def unclaimed(call: Call, query: LimitQuery) -> web.Response:
     """The due jobs that no live worker would take, by kind, and why."""
-    query = read_query(request, "limit")
-    kinds = await request.app[BACKEND].operators.unclaimed(limit=page_of(query).limit)
+    kinds = await call.backend.operators.unclaimed(limit=query.limit)
     return answer(UnclaimedKinds(kinds=[UnclaimedKind.of(kind) for kind in kinds]))
 
 
-@routes.get("/v1/dead-letters")
-async def dead_letters(request: web.Request) -> web.Response:
+@routes.get("/v1/dead-letters", scope="read", answers={200: JobPage})
+async def dead_letters(call: Call, query: FilterPageQuery) -> web.Response:
     """A page of the jobs that have failed and were not discarded, newest first."""
-    query = read_query(request, *FILTERS, *PAGE)
-    page = page_of(query)
-    jobs = await request.app[BACKEND].operators.dead_letters(filter_of(query), before=page.before, limit=page.limit)
-    return answer(JobPage(jobs=[JobSummary.of(job) for job in jobs], next=page.following(request, jobs)))
+    jobs = await call.backend.operators.dead_letters(query.filter(), before=query.before, limit=query.limit)
+    return answer(JobPage(jobs=[JobSummary.of(job) for job in jobs], next=following(call.request, jobs, query.limit)))
 
 
-@routes.get("/v1/dead-letters/groups")
-async def dead_letter_groups(request: web.Request) -> web.Response:
+@routes.get("/v1/dead-letters/groups", scope="read", answers={200: DeadLetterGroups})
+async def dead_letter_groups(call: Call, query: FilterQuery) -> web.Response:
     """The dead letters by task and error, the most frequent first."""
-    query = read_query(request, *FILTERS, "limit")
-    groups = await request.app[BACKEND].operators.dead_letter_groups(filter_of(query), limit=page_of(query).limit)
+    groups = await call.backend.operators.dead_letter_groups(query.filter(), limit=query.limit)
     return answer(DeadLetterGroups(groups=groups))

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
 
-from rowlock.api import acts, health, jobs, operations, results, schedules
+from rowlock.api import acts, documents, health, jobs, operations, queues, results, retention, schedules, tasks, workers
+from rowlock.api.access import AUTHENTICATE, Authenticate, nobody_is_asked
 from rowlock.api.backend import BACKEND, CLOSING, Backend
 from rowlock.api.exchange import BODY_LIMIT, identify, refuse_cross_site, set_headers
+from rowlock.api.openapi import DOCUMENT, describe
 from rowlock.api.problems import answer_problems
+from rowlock.api.routes import Endpoint
 
-_ROUTES: Final = (health.routes, acts.routes, jobs.routes, results.routes, operations.routes, schedules.routes)
+_MODULES: Final = (health, acts, jobs, results, queues, workers, schedules, tasks, retention, operations, documents)
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = tuple(endpoint for module in _MODULES for endpoint in module.routes.endpoints)
+"""All that can be asked for, acts before reads: `bulk` is no job's id."""
+
+_document: Final[Callable[[], bytes]] = functools.cache(lambda: describe(ENDPOINTS))
 
 
-def create_app(rowlock: Backend) -> web.Application:
+def create_app(rowlock: Backend, *, authenticate: Authenticate = nobody_is_asked) -> web.Application:
     """Make the HTTP API of a `Rowlock`: an aiohttp application to run by itself, or to add below another one.
 
-    It has no authentication: put it behind what has, or where only your own programs reach it. Stopping it ends its
-    long polls; the `Rowlock` is the caller's to close.
+    `authenticate` tells who asks; by default everybody may do everything: put it behind what asks, or where only your
+    own programs reach it. Stopping it ends its long polls; the `Rowlock` is the caller's to close.
 
     >>> web.run_app(create_app(Rowlock()))
     >>> site.add_subapp("/queue", create_app(app))
@@ -27,8 +37,10 @@ def create_app(rowlock: Backend) -> web.Application:
     app = web.Application(middlewares=(identify, answer_problems, refuse_cross_site), client_max_size=BODY_LIMIT)
     app[BACKEND] = rowlock
     app[CLOSING] = asyncio.Event()
-    for routes in _ROUTES:
-        app.add_routes(routes)
+    app[AUTHENTICATE] = authenticate
+    app[DOCUMENT] = _document
+    for module in _MODULES:
+        module.routes.register(app)
     app.on_response_prepare.append(set_headers)
     app.on_shutdown.append(_end_waiting)
     return app

@@ -12,8 +12,10 @@ from aiohttp import web
 from rowlock.queue.client import Client
 from rowlock.queue.job import JobHandle
 from rowlock.queue.operators import Operators
+from rowlock.queue.queues import Queues
 from rowlock.queue.schedules import Schedules
 from rowlock.queue.unique import Unique
+from rowlock.queue.workers import Workers
 
 
 class Backend(Protocol):
@@ -32,6 +34,20 @@ class Backend(Protocol):
     @property
     def schedules(self) -> Schedules:
         """The schedules, as rows."""
+        ...
+
+    @property
+    def queues(self) -> Queues:
+        """The queues."""
+        ...
+
+    @property
+    def workers(self) -> Workers:
+        """The live workers."""
+        ...
+
+    async def queue_of(self, task: str) -> str:
+        """The queue that a task's jobs go to unless told otherwise. Raises `UnknownTask`."""
         ...
 
     async def enqueue(

@@ -91,19 +91,19 @@ async def read_body(request: web.Request, form: type[T]) -> T:
         raise Refused(INVALID_REQUEST, f"The body is nested deeper than {NESTING_LIMIT} levels.") from error
 
 
-async def read_optional_body(request: web.Request, form: type[T]) -> T:
-    """Decode the JSON body; without one, the form as it is by default. Raises `Refused`."""
-    return await read_body(request, form) if request.can_read_body else form()
-
-
-def read_query(request: web.Request, *names: str) -> dict[str, str]:
-    """Return the query's parameters. Raises `Refused` for one that is not among `names`, or that is given twice."""
+def read_query(request: web.Request, form: type[T]) -> T:
+    """Decode the query's parameters. Raises `Refused` for one that is unknown, given twice, or wrong."""
+    names = [field.encode_name for field in msgspec.structs.fields(form)]  # type: ignore[arg-type]  # a struct
     for name in request.query:
         if name not in names:
-            raise Refused(INVALID_REQUEST, f"There is no parameter {name!r} here: use {', '.join(names)}.", field=name)
+            remedy = f"use {', '.join(names)}" if names else "there are none"
+            raise Refused(INVALID_REQUEST, f"There is no parameter {name!r} here: {remedy}.", field=name)
         if len(request.query.getall(name)) > 1:
             raise Refused(INVALID_REQUEST, f"{name} is given more than once.", field=name)
-    return dict(request.query)
+    try:
+        return msgspec.convert(dict(request.query), form, strict=False)
+    except msgspec.ValidationError as error:
+        _refuse_member(str(error))
 
 
 def _refuse_member(text: str) -> NoReturn:

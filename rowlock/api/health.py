@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, Literal
 
+import msgspec
 from aiohttp import web
 
-from rowlock.api.backend import BACKEND
 from rowlock.api.exchange import answer
-from rowlock.api.problems import DATABASE_UNAVAILABLE, Refused
+from rowlock.api.problems import DATABASE_UNAVAILABLE, SCHEMA_NOT_MIGRATED, SCHEMA_TOO_NEW, Refused
+from rowlock.api.routes import Call, Routes
 
 READY_WITHIN: Final = 2.0
 
-routes = web.RouteTableDef()
+routes = Routes("health")
 
 
-@routes.get("/healthz")
-async def healthz(request: web.Request) -> web.Response:  # noqa: ARG001  # a handler of aiohttp
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """All is well."""
+
+    status: Literal["ok"] = "ok"
+
+
+@routes.get("/healthz", scope=None, answers={200: Health})
+async def healthz(call: Call) -> web.Response:  # noqa: ARG001  # a handler
     """The process answers. Asks nobody else, so that a database that is down does not get processes restarted."""
-    return answer({"status": "ok"})
+    return answer(Health())
 
 
-@routes.get("/readyz")
-async def readyz(request: web.Request) -> web.Response:
+@routes.get("/readyz", scope=None, answers={200: Health}, problems=(SCHEMA_NOT_MIGRATED, SCHEMA_TOO_NEW))
+async def readyz(call: Call) -> web.Response:
     """The database answers, and its schema is the one that this code works on."""
     try:
         async with asyncio.timeout(READY_WITHIN):
-            await request.app[BACKEND].client.check_schema()
+            await call.backend.client.check_schema()
     except TimeoutError as error:
         raise Refused(DATABASE_UNAVAILABLE, f"The database did not answer within {READY_WITHIN:g} s.") from error
-    return answer({"status": "ok"})
+    return answer(Health())

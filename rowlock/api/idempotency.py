@@ -6,9 +6,8 @@ import hashlib
 import re
 from typing import Final
 
-from aiohttp import web
-
 from rowlock.api.problems import INVALID_KEY, Refused
+from rowlock.api.routes import Call
 
 KEY_HEADER: Final = "Idempotency-Key"
 REPEATED_HEADER: Final = "Idempotency-Replayed"
@@ -16,14 +15,17 @@ REPEATED_HEADER: Final = "Idempotency-Replayed"
 _USABLE = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 
 
-def read_key(request: web.Request) -> bytes | None:
-    """The hash of the request's key; None if it has none. Raises `Refused` for one that is not usable."""
-    given = request.headers.getall(KEY_HEADER, [])
+def read_key(call: Call) -> bytes | None:
+    """The hash of the request's key; None if it has none. Raises `Refused` for one that is not usable.
+
+    The same key of somebody else, or at another path, is another one.
+    """
+    given = call.request.headers.getall(KEY_HEADER, [])
     if not given:
         return None
     if len(given) > 1 or not _USABLE.fullmatch(given[0]):
         raise Refused(INVALID_KEY, f"{KEY_HEADER} is not usable: send one, of 1 to 255 printable ASCII characters.")
-    return hashlib.sha256(f"{request.method} /v1/jobs {given[0]}".encode()).digest()
+    return hashlib.sha256(f"{call.access.by or ''} {call.request.path} {given[0]}".encode()).digest()
 
 
 def fingerprint(body: bytes) -> bytes:

@@ -2,59 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any, Final
 
 import msgspec
 from aiohttp import hdrs, web
 
-from rowlock.api.backend import BACKEND, Backend
-from rowlock.api.exchange import answer, read_body, read_query
+from rowlock.api.exchange import answer
 from rowlock.api.idempotency import KEY_HEADER, REPEATED_HEADER, fingerprint, read_key
-from rowlock.api.pages import FILTERS, PAGE, filter_of, page_of
-from rowlock.api.problems import DATABASE_UNAVAILABLE, INVALID_REQUEST, KEY_REUSED, Refused
+from rowlock.api.pages import JobsQuery, following
+from rowlock.api.problems import (
+    DATABASE_UNAVAILABLE,
+    DUPLICATE_JOB,
+    FORBIDDEN,
+    INVALID_ARGUMENTS,
+    INVALID_KEY,
+    INVALID_REQUEST,
+    JOB_NOT_FOUND,
+    KEY_REUSED,
+    UNKNOWN_TASK,
+    Refused,
+)
+from rowlock.api.routes import Call, Routes
 from rowlock.api.wire import (
     Attempt,
     EnqueuedJob,
+    EnqueuedJobs,
+    EnqueuedOne,
     JobDetail,
     JobLogs,
     JobPage,
     JobRequest,
+    JobsRequest,
     JobSummary,
     UniqueRequest,
     raw_result,
 )
 from rowlock.errors import DatabaseUnavailable
-from rowlock.queue.connections import CONNECTION_LOST
+from rowlock.queue.connections import CONNECTION_LOST, own_transaction
 from rowlock.queue.idempotency import Answer, answer_once
+from rowlock.queue.job import JobHandle
 
-routes = web.RouteTableDef()
+routes = Routes("jobs")
+
+MOST_AT_ONCE: Final = 1000
 
 
-@routes.post("/v1/jobs")
-async def enqueue(request: web.Request) -> web.Response:
+@routes.post(
+    "/v1/jobs",
+    scope="enqueue",
+    by_queue=True,
+    answers={201: EnqueuedJob, 200: EnqueuedJob},
+    problems=(INVALID_KEY, KEY_REUSED, DUPLICATE_JOB, UNKNOWN_TASK, INVALID_ARGUMENTS),
+)
+async def enqueue(call: Call, body: JobRequest) -> web.Response:
     """Enqueue a job: 201, or 200 if another one holds its unique key. With an Idempotency-Key, once."""
-    body = await read_body(request, JobRequest)
-    backend, key = request.app[BACKEND], read_key(request)
+    given = await _once(call, partial(_enqueue, call, body))
+    place = call.request.rel_url.with_query(None) / str(given.job_id)
+    return _answer(given, {hdrs.LOCATION: str(place)})
+
+
+@routes.post(
+    "/v1/jobs/many",
+    scope="enqueue",
+    by_queue=True,
+    answers={201: EnqueuedJobs},
+    problems=(INVALID_KEY, KEY_REUSED, DUPLICATE_JOB, UNKNOWN_TASK, INVALID_ARGUMENTS),
+)
+async def enqueue_many(call: Call, body: JobsRequest) -> web.Response:
+    """Enqueue up to 1,000 jobs, all or none: 201. With an Idempotency-Key, once."""
+    if not 1 <= len(body.jobs) <= MOST_AT_ONCE:
+        detail = f"jobs has {len(body.jobs)} of them: send 1 to {MOST_AT_ONCE} at once."
+        raise Refused(INVALID_REQUEST, detail, field="jobs")
+    return _answer(await _once(call, partial(_enqueue_many, call, body)), {})
+
+
+async def _once(call: Call, enqueue: Callable[[object], Awaitable[Answer]]) -> Answer:
+    """Enqueue, or with an Idempotency-Key that was used before, find what it was answered with."""
+    key = read_key(call)
     if key is None:
-        given: Answer | None = await _enqueue(backend, body, None)
-    else:
-        given = await answer_once(
-            backend.client, key, fingerprint(await request.read()), partial(_enqueue, backend, body)
-        )
+        return await enqueue(None)
+    given = await answer_once(call.backend.client, key, fingerprint(await call.request.read()), enqueue)
     if given is None:
         raise Refused(KEY_REUSED, f"This {KEY_HEADER} came with another body before: use a new one for a new request.")
-    headers: dict[str, str] = {hdrs.LOCATION: str(request.rel_url.with_query(None) / str(given.job_id))}
-    if given.is_repeated:
-        headers[REPEATED_HEADER] = "true"
-    return web.Response(text=given.body, status=given.status, headers=headers, content_type="application/json")
+    return given
 
 
-async def _enqueue(backend: Backend, body: JobRequest, connection: object) -> Answer:
-    handle = await backend.enqueue(
+def _answer(given: Answer, headers: dict[str, str]) -> web.Response:
+    repeated = {REPEATED_HEADER: "true"} if given.is_repeated else {}
+    return web.Response(
+        text=given.body, status=given.status, headers=headers | repeated, content_type="application/json"
+    )
+
+
+async def _enqueue_many(call: Call, body: JobsRequest, connection: object) -> Answer:
+    if connection is None:
+        client = call.backend.client
+        async with client.connection() as own, own_transaction(own):
+            return await _enqueue_many(call, body, own)
+    stored = [await _stored(call, one, connection) for one in body.jobs]
+    jobs = [EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate) for handle in stored]
+    return Answer(status=201, body=msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode(), job_id=jobs[0].id)
+
+
+async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
+    """Enqueue one job. Raises `Refused` for a queue that this access does not see."""
+    queue = body.queue
+    if call.access.queues is not None:
+        queue = queue or await call.backend.queue_of(body.task)
+        if not call.access.sees(queue):
+            raise Refused(FORBIDDEN, f"This key is not for the queue {queue!r}: it is limited to others.")
+    return await call.backend.enqueue(
         body.task,
         body.args,
-        queue=body.queue,
+        queue=queue,
         priority=body.priority,
         delay=body.delay,
         run_at=_instant("run_at", body.run_at),
@@ -66,6 +129,10 @@ async def _enqueue(backend: Backend, body: JobRequest, connection: object) -> An
         args_version=1 if body.args_version is None else body.args_version,
         connection=connection,
     )
+
+
+async def _enqueue(call: Call, body: JobRequest, connection: object) -> Answer:
+    handle, backend = await _stored(call, body, connection), call.backend
     try:
         stored = await backend.client.get(handle.id, connection)
     except (DatabaseUnavailable, *CONNECTION_LOST) as error:
@@ -82,32 +149,29 @@ async def _enqueue(backend: Backend, body: JobRequest, connection: object) -> An
     return Answer(status=200 if handle.is_duplicate else 201, body=document, job_id=job.id)
 
 
-@routes.get("/v1/jobs")
-async def list_jobs(request: web.Request) -> web.Response:
+@routes.get("/v1/jobs", scope="read", answers={200: JobPage})
+async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
     """A page of jobs, newest first."""
-    query = read_query(request, "state", *FILTERS, *PAGE)
-    page = page_of(query)
-    jobs = await request.app[BACKEND].client.list_jobs(filter_of(query), before=page.before, limit=page.limit)
-    return answer(JobPage(jobs=[JobSummary.of(job) for job in jobs], next=page.following(request, jobs)))
+    jobs = await call.backend.client.list_jobs(query.filter(), before=query.before, limit=query.limit)
+    page = JobPage(jobs=[JobSummary.of(job) for job in jobs], next=following(call.request, jobs, query.limit))
+    return answer(page)
 
 
-@routes.get("/v1/jobs/{id}")
-async def show(request: web.Request) -> web.Response:
+@routes.get("/v1/jobs/{id}", scope="read", by_queue=True, answers={200: JobDetail}, problems=(JOB_NOT_FOUND,))
+async def show_job(call: Call) -> web.Response:
     """One job with its arguments, its result and its attempts."""
-    client = request.app[BACKEND].client
-    job = await client.get(request.match_info["id"])
-    attempts = [Attempt.of(row) for row in await client.attempts(job.id)]
+    job = await call.job()
+    attempts = [Attempt.of(row) for row in await call.backend.client.attempts(job.id)]
     return answer(
         JobDetail.of(job, args=job.args, progress=job.last_progress, result=raw_result(job), attempts=attempts)
     )
 
 
-@routes.get("/v1/jobs/{id}/logs")
-async def logs(request: web.Request) -> web.Response:
+@routes.get("/v1/jobs/{id}/logs", scope="read", by_queue=True, answers={200: JobLogs}, problems=(JOB_NOT_FOUND,))
+async def show_logs(call: Call) -> web.Response:
     """The lines that the job's ended attempts have logged."""
-    client = request.app[BACKEND].client
-    job = await client.get(request.match_info["id"])
-    return answer(JobLogs(id=job.id, lines=await client.logs(job.id)))
+    job = (await call.job()).id
+    return answer(JobLogs(id=job, lines=await call.backend.client.logs(job)))
 
 
 def _limit_in_time(field: str, given: float | datetime | None) -> float | datetime | None:

@@ -1,37 +1,33 @@
-"""`/v1/operations`: who did what, when and from where; and who it is that asks for something now."""
+"""`/v1/operations`: who did what, when and from where."""
 
 from __future__ import annotations
 
-from typing import Final
-
 from aiohttp import web
 
-from rowlock.api.backend import BACKEND
-from rowlock.api.exchange import answer, read_query
-from rowlock.api.pages import PAGE, page_of
+from rowlock.api.exchange import answer
+from rowlock.api.pages import PageQuery, following
+from rowlock.api.routes import Call, Routes
 from rowlock.api.wire import OperationPage
-from rowlock.queue.origin import Origin
 
-ACTOR_HEADER: Final = "X-Rowlock-Actor"
-
-routes = web.RouteTableDef()
+routes = Routes("operations")
 
 
-def origin_of(request: web.Request) -> Origin:
-    """Who acts by this request, as the header `X-Rowlock-Actor` says. Raises `InvalidOption`."""
-    return Origin(by=request.headers.get(ACTOR_HEADER), source="http")
+class OperationsQuery(PageQuery, frozen=True, kw_only=True):
+    """Which page of which operations."""
+
+    verb: str | None = None
+    target_kind: str | None = None
+    target: str | None = None
 
 
-@routes.get("/v1/operations")
-async def list_operations(request: web.Request) -> web.Response:
+@routes.get("/v1/operations", scope="read", answers={200: OperationPage})
+async def list_operations(call: Call, query: OperationsQuery) -> web.Response:
     """A page of what people did, newest first."""
-    query = read_query(request, "verb", "target_kind", "target", *PAGE)
-    page = page_of(query)
-    found = await request.app[BACKEND].operators.operations(
-        verb=query.get("verb"),
-        target_kind=query.get("target_kind"),
-        target=query.get("target"),
-        before=page.before,
-        limit=page.limit,
+    found = await call.backend.operators.operations(
+        verb=query.verb,
+        target_kind=query.target_kind,
+        target=query.target,
+        before=query.before,
+        limit=query.limit,
     )
-    return answer(OperationPage(operations=found, next=page.following(request, found)))
+    return answer(OperationPage(operations=found, next=following(call.request, found, query.limit)))

@@ -24,6 +24,7 @@ from rowlock.errors import (
     SchemaNotMigrated,
     SchemaTooNew,
     UnknownTask,
+    WorkerNotFound,
     WrongState,
 )
 from rowlock.queue.connections import CONNECTION_LOST
@@ -52,10 +53,13 @@ class Kind:
 
 NOT_JSON: Final = Kind(status=400, title="The body is not JSON", name="not-json")
 INVALID_KEY: Final = Kind(status=400, title="The idempotency key is not usable", name="invalid-idempotency-key")
+UNAUTHENTICATED: Final = Kind(status=401, title="Nobody is logged in", name="unauthenticated")
+FORBIDDEN: Final = Kind(status=403, title="The key does not allow this", name="forbidden")
 CROSS_SITE: Final = Kind(status=403, title="The request comes from another site", name="cross-site")
 JOB_NOT_FOUND: Final = Kind(status=404, title="There is no such job", name="job-not-found")
 WRONG_STATE: Final = Kind(status=409, title="The job's state does not allow this", name="wrong-state")
 KEY_HELD: Final = Kind(status=409, title="Another job holds the unique key", name="key-held")
+WORKER_NOT_FOUND: Final = Kind(status=404, title="There is no such live worker", name="worker-not-found")
 SCHEDULE_NOT_FOUND: Final = Kind(status=404, title="There is no such schedule", name="schedule-not-found")
 KEY_REUSED: Final = Kind(status=409, title="The key belongs to another request", name="idempotency-key-reused")
 DUPLICATE_JOB: Final = Kind(status=409, title="Another job holds the unique key", name="duplicate-job")
@@ -79,6 +83,7 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] 
     (WrongState, WRONG_STATE, None, None),
     (KeyHeld, KEY_HELD, None, None),
     (ScheduleNotFound, SCHEDULE_NOT_FOUND, None, None),
+    (WorkerNotFound, WORKER_NOT_FOUND, None, None),
     # The messages of these name the server and its user, which are nothing for clients.
     (DatabaseUnavailable, DATABASE_UNAVAILABLE, None, "The database does not answer, or refuses the login: try again."),
     (SchemaNotMigrated, SCHEMA_NOT_MIGRATED, None, "Rowlock's tables are missing or too old. Run: rowlock migrate"),

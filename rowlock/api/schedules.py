@@ -2,81 +2,109 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from aiohttp import hdrs, web
 
-from rowlock.api.backend import BACKEND
-from rowlock.api.exchange import answer, read_body, read_query
-from rowlock.api.operations import origin_of
-from rowlock.api.wire import ScheduleChanges, ScheduleForm, SchedulePage, ScheduleRequest, StartedJob, TickForm
+from rowlock.api.exchange import answer
+from rowlock.api.problems import INVALID_ARGUMENTS, SCHEDULE_NOT_FOUND, UNKNOWN_TASK
+from rowlock.api.routes import Call, Routes
+from rowlock.api.wire import (
+    ScheduleChanges,
+    ScheduleDetail,
+    ScheduleForm,
+    SchedulePage,
+    ScheduleRequest,
+    StartedJob,
+    TickForm,
+)
+from rowlock.queue.cron import Cron
+from rowlock.queue.schedule import StoredSchedule
 from rowlock.queue.schedules import Schedules
 
 TICKS_SHOWN: Final = 50
+NEXT_SHOWN: Final = 10
 
-routes = web.RouteTableDef()
+routes = Routes("schedules")
 
 
-@routes.get("/v1/schedules")
-async def list_schedules(request: web.Request) -> web.Response:
+@routes.get("/v1/schedules", scope="read", answers={200: SchedulePage})
+async def list_schedules(call: Call) -> web.Response:
     """All schedules, by name."""
-    read_query(request)
-    return answer(SchedulePage(schedules=[ScheduleForm.of(one) for one in await _schedules(request).list()]))
+    return answer(SchedulePage(schedules=[ScheduleForm.of(one) for one in await _schedules(call).list()]))
 
 
-@routes.post("/v1/schedules")
-async def create(request: web.Request) -> web.Response:
+@routes.post("/v1/schedules", scope="admin", answers={201: ScheduleForm}, problems=(UNKNOWN_TASK, INVALID_ARGUMENTS))
+async def create_schedule(call: Call, body: ScheduleRequest) -> web.Response:
     """Create a schedule: 201."""
-    body = await read_body(request, ScheduleRequest)
     options = {name: getattr(body, name) for name in body.__struct_fields__}
-    created = await _schedules(request).create(**options)
-    location = request.rel_url.with_query(None) / created.name
+    created = await _schedules(call).create(**options)
+    location = call.request.rel_url.with_query(None) / created.name
     return answer(ScheduleForm.of(created), status=201, headers={hdrs.LOCATION: str(location)})
 
 
-@routes.get("/v1/schedules/{name}")
-async def show(request: web.Request) -> web.Response:
+@routes.get("/v1/schedules/{schedule}", scope="read", answers={200: ScheduleDetail}, problems=(SCHEDULE_NOT_FOUND,))
+async def show_schedule(call: Call) -> web.Response:
     """One schedule, with the last ticks that fired."""
-    read_query(request)
-    name, schedules = request.match_info["name"], _schedules(request)
+    name, schedules = call.path["schedule"], _schedules(call)
     schedule, ticks = await schedules.get(name), await schedules.ticks(name, limit=TICKS_SHOWN)
-    return answer(ScheduleForm.of(schedule, ticks=[TickForm.of(tick) for tick in ticks]))
+    detail = ScheduleDetail.of(schedule, ticks=[TickForm.of(tick) for tick in ticks], next_ticks=_next(schedule))
+    return answer(detail)
 
 
-@routes.patch("/v1/schedules/{name}")
-async def edit(request: web.Request) -> web.Response:
+@routes.patch(
+    "/v1/schedules/{schedule}",
+    scope="admin",
+    answers={200: ScheduleForm},
+    problems=(SCHEDULE_NOT_FOUND, UNKNOWN_TASK, INVALID_ARGUMENTS),
+)
+async def edit_schedule(call: Call, body: ScheduleChanges) -> web.Response:
     """Change what the body names; the rest stays."""
-    body = await read_body(request, ScheduleChanges)
-    edited = await _schedules(request).edit(request.match_info["name"], **body.given())
+    edited = await _schedules(call).edit(call.path["schedule"], **body.given())
     return answer(ScheduleForm.of(edited))
 
 
-@routes.delete("/v1/schedules/{name}")
-async def delete(request: web.Request) -> web.Response:
+@routes.delete("/v1/schedules/{schedule}", scope="admin", answers={204: None}, problems=(SCHEDULE_NOT_FOUND,))
+async def delete_schedule(call: Call) -> web.Response:
     """Delete a schedule: 204. Its jobs stay."""
-    await _schedules(request).delete(request.match_info["name"])
+    await _schedules(call).delete(call.path["schedule"])
     return web.Response(status=204)
 
 
-@routes.post("/v1/schedules/{name}/pause")
-async def pause(request: web.Request) -> web.Response:
+@routes.post(
+    "/v1/schedules/{schedule}/pause", scope="operate", answers={200: ScheduleForm}, problems=(SCHEDULE_NOT_FOUND,)
+)
+async def pause_schedule(call: Call) -> web.Response:
     """Let no tick fire until it is resumed."""
-    return answer(ScheduleForm.of(await _schedules(request).pause(request.match_info["name"])))
+    return answer(ScheduleForm.of(await _schedules(call).pause(call.path["schedule"])))
 
 
-@routes.post("/v1/schedules/{name}/resume")
-async def resume(request: web.Request) -> web.Response:
+@routes.post(
+    "/v1/schedules/{schedule}/resume", scope="operate", answers={200: ScheduleForm}, problems=(SCHEDULE_NOT_FOUND,)
+)
+async def resume_schedule(call: Call) -> web.Response:
     """Let ticks fire again, from now on."""
-    return answer(ScheduleForm.of(await _schedules(request).resume(request.match_info["name"])))
+    return answer(ScheduleForm.of(await _schedules(call).resume(call.path["schedule"])))
 
 
-@routes.post("/v1/schedules/{name}/run")
-async def run(request: web.Request) -> web.Response:
+@routes.post("/v1/schedules/{schedule}/run", scope="operate", answers={201: StartedJob}, problems=(SCHEDULE_NOT_FOUND,))
+async def run_schedule(call: Call) -> web.Response:
     """Enqueue a job now: 201, with its id, and where it is."""
-    handle = await _schedules(request).run_now(request.match_info["name"])
-    location = request.rel_url.with_query(None).parent.parent.parent / "jobs" / str(handle.id)
+    handle = await _schedules(call).run_now(call.path["schedule"])
+    location = call.request.rel_url.with_query(None).parent.parent.parent / "jobs" / str(handle.id)
     return answer(StartedJob(id=handle.id, task=handle.task), status=201, headers={hdrs.LOCATION: str(location)})
 
 
-def _schedules(request: web.Request) -> Schedules:
-    return request.app[BACKEND].schedules.through(origin_of(request))
+def _schedules(call: Call) -> Schedules:
+    return call.backend.schedules.through(call.origin)
+
+
+def _next(schedule: StoredSchedule) -> list[datetime]:
+    """The next ticks, from the first on that is not handled; none while it is paused."""
+    if schedule.is_paused or schedule.next_run_at is None:
+        return []
+    times, moments = Cron(schedule.cron, schedule.timezone), [schedule.next_run_at]
+    while len(moments) < NEXT_SHOWN and (following := times.next(moments[-1])) is not None:
+        moments.append(following)
+    return moments

@@ -6,8 +6,8 @@ Times are ISO 8601 in UTC, durations seconds, ids text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Annotated, Any, Self
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, Self, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -15,8 +15,14 @@ import msgspec
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, LogLine, Progress
 from rowlock.queue.operators import DeadLetterGroup, Operation, Unclaimed
+from rowlock.queue.queues import Queue
+from rowlock.queue.retention import Kept, QueueRetention
 from rowlock.queue.schedule import StoredSchedule, Tick
 from rowlock.queue.unique import Unique
+from rowlock.queue.workers import LiveWorker
+
+Concurrency: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": 10_000})]
+KeepTime: TypeAlias = float | Literal["forever", "default"]
 
 
 class UniqueRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,6 +57,36 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     unique: str | UniqueRequest | None = None
     expires: float | Annotated[datetime, msgspec.Meta(tz=True)] | None = None
     deadline: float | Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+class JobsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/jobs/many`."""
+
+    jobs: list[JobRequest]
+
+
+class ScaleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/queues/{queue}/scale`: null takes back what was said."""
+
+    concurrency: Concurrency | None
+
+
+class ScaleWorkerRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/workers/{worker}/scale`."""
+
+    concurrency: Concurrency
+
+
+class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `PUT /v1/retention/{queue}`: seconds, `forever`, or `default` to take back what was said.
+
+    What is left out stays as it is.
+    """
+
+    succeeded: KeepTime | None = None
+    failed: KeepTime | None = None
+    cancelled: KeepTime | None = None
+    expired: KeepTime | None = None
 
 
 class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,6 +202,110 @@ class EnqueuedJob(JobSummary, frozen=True, kw_only=True):
     """The answer to an enqueue: the new job, or the one that holds its unique key."""
 
     is_duplicate: bool
+
+
+class EnqueuedOne(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several new jobs, or the one that holds its unique key."""
+
+    id: UUID
+    task: str
+    is_duplicate: bool
+
+
+class EnqueuedJobs(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to an enqueue of several, in their order."""
+
+    jobs: list[EnqueuedOne]
+
+
+class QueueList(msgspec.Struct, frozen=True, kw_only=True):
+    """All queues, by name."""
+
+    queues: list[Queue]
+
+
+class QueueLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs of a queue each worker runs at once at most."""
+
+    name: str
+    concurrency: int
+
+
+class WorkerLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs a live worker runs at once at most."""
+
+    id: UUID
+    hostname: str
+    pid: int
+    concurrency: int
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """All that limits how many jobs run at once."""
+
+    queues: list[QueueLimit]
+    workers: list[WorkerLimit]
+
+
+class WorkerList(msgspec.Struct, frozen=True, kw_only=True):
+    """All live workers, oldest first."""
+
+    workers: list[LiveWorker]
+
+
+class WorkerDetail(LiveWorker, frozen=True, kw_only=True):
+    """A live worker with its tasks, and the first hundred jobs that it runs or has claimed ahead."""
+
+    tasks: list[str]
+    jobs: list[JobSummary]
+
+    @classmethod
+    def of(cls, worker: LiveWorker, *, tasks: list[str], jobs: list[JobSummary]) -> Self:
+        """The worker, with these."""
+        return cls(**msgspec.structs.asdict(worker), tasks=tasks, jobs=jobs)
+
+
+class KnownTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as the workers' code last declared it."""
+
+    name: str
+    queue: str
+    priority: int
+    max_attempts: int
+    args_version: int
+
+
+class TaskList(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks that workers have registered, by name."""
+
+    tasks: list[KnownTask]
+
+
+class KeptQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a queue's finished jobs are kept, by outcome: seconds, `forever`, or null where nothing was said."""
+
+    queue: str
+    succeeded: float | Literal["forever"] | None
+    failed: float | Literal["forever"] | None
+    cancelled: float | Literal["forever"] | None
+    expired: float | Literal["forever"] | None
+
+    @classmethod
+    def of(cls, said: QueueRetention) -> Self:
+        """What was said, with its times in seconds."""
+        return cls(
+            queue=said.queue,
+            succeeded=_in_seconds(said.succeeded),
+            failed=_in_seconds(said.failed),
+            cancelled=_in_seconds(said.cancelled),
+            expired=_in_seconds(said.expired),
+        )
+
+
+class KeptQueues(msgspec.Struct, frozen=True, kw_only=True):
+    """How long finished jobs are kept; `*` is for all queues that have no time of their own."""
+
+    queues: list[KeptQueue]
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -284,7 +424,7 @@ class TickForm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
-    """A schedule; `ticks`, where one is shown, are the last that fired, newest first."""
+    """A schedule."""
 
     name: str
     task: str
@@ -305,13 +445,19 @@ class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     last_job_id: UUID | None
     created_at: datetime
     updated_at: datetime
-    ticks: list[TickForm] | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
-    def of(cls, schedule: StoredSchedule, ticks: list[TickForm] | msgspec.UnsetType = msgspec.UNSET) -> Self:
-        """The schedule, with its last ticks if they are given."""
+    def of(cls, schedule: StoredSchedule, **more: Any) -> Self:  # noqa: ANN401  # the fields of the subclass
+        """The schedule, with what this form has more."""
         same = {name: getattr(schedule, name) for name in schedule.__struct_fields__ if name != "jitter"}
-        return cls(jitter=schedule.jitter.total_seconds(), ticks=ticks, **same)
+        return cls(jitter=schedule.jitter.total_seconds(), **same, **more)
+
+
+class ScheduleDetail(ScheduleForm, frozen=True, kw_only=True):
+    """A schedule with the last ticks that fired, newest first, and the next ones that will."""
+
+    ticks: list[TickForm]
+    next_ticks: list[datetime]
 
 
 class SchedulePage(msgspec.Struct, frozen=True, kw_only=True):
@@ -330,3 +476,7 @@ class StartedJob(msgspec.Struct, frozen=True, kw_only=True):
 def raw_result(job: Job) -> msgspec.Raw:
     """The job's result as the database has it, without reading it and writing it again."""
     return msgspec.Raw(b"null" if job.result_json is None else job.result_json.encode())
+
+
+def _in_seconds(time: Kept) -> float | Literal["forever"] | None:
+    return time.total_seconds() if isinstance(time, timedelta) else time

@@ -11,9 +11,12 @@ import msgspec
 from rowlock.errors import WorkerNotFound
 from rowlock.queue import options
 from rowlock.queue.acting import acting
+from rowlock.queue.job import Job
 from rowlock.queue.origin import Origin
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rowlock.queue.client import Client
 
 
@@ -62,6 +65,15 @@ class Workers:
         if not rows:
             raise _not_found(worker_id)
         return LiveWorker(**rows[0])
+
+    async def tasks(self, worker_id: UUID) -> Sequence[str]:
+        """The tasks that the worker knows, by name."""
+        rows = await self._client.fetch("list_worker_tasks", worker_id)
+        return [row["name"] for row in rows]
+
+    async def jobs(self, worker_id: UUID) -> Sequence[Job]:
+        """The first hundred jobs that the worker runs or has claimed ahead, those that began first."""
+        return [Job.from_row(row) for row in await self._client.fetch("list_running", worker_id)]
 
     async def scale(self, worker_id: UUID | str, concurrency: int, *, by: str | None = None) -> LiveWorker:
         """Let a live worker run so many jobs at once, for as long as it lives.

@@ -98,7 +98,7 @@ async def test_more_clients_wait_than_there_are_connections(http: Http, app: Row
 
 async def test_wait_out_of_range_is_refused(http: Http, app: Rowlock) -> None:
     handle = await app.enqueue("echo")
-    for wait in ("61", "-1", "soon", "", "nan", "inf", "1e1", "%2B5", "60.1"):
+    for wait in ("61", "-1", "soon", "", "nan", "inf", "1e3", "60.1"):
         status, problem = await get(http, handle.id, f"?wait={wait}")
         assert (status, problem["field"]) == (422, "wait"), wait
 

@@ -37,7 +37,11 @@ async def test_schedule_is_created_listed_shown_edited_and_deleted(
     assert made.items() >= NEW.items()
     assert (made["misfire"], made["overlap"], made["is_paused"], made["origin"]) == ("latest", "allow", False, "user")
     assert await ask(http, "GET", "/v1/schedules") == (200, {"schedules": [made]})
-    assert await ask(http, "GET", "/v1/schedules/nightly") == (200, made | {"ticks": []})
+    status, shown = await ask(http, "GET", "/v1/schedules/nightly")
+    assert (status, shown) == (200, made | {"ticks": [], "next_ticks": shown["next_ticks"]})
+    assert shown["next_ticks"][0] == made["next_run_at"]
+    assert sorted(set(shown["next_ticks"])) == shown["next_ticks"]
+    assert len(shown["next_ticks"]) == 10
     status, edited = await ask(http, "PATCH", "/v1/schedules/nightly", {"priority": 2, "misfire": "all"})
     assert (status, edited["priority"], edited["misfire"], edited["cron"]) == (200, 2, "all", "0 3 * * *")
     _, edited = await ask(http, "PATCH", "/v1/schedules/nightly", {"priority": None})
@@ -63,6 +67,7 @@ async def test_location_leads_to_the_new_schedule_and_to_the_job_that_was_run(ht
 async def test_schedule_is_paused_and_resumed(http: Http) -> None:
     await ask(http, "POST", "/v1/schedules", NEW)
     assert (await ask(http, "POST", "/v1/schedules/nightly/pause"))[1]["is_paused"] is True
+    assert (await ask(http, "GET", "/v1/schedules/nightly"))[1]["next_ticks"] == []
     assert (await ask(http, "POST", "/v1/schedules/nightly/resume"))[1]["is_paused"] is False
 
 

@@ -1,0 +1,207 @@
+"""The table of endpoints: what each takes and answers, and who may ask. aiohttp and the OpenAPI document read it."""
+
+from __future__ import annotations
+
+import re
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Required, TypeAlias, TypedDict, Unpack
+from uuid import UUID
+
+import msgspec
+from aiohttp import hdrs, web
+
+from rowlock.api.access import AUTHENTICATE, EVERYTHING, Access, Scope
+from rowlock.api.backend import BACKEND, Backend
+from rowlock.api.exchange import read_body, read_query
+from rowlock.api.problems import FORBIDDEN, UNAUTHENTICATED, Kind, Refused
+from rowlock.errors import JobNotFound
+from rowlock.queue.client import parse_id
+from rowlock.queue.job import Job
+from rowlock.queue.origin import Origin
+
+ACTOR_HEADER: Final = "X-Rowlock-Actor"
+JSON: Final = "application/json"
+
+Handler: TypeAlias = Callable[..., Awaitable[web.StreamResponse]]
+
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request to an endpoint, and who makes it."""
+
+    request: web.Request
+    access: Access
+
+    @property
+    def backend(self) -> Backend:
+        """The application that is served."""
+        return self.request.app[BACKEND]
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """The parameters of the path."""
+        return self.request.match_info
+
+    async def job_id(self) -> UUID:
+        """The job of the path. Raises `JobNotFound`, also for one in a queue that this access does not see."""
+        if self.access.queues is None:
+            return parse_id(self.path["id"])
+        return (await self.job()).id
+
+    async def job(self) -> Job:
+        """The job of the path, as it is now. Raises `JobNotFound`, as `job_id` does."""
+        job = await self.backend.client.get(self.path["id"])
+        if not self.access.sees(job.queue):
+            raise JobNotFound(f"There is no job {job.id}.")
+        return job
+
+    @property
+    def origin(self) -> Origin:
+        """Who acts by this request: whoever logged in, else as the header `X-Rowlock-Actor` says.
+
+        Raises `InvalidOption`.
+        """
+        return Origin(by=self.access.by or self.request.headers.get(ACTOR_HEADER), source="http")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """What can be asked for.
+
+    `scope` None: by everybody. `by_queue`: also by those who are limited to some queues; the handler heeds it.
+    `answers`: the form of each status, None for one without a body, as `media`. `problems`: those of its own; what any
+    request can meet is not among them.
+    """
+
+    method: str
+    path: str
+    tag: str
+    handler: Handler
+    query: type[msgspec.Struct] | None
+    body: type[msgspec.Struct] | None
+    scope: Scope | None
+    answers: Mapping[int, Any]
+    by_queue: bool = False
+    media: str = JSON
+    problems: tuple[Kind, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The operation's name: the same in the documents, the metrics and the tests."""
+        return self.handler.__name__
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names in the path."""
+        return _PARAMETER.findall(self.path)
+
+    @property
+    def is_body_optional(self) -> bool:
+        """A body whose members can all be left out can be left out itself."""
+        return self.body is not None and all(
+            field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
+            for field in msgspec.structs.fields(self.body)
+        )
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Check who asks and what is asked for, and answer. Raises `Refused`."""
+        call = Call(request=request, access=await self._admitted(request))
+        given: dict[str, object] = {}
+        query = read_query(request, self.query or _NoQuery)
+        if self.query is not None:
+            given["query"] = query
+        if self.body is not None:
+            has_none = self.is_body_optional and not request.can_read_body
+            given["body"] = self.body() if has_none else await read_body(request, self.body)
+        return await self.handler(call, **given)
+
+    async def _admitted(self, request: web.Request) -> Access:
+        if self.scope is None:
+            return EVERYTHING
+        access = await request.app[AUTHENTICATE](request)
+        if access is None:
+            raise Refused(UNAUTHENTICATED, "Nobody is logged in: send a key, as in Authorization: Bearer rowlock_….")
+        if not access.allows(self.scope):
+            raise Refused(FORBIDDEN, f"This needs the scope {self.scope}: use a key that has it.")
+        if access.queues is not None and not self.by_queue:
+            raise Refused(FORBIDDEN, "This is not about one queue: use a key that is not limited to queues.")
+        return access
+
+
+class _NoQuery(msgspec.Struct, frozen=True):
+    """There are no parameters."""
+
+
+class _Options(TypedDict, total=False):
+    """What is said of an endpoint when it is declared: see `Endpoint`."""
+
+    scope: Required[Scope | None]
+    answers: Required[Mapping[int, Any]]
+    by_queue: bool
+    media: str
+    problems: tuple[Kind, ...]
+
+
+class Routes:
+    """The endpoints of one module, each declared above its handler.
+
+    A handler takes the `Call`, and by these names, if it wants them, `query` and `body`: their annotations are the
+    structs that the request is decoded to, and that the OpenAPI document shows.
+
+    >>> routes = Routes("jobs")
+    >>> @routes.post("/v1/jobs/{id}/cancel", scope="operate", by_queue=True, answers={200: Cancelled, 202: Cancelled})
+    ... async def cancel(call: Call, body: CancelRequest) -> web.Response: ...
+    """
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.endpoints: list[Endpoint] = []
+
+    def get(self, path: str, **options: Unpack[_Options]) -> Callable[[Handler], Handler]:
+        """Declare what is read. HEAD does the same, without the body."""
+        return self._declare(hdrs.METH_GET, path, options)
+
+    def post(self, path: str, **options: Unpack[_Options]) -> Callable[[Handler], Handler]:
+        """Declare an act."""
+        return self._declare(hdrs.METH_POST, path, options)
+
+    def put(self, path: str, **options: Unpack[_Options]) -> Callable[[Handler], Handler]:
+        """Declare what is replaced."""
+        return self._declare(hdrs.METH_PUT, path, options)
+
+    def patch(self, path: str, **options: Unpack[_Options]) -> Callable[[Handler], Handler]:
+        """Declare what is changed in part."""
+        return self._declare(hdrs.METH_PATCH, path, options)
+
+    def delete(self, path: str, **options: Unpack[_Options]) -> Callable[[Handler], Handler]:
+        """Declare what is removed."""
+        return self._declare(hdrs.METH_DELETE, path, options)
+
+    def register(self, app: web.Application) -> None:
+        """Have the application serve the endpoints."""
+        for endpoint in self.endpoints:
+            app.router.add_route(endpoint.method, endpoint.path, endpoint.serve)
+            if endpoint.method == hdrs.METH_GET:
+                app.router.add_head(endpoint.path, endpoint.serve)
+
+    def _declare(self, method: str, path: str, options: _Options) -> Callable[[Handler], Handler]:
+        def declare(handler: Handler) -> Handler:
+            taken = typing.get_type_hints(handler)
+            self.endpoints.append(
+                Endpoint(
+                    method=method,
+                    path=path,
+                    tag=self.tag,
+                    handler=handler,
+                    query=taken.get("query"),
+                    body=taken.get("body"),
+                    **options,
+                )
+            )
+            return handler
+
+        return declare

@@ -1,0 +1,35 @@
+"""`/v1/workers`: look at live workers and what they run, and scale them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from rowlock.api.exchange import answer
+from rowlock.api.problems import WORKER_NOT_FOUND
+from rowlock.api.routes import Call, Routes
+from rowlock.api.wire import JobSummary, ScaleWorkerRequest, WorkerDetail, WorkerList
+from rowlock.queue.workers import LiveWorker
+
+routes = Routes("workers")
+
+
+@routes.get("/v1/workers", scope="read", answers={200: WorkerList})
+async def list_workers(call: Call) -> web.Response:
+    """All live workers, oldest first."""
+    return answer(WorkerList(workers=await call.backend.workers.list()))
+
+
+@routes.get("/v1/workers/{worker}", scope="read", answers={200: WorkerDetail}, problems=(WORKER_NOT_FOUND,))
+async def show_worker(call: Call) -> web.Response:
+    """One live worker, with its tasks and the jobs that it runs."""
+    workers = call.backend.workers
+    worker = await workers.get(call.path["worker"])
+    jobs = [JobSummary.of(job) for job in await workers.jobs(worker.id)]
+    return answer(WorkerDetail.of(worker, tasks=list(await workers.tasks(worker.id)), jobs=jobs))
+
+
+@routes.post("/v1/workers/{worker}/scale", scope="admin", answers={200: LiveWorker}, problems=(WORKER_NOT_FOUND,))
+async def scale_worker(call: Call, body: ScaleWorkerRequest) -> web.Response:
+    """Let a live worker run so many jobs at once."""
+    workers = call.backend.workers.through(call.origin)
+    return answer(await workers.scale(call.path["worker"], body.concurrency))
