@@ -15,9 +15,9 @@ routes = Routes("retention")
 
 @routes.get("/v1/retention", scope="read", answers={200: KeptQueues})
 async def show_retention(call: Call) -> web.Response:
-    """What was said of how long finished jobs are kept, by queue and by how they ended."""
+    """What was said of how long finished jobs are kept, by queue and by how they ended, and the days of the archive."""
     said = await retention.retention(call.backend.client)
-    return answer(KeptQueues(queues=[KeptQueue.of(queue) for queue in said.queues]))
+    return answer(KeptQueues(queues=[KeptQueue.of(queue) for queue in said.queues], days=said.days))
 
 
 @routes.put("/v1/retention/{queue}", scope="admin", answers={200: KeptQueue})

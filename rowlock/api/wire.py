@@ -16,7 +16,7 @@ from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, LogLine, Progress
 from rowlock.queue.operators import DeadLetterGroup, Operation, Unclaimed
 from rowlock.queue.queues import Queue
-from rowlock.queue.retention import Kept, QueueRetention
+from rowlock.queue.retention import ArchiveDay, Kept, QueueRetention
 from rowlock.queue.schedule import StoredSchedule, Tick
 from rowlock.queue.unique import Unique
 from rowlock.queue.workers import LiveWorker
@@ -303,9 +303,13 @@ class KeptQueue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptQueues(msgspec.Struct, frozen=True, kw_only=True):
-    """How long finished jobs are kept; `*` is for all queues that have no time of their own."""
+    """How long finished jobs are kept (`*`: those of all queues that have no time of their own), and what it leads to.
+
+    `days` are those of the archive, oldest first.
+    """
 
     queues: list[KeptQueue]
+    days: list[ArchiveDay]
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

@@ -89,7 +89,9 @@ async def test_how_long_jobs_are_kept_is_said_and_shown(http: Http) -> None:
     kept = {"queue": "sums", "succeeded": 86400.0, "failed": "forever", "cancelled": None, "expired": None}
     body = {"succeeded": 86400, "failed": "forever"}
     assert await ask(http, "PUT", "/v1/retention/sums", body) == (200, kept)
-    assert kept in (await ask(http, "GET", "/v1/retention"))[1]["queues"]
+    shown = (await ask(http, "GET", "/v1/retention"))[1]
+    assert kept in shown["queues"]
+    assert {day["jobs"] for day in shown["days"]} == {0}
     assert (await ask(http, "PUT", "/v1/retention/sums", {"failed": "default"}))[1]["failed"] is None
 
 
