@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -17,14 +16,10 @@ from rowlock.api.wire import (
     SchedulePage,
     ScheduleRequest,
     StartedJob,
-    TickForm,
 )
-from rowlock.queue.cron import Cron
-from rowlock.queue.schedule import StoredSchedule
 from rowlock.queue.schedules import Schedules
 
 TICKS_SHOWN: Final = 50
-NEXT_SHOWN: Final = 10
 
 routes = Routes("schedules")
 
@@ -49,8 +44,7 @@ async def show_schedule(call: Call) -> web.Response:
     """One schedule, with the last ticks that fired."""
     name, schedules = call.path["schedule"], _schedules(call)
     schedule, ticks = await schedules.get(name), await schedules.ticks(name, limit=TICKS_SHOWN)
-    detail = ScheduleDetail.of(schedule, ticks=[TickForm.of(tick) for tick in ticks], next_ticks=_next(schedule))
-    return answer(detail)
+    return answer(ScheduleDetail.of_ticks(schedule, ticks))
 
 
 @routes.patch(
@@ -98,13 +92,3 @@ async def run_schedule(call: Call) -> web.Response:
 
 def _schedules(call: Call) -> Schedules:
     return call.backend.schedules.through(call.origin)
-
-
-def _next(schedule: StoredSchedule) -> list[datetime]:
-    """The next ticks, from the first on that is not handled; none while it is paused."""
-    if schedule.is_paused or schedule.next_run_at is None:
-        return []
-    times, moments = Cron(schedule.cron, schedule.timezone), [schedule.next_run_at]
-    while len(moments) < NEXT_SHOWN and (following := times.next(moments[-1])) is not None:
-        moments.append(following)
-    return moments

@@ -5,9 +5,9 @@ Times are ISO 8601 in UTC, durations seconds, ids text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -22,6 +22,7 @@ from rowlock.queue.unique import Unique
 from rowlock.queue.workers import LiveWorker
 
 Concurrency: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": 10_000})]
+NEXT_TICKS: Final = 10
 KeepTime: TypeAlias = float | Literal["forever", "default"]
 
 
@@ -462,6 +463,11 @@ class ScheduleDetail(ScheduleForm, frozen=True, kw_only=True):
 
     ticks: list[TickForm]
     next_ticks: list[datetime]
+
+    @classmethod
+    def of_ticks(cls, schedule: StoredSchedule, ticks: Sequence[Tick]) -> Self:
+        """The schedule, with the ticks that fired."""
+        return cls.of(schedule, ticks=[TickForm.of(tick) for tick in ticks], next_ticks=schedule.next_ticks(NEXT_TICKS))
 
 
 class SchedulePage(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 from rich.table import Table
 
-from rowlock.api.wire import ScheduleForm, TickForm
+from rowlock.api.wire import ScheduleDetail, ScheduleForm
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import me
@@ -85,7 +85,7 @@ def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 
     schedule, ticks = _do(None, read)
     if as_json:
-        print_json(ScheduleForm.of(schedule, ticks=[TickForm.of(tick) for tick in ticks]))
+        print_json(ScheduleDetail.of_ticks(schedule, ticks))
     else:
         _show(schedule, ticks)
 

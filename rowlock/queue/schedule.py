@@ -148,6 +148,15 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         given = {name: row[name] for name in cls.__struct_fields__ if name != "args"}
         return cls(args=plain_json(row["args"]), **given)
 
+    def next_ticks(self, count: int) -> list[datetime]:
+        """The next ticks, from the first on that is not handled yet; none while it is paused."""
+        if self.is_paused or self.next_run_at is None:
+            return []
+        times, moments = Cron(self.cron, self.timezone), [self.next_run_at]
+        while len(moments) < count and (following := times.next(moments[-1])) is not None:
+            moments.append(following)
+        return moments
+
     def __repr__(self) -> str:
         return f"<StoredSchedule {self.name} task={self.task} cron={self.cron!r} {self.timezone}>"
 

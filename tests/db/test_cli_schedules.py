@@ -33,7 +33,9 @@ async def test_schedule_is_created_shown_changed_run_and_deleted(
     assert (created["cron"], created["timezone"], created["args"]) == ("0 9 * * MON", "Europe/Berlin", {"name": "Ada"})
     assert (created["jitter"], created["misfire"], created["overlap"], created["priority"]) == (5, "all", "skip", 7)
     assert await say("list") == [created]
-    assert await say("show", "greet") == created | {"ticks": []}
+    seen = await say("show", "greet")
+    assert seen == created | {"ticks": [], "next_ticks": seen["next_ticks"]}
+    assert seen["next_ticks"][0] == created["next_run_at"]
     edited = await say("edit", "greet", "--cron=@daily", "--args", '{"name": "Bob"}', "--app=tasks:app")
     assert (edited["cron"], edited["args"], edited["misfire"]) == ("@daily", {"name": "Bob"}, "all")
     assert (await say("pause", "greet"))["is_paused"]
