@@ -33,11 +33,13 @@ from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, JobHandle, LogLine, NewJob, Progress
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation, Unclaimed
+from rowlock.queue.overview import Overview
 from rowlock.queue.queues import Queue, Queues
 from rowlock.queue.retention import ArchiveDay, QueueRetention, Retention
 from rowlock.queue.retry import Exponential, Linear
 from rowlock.queue.schedule import Schedule, StoredSchedule
 from rowlock.queue.schedules import Schedules
+from rowlock.queue.statistics import Figures, Point, QueueFigures, Statistics, TaskFigures
 from rowlock.queue.task import CallNext, Task
 from rowlock.queue.unique import Unique
 from rowlock.queue.workers import LiveWorker, Workers
@@ -58,6 +60,7 @@ __all__ = [
     "EnqueueUnknown",
     "Exponential",
     "Fail",
+    "Figures",
     "InsideEventLoop",
     "InvalidArguments",
     "InvalidJob",
@@ -76,9 +79,12 @@ __all__ = [
     "NewJob",
     "Operation",
     "OutsideHandler",
+    "Overview",
+    "Point",
     "ProcessEnded",
     "Progress",
     "Queue",
+    "QueueFigures",
     "QueueRetention",
     "Queues",
     "RemoteError",
@@ -95,8 +101,10 @@ __all__ = [
     "Settings",
     "Snooze",
     "StaleAttempt",
+    "Statistics",
     "StoredSchedule",
     "Task",
+    "TaskFigures",
     "Unclaimed",
     "Unique",
     "UnknownTask",

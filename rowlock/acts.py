@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from rowlock.queue import retention
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.origin import Origin
+from rowlock.queue.overview import Overview, read_overview
+from rowlock.queue.statistics import Statistics, read_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,3 +158,18 @@ class Acts:
     async def retention(self) -> Retention:
         """How long finished jobs are kept, and the days of the archive: how large each is, and what goes when."""
         return await retention.retention(self.client)
+
+    async def statistics(self, window: str = "1h", *, queue: str | None = None, task: str | None = None) -> Statistics:
+        """What ended within the last "1h", "6h", "24h", "7d" or "30d", how long it took, and how long the queues were.
+
+        In all, in 60 to 120 points, and for each of the 50 busiest queues and tasks; of one queue or task alone, if
+        they are given. Workers count every ten seconds what has ended; percentiles are right to a factor of 1.42.
+        Reads added-up rows, never the jobs. Raises `InvalidOption`.
+
+        >>> (await app.statistics(window="24h", queue="email")).total.duration_p95
+        """
+        return await read_statistics(self.client, window, queue=queue, task=task)
+
+    async def overview(self) -> Overview:
+        """How it stands: live jobs, dead letters, queues, workers, and what ended within the last minute."""
+        return await read_overview(self.client)

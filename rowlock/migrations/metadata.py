@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -35,7 +36,13 @@ def metadata(schema: str = "rowlock") -> MetaData:
     finished = _finished_job(tables)
     Index("finished_job_id", finished.c.id)
     unsuccessful = finished.c.state != "succeeded"
-    Index("finished_job_unsuccessful", finished.c.state, finished.c.id, postgresql_where=unsuccessful)
+    Index(
+        "finished_job_unsuccessful",
+        finished.c.state,
+        finished.c.id,
+        postgresql_where=unsuccessful,
+        postgresql_include=["queue", "discarded_at"],
+    )
     Index("finished_job_finished_at", finished.c.finished_at, postgresql_using="brin")
     attempt = _attempt(tables)
     Index("attempt_job_id", attempt.c.job_id, attempt.c.attempt)
@@ -47,6 +54,7 @@ def metadata(schema: str = "rowlock") -> MetaData:
     operation = _operation(tables)
     Index("operation_target", operation.c.target, operation.c.target_kind, operation.c.id)
     _handlers(tables)
+    _statistics(tables)
     schedule = _schedules(tables)
     Index("schedule_next_run_at", schedule.c.next_run_at, postgresql_where=~schedule.c.is_paused)
     return tables
@@ -260,6 +268,41 @@ def _operation(tables: MetaData) -> Table:
         _key("source"),
         Column("details", JSONB, nullable=False),
         PrimaryKeyConstraint("id", name="operation_pkey"),
+    )
+
+
+def _statistics(tables: MetaData) -> None:
+    Table(
+        "statistic",
+        tables,
+        _time("at"),
+        _number("step"),
+        _key("queue"),
+        _key("task"),
+        *(_number(name, BigInteger) for name in ("succeeded", "failed", "cancelled", "expired", "errors")),
+        Column("duration_buckets", ARRAY(SmallInteger), nullable=False),
+        Column("duration_counts", ARRAY(BigInteger), nullable=False),
+        Column("wait_buckets", ARRAY(SmallInteger), nullable=False),
+        Column("wait_counts", ARRAY(BigInteger), nullable=False),
+        PrimaryKeyConstraint("step", "at", "queue", "task", name="statistic_pkey"),
+    )
+    Table(
+        "backlog",
+        tables,
+        _time("at"),
+        _time("taken_at"),
+        _time("oldest_due_at", nullable=True),
+        _number("step"),
+        _key("queue"),
+        *(_number(name, BigInteger) for name in ("waiting", "scheduled", "running")),
+        PrimaryKeyConstraint("step", "at", "queue", name="backlog_pkey"),
+    )
+    Table(
+        "statistic_mark",
+        tables,
+        _key("name"),
+        _time("until"),
+        PrimaryKeyConstraint("name", name="statistic_mark_pkey"),
     )
 
 

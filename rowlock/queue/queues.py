@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
 
 LOOK_EVERY: Final = 0.2
+MANY: Final = 100_000
+"""From how many live jobs on the workers' last sample will do for those who only look."""
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,11 +61,11 @@ class Queues:
 
     async def list(self) -> list[Queue]:
         """All queues that anybody knows of, by name: of an operator's word, a task's, a worker's, or with live jobs."""
-        return [Queue(**row) for row in await self._client.fetch("list_queues", None)]
+        return [Queue(**row) for row in await self._client.fetch("list_queues", None, None)]
 
     async def get(self, name: str) -> Queue:
         """One queue. Any name will do: a queue that nobody knows yet has no jobs and no workers."""
-        (row,) = await self._client.fetch("list_queues", options.queue_name(name))
+        (row,) = await self._client.fetch("list_queues", options.queue_name(name), None)
         return Queue(**row)
 
     async def pause(self, name: str, *, by: str | None = None) -> Queue:

@@ -15,6 +15,7 @@ import structlog
 from rowlock.errors import RowlockError
 from rowlock.queue.connections import CONNECTION_LOST
 from rowlock.worker.retention import Retention
+from rowlock.worker.statistics import Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -80,6 +81,7 @@ class Upkeep:
         self._orders = orders
         self._asked = asyncio.Event()
         self._retention = Retention(connection, client)
+        self._statistics = Statistics(connection, client)
         self.left_behind = 0
         self.rescued = 0
 
@@ -93,6 +95,7 @@ class Upkeep:
             await self._run()
         finally:
             await self._retention.stop()
+            await self._statistics.stop()
 
     async def _run(self) -> None:
         duties = {
@@ -108,6 +111,8 @@ class Upkeep:
             "progress": self._forget_progress,
             "waiters": self._forget_waiters,
             "unclaimed": self._look_for_unclaimed,
+            "statistics": self._statistics.begin_counting,
+            "backlog": self._statistics.begin_sampling,
         }
         loop = asyncio.get_running_loop()
         net_at = loop.time() + NET_EVERY

@@ -1,9 +1,23 @@
 -- The queues that anybody knows of: an operator has said something of it, a task names it, a worker serves it, or it has
 -- live jobs. What was said, what its jobs do, and how many live workers serve it.
 --
--- $1 one queue alone, whether it is known or not, or null. Reads all live jobs (with $1 too): for people, not for programs
--- that ask every second. Takes no lock.
-WITH counted AS MATERIALIZED (
+-- $1 one queue alone, whether it is known or not, or null   $2 null, or from how many live jobs on the last sample of the backlog
+-- is taken (bigint), if it is less than ten minutes old. Else it reads all live jobs (with $1 too): for people, not for
+-- programs that ask every second. Takes no lock.
+WITH total AS MATERIALIZED (
+    SELECT at, taken_at
+      FROM rowlock.backlog
+     WHERE step = 60 AND at > now() - interval '10 minutes' AND queue = '*'
+       AND waiting + scheduled + running >= $2::bigint
+     ORDER BY at DESC
+     LIMIT 1
+), sampled AS MATERIALIZED (
+    SELECT backlog.queue AS name, waiting, scheduled, running, 0::bigint AS blocked, oldest_due_at
+      FROM rowlock.backlog, total
+     WHERE backlog.step = 60 AND backlog.at = total.at AND backlog.taken_at = total.taken_at AND backlog.queue <> '*'
+), counted AS MATERIALIZED (
+    SELECT name, waiting, scheduled, running, blocked, oldest_due_at FROM sampled WHERE $1::text IS NULL OR name = $1::text
+     UNION ALL
     SELECT queue AS name,
            count(*) FILTER (WHERE state = 'queued' AND run_at <= now()) AS waiting,
            count(*) FILTER (WHERE state = 'queued' AND run_at > now()) AS scheduled,
@@ -11,7 +25,7 @@ WITH counted AS MATERIALIZED (
            count(*) FILTER (WHERE state = 'blocked') AS blocked,
            min(run_at) FILTER (WHERE state = 'queued' AND run_at <= now()) AS oldest_due_at
       FROM rowlock.job
-     WHERE $1::text IS NULL OR queue = $1::text
+     WHERE ($1::text IS NULL OR queue = $1::text) AND NOT EXISTS (SELECT FROM total)
      GROUP BY queue
 ), served AS MATERIALIZED (
     SELECT served.name, count(*) AS workers

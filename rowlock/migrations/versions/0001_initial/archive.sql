@@ -27,8 +27,9 @@ CREATE TABLE rowlock.finished_job (
 --;
 CREATE INDEX finished_job_id ON rowlock.finished_job (id)
 --;
--- The dead letters, and what else did not succeed, in the order of the ids: few among many.
-CREATE INDEX finished_job_unsuccessful ON rowlock.finished_job (state, id) WHERE state <> 'succeeded'
+-- The dead letters, and what else did not succeed, in the order of the ids: few among many. With what counts them.
+CREATE INDEX finished_job_unsuccessful ON rowlock.finished_job (state, id) INCLUDE (queue, discarded_at)
+ WHERE state <> 'succeeded'
 --;
 -- Rows arrive in the order of time, so a few bytes per thousand rows find a time window.
 CREATE INDEX finished_job_finished_at ON rowlock.finished_job USING brin (finished_at) WITH (autosummarize = on)

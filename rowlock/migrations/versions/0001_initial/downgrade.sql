@@ -25,6 +25,8 @@ DROP FUNCTION rowlock.leave_trace()
 --;
 DROP FUNCTION rowlock.uuid7()
 --;
+DROP TABLE rowlock.statistic_mark, rowlock.backlog, rowlock.statistic
+--;
 DROP TABLE rowlock.waiter, rowlock.progress, rowlock.attempt_log, rowlock.duty, rowlock.idle_worker, rowlock.worker,
     rowlock.attempt, rowlock.finished_job, rowlock.queue, rowlock.task, rowlock.idempotency_key, rowlock.unique_key,
     rowlock.job

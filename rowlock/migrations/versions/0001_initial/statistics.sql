@@ -1,0 +1,45 @@
+-- How many jobs ended how, and how long they took, added up by time: one row for each queue and task that had any in a
+-- slot of `step` seconds that begins at `at`. The slots of ten seconds are counted from the archive by the workers' upkeep,
+-- longer ones are made of the shorter. Histograms are sparse: bucket 0 is below a millisecond, and bucket n reaches from
+-- 2^((n - 1) / 2) to 2^(n / 2) milliseconds. Queue and task '*' are all others, beyond the most frequent of a slot.
+CREATE TABLE rowlock.statistic (
+    at               timestamptz NOT NULL,
+    step             integer NOT NULL,
+    queue            text COLLATE "C" NOT NULL,
+    task             text COLLATE "C" NOT NULL,
+    succeeded        bigint NOT NULL,
+    failed           bigint NOT NULL,
+    cancelled        bigint NOT NULL,
+    expired          bigint NOT NULL,
+    errors           bigint NOT NULL,
+    duration_buckets smallint[] NOT NULL,
+    duration_counts  bigint[] NOT NULL,
+    wait_buckets     smallint[] NOT NULL,
+    wait_counts      bigint[] NOT NULL,
+    CONSTRAINT statistic_pkey PRIMARY KEY (step, at, queue, task)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false)
+--;
+-- How many live jobs there were: the last sample of each slot, one row a queue that had any, and one of all, whose queue
+-- is '*'. A row whose taken_at is older than that of '*' is of a queue that had none any more.
+CREATE TABLE rowlock.backlog (
+    at            timestamptz NOT NULL,
+    taken_at      timestamptz NOT NULL,
+    oldest_due_at timestamptz,
+    step          integer NOT NULL,
+    queue         text COLLATE "C" NOT NULL,
+    waiting       bigint NOT NULL,
+    scheduled     bigint NOT NULL,
+    running       bigint NOT NULL,
+    CONSTRAINT backlog_pkey PRIMARY KEY (step, at, queue)
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false)
+--;
+-- Until when the archive is counted, and until when it is counted a second time, for finishes that commit late.
+CREATE TABLE rowlock.statistic_mark (
+    name  text COLLATE "C" NOT NULL,
+    until timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT statistic_mark_pkey PRIMARY KEY (name)
+)
+--;
+INSERT INTO rowlock.statistic_mark (name) VALUES ('counted'), ('recounted')
+--;
+INSERT INTO rowlock.duty (name, every) VALUES ('statistics', '10 seconds'), ('backlog', '10 seconds')

@@ -1,0 +1,41 @@
+"""Transactions of Rowlock's own whose plans do not depend on what the planner believes of a table."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from rowlock.queue import connections
+from rowlock.queue.statements import statement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
+    from asyncpg import Record
+
+    from rowlock.queue.client import Client
+
+
+@asynccontextmanager
+async def planned(
+    client: Client, settings: Mapping[str, str], *, timeout: float = connections.LONG_QUERY_TIMEOUT
+) -> AsyncIterator[Callable[..., Awaitable[list[Record]]]]:
+    """A transaction on one of the application's connections that plans by these settings: gives what runs a statement.
+
+    `timeout`: for each statement, in seconds. Raises `DatabaseUnavailable`, `SchemaNotMigrated`.
+    """
+    schema = client.settings.schema
+    async with client.connection() as connection:
+        try:
+            async with connections.own_transaction(connection):
+
+                async def fetch(name: str, *parameters: Any) -> list[Record]:  # noqa: ANN401  # of any statement
+                    return await connection.fetch(statement(name, schema), *parameters, timeout=timeout)
+
+                await fetch("plan_safely", list(settings), list(settings.values()))
+                yield fetch
+        except connections.NOT_MIGRATED as error:
+            raise connections.not_migrated(client.settings) from error
+
+
+__all__ = ["planned"]

@@ -1,0 +1,70 @@
+-- Make longer slots of shorter ones. A slot that is there already keeps the larger count.
+--
+-- $1 the length of the longer ones in seconds integer   $2 that of the shorter ones integer, which divides it
+-- $3 from when, the beginning of a longer slot   $4 until when   $5 how many queues and tasks are told apart, as in count_finished.sql
+--
+-- Index: statistic_pkey. Locks: the rows that it writes, in their order.
+WITH part AS MATERIALIZED (
+    SELECT date_bin($1::integer * interval '1 second', at, 'epoch') AS at, queue, task, succeeded, failed, cancelled,
+           expired, errors, duration_buckets, duration_counts, wait_buckets, wait_counts
+      FROM rowlock.statistic
+     WHERE step = $2::integer AND at >= $3::timestamptz AND at < $4::timestamptz
+), ranked AS MATERIALIZED (
+    SELECT kind.at, kind.queue, kind.task,
+           row_number() OVER (
+               PARTITION BY kind.at
+                   ORDER BY kind.queue = '*', known.at IS NOT NULL DESC, kind.jobs DESC, kind.queue, kind.task
+           ) <= $5::integer AS is_named
+      FROM (
+           SELECT at, queue, task, sum(succeeded + failed + cancelled + expired + errors) AS jobs
+             FROM part
+            GROUP BY at, queue, task
+           ) AS kind
+      LEFT JOIN rowlock.statistic AS known
+        ON known.step = $1::integer AND (known.at, known.queue, known.task) = (kind.at, kind.queue, kind.task)
+), named AS MATERIALIZED (
+    SELECT at, CASE WHEN is_named THEN queue ELSE '*' END AS queue, CASE WHEN is_named THEN task ELSE '*' END AS task,
+           succeeded, failed, cancelled, expired, errors, duration_buckets, duration_counts, wait_buckets, wait_counts
+      FROM part
+      JOIN ranked USING (at, queue, task)
+), timed AS (
+    SELECT at, queue, task,
+           array_agg(bucket ORDER BY bucket) FILTER (WHERE is_duration) AS duration_buckets,
+           array_agg(jobs ORDER BY bucket) FILTER (WHERE is_duration) AS duration_counts,
+           array_agg(bucket ORDER BY bucket) FILTER (WHERE NOT is_duration) AS wait_buckets,
+           array_agg(jobs ORDER BY bucket) FILTER (WHERE NOT is_duration) AS wait_counts
+      FROM (
+           SELECT at, queue, task, true AS is_duration, bucket, sum(jobs)::bigint AS jobs
+             FROM named
+            CROSS JOIN unnest(duration_buckets, duration_counts) AS histogram (bucket, jobs)
+            GROUP BY at, queue, task, bucket
+            UNION ALL
+           SELECT at, queue, task, false, bucket, sum(jobs)::bigint
+             FROM named
+            CROSS JOIN unnest(wait_buckets, wait_counts) AS histogram (bucket, jobs)
+            GROUP BY at, queue, task, bucket
+           ) AS by_bucket
+     GROUP BY at, queue, task
+)
+INSERT INTO rowlock.statistic AS kept (
+    at, step, queue, task, succeeded, failed, cancelled, expired, errors, duration_buckets, duration_counts, wait_buckets,
+    wait_counts
+)
+SELECT summed.at, $1::integer, summed.queue, summed.task, succeeded, failed, cancelled, expired, errors,
+       coalesce(duration_buckets, '{}'), coalesce(duration_counts, '{}'), coalesce(wait_buckets, '{}'),
+       coalesce(wait_counts, '{}')
+  FROM (
+       SELECT at, queue, task, sum(succeeded) AS succeeded, sum(failed) AS failed, sum(cancelled) AS cancelled,
+              sum(expired) AS expired, sum(errors) AS errors
+         FROM named
+        GROUP BY at, queue, task
+       ) AS summed
+  LEFT JOIN timed USING (at, queue, task)
+ ORDER BY 1, 3, 4
+    ON CONFLICT ON CONSTRAINT statistic_pkey DO UPDATE
+       SET succeeded = excluded.succeeded, failed = excluded.failed, cancelled = excluded.cancelled,
+           expired = excluded.expired, errors = excluded.errors, duration_buckets = excluded.duration_buckets,
+           duration_counts = excluded.duration_counts, wait_buckets = excluded.wait_buckets,
+           wait_counts = excluded.wait_counts
+     WHERE excluded.succeeded + excluded.failed + excluded.cancelled + excluded.expired + excluded.errors
+         > kept.succeeded + kept.failed + kept.cancelled + kept.expired + kept.errors

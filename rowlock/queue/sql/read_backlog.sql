@@ -1,0 +1,14 @@
+-- How many live jobs there were in a time, slot by slot, and how long the oldest of those due had waited.
+--
+-- $1 the length of the slots in seconds integer   $2 from when   $3 until when   $4 of these queues alone text[], or null
+-- Index: backlog_pkey. Takes no lock.
+SELECT total.at,
+       coalesce(sum(part.waiting), 0)::bigint AS waiting, coalesce(sum(part.running), 0)::bigint AS running,
+       total.taken_at - min(part.oldest_due_at) AS oldest_due
+  FROM rowlock.backlog AS total
+  LEFT JOIN rowlock.backlog AS part
+    ON part.step = total.step AND part.at = total.at AND part.taken_at = total.taken_at
+   AND CASE WHEN $4::text[] IS NULL THEN part.queue = '*' ELSE part.queue = ANY($4::text[]) AND part.queue <> '*' END
+ WHERE total.step = $1::integer AND total.at >= $2::timestamptz AND total.at < $3::timestamptz AND total.queue = '*'
+ GROUP BY total.at, total.taken_at
+ ORDER BY total.at
