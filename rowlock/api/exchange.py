@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from rowlock.api.problems import (
     INVALID_REQUEST,
     NOT_JSON,
     TOO_LARGE,
+    TOO_SLOW,
     UNSUPPORTED_TYPE,
     Refused,
 )
@@ -26,6 +28,8 @@ from rowlock.queue.json_values import NESTING_LIMIT, find_defect
 T = TypeVar("T")
 
 BODY_LIMIT: Final = 1024 * 1024
+BODY_WITHIN: Final = 30.0
+"""Seconds that a request's body may take."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 
@@ -74,7 +78,10 @@ async def read_body(request: web.Request, form: type[T]) -> T:
     if hdrs.CONTENT_TYPE in request.headers and not _JSON_TYPE.fullmatch(request.content_type):
         raise Refused(UNSUPPORTED_TYPE, f"The content type is {request.content_type}: send application/json.")
     try:
-        body = await request.read()  # up to the limit of the application at the root, which may be another one's
+        async with asyncio.timeout(BODY_WITHIN):
+            body = await request.read()  # up to the limit of the application at the root, which may be another one's
+    except TimeoutError as error:
+        raise Refused(TOO_SLOW, f"The body was not there after {BODY_WITHIN:g} s.") from error
     except (web.RequestPayloadError, ConnectionError) as error:
         raise Refused(NOT_JSON, "The body could not be read to its end, or not be decompressed.") from error
     if len(body) > BODY_LIMIT:

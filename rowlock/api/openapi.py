@@ -23,6 +23,7 @@ from rowlock.api.problems import (
     INVALID_REQUEST,
     NOT_JSON,
     TOO_LARGE,
+    TOO_SLOW,
     UNAUTHENTICATED,
     UNSUPPORTED_TYPE,
     Kind,
@@ -139,7 +140,7 @@ def _common(endpoint: Endpoint) -> Iterable[Kind]:
     if endpoint.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
         yield CROSS_SITE
     if endpoint.body is not None:
-        yield from (NOT_JSON, TOO_LARGE, UNSUPPORTED_TYPE)
+        yield from (NOT_JSON, TOO_SLOW, TOO_LARGE, UNSUPPORTED_TYPE)
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

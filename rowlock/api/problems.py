@@ -63,6 +63,7 @@ WORKER_NOT_FOUND: Final = Kind(status=404, title="There is no such live worker",
 SCHEDULE_NOT_FOUND: Final = Kind(status=404, title="There is no such schedule", name="schedule-not-found")
 KEY_REUSED: Final = Kind(status=409, title="The key belongs to another request", name="idempotency-key-reused")
 DUPLICATE_JOB: Final = Kind(status=409, title="Another job holds the unique key", name="duplicate-job")
+TOO_SLOW: Final = Kind(status=408, title="The body took too long", name="body-too-slow")
 TOO_LARGE: Final = Kind(status=413, title="The body is too large", name="body-too-large")
 UNSUPPORTED_TYPE: Final = Kind(status=415, title="The body's type is not supported", name="unsupported-type")
 INVALID_REQUEST: Final = Kind(status=422, title="A part of the request makes no sense", name="invalid-request")

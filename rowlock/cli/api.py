@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from ipaddress import ip_address
-from typing import Final
 
 import click
-from aiohttp import web
 
 from rowlock.api import create_app
+from rowlock.api.serving import serving
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
 from rowlock.errors import ConfigurationError
-
-REQUESTS_SECONDS: Final = 5.0
-"""How long open requests (a wait for a result, a stream) may go on after the signal."""
 
 
 @click.command("api")
@@ -47,32 +41,10 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-@asynccontextmanager
-async def serving(app: Rowlock, host: str, port: int) -> AsyncIterator[str]:
-    """Serve the API for the time of the block, and give its URL. Port 0 takes a free one.
-
-    Raises `ConfigurationError` if the address cannot be used.
-    """
-    runner = web.AppRunner(create_app(app), access_log=None, shutdown_timeout=REQUESTS_SECONDS)
-    await runner.setup()
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise ConfigurationError(
-                f"The API cannot listen on {host} port {port}: {error.strerror or error}. "
-                "End what listens there, or choose another --port."
-            ) from error
-        name, bound = runner.addresses[0][:2]
-        yield f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"
-    finally:
-        await runner.cleanup()
-
-
 async def _serve(app: Rowlock, host: str, port: int) -> None:
     signals = running.StopSignals()
     async with app:
         await app.client.check_schema()
-        async with serving(app, host, port) as url:
+        async with serving(create_app(app), host, port) as url:
             click.echo(f"The API is at {url}")
             await signals.asked.wait()
