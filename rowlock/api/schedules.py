@@ -85,7 +85,7 @@ async def resume_schedule(call: Call) -> web.Response:
 @routes.post("/v1/schedules/{schedule}/run", scope="operate", answers={201: StartedJob}, problems=(SCHEDULE_NOT_FOUND,))
 async def run_schedule(call: Call) -> web.Response:
     """Enqueue a job now: 201, with its id, and where it is."""
-    handle = await _schedules(call).run_now(call.path["schedule"])
+    handle = await _schedules(call).run(call.path["schedule"])
     location = call.request.rel_url.with_query(None).parent.parent.parent / "jobs" / str(handle.id)
     return answer(StartedJob(id=handle.id, task=handle.task), status=201, headers={hdrs.LOCATION: str(location)})
 

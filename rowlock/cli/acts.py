@@ -14,8 +14,8 @@ from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.enqueue import parse_args
 from rowlock.cli.loading import load
-from rowlock.cli.output import complain, print_json
-from rowlock.errors import InvalidOption, JobNotFound, RowlockError
+from rowlock.cli.output import Exit, code_of, complain, confirm, note, print_json, with_json
+from rowlock.errors import InvalidOption, RowlockError
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.lifecycle import SHOWN
 from rowlock.queue.operators import BulkResult
@@ -42,7 +42,7 @@ _ACT_ON_MANY: Final = (
     click.option("--everything", is_flag=True, help="Every job there is: needed if nothing narrows it down."),
     click.option("--dry-run", is_flag=True, help="Change nothing; say how many jobs it would be."),
     click.option("--yes", is_flag=True, help="Do not ask."),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    with_json,
 )
 
 
@@ -151,13 +151,13 @@ def _run(  # noqa: PLR0917  # the two ways of one verb, and what was asked for
 async def _one_by_one(app: Rowlock, job_ids: Sequence[str], act: One, *, as_json: bool) -> int:
     """Act on each of the jobs, whatever becomes of the others; the exit code is the worst one."""
     done: dict[str, str] = {}
-    code = 0
+    code: int = Exit.DONE
     async with app:
         for job_id in job_ids:
             try:
                 done[job_id] = await act(app, job_id, me())
             except RowlockError as error:
-                code = max(code, complain(error, code=1 if isinstance(error, JobNotFound) else 2))
+                code = max(code, complain(error, code=code_of(error)))
             else:
                 if not as_json:
                     click.echo(f"{job_id} {done[job_id]}")
@@ -171,13 +171,18 @@ async def _all(app: Rowlock, verb: str, which: JobFilter, act: Many, *, dry_run:
         if not dry_run and not yes:
             would = await act(app, which, True, me())  # noqa: FBT003  # the dry run
             if not would.count:
-                click.echo("No such jobs.", err=True)
-                return 0
-            click.confirm(f"{verb.capitalize()} {would.count} jobs?", abort=True, err=True)
+                if as_json:
+                    print_json(would)
+                else:
+                    note("No such jobs.")
+                return Exit.DONE
+            if not confirm(f"{verb.capitalize()} {would.count} jobs?", otherwise=f"To {verb} them unasked, say --yes."):
+                note("Nothing was changed.")
+                return Exit.NO
         result = await act(app, which, dry_run, me())
     if as_json:
         print_json(result)
-        return 0
+        return Exit.DONE
     click.echo(f"Would {verb} {result.count} jobs" if dry_run else f"{verb}: {result.count} jobs")
     if result.requested:
         click.echo(f"{result.requested} of them run, and were told to stop.")
@@ -185,7 +190,7 @@ async def _all(app: Rowlock, verb: str, which: JobFilter, act: Many, *, dry_run:
         click.echo(f"{result.skipped} others were left: another job holds their unique key.")
     for job_id in result.first_ids if dry_run else ():
         click.echo(f"  {job_id}")
-    return 0
+    return Exit.DONE
 
 
 def age(name: str, text: str | None) -> timedelta | None:

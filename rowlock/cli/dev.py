@@ -39,11 +39,11 @@ def command(app: str, port: int, data_dir: str | None) -> None:
     loaded = load(app)
     settings = loaded.settings
     if settings.database_url is not None:
-        click.echo(migrate(settings))
+        click.echo(migrate(settings).said)
         _end(running.run(_develop(loaded, port, [f"database  {settings.masked_database_url()}"])))
         return
     with EmbeddedServer(settings.data_dir) as server:
-        click.echo(migrate(replace(settings, database_url=server.url)))
+        click.echo(migrate(replace(settings, database_url=server.url)).said)
         places = [f"psql      {server.psql_command()}", f"data      {server.location}"]
         worker = running.run(_develop(loaded, port, places))
     _end(worker)

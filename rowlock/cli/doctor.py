@@ -10,10 +10,12 @@ from typing import Any, Final
 
 import asyncpg
 import click
+from rich.text import Text
 
 from rowlock.cli import findings, running, storage
 from rowlock.cli.findings import Finding
-from rowlock.cli.output import clean, print_json
+from rowlock.cli.output import Exit, clean, print_json, with_json
+from rowlock.cli.tables import print_text, state
 from rowlock.embedded import EmbeddedServer
 from rowlock.errors import ConfigurationError, RowlockError, SchemaNotMigrated
 from rowlock.queue.client import Client
@@ -27,15 +29,14 @@ LEFT_PREPARED: Final = timedelta(minutes=1)
 OVERDUE: Final = timedelta(hours=3)
 NOTIFY_SECONDS: Final = 3.0
 _KINDS: Final = 20
-_COLOURS: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_json
 def command(as_json: bool) -> int:  # noqa: FBT001  # click's
     """Check the settings, the server, the schema and the workers.
 
-    Exits with 0 if nothing failed (there may be warnings), else with 2.
+    Exits with 0 if nothing failed (there may be warnings), else with 1.
     """
     shown: dict[str, str] = {}
     try:
@@ -50,7 +51,7 @@ def command(as_json: bool) -> int:  # noqa: FBT001  # click's
         print_json({"ok": is_ok, "settings": shown, "findings": found})
     else:
         _print(shown, found)
-    return 0 if is_ok else 2
+    return Exit.DONE if is_ok else Exit.NO
 
 
 def _examined(settings: Settings) -> list[Finding]:
@@ -184,10 +185,9 @@ def _shown(settings: Settings) -> dict[str, str]:
 
 def _print(shown: dict[str, str], found: Iterable[Finding]) -> None:
     for name, value in shown.items():
-        click.echo(f"      {name:30} {clean(value)}")
+        print_text(f"      {name:30} {value}")
     for finding in found:
-        status = click.style(f"{finding.status:4}", fg=_COLOURS[finding.status])
         detail = clean(" ".join(finding.detail.split()))
-        click.echo(f"{status}  {finding.check:30} {detail}")
+        print_text(Text.assemble(state(f"{finding.status:4}"), f"  {finding.check:30} {detail}"))
         if finding.remedy is not None:
-            click.echo(f"      {'':30} → {clean(finding.remedy)}")
+            print_text(f"      {'':30} → {finding.remedy}")

@@ -9,10 +9,11 @@ from typing import TypedDict, get_args
 import click
 import msgspec
 
+from rowlock.api.wire import EnqueuedOne
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
-from rowlock.cli.output import print_json
+from rowlock.cli.output import note, print_json, with_json
 from rowlock.errors import InvalidArguments, InvalidOption
 from rowlock.queue.job import JobHandle
 from rowlock.queue.unique import OnDuplicate, Unique, Until
@@ -52,7 +53,7 @@ class _Options(TypedDict):
 @click.option("--unique-across-tasks", is_flag=True, help="Jobs of other tasks do not get the key either.")
 @click.option("--on-duplicate", type=click.Choice(get_args(OnDuplicate)), help="What to do if the key is held.")
 @click.option("--args-version", type=int, metavar="N", help="The task's version for which the arguments are written.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_json
 def command(  # noqa: PLR0917  # click's: a parameter an option
     task: str,
     args_json: str,
@@ -101,12 +102,12 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
     )
     handle = running.run(_enqueue(load(app), task, args, options))
     if as_json:
-        print_json({"id": handle.id, "task": handle.task, "is_duplicate": handle.is_duplicate})
+        print_json(EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate))
         return
     click.echo(handle.id)
     if handle.is_duplicate:
         held = "made of its arguments" if key is None else repr(key)
-        click.echo(f"Nothing new was enqueued: this job holds the key {held} already.", err=True)
+        note(f"Nothing new was enqueued: this job holds the key {held} already.")
 
 
 def parse_args(text: str) -> dict[str, object]:

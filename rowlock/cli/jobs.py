@@ -1,48 +1,76 @@
-"""`rowlock jobs`: lists jobs and dead letters, shows one with its attempts, and has the acts on them."""
+"""`rowlock jobs`: lists jobs, shows one with its attempts, and has the acts on them."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import click
-import msgspec
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from rowlock.api.wire import Attempt, JobDetail, JobLogs, JobSummary, UnclaimedKind, raw_result
+from rowlock.api.wire import Attempt, JobDetail, JobLogs, JobSummary, raw_result
 from rowlock.app import Rowlock
-from rowlock.cli import acts, running
-from rowlock.cli.findings import WHY_UNCLAIMED
-from rowlock.cli.output import clean, print_json
+from rowlock.cli import acts, running, watching
+from rowlock.cli.output import note, print_json, with_json
+from rowlock.cli.tables import (
+    NOTHING,
+    in_one_line,
+    number,
+    pretty,
+    print_details,
+    print_table,
+    print_text,
+    shown,
+    state,
+    text,
+    time_of,
+    whole,
+)
 from rowlock.queue.client import MOST_PER_PAGE, parse_id
 from rowlock.queue.job import Job, LogLine
-from rowlock.queue.operators import DeadLetterGroup, Unclaimed
+from rowlock.queue.operators import Operation
 
-_COLOURS: Final = {"running": "cyan", "succeeded": "green", "failed": "red", "retrying": "yellow"}
-_WIDE: Final = 1000
-_ERROR_LENGTH: Final = 60
+Row: TypeAlias = Mapping[str, Any]
+
+_COLUMNS: Final = (
+    whole("ID"),
+    whole("STATE"),
+    text("TASK", 12),
+    text("QUEUE", 6, leaves=2),
+    whole("ATTEMPT", leaves=3),
+    whole("CREATED", leaves=1),
+    text("ERROR", 8, leaves=4),
+)
+_ATTEMPTS: Final = (
+    number("ATTEMPT"),
+    whole("OUTCOME"),
+    whole("STARTED", leaves=2),
+    whole("ENDED"),
+    whole("TOOK"),
+    whole("WORKER", leaves=1),
+    text("ERROR"),
+)
+_ACTS: Final = (whole("AT"), whole("VERB"), text("BY"), whole("FROM"), text("DETAILS"))
 
 
 @click.group("jobs")
 def command() -> None:
-    """Look at jobs, live and finished; cancel, retry and discard them."""
+    """Look at jobs, live and finished; wait for them; cancel, retry and discard them."""
 
 
 command.add_command(acts.cancel)
 command.add_command(acts.retry)
 command.add_command(acts.discard)
+command.add_command(watching.watch)
+command.add_command(watching.result)
 
 
 @command.command("list")
 @acts.with_filters
 @click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
 @click.option("--before", type=click.UUID, metavar="ID", help="The page after this one: its last job's id.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: an array of jobs.")
+@with_json
 def list_command(
     limit: int,
     before: UUID | None,
@@ -56,109 +84,60 @@ def list_command(
         async with Rowlock() as app:
             return await app.jobs(which, before=before, limit=limit)
 
-    _print(running.run(read()), limit, as_json=as_json, none="No jobs.")
+    print_jobs(running.run(read()), limit, as_json=as_json, none="No jobs.")
 
 
-@command.command("dead", short_help="List the dead letters.")
-@acts.with_filters
-@click.option("--groups", is_flag=True, help="Count them by task and error instead.")
-@click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
-@click.option("--before", type=click.UUID, metavar="ID", help="The page after this one: its last job's id.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: an array of jobs, or of groups.")
-def dead_command(
-    groups: bool,  # noqa: FBT001  # click's
-    limit: int,
-    before: UUID | None,
-    as_json: bool,  # noqa: FBT001  # click's
-    **given: Any,  # noqa: ANN401  # click's options
-) -> None:
-    """List the dead letters, newest first: jobs that have failed, and were not discarded."""
-    which = acts.filter_of(given)
-
-    async def read() -> tuple[list[Job], list[DeadLetterGroup]]:
-        async with Rowlock() as app:
-            if groups:
-                return [], await app.dead_letter_groups(which, limit=limit)
-            return await app.dead_letters(which, before=before, limit=limit), []
-
-    jobs, grouped = running.run(read())
-    if not grouped:
-        _print(jobs, limit, as_json=as_json, none="No dead letters.")
-    elif as_json:
-        print_json(grouped)
-    else:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in ("JOBS", "TASK", "LAST", "ERROR"):
-            table.add_column(name, no_wrap=True, justify="right" if name == "JOBS" else "left")
-        for group in grouped:
-            table.add_row(str(group.jobs), shown(group.task), time_of(group.last_at), shown(_short(group.error)))
-        console(is_wide=True).print(table)
-
-
-@command.command("unclaimed", short_help="List the due jobs that no live worker takes.")
-@click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: an array of kinds of jobs.")
-def unclaimed_command(limit: int, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """List the due jobs that no live worker takes, by task, version of the arguments and queue; and why."""
-
-    async def read() -> list[Unclaimed]:
-        async with Rowlock() as app:
-            return await app.unclaimed(limit=limit)
-
-    kinds = running.run(read())
+def print_jobs(jobs: Sequence[Job], limit: int, *, as_json: bool, none: str) -> None:
+    """Print a page of jobs, and where the next one is."""
     if as_json:
-        print_json([UnclaimedKind.of(kind) for kind in kinds])
-    elif not kinds:
-        click.echo("None.", err=True)
+        print_json([JobSummary.of(job) for job in jobs])
+    elif not jobs:
+        note(none)
     else:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in ("JOBS", "TASK", "VERSION", "QUEUE", "DUE FOR", "WHY"):
-            table.add_column(name, no_wrap=True, justify="right" if name in {"JOBS", "VERSION"} else "left")
-        for kind in kinds:
-            row = (
-                kind.jobs,
-                kind.task,
-                kind.args_version,
-                kind.queue,
-                timedelta(seconds=round(kind.waiting.total_seconds())),
-            )
-            table.add_row(*map(shown, row), shown(WHY_UNCLAIMED[kind.why]))
-        console(is_wide=True).print(table)
+        print_table(_COLUMNS, map(_row, jobs))
+        if len(jobs) == limit:
+            note(f"More: --before {jobs[-1].id}")
+
+
+def _row(job: Job) -> Sequence[object]:
+    attempt = f"{job.attempt}/{job.max_attempts}"
+    return job.id, state(job.state), job.task, job.queue, attempt, job.created_at, job.error or ""
 
 
 @command.command("show", short_help="Show one job with its attempts.")
 @click.argument("job_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: the job, with its attempts.")
-def show_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Show one job: its arguments, its result, and every attempt that did not simply succeed."""
+@click.option("--logs", is_flag=True, help="Also what it has logged.")
+@with_json
+def show_command(job_id: str, logs: bool, as_json: bool) -> None:  # noqa: FBT001  # click's
+    """Show one job: its arguments and its result, its attempts, and what people did to it."""
 
-    async def read() -> tuple[Job, list[Mapping[str, Any]]]:
+    async def read() -> tuple[Job, list[Row], list[Operation], list[LogLine]]:
         async with Rowlock() as app:
             job = await app.get(parse_id(job_id))
-            return job, await app.client.attempts(job.id)
+            attempts = await app.client.attempts(job.id)
+            done = await app.operations(target_kind="job", target=str(job.id), limit=MOST_PER_PAGE)
+            return job, attempts, done, await app.logs(job.id) if logs else []
 
-    job, attempts = running.run(read())
+    job, attempts, done, lines = running.run(read())
     if as_json:
         told = [Attempt.of(row) for row in attempts]
-        print_json(JobDetail.of(job, args=job.args, progress=job.last_progress, result=raw_result(job), attempts=told))
-    else:
-        _show(job, attempts)
-
-
-def _print(jobs: Sequence[Job], limit: int, *, as_json: bool, none: str) -> None:
-    if as_json:
-        print_json([JobSummary.of(job) for job in jobs])
-    elif not jobs:
-        click.echo(none, err=True)
-    else:
-        console(is_wide=True).print(_table(jobs))
-        if len(jobs) == limit:
-            click.echo(f"More: --before {jobs[-1].id}", err=True)
+        detail = JobDetail.of(job, args=job.args, progress=job.last_progress, result=raw_result(job), attempts=told)
+        members: dict[str, object] = {name: getattr(detail, name) for name in detail.__struct_fields__}
+        print_json(members | {"operations": done} | ({"logs": lines} if logs else {}))
+        return
+    print_details(_fields(job))
+    _print_attempts(job, attempts)
+    if done:
+        print_text("\nwhat people did:")
+        print_table(_ACTS, ((one.at, one.verb, one.by, one.source, in_one_line(one.details)) for one in done))
+    if logs:
+        print_text("\nlogs:" if lines else "\nlogs: none")
+        print_lines(lines)
 
 
 @command.command("logs", short_help="Show what a job has logged.")
 @click.argument("job_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: the job's id, and its lines.")
+@with_json
 def logs_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Show the lines that the ended attempts of a job have logged, if its task has capture_logs."""
 
@@ -171,100 +150,63 @@ def logs_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     if as_json:
         print_json(JobLogs(id=job.id, lines=lines))
     elif not lines:
-        click.echo(f"Nothing was logged, or task {job.task} has no capture_logs.", err=True)
-    for line in lines if not as_json else ():
+        note(f"Nothing was logged, or task {job.task} has no capture_logs.")
+    else:
+        print_lines(lines)
+
+
+def print_lines(lines: Sequence[LogLine]) -> None:
+    """Print log lines: the attempt, when, the level, the text."""
+    for line in lines:
         at = line.at.astimezone().isoformat(sep=" ", timespec="milliseconds")
-        console().print(shown(f"{line.attempt}  {at}  {line.level:8} {line.text}"), soft_wrap=True)
+        print_text(f"{line.attempt}  {at}  {line.level:8} {line.text}")
 
 
-def console(*, is_wide: bool = False) -> Console:
-    """A console that takes data as it is: no markup, no colours of its own; wide, nothing is wrapped or cut."""
-    width = _WIDE if is_wide or not sys.stdout.isatty() else None
-    return Console(markup=False, highlight=False, emoji=False, width=width)
-
-
-def _table(jobs: Sequence[Job]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("ID", "STATE", "TASK", "QUEUE", "ATTEMPT", "CREATED", "ERROR"):
-        table.add_column(name, no_wrap=True, justify="right" if name == "ATTEMPT" else "left")
-    for job in jobs:
-        table.add_row(
-            str(job.id),
-            _state(job.state),
-            shown(job.task),
-            shown(job.queue),
-            f"{job.attempt}/{job.max_attempts}",
-            time_of(job.created_at),
-            shown(_short(job.error or "")),
-        )
-    return table
-
-
-def _short(error: str) -> str:
-    line = error.partition("\n")[0]
-    return line if len(line) <= _ERROR_LENGTH else f"{line[: _ERROR_LENGTH - 1]}…"
-
-
-def _show(job: Job, attempts: Sequence[Mapping[str, Any]]) -> None:
-    out = console()
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_row("state", _state(job.state))
-    for name in (
-        "id",
-        "task",
-        "args_version",
-        "queue",
-        "priority",
-        "attempt",
-        "max_attempts",
-        "errors",
-        "crashes",
-        "unique_key",
-    ):
-        table.add_row(name, shown(getattr(job, name)))
+def _fields(job: Job) -> Iterator[tuple[str, object]]:
+    yield "state", state(job.state)
+    for name in ("id", "task", "args_version", "queue", "priority"):
+        yield name, getattr(job, name)
+    for name in ("attempt", "max_attempts", "errors", "crashes", "unique_key"):
+        yield name, getattr(job, name)
     for name in ("timeout", "created_at", "run_at", "started_at", "finished_at", "worker", "error"):
-        table.add_row(name, shown(getattr(job, name)))
+        yield name, getattr(job, name)
     for name in ("expires_at", "deadline", "cancel_requested_at", "discarded_at"):
         if getattr(job, name) is not None:
-            table.add_row(name, shown(getattr(job, name)))
-    table.add_row("progress", shown(_progress(job)))
-    table.add_row("args", shown(pretty(job.args)))
-    table.add_row("result", shown(None if job.result_json is None else pretty(job.result)))
-    out.print(table)
+            yield name, getattr(job, name)
+    yield "progress", _progress(job)
+    yield "args", pretty(job.args)
+    yield "result", None if job.result_json is None else pretty(job.result)
+
+
+def _print_attempts(job: Job, attempts: Sequence[Row]) -> None:
+    rows = [*map(_ended, attempts), *_last(job, attempts)]
+    if not rows:
+        return
+    print_text("\nattempts:")
+    print_table(_ATTEMPTS, rows)
     for attempt in attempts:
-        what = ": ".join(str(part) for part in (attempt["error_type"], attempt["message"]) if part)
-        head = f"\nattempt {attempt['attempt']}: {attempt['outcome']} at {time_of(attempt['finished_at'])} {what}"
-        out.print(shown(head), soft_wrap=True)
         if attempt["traceback"]:
-            out.print(shown(attempt["traceback"].rstrip()), soft_wrap=True)
+            print_text(f"\nattempt {attempt['attempt']}:\n{attempt['traceback'].rstrip()}")
 
 
-def _progress(job: Job) -> str | None:
+def _ended(row: Row) -> Sequence[object]:
+    error = ": ".join(str(part) for part in (row["error_type"], row["message"]) if part)
+    began, ended = row["started_at"], row["finished_at"]
+    took = NOTHING if began is None else ended - began
+    return row["attempt"], state(row["outcome"]), began, ended, took, row["worker"], error
+
+
+def _last(job: Job, attempts: Sequence[Row]) -> Iterator[Sequence[object]]:
+    """The attempt that runs, or that succeeded: it has no row of its own."""
+    if job.state not in {"running", "succeeded"} or any(row["attempt"] == job.attempt for row in attempts):
+        return
+    took = NOTHING if job.finished_at is None or job.started_at is None else job.finished_at - job.started_at
+    yield job.attempt, state(job.state), job.started_at, job.finished_at, took, job.worker, ""
+
+
+def _progress(job: Job) -> Text:
     told = job.last_progress
     if told is None:
-        return None
+        return shown(None)
     what = f" {told.message}" if told.message else ""
-    return f"{told.fraction:.0%}{what} (attempt {told.attempt}, {time_of(told.updated_at)})"
-
-
-def pretty(value: object) -> str:
-    """JSON data, a member a line."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-
-
-def _state(state: str) -> Text:
-    return Text(state, style=_COLOURS.get(state, ""))
-
-
-def shown(value: object) -> Text:
-    """The value as text that is printed as it is: nothing in it is markup."""
-    if isinstance(value, datetime):
-        return Text(time_of(value))
-    return Text("–" if value is None else clean(str(value)))
-
-
-def time_of(moment: datetime) -> str:
-    """The time as people here write it."""
-    return moment.astimezone().isoformat(sep=" ", timespec="seconds")
+    return shown(f"{told.fraction:.0%}{what} (attempt {told.attempt}, {time_of(told.updated_at)})")

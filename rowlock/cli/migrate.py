@@ -10,10 +10,12 @@ from dataclasses import replace
 from typing import Final
 
 import click
+import msgspec
 from alembic.util.exc import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from rowlock import migrations
+from rowlock.cli.output import Exit, confirm, note, print_json, with_json
 from rowlock.errors import ConfigurationError, SchemaNotMigrated
 from rowlock.queue.client import Client
 from rowlock.settings import Settings
@@ -26,12 +28,14 @@ _BASE: Final = "base"
 @click.option("--down", metavar="REVISION", help="Back to this revision; base removes everything, every job included.")
 @click.option("--sql", "as_sql", is_flag=True, help="Print the SQL for an empty database, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before everything is removed.")
+@with_json
 def command(
     revision: str | None,
     down: str | None,
     as_sql: bool,  # noqa: FBT001  # click's
     yes: bool,  # noqa: FBT001  # click's
-) -> None:
+    as_json: bool,  # noqa: FBT001  # click's
+) -> int:
     """Create or upgrade Rowlock's tables, in one transaction.
 
     Harmless when repeated; of two at once, the second waits for the first and finds nothing to do.
@@ -42,14 +46,32 @@ def command(
     if as_sql:
         with _steps():
             click.echo(migrations.upgrade_sql(settings, _known(revision or "head")).rstrip())
-    elif down is None:
-        click.echo(migrate(settings, _known(revision or "head")))
+        return Exit.DONE
+    if down is None:
+        done: Migrated | None = migrate(settings, _known(revision or "head"))
     else:
-        click.echo(_downgrade(settings, _known(down), is_confirmed=yes))
+        done = _downgrade(settings, _known(down), is_confirmed=yes)
+    if done is None:
+        note("Nothing was removed.")
+        return Exit.NO
+    if as_json:
+        print_json(done)
+    else:
+        click.echo(done.said)
+    return Exit.DONE
 
 
-def migrate(settings: Settings, revision: str = "head") -> str:
-    """Bring the schema up to `revision`; say in one sentence what was done.
+class Migrated(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done: how many `migrations` ran, and at which `revision` the schema is now (None: it has no tables)."""
+
+    schema: str
+    revision: str | None
+    migrations: int
+    said: str
+
+
+def migrate(settings: Settings, revision: str = "head") -> Migrated:
+    """Bring the schema up to `revision`; say what was done.
 
     Must not be called on an event loop's thread. Raises `DatabaseUnavailable`, `SchemaTooNew`, and
     `ConfigurationError` for what PostgreSQL refuses.
@@ -58,22 +80,29 @@ def migrate(settings: Settings, revision: str = "head") -> str:
     with _steps() as steps:
         migrations.upgrade(settings, revision)
     _, after = asyncio.run(_look(settings))
-    if not steps:
-        return f"The schema {settings.schema} is at revision {after} already: nothing to do."
-    return f"The schema {settings.schema} was migrated to revision {after}{_how_many(steps)}."
+    said = f"The schema {settings.schema} is at revision {after} already: nothing to do."
+    if steps:
+        said = f"The schema {settings.schema} was migrated to revision {after}{_how_many(steps)}."
+    return Migrated(schema=settings.schema, revision=after, migrations=len(steps), said=said)
 
 
-def _downgrade(settings: Settings, revision: str, *, is_confirmed: bool) -> str:
+def _downgrade(settings: Settings, revision: str, *, is_confirmed: bool) -> Migrated | None:
+    """Take the schema back; None: it was not wanted after all."""
     settings, before = asyncio.run(_look(settings))
+    schema = settings.schema
     if before is None:
-        return f"The schema {settings.schema} has no tables of Rowlock: nothing to do."
+        said = f"The schema {schema} has no tables of Rowlock: nothing to do."
+        return Migrated(schema=schema, revision=None, migrations=0, said=said)
     if revision == _BASE and not is_confirmed and not _is_wanted(settings):
-        raise ConfigurationError("Nothing was removed. To remove everything without being asked, say --yes.")
+        return None
     with _steps() as steps:
         migrations.downgrade(settings, revision)
     if not steps:
-        return f"The schema {settings.schema} is at revision {before}: nothing to do."
-    return f"The schema {settings.schema} was taken back from {before} to {revision}{_how_many(steps)}."
+        said = f"The schema {schema} is at revision {before}: nothing to do."
+        return Migrated(schema=schema, revision=before, migrations=0, said=said)
+    after = None if revision == _BASE else revision
+    said = f"The schema {schema} was taken back from {before} to {revision}{_how_many(steps)}."
+    return Migrated(schema=schema, revision=after, migrations=len(steps), said=said)
 
 
 def _is_wanted(settings: Settings) -> bool:
@@ -81,11 +110,7 @@ def _is_wanted(settings: Settings) -> bool:
         f"This removes all of Rowlock's tables in {settings.schema} of {settings.masked_database_url()}, and every job "
         "in them. Go on?"
     )
-    try:
-        return click.confirm(question, err=True)
-    except click.Abort:  # nobody is there to answer
-        click.echo(err=True)
-        return False
+    return confirm(question, otherwise="Nothing was removed. To remove everything without being asked, say --yes.")
 
 
 def _how_many(steps: list[str]) -> str:

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Final
 from uuid import UUID
 
 import click
-import msgspec
-from rich.table import Table
 
 from rowlock.app import Rowlock
 from rowlock.cli import running
-from rowlock.cli.jobs import console, shown, time_of
-from rowlock.cli.output import print_json
+from rowlock.cli.output import note, print_json, with_json
+from rowlock.cli.tables import NOTHING, in_one_line, print_table, text, whole
 from rowlock.queue.client import MOST_PER_PAGE
 from rowlock.queue.operators import Operation
+
+_COLUMNS: Final = (
+    whole("AT"),
+    whole("VERB"),
+    text("TARGET", 40),
+    text("BY"),
+    whole("FROM", leaves=1),
+    text("DETAILS", leaves=2),
+)
 
 
 @click.command("operations")
 @click.option("--verb", help="Only these: cancel, retry, discard, …")
+@click.option("--target-kind", metavar="KIND", help="Only what was done to these: job, queue, schedule, worker.")
 @click.option("--target", help="Only what was done to this one: its id, or its name.")
 @click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
 @click.option("--before", type=click.UUID, metavar="ID", help="The page after this one: its last operation's id.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: an array of operations.")
-def command(
+@with_json
+def command(  # noqa: PLR0917  # click's: a parameter an option
     verb: str | None,
+    target_kind: str | None,
     target: str | None,
     limit: int,
     before: UUID | None,
@@ -33,22 +43,19 @@ def command(
 
     async def read() -> list[Operation]:
         async with Rowlock() as app:
-            return await app.operations(verb=verb, target=target, before=before, limit=limit)
+            return await app.operations(verb=verb, target_kind=target_kind, target=target, before=before, limit=limit)
 
     found = running.run(read())
     if as_json:
         print_json(found)
     elif not found:
-        click.echo("No operations.", err=True)
+        note("No operations.")
     else:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name in ("AT", "VERB", "TARGET", "BY", "FROM", "DETAILS"):
-            table.add_column(name, no_wrap=True)
-        for row in found:
-            target_text = "–" if row.target is None else f"{row.target_kind} {row.target}"
-            details = msgspec.json.encode(row.details).decode()
-            cells = (time_of(row.at), row.verb, target_text, row.by, row.source, details)
-            table.add_row(*(shown(cell) for cell in cells))
-        console(is_wide=True).print(table)
+        print_table(_COLUMNS, map(_row, found))
         if len(found) == limit:
-            click.echo(f"More: --before {found[-1].id}", err=True)
+            note(f"More: --before {found[-1].id}")
+
+
+def _row(one: Operation) -> tuple[object, ...]:
+    target = NOTHING if one.target is None else f"{one.target_kind} {one.target}"
+    return one.at, one.verb, target, one.by, one.source, in_one_line(one.details)

@@ -1,16 +1,61 @@
-"""What the commands print: complaints on standard error, plain JSON, and data that cannot paint the terminal."""
+"""What the commands have in common: `--json`, complaints and notes on standard error, questions, and exit codes."""
 
 from __future__ import annotations
 
 import re
 import sys
-from typing import Final
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
 
-_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+from rowlock.errors import (
+    ConfigurationError,
+    DrainTimeout,
+    DuplicateJob,
+    JobNotFound,
+    KeyHeld,
+    ResultTimeout,
+    ScheduleNotFound,
+    WorkerNotFound,
+    WrongState,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _FOLDED_LINES: Final = 6
+
+
+class Exit(IntEnum):
+    """The exit codes of all commands. A worker or a server that was told to stop, and did, has done what it should."""
+
+    DONE = 0
+    NO = 1
+    """It was asked in the right way, and the answer is no: there is no such job, it failed, it is not over in time."""
+    REMEDY = 2
+    """It could not be asked: wrong use, settings, arguments, no server, no schema."""
+    INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+    UNREAD = 141  # 128 + SIGPIPE: whoever read the output has gone
+
+
+_NO: Final = (
+    JobNotFound,
+    ScheduleNotFound,
+    WorkerNotFound,
+    WrongState,
+    KeyHeld,
+    DuplicateJob,
+    DrainTimeout,
+    ResultTimeout,
+)
+
+
+def code_of(error: Exception) -> Exit:
+    """The exit code that the error means."""
+    return Exit.NO if isinstance(error, _NO) else Exit.REMEDY
 
 
 def clean(text: str) -> str:
@@ -18,7 +63,7 @@ def clean(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def complain(problem: object, *, code: int = 2) -> int:
+def complain(problem: object, *, code: int = Exit.REMEDY) -> int:
     """Print the problem as one line on standard error; return the exit code. The end of a server's log stays lines."""
     lines = str(problem).strip().splitlines()
     message = " ".join(line.strip() for line in lines) if len(lines) <= _FOLDED_LINES else "\n".join(lines)
@@ -26,6 +71,30 @@ def complain(problem: object, *, code: int = 2) -> int:
     return code
 
 
+def note(text: str) -> None:
+    """Say something besides the data: on standard error."""
+    click.echo(clean(text), err=True)
+
+
+def with_json(command: F) -> F:
+    """The command with `--json`, which it gets as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
 def print_json(document: object) -> None:
     """Print the document as JSON, times in RFC 3339, for other programs."""
     click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
+
+
+def confirm(question: str, *, otherwise: str) -> bool:
+    """Ask, on standard error. Raises `ConfigurationError` with what to do `otherwise`, where nobody answers."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        if sys.stdin.isatty():
+            raise
+        raise ConfigurationError(otherwise) from None
+
+
+__all__ = ["Exit", "clean", "code_of", "complain", "confirm", "note", "print_json", "with_json"]

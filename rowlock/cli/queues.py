@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
 import click
-from rich.table import Table
 
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import me
-from rowlock.cli.jobs import console, shown, time_of
-from rowlock.cli.output import print_json
+from rowlock.cli.output import note, print_json, with_json
+from rowlock.cli.tables import number, print_details, print_table, text, time_of, whole
 from rowlock.queue.queues import Queue, Queues
 
 R = TypeVar("R")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+
+AS_STARTED: Final = "default"
+"""A concurrency of nobody's word: each worker has what it was started with."""
+_COLUMNS: Final = (
+    text("QUEUE", 12),
+    whole("PAUSED SINCE", leaves=3),
+    number("CONCURRENCY", leaves=4),
+    number("WAITING"),
+    number("SCHEDULED", leaves=2),
+    number("RUNNING"),
+    number("BLOCKED", leaves=5),
+    whole("OLDEST", leaves=1),
+    number("WORKERS"),
+)
 
 
 @click.group("queues")
@@ -28,41 +41,35 @@ def _name(function: _Function) -> _Function:
     return click.argument("name")(function)
 
 
-def _json(function: _Function) -> _Function:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
-
-
 @command.command("list")
-@_json
+@with_json
 def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     """List all queues that anybody knows of, by name."""
     queues = _do(lambda of: of.list())
     if as_json:
         print_json(queues)
     elif not queues:
-        click.echo("No queues.", err=True)
+        note("No queues.")
     else:
-        console(is_wide=True).print(_table(queues))
+        print_table(_COLUMNS, map(_row, queues))
 
 
 @command.command("show")
 @_name
-@_json
+@with_json
 def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Show one queue: what was said of it, and what its jobs do."""
     queue = _do(lambda of: of.get(name))
     if as_json:
         print_json(queue)
         return
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for field in queue.__struct_fields__:
-        table.add_row(field, shown(getattr(queue, field)))
-    console().print(table)
+    members = {name: getattr(queue, name) for name in queue.__struct_fields__}
+    print_details((members | {"concurrency": _concurrency(queue)}).items())
 
 
 @command.command("pause")
 @_name
-@_json
+@with_json
 def pause_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Let no job of the queue start until it is resumed; what runs goes on."""
     _done(_do(lambda of: of.pause(name)), as_json)
@@ -70,7 +77,7 @@ def pause_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 
 @command.command("resume")
 @_name
-@_json
+@with_json
 def resume_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Let jobs of the queue start again."""
     _done(_do(lambda of: of.resume(name)), as_json)
@@ -79,7 +86,7 @@ def resume_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 @command.command("drain")
 @_name
 @click.option("--timeout", type=float, metavar="SECONDS", help="How long to wait at most. [default: for ever]")
-@_json
+@with_json
 def drain_command(name: str, timeout: float | None, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Pause the queue, and wait until none of its jobs runs. It stays paused."""
     _done(_do(lambda of: of.drain(name, timeout=timeout)), as_json)
@@ -88,15 +95,15 @@ def drain_command(name: str, timeout: float | None, as_json: bool) -> None:  # n
 @command.command("scale", short_help="Say how many jobs of the queue each worker runs at once.")
 @_name
 @click.argument("concurrency", metavar="CONCURRENCY|default")
-@_json
+@with_json
 def scale_command(name: str, concurrency: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Say how many jobs of the queue NAME each worker runs at once at most.
 
     It holds for all workers, also for those that start later. With default, each has what it was started with.
     """
-    if concurrency != "default" and not concurrency.isdecimal():
+    if concurrency != AS_STARTED and not concurrency.isdecimal():
         raise click.UsageError(f"CONCURRENCY {concurrency!r} is no number: use 1 or more, or default.")
-    most = None if concurrency == "default" else int(concurrency)
+    most = None if concurrency == AS_STARTED else int(concurrency)
     _done(_do(lambda of: of.scale(name, most)), as_json)
 
 
@@ -121,17 +128,10 @@ def _done(queue: Queue, as_json: bool) -> None:  # noqa: FBT001  # what click ga
     click.echo(f"{queue.name} {said}{limit}: {jobs}, {known}{'' if is_open or queue.workers else ' yet'}.")
 
 
-def _table(queues: Sequence[Queue]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("QUEUE", "PAUSED", "CONCURRENCY", "WAITING", "SCHEDULED", "RUNNING", "BLOCKED", "OLDEST", "WORKERS"):
-        table.add_column(name, no_wrap=True)
-    for queue in queues:
-        table.add_row(
-            shown(queue.name),
-            shown(queue.paused_at),
-            shown(queue.concurrency),
-            *(f"{count:,}" for count in (queue.waiting, queue.scheduled, queue.running, queue.blocked)),
-            shown(queue.oldest_due_at),
-            str(queue.workers),
-        )
-    return table
+def _concurrency(queue: Queue) -> int | str:
+    return AS_STARTED if queue.concurrency is None else queue.concurrency
+
+
+def _row(queue: Queue) -> tuple[object, ...]:
+    counts = (queue.waiting, queue.scheduled, queue.running, queue.blocked)
+    return queue.name, queue.paused_at, _concurrency(queue), *counts, queue.oldest_due_at, queue.workers

@@ -1,30 +1,40 @@
-"""`rowlock retention`: shows and sets how long finished jobs are kept."""
+"""`rowlock retention`: shows and says how long finished jobs are kept."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Final
 
 import click
-from rich.table import Table
 
+from rowlock.api.wire import KeptQueue, KeptQueues
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import age, me
-from rowlock.cli.jobs import console, shown
-from rowlock.cli.output import print_json
-from rowlock.cli.storage import size
+from rowlock.cli.output import note, print_json, with_json
+from rowlock.cli.tables import Column, number, print_table, print_text, size, text, whole
 from rowlock.queue import retention
 from rowlock.queue.retention import OUTCOMES, ArchiveDay, Keep, Kept, QueueRetention, Retention
+
+_QUEUES: Final = (text("QUEUE", 12), *(whole(outcome.upper()) for outcome in OUTCOMES))
+_DAYS: Final = (
+    whole("DAY"),
+    number("JOBS"),
+    Column(name="SIZE", is_number=True),
+    Column(name="ATTEMPTS AND LOGS", is_number=True, leaves=2),
+    whole("NEXT TO GO", leaves=1),
+    whole("GONE"),
+)
 
 
 @click.group("retention")
 def command() -> None:
-    """Look at how long finished jobs are kept, and set it."""
+    """Look at how long finished jobs are kept, and say it."""
 
 
 @command.command("show")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_json
 def show_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     """Show what is set, and the days of the archive: how large each is, and what goes when."""
 
@@ -34,22 +44,24 @@ def show_command(as_json: bool) -> None:  # noqa: FBT001  # click's
 
     found = running.run(read())
     if as_json:
-        print_json(found)
+        print_json(KeptQueues(queues=[KeptQueue.of(one) for one in found.queues], days=found.days))
         return
-    out = console(is_wide=True)
-    out.print(_settings(found.queues))
-    out.print()
-    out.print(_days(found.days))
+    _print_settings(found.queues)
+    if found.days:
+        print_text("")
+        print_table(_DAYS, map(_day, found.days))
+    else:
+        note("The archive is empty.")
 
 
-@command.command("set", short_help="Say how long the finished jobs of a queue are kept.")
+@command.command("keep", short_help="Say how long the finished jobs of a queue are kept.")
 @click.argument("queue")
 @click.option("--succeeded", metavar="TIME", help="Of jobs that succeeded: 12h, 7d; forever; default.")
 @click.option("--failed", metavar="TIME", help="Of dead letters.")
 @click.option("--cancelled", metavar="TIME", help="Of cancelled jobs.")
 @click.option("--expired", metavar="TIME", help="Of jobs that expired before they started.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def set_command(queue: str, as_json: bool, **given: str | None) -> None:  # noqa: FBT001  # click's
+@with_json
+def keep_command(queue: str, as_json: bool, **given: str | None) -> None:  # noqa: FBT001  # click's
     """Say how long the finished jobs of QUEUE are kept; what is not given stays.
 
     The queue '*' (in quotes) stands for all that have no time of their own. By default jobs are kept for ever.
@@ -62,9 +74,9 @@ def set_command(queue: str, as_json: bool, **given: str | None) -> None:  # noqa
 
     done = running.run(act())
     if as_json:
-        print_json(done)
+        print_json(KeptQueue.of(done))
     else:
-        console(is_wide=True).print(_settings([done]))
+        _print_settings([done])
 
 
 def _time(outcome: str, text: str | None) -> Keep | None:
@@ -73,12 +85,12 @@ def _time(outcome: str, text: str | None) -> Keep | None:
     return "default" if text == "default" else age(outcome, text)
 
 
-def _settings(queues: Sequence[QueueRetention]) -> Table:
-    table = _table("QUEUE", *(outcome.upper() for outcome in OUTCOMES))
+def _print_settings(queues: Sequence[QueueRetention]) -> None:
+    rows = []
     for one in queues or [QueueRetention(queue=retention.EVERY_QUEUE)]:
-        unsaid = "forever" if one.queue == retention.EVERY_QUEUE else "–"
-        table.add_row(shown(one.queue), *(_kept(getattr(one, outcome), unsaid) for outcome in OUTCOMES))
-    return table
+        unsaid = "forever" if one.queue == retention.EVERY_QUEUE else "default"
+        rows.append((one.queue, *(_kept(getattr(one, outcome), unsaid) for outcome in OUTCOMES)))
+    print_table(_QUEUES, rows)
 
 
 def _kept(kept: Kept, unsaid: str) -> str:
@@ -86,29 +98,13 @@ def _kept(kept: Kept, unsaid: str) -> str:
         return unsaid
     if isinstance(kept, timedelta):
         seconds = round(kept.total_seconds())
-        for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
-            if seconds % size == 0:
-                return f"{seconds // size}{unit}"
+        for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
+            if seconds % length == 0:
+                return f"{seconds // length}{unit}"
         return f"{seconds}s"
     return kept
 
 
-def _days(days: Sequence[ArchiveDay]) -> Table:
-    table = _table("DAY", "JOBS", "SIZE", "ATTEMPTS AND LOGS", "NEXT TO GO", "GONE")
-    for one in days:
-        table.add_row(
-            str(one.day),
-            f"{one.jobs:,}",
-            size(one.bytes),
-            size(one.attempt_bytes),
-            shown(one.next_at),
-            shown("never" if one.gone_at is None else one.gone_at),
-        )
-    return table
-
-
-def _table(*names: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in names:
-        table.add_column(name, no_wrap=True, justify="right" if name in {"JOBS", "SIZE"} else "left")
-    return table
+def _day(one: ArchiveDay) -> tuple[object, ...]:
+    gone = "never" if one.gone_at is None else one.gone_at
+    return str(one.day), one.jobs, size(one.bytes), size(one.attempt_bytes), one.next_at, gone

@@ -11,8 +11,8 @@ import asyncpg
 import click
 
 from rowlock import __version__, logs
-from rowlock.cli.output import complain
-from rowlock.errors import JobNotFound, RowlockError, ScheduleNotFound, WorkerNotFound
+from rowlock.cli.output import Exit, code_of, complain
+from rowlock.errors import RowlockError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,19 +24,21 @@ COMMANDS: Final = (
     "dev",
     "enqueue",
     "jobs",
-    "operations",
-    "schedules",
+    "dead-letters",
+    "unclaimed",
     "queues",
     "workers",
+    "tasks",
+    "limits",
+    "schedules",
     "retention",
+    "operations",
     "doctor",
     "torture",
 )
-"""The subcommands, in the order in which people meet them; `rowlock.cli.<name>` has each as `command`."""
+"""The subcommands, in the order in which people meet them; the module of the same name has each as `command`."""
 
 _OF_ASYNCPG: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-
-INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 
 class _Commands(click.Group):
@@ -48,7 +50,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"rowlock.cli.{cmd_name}").command
+        command: click.Command = import_module(f"rowlock.cli.{cmd_name.replace('-', '_')}").command
         return command
 
 
@@ -63,7 +65,7 @@ def root() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit code: 0, 1 (no such job, schedule or worker), or 2 for what needs a remedy.
+    """Run the command; return its exit code, one of `Exit`.
 
     Every error of Rowlock, of its use and of PostgreSQL ends in one line on standard error, never in a traceback.
     """
@@ -72,17 +74,15 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        return 2
+        return Exit.REMEDY
     except BrokenPipeError:  # `rowlock jobs list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return Exit.UNREAD
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+        return Exit.INTERRUPTED
     except (click.ClickException, RowlockError, *_OF_ASYNCPG, OSError) as error:
-        return complain(
-            _message(error), code=1 if isinstance(error, JobNotFound | ScheduleNotFound | WorkerNotFound) else 2
-        )
-    return code if isinstance(code, int) else 0
+        return complain(_message(error), code=code_of(error))
+    return code if isinstance(code, int) else Exit.DONE
 
 
 def _message(error: Exception) -> str:

@@ -8,7 +8,10 @@ import os
 import signal
 import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from rowlock.errors import DatabaseUnavailable
+from rowlock.queue.connections import CONNECTION_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from rowlock.worker.worker import Worker
 
 R = TypeVar("R")
+
+AWAY: Final = (DatabaseUnavailable, *CONNECTION_LOST)
+"""What says that the database is away: a command that goes on for long tries again."""
 
 
 def run(main: Coroutine[Any, Any, R]) -> R:

@@ -7,16 +7,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import click
-from rich.table import Table
 
-from rowlock.api.wire import ScheduleDetail, ScheduleForm
+from rowlock.api.wire import ScheduleDetail, ScheduleForm, StartedJob
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import me
 from rowlock.cli.enqueue import parse_args
-from rowlock.cli.jobs import console, pretty, shown, time_of
 from rowlock.cli.loading import load
-from rowlock.cli.output import print_json
+from rowlock.cli.output import note, print_json, with_json
+from rowlock.cli.tables import pretty, print_details, print_table, print_text, text, time_of, whole
 from rowlock.queue.cron import MISFIRES, OVERLAPS
 from rowlock.queue.schedule import StoredSchedule, Tick
 from rowlock.queue.schedules import Schedules
@@ -24,6 +23,16 @@ from rowlock.queue.schedules import Schedules
 R = TypeVar("R")
 
 _TICKS_SHOWN: Final = 10
+_COLUMNS: Final = (
+    text("NAME", 12),
+    text("TASK", 12),
+    whole("CRON"),
+    text("ZONE", leaves=2),
+    whole("NEXT"),
+    whole("LAST", leaves=1),
+    whole("ORIGIN", leaves=3),
+)
+_TICKS: Final = (whole("TICK"), whole("JOB"), whole("STATE"))
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -35,10 +44,6 @@ def command() -> None:
 
 def _name(function: _Function) -> _Function:
     return click.argument("name")(function)
-
-
-def _json(function: _Function) -> _Function:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
 
 
 def _options(function: _Function) -> _Function:
@@ -62,21 +67,21 @@ def _options(function: _Function) -> _Function:
 
 
 @command.command("list")
-@_json
+@with_json
 def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     """List all schedules, by name."""
     schedules = _do(None, lambda schedules: schedules.list())
     if as_json:
         print_json([ScheduleForm.of(schedule) for schedule in schedules])
     elif not schedules:
-        click.echo("No schedules.", err=True)
+        note("No schedules.")
     else:
-        console(is_wide=True).print(_table(schedules))
+        print_table(_COLUMNS, map(_row, schedules))
 
 
 @command.command("show")
 @_name
-@_json
+@with_json
 def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Show one schedule, with the last ticks that fired and their jobs."""
 
@@ -97,7 +102,7 @@ def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 @click.argument("args_json", default="{}")
 @_options
 @click.option("--paused", is_flag=True, help="Let no tick fire until it is resumed.")
-@_json
+@with_json
 def create_command(name: str, task: str, cron: str, args_json: str, **given: Any) -> None:  # noqa: ANN401  # click's
     """Create the schedule NAME, which enqueues a job of TASK at the times of CRON.
 
@@ -118,7 +123,7 @@ def create_command(name: str, task: str, cron: str, args_json: str, **given: Any
 @click.option("--cron", help="Other times: the next tick is counted from now.")
 @click.option("--args", "args_json", metavar="JSON", help="Other arguments; - reads them from standard input.")
 @_options
-@_json
+@with_json
 def edit_command(name: str, args_json: str | None, **given: Any) -> None:  # noqa: ANN401  # click's
     """Change the schedule NAME; what is not given stays.
 
@@ -133,7 +138,7 @@ def edit_command(name: str, args_json: str | None, **given: Any) -> None:  # noq
 
 @command.command("pause")
 @_name
-@_json
+@with_json
 def pause_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Let no tick of the schedule fire until it is resumed."""
     _done(as_json, _do(None, lambda of: of.pause(name)))
@@ -141,7 +146,7 @@ def pause_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 
 @command.command("resume")
 @_name
-@_json
+@with_json
 def resume_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Let ticks fire again, from now on: those of the pause do not."""
     _done(as_json, _do(None, lambda of: of.resume(name)))
@@ -149,22 +154,26 @@ def resume_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 
 @command.command("run", short_help="Enqueue a job of the schedule now.")
 @_name
-@_json
+@with_json
 def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Enqueue a job of the schedule now, and print its id. Its ticks stay as they are."""
-    handle = _do(None, lambda of: of.run_now(name))
+    handle = _do(None, lambda of: of.run(name))
     if as_json:
-        print_json({"id": handle.id, "task": handle.task})
+        print_json(StartedJob(id=handle.id, task=handle.task))
     else:
         click.echo(handle.id)
 
 
 @command.command("delete")
 @_name
-def delete_command(name: str) -> None:
+@with_json
+def delete_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Delete the schedule; its jobs stay. One that the code declares comes back with the next worker."""
     _do(None, lambda of: of.delete(name))
-    click.echo(f"The schedule {name} is deleted.")
+    if as_json:
+        print_json({"name": name})
+    else:
+        click.echo(f"The schedule {name} is deleted.")
 
 
 def _do(app: str | None, act: Callable[[Schedules], Awaitable[R]]) -> R:
@@ -191,32 +200,18 @@ def _done(as_json: bool, schedule: StoredSchedule) -> None:  # noqa: FBT001  # w
     click.echo(f"{schedule.name} {'is paused' if schedule.is_paused else f'next runs at {following}'}.")
 
 
-def _table(schedules: Sequence[StoredSchedule]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("NAME", "TASK", "CRON", "ZONE", "NEXT", "LAST", "ORIGIN"):
-        table.add_column(name, no_wrap=True)
-    for schedule in schedules:
-        table.add_row(
-            shown(schedule.name),
-            shown(schedule.task),
-            shown(schedule.cron),
-            shown(schedule.timezone),
-            shown("paused" if schedule.is_paused else schedule.next_run_at),
-            shown(schedule.last_tick_at),
-            shown(schedule.origin),
-        )
-    return table
+def _row(one: StoredSchedule) -> tuple[object, ...]:
+    following = "paused" if one.is_paused else one.next_run_at
+    return one.name, one.task, one.cron, one.timezone, following, one.last_tick_at, one.origin
 
 
 def _show(schedule: StoredSchedule, ticks: Sequence[Tick]) -> None:
-    out = console()
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name in schedule.__struct_fields__:
-        value = getattr(schedule, name)
-        table.add_row(name, shown(pretty(value) if name == "args" else value))
-    out.print(table)
-    for tick in ticks:
-        line = f"tick {time_of(tick.tick_at)}: job {tick.job_id} {tick.state or 'removed'}"
-        out.print(shown(line), soft_wrap=True)
+    members = {name: getattr(schedule, name) for name in schedule.__struct_fields__}
+    print_details((members | {"args": pretty(schedule.args)}).items())
+    if following := schedule.next_ticks(_TICKS_SHOWN):
+        print_text("\nnext ticks:")
+        for moment in following:
+            print_text(time_of(moment))
+    if ticks:
+        print_text("\nlast ticks:")
+        print_table(_TICKS, ((tick.tick_at, tick.job_id, tick.state or "removed") for tick in ticks))

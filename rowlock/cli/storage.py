@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rowlock.cli.findings import Finding, Row, fail, ok, warn
+from rowlock.cli.tables import size
 
 MUCH: Final = 10_000_000_000
 """From how many bytes on an archive that is kept for ever is worth a warning."""
@@ -101,11 +102,11 @@ def judge_archive(row: Row) -> Finding:
     if row["is_limited"]:
         return ok("archive", f"{detail}; what is kept how long: rowlock retention show")
     if row["bytes"] < MUCH:
-        return ok("archive", f"{detail}; kept for ever, unless you say otherwise: rowlock retention set")
+        return ok("archive", f"{detail}; kept for ever, unless you say otherwise: rowlock retention keep")
     return warn(
         "archive",
         f"{detail}; nothing of it ever goes",
-        "Say how long you need it: rowlock retention set '*' --succeeded 30d",
+        "Say how long you need it: rowlock retention keep '*' --succeeded 30d",
     )
 
 
@@ -120,16 +121,6 @@ def judge_overdue(rows: Sequence[Row]) -> Finding:
         f"what is past its time of {len(days)} days is still there: {named}",
         "Look for retention_postponed (somebody always reads that day) and retention_failed in the workers' logs.",
     )
-
-
-def size(count: int) -> str:
-    """Bytes as people write them: 1.2 GB."""
-    amount = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.1f} {unit}" if unit != "B" else f"{count} B"
-        amount /= 1000
-    return f"{amount:.1f} TB"
 
 
 def _is_same(found: str | None, wanted: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from rowlock.cli.output import Exit, note, print_json, with_json
 from rowlock.torture.nemesis import RATES
 from rowlock.torture.run import Options, Outcome, Torture
 
@@ -26,6 +27,7 @@ from rowlock.torture.run import Options, Outcome, Torture
 )
 @click.option("--keep", metavar="FOLDER", type=click.Path(path_type=Path), help="Keep the history and the logs there.")
 @click.option("--verbose", is_flag=True, help="Name each fault as it happens.")
+@with_json
 def command(  # noqa: PLR0917  # click gives them by name
     seed: int,
     minutes: float,
@@ -35,6 +37,7 @@ def command(  # noqa: PLR0917  # click gives them by name
     times: float,
     keep: Path | None,
     verbose: bool,  # noqa: FBT001  # click's
+    as_json: bool,  # noqa: FBT001  # click's
 ) -> int:
     """Kill, freeze, cut, crash and fill everything for some minutes, and check that no promise was broken.
 
@@ -50,21 +53,25 @@ def command(  # noqa: PLR0917  # click gives them by name
     if any(folder.iterdir()):
         raise click.UsageError(f"--keep {folder} is not empty: name a new folder.")
     options = Options(seed=seed, minutes=minutes, folder=folder, workers=workers, rate=rate, kinds=kinds, times=times)
-    click.echo(f"seed {seed}, {minutes:g} minutes, {workers} workers")
+    say = note if as_json else click.echo
+    say(f"seed {seed}, {minutes:g} minutes, {workers} workers")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        outcome = asyncio.run(_run(Torture(options, click.echo if verbose else lambda _: None)))
+        outcome = asyncio.run(_run(Torture(options, say if verbose else lambda _: None)))
     except asyncio.CancelledError:
         raise click.Abort from None
     for line in outcome.lines():
-        click.echo(line)
+        say(line)
+    if as_json:
+        told = {"is_clean": outcome.is_clean, "seconds": outcome.seconds, "faults": dict(outcome.faults)}
+        print_json({"seed": seed, **told, "lines": list(outcome.lines()), "folder": str(folder)})
     if outcome.is_clean:
-        click.echo("Every promise was kept.")
+        say("Every promise was kept.")
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
-        return 0
-    click.echo(f"A promise was broken. The history is in {folder}; the same seed makes the same faults again.")
-    return 1
+        return Exit.DONE
+    say(f"A promise was broken. The history is in {folder}; the same seed makes the same faults again.")
+    return Exit.NO
 
 
 async def _run(torture: Torture) -> Outcome:

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 import click
-from rich.table import Table
 
+from rowlock.api.wire import JobSummary, WorkerDetail
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import me
-from rowlock.cli.jobs import console, shown
-from rowlock.cli.output import print_json
+from rowlock.cli.output import note, print_json, with_json
+from rowlock.cli.tables import number, print_details, print_table, print_text, shown, text, whole
+from rowlock.queue.job import Job
 from rowlock.queue.workers import LiveWorker, Workers
 
 R = TypeVar("R")
+
+_COLUMNS: Final = (
+    whole("ID"),
+    text("HOST"),
+    whole("PID", leaves=4),
+    whole("VERSION", leaves=5),
+    number("RUNNING"),
+    number("CONCURRENCY", leaves=2),
+    whole("LOOP DELAY", leaves=1),
+    whole("LEASE", leaves=3),
+    text("QUEUES"),
+)
+_JOBS: Final = (whole("ID"), text("TASK", 12), text("QUEUE", leaves=1), whole("ATTEMPT", leaves=2), whole("SINCE"))
 
 
 @click.group("workers")
@@ -24,38 +38,43 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_json
 def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     """List all live workers, oldest first."""
     workers = _do(lambda of: of.list())
     if as_json:
         print_json(workers)
     elif not workers:
-        click.echo("No workers.", err=True)
+        note("No workers.")
     else:
-        console(is_wide=True).print(_table(workers))
+        print_table(_COLUMNS, map(_row, workers))
 
 
 @command.command("show")
 @click.argument("worker_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_json
 def show_command(worker_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Show one live worker."""
-    worker = _do(lambda of: of.get(worker_id))
+    """Show one live worker, with its tasks and the first hundred jobs that it runs or has claimed ahead."""
+
+    async def read(workers: Workers) -> tuple[LiveWorker, list[str], list[Job]]:
+        worker = await workers.get(worker_id)
+        return worker, list(await workers.tasks(worker.id)), list(await workers.jobs(worker.id))
+
+    worker, tasks, jobs = _do(read)
     if as_json:
-        print_json(worker)
+        print_json(WorkerDetail.of(worker, tasks=tasks, jobs=[JobSummary.of(job) for job in jobs]))
         return
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for field in worker.__struct_fields__:
-        value = getattr(worker, field)
-        table.add_row(field, shown(", ".join(value) if field == "queues" else value))
-    console().print(table)
+    members = {name: getattr(worker, name) for name in worker.__struct_fields__}
+    print_details({**members, "loop_delay_ms": f"{worker.loop_delay_ms} ms", "tasks": tasks}.items())
+    if jobs:
+        print_text("\njobs:")
+        print_table(_JOBS, map(_job, jobs))
 
 
 @command.command("scale", short_help="Let a live worker run so many jobs at once.")
 @click.argument("worker_id", metavar="ID")
 @click.argument("concurrency", type=int)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@with_json
 def scale_command(worker_id: str, concurrency: int, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Let the live worker ID run CONCURRENCY jobs at once, for as long as it lives. None that runs is stopped."""
     worker = _do(lambda of: of.scale(worker_id, concurrency))
@@ -73,20 +92,11 @@ def _do(act: Callable[[Workers], Awaitable[R]]) -> R:
     return running.run(main())
 
 
-def _table(workers: Sequence[LiveWorker]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("ID", "HOST", "PID", "VERSION", "RUNNING", "CONCURRENCY", "LOOP DELAY", "LEASE", "QUEUES"):
-        table.add_column(name, no_wrap=True)
-    for worker in workers:
-        table.add_row(
-            str(worker.id),
-            shown(worker.hostname),
-            str(worker.pid),
-            shown(worker.version),
-            str(worker.running),
-            str(worker.concurrency),
-            f"{worker.loop_delay_ms} ms",
-            shown(worker.expires_at),
-            shown(", ".join(worker.queues)),
-        )
-    return table
+def _row(worker: LiveWorker) -> tuple[object, ...]:
+    jobs, delay = (worker.running, worker.concurrency), f"{worker.loop_delay_ms} ms"
+    said = (worker.id, worker.hostname, str(worker.pid), worker.version)
+    return *said, *jobs, delay, worker.expires_at, worker.queues
+
+
+def _job(job: Job) -> tuple[object, ...]:
+    return job.id, job.task, job.queue, f"{job.attempt}/{job.max_attempts}", job.started_at

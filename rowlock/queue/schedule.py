@@ -118,7 +118,7 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     `origin` is `code` if a worker wrote it there, else `user`. `next_run_at` is the first tick that is not handled yet
     (None: there is none in the next fifty years); while `is_paused`, it means nothing. `last_tick_at` is the last one
-    that fired, `last_job_id` the last job made, also by `run_now`. A `queue`, `priority` or `max_attempts` of None is
+    that fired, `last_job_id` the last job made, also by `run`. A `queue`, `priority` or `max_attempts` of None is
     the task's.
     """
 

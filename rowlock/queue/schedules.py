@@ -144,7 +144,7 @@ class Schedules:
         """Let ticks fire again, from now on: those of the pause do not. Raises `ScheduleNotFound`."""
         return await self._set_pause(name, by, is_paused=False)
 
-    async def run_now(self, name: str, *, by: str | None = None) -> JobHandle[Any]:
+    async def run(self, name: str, *, by: str | None = None) -> JobHandle[Any]:
         """Enqueue a job of the schedule now, also while it is paused and whatever its overlap policy says.
 
         Its ticks stay as they are. Raises `ScheduleNotFound`.

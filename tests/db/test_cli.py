@@ -67,7 +67,7 @@ async def test_printed_sql_makes_the_same_schema(empty_database_url: str, folder
 
 async def test_everything_is_removed_only_after_a_yes(database_url: str) -> None:
     asked = await rowlock("migrate", "--down", "base", url=database_url, stdin="n\n")
-    assert asked.code == 2
+    assert asked.code == 1
     assert "every job" in asked.err
     assert "Nothing was removed" in asked.err
     unasked = await rowlock("migrate", "--down", "base", url=database_url)
@@ -189,7 +189,9 @@ async def test_rules_of_uniqueness_are_options(database_url: str, folder: Path) 
     assert "made of its arguments" in second.err
     shown = json.loads((await rowlock("jobs", "show", first.out.strip(), "--json", url=database_url)).out)
     assert shown["state"] == "queued", "and no longer scheduled"
-    assert_refused(await rowlock(*command, "--on-duplicate=raise", url=database_url, cwd=folder), first.out.strip())
+    assert_refused(
+        await rowlock(*command, "--on-duplicate=raise", url=database_url, cwd=folder), first.out.strip(), code=1
+    )
 
 
 async def test_task_that_nobody_registered_is_refused(database_url: str) -> None:

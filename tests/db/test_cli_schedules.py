@@ -74,7 +74,7 @@ async def test_schedules_are_told_to_people(
     assert listed.out.splitlines()[0].split() == ["NAME", "TASK", "CRON", "ZONE", "NEXT", "LAST", "ORIGIN"]
     assert listed.out.splitlines()[1].split()[:4] == ["greet", "hello", "@daily", "UTC"]
     shown = await rowlock("schedules", "show", "greet", url=database_url)
-    assert f"job {job} removed" in shown.out
+    assert f"{job}  removed" in shown.out
 
 
 @pytest.mark.parametrize(

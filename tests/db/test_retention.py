@@ -443,11 +443,11 @@ async def test_what_is_said_is_shown_and_recorded(app: Rowlock, connection: Conn
     ]
 
 
-async def test_the_command_line_sets_and_shows(database_url: str, connection: Connection, now: datetime) -> None:
+async def test_the_command_line_says_and_shows(database_url: str, connection: Connection, now: datetime) -> None:
     await put(connection, noon(now, 3))
-    done = await rowlock("retention", "set", "email", "--failed", "90d", "--succeeded", "36h", url=database_url)
-    assert done.out.split()[-5:] == ["email", "36h", "90d", "–", "–"]
-    await rowlock("retention", "set", "*", "--failed", "forever", "--json", url=database_url)
+    done = await rowlock("retention", "keep", "email", "--failed", "90d", "--succeeded", "36h", url=database_url)
+    assert done.out.split()[-5:] == ["email", "36h", "90d", "default", "default"]
+    await rowlock("retention", "keep", "*", "--failed", "forever", "--json", url=database_url)
     shown = await rowlock("retention", "show", url=database_url)
     assert f"{noon(now, 3).date()}  " in shown.out
     as_json = json.loads((await rowlock("retention", "show", "--json", url=database_url)).out)

@@ -220,7 +220,7 @@ async def test_acts_on_a_schedule_that_is_not_there_are_refused(app: Rowlock, co
             app.schedules.edit(name, cron="@daily"),
             app.schedules.pause(name),
             app.schedules.resume(name),
-            app.schedules.run_now(name),
+            app.schedules.run(name),
             app.schedules.delete(name),
         ):
             with pytest.raises(ScheduleNotFound):
@@ -243,12 +243,12 @@ async def test_ticks_of_a_pause_do_not_fire_after_it(app: Rowlock, ticker: Ticke
     assert [verb for verb, *_ in await operations(connection)] == ["create", "pause", "resume"], "nothing is done twice"
 
 
-async def test_run_now_enqueues_a_job_beside_the_ticks_even_while_it_is_paused(
+async def test_run_enqueues_a_job_beside_the_ticks_even_while_it_is_paused(
     app: Rowlock, connection: Connection
 ) -> None:
     before = await app.schedules.create("one", "report", HOURLY, args={"kind": "long"}, overlap="skip", is_paused=True)
     await app.worker().drain()  # which registers the tasks, and finds nothing to do
-    first, second = await app.schedules.run_now("one"), await app.schedules.run_now("one", by="ada")
+    first, second = await app.schedules.run("one"), await app.schedules.run("one", by="ada")
     made = await jobs(connection)
     assert [(row["id"], row["task"], row["queue"], row["priority"], row["max_attempts"]) for row in made] == [
         (handle.id, "report", "reports", 7, 4) for handle in (first, second)
@@ -335,11 +335,11 @@ async def fired_one(ticker: Ticker) -> bool:
     return ticker.fired > before
 
 
-async def test_job_that_was_run_now_counts_for_the_overlap(
+async def test_job_that_was_run_by_hand_counts_for_the_overlap(
     app: Rowlock, ticker: Ticker, connection: Connection
 ) -> None:
     await app.schedules.create("one", "report", HOURLY, overlap="skip")
-    await app.schedules.run_now("one")
+    await app.schedules.run("one")
     await set_back(connection, "one", timedelta(hours=2))
     await ticker.fire_due()
     assert len(await jobs(connection)) == 1
@@ -362,12 +362,12 @@ async def test_jobs_of_ticks_end_when_those_of_their_task_do(
     await app.schedules.create("one", "urgent", HOURLY)
     await set_back(connection, "one", timedelta(hours=1))
     await ticker.fire_due()
-    await app.schedules.run_now("one")
+    await app.schedules.run("one")
     for row in await jobs(connection):
         limits = (row["expires_at"] - row["run_at"], row["deadline"] - row["run_at"], row["ends_at"] - row["run_at"])
         assert limits == (timedelta(seconds=60), timedelta(hours=1), timedelta(seconds=60))
     await connection.execute("UPDATE rowlock.schedule SET task = 'report'")
-    await app.schedules.run_now("one")
+    await app.schedules.run("one")
     assert (await jobs(connection))[-1]["ends_at"] is None
 
 
@@ -427,7 +427,7 @@ async def test_nothing_fires_by_what_was_read_before_an_edit(app: Rowlock, conne
     row = (await connection.fetch(statement("due_schedules", "rowlock"), ["report"], [], timedelta(0), 10))[0]
     told = [row["name"], row["next_run_at"], row["updated_at"], row["last_job_id"]]
     fire = [[row["now"]], [uuid7()], row["now"], None, None]
-    await app.schedules.run_now("one")
+    await app.schedules.run("one")
     assert await connection.fetch(statement("fire_ticks", "rowlock"), *told, *fire) == [], "another job is the last one"
     told[3] = (await app.schedules.get("one")).last_job_id
     await app.schedules.edit("one", args={"kind": "new"})

@@ -388,7 +388,7 @@ async def test_a_schedule_remembers_the_version_of_its_arguments(
     new.schedule("greet", "0 0 1 1 *", name="yearly", args={"who": "Ada", "locale": "fr"})
     async with new.worker():
         pass
-    job = await new.schedules.run_now("yearly")
+    job = await new.schedules.run("yearly")
     assert await stored(connection, job.id) == ("queued", 3, {"who": "Ada", "locale": "fr"})
     paused = await new.schedules.pause("yearly")
     assert paused.args_version == 3

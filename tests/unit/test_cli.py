@@ -68,9 +68,9 @@ def _logging_as_it_was() -> Iterator[None]:
         (["jobs", "list", "--state", "lost"], "--state"),
         (["jobs", "list", "--before", "1"], "--before"),
         (["jobs", "list", "--limit", "501"], "--limit"),
-        (["retention", "set", "email", "--failed", "7"], "failed '7'"),
-        (["retention", "set", "email", "--failed", "30m"], "an hour"),
-        (["retention", "set", "email"], "give one of"),
+        (["retention", "keep", "email", "--failed", "7"], "failed '7'"),
+        (["retention", "keep", "email", "--failed", "30m"], "an hour"),
+        (["retention", "keep", "email"], "give one of"),
         (["migrate", "--to", "9999"], "no revision '9999'"),
         (["migrate", "--to", "head", "--down", "base"], "neither"),
     ],
@@ -190,16 +190,29 @@ def test_control_characters_of_data_are_spelled_out() -> None:
     assert clean("a\x1b[31mb\r\x07\u202e\tc\nd") == "a\\x1b[31mb\\r\\x07\\u202e\tc\nd"
 
 
-def _options() -> Iterator[tuple[str, str]]:
+def _commands() -> Iterator[tuple[str, click.Command]]:
     context = click.Context(root)
     for name in COMMANDS:
         command = root.get_command(context, name)
         assert command is not None
-        parts = command.commands.values() if isinstance(command, click.Group) else [command]
-        for part in parts:
-            path = name if part is command else f"{name} {part.name}"
-            shown = [parameter for parameter in part.params if not getattr(parameter, "hidden", False)]
-            yield from ((path, option) for parameter in shown for option in parameter.opts if "-" in option)
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {part.name}", part) for part in command.commands.values())
+        else:
+            yield name, command
+
+
+@pytest.mark.parametrize("path, command", list(_commands()))
+def test_every_command_that_comes_to_an_end_has_its_json(path: str, command: click.Command) -> None:
+    is_long = path in {"worker", "api", "dev"}
+    assert is_long != any(parameter.name == "as_json" for parameter in command.params)
+    assert command.help
+    assert command.get_short_help_str(80).endswith("."), "fits into the list of commands"
+
+
+def _options() -> Iterator[tuple[str, str]]:
+    for path, command in _commands():
+        shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+        yield from ((path, option) for parameter in shown for option in parameter.opts if "-" in option)
 
 
 @pytest.mark.parametrize("command, option", list(_options()))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rowlock.cli import storage
+from rowlock.cli import storage, tables
 
 TABLE: dict[str, Any] = {
     "name": "attempt_20261123",
@@ -84,4 +84,4 @@ def test_overdue_days_are_named() -> None:
     "count, text", [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (10**9, "1.0 GB"), (3 * 10**15, "3000.0 TB")]
 )
 def test_sizes_are_written_as_people_do(count: int, text: str) -> None:
-    assert storage.size(count) == text
+    assert tables.size(count) == text

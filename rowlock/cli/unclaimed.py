@@ -1,0 +1,50 @@
+"""`rowlock unclaimed`: lists the due jobs that no live worker takes, and why."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import click
+
+from rowlock.api.wire import UnclaimedKind
+from rowlock.app import Rowlock
+from rowlock.cli import running
+from rowlock.cli.findings import WHY_UNCLAIMED
+from rowlock.cli.output import note, print_json, with_json
+from rowlock.cli.tables import number, print_table, text, whole
+from rowlock.queue.client import MOST_PER_PAGE
+from rowlock.queue.operators import Unclaimed
+
+_COLUMNS: Final = (
+    number("JOBS"),
+    text("TASK", 12),
+    number("VERSION"),
+    text("QUEUE"),
+    whole("DUE FOR"),
+    text("WHY", 12),
+)
+
+
+@click.command("unclaimed", short_help="List the due jobs that no live worker takes.")
+@click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
+@with_json
+def command(limit: int, as_json: bool) -> None:  # noqa: FBT001  # click's
+    """List the due jobs that no live worker takes, by task, version of the arguments and queue; and why."""
+
+    async def read() -> list[Unclaimed]:
+        async with Rowlock() as app:
+            return await app.unclaimed(limit=limit)
+
+    kinds = running.run(read())
+    if as_json:
+        print_json([UnclaimedKind.of(kind) for kind in kinds])
+    elif not kinds:
+        note("No unclaimed jobs.")
+    else:
+        print_table(
+            _COLUMNS,
+            (
+                (kind.jobs, kind.task, kind.args_version, kind.queue, kind.waiting, WHY_UNCLAIMED[kind.why])
+                for kind in kinds
+            ),
+        )
