@@ -27,9 +27,9 @@ def register(app: Rowlock) -> asyncio.Event:
         return value
 
     @app.task(capture_logs=True)
-    async def tell(job: Job, text: str) -> str:
+    async def tell(job: Job, text: str, message: str = "half way") -> str:
         log.warning(text)
-        await job.progress(0.5, text)
+        await job.progress(0.5, message)
         return text
 
     @app.task
