@@ -9,7 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
-from rowlock.api import acts, documents, health, jobs, operations, queues, results, retention, schedules, tasks, workers
+from rowlock.api import acts, dashboard, documents, health, jobs, operations, queues, results, retention, schedules, tasks, workers
 from rowlock.api.access import AUTHENTICATE, Authenticate, nobody_is_asked
 from rowlock.api.backend import BACKEND, CLOSING, Backend
 from rowlock.api.exchange import BODY_LIMIT, identify, refuse_cross_site, set_headers
@@ -41,6 +41,7 @@ def create_app(rowlock: Backend, *, authenticate: Authenticate = nobody_is_asked
     app[DOCUMENT] = _document
     for module in _MODULES:
         module.routes.register(app)
+    dashboard.register(app)
     app.on_response_prepare.append(set_headers)
     app.on_shutdown.append(_end_waiting)
     return app

@@ -1,0 +1,90 @@
+"""The dashboard: one page at `/`, whose files below `/assets/` use nothing but the HTTP API."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from aiohttp import ETag, hdrs, web
+
+POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+"""What the page may do: only what comes from this server runs, and nothing that is written in the page itself."""
+
+_ASSETS: Final = Path(__file__).parent / "assets"
+_TYPES: Final = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file as it is served."""
+
+    body: bytes
+    media: str
+    tag: str
+
+
+def register(app: web.Application) -> None:
+    """Have the application serve the dashboard: to everybody, as it knows nothing by itself."""
+    app.router.add_get("/", _index)
+    app.router.add_get("/assets/{file:.+}", _asset)
+
+
+async def _index(request: web.Request) -> web.StreamResponse:
+    return _served(request, "index.html")
+
+
+async def _asset(request: web.Request) -> web.StreamResponse:
+    name = request.match_info["file"]
+    if name not in _files():
+        raise web.HTTPNotFound
+    return _served(request, name)
+
+
+def _served(request: web.Request, name: str) -> web.Response:
+    """The file, or that it is still the same: browsers ask each time, so that a new release is a new dashboard."""
+    file = _files()[name]
+    headers = {
+        hdrs.CACHE_CONTROL: "no-cache",
+        "Content-Security-Policy": POLICY,
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        hdrs.VARY: hdrs.ACCEPT_ENCODING,
+    }
+    is_same = any(tag.value == file.tag for tag in request.if_none_match or ())
+    response = web.Response(status=304, headers=headers) if is_same else web.Response(body=file.body, headers=headers)
+    response.etag = ETag(file.tag)
+    if not is_same:
+        response.content_type, response.charset = file.media, "utf-8"
+        response.enable_compression()
+    return response
+
+
+@functools.cache
+def _files() -> Mapping[str, _File]:
+    """All files, by the names that they are asked for."""
+    return {
+        path.relative_to(_ASSETS).as_posix(): _File(body, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:32])
+        for path in _ASSETS.rglob("*")
+        if path.suffix in _TYPES
+        for body in [path.read_bytes()]
+    }

@@ -1,0 +1,109 @@
+// Figures over time, drawn by uPlot in the colours of the theme, and the same in a few numbers.
+
+import { count, seconds } from "./formats.js";
+import { facts } from "./parts.js";
+import { useEffect, useRef } from "./vendor/preact-hooks.js";
+import { h as element } from "./vendor/preact.js";
+
+const HEIGHT = 150;
+
+/** What happened in the whole time, in numbers. */
+export function figures(total) {
+    return facts([
+        ["Succeeded", count(total.succeeded)],
+        ["Failed", count(total.failed)],
+        ["Errors", count(total.errors)],
+        ["Duration, median", seconds(total.duration_p50)],
+        ["Duration, 95 %", seconds(total.duration_p95)],
+        ["Wait, 95 %", seconds(total.wait_p95)],
+    ]);
+}
+
+/** What happened in the time, as three charts: how many ended, how long they took, and how many were there. */
+export function charts({ points, step }) {
+    const times = points.map(({ at }) => Date.parse(at) / 1000);
+    const rate = (name) => points.map((point) => point[name] * 60 / step);
+    const value = (name) => points.map((point) => point[name]);
+    return element("div", { class: "charts" },
+        element(Chart, {
+            title: "Jobs a minute", times, unit: count, lines: [
+                { label: "succeeded", colour: "--good", values: rate("succeeded"), isFilled: true },
+                { label: "failed", colour: "--bad", values: rate("failed"), isFilled: true },
+            ],
+        }),
+        element(Chart, {
+            title: "How long they took", times, unit: seconds, lines: [
+                { label: "median", colour: "--accent", values: value("duration_p50") },
+                { label: "95 %", colour: "--warning", values: value("duration_p95") },
+            ],
+        }),
+        element(Chart, {
+            title: "Backlog", times, unit: count, lines: [
+                { label: "waiting", colour: "--accent", values: value("waiting"), isFilled: true },
+                { label: "running", colour: "--good", values: value("running") },
+            ],
+        }));
+}
+
+/** One chart. Its numbers are read from `lines`; whoever cannot see it is told the last ones. */
+export function Chart({ title, times, lines, unit }) {
+    const place = useRef(null);
+    const plot = useRef(null);
+    const data = [times, ...lines.map(({ values }) => values)];
+
+    useEffect(() => {
+        const draw = () => {
+            plot.current?.destroy();
+            plot.current = new window.uPlot(options(place.current, lines, unit), data, place.current);
+        };
+        draw();
+        const observer = new ResizeObserver(() => plot.current.setSize({ width: place.current.clientWidth, height: HEIGHT }));
+        observer.observe(place.current);
+        const schemes = matchMedia("(prefers-color-scheme: dark)");
+        window.addEventListener("themechange", draw);
+        schemes.addEventListener("change", draw);
+        return () => {
+            observer.disconnect();
+            window.removeEventListener("themechange", draw);
+            schemes.removeEventListener("change", draw);
+            plot.current.destroy();
+        };
+    }, []);
+    useEffect(() => { plot.current?.setData(data); }, [JSON.stringify(data)]);
+
+    const last = lines.map(({ label, values }) => `${label} ${showLast(values, unit)}`).join(", ");
+    return element("figure", { class: "chart" },
+        element("figcaption", {}, title, element("span", { class: "legend" }, ...lines.map(({ label, colour }) => element("span", {},
+            element("i", { class: `swatch ${colour.slice(2)}` }), label)))),
+        element("div", { ref: place, role: "img", "aria-label": `${title}, at last: ${last}` }));
+}
+
+function showLast(values, unit) {
+    const last = values.findLast((value) => value !== null);
+    return last === undefined ? "unknown" : unit(Math.round(last * 1000) / 1000);
+}
+
+function options(place, lines, unit) {
+    const colours = getComputedStyle(place);
+    const colour = (name) => colours.getPropertyValue(name);
+    const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
+    return {
+        width: place.clientWidth,
+        height: HEIGHT,
+        legend: { show: false },
+        cursor: { points: { size: 6 }, drag: { x: false, y: false } },
+        scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+        axes: [
+            { ...axis, size: 28 },
+            { ...axis, size: 56, values: (_, all) => all.map((value) => unit(value)) },
+        ],
+        series: [{}, ...lines.map(({ label, colour: name, isFilled }) => ({
+            label,
+            stroke: colour(name),
+            fill: isFilled ? `color-mix(in srgb, ${colour(name)} 18%, transparent)` : undefined,
+            width: 1.5,
+            spanGaps: false,
+            points: { show: false },
+        }))],
+    };
+}

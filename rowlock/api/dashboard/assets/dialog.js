@@ -1,0 +1,66 @@
+// The one dialog: it asks before something is done, does it, and says what was wrong where it was wrong.
+
+import { Problem } from "./api.js";
+import { h as element, render } from "./vendor/preact.js";
+
+/**
+ * Ask, and if the answer is yes, do it: `perform` is given what the fields say, by name, and may throw a `Problem`,
+ * which is shown at the field that it names, or below all of them. Resolves to whether it was done.
+ */
+export function ask({ title, body, action, perform, isDanger = false }) {
+    return new Promise((resolve) => {
+        let isDone = false;
+        const dialog = document.createElement("dialog");
+        dialog.setAttribute("aria-labelledby", "dialog-title");
+        const onSubmit = async (event) => {
+            event.preventDefault();
+            const form = event.currentTarget;
+            const yes = form.querySelector("[type=submit]");
+            clear(form);
+            yes.disabled = true;
+            try {
+                await perform(Object.fromEntries(new FormData(form)));
+                isDone = true;
+                dialog.close();
+            } catch (error) {
+                if (!(error instanceof Problem)) throw error;
+                complain(form, error);
+            } finally {
+                yes.disabled = false;
+            }
+        };
+        render(element("form", { onSubmit, novalidate: true },
+            element("h2", { id: "dialog-title" }, title),
+            ...body,
+            element("p", { class: "wrong below", role: "alert" }),
+            element("div", { class: "acts" },
+                element("button", { type: "button", onClick: () => dialog.close() }, "Cancel"),
+                element("button", { type: "submit", class: isDanger ? "danger" : "primary" }, action))), dialog);
+        dialog.onclose = () => {
+            render(null, dialog);
+            dialog.remove();
+            resolve(isDone);
+        };
+        document.body.append(dialog);
+        dialog.showModal();
+        dialog.querySelector(isDanger ? ".acts button" : "input, select, textarea, [type=submit]").focus();
+    });
+}
+
+function clear(form) {
+    for (const text of form.querySelectorAll(".wrong")) text.textContent = "";
+    for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
+}
+
+/** Show a problem at the field that it names; some name it only as the first word of what they say. */
+function complain(form, problem) {
+    const name = problem.field ?? /^\w+/.exec(problem.message)?.[0] ?? "";
+    const input = name === "" ? null : form.elements.namedItem(name);
+    if (!(input instanceof HTMLElement)) {
+        form.querySelector(".wrong.below").textContent = problem.message;
+        return;
+    }
+    input.setAttribute("aria-invalid", "true");
+    document.getElementById(`${input.id}-wrong`).textContent = problem.message;
+    input.focus();
+}

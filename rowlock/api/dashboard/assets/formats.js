@@ -1,0 +1,61 @@
+// How numbers and times are written.
+
+import { h as element } from "./vendor/preact.js";
+
+const NUMBER = new Intl.NumberFormat("en");
+const SHORT = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+const MOMENT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const UNITS = { s: 1, m: 60, h: 3600, d: 86400, w: 604800 };
+
+export const count = (number) => NUMBER.format(number);
+
+export function bytes(number) {
+    const units = ["B", "kB", "MB", "GB", "TB"];
+    const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, number)) / 3));
+    return `${SHORT.format(number / 1000 ** power)} ${units[power]}`;
+}
+
+/** A duration in seconds, in the two largest units that it has. */
+export function seconds(duration) {
+    if (duration === null || duration === undefined) return "–";
+    if (duration < 0.9995) return `${SHORT.format(duration * 1000)} ms`;
+    if (duration < 59.95) return `${SHORT.format(duration)} s`;
+    const parts = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+    const first = parts.findIndex(([, length]) => duration >= length);
+    let rest = Math.round(duration);
+    return parts.slice(first, first + 2).map(([unit, length]) => {
+        const whole = Math.floor(rest / length);
+        rest -= whole * length;
+        return whole > 0 || unit === parts[first][0] ? `${whole} ${unit}` : "";
+    }).filter(Boolean).join(" ");
+}
+
+/** A time, as it is here. */
+export function moment(iso) {
+    if (iso === null || iso === undefined) return "–";
+    return element("time", { dateTime: iso, title: iso }, MOMENT.format(new Date(iso)));
+}
+
+/** A time, as how long ago it was, or how soon it will be; `plain`: as how long it has been. */
+export function ago(iso, { plain = false } = {}) {
+    if (iso === null || iso === undefined) return "–";
+    const passed = (Date.now() - Date.parse(iso)) / 1000;
+    const long = Math.abs(passed) < 1 && !plain ? null : seconds(Math.round(Math.max(1, Math.abs(passed))));
+    const text = long === null ? "now" : plain ? long : passed > 0 ? `${long} ago` : `in ${long}`;
+    return element("time", { dateTime: iso, title: MOMENT.format(new Date(iso)) }, text);
+}
+
+/** How long jobs are kept, as people write it: 12h, 30d, forever, or default. */
+export function showKeep(kept) {
+    if (kept === null) return "default";
+    if (typeof kept !== "number") return kept;
+    const [unit, length] = Object.entries(UNITS).reverse().find(([, one]) => kept % one === 0) ?? ["s", 1];
+    return `${kept / length}${unit}`;
+}
+
+/** The same as the API wants it: seconds, or a word. */
+export function parseKeep(text) {
+    const match = /^(\d+(?:\.\d+)?)\s*([smhdw]?)$/.exec(text.trim());
+    if (match !== null) return Number(match[1]) * UNITS[match[2] || "s"];
+    return text.trim() || "default";
+}

@@ -1,0 +1,33 @@
+// The pages, by the pattern of their address, and those that the header leads to.
+
+import { page as deadLetters } from "./pages/dead-letters.js";
+import { page as nowhere } from "./pages/nowhere.js";
+import { page as operations } from "./pages/operations.js";
+import { page as queue } from "./pages/queue.js";
+import { page as queues } from "./pages/queues.js";
+import { page as schedule } from "./pages/schedule.js";
+import { page as schedules } from "./pages/schedules.js";
+import { page as worker } from "./pages/worker.js";
+import { page as workers } from "./pages/workers.js";
+
+export const PAGES = {
+    "/queues": queues,
+    "/queues/{queue}": queue,
+    "/workers": workers,
+    "/workers/{worker}": worker,
+    "/schedules": schedules,
+    "/schedules/{schedule}": schedule,
+    "/dead-letters": deadLetters,
+    "/operations": operations,
+    "/nowhere": nowhere,
+};
+
+export const SECTIONS = {
+    "/": "Overview",
+    "/jobs": "Jobs",
+    "/queues": "Queues",
+    "/workers": "Workers",
+    "/schedules": "Schedules",
+    "/dead-letters": "Dead letters",
+    "/operations": "Operations",
+};

@@ -1,0 +1,81 @@
+// What people did: who, what, to what, when, and from where.
+
+import { ago, api, count, element, empty, filters, link, pager, table } from "../kit.js";
+
+const KINDS = ["job", "queue", "worker", "schedule", "key"];
+const DONE = {
+    cancel: "cancelled", retry: "retried", discard: "discarded", "run-again": "ran again", pause: "paused",
+    resume: "resumed", drain: "drained", scale: "scaled", keep: "changed how long jobs are kept of", create: "created",
+    edit: "edited", delete: "deleted", run: "ran", revoke: "revoked",
+};
+const PATHS = { job: "/jobs/", queue: "/queues/", worker: "/workers/", schedule: "/schedules/" };
+
+export const page = {
+    title: () => "Operations",
+    every: 5,
+
+    load: ({ query }) => api.get(`/v1/operations?${query}`),
+
+    render({ operations, next }, { query, go }) {
+        const isFiltered = [...query.keys()].length > 0;
+        return [
+            filters(query, go, [
+                { name: "verb", label: "What was done", options: Object.keys(DONE) },
+                { name: "target_kind", label: "To a", options: KINDS },
+                { name: "target", label: "Which one", placeholder: "a name or an id" },
+            ]),
+            table({
+                caption: "Operations",
+                columns: [
+                    { head: "When", cell: (operation) => ago(operation.at) },
+                    { head: "Who", cell: (operation) => operation.by ?? element("span", { class: "dim" }, "nobody named") },
+                    { head: "What", cell: sentence },
+                    { head: "From", cell: (operation) => operation.source },
+                    { head: "Details", cell: details },
+                ],
+                rows: operations,
+                empty: isFiltered
+                    ? empty("Nobody did that", "Ask for less: leave a part of the filter empty.")
+                    : empty("Nobody did anything yet", "Whatever is done to jobs, queues, workers and schedules is listed here."),
+            }),
+            pager(next),
+        ];
+    },
+};
+
+/** What was done, in words, as nodes: the target is a link where there is a page of it. */
+export function sentence({ verb, target_kind: kind, target, details: told }) {
+    const done = Object.hasOwn(DONE, verb) ? DONE[verb] : verb;
+    if (target === null) return element("span", {}, `${done} ${counted(told)} ${kind}s`, ...filtered(told.filter));
+    const place = Object.hasOwn(PATHS, kind) && verb !== "delete" ? PATHS[kind] : null;
+    const name = place === null ? element("code", {}, target) : link(place + encodeURIComponent(target), target);
+    return element("span", {}, `${done} ${kind} `, name, ...more(verb, told));
+}
+
+function counted(told) {
+    const numbers = Object.entries(told).filter(([name, value]) => name !== "skipped" && typeof value === "number");
+    return numbers.length === 0 ? "" : count(numbers.reduce((sum, [, value]) => sum + value, 0));
+}
+
+function filtered(filter) {
+    const parts = Object.entries(filter ?? {}).map(([name, value]) => `${name} ${plain(value)}`);
+    return parts.length === 0 ? [] : [` of ${parts.join(", ")}`];
+}
+
+function more(verb, told) {
+    if (verb === "scale") return [` to ${told.concurrency === null ? "no limit" : plain(told.concurrency)}`];
+    if (verb === "run" && typeof told.job === "string") return [" as job ", link(`/jobs/${encodeURIComponent(told.job)}`, told.job)];
+    if (verb === "cancel" && told.reason) return [`: ${plain(told.reason)}`];
+    return [];
+}
+
+function details({ details: told }) {
+    if (Object.keys(told).length === 0) return "–";
+    return element("details", {},
+        element("summary", {}, "Show"),
+        element("pre", {}, JSON.stringify(told, null, 2)));
+}
+
+function plain(value) {
+    return typeof value === "string" ? value : JSON.stringify(value);
+}

@@ -1,0 +1,56 @@
+// The schedules: when each runs next, what became of the last time, and what can be done with it.
+
+import { ago, api, button, element, empty, link, may, table } from "../kit.js";
+import { createSchedule, scheduleButtons } from "./schedule-acts.js";
+
+export const page = {
+    title: () => "Schedules",
+    every: 5,
+
+    load: () => api.get("/v1/schedules"),
+
+    render({ schedules }, { refresh, go }) {
+        const create = async () => {
+            const created = await createSchedule();
+            if (created !== null) go(`/schedules/${encodeURIComponent(created.name)}`);
+        };
+        return [
+            may("admin") && element("div", { class: "acts bar" }, button("New schedule", create, { kind: "primary" })),
+            table({
+                caption: "Schedules",
+                columns: [
+                    { head: "Schedule", cell: (schedule) => link(`/schedules/${encodeURIComponent(schedule.name)}`, schedule.name) },
+                    { head: "Task", cell: (schedule) => schedule.task },
+                    { head: "When", cell: when },
+                    { head: "Next", cell: next },
+                    { head: "Last", cell: last },
+                    { head: "From", cell: (schedule) => schedule.origin === "code" ? "the code" : "a person" },
+                    { head: "", cell: (schedule) => scheduleButtons(schedule, refresh) },
+                ],
+                rows: schedules,
+                empty: empty(
+                    "There are no schedules",
+                    "A task runs by itself once its code says when, as in @app.task(schedule=\"0 3 * * *\"), or once a "
+                    + "schedule is created here.",
+                ),
+            }),
+        ];
+    },
+};
+
+/** Its cron text, and the time zone of it where that is another than UTC. */
+export function when({ cron, timezone }) {
+    return element("span", {}, element("code", {}, cron), timezone === "UTC" ? "" : ` ${timezone}`);
+}
+
+/** When it fires next. */
+export function next(schedule) {
+    if (schedule.is_paused) return element("span", { class: "badge warning" }, "paused");
+    return schedule.next_run_at === null ? "never" : ago(schedule.next_run_at);
+}
+
+function last(schedule) {
+    if (schedule.last_job_id === null) return "–";
+    const text = schedule.last_tick_at === null ? "by hand" : ago(schedule.last_tick_at);
+    return link(`/jobs/${schedule.last_job_id}`, text);
+}

@@ -1,0 +1,60 @@
+// The live workers: what each serves, how busy it is, and whether it is well.
+
+import { ago, api, bytes, count, element, empty, link, table } from "../kit.js";
+import { scaleButton } from "./worker.js";
+
+/** A lease that ends within so many seconds should have been renewed: they hold 15 s, and are renewed every 5. */
+const SHORT = 6;
+/** An event loop that is late by so many milliseconds has a handler that blocks it. */
+const LATE = 200;
+
+export const page = {
+    title: () => "Workers",
+    every: 3,
+
+    load: () => api.get("/v1/workers"),
+
+    render({ workers }, { refresh }) {
+        return table({
+            caption: "Workers",
+            columns: [
+                { head: "Worker", cell: (worker) => link(`/workers/${worker.id}`, `${worker.hostname} · ${worker.pid}`) },
+                { head: "Queues", cell: (worker) => worker.queues.join(", ") },
+                { head: "Running", number: true, cell: (worker) => busy(worker) },
+                { head: "Lease", cell: lease },
+                { head: "Loop delay", number: true, cell: loopDelay },
+                { head: "Memory", number: true, cell: (worker) => worker.memory_bytes == null ? "–" : bytes(worker.memory_bytes) },
+                { head: "Up for", cell: (worker) => ago(worker.started_at, { plain: true }) },
+                { head: "Version", cell: (worker) => worker.version },
+                { head: "", cell: (worker) => scaleButton(worker, refresh) },
+            ],
+            rows: workers,
+            empty: empty(
+                "No worker is alive",
+                "Jobs wait until one is: start it with rowlock worker module:app, and look at its log if it was started.",
+            ),
+        });
+    },
+};
+
+/** How many of a worker's places are taken. */
+export function busy(worker) {
+    const most = Math.max(worker.concurrency, worker.running);
+    return element("span", { class: "busy" },
+        element("meter", { min: 0, max: most, value: worker.running, "aria-hidden": "true" }),
+        `${count(worker.running)} of ${count(worker.concurrency)}`);
+}
+
+/** Until when its lease holds; one that is about to run out stands out. */
+export function lease(worker) {
+    const left = (Date.parse(worker.expires_at) - Date.now()) / 1000;
+    if (left > SHORT) return element("span", {}, `${Math.round(left)} s left`);
+    const text = left > 0 ? `runs out in ${Math.ceil(left)} s` : "has run out";
+    return element("span", { class: "badge error", title: "It did not renew its lease: its jobs are taken from it" }, text);
+}
+
+export function loopDelay(worker) {
+    const text = `${count(worker.loop_delay_ms)} ms`;
+    if (worker.loop_delay_ms < LATE) return text;
+    return element("span", { class: "badge warning", title: "Something blocks its event loop" }, text);
+}
