@@ -9,7 +9,20 @@ from typing import Final
 
 from aiohttp import web
 
-from rowlock.api import acts, dashboard, documents, health, jobs, operations, queues, results, retention, schedules, tasks, workers
+from rowlock.api import (
+    acts,
+    dashboard,
+    documents,
+    health,
+    jobs,
+    operations,
+    queues,
+    results,
+    retention,
+    schedules,
+    tasks,
+    workers,
+)
 from rowlock.api.access import AUTHENTICATE, Authenticate, nobody_is_asked
 from rowlock.api.backend import BACKEND, CLOSING, Backend
 from rowlock.api.exchange import BODY_LIMIT, identify, refuse_cross_site, set_headers

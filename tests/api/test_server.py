@@ -156,7 +156,7 @@ async def test_an_enqueue_that_is_stored_but_cannot_be_shown_says_so(
 
 
 async def test_unknown_paths_are_problems(http: Http) -> None:
-    for path in ("/", "/v1", "/v1/jobs/", "/v1/nothing", "/v2/jobs", "/%00", "/%ff"):
+    for path in ("/v1", "/assets/nothing", "/v1/jobs/", "/v1/nothing", "/v2/jobs", "/%00", "/%ff"):
         async with http.get(path) as response:
             problem = await response.json(content_type=PROBLEM)
         assert response.status == 404, path
