@@ -15,10 +15,10 @@ demo: $(READY) ## Start everything on an embedded PostgreSQL and show it working
 	$(BIN)/python -m examples.demo $(ARGS)
 
 test: $(READY) ## Run the tests, on all cores (ARGS="tests/unit -k settings" to choose)
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=logical --maxprocesses=8)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=auto --maxprocesses=8)
 
 test-pgbouncer: $(READY) ## Run the tests of the queue through a PgBouncer in transaction mode
-	ROWLOCK_TEST_PGBOUNCER=1 $(BIN)/python -m pytest $(or $(ARGS),tests/db --numprocesses=logical --maxprocesses=8)
+	ROWLOCK_TEST_PGBOUNCER=1 $(BIN)/python -m pytest $(or $(ARGS),tests/db --numprocesses=auto --maxprocesses=8)
 
 test-matrix: $(READY) ## Run the tests on PostgreSQL 15 to 18 and Python 3.11 to 3.14 (ARGS="--postgres 15 --list", …)
 	$(BIN)/python -m tests.matrix $(ARGS)

@@ -105,6 +105,12 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ROWLOCK_LISTEN", "false")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """A good part of many tests is waiting for one of the processes they talk to: there is work for one more."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave out what a pooler in transaction mode cannot do, with the reason that the test gives."""
     for item in items:

@@ -77,7 +77,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--python", nargs="*", choices=[_name(version) for version in PYTHONS])
     parser.add_argument("--all", action="store_true", help="what is missing is a failure")
     parser.add_argument("--list", action="store_true", help="only say what there is")
-    parser.add_argument("--numprocesses", default="logical", help="of pytest-xdist")
+    parser.add_argument("--numprocesses", default="auto", help="of pytest-xdist")
     parser.add_argument("tests", nargs="*", help=f"what pytest is given instead of {' '.join(TESTS)}")
     return parser.parse_args()
 
