@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import Callable
 from typing import Final
+from uuid import UUID
 
 from aiohttp import web
 
@@ -13,9 +14,11 @@ from rowlock.api import (
     acts,
     dashboard,
     documents,
+    events,
     health,
     jobs,
     operations,
+    overview,
     queues,
     results,
     retention,
@@ -28,9 +31,27 @@ from rowlock.api.backend import BACKEND, CLOSING, Backend
 from rowlock.api.exchange import BODY_LIMIT, identify, refuse_cross_site, set_headers
 from rowlock.api.openapi import DOCUMENT, describe
 from rowlock.api.problems import answer_problems
+from rowlock.api.readings import READINGS, Readings
 from rowlock.api.routes import Endpoint
+from rowlock.api.streams import STREAMS, Streams
+from rowlock.api.wire import JobDetail
+from rowlock.queue.operators import Operation
 
-_MODULES: Final = (health, acts, jobs, results, queues, workers, schedules, tasks, retention, operations, documents)
+_MODULES: Final = (
+    health,
+    overview,
+    events,
+    acts,
+    jobs,
+    results,
+    queues,
+    workers,
+    schedules,
+    tasks,
+    retention,
+    operations,
+    documents,
+)
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = tuple(endpoint for module in _MODULES for endpoint in module.routes.endpoints)
 """All that can be asked for, acts before reads: `bulk` is no job's id."""
@@ -51,14 +72,33 @@ def create_app(rowlock: Backend, *, authenticate: Authenticate = nobody_is_asked
     app[BACKEND] = rowlock
     app[CLOSING] = asyncio.Event()
     app[AUTHENTICATE] = authenticate
+    app[READINGS] = Readings()
+    app[STREAMS] = _streams(app)
     app[DOCUMENT] = _document
     for module in _MODULES:
         module.routes.register(app)
     dashboard.register(app)
     app.on_response_prepare.append(set_headers)
     app.on_shutdown.append(_end_waiting)
+    app.on_cleanup.append(app[READINGS].close)
     return app
 
 
 async def _end_waiting(app: web.Application) -> None:  # aiohttp awaits it
     app[CLOSING].set()
+    await app[STREAMS].close()
+
+
+def _streams(app: web.Application) -> Streams:
+    """The streams of events, and what they tell."""
+    backend = app[BACKEND]
+
+    async def operations(limit: int) -> list[Operation]:
+        return await backend.operators.operations(verb=None, target_kind=None, target=None, before=None, limit=limit)
+
+    async def detail(job: UUID) -> JobDetail:
+        return await jobs.detail(backend.client, await backend.client.get(job))
+
+    return Streams(
+        overview=lambda within: overview.overview_of(app, backend.client, within), operations=operations, detail=detail
+    )

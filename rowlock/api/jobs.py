@@ -41,9 +41,10 @@ from rowlock.api.wire import (
     raw_result,
 )
 from rowlock.errors import DatabaseUnavailable
+from rowlock.queue.client import Client
 from rowlock.queue.connections import CONNECTION_LOST, own_transaction
 from rowlock.queue.idempotency import Answer, answer_once
-from rowlock.queue.job import JobHandle
+from rowlock.queue.job import Job, JobHandle
 
 routes = Routes("jobs")
 
@@ -160,11 +161,13 @@ async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
 @routes.get("/v1/jobs/{id}", scope="read", by_queue=True, answers={200: JobDetail}, problems=(JOB_NOT_FOUND,))
 async def show_job(call: Call) -> web.Response:
     """One job with its arguments, its result and its attempts."""
-    job = await call.job()
-    attempts = [Attempt.of(row) for row in await call.backend.client.attempts(job.id)]
-    return answer(
-        JobDetail.of(job, args=job.args, progress=job.last_progress, result=raw_result(job), attempts=attempts)
-    )
+    return answer(await detail(call.backend.client, await call.job()))
+
+
+async def detail(client: Client, job: Job) -> JobDetail:
+    """All that is shown of one job."""
+    attempts = [Attempt.of(row) for row in await client.attempts(job.id)]
+    return JobDetail.of(job, args=job.args, progress=job.last_progress, result=raw_result(job), attempts=attempts)
 
 
 @routes.get("/v1/jobs/{id}/logs", scope="read", by_queue=True, answers={200: JobLogs}, problems=(JOB_NOT_FOUND,))

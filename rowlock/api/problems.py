@@ -71,6 +71,7 @@ INVALID_ARGUMENTS: Final = Kind(status=422, title="The arguments do not fit the 
 UNKNOWN_TASK: Final = Kind(status=422, title="The task is not known", name="unknown-task")
 INTERNAL: Final = Kind(status=500, title="An unexpected error", name="internal-error")
 DATABASE_UNAVAILABLE: Final = Kind(status=503, title="The database does not answer", name="database-unavailable")
+TOO_MANY_STREAMS: Final = Kind(status=503, title="Too many streams are open", name="too-many-streams")
 SCHEMA_NOT_MIGRATED: Final = Kind(status=503, title="The schema is not migrated", name="schema-not-migrated")
 SCHEMA_TOO_NEW: Final = Kind(status=503, title="The schema is newer than this program", name="schema-too-new")
 

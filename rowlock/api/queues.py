@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import web
 
 from rowlock.api.exchange import answer
 from rowlock.api.problems import FORBIDDEN, Refused
+from rowlock.api.readings import READINGS
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire import Limits, QueueLimit, QueueList, ScaleRequest, WorkerLimit
 from rowlock.queue.queues import Queue, Queues
@@ -16,14 +19,16 @@ routes = Routes("queues")
 @routes.get("/v1/queues", scope="read", by_queue=True, answers={200: QueueList})
 async def list_queues(call: Call) -> web.Response:
     """All queues that anybody knows of, by name."""
-    queues = await call.backend.queues.list()
+    queues = await _all_queues(call)
     return answer(QueueList(queues=[queue for queue in queues if call.access.sees(queue.name)]))
 
 
 @routes.get("/v1/queues/{queue}", scope="read", by_queue=True, answers={200: Queue})
 async def show_queue(call: Call) -> web.Response:
     """One queue. One that nobody knows yet has no jobs and no workers."""
-    return answer(await _queues(call).get(call.path["queue"]))
+    queues = _queues(call)
+    name = call.path["queue"]
+    return answer(await call.request.app[READINGS].get(("queue", name), partial(queues.get, name, exact=False)))
 
 
 @routes.post("/v1/queues/{queue}/pause", scope="operate", by_queue=True, answers={200: Queue})
@@ -47,7 +52,7 @@ async def scale_queue(call: Call, body: ScaleRequest) -> web.Response:
 @routes.get("/v1/limits", scope="read", answers={200: Limits})
 async def list_limits(call: Call) -> web.Response:
     """What limits how many jobs run at once: what was said of queues, and what each live worker has."""
-    queues, workers = await call.backend.queues.list(), await call.backend.workers.list()
+    queues, workers = await _all_queues(call), await call.backend.workers.list()
     return answer(
         Limits(
             queues=[
@@ -61,6 +66,11 @@ async def list_limits(call: Call) -> web.Response:
             ],
         )
     )
+
+
+async def _all_queues(call: Call) -> list[Queue]:
+    """The queues, as they were read a moment ago."""
+    return await call.request.app[READINGS].get("queues", partial(call.backend.queues.list, exact=False))
 
 
 def _queues(call: Call) -> Queues:

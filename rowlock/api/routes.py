@@ -16,6 +16,7 @@ from rowlock.api.access import AUTHENTICATE, EVERYTHING, Access, Scope
 from rowlock.api.backend import BACKEND, Backend
 from rowlock.api.exchange import read_body, read_query
 from rowlock.api.problems import FORBIDDEN, UNAUTHENTICATED, Kind, Refused
+from rowlock.api.readings import READINGS
 from rowlock.errors import JobNotFound
 from rowlock.queue.client import parse_id
 from rowlock.queue.job import Job
@@ -54,7 +55,11 @@ class Call:
 
     async def job(self) -> Job:
         """The job of the path, as it is now. Raises `JobNotFound`, as `job_id` does."""
-        job = await self.backend.client.get(self.path["id"])
+        return await self.visible(parse_id(self.path["id"]))
+
+    async def visible(self, job_id: UUID) -> Job:
+        """The job with this id. Raises `JobNotFound`, also for one in a queue that this access does not see."""
+        job = await self.backend.client.get(job_id)
         if not self.access.sees(job.queue):
             raise JobNotFound(f"There is no job {job.id}.")
         return job
@@ -117,7 +122,11 @@ class Endpoint:
         if self.body is not None:
             has_none = self.is_body_optional and not request.can_read_body
             given["body"] = self.body() if has_none else await read_body(request, self.body)
-        return await self.handler(call, **given)
+        try:
+            return await self.handler(call, **given)
+        finally:
+            if self.method != hdrs.METH_GET and self.scope != "enqueue":
+                request.app[READINGS].forget()  # whoever acts wants to see it
 
     async def _admitted(self, request: web.Request) -> Access:
         if self.scope is None:

@@ -59,13 +59,17 @@ class Queues:
         """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
         return Queues(self._client, origin)
 
-    async def list(self) -> list[Queue]:
-        """All queues that anybody knows of, by name: of an operator's word, a task's, a worker's, or with live jobs."""
-        return [Queue(**row) for row in await self._client.fetch("list_queues", None, None)]
+    async def list(self, *, exact: bool = True) -> list[Queue]:
+        """All queues that anybody knows of, by name: of an operator's word, a task's, a worker's, or with live jobs.
 
-    async def get(self, name: str) -> Queue:
+        This counts all live jobs: a good tenth of a second for each million. Not `exact`, the counts come from the last
+        sample of the workers' where there are more than 100,000.
+        """
+        return [Queue(**row) for row in await self._client.fetch("list_queues", None, None if exact else MANY)]
+
+    async def get(self, name: str, *, exact: bool = True) -> Queue:
         """One queue. Any name will do: a queue that nobody knows yet has no jobs and no workers."""
-        (row,) = await self._client.fetch("list_queues", options.queue_name(name), None)
+        (row,) = await self._client.fetch("list_queues", options.queue_name(name), None if exact else MANY)
         return Queue(**row)
 
     async def pause(self, name: str, *, by: str | None = None) -> Queue:

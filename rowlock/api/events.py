@@ -1,0 +1,93 @@
+"""`/v1/events`: what changes, as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from aiohttp import hdrs, web
+
+from rowlock.api.access import AUTHENTICATE, Access
+from rowlock.api.problems import JOB_NOT_FOUND, TOO_MANY_STREAMS, Refused
+from rowlock.api.routes import Call, Routes
+from rowlock.api.streams import MOST_STREAMS, STREAMS, Stream
+from rowlock.errors import RowlockError
+
+routes = Routes("events")
+
+EVENT_STREAM: Final = "text/event-stream"
+CHECK_SECONDS: Final = 5.0
+"""How often it is asked whether the client may still see this."""
+COMMENT_SECONDS: Final = 15.0
+WRITE_SECONDS: Final = 10.0
+"""Whoever takes longer to read what was sent is cut off."""
+
+
+class EventsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """`job`: a job that is watched besides."""
+
+    job: UUID | None = None
+
+
+@routes.get(
+    "/v1/events",
+    scope="read",
+    by_queue=True,
+    answers={200: str},
+    media=EVENT_STREAM,
+    problems=(JOB_NOT_FOUND, TOO_MANY_STREAMS),
+)
+async def events(call: Call, query: EventsQuery) -> web.StreamResponse:
+    """What changes, as it does: the events `overview` and `operation`, and `job` if one is named."""
+    streams, queues = call.request.app[STREAMS], call.access.queues
+    if query.job is not None:
+        await call.visible(query.job)
+    if streams.are_full:
+        detail = f"{MOST_STREAMS} streams are open already: close some, or ask for /v1/overview instead."
+        raise Refused(TOO_MANY_STREAMS, detail)
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: EVENT_STREAM, "X-Accel-Buffering": "no"})
+    stream = Stream(queues, query.job)
+    if call.request.method == hdrs.METH_HEAD:
+        await response.prepare(call.request)
+        return response
+    streams.add(stream)
+    try:
+        await response.prepare(call.request)
+        await response.write(b"retry: 3000\n\n")
+        await _send(call, response, stream)
+    except (TimeoutError, ConnectionError):
+        stream.is_behind = True
+    finally:
+        await streams.remove(stream)
+    if stream.is_behind and call.request.transport is not None:
+        call.request.transport.abort()  # what it has not read yet would be waited for
+    return response
+
+
+async def _send(call: Call, response: web.StreamResponse, stream: Stream) -> None:
+    """Send until the stream is over, or the client may not see it any more."""
+    loop = asyncio.get_running_loop()
+    check_at, comment_at = loop.time() + CHECK_SECONDS, loop.time() + COMMENT_SECONDS
+    while not stream.is_over:
+        message = await stream.next(max(min(check_at, comment_at) - loop.time(), 0.0))
+        if loop.time() >= check_at:
+            if not await _may_go_on(call):
+                return
+            check_at = loop.time() + CHECK_SECONDS
+        if not message and loop.time() >= comment_at:
+            message = b": nothing new\n\n"
+        if message:
+            comment_at = loop.time() + COMMENT_SECONDS
+            async with asyncio.timeout(WRITE_SECONDS):
+                await response.write(message)
+
+
+async def _may_go_on(call: Call) -> bool:
+    """Whether whoever asked would be let in as before: a key may have been revoked, or a session have ended."""
+    try:
+        access: Access | None = await call.request.app[AUTHENTICATE](call.request)
+    except RowlockError:
+        return False  # nobody can tell: the client comes back, and is told why
+    return access is not None and access.allows("read") and access.queues == call.access.queues

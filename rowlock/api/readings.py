@@ -1,0 +1,87 @@
+"""What many look at is read once: fifty open dashboards cost the database as much as one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+
+T = TypeVar("T")
+
+FRESH_SECONDS: Final = 2.0
+"""For so long a reading will do for everybody; one that took long, for twenty times as long as it took."""
+SHARE: Final = 20
+SLOW_SECONDS: Final = 0.05
+STALE_SECONDS: Final = 60.0
+"""One that took longer than `SLOW_SECONDS` will do up to this age, while it is read anew."""
+MOST: Final = 256
+
+
+class _Reading:
+    """What was read last under one key, and what is read now."""
+
+    def __init__(self) -> None:
+        self.under_way: asyncio.Task[Any] | None = None
+        self._value: Any = None
+        self._took = 0.0
+        self._read_at: float | None = None
+
+    async def get(self, read: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401  # whatever is read
+        loop = asyncio.get_running_loop()
+        age = float("inf") if self._read_at is None else loop.time() - self._read_at
+        if age <= max(FRESH_SECONDS, SHARE * self._took):
+            return self._value
+        if self.under_way is None:
+            self.under_way = asyncio.create_task(self._read(read))
+            self.under_way.add_done_callback(_look_at)
+        if self._took > SLOW_SECONDS and age <= STALE_SECONDS:
+            return self._value
+        return await asyncio.shield(self.under_way)
+
+    async def _read(self, read: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401  # whatever is read
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            self._value = await read()
+            self._read_at = loop.time()
+            self._took = self._read_at - began
+        finally:
+            self.under_way = None
+        return self._value
+
+
+class Readings:
+    """The last readings of one process. Each is under way at most once, whoever asks, and is forgotten after an act."""
+
+    def __init__(self) -> None:
+        self._readings: dict[Hashable, _Reading] = {}
+
+    async def get(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
+        """What was read under this key a moment ago, or else is read now. Raises what `read` does."""
+        reading = self._readings[key] = self._readings.pop(key) if key in self._readings else _Reading()
+        if len(self._readings) > MOST:
+            del self._readings[next(iter(self._readings))]
+        value: T = await reading.get(read)
+        return value
+
+    def forget(self) -> None:
+        """Read everything anew: something was changed, and whoever did it wants to see it."""
+        self._readings.clear()
+
+    async def close(self, _app: object) -> None:
+        """End what is under way, once nobody waits for it any more."""
+        under_way = [reading.under_way for reading in self._readings.values() if reading.under_way is not None]
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+def _look_at(task: asyncio.Task[Any]) -> None:
+    """See an error that nobody waits for any more: whoever asks next has it again."""
+    if not task.cancelled():
+        task.exception()
+
+
+READINGS: web.AppKey[Readings] = web.AppKey("readings")

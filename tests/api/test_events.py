@@ -1,0 +1,272 @@
+"""`/v1/events`: what changes is told once, to those who may see it, and nobody is asked while nobody listens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.web import Application, Request
+
+from rowlock import Rowlock
+from rowlock.api import create_app
+from rowlock.api.access import EVERYTHING, Access
+from rowlock.api.streams import STREAMS, Stream
+from tests.waiting import eventually
+
+Http = TestClient[Request, Application]
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have everything be looked at often."""
+    monkeypatch.setattr("rowlock.api.streams.EVERY", 0.05)
+    monkeypatch.setattr("rowlock.api.readings.FRESH_SECONDS", 0)
+    monkeypatch.setattr("rowlock.api.readings.SHARE", 0)
+    monkeypatch.setattr("rowlock.api.readings.SLOW_SECONDS", 60)
+    monkeypatch.setattr("rowlock.api.events.CHECK_SECONDS", 0.05)
+
+
+@dataclass
+class Client:
+    """One who listens."""
+
+    response: ClientResponse
+
+    async def next(self, wanted: str) -> Any:  # noqa: ANN401  # JSON
+        """The next event of this kind."""
+        async with asyncio.timeout(10):
+            event = ""
+            while line := (await self.response.content.readline()).decode():
+                name, _, value = line.rstrip("\n").partition(": ")
+                if name == "event":
+                    event = value
+                elif name == "data" and event == wanted:
+                    return json.loads(value)
+        raise EOFError
+
+    async def waiting(self, jobs: int) -> Any:  # noqa: ANN401  # JSON
+        """The next overview with so many waiting jobs."""
+        while (overview := await self.next("overview"))["waiting"] != jobs:
+            pass
+        return overview
+
+    async def ends(self) -> None:
+        """Wait for the end."""
+        async with asyncio.timeout(10):
+            while await self.response.content.readline():
+                pass
+
+
+@asynccontextmanager
+async def listening(http: Http, query: str = "") -> AsyncIterator[Client]:
+    async with http.get(f"/v1/events{query}") as response:
+        assert response.status == 200, await response.text()
+        assert response.content_type == "text/event-stream"
+        yield Client(response)
+
+
+async def test_the_overview_comes_at_once_and_whenever_it_changed(http: Http, app: Rowlock) -> None:
+    async with listening(http) as client:
+        assert (await client.next("overview"))["waiting"] == 0
+        await app.enqueue("echo")
+        await client.waiting(1)
+        await app.enqueue("echo")
+        await client.waiting(2)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await client.next("overview")
+
+
+async def test_what_operators_do_is_told_once(http: Http, app: Rowlock) -> None:
+    await app.queues.pause("before")
+    async with listening(http) as client, listening(http) as another:
+        await client.next("overview")
+        await another.next("overview")
+        await asyncio.sleep(0.2)  # the operations are looked at after the overview
+        await app.queues.pause("sums", by="ada")
+        await app.queues.resume("sums", by="ada")
+        for each in (client, another):
+            told = [await each.next("operation") for _ in range(2)]
+            assert [(one["verb"], one["target"], one["by"]) for one in told] == [
+                ("pause", "sums", "ada"),
+                ("resume", "sums", "ada"),
+            ]
+
+
+async def test_a_job_is_watched_until_its_end(http: Http, app: Rowlock) -> None:
+    job = await app.enqueue("add", {"x": 1})
+    async with listening(http, f"?job={job.id}") as client:
+        assert (await client.next("job"))["state"] == "queued"
+        await app.worker().drain()
+        told = await client.next("job")
+        while told["state"] != "succeeded":
+            told = await client.next("job")
+        assert told["result"] == {"sum": 2}
+
+
+async def test_a_job_that_is_not_there_is_refused(http: Http) -> None:
+    async with http.get("/v1/events?job=0192f3a0-0000-7000-8000-000000000000") as response:
+        assert response.status == 404
+    async with http.get("/v1/events?job=nonsense") as response:
+        assert response.status == 422
+
+
+async def test_nobody_is_asked_while_nobody_listens(http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections = 0
+    connection = app.client.connection
+
+    def counted() -> Any:  # noqa: ANN401  # what it gives
+        nonlocal connections
+        connections += 1
+        return connection()
+
+    monkeypatch.setattr(app.client, "connection", counted)
+    async with listening(http) as client:
+        await client.next("overview")
+    await eventually(lambda: are_open(http, 0))
+    await asyncio.sleep(0.1)  # what was under way
+    before = connections
+    await asyncio.sleep(0.3)
+    assert connections == before > 0
+
+
+async def test_no_more_streams_are_open_than_there_is_room(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rowlock.api.streams.MOST_STREAMS", 2)
+    async with listening(http) as client, listening(http) as another:
+        await client.next("overview")
+        await another.next("overview")
+        async with http.get("/v1/events") as response:
+            assert response.status == 503
+            assert (await response.json(content_type=None))["type"] == "urn:rowlock:problem:too-many-streams"
+    await eventually(lambda: has_room(http))
+
+
+async def has_room(http: Http) -> bool:
+    async with http.get("/v1/events") as response:
+        return response.status == 200
+
+
+async def test_streams_end_at_once_when_the_server_stops(app: Rowlock) -> None:
+    async with TestClient(TestServer(create_app(app))) as http, listening(http) as client:
+        await client.next("overview")
+        async with asyncio.timeout(5):
+            await asyncio.gather(client.ends(), http.server.close())
+
+
+async def test_whose_key_is_revoked_hears_no_more(app: Rowlock) -> None:
+    access: Access | None = EVERYTHING
+
+    async def authenticate(_request: Request) -> Access | None:
+        return access
+
+    async with TestClient(TestServer(create_app(app, authenticate=authenticate))) as http:
+        for changed in (
+            None,
+            Access(scopes=frozenset({"enqueue"})),
+            Access(scopes=EVERYTHING.scopes, queues=frozenset()),
+        ):
+            access = EVERYTHING
+            async with listening(http) as client:
+                await client.next("overview")
+                access = changed
+                await client.ends()
+
+
+async def test_who_is_limited_to_queues_hears_of_these_alone(app: Rowlock) -> None:
+    async def authenticate(_request: Request) -> Access:
+        return Access(scopes=frozenset({"read"}), queues=frozenset({"sums"}))
+
+    other = await app.enqueue("echo")
+    async with TestClient(TestServer(create_app(app, authenticate=authenticate))) as http:
+        async with listening(http) as client:
+            assert (await client.next("overview"))["waiting"] == 0
+            await app.queues.pause("default")
+            await app.cancel(other.id)
+            await app.enqueue("add", {"x": 1})
+            heard = await client.waiting(1)
+            assert [queue["name"] for queue in heard["queues"]] == ["sums"]
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await client.next("operation")
+        async with http.get(f"/v1/events?job={other.id}") as response:
+            assert response.status == 404
+
+
+async def test_one_who_does_not_read_is_cut_off_and_the_others_are_not(
+    http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.api.events.WRITE_SECONDS", 0.2)
+    large = await app.enqueue("echo", {"value": "x" * 200_000})
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    one.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(one, (http.host, http.port))
+    await loop.sock_sendall(one, f"GET /v1/events?job={large.id} HTTP/1.1\r\nHost: {http.host}\r\n\r\n".encode())
+    await eventually(lambda: are_open(http, 1))
+    changes = 0
+
+    async def is_cut_off() -> bool:
+        nonlocal changes
+        changes += 1
+        async with app.client.connection() as connection:
+            await connection.execute("UPDATE rowlock.job SET max_attempts = $1 WHERE id = $2", 100 + changes, large.id)
+        return await are_open(http, 1)
+
+    async with listening(http) as client:
+        await client.next("overview")
+        await eventually(is_cut_off)
+        await app.enqueue("add", {"x": 1})
+        await client.waiting(2)
+    one.close()
+
+
+async def are_open(http: Http, streams: int) -> bool:
+    return len(http.app[STREAMS]._streams) == streams
+
+
+async def test_a_stream_goes_on_when_the_database_is_back(
+    http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening(http) as client:
+        await client.next("overview")
+        with monkeypatch.context() as broken:
+            failed = asyncio.Event()
+
+            def connection() -> Any:  # noqa: ANN401  # none
+                failed.set()
+                raise OSError("no database")
+
+            broken.setattr(app.client, "connection", connection)
+            await failed.wait()
+        await app.enqueue("echo")
+        await client.waiting(1)
+
+
+async def test_comments_keep_a_quiet_stream_open(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rowlock.api.events.COMMENT_SECONDS", 0.1)
+    async with listening(http) as client, asyncio.timeout(10):
+        while not (await client.response.content.readline()).startswith(b": "):
+            pass
+
+
+async def test_head_is_answered_and_ends(http: Http) -> None:
+    async with asyncio.timeout(10), http.head("/v1/events") as response:
+        assert (response.status, response.content_type) == (200, "text/event-stream")
+
+
+async def test_too_many_unsent_events_end_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rowlock.api.streams.MOST_UNSENT", 2)
+    stream = Stream(None, None)
+    for number in range(4):
+        stream.tell("operation", b"%d" % number)
+    assert stream.is_behind
+    assert await stream.next(10) == b""
