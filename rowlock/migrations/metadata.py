@@ -235,6 +235,7 @@ def _workers(tables: MetaData) -> None:
         _time("started_at"),
         _time("expires_at"),
         _number("loop_delay_ms"),
+        Column("memory_bytes", BigInteger),
         PrimaryKeyConstraint("id", name="worker_pkey"),
     )
     Table(

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from rowlock.queue.cursors import Cursors, Lane, Position, Scan, everything_until
+from rowlock.queue.cursors import BEGINNING, Cursors, Lane, Position, Scan, everything_until
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -34,7 +34,10 @@ class Claims:
         self.last_chance = max(max_crashes - 1, 1)
         self.paused: frozenset[str] = frozenset()
         """Which of the queues were paused when something was claimed last."""
-        self._took = 0.0
+        self.took = 0.0
+        """How many seconds the last claim took."""
+        self.looked_until = BEGINNING.run_at
+        """When it was, by the database's clock."""
         self.cursors = Cursors()
 
     @property
@@ -74,11 +77,12 @@ class Claims:
             limit,
             self.tasks,
             worker,
-            self.cursors.is_untagged and self._took > SLOW_SCAN,
+            self.cursors.is_untagged and self.took > SLOW_SCAN,
             self.last_chance,
         )
-        self._took = time.monotonic() - began
+        self.took = time.monotonic() - began
         told = rows.pop()
+        self.looked_until = told["looked_until"]
         if told["paused"] or self.paused:
             self.paused = self.paused.difference(queues).union(told["paused"])
         scan = Scan(
@@ -88,13 +92,13 @@ class Claims:
                 starts=starts,
                 limit=limit,
                 limits=limits,
-                end=everything_until(told["looked_until"]),
+                end=everything_until(self.looked_until),
                 paused=told["paused"],
             ),
             xid=told["xid"],
             xmin=told["xmin"],
         )
-        self.cursors.record(scan, rescan=rescan, took=self._took)
+        self.cursors.record(scan, rescan=rescan, took=self.took)
         self.queues = self.queues[1:] + self.queues[:1]  # the next claim begins with another one: none waits for ever
         return rows
 

@@ -158,6 +158,12 @@ class Client:
         except connections.FORGOTTEN as error:
             raise connections.forgotten(self.settings) from error
 
+    @property
+    def pool_use(self) -> connections.PoolUse:
+        """How many connections this event loop's callers have just now."""
+        pool = self._of_this_loop().pool
+        return connections.PoolUse(0, 0, connections.MOST_CONNECTIONS) if pool is None else pool.use
+
     @asynccontextmanager
     async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event | None]:
         """An event that is set when the job may have ended; None where there is no LISTEN, and polling must do."""

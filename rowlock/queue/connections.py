@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from uuid import uuid4
 
 import asyncpg
@@ -74,6 +74,8 @@ LONG_QUERIES: Final = frozenset(
         "enqueue",  # whose unique key may be in a transaction that is still open
     }
 )
+MOST_CONNECTIONS: Final = 10
+"""Of one pool."""
 CLOSE_TIMEOUT: Final = 2.0
 RELEASE_TIMEOUT: Final = 1.0
 """For whatever a connection has to undo before it is free again; else it is thrown away."""
@@ -221,6 +223,8 @@ class ControlConnection:
         self._on_wakeup: Callable[[str], None] | None = None
         self._channel = WAKEUP_CHANNEL
         self._on_connect: Callable[[], None] | None = None
+        self.connects = 0
+        """How often it was made."""
 
     def on_connect(self, call: Callable[[], None]) -> None:
         """Call this after each connection that replaces a lost one."""
@@ -291,6 +295,7 @@ class ControlConnection:
                 connection.terminate()  # it would seem to listen, and hear nothing
                 raise
         self._connection = connection
+        self.connects += 1
         if self._on_connect is not None:
             self._on_connect()
         return connection
@@ -318,6 +323,14 @@ async def _nothing_to_reset(_connection: object) -> None:
     """A pooler in transaction mode keeps nothing of a session between transactions: there is nothing to ask for."""
 
 
+class PoolUse(NamedTuple):
+    """How many connections a pool has, how many of them are idle, and how many it may have."""
+
+    size: int
+    idle: int
+    limit: int
+
+
 class ClientPool:
     """Connections that are made when they are needed: by default the application's, to enqueue and to read, apart from
     the worker's control connections.
@@ -333,6 +346,14 @@ class ClientPool:
         self._pool: asyncpg.Pool[Record] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
+
+    @property
+    def use(self) -> PoolUse:
+        """How many connections there are just now."""
+        pool = self._pool
+        if pool is None:
+            return PoolUse(0, 0, MOST_CONNECTIONS)
+        return PoolUse(pool.get_size(), pool.get_idle_size(), MOST_CONNECTIONS)
 
     def acquire(self) -> AbstractAsyncContextManager[PoolConnectionProxy[Record]]:
         """A connection for the time of an `async with` block. Raises `DatabaseUnavailable`."""
@@ -370,7 +391,7 @@ class ClientPool:
                         connect=cast("Any", hosts.connect),  # the stubs want every option of asyncpg by its name
                         init=keep_alive,
                         min_size=0,
-                        max_size=10,
+                        max_size=MOST_CONNECTIONS,
                         timeout=CONNECT_TIMEOUT,
                         command_timeout=None if self._is_patient else LONG_QUERY_TIMEOUT,
                         connection_class=asyncpg.Connection if self._settings.listen else _Pooled,

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from uuid import UUID
 
 import asyncpg
 import structlog
@@ -19,8 +21,7 @@ from rowlock.queue.connections import CONNECTION_LOST
 from rowlock.queue.lifecycle import Again, Ended
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-    from uuid import UUID
+    from collections.abc import Awaitable
 
     from asyncpg import Record
 
@@ -70,11 +71,19 @@ class Unsuccess:
         return Unsuccess(self.claimed, self.decision, None, self.began)
 
 
+Note: TypeAlias = Callable[[Sequence[Success | Unsuccess], Collection[UUID], float], object]
+
+
+def _note_nothing(_outcomes: Sequence[Success | Unsuccess], _refused: Collection[UUID], _sent_at: float) -> None:
+    """Nobody counts."""
+
+
 class Finishes:
     """The outcomes of one worker's attempts, on their way into the database.
 
     `refused` counts the stale ones: somebody else has the job by now, so the fence did not let them in. `unstorable`
-    makes the outcome of an attempt whose result the database itself would not take.
+    makes the outcome of an attempt whose result the database itself would not take. `note` is told which outcomes were
+    recorded, with those of their jobs that were refused, and the monotonic time at which they were sent.
     """
 
     def __init__(
@@ -82,10 +91,13 @@ class Finishes:
         connection: ControlConnection,
         worker: Callable[[], UUID],
         unstorable: Callable[[Success, Exception], Unsuccess],
+        note: Note = _note_nothing,
     ) -> None:
         self._connection = connection
         self._worker = worker
         self._unstorable = unstorable
+        self._note = note
+        self._instead: dict[UUID, Unsuccess] = {}
         self._successes: list[Success] = []
         self._unsuccesses: list[Unsuccess] = []
         self._sending: Sequence[Success | Unsuccess] = ()
@@ -106,6 +118,10 @@ class Finishes:
         self._unsuccesses.append(unsuccess)
         self._arrived.set()
         self._settled.clear()
+
+    def was_recorded(self, success: Success) -> None:
+        """Take note of a success that the handler's own transaction has recorded."""
+        self._note([success], (), time.monotonic())
 
     def forget(self) -> None:
         """Drop what is not recorded yet: the lease is lost, and the fence would refuse all of it."""
@@ -159,7 +175,7 @@ class Finishes:
 
         What is not done in time is sent again in halves: a database that is slow must not be asked the same for ever.
         """
-        worker = self._worker()
+        worker, sent_at = self._worker(), time.monotonic()
         while True:
             try:
                 refused = await record(batch)
@@ -182,7 +198,7 @@ class Finishes:
                         await self._send(part, record, record_one, pause=pause, is_repeated=True)
                     return
             else:
-                self._note_refused(batch, refused)
+                self._settle(batch, refused, sent_at)
                 return
 
     async def _recorded(self, worker: UUID, batch: Sequence[Success | Unsuccess], refused: set[UUID]) -> set[UUID]:
@@ -193,7 +209,10 @@ class Finishes:
         )
         return {row["id"] for row in rows}
 
-    def _note_refused(self, batch: Sequence[Success | Unsuccess], refused: set[UUID]) -> None:
+    def _settle(self, batch: Sequence[Success | Unsuccess], refused: set[UUID], sent_at: float) -> None:
+        if self._instead:
+            batch = [self._instead.pop(outcome.claimed["id"], outcome) for outcome in batch]
+        self._note(batch, refused, sent_at)
         if not refused:
             return
         for outcome in batch:
@@ -250,7 +269,8 @@ class Finishes:
         try:
             return await self._record_successes([success])
         except NOT_STORABLE as error:
-            return await self._record_one_unsuccess(self._unstorable(success, error))
+            unsuccess = self._instead[success.claimed["id"]] = self._unstorable(success, error)
+            return await self._record_one_unsuccess(unsuccess)
 
     async def _record_one_unsuccess(self, unsuccess: Unsuccess) -> set[UUID]:
         try:

@@ -26,6 +26,7 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     `queues`: those that it serves now. `concurrency`: how many jobs it runs at once at most. `running`: how many jobs
     it has claimed, a few of them perhaps ahead of its slots. `expires_at`: until when its lease holds, unless it renews
     it. `loop_delay_ms`: how late its event loop was, at most, before the last renewal.
+    `memory_bytes`: how much memory its process had in RAM then; None where the system does not tell.
     """
 
     id: UUID
@@ -38,6 +39,7 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime
     expires_at: datetime
     loop_delay_ms: int
+    memory_bytes: int | None
 
 
 class Workers:

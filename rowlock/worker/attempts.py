@@ -201,7 +201,9 @@ class Performer:
     async def _succeed(self, attempt: Attempt, runtime: AttemptRuntime) -> None:
         """Report a success, after what the handler said last; unless job.transaction() has recorded it already."""
         await runtime.end()
-        if not runtime.is_recorded:
+        if runtime.is_recorded:
+            self._finishes.was_recorded(attempt)
+        else:
             self._finishes.succeeded(attempt)
 
     async def _call(self, attempt: Attempt, task: Task[..., Any], limit: timedelta | None, job: Job) -> object:
@@ -249,6 +251,7 @@ class Performer:
             await attempt.runtime.end(is_lost=attempt.stop == "lease")
             if attempt.runtime.is_recorded:
                 log.warning("handler_failed_after_commit", exc_info=error)
+                self._finishes.was_recorded(attempt)
                 return
         if attempt.stop == "cancel" and not isinstance(error, Cancel | Fail):
             self.cancelled(attempt, error)

@@ -17,6 +17,7 @@ import structlog
 from rowlock.errors import RowlockError
 from rowlock.queue.connections import CONNECTION_LOST, ControlConnection
 from rowlock.queue.identifiers import uuid7
+from rowlock.worker.memory import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,9 @@ RETRY_MOST: Final = 1.0
 class Lease:
     """One worker's hold on its jobs. `on_lost` is called, on the thread, when it has run out or is about to.
 
-    With each renewal goes how late the event loop is: `loop_delay`, asked on the thread, in seconds.
+    With each renewal goes how late the event loop is, and how much memory the process uses: `loop_delay`, asked on the
+    thread, in seconds. `renewals`, `late` and `failed` count the renewals that were made, that came so late that
+    another one was due, and that failed; `lost` how often the lease was lost, `connects` how often it has connected.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Lease:
         self._loop_delay = loop_delay
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
+        self.renewals = self.late = self.failed = self.lost = self.connects = 0
         self.worker = uuid7()
         self.held_until = 0.0
         """The monotonic time until which the lease is certainly held: what has not begun by then must not begin."""
@@ -95,6 +99,7 @@ class Lease:
         """
         heartbeat, margin = self._settings.heartbeat.total_seconds(), MARGIN * self._settings.lease.total_seconds()
         connection = ControlConnection(self._settings, self._dsn, purpose="lease")
+        connection.on_connect(self._count_connect)
         pause = 0.0  # at once: the connection is there then, before it matters
         try:
             while not await _wait(stopped, pause):
@@ -102,19 +107,25 @@ class Lease:
                 try:
                     async with asyncio.timeout(max((until - margin - began) / 2, margin / 4)):
                         delay = min(int(self._loop_delay() * 1000), LONGEST_MILLISECONDS)
-                        is_held = bool(await connection.fetch("renew_lease", worker, self._settings.lease, delay))
+                        memory = resident_bytes()
+                        rows = await connection.fetch("renew_lease", worker, self._settings.lease, delay, memory)
+                        is_held = bool(rows)
                 except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+                    self.failed += 1
                     log.warning("lease_not_renewed", worker=str(worker), error=type(error).__name__)
                     left = max(until - margin - time.monotonic(), 0)
                     is_held = left > 0
                     pause = min(RETRY_MOST, heartbeat, left) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
                 else:
                     if is_held:
+                        self.renewals += 1
+                        self.late += began + self._settings.lease.total_seconds() - until > 2 * heartbeat
                         until = began + self._settings.lease.total_seconds()
                         if worker == self.worker:
                             self.held_until = until
                     pause = heartbeat
                 if not is_held:
+                    self.lost += 1
                     log.error("lease_lost", worker=str(worker))
                     self._on_lost()
                     return
@@ -123,6 +134,9 @@ class Lease:
             raise
         finally:
             await connection.close()
+
+    def _count_connect(self) -> None:
+        self.connects += 1
 
 
 async def _wait(stopped: threading.Event, seconds: float) -> bool:

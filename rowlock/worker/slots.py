@@ -87,6 +87,16 @@ class Slots:
         """Whether nothing runs and nothing waits."""
         return not self._running and not self._ready
 
+    @property
+    def in_use(self) -> int:
+        """How many attempts run now."""
+        return len(self._running)
+
+    @property
+    def ahead(self) -> int:
+        """How many claimed jobs wait for a slot."""
+        return len(self._ready)
+
     def room(self) -> int:
         """How many more jobs to claim now: none while enough is claimed ahead."""
         self._measure()

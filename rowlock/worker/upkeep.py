@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -56,7 +57,8 @@ class Upkeep:
     """Does the duties that are due, finds the cancels and orders that concern this worker, and looks about once a
     minute for jobs that the cursors could have left behind.
 
-    `left_behind` counts how often there was one: it should stay at zero.
+    `left_behind` counts how often there was one: it should stay at zero. `rescued` and, of these, `quarantined` count
+    the jobs that were taken back, and `ended_overdue` those that ended because their time was over, by their state.
     """
 
     def __init__(
@@ -83,7 +85,8 @@ class Upkeep:
         self._retention = Retention(connection, client)
         self._statistics = Statistics(connection, client)
         self.left_behind = 0
-        self.rescued = 0
+        self.rescued = self.quarantined = 0
+        self.ended_overdue: Counter[str] = Counter()
 
     def look(self) -> None:
         """Look now: somebody wants one of this worker's jobs cancelled, or has said something of queues or workers."""
@@ -157,6 +160,7 @@ class Upkeep:
                 )
             if rows:
                 self.rescued += len(rows)
+                self.quarantined += sum(row["is_quarantined"] for row in rows)
                 await self._connection.fetch("wake", list({row["queue"] for row in rows}))
                 await self._connection.fetch("tell_waiters", [row["id"] for row in rows])
             if len(rows) < RESCUE_BATCH:
@@ -173,6 +177,7 @@ class Upkeep:
             for row in rows:
                 log.info("job_ended_overdue", job_id=str(row["id"]), task=row["task"], state=row["state"])
             if rows:
+                self.ended_overdue.update(row["state"] for row in rows)
                 await self._connection.fetch("tell_waiters", [row["id"] for row in rows])
             if len(rows) < RESCUE_BATCH:
                 break

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from rowlock import logs
+from rowlock.worker.counts import Delays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -28,7 +29,8 @@ FRAMES: Final = 30
 class Watchdog:
     """Asks the loop again and again to answer. What takes longer than `after` seconds is logged, once.
 
-    `delay` is how long the loop took to answer last, in seconds, and grows while it does not; `delay_max` the longest.
+    `delay` is how long the loop took to answer last, in seconds, and grows while it does not; `delay_max` the longest,
+    `delays` all of them.
     """
 
     def __init__(self, after: float, running: Callable[[], Iterable[Attempt]]) -> None:
@@ -42,6 +44,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="rowlock-watchdog", daemon=True)
         self._delay = self._longest = self.delay_max = 0.0
         self._asked_at: float | None = None
+        self.delays = Delays()
 
     @property
     def delay(self) -> float:
@@ -93,6 +96,7 @@ class Watchdog:
 
     def _count(self, delay: float) -> None:
         self._longest, self.delay_max = max(self._longest, delay), max(self.delay_max, delay)
+        self.delays.note(delay)
 
     def _report(self, seconds: float) -> None:
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001  # the documented way

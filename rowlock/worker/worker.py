@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from contextlib import suppress
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import asyncpg
@@ -19,8 +21,11 @@ from rowlock.queue.finishes import Finishes
 from rowlock.queue.served import parse_served
 from rowlock.worker.alone import Alone
 from rowlock.worker.attempts import Performer
+from rowlock.worker.counts import Counts
 from rowlock.worker.doze import Doze
+from rowlock.worker.figures import Figures
 from rowlock.worker.lease import Lease
+from rowlock.worker.memory import resident_bytes
 from rowlock.worker.orders import Orders
 from rowlock.worker.processes import Processes, cpus
 from rowlock.worker.runtime import Runtimes
@@ -97,6 +102,8 @@ class Worker:
         self._stopping = asyncio.Event()
         self._grace = client.settings.grace_period.total_seconds()
         self._running: asyncio.Task[None] | None = None
+        self._counts = Counts()
+        self._is_open = self._is_leased = False
         self._has_leftover_threads = False
 
     @property
@@ -118,6 +125,44 @@ class Worker:
     def loop_delay_max(self) -> float:
         """The longest delay of the event loop since the worker was opened, in seconds."""
         return self._watchdog.delay_max
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether it has a lease now that has not run out: it may begin jobs."""
+        return self._is_leased and time.monotonic() < self._lease.held_until
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was asked to stop."""
+        return self._stopping.is_set()
+
+    @property
+    def figures(self) -> Figures | None:
+        """What it has done since it was opened, and how it stands, for whoever watches it; None before it is opened."""
+        if not self._is_open:
+            return None
+        return Figures(
+            worker=self._lease.worker,
+            version=version("rowlock"),
+            counts=self._counts,
+            slots=self._slots.concurrency,
+            slots_used=self._slots.in_use,
+            jobs_ahead=self._slots.ahead,
+            outcomes_pending=self._finishes.pending,
+            rescued=self._upkeep.rescued,
+            quarantined=self._upkeep.quarantined,
+            ended_overdue=self._upkeep.ended_overdue,
+            left_behind=self._upkeep.left_behind,
+            lease_seconds=max(self._lease.held_until - time.monotonic(), 0.0),
+            lease_renewals=self._lease.renewals,
+            lease_renewals_late=self._lease.late,
+            lease_renewals_failed=self._lease.failed,
+            leases_lost=self._lease.lost,
+            loop_delays=self._watchdog.delays,
+            memory_bytes=resident_bytes(),
+            reconnects={purpose: max(connects - 1, 0) for purpose, connects in self._connects().items()},
+            pools={"client": self._client.pool_use, "transactions": self._runtimes.pool.use},
+        )
 
     async def run(self, *, handle_signals: bool = True, on_started: Callable[[], None] | None = None) -> None:
         """Work until stopped. SIGTERM or SIGINT stop it as `stop()` does; a second one gives running jobs back at once.
@@ -200,12 +245,14 @@ class Worker:
         if self._given is None:
             self._served = parse_served(None, self._usual_queues())  # tasks may have come since
         known = [name for task in self._tasks.values() for name in task.claimed_as]
+        self._counts = Counts()
         self._claims = Claims(self._claiming, self._served.names, known, max_crashes=settings.max_crashes)
         self._doze = Doze(settings, self._claiming, self._claims, lambda: self._lease.worker)
         self._finishes = Finishes(
             self._finishing,
             lambda: self._lease.worker,
             self._unstorable,
+            self._counts.note_outcomes,
         )
         self._runtimes = Runtimes(settings, dsn, self._tasks.values(), lambda: self._lease.worker)
         self._performer = Performer(
@@ -255,6 +302,7 @@ class Worker:
                 raise unavailable(settings, error) from error
             raise
         self._claiming.on_connect(self._reconnected)
+        self._is_open = True
         self._finisher = asyncio.create_task(self._finishes.run())
         self._upkeeper = asyncio.create_task(self._upkeep.run())
         self._ticking = asyncio.create_task(self._ticker.run())
@@ -327,6 +375,7 @@ class Worker:
     async def _claim(self, room: int) -> int:
         worker = self._lease.worker
         rows = await self._claims.claim(worker, room, self._slots.limits())
+        self._counts.note_claim(rows, self._claims.looked_until, self._claims.took)
         if self._is_leased and worker == self._lease.worker:
             self._slots.add(rows)  # else the lease was lost meanwhile, and others rescue them
         return len(rows)
@@ -338,6 +387,7 @@ class Worker:
         rows = await self._claims.adopt(self._lease.worker, self._slots.known() | self._finishes.known())
         self._adopt_at = self._loop.time() + ADOPT_EVERY
         if rows:
+            self._counts.adopted += len(rows)
             log.info("jobs_adopted", count=len(rows))
             self._slots.add(self._alone.adopt(rows))
 
@@ -384,9 +434,20 @@ class Worker:
         for task in (self._finisher, self._upkeeper, self._ticking):
             task.cancel()
         await asyncio.gather(self._finisher, self._upkeeper, self._ticking, return_exceptions=True)
+        self._is_leased = False
         await self._disconnect()
         self._watchdog.stop()
         log.info("worker_stopped", worker=str(self.id), attempts=self._slots.done)
+
+    def _connects(self) -> dict[str, int]:
+        """How often each connection was made, by what it is for."""
+        return {
+            "claim": self._claiming.connects,
+            "finish": self._finishing.connects,
+            "handlers": self._runtimes.connection.connects,
+            "lease": self._lease.connects,
+            "upkeep": self._upkeeping.connects,
+        }
 
     async def _disconnect(self) -> None:
         connections = (self._claiming, self._finishing, self._upkeeping, self._runtimes)

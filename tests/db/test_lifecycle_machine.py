@@ -356,7 +356,7 @@ class Lifecycle(RuleBasedStateMachine):
             case "adopt":
                 self.adopt(worker)
             case _:
-                rows = self.bench.do(self.bench.control.fetch("renew_lease", worker.id, 1.5 * HOUR, 0))
+                rows = self.bench.do(self.bench.control.fetch("renew_lease", worker.id, 1.5 * HOUR, 0, None))
                 assert bool(rows) == self.model.renew(worker.id)
                 self._compare()
 

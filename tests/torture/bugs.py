@@ -210,12 +210,12 @@ BUGS: Final = (
             Change(
                 file=f"{SQL}renew_lease.sql",
                 old="   SET expires_at = clock_timestamp() + $2::interval,",
-                new="   SET expires_at = to_timestamp($4::float8) + $2::interval,",
+                new="   SET expires_at = to_timestamp($5::float8) + $2::interval,",
             ),
             Change(
                 file="rowlock/worker/lease.py",
-                old='connection.fetch("renew_lease", worker, self._settings.lease, delay)',
-                new='connection.fetch("renew_lease", worker, self._settings.lease, delay, time.time())',
+                old='connection.fetch("renew_lease", worker, self._settings.lease, delay, memory)',
+                new='connection.fetch("renew_lease", worker, self._settings.lease, delay, memory, time.time())',
             ),
         ),
         engine=Torture(faults="kill"),

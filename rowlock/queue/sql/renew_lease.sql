@@ -1,8 +1,10 @@
--- Renew a lease that is still held. $1 the worker   $2 the lease   $3 how late its event loop is, in milliseconds.
+-- Renew a lease that is still held. $1 the worker   $2 the lease   $3 how late its event loop is, in milliseconds
+-- $4 the memory that it uses, in bytes, or null.
 -- Returns no row if it has run out: its jobs may be somebody else's by now.
 UPDATE rowlock.worker
    SET expires_at = clock_timestamp() + $2::interval,
-       loop_delay_ms = $3::integer
+       loop_delay_ms = $3::integer,
+       memory_bytes = $4::bigint
  WHERE id = $1::uuid
    AND expires_at > clock_timestamp()
 RETURNING id

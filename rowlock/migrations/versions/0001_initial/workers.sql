@@ -10,6 +10,7 @@ CREATE TABLE rowlock.worker (
     started_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at    timestamptz NOT NULL,
     loop_delay_ms integer NOT NULL DEFAULT 0,
+    memory_bytes  bigint,
     CONSTRAINT worker_pkey PRIMARY KEY (id)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
 --;
