@@ -49,6 +49,19 @@ class Acts:
         """
         return await self.operators.retry(job_id, args=args, origin=Origin(by=by))
 
+    async def run_again(
+        self, job_id: UUID | str, *, args: Mapping[str, object] | None = None, by: str | None = None
+    ) -> Job:
+        """Enqueue a new job like one that has finished, however it ended, and return the new one, due now.
+
+        It has the same task, arguments, queue, priority, timeout and number of attempts; no unique key, and no
+        limit in time. The old one stays as it is. `args` replaces the arguments, as in `retry`. Raises `JobNotFound`,
+        `WrongState` for a job that has not finished, `InvalidArguments`.
+
+        >>> new = await app.run_again(job.id, by="ada")
+        """
+        return await self.operators.run_again(job_id, args=args, origin=Origin(by=by))
+
     async def discard(self, job_id: UUID | str, *, by: str | None = None) -> Job:
         """Put a dead letter aside: it stays failed, but is not listed as a dead letter any more.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from rowlock.api.exchange import answer
 from rowlock.api.pages import FilterPageQuery, FilterQuery, LimitQuery, following
@@ -17,6 +17,7 @@ from rowlock.api.wire import (
     JobPage,
     JobSummary,
     RetryRequest,
+    RunAgainRequest,
     UnclaimedKind,
     UnclaimedKinds,
 )
@@ -84,6 +85,20 @@ async def retry(call: Call, body: RetryRequest) -> web.Response:
     """Put a finished job back."""
     job = await call.backend.operators.retry(await call.job_id(), args=body.args, origin=call.origin)
     return answer(JobSummary.of(job))
+
+
+@routes.post(
+    "/v1/jobs/{id}/run-again",
+    scope="operate",
+    by_queue=True,
+    answers={201: JobSummary},
+    problems=(JOB_NOT_FOUND, WRONG_STATE, INVALID_ARGUMENTS),
+)
+async def run_again(call: Call, body: RunAgainRequest) -> web.Response:
+    """Enqueue a new job like one that has finished: 201."""
+    job = await call.backend.operators.run_again(await call.job_id(), args=body.args, origin=call.origin)
+    location = call.request.rel_url.with_query(None).parent.parent / str(job.id)
+    return answer(JobSummary.of(job), status=201, headers={hdrs.LOCATION: str(location)})
 
 
 @routes.post(

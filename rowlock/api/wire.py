@@ -102,6 +102,12 @@ class RetryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     args: dict[str, Any] | None = None
 
 
+class RunAgainRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/jobs/{id}/run-again`: other arguments, instead of the job's."""
+
+    args: dict[str, Any] | None = None
+
+
 class BulkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/bulk/retry` and `discard`. The filter's ages are seconds, or ISO 8601 durations."""
 

@@ -119,6 +119,23 @@ def retry(
     return _run("retry", job_ids, given, one, many, app_name)
 
 
+@click.command("run-again", short_help="Enqueue new jobs like finished ones.")
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--args", "args_json", metavar="JSON", help="Other arguments, instead of the job's; for one ID.")
+@click.option("--app", "app_name", metavar="APP", help="module:attribute of the application: checks the arguments.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the new job's id by the old one's.")
+def run_again(job_ids: Sequence[str], args_json: str | None, app_name: str | None, as_json: bool) -> int:  # noqa: FBT001  # click's
+    """Enqueue a new job like each of the finished ones with these IDs, however they ended, and print the new IDs."""
+    if args_json is not None and len(job_ids) != 1:
+        raise click.UsageError("--args goes with one ID.", click.get_current_context())
+    args = None if args_json is None else parse_args(args_json)
+
+    async def one(app: Rowlock, job_id: str, origin: Origin) -> str:
+        return str((await app.operators.run_again(job_id, args=args, origin=origin)).id)
+
+    return running.run(_one_by_one(load(app_name), job_ids, one, as_json=as_json))
+
+
 @click.command("discard", short_help="Put dead letters aside.")
 @_on_one_or_many
 def discard(job_ids: Sequence[str], **given: Any) -> int:  # noqa: ANN401  # click's options
@@ -204,4 +221,4 @@ def age(name: str, text: str | None) -> timedelta | None:
         raise InvalidOption(f"{name} {text!r} is no age: write it as 90s, 15m, 2h or 7d.") from None
 
 
-__all__ = ["age", "cancel", "discard", "filter_of", "me", "retry", "with_filters"]
+__all__ = ["age", "cancel", "discard", "filter_of", "me", "retry", "run_again", "with_filters"]

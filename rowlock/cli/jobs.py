@@ -56,11 +56,12 @@ _ACTS: Final = (whole("AT"), whole("VERB"), text("BY"), whole("FROM"), text("DET
 
 @click.group("jobs")
 def command() -> None:
-    """Look at jobs, live and finished; wait for them; cancel, retry and discard them."""
+    """Look at jobs, live and finished; wait for them; cancel, retry, run again and discard them."""
 
 
 command.add_command(acts.cancel)
 command.add_command(acts.retry)
+command.add_command(acts.run_again)
 command.add_command(acts.discard)
 command.add_command(watching.watch)
 command.add_command(watching.result)

@@ -17,7 +17,7 @@ from rowlock.queue.arguments import plain_document
 from rowlock.queue.client import MOST_PER_PAGE, parse_id
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.job import Job, plain_json
+from rowlock.queue.job import Job, JobOptions, NewJob, plain_json
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.lifecycle import FINAL, LIVE
 from rowlock.queue.origin import Origin
@@ -47,7 +47,7 @@ TRIES: Final = 5
 _LIVE: Final = sorted(str(state) for state in LIVE)
 _RETRYABLE: Final = ("failed", "cancelled", "expired")
 _BEGINNING: Final = UUID(int=0)
-_PAST: Final = {"cancel": "cancelled", "retry": "retried", "discard": "discarded"}
+_PAST: Final = {"cancel": "cancelled", "retry": "retried", "discard": "discarded", "run_again": "run_again"}
 
 
 class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +146,26 @@ class Operators:
         job = await self._client.get(wanted)
         what = "it succeeded: enqueue a new one" if job.state == "succeeded" else f"it is {job.state}, and not finished"
         raise WrongState(f"Job {wanted} ({job.task}) cannot be retried: {what}.", state=job.state)
+
+    async def run_again(self, job_id: UUID | str, *, args: Mapping[str, object] | None, origin: Origin) -> Job:
+        """Enqueue a new job that is like a finished one. Raises `JobNotFound`, `WrongState`, `InvalidArguments`."""
+        wanted = parse_id(job_id)
+        async with self._transaction() as act:
+            rows = await act.fetch("get_job", wanted)
+            old = Job.from_row(rows[0]) if rows else await self._client.get(wanted)
+            if not old.is_finished:
+                raise WrongState(
+                    f"Job {wanted} ({old.task}) is {old.state}: only a finished one is run again.", state=old.state
+                )
+            document, version = (rows[0]["args"], None) if args is None else self._checked_args(old.task, args)
+            options = JobOptions(
+                queue=old.queue, priority=old.priority, max_attempts=old.max_attempts, timeout=old.timeout
+            )
+            new: NewJob[Any] = NewJob(uuid7(), old.task, document, options, None, version or old.args_version)
+            await act.enqueue(self._client, new)
+            details: dict[str, object] = {"job": str(new.id)}
+            await act.record("run_again", wanted, origin, details | ({} if args is None else {"args": "given"}))
+            return Job.from_row((await act.fetch("get_job", new.id))[0])
 
     async def discard(self, job_id: UUID | str, *, origin: Origin) -> Job:
         """Put a dead letter aside. Raises `JobNotFound`, `WrongState`."""
@@ -306,6 +326,9 @@ class _Act:
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
         return await self._connection.fetch(statement(name, self._schema), *parameters)
+
+    async def enqueue(self, client: Client, job: NewJob[Any]) -> None:
+        await client.enqueue(job, self._connection)
 
     async def record(
         self,

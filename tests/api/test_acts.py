@@ -112,6 +112,18 @@ async def test_jobs_are_listed_by_every_filter(http: Http, app: Rowlock) -> None
     assert (await get(http, f"/v1/jobs?after={job}&task=explode"))["jobs"] == []
 
 
+async def test_a_finished_job_is_run_again_as_a_new_one(http: Http, app: Rowlock) -> None:
+    old = await failed(app)
+    async with http.post(f"/v1/jobs/{old}/run-again", json={"args": {"how": "cancel"}}) as response:
+        assert response.status == 201
+        new, location = await response.json(), response.headers["Location"]
+    assert (new["task"], new["state"]) == ("explode", "queued")
+    assert new["id"] != str(old)
+    assert (await get(http, location))["args"] == {"how": "cancel"}
+    (operation,) = (await get(http, f"/v1/operations?target={old}"))["operations"]
+    assert (operation["verb"], operation["source"]) == ("run_again", "http")
+
+
 @pytest.mark.parametrize(
     "path, body, status, kind",
     [
@@ -122,6 +134,8 @@ async def test_jobs_are_listed_by_every_filter(http: Http, app: Rowlock) -> None
         ("{succeeded}/cancel", None, 409, "wrong-state"),
         ("{succeeded}/retry", None, 409, "wrong-state"),
         ("{succeeded}/discard", None, 409, "wrong-state"),
+        ("{none}/run-again", None, 404, "job-not-found"),
+        ("{failed}/run-again", {"args": {"nonsense": 1}}, 422, "invalid-arguments"),
         ("{failed}/retry", {"args": {"nonsense": 1}}, 422, "invalid-arguments"),
         ("{failed}/retry", {"arguments": {}}, 422, "invalid-request"),
         ("{failed}/cancel", {"reason": 7}, 422, "invalid-request"),

@@ -96,6 +96,10 @@ async def test_dead_letters_are_listed_retried_and_discarded(
     assert "discarded_at" in (await rowlock("jobs", "show", jobs[1], url=database_url)).out
     dead = await rowlock("dead-letters", "list", "--json", url=database_url)
     assert [job["id"] for job in json.loads(dead.out)] == [jobs[2]]
+    again = await rowlock("jobs", "run-again", jobs[1], "--json", url=database_url)
+    new = json.loads(again.out)[jobs[1]]
+    assert new != jobs[1]
+    assert await connection.fetchval("SELECT args FROM rowlock.jobs WHERE id = $1", new) is not None
     many = await rowlock("jobs", "retry", "--error", "no good", "--yes", url=database_url)
     assert (many.code, many.out) == (0, "retry: 1 jobs\n")
     assert (await rowlock("dead-letters", "list", url=database_url)).err == "No dead letters.\n"

@@ -159,6 +159,46 @@ async def test_a_job_that_succeeded_or_is_alive_cannot_be_retried(app: Rowlock) 
     assert await app.operations() == []
 
 
+@pytest.mark.parametrize("text", ["boom", "fine"])
+async def test_a_finished_job_is_run_again_as_a_new_one(text: str, app: Rowlock) -> None:
+    options: dict[str, Any] = {"priority": 8, "queue": "urgent", "timeout": 9, "max_attempts": 1, "unique": "once"}
+    old = await app.tasks["explode"].using(**options).enqueue(text)
+    await app.worker(queues=["urgent"]).drain()
+    before = await old.get()
+    new = await app.run_again(old.id, by="ada")
+    same = ("task", "args", "args_version", "queue", "priority", "timeout", "max_attempts")
+    assert [getattr(new, name) for name in same] == [getattr(before, name) for name in same]
+    assert (new.state, new.attempt, new.unique_key) == ("queued", 0, None)
+    assert new.id != old.id
+    assert (await old.get()).state == before.state
+    (operation,) = await app.operations()
+    assert (operation.verb, operation.target, operation.by) == ("run_again", str(old.id), "ada")
+    assert operation.details == {"job": str(new.id)}
+    await app.worker(queues=["urgent"]).drain()
+    assert (await app.get(new.id)).state == before.state
+
+
+async def test_a_job_is_run_again_with_other_arguments_that_fit_its_task(app: Rowlock) -> None:
+    old = await failed(app)
+    with pytest.raises(InvalidArguments, match="text"):
+        await app.run_again(old, args={"text": 7})
+    assert await app.operations() == []
+    new = await app.run_again(old, args={"text": "fine"})
+    await app.worker().drain()
+    assert (await app.get(new.id)).state == "succeeded"
+    assert (await app.operations())[0].details == {"job": str(new.id), "args": "given"}
+
+
+async def test_a_live_job_is_not_run_again(app: Rowlock) -> None:
+    job = await app.enqueue("echo")
+    with pytest.raises(WrongState, match="is queued: only a finished one"):
+        await app.run_again(job.id)
+    with pytest.raises(JobNotFound):
+        await app.run_again(NO_JOB)
+    assert await app.operations() == []
+    assert len(await app.jobs()) == 1
+
+
 async def test_other_arguments_are_checked_before_anything_changes(app: Rowlock) -> None:
     job = await failed(app)
     with pytest.raises(InvalidArguments, match="text"):
