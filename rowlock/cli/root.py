@@ -23,6 +23,8 @@ COMMANDS: Final = (
     "api",
     "dev",
     "enqueue",
+    "top",
+    "stats",
     "jobs",
     "dead-letters",
     "unclaimed",

@@ -16,7 +16,7 @@ from typing import Final
 import click
 import msgspec
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -85,7 +85,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> 
         out = console()
         out.print(table_of(columns, rows, width=out.width))
     else:
-        _print_plain(table_of(columns, rows, width=None))
+        print_plain(table_of(columns, rows, width=None))
 
 
 def print_details(pairs: Iterable[tuple[str, object]]) -> None:
@@ -98,7 +98,7 @@ def print_details(pairs: Iterable[tuple[str, object]]) -> None:
     if on_terminal():
         console().print(table)
     else:
-        _print_plain(table)
+        print_plain(table)
 
 
 def print_text(line: object) -> None:
@@ -154,12 +154,12 @@ def _least(column: Column, natural: int) -> int:
     return natural if column.least is None else min(natural, max(column.least, cell_len(column.name)))
 
 
-def _print_plain(table: Table) -> None:
-    """Print without the blanks that end the lines."""
+def print_plain(shown: RenderableType) -> None:
+    """Print for a pipe: nothing is broken or cut, and no blanks end the lines."""
     stream = StringIO()
     Console(
         file=stream, markup=False, highlight=False, emoji=False, color_system=None, force_terminal=False, width=_BIG
-    ).print(table)
+    ).print(shown)
     for line in stream.getvalue().splitlines():
         click.echo(line.rstrip())
 
@@ -236,13 +236,21 @@ def size(count: int) -> str:
 
 
 def sparkline(values: Sequence[float | None], width: int) -> str:
-    """The last values as a row of bars, the highest as high as a line; where nothing is known there is a blank."""
-    known = values[-width:] if width > 0 else []
-    highest = max((value for value in known if value is not None), default=0)
-    return "".join(
-        " " if value is None else _BARS[0 if highest <= 0 else min(int(value / highest * 7 + 0.5), 7)]
-        for value in known
-    )
+    """The values as a row of bars of at most this width, from nothing to the highest; a blank where nothing is known.
+
+    Where there are more of them than that, a bar is the mean of several.
+    """
+    if not values or width <= 0:
+        return ""
+    together = -(-len(values) // width)
+    means = [_mean(values[at : at + together]) for at in range(0, len(values), together)]
+    highest = max((mean for mean in means if mean is not None), default=0.0) or 1.0
+    return "".join(" " if mean is None else _BARS[round(mean / highest * (len(_BARS) - 1))] for mean in means)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def pretty(value: object) -> str:
@@ -266,6 +274,7 @@ __all__ = [
     "on_terminal",
     "pretty",
     "print_details",
+    "print_plain",
     "print_table",
     "print_text",
     "shown",

@@ -72,8 +72,12 @@ def test_durations_are_written_as_people_do(seconds: float | timedelta, text: st
     assert duration_of(seconds) == text
 
 
-def test_a_sparkline_has_its_last_values_between_nothing_and_the_highest() -> None:
-    assert sparkline([9, 0, 1, 2, None, 4], 5) == "▁▃▅ █"
+def test_a_sparkline_goes_from_nothing_to_the_highest() -> None:
+    assert sparkline([0, 1, 2, None, 4], 5) == "▁▃▅ █"
     assert sparkline([0, 0], 5) == "▁▁"
     assert sparkline([], 5) == ""
     assert sparkline([1], 0) == ""
+
+
+def test_a_sparkline_that_is_too_long_shows_means() -> None:
+    assert sparkline([0, 0, 2, 4, None, None, 6], 4) == "▁▅ █"

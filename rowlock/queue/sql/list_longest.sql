@@ -1,0 +1,14 @@
+-- The jobs that have been running longest, with what their handlers have reported.
+--
+-- $1 how many. Reads the running jobs alone, of which there are no more than the workers have room for.
+-- Index: job_running, progress_pkey. Takes no lock.
+SELECT job.id, job.task, job.queue, job.attempt, job.max_attempts, job.started_at, job.worker, progress.fraction, progress.message
+  FROM (
+           SELECT id, task, queue, attempt, max_attempts, started_at, worker
+             FROM rowlock.job
+            WHERE state = 'running'
+            ORDER BY started_at, id
+            LIMIT $1::integer
+       ) AS job
+  LEFT JOIN rowlock.progress ON progress.job_id = job.id
+ ORDER BY job.started_at, job.id
