@@ -5,6 +5,7 @@ All of it lives in the session's event loop, as the browser does.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -65,18 +66,25 @@ async def browser() -> AsyncIterator[Browser]:
         yield browser
 
 
+@pytest.fixture
+def release() -> asyncio.Event:
+    """Ends the jobs of `wait_for_release`."""
+    return asyncio.Event()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def app(settings: Settings) -> AsyncIterator[Rowlock]:
+async def app(settings: Settings, release: asyncio.Event) -> AsyncIterator[Rowlock]:
     async with Rowlock(settings=settings) as app:
-        register(app)
+        register(app, release)
         yield app
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def worker(app: Rowlock) -> AsyncIterator[None]:
+async def worker(app: Rowlock, release: asyncio.Event) -> AsyncIterator[None]:
     """A worker at work for as long as the test lasts."""
     async with app.worker(concurrency=10):
         yield
+        release.set()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

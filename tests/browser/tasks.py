@@ -10,9 +10,8 @@ from rowlock import Cancel, Fail, Job, Rowlock, Snooze
 log = logging.getLogger("shop")
 
 
-def register(app: Rowlock) -> asyncio.Event:
-    """Declare the tasks; the event that is returned ends the jobs of `wait_for_release`."""
-    release = asyncio.Event()
+def register(app: Rowlock, release: asyncio.Event) -> None:
+    """Declare the tasks; the event ends the jobs of `wait_for_release`."""
 
     @app.task(queue="sums", priority=6, max_attempts=4)
     async def add(x: int, y: int = 1) -> dict[str, int]:
@@ -40,5 +39,3 @@ def register(app: Rowlock) -> asyncio.Event:
     async def wait_for_release() -> str:
         await release.wait()
         return "released"
-
-    return release

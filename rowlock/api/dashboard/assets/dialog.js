@@ -5,9 +5,10 @@ import { h as element, render } from "./vendor/preact.js";
 
 /**
  * Ask, and if the answer is yes, do it: `perform` is given what the fields say, by name, and may throw a `Problem`,
- * which is shown at the field that it names, or below all of them. Resolves to whether it was done.
+ * which is shown at the field that it names (`names`: what the field is called where it is another name), or below all
+ * of them. Resolves to whether it was done.
  */
-export function ask({ title, body, action, perform, isDanger = false }) {
+export function ask({ title, body, action, perform, isDanger = false, names = {} }) {
     return new Promise((resolve) => {
         let isDone = false;
         const dialog = document.createElement("dialog");
@@ -24,7 +25,7 @@ export function ask({ title, body, action, perform, isDanger = false }) {
                 dialog.close();
             } catch (error) {
                 if (!(error instanceof Problem)) throw error;
-                complain(form, error);
+                complain(form, error, names);
             } finally {
                 yes.disabled = false;
             }
@@ -53,9 +54,9 @@ function clear(form) {
 }
 
 /** Show a problem at the field that it names; some name it only as the first word of what they say. */
-function complain(form, problem) {
-    const name = problem.field ?? /^\w+/.exec(problem.message)?.[0] ?? "";
-    const input = name === "" ? null : form.elements.namedItem(name);
+function complain(form, problem, names) {
+    const named = problem.field ?? /^\w+/.exec(problem.message)?.[0] ?? "";
+    const input = named === "" ? null : form.elements.namedItem(names[named] ?? named);
     if (!(input instanceof HTMLElement)) {
         form.querySelector(".wrong.below").textContent = problem.message;
         return;

@@ -46,20 +46,21 @@ export const page = {
 /** What was done, in words, as nodes: the target is a link where there is a page of it. */
 export function sentence({ verb, target_kind: kind, target, details: told }) {
     const done = Object.hasOwn(DONE, verb) ? DONE[verb] : verb;
-    if (target === null) return element("span", {}, `${done} ${counted(told)} ${kind}s`, ...filtered(told.filter));
+    if (target === null) return element("span", {}, `${done} ${many(told, kind)}`);
     const place = Object.hasOwn(PATHS, kind) && verb !== "delete" ? PATHS[kind] : null;
     const name = place === null ? element("code", {}, target) : link(place + encodeURIComponent(target), target);
     return element("span", {}, `${done} ${kind} `, name, ...more(verb, told));
 }
 
-function counted(told) {
-    const numbers = Object.entries(told).filter(([name, value]) => name !== "skipped" && typeof value === "number");
-    return numbers.length === 0 ? "" : count(numbers.reduce((sum, [, value]) => sum + value, 0));
-}
-
-function filtered(filter) {
-    const parts = Object.entries(filter ?? {}).map(([name, value]) => `${name} ${plain(value)}`);
-    return parts.length === 0 ? [] : [` of ${parts.join(", ")}`];
+/** How many were meant, and which: "3 failed jobs of task add". */
+function many({ filter, ...told }, kind) {
+    const { state, discarded, ...rest } = filter ?? {};
+    const number = Object.entries(told).reduce(
+        (sum, [name, value]) => name !== "skipped" && typeof value === "number" ? sum + value : sum, 0,
+    );
+    const words = [count(number), discarded === true && "discarded", state, number === 1 ? kind : `${kind}s`];
+    const parts = Object.entries(rest).map(([name, value]) => `${name} ${plain(value)}`);
+    return `${words.filter(Boolean).join(" ")}${parts.length === 0 ? "" : ` of ${parts.join(", ")}`}`;
 }
 
 function more(verb, told) {

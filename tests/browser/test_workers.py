@@ -1,0 +1,53 @@
+"""The pages of the workers."""
+
+from __future__ import annotations
+
+import asyncpg
+from playwright.async_api import Page, expect
+
+from rowlock import Rowlock
+from tests.browser.visiting import confirm, fact, row, shows, visit
+
+
+async def test_workers_are_listed_with_what_they_run_and_scaled(
+    page: Page, app: Rowlock, connection: asyncpg.Connection, worker: None
+) -> None:
+    job = await app.enqueue("wait_for_release")
+    await visit(page, "/workers", "Workers")
+    await expect(page.get_by_role("row")).to_have_count(2)
+    await expect(row(page, "of 10")).to_contain_text("1 of 10")
+    await page.get_by_role("table").get_by_role("link").click()
+    await shows(page, "Worker")
+    await expect(page.get_by_role("link", name=str(job.id))).to_have_attribute("href", f"#/jobs/{job.id}")
+    assert "default" in await fact(page, "Queues")
+
+    await page.get_by_role("button", name="Scale").click()
+    await page.get_by_role("textbox", name="Jobs at once").fill("many")
+    await page.get_by_role("dialog").get_by_role("button", name="Scale").click()
+    await expect(page.get_by_role("dialog").get_by_role("alert").filter(has_text="concurrency")).to_be_visible()
+    await page.get_by_role("textbox", name="Jobs at once").fill("3")
+    await confirm(page, "Scale")
+    await expect(page.get_by_text("1 of 3")).to_be_visible()
+    assert await connection.fetchval("SELECT concurrency FROM rowlock.worker") == 3
+
+
+async def test_worker_stands_out_whose_lease_runs_out_or_whose_loop_is_blocked(
+    page: Page, app: Rowlock, connection: asyncpg.Connection
+) -> None:
+    await visit(page, "/workers", "Workers")
+    await expect(page.get_by_role("heading", name="No worker is alive")).to_be_visible()
+    await connection.executemany(
+        "INSERT INTO rowlock.worker"
+        " (id, hostname, pid, version, queues, tasks, concurrency, expires_at, loop_delay_ms)"
+        " VALUES (rowlock.uuid7(), $1, 1, '1', '{}', '{}', 1, clock_timestamp() + $2::integer * interval '1 second', $3)",
+        [("weak", 5, 3), ("well", 14, 3), ("blocked", 14, 900)],
+    )
+    await expect(row(page, "weak").locator(".badge.error")).to_contain_text("runs out in")
+    await expect(row(page, "well").locator(".badge")).to_have_count(0)
+    await expect(row(page, "blocked").locator(".badge.warning")).to_have_text("900 ms")
+
+
+async def test_page_of_a_worker_that_is_gone_says_so(page: Page) -> None:
+    await page.goto("/#/workers/01a206a6-57d0-7da3-8225-a4bfe63bd356")
+    await expect(page.get_by_role("alert")).to_contain_text("No live worker has the id")
+    await expect(page.get_by_role("button", name="Try again")).to_be_visible()
