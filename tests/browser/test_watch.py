@@ -10,6 +10,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Page
 
+from tests.browser.corpus import TEXTS, made_of_texts, not_shown
+from tests.browser.visiting import barriers, fits
 from tests.browser.watching import MARKER, Watch
 from tests.waiting import eventually
 
@@ -106,3 +108,20 @@ async def test_refusal_of_the_api_is_none(page: Page, watch: Watch) -> None:
     await eventually(lambda: watch.complaints)
     assert ["the last" in text for text in watch.complaints] == [True]
     watch.tolerate("")
+
+
+async def test_what_the_tests_look_for_is_found_where_it_is(page: Page, watch: Watch) -> None:
+    await page.goto("/")
+    await page.set_content("<html lang=en><title>x</title><main><h1>x</h1><button></button><p style='color: #ccc'>pale")
+    found = " ".join(await barriers(page))
+    assert "button-name" in found
+    assert "color-contrast" in found
+    assert await fits(page)
+    await page.set_content("<div style='width: 3000px'>wide</div>")
+    assert not await fits(page)
+    for name, text in TEXTS.items():
+        assert await not_shown(page, [text]) == [text], name
+    for name in ("details", "html link", "frame", "base", "form", "handler", "svg"):
+        await page.set_content(f"<div>{TEXTS[name]}</div>")
+        assert await made_of_texts(page), name
+    watch.tolerate("")  # they did all that they can

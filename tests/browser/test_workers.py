@@ -39,7 +39,7 @@ async def test_worker_stands_out_whose_lease_runs_out_or_whose_loop_is_blocked(
     await connection.executemany(
         "INSERT INTO rowlock.worker"
         " (id, hostname, pid, version, queues, tasks, concurrency, expires_at, loop_delay_ms)"
-        " VALUES (rowlock.uuid7(), $1, 1, '1', '{}', '{}', 1, clock_timestamp() + $2::integer * interval '1 second', $3)",
+        " VALUES (rowlock.uuid7(), $1, 1, '1', '{}', '{}', 1, clock_timestamp() + $2 * '1 second'::interval, $3)",
         [("weak", 5, 3), ("well", 14, 3), ("blocked", 14, 900)],
     )
     await expect(row(page, "weak").locator(".badge.error")).to_contain_text("runs out in")

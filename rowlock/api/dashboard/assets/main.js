@@ -109,7 +109,7 @@ class Frame extends Component {
         document.title = `${title} · Rowlock`;
         return element("main", { id: "main", "aria-busy": String(data === null && problem === null) },
             element("h1", { tabIndex: -1 }, title),
-            problem !== null && element(Failure, { problem, again: this.load, isStale: data !== null }),
+            problem !== null && element(Failure, { problem, again: this.load, isStale: data !== null, query }),
             data === null
                 ? problem === null && element("p", { class: "loading" }, "Loading …")
                 : page.render(data, { params, query, refresh: this.load, go }));
@@ -117,10 +117,10 @@ class Frame extends Component {
 }
 
 /** What did not work, and what to do about it. */
-function Failure({ problem, again, isStale = false }) {
+function Failure({ problem, again, isStale = false, query = null }) {
     return element("div", { class: "failure", role: "alert" },
         element("p", {}, isStale ? "What is shown here is old. " : "", problem.message),
-        button("Try again", again));
+        problem.status === 422 && query !== null ? link(here().path, "Show all") : button("Try again", again));
 }
 
 /** The switch between light, dark, and as the system has it. */
