@@ -49,16 +49,19 @@ export function charts({ points, step }) {
 export function Chart({ title, times, lines, unit }) {
     const place = useRef(null);
     const plot = useRef(null);
+    const latest = useRef(null);
     const data = [times, ...lines.map(({ values }) => values)];
+    latest.current = data; // what is drawn anew, with the theme, is what was given last
 
     useEffect(() => {
+        const box = place.current;
         const draw = () => {
             plot.current?.destroy();
-            plot.current = new window.uPlot(options(place.current, lines, unit), data, place.current);
+            plot.current = new window.uPlot(options(box, lines, unit), latest.current, box);
         };
         draw();
-        const observer = new ResizeObserver(() => plot.current.setSize({ width: place.current.clientWidth, height: HEIGHT }));
-        observer.observe(place.current);
+        const observer = new ResizeObserver(() => plot.current.setSize({ width: box.clientWidth, height: HEIGHT }));
+        observer.observe(box);
         const schemes = matchMedia("(prefers-color-scheme: dark)");
         window.addEventListener("themechange", draw);
         schemes.addEventListener("change", draw);
