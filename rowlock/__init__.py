@@ -2,6 +2,7 @@
 
 from rowlock.app import Rowlock
 from rowlock.errors import (
+    ApiKeyNotFound,
     ConfigurationError,
     DatabaseUnavailable,
     DrainTimeout,
@@ -31,6 +32,7 @@ from rowlock.errors import (
 )
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.job import Job, JobHandle, LogLine, NewJob, Progress
+from rowlock.queue.keys import ApiKey, Keys, NewApiKey
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation, Unclaimed
 from rowlock.queue.overview import Overview
@@ -48,6 +50,8 @@ from rowlock.settings import Settings
 __version__ = "0.1.0"
 
 __all__ = [
+    "ApiKey",
+    "ApiKeyNotFound",
     "ArchiveDay",
     "BulkResult",
     "CallNext",
@@ -73,9 +77,11 @@ __all__ = [
     "JobHandle",
     "JobNotFound",
     "KeyHeld",
+    "Keys",
     "Linear",
     "LiveWorker",
     "LogLine",
+    "NewApiKey",
     "NewJob",
     "Operation",
     "OutsideHandler",

@@ -13,6 +13,7 @@ from rowlock.queue.arguments import plain_document
 from rowlock.queue.client import Client
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job, JobHandle, JobOptions, LogLine, NewJob
+from rowlock.queue.keys import Keys
 from rowlock.queue.operators import Operators
 from rowlock.queue.queues import Queues
 from rowlock.queue.schedule import Declared, Misfire, Overlap, Schedule
@@ -75,6 +76,7 @@ class Rowlock(Acts):
         self.schedules = Schedules(self.client, self.tasks)
         self.queues = Queues(self.client)
         self.workers = Workers(self.client)
+        self.keys = Keys(self.client)
         self._declared: dict[str, Declared] = {}
 
     @overload

@@ -22,6 +22,7 @@ RowlockError
 ├── KeyHeld                      a job cannot go back: another one holds its unique key by now
 ├── ScheduleNotFound             (LookupError) no schedule has this name
 ├── WorkerNotFound               (LookupError) no live worker has this id
+├── ApiKeyNotFound               (LookupError) no key of the HTTP API that was not revoked has this id or name
 ├── DrainTimeout                 (TimeoutError) jobs of a queue still run when `app.queues.drain(timeout=…)` is over
 ├── JobFailed                    `job.result()`: the job ended in another state than `succeeded`
 ├── ResultTimeout                (TimeoutError) `job.result(timeout=…)`: the job is not finished yet
@@ -146,6 +147,10 @@ class ScheduleNotFound(RowlockError, LookupError):
 
 class WorkerNotFound(RowlockError, LookupError):
     """No live worker has this id."""
+
+
+class ApiKeyNotFound(RowlockError, LookupError):
+    """No key of the HTTP API has this id or name, or it is revoked already."""
 
 
 class DrainTimeout(RowlockError, TimeoutError):

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from rowlock.errors import (
+    ApiKeyNotFound,
     ConfigurationError,
     DrainTimeout,
     DuplicateJob,
@@ -45,6 +46,7 @@ _NO: Final = (
     JobNotFound,
     ScheduleNotFound,
     WorkerNotFound,
+    ApiKeyNotFound,
     WrongState,
     KeyHeld,
     DuplicateJob,

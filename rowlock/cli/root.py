@@ -35,6 +35,7 @@ COMMANDS: Final = (
     "schedules",
     "retention",
     "operations",
+    "keys",
     "doctor",
     "torture",
 )

@@ -18,6 +18,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, DOUBLE_PRECISION, INTERVAL, JSONB, TIMESTAMP, UUID
 
@@ -55,6 +56,7 @@ def metadata(schema: str = "rowlock") -> MetaData:
     Index("operation_target", operation.c.target, operation.c.target_kind, operation.c.id)
     _handlers(tables)
     _statistics(tables)
+    _api_keys(tables)
     schedule = _schedules(tables)
     Index("schedule_next_run_at", schedule.c.next_run_at, postgresql_where=~schedule.c.is_paused)
     return tables
@@ -305,6 +307,36 @@ def _statistics(tables: MetaData) -> None:
         _time("until"),
         PrimaryKeyConstraint("name", name="statistic_mark_pkey"),
     )
+
+
+def _api_keys(tables: MetaData) -> None:
+    key = Table(
+        "api_key",
+        tables,
+        Column("id", UUID(as_uuid=True), nullable=False),
+        _key("name"),
+        Column("hash", BYTEA, nullable=False),
+        Column("scopes", ARRAY(Text), nullable=False),
+        Column("queues", ARRAY(Text)),
+        _time("created_at"),
+        Column("created_by", Text),
+        *(_time(name, nullable=True) for name in ("expires_at", "revoked_at", "last_used_at")),
+        PrimaryKeyConstraint("id", name="api_key_pkey"),
+        UniqueConstraint("hash", name="api_key_hash"),
+    )
+    Index("api_key_name", key.c.name, unique=True, postgresql_where=key.c.revoked_at.is_(None))
+    session = Table(
+        "api_session",
+        tables,
+        Column("hash", BYTEA, nullable=False),
+        Column("key_id", UUID(as_uuid=True), nullable=False),
+        _time("created_at"),
+        _time("expires_at"),
+        PrimaryKeyConstraint("hash", name="api_session_pkey"),
+        ForeignKeyConstraint(["key_id"], [key.c.id], name="api_session_key", ondelete="CASCADE"),
+    )
+    Index("api_session_key_id", session.c.key_id)
+    Index("api_session_expires_at", session.c.expires_at)
 
 
 def _schedules(tables: MetaData) -> Table:

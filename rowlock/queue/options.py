@@ -108,6 +108,19 @@ def period(value: object) -> timedelta | None:
     return given
 
 
+def lifetime(value: object) -> timedelta | None:
+    """Seconds or a `timedelta`, above zero, up to a hundred years; None: for ever."""
+    given = _duration("expires", value)
+    if given is not None and given <= timedelta(0):
+        raise InvalidOption(f"expires {value!r} is not above zero: say how long it holds, or leave it out.")
+    return given
+
+
+def key_name(name: object) -> str:
+    """The name of a key of the HTTP API: 1 to 64 of letters, digits, `_`, `.` and `-`."""
+    return _name("key", name, 64)
+
+
 def executor(value: object, function: Callable[..., object]) -> Executor:
     """Where the task's function runs: `loop` for `async` functions, `thread` or `process` for plain ones.
 

@@ -189,8 +189,8 @@ class Upkeep:
             await self._connection.fetch("hold_duty", "suspects", HOLD)
 
     async def _forget_keys(self) -> None:
-        """Remove the unique keys, and the answers to HTTP requests, whose time is over."""
-        for name in ("forget_unique_keys", "forget_idempotency_keys"):
+        """Remove the unique keys, the answers to HTTP requests, and the sessions, whose time is over."""
+        for name in ("forget_unique_keys", "forget_idempotency_keys", "forget_sessions"):
             while (await self._connection.fetch(name, FORGET_BATCH))[0]["forgotten"] == FORGET_BATCH:
                 pass
 

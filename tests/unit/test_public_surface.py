@@ -13,6 +13,8 @@ import pytest
 import rowlock
 
 EXPORTED = [
+    "ApiKey",
+    "ApiKeyNotFound",
     "ArchiveDay",
     "BulkResult",
     "CallNext",
@@ -38,9 +40,11 @@ EXPORTED = [
     "JobHandle",
     "JobNotFound",
     "KeyHeld",
+    "Keys",
     "Linear",
     "LiveWorker",
     "LogLine",
+    "NewApiKey",
     "NewJob",
     "Operation",
     "OutsideHandler",

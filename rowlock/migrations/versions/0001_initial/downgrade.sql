@@ -1,3 +1,5 @@
+DROP TABLE rowlock.api_session, rowlock.api_key
+--;
 DROP TABLE rowlock.operation
 --;
 DROP TABLE rowlock.schedule_tick, rowlock.schedule

@@ -1,0 +1,37 @@
+-- The keys of the HTTP API. Of a key only the hash is stored: SHA-256 of its 256 random bits, which nobody can go through,
+-- so that neither a salt nor a slow hash would add anything. Keys that have ended stay for a while, and the newest for good:
+-- an API that has had a key once is never open again.
+CREATE TABLE rowlock.api_key (
+    id           uuid NOT NULL DEFAULT rowlock.uuid7(),
+    name         text COLLATE "C" NOT NULL,
+    hash         bytea NOT NULL,
+    scopes       text[] NOT NULL,
+    queues       text[],
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    created_by   text,
+    expires_at   timestamptz,
+    revoked_at   timestamptz,
+    last_used_at timestamptz,
+    CONSTRAINT api_key_pkey PRIMARY KEY (id),
+    CONSTRAINT api_key_hash UNIQUE (hash),
+    CONSTRAINT api_key_hash_is_sha256 CHECK (octet_length(hash) = 32),
+    CONSTRAINT api_key_scopes CHECK (scopes <@ ARRAY['read', 'enqueue', 'operate', 'admin'] AND cardinality(scopes) > 0),
+    CONSTRAINT api_key_queues CHECK (cardinality(queues) > 0)
+) WITH (fillfactor = 80)
+--;
+-- The name of a key is what the audit says: no two keys have the same one at a time.
+CREATE UNIQUE INDEX api_key_name ON rowlock.api_key (name) WHERE revoked_at IS NULL
+--;
+-- Who is logged in at the dashboard: the hash of the cookie, and the key that was given for it.
+CREATE TABLE rowlock.api_session (
+    hash       bytea NOT NULL,
+    key_id     uuid NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at timestamptz NOT NULL,
+    CONSTRAINT api_session_pkey PRIMARY KEY (hash),
+    CONSTRAINT api_session_key FOREIGN KEY (key_id) REFERENCES rowlock.api_key (id) ON DELETE CASCADE
+)
+--;
+CREATE INDEX api_session_key_id ON rowlock.api_session (key_id)
+--;
+CREATE INDEX api_session_expires_at ON rowlock.api_session (expires_at)

@@ -1,0 +1,5 @@
+-- Whether a key was ever made, and whether one holds. Index: none; there are few.
+SELECT EXISTS (SELECT FROM rowlock.api_key) AS had_any,
+       EXISTS (
+           SELECT FROM rowlock.api_key WHERE revoked_at IS NULL AND coalesce(expires_at > now(), true)
+       ) AS is_any_active
