@@ -26,6 +26,7 @@ from rowlock.cli.tables import (
     text,
     whole,
 )
+from rowlock.cli.workers import memory_of
 from rowlock.queue.overview import Overview
 from rowlock.queue.queues import Queue
 from rowlock.queue.statistics import Statistics
@@ -52,6 +53,7 @@ _WORKERS: Final = (
     number("PID", leaves=3),
     number("RUNNING"),
     number("LOOP DELAY", leaves=1),
+    number("MEMORY", leaves=2),
     number("LEASE", leaves=2),
     text("QUEUES", 10),
 )
@@ -205,7 +207,7 @@ def _queue(queue: Queue, at: datetime) -> Sequence[object]:
 def _worker(worker: LiveWorker, at: datetime) -> Sequence[object]:
     running = f"{worker.running}/{worker.concurrency}"
     delay, lease = f"{worker.loop_delay_ms} ms", worker.expires_at - at
-    return worker.hostname, str(worker.pid), running, delay, lease, worker.queues
+    return worker.hostname, str(worker.pid), running, delay, memory_of(worker), lease, worker.queues
 
 
 def _running(job: RunningJob, at: datetime) -> Sequence[object]:

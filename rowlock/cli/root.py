@@ -23,6 +23,7 @@ COMMANDS: Final = (
     "api",
     "dev",
     "enqueue",
+    "enqueue-many",
     "top",
     "stats",
     "jobs",

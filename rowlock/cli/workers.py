@@ -12,7 +12,7 @@ from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import me
 from rowlock.cli.output import note, print_json, with_json
-from rowlock.cli.tables import number, print_details, print_table, print_text, shown, text, whole
+from rowlock.cli.tables import NOTHING, number, print_details, print_table, print_text, shown, size, text, whole
 from rowlock.queue.job import Job
 from rowlock.queue.workers import LiveWorker, Workers
 
@@ -25,7 +25,8 @@ _COLUMNS: Final = (
     whole("VERSION", leaves=5),
     number("RUNNING"),
     number("CONCURRENCY", leaves=2),
-    whole("LOOP DELAY", leaves=1),
+    number("LOOP DELAY", leaves=1),
+    number("MEMORY", leaves=2),
     whole("LEASE", leaves=3),
     text("QUEUES"),
 )
@@ -65,7 +66,8 @@ def show_command(worker_id: str, as_json: bool) -> None:  # noqa: FBT001  # clic
         print_json(WorkerDetail.of(worker, tasks=tasks, jobs=[JobSummary.of(job) for job in jobs]))
         return
     members = {name: getattr(worker, name) for name in worker.__struct_fields__}
-    print_details({**members, "loop_delay_ms": f"{worker.loop_delay_ms} ms", "tasks": tasks}.items())
+    health = {"loop_delay_ms": f"{worker.loop_delay_ms} ms", "memory_bytes": memory_of(worker)}
+    print_details({**members, **health, "tasks": tasks}.items())
     if jobs:
         print_text("\njobs:")
         print_table(_JOBS, map(_job, jobs))
@@ -92,10 +94,15 @@ def _do(act: Callable[[Workers], Awaitable[R]]) -> R:
     return running.run(main())
 
 
+def memory_of(worker: LiveWorker) -> str:
+    """How much memory the worker's process has, if it has said so."""
+    return NOTHING if worker.memory_bytes is None else size(worker.memory_bytes)
+
+
 def _row(worker: LiveWorker) -> tuple[object, ...]:
-    jobs, delay = (worker.running, worker.concurrency), f"{worker.loop_delay_ms} ms"
+    jobs, health = (worker.running, worker.concurrency), (f"{worker.loop_delay_ms} ms", memory_of(worker))
     said = (worker.id, worker.hostname, str(worker.pid), worker.version)
-    return *said, *jobs, delay, worker.expires_at, worker.queues
+    return *said, *jobs, *health, worker.expires_at, worker.queues
 
 
 def _job(job: Job) -> tuple[object, ...]:

@@ -194,6 +194,30 @@ async def test_rules_of_uniqueness_are_options(database_url: str, folder: Path) 
     )
 
 
+async def test_jobs_of_a_file_are_enqueued_all_or_none(database_url: str, connection: Connection, folder: Path) -> None:
+    at = {"url": database_url, "cwd": folder}
+    good = '{"task": "hello", "args": {"name": "Ada"}, "priority": 9}'
+    lines = await rowlock("enqueue-many", "--app=tasks:app", stdin=f"{good}\n\n{good}\n", **at)  # type: ignore[arg-type]
+    assert (lines.code, lines.err, len(lines.out.split())) == (0, "", 2)
+    (folder / "jobs.json").write_text(
+        f'[{good}, {{"task": "fail", "args": {{"text": "x"}}, "unique": "k", "delay": 60}}]'
+    )
+    array = await rowlock("enqueue-many", "jobs.json", "--app=tasks:app", "--json", **at)  # type: ignore[arg-type]
+    assert [job["task"] for job in json.loads(array.out)] == ["hello", "fail"]
+    again = await rowlock("enqueue-many", "jobs.json", "--app=tasks:app", **at)  # type: ignore[arg-type]
+    assert "1 of them are not new" in again.err
+    count = await connection.fetchval("SELECT count(*) FROM rowlock.job")
+    for bad, said in (
+        (f'{good}\n{{"task": "hello"}}', "Job 2 is refused, and with it all the others"),
+        (f'{good}\n{{"task": "hello", "arg": 1}}', "Job 2 cannot be read"),
+        ("[1", "no array"),
+        ("{", "Job 1 cannot be read"),
+        (" ", "no jobs in it"),
+    ):
+        assert_refused(await rowlock("enqueue-many", "--app=tasks:app", stdin=bad, **at), said)  # type: ignore[arg-type]
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == count
+
+
 async def test_task_that_nobody_registered_is_refused(database_url: str) -> None:
     assert_refused(await rowlock("enqueue", "hello", url=database_url), "'hello' is not known")
 
