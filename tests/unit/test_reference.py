@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from rowlock import Queues, Rowlock, Schedules, Workers
+from rowlock import Rowlock
 from rowlock.api.application import ENDPOINTS
 from rowlock.cli.root import COMMANDS, root
 
@@ -29,13 +29,11 @@ def named(column: int) -> set[str]:
 
 
 def in_python() -> Iterator[str]:
-    for prefix, kind in (
-        ("app", Rowlock),
-        ("app.queues", Queues),
-        ("app.workers", Workers),
-        ("app.schedules", Schedules),
-    ):
-        yield from (f"{prefix}.{name}" for name in dir(kind) if not name.startswith("_") and name != "through")
+    app = Rowlock("postgresql://127.0.0.1/nothing_connects")
+    parts = {f"app.{name}": part for name, part in vars(app).items() if hasattr(part, "through")}
+    for prefix, part in ({"app": app} | parts).items():
+        methods = {name for name in dir(type(part)) if not name.startswith("_")}
+        yield from (f"{prefix}.{name}" for name in methods - {"through"})
 
 
 def in_the_terminal() -> Iterator[str]:
