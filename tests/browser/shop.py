@@ -113,6 +113,7 @@ async def busy_shop(app: Rowlock) -> AsyncIterator[None]:
             )
         await _be_busy(app, connection)
         customers = asyncio.create_task(_buy(app))
+        await _wait_until_counted(connection)
         yield
         customers.cancel()
         with suppress(asyncio.CancelledError):
@@ -138,7 +139,9 @@ async def _write_history(connection: asyncpg.Connection) -> None:
                   FROM moment
                  WHERE random() < 0.55 + 0.4 * sin(extract(epoch FROM at) / 86400 * 2 * pi())
             ), job AS (
-                SELECT at, rowlock.uuid7() AS id, $4::float8 * exp(0.5 * (random() + random() - 1) * 2) AS took,
+                SELECT at,
+                       (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7'
+                        || substr(md5(random()::text), 1, 3) || 'a' || substr(md5(random()::text), 1, 15))::uuid AS id, $4::float8 * exp(0.5 * (random() + random() - 1) * 2) AS took,
                        random() * random() * CASE WHEN is_bad THEN 40 ELSE 1.5 END AS waited,
                        random() < $5::float8 OR is_bad AND random() < 0.5 AS is_failed
                   FROM chosen
@@ -164,6 +167,37 @@ async def _write_history(connection: asyncpg.Connection) -> None:
         "   FROM rowlock.finished_job CROSS JOIN generate_series(1, 3) AS number WHERE state = 'failed'",
         _TRACEBACK,
     )
+    await connection.execute(
+        """
+        INSERT INTO rowlock.backlog (at, taken_at, oldest_due_at, step, queue, waiting, scheduled, running)
+        SELECT at, at, CASE WHEN waiting > 0 THEN at - waiting * interval '80 ms' END, step, queue, waiting,
+               30 + (20 * random())::integer, (share * busy * 6 * (0.5 + random()))::integer
+          FROM (
+               SELECT step, at, queue, share, busy, (share * busy * 9 * random() + CASE WHEN is_bad THEN 240 ELSE 0 END
+                   * share * (0.6 + 0.4 * random()))::integer AS waiting
+                 FROM (
+                      SELECT step, at, 0.55 + 0.4 * sin(extract(epoch FROM at) / 86400 * 2 * pi()) AS busy,
+                             at BETWEEN clock_timestamp() - interval '145 minutes'
+                                    AND clock_timestamp() - interval '115 minutes' AS is_bad
+                        FROM unnest(ARRAY[60, 300, 900]) AS step
+                       CROSS JOIN generate_series(
+                           date_bin(step * interval '1 second', clock_timestamp() - interval '1 day', 'epoch'),
+                           clock_timestamp(), step * interval '1 second'
+                       ) AS at
+                      ) AS moment
+                CROSS JOIN (VALUES ('*', 1.0), ('email', 0.3), ('orders', 0.35), ('webhooks', 0.2)) AS part (queue, share)
+               ) AS sample
+        """
+    )
+    await connection.execute("UPDATE rowlock.statistic_mark SET until = clock_timestamp() - interval '1 day'")
+
+
+async def _wait_until_counted(connection: asyncpg.Connection) -> None:
+    while not await connection.fetchval(
+        "SELECT min(until) > clock_timestamp() - interval '5 minutes' FROM rowlock.statistic_mark"
+    ):
+        await asyncio.sleep(0.2)
+
 
 
 async def _be_busy(app: Rowlock, connection: asyncpg.Connection) -> None:

@@ -86,10 +86,32 @@ function showLast(values, unit) {
     return last === undefined ? "unknown" : unit(Math.round(last * 1000) / 1000);
 }
 
+/** A colour of look.css as the canvas understands it: the browser says what it comes to in this theme. */
+function resolve(place, name) {
+    const probe = document.createElement("i");
+    probe.style.color = `var(${name})`;
+    place.append(probe);
+    const { color } = getComputedStyle(probe);
+    probe.remove();
+    return color;
+}
+
+const HOURS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const DAYS = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
+
+/** The times below a chart: of the day, or days where there are more than two. */
+function clock(_, all) {
+    const format = all.at(-1) - all[0] > 36 * 3600 ? DAYS : HOURS;
+    return all.map((time) => format.format(new Date(time * 1000)));
+}
+
 function options(place, lines, unit) {
-    const colours = getComputedStyle(place);
-    const colour = (name) => colours.getPropertyValue(name);
-    const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
+    const axis = {
+        font: `12px ${getComputedStyle(place).fontFamily}`,
+        stroke: resolve(place, "--dim"),
+        grid: { stroke: resolve(place, "--line"), width: 1 },
+        ticks: { show: false },
+    };
     return {
         width: place.clientWidth,
         height: HEIGHT,
@@ -97,13 +119,13 @@ function options(place, lines, unit) {
         cursor: { points: { size: 6 }, drag: { x: false, y: false } },
         scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
         axes: [
-            { ...axis, size: 28 },
-            { ...axis, size: 56, values: (_, all) => all.map((value) => unit(value)) },
+            { ...axis, size: 28, space: 70, values: clock },
+            { ...axis, size: 58, values: (_, all) => all.map((value) => unit(value)) },
         ],
-        series: [{}, ...lines.map(({ label, colour: name, isFilled }) => ({
+        series: [{}, ...lines.map(({ label, colour, isFilled }) => ({
             label,
-            stroke: colour(name),
-            fill: isFilled ? `color-mix(in srgb, ${colour(name)} 18%, transparent)` : undefined,
+            stroke: resolve(place, colour),
+            fill: isFilled ? `color-mix(in srgb, ${resolve(place, colour)} 18%, transparent)` : undefined,
             width: 1.5,
             spanGaps: false,
             points: { show: false },
