@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 from playwright.async_api import Page, expect
 
@@ -12,9 +14,13 @@ from tests.browser.visiting import barriers, fits, visit
 
 @pytest.mark.parametrize("look", LOOKS, indirect=True, ids=str)
 async def test_every_page_fits_and_is_for_everybody(page: Page, app: Rowlock, look: Look, worker: None) -> None:
-    await _fill(app)
+    job = await _fill(app)
     (live,) = await app.workers.list()
     for path, title in (
+        ("/", "Overview"),
+        ("/jobs", "Jobs"),
+        ("/jobs?state=failed&error=no", "Jobs"),
+        (f"/jobs/{job}", "explode"),
         ("/queues", "Queues"),
         ("/queues/sums", "Queue sums"),
         ("/workers", "Workers"),
@@ -46,20 +52,23 @@ async def test_every_page_fits_and_is_for_everybody(page: Page, app: Rowlock, lo
 
 @pytest.mark.parametrize("look", [Look("light"), Look("dark")], indirect=True, ids=str)
 async def test_theme_is_the_systems_until_somebody_chooses(page: Page, look: Look) -> None:
-    other = "light" if look.theme == "dark" else "dark"
     await visit(page, "/queues", "Queues")
     before = await page.evaluate("getComputedStyle(document.body).backgroundColor")
-    await page.get_by_role("button", name=f"Use the {other} theme").click()
-    await expect(page.get_by_role("button", name=f"Use the {look.theme} theme")).to_be_visible()
+    await page.get_by_role("button", name="Theme: system").click()
+    if look.theme == "light":
+        await page.get_by_role("button", name="Theme: light").click()
     after = await page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert before != after
     await page.reload()
     await expect(page.get_by_role("heading", level=1)).to_be_visible()
     assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == after
+    while await page.get_by_role("button", name="Theme: system").count() == 0:
+        await page.get_by_role("button", name="Theme: ").click()
+    assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == before
 
 
-async def _fill(app: Rowlock) -> None:
-    """Something in every table, and a name and an error that are long."""
+async def _fill(app: Rowlock) -> UUID:
+    """Something in every table, and a name and an error that are long; the job that has the error."""
     await app.schedules.create(name="hourly", task="add", cron="@hourly", args={"x": 1})
     await app.schedules.create(name="paused-" + "w" * 60, task="add", cron="@hourly", args={"x": 1}, is_paused=True)
     await app.schedules.run("hourly", by="ada")
@@ -75,3 +84,4 @@ async def _fill(app: Rowlock) -> None:
         with pytest.raises(JobFailed):
             await handle.result(timeout=10)
     await app.cancel_many(JobFilter(queue="sums", state="scheduled"), reason="a long reason " * 20)
+    return handles[0].id

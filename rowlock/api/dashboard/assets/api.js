@@ -1,16 +1,17 @@
 // The HTTP API, which is all that the dashboard has: requests, problems, and what this session may do.
 
-/** What the API refused, or could not do: `status` (0: it did not answer), `field` (which part of the request), `message`. */
+/** What the API refused, or could not do: `status` (0: it did not answer), `title`, `message`, and the `field` that is wrong. */
 export class Problem extends Error {
-    constructor(status, detail, field = null) {
+    constructor(status, detail, field = null, title = undefined) {
         super(detail);
         this.name = "Problem";
         this.status = status;
         this.field = field;
+        this.title = title;
     }
 }
 
-async function request(method, path, body, signal) {
+async function request(method, path, body, { signal, exact } = {}) {
     let response;
     try {
         response = await fetch(path.replace(/^\//, ""), {
@@ -26,16 +27,31 @@ async function request(method, path, body, signal) {
     if (response.status === 204) return null;
     let answer;
     try {
-        answer = await response.json();
-    } catch {
+        const text = await response.text();
+        answer = JSON.parse(text);
+        if (exact !== undefined && response.ok) {
+            const precise = parseExactly(text);
+            for (const name of exact) answer[name] = precise[name];
+        }
+    } catch (error) {
+        if (error.name === "AbortError") throw error;
         throw new Problem(response.status, `The server answered with status ${response.status}, and no JSON.`);
     }
-    if (!response.ok) throw new Problem(response.status, answer.detail ?? answer.title, answer.field ?? null);
+    if (!response.ok) throw new Problem(response.status, answer.detail ?? answer.title, answer.field ?? null, answer.title);
     return answer;
 }
 
+/** JSON whose numbers stay as they are written, where the browser can: 1.0 and what is too long for a number of JavaScript. */
+export function parseExactly(text) {
+    if (JSON.rawJSON === undefined) return JSON.parse(text);
+    return JSON.parse(text, (_, value, { source }) => (
+        typeof value === "number" && String(value) !== source ? JSON.rawJSON(source) : value
+    ));
+}
+
+/** `get` takes `exact`, the names of the members whose numbers are to stay as they are written. */
 export const api = {
-    get: (path, { signal } = {}) => request("GET", path, undefined, signal),
+    get: (path, options) => request("GET", path, undefined, options),
     post: (path, body) => request("POST", path, body),
     put: (path, body) => request("PUT", path, body),
     patch: (path, body) => request("PATCH", path, body),

@@ -40,7 +40,8 @@ export function moment(iso) {
 export function ago(iso, { plain = false } = {}) {
     if (iso === null || iso === undefined) return "–";
     const passed = (Date.now() - Date.parse(iso)) / 1000;
-    const long = Math.abs(passed) < 1 && !plain ? null : seconds(Math.round(Math.max(1, Math.abs(passed))));
+    const whole = Math.max(1, Math.round(Math.abs(passed)));
+    const long = Math.abs(passed) < 1 && !plain ? null : seconds(whole < 60 ? whole : whole - whole % 60);
     const text = long === null ? "now" : plain ? long : passed > 0 ? `${long} ago` : `in ${long}`;
     return element("time", { dateTime: iso, title: MOMENT.format(new Date(iso)) }, text);
 }

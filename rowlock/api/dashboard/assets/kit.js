@@ -1,12 +1,13 @@
 // All that pages are made with.
 
-export { api, may, Problem, whoever } from "./api.js";
-export { charts, figures } from "./charts.js";
+export { api, may, parseExactly, Problem, whoever } from "./api.js";
+export { Chart, charts, figures } from "./charts.js";
 export { ask } from "./dialog.js";
 export { ago, bytes, count, moment, parseKeep, seconds, showKeep } from "./formats.js";
 export {
     button, choice, empty, facts, field, filters, json, line, link, notify, pager, panel, parseJson, state, table,
 } from "./parts.js";
-export { here } from "./places.js";
+export { go, here } from "./places.js";
+export { Copy, Id, Tree } from "./values.js";
 export { h as element } from "./vendor/preact.js";
 export { useEffect, useRef, useState } from "./vendor/preact-hooks.js";

@@ -1,8 +1,11 @@
 // The pages, by the pattern of their address, and those that the header leads to.
 
 import { page as deadLetters } from "./pages/dead-letters.js";
+import { page as job } from "./pages/job.js";
+import { page as jobs } from "./pages/jobs.js";
 import { page as nowhere } from "./pages/nowhere.js";
 import { page as operations } from "./pages/operations.js";
+import { page as overview } from "./pages/overview.js";
 import { page as queue } from "./pages/queue.js";
 import { page as queues } from "./pages/queues.js";
 import { page as schedule } from "./pages/schedule.js";
@@ -11,6 +14,9 @@ import { page as worker } from "./pages/worker.js";
 import { page as workers } from "./pages/workers.js";
 
 export const PAGES = {
+    "/": overview,
+    "/jobs": jobs,
+    "/jobs/{id}": job,
     "/queues": queues,
     "/queues/{queue}": queue,
     "/workers": workers,

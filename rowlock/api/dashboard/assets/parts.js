@@ -2,7 +2,7 @@
 // All of it is Preact's virtual elements, whose children can only be text: nothing that a job says becomes markup.
 
 import { here } from "./places.js";
-import { Problem } from "./api.js";
+import { Problem, parseExactly } from "./api.js";
 import { h as element, render } from "./vendor/preact.js";
 
 /** A link to a page of the dashboard. */
@@ -26,16 +26,17 @@ export function button(text, act, { about = null, done = () => {}, kind = null, 
     }, text);
 }
 
-/** A table, which becomes a list of cards on a phone; `key` tells its rows apart. Without rows, `empty` stands there. */
-export function table({ caption, columns, rows, empty: nothing, key = null }) {
+/** A table, which becomes a list of cards on a phone; `key` tells its rows apart. Without rows, `empty` stands there.
+ * A column that `isChoice` has boxes to tick. */
+export function table({ caption, columns, rows, empty: nothing, key = null, kind = null }) {
     if (rows.length === 0) return nothing;
-    const head = columns.map(({ head: text, number }) => text === ""
+    const head = columns.map(({ head: text, number, isChoice }) => text === ""
         ? element("th", { scope: "col" }, element("span", { class: "for-readers" }, "What can be done"))
-        : element("th", { scope: "col", class: number ? "number" : null }, text));
+        : element("th", { scope: "col", class: number ? "number" : isChoice ? "choice" : null }, text));
     const body = rows.map((row) => element("tr", { key: key === null ? undefined : key(row) },
-        ...columns.map(({ head: text, cell, number }) => element("td",
-            { class: number ? "number" : null, "data-head": text }, cell(row)))));
-    return element("div", { class: "table", tabIndex: 0, role: "region", "aria-label": caption },
+        ...columns.map(({ head: text, cell, number, isChoice }) => element("td",
+            { class: number ? "number" : isChoice ? "choice" : null, "data-head": isChoice ? "" : text }, cell(row)))));
+    return element("div", { class: kind === null ? "table" : `table ${kind}`, tabIndex: 0, role: "region", "aria-label": caption },
         element("table", {},
             element("thead", {}, element("tr", {}, ...head)),
             element("tbody", {}, ...body)));
@@ -62,8 +63,8 @@ export function json(value) {
     return element("pre", { class: "json", tabIndex: 0 }, JSON.stringify(value, null, 2));
 }
 
-/** An input with its label, what is said about it, and room for what is wrong with it (see dialog.js). */
-export function field(label, name, input, hint = "") {
+/** An input with its label, what is said about it, and what is wrong with it (dialog.js says it in there, too). */
+export function field(label, name, input, hint = "", wrong = null) {
     const id = `field-${name}`;
     input.props.id = id;
     input.props.name = name;
@@ -71,7 +72,7 @@ export function field(label, name, input, hint = "") {
     return element("div", { class: "field" },
         element("label", { for: id }, label), input,
         hint && element("small", { id: `${id}-hint` }, hint),
-        element("small", { id: `${id}-wrong`, class: "wrong", role: "alert" }));
+        element("small", { id: `${id}-wrong`, class: "wrong", role: "alert" }, wrong));
 }
 
 /** A line to write in. */
@@ -90,7 +91,7 @@ export function choice(options, chosen, more = {}) {
 /** JSON that somebody wrote. Throws a `Problem` at the field. */
 export function parseJson(text, name) {
     try {
-        return JSON.parse(text);
+        return parseExactly(text);
     } catch (error) {
         throw new Problem(422, `This is not JSON: ${error.message}`, name);
     }

@@ -1,0 +1,115 @@
+// One page at one address: loads what it shows, keeps it up to date while somebody looks, and says what did not work.
+
+import { Failure } from "./failure.js";
+import { listen } from "./live.js";
+import { go } from "./places.js";
+import { Component, h as element } from "./vendor/preact.js";
+
+/** For so many milliseconds a stream may be cut before it is worth a word. */
+const GRACE = 4000;
+
+/**
+ * A page has `title(params)`, `load({params, query, signal})`, `render(data, context)` and, of its own choice, `every`
+ * (seconds after which it is loaded anew), `actions(data, context)` beside the title, `mayLoad()` (false: not now), and
+ * `live(params)`, the path of a stream, with `hear(event, told, data)`: the new data, or undefined to load anew; while the
+ * stream is open, only every `seldom` seconds.
+ */
+export class Frame extends Component {
+    state = { data: null, problem: null, isCut: false, isOther: false };
+
+    componentDidMount() {
+        this.wake();
+        document.addEventListener("visibilitychange", this.wake);
+        if (Frame.shown) document.querySelector("main h1").focus({ preventScroll: true });
+        Frame.shown = true;
+        window.scrollTo(0, 0);
+    }
+
+    componentDidUpdate({ query }) {
+        if (String(query) === String(this.props.query)) return;
+        this.setState({ problem: null, isOther: true });
+        this.load();
+    }
+
+    componentWillUnmount() {
+        this.sleep();
+        document.removeEventListener("visibilitychange", this.wake);
+    }
+
+    wake = () => {
+        this.sleep();
+        if (document.visibilityState !== "visible") return;
+        const { page, params } = this.props;
+        if (page.live !== undefined) this.silence = listen(page.live(params), { tell: this.tell, open: this.opened });
+        this.load();
+    };
+
+    sleep() {
+        this.controller?.abort();
+        this.silence?.();
+        this.isOpen = false;
+        clearTimeout(this.timer);
+        clearTimeout(this.grace);
+    }
+
+    opened = (isOpen) => {
+        clearTimeout(this.grace);
+        this.isOpen = isOpen;
+        if (isOpen) this.setState({ isCut: false });
+        else this.grace = setTimeout(() => this.setState({ isCut: true }), GRACE);
+        this.plan();
+    };
+
+    tell = (event, told) => {
+        if (this.state.data === null) return;
+        const data = this.props.page.hear(event, told, this.state.data);
+        if (data === undefined) this.load();
+        else this.setState({ data });
+    };
+
+    load = async () => {
+        clearTimeout(this.timer);
+        this.controller?.abort();
+        const { signal } = this.controller = new AbortController();
+        const { page, params, query, lost } = this.props;
+        try {
+            const data = page.load === undefined ? {} : await page.load({ params, query, signal });
+            if (!signal.aborted) this.setState({ data, problem: null, isOther: false });
+        } catch (problem) {
+            if (signal.aborted) return;
+            if (problem.status === 401) lost();
+            this.setState(({ data, isOther }) => ({ problem, isOther: false, data: isOther ? null : data }));
+        }
+        if (!signal.aborted) this.plan();
+    };
+
+    /** Load again after a while. */
+    plan() {
+        const { page } = this.props;
+        const pause = this.isOpen ? page.seldom : page.every;
+        clearTimeout(this.timer);
+        if (pause === undefined || document.visibilityState !== "visible") return;
+        this.timer = setTimeout(() => page.mayLoad?.() === false ? this.plan() : this.load(), pause * 1000);
+    }
+
+    render({ page, params, query }, { data, problem, isCut, isOther }) {
+        const title = page.title(params, data);
+        document.title = `${title} · Rowlock`;
+        const context = { params, query, refresh: this.load, go };
+        return element("main", { id: "main", "aria-busy": String(isOther || (data === null && problem === null)) },
+            element("div", { class: "title" },
+                element("h1", { tabIndex: -1 }, title),
+                data !== null && page.actions?.(data, context)),
+            problem !== null && element(Failure, { problem, again: this.load, isStale: data !== null }),
+            isCut && problem === null && element("p", { class: "cut", role: "status" },
+                `Live updates are cut off: loaded every ${page.every} seconds instead, until they are back.`),
+            data === null ? problem === null && element(Skeleton, {}) : page.render(data, context));
+    }
+}
+
+/** What stands where the page will be. */
+function Skeleton() {
+    return element("div", { class: "skeleton", role: "status" },
+        element("span", { class: "for-readers" }, "Loading …"),
+        element("i", { class: "low" }), element("i", {}), element("i", {}));
+}

@@ -1,0 +1,36 @@
+// What changes, told by the server as it does (server-sent events). Where the stream is cut, pages ask again and again.
+
+const EVENTS = ["overview", "operation", "job"];
+const FIRST = 1000;
+const MOST = 30_000;
+
+/**
+ * Listen until the function that is returned is called. `tell(event, told)` for each event; `open(isOpen)` when the
+ * stream is there, and when it was cut: then it is tried again by itself, at first soon.
+ */
+export function listen(path, { tell, open }) {
+    let source = null;
+    let timer = null;
+    let pause = FIRST;
+    const start = () => {
+        source = new EventSource(path.replace(/^\//, ""));
+        source.onopen = () => {
+            pause = FIRST;
+            open(true);
+        };
+        source.onerror = () => {
+            source.close();
+            open(false);
+            timer = setTimeout(start, pause);
+            pause = Math.min(2 * pause, MOST);
+        };
+        for (const name of EVENTS) {
+            source.addEventListener(name, (event) => tell(name, JSON.parse(event.data)));
+        }
+    };
+    start();
+    return () => {
+        clearTimeout(timer);
+        source.close();
+    };
+}

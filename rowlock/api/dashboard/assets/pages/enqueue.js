@@ -1,0 +1,53 @@
+// Enqueue a job by hand: any task that workers have registered, with arguments as JSON.
+
+import { api, ask, choice, element, field, line, notify, parseJson, Problem } from "../kit.js";
+import { argumentsField } from "./job-acts.js";
+
+/** Ask for a job. Resolves to whether it was enqueued. */
+export function askEnqueue(tasks) {
+    if (tasks.length === 0) {
+        notify("No worker has registered a task yet: start one with rowlock worker, and it tells which tasks there are.");
+        return false;
+    }
+    return ask({
+        title: "Enqueue a job",
+        body: [
+            field("Task", "task", choice(tasks.map(({ name, queue }) => [name, `${name} (${queue})`]), tasks[0].name)),
+            argumentsField({}),
+            element("details", {},
+                element("summary", {}, "Options"),
+                field("Queue", "queue", line("", { placeholder: "the task's own" })),
+                field("Delay in seconds", "delay", line("", { inputMode: "decimal", placeholder: "none" })),
+                field("Priority", "priority", line("", { inputMode: "numeric", placeholder: "the task's own" })),
+                field("Attempts at most", "max_attempts", line("", { inputMode: "numeric", placeholder: "the task's own" })),
+                field("Unique key", "unique", line("", { placeholder: "none" }), "Only one job that waits or runs has it."),
+                field("Tags", "tags", line("", { placeholder: "none" }), "With commas between them.")),
+        ],
+        action: "Enqueue",
+        perform: async (form) => {
+            const task = tasks.find(({ name }) => name === form.task);
+            const job = await api.post("/v1/jobs", {
+                task: form.task,
+                args: parseJson(form.args, "args"),
+                args_version: task.args_version,
+                ...options(form),
+            });
+            notify(element("span", {}, job.is_duplicate ? "There is one already: " : "Enqueued as ",
+                element("a", { href: `#/jobs/${job.id}` }, `job ${job.id}`), "."));
+        },
+    });
+}
+
+/** What was said of the options; what was not is as the task has it. */
+function options(form) {
+    const given = {};
+    for (const name of ["queue", "unique"]) if (form[name].trim() !== "") given[name] = form[name].trim();
+    for (const name of ["delay", "priority", "max_attempts"]) {
+        if (form[name].trim() === "") continue;
+        given[name] = Number(form[name]);
+        if (Number.isNaN(given[name])) throw new Problem(422, "This is not a number.", name);
+    }
+    const tags = form.tags.split(",").map((tag) => tag.trim()).filter(Boolean);
+    if (tags.length > 0) given.tags = tags;
+    return given;
+}

@@ -1,0 +1,184 @@
+// What can be done with jobs: with one, with some, or with all that fit a filter, which are counted before it is asked.
+
+import { api, ask, count, element, field, line, notify, parseJson, Problem } from "../kit.js";
+import { inWords } from "./job-filter.js";
+
+const LIVE = ["queued", "scheduled", "retrying", "running", "blocked"];
+const BACK = ["failed", "cancelled", "expired"];
+
+/** The acts that many jobs can have: whether a job, or a state that is filtered by, allows it. */
+export const ACTS = {
+    cancel: {
+        verb: "cancel", name: "Cancel", done: "Cancelled", isDanger: true,
+        fits: (job) => LIVE.includes(job.state),
+        fitsState: (state) => state === null || LIVE.includes(state),
+        meant: "What has not started never does. What runs is told to stop.",
+    },
+    retry: {
+        verb: "retry", name: "Retry", done: "Put back", isDanger: false,
+        fits: (job) => BACK.includes(job.state),
+        fitsState: (state) => state === null || BACK.includes(state),
+        meant: "They are put back, and start with no attempts used up.",
+    },
+    discard: {
+        verb: "discard", name: "Discard", done: "Put aside", isDanger: true,
+        fits: (job) => job.state === "failed" && job.discarded_at === null,
+        fitsState: (state) => state === null || state === "failed",
+        meant: "They stay in the archive, and are no dead letters any more.",
+    },
+};
+
+export const path = (job, act = "") => `/v1/jobs/${job.id}${act && `/${act}`}`;
+const many = (number) => number === 1 ? "1 job" : `${count(number)} jobs`;
+const reason = () => field("Reason", "reason", line("", { maxLength: 500 }), "Kept with the jobs, for whoever wonders. May be empty.");
+const given = (act, { reason: text }) => act.verb === "cancel" && text.trim() !== "" ? { reason: text.trim() } : {};
+
+/** Count what fits, ask, and do it. Resolves to whether it was done. */
+export async function actOnAll(act, filter) {
+    let counted;
+    try {
+        counted = await api.post(`/v1/jobs/bulk/${act.verb}`, { filter, dry_run: true });
+    } catch (problem) {
+        if (!(problem instanceof Problem)) throw problem;
+        notify(problem.message, { isError: true });
+        return false;
+    }
+    if (counted.count === 0) {
+        notify(`None of the jobs that fit can be ${{ cancel: "cancelled", retry: "retried", discard: "discarded" }[act.verb]}.`);
+        return false;
+    }
+    return ask({
+        title: `${act.name} ${many(counted.count)}?`,
+        body: [
+            element("p", {}, "All that fit: ", element("strong", {}, inWords(filter).join(", ")), "; also those on other pages. ", act.meant),
+            act.verb === "cancel" && reason(),
+        ],
+        action: `${act.name} ${many(counted.count)}`,
+        isDanger: act.isDanger,
+        perform: async (form) => {
+            const done = await api.post(`/v1/jobs/bulk/${act.verb}`, { filter, ...given(act, form) });
+            notify([
+                `${act.done}: ${many(done.count)}`,
+                done.requested > 0 ? `; ${count(done.requested)} of them run, and were told to stop` : "",
+                done.skipped > 0 ? `; ${count(done.skipped)} could not be, as they have changed, or their unique key is held` : "",
+                ".",
+            ].join(""));
+        },
+    });
+}
+
+/** Ask, and do it with each of these jobs, one after the other. */
+export function actOnChosen(act, jobs) {
+    return ask({
+        title: `${act.name} ${many(jobs.length)}?`,
+        body: [element("p", {}, act.meant), act.verb === "cancel" && reason()],
+        action: `${act.name} ${many(jobs.length)}`,
+        isDanger: act.isDanger,
+        perform: async (form) => {
+            const wrong = [];
+            for (const job of jobs) {
+                try {
+                    await api.post(path(job, act.verb), act.verb === "discard" ? undefined : given(act, form));
+                } catch (problem) {
+                    if (!(problem instanceof Problem) || problem.status === 0 || problem.status === 401) throw problem;
+                    wrong.push(problem.message);
+                }
+            }
+            if (wrong.length < jobs.length) notify(`${act.done}: ${many(jobs.length - wrong.length)}.`);
+            if (wrong.length > 0) notify(`${many(wrong.length)} could not be: ${wrong[0]}`, { isError: true });
+        },
+    });
+}
+
+/** What can be done with this job, as buttons are made of it: their text, and what they do. */
+export function actsOn(job) {
+    const isSafe = job.args !== null;
+    return [
+        ACTS.cancel.fits(job) && job.cancel_requested_at === null && { text: "Cancel", scope: "operate", act: () => cancel(job) },
+        ACTS.retry.fits(job) && { text: "Retry", scope: "operate", act: () => retry(job), isFirst: true },
+        ACTS.retry.fits(job) && isSafe && { text: "Retry with other arguments", scope: "operate", act: () => retryWith(job) },
+        job.finished_at !== null && { text: "Run again", scope: "operate", act: () => runAgain(job) },
+        ACTS.discard.fits(job) && { text: "Discard", scope: "operate", act: () => discard(job) },
+    ].filter(Boolean);
+}
+
+function cancel(job) {
+    return ask({
+        title: "Cancel this job?",
+        body: [element("p", {}, job.state === "running"
+            ? "It runs: it is told to stop, and has a while to do so."
+            : "It has not started, and never will."), reason()],
+        action: "Cancel the job",
+        isDanger: true,
+        perform: async (form) => {
+            const { answer } = await api.post(path(job, "cancel"), given(ACTS.cancel, form));
+            notify(answer === "cancelled" ? "Cancelled." : "It was told to stop.");
+        },
+    });
+}
+
+function retry(job) {
+    return ask({
+        title: "Retry this job?",
+        body: [element("p", {}, "It is put back as it is, and starts with no attempts used up.")],
+        action: "Retry",
+        perform: async () => {
+            await api.post(path(job, "retry"), {});
+            notify("Put back.");
+        },
+    });
+}
+
+function retryWith(job) {
+    return ask({
+        title: "Retry with other arguments",
+        body: [element("p", {}, "The job is put back with these, and keeps them."), argumentsField(job.args)],
+        action: "Retry",
+        perform: async ({ args }) => {
+            await api.post(path(job, "retry"), { args: parseJson(args, "args") });
+            notify("Put back, with other arguments.");
+        },
+    });
+}
+
+function runAgain(job) {
+    let made = null;
+    return ask({
+        title: "Run this job again?",
+        body: [
+            element("p", {}, "A new job of the same task is enqueued. This one stays as it is."),
+            job.args !== null && argumentsField(job.args),
+        ],
+        action: "Run again",
+        perform: async ({ args }) => {
+            made = await api.post(path(job, "run-again"), args === undefined ? {} : changed(args, job.args));
+            notify(element("span", {}, "Enqueued as ", element("a", { href: `#/jobs/${made.id}` }, `job ${made.id}`), "."));
+        },
+    });
+}
+
+function changed(text, before) {
+    const args = parseJson(text, "args");
+    return JSON.stringify(args) === JSON.stringify(before) ? {} : { args };
+}
+
+function discard(job) {
+    return ask({
+        title: "Discard this dead letter?",
+        body: [element("p", {}, "It stays in the archive, and is listed with the dead letters no more.")],
+        action: "Discard",
+        isDanger: true,
+        perform: async () => {
+            await api.post(path(job, "discard"));
+            notify("Put aside.");
+        },
+    });
+}
+
+/** Room to write arguments, as JSON. */
+export function argumentsField(args) {
+    const text = JSON.stringify(args, null, 2);
+    return field("Arguments", "args", element("textarea", {
+        rows: Math.max(4, Math.min(16, text.split("\n").length + 1)), spellcheck: false, autocomplete: "off", defaultValue: text,
+    }), "A JSON object.");
+}

@@ -1,0 +1,134 @@
+// Which jobs: the states as tabs, the rest as a form, what is filtered by as chips. All of it is the address's query.
+
+import { choice, element, line, link, parseExactly } from "../kit.js";
+
+export const STATES = ["queued", "scheduled", "retrying", "running", "blocked", "succeeded", "failed", "cancelled", "expired"];
+const AGES = [["300", "5 minutes"], ["3600", "hour"], ["86400", "24 hours"], ["604800", "7 days"], ["2592000", "30 days"]];
+
+/** The parts of a filter that have a place in the form, and how a chip says them. */
+const FIELDS = {
+    queue: (value) => `queue ${value}`,
+    task: (value) => `task ${value}`,
+    tag: (value) => `tag ${value}`,
+    text: (value) => `arguments contain “${value}”`,
+    error: (value) => `error contains “${value}”`,
+    newer_than: (value) => `created in the last ${ageOf(value)}`,
+    created_after: (value) => `created after ${local(value)}`,
+    created_before: (value) => `created before ${local(value)}`,
+};
+/** Those that only an address, a link or a chip can say. */
+const OTHERS = {
+    args: (value) => `arguments ${value}`,
+    older_than: (value) => `older than ${ageOf(value)}`,
+    discarded: (value) => value === "true" ? "discarded" : "not discarded",
+    after: (value) => `enqueued after ${value}`,
+};
+const NUMBERS = ["older_than", "newer_than"];
+
+const ageOf = (value) => AGES.find(([seconds]) => seconds === value)?.[1] ?? `${value} seconds`;
+const local = (value) => new Date(value).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+
+/** The filter that an address means, as acts on many jobs take it. */
+export function meant(query) {
+    const filter = {};
+    for (const name of ["state", ...Object.keys(FIELDS), ...Object.keys(OTHERS)]) {
+        const value = query.get(name);
+        if (value === null) continue;
+        if (NUMBERS.includes(name)) filter[name] = Number(value);
+        else if (name === "discarded") filter[name] = value === "true";
+        else filter[name] = name === "args" ? parseExactly(value) : value;
+    }
+    return filter;
+}
+
+/** The filter in words. */
+export function inWords(filter) {
+    const { state, ...rest } = filter;
+    const said = Object.entries(rest).map(([name, value]) => (
+        (FIELDS[name] ?? OTHERS[name])(typeof value === "string" ? value : JSON.stringify(value))
+    ));
+    return [...state === undefined ? [] : [`state ${state}`], ...said];
+}
+
+/** The states as tabs. */
+export function States({ query }) {
+    const now = query.get("state");
+    const tab = (state, text) => element("a", {
+        href: `#/jobs?${changed(query, { state })}`, key: text, "aria-current": now === state ? "true" : null,
+    }, text);
+    return element("nav", { class: "tabs", "aria-label": "States" }, tab(null, "all"), ...STATES.map((state) => tab(state, state)));
+}
+
+/** What is filtered by, each with a way to be rid of it. */
+export function chips(query) {
+    const all = Object.entries({ ...FIELDS, ...OTHERS }).filter(([name]) => query.has(name));
+    if (all.length === 0) return null;
+    return element("ul", { class: "chips", "aria-label": "Filtered by" },
+        ...all.map(([name, say]) => element("li", { key: name },
+            element("span", {}, say(query.get(name))),
+            element("a", {
+                href: `#/jobs?${changed(query, { [name]: null })}`, "aria-label": `Do not filter by ${say(query.get(name))}`,
+            }, "×"))),
+        element("li", { class: "plain" }, link(`/jobs?${changed(new URLSearchParams(), { state: query.get("state") })}`, "Clear all")));
+}
+
+/** The form. */
+export function FilterBar({ query, queues, tasks, go }) {
+    const onSubmit = (event) => {
+        event.preventDefault();
+        const given = Object.fromEntries([...new FormData(event.currentTarget)].map(([name, value]) => [name, said(name, value)]));
+        if (given.created_after || given.created_before) given.newer_than = null;
+        go(`/jobs?${changed(query, given)}`);
+    };
+    const submit = (event) => event.target.form.requestSubmit();
+    const place = (name, label, input) => {
+        input.props.id = `filter-${name}`;
+        input.props.name = name;
+        return element("div", { class: "field", key: name }, element("label", { for: `filter-${name}` }, label), input);
+    };
+    const text = (name, label, more = {}) => place(name, label, line(query.get(name), { type: "search", ...more }));
+    const isExact = query.has("created_after") || query.has("created_before");
+    return element("form", { class: "filters", role: "search", "aria-label": "Filter the jobs", key: String(query), onSubmit },
+        text("text", "Arguments contain", { placeholder: "a word, an address, an id" }),
+        text("task", "Task", { list: "tasks" }),
+        place("queue", "Queue", choice([["", "all"], ...names(queues, query.get("queue"))], query.get("queue") ?? "", { onChange: submit })),
+        place("newer_than", "Created", choice([["", "any time"], ...ages(query.get("newer_than"))], query.get("newer_than") ?? "", { onChange: submit })),
+        element("details", { class: "further", open: isExact || query.has("tag") || query.has("error") },
+            element("summary", {}, "More"),
+            element("div", { class: "fields" },
+                text("error", "Error contains"),
+                text("tag", "Tag"),
+                place("created_after", "Created after", moment(query.get("created_after"))),
+                place("created_before", "Created before", moment(query.get("created_before"))))),
+        element("button", { type: "submit" }, "Filter"),
+        element("datalist", { id: "tasks" }, ...tasks.map(({ name }) => element("option", { value: name, key: name }))));
+}
+
+const names = (queues, chosen) => [...new Set([...queues.map(({ name }) => name), ...chosen === null ? [] : [chosen]])];
+const ages = (chosen) => [...AGES.map(([seconds, text]) => [seconds, `in the last ${text}`]),
+    ...chosen === null || AGES.some(([seconds]) => seconds === chosen) ? [] : [[chosen, `in the last ${chosen} s`]]];
+
+function moment(value) {
+    const time = value === null ? null : new Date(value);
+    const shown = time === null || Number.isNaN(time.valueOf())
+        ? "" : new Date(time - time.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+    return line(shown, { type: "datetime-local" });
+}
+
+/** What a field says, as the address has it. */
+function said(name, value) {
+    const text = value.trim();
+    if (text === "" || !name.startsWith("created_")) return text;
+    return new Date(text).toISOString();
+}
+
+/** The query with other values; without the page, as it is another list now. */
+function changed(query, values) {
+    const rest = new URLSearchParams(query);
+    rest.delete("before");
+    for (const [name, value] of Object.entries(values)) {
+        if (value === null || value === "") rest.delete(name);
+        else rest.set(name, value);
+    }
+    return rest;
+}
