@@ -53,6 +53,11 @@ class Terminal:
         last = frames[-1] if frames[-1].count("\n") >= self.height - 1 else frames[-2] if len(frames) > 1 else ""
         return [_STEERING.sub("", line).rstrip() for line in last.replace("\r", "").split("\n")]
 
+    @property
+    def lines(self) -> list[str]:
+        """All that was printed, without colours."""
+        return _STEERING.sub("", self.printed).replace("\r", "").splitlines()
+
     def type(self, keys: str) -> None:
         """Press the keys."""
         os.write(self.number, keys.encode())

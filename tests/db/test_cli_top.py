@@ -144,3 +144,24 @@ async def test_stats_show_what_ended_by_queue_and_task(database_url: str, app: R
     assert_refused(await rowlock("stats", "--window=1y", url=database_url), "--window")
     none = await rowlock("stats", "--task=nothing", url=database_url)
     assert (none.code, none.err) == (0, "Nothing has ended in this window.\n")
+
+
+@pytest.mark.parametrize("colourless", [{}, {"NO_COLOR": "1"}], ids=["colours", "no colours"])
+async def test_lists_fit_the_terminal_and_have_colours_unless_nobody_wants_them(
+    database_url: str, app: Rowlock, colourless: dict[str, str]
+) -> None:
+    async with terminal("jobs", "list", "--limit=5", url=database_url, width=80, height=24, **colourless) as screen:
+        assert await asyncio.wait_for(screen.process.wait(), 30) == 0
+        await eventually(lambda: "More:" in screen.printed)
+        assert max(map(len, screen.lines)) <= 80
+        assert screen.lines[0].split()[:3] == ["ID", "STATE", "TASK"]
+        assert ("\x1b[36mrunning" in screen.printed) != bool(colourless)
+
+
+async def test_what_a_job_says_does_not_steer_the_terminal(database_url: str, app: Rowlock) -> None:
+    failed = (await app.dead_letters())[0]
+    async with terminal("jobs", "show", str(failed.id), url=database_url, width=80, height=24) as screen:
+        assert await asyncio.wait_for(screen.process.wait(), 30) == 0
+        await eventually(lambda: "raise ValueError" in screen.printed)
+        assert "\\x1b[31mgood" in screen.printed
+        assert "\x1b[31mgood" not in screen.printed
