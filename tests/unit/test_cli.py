@@ -128,6 +128,13 @@ def test_missing_extra_is_named() -> None:
     assert done.stderr == 'rowlock: the command line needs click. Install it: pip install "rowlock[cli]"\n'
 
 
+def test_only_what_serves_http_loads_the_server() -> None:
+    names = [name.replace("-", "_") for name in COMMANDS if name not in {"api", "dev", "torture"}]
+    loading = "".join(f"import rowlock.cli.{name}; " for name in names)
+    program = f"import sys; {loading}sys.exit('aiohttp' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 @pytest.mark.parametrize(
     "text, said",
     [
