@@ -4,7 +4,8 @@
 RowlockError
 ├── ConfigurationError           the set-up is wrong; each message names the remedy
 │   ├── DatabaseUnavailable      no server answers at the DSN, it refuses the login, or takes no writes
-│   ├── SchemaNotMigrated        the schema is missing or older than this code
+│   ├── SchemaNotMigrated        the schema is missing, or lacks what this code needs
+│   │   └── SchemaTooOld         it is there, as an older Rowlock made it
 │   └── SchemaTooNew             the schema was migrated by a newer Rowlock than this one
 ├── InvalidJob                   (ValueError) an enqueue was refused; nothing was stored
 │   ├── UnknownTask              no task of this name is known
@@ -59,6 +60,10 @@ class DatabaseUnavailable(ConfigurationError):
 
 class SchemaNotMigrated(ConfigurationError):
     """Rowlock's schema is missing in the database, or is older than this code: run `rowlock migrate`."""
+
+
+class SchemaTooOld(SchemaNotMigrated):
+    """Rowlock's schema was made by an older Rowlock than the one that runs: run `rowlock migrate`."""
 
 
 class SchemaTooNew(ConfigurationError):

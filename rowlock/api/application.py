@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import Counter
 from collections.abc import Callable
 from typing import Final
 from uuid import UUID
@@ -17,6 +18,7 @@ from rowlock.api import (
     events,
     health,
     jobs,
+    metrics,
     operations,
     overview,
     queues,
@@ -29,6 +31,8 @@ from rowlock.api import (
 from rowlock.api.access import AUTHENTICATE, Authenticate, nobody_is_asked
 from rowlock.api.backend import BACKEND, CLOSING, Backend
 from rowlock.api.exchange import BODY_LIMIT, identify, refuse_cross_site, set_headers
+from rowlock.api.metrics import ERRORS, PARTS
+from rowlock.api.observing import REQUESTS, Requests, observe
 from rowlock.api.openapi import DOCUMENT, describe
 from rowlock.api.problems import answer_problems
 from rowlock.api.readings import READINGS, Readings
@@ -39,6 +43,7 @@ from rowlock.queue.operators import Operation
 
 _MODULES: Final = (
     health,
+    metrics,
     overview,
     events,
     acts,
@@ -68,11 +73,15 @@ def create_app(rowlock: Backend, *, authenticate: Authenticate = nobody_is_asked
     >>> web.run_app(create_app(Rowlock()))
     >>> site.add_subapp("/queue", create_app(app))
     """
-    app = web.Application(middlewares=(identify, answer_problems, refuse_cross_site), client_max_size=BODY_LIMIT)
+    app = web.Application(
+        middlewares=(identify, observe, answer_problems, refuse_cross_site), client_max_size=BODY_LIMIT
+    )
     app[BACKEND] = rowlock
     app[CLOSING] = asyncio.Event()
     app[AUTHENTICATE] = authenticate
     app[READINGS] = Readings()
+    app[REQUESTS] = Requests()
+    app[ERRORS] = Counter(dict.fromkeys(PARTS, 0))
     app[STREAMS] = _streams(app)
     app[DOCUMENT] = _document
     for module in _MODULES:

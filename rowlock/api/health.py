@@ -9,8 +9,9 @@ import msgspec
 from aiohttp import web
 
 from rowlock.api.exchange import answer
-from rowlock.api.problems import DATABASE_UNAVAILABLE, SCHEMA_NOT_MIGRATED, SCHEMA_TOO_NEW, Refused
+from rowlock.api.problems import DATABASE_UNAVAILABLE, SCHEMA_NOT_MIGRATED, SCHEMA_TOO_NEW, SCHEMA_TOO_OLD, Refused
 from rowlock.api.routes import Call, Routes
+from rowlock.queue.client import Client
 
 READY_WITHIN: Final = 2.0
 
@@ -29,12 +30,19 @@ async def healthz(call: Call) -> web.Response:  # noqa: ARG001  # a handler
     return answer(Health())
 
 
-@routes.get("/readyz", scope=None, answers={200: Health}, problems=(SCHEMA_NOT_MIGRATED, SCHEMA_TOO_NEW))
+@routes.get(
+    "/readyz", scope=None, answers={200: Health}, problems=(SCHEMA_NOT_MIGRATED, SCHEMA_TOO_OLD, SCHEMA_TOO_NEW)
+)
 async def readyz(call: Call) -> web.Response:
     """The database answers, and its schema is the one that this code works on."""
+    await check_database(call.backend.client)
+    return answer(Health())
+
+
+async def check_database(client: Client) -> None:
+    """Raise what keeps work from being done: the database is away, or its schema is missing, too old or too new."""
     try:
         async with asyncio.timeout(READY_WITHIN):
-            await call.backend.client.check_schema()
+            await client.check_schema()
     except TimeoutError as error:
         raise Refused(DATABASE_UNAVAILABLE, f"The database did not answer within {READY_WITHIN:g} s.") from error
-    return answer(Health())

@@ -23,6 +23,7 @@ from rowlock.errors import (
     ScheduleNotFound,
     SchemaNotMigrated,
     SchemaTooNew,
+    SchemaTooOld,
     UnknownTask,
     WorkerNotFound,
     WrongState,
@@ -73,6 +74,8 @@ INTERNAL: Final = Kind(status=500, title="An unexpected error", name="internal-e
 DATABASE_UNAVAILABLE: Final = Kind(status=503, title="The database does not answer", name="database-unavailable")
 TOO_MANY_STREAMS: Final = Kind(status=503, title="Too many streams are open", name="too-many-streams")
 SCHEMA_NOT_MIGRATED: Final = Kind(status=503, title="The schema is not migrated", name="schema-not-migrated")
+METRICS_UNAVAILABLE: Final = Kind(status=501, title="The metrics need another package", name="metrics-unavailable")
+SCHEMA_TOO_OLD: Final = Kind(status=503, title="The schema is older than this program", name="schema-too-old")
 SCHEMA_TOO_NEW: Final = Kind(status=503, title="The schema is newer than this program", name="schema-too-new")
 
 
@@ -88,6 +91,7 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] 
     (WorkerNotFound, WORKER_NOT_FOUND, None, None),
     # The messages of these name the server and its user, which are nothing for clients.
     (DatabaseUnavailable, DATABASE_UNAVAILABLE, None, "The database does not answer, or refuses the login: try again."),
+    (SchemaTooOld, SCHEMA_TOO_OLD, None, "The database was migrated by an older Rowlock. Run: rowlock migrate"),
     (SchemaNotMigrated, SCHEMA_NOT_MIGRATED, None, "Rowlock's tables are missing or too old. Run: rowlock migrate"),
     (SchemaTooNew, SCHEMA_TOO_NEW, None, "The database was migrated by a newer Rowlock: upgrade this program."),
 )

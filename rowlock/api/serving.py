@@ -33,8 +33,12 @@ LOOK_EVERY: Final = 1.0
 
 
 @asynccontextmanager
-async def serving(application: web.Application, host: str, port: int) -> AsyncIterator[str]:
+async def serving(
+    application: web.Application, host: str, port: int, *, what: str = "The API", option: str = "--port"
+) -> AsyncIterator[str]:
     """Serve the application for the time of the block, and give its URL. Port 0 takes a free one.
+
+    `what` cannot listen, and which `option` would help, is said by the error if the address cannot be used.
 
     Raises `ConfigurationError` if the address cannot be used.
     """
@@ -48,8 +52,8 @@ async def serving(application: web.Application, host: str, port: int) -> AsyncIt
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
             raise ConfigurationError(
-                f"The API cannot listen on {host} port {port}: {error.strerror or error}. "
-                "End what listens there, or choose another --port."
+                f"{what} cannot listen on {host} port {port}: {error.strerror or error}. "
+                f"End what listens there, or choose another {option}."
             ) from error
         name, bound = runner.addresses[0][:2]
         yield f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
 import socket
@@ -29,6 +30,8 @@ log = structlog.get_logger("rowlock.cli")
 BOOT: Final = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from rowlock.cli import main; main()"
 """What a process runs: the command line, with the supervisor's own path of modules."""
 
+PLACE: Final = "ROWLOCK_PROCESS"
+"""The variable of a process that says which one of them it is, from 1 on."""
 AT_ONCE: Final = 10.0
 """A process that ends within so many seconds has ended at once."""
 MOST_AT_ONCE: Final = 5
@@ -111,7 +114,12 @@ class Supervisor:
             with its:
                 try:
                     # In a group of its own, so that a terminal's Ctrl-C comes once: from here.
-                    process = await asyncio.create_subprocess_exec(*self._command, stdin=its.fileno(), process_group=0)
+                    process = await asyncio.create_subprocess_exec(
+                        *self._command,
+                        stdin=its.fileno(),
+                        process_group=0,
+                        env=os.environ | {PLACE: str(number)},
+                    )
                 except OSError as error:
                     log.warning("worker_process_not_started", process=number, error=str(error))
                     return 1
@@ -160,4 +168,4 @@ def _pause(times: int) -> float:
     return min(PAUSE_FIRST * 2.0 ** max(times - 1, 0), PAUSE_MOST) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
 
 
-__all__ = ["Supervisor", "command_of"]
+__all__ = ["PLACE", "Supervisor", "command_of"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -12,7 +14,7 @@ from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
 from rowlock.cli.supervised import Tie
-from rowlock.cli.supervisor import Supervisor, command_of
+from rowlock.cli.supervisor import PLACE, Supervisor, command_of
 from rowlock.errors import ConfigurationError
 from rowlock.worker.process import settle_in
 
@@ -34,18 +36,26 @@ STOP_MARGIN: Final = 10.0
 @click.option("--threads", type=click.IntRange(min=1), help="How many of these may be plain functions. [default: all]")
 @click.option("--task-processes", type=click.IntRange(min=1), help="Processes for tasks that want one. [default: CPUs]")
 @click.option("--processes", type=click.IntRange(min=1), help="Run so many workers, and replace one that dies.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics, /healthz and /readyz here.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="The address for these.")
 @click.option("--supervised", is_flag=True, hidden=True)
 def command(
     app: str,
+    *,
     queues: str | None,
     processes: int | None,
-    supervised: bool,  # noqa: FBT001  # click's
+    supervised: bool,
+    metrics_port: int | None,
+    metrics_host: str,
     **options: Any,  # noqa: ANN401  # click's
 ) -> int:
     """Run the jobs of APP, which is module:attribute, like tasks:app.
 
     SIGTERM or Ctrl-C stops it: it takes no more jobs, lets running ones finish for ROWLOCK_GRACE_PERIOD seconds, and
     gives the others back. A second signal gives them back at once. A job is never lost by a stop.
+
+    With --processes, each of them serves its own metrics: --metrics-port is that of the first one, the next ports are
+    those of the others.
     """
     if processes is not None:
         return asyncio.run(_supervise(command_of(["worker", app, "--supervised", *_given()]), processes))
@@ -58,7 +68,10 @@ def command(
         )
     if not loaded.tasks:
         log.warning("application_has_no_tasks", app=app)
-    running.run(_run(loaded, tie, queues=split_queues(queues), **options))
+    if metrics_port and supervised:
+        metrics_port += int(os.environ[PLACE]) - 1
+    watched_at = None if metrics_port is None else (metrics_host, metrics_port)
+    running.run(_run(loaded, tie, watched_at, queues=split_queues(queues), **options))
     return 0
 
 
@@ -72,7 +85,12 @@ def _given() -> Iterator[str]:
     ctx = click.get_current_context()
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")
-        if isinstance(parameter, click.Option) and parameter.name != "processes" and value not in {None, False}:
+        if (
+            isinstance(parameter, click.Option)
+            and parameter.name != "processes"
+            and value is not None
+            and value is not False
+        ):
             yield f"{parameter.opts[0]}={value}"
 
 
@@ -80,7 +98,12 @@ async def _supervise(command: list[str], processes: int) -> int:
     return await Supervisor(command, processes).run()
 
 
-async def _run(app: Rowlock, tie: Tie | None, **options: Any) -> None:  # noqa: ANN401  # as `app.worker` has them
+async def _run(
+    app: Rowlock,
+    tie: Tie | None,
+    watched_at: tuple[str, int] | None,
+    **options: Any,  # noqa: ANN401  # as `app.worker` has them
+) -> None:
     signals = running.StopSignals(is_supervised=tie is not None)
     settle_in()
     worker = app.worker(**options)
@@ -90,6 +113,10 @@ async def _run(app: Rowlock, tie: Tie | None, **options: Any) -> None:  # noqa: 
             settings = app.settings
             tie.say_works((settings.grace_period + settings.lease).total_seconds() + STOP_MARGIN)
 
-    async with app:
+    async with app, AsyncExitStack() as stack:
+        if watched_at is not None:
+            from rowlock.cli.probing import probing  # noqa: PLC0415  # a web server, which not every worker needs
+
+            await stack.enter_async_context(probing(worker, app.client, *watched_at))
         await running.work(worker, signals, say_works)
     running.leave(worker)

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary, ref
 import asyncpg
 
 from rowlock.embedded import EmbeddedServer
-from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption, JobNotFound, SchemaTooNew
+from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption, JobNotFound, SchemaTooNew, SchemaTooOld
 from rowlock.queue import callers, connections
 from rowlock.queue.background import Background
 from rowlock.queue.filters import JobFilter
@@ -121,11 +121,19 @@ class Client:
         self._of_loops.clear()
 
     async def check_schema(self) -> None:
-        """Make sure that the schema is the one that this code works on. Raises `SchemaNotMigrated`, `SchemaTooNew`."""
+        """Make sure that the schema is the one that this code works on.
+
+        Raises `SchemaNotMigrated`, `SchemaTooOld`, `SchemaTooNew`.
+        """
         rows = await self.fetch("schema_version")
         found = rows[0]["version_num"] if rows else ""
-        if found < REVISION:
+        if not found:
             raise connections.not_migrated(self.settings)
+        if found < REVISION:
+            raise SchemaTooOld(
+                f"The schema {self.settings.schema} at {self.settings.masked_database_url()} is at revision {found}, "
+                f"and this Rowlock needs {REVISION}. Run: rowlock migrate"
+            )
         if found > REVISION:
             raise SchemaTooNew(
                 f"The schema {self.settings.schema} is at revision {found}, and this Rowlock knows {REVISION}: "

@@ -71,7 +71,7 @@ async def test_missing_schema_is_told_from_a_missing_database(empty_database_url
     assert "rowlock migrate" in problem["detail"]
 
 
-@pytest.mark.parametrize("revision, kind", [("0000", "schema-not-migrated"), ("9999", "schema-too-new")])
+@pytest.mark.parametrize("revision, kind", [("0000", "schema-too-old"), ("9999", "schema-too-new")])
 async def test_readyz_says_whether_the_schema_is_older_or_newer(
     http: Http, connection: asyncpg.Connection, revision: str, kind: str
 ) -> None:

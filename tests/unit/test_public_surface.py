@@ -67,6 +67,7 @@ EXPORTED = [
     "Schedules",
     "SchemaNotMigrated",
     "SchemaTooNew",
+    "SchemaTooOld",
     "Settings",
     "Snooze",
     "StaleAttempt",

@@ -1,0 +1,68 @@
+"""What a worker's process answers over HTTP: `/metrics`, `/healthz` and `/readyz`, for those who watch it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from rowlock.api.exchange import answer, identify, set_headers
+from rowlock.api.health import Health, check_database
+from rowlock.api.problems import METRICS_UNAVAILABLE, Kind, Refused, answer_problems
+
+if TYPE_CHECKING:
+    from rowlock.queue.client import Client
+    from rowlock.worker.worker import Worker
+
+NOT_READY: Final = Kind(status=503, title="The worker takes no jobs now", name="worker-not-ready")
+
+TEXT: Final = "text/plain"
+
+
+def create_probes(worker: Worker, client: Client) -> web.Application:
+    """Make the application that tells how this worker fares. It is for a port of its own: nobody has to log in.
+
+    `/healthz`: the event loop turns. `/readyz`: besides, the worker has its lease, the database answers, and its schema
+    is the right one; a worker that stops is not ready. `/metrics` needs the extra `metrics`.
+    """
+
+    async def healthz(_request: web.Request) -> web.Response:  # aiohttp awaits it
+        return answer(Health())
+
+    async def readyz(_request: web.Request) -> web.Response:
+        await check_database(client)
+        if worker.is_stopping:
+            raise Refused(NOT_READY, "The worker stops: it takes no jobs any more, and ends those that it has.")
+        if not worker.is_leased:
+            raise Refused(
+                NOT_READY, "The worker has no lease: it has not started yet, or has lost it and begins again."
+            )
+        return answer(Health())
+
+    async def metrics(_request: web.Request) -> web.Response:  # aiohttp awaits it
+        return web.Response(body=exposition(), content_type=TEXT, charset="utf-8")
+
+    exposition = _exposition(worker)
+    app = web.Application(middlewares=(identify, answer_problems))
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    app.on_response_prepare.append(set_headers)
+    return app
+
+
+def _exposition(worker: Worker) -> Callable[[], bytes]:
+    """What makes the text for Prometheus, or says that a package is missing."""
+    try:
+        from rowlock.integrations import prometheus  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError:
+
+        def refuse() -> bytes:
+            raise Refused(METRICS_UNAVAILABLE, 'prometheus-client is not installed: pip install "rowlock[metrics]"')
+
+        return refuse
+    return lambda: prometheus.exposition(prometheus.WorkerCollector(worker))
+
+
+__all__ = ["create_probes"]
