@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pgbouncer test-matrix check fmt bench docs lock clean
+.PHONY: help demo test test-pgbouncer test-matrix check fmt bench docs screenshots lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: $(READY) ## Say whether it has become slower (ARGS="compare" for all riva
 
 docs: ## Say where the documentation is
 	@echo "The documentation is Markdown: begin with README.md, then docs/."
+
+screenshots: $(READY) ## Take the pictures of docs/dashboard.md anew (needs a Chromium)
+	$(BIN)/python -m tests.browser.screenshots
 
 lock: ## Write constraints.txt anew, from the newest releases that pyproject.toml allows
 	@rm -rf build/lock

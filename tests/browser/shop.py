@@ -13,6 +13,7 @@ from typing import Final
 import asyncpg
 
 from rowlock import Job, Rowlock, Schedule, Settings
+from tests.waiting import eventually
 
 log = logging.getLogger("shop.images")
 
@@ -141,7 +142,8 @@ async def _write_history(connection: asyncpg.Connection) -> None:
             ), job AS (
                 SELECT at,
                        (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7'
-                        || substr(md5(random()::text), 1, 3) || 'a' || substr(md5(random()::text), 1, 15))::uuid AS id, $4::float8 * exp(0.5 * (random() + random() - 1) * 2) AS took,
+                        || substr(md5(random()::text), 1, 3) || 'a' || substr(md5(random()::text), 1, 15))::uuid AS id,
+                       $4::float8 * exp(0.5 * (random() + random() - 1) * 2) AS took,
                        random() * random() * CASE WHEN is_bad THEN 40 ELSE 1.5 END AS waited,
                        random() < $5::float8 OR is_bad AND random() < 0.5 AS is_failed
                   FROM chosen
@@ -173,8 +175,9 @@ async def _write_history(connection: asyncpg.Connection) -> None:
         SELECT at, at, CASE WHEN waiting > 0 THEN at - waiting * interval '80 ms' END, step, queue, waiting,
                30 + (20 * random())::integer, (share * busy * 6 * (0.5 + random()))::integer
           FROM (
-               SELECT step, at, queue, share, busy, (share * busy * 9 * random() + CASE WHEN is_bad THEN 240 ELSE 0 END
-                   * share * (0.6 + 0.4 * random()))::integer AS waiting
+               SELECT step, at, queue, share, busy,
+                      (share * busy * 9 * random() + CASE WHEN is_bad THEN 240 ELSE 0 END * share
+                       * (0.6 + 0.4 * random()))::integer AS waiting
                  FROM (
                       SELECT step, at, 0.55 + 0.4 * sin(extract(epoch FROM at) / 86400 * 2 * pi()) AS busy,
                              at BETWEEN clock_timestamp() - interval '145 minutes'
@@ -193,11 +196,12 @@ async def _write_history(connection: asyncpg.Connection) -> None:
 
 
 async def _wait_until_counted(connection: asyncpg.Connection) -> None:
-    while not await connection.fetchval(
-        "SELECT min(until) > clock_timestamp() - interval '5 minutes' FROM rowlock.statistic_mark"
-    ):
-        await asyncio.sleep(0.2)
-
+    await eventually(
+        lambda: connection.fetchval(
+            "SELECT min(until) > clock_timestamp() - interval '5 minutes' FROM rowlock.statistic_mark"
+        ),
+        timeout=60,
+    )
 
 
 async def _be_busy(app: Rowlock, connection: asyncpg.Connection) -> None:
