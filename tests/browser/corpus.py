@@ -70,7 +70,8 @@ _SHOWN: Final = f"""(wanted) => {{
     const plain = {_LINES};
     const fields = [...document.querySelectorAll("input, textarea")].map((field) => field.value);
     const shown = plain([document.body.innerText, ...fields].join(" "));
-    return wanted.filter((text) => !shown.includes(plain(text).trim()));
+    const ways = (text) => [text, JSON.stringify(text).slice(1, -1)];
+    return wanted.filter((text) => !ways(text).some((way) => shown.includes(plain(way).trim())));
 }}"""
 _MADE: Final = f"""() => {{
     const made = [...document.querySelectorAll(".{SMUGGLED}, iframe, object, embed, base, form[action^=http]")];
@@ -88,7 +89,7 @@ _MADE: Final = f"""() => {{
 
 
 async def not_shown(page: Page, texts: list[str]) -> list[str]:
-    """Those of the texts that cannot be read on the page, letter by letter but for spaces."""
+    """Those of the texts that cannot be read on the page, letter by letter, or as JSON has them, but for spaces."""
     missing: list[str] = await page.evaluate(_SHOWN, texts)
     return missing
 

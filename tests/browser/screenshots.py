@@ -23,7 +23,7 @@ from tests.browser.shop import busy_shop, make_app
 from tests.browser.visiting import visit
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "images"
-ON_A_PHONE: Final = {"overview", "jobs", "queues"}
+ON_A_PHONE: Final = {"overview", "jobs", "job", "queues"}
 COLOURS: Final = 128
 
 
@@ -46,8 +46,16 @@ async def _pages(app: Rowlock) -> dict[str, tuple[str, str]]:
     """The pages, by the name of the picture: where each is, and its title."""
     connection = await asyncpg.connect(app.settings.database_url)
     worker = await connection.fetchval("SELECT id FROM rowlock.worker WHERE hostname = 'worker-a.shop'")
+    failed, running = [
+        await connection.fetchval("SELECT id FROM rowlock.jobs WHERE state = $1 AND task = $2 ORDER BY id DESC", *which)
+        for which in (("failed", "charge_card"), ("running", "resize_image"))
+    ]
     await connection.close()
     return {
+        "overview": ("/", "Overview"),
+        "jobs": ("/jobs", "Jobs"),
+        "job": (f"/jobs/{failed}", "charge_card"),
+        "running": (f"/jobs/{running}", "resize_image"),
         "queues": ("/queues", "Queues"),
         "queue": ("/queues/webhooks", "Queue webhooks"),
         "workers": ("/workers", "Workers"),

@@ -188,7 +188,9 @@ async def _write_history(connection: asyncpg.Connection) -> None:
                            clock_timestamp(), step * interval '1 second'
                        ) AS at
                       ) AS moment
-                CROSS JOIN (VALUES ('*', 1.0), ('email', 0.3), ('orders', 0.35), ('webhooks', 0.2)) AS part (queue, share)
+                CROSS JOIN (
+                      VALUES ('*', 1.0), ('email', 0.3), ('orders', 0.35), ('webhooks', 0.2)
+                     ) AS part (queue, share)
                ) AS sample
         """
     )

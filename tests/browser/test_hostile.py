@@ -15,7 +15,7 @@ from tests.browser.visiting import fits, visit
 
 @pytest.mark.parametrize("look", [Look(), Look("dark", "phone")], indirect=True, ids=str)
 async def test_hostile_texts_are_texts_on_every_page(page: Page, app: Rowlock, connection: asyncpg.Connection) -> None:
-    await hostile.fill(app, connection)
+    jobs = await hostile.fill(app, connection)
     texts = list(TEXTS.values())
     worker = await connection.fetchval("SELECT id FROM rowlock.worker WHERE hostname = $1", TEXTS["handler"])
     for path, title, shown in (
@@ -25,6 +25,15 @@ async def test_hostile_texts_are_texts_on_every_page(page: Page, app: Rowlock, c
         ("/schedules", "Schedules", [*texts, *(text[:100] for text in texts)]),
         ("/dead-letters", "Dead letters", [TEXTS["handler"]]),
         ("/operations", "Operations", texts),
+        ("/", "Overview", []),
+        ("/jobs", "Jobs", [*SHORT, *texts]),
+        (f"/jobs/{jobs.arguments}", "echo", texts),
+        (f"/jobs/{jobs.result}", "echo", texts),
+        (f"/jobs/{jobs.error}", "attack", [TEXTS["handler"], *texts]),
+        (f"/jobs/{jobs.logs}", "tell", [hostile.REASON, *texts]),
+        (f"/jobs/{jobs.cancelled}", "snooze", [hostile.REASON]),
+        (f"/jobs/{jobs.long}", "echo", []),
+        (f"/jobs/{jobs.names}", TEXTS["script"], [TEXTS["script"], SHORT[0]]),
     ):
         await visit(page, path, title)
         await page.evaluate("for (const it of document.querySelectorAll('details')) it.open = true")
