@@ -76,7 +76,7 @@ async def _fill(app: Rowlock) -> UUID:
         await app.enqueue("explode", {"how": "error", "message": "no-spaces-" * 40}),
         await app.enqueue("explode", {"how": "fail", "message": "one"}),
     ]
-    running = await app.enqueue("wait_for_release")
+    await app.enqueue("wait_for_release")
     for queue in ("tenant-" + "x" * 40, "sums"):
         await app.enqueue("add", {"x": 1}, queue=queue, delay=3600)
         await app.queues.pause(queue, by="grace")
@@ -85,4 +85,3 @@ async def _fill(app: Rowlock) -> UUID:
             await handle.result(timeout=10)
     await app.cancel_many(JobFilter(queue="sums", state="scheduled"), reason="a long reason " * 20)
     return handles[0].id
-    return [handles[0].id, running.id]
