@@ -1,4 +1,4 @@
-"""`python -m benchmarks drain|trickle|recovery|retention|compare|limit|report|guard`; each has `--help`."""
+"""`python -m benchmarks drain|trickle|recovery|retention|fill|dashboard|compare|…`; each has `--help`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks import compare, guard, report
+from benchmarks import compare, dashboard, guard, report
 from benchmarks.drain import drain
+from benchmarks.fill import fill
 from benchmarks.recovery import recovery
 from benchmarks.results import Results
 from benchmarks.retention import retention
@@ -29,7 +30,16 @@ def main() -> int:
     back = workloads.add_parser("recovery", help="how soon work goes on after a kill, a stop, a restart of PostgreSQL")
     old = workloads.add_parser("retention", help="a day of finished jobs that goes, and who waits for it")
     old.add_argument("--jobs", type=int, default=10_000_000)
-    for workload in (one, slow, back, old):
+    large = workloads.add_parser("fill", help="make a large database in a folder")
+    large.add_argument("directory", type=Path)
+    large.add_argument("--live", type=int, default=1_000_000)
+    large.add_argument("--finished", type=int, default=10_000_000)
+    many = workloads.add_parser("dashboard", help="the calls of the dashboard's pages, on a database made by `fill`")
+    many.add_argument("directory", type=Path)
+    many.add_argument("--rounds", type=int, default=20, help="how often each call is made")
+    many.add_argument("--claims", action="store_true", help="what 50 open dashboards cost a worker, instead")
+    many.add_argument("--seconds", type=float, default=15, help="how long each run of the claims takes")
+    for workload in (one, slow, back, old, large, many):
         workload.add_argument("--json", action="store_true", help="one line of JSON")
     compare.add_arguments(workloads.add_parser("compare", help="Rowlock beside its rivals, in turn"))
     bound = workloads.add_parser("limit", help="Rowlock beside its own statements, driven without handlers")
@@ -62,12 +72,23 @@ def _print_measured(given: argparse.Namespace) -> None:
         measured = asdict(recovery())
     elif given.workload == "retention":
         measured = asdict(retention(given.jobs))
+    elif given.workload == "fill":
+        measured = asdict(fill(given.directory, given.live, given.finished))
+    elif given.workload == "dashboard" and given.claims:
+        measured = asdict(dashboard.claims(given.directory, given.rounds, given.seconds))
+    elif given.workload == "dashboard":
+        measured = dashboard.table(dashboard.calls(given.directory, given.rounds))
     else:
         measured = asdict(trickle(given.jobs, given.trickled))
     if given.json:
         print(json.dumps(measured))
     else:
-        print("\n".join(f"{name.replace('_', ' '):30} {value}" for name, value in measured.items()))
+        print(
+            "\n".join(
+                f"{name.replace('_', ' ') if name.isidentifier() else name:30} {value}"
+                for name, value in measured.items()
+            )
+        )
 
 
 if __name__ == "__main__":

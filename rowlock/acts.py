@@ -124,7 +124,7 @@ class Acts:
     async def unclaimed(self, *, limit: int = 50) -> list[Unclaimed]:
         """Due jobs that no live worker would take, by task, version of the arguments and queue, and why.
 
-        They wait, and are taken as soon as a worker comes that can. Of each queue and priority the 100,000 jobs that
+        They wait, and are taken as soon as a worker comes that can. Of each queue and priority the 1,000 jobs that
         have been due longest are counted.
         """
         return await self.operators.unclaimed(limit=limit)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from aiohttp import hdrs, web
 
 from rowlock.api.exchange import answer
 from rowlock.api.pages import FilterPageQuery, FilterQuery, LimitQuery, following
 from rowlock.api.problems import INVALID_ARGUMENTS, JOB_NOT_FOUND, KEY_HELD, WRONG_STATE
+from rowlock.api.readings import READINGS
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire import (
     BulkCancelRequest,
@@ -117,7 +120,8 @@ async def discard(call: Call) -> web.Response:
 @routes.get("/v1/unclaimed", scope="read", answers={200: UnclaimedKinds})
 async def unclaimed(call: Call, query: LimitQuery) -> web.Response:
     """The due jobs that no live worker would take, by kind, and why."""
-    kinds = await call.backend.operators.unclaimed(limit=query.limit)
+    read = partial(call.backend.operators.unclaimed, limit=query.limit)
+    kinds = await call.request.app[READINGS].get(("unclaimed", query.limit), read)
     return answer(UnclaimedKinds(kinds=[UnclaimedKind.of(kind) for kind in kinds]))
 
 
@@ -131,5 +135,6 @@ async def dead_letters(call: Call, query: FilterPageQuery) -> web.Response:
 @routes.get("/v1/dead-letters/groups", scope="read", answers={200: DeadLetterGroups})
 async def dead_letter_groups(call: Call, query: FilterQuery) -> web.Response:
     """The dead letters by task and error, the most frequent first."""
-    groups = await call.backend.operators.dead_letter_groups(query.filter(), limit=query.limit)
+    read = partial(call.backend.operators.dead_letter_groups, query.filter(), limit=query.limit)
+    groups = await call.request.app[READINGS].get(("groups", query), read)
     return answer(DeadLetterGroups(groups=groups))

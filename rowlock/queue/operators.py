@@ -39,7 +39,7 @@ CancelAnswer: TypeAlias = Literal["cancelled", "requested"]
 BATCH: Final = 1000
 """How many jobs one transaction of a bulk act changes: it holds their rows for some milliseconds."""
 FIRST_IDS: Final = 10
-LOOKED_AT: Final = 100_000
+LOOKED_AT: Final = 1000
 """Of so many due jobs of each queue and priority it is asked whether anybody would take them."""
 LONGEST_REASON: Final = 1000
 TRIES: Final = 5

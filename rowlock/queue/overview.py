@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from rowlock.queue.connections import PLANNER_SETTINGS
+from rowlock.queue.operators import LOOKED_AT
 from rowlock.queue.planning import planned
 from rowlock.queue.queues import MANY, Queue
 from rowlock.queue.statistics import SHORTEST_STEP, Figures, figures, slot_of
@@ -19,7 +20,6 @@ MINUTE: Final = timedelta(minutes=1)
 OLDEST: Final = timedelta(seconds=90)
 """What ended earlier than this is not of the last minute, even if nothing was counted since."""
 UNCLAIMED_KINDS: Final = 100
-UNCLAIMED_LOOK: Final = 1000
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +55,7 @@ async def read_overview(client: Client, within: frozenset[str] | None = None) ->
         queues = [Queue(**row) for row in await fetch("list_queues", None, MANY)]
         ((dead_letters,),) = await fetch("count_dead_letters", only)
         ((workers,),) = await fetch("count_workers", only)
-        unclaimed = await fetch("doctor_unclaimed", UNCLAIMED_KINDS, UNCLAIMED_LOOK)
+        unclaimed = await fetch("doctor_unclaimed", UNCLAIMED_KINDS, LOOKED_AT)
         until = slot_of(counted, SHORTEST_STEP)
         since = max(until - MINUTE, slot_of(now - OLDEST, SHORTEST_STEP))
         minute = await fetch("read_statistics", SHORTEST_STEP, since, until, only, None, 1)

@@ -28,14 +28,15 @@ WITH part AS MATERIALIZED (
     SELECT grouped, at, queue, task, succeeded, failed, cancelled, expired, errors
       FROM summed
      WHERE place <= $6::integer OR at IS NOT NULL
+), bucket AS (
+    SELECT at, queue, task, true AS is_duration, unnest(duration_buckets) AS bucket, unnest(duration_counts) AS jobs
+      FROM part
+     UNION ALL
+    SELECT at, queue, task, false, unnest(wait_buckets), unnest(wait_counts)
+      FROM part
 ), by_bucket AS (
     SELECT grouping(at, queue, task) AS grouped, at, queue, task, is_duration, bucket, sum(jobs)::bigint AS jobs
-      FROM part
-     CROSS JOIN LATERAL (
-           SELECT true AS is_duration, bucket, jobs FROM unnest(duration_buckets, duration_counts) AS h (bucket, jobs)
-            UNION ALL
-           SELECT false, bucket, jobs FROM unnest(wait_buckets, wait_counts) AS h (bucket, jobs)
-           ) AS histogram
+      FROM bucket
      GROUP BY GROUPING SETS ((is_duration, bucket), (at, is_duration, bucket), (queue, is_duration, bucket),
                              (task, is_duration, bucket))
 ), timed AS (

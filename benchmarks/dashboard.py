@@ -1,0 +1,256 @@
+"""The dashboard on a large database: how long each call of its pages takes, and what fifty of them cost the claims."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import statistics
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import aiohttp
+import asyncpg
+
+from benchmarks.fill import SETTINGS
+from benchmarks.tasks import ARGUMENTS, noop
+from rowlock import Rowlock
+from rowlock.embedded import EmbeddedServer
+
+LIMIT_MS = 200
+DASHBOARDS = 50
+SETTLE_SECONDS = 3.0
+_ROOT = Path(__file__).parent.parent
+
+_POLLED: Sequence[tuple[int, float, Sequence[str]]] = (
+    (24, 10.0, ("/v1/statistics?window=1h",)),
+    (4, 10.0, ("/v1/statistics?window=24h",)),
+    (2, 10.0, ("/v1/statistics?window=30d",)),
+    (8, 5.0, ("/v1/jobs?limit=50",)),
+    (4, 3.0, ("/v1/queues",)),
+    (4, 3.0, ("/v1/workers",)),
+    (2, 10.0, ("/v1/dead-letters/groups", "/v1/dead-letters")),
+    (2, 5.0, ("/v1/operations", "/v1/schedules")),
+)
+"""What the pages ask for besides their stream of events: how many show each, and how often they ask, in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """How long one call takes, in milliseconds."""
+
+    path: str
+    status: int
+    kilobytes: float
+    p50: float
+    p95: float
+    longest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claims:
+    """What one worker claims and finishes a second, without and with open dashboards, run by run."""
+
+    without: list[int]
+    dashboards: list[int]
+    ratio: float
+
+
+def calls(directory: Path, rounds: int) -> list[Call]:
+    """Measure each call, over HTTP, against the real API on the database in that folder."""
+    with EmbeddedServer(directory, settings=SETTINGS) as server:
+        return asyncio.run(_calls(server.url, rounds))
+
+
+def claims(directory: Path, rounds: int, seconds: float) -> Claims:
+    """Measure a worker's throughput without and with fifty dashboards, in turn."""
+    with EmbeddedServer(directory, settings=SETTINGS) as server:
+        return asyncio.run(_claims(server.url, rounds, seconds))
+
+
+def table(measured: list[Call]) -> dict[str, object]:
+    """The calls, the slowest first, and which are too slow."""
+    lines: dict[str, object] = {
+        call.path: f"{call.status} {call.kilobytes:6} kB  p50 {call.p50:7}  p95 {call.p95:7}  at most {call.longest} ms"
+        for call in sorted(measured, key=lambda call: -call.p95)
+    }
+    slow = [call.path for call in measured if call.p95 > LIMIT_MS]
+    return lines | {f"above {LIMIT_MS} ms": ", ".join(slow) or "none"}
+
+
+async def _calls(url: str, rounds: int) -> list[Call]:
+    async with _api(url) as base, aiohttp.ClientSession(base) as session:
+        connection = await asyncpg.connect(url)
+        paths = await _paths(connection)
+        await connection.close()
+        took: dict[str, list[float]] = {path: [] for path in paths}
+        seen: dict[str, tuple[int, int]] = {}
+        for _ in range(rounds):
+            random.shuffle(paths)
+            for path in paths:
+                began = time.perf_counter()
+                async with session.get(path) as response:
+                    size = len(await response.read())
+                took[path].append((time.perf_counter() - began) * 1000)
+                seen[path] = response.status, size
+    return [
+        Call(
+            path=path,
+            status=seen[path][0],
+            kilobytes=round(seen[path][1] / 1000, 1),
+            p50=round(statistics.median(times), 1),
+            p95=round(sorted(times)[round(0.95 * (len(times) - 1))], 1),
+            longest=round(max(times), 1),
+        )
+        for path, times in sorted(took.items())
+    ]
+
+
+async def _paths(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
+    """What the pages ask for: each list as it opens, and with its worst filters; each thing that is shown alone."""
+    finished, failed, old = [
+        await connection.fetchval(f"SELECT id FROM rowlock.finished_job WHERE {which} LIMIT 1")
+        for which in (
+            "state = 'succeeded' AND finished_at > now() - interval '1 hour'",
+            "state = 'failed' AND state <> 'succeeded'",
+            "finished_at < now() - interval '20 days'",
+        )
+    ]
+    live, running = [
+        await connection.fetchval("SELECT id FROM rowlock.job WHERE state = $1 LIMIT 1", state)
+        for state in ("queued", "running")
+    ]
+    worker = await connection.fetchval("SELECT id FROM rowlock.worker ORDER BY id LIMIT 1")
+    found = [
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/v1/overview",
+        *(f"/v1/statistics?window={window}" for window in ("1h", "6h", "24h", "7d", "30d")),
+        "/v1/statistics?window=30d&queue=queue_0&task=task_0",
+        *(f"/v1/jobs/{job}" for job in (finished, failed, old, live, running)),
+        *(f"/v1/jobs/{job}/logs" for job in (finished, live)),
+        f"/v1/jobs/{old}/result",
+        *("/v1/queues", "/v1/queues/queue_0", "/v1/queues/nobody", "/v1/limits"),
+        *("/v1/workers", f"/v1/workers/{worker}", "/v1/schedules", "/v1/tasks", "/v1/retention", "/v1/unclaimed"),
+        *("/v1/operations", "/v1/operations?verb=pause&target_kind=queue"),
+        *(f"/v1/dead-letters{which}" for which in ("", "?queue=queue_9", "?task=task_39", "?error=host%203")),
+        *(f"/v1/dead-letters{which}" for which in ("?error=nowhere", "?queue=nobody", "?discarded=true")),
+        *(f"/v1/dead-letters/groups{which}" for which in ("", "?task=task_39", "?error=nowhere")),
+    ]
+    states = ("queued", "scheduled", "retrying", "running", "succeeded", "failed", "cancelled", "expired", "blocked")
+    args = quote('{"order": 77}')
+    found += [
+        "/v1/jobs",
+        "/v1/jobs?limit=500",
+        f"/v1/jobs?before={old}",
+        *(f"/v1/jobs?state={state}" for state in states),
+    ]
+    found += [f"/v1/jobs?{which}" for which in ("queue=queue_9", "queue=nobody", "task=task_39", "task=nobody")]
+    found += [f"/v1/jobs?{which}" for which in ("older_than=1728000", "newer_than=60", "error=nowhere", f"args={args}")]
+    found += [f"/v1/jobs?state=succeeded&task=nobody&args={args}", "/v1/jobs?state=queued&task=nobody"]
+    return found
+
+
+async def _claims(url: str, rounds: int, seconds: float) -> Claims:
+    measured: dict[int, list[int]] = {0: [], DASHBOARDS: []}
+    async with _api(url) as base:
+        for number in range(rounds):
+            for dashboards in (0, DASHBOARDS) if number % 2 == 0 else (DASHBOARDS, 0):
+                async with _dashboards(base, dashboards):
+                    measured[dashboards].append(await _rate(url, seconds))
+                print(f"{dashboards:3} dashboards: {measured[dashboards][-1]} jobs/s", file=sys.stderr, flush=True)
+    without, with_them = statistics.median(measured[0]), statistics.median(measured[DASHBOARDS])
+    return Claims(without=measured[0], dashboards=measured[DASHBOARDS], ratio=round(with_them / without, 3))
+
+
+async def _rate(url: str, seconds: float) -> int:
+    """How many jobs a second one worker process finishes, once it has begun."""
+    app = Rowlock(url)
+    connection = await asyncpg.connect(url)
+    count = "SELECT count(*) FROM rowlock.job WHERE state = 'queued' AND queue = 'default' AND priority = 5"
+    missing = round(8000 * (seconds + 2 * SETTLE_SECONDS)) - await connection.fetchval(count)
+    if missing > 0:
+        await app.enqueue_many(noop.job(*ARGUMENTS) for _ in range(missing))
+        await connection.execute("VACUUM (ANALYZE) rowlock.job")
+    worker = await _start(url, "-m", "benchmarks.work", "--concurrency=100", stdout=DEVNULL)
+    try:
+        await asyncio.sleep(SETTLE_SECONDS)
+        before, began = await connection.fetchval(count), time.perf_counter()
+        await asyncio.sleep(seconds)
+        after, ended = await connection.fetchval(count), time.perf_counter()
+        if after == 0:
+            raise RuntimeError("the worker was done before the time was up: enqueue more")
+    finally:
+        worker.terminate()
+        await worker.wait()
+        await connection.close()
+        await app.close()
+    return int((before - after) / (ended - began))
+
+
+@asynccontextmanager
+async def _dashboards(base: str, number: int) -> AsyncIterator[None]:
+    """So many open dashboards: each has its stream of events, and its page asks for what it shows."""
+    if number == 0:
+        yield
+        return
+    async with AsyncExitStack() as stack:
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        connector = aiohttp.TCPConnector(limit=0)
+        timeout = aiohttp.ClientTimeout(total=None)
+        session = await stack.enter_async_context(aiohttp.ClientSession(base, connector=connector, timeout=timeout))
+        pages = [(every, paths) for open_, every, paths in _POLLED for _ in range(open_)]
+        running = [tasks.create_task(_listen(session)) for _ in pages[:number]]
+        running += [tasks.create_task(_poll(session, every, paths)) for every, paths in pages[:number]]
+        try:
+            yield
+        finally:
+            for task in running:
+                task.cancel()
+
+
+async def _listen(session: aiohttp.ClientSession) -> None:
+    async with session.get("/v1/events") as response:
+        response.raise_for_status()
+        async for _ in response.content:
+            pass
+
+
+async def _poll(session: aiohttp.ClientSession, every: float, paths: Sequence[str]) -> None:
+    await asyncio.sleep(random.uniform(0, every))
+    while True:
+        for path in paths:
+            async with session.get(path) as response:
+                response.raise_for_status()
+                await response.read()
+        await asyncio.sleep(every)
+
+
+@asynccontextmanager
+async def _api(url: str) -> AsyncIterator[str]:
+    """The real `rowlock api`, in a process of its own."""
+    process = await _start(url, "-m", "rowlock", "api", "--port", "0", stdout=PIPE)
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            while b"http://" not in (line := await process.stdout.readline()):
+                if not line:
+                    raise RuntimeError("rowlock api has ended")
+        yield line.decode().split()[-1].rstrip(".")
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _start(url: str, *words: str, stdout: int) -> Process:
+    environment = os.environ | {"ROWLOCK_DATABASE_URL": url, "PYTHONPATH": str(_ROOT)}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, *words, stdout=stdout, stderr=DEVNULL, cwd=_ROOT, env=environment
+    )
