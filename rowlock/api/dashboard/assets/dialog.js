@@ -35,7 +35,8 @@ export function ask({ title, body, action, perform, isDanger = false, names = {}
             ...body,
             element("p", { class: "wrong below", role: "alert" }),
             element("div", { class: "acts" },
-                element("button", { type: "button", onClick: () => dialog.close() }, "Cancel"),
+                element("button", { type: "button", onClick: () => dialog.close() },
+                    action.startsWith("Cancel") ? "Back" : "Cancel"),
                 element("button", { type: "submit", class: isDanger ? "danger" : "primary" }, action))), dialog);
         dialog.onclose = () => {
             render(null, dialog);

@@ -50,14 +50,21 @@ export class Frame extends Component {
         this.isOpen = false;
         clearTimeout(this.timer);
         clearTimeout(this.grace);
+        this.grace = undefined;
     }
 
     opened = (isOpen) => {
-        clearTimeout(this.grace);
-        this.isOpen = isOpen;
-        if (isOpen) this.setState({ isCut: false });
-        else this.grace = setTimeout(() => this.setState({ isCut: true }), GRACE);
-        this.plan();
+        if (isOpen) {
+            clearTimeout(this.grace);
+            this.grace = undefined;
+            this.setState({ isCut: false });
+        } else {
+            this.grace ??= setTimeout(() => this.setState({ isCut: true }), GRACE);
+        }
+        if (isOpen !== this.isOpen) {
+            this.isOpen = isOpen;
+            this.plan();
+        }
     };
 
     tell = (event, told) => {

@@ -2,7 +2,7 @@
 
 const EVENTS = ["overview", "operation", "job"];
 const FIRST = 1000;
-const MOST = 30_000;
+const MOST = 15_000;
 
 /**
  * Listen until the function that is returned is called. `tell(event, told)` for each event; `open(isOpen)` when the

@@ -1,0 +1,120 @@
+"""The page of the jobs: filters that live in the address, and acts on one, on some and on all that fit."""
+
+from __future__ import annotations
+
+import asyncpg
+from playwright.async_api import Page, expect
+
+from rowlock import Rowlock
+from tests.browser.visiting import confirm, row, visit
+
+
+async def _fill(app: Rowlock) -> None:
+    for number in range(3):
+        await app.enqueue("explode", {"how": "error", "message": f"refused {number}"})
+    await app.enqueue("echo", {"value": "done"})
+    await app.worker().drain()
+    for number in range(2):
+        await app.enqueue("add", {"x": number}, delay=3600)
+
+
+async def test_jobs_are_filtered_by_the_address_and_the_way_back_is_open(page: Page, app: Rowlock) -> None:
+    await _fill(app)
+    await visit(page, "/jobs", "Jobs")
+    rows = page.get_by_role("row")
+    await expect(rows).to_have_count(7)
+    await expect(row(page, "explode").first).to_contain_text("ValueError: refused 2")
+
+    await page.get_by_role("navigation", name="States").get_by_role("link", name="failed").click()
+    await expect(rows).to_have_count(4)
+    assert page.url.endswith("#/jobs?state=failed")
+    await page.get_by_text("More", exact=True).click()
+    await page.get_by_label("Error contains").fill("refused 1")
+    await page.keyboard.press("Enter")
+    await expect(rows).to_have_count(2)
+    await expect(page.get_by_role("list", name="Filtered by")).to_contain_text("error contains “refused 1”")
+
+    await page.go_back()
+    await expect(rows).to_have_count(4)
+    await page.go_back()
+    await expect(rows).to_have_count(7)
+    await page.get_by_label("Queue", exact=True).select_option("sums")
+    await expect(rows).to_have_count(3)
+    await page.get_by_role("link", name="Do not filter by queue sums").click()
+    await expect(rows).to_have_count(7)
+    await page.get_by_label("Task").fill("no_such_task")
+    await page.get_by_role("button", name="Filter").click()
+    await expect(page.get_by_role("heading", name="No job fits")).to_be_visible()
+
+
+async def test_all_that_fit_are_counted_before_anything_is_done(
+    page: Page, app: Rowlock, connection: asyncpg.Connection
+) -> None:
+    await _fill(app)
+    await visit(page, "/jobs", "Jobs")
+    await expect(page.get_by_role("row")).to_have_count(7)
+    await expect(page.get_by_role("button", name="all that fit")).to_have_count(0)  # not without a filter
+    await visit(page, "/jobs?state=failed", "Jobs")
+    await page.get_by_role("button", name="Retry all that fit").click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("Retry 3 jobs?")
+    await expect(dialog).to_contain_text("state failed")
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job WHERE task = 'explode'") == 0
+    await confirm(page, "Retry 3 jobs")
+    await expect(page.get_by_role("status").filter(has_text="Put back: 3 jobs.")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No job fits")).to_be_visible()
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job WHERE task = 'explode'") == 3
+
+
+async def test_chosen_jobs_are_cancelled_and_no_others(
+    page: Page, app: Rowlock, connection: asyncpg.Connection
+) -> None:
+    handles = [await app.enqueue("add", {"x": number}, delay=3600) for number in range(3)]
+    await visit(page, "/jobs", "Jobs")
+    for handle in handles[:2]:
+        await page.get_by_role("checkbox", name=f"Choose add {handle.id}").check()
+    await expect(page.get_by_text("2 chosen")).to_be_visible()
+    await page.get_by_role("button", name="Cancel 2").click()
+    await page.get_by_role("dialog").get_by_label("Reason").fill("not needed")
+    await confirm(page, "Cancel 2 jobs")
+    await expect(row(page, "cancelled")).to_have_count(2)
+    cancelled = await connection.fetch("SELECT id, error FROM rowlock.finished_job WHERE state = 'cancelled'")
+    assert {job["id"] for job in cancelled} == {handle.id for handle in handles[:2]}
+    assert all("not needed" in job["error"] for job in cancelled)
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.operation WHERE verb = 'cancel'") == 2
+
+
+async def test_job_is_enqueued_by_hand(page: Page, app: Rowlock) -> None:
+    async with app.worker():
+        await visit(page, "/jobs", "Jobs")
+        await expect(page.get_by_role("heading", name="There are no jobs yet")).to_be_visible()
+        await page.get_by_role("button", name="Enqueue a job").click()
+        dialog = page.get_by_role("dialog")
+        await dialog.get_by_label("Task").select_option("add")
+        await dialog.get_by_label("Arguments").fill('{"x": 41')
+        await dialog.get_by_role("button", name="Enqueue").click()
+        await expect(dialog.get_by_role("alert").filter(has_text="This is not JSON")).to_be_visible()
+        await dialog.get_by_label("Arguments").fill('{"z": 41}')
+        await dialog.get_by_role("button", name="Enqueue").click()
+        await expect(dialog.get_by_role("alert").filter(has_text="z")).to_be_visible()
+        await dialog.get_by_label("Arguments").fill('{"x": 41}')
+        await confirm(page, "Enqueue")
+        await page.get_by_role("status").get_by_role("link").click()
+        await expect(page.get_by_role("heading", level=1, name="add")).to_be_visible()
+        await expect(page.locator(".state-succeeded")).to_be_visible()
+        await expect(page.get_by_label("the result", exact=True)).to_contain_text('"sum": 42')
+
+
+async def test_rows_are_walked_chosen_and_opened_by_keys(page: Page, app: Rowlock) -> None:
+    await _fill(app)
+    await visit(page, "/jobs?state=failed", "Jobs")
+    await expect(page.get_by_role("row")).to_have_count(4)
+    await page.keyboard.press("j")
+    await page.keyboard.press("j")
+    await page.keyboard.press("x")
+    await expect(page.get_by_text("1 chosen")).to_be_visible()
+    await expect(row(page, "refused 1").get_by_role("checkbox")).to_be_checked()
+    await page.keyboard.press("k")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", level=1, name="explode")).to_be_visible()
+    await expect(page.locator("pre.error")).to_contain_text("refused 2")
