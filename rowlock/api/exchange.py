@@ -108,9 +108,13 @@ def read_query(request: web.Request, form: type[T]) -> T:
         if len(request.query.getall(name)) > 1:
             raise Refused(INVALID_REQUEST, f"{name} is given more than once.", field=name)
     try:
-        return msgspec.convert(dict(request.query), form, strict=False)
+        query = msgspec.convert(dict(request.query), form, strict=False)
     except msgspec.ValidationError as error:
         _refuse_member(str(error))
+    for name in request.query:
+        if getattr(query, name) is None:  # what msgspec takes the text for
+            raise Refused(INVALID_REQUEST, f"{name} {request.query[name]!r} is no value: leave it out.", field=name)
+    return query
 
 
 def _refuse_member(text: str) -> NoReturn:

@@ -31,7 +31,10 @@ async def healthz(call: Call) -> web.Response:  # noqa: ARG001  # a handler
 
 
 @routes.get(
-    "/readyz", scope=None, answers={200: Health}, problems=(SCHEMA_NOT_MIGRATED, SCHEMA_TOO_OLD, SCHEMA_TOO_NEW)
+    "/readyz",
+    scope=None,
+    answers={200: Health},
+    problems=(DATABASE_UNAVAILABLE, SCHEMA_NOT_MIGRATED, SCHEMA_TOO_OLD, SCHEMA_TOO_NEW),
 )
 async def readyz(call: Call) -> web.Response:
     """The database answers, and its schema is the one that this code works on."""

@@ -56,6 +56,7 @@ MOST_AT_ONCE: Final = 1000
     scope="enqueue",
     by_queue=True,
     answers={201: EnqueuedJob, 200: EnqueuedJob},
+    headers={201: (hdrs.LOCATION, REPEATED_HEADER), 200: (hdrs.LOCATION, REPEATED_HEADER)},
     problems=(INVALID_KEY, KEY_REUSED, DUPLICATE_JOB, UNKNOWN_TASK, INVALID_ARGUMENTS),
 )
 async def enqueue(call: Call, body: JobRequest) -> web.Response:
@@ -70,6 +71,7 @@ async def enqueue(call: Call, body: JobRequest) -> web.Response:
     scope="enqueue",
     by_queue=True,
     answers={201: EnqueuedJobs},
+    headers={201: (REPEATED_HEADER,)},
     problems=(INVALID_KEY, KEY_REUSED, DUPLICATE_JOB, UNKNOWN_TASK, INVALID_ARGUMENTS),
 )
 async def enqueue_many(call: Call, body: JobsRequest) -> web.Response:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from types import UnionType
-from typing import Any, Final
+from typing import Annotated, Any, Final
+from uuid import UUID
 
 import msgspec
 from aiohttp import hdrs, web
 
-from rowlock.api.idempotency import KEY_HEADER
+from rowlock.api.exchange import REQUEST_ID_HEADER
+from rowlock.api.idempotency import KEY_HEADER, REPEATED_HEADER
 from rowlock.api.problems import (
     CONTENT_TYPE,
     CROSS_SITE,
@@ -22,6 +24,7 @@ from rowlock.api.problems import (
     INVALID_KEY,
     INVALID_REQUEST,
     NOT_JSON,
+    SCHEMA_NOT_MIGRATED,
     TOO_LARGE,
     TOO_SLOW,
     UNAUTHENTICATED,
@@ -30,21 +33,66 @@ from rowlock.api.problems import (
     Problem,
 )
 from rowlock.api.routes import JSON, Endpoint
+from rowlock.queue.forms import JobId, QueueName, ScheduleName, said
 
 DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
 _PROBLEM: Final = {"$ref": _TEMPLATE.format(name="Problem")}
-_PATHS: Final[Mapping[str, Mapping[str, object]]] = {
-    "id": {"type": "string", "format": "uuid"},
-    "worker": {"type": "string", "format": "uuid"},
-    "queue": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,48}$"},
-    "schedule": {"type": "string", "minLength": 1, "maxLength": 128},
+_KEPT: Final = r"^(\*|[A-Za-z0-9_.-]{1,48})$"
+_NOTHING: Final = Kind(status=404, title="There is nothing at this path")
+_PATHS: Final[Mapping[str, object]] = {
+    "id": JobId,
+    "worker": Annotated[UUID, said("the worker's id")],
+    "queue": QueueName,
+    "kept": Annotated[str, said("the queue's name, or `*` for all that have no time of their own", pattern=_KEPT)],
+    "schedule": ScheduleName,
+}
+_HEADERS: Final[Mapping[str, Mapping[str, object]]] = {
+    REQUEST_ID_HEADER: {
+        "description": "the request's own, if it has a usable one; everything logged meanwhile carries it",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+        "required": True,
+    },
+    hdrs.LOCATION: {
+        "description": "where it is",
+        "schema": {"type": "string", "format": "uri-reference"},
+        "required": True,
+    },
+    hdrs.RETRY_AFTER: {
+        "description": "the seconds to wait before the next try",
+        "schema": {"type": "string", "pattern": "^[0-9]+$"},
+        "required": True,
+    },
+    hdrs.ETAG: {
+        "description": "changes when the answer does: `If-None-Match` with it is answered 304 until then",
+        "schema": {"type": "string"},
+        "required": True,
+    },
+    REPEATED_HEADER: {
+        "description": "there if a request with this Idempotency-Key was answered before, and nothing was done again",
+        "schema": {"type": "string", "const": "true"},
+    },
+    hdrs.WWW_AUTHENTICATE: {"description": "how to log in", "schema": {"type": "string"}},
 }
 _ABOUT: Final = (
     "The queue over HTTP. Times are ISO 8601 in UTC, durations seconds, ids UUIDs. Whatever goes wrong is answered "
-    "with a problem document (RFC 9457), by whose `type` programs tell the kinds apart."
+    "with a problem document (RFC 9457), by whose `type` programs tell the kinds apart. HEAD is answered like GET, "
+    "without the body. Bodies have at most 1 MiB, nested at most 64 deep."
 )
+_TAGS: Final[Mapping[str, str]] = {
+    "health": "whether the process lives, and can do its work",
+    "jobs": "enqueue jobs, look at them, act on them",
+    "queues": "pause, resume and scale queues",
+    "workers": "the live workers, and what they run",
+    "schedules": "what runs by itself, and when",
+    "tasks": "what workers have registered",
+    "retention": "how long finished jobs are kept",
+    "operations": "who did what",
+    "statistics": "how it stands, and what has ended",
+    "events": "what changes, as it does",
+    "documents": "this document",
+}
 
 
 def describe(endpoints: Sequence[Endpoint]) -> bytes:
@@ -58,10 +106,11 @@ def describe(endpoints: Sequence[Endpoint]) -> bytes:
         "openapi": "3.1.0",
         "info": {"title": "Rowlock", "version": version("rowlock"), "description": _ABOUT},
         "servers": [{"url": "."}],
-        "tags": [{"name": name} for name in dict.fromkeys(endpoint.tag for endpoint in endpoints)],
+        "tags": [_tag(name) for name in dict.fromkeys(endpoint.tag for endpoint in endpoints)],
         "paths": paths,
         "components": {
-            "schemas": schemas.components,
+            "schemas": {name: _tidy(schema) for name, schema in sorted(schemas.components.items())},
+            "headers": _HEADERS,
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "rowlock keys create"}},
         },
     }
@@ -107,40 +156,90 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, object]:
 
 def _parameters(endpoint: Endpoint, schemas: _Schemas) -> Iterable[dict[str, object]]:
     for name in endpoint.parameters:
-        yield {"name": name, "in": "path", "required": True, "schema": _PATHS[name]}
+        yield _parameter(name, "path", schemas.of(_PATHS[name]), is_required=True)
     for field in [] if endpoint.query is None else msgspec.structs.fields(endpoint.query):
         schema = _without_null(schemas.of(field.type))
         if field.default not in {None, msgspec.NODEFAULT}:
             schema["default"] = field.default
-        yield {"name": field.encode_name, "in": "query", "required": field.required, "schema": schema}
+        yield _parameter(field.encode_name, "query", schema, is_required=field.required)
     if INVALID_KEY in endpoint.problems:
-        schema = {"type": "string", "pattern": "^[!-~]([ -~]{0,253}[!-~])?$"}
-        yield {"name": KEY_HEADER, "in": "header", "required": False, "schema": schema}
+        schema = {
+            "type": "string",
+            "pattern": "^[!-~]([ -~]{0,253}[!-~])?$",
+            "description": "a new one for each request: it can then be sent again, and does nothing twice",
+            "examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"],
+        }
+        yield _parameter(KEY_HEADER, "header", schema, is_required=False)
+
+
+def _parameter(name: str, place: str, schema: dict[str, Any], *, is_required: bool) -> dict[str, object]:
+    about = {"description": schema.pop("description")} if "description" in schema else {}
+    media = schema.pop("contentMediaType", None)
+    held = {"schema": schema} if media is None else {"content": {media: {"schema": schema.pop("contentSchema")}}}
+    return {"name": name, "in": place, "required": is_required, **about, **held}
 
 
 def _responses(endpoint: Endpoint, schemas: _Schemas) -> Iterable[tuple[int, dict[str, object]]]:
     for status, form in sorted(endpoint.answers.items()):
         response: dict[str, object] = {"description": HTTPStatus(status).phrase}
+        response["headers"] = _headers(endpoint.headers.get(status, ()))
         if several := [schemas.of(one) for one in _alternatives(form)]:
             response["content"] = {endpoint.media: {"schema": {"anyOf": several} if several[1:] else several[0]}}
         yield status, response
-    kinds: dict[int, list[str]] = {}
+    kinds: dict[int, dict[Kind, None]] = {}
     for kind in (*_common(endpoint), *endpoint.problems):
-        kinds.setdefault(kind.status, []).append(kind.title)
-    for status, titles in sorted(kinds.items()):
-        content = {CONTENT_TYPE: {"schema": _PROBLEM}}
-        yield status, {"description": "; ".join(dict.fromkeys(titles)), "content": content}
+        kinds.setdefault(kind.status, {})[kind] = None
+    for status, of_status in sorted(kinds.items()):
+        yield status, _refusal(status, list(of_status))
+
+
+def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, object]:
+    """The answer of one status that is no success: which problems it may be."""
+    types = sorted({kind.type for kind in kinds})
+    members = {"type": {"enum": types}, "status": {"const": status}}
+    schema = {"allOf": [_PROBLEM, {"type": "object", "properties": members}]}
+    headers = {401: (hdrs.WWW_AUTHENTICATE,), 503: (hdrs.RETRY_AFTER,)}.get(status, ())
+    return {
+        "description": "; ".join(dict.fromkeys(kind.title for kind in kinds)),
+        "headers": _headers(headers),
+        "content": {CONTENT_TYPE: {"schema": schema}},
+    }
+
+
+def _headers(names: Iterable[str]) -> dict[str, object]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (REQUEST_ID_HEADER, *names)}
 
 
 def _common(endpoint: Endpoint) -> Iterable[Kind]:
     """What any such request can meet."""
-    yield from (INTERNAL, DATABASE_UNAVAILABLE)
+    yield from (INTERNAL, INVALID_REQUEST)
     if endpoint.scope is not None:
-        yield from (UNAUTHENTICATED, FORBIDDEN, INVALID_REQUEST)
+        yield from (UNAUTHENTICATED, FORBIDDEN, DATABASE_UNAVAILABLE, SCHEMA_NOT_MIGRATED)
+    if endpoint.parameters:
+        yield _NOTHING
     if endpoint.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
         yield CROSS_SITE
     if endpoint.body is not None:
         yield from (NOT_JSON, TOO_SLOW, TOO_LARGE, UNSUPPORTED_TYPE)
+
+
+def _tag(name: str) -> dict[str, object]:
+    return {"name": name} | ({"description": _TAGS[name]} if name in _TAGS else {})
+
+
+def _tidy(schema: Any) -> Any:  # noqa: ANN401  # JSON
+    """The schema as people read it: the first paragraph of what a docstring says, and one description a member."""
+    if isinstance(schema, list):
+        return [_tidy(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    tidy = {name: _tidy(value) for name, value in schema.items()}
+    if isinstance(tidy.get("description"), str):
+        tidy["description"] = " ".join(tidy["description"].partition("\n\n")[0].split())
+    match tidy:
+        case {"anyOf": [{"description": str(about), **form}, {"type": "null"} as null], **rest} if form:
+            return {"description": about, "anyOf": [form, null], **rest}
+    return tidy
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

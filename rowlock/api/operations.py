@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from aiohttp import web
 
 from rowlock.api.exchange import answer
 from rowlock.api.pages import PageQuery, following
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire import OperationPage
+from rowlock.queue.forms import TEXT, said
 
 routes = Routes("operations")
 
@@ -15,9 +18,9 @@ routes = Routes("operations")
 class OperationsQuery(PageQuery, frozen=True, kw_only=True):
     """Which page of which operations."""
 
-    verb: str | None = None
-    target_kind: str | None = None
-    target: str | None = None
+    verb: Annotated[str, said("what was done", pattern=TEXT)] | None = None
+    target_kind: Annotated[str, said("to what kind of thing", pattern=TEXT)] | None = None
+    target: Annotated[str, said("to which one", pattern=TEXT)] | None = None
 
 
 @routes.get("/v1/operations", scope="read", answers={200: OperationPage})

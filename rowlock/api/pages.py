@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Annotated, Any, Final, Literal, Protocol, TypeAlias
 from uuid import UUID
 
@@ -13,28 +12,36 @@ from aiohttp import web
 from rowlock.api.problems import INVALID_REQUEST, Refused
 from rowlock.queue.client import MOST_PER_PAGE
 from rowlock.queue.filters import JobFilter
+from rowlock.queue.forms import A_HUNDRED_YEARS, TEXT, QueueName, TaskName, said
 
 DEFAULT_PER_PAGE: Final = 50
 
-State: TypeAlias = Literal[
-    "blocked", "queued", "scheduled", "retrying", "running", "succeeded", "failed", "cancelled", "expired"
+StateName: TypeAlias = Annotated[
+    Literal["blocked", "queued", "scheduled", "retrying", "running", "succeeded", "failed", "cancelled", "expired"],
+    said("the job's state"),
 ]
-Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=timedelta(days=36_500).total_seconds())]
-QueueName: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_.-]{1,48}$"})]
-TaskName: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": "^[A-Za-z0-9_.-]{1,128}$"})]
-Text: TypeAlias = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1})]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=A_HUNDRED_YEARS, description="seconds, back from now")]
+Text: TypeAlias = Annotated[str, said("a text in the job's error", minLength=1, pattern=TEXT)]
+ArgumentsText: TypeAlias = Annotated[
+    str,
+    said(
+        "arguments that are among the job's, as JSON text",
+        contentMediaType="application/json",
+        contentSchema={"type": "object"},
+    ),
+]
 
 
 class LimitQuery(msgspec.Struct, frozen=True, kw_only=True):
     """How many at most."""
 
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_PER_PAGE)] = DEFAULT_PER_PAGE
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_PER_PAGE, description="how many at most")] = DEFAULT_PER_PAGE
 
 
 class PageQuery(LimitQuery, frozen=True, kw_only=True):
     """Which page of a list: the one that follows this id."""
 
-    before: UUID | None = None
+    before: Annotated[UUID, said("what follows this id")] | None = None
 
 
 class FilterQuery(LimitQuery, frozen=True, kw_only=True):
@@ -42,12 +49,12 @@ class FilterQuery(LimitQuery, frozen=True, kw_only=True):
 
     queue: QueueName | None = None
     task: TaskName | None = None
-    after: UUID | None = None
+    after: Annotated[UUID, said("enqueued after this job")] | None = None
     older_than: Seconds | None = None
     newer_than: Seconds | None = None
     error: Text | None = None
-    args: Text | None = None
-    discarded: bool | None = None
+    args: ArgumentsText | None = None
+    discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
 
     def filter(self) -> JobFilter:
         """The filter. Raises `Refused`, `InvalidOption`."""
@@ -59,13 +66,13 @@ class FilterQuery(LimitQuery, frozen=True, kw_only=True):
 class FilterPageQuery(FilterQuery, frozen=True, kw_only=True):
     """Which page of which jobs."""
 
-    before: UUID | None = None
+    before: Annotated[UUID, said("what follows this id")] | None = None
 
 
 class JobsQuery(FilterPageQuery, frozen=True, kw_only=True):
     """Which page of which jobs, in any state."""
 
-    state: State | None = None
+    state: StateName | None = None
 
 
 class _Identified(Protocol):

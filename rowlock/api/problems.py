@@ -36,6 +36,10 @@ log = structlog.get_logger("rowlock.api")
 CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER: Final = "5"
 _DETAIL_BYTES = 2000
+_HEADERS: Final[Mapping[int, dict[str, str]]] = {
+    401: {hdrs.WWW_AUTHENTICATE: "Bearer"},
+    503: {hdrs.RETRY_AFTER: RETRY_AFTER},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +181,7 @@ def respond(
         error_id=error_id or msgspec.UNSET,
         job_id=refused.job_id or msgspec.UNSET,
     )
-    known: dict[str, str] = {hdrs.RETRY_AFTER: RETRY_AFTER} if kind.status == 503 else {}
+    known: dict[str, str] = _HEADERS.get(kind.status, {})
     return web.Response(
         body=msgspec.json.encode(problem),
         status=kind.status,

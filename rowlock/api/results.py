@@ -30,6 +30,7 @@ class WaitQuery(msgspec.Struct, frozen=True, kw_only=True):
     scope="read",
     by_queue=True,
     answers={200: Succeeded | Unsuccessful, 202: Unfinished},
+    headers={202: (hdrs.RETRY_AFTER,)},
     problems=(JOB_NOT_FOUND,),
 )
 async def result(call: Call, query: WaitQuery) -> web.Response:

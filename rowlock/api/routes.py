@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import typing
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Required, TypeAlias, TypedDict, Unpack
 from uuid import UUID
 
@@ -78,8 +78,8 @@ class Endpoint:
     """What can be asked for.
 
     `scope` None: by everybody. `by_queue`: also by those who are limited to some queues; the handler heeds it.
-    `answers`: the form of each status, None for one without a body, as `media`. `problems`: those of its own; what any
-    request can meet is not among them.
+    `answers`: the form of each status, None for one without a body, as `media`; `headers`: those of a status.
+    `problems`: those of its own; what any request can meet is not among them.
     """
 
     method: str
@@ -92,6 +92,7 @@ class Endpoint:
     answers: Mapping[int, Any]
     by_queue: bool = False
     media: str = JSON
+    headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     problems: tuple[Kind, ...] = ()
 
     @property
@@ -152,6 +153,7 @@ class _Options(TypedDict, total=False):
     answers: Required[Mapping[int, Any]]
     by_queue: bool
     media: str
+    headers: Mapping[int, tuple[str, ...]]
     problems: tuple[Kind, ...]
 
 

@@ -30,7 +30,13 @@ async def list_schedules(call: Call) -> web.Response:
     return answer(SchedulePage(schedules=[ScheduleForm.of(one) for one in await _schedules(call).list()]))
 
 
-@routes.post("/v1/schedules", scope="admin", answers={201: ScheduleForm}, problems=(UNKNOWN_TASK, INVALID_ARGUMENTS))
+@routes.post(
+    "/v1/schedules",
+    scope="admin",
+    answers={201: ScheduleForm},
+    headers={201: (hdrs.LOCATION,)},
+    problems=(UNKNOWN_TASK, INVALID_ARGUMENTS),
+)
 async def create_schedule(call: Call, body: ScheduleRequest) -> web.Response:
     """Create a schedule: 201."""
     options = {name: getattr(body, name) for name in body.__struct_fields__}
@@ -82,7 +88,13 @@ async def resume_schedule(call: Call) -> web.Response:
     return answer(ScheduleForm.of(await _schedules(call).resume(call.path["schedule"])))
 
 
-@routes.post("/v1/schedules/{schedule}/run", scope="operate", answers={201: StartedJob}, problems=(SCHEDULE_NOT_FOUND,))
+@routes.post(
+    "/v1/schedules/{schedule}/run",
+    scope="operate",
+    answers={201: StartedJob},
+    headers={201: (hdrs.LOCATION,)},
+    problems=(SCHEDULE_NOT_FOUND,),
+)
 async def run_schedule(call: Call) -> web.Response:
     """Enqueue a job now: 201, with its id, and where it is."""
     handle = await _schedules(call).run(call.path["schedule"])

@@ -13,6 +13,26 @@ from uuid import UUID
 import msgspec
 
 from rowlock.queue.filters import JobFilter
+from rowlock.queue.forms import (
+    A_HUNDRED_YEARS,
+    Arguments,
+    ArgumentsVersion,
+    Concurrency,
+    Count,
+    Instant,
+    JobId,
+    Limit,
+    MaxAttempts,
+    Priority,
+    QueueName,
+    Reason,
+    ScheduleName,
+    State,
+    TaskName,
+    UniqueKey,
+    Wait,
+    said,
+)
 from rowlock.queue.job import Job, LogLine, Progress
 from rowlock.queue.operators import DeadLetterGroup, Operation, Unclaimed
 from rowlock.queue.queues import Queue
@@ -21,20 +41,36 @@ from rowlock.queue.schedule import StoredSchedule, Tick
 from rowlock.queue.unique import Unique
 from rowlock.queue.workers import LiveWorker
 
-Concurrency: TypeAlias = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 1, "maximum": 10_000})]
 NEXT_TICKS: Final = 10
-KeepTime: TypeAlias = float | Literal["forever", "default"]
+KeepTime: TypeAlias = (
+    Annotated[float, said("seconds", minimum=3600, maximum=A_HUNDRED_YEARS)] | Literal["forever", "default"]
+)
+IsDuplicate: TypeAlias = Annotated[bool, said("whether it is another job, which holds the unique key")]
+NextPage: TypeAlias = Annotated[str | None, said("the path of the next page; null after the last one")]
+CronText: TypeAlias = Annotated[str, said("five fields, six with the seconds first, or @hourly and the like")]
+ZoneName: TypeAlias = Annotated[str, said("the time zone of the cron text", examples=["UTC", "Europe/Berlin"])]
+MisfirePolicy: TypeAlias = Annotated[
+    str, said("what becomes of ticks while no worker ran", enum=["latest", "all", "skip"])
+]
+OverlapPolicy: TypeAlias = Annotated[
+    str, said("whether it makes a job while the last one is not finished", enum=["allow", "skip"])
+]
+Jitter: TypeAlias = Annotated[
+    float, said("seconds; each job is delayed by up to so many", minimum=0, maximum=A_HUNDRED_YEARS)
+]
+_BY: Final = "the arguments whose values make the key, or `arguments` for all that differ from their defaults"
+_ON_DUPLICATE: Final = ["return", "raise", "replace", "skip"]
 
 
 class UniqueRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The member `unique` of a `JobRequest`, where it is more than a key."""
 
-    key: str | None = None
-    by: list[str] | str | None = None
-    until: str = "finish"
-    period: float | None = None
-    across_tasks: bool = False
-    on_duplicate: str = "return"
+    key: UniqueKey | None = None
+    by: Annotated[list[str] | str | None, said(_BY)] = None
+    until: Annotated[str, said("until when the key is held", enum=["finish", "start"])] = "finish"
+    period: Limit | None = None
+    across_tasks: Annotated[bool, said("whether jobs of other tasks count, too")] = False
+    on_duplicate: Annotated[str, said("what becomes of a second job", enum=_ON_DUPLICATE)] = "return"
 
     def unique(self) -> Unique:
         """The rules. Raises `InvalidOption`."""
@@ -46,24 +82,24 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `args_version` does not know of a second one.
     """
 
-    task: str
-    args: dict[str, Any] = {}
-    args_version: int | None = None
-    queue: str | None = None
-    priority: int | None = None
-    delay: float | None = None
-    run_at: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    max_attempts: int | None = None
-    timeout: float | None = None
-    unique: str | UniqueRequest | None = None
-    expires: float | Annotated[datetime, msgspec.Meta(tz=True)] | None = None
-    deadline: float | Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    task: TaskName
+    args: Arguments = {}
+    args_version: ArgumentsVersion | None = None
+    queue: QueueName | None = None
+    priority: Priority | None = None
+    delay: Wait | None = None
+    run_at: Instant | None = None
+    max_attempts: MaxAttempts | None = None
+    timeout: Limit | None = None
+    unique: UniqueKey | UniqueRequest | None = None
+    expires: Limit | Instant | None = None
+    deadline: Limit | Instant | None = None
 
 
 class JobsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/many`."""
 
-    jobs: list[JobRequest]
+    jobs: Annotated[list[JobRequest], said("1 to 1,000 jobs", minItems=1, maxItems=1000)]
 
 
 class ScaleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,13 +129,13 @@ class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/{id}/cancel`."""
 
-    reason: str | None = None
+    reason: Reason | None = None
 
 
 class RetryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/{id}/retry`."""
 
-    args: dict[str, Any] | None = None
+    args: Arguments | None = None
 
 
 class RunAgainRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,21 +148,21 @@ class BulkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """The body of `POST /v1/jobs/bulk/retry` and `discard`. The filter's ages are seconds, or ISO 8601 durations."""
 
     filter: JobFilter = JobFilter()
-    dry_run: bool = False
-    everything: bool = False
+    dry_run: Annotated[bool, said("only count")] = False
+    everything: Annotated[bool, said("an empty filter is meant")] = False
 
 
 class BulkCancelRequest(BulkRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/bulk/cancel`."""
 
-    reason: str | None = None
+    reason: Reason | None = None
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to a cancel: `cancelled` (it never starts), or `requested` (it runs, and was told)."""
 
-    id: UUID
-    answer: str
+    id: JobId
+    answer: Annotated[str, said("what became of it", enum=["cancelled", "requested"])]
 
 
 class DeadLetterGroups(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,12 +174,12 @@ class DeadLetterGroups(msgspec.Struct, frozen=True, kw_only=True):
 class UnclaimedKind(msgspec.Struct, frozen=True, kw_only=True):
     """Due jobs of one kind that no live worker would take."""
 
-    task: str
-    args_version: int
-    queue: str
-    jobs: int
-    waiting: float
-    why: str
+    task: TaskName
+    args_version: ArgumentsVersion
+    queue: QueueName
+    jobs: Count
+    waiting: Annotated[float, said("for how many seconds the first has been due")]
+    why: Annotated[str, said("what is missing", enum=["no_worker", "no_task", "no_version", "no_queue"])]
 
     @classmethod
     def of(cls, kind: Unclaimed) -> Self:
@@ -161,34 +197,34 @@ class OperationPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of what people did, newest first, and where the next one is."""
 
     operations: list[Operation]
-    next: str | None
+    next: NextPage
 
 
 class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A job in a list: all but its arguments, its result and its attempts, which can be large."""
 
-    id: UUID
-    task: str
-    args_version: int
-    queue: str
-    state: str
-    priority: int
-    attempt: int
-    max_attempts: int
-    errors: int
-    crashes: int
+    id: JobId
+    task: TaskName
+    args_version: ArgumentsVersion
+    queue: QueueName
+    state: State
+    priority: Priority
+    attempt: Annotated[int, said("the attempt that runs, or ran last; 0 before the first", minimum=0)]
+    max_attempts: MaxAttempts
+    errors: Annotated[int, said("how many attempts went wrong", minimum=0)]
+    crashes: Annotated[int, said("how many took their worker down", minimum=0)]
     created_at: datetime
-    run_at: datetime
+    run_at: Annotated[datetime, said("when it is due")]
     started_at: datetime | None
     finished_at: datetime | None
-    timeout: float | None
-    expires_at: datetime | None
-    deadline: datetime | None
-    unique: str | None
-    worker: UUID | None
-    error: str | None
+    timeout: Annotated[float, said("of each attempt, in seconds")] | None
+    expires_at: Annotated[datetime, said("not started by then, it never runs")] | None
+    deadline: Annotated[datetime, said("by then it is over, one way or the other")] | None
+    unique: Annotated[str, said("its unique key")] | None
+    worker: Annotated[UUID, said("the worker that runs it")] | None
+    error: Annotated[str, said("the text of its last error")] | None
     cancel_requested_at: datetime | None
-    discarded_at: datetime | None
+    discarded_at: Annotated[datetime, said("since when it is no dead letter any more")] | None
 
     @classmethod
     def of(cls, job: Job, **more: Any) -> Self:  # noqa: ANN401  # the fields of the subclasses
@@ -208,15 +244,15 @@ _SAME = tuple(name for name in JobSummary.__struct_fields__ if name not in {"tim
 class EnqueuedJob(JobSummary, frozen=True, kw_only=True):
     """The answer to an enqueue: the new job, or the one that holds its unique key."""
 
-    is_duplicate: bool
+    is_duplicate: IsDuplicate
 
 
 class EnqueuedOne(msgspec.Struct, frozen=True, kw_only=True):
     """One of several new jobs, or the one that holds its unique key."""
 
-    id: UUID
-    task: str
-    is_duplicate: bool
+    id: JobId
+    task: TaskName
+    is_duplicate: IsDuplicate
 
 
 class EnqueuedJobs(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,8 +270,8 @@ class QueueList(msgspec.Struct, frozen=True, kw_only=True):
 class QueueLimit(msgspec.Struct, frozen=True, kw_only=True):
     """How many jobs of a queue each worker runs at once at most."""
 
-    name: str
-    concurrency: int
+    name: QueueName
+    concurrency: Concurrency
 
 
 class WorkerLimit(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,7 +280,7 @@ class WorkerLimit(msgspec.Struct, frozen=True, kw_only=True):
     id: UUID
     hostname: str
     pid: int
-    concurrency: int
+    concurrency: Concurrency
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -275,11 +311,11 @@ class WorkerDetail(LiveWorker, frozen=True, kw_only=True):
 class KnownTask(msgspec.Struct, frozen=True, kw_only=True):
     """A task as the workers' code last declared it."""
 
-    name: str
-    queue: str
-    priority: int
-    max_attempts: int
-    args_version: int
+    name: TaskName
+    queue: QueueName
+    priority: Priority
+    max_attempts: MaxAttempts
+    args_version: ArgumentsVersion
 
 
 class TaskList(msgspec.Struct, frozen=True, kw_only=True):
@@ -322,8 +358,8 @@ class KeptQueues(msgspec.Struct, frozen=True, kw_only=True):
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One run of a job that did not simply succeed."""
 
-    attempt: int
-    outcome: str
+    attempt: Annotated[int, said("the first is 1", minimum=1)]
+    outcome: Annotated[str, said("how it ended")]
     error_type: str | None
     message: str | None
     traceback: str | None
@@ -340,9 +376,9 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 class JobDetail(JobSummary, frozen=True, kw_only=True):
     """A job with all that is known of it."""
 
-    args: dict[str, Any]
+    args: Arguments
     progress: Progress | None
-    result: msgspec.Raw
+    result: Annotated[msgspec.Raw, said("what it returned; null while there is nothing")]
     attempts: list[Attempt]
 
 
@@ -357,62 +393,62 @@ class JobPage(msgspec.Struct, frozen=True, kw_only=True):
     """A page of jobs, newest first, and where the next one is."""
 
     jobs: list[JobSummary]
-    next: str | None
+    next: NextPage
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
     """The answer while there is no result yet."""
 
-    id: UUID
-    state: str
+    id: JobId
+    state: State
 
 
 class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
     """What a job that succeeded has returned."""
 
-    id: UUID
-    state: str
+    id: JobId
+    state: Annotated[str, said("the job's state", enum=["succeeded"])]
     result: msgspec.Raw
 
 
 class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
     """How a job ended that has no result: `failed`, `cancelled` or `expired`."""
 
-    id: UUID
-    state: str
+    id: JobId
+    state: Annotated[str, said("the job's state", enum=["failed", "cancelled", "expired"])]
     error: str | None
 
 
 class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/schedules`."""
 
-    name: str
-    task: str
-    cron: str
-    args: dict[str, Any] = {}
-    timezone: str = "UTC"
-    misfire: str = "latest"
-    overlap: str = "allow"
-    jitter: float = 0
-    queue: str | None = None
-    priority: int | None = None
-    max_attempts: int | None = None
+    name: ScheduleName
+    task: TaskName
+    cron: CronText
+    args: Arguments = {}
+    timezone: ZoneName = "UTC"
+    misfire: MisfirePolicy = "latest"
+    overlap: OverlapPolicy = "allow"
+    jitter: Jitter = 0
+    queue: QueueName | None = None
+    priority: Priority | None = None
+    max_attempts: MaxAttempts | None = None
     is_paused: bool = False
 
 
 class ScheduleChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of `PATCH /v1/schedules/{name}`: what is left out stays; null is what the task has."""
 
-    task: str | msgspec.UnsetType = msgspec.UNSET
-    cron: str | msgspec.UnsetType = msgspec.UNSET
-    args: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    timezone: str | msgspec.UnsetType = msgspec.UNSET
-    misfire: str | msgspec.UnsetType = msgspec.UNSET
-    overlap: str | msgspec.UnsetType = msgspec.UNSET
-    jitter: float | msgspec.UnsetType = msgspec.UNSET
-    queue: str | msgspec.UnsetType | None = msgspec.UNSET
-    priority: int | msgspec.UnsetType | None = msgspec.UNSET
-    max_attempts: int | msgspec.UnsetType | None = msgspec.UNSET
+    task: TaskName | msgspec.UnsetType = msgspec.UNSET
+    cron: CronText | msgspec.UnsetType = msgspec.UNSET
+    args: Arguments | msgspec.UnsetType = msgspec.UNSET
+    timezone: ZoneName | msgspec.UnsetType = msgspec.UNSET
+    misfire: MisfirePolicy | msgspec.UnsetType = msgspec.UNSET
+    overlap: OverlapPolicy | msgspec.UnsetType = msgspec.UNSET
+    jitter: Jitter | msgspec.UnsetType = msgspec.UNSET
+    queue: QueueName | msgspec.UnsetType | None = msgspec.UNSET
+    priority: Priority | msgspec.UnsetType | None = msgspec.UNSET
+    max_attempts: MaxAttempts | msgspec.UnsetType | None = msgspec.UNSET
 
     def given(self) -> dict[str, Any]:
         """What the body says."""
@@ -437,20 +473,20 @@ class TickForm(msgspec.Struct, frozen=True, kw_only=True):
 class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     """A schedule."""
 
-    name: str
-    task: str
-    cron: str
-    timezone: str
-    args: dict[str, Any]
-    args_version: int
-    queue: str | None
-    priority: int | None
-    max_attempts: int | None
-    misfire: str
-    overlap: str
-    jitter: float
+    name: ScheduleName
+    task: TaskName
+    cron: CronText
+    timezone: ZoneName
+    args: Arguments
+    args_version: ArgumentsVersion
+    queue: QueueName | None
+    priority: Priority | None
+    max_attempts: MaxAttempts | None
+    misfire: MisfirePolicy
+    overlap: OverlapPolicy
+    jitter: Jitter
     is_paused: bool
-    origin: str
+    origin: Annotated[str, said("who made it: a worker's code, or an operator", enum=["code", "user"])]
     next_run_at: datetime | None
     last_tick_at: datetime | None
     last_job_id: UUID | None
@@ -485,8 +521,8 @@ class SchedulePage(msgspec.Struct, frozen=True, kw_only=True):
 class StartedJob(msgspec.Struct, frozen=True, kw_only=True):
     """The job that `POST /v1/schedules/{name}/run` has enqueued."""
 
-    id: UUID
-    task: str
+    id: JobId
+    task: TaskName
 
 
 def raw_result(job: Job) -> msgspec.Raw:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 from uuid import UUID
 
 import msgspec
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
+from rowlock.queue.forms import TEXT, Age, QueueName, State, TaskName, said
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.lifecycle import SHOWN
 
@@ -30,16 +31,16 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     >>> JobFilter(task="send_email", error="ConnectionRefused", older_than=3600)
     """
 
-    state: str | None = None
-    queue: str | None = None
-    task: str | None = None
-    after: UUID | None = None
-    before: UUID | None = None
-    older_than: timedelta | float | None = None
-    newer_than: timedelta | float | None = None
-    error: str | None = None
-    args: dict[str, Any] | None = None
-    discarded: bool | None = None
+    state: State | None = None
+    queue: QueueName | None = None
+    task: TaskName | None = None
+    after: Annotated[UUID, said("enqueued after this job")] | None = None
+    before: Annotated[UUID, said("enqueued before this job")] | None = None
+    older_than: timedelta | Age | None = None
+    newer_than: timedelta | Age | None = None
+    error: Annotated[str, said("a text in its error", minLength=1, pattern=TEXT)] | None = None
+    args: Annotated[dict[str, Any], said("arguments that are among its own")] | None = None
+    discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
 
     def __post_init__(self) -> None:
         if self.state is not None and self.state not in SHOWN:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 
 from rowlock.errors import DrainTimeout
 from rowlock.queue import options
 from rowlock.queue.acting import acting
+from rowlock.queue.forms import Concurrency, Count, QueueName, said
 from rowlock.queue.origin import Origin
 
 if TYPE_CHECKING:
@@ -30,15 +31,15 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     ones fall due later. `workers`: how many live ones serve it.
     """
 
-    name: str
-    paused_at: datetime | None
-    concurrency: int | None
-    waiting: int
-    scheduled: int
-    running: int
-    blocked: int
-    oldest_due_at: datetime | None
-    workers: int
+    name: QueueName
+    paused_at: Annotated[datetime, said("since when it is paused")] | None
+    concurrency: Concurrency | None
+    waiting: Annotated[int, said("jobs that are due", minimum=0)]
+    scheduled: Annotated[int, said("jobs that fall due later", minimum=0)]
+    running: Count
+    blocked: Count
+    oldest_due_at: Annotated[datetime, said("since when the first one is due")] | None
+    workers: Annotated[int, said("how many live ones serve it", minimum=0)]
 
 
 class Queues:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from rowlock.errors import WorkerNotFound
 from rowlock.queue import options
 from rowlock.queue.acting import acting
+from rowlock.queue.forms import said
 from rowlock.queue.job import Job
 from rowlock.queue.origin import Origin
 
@@ -33,13 +34,13 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str
     pid: int
     version: str
-    queues: list[str]
-    concurrency: int
-    running: int
+    queues: Annotated[list[str], said("those that it serves now")]
+    concurrency: Annotated[int, said("how many jobs it runs at once at most", minimum=1)]
+    running: Annotated[int, said("how many jobs it has claimed", minimum=0)]
     started_at: datetime
-    expires_at: datetime
-    loop_delay_ms: int
-    memory_bytes: int | None
+    expires_at: Annotated[datetime, said("until when its lease holds, unless it renews it")]
+    loop_delay_ms: Annotated[int, said("how late its event loop was at most, in milliseconds", minimum=0)]
+    memory_bytes: Annotated[int, said("what its process uses; null where that cannot be told", minimum=0)] | None
 
 
 class Workers:

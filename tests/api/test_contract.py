@@ -6,13 +6,13 @@ The server, its database and a worker are real. The number of requests is that w
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Final
 
-import hypothesis
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -22,7 +22,9 @@ from rowlock import Rowlock
 from rowlock.api import create_app
 from rowlock.api.access import EVERYTHING, Access
 
+ROOT: Final = Path(__file__).parents[2]
 CONFIGURATION: Final = Path(__file__).parent / "schemathesis.toml"
+DETERMINISTIC: Final = "--generation-deterministic"
 KEY: Final = "a-key-of-the-contract"
 PREFIX: Final = "/queue"
 
@@ -45,14 +47,18 @@ async def test_server_keeps_what_its_document_promises(
         return response
 
     site = web.Application(middlewares=[count])
-    site.add_subapp("/queue", create_app(app, authenticate=with_the_key))
-    extent = ["--max-examples=400", "--generation-database=none"] if is_long else ["--max-examples=5", "--generation-deterministic"]
-    async with TestServer(site) as server, app.worker():
+    site.add_subapp(PREFIX, create_app(app, authenticate=with_the_key))
+    extent = ["--max-examples=400", "--generation-database=none"] if is_long else ["--max-examples=5", DETERMINISTIC]
+    async with TestServer(site) as server, app.worker() as worker:
+        there = await what_is_there(app) | {"worker": [str(worker.id)]}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIGURATION}", "run"),
-            *(str(server.make_url("/queue/openapi.json")), f"--header=Authorization: Bearer {KEY}"),
-            *(*extent, f"--url={server.make_url(PREFIX)}", "--request-timeout=70"),
+            *(str(server.make_url(f"{PREFIX}/openapi.json")), f"--url={server.make_url(PREFIX)}"),
+            *(f"--header=Authorization: Bearer {KEY}", "--exclude-path=/v1/events", "--request-timeout=70", *extent),
             cwd=tmp_path,
+            env=os.environ
+            | {"SCHEMATHESIS_HOOKS": "tests.api.contract_hooks", "PYTHONPATH": str(ROOT)}
+            | {"ROWLOCK_CONTRACT_THERE": json.dumps(there)},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -60,3 +66,12 @@ async def test_server_keeps_what_its_document_promises(
     print(said)  # noqa: T201  # what was found
     print(f"{answers.total()} requests: {dict(sorted(answers.items()))}")  # noqa: T201
     assert process.returncode == 0, said
+
+
+async def what_is_there(app: Rowlock) -> dict[str, list[str]]:
+    """Jobs in several states, and a schedule: what an id in a path can lead to."""
+    jobs = [await app.enqueue("echo", {"value": 1}, delay=delay) for delay in (None, None, 3600, 3600)]
+    jobs.append(await app.enqueue("explode", {"how": "error"}))
+    jobs.append(await app.enqueue("wait_for_release"))
+    await app.schedules.create("nightly", "echo", "0 3 * * *")
+    return {"id": [str(job.id) for job in jobs], "schedule": ["nightly"], "queue": ["default", "sums"]}

@@ -1,0 +1,60 @@
+"""What schemathesis cannot know of the queue: which jobs are there, and what a request means as a whole.
+
+Of a request that is right by the document, the parts that the document cannot describe are made right, too: the task
+that must be known, the id that must be there. It must then be accepted. Requests that are wrong are left as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from typing import Any, Final
+
+import schemathesis
+from schemathesis.generation import GenerationMode
+
+THERE: Final[dict[str, list[str]]] = json.loads(os.environ.get("ROWLOCK_CONTRACT_THERE", "{}"))
+"""By parameter of the path: what is there."""
+
+_BULK: Final = {"cancel": ["queued", "running"], "retry": ["failed", "cancelled"], "discard": [None, "failed"]}
+
+
+@schemathesis.hook  # type: ignore[untyped-decorator]  # it has no types
+def before_call(_context: object, case: Any, _kwargs: object) -> None:  # noqa: ANN401  # a Case has none here
+    if case.meta is None or case.meta.generation.mode != GenerationMode.POSITIVE:
+        return
+    seed = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode())
+    for name, known in THERE.items():
+        if name in (case.path_parameters or {}) and seed % 4 != 0:
+            case.path_parameters[name] = known[seed % len(known)]
+    if isinstance(case.body, dict):
+        case.body = _sensible(case.operation.label, case.body, seed)
+
+
+def _sensible(label: str, body: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The same, but with a meaning."""
+    match label.split("/v1/")[-1]:
+        case "jobs":
+            return _job(body)
+        case "jobs/many":
+            return body | {"jobs": [_job(one) for one in body["jobs"]]}
+        case "jobs/{id}/retry" | "jobs/{id}/run-again":
+            return body | {"args": None}
+        case "jobs/bulk/cancel" | "jobs/bulk/retry" | "jobs/bulk/discard" as path:
+            states = _BULK[path.rpartition("/")[2]]
+            filter_ = {"queue": "default"} | body.get("filter", {}) | {"state": states[seed % len(states)]}
+            return body | {"filter": filter_, "everything": True}
+        case "schedules" | "schedules/{schedule}":
+            return body | {"task": "echo", "cron": "*/5 * * * *", "args": {}, "timezone": "Europe/Berlin"}
+        case "retention/{kept}":
+            return {"succeeded": 7200} | {name: value for name, value in body.items() if value is not None}
+    return {name: int(value) if isinstance(value, float) else value for name, value in body.items()}  # 8.0 is no 8
+
+
+def _job(body: dict[str, Any]) -> dict[str, Any]:
+    """A job of a task that is there, not over before it is due."""
+    later = {name for name in ("expires", "deadline") if body.get(name) is not None}
+    unique = {"unique": {"key": "one"} | {"on_duplicate": "skip"}} if isinstance(body.get("unique"), dict) else {}
+    kept = {name: value for name, value in body.items() if not later or name not in {"delay", "run_at"}}
+    return kept | {"task": "echo", "args": {"value": 1}, "args_version": 1} | unique
