@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pgbouncer test-matrix check fmt bench docs screenshots lock clean
+.PHONY: help demo test test-pgbouncer test-matrix contract check fmt bench docs screenshots lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test-pgbouncer: $(READY) ## Run the tests of the queue through a PgBouncer in tr
 
 test-matrix: $(READY) ## Run the tests on PostgreSQL 15 to 18 and Python 3.11 to 3.14 (ARGS="--postgres 15 --list", …)
 	$(BIN)/python -m tests.matrix $(ARGS)
+
+contract: $(READY) ## Ask of the HTTP API, by tens of thousands of requests, what its OpenAPI document promises
+	$(BIN)/python -m pytest tests/api/test_contract.py --hypothesis-profile=long --capture=no $(ARGS)
 
 check: $(READY) ## Check format, lint, types, layers and migrations
 	$(BIN)/ruff format --check .

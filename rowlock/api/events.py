@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
@@ -14,6 +14,7 @@ from rowlock.api.problems import JOB_NOT_FOUND, TOO_MANY_STREAMS, Refused
 from rowlock.api.routes import Call, Routes
 from rowlock.api.streams import MOST_STREAMS, STREAMS, Stream
 from rowlock.errors import RowlockError
+from rowlock.queue.forms import said
 
 routes = Routes("events")
 
@@ -28,7 +29,7 @@ WRITE_SECONDS: Final = 10.0
 class EventsQuery(msgspec.Struct, frozen=True, kw_only=True):
     """`job`: a job that is watched besides."""
 
-    job: UUID | None = None
+    job: Annotated[UUID, said("a job that is watched besides")] | None = None
 
 
 @routes.get(

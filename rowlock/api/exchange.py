@@ -121,7 +121,9 @@ def _refuse_member(text: str) -> NoReturn:
     """Say what msgspec's error means, beginning with the member's name."""
     if (match := _PLACE.fullmatch(text)) is not None:
         what, name, place = match.groups()
-        raise Refused(INVALID_REQUEST, f"{name}{place}: {what[:1].lower()}{what[1:]}.", field=name) from None
+        raise Refused(
+            INVALID_REQUEST, f"{name}{place}: {what[:1].lower()}{what[1:].rstrip('.')}.", field=name
+        ) from None
     match = _NAMED.fullmatch(text)
     raise Refused(INVALID_REQUEST, f"The body is not right: {text}.", field=match[1] if match else None) from None
 

@@ -235,7 +235,7 @@ def _tidy(schema: Any) -> Any:  # noqa: ANN401  # JSON
         return schema
     tidy = {name: _tidy(value) for name, value in schema.items()}
     if isinstance(tidy.get("description"), str):
-        tidy["description"] = " ".join(tidy["description"].partition("\n\n")[0].split())
+        tidy["description"] = " ".join(tidy["description"].partition("\n\n")[0].partition(" Raises `")[0].split())
     match tidy:
         case {"anyOf": [{"description": str(about), **form}, {"type": "null"} as null], **rest} if form:
             return {"description": about, "anyOf": [form, null], **rest}

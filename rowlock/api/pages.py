@@ -27,7 +27,7 @@ ArgumentsText: TypeAlias = Annotated[
     said(
         "arguments that are among the job's, as JSON text",
         contentMediaType="application/json",
-        contentSchema={"type": "object"},
+        contentSchema={"type": "object", "minProperties": 1},
     ),
 ]
 

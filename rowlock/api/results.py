@@ -22,7 +22,7 @@ routes = Routes("jobs")
 class WaitQuery(msgspec.Struct, frozen=True, kw_only=True):
     """How many seconds to wait for the job's end."""
 
-    wait: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_WAIT)] = 0
+    wait: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_WAIT, description="seconds")] = 0
 
 
 @routes.get(

@@ -28,6 +28,8 @@ JSON: Final = "application/json"
 Handler: TypeAlias = Callable[..., Awaitable[web.StreamResponse]]
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
+_ID: Final = r"{id:(?!many$)[^{}/]+}"
+"""No job's id: what is at `/v1/jobs/many` can only be posted to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,9 +197,10 @@ class Routes:
     def register(self, app: web.Application) -> None:
         """Have the application serve the endpoints."""
         for endpoint in self.endpoints:
-            app.router.add_route(endpoint.method, endpoint.path, endpoint.serve)
+            path = endpoint.path.replace("{id}", _ID)
+            app.router.add_route(endpoint.method, path, endpoint.serve)
             if endpoint.method == hdrs.METH_GET:
-                app.router.add_head(endpoint.path, endpoint.serve)
+                app.router.add_head(path, endpoint.serve)
 
     def _declare(self, method: str, path: str, options: _Options) -> Callable[[Handler], Handler]:
         def declare(handler: Handler) -> Handler:

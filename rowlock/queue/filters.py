@@ -39,7 +39,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     older_than: timedelta | Age | None = None
     newer_than: timedelta | Age | None = None
     error: Annotated[str, said("a text in its error", minLength=1, pattern=TEXT)] | None = None
-    args: Annotated[dict[str, Any], said("arguments that are among its own")] | None = None
+    args: Annotated[dict[str, Any], said("arguments that are among its own", minProperties=1)] | None = None
     discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
 
     def __post_init__(self) -> None:

@@ -10,9 +10,11 @@ import json
 import os
 import zlib
 from typing import Any, Final
+from uuid import uuid4
 
 import schemathesis
 from schemathesis.generation import GenerationMode
+from schemathesis.generation.meta import TestPhase
 
 THERE: Final[dict[str, list[str]]] = json.loads(os.environ.get("ROWLOCK_CONTRACT_THERE", "{}"))
 """By parameter of the path: what is there."""
@@ -25,16 +27,21 @@ def before_call(_context: object, case: Any, _kwargs: object) -> None:  # noqa: 
     if case.meta is None or case.meta.generation.mode != GenerationMode.POSITIVE:
         return
     seed = zlib.crc32(repr((case.path_parameters, case.query, case.body)).encode())
+    is_linked = case.meta.phase.name == TestPhase.STATEFUL  # its ids come from earlier answers
     for name, known in THERE.items():
-        if name in (case.path_parameters or {}) and seed % 4 != 0:
+        if name in (case.path_parameters or {}) and seed % 4 != 0 and not is_linked:
             case.path_parameters[name] = known[seed % len(known)]
+    if case.operation.label == "PUT /v1/retention/{kept}":
+        case.body = {"succeeded": 7200}
+    elif not isinstance(case.body, dict) and case.operation.label.startswith("POST /v1/jobs/bulk/"):
+        case.body = {}
     if isinstance(case.body, dict):
-        case.body = _sensible(case.operation.label, case.body, seed)
+        case.body = _whole(_sensible(case.operation.label, case.body, seed))
 
 
 def _sensible(label: str, body: dict[str, Any], seed: int) -> dict[str, Any]:
     """The same, but with a meaning."""
-    match label.split("/v1/")[-1]:
+    match label.rpartition("/v1/")[2]:
         case "jobs":
             return _job(body)
         case "jobs/many":
@@ -43,13 +50,21 @@ def _sensible(label: str, body: dict[str, Any], seed: int) -> dict[str, Any]:
             return body | {"args": None}
         case "jobs/bulk/cancel" | "jobs/bulk/retry" | "jobs/bulk/discard" as path:
             states = _BULK[path.rpartition("/")[2]]
-            filter_ = {"queue": "default"} | body.get("filter", {}) | {"state": states[seed % len(states)]}
+            filter_ = body.get("filter", {}) | {"state": states[seed % len(states)], "discarded": None}
             return body | {"filter": filter_, "everything": True}
-        case "schedules" | "schedules/{schedule}":
-            return body | {"task": "echo", "cron": "*/5 * * * *", "args": {}, "timezone": "Europe/Berlin"}
-        case "retention/{kept}":
-            return {"succeeded": 7200} | {name: value for name, value in body.items() if value is not None}
-    return {name: int(value) if isinstance(value, float) else value for name, value in body.items()}  # 8.0 is no 8
+        case "schedules" | "schedules/{schedule}" as path:
+            name = {} if path.endswith("}") else {"name": uuid4().hex}
+            return body | name | {"task": "echo", "cron": "*/5 * * * *", "args": {}, "timezone": "Europe/Berlin"}
+    return body
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401  # JSON
+    """The same with 8 for 8.0, which is whole to JSON Schema, and to few programs."""
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _job(body: dict[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,5 @@ async def what_is_there(app: Rowlock) -> dict[str, list[str]]:
     """Jobs in several states, and a schedule: what an id in a path can lead to."""
     jobs = [await app.enqueue("echo", {"value": 1}, delay=delay) for delay in (None, None, 3600, 3600)]
     jobs.append(await app.enqueue("explode", {"how": "error"}))
-    jobs.append(await app.enqueue("wait_for_release"))
     await app.schedules.create("nightly", "echo", "0 3 * * *")
     return {"id": [str(job.id) for job in jobs], "schedule": ["nightly"], "queue": ["default", "sums"]}

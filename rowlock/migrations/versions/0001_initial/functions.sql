@@ -129,10 +129,10 @@ BEGIN
     ELSIF checked_options.delay IS NOT NULL AND checked_options.run_at IS NOT NULL THEN
         RAISE EXCEPTION 'delay and run_at are both given'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give one of them';
-    ELSIF checked_options.delay > '100 years' OR checked_options.run_at >= '10000-01-01' THEN
+    ELSIF checked_options.delay > '36500 days' OR checked_options.run_at >= '10000-01-01' THEN
         RAISE EXCEPTION 'delay % or run_at % is too far away', checked_options.delay, checked_options.run_at
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a delay of at most 100 years, or a year up to 9999';
-    ELSIF checked_options.timeout > '100 years' THEN
+    ELSIF checked_options.timeout > '36500 days' THEN
         RAISE EXCEPTION 'timeout % is too long', checked_options.timeout
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
     ELSIF checked_options.timeout <= '0' THEN
@@ -173,7 +173,7 @@ BEGIN
     ELSIF check_unique.unique_across_tasks IS NULL THEN
         RAISE EXCEPTION 'unique_across_tasks is null'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use true or false';
-    ELSIF check_unique.unique_period <= '0' OR check_unique.unique_period > '100 years' THEN
+    ELSIF check_unique.unique_period <= '0' OR check_unique.unique_period > '36500 days' THEN
         RAISE EXCEPTION 'unique_period % makes no sense', check_unique.unique_period
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use an interval above zero, of at most 100 years';
     ELSIF check_unique.unique_period IS NOT NULL AND check_unique.unique_until = 'start' THEN

@@ -1,0 +1,91 @@
+"""`/openapi.json`: valid, complete, and right wherever the API is mounted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.web import Application, Request
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from yarl import URL
+
+from rowlock import Rowlock
+from rowlock.api import create_app
+from rowlock.api.application import ENDPOINTS
+
+Http = TestClient[Request, Application]
+
+
+@pytest.fixture
+async def document(http: Http) -> dict[str, Any]:
+    async with http.get("/openapi.json") as response:
+        assert response.content_type == "application/json"
+        read: dict[str, Any] = await response.json()
+        return read
+
+
+async def test_document_is_valid(document: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(document).validate()
+
+
+async def test_every_endpoint_is_described(document: dict[str, Any]) -> None:
+    for endpoint in ENDPOINTS:
+        operation = document["paths"][endpoint.path][endpoint.method.lower()]
+        assert operation["summary"], endpoint.path
+        assert (operation["security"] == []) is (endpoint.scope is None)
+        for status, response in operation["responses"].items():
+            assert response["description"]
+            assert "X-Request-ID" in response["headers"], (endpoint.path, status)
+        for parameter in operation["parameters"]:
+            assert parameter["description"], (endpoint.path, parameter["name"])
+
+
+async def test_problems_of_an_endpoint_are_those_that_it_declares(document: dict[str, Any]) -> None:
+    answers = document["paths"]["/v1/jobs/{id}/retry"]["post"]["responses"]
+    (_, members) = answers["409"]["content"]["application/problem+json"]["schema"]["allOf"]
+    assert members["properties"]["type"]["enum"] == ["urn:rowlock:problem:key-held", "urn:rowlock:problem:wrong-state"]
+
+
+async def test_no_python_is_in_the_descriptions(document: dict[str, Any]) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        assert not any(word in schema.get("description", "") for word in (">>>", "Raises", "\n")), name
+
+
+async def test_server_is_where_the_document_is(app: Rowlock) -> None:
+    site = web.Application()
+    site.add_subapp("/queue", create_app(app))
+    async with TestClient(TestServer(site)) as http, http.get("/queue/openapi.json") as response:
+        (server,) = (await response.json())["servers"]
+        assert response.url.join(URL(server["url"])).path == "/queue/"
+
+
+async def test_document_that_is_known_is_not_sent_again(http: Http) -> None:
+    async with http.get("/openapi.json") as response:
+        tag = response.headers["ETag"]
+    for known in (tag, f'"other", {tag}', "*"):
+        async with http.get("/openapi.json", headers={"If-None-Match": known}) as response:
+            assert (response.status, await response.read()) == (304, b"")
+            assert response.headers["ETag"] == tag
+    async with http.get("/openapi.json", headers={"If-None-Match": '"other"'}) as response:
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("name", ["before", "error", "state", "discarded", "older_than"])
+async def test_text_null_is_no_value_of_a_parameter(http: Http, name: str) -> None:
+    async with http.get("/v1/jobs", params={name: "null"}) as response:
+        expected = 200 if name == "error" else 422  # which looks for the text
+        assert response.status == expected
+
+
+async def test_what_can_only_be_posted_to_says_so(http: Http) -> None:
+    async with http.get("/v1/jobs/many") as response:
+        assert (response.status, response.headers["Allow"]) == (405, "POST")
+
+
+async def test_every_duration_that_is_allowed_is_stored(http: Http) -> None:
+    for name in ("timeout", "delay", "expires", "deadline"):
+        for seconds in (0.000_001, 36_500 * 24 * 3600):
+            async with http.post("/v1/jobs", json={"task": "echo", name: seconds}) as response:
+                assert response.status == 201, (name, seconds)
