@@ -89,7 +89,7 @@ _TAGS: Final[Mapping[str, str]] = {
     "tasks": "what workers have registered",
     "retention": "how long finished jobs are kept",
     "operations": "who did what",
-    "statistics": "how it stands, and what has ended",
+    "overview": "how it stands, and what has ended",
     "events": "what changes, as it does",
     "documents": "this document",
 }
@@ -224,7 +224,7 @@ def _common(endpoint: Endpoint) -> Iterable[Kind]:
 
 
 def _tag(name: str) -> dict[str, object]:
-    return {"name": name} | ({"description": _TAGS[name]} if name in _TAGS else {})
+    return {"name": name, **({"description": _TAGS[name]} if name in _TAGS else {})}
 
 
 def _tidy(schema: Any) -> Any:  # noqa: ANN401  # JSON

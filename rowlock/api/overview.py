@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
 
 from rowlock.api.exchange import answer
-from rowlock.api.pages import QueueName, TaskName
 from rowlock.api.readings import READINGS
 from rowlock.api.routes import Call, Routes
 from rowlock.queue.client import Client
+from rowlock.queue.forms import QueueName, TaskName, said
 from rowlock.queue.overview import Overview, read_overview
 from rowlock.queue.statistics import Statistics, Window, read_statistics
 
@@ -21,7 +22,7 @@ routes = Routes("overview")
 class StatisticsQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Of which window, which ends now; and of one queue or task alone."""
 
-    window: Window = "1h"
+    window: Annotated[Window, said("which ends now")] = "1h"
     queue: QueueName | None = None
     task: TaskName | None = None
 

@@ -19,7 +19,11 @@ from schemathesis.generation.meta import TestPhase
 THERE: Final[dict[str, list[str]]] = json.loads(os.environ.get("ROWLOCK_CONTRACT_THERE", "{}"))
 """By parameter of the path: what is there."""
 
-_BULK: Final = {"cancel": ["queued", "running"], "retry": ["failed", "cancelled"], "discard": [None, "failed"]}
+_BULK: Final[dict[str, list[str | None]]] = {
+    "cancel": ["queued", "running"],
+    "retry": ["failed", "cancelled"],
+    "discard": [None, "failed"],
+}
 
 
 @schemathesis.hook  # type: ignore[untyped-decorator]  # it has no types

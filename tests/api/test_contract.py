@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -39,11 +40,14 @@ async def test_server_keeps_what_its_document_promises(
 ) -> None:
     is_long = pytestconfig.getoption("--hypothesis-profile") == "long"
     answers: Counter[int] = Counter()
+    began = time.monotonic()
 
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
         answers[response.status] += 1
+        if answers.total() % 1000 == 0:
+            print(f"{answers.total()} requests after {time.monotonic() - began:.0f} s", file=sys.stderr)  # noqa: T201
         return response
 
     site = web.Application(middlewares=[count])
