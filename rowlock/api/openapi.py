@@ -45,7 +45,9 @@ _PATHS: Final[Mapping[str, object]] = {
     "id": JobId,
     "worker": Annotated[UUID, said("the worker's id")],
     "queue": QueueName,
-    "kept": Annotated[str, said("the queue's name, or `*` for all that have no time of their own", pattern=_KEPT)],
+    "keep.queue": Annotated[
+        str, said("the queue's name, or `*` for all that have no time of their own", pattern=_KEPT)
+    ],
     "schedule": ScheduleName,
 }
 _HEADERS: Final[Mapping[str, Mapping[str, object]]] = {
@@ -156,7 +158,9 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, object]:
 
 def _parameters(endpoint: Endpoint, schemas: _Schemas) -> Iterable[dict[str, object]]:
     for name in endpoint.parameters:
-        yield _parameter(name, "path", schemas.of(_PATHS[name]), is_required=True)
+        yield _parameter(
+            name, "path", schemas.of(_PATHS.get(f"{endpoint.name}.{name}", _PATHS[name])), is_required=True
+        )
     for field in [] if endpoint.query is None else msgspec.structs.fields(endpoint.query):
         schema = _without_null(schemas.of(field.type))
         if field.default not in {None, msgspec.NODEFAULT}:

@@ -20,8 +20,8 @@ async def show_retention(call: Call) -> web.Response:
     return answer(KeptQueues(queues=[KeptQueue.of(queue) for queue in said.queues], days=said.days))
 
 
-@routes.put("/v1/retention/{kept}", scope="admin", answers={200: KeptQueue})
+@routes.put("/v1/retention/{queue}", scope="admin", answers={200: KeptQueue})
 async def keep(call: Call, body: KeepRequest) -> web.Response:
     """Say how long a queue's finished jobs are kept; `*` stands for all that have no time of their own."""
     given = msgspec.structs.asdict(body)
-    return answer(KeptQueue.of(await retention.keep(call.backend.client, call.path["kept"], given, call.origin)))
+    return answer(KeptQueue.of(await retention.keep(call.backend.client, call.path["queue"], given, call.origin)))

@@ -35,7 +35,7 @@ def before_call(_context: object, case: Any, _kwargs: object) -> None:  # noqa: 
     for name, known in THERE.items():
         if name in (case.path_parameters or {}) and seed % 4 != 0 and not is_linked:
             case.path_parameters[name] = known[seed % len(known)]
-    if case.operation.label == "PUT /v1/retention/{kept}":
+    if case.operation.label == "PUT /v1/retention/{queue}":
         case.body = {"succeeded": 7200}
     elif not isinstance(case.body, dict) and case.operation.label.startswith("POST /v1/jobs/bulk/"):
         case.body = {}
