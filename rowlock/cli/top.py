@@ -22,6 +22,8 @@ from rowlock.cli.output import print_json, with_json
 from rowlock.cli.running import AWAY
 from rowlock.cli.tables import console, duration_of, on_terminal, print_plain
 
+SHARE: Final = 10
+"""It rests at least so many times as long as a look took: it is a burden to nobody."""
 PATIENCE: Final = 2.0
 """After so many seconds without an answer the screen says so."""
 
@@ -75,21 +77,23 @@ class _Screen:
         self._clock = asyncio.get_running_loop().time
         self._seen_at = self._clock()
         self._is_away = False
+        self._took = 0.0
 
     async def show(self, every: float, asked: asyncio.Event, wanted: asyncio.Event) -> None:
         """Show it until it is `asked` to stop; look again when it is `wanted`."""
         reading: asyncio.Task[Seen] | None = None
+        began = self._clock()
         self._draw()
         try:
             while not asked.is_set():
                 if reading is None:
-                    await _either(asked, wanted, every)
+                    await _either(asked, wanted, max(every, SHARE * self._took))
                     wanted.clear()
-                    reading = asyncio.create_task(look(self._app))
+                    began, reading = self._clock(), asyncio.create_task(look(self._app))
                 await _ended(reading, asked)
                 if reading.done():
                     self._take(reading)
-                    reading = None
+                    reading, self._took = None, min(self._clock() - began, PATIENCE)
                 else:
                     self._is_away = True
                 self._draw()
