@@ -125,7 +125,7 @@ BUGS: Final = (
         promise="a job whose enqueue is acknowledged is there",
         changes=(
             Change(
-                file="rowlock/queue/client.py",
+                file="rowlock/queue/storing.py",
                 old="            raise _unknown(given, error) from error\n",
                 new="            return given, {}\n",
             ),
@@ -309,7 +309,7 @@ BUGS: Final = (
         promise="an enqueue whose answer was lost is not repeated in a way that can double its jobs",
         changes=(
             Change(
-                file="rowlock/queue/client.py",
+                file="rowlock/queue/storing.py",
                 old="            raise _unknown(given, error) from error\n",
                 new="            import rowlock.queue.identifiers as new\n"
                 "            given = [NewJob(new.uuid7(), one.task, one.args, one.options, one.unique_key)\n"
@@ -324,7 +324,7 @@ BUGS: Final = (
         promise="an enqueue that is done again stores only what is missing, also if it has finished by then",
         changes=(
             Change(
-                file="rowlock/queue/client.py",
+                file="rowlock/queue/storing.py",
                 old="        return [job for job in jobs if job.id not in finished]\n",
                 new="        return [job for job in jobs if finished is not None]\n",
             ),
@@ -461,7 +461,7 @@ BUGS: Final = (
         promise="a job of a transaction that is rolled back does not exist",
         changes=(
             Change(
-                file="rowlock/queue/client.py",
+                file="rowlock/queue/storing.py",
                 old="        return await self._enqueue(job, connection)\n\n",
                 new="        return await self._in_own_transaction([job], lambda: self._enqueue(job, None))\n\n",
             ),

@@ -1,0 +1,200 @@
+"""The connections of an application: per event loop, made when they are needed; and statements over them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary, ref
+
+import asyncpg
+
+from rowlock.embedded import EmbeddedServer
+from rowlock.errors import SchemaTooNew, SchemaTooOld
+from rowlock.queue import callers, connections
+from rowlock.queue.background import Background
+from rowlock.queue.statements import statement
+from rowlock.queue.waits import Waits
+from rowlock.schema import REVISION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from typing import Any
+    from uuid import UUID
+
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from rowlock.settings import Settings
+
+T = TypeVar("T")
+
+
+class _OfLoop:
+    """What belongs to one event loop: the program's own, or the one in the background for synchronous callers."""
+
+    __slots__ = ("_loop", "pool", "waits")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)
+        self.pool: connections.ClientPool | None = None
+        self.waits: Waits | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        return self._loop()
+
+
+class Connected:
+    """The application's connections. It connects when it is first used.
+
+    Without a `database_url` in the settings, the embedded server is started (or joined) at the first use.
+    `pool` is the class of what holds its connections.
+    """
+
+    def __init__(self, settings: Settings, *, pool: type[connections.ClientPool] = connections.ClientPool) -> None:
+        self.settings = settings
+        self._pool_class = pool
+        self._dsn: str | None = settings.database_url
+        self._here: _OfLoop | None = None
+        self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _OfLoop] = WeakKeyDictionary()
+        self._background = Background()
+        self._starting = threading.Lock()
+        self._server: EmbeddedServer | None = None
+
+    async def dsn(self) -> str:
+        """The DSN in use: the configured one, or the embedded server's, which is started now if need be."""
+        return await asyncio.to_thread(self._start_server) if self._dsn is None else self._dsn
+
+    def _start_server(self) -> str:
+        with self._starting:
+            if self._dsn is None:
+                self._server = EmbeddedServer(self.settings.data_dir)
+                self._server.start()
+                self._dsn = self._server.url
+        return self._dsn
+
+    def run_sync(self, coroutine: Coroutine[Any, Any, T], connection: object = None) -> T:
+        """Run one of the application's coroutines for a synchronous caller.
+
+        Over a connection of the caller's it runs here, in this thread; without one in an event loop in the background.
+        Raises `InvalidOption` for a connection that must be awaited, and `InsideEventLoop`.
+        """
+        if connection is None:
+            return self._background.run(coroutine)
+        try:
+            callers.check_synchronous(connection)
+        except BaseException:
+            coroutine.close()
+            raise
+        return callers.drive(coroutine)
+
+    def close_sync(self) -> None:
+        """Close what synchronous callers have used."""
+        self._background.close(self.close())
+
+    def move(self, settings: Settings) -> None:
+        """Use another database from now on. The connections to the former one are left to whoever uses them still."""
+        self.settings = settings
+        self._dsn = settings.database_url
+        self._here = None
+        self._of_loops.clear()
+
+    async def check_schema(self) -> None:
+        """Make sure that the schema is the one that this code works on.
+
+        Raises `SchemaNotMigrated`, `SchemaTooOld`, `SchemaTooNew`.
+        """
+        rows = await self.fetch("schema_version")
+        found = rows[0]["version_num"] if rows else ""
+        if not found:
+            raise connections.not_migrated(self.settings)
+        if found < REVISION:
+            raise SchemaTooOld(
+                f"The schema {self.settings.schema} at {self.settings.masked_database_url()} is at revision {found}, "
+                f"and this Rowlock needs {REVISION}. Run: rowlock migrate"
+            )
+        if found > REVISION:
+            raise SchemaTooNew(
+                f"The schema {self.settings.schema} is at revision {found}, and this Rowlock knows {REVISION}: "
+                "it was migrated by a newer one. Upgrade the package: pip install --upgrade rowlock"
+            )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        here = self._of_loops.pop(asyncio.get_running_loop(), None)
+        if here is None:
+            return
+        self._here = None
+        if here.waits is not None:
+            await here.waits.close()
+        if here.pool is not None:
+            await here.pool.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
+        """One of the application's connections, for the time of the block. Raises `DatabaseUnavailable`."""
+        dsn = await self.dsn()
+        here = self._of_this_loop()
+        if here.pool is None:
+            here.pool = self._pool_class(self.settings, dsn)
+        try:
+            async with here.pool.acquire() as connection:
+                yield connection
+        except asyncpg.ReadOnlySQLTransactionError as error:
+            raise connections.refused(self.settings, error) from error
+        except connections.FORGOTTEN as error:
+            raise connections.forgotten(self.settings) from error
+
+    @property
+    def pool_use(self) -> connections.PoolUse:
+        """How many connections this event loop's callers have just now."""
+        pool = self._of_this_loop().pool
+        return connections.PoolUse(0, 0, connections.MOST_CONNECTIONS) if pool is None else pool.use
+
+    @asynccontextmanager
+    async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event | None]:
+        """An event that is set when the job may have ended; None where there is no LISTEN, and polling must do."""
+        if not self.settings.listen:
+            yield None
+            return
+        dsn = await self.dsn()
+        here = self._of_this_loop()
+        if here.waits is None:
+            here.waits = Waits(self.settings, dsn)
+        async with here.waits.watch(job_id) as told:
+            yield told
+
+    def _of_this_loop(self) -> _OfLoop:
+        loop = asyncio.get_running_loop()
+        here = self._here
+        if here is None or here.loop is not loop:
+            here = self._of_loops.get(loop)
+            if here is None:
+                here = self._of_loops[loop] = _OfLoop(loop)
+            self._here = here
+        return here
+
+    async def fetch(self, name: str, *parameters: object) -> list[Record]:
+        """Run `queue/sql/<name>.sql` in a transaction of its own; once more where the server takes no writes."""
+        try:
+            return await self._fetch(name, *parameters)
+        except connections.WritesRefused:
+            return await self._fetch(name, *parameters)  # the pool has thrown away what leads to that server
+
+    async def _fetch(self, name: str, *parameters: object) -> list[Record]:
+        async with self.connection() as connection:
+            try:
+                return await connection.fetch(self._sql(name), *parameters, timeout=connections.deadline(name))
+            except connections.NOT_MIGRATED as error:
+                raise connections.not_migrated(self.settings) from error
+
+    async def tell(self, connection: object, name: str, *parameters: object) -> Sequence[Any]:
+        """Run `queue/sql/<name>.sql` over the caller's connection, or in a transaction of its own if that is None."""
+        if connection is None:
+            return await self.fetch(name, *parameters)
+        return await callers.adapt(connection).fetch(self._sql(name), *parameters)
+
+    def _sql(self, name: str) -> str:
+        return statement(name, self.settings.schema)

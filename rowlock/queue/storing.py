@@ -1,0 +1,364 @@
+"""How an application's jobs are stored: one or many, in its own transaction or a caller's, and once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import datetime, timedelta
+from itertools import chain
+from typing import TYPE_CHECKING, Final, TypeVar
+from uuid import UUID
+
+import asyncpg
+
+from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption
+from rowlock.queue import callers, connections
+from rowlock.queue.connected import Connected
+from rowlock.queue.job import JobOptions, NewJob
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from typing import Any
+
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from rowlock.queue.unique import Unique
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+_PLAIN_COLUMNS: Final = ("id", "queue", "task", "priority", "max_attempts", "args", "args_version")
+_TIMED_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "ends_at", "expires_at", "deadline")
+
+_TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, connections.WritesRefused)
+_PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
+"""The longest pauses before each further try of an enqueue that met one of these, in seconds."""
+
+_LONGEST_COPY: Final = 3600.0
+"""Seconds. There is no telling how many jobs come; a peer that is gone is noticed by TCP."""
+
+
+class Storing(Connected):
+    """What stores jobs: the part of the client that is for whoever enqueues."""
+
+    async def enqueue(self, job: NewJob[Any], connection: object = None) -> UUID:
+        """Store the job, in the caller's transaction if its connection is given. A job whose id is
+        live already is not stored again.
+
+        Returns the job's id, or that of the job which holds its unique key. Raises `DuplicateJob` if that is to be so,
+        and `EnqueueUnknown`.
+        """
+        if connection is None:
+            return await self._in_own_transaction([job], lambda: self._enqueue(job, None))
+        return await self._enqueue(job, connection)
+
+    async def _enqueue(self, job: NewJob[Any], connection: object) -> UUID:
+        options = job.options
+        if options.are_plain:
+            plain = (
+                job.id,
+                options.queue,
+                job.task,
+                options.priority,
+                options.max_attempts,
+                job.args,
+                job.args_version,
+            )
+            await self.tell(connection, "enqueue_plain", *plain)
+            return job.id
+        rows = await self.tell(
+            connection,
+            "enqueue",
+            job.task,
+            job.args,
+            options.queue,
+            options.priority,
+            options.delay,
+            options.run_at,
+            options.max_attempts,
+            options.timeout,
+            job.unique_key and job.unique_key.partition(":")[2],
+            job.id,
+            *_at_or_in(options.expires),
+            *_at_or_in(options.deadline),
+            *_unique_columns(options.unique),
+            job.args_version,
+        )
+        stored = uuid_of(rows[0][0])
+        if stored != job.id:
+            _refuse_duplicate(job, stored)
+        return stored
+
+    async def enqueue_many(
+        self, jobs: Iterable[NewJob[R]], connection: object = None, *, again: bool = False
+    ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
+        """Store all jobs or none: by COPY in a transaction of its own, or in the caller's if its connection is given.
+
+        Returns the jobs, and of those that were refused because of their unique key the ids and who holds the key.
+        Raises `DuplicateJob` if that is to be so of one of them: then nothing is stored; and `EnqueueUnknown`.
+        With `again`, those that are finished are left alone, like those that are live.
+        """
+        if again:
+            return await self._enqueue_again(list(jobs), connection)
+        if connection is not None:
+            given = list(jobs)
+            caller = callers.adapt(connection)
+            if isinstance(connection, callers.OF_ASYNCPG) and not connection.is_in_transaction():
+                async with connection.transaction():
+                    return given, await self._insert_many(given, caller)
+            return given, await self._insert_many(given, caller)
+        return await self._enqueue_by_copy(jobs)
+
+    async def _enqueue_by_copy(self, jobs: Iterable[NewJob[R]]) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
+        coming = iter(jobs)
+        if (first := next(coming, None)) is None:
+            return [], {}
+        failed: list[BaseException] = []
+        given: list[NewJob[R]] = []
+        coming = chain((first,), _watched(coming, failed))
+        if self._dsn is None:
+            await self.dsn()
+        try:
+            async with self.connection() as own, connections.own_transaction(own):
+                return given, await self._copy_many(given, coming, own)
+        except connections.NOT_MIGRATED as error:
+            raise connections.not_migrated(self.settings) from error
+        except (asyncpg.UniqueViolationError, *_TRY_AGAIN):
+            # Of the first: some of them are stored already.
+            if failed:
+                raise
+            given.extend(coming)
+        except connections.CONNECTION_LOST as error:
+            if failed or isinstance(error, ValueError):
+                raise
+            given.extend(coming)
+            raise _unknown(given, error) from error
+        return given, await self._in_own_transaction(given, lambda: self._insert_own(given))
+
+    async def _copy_many(
+        self, given: list[NewJob[R]], coming: Iterator[NewJob[R]], own: PoolConnectionProxy[Record]
+    ) -> dict[UUID, UUID]:
+        """Copy the jobs that come, and add them to the given.
+
+        Up to the first with a time or a key of its own, jobs are taken one by one as they are sent, so that the server
+        works on some while the caller's iterator makes the next.
+        """
+        now: datetime = await own.fetchval(self._sql("moment"))  # the claims' cursors want it before the first row
+        await self._copy(own, map(_columns, _take_plain(given, coming)), _PLAIN_COLUMNS)
+        holders: dict[UUID, UUID] = {}
+        if not given[-1].options.are_plain:
+            start = len(given) - 1
+            given.extend(coming)
+            timed = [job for job in given[start:] if job.unique_key is None]
+            await self._copy(own, ((*_columns(job), *_time_columns(job, now)) for job in timed), _TIMED_COLUMNS)
+            holders = await self._insert_unique(given[start:], own)
+        await own.fetch(self._sql("wake"), _queues(given))
+        return holders
+
+    async def _copy(
+        self, own: PoolConnectionProxy[Record], records: Iterable[tuple[object, ...]], columns: Sequence[str]
+    ) -> None:
+        await own.copy_records_to_table(
+            "job", schema_name=self.settings.schema, columns=columns, records=records, timeout=_LONGEST_COPY
+        )
+
+    async def _insert_many(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:
+        if not any(job.options.unique is not None and job.options.unique.on_duplicate == "raise" for job in jobs):
+            return await self._insert_all(jobs, caller)
+        await caller.fetch(
+            self._sql("savepoint")
+        )  # an error here must leave nothing behind in the caller's transaction
+        try:
+            holders = await self._insert_all(jobs, caller)
+        except DuplicateJob:
+            await caller.fetch(self._sql("rollback_to_savepoint"))
+            await caller.fetch(self._sql("release_savepoint"))
+            raise
+        await caller.fetch(self._sql("release_savepoint"))
+        return holders
+
+    async def _insert_own(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
+        async with self.connection() as own, connections.own_transaction(own):
+            return await self._insert_many(jobs, own)
+
+    async def _enqueue_again(
+        self, jobs: list[NewJob[R]], connection: object
+    ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
+        if connection is not None:
+            raise InvalidOption(
+                "again and connection are both given: jobs are stored again in a transaction of Rowlock's own. "
+                "Leave connection out."
+            )
+        return jobs, await self._in_own_transaction(jobs, lambda: self._insert_missing(jobs)) if jobs else {}
+
+    async def _insert_missing(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
+        """Store those jobs that are neither live nor finished.
+
+        One that was live at the first look may finish before the insert, which then takes it for new. Who holds the
+        id's row knows that the job cannot finish any more: so the second look, after the insert, is what counts.
+        Where nothing is missing, the commit still has to wait for the standby, so something is written.
+        """
+        async with self.connection() as own, connections.own_transaction(own):
+            await own.fetch(self._sql("leave_trace"))
+            missing = await self._without_finished(jobs, own)
+            while missing:
+                await own.fetch(self._sql("savepoint"))
+                holders = await self._insert_all(missing, own)
+                still_missing = await self._without_finished(missing, own)
+                if len(still_missing) == len(missing):
+                    return holders
+                await own.fetch(self._sql("rollback_to_savepoint"))
+                missing = still_missing
+            return {}
+
+    async def _without_finished(
+        self, jobs: Sequence[NewJob[Any]], own: PoolConnectionProxy[Record]
+    ) -> list[NewJob[Any]]:
+        rows = await own.fetch(self._sql("list_finished_of"), [job.id for job in jobs])
+        finished = {uuid_of(row[0]) for row in rows}
+        return [job for job in jobs if job.id not in finished]
+
+    async def _in_own_transaction(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
+        """Call `store`, which stores the jobs in a transaction of Rowlock's own: anew after a deadlock, or where a
+        server took no writes, a few times.
+
+        Raises `EnqueueUnknown` if the connection was lost on the way.
+        """
+        if self._dsn is None:
+            await self.dsn()
+        try:
+            for longest in _PAUSES:
+                try:
+                    return await store()
+                except _TRY_AGAIN:
+                    await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # a jitter is no secret
+            return await store()
+        except connections.NOT_MIGRATED as error:
+            raise connections.not_migrated(self.settings) from error
+        except connections.CONNECTION_LOST as error:
+            if isinstance(error, ValueError):
+                raise
+            raise _unknown(jobs, error) from error
+
+    async def _insert_all(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:
+        new = [job for job in jobs if job.unique_key is None]
+        if new:
+            await caller.fetch(self._sql("enqueue_many"), *_arrays(new))
+            await caller.fetch(self._sql("wake"), _queues(new))
+        return await self._insert_unique(jobs, caller)
+
+    async def _insert_unique(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:
+        """Enqueue those jobs that have a unique key. Returns the ids of the refused ones, and who holds the key."""
+        keyed = [job for job in jobs if job.unique_key is not None]
+        if not keyed:
+            return {}
+        keys = [(job.unique_key or "").partition(":")[2] for job in keyed]
+        how = zip(*(_unique_columns(job.options.unique) for job in keyed), strict=True)
+        rows = await caller.fetch(self._sql("enqueue_unique"), *_arrays(keyed), keys, *map(list, how))
+        holders = {uuid_of(row[0]): uuid_of(row[1]) for row in rows}
+        for job in keyed:
+            if job.id in holders:
+                _refuse_duplicate(job, holders[job.id])
+        return holders
+
+
+def uuid_of(value: object) -> UUID:
+    """The id, as any driver has it."""
+    return value if isinstance(value, UUID) else UUID(str(value))
+
+
+def _watched(jobs: Iterator[NewJob[R]], failed: list[BaseException]) -> Iterator[NewJob[R]]:
+    """The caller's jobs; what his own iterator raises is added to `failed`, to be told from the connection's errors."""
+    try:
+        yield from jobs
+    except BaseException as error:
+        failed.append(error)
+        raise
+
+
+def _unknown(jobs: Sequence[NewJob[Any]], error: BaseException) -> EnqueueUnknown:
+    what = f"job {jobs[0].id} ({jobs[0].task}) is" if len(jobs) == 1 else f"{len(jobs)} jobs from {jobs[0].id} on are"
+    return EnqueueUnknown(
+        f"The connection to the database was lost before it answered ({type(error).__name__}): whether the {what} "
+        "stored is unknown. Run `await app.enqueue_many(error.jobs, again=True)`, at any time: it stores only what is "
+        "missing.",
+        jobs=jobs,
+    )
+
+
+def _take_plain(given: list[NewJob[R]], coming: Iterator[NewJob[R]]) -> Iterator[NewJob[R]]:
+    """The jobs up to the first whose options are not plain; that one too is added to the given, like all the others."""
+    plain: JobOptions | None = None
+    for job in coming:
+        given.append(job)
+        if job.options is not plain:
+            if not job.options.are_plain:
+                return
+            plain = job.options
+        yield job
+
+
+def _queues(jobs: Iterable[NewJob[Any]]) -> list[str]:
+    return sorted({options.queue for options in {id(job.options): job.options for job in jobs}.values()})
+
+
+def _columns(job: NewJob[Any]) -> tuple[object, ...]:
+    options = job.options
+    return (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args, job.args_version)
+
+
+def _time_columns(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
+    options = job.options
+    run_at = max(now, _moment(options.delay if options.run_at is None else options.run_at, now) or now)
+    expires_at, deadline = _moment(options.expires, now), _moment(options.deadline, now)
+    ends_at = min((limit for limit in (expires_at, deadline) if limit is not None), default=None)
+    if ends_at is not None and ends_at <= run_at:
+        raise InvalidOption(f"expires or deadline {ends_at} is not after {run_at}, when a job of {job.task} is due.")
+    return (run_at, options.timeout, ends_at, expires_at, deadline)
+
+
+def _moment(given: timedelta | datetime | None, now: datetime) -> datetime | None:
+    return now + given if isinstance(given, timedelta) else given
+
+
+def _at_or_in(given: timedelta | datetime | None) -> tuple[datetime | None, timedelta | None]:
+    return (None, given) if isinstance(given, timedelta) else (given, None)
+
+
+def _columns_at_and_in(
+    given: Iterable[timedelta | datetime | None],
+) -> tuple[list[datetime | None], list[timedelta | None]]:
+    pairs = [_at_or_in(one) for one in given]
+    return [at for at, _ in pairs], [after for _, after in pairs]
+
+
+def _arrays(jobs: Sequence[NewJob[Any]]) -> tuple[list[Any], ...]:
+    """What enqueue_many.sql and enqueue_unique.sql take of all jobs."""
+    return (
+        [job.id for job in jobs],
+        [job.options.queue for job in jobs],
+        [job.task for job in jobs],
+        [job.options.priority for job in jobs],
+        [job.options.delay for job in jobs],
+        [job.options.run_at for job in jobs],
+        [job.options.max_attempts for job in jobs],
+        [job.options.timeout for job in jobs],
+        [job.args for job in jobs],
+        *_columns_at_and_in([job.options.expires for job in jobs]),
+        *_columns_at_and_in([job.options.deadline for job in jobs]),
+        [job.args_version for job in jobs],
+    )
+
+
+def _unique_columns(unique: Unique | None) -> tuple[object, ...]:
+    """What rowlock.enqueue takes about a key. An error is raised here: raised there, it would end the transaction."""
+    if unique is None:
+        return ("finish", None, False, "return")
+    on_duplicate = "replace" if unique.on_duplicate == "replace" else "return"
+    return (unique.until, unique.period, unique.across_tasks, on_duplicate)
+
+
+def _refuse_duplicate(job: NewJob[Any], holder: UUID) -> None:
+    if job.options.unique is not None and job.options.unique.on_duplicate == "raise":
+        raise DuplicateJob(f"Job {holder} holds the unique key {job.unique_key!r} already.", job_id=holder)
