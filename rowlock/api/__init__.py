@@ -1,21 +1,24 @@
 """The queue over HTTP: `create_app(rowlock)` makes an aiohttp application, to serve alone or below another one.
 
-aiohttp is loaded when the application is made: the command line speaks the same JSON (`wire`) without it.
+Whoever asks must show a key; to say in another way who may do what there are `nobody_is_asked` and `Access`. aiohttp is
+loaded when one of them is used: the command line speaks the same JSON (`wire`) without it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from rowlock.api.access import Access, nobody_is_asked
     from rowlock.api.application import create_app
 
-__all__ = ["create_app"]
+__all__ = ["Access", "create_app", "nobody_is_asked"]
+
+_PLACES: Final = {"Access": "access", "create_app": "application", "nobody_is_asked": "access"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # a module's
-    if name != "create_app":
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from rowlock.api.application import create_app  # noqa: PLC0415  # as said above
-
-    return create_app
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)

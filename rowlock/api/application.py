@@ -25,12 +25,16 @@ from rowlock.api import (
     results,
     retention,
     schedules,
+    session,
     tasks,
     workers,
 )
-from rowlock.api.access import AUTHENTICATE, Authenticate, nobody_is_asked
+from rowlock.api.access import AUTHENTICATE, Authenticate
+from rowlock.api.authentication import keys_are_demanded
 from rowlock.api.backend import BACKEND, CLOSING, Backend
-from rowlock.api.exchange import BODY_LIMIT, identify, refuse_cross_site, set_headers
+from rowlock.api.browsers import BEHIND_PROXY, refuse_cross_site
+from rowlock.api.exchange import BODY_LIMIT, identify, set_headers
+from rowlock.api.failures import FAILURES, Failures
 from rowlock.api.metrics import ERRORS, PARTS
 from rowlock.api.observing import REQUESTS, Requests, observe
 from rowlock.api.openapi import DOCUMENT, describe
@@ -44,6 +48,7 @@ from rowlock.queue.operators import Operation
 _MODULES: Final = (
     health,
     metrics,
+    session,
     overview,
     events,
     acts,
@@ -64,14 +69,19 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = tuple(endpoint for module in _MODULES f
 _document: Final[Callable[[], bytes]] = functools.cache(lambda: describe(ENDPOINTS))
 
 
-def create_app(rowlock: Backend, *, authenticate: Authenticate = nobody_is_asked) -> web.Application:
+def create_app(
+    rowlock: Backend, *, authenticate: Authenticate = keys_are_demanded, behind_proxy: bool = False
+) -> web.Application:
     """Make the HTTP API of a `Rowlock`: an aiohttp application to run by itself, or to add below another one.
 
-    `authenticate` tells who asks; by default everybody may do everything: put it behind what asks, or where only your
-    own programs reach it. Stopping it ends its long polls; the `Rowlock` is the caller's to close.
+    By default every request must show a key of `rowlock keys create`, or the cookie of whoever logged in with one.
+    `authenticate` is what asks instead: `nobody_is_asked` lets everybody do everything, for an API that only your own
+    programs reach; or an async function of yours, which is given the request, and returns an `Access`, or None for
+    nobody who may. `behind_proxy`: all requests come through a proxy that ends TLS, and whose `X-Forwarded-For` is to
+    be believed. Stopping it ends its long polls; the `Rowlock` is the caller's to close.
 
     >>> web.run_app(create_app(Rowlock()))
-    >>> site.add_subapp("/queue", create_app(app))
+    >>> site.add_subapp("/queue", create_app(app, authenticate=nobody_is_asked))
     """
     app = web.Application(
         middlewares=(identify, observe, answer_problems, refuse_cross_site), client_max_size=BODY_LIMIT
@@ -79,6 +89,8 @@ def create_app(rowlock: Backend, *, authenticate: Authenticate = nobody_is_asked
     app[BACKEND] = rowlock
     app[CLOSING] = asyncio.Event()
     app[AUTHENTICATE] = authenticate
+    app[BEHIND_PROXY] = behind_proxy
+    app[FAILURES] = Failures()
     app[READINGS] = Readings()
     app[REQUESTS] = Requests()
     app[ERRORS] = Counter(dict.fromkeys(PARTS, 0))

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from rowlock.queue.client import Client
 from rowlock.queue.job import JobHandle
+from rowlock.queue.keys import Keys
 from rowlock.queue.operators import Operators
 from rowlock.queue.queues import Queues
 from rowlock.queue.schedules import Schedules
@@ -34,6 +35,11 @@ class Backend(Protocol):
     @property
     def schedules(self) -> Schedules:
         """The schedules, as rows."""
+        ...
+
+    @property
+    def keys(self) -> Keys:
+        """The keys of the API itself."""
         ...
 
     @property

@@ -89,6 +89,6 @@ async def _may_go_on(call: Call) -> bool:
     """Whether whoever asked would be let in as before: a key may have been revoked, or a session have ended."""
     try:
         access: Access | None = await call.request.app[AUTHENTICATE](call.request)
-    except RowlockError:
+    except (RowlockError, Refused):
         return False  # nobody can tell: the client comes back, and is told why
     return access is not None and access.allows("read") and access.queues == call.access.queues

@@ -14,7 +14,6 @@ from aiohttp.typedefs import Handler
 from structlog.contextvars import bound_contextvars
 
 from rowlock.api.problems import (
-    CROSS_SITE,
     INVALID_REQUEST,
     NOT_JSON,
     TOO_LARGE,
@@ -33,9 +32,20 @@ BODY_WITHIN: Final = 30.0
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    hdrs.CACHE_CONTROL: "no-store",
+}
+"""Nothing is cached unless it says so, guessed, run, shown in another site's page, or told to one."""
+
 _USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json")
-_READS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 _PLACE = re.compile(r"(?s)(.*) - at `\$\.(\w+)(.*)`")
 _NAMED = re.compile(r"(?s)Object (?:contains unknown|missing required) field `(.*)`")
 
@@ -49,21 +59,10 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
 
 
-@web.middleware
-async def refuse_cross_site(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what a browser sends on behalf of another site's page, unless it only reads.
-
-    Such a page may send a body without a content type anywhere, unasked. Browsers say so in `Sec-Fetch-Site`.
-    """
-    if request.method not in _READS and request.headers.get("Sec-Fetch-Site") == "cross-site":
-        raise Refused(CROSS_SITE, "The page of another site has sent this request: only its own pages may.")
-    return await handler(request)
-
-
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:  # aiohttp awaits it
-    """Set the headers of all responses: nothing is cached unless it says so, and nothing is guessed."""
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    """Set the headers of all responses. A page of the dashboard has a policy of its own; data does nothing at all."""
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
     if (request_id := request.get(REQUEST_ID)) is not None:
         response.headers[REQUEST_ID_HEADER] = request_id
 

@@ -6,6 +6,8 @@ import hashlib
 import re
 from typing import Final
 
+import msgspec
+
 from rowlock.api.problems import INVALID_KEY, Refused
 from rowlock.api.routes import Call
 
@@ -18,14 +20,15 @@ _USABLE = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 def read_key(call: Call) -> bytes | None:
     """The hash of the request's key; None if it has none. Raises `Refused` for one that is not usable.
 
-    The same key of somebody else, or at another path, is another one.
+    The same key of somebody else, of one who sees other queues, or at another path, is another one.
     """
     given = call.request.headers.getall(KEY_HEADER, [])
     if not given:
         return None
     if len(given) > 1 or not _USABLE.fullmatch(given[0]):
         raise Refused(INVALID_KEY, f"{KEY_HEADER} is not usable: send one, of 1 to 255 printable ASCII characters.")
-    return hashlib.sha256(f"{call.access.by or ''} {call.request.path} {given[0]}".encode()).digest()
+    queues = None if call.access.queues is None else sorted(call.access.queues)
+    return hashlib.sha256(msgspec.json.encode([call.access.by, queues, call.request.path, given[0]])).digest()
 
 
 def fingerprint(body: bytes) -> bytes:

@@ -34,12 +34,8 @@ from rowlock.queue.results import storable_text
 log = structlog.get_logger("rowlock.api")
 
 CONTENT_TYPE: Final = "application/problem+json"
-RETRY_AFTER: Final = "5"
+RETRY_AFTER: Final = 5
 _DETAIL_BYTES = 2000
-_HEADERS: Final[Mapping[int, dict[str, str]]] = {
-    401: {hdrs.WWW_AUTHENTICATE: "Bearer"},
-    503: {hdrs.RETRY_AFTER: RETRY_AFTER},
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +58,8 @@ UNAUTHENTICATED: Final = Kind(status=401, title="Nobody is logged in", name="una
 FORBIDDEN: Final = Kind(status=403, title="The key does not allow this", name="forbidden")
 CROSS_SITE: Final = Kind(status=403, title="The request comes from another site", name="cross-site")
 JOB_NOT_FOUND: Final = Kind(status=404, title="There is no such job", name="job-not-found")
+TOO_MANY_FAILURES: Final = Kind(status=429, title="Too many wrong keys", name="too-many-failures")
+NO_LOGIN: Final = Kind(status=409, title="One does not log in here", name="no-login")
 WRONG_STATE: Final = Kind(status=409, title="The job's state does not allow this", name="wrong-state")
 KEY_HELD: Final = Kind(status=409, title="Another job holds the unique key", name="key-held")
 WORKER_NOT_FOUND: Final = Kind(status=404, title="There is no such live worker", name="worker-not-found")
@@ -118,14 +116,23 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 class Refused(Exception):
     """The request cannot be served. `field` is the member of the body, or the query's parameter, that is wrong.
 
-    `job_id` is the job that stands in the way.
+    `job_id` is the job that stands in the way, `retry_after` how many seconds to wait.
     """
 
-    def __init__(self, kind: Kind, detail: str, *, field: str | None = None, job_id: UUID | None = None) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        field: str | None = None,
+        job_id: UUID | None = None,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.field = field
         self.job_id = job_id
+        self.retry_after = RETRY_AFTER if retry_after is None and kind.status == 503 else retry_after
 
 
 @web.middleware
@@ -181,7 +188,9 @@ def respond(
         error_id=error_id or msgspec.UNSET,
         job_id=refused.job_id or msgspec.UNSET,
     )
-    known: dict[str, str] = _HEADERS.get(kind.status, {})
+    known: dict[str, str] = {hdrs.WWW_AUTHENTICATE: "Bearer"} if kind.status == 401 else {}
+    if refused.retry_after is not None:
+        known[hdrs.RETRY_AFTER] = str(refused.retry_after)
     return web.Response(
         body=msgspec.json.encode(problem),
         status=kind.status,

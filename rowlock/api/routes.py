@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from aiohttp import hdrs, web
 
-from rowlock.api.access import AUTHENTICATE, EVERYTHING, Access, Scope
+from rowlock.api.access import AUTHENTICATE, EVERYTHING, Access
 from rowlock.api.backend import BACKEND, Backend
 from rowlock.api.exchange import read_body, read_query
 from rowlock.api.problems import FORBIDDEN, UNAUTHENTICATED, Kind, Refused
@@ -20,6 +20,7 @@ from rowlock.api.readings import READINGS
 from rowlock.errors import JobNotFound
 from rowlock.queue.client import parse_id
 from rowlock.queue.job import Job
+from rowlock.queue.keys import Scope
 from rowlock.queue.origin import Origin
 
 ACTOR_HEADER: Final = "X-Rowlock-Actor"
@@ -68,11 +69,12 @@ class Call:
 
     @property
     def origin(self) -> Origin:
-        """Who acts by this request: whoever logged in, else as the header `X-Rowlock-Actor` says.
+        """Who acts by this request: whose key it is; the header `X-Rowlock-Actor` can only add for whom.
 
-        Raises `InvalidOption`.
+        Where nobody was asked, it is what the header says. Raises `InvalidOption`.
         """
-        return Origin(by=self.access.by or self.request.headers.get(ACTOR_HEADER), source="http")
+        by, actor = self.access.by, self.request.headers.get(ACTOR_HEADER)
+        return Origin(by=actor if by is None else f"{by} (as {actor})" if actor else by, source="http")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,14 +136,20 @@ class Endpoint:
     async def _admitted(self, request: web.Request) -> Access:
         if self.scope is None:
             return EVERYTHING
-        access = await request.app[AUTHENTICATE](request)
-        if access is None:
-            raise Refused(UNAUTHENTICATED, "Nobody is logged in: send a key, as in Authorization: Bearer rowlock_….")
+        access = await whoever_asks(request)
         if not access.allows(self.scope):
             raise Refused(FORBIDDEN, f"This needs the scope {self.scope}: use a key that has it.")
         if access.queues is not None and not self.by_queue:
             raise Refused(FORBIDDEN, "This is not about one queue: use a key that is not limited to queues.")
         return access
+
+
+async def whoever_asks(request: web.Request) -> Access:
+    """What whoever asks may do. Raises `Refused` if that is nobody."""
+    access = await request.app[AUTHENTICATE](request)
+    if access is None:
+        raise Refused(UNAUTHENTICATED, "Nobody is logged in: send a key, as in Authorization: Bearer rowlock_….")
+    return access
 
 
 class _NoQuery(msgspec.Struct, frozen=True):

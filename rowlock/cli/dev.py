@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rowlock.api import create_app
+from rowlock.api.authentication import OpenUntilFirstKey
 from rowlock.api.serving import serving
 from rowlock.app import Rowlock
 from rowlock.cli import running
@@ -61,7 +62,7 @@ def _end(worker: Worker) -> None:
 async def _develop(app: Rowlock, port: int, places: list[str]) -> Worker:
     signals = running.StopSignals()
     worker = app.worker()
-    async with app, serving(create_app(app), "127.0.0.1", port) as url:
+    async with app, serving(create_app(app, authenticate=OpenUntilFirstKey()), "127.0.0.1", port) as url:
         for line in (f"API       {url}", *places, f"tasks     {', '.join(sorted(app.tasks)) or 'none'}"):
             click.echo(line)
         click.echo("Ctrl-C stops everything; the data is kept.")

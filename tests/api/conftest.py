@@ -10,7 +10,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
 
 from rowlock import Cancel, Fail, Rowlock, Settings
-from rowlock.api import create_app
+from rowlock.api import create_app, nobody_is_asked
 
 Http = TestClient[Request, Application]
 
@@ -43,5 +43,5 @@ async def app(settings: Settings) -> AsyncIterator[Rowlock]:
 
 @pytest.fixture
 async def http(app: Rowlock) -> AsyncIterator[Http]:
-    async with TestClient(TestServer(create_app(app))) as client:
+    async with TestClient(TestServer(create_app(app, authenticate=nobody_is_asked))) as client:
         yield client

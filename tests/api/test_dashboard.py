@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from rowlock import Rowlock
-from rowlock.api import create_app, dashboard
+from rowlock.api import create_app, dashboard, nobody_is_asked
 from tests.api.conftest import Http
 
 ASSETS = Path(dashboard.__file__).parent / "assets"
@@ -61,7 +61,7 @@ async def test_nothing_else_is_served(http: Http, path: str) -> None:
 
 async def test_dashboard_below_another_application_names_its_files_relatively(app: Rowlock) -> None:
     site = web.Application()
-    site.add_subapp("/queue", create_app(app))
+    site.add_subapp("/queue", create_app(app, authenticate=nobody_is_asked))
     async with TestClient(TestServer(site)) as http:
         async with http.get("/queue/") as response:
             text = await response.text()

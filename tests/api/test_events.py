@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
 
 from rowlock import Rowlock
-from rowlock.api import create_app
+from rowlock.api import create_app, nobody_is_asked
 from rowlock.api.access import EVERYTHING, Access
 from rowlock.api.streams import STREAMS, Stream
 from tests.waiting import eventually
@@ -155,7 +155,7 @@ async def has_room(http: Http) -> bool:
 
 
 async def test_streams_end_at_once_when_the_server_stops(app: Rowlock) -> None:
-    async with TestClient(TestServer(create_app(app))) as http, listening(http) as client:
+    async with TestClient(TestServer(create_app(app, authenticate=nobody_is_asked))) as http, listening(http) as client:
         await client.next("overview")
         async with asyncio.timeout(5):
             await asyncio.gather(client.ends(), http.server.close())

@@ -18,7 +18,7 @@ from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from rowlock import Rowlock, Settings
-from rowlock.api import create_app, metrics
+from rowlock.api import create_app, metrics, nobody_is_asked
 from rowlock.integrations import prometheus
 from rowlock.integrations.prometheus import DESCRIBED, MOST_QUEUES
 from rowlock.queue.client import Client
@@ -100,7 +100,10 @@ async def test_everything_that_is_exported_is_described(app: Rowlock, http: Http
 async def without_database() -> AsyncIterator[Http]:
     """The API of an application whose database is not there."""
     settings = Settings(database_url=f"postgresql://ada:secret@127.0.0.1:{unused_port()}/nowhere")
-    async with Rowlock(settings=settings) as app, TestClient(TestServer(create_app(app))) as client:
+    async with (
+        Rowlock(settings=settings) as app,
+        TestClient(TestServer(create_app(app, authenticate=nobody_is_asked))) as client,
+    ):
         yield client
 
 
@@ -194,7 +197,7 @@ async def test_probes_are_not_worth_a_line_unless_they_fail(http: Http, connecti
 
 
 async def test_a_client_that_does_not_wait_is_logged_and_counted(app: Rowlock) -> None:
-    site = create_app(app)
+    site = create_app(app, authenticate=nobody_is_asked)
     began, gone = asyncio.Event(), asyncio.Event()
 
     async def wait(_request: web.Request) -> web.Response:

@@ -12,7 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from yarl import URL
 
 from rowlock import Rowlock
-from rowlock.api import create_app
+from rowlock.api import create_app, nobody_is_asked
 from rowlock.api.application import ENDPOINTS
 
 Http = TestClient[Request, Application]
@@ -55,7 +55,7 @@ async def test_no_python_is_in_the_descriptions(document: dict[str, Any]) -> Non
 
 async def test_server_is_where_the_document_is(app: Rowlock) -> None:
     site = web.Application()
-    site.add_subapp("/queue", create_app(app))
+    site.add_subapp("/queue", create_app(app, authenticate=nobody_is_asked))
     async with TestClient(TestServer(site)) as http, http.get("/queue/openapi.json") as response:
         (server,) = (await response.json())["servers"]
         assert response.url.join(URL(server["url"])).path == "/queue/"

@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 from aiohttp.web import Application, Request
 
 from rowlock import Job, Rowlock
-from rowlock.api import create_app
+from rowlock.api import create_app, nobody_is_asked
 
 Http = TestClient[Request, Application]
 
@@ -126,7 +126,7 @@ async def site(app: Rowlock, ended: asyncio.Event) -> AsyncIterator[Http]:
             ended.set()
 
     site = web.Application(middlewares=[notice])
-    site.add_subapp("/queue", create_app(app))
+    site.add_subapp("/queue", create_app(app, authenticate=nobody_is_asked))
     async with TestClient(TestServer(site)) as client:
         yield client
 
@@ -146,7 +146,7 @@ async def test_waiting_ends_when_the_client_goes_away(
 
 async def test_waiting_ends_when_the_server_stops(app: Rowlock, reads: list[UUID | str]) -> None:
     handle = await app.enqueue("echo")
-    async with TestClient(TestServer(create_app(app))) as http:
+    async with TestClient(TestServer(create_app(app, authenticate=nobody_is_asked))) as http:
         waiting = asyncio.create_task(get(http, handle.id, "?wait=60"))
         await until(lambda: len(reads) >= 2)
         stopping = asyncio.create_task(http.server.close())
@@ -155,7 +155,10 @@ async def test_waiting_ends_when_the_server_stops(app: Rowlock, reads: list[UUID
 
 
 async def test_closing_the_api_leaves_the_application_open(app: Rowlock) -> None:
-    async with TestClient(TestServer(create_app(app))) as http, http.get("/readyz") as response:
+    async with (
+        TestClient(TestServer(create_app(app, authenticate=nobody_is_asked))) as http,
+        http.get("/readyz") as response,
+    ):
         assert response.status == 200
     pool = app.client._of_this_loop().pool
     assert pool is not None

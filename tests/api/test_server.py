@@ -18,7 +18,7 @@ from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
 
 from rowlock import ConfigurationError, Rowlock, Settings
-from rowlock.api import create_app, health
+from rowlock.api import create_app, health, nobody_is_asked
 
 Http = TestClient[Request, Application]
 PROBLEM = "application/problem+json"
@@ -33,7 +33,10 @@ async def get(http: Http, path: str, **headers: str) -> tuple[int, dict[str, Any
 async def without_database() -> AsyncIterator[Http]:
     """The API of an application whose database is not there."""
     settings = Settings(database_url=f"postgresql://ada:secret@127.0.0.1:{unused_port()}/nowhere")
-    async with Rowlock(settings=settings) as app, TestClient(TestServer(create_app(app))) as client:
+    async with (
+        Rowlock(settings=settings) as app,
+        TestClient(TestServer(create_app(app, authenticate=nobody_is_asked))) as client,
+    ):
         app.task(name="echo")(lambda: None)
         yield client
 
@@ -65,7 +68,7 @@ async def test_enqueue_without_a_database_is_answered_503(without_database: Http
 @pytest.mark.parametrize("path", ["/readyz", "/v1/jobs"])
 async def test_missing_schema_is_told_from_a_missing_database(empty_database_url: str, path: str) -> None:
     app = Rowlock(empty_database_url)
-    async with app, TestClient(TestServer(create_app(app))) as http:
+    async with app, TestClient(TestServer(create_app(app, authenticate=nobody_is_asked))) as http:
         status, problem = await get(http, path)
     assert (status, problem["type"]) == (503, "urn:rowlock:problem:schema-not-migrated")
     assert "rowlock migrate" in problem["detail"]
@@ -203,7 +206,7 @@ async def test_redirects_are_left_alone(app: Rowlock) -> None:
     async def away(request: web.Request) -> web.Response:
         raise web.HTTPFound("/healthz")
 
-    api = create_app(app)
+    api = create_app(app, authenticate=nobody_is_asked)
     api.router.add_get("/away", away)
     async with TestClient(TestServer(api)) as http, http.get("/away", allow_redirects=False) as response:
         assert (response.status, response.headers["Location"]) == (302, "/healthz")
@@ -248,7 +251,7 @@ async def test_request_id_is_bound_to_what_is_logged_meanwhile_and_no_longer(
 
 async def test_api_works_below_another_application(app: Rowlock) -> None:
     site = web.Application(client_max_size=16 * 1024 * 1024)
-    site.add_subapp("/queue", create_app(app))
+    site.add_subapp("/queue", create_app(app, authenticate=nobody_is_asked))
     async with TestClient(TestServer(site)) as http:
         async with http.post("/queue/v1/jobs", json={"task": "echo"}) as response:
             assert response.status == 201

@@ -13,7 +13,7 @@ from aiohttp import ClientSession, web
 from structlog.testing import capture_logs
 
 from rowlock import Rowlock
-from rowlock.api import create_app, exchange, serving
+from rowlock.api import create_app, exchange, nobody_is_asked, serving
 
 SHORT = 0.3
 POST = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
@@ -47,13 +47,19 @@ async def is_closed(reader: asyncio.StreamReader) -> bool:
 
 @pytest.mark.parametrize("sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: local"])
 async def test_a_head_that_does_not_come_to_its_end_is_cut_off(sent: bytes, app: Rowlock) -> None:
-    async with serving.serving(create_app(app), "127.0.0.1", 0) as url, connected(url) as (reader, writer):
+    async with (
+        serving.serving(create_app(app, authenticate=nobody_is_asked), "127.0.0.1", 0) as url,
+        connected(url) as (reader, writer),
+    ):
         writer.write(sent)
         assert await is_closed(reader)
 
 
 async def test_a_head_that_drips_is_cut_off_after_a_request_too(app: Rowlock) -> None:
-    async with serving.serving(create_app(app), "127.0.0.1", 0) as url, connected(url) as (reader, writer):
+    async with (
+        serving.serving(create_app(app, authenticate=nobody_is_asked), "127.0.0.1", 0) as url,
+        connected(url) as (reader, writer),
+    ):
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in await reader.readuntil(b"}")
         dripping = asyncio.create_task(_drip(writer))
@@ -69,7 +75,10 @@ async def _drip(writer: asyncio.StreamWriter) -> None:
 
 
 async def test_a_body_that_does_not_come_is_answered_408_and_nothing_is_enqueued(app: Rowlock) -> None:
-    async with serving.serving(create_app(app), "127.0.0.1", 0) as url, connected(url) as (reader, writer):
+    async with (
+        serving.serving(create_app(app, authenticate=nobody_is_asked), "127.0.0.1", 0) as url,
+        connected(url) as (reader, writer),
+    ):
         writer.write(POST + b'{"task": "echo"')
         async with asyncio.timeout(20):
             answer = await reader.readuntil(b"}")
@@ -90,7 +99,7 @@ async def test_a_response_that_nobody_reads_is_cut_off_and_others_are_served(app
         finally:
             served.set()
 
-    api = create_app(app)
+    api = create_app(app, authenticate=nobody_is_asked)
     api.router.add_get("/endless", endless)
     with capture_logs() as logs:
         async with serving.serving(api, "127.0.0.1", 0) as url, ClientSession() as session:
@@ -109,7 +118,10 @@ async def test_connections_beyond_the_limit_are_closed_and_the_first_ones_served
 ) -> None:
     monkeypatch.setattr(serving, "HEAD_WITHIN", 20)
     monkeypatch.setattr(serving, "MOST_CONNECTIONS", 1)
-    async with serving.serving(create_app(app), "127.0.0.1", 0) as url, connected(url) as (reader, writer):
+    async with (
+        serving.serving(create_app(app, authenticate=nobody_is_asked), "127.0.0.1", 0) as url,
+        connected(url) as (reader, writer),
+    ):
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in await reader.readuntil(b"}")
         async with connected(url) as (later, _):

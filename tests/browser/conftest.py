@@ -19,7 +19,7 @@ from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, BrowserContext, Page, ViewportSize, expect
 
 from rowlock import Rowlock, Settings
-from rowlock.api import create_app
+from rowlock.api import create_app, nobody_is_asked
 from tests.browser import chromium
 from tests.browser.tasks import register
 from tests.browser.watching import Watch
@@ -100,7 +100,7 @@ async def connection(direct_url: str) -> AsyncIterator[asyncpg.Connection]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def site(app: Rowlock) -> AsyncIterator[str]:
     """Where the dashboard is, without a slash at the end."""
-    async with TestServer(create_app(app)) as server:
+    async with TestServer(create_app(app, authenticate=nobody_is_asked)) as server:
         yield str(server.make_url("/")).rstrip("/")
 
 

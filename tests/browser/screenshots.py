@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.async_api import Browser
 
 from rowlock import Rowlock, Settings
-from rowlock.api import create_app
+from rowlock.api import create_app, nobody_is_asked
 from rowlock.embedded import temporary_server
 from rowlock.migrations import upgrade
 from tests.browser import chromium
@@ -32,7 +32,7 @@ async def take_all(database_url: str) -> None:
     async with (
         make_app(database_url) as app,
         busy_shop(app),
-        TestServer(create_app(app)) as server,
+        TestServer(create_app(app, authenticate=nobody_is_asked)) as server,
         chromium.started(chromium.executable()) as browser,
     ):
         pages = await _pages(app)

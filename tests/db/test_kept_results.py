@@ -315,7 +315,7 @@ async def test_a_cancelled_job_wakes_who_waits_for_it(app: Rowlock, connection: 
 async def test_the_long_poll_ends_by_notification(app: Rowlock, connection: Connection, unpolled: None) -> None:
     from aiohttp.test_utils import TestClient, TestServer
 
-    from rowlock.api import create_app
+    from rowlock.api import create_app, nobody_is_asked
 
     goes_on = asyncio.Event()
 
@@ -326,7 +326,7 @@ async def test_the_long_poll_ends_by_notification(app: Rowlock, connection: Conn
         return "done"
 
     handle = await work.enqueue()
-    async with TestClient(TestServer(create_app(app))) as http, app.worker():
+    async with TestClient(TestServer(create_app(app, authenticate=nobody_is_asked))) as http, app.worker():
 
         async def ask(path: str = "") -> Any:  # noqa: ANN401  # JSON
             async with http.get(f"/v1/jobs/{handle.id}{path}") as response:

@@ -18,8 +18,8 @@ import pytest
 import structlog
 
 from rowlock import logs
+from rowlock.api.authentication import is_loopback
 from rowlock.cli import findings
-from rowlock.cli.api import is_loopback
 from rowlock.cli.enqueue import parse_args, parse_limit, parse_time
 from rowlock.cli.loading import load
 from rowlock.cli.output import clean
@@ -53,7 +53,6 @@ def _logging_as_it_was() -> Iterator[None]:
         (["worker", "json:dumps"], "json:dumps is a function, not a Rowlock"),
         (["worker", "json:app"], "The module json has no app"),
         (["worker", "json:app", "--concurrency", "0"], "--concurrency"),
-        (["api", "--host", "0.0.0.0"], "no authentication"),
         (["api", "--port", "65536"], "--port"),
         (["enqueue", "hello", "{"], "not JSON"),
         (["enqueue", "hello", "[]"], "not a JSON object"),

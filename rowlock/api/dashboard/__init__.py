@@ -13,7 +13,7 @@ from aiohttp import ETag, hdrs, web
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'"
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 """What the page may do: only what comes from this server runs, and nothing that is written in the page itself."""
 

@@ -1,0 +1,72 @@
+"""How many wrong keys somebody may try: a key cannot be guessed, but trying costs the server something."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+log = structlog.get_logger("rowlock.api")
+
+WINDOW: Final = 60.0
+"""Seconds for which failures count together."""
+MOST_OF_ONE: Final = 10
+MOST_OF_ALL: Final = 200
+MOST_ADDRESSES: Final = 10_000
+
+
+class Failures:
+    """The failures of the last minute, by address and together, in the memory of this process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._counts: dict[str, int] = {}
+        self._total = 0
+
+    def wait_of(self, address: str) -> float:
+        """For how many seconds this address may not try again; 0.0 if it may."""
+        left = self._left()
+        return left if self._counts.get(_network(address), 0) >= MOST_OF_ONE else 0.0
+
+    def add(self, address: str, way: str) -> float:
+        """Count a failure, and log it unless there are too many. Returns for how long to wait; 0.0 for not at all."""
+        left, network = self._left(), _network(address)
+        before = self._counts.get(network, 0)
+        self._total += 1
+        if network in self._counts or len(self._counts) < MOST_ADDRESSES:
+            self._counts[network] = before + 1
+        if before >= MOST_OF_ONE or self._total > MOST_OF_ALL:
+            return left
+        log.warning("wrong_key", address=address, way=way)
+        if before + 1 == MOST_OF_ONE:
+            log.warning("wrong_keys_limited", address=address, seconds=round(left))
+        if self._total == MOST_OF_ALL:
+            log.warning("wrong_keys_limited", address=None, seconds=round(left))
+        return 0.0
+
+    def _left(self) -> float:
+        """How much is left of the current window. A new one begins with no failures."""
+        now = self._clock()
+        if now - self._began >= WINDOW:
+            self._began, self._total = now, 0
+            self._counts.clear()
+        return max(self._began + WINDOW - now, 1.0)
+
+
+def _network(address: str) -> str:
+    """What one and the same has: an IPv6 host can take any address of its /64."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address[:64]
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or IPv6Address(int(parsed) >> 64 << 64))
+    return str(parsed)
+
+
+FAILURES: web.AppKey[Failures] = web.AppKey("failures")
