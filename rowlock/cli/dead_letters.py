@@ -20,7 +20,7 @@ NONE: Final = "No dead letters."
 _GROUPS: Final = (number("JOBS"), text("TASK", 12), whole("FIRST", leaves=1), whole("LAST"), text("ERROR", 20))
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", short_help="Look at jobs that have failed.")
 def command() -> None:
     """Look at dead letters: jobs that have failed, and were not discarded."""
 
@@ -46,7 +46,7 @@ def list_command(
     print_jobs(running.run(read()), limit, as_json=as_json, none=NONE)
 
 
-@command.command("groups")
+@command.command("groups", short_help="Count them by task and error.")
 @acts.with_filters
 @click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
 @with_json

@@ -54,7 +54,7 @@ _ATTEMPTS: Final = (
 _ACTS: Final = (whole("AT"), whole("VERB"), text("BY"), whole("FROM"), text("DETAILS"))
 
 
-@click.group("jobs")
+@click.group("jobs", short_help="Look at jobs, wait for them, cancel and retry them.")
 def command() -> None:
     """Look at jobs, live and finished; wait for them; cancel, retry, run again and discard them."""
 

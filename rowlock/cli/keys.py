@@ -82,7 +82,7 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
         print_table(_COLUMNS, map(_row, keys))
 
 
-@command.command("revoke")
+@command.command("revoke", short_help="End a key, and its sessions, at once.")
 @click.argument("key", metavar="NAME|ID")
 @with_json
 def revoke_command(key: str, as_json: bool) -> None:  # noqa: FBT001  # click's

@@ -15,7 +15,7 @@ from rowlock.cli.tables import number, print_table, text, whole
 _COLUMNS: Final = (whole("LIMIT OF"), text("NAME", 36), text("HOST"), number("CONCURRENCY"))
 
 
-@click.command("limits")
+@click.command("limits", short_help="Show what limits how many jobs run at once.")
 @with_json
 def command(as_json: bool) -> None:  # noqa: FBT001  # click's
     """Show what limits how many jobs run at once: what was said of queues, and what each live worker has."""

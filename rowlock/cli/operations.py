@@ -24,7 +24,7 @@ _COLUMNS: Final = (
 )
 
 
-@click.command("operations")
+@click.command("operations", short_help="List what people did.")
 @click.option("--verb", help="Only these: cancel, retry, discard, …")
 @click.option("--target-kind", metavar="KIND", help="Only what was done to these: job, queue, schedule, worker.")
 @click.option("--target", help="Only what was done to this one: its id, or its name.")

@@ -67,7 +67,7 @@ def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     print_details((members | {"concurrency": _concurrency(queue)}).items())
 
 
-@command.command("pause")
+@command.command("pause", short_help="Let no job of the queue start until it is resumed.")
 @_name
 @with_json
 def pause_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's

@@ -33,7 +33,7 @@ def command() -> None:
     """Look at how long finished jobs are kept, and say it."""
 
 
-@command.command("show")
+@command.command("show", short_help="Show what was said of it, and the days of the archive.")
 @with_json
 def show_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     """Show what is set, and the days of the archive: how large each is, and what goes when."""

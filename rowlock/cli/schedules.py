@@ -79,7 +79,7 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
         print_table(_COLUMNS, map(_row, schedules))
 
 
-@command.command("show")
+@command.command("show", short_help="Show one schedule with its ticks.")
 @_name
 @with_json
 def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's

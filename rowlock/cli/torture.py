@@ -16,7 +16,7 @@ from rowlock.torture.nemesis import RATES
 from rowlock.torture.run import Options, Outcome, Torture
 
 
-@click.command("torture")
+@click.command("torture", short_help="Let faults loose on a queue of its own.")
 @click.option("--seed", type=int, default=1, show_default=True, help="What goes wrong, and when, follows from it.")
 @click.option("--minutes", type=click.FloatRange(min=0.2), default=1.0, show_default=True, help="How long.")
 @click.option("--workers", type=click.IntRange(1, 32), default=4, show_default=True, help="Worker processes.")

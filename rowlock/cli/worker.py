@@ -27,7 +27,7 @@ STOP_MARGIN: Final = 10.0
 """How many seconds a stop may take at most, besides the grace period, and the lease that bounds the last writes."""
 
 
-@click.command("worker")
+@click.command("worker", short_help="Run the jobs of APP.")
 @click.argument("app")
 @click.option(
     "--queues", metavar="NAMES", help="Which queues, with limits: email,reports:2,tenant-*. [default: the tasks' own]"

@@ -51,7 +51,7 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
         print_table(_COLUMNS, map(_row, workers))
 
 
-@command.command("show")
+@command.command("show", short_help="Show one live worker, and what it runs.")
 @click.argument("worker_id", metavar="ID")
 @with_json
 def show_command(worker_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
