@@ -52,14 +52,14 @@ async def _pages(app: Rowlock) -> dict[str, tuple[str, str]]:
     ]
     await connection.close()
     return {
-        "overview": ("/", "Overview"),
+        "overview": ("/?window=24h", "Overview"),
         "jobs": ("/jobs", "Jobs"),
         "job": (f"/jobs/{failed}", "charge_card"),
         "running": (f"/jobs/{running}", "resize_image"),
         "queues": ("/queues", "Queues"),
         "queue": ("/queues/webhooks", "Queue webhooks"),
         "workers": ("/workers", "Workers"),
-        "worker": (f"/workers/{worker}", "Worker"),
+        "worker": (f"/workers/{worker}", "Worker worker-a.shop"),
         "schedules": ("/schedules", "Schedules"),
         "schedule": ("/schedules/clean_up_carts", "Schedule clean_up_carts"),
         "dead-letters": ("/dead-letters", "Dead letters"),

@@ -41,6 +41,8 @@ shop.payments.CardDeclined: insufficient funds
 class CardDeclined(Exception):
     """The bank said no."""
 
+    __module__ = "shop.payments"
+
 
 def make_app(database_url: str) -> Rowlock:  # noqa: C901  # nine tasks
     """The shop's tasks and schedules."""
@@ -245,8 +247,13 @@ async def _buy(app: Rowlock) -> None:
     """Have customers buy, again and again."""
     order = 100_000
     while True:
-        for _ in range(random.randrange(3, 12)):
-            order += 1
-            await app.enqueue("confirm_order", {"order": order})
-            await app.enqueue("send_receipt", {"recipient": f"customer-{order}@example.com", "order": order})
-        await asyncio.sleep(0.5)
+        order += 1
+        await app.enqueue("confirm_order", {"order": order})
+        await app.enqueue("send_receipt", {"recipient": f"customer-{order}@example.com", "order": order})
+        if order % 3 == 0:
+            await app.enqueue("charge_card", {"order": order, "amount": 19.9})
+        if order % 4 == 0:
+            await app.enqueue("call_partner", {"partner": "parcels.example", "event": "order.shipped"})
+        if order % 5 == 0:
+            await app.enqueue("send_newsletter", {"recipient": f"reader-{order}@example.com", "issue": 12}, delay=3600)
+        await asyncio.sleep(random.uniform(0.5, 2.0))

@@ -21,7 +21,7 @@ async def test_hostile_texts_are_texts_on_every_page(page: Page, app: Rowlock, c
     for path, title, shown in (
         ("/queues", "Queues", SHORT),
         ("/workers", "Workers", [TEXTS["handler"], TEXTS["entities"], *SHORT]),
-        (f"/workers/{worker}", "Worker", [TEXTS["handler"], TEXTS["entities"], *SHORT, *texts]),
+        (f"/workers/{worker}", f"Worker {TEXTS['handler']}", [TEXTS["handler"], TEXTS["entities"], *SHORT, *texts]),
         ("/schedules", "Schedules", [*texts, *(text[:100] for text in texts)]),
         ("/dead-letters", "Dead letters", [TEXTS["handler"]]),
         ("/operations", "Operations", texts),

@@ -24,7 +24,7 @@ async def test_every_page_fits_and_is_for_everybody(page: Page, app: Rowlock, lo
         ("/queues", "Queues"),
         ("/queues/sums", "Queue sums"),
         ("/workers", "Workers"),
-        (f"/workers/{live.id}", "Worker"),
+        (f"/workers/{live.id}", f"Worker {live.hostname}"),
         ("/schedules", "Schedules"),
         ("/schedules/hourly", "Schedule hourly"),
         ("/dead-letters", "Dead letters"),

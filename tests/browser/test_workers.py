@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import asyncpg
 from playwright.async_api import Page, expect
 
 from rowlock import Rowlock
-from tests.browser.visiting import confirm, fact, row, shows, visit
+from tests.browser.visiting import confirm, row, shows, visit
 
 
 async def test_workers_are_listed_with_what_they_run_and_scaled(
@@ -17,9 +19,10 @@ async def test_workers_are_listed_with_what_they_run_and_scaled(
     await expect(page.get_by_role("row")).to_have_count(2)
     await expect(row(page, "of 10")).to_contain_text("1 of 10")
     await page.get_by_role("table").get_by_role("link").click()
-    await shows(page, "Worker")
+    await shows(page, re.compile(r"Worker .+ · \d+"))
     await expect(page.get_by_role("link", name=str(job.id))).to_have_attribute("href", f"#/jobs/{job.id}")
-    assert "default" in await fact(page, "Queues")
+    await expect(page.get_by_role("link", name="sums")).to_have_attribute("href", "#/queues/sums")
+    await expect(page.get_by_role("link", name="echo")).to_have_attribute("href", "#/jobs?task=echo")
 
     await page.get_by_role("button", name="Scale").click()
     await page.get_by_role("textbox", name="Jobs at once").fill("many")

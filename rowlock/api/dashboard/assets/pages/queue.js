@@ -19,6 +19,8 @@ export const page = {
         return { queue: found, kept: retention?.queues ?? [], statistics };
     },
 
+    actions: ({ queue }, { refresh }) => queueButtons(queue, refresh),
+
     render({ queue, kept, statistics }, { refresh }) {
         const said = kept.find((one) => one.queue === queue.name);
         const usual = kept.find((one) => one.queue === "*");
@@ -33,8 +35,7 @@ export const page = {
                     ["Blocked", count(queue.blocked)],
                     ["Workers", link("/workers", count(queue.workers))],
                     ["Limit in each worker", queue.concurrency === null ? "as it was started" : count(queue.concurrency)],
-                ]),
-                queueButtons(queue, refresh)),
+                ])),
             panel("Its jobs", element("p", { class: "links" }, ...STATES.map((state) => link(
                 `/jobs?${new URLSearchParams({ queue: queue.name, state })}`, state,
             )))),

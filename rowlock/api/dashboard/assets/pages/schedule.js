@@ -15,7 +15,9 @@ export const page = {
 
     load: ({ params: { schedule } }) => api.get(schedulePath(schedule)),
 
-    render(schedule, { refresh, go }) {
+    actions: (schedule, { refresh, go }) => scheduleButtons(schedule, refresh, { isPage: true, gone: () => go("/schedules") }),
+
+    render(schedule) {
         return [
             panel(null,
                 facts([
@@ -30,8 +32,7 @@ export const page = {
                     ["Delayed by up to", `${schedule.jitter} s`],
                     ["Comes from", schedule.origin === "code" ? "the code: edits last until the code says otherwise" : "a person"],
                     ["Changed", moment(schedule.updated_at)],
-                ]),
-                scheduleButtons(schedule, refresh, { isPage: true, gone: () => go("/schedules") })),
+                ])),
             panel("Arguments", json(schedule.args)),
             panel("The next times",
                 schedule.is_paused || schedule.next_ticks.length === 0

@@ -9,13 +9,16 @@ export const page = {
 
     load: () => api.get("/v1/schedules"),
 
-    render({ schedules }, { refresh, go }) {
+    actions(_, { go }) {
         const create = async () => {
             const created = await createSchedule();
             if (created !== null) go(`/schedules/${encodeURIComponent(created.name)}`);
         };
+        return may("admin") && button("New schedule", create, { kind: "primary" });
+    },
+
+    render({ schedules }, { refresh }) {
         return [
-            may("admin") && element("div", { class: "acts bar" }, button("New schedule", create, { kind: "primary" })),
             table({
                 caption: "Schedules",
                 columns: [

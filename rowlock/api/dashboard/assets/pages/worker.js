@@ -6,17 +6,17 @@ import {
 import { busy, lease, loopDelay } from "./workers.js";
 
 export const page = {
-    title: () => "Worker",
+    title: (_, worker) => worker ? `Worker ${worker.hostname} · ${worker.pid}` : "Worker",
     every: 3,
 
     load: ({ params: { worker } }) => api.get(`/v1/workers/${encodeURIComponent(worker)}`),
 
-    render(worker, { refresh }) {
+    actions: (worker, { refresh }) => scaleButton(worker, refresh),
+
+    render(worker) {
         return [
             panel(null,
                 facts([
-                    ["Machine", worker.hostname],
-                    ["Process", String(worker.pid)],
                     ["Running", busy(worker)],
                     ["Lease", lease(worker)],
                     ["Loop delay", loopDelay(worker)],
@@ -24,10 +24,9 @@ export const page = {
                     ["Started", moment(worker.started_at)],
                     ["Version", worker.version],
                     ["Id", element("code", {}, worker.id)],
-                    ["Queues", names(worker.queues, (name) => link(`/queues/${encodeURIComponent(name)}`, name))],
-                    ["Tasks", names(worker.tasks, (name) => link(`/jobs?${new URLSearchParams({ task: name })}`, name))],
-                ]),
-                scaleButton(worker, refresh)),
+                ])),
+            panel("Its queues", names(worker.queues, (name) => link(`/queues/${encodeURIComponent(name)}`, name))),
+            panel("Its tasks", names(worker.tasks, (name) => link(`/jobs?${new URLSearchParams({ task: name })}`, name))),
             element("section", {},
                 element("h2", {}, "What it runs now"),
                 table({
@@ -48,7 +47,7 @@ export const page = {
 };
 
 function names(all, show) {
-    return element("span", { class: "links" }, ...all.map(show));
+    return element("p", { class: "links" }, ...all.map(show));
 }
 
 /** The button that changes how many jobs a worker runs at once, for those who may. */
