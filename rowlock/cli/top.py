@@ -8,7 +8,7 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Final
 
 import click
@@ -29,7 +29,14 @@ PATIENCE: Final = 2.0
 
 
 @click.command("top", short_help="Watch the queue live.")
-@click.option("--every", type=click.FloatRange(0.2, 3600), default=2.0, show_default=True, metavar="SECONDS")
+@click.option(
+    "--every",
+    type=click.FloatRange(0.2, 3600),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look.",
+)
 @click.option("--once", is_flag=True, help="Print one frame, and end.")
 @with_json
 def command(every: float, once: bool, as_json: bool) -> None:  # noqa: FBT001  # click's
@@ -38,7 +45,7 @@ def command(every: float, once: bool, as_json: bool) -> None:  # noqa: FBT001  #
     q or Ctrl-C ends it; space looks again at once. If the database goes away it says so, and goes on when it is back.
     Where nobody looks (in a pipe) it prints one frame.
     """
-    if as_json or once or not on_terminal():
+    if as_json or once or not on_terminal() or console().is_dumb_terminal:
         seen = running.run(_look_once())
         if as_json:
             print_json(seen)
@@ -59,7 +66,12 @@ async def _look_once() -> Seen:
 async def _watch(every: float) -> None:
     signals, wanted = running.StopSignals(), asyncio.Event()
     async with Rowlock() as app:
-        seen = await look(app)
+        first = asyncio.create_task(look(app))
+        await _ended(first, signals.asked, None)
+        if not first.done():
+            await _stopped(first)
+            return
+        seen = first.result()
         with (
             _keys(signals.asked, wanted),
             Live(console=console(), screen=True, auto_refresh=False, vertical_overflow="crop") as live,
@@ -90,7 +102,7 @@ class _Screen:
                     await _either(asked, wanted, max(every, SHARE * self._took))
                     wanted.clear()
                     began, reading = self._clock(), asyncio.create_task(look(self._app))
-                await _ended(reading, asked)
+                await _ended(reading, asked, PATIENCE)
                 if reading.done():
                     self._take(reading)
                     reading, self._took = None, min(self._clock() - began, PATIENCE)
@@ -99,8 +111,7 @@ class _Screen:
                 self._draw()
         finally:
             if reading is not None:
-                reading.cancel()
-                await asyncio.wait({reading})
+                await _stopped(reading)
 
     def _take(self, reading: asyncio.Task[Seen]) -> None:
         try:
@@ -124,10 +135,15 @@ async def _either(asked: asyncio.Event, wanted: asyncio.Event, seconds: float) -
         wait.cancel()
 
 
-async def _ended(reading: asyncio.Task[Seen], asked: asyncio.Event) -> None:
+async def _ended(reading: asyncio.Task[Seen], asked: asyncio.Event, seconds: float | None) -> None:
     stop = asyncio.create_task(asked.wait())
-    await asyncio.wait({reading, stop}, timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({reading, stop}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()
+
+
+async def _stopped(reading: asyncio.Task[Seen]) -> None:
+    reading.cancel()
+    await asyncio.wait({reading})
 
 
 @contextmanager
@@ -140,12 +156,14 @@ def _keys(asked: asyncio.Event, wanted: asyncio.Event) -> Iterator[None]:
     before = termios.tcgetattr(keyboard)
 
     def read() -> None:
-        with suppress(OSError):
+        try:
             pressed = os.read(keyboard, 64)
-            if not pressed or pressed.lower().startswith(b"q"):
-                asked.set()
-            elif pressed.startswith(b" "):
-                wanted.set()
+        except OSError:  # the terminal is gone
+            pressed = b""
+        if not pressed or pressed.lower().startswith(b"q"):
+            asked.set()
+        elif pressed.startswith(b" "):
+            wanted.set()
 
     try:
         tty.setcbreak(keyboard)
