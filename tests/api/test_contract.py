@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
@@ -39,6 +41,7 @@ async def test_server_keeps_what_its_document_promises(
     app: Rowlock, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     is_long = pytestconfig.getoption("--hypothesis-profile") == "long"
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # else each request is told
     answers: Counter[int] = Counter()
     began = time.monotonic()
 

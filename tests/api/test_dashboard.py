@@ -59,11 +59,12 @@ async def test_nothing_else_is_served(http: Http, path: str) -> None:
         assert response.status == 404
 
 
-async def test_dashboard_below_another_application_names_its_files_relatively(app: Rowlock) -> None:
+@pytest.mark.parametrize("page", ["", "docs"])
+async def test_pages_below_another_application_name_their_files_relatively(app: Rowlock, page: str) -> None:
     site = web.Application()
     site.add_subapp("/queue", create_app(app, authenticate=nobody_is_asked))
     async with TestClient(TestServer(site)) as http:
-        async with http.get("/queue/") as response:
+        async with http.get(f"/queue/{page}") as response:
             text = await response.text()
         for file in re.findall(r'(?:src|href)="([^"]+)"', text):
             async with http.get(f"/queue/{file}") as response:
@@ -71,7 +72,7 @@ async def test_dashboard_below_another_application_names_its_files_relatively(ap
 
 
 def test_no_file_names_another_server() -> None:
-    for file in [*FILES, "index.html"]:
+    for file in [*FILES, "index.html", "docs.html"]:
         if not file.startswith("vendor/"):
             found = re.findall(r"(?:https?:)?//[\w.-]+\.[a-z]{2,}", (ASSETS / file).read_text())
             assert set(found) <= {"http://www.w3.org"}, file

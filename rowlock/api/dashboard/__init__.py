@@ -1,4 +1,4 @@
-"""The dashboard: one page at `/`, whose files below `/assets/` use nothing but the HTTP API."""
+"""The dashboard: one page at `/`, whose files below `/assets/` use nothing but the HTTP API, and `/docs`, which shows it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Final
 
 from aiohttp import ETag, hdrs, web
 
-POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+_ONLY_OURS: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; "
 )
+POLICY: Final = f"{_ONLY_OURS}img-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
 """What the page may do: only what comes from this server runs, and nothing that is written in the page itself."""
+_POLICIES: Final = {"docs.html": f"{_ONLY_OURS}img-src 'self' data:"}
+"""Swagger UI's style sheet holds its icons, and its script makes elements of the documents' Markdown."""
 
 _ASSETS: Final = Path(__file__).parent / "assets"
 _TYPES: Final = {
@@ -38,11 +41,16 @@ class _File:
 def register(app: web.Application) -> None:
     """Have the application serve the dashboard: to everybody, as it knows nothing by itself."""
     app.router.add_get("/", _index)
+    app.router.add_get("/docs", _docs)
     app.router.add_get("/assets/{file:.+}", _asset)
 
 
 async def _index(request: web.Request) -> web.StreamResponse:
     return _served(request, "index.html")
+
+
+async def _docs(request: web.Request) -> web.StreamResponse:
+    return _served(request, "docs.html")
 
 
 async def _asset(request: web.Request) -> web.StreamResponse:
@@ -57,7 +65,7 @@ def _served(request: web.Request, name: str) -> web.Response:
     file = _files()[name]
     headers = {
         hdrs.CACHE_CONTROL: "no-cache",
-        "Content-Security-Policy": POLICY,
+        "Content-Security-Policy": _POLICIES.get(name, POLICY),
         "Cross-Origin-Opener-Policy": "same-origin",
         "Referrer-Policy": "no-referrer",
         hdrs.VARY: hdrs.ACCEPT_ENCODING,
