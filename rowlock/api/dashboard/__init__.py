@@ -1,4 +1,4 @@
-"""The dashboard: one page at `/`, whose files below `/assets/` use nothing but the HTTP API, and `/docs`, which shows it."""
+"""The dashboard: a page at `/`, whose files use nothing but the HTTP API; and the page at `/docs`."""
 
 from __future__ import annotations
 
