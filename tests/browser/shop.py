@@ -207,6 +207,7 @@ async def _wait_until_counted(connection: asyncpg.Connection) -> None:
         timeout=60,
     )
 
+
 async def _be_busy(app: Rowlock, connection: asyncpg.Connection) -> None:
     """Have jobs of every state, schedules with a past, and operators who did things."""
     for number in range(3):
