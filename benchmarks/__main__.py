@@ -38,7 +38,7 @@ def main() -> int:
     many.add_argument("directory", type=Path)
     many.add_argument("--rounds", type=int, default=20, help="how often each call is made")
     many.add_argument("--claims", action="store_true", help="what 50 open dashboards cost a worker, instead")
-    many.add_argument("--seconds", type=float, default=15, help="how long each run of the claims takes")
+    many.add_argument("--jobs", type=int, default=400_000, help="how many the worker claims in each run of the claims")
     for workload in (one, slow, back, old, large, many):
         workload.add_argument("--json", action="store_true", help="one line of JSON")
     compare.add_arguments(workloads.add_parser("compare", help="Rowlock beside its rivals, in turn"))
@@ -75,7 +75,7 @@ def _print_measured(given: argparse.Namespace) -> None:
     elif given.workload == "fill":
         measured = asdict(fill(given.directory, given.live, given.finished))
     elif given.workload == "dashboard" and given.claims:
-        measured = asdict(dashboard.claims(given.directory, given.rounds, given.seconds))
+        measured = asdict(dashboard.claims(given.directory, given.rounds, given.jobs))
     elif given.workload == "dashboard":
         measured = dashboard.table(dashboard.calls(given.directory, given.rounds))
     else:

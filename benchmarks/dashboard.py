@@ -19,6 +19,7 @@ import aiohttp
 import asyncpg
 
 from benchmarks.fill import SETTINGS
+from benchmarks.machine import cpu_seconds
 from benchmarks.tasks import ARGUMENTS, noop
 from rowlock import Rowlock
 from rowlock.embedded import EmbeddedServer
@@ -26,17 +27,18 @@ from rowlock.embedded import EmbeddedServer
 LIMIT_MS = 200
 DASHBOARDS = 50
 SETTLE_SECONDS = 3.0
+BUSY_SECONDS = 40.0
 _ROOT = Path(__file__).parent.parent
 
 _POLLED: Sequence[tuple[int, float, Sequence[str]]] = (
-    (24, 10.0, ("/v1/statistics?window=1h",)),
-    (4, 10.0, ("/v1/statistics?window=24h",)),
-    (2, 10.0, ("/v1/statistics?window=30d",)),
-    (8, 5.0, ("/v1/jobs?limit=50",)),
+    (26, 20.0, ("/v1/overview", "/v1/statistics?window=1h")),
+    (2, 20.0, ("/v1/overview", "/v1/statistics?window=24h")),
+    (2, 20.0, ("/v1/overview", "/v1/statistics?window=30d")),
+    (8, 5.0, ("/v1/jobs?limit=50", "/v1/queues", "/v1/tasks")),
     (4, 3.0, ("/v1/queues",)),
     (4, 3.0, ("/v1/workers",)),
-    (2, 10.0, ("/v1/dead-letters/groups", "/v1/dead-letters")),
-    (2, 5.0, ("/v1/operations", "/v1/schedules")),
+    (2, 10.0, ("/v1/dead-letters/groups",)),
+    (2, 5.0, ("/v1/operations",)),
 )
 """What the pages ask for besides their stream of events: how many show each, and how often they ask, in seconds."""
 
@@ -55,11 +57,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """What one worker claims and finishes a second, without and with open dashboards, run by run."""
+    """What one worker claims and finishes a second, without and with open dashboards, run by run; and what these cost.
+
+    `cores`: how many processors they keep busy, in the server and the API together. That is what they can take from the
+    claims, and it can be told on a machine on which other programs run besides.
+    """
 
     without: list[int]
     dashboards: list[int]
     ratio: float
+    cores: float
 
 
 def calls(directory: Path, rounds: int) -> list[Call]:
@@ -68,10 +75,10 @@ def calls(directory: Path, rounds: int) -> list[Call]:
         return asyncio.run(_calls(server.url, rounds))
 
 
-def claims(directory: Path, rounds: int, seconds: float) -> Claims:
+def claims(directory: Path, rounds: int, jobs: int) -> Claims:
     """Measure a worker's throughput without and with fifty dashboards, in turn."""
     with EmbeddedServer(directory, settings=SETTINGS) as server:
-        return asyncio.run(_claims(server.url, rounds, seconds))
+        return asyncio.run(_claims(server, rounds, jobs))
 
 
 def table(measured: list[Call]) -> dict[str, object]:
@@ -85,7 +92,7 @@ def table(measured: list[Call]) -> dict[str, object]:
 
 
 async def _calls(url: str, rounds: int) -> list[Call]:
-    async with _api(url) as base, aiohttp.ClientSession(base) as session:
+    async with _api(url) as (base, _), aiohttp.ClientSession(base) as session:
         connection = await asyncpg.connect(url)
         paths = await _paths(connection)
         await connection.close()
@@ -158,41 +165,56 @@ async def _paths(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
     return found
 
 
-async def _claims(url: str, rounds: int, seconds: float) -> Claims:
+async def _claims(server: EmbeddedServer, rounds: int, jobs: int) -> Claims:
     measured: dict[int, list[int]] = {0: [], DASHBOARDS: []}
-    async with _api(url) as base:
+    async with _api(server.url) as (base, api):
+        busy = [await _busy(base, dashboards, server.pid, api) for dashboards in (0, DASHBOARDS)]
         for number in range(rounds):
             for dashboards in (0, DASHBOARDS) if number % 2 == 0 else (DASHBOARDS, 0):
                 async with _dashboards(base, dashboards):
-                    measured[dashboards].append(await _rate(url, seconds))
+                    measured[dashboards].append(await _rate(server.url, jobs))
                 print(f"{dashboards:3} dashboards: {measured[dashboards][-1]} jobs/s", file=sys.stderr, flush=True)
     without, with_them = statistics.median(measured[0]), statistics.median(measured[DASHBOARDS])
-    return Claims(without=measured[0], dashboards=measured[DASHBOARDS], ratio=round(with_them / without, 3))
+    return Claims(
+        without=measured[0],
+        dashboards=measured[DASHBOARDS],
+        ratio=round(with_them / without, 3),
+        cores=round(busy[1] - busy[0], 3),
+    )
 
 
-async def _rate(url: str, seconds: float) -> int:
-    """How many jobs a second one worker process finishes, once it has begun."""
-    app = Rowlock(url)
-    connection = await asyncpg.connect(url)
-    count = "SELECT count(*) FROM rowlock.job WHERE state = 'queued' AND queue = 'default' AND priority = 5"
-    missing = round(8000 * (seconds + 2 * SETTLE_SECONDS)) - await connection.fetchval(count)
-    if missing > 0:
-        await app.enqueue_many(noop.job(*ARGUMENTS) for _ in range(missing))
-        await connection.execute("VACUUM (ANALYZE) rowlock.job")
+async def _busy(base: str, dashboards: int, server: int | None, api: int) -> float:
+    """How many processors the server and the API keep busy, with so many dashboards and nothing else to do."""
+    async with _dashboards(base, dashboards):
+        await asyncio.sleep(SETTLE_SECONDS)
+        before = cpu_seconds(server) + cpu_seconds(api)
+        await asyncio.sleep(BUSY_SECONDS)
+        return (cpu_seconds(server) + cpu_seconds(api) - before) / BUSY_SECONDS
+
+
+async def _rate(url: str, jobs: int) -> int:
+    """How many jobs a second one worker process claims and finishes, by their own records."""
+    connection = await asyncpg.connect(url, command_timeout=600)
+    async with Rowlock(url) as app:
+        await app.enqueue_many(noop.job(*ARGUMENTS) for _ in range(jobs))
+    await connection.execute("VACUUM (ANALYZE) rowlock.job")
+    await asyncio.sleep(SETTLE_SECONDS)
+    since = await connection.fetchval("SELECT clock_timestamp()")
     worker = await _start(url, "-m", "benchmarks.work", "--concurrency=100", stdout=DEVNULL)
     try:
-        await asyncio.sleep(SETTLE_SECONDS)
-        before, began = await connection.fetchval(count), time.perf_counter()
-        await asyncio.sleep(seconds)
-        after, ended = await connection.fetchval(count), time.perf_counter()
-        if after == 0:
-            raise RuntimeError("the worker was done before the time was up: enqueue more")
+        waits = "SELECT EXISTS (SELECT FROM rowlock.job WHERE queue = 'default' AND priority = 5)"
+        while await connection.fetchval(waits):  # noqa: ASYNC110  # nothing else tells
+            await asyncio.sleep(0.25)
     finally:
         worker.terminate()
         await worker.wait()
-        await connection.close()
-        await app.close()
-    return int((before - after) / (ended - began))
+    rate = await connection.fetchval(
+        "SELECT count(*) / extract(epoch FROM max(finished_at) - min(started_at)) FROM rowlock.finished_job "
+        "WHERE task = 'noop' AND finished_at >= $1",
+        since,
+    )
+    await connection.close()
+    return int(rate)
 
 
 @asynccontextmanager
@@ -234,8 +256,8 @@ async def _poll(session: aiohttp.ClientSession, every: float, paths: Sequence[st
 
 
 @asynccontextmanager
-async def _api(url: str) -> AsyncIterator[str]:
-    """The real `rowlock api`, in a process of its own."""
+async def _api(url: str) -> AsyncIterator[tuple[str, int]]:
+    """The real `rowlock api`, in a process of its own: its address, and its process id."""
     process = await _start(url, "-m", "rowlock", "api", "--port", "0", stdout=PIPE)
     assert process.stdout is not None
     try:
@@ -243,7 +265,7 @@ async def _api(url: str) -> AsyncIterator[str]:
             while b"http://" not in (line := await process.stdout.readline()):
                 if not line:
                     raise RuntimeError("rowlock api has ended")
-        yield line.decode().split()[-1].rstrip(".")
+        yield line.decode().split()[-1].rstrip("."), process.pid
     finally:
         process.terminate()
         await process.wait()
