@@ -26,6 +26,7 @@ async def test_dashboard_is_served_with_a_strict_policy(http: Http) -> None:
         assert response.content_type == "text/html"
         policy = response.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
+        assert "require-trusted-types-for 'script'" in policy
         assert "unsafe" not in policy
         assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert response.headers["Referrer-Policy"] == "no-referrer"
@@ -64,11 +65,28 @@ async def test_pages_below_another_application_name_their_files_relatively(app: 
     site = web.Application()
     site.add_subapp("/queue", create_app(app, authenticate=nobody_is_asked))
     async with TestClient(TestServer(site)) as http:
+        async with http.get("/queue") as response:
+            assert response.url.path == "/queue/"
+            assert response.status == 200
         async with http.get(f"/queue/{page}") as response:
             text = await response.text()
         for file in re.findall(r'(?:src|href)="([^"]+)"', text):
             async with http.get(f"/queue/{file}") as response:
                 assert response.status == 200, file
+
+
+def test_every_import_leads_to_a_file_and_none_makes_markup_of_texts() -> None:
+    for file in FILES:
+        if not file.endswith(".js") or file.startswith("vendor/uPlot"):
+            continue
+        text = (ASSETS / file).read_text()
+        for name in re.findall(r'(?:from|import)\s*"(\.[^"]+)"', text):
+            assert (ASSETS / file).parent.joinpath(name).resolve().is_relative_to(ASSETS), file
+            assert (ASSETS / file).parent.joinpath(name).is_file(), f"{file} imports {name}"
+        if not file.startswith("vendor/"):
+            assert not re.search('innerHTML|outerHTML|insertAdjacentHTML|document.write|eval\\(|style: ["`]', text), (
+                file
+            )
 
 
 def test_no_file_names_another_server() -> None:

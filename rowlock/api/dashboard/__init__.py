@@ -41,8 +41,13 @@ class _File:
 def register(app: web.Application) -> None:
     """Have the application serve the dashboard: to everybody, as it knows nothing by itself."""
     app.router.add_get("/", _index)
+    app.router.add_get("", _to_index)  # only below another application: elsewhere this is the path before
     app.router.add_get("/docs", _docs)
     app.router.add_get("/assets/{file:.+}", _asset)
+
+
+async def _to_index(request: web.Request) -> web.StreamResponse:
+    raise web.HTTPPermanentRedirect(request.rel_url.path.rpartition("/")[2] + "/")
 
 
 async def _index(request: web.Request) -> web.StreamResponse:

@@ -1,5 +1,7 @@
 // The HTTP API, which is all that the dashboard has: requests, problems, and what this session may do.
 
+import { setClock } from "./formats.js";
+
 /** What the API refused, or could not do: `status` (0: it did not answer), `title`, `message`, and the `field` that is wrong. */
 export class Problem extends Error {
     constructor(status, detail, field = null, title = undefined) {
@@ -24,6 +26,7 @@ async function request(method, path, body, { signal, exact } = {}) {
         if (error.name === "AbortError") throw error;
         throw new Problem(0, "The server does not answer. Look whether rowlock api still runs, and at the network.");
     }
+    setClock(response.headers.get("Date"));
     if (response.status === 204) return null;
     let answer;
     try {

@@ -1,8 +1,8 @@
 // Figures over time, drawn by uPlot in the colours of the theme, and the same in a few numbers.
 
 import { count, seconds } from "./formats.js";
-import { facts } from "./parts.js";
-import { useEffect, useRef } from "./vendor/preact-hooks.js";
+import { facts, table } from "./parts.js";
+import { useEffect, useRef, useState } from "./vendor/preact-hooks.js";
 import { h as element } from "./vendor/preact.js";
 
 const HEIGHT = 150;
@@ -20,9 +20,10 @@ export function figures(total) {
 }
 
 /** What happened in the time, as three charts: how many ended, how long they took, and how many were there. */
-export function charts({ points, step }) {
+export function charts({ points, step, until }) {
     const times = points.map(({ at }) => Date.parse(at) / 1000);
-    const rate = (name) => points.map((point) => point[name] * 60 / step);
+    const lasted = (at) => Math.min(step, (Date.parse(until) - Date.parse(at)) / 1000);
+    const rate = (name) => points.map((point) => lasted(point.at) < step / 4 ? null : point[name] * 60 / lasted(point.at));
     const value = (name) => points.map((point) => point[name]);
     return element("div", { class: "charts" },
         element(Chart, {
@@ -45,19 +46,41 @@ export function charts({ points, step }) {
         }));
 }
 
+/** The same as a table, for whoever wants the numbers; it is there once it is opened. */
+export function Numbers({ points }) {
+    const [isOpen, setOpen] = useState(false);
+    const columns = [
+        ["Succeeded", "succeeded", count], ["Failed", "failed", count], ["Median", "duration_p50", seconds],
+        ["95 %", "duration_p95", seconds], ["Waiting", "waiting", count], ["Running", "running", count],
+    ];
+    return element("details", { class: "numbers", onToggle: (event) => setOpen(event.currentTarget.open) },
+        element("summary", {}, "As a table"),
+        isOpen && table({
+            caption: "The charts in numbers",
+            columns: [
+                { head: "From", cell: ({ at }) => MOMENT.format(Date.parse(at)) },
+                ...columns.map(([head, name, unit]) => ({ head, number: true, cell: (point) => show(point[name], unit) })),
+            ],
+            rows: points.toReversed(),
+            key: ({ at }) => at,
+            empty: null,
+        }));
+}
+
 /** One chart. Its numbers are read from `lines`; whoever cannot see it is told the last ones. */
 export function Chart({ title, times, lines, unit }) {
     const place = useRef(null);
     const plot = useRef(null);
     const latest = useRef(null);
     const data = [times, ...lines.map(({ values }) => values)];
+    const [pointed, setPointed] = useState(null);
     latest.current = data; // what is drawn anew, with the theme, is what was given last
 
     useEffect(() => {
         const box = place.current;
         const draw = () => {
             plot.current?.destroy();
-            plot.current = new window.uPlot(options(box, lines, unit), latest.current, box);
+            plot.current = new window.uPlot(options(box, lines, unit, setPointed), latest.current, box);
         };
         draw();
         const observer = new ResizeObserver(() => plot.current.setSize({ width: box.clientWidth, height: HEIGHT }));
@@ -75,15 +98,26 @@ export function Chart({ title, times, lines, unit }) {
     useEffect(() => { plot.current?.setData(data); }, [JSON.stringify(data)]);
 
     const last = lines.map(({ label, values }) => `${label} ${showLast(values, unit)}`).join(", ");
+    const isPointed = pointed !== null && pointed < times.length;
     return element("figure", { class: "chart" },
-        element("figcaption", {}, title, element("span", { class: "legend" }, ...lines.map(({ label, colour }) => element("span", {},
-            element("i", { class: `swatch ${colour.slice(2)}` }), label)))),
+        element("figcaption", {}, isPointed ? element("span", {}, MOMENT.format(times[pointed] * 1000)) : title,
+            element("span", { class: "legend" }, ...lines.map(({ label, colour, values }) => element("span", {},
+                element("i", { class: `swatch ${colour.slice(2)}` }), label,
+                isPointed && element("b", {}, ` ${show(values[pointed], unit)}`))))),
         element("div", { ref: place, role: "img", "aria-label": `${title}, at last: ${last}` }));
 }
 
 function showLast(values, unit) {
-    const last = values.findLast((value) => value !== null);
-    return last === undefined ? "unknown" : unit(Math.round(last * 1000) / 1000);
+    return show(values.findLast((value) => value !== null), unit);
+}
+
+const show = (value, unit) => value === undefined || value === null ? "–" : unit(Math.round(value * 1000) / 1000);
+
+/** The points that no line leads to. */
+function lonely(plot, index) {
+    const values = plot.data[index];
+    const isThere = (place) => values[place] !== null && values[place] !== undefined;
+    return values.map((_, place) => place).filter((place) => isThere(place) && !isThere(place - 1) && !isThere(place + 1));
 }
 
 /** A colour of look.css as the canvas understands it: the browser says what it comes to in this theme. */
@@ -97,6 +131,7 @@ function resolve(place, name) {
 }
 
 const HOURS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+const MOMENT = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const DAYS = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 
 /** The times below a chart: of the day, or days where there are more than two. */
@@ -105,7 +140,7 @@ function clock(_, all) {
     return all.map((time) => format.format(new Date(time * 1000)));
 }
 
-function options(place, lines, unit) {
+function options(place, lines, unit, point) {
     const axis = {
         font: `12px ${getComputedStyle(place).fontFamily}`,
         stroke: resolve(place, "--dim"),
@@ -116,7 +151,8 @@ function options(place, lines, unit) {
         width: place.clientWidth,
         height: HEIGHT,
         legend: { show: false },
-        cursor: { points: { size: 6 }, drag: { x: false, y: false } },
+        cursor: { points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "charts" } },
+        hooks: { setCursor: [(plot) => point(plot.cursor.idx ?? null)] },
         scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
         axes: [
             { ...axis, size: 28, space: 70, values: clock },
@@ -128,7 +164,7 @@ function options(place, lines, unit) {
             fill: isFilled ? `color-mix(in srgb, ${resolve(place, colour)} 18%, transparent)` : undefined,
             width: 1.5,
             spanGaps: false,
-            points: { show: false },
+            points: { show: true, size: 5, filter: lonely },
         }))],
     };
 }

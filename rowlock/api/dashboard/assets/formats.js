@@ -7,6 +7,17 @@ const SHORT = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const MOMENT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400, w: 604800 };
 
+/** By how many milliseconds the server's clock is ahead of this one, if it is by more than a request takes. */
+let ahead = 0;
+
+export function setClock(date) {
+    const by = Date.parse(date) - Date.now();
+    ahead = Math.abs(by) > 3000 ? by : 0;
+}
+
+/** The time now, in milliseconds, by the server's clock. */
+export const now = () => Date.now() + ahead;
+
 export const count = (number) => NUMBER.format(number);
 
 export function bytes(number) {
@@ -39,7 +50,7 @@ export function moment(iso) {
 /** A time, as how long ago it was, or how soon it will be; `plain`: as how long it has been. */
 export function ago(iso, { plain = false } = {}) {
     if (iso === null || iso === undefined) return "–";
-    const passed = (Date.now() - Date.parse(iso)) / 1000;
+    const passed = (now() - Date.parse(iso)) / 1000;
     const whole = Math.max(1, Math.round(Math.abs(passed)));
     const long = Math.abs(passed) < 1 && !plain ? null : seconds(whole < 60 ? whole : whole - whole % 60);
     const text = long === null ? "now" : plain ? long : passed > 0 ? `${long} ago` : `in ${long}`;

@@ -7,6 +7,8 @@ import { Component, h as element } from "./vendor/preact.js";
 
 /** For so many milliseconds a stream may be cut before it is worth a word. */
 const GRACE = 4000;
+/** So often, in milliseconds, what is said of times is said anew. */
+const TICK = 5000;
 
 /**
  * A page has `title(params)`, `load({params, query, signal})`, `render(data, context)` and, of its own choice, `every`
@@ -41,10 +43,12 @@ export class Frame extends Component {
         if (document.visibilityState !== "visible") return;
         const { page, params } = this.props;
         if (page.live !== undefined) this.silence = listen(page.live(params), { tell: this.tell, open: this.opened });
+        this.ticking = setInterval(() => this.forceUpdate(), TICK);
         this.load();
     };
 
     sleep() {
+        clearInterval(this.ticking);
         this.controller?.abort();
         this.silence?.();
         this.isOpen = false;

@@ -1,6 +1,6 @@
 // What happened to a job: a bar of its whole time, and below it each thing that happened, in order.
 
-import { element, link, moment, seconds } from "../kit.js";
+import { element, link, moment, now, seconds } from "../kit.js";
 
 const OUTCOMES = {
     error: ["bad", "ended in an error"], failed: ["bad", "failed"], timeout: ["bad", "took too long"],
@@ -27,7 +27,7 @@ function spansOf(job) {
         until(run.from, index === 0 ? "waiting" : "later", index === 0 ? "waited" : "waited for the next attempt");
         until(run.to, run.kind, `attempt ${run.number} ${run.text}`);
     }
-    const end = job.finished_at === null ? Date.now() : Date.parse(job.finished_at);
+    const end = job.finished_at === null ? now() : Date.parse(job.finished_at);
     if (job.state !== "running") {
         until(Math.min(end, Date.parse(job.run_at)), "later", runs.length === 0 ? "was not due" : "waited for the next attempt");
         until(end, "waiting", "waited");
@@ -43,7 +43,7 @@ function runsOf(job) {
     });
     if (job.started_at === null || runs.some(({ number }) => number >= job.attempt)) return runs;
     if (job.state === "running") {
-        return [...runs, { number: job.attempt, from: Date.parse(job.started_at), to: Date.now(), kind: "running", text: "runs" }];
+        return [...runs, { number: job.attempt, from: Date.parse(job.started_at), to: now(), kind: "running", text: "runs" }];
     }
     if (job.state === "succeeded") {
         const to = Date.parse(job.finished_at);
@@ -83,7 +83,7 @@ function eventsOf(job) {
     }
     if (job.discarded_at !== null) events.push({ at: job.discarded_at, kind: "quiet", text: "Discarded" });
     if (job.finished_at === null && job.state !== "running") {
-        const text = job.state === "blocked" ? "Blocked" : Date.parse(job.run_at) > Date.now() ? "Will be due" : "Due";
+        const text = job.state === "blocked" ? "Blocked" : Date.parse(job.run_at) > now() ? "Will be due" : "Due";
         events.push({ at: job.run_at, kind: "waiting", text });
     }
     return events.sort((one, other) => Date.parse(one.at) - Date.parse(other.at));

@@ -1,6 +1,6 @@
 // The jobs, newest first: filters that live in the address, and acts on one, on some, or on all that fit.
 
-import { ago, api, count, element, empty, here, Id, link, may, notify, pager, seconds, state, table, useState } from "../kit.js";
+import { ago, api, count, element, empty, here, Id, link, may, now, pager, seconds, state, table, useState } from "../kit.js";
 import { askEnqueue } from "./enqueue.js";
 import { chips, FilterBar, meant, States } from "./job-filter.js";
 import { actOnAll, actOnChosen, ACTS } from "./job-acts.js";
@@ -105,9 +105,9 @@ function when(job) {
 }
 
 /** How long its last attempt ran, in seconds. */
-export function took({ started_at: start, finished_at: end, state: now }) {
-    if (start === null || (end === null && now !== "running")) return null;
-    return Math.max(0, ((end === null ? Date.now() : Date.parse(end)) - Date.parse(start)) / 1000);
+export function took({ started_at: start, finished_at: end, state: current }) {
+    if (start === null || (end === null && current !== "running")) return null;
+    return Math.max(0, ((end === null ? now() : Date.parse(end)) - Date.parse(start)) / 1000);
 }
 
 /** What can be done: with the chosen ones, or with all that fit the filter. */

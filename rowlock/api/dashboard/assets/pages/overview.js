@@ -1,6 +1,6 @@
 // How it stands: the numbers of this moment, told live, and the charts of a window of time.
 
-import { ago, api, charts, count, element, empty, figures, here, link, panel, Problem, seconds, table } from "../kit.js";
+import { ago, api, charts, count, element, empty, figures, here, link, Numbers, panel, Problem, seconds, table } from "../kit.js";
 import { status } from "./queues.js";
 
 const WINDOWS = { "1h": "hour", "6h": "6 hours", "24h": "24 hours", "7d": "7 days", "30d": "30 days" };
@@ -31,7 +31,8 @@ export const page = {
         return [
             element(Tiles, { overview }),
             overview.unclaimed > 0 && unclaimedWarning(overview, unclaimed),
-            panel(`The last ${WINDOWS[windowOf(query)]}`, charts(statistics), figures(statistics.total)),
+            panel(`The last ${WINDOWS[windowOf(query)]}`, charts(statistics), figures(statistics.total),
+                element(Numbers, statistics)),
             element("h2", { class: "above" }, "Queues"),
             queuesTable(overview.queues),
             statistics.tasks.length > 0 && [element("h2", { class: "above" }, "Tasks"), tasksTable(statistics.tasks)],

@@ -1,6 +1,6 @@
 // The live workers: what each serves, how busy it is, and whether it is well.
 
-import { ago, api, bytes, count, element, empty, link, table } from "../kit.js";
+import { ago, api, bytes, count, element, empty, link, now, table } from "../kit.js";
 import { scaleButton } from "./worker.js";
 
 /** A lease that ends within so many seconds should have been renewed: they hold 15 s, and are renewed every 5. */
@@ -47,7 +47,7 @@ export function busy(worker) {
 
 /** Until when its lease holds; one that is about to run out stands out. */
 export function lease(worker) {
-    const left = (Date.parse(worker.expires_at) - Date.now()) / 1000;
+    const left = (Date.parse(worker.expires_at) - now()) / 1000;
     if (left > SHORT) return element("span", {}, `${Math.round(left)} s left`);
     const text = left > 0 ? `runs out in ${Math.ceil(left)} s` : "has run out";
     return element("span", { class: "badge error", title: "It did not renew its lease: its jobs are taken from it" }, text);
