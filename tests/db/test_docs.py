@@ -19,6 +19,8 @@ from rowlock.queue.lifecycle import EDGES, FINAL
 NOT_RUN = {
     ("docs/http-api.md", "serves until it is stopped"),
     ("docs/connections.md", "a module of a project"),
+    ("docs/dashboard.md", "serves until it is stopped"),
+    ("docs/security.md", "serves until it is stopped"),
     ("docs/frameworks.md", "settings of a project"),
     ("docs/frameworks.md", "a module of a project"),
 }
