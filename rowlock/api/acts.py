@@ -8,7 +8,7 @@ from aiohttp import hdrs, web
 
 from rowlock.api.exchange import answer
 from rowlock.api.pages import FilterPageQuery, FilterQuery, LimitQuery, following
-from rowlock.api.problems import INVALID_ARGUMENTS, JOB_NOT_FOUND, KEY_HELD, WRONG_STATE
+from rowlock.api.problems import INVALID_ARGUMENTS, JOB_NOT_FOUND, KEY_HELD, WRONG_STATE, Refused
 from rowlock.api.readings import READINGS
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire import (
@@ -24,6 +24,7 @@ from rowlock.api.wire import (
     UnclaimedKind,
     UnclaimedKinds,
 )
+from rowlock.errors import KeyHeld
 from rowlock.queue.operators import BulkResult
 
 routes = Routes("jobs")
@@ -86,7 +87,12 @@ async def cancel(call: Call, body: CancelRequest) -> web.Response:
 )
 async def retry(call: Call, body: RetryRequest) -> web.Response:
     """Put a finished job back."""
-    job = await call.backend.operators.retry(await call.job_id(), args=body.args, origin=call.origin)
+    try:
+        job = await call.backend.operators.retry(await call.job_id(), args=body.args, origin=call.origin)
+    except KeyHeld as error:
+        if call.access.queues is None:
+            raise
+        raise Refused(KEY_HELD, "Another job holds its unique key by now.") from error  # perhaps one of another queue
     return answer(JobSummary.of(job))
 
 

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from rowlock.api.exchange import answer
+from rowlock.api.holders import Holders
 from rowlock.api.idempotency import KEY_HEADER, REPEATED_HEADER, fingerprint, read_key
 from rowlock.api.pages import JobsQuery, following
 from rowlock.api.problems import (
@@ -61,7 +62,8 @@ MOST_AT_ONCE: Final = 1000
 )
 async def enqueue(call: Call, body: JobRequest) -> web.Response:
     """Enqueue a job: 201, or 200 if another one holds its unique key. With an Idempotency-Key, once."""
-    given = await _once(call, partial(_enqueue, call, body))
+    holders = Holders(call)
+    given = await holders.heed(lambda: _once(call, partial(_enqueue, call, body, holders)))
     place = call.request.rel_url.with_query(None) / str(given.job_id)
     return _answer(given, {hdrs.LOCATION: str(place)})
 
@@ -79,7 +81,8 @@ async def enqueue_many(call: Call, body: JobsRequest) -> web.Response:
     if not 1 <= len(body.jobs) <= MOST_AT_ONCE:
         detail = f"jobs has {len(body.jobs)} of them: send 1 to {MOST_AT_ONCE} at once."
         raise Refused(INVALID_REQUEST, detail, field="jobs")
-    return _answer(await _once(call, partial(_enqueue_many, call, body)), {})
+    holders = Holders(call)
+    return _answer(await holders.heed(lambda: _once(call, partial(_enqueue_many, call, body, holders))), {})
 
 
 async def _once(call: Call, enqueue: Callable[[object], Awaitable[Answer]]) -> Answer:
@@ -100,12 +103,13 @@ def _answer(given: Answer, headers: dict[str, str]) -> web.Response:
     )
 
 
-async def _enqueue_many(call: Call, body: JobsRequest, connection: object) -> Answer:
+async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connection: object) -> Answer:
     if connection is None:
         client = call.backend.client
         async with client.connection() as own, own_transaction(own):
-            return await _enqueue_many(call, body, own)
+            return await _enqueue_many(call, body, holders, own)
     stored = [await _stored(call, one, connection) for one in body.jobs]
+    holders.require(stored)
     jobs = [EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate) for handle in stored]
     return Answer(status=201, body=msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode(), job_id=jobs[0].id)
 
@@ -134,8 +138,12 @@ async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle
     )
 
 
-async def _enqueue(call: Call, body: JobRequest, connection: object) -> Answer:
+async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: object) -> Answer:
+    if connection is None and holders.are_limited:
+        async with call.backend.client.connection() as own, own_transaction(own):
+            return await _enqueue(call, body, holders, own)
     handle, backend = await _stored(call, body, connection), call.backend
+    holders.require([handle])
     try:
         stored = await backend.client.get(handle.id, connection)
     except (DatabaseUnavailable, *CONNECTION_LOST) as error:
@@ -148,6 +156,8 @@ async def _enqueue(call: Call, body: JobRequest, connection: object) -> Answer:
             job_id=handle.id,
         ) from error
     job = EnqueuedJob.of(stored, is_duplicate=handle.is_duplicate)
+    if not call.access.allows("read"):
+        job = msgspec.structs.replace(job, error=None)  # a duplicate's: it may say what the key is not to see
     document = msgspec.json.encode(job).decode()
     return Answer(status=200 if handle.is_duplicate else 201, body=document, job_id=job.id)
 

@@ -76,6 +76,42 @@ async def test_api_serves_until_it_is_stopped(database_url: str) -> None:
         assert await stopped(api) == 0
 
 
+async def test_api_asks_nobody_on_this_machine_until_a_key_is_made(database_url: str) -> None:
+    async with (
+        started("api", "--port", "0", url=database_url, cwd=Path("/")) as api,
+        aiohttp.ClientSession() as session,
+        Rowlock(database_url) as app,
+    ):
+        url = (await line_with(api.stdout, "http://")).split()[-1]
+        assert await line_with(api.stderr, "rowlock keys create")
+        async with session.get(f"{url}/v1/session") as answer:
+            assert (await answer.json())["is_open"]
+        key = await app.keys.create("ada", scopes=["read"])
+        async with session.get(f"{url}/v1/session") as answer:
+            assert answer.status == 401
+        async with session.get(f"{url}/v1/session", headers={"Authorization": f"Bearer {key.text}"}) as answer:
+            assert answer.status == 200
+        assert await stopped(api) == 0
+
+
+async def test_api_listens_for_others_only_with_a_key_that_holds(database_url: str) -> None:
+    for option in ("--host=0.0.0.0", "--behind-proxy"):
+        refused = await rowlock("api", option, "--port=0", url=database_url)
+        assert_refused(refused, "rowlock keys create NAME --scope admin")
+    async with Rowlock(database_url) as app:
+        await app.keys.create("ada", scopes=["read"])
+        async with (
+            started("api", "--host=0.0.0.0", "--port=0", url=database_url, cwd=Path("/")) as api,
+            aiohttp.ClientSession() as session,
+        ):
+            port = (await line_with(api.stdout, "http://")).split()[-1].rpartition(":")[2]
+            async with session.get(f"http://127.0.0.1:{port}/v1/jobs") as answer:
+                assert answer.status == 401
+            assert await stopped(api) == 0
+        await app.keys.revoke("ada")
+    assert_refused(await rowlock("api", "--host=0.0.0.0", "--port=0", url=database_url), "no key that holds")
+
+
 async def test_dev_runs_everything_on_the_given_database(empty_database_url: str, folder: Path) -> None:
     async with started("dev", "tasks:app", "--port", "0", url=empty_database_url, cwd=folder) as dev:
         url = (await line_with(dev.stdout, "http://")).split()[-1]

@@ -1,0 +1,119 @@
+"""Keys that are limited to queues: what other queues have is not there for them, whichever way they ask."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from rowlock import Rowlock
+from rowlock.api import create_app
+from rowlock.queue.keys import Scope
+from tests.api.conftest import Http
+
+UNIQUE = {"key": "k", "across_tasks": True}
+
+
+@pytest.fixture
+async def api(app: Rowlock) -> AsyncIterator[Http]:
+    async with TestClient(TestServer(create_app(app))) as client:
+        yield client
+
+
+@pytest.fixture
+async def limited(app: Rowlock) -> dict[str, str]:
+    """The header of somebody who may enqueue and operate in the queue `mine`."""
+    return await key_for(app, "limited", ["enqueue", "operate"], ["mine"])
+
+
+async def key_for(app: Rowlock, name: str, scopes: list[Scope], queues: list[str] | None) -> dict[str, str]:
+    key = await app.keys.create(name, scopes=scopes, queues=queues)
+    return {"Authorization": f"Bearer {key.text}"}
+
+
+async def post(http: Http, path: str, body: object, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
+    async with http.post(path, json=body, headers=headers) as response:
+        return response.status, await response.json(content_type=None)
+
+
+async def test_jobs_are_enqueued_in_its_queues_alone(api: Http, app: Rowlock, limited: dict[str, str]) -> None:
+    assert (await post(api, "/v1/jobs", {"task": "echo", "queue": "mine"}, limited))[0] == 201
+    for body in ({"task": "echo"}, {"task": "echo", "queue": "other"}):
+        assert (await post(api, "/v1/jobs", body, limited))[0] == 403
+        both = {"jobs": [{"task": "echo", "queue": "mine"}, body]}
+        assert (await post(api, "/v1/jobs/many", both, limited))[0] == 403
+    assert [job.queue for job in await app.client.list_jobs()] == ["mine"]
+
+
+@pytest.mark.parametrize("on_duplicate", ["return", "raise", "replace", "skip"])
+@pytest.mark.parametrize("way", ["one", "one again", "many"])
+async def test_unique_key_does_not_lead_to_a_job_of_another_queue(
+    api: Http, app: Rowlock, limited: dict[str, str], on_duplicate: str, way: str
+) -> None:
+    everything = await key_for(app, "all", ["admin"], None)
+    theirs = {"task": "echo", "queue": "theirs", "args": {"value": "secret"}, "unique": UNIQUE}
+    _, holder = await post(api, "/v1/jobs", theirs, everything)
+    mine = {"task": "echo", "queue": "mine", "unique": UNIQUE | {"on_duplicate": on_duplicate}}
+    headers = limited | ({"Idempotency-Key": "k"} if way == "one again" else {})
+    path, body = ("/v1/jobs/many", {"jobs": [mine]}) if way == "many" else ("/v1/jobs", mine)
+    for _ in range(2):
+        status, problem = await post(api, path, body, headers)
+        assert (status, problem["type"]) == (409, "urn:rowlock:problem:duplicate-job")
+        assert holder["id"] not in str(problem)
+    (job,) = await app.client.list_jobs()
+    assert (str(job.id), job.queue, job.args) == (holder["id"], "theirs", {"value": "secret"})
+
+
+async def test_unique_key_leads_to_a_job_of_its_own_queue(api: Http, limited: dict[str, str]) -> None:
+    body = {"task": "echo", "queue": "mine", "unique": UNIQUE}
+    _, first = await post(api, "/v1/jobs", body, limited)
+    status, second = await post(api, "/v1/jobs", body, limited)
+    assert (status, second["id"], second["is_duplicate"]) == (200, first["id"], True)
+    other = body | {"unique": {"key": "other"}}
+    status, many = await post(api, "/v1/jobs/many", {"jobs": [body, other, other]}, limited)
+    assert status == 201
+    assert [job["is_duplicate"] for job in many["jobs"]] == [True, False, True]
+    assert (many["jobs"][0]["id"], many["jobs"][2]["id"]) == (first["id"], many["jobs"][1]["id"])
+    status, problem = await post(api, "/v1/jobs", body | {"unique": UNIQUE | {"on_duplicate": "raise"}}, limited)
+    assert (status, problem["job_id"]) == (409, first["id"])
+
+
+async def test_job_that_holds_the_key_is_not_named_when_it_may_be_of_another_queue(
+    api: Http, app: Rowlock, limited: dict[str, str]
+) -> None:
+    everything = await key_for(app, "all", ["admin"], None)
+    _, mine = await post(api, "/v1/jobs", {"task": "echo", "queue": "mine", "unique": UNIQUE}, limited)
+    await app.cancel(mine["id"])
+    _, theirs = await post(api, "/v1/jobs", {"task": "echo", "queue": "theirs", "unique": UNIQUE}, everything)
+    status, problem = await post(api, f"/v1/jobs/{mine['id']}/retry", {}, limited)
+    assert (status, problem["type"]) == (409, "urn:rowlock:problem:key-held")
+    assert theirs["id"] not in str(problem)
+    assert theirs["id"] in str((await post(api, f"/v1/jobs/{mine['id']}/retry", {}, everything))[1])
+
+
+async def test_jobs_of_other_queues_are_not_there(api: Http, app: Rowlock, limited: dict[str, str]) -> None:
+    theirs = await app.enqueue("echo", queue="theirs")
+    for path in ("", "/logs", "/result"):
+        async with api.get(f"/v1/jobs/{theirs.id}{path}", headers=limited) as response:
+            assert response.status == 404, path
+    async with api.get(f"/v1/events?job={theirs.id}", headers=limited) as response:
+        assert response.status == 404
+    for act in ("cancel", "retry", "discard", "run-again"):
+        assert (await post(api, f"/v1/jobs/{theirs.id}/{act}", {}, limited))[0] == 404, act
+    assert (await app.get(theirs.id)).state == "queued"
+
+
+async def test_who_may_only_enqueue_is_not_told_what_became_of_a_duplicate(api: Http, app: Rowlock) -> None:
+    unique = {"key": "k", "period": 3600}
+    body = {"task": "explode", "args": {"how": "fail"}, "unique": unique}
+    both = await key_for(app, "both", ["enqueue", "read"], None)
+    assert (await post(api, "/v1/jobs", body, both))[0] == 201
+    await app.worker().drain()
+    assert (await post(api, "/v1/jobs", body, both))[1]["error"] is not None
+    blind = await key_for(app, "blind", ["enqueue"], None)
+    status, job = await post(api, "/v1/jobs", body, blind)
+    assert (status, job["error"]) == (200, None)
+    async with api.get(f"/v1/jobs/{job['id']}", headers=blind) as response:
+        assert response.status == 403
