@@ -1,4 +1,4 @@
--- The key with this hash, if it holds. $1 the hash. Asked with every request of a program: about 0.05 ms at the server.
+-- The key with this hash, if it holds. $1 the hash. Asked with every request of a program: 0.004 ms at the server.
 --
 -- `is_unmarked`: it is time to write down that it is used. Index: api_key_hash. Locks: none.
 SELECT id, name, scopes, queues, expires_at,
