@@ -1,6 +1,6 @@
 // Which jobs: the states as tabs, the rest as a form, what is filtered by as chips. All of it is the address's query.
 
-import { choice, element, line, link, parseExactly } from "../kit.js";
+import { choice, element, line, link, parseExactly, useEffect, useRef } from "../kit.js";
 
 export const STATES = ["queued", "scheduled", "retrying", "running", "blocked", "succeeded", "failed", "cancelled", "expired"];
 const AGES = [["300", "5 minutes"], ["3600", "hour"], ["86400", "24 hours"], ["604800", "7 days"], ["2592000", "30 days"]];
@@ -50,13 +50,19 @@ export function inWords(filter) {
     return [...state === undefined ? [] : [`state ${state}`], ...said];
 }
 
-/** The states as tabs. */
+/** The states as tabs; where they do not fit, the one that is looked at is moved to where it is seen. */
 export function States({ query }) {
     const now = query.get("state");
+    const place = useRef(null);
+    useEffect(() => {
+        const tab = place.current.querySelector("[aria-current]");
+        if (tab !== null) place.current.scrollLeft = tab.offsetLeft - (place.current.clientWidth - tab.offsetWidth) / 2;
+    }, [now]);
     const tab = (state, text) => element("a", {
         href: `#/jobs?${changed(query, { state })}`, key: text, "aria-current": now === state ? "true" : null,
     }, text);
-    return element("nav", { class: "tabs", "aria-label": "States" }, tab(null, "all"), ...STATES.map((state) => tab(state, state)));
+    return element("nav", { class: "tabs", "aria-label": "States", ref: place },
+        tab(null, "all"), ...STATES.map((state) => tab(state, state)));
 }
 
 /** What is filtered by, each with a way to be rid of it. */

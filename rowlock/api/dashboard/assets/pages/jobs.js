@@ -1,9 +1,12 @@
 // The jobs, newest first: filters that live in the address, and acts on one, on some, or on all that fit.
 
-import { ago, api, count, element, empty, here, Id, link, may, now, pager, seconds, state, table, useState } from "../kit.js";
+import { ago, api, count, element, empty, here, Id, link, may, now, pager, seconds, state, table, useState, whoever } from "../kit.js";
 import { askEnqueue } from "./enqueue.js";
 import { chips, FilterBar, meant, States } from "./job-filter.js";
 import { actOnAll, actOnChosen, ACTS } from "./job-acts.js";
+
+/** For so many milliseconds. */
+const REMEMBERED = 30_000;
 
 const chosen = new Set();
 
@@ -15,8 +18,8 @@ export const page = {
     async load({ query, signal }) {
         const [found, queues, tasks] = await Promise.all([
             api.get(`/v1/jobs?${query}`, { signal }),
-            known(api.get("/v1/queues", { signal }), "queues"),
-            known(api.get("/v1/tasks", { signal }), "tasks"),
+            known("queues", signal),
+            known("tasks", signal),
         ]);
         return { ...found, queues, tasks };
     },
@@ -28,10 +31,24 @@ export const page = {
     render: (data, context) => element(Jobs, { ...data, ...context }),
 };
 
-/** The names of all there are, for the filter; a key that is limited to queues may not see them all. */
-async function known(asked, what) {
+const heard = { by: null };
+
+/** All queues or tasks, for the filter, as they were a while ago; a key that is limited to queues may not see them all. */
+async function known(what, signal) {
+    if (heard.by !== whoever()) {
+        for (const name of Object.keys(heard)) delete heard[name];
+        heard.by = whoever();
+    }
+    const isOld = heard[what] === undefined || Date.now() - heard[what].at > REMEMBERED;
+    if (isOld || heard[what].all.length === 0) {
+        heard[what] = { at: Date.now(), all: await all(what, signal) };
+    }
+    return heard[what].all;
+}
+
+async function all(what, signal) {
     try {
-        return (await asked)[what];
+        return (await api.get(`/v1/${what}`, { signal }))[what];
     } catch (problem) {
         if (problem.status === 403) return [];
         throw problem;
