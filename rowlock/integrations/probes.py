@@ -62,7 +62,8 @@ def _exposition(worker: Worker) -> Callable[[], bytes]:
             raise Refused(METRICS_UNAVAILABLE, 'prometheus-client is not installed: pip install "rowlock[metrics]"')
 
         return refuse
-    return lambda: prometheus.exposition(prometheus.WorkerCollector(worker))
+    collector = prometheus.WorkerCollector(worker)
+    return lambda: prometheus.exposition(collector)
 
 
 __all__ = ["create_probes"]

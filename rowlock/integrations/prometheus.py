@@ -173,10 +173,14 @@ class _Families:
 
 
 class WorkerCollector(Collector):
-    """The metrics of one worker, read when somebody asks; none before it has started."""
+    """The metrics of one worker, read when somebody asks; none before it has started.
+
+    From now on the worker counts its jobs by queue and task.
+    """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        worker.count_kinds()
 
     def collect(self) -> Iterable[Metric]:
         """All of them, as they are now."""

@@ -78,10 +78,12 @@ class KindCounts:
 class Counts:
     """What one worker counts itself; the rest is read from its parts when somebody asks.
 
-    `claims` asked for jobs, and `empty_claims` of them found none; they took `claim_seconds` together.
+    `claims` asked for jobs, and `empty_claims` of them found none; they took `claim_seconds` together. Jobs are told
+    apart by their kinds once somebody wants it, who then pays for it: a microsecond or two a job.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_kinds: bool) -> None:
+        self.has_kinds = has_kinds
         self.kinds: dict[tuple[str, str], KindCounts] = {}
         self.claims = self.empty_claims = self.claimed = self.adopted = 0
         self.claim_seconds = 0.0
@@ -94,6 +96,8 @@ class Counts:
             self.empty_claims += 1
             return
         self.claimed += len(rows)
+        if not self.has_kinds:
+            return
         kinds = self.kinds
         for row in rows:
             kind = kinds.get((row["queue"], row["task"])) or self._kind(row["queue"], row["task"])
@@ -105,6 +109,8 @@ class Counts:
         self, outcomes: Sequence[Success | Unsuccess], refused: Collection[UUID], ended_at: float
     ) -> None:
         """Count the outcomes that were recorded, and those that were refused. `ended_at` is monotonic time."""
+        if not self.has_kinds:
+            return
         kinds = self.kinds
         for outcome in outcomes:
             row = outcome.claimed

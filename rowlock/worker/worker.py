@@ -102,7 +102,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._grace = client.settings.grace_period.total_seconds()
         self._running: asyncio.Task[None] | None = None
-        self._counts = Counts()
+        self._counts = Counts(has_kinds=False)
         self._is_open = self._is_leased = False
         self._has_leftover_threads = False
 
@@ -135,6 +135,10 @@ class Worker:
     def is_stopping(self) -> bool:
         """Whether it was asked to stop."""
         return self._stopping.is_set()
+
+    def count_kinds(self) -> None:
+        """Count jobs by queue and task from now on, for `figures`: that costs a microsecond or two for each."""
+        self._counts.has_kinds = True
 
     @property
     def figures(self) -> Figures | None:
@@ -245,7 +249,7 @@ class Worker:
         if self._given is None:
             self._served = parse_served(None, self._usual_queues())  # tasks may have come since
         known = [name for task in self._tasks.values() for name in task.claimed_as]
-        self._counts = Counts()
+        self._counts = Counts(has_kinds=self._counts.has_kinds)
         self._claims = Claims(self._claiming, self._served.names, known, max_crashes=settings.max_crashes)
         self._doze = Doze(settings, self._claiming, self._claims, lambda: self._lease.worker)
         self._finishes = Finishes(

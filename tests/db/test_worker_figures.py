@@ -24,6 +24,7 @@ async def app(settings: Settings) -> AsyncIterator[Rowlock]:
 async def drained(app: Rowlock) -> dict[tuple[str, str], KindCounts]:
     assert app.worker().figures is None  # it was not opened yet
     worker = app.worker()
+    worker.count_kinds()
     await worker.drain()
     assert worker.figures is not None
     return worker.figures.counts.kinds
@@ -125,6 +126,19 @@ async def test_how_long_jobs_were_due_is_counted_by_the_databases_clock(
     kind = (await drained(app))["default", "wait_long"]
     assert 100 <= kind.wait_seconds < 110
     assert kind.waits[counts.BOUNDS.index(300)] == 1
+
+
+async def test_jobs_are_not_told_apart_for_nobody(app: Rowlock) -> None:
+    @app.task
+    async def pass_by() -> None:
+        pass
+
+    await pass_by.enqueue()
+    worker = app.worker()
+    await worker.drain()
+    assert worker.figures is not None
+    assert worker.figures.counts.claimed == 1
+    assert worker.figures.counts.kinds == {}
 
 
 async def test_figures_tell_how_the_parts_of_a_worker_stand(app: Rowlock) -> None:
