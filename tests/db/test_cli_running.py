@@ -39,7 +39,7 @@ async def test_worker_runs_jobs_and_stops_cleanly(database_url: str, folder: Pat
         await line_with(worker.stderr, "job_failed")
         assert await stopped(worker) == 0
     shown = await rowlock("jobs", "show", failed.out.strip(), url=database_url)
-    assert "attempt 1: error" in shown.out
+    assert shown.out.partition("attempts:\n")[2].splitlines()[1].split()[:2] == ["1", "error"]
     assert "Traceback" in shown.out
     assert r"ValueError: [b]\x1b[31m" in shown.out, "data cannot paint the terminal"
     document = json.loads((await rowlock("jobs", "show", failed.out.strip(), "--json", url=database_url)).out)

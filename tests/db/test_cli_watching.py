@@ -97,6 +97,7 @@ async def test_worker_shows_what_it_runs_and_tasks_and_limits_are_listed(databas
         limits = json.loads((await rowlock("limits", "--json", url=database_url)).out)
         listed = await rowlock("limits", url=database_url)
         tasks = await rowlock("tasks", "list", url=database_url)
+        await app.cancel(job.id)
     assert str(job.id) in shown.out.partition("jobs:")[2]
     assert ([one["id"] for one in told["jobs"]], told["tasks"]) == ([str(job.id)], ["add", "fail"])
     assert limits["queues"] == [{"name": "sums", "concurrency": 2}]
