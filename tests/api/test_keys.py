@@ -148,6 +148,18 @@ async def test_session_ends_with_its_key_and_its_time(
     assert await app.keys.log_in(key.text) is None
 
 
+@pytest.mark.parametrize("end", ["revoked_at", "expires_at"])
+async def test_session_that_begins_while_its_key_ends_is_of_no_use(
+    app: Rowlock, connection: asyncpg.Connection[asyncpg.Record], end: str
+) -> None:
+    key = await app.keys.create("ada", scopes=["operate"])
+    begun = await app.keys.log_in(key.text)
+    assert begun is not None
+    await connection.execute(f"UPDATE rowlock.api_key SET {end} = now()")
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.api_session") == 1
+    assert await app.keys.session(begun[0]) is None
+
+
 async def test_session_of_a_key_without_end_lasts_twelve_hours(
     app: Rowlock, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
