@@ -24,7 +24,7 @@ from tests.browser import chromium
 from tests.browser.tasks import register
 from tests.browser.watching import Watch
 
-PATIENCE: Final = 10_000
+PATIENCE: Final = 30_000
 """How many milliseconds Playwright waits for what a test expects: on a busy machine everything takes its time."""
 
 expect.set_options(timeout=PATIENCE)

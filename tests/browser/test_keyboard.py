@@ -6,7 +6,7 @@ import asyncpg
 from playwright.async_api import Page, expect
 
 from rowlock import Rowlock
-from tests.browser.visiting import shows, visit
+from tests.browser.visiting import row, shows, visit
 
 
 async def test_queue_is_paused_by_keyboard_alone(page: Page, app: Rowlock, connection: asyncpg.Connection) -> None:
@@ -65,17 +65,17 @@ async def test_keys_lead_everywhere_but_out_of_a_field(page: Page, app: Rowlock)
 async def test_what_is_focused_open_or_written_stays_while_the_page_is_brought_up_to_date(
     page: Page, app: Rowlock
 ) -> None:
-    await app.enqueue("explode", {"how": "error", "message": "first"})
-    await app.worker().drain()
-    await visit(page, "/dead-letters", "Dead letters")
-    await page.locator("summary").click()
-    await expect(page.locator("details[open] .inside a")).to_have_count(1)
-    await page.get_by_label("Task", exact=True).fill("half a na")
-    await app.enqueue("explode", {"how": "fail", "message": "second"})
-    await app.enqueue("explode", {"how": "fail", "message": "second"})
-    await app.worker().drain()
+    await app.queues.pause("first", by="ada")
+    await visit(page, "/operations", "Operations")
+    await row(page, "first").locator("summary").click()
+    await expect(row(page, "first").locator("details[open]")).to_be_visible()
+    field = page.get_by_label("Which one")
+    await field.fill("half a na")
+    await app.queues.pause("second", by="ada")
+    await app.queues.pause("third", by="ada")
     await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    await expect(page.get_by_role("row")).to_have_count(3)
-    await expect(page.get_by_role("row").nth(2).locator("details[open]")).to_contain_text("first")
-    await expect(page.get_by_label("Task", exact=True)).to_have_value("half a na")
-    await expect(page.get_by_label("Task", exact=True)).to_be_focused()
+    await expect(page.get_by_role("row")).to_have_count(4)
+    await expect(row(page, "first").locator("details[open]")).to_be_visible()
+    await expect(page.locator("details[open]")).to_have_count(1)
+    await expect(field).to_have_value("half a na")
+    await expect(field).to_be_focused()

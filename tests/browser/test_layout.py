@@ -33,8 +33,9 @@ async def test_every_page_fits_and_is_for_everybody(page: Page, app: Rowlock, lo
     ):
         await visit(page, path, title)
         assert await fits(page), path
-        assert not await barriers(page), path
-        if look.device == "phone":
+        if look.device == "desktop":
+            assert not await barriers(page), path
+        else:
             await expect(page.get_by_role("link", name="Queues")).to_have_count(0)
 
     await visit(page, "/schedules", "Schedules")

@@ -34,6 +34,7 @@ export const page = {
                     { head: "Details", cell: details },
                 ],
                 rows: operations,
+                key: (operation) => operation.id,
                 empty: isFiltered
                     ? empty("Nobody did that", "Ask for less: leave a part of the filter empty.")
                     : empty("Nobody did anything yet", "Whatever is done to jobs, queues, workers and schedules is listed here."),

@@ -25,6 +25,7 @@ export const page = {
                 { head: "", cell: (queue) => queueButtons(queue, refresh) },
             ],
             rows: queues,
+            key: (queue) => queue.name,
             empty: empty(
                 "There are no queues yet",
                 "A queue is there once a worker serves it, a task names it, or a job waits in it: start a worker with "

@@ -31,6 +31,7 @@ export const page = {
                     { head: "", cell: (schedule) => scheduleButtons(schedule, refresh) },
                 ],
                 rows: schedules,
+                key: (schedule) => schedule.name,
                 empty: empty(
                     "There are no schedules",
                     "A task runs by itself once its code says when, as in @app.task(schedule=\"0 3 * * *\"), or once a "

@@ -40,6 +40,7 @@ export const page = {
                         { head: "Started", cell: (job) => job.started_at === null ? "not yet" : ago(job.started_at) },
                     ],
                     rows: worker.jobs,
+                    key: (job) => job.id,
                     empty: empty("It runs nothing now", "It takes the next job of its queues as soon as one is due."),
                 })),
         ];

@@ -29,6 +29,7 @@ export const page = {
                 { head: "", cell: (worker) => scaleButton(worker, refresh) },
             ],
             rows: workers,
+            key: (worker) => worker.id,
             empty: empty(
                 "No worker is alive",
                 "Jobs wait until one is: start it with rowlock worker module:app, and look at its log if it was started.",
