@@ -18,12 +18,16 @@ async def test_operations_are_told_in_sentences_and_filtered(page: Page, app: Ro
     await app.enqueue("explode", {"how": "fail"})
     await app.worker().drain()
     await app.retry_many(JobFilter(task="explode"))
+    await app.keys.create("grafana", scopes=["read"])
+    again = await app.run_again(job.id)
     await visit(page, "/queues", "Queues")
     await visit(page, "/operations", "Operations")
     rows = page.get_by_role("row")
-    await expect(rows).to_have_count(5)
+    await expect(rows).to_have_count(7)
     for number, (who, what) in enumerate(
         [
+            ("nobody named", f"ran again job {job.id} as job {again.id}"),
+            ("nobody named", "created key grafana"),
             ("nobody named", "retried 1 failed job of task explode"),
             ("nobody named", "scaled queue sums to 4"),
             ("grace", "paused queue sums"),
@@ -33,7 +37,7 @@ async def test_operations_are_told_in_sentences_and_filtered(page: Page, app: Ro
     ):
         await expect(rows.nth(number).get_by_role("cell").nth(1)).to_have_text(who)
         await expect(rows.nth(number).get_by_role("cell").nth(2)).to_have_text(what)
-    await expect(page.get_by_role("link", name=str(job.id))).to_have_attribute("href", f"#/jobs/{job.id}")
+    await expect(page.get_by_role("link", name=str(job.id)).first).to_have_attribute("href", f"#/jobs/{job.id}")
 
     await page.get_by_label("What was done").select_option("pause")
     await expect(rows).to_have_count(2)
@@ -41,7 +45,7 @@ async def test_operations_are_told_in_sentences_and_filtered(page: Page, app: Ro
     await page.get_by_role("button", name="Filter").click()
     await expect(page.get_by_role("heading", name="Nobody did that")).to_be_visible()
     await page.get_by_role("link", name="Show all").click()
-    await expect(rows).to_have_count(5)
+    await expect(rows).to_have_count(7)
     await row(page, "paused").get_by_role("link", name="sums").click()
     await shows(page, "Queue sums")
 

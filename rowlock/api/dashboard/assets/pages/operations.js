@@ -4,7 +4,7 @@ import { ago, api, count, element, empty, filters, link, pager, table } from "..
 
 const KINDS = ["job", "queue", "worker", "schedule", "key"];
 const DONE = {
-    cancel: "cancelled", retry: "retried", discard: "discarded", "run-again": "ran again", pause: "paused",
+    cancel: "cancelled", retry: "retried", discard: "discarded", run_again: "ran again", pause: "paused",
     resume: "resumed", drain: "drained", scale: "scaled", keep: "changed how long jobs are kept of", create: "created",
     edit: "edited", delete: "deleted", run: "ran", revoke: "revoked",
 };
@@ -49,7 +49,8 @@ export function sentence({ verb, target_kind: kind, target, details: told }) {
     const done = Object.hasOwn(DONE, verb) ? DONE[verb] : verb;
     if (target === null) return element("span", {}, `${done} ${many(told, kind)}`);
     const place = Object.hasOwn(PATHS, kind) && verb !== "delete" ? PATHS[kind] : null;
-    const name = place === null ? element("code", {}, target) : link(place + encodeURIComponent(target), target);
+    const called = kind === "key" && typeof told.name === "string" ? told.name : target;
+    const name = place === null ? element("code", {}, called) : link(place + encodeURIComponent(target), target);
     return element("span", {}, `${done} ${kind} `, name, ...more(verb, told));
 }
 
@@ -66,7 +67,7 @@ function many({ filter, ...told }, kind) {
 
 function more(verb, told) {
     if (verb === "scale") return [` to ${told.concurrency === null ? "no limit" : plain(told.concurrency)}`];
-    if (verb === "run" && typeof told.job === "string") return [" as job ", link(`/jobs/${encodeURIComponent(told.job)}`, told.job)];
+    if (["run", "run_again"].includes(verb) && typeof told.job === "string") return [" as job ", link(`/jobs/${encodeURIComponent(told.job)}`, told.job)];
     if (verb === "cancel" && told.reason) return [`: ${plain(told.reason)}`];
     return [];
 }
