@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncpg
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from rowlock import Rowlock
 from tests.browser.visiting import confirm, row, visit
@@ -44,6 +44,22 @@ async def test_jobs_are_filtered_by_the_address_and_the_way_back_is_open(page: P
     await expect(rows).to_have_count(7)
     await page.get_by_label("Task").fill("no_such_task")
     await page.get_by_role("button", name="Filter").click()
+    await expect(page.get_by_role("heading", name="No job fits")).to_be_visible()
+
+
+async def test_search_that_was_bounded_goes_on_from_where_it_stopped(page: Page) -> None:
+    answers = {
+        False: {"jobs": [], "next": "/v1/jobs?text=x&before=01a2", "searched_until": "2026-11-01T00:00:00Z"},
+        True: {"jobs": [], "next": None, "searched_until": None},
+    }
+
+    async def answer(route: Route) -> None:
+        await route.fulfill(json=answers["before=" in route.request.url])
+
+    await page.route("**/v1/jobs?*", answer)
+    await visit(page, "/jobs?text=x", "Jobs")
+    await expect(page.get_by_role("heading", name="Nothing found so far")).to_be_visible()
+    await page.get_by_role("link", name="Search on").click()
     await expect(page.get_by_role("heading", name="No job fits")).to_be_visible()
 
 

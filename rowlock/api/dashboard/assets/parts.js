@@ -119,10 +119,10 @@ export function filters(query, go, all) {
 }
 
 /** The way to the next page of a list; `next` is the path that the API gave. */
-export function pager(next) {
+export function pager(next, text = "Older") {
     if (next === null) return null;
     return element("nav", { class: "pager", "aria-label": "Pages" },
-        link(here().path + next.slice(next.indexOf("?")), "Older"));
+        link(here().path + next.slice(next.indexOf("?")), text));
 }
 
 /** Say something for a while, at the edge of the page. */

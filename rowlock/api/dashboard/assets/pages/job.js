@@ -32,6 +32,7 @@ export const page = {
 
     render: ({ job, lines, operations }) => [
         element("p", { class: "under" }, state(job.state), element(Id, { id: job.id }),
+            job.is_sensitive && element("span", { class: "badge", title: "What it is given and produces is not shown" }, "sensitive"),
             job.cancel_requested_at !== null && job.finished_at === null
                 && element("span", { class: "badge warning" }, "told to stop ", ago(job.cancel_requested_at)),
             job.discarded_at !== null && element("span", { class: "badge" }, "discarded ", ago(job.discarded_at)),
@@ -44,7 +45,7 @@ export const page = {
         panel("What happened", element(Timeline, { job })),
         element("div", { class: "pair" },
             panel("Arguments", job.args === null
-                ? element("p", { class: "dim" }, "They are not shown: this task is declared as sensitive.")
+                ? element("p", { class: "dim" }, "They are not shown: the task is declared as sensitive, as are its errors and logs.")
                 : element(Tree, { value: job.args, name: "the arguments" })),
             panel("Result", result(job))),
         job.attempts.some(({ traceback }) => traceback !== null) && panel("Tracebacks", ...job.attempts.toReversed().map(traceback)),
@@ -104,8 +105,8 @@ function progress({ fraction, message, updated_at: at }) {
 }
 
 function result(job) {
-    if (job.state === "succeeded" && job.args === null) {
-        return element("p", { class: "dim" }, "It is not shown: this task is declared as sensitive.");
+    if (job.state === "succeeded" && job.is_sensitive) {
+        return element("p", { class: "dim" }, "It is not shown: the task is declared as sensitive.");
     }
     if (job.state === "succeeded") return element(Tree, { value: job.result, name: "the result" });
     return element("p", { class: "dim" }, job.finished_at === null ? "There is none yet." : "There is none: it did not succeed.");

@@ -81,7 +81,7 @@ function Jobs({ jobs, next, searched_until: until = null, queues, tasks, query, 
         }),
         element("div", { class: "pages" },
             query.has("before") && element("a", { href: `#/jobs?${without(query, "before")}` }, "Newest"),
-            jobs.length > 0 && pager(next)),
+            jobs.length > 0 && pager(next, until === null ? "Older" : "Search further back")),
     ];
 }
 
