@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rowlock.queue.client import Client
     from rowlock.queue.job import Job
+    from rowlock.queue.listing import JobPage
     from rowlock.queue.operators import BulkResult, CancelAnswer, DeadLetterGroup, Operation, Operators, Unclaimed
     from rowlock.queue.retention import Keep, QueueRetention, Retention
 
@@ -107,18 +108,25 @@ class Acts:
         """Put all dead letters aside that the filter means. Otherwise as `discard` and `cancel_many`."""
         return await self.operators.discard_many(which, dry_run=dry_run, everything=everything, origin=Origin(by=by))
 
-    async def jobs(self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50) -> list[Job]:
-        """A page of at most 500 jobs, newest first; `before` is the last id of the page before."""
+    async def jobs(self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50) -> JobPage:
+        """A page of at most 500 jobs, newest first: a list, whose `following` is the `before` of the next page.
+
+        A page looks at no more than 20,000 jobs, so that it is there at once however many there are: with a rare
+        filter it may have fewer jobs than `limit`, and still have a next page.
+        """
         return await self.client.list_jobs(which, before=before, limit=limit)
 
     async def dead_letters(
         self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50
-    ) -> list[Job]:
+    ) -> JobPage:
         """A page of dead letters: jobs that have failed and were not discarded. Newest first, as in `jobs`."""
         return await self.operators.dead_letters(which or JobFilter(), before=before, limit=limit)
 
     async def dead_letter_groups(self, which: JobFilter | None = None, *, limit: int = 50) -> list[DeadLetterGroup]:
-        """The dead letters by task and error, the most frequent first: how many, since when, and the last one."""
+        """The dead letters by task and error, the most frequent first: how many, since when, and the last one.
+
+        The newest 50,000 are counted.
+        """
         return await self.operators.dead_letter_groups(which or JobFilter(), limit=limit)
 
     async def unclaimed(self, *, limit: int = 50) -> list[Unclaimed]:

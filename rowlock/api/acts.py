@@ -7,7 +7,7 @@ from functools import partial
 from aiohttp import hdrs, web
 
 from rowlock.api.exchange import answer
-from rowlock.api.pages import FilterPageQuery, FilterQuery, LimitQuery, following
+from rowlock.api.pages import FilterPageQuery, FilterQuery, LimitQuery, page_of
 from rowlock.api.problems import INVALID_ARGUMENTS, JOB_NOT_FOUND, KEY_HELD, WRONG_STATE, Refused
 from rowlock.api.readings import READINGS
 from rowlock.api.routes import Call, Routes
@@ -30,7 +30,7 @@ from rowlock.queue.operators import BulkResult
 routes = Routes("jobs")
 
 
-@routes.post("/v1/jobs/bulk/cancel", scope="operate", answers={200: BulkResult})
+@routes.post("/v1/jobs/bulk/cancel", scope="operate", by_queue=True, answers={200: BulkResult})
 async def cancel_many(call: Call, body: BulkCancelRequest) -> web.Response:
     """Cancel all live jobs that a filter means."""
     return answer(
@@ -40,26 +40,27 @@ async def cancel_many(call: Call, body: BulkCancelRequest) -> web.Response:
             dry_run=body.dry_run,
             everything=body.everything,
             origin=call.origin,
+            sight=await call.sight(),
         )
     )
 
 
-@routes.post("/v1/jobs/bulk/retry", scope="operate", answers={200: BulkResult})
+@routes.post("/v1/jobs/bulk/retry", scope="operate", by_queue=True, answers={200: BulkResult})
 async def retry_many(call: Call, body: BulkRequest) -> web.Response:
     """Put all finished jobs back that a filter means."""
     return answer(
         await call.backend.operators.retry_many(
-            body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin
+            body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin, sight=await call.sight()
         )
     )
 
 
-@routes.post("/v1/jobs/bulk/discard", scope="operate", answers={200: BulkResult})
+@routes.post("/v1/jobs/bulk/discard", scope="operate", by_queue=True, answers={200: BulkResult})
 async def discard_many(call: Call, body: BulkRequest) -> web.Response:
     """Put all dead letters aside that a filter means."""
     return answer(
         await call.backend.operators.discard_many(
-            body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin
+            body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin, sight=await call.sight()
         )
     )
 
@@ -131,16 +132,19 @@ async def unclaimed(call: Call, query: LimitQuery) -> web.Response:
     return answer(UnclaimedKinds(kinds=[UnclaimedKind.of(kind) for kind in kinds]))
 
 
-@routes.get("/v1/dead-letters", scope="read", answers={200: JobPage})
+@routes.get("/v1/dead-letters", scope="read", by_queue=True, answers={200: JobPage})
 async def dead_letters(call: Call, query: FilterPageQuery) -> web.Response:
     """A page of the jobs that have failed and were not discarded, newest first."""
-    jobs = await call.backend.operators.dead_letters(query.filter(), before=query.before, limit=query.limit)
-    return answer(JobPage(jobs=[JobSummary.of(job) for job in jobs], next=following(call.request, jobs, query.limit)))
+    jobs = await call.backend.operators.dead_letters(
+        query.filter(), before=query.before, limit=query.limit, sight=await call.sight()
+    )
+    return answer(page_of(call, jobs))
 
 
-@routes.get("/v1/dead-letters/groups", scope="read", answers={200: DeadLetterGroups})
+@routes.get("/v1/dead-letters/groups", scope="read", by_queue=True, answers={200: DeadLetterGroups})
 async def dead_letter_groups(call: Call, query: FilterQuery) -> web.Response:
     """The dead letters by task and error, the most frequent first."""
-    read = partial(call.backend.operators.dead_letter_groups, query.filter(), limit=query.limit)
-    groups = await call.request.app[READINGS].get(("groups", query), read)
+    sight = await call.sight()
+    read = partial(call.backend.operators.dead_letter_groups, query.filter(), limit=query.limit, sight=sight)
+    groups = await call.request.app[READINGS].get(("groups", query, call.access.queues), read)
     return answer(DeadLetterGroups(groups=groups))

@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from rowlock.api.exchange import answer
 from rowlock.api.holders import Holders
 from rowlock.api.idempotency import KEY_HEADER, REPEATED_HEADER, fingerprint, read_key
-from rowlock.api.pages import JobsQuery, following
+from rowlock.api.pages import JobsQuery, page_of
 from rowlock.api.problems import (
     DATABASE_UNAVAILABLE,
     DUPLICATE_JOB,
@@ -37,7 +37,6 @@ from rowlock.api.wire import (
     JobPage,
     JobRequest,
     JobsRequest,
-    JobSummary,
     UniqueRequest,
     raw_result,
 )
@@ -162,12 +161,13 @@ async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: o
     return Answer(status=200 if handle.is_duplicate else 201, body=document, job_id=job.id)
 
 
-@routes.get("/v1/jobs", scope="read", answers={200: JobPage})
+@routes.get("/v1/jobs", scope="read", by_queue=True, answers={200: JobPage})
 async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
     """A page of jobs, newest first."""
-    jobs = await call.backend.client.list_jobs(query.filter(), before=query.before, limit=query.limit)
-    page = JobPage(jobs=[JobSummary.of(job) for job in jobs], next=following(call.request, jobs, query.limit))
-    return answer(page)
+    jobs = await call.backend.client.list_jobs(
+        query.filter(), before=query.before, limit=query.limit, sight=await call.sight()
+    )
+    return answer(page_of(call, jobs))
 
 
 @routes.get("/v1/jobs/{id}", scope="read", by_queue=True, answers={200: JobDetail}, problems=(JOB_NOT_FOUND,))

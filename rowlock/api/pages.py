@@ -10,9 +10,12 @@ import msgspec
 from aiohttp import web
 
 from rowlock.api.problems import INVALID_REQUEST, Refused
-from rowlock.queue.client import MOST_PER_PAGE
+from rowlock.api.routes import Call
+from rowlock.api.wire import JobPage, JobSummary
 from rowlock.queue.filters import JobFilter
-from rowlock.queue.forms import A_HUNDRED_YEARS, TEXT, QueueName, TaskName, said
+from rowlock.queue.forms import A_HUNDRED_YEARS, TEXT, Instant, QueueName, TaskName, said
+from rowlock.queue.listing import MOST_PER_PAGE
+from rowlock.queue.listing import JobPage as Jobs
 
 DEFAULT_PER_PAGE: Final = 50
 
@@ -55,6 +58,10 @@ class FilterQuery(LimitQuery, frozen=True, kw_only=True):
     error: Text | None = None
     args: ArgumentsText | None = None
     discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
+    tag: Annotated[str, said("one of the job's tags", minLength=1, pattern=TEXT)] | None = None
+    text: Annotated[str, said("a text in the job's arguments", minLength=1, pattern=TEXT)] | None = None
+    created_after: Annotated[Instant, said("enqueued then or later")] | None = None
+    created_before: Annotated[Instant, said("enqueued earlier")] | None = None
 
     def filter(self) -> JobFilter:
         """The filter. Raises `Refused`, `InvalidOption`."""
@@ -85,6 +92,13 @@ def following(request: web.Request, found: Sequence[_Identified], limit: int) ->
     if len(found) < limit:
         return None
     return str(request.rel_url.update_query(before=str(found[-1].id)))
+
+
+def page_of(call: Call, jobs: Jobs) -> JobPage:
+    """A page of jobs as it is answered, with the path of the next one."""
+    before = jobs.following
+    path = None if before is None else str(call.request.rel_url.update_query(before=str(before)))
+    return JobPage(jobs=[JobSummary.of(job) for job in jobs], next=path, searched_until=jobs.searched_until)
 
 
 def _args(text: str | None) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from rowlock.api.problems import FORBIDDEN, UNAUTHENTICATED, Kind, Refused
 from rowlock.api.readings import READINGS
 from rowlock.errors import JobNotFound
 from rowlock.queue.client import parse_id
+from rowlock.queue.filters import Sight
 from rowlock.queue.job import Job
 from rowlock.queue.keys import Scope
 from rowlock.queue.origin import Origin
@@ -66,6 +67,10 @@ class Call:
         if not self.access.sees(job.queue):
             raise JobNotFound(f"There is no job {job.id}.")
         return job
+
+    async def sight(self) -> Sight:
+        """What this access sees in lists, and acts on in bulk."""
+        return Sight(queues=self.access.queues)
 
     @property
     def origin(self) -> Origin:

@@ -225,6 +225,7 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     error: Annotated[str, said("the text of its last error")] | None
     cancel_requested_at: datetime | None
     discarded_at: Annotated[datetime, said("since when it is no dead letter any more")] | None
+    tags: Annotated[list[str], said("what it was marked with when it was enqueued")]
 
     @classmethod
     def of(cls, job: Job, **more: Any) -> Self:  # noqa: ANN401  # the fields of the subclasses
@@ -390,10 +391,15 @@ class JobLogs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of jobs, newest first, and where the next one is."""
+    """A page of jobs, newest first, and where the next one is.
+
+    A page looks at a limited number of jobs: with a rare filter it may have fewer than were asked for, and a next one;
+    `searched_until` is how far back it looked then.
+    """
 
     jobs: list[JobSummary]
     next: NextPage
+    searched_until: datetime | None
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import reduce
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -25,6 +25,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 One: TypeAlias = Callable[[Rowlock, str, Origin], Awaitable[str]]
 Many: TypeAlias = Callable[[Rowlock, JobFilter, bool, Origin], Awaitable[BulkResult]]
 
+
+MOMENT: Final = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
+"""A time; one without a zone is in the terminal's."""
+
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _FILTERS: Final = (
     click.option("--state", type=click.Choice(SHOWN), help="Only jobs in this state."),
@@ -34,6 +38,10 @@ _FILTERS: Final = (
     click.option("--older-than", metavar="AGE", help="Only jobs created longer ago: 90s, 15m, 2h, 7d."),
     click.option("--newer-than", metavar="AGE", help="Only jobs created not longer ago than that."),
     click.option("--error", metavar="TEXT", help="Only jobs whose error contains this text."),
+    click.option("--tag", help="Only jobs with this tag."),
+    click.option("--text", metavar="TEXT", help="Only jobs with this text somewhere in their arguments."),
+    click.option("--created-after", type=MOMENT, metavar="TIME", help="Only jobs created at this time or later."),
+    click.option("--created-before", type=MOMENT, metavar="TIME", help="Only jobs created earlier."),
     click.option("--args-contain", metavar="JSON", help="Only jobs with these arguments: '{\"account\": 7}'."),
 )
 _ACT_ON_MANY: Final = (
@@ -55,11 +63,17 @@ def filter_of(given: Mapping[str, Any]) -> JobFilter:
     """The filter of the options that a command was given. Raises `InvalidOption`."""
     contained = given["args_contain"]
     return JobFilter(
-        **{name: given.get(name) for name in ("state", "queue", "task", "after", "before", "error")},
+        **{name: given.get(name) for name in ("state", "queue", "task", "after", "before", "error", "tag", "text")},
+        created_after=_zoned(given["created_after"]),
+        created_before=_zoned(given["created_before"]),
         older_than=age("older_than", given["older_than"]),
         newer_than=age("newer_than", given["newer_than"]),
         args=None if contained is None else parse_args(contained),
     )
+
+
+def _zoned(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.astimezone()
 
 
 def me() -> Origin:

@@ -12,8 +12,7 @@ from rowlock.cli import acts, running
 from rowlock.cli.jobs import print_jobs
 from rowlock.cli.output import note, print_json, with_json
 from rowlock.cli.tables import number, print_table, text, whole
-from rowlock.queue.client import MOST_PER_PAGE
-from rowlock.queue.job import Job
+from rowlock.queue.listing import MOST_PER_PAGE, JobPage
 from rowlock.queue.operators import DeadLetterGroup
 
 NONE: Final = "No dead letters."
@@ -39,11 +38,11 @@ def list_command(
     """List the dead letters, newest first."""
     which = acts.filter_of(given)
 
-    async def read() -> list[Job]:
+    async def read() -> JobPage:
         async with Rowlock() as app:
             return await app.dead_letters(which, before=before, limit=limit)
 
-    print_jobs(running.run(read()), limit, as_json=as_json, none=NONE)
+    print_jobs(running.run(read()), as_json=as_json, none=NONE)
 
 
 @command.command("groups", short_help="Count them by task and error.")

@@ -27,8 +27,9 @@ from rowlock.cli.tables import (
     time_of,
     whole,
 )
-from rowlock.queue.client import MOST_PER_PAGE, parse_id
+from rowlock.queue.client import parse_id
 from rowlock.queue.job import Job, LogLine
+from rowlock.queue.listing import MOST_PER_PAGE, JobPage
 from rowlock.queue.operators import Operation
 
 Row: TypeAlias = Mapping[str, Any]
@@ -81,23 +82,25 @@ def list_command(
     """List jobs, newest first."""
     which = acts.filter_of(given)
 
-    async def read() -> list[Job]:
+    async def read() -> JobPage:
         async with Rowlock() as app:
             return await app.jobs(which, before=before, limit=limit)
 
-    print_jobs(running.run(read()), limit, as_json=as_json, none="No jobs.")
+    print_jobs(running.run(read()), as_json=as_json, none="No jobs.")
 
 
-def print_jobs(jobs: Sequence[Job], limit: int, *, as_json: bool, none: str) -> None:
+def print_jobs(jobs: JobPage, *, as_json: bool, none: str) -> None:
     """Print a page of jobs, and where the next one is."""
     if as_json:
         print_json([JobSummary.of(job) for job in jobs])
-    elif not jobs:
-        note(none)
-    else:
+        return
+    if jobs:
         print_table(_COLUMNS, map(_row, jobs))
-        if len(jobs) == limit:
-            note(f"More: --before {jobs[-1].id}")
+    elif jobs.following is None:
+        note(none)
+    if jobs.following is not None:
+        so_far = "More" if jobs.searched_until is None else f"Looked back to {time_of(jobs.searched_until)}; further"
+        note(f"{so_far}: --before {jobs.following}")
 
 
 def _row(job: Job) -> Sequence[object]:

@@ -11,7 +11,7 @@ from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.output import note, print_json, with_json
 from rowlock.cli.tables import NOTHING, in_one_line, print_table, text, whole
-from rowlock.queue.client import MOST_PER_PAGE
+from rowlock.queue.listing import MOST_PER_PAGE
 from rowlock.queue.operators import Operation
 
 _COLUMNS: Final = (

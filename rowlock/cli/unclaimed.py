@@ -12,7 +12,7 @@ from rowlock.cli import running
 from rowlock.cli.findings import WHY_UNCLAIMED
 from rowlock.cli.output import note, print_json, with_json
 from rowlock.cli.tables import number, print_table, text, whole
-from rowlock.queue.client import MOST_PER_PAGE
+from rowlock.queue.listing import MOST_PER_PAGE
 from rowlock.queue.operators import Unclaimed
 
 _COLUMNS: Final = (

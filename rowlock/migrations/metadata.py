@@ -103,6 +103,9 @@ def _shared_columns(*, live: bool) -> list[Column[Any]]:
         Column("error", Text),
         *([Column("cancel_reason", Text)] if live else []),
         Column("args", JSONB, nullable=False),
+        *([] if live else [Column("result", JSONB)]),
+        Column("tags", ARRAY(Text)),
+        _key("trace", nullable=True),
     ]
     return columns
 
@@ -118,7 +121,7 @@ def _job(tables: MetaData) -> Table:
 
 
 def _finished_job(tables: MetaData) -> Table:
-    return Table("finished_job", tables, *_shared_columns(live=False), Column("result", JSONB))
+    return Table("finished_job", tables, *_shared_columns(live=False))
 
 
 def _attempt(tables: MetaData) -> Table:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from rowlock.errors import InvalidOption, JobNotFound
-from rowlock.queue.filters import JobFilter
+from rowlock.errors import JobNotFound
+from rowlock.queue import listing
+from rowlock.queue.filters import ALL, JobFilter, Sight
 from rowlock.queue.job import Job, LogLine, NewJob
 from rowlock.queue.storing import Storing, uuid_of
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Any
 
-MOST_PER_PAGE: Final = 500
+    from rowlock.queue.listing import JobPage
 
 
 class Client(Storing):
@@ -42,13 +43,10 @@ class Client(Storing):
         return {uuid_of(row[0]): row[1] for row in rows}
 
     async def list_jobs(
-        self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50
-    ) -> list[Job]:
+        self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50, sight: Sight = ALL
+    ) -> JobPage:
         """A page of at most 500 jobs, newest first; `before` is the last id of the page before."""
-        if not 1 <= limit <= MOST_PER_PAGE:
-            raise InvalidOption(f"limit {limit} is out of range: use 1 to {MOST_PER_PAGE}.")
-        parameters = (which or JobFilter()).parameters()
-        return [Job.from_row(row) for row in await self.fetch("list_jobs", *parameters, before, limit)]
+        return await listing.list_jobs(self, which or JobFilter(), before=before, limit=limit, sight=sight)
 
     async def attempts(self, job_id: UUID) -> list[Mapping[str, Any]]:
         """The job's attempts that did not simply succeed, in their order: the columns of the table `attempt`."""

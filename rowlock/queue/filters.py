@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 from uuid import UUID
 
 import msgspec
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
-from rowlock.queue.forms import TEXT, Age, QueueName, State, TaskName, said
+from rowlock.queue.forms import TEXT, Age, Instant, QueueName, State, TaskName, said
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.lifecycle import SHOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+SKEW: Final = timedelta(hours=1)
+"""By how much the clock of whoever enqueued a job, and made its id, may differ from the database's."""
+
+_FIRST: Final = UUID(int=0)
+_LAST: Final = UUID(int=2**128 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What somebody sees: the jobs of some `queues`, or of all; of `hidden` tasks neither arguments nor errors."""
+
+    queues: frozenset[str] | None = None
+    hidden: Sequence[str] = ()
+
+
+ALL: Final = Sight()
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -24,8 +42,10 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     `state` is one that people see: queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled or
     expired. `after` and `before` are ids, which sort by the time of the enqueue; both are excluded themselves.
     `older_than` and `newer_than` (seconds, or a `timedelta`) count back from now, by the database's clock, to when the
-    job was created. `error` is a text that the job's error contains, letter by letter; `args` are arguments that are
-    among the job's (as `@>` of `jsonb` has it). `discarded`: only dead letters that were discarded, or False: leave
+    job was created; `created_after` and `created_before` are times with a zone, for jobs whose id was made by a clock
+    that was right to the hour. `error` is a text that the job's error contains, letter by letter; `args` are arguments
+    that are among the job's (as `@>` of `jsonb` has it); `text` is somewhere in the arguments as JSON, in upper or
+    lower case. `tag` is one of the job's tags. `discarded`: only dead letters that were discarded, or False: leave
     those out.
 
     >>> JobFilter(task="send_email", error="ConnectionRefused", older_than=3600)
@@ -41,6 +61,10 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     error: Annotated[str, said("a text in its error", minLength=1, pattern=TEXT)] | None = None
     args: Annotated[dict[str, Any], said("arguments that are among its own", minProperties=1)] | None = None
     discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
+    tag: Annotated[str, said("one of its tags", minLength=1, pattern=TEXT)] | None = None
+    text: Annotated[str, said("a text in its arguments", minLength=1, pattern=TEXT)] | None = None
+    created_after: Annotated[Instant, said("enqueued then or later")] | None = None
+    created_before: Annotated[Instant, said("enqueued earlier")] | None = None
 
     def __post_init__(self) -> None:
         if self.state is not None and self.state not in SHOWN:
@@ -49,15 +73,9 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             options.queue_name(self.queue)
         if self.task is not None:
             options.task_name(self.task)
-        for name in ("after", "before"):
-            if not isinstance(getattr(self, name), UUID | None):
-                raise InvalidOption(f"{name} {getattr(self, name)!r} is no job's id: use a UUID.")
-        for name in ("older_than", "newer_than"):
-            _age(name, getattr(self, name))
-        if self.error is not None and not _is_text(self.error):
-            raise InvalidOption(f"error {self.error!r} is no text to look for: use one or more characters.")
-        if self.args is not None:
-            self._check_args(self.args)
+        for name, check in _CHECKS.items():
+            if (given := getattr(self, name)) is not None:
+                check(name, given)
 
     @property
     def is_empty(self) -> bool:
@@ -68,20 +86,45 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """The same filter with something else in place of what it says."""
         return msgspec.structs.replace(self, **changes)
 
-    def parameters(self) -> tuple[object, ...]:
-        """The first ten parameters of the statements that filter."""
+    def parameters(self, sight: Sight = ALL, *, before: UUID | None = None) -> tuple[object, ...]:
+        """The first fifteen parameters of the statements that filter: see `list_jobs.sql`.
+
+        `before` is the last id of the page before.
+        """
+        looks_inside = (self.error, self.args, self.text) != (None, None, None)
+        low, high = self._ids(before)
         return (
             self.state,
-            self.queue,
+            self._queues(sight),
             self.task,
-            self.after,
-            self.before,
+            low,
+            high,
             _age("older_than", self.older_than),
             _age("newer_than", self.newer_than),
             self.error,
             None if self.args is None else msgspec.json.encode(self.args).decode(),
             self.discarded,
+            self.tag,
+            self.text,
+            self.created_after,
+            self.created_before,
+            list(sight.hidden) if looks_inside and sight.hidden else None,
         )
+
+    def _queues(self, sight: Sight) -> list[str] | None:
+        wanted = None if self.queue is None else {self.queue}
+        if sight.queues is not None:
+            wanted = set(sight.queues) if wanted is None else wanted & sight.queues
+        return None if wanted is None else sorted(wanted)
+
+    def _ids(self, before: UUID | None) -> tuple[UUID, UUID]:
+        """Between which ids, both excluded, the jobs are."""
+        lows, highs = [_FIRST, self.after], [_LAST, self.before, before]
+        if self.created_after is not None:
+            lows.append(_id_of(self.created_after, -SKEW))
+        if self.created_before is not None:
+            highs.append(_id_of(self.created_before, SKEW))
+        return max(low for low in lows if low is not None), min(high for high in highs if high is not None)
 
     def described(self) -> Mapping[str, object]:
         """What it says, as plain data: what the audit keeps of it. Durations are seconds."""
@@ -92,17 +135,6 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         }
         said: dict[str, object] = msgspec.to_builtins(self)
         return said | seconds
-
-    @staticmethod
-    def _check_args(args: object) -> None:
-        if not isinstance(args, dict) or not args:
-            raise InvalidOption("args is no JSON object with something in it: name the arguments to look for.")
-        if (defect := find_defect(args)) is not None:
-            raise InvalidOption(f"args {defect}.")
-        try:
-            msgspec.json.encode(args)
-        except TypeError as error:
-            raise InvalidOption(f"args cannot be written as JSON: {error}. Use plain data.") from None
 
 
 def _age(name: str, value: object) -> timedelta | None:
@@ -121,8 +153,48 @@ def _age(name: str, value: object) -> timedelta | None:
     return age
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value) and find_defect(value) is None
+def _id(name: str, value: object) -> None:
+    if not isinstance(value, UUID):
+        raise InvalidOption(f"{name} {value!r} is no job's id: use a UUID.")
 
 
-__all__ = ["JobFilter"]
+def _args(name: str, value: object) -> None:
+    if not isinstance(value, dict) or not value:
+        raise InvalidOption(f"{name} is no JSON object with something in it: name the arguments to look for.")
+    if (defect := find_defect(value)) is not None:
+        raise InvalidOption(f"{name} {defect}.")
+    try:
+        msgspec.json.encode(value)
+    except TypeError as error:
+        raise InvalidOption(f"{name} cannot be written as JSON: {error}. Use plain data.") from None
+
+
+def _text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value or find_defect(value) is not None:
+        raise InvalidOption(f"{name} {value!r} is no text to look for: use one or more characters.")
+
+
+def _moment(name: str, value: object) -> None:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidOption(f"{name} {value!r} is no time with a zone: use datetime.now(UTC), say.")
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidOption(f"{name} {value!r} is outside the years 1 to 9999 in UTC.") from None
+
+
+def _id_of(moment: datetime, more: timedelta) -> UUID:
+    """The first id of a version 7 that is made at that time, and so much later."""
+    milliseconds = int((moment.timestamp() + more.total_seconds()) * 1000)
+    return UUID(int=max(0, milliseconds) << 80)
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
+    **dict.fromkeys(("after", "before"), _id),
+    **dict.fromkeys(("older_than", "newer_than"), _age),
+    **dict.fromkeys(("error", "text", "tag"), _text),
+    **dict.fromkeys(("created_after", "created_before"), _moment),
+    "args": _args,
+}
+
+__all__ = ["ALL", "JobFilter", "Sight"]

@@ -205,7 +205,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     `state` is one of queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled, expired. `attempt`
     counts the runs from 1 and never goes down; `errors` counts those that used up one of `max_attempts`; `crashes`
-    those that took their worker down. `args_version` is the version of the task for which `args` are written: as they
+    those that took their worker down. `tags` are those it was
+    enqueued with. `args_version` is the version of the task for which `args` are written: as they
     were enqueued; in its handler, after the upcasters, that of the handler's code. `expires_at` and `deadline` are
     there while the job is alive. Times are aware `datetime`s by the database's clock.
 
@@ -238,6 +239,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     result_json: str | None = None
     cancel_requested_at: datetime | None = None
     discarded_at: datetime | None = None
+    tags: list[str] = []
     last_progress: Progress | None = None
     """What the handler reported last, in whichever attempt; None if nothing. Jobs of a list do not have it."""
     _runtime: Runtime | None = None
@@ -248,12 +250,13 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
         `runtime` is the attempt that runs it here, for the handler's own job.
         """
-        given = {name: row[name] for name in cls.__struct_fields__ if name in row and name != "args"}
+        given = {name: row[name] for name in cls.__struct_fields__ if name in row and name not in {"args", "tags"}}
         if times := row.get("times"):
             _, given["expires_at"], given["deadline"], _ = times
         return cls(
             args=plain_json(row["args"]),
             result_json=row.get("result"),
+            tags=row.get("tags") or [],
             last_progress=_progress(row),
             _runtime=runtime,
             **given,

@@ -14,12 +14,13 @@ import structlog
 from rowlock.errors import InvalidOption, JobAlreadyFinished, KeyHeld, WrongState
 from rowlock.queue import connections
 from rowlock.queue.arguments import plain_document
-from rowlock.queue.client import MOST_PER_PAGE, parse_id
-from rowlock.queue.filters import JobFilter
+from rowlock.queue.client import parse_id
+from rowlock.queue.filters import ALL, JobFilter, Sight
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job, JobOptions, NewJob, plain_json
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.lifecycle import FINAL, LIVE
+from rowlock.queue.listing import JobPage, check_limit, list_jobs
 from rowlock.queue.origin import Origin
 from rowlock.queue.statements import statement
 
@@ -180,7 +181,14 @@ class Operators:
         return job
 
     async def cancel_many(
-        self, which: JobFilter, *, reason: str | None, dry_run: bool, everything: bool, origin: Origin
+        self,
+        which: JobFilter,
+        *,
+        reason: str | None,
+        dry_run: bool,
+        everything: bool,
+        origin: Origin,
+        sight: Sight = ALL,
     ) -> BulkResult:
         """Cancel all live jobs that the filter means."""
         why = _checked_reason(reason)
@@ -194,9 +202,13 @@ class Operators:
             return Counter(row["answer"] for row in rows)
 
         details = {} if why is None else {"reason": why}
-        return await self._on_many("cancel", "find_live", which, change, details, dry_run=dry_run, origin=origin)
+        return await self._on_many(
+            "cancel", "find_live", which, change, details, dry_run=dry_run, origin=origin, sight=sight
+        )
 
-    async def retry_many(self, which: JobFilter, *, dry_run: bool, everything: bool, origin: Origin) -> BulkResult:
+    async def retry_many(
+        self, which: JobFilter, *, dry_run: bool, everything: bool, origin: Origin, sight: Sight = ALL
+    ) -> BulkResult:
         """Put all finished jobs back that the filter means."""
         _refuse_empty(which, everything=everything)
         if which.state not in {None, *_RETRYABLE}:
@@ -208,9 +220,13 @@ class Operators:
             back = await act.retry([row["id"] for row in rows if row["id"] not in holders])
             return Counter(retried=back, skipped=len(holders))
 
-        return await self._on_many("retry", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin)
+        return await self._on_many(
+            "retry", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin, sight=sight
+        )
 
-    async def discard_many(self, which: JobFilter, *, dry_run: bool, everything: bool, origin: Origin) -> BulkResult:
+    async def discard_many(
+        self, which: JobFilter, *, dry_run: bool, everything: bool, origin: Origin, sight: Sight = ALL
+    ) -> BulkResult:
         """Put all dead letters aside that the filter means."""
         _refuse_empty(which, everything=everything)
         _refuse_other_than_dead(which)
@@ -218,32 +234,32 @@ class Operators:
         async def change(act: _Act, ids: Sequence[UUID]) -> Counter[str]:
             return Counter(discarded=len(await act.fetch("discard", ids)))
 
-        return await self._on_many("discard", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin)
+        return await self._on_many(
+            "discard", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin, sight=sight
+        )
 
-    async def dead_letters(self, which: JobFilter, *, before: UUID | None, limit: int) -> list[Job]:
+    async def dead_letters(self, which: JobFilter, *, before: UUID | None, limit: int, sight: Sight = ALL) -> JobPage:
         """A page of dead letters, newest first."""
         _refuse_other_than_dead(which)
-        _refuse_limit(limit)
-        rows = await self._client.fetch("list_finished", *_dead(which).parameters(), before, limit)
-        return [Job.from_row(row) for row in rows]
+        return await list_jobs(self._client, _dead(which), before=before, limit=limit, sight=sight)
 
-    async def dead_letter_groups(self, which: JobFilter, *, limit: int) -> list[DeadLetterGroup]:
+    async def dead_letter_groups(self, which: JobFilter, *, limit: int, sight: Sight = ALL) -> list[DeadLetterGroup]:
         """The dead letters by task and error, the most frequent first."""
         _refuse_other_than_dead(which)
-        _refuse_limit(limit)
-        rows = await self._client.fetch("group_dead_letters", *_dead(which).parameters(), limit)
+        check_limit(limit)
+        rows = await self._client.fetch("group_dead_letters", *_dead(which).parameters(sight), limit)
         return [DeadLetterGroup(**row) for row in rows]
 
     async def unclaimed(self, *, limit: int) -> list[Unclaimed]:
         """The due jobs that no live worker would take, by kind, the most frequent first."""
-        _refuse_limit(limit)
+        check_limit(limit)
         return [Unclaimed(**row) for row in await self._client.fetch("doctor_unclaimed", limit, LOOKED_AT)]
 
     async def operations(
         self, *, verb: str | None, target_kind: str | None, target: str | None, before: UUID | None, limit: int
     ) -> list[Operation]:
         """A page of what people did, newest first."""
-        _refuse_limit(limit)
+        check_limit(limit)
         for name, value in {"verb": verb, "target_kind": target_kind, "target": target}.items():
             if value is not None and find_defect(value) is not None:
                 raise InvalidOption(f"{name} {value!r} is no text that PostgreSQL could hold.")
@@ -260,13 +276,14 @@ class Operators:
         *,
         dry_run: bool,
         origin: Origin,
+        sight: Sight,
     ) -> BulkResult:
         """Change all jobs that the filter means, batch by batch, each in a transaction of its own.
 
         Together they are one operation, whose count each batch brings up to date: what was done before a crash is
         recorded. What comes in after the start is left alone.
         """
-        parameters, operation = which.parameters(), uuid7()
+        parameters, operation = which.parameters(sight), uuid7()
         done, first = Counter[str](), list[UUID]()
         last, until = _BEGINNING, (await self._client.fetch("moment"))[0]["now"]
         while True:
@@ -385,11 +402,6 @@ def _refuse_empty(which: JobFilter, *, everything: bool) -> None:
 def _refuse_other_than_dead(which: JobFilter) -> None:
     if which.state not in {None, "failed"}:
         raise InvalidOption(f"state {which.state!r} is not that of a dead letter: leave it out.")
-
-
-def _refuse_limit(limit: int) -> None:
-    if not 1 <= limit <= MOST_PER_PAGE:
-        raise InvalidOption(f"limit {limit} is out of range: use 1 to {MOST_PER_PAGE}.")
 
 
 def _dead(which: JobFilter) -> JobFilter:

@@ -76,7 +76,7 @@ class Workers:
 
     async def jobs(self, worker_id: UUID) -> Sequence[Job]:
         """The first hundred jobs that the worker runs or has claimed ahead, those that began first."""
-        return [Job.from_row(row) for row in await self._client.fetch("list_running", worker_id)]
+        return [Job.from_row(row) for row in await self._client.fetch("list_running_of", worker_id)]
 
     async def scale(self, worker_id: UUID | str, concurrency: int, *, by: str | None = None) -> LiveWorker:
         """Let a live worker run so many jobs at once, for as long as it lives.

@@ -52,7 +52,7 @@ async def test_next_page_keeps_the_filters(http: Http, app: Rowlock) -> None:
 
 
 async def test_no_jobs_are_an_empty_page(http: Http) -> None:
-    assert await get(http, "/v1/jobs") == (200, {"jobs": [], "next": None})
+    assert await get(http, "/v1/jobs") == (200, {"jobs": [], "next": None, "searched_until": None})
 
 
 async def test_jobs_are_filtered_by_state_queue_and_task(http: Http, app: Rowlock) -> None:

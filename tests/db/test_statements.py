@@ -359,12 +359,16 @@ async def test_dead_letters_are_read_without_reading_what_succeeded(name: str, c
     partition = await connection.fetchval("SELECT tableoid::regclass::text FROM rowlock.finished_job LIMIT 1")
     await connection.execute("ANALYZE rowlock.finished_job")
     nobody = "'00000000-0000-0000-0000-000000000000'"
-    last = f"{nobody}, 50, now()" if name == "find_finished" else "null, 50"
+    last = f"{nobody}, 50, now()" if name == "find_finished" else "50"
     await connection.execute(f"PREPARE tried AS {statement(name, 'rowlock')}")
-    parameters = f"'failed', null, null, null, null, null, null, null, null, false, {last}"
+    somebody = "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
+    filtered = (
+        f"'failed', null, null, {nobody}, {somebody}, null, null, null, null, false, null, null, null, null, null"
+    )
+    parameters = f"{filtered}, {last}"
     for mode in ("force_custom_plan", "force_generic_plan"):
         await connection.execute(f"SET plan_cache_mode = {mode}")
         explained = json.loads(await connection.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE tried({parameters})"))
-        (today,) = (node for node in nodes(explained[0]["Plan"]) if f"rowlock.{node.get('Relation Name')}" == partition)
-        assert today["Node Type"] == "Index Scan", mode
-        assert "state" in today["Index Cond"], mode
+        read = [node for node in nodes(explained[0]["Plan"]) if f"rowlock.{node.get('Relation Name')}" == partition]
+        assert {node["Node Type"] for node in read} <= {"Index Scan", "Index Only Scan"}, mode
+        assert all("state" in node["Index Cond"] for node in read), mode

@@ -1,22 +1,54 @@
 -- A page of finished jobs that did not succeed, newest first: the dead letters among them.
 --
--- $1 to $10 the filter, as in list_jobs.sql; the state is needed   $11 only ids below this one (the last of the page before)
--- $12 how many
---
--- Index: finished_job_unsuccessful of each partition, backwards.
-SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout, result, error,
-       created_at, run_at, started_at, finished_at, worker, discarded_at
-  FROM rowlock.finished_job
- WHERE state = $1::text AND state <> 'succeeded'
-   AND ($2::text IS NULL OR queue = $2::text)
-   AND ($3::text IS NULL OR task = $3::text)
-   AND ($4::uuid IS NULL OR id > $4::uuid)
-   AND ($5::uuid IS NULL OR id < $5::uuid)
-   AND ($6::interval IS NULL OR created_at < now() - $6::interval)
-   AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
-   AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
-   AND ($9::text IS NULL OR args @> $9::text::jsonb)
-   AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
-   AND ($11::uuid IS NULL OR id < $11::uuid)
+-- $1 to $15 the filter, as in list_jobs.sql; the state is needed   $16 how many. Looks at 20,000 jobs at most, as list_jobs.sql does.
+-- Index: finished_job_unsuccessful of each partition, merged, backwards, and no further than needed.
+WITH found AS MATERIALIZED (
+    SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+           result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
+           discarded_at, tags
+      FROM (
+           SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
+                  timeout, result, error, created_at, run_at, started_at, finished_at, worker,
+                  NULL::timestamptz AS expires_at, NULL::timestamptz AS deadline,
+                  NULL::timestamptz AS cancel_requested_at, discarded_at, tags
+             FROM rowlock.finished_job
+            WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
+            ORDER BY id DESC
+            LIMIT 20000
+           ) AS seen
+     WHERE ($1::text IS NULL OR state = $1::text)
+       AND ($2::text[] IS NULL OR queue = ANY($2::text[]))
+       AND ($3::text IS NULL OR task = $3::text)
+       AND ($6::interval IS NULL OR created_at < now() - $6::interval)
+       AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
+       AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
+       AND ($9::text IS NULL OR args @> $9::text::jsonb)
+       AND ($11::text IS NULL OR $11::text = ANY(tags))
+       AND ($12::text IS NULL OR strpos(lower(args::text), lower($12::text)) > 0)
+       AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
+       AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
+       AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
+       AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
+     ORDER BY id DESC
+     LIMIT $16::integer
+), ended AS (
+    SELECT id, created_at
+      FROM (
+           SELECT id, created_at
+             FROM rowlock.finished_job
+            WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
+           ) AS seen
+     ORDER BY id DESC
+    OFFSET 19999
+     LIMIT 1
+)
+SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
+       discarded_at, tags, false AS is_end
+  FROM found
+ UNION ALL
+SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, created_at, NULL, NULL, NULL,
+       NULL, NULL, NULL, NULL, NULL, NULL, true
+  FROM ended
+ WHERE (SELECT count(*) FROM found) < $16::integer
  ORDER BY id DESC
- LIMIT $12::integer

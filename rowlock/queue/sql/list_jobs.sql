@@ -1,21 +1,82 @@
--- A page of jobs, newest first (ids sort by time). Each filter may be null.
+-- A page of jobs, live or finished, newest first (ids sort by time).
 --
--- $1 state   $2 queue   $3 task   $4 only ids above this one   $5 only ids below this one   $6 created longer ago than
--- $7 created not longer ago than   $8 text in the error   $9 JSON text that the arguments contain   $10 whether discarded
--- $11 only ids below this one (the last of the page before)   $12 how many
-SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout, result, error,
-       created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at, discarded_at
-  FROM rowlock.jobs
- WHERE ($1::text IS NULL OR state = $1::text)
-   AND ($2::text IS NULL OR queue = $2::text)
-   AND ($3::text IS NULL OR task = $3::text)
-   AND ($4::uuid IS NULL OR id > $4::uuid)
-   AND ($5::uuid IS NULL OR id < $5::uuid)
-   AND ($6::interval IS NULL OR created_at < now() - $6::interval)
-   AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
-   AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
-   AND ($9::text IS NULL OR args @> $9::text::jsonb)
-   AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
-   AND ($11::uuid IS NULL OR id < $11::uuid)
+-- The filter, in each statement that has one: $1 state   $2 queues text[]   $3 task   $4 only ids above this one, and $5 below this
+-- one (both are needed)   $6 created longer ago than   $7 not longer ago than   $8 text in the error   $9 JSON text that the
+-- arguments contain   $10 whether discarded   $11 a tag   $12 text in the arguments   $13 created at or after   $14 created before
+-- $15 not of these tasks text[]. Each but those said may be null.
+-- $16 how many
+--
+-- Looks at 20,000 jobs at most, whatever the filter: if these have fewer that fit, one more row says where it stopped (is_end).
+-- Index: job_pkey and finished_job_id of each partition, merged, backwards, and no further than needed; conditions inside of
+-- the union would keep them from being merged.
+WITH found AS MATERIALIZED (
+    SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+           CASE WHEN result IS NOT NULL
+                 AND finished_at < now() - (SELECT result_ttl FROM rowlock.task WHERE task.name = seen.task)
+                THEN NULL
+                ELSE result
+           END AS result,
+           error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
+           discarded_at, tags
+      FROM (
+           SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
+                  timeout, result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline,
+                  cancel_requested_at, discarded_at, tags
+             FROM (
+                  SELECT id,
+                         CASE WHEN state = 'queued' AND errors > 0 THEN 'retrying'
+                              WHEN state = 'queued' AND attempt = 0 AND run_at > statement_timestamp() THEN 'scheduled'
+                              ELSE state
+                         END AS state,
+                         queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
+                         timeout, NULL::jsonb AS result, error, created_at, run_at, started_at,
+                         NULL::timestamptz AS finished_at, worker, expires_at, deadline, cancel_requested_at,
+                         NULL::timestamptz AS discarded_at, tags
+                    FROM rowlock.job
+                   UNION ALL
+                  SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes,
+                         unique_key, timeout, result, error, created_at, run_at, started_at, finished_at, worker,
+                         NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, discarded_at, tags
+                    FROM rowlock.finished_job
+                  ) AS every
+            WHERE id > $4::uuid AND id < $5::uuid
+            ORDER BY id DESC
+            LIMIT 20000
+           ) AS seen
+     WHERE ($1::text IS NULL OR state = $1::text)
+       AND ($2::text[] IS NULL OR queue = ANY($2::text[]))
+       AND ($3::text IS NULL OR task = $3::text)
+       AND ($6::interval IS NULL OR created_at < now() - $6::interval)
+       AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
+       AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
+       AND ($9::text IS NULL OR args @> $9::text::jsonb)
+       AND ($11::text IS NULL OR $11::text = ANY(tags))
+       AND ($12::text IS NULL OR strpos(lower(args::text), lower($12::text)) > 0)
+       AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
+       AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
+       AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
+       AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
+     ORDER BY id DESC
+     LIMIT $16::integer
+), ended AS (
+    SELECT id, created_at
+      FROM (
+           SELECT id, created_at FROM rowlock.job
+            UNION ALL
+           SELECT id, created_at FROM rowlock.finished_job
+           ) AS every
+     WHERE id > $4::uuid AND id < $5::uuid
+     ORDER BY id DESC
+    OFFSET 19999
+     LIMIT 1
+)
+SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
+       discarded_at, tags, false AS is_end
+  FROM found
+ UNION ALL
+SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, created_at, NULL, NULL, NULL,
+       NULL, NULL, NULL, NULL, NULL, NULL, true
+  FROM ended
+ WHERE (SELECT count(*) FROM found) < $16::integer
  ORDER BY id DESC
- LIMIT $12::integer

@@ -1,10 +1,30 @@
--- The first hundred jobs that a worker runs or has claimed ahead, those that began first.
+-- A page of running jobs, newest first.
 --
--- $1 the worker. Index: job_running. Takes no lock.
+-- $1 to $15 the filter, as in list_jobs.sql; the state is not looked at   $16 how many
+-- Index: job_running, all of it: as many as run, and those are few beside those that wait.
+WITH running AS MATERIALIZED (
+    SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+           error, created_at, run_at, started_at, worker, expires_at, deadline, cancel_requested_at, tags
+      FROM rowlock.job
+     WHERE state = 'running'
+)
 SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
        NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker, expires_at,
-       deadline, cancel_requested_at, NULL::timestamptz AS discarded_at
-  FROM rowlock.job
- WHERE state = 'running' AND worker = $1::uuid
- ORDER BY started_at, id
- LIMIT 100
+       deadline, cancel_requested_at, NULL::timestamptz AS discarded_at, tags, false AS is_end
+  FROM running
+ WHERE id > $4::uuid AND id < $5::uuid
+   AND ($1::text IS NULL OR state = $1::text)
+   AND ($2::text[] IS NULL OR queue = ANY($2::text[]))
+   AND ($3::text IS NULL OR task = $3::text)
+   AND ($6::interval IS NULL OR created_at < now() - $6::interval)
+   AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
+   AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
+   AND ($9::text IS NULL OR args @> $9::text::jsonb)
+   AND ($11::text IS NULL OR $11::text = ANY(tags))
+   AND ($12::text IS NULL OR strpos(lower(args::text), lower($12::text)) > 0)
+   AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
+   AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
+   AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
+   AND $10::boolean IS NOT TRUE
+ ORDER BY id DESC
+ LIMIT $16::integer

@@ -22,6 +22,8 @@ CREATE TABLE rowlock.finished_job (
     error        text,
     args         jsonb NOT NULL,
     result       jsonb,
+    tags         text[] COLLATE "C",
+    trace        text COLLATE "C",
     CONSTRAINT finished_job_state_is_final CHECK (state IN ('succeeded', 'failed', 'cancelled', 'expired'))
 ) PARTITION BY RANGE (finished_at)
 --;

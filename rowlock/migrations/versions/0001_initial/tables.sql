@@ -25,6 +25,8 @@ CREATE TABLE rowlock.job (
     error        text,
     cancel_reason text,
     args         jsonb NOT NULL DEFAULT '{}',
+    tags         text[] COLLATE "C",
+    trace        text COLLATE "C",
     CONSTRAINT job_pkey PRIMARY KEY (id),
     CONSTRAINT job_state_is_live CHECK (state IN ('blocked', 'queued', 'running')),
     CONSTRAINT job_worker_iff_running CHECK ((state = 'running') = (worker IS NOT NULL)),

@@ -1,0 +1,63 @@
+"""Pages of jobs: newest first, each after a bounded look, however many jobs there are."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from rowlock.errors import InvalidOption
+from rowlock.queue.filters import ALL, JobFilter, Sight
+from rowlock.queue.job import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rowlock.queue.client import Client
+
+MOST_PER_PAGE: Final = 500
+
+_STATEMENTS: Final[dict[str | None, str]] = {
+    None: "list_jobs",
+    "succeeded": "list_jobs",
+    "running": "list_running",
+    **dict.fromkeys(("failed", "cancelled", "expired"), "list_finished"),
+    **dict.fromkeys(("queued", "scheduled", "retrying", "blocked"), "list_live"),
+}
+
+
+class JobPage(list[Job]):
+    """A page of jobs, as a list.
+
+    `following` is what to give as `before` for the next page; None after the last one. A page ends after twenty
+    thousand jobs that were looked at: then it may have fewer than were asked for, even none, and still have a next
+    one, and `searched_until` says how far back it looked.
+    """
+
+    def __init__(
+        self, jobs: Iterable[Job] = (), *, following: UUID | None = None, searched_until: datetime | None = None
+    ) -> None:
+        super().__init__(jobs)
+        self.following = following
+        self.searched_until = searched_until
+
+
+async def list_jobs(
+    client: Client, which: JobFilter, *, before: UUID | None, limit: int, sight: Sight = ALL
+) -> JobPage:
+    """The jobs that the filter means, below the id `before`. Raises `InvalidOption`."""
+    check_limit(limit)
+    rows = await client.fetch(_STATEMENTS[which.state], *which.parameters(sight, before=before), limit)
+    jobs = [Job.from_row(row) for row in rows if not row["is_end"]]
+    if rows and rows[-1]["is_end"]:
+        return JobPage(jobs, following=rows[-1]["id"], searched_until=rows[-1]["created_at"])
+    return JobPage(jobs, following=jobs[-1].id if len(jobs) == limit else None)
+
+
+def check_limit(limit: int) -> None:
+    """Raise `InvalidOption` for what is no length of a page."""
+    if not 1 <= limit <= MOST_PER_PAGE:
+        raise InvalidOption(f"limit {limit} is out of range: use 1 to {MOST_PER_PAGE}.")
+
+
+__all__ = ["JobPage", "check_limit", "list_jobs"]

@@ -1,0 +1,218 @@
+"""Pages of jobs: filters, and a bounded look however many jobs there are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from rowlock import InvalidOption, JobFilter, Rowlock, Settings
+from rowlock.queue.connections import PLANNER_SETTINGS
+from rowlock.queue.filters import Sight
+from rowlock.queue.statements import statement
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+LOOKED_AT = 20_000
+MANY = LOOKED_AT + 100
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Rowlock]:
+    async with Rowlock(settings=settings) as app:
+
+        @app.task(name="echo")
+        async def echo(to: str | None = None, n: object = None) -> None: ...
+
+        yield app
+
+
+async def add_live(connection: Connection, count: int, **columns: object) -> None:
+    names = "".join(f", {name}" for name in columns)
+    values = "".join(f", ${place}" for place in range(2, len(columns) + 2))
+    await connection.execute(
+        f"INSERT INTO rowlock.job (id, task{names}) SELECT rowlock.uuid7(), 'echo'{values} FROM generate_series(1, $1)",
+        count,
+        *columns.values(),
+    )
+
+
+async def add_finished(connection: Connection, count: int, state: str = "succeeded", error: str | None = None) -> None:
+    await connection.execute(
+        "INSERT INTO rowlock.finished_job (id, task, state, error, attempt, crashes, run_at, created_at, finished_at, "
+        "max_attempts, errors, priority, queue, args) SELECT rowlock.uuid7(), 'echo', $2, $3, 1, 0, now(), now(), "
+        "now(), 10, 1, 5, 'default', '{}' FROM generate_series(1, $1)",
+        count,
+        state,
+        error,
+    )
+
+
+async def ids(app: Rowlock, which: JobFilter, limit: int = 500) -> list[UUID]:
+    found, before = list[UUID](), None
+    while True:
+        page = await app.jobs(which, before=before, limit=limit)
+        found += [job.id for job in page]
+        if page.following is None:
+            return found
+        before = page.following
+
+
+@pytest.mark.parametrize("state", [None, "queued", "failed"])
+async def test_a_rare_job_is_found_by_going_on_from_page_to_page(
+    state: str | None, app: Rowlock, connection: Connection
+) -> None:
+    async def add(count: int, queue: str = "default") -> None:
+        if state == "failed":
+            await add_finished(connection, count, "failed")
+            await connection.execute("UPDATE rowlock.finished_job SET queue = $1 WHERE queue = 'default'", queue)
+        else:
+            await add_live(connection, count, queue=queue)
+
+    await add(1, "rare")
+    await add(MANY, "usual")
+    page = await app.jobs(JobFilter(state=state, queue="rare"), limit=10)
+    assert page == []
+    assert page.searched_until is not None
+    assert page.searched_until <= datetime.now(UTC)
+    following = await app.jobs(JobFilter(state=state, queue="rare"), before=page.following, limit=10)
+    assert [job.queue for job in following] == ["rare"]
+    assert (following.following, following.searched_until) == (None, None)
+
+
+async def test_a_full_page_ends_there_and_the_last_one_has_no_next(app: Rowlock, connection: Connection) -> None:
+    await add_live(connection, 3)
+    await add_finished(connection, 2)
+    page = await app.jobs(limit=3)
+    assert (len(page), page.following, page.searched_until) == (3, page[-1].id, None)
+    rest = await app.jobs(before=page.following, limit=3)
+    assert (len(rest), rest.following) == (2, None)
+    assert (await app.jobs(limit=5)).following is not None, "it was just full: nobody has looked further"
+
+
+async def test_pages_of_every_state_hold_each_job_once(app: Rowlock, connection: Connection) -> None:
+    await add_live(connection, MANY, tags=["x"])
+    await add_finished(connection, 7)
+    assert len(set(await ids(app, JobFilter(state="succeeded")))) == 7
+    found = await ids(app, JobFilter(tag="x"))
+    assert len(found) == len(set(found)) == MANY
+
+
+async def test_running_jobs_are_found_among_many_that_wait(app: Rowlock, connection: Connection) -> None:
+    worker = UUID(int=7)
+    await add_live(connection, 1, state="running", worker=worker)
+    await add_live(connection, MANY)
+    page = await app.jobs(JobFilter(state="running"))
+    assert ([job.worker for job in page], page.following) == ([worker], None)
+
+
+@pytest.fixture
+async def three(app: Rowlock) -> list[UUID]:
+    return [
+        (await app.enqueue("echo", args)).id
+        for args in ({"to": "Ada@example.com"}, {"n": {"deep": ["Straße"]}}, {"to": None})
+    ]
+
+
+@pytest.mark.parametrize(
+    "text, expected", [("ada@EXAMPLE", [0]), ("STRASSE", []), ("straß", [1]), ('"to"', [2, 0]), ("%", [])]
+)
+async def test_text_is_found_anywhere_in_the_arguments_in_upper_or_lower_case(
+    text: str, expected: list[int], app: Rowlock, three: list[UUID]
+) -> None:
+    assert [job.id for job in await app.jobs(JobFilter(text=text))] == [three[place] for place in expected]
+
+
+async def test_jobs_are_found_by_their_tag(app: Rowlock, connection: Connection) -> None:
+    await add_live(connection, 1, tags=["a", "b"])
+    await add_live(connection, 1, tags=["b"])
+    await add_live(connection, 1)
+    assert [len(await app.jobs(JobFilter(tag=tag))) for tag in ("a", "b", "B")] == [1, 2, 0]
+    assert [job.tags for job in await app.jobs()] == [[], ["b"], ["a", "b"]]
+
+
+async def test_jobs_are_found_by_the_time_of_their_enqueue(
+    app: Rowlock, connection: Connection, three: list[UUID]
+) -> None:
+    first, second, third = three
+    moment = await connection.fetchval("SELECT created_at FROM rowlock.job WHERE id = $1", second)
+    there = moment.astimezone(timezone(timedelta(hours=5)))
+    assert [job.id for job in await app.jobs(JobFilter(created_after=there))] == [third, second]
+    assert [job.id for job in await app.jobs(JobFilter(created_before=there))] == [first]
+    done = await app.cancel_many(JobFilter(created_before=there))
+    assert done.first_ids == [first]
+
+
+async def test_a_time_window_narrows_the_look_to_its_ids(app: Rowlock, connection: Connection) -> None:
+    await add_live(connection, 1)
+    await connection.execute(
+        "UPDATE rowlock.job SET id = overlay(id::text PLACING '0190' FROM 1 FOR 4)::uuid, created_at = '2024-06-20'"
+    )
+    await add_live(connection, MANY)
+    window = JobFilter(created_after=datetime(2000, 1, 1, tzinfo=UTC), created_before=datetime(2025, 1, 1, tzinfo=UTC))
+    page = await app.jobs(window)
+    assert (len(page), page.following) == (1, None)
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ({"tag": ""}, "tag ''"),
+        ({"text": "\0"}, "text '\\x00'"),
+        ({"created_after": "today"}, "created_after 'today'"),
+        ({"created_before": datetime(2025, 1, 1)}, "created_before datetime"),  # noqa: DTZ001  # that is the error
+    ],
+)
+def test_filters_that_make_no_sense_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidOption) as refused:
+        JobFilter(**given)
+    assert str(refused.value).startswith(said)
+
+
+@pytest.mark.parametrize("which", [JobFilter(error="no"), JobFilter(args={"to": None}), JobFilter(text="to")])
+async def test_nobody_finds_out_about_the_inside_of_what_is_hidden(
+    which: JobFilter, app: Rowlock, connection: Connection
+) -> None:
+    await app.enqueue("echo", {"to": None})
+    await connection.execute("UPDATE rowlock.job SET error = 'no'")
+    assert len(await app.client.list_jobs(which)) == 1
+    sight = Sight(hidden=["echo"])
+    assert await app.client.list_jobs(which, sight=sight) == []
+    assert len(await app.client.list_jobs(sight=sight)) == 1
+
+
+async def test_who_sees_some_queues_sees_and_changes_the_jobs_of_those_alone(app: Rowlock) -> None:
+    for queue in ("a", "b", "c"):
+        await app.enqueue("echo", queue=queue)
+    sight = Sight(queues=frozenset({"a", "b"}))
+    assert [job.queue for job in await app.client.list_jobs(sight=sight)] == ["b", "a"]
+    assert [job.queue for job in await app.client.list_jobs(JobFilter(queue="b"), sight=sight)] == ["b"]
+    assert await app.client.list_jobs(JobFilter(queue="c"), sight=sight) == []
+    assert await app.client.list_jobs(sight=Sight(queues=frozenset())) == []
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from nodes(inner)
+
+
+@pytest.mark.parametrize("name, state", [("list_jobs", None), ("list_live", "queued"), ("list_finished", "failed")])
+async def test_a_page_reads_indexes_in_their_order_and_no_further_than_it_needs(
+    name: str, state: str | None, connection: Connection
+) -> None:
+    await add_live(connection, 2000)
+    await add_finished(connection, 2000, "failed")
+    for setting, value in PLANNER_SETTINGS.items():
+        await connection.execute(f"SET {setting} = {value}")
+    parameters = (*JobFilter(state=state).parameters(), 50)
+    text = statement(name, "rowlock")
+    explained = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", *parameters))
+    plan = list(nodes(explained[0]["Plan"]))
+    assert "Seq Scan" not in {node["Node Type"] for node in plan}
+    assert sum(node["Actual Rows"] for node in plan if "Relation Name" in node) < 500
