@@ -108,6 +108,8 @@ class Rowlock(Acts):
         capture_logs: bool | str = False,
         unique: Unique | str | None = None,
         version: int = 1,
+        tags: Sequence[str] = (),
+        sensitive: bool = False,
     ) -> TaskDecorator: ...
     @overload
     def task(
@@ -130,6 +132,8 @@ class Rowlock(Acts):
         result_ttl: timedelta | float | None = None,
         unique: Unique | str | None = None,
         version: int = 1,
+        tags: Sequence[str] = (),
+        sensitive: bool = False,
     ) -> BatchDecorator: ...
     def task(
         self,
@@ -152,7 +156,9 @@ class Rowlock(Acts):
         `unique`: a key, or the rules of a `Unique`, for all its jobs. `version`: of its arguments, to be raised with a
         change that jobs of older code do not fit: see `Task.upcast`. `batch`: up to so many jobs in one call, of a
         function that takes a list with an item of each, and returns None or a list with an outcome of each;
-        `batch_wait`: how long the first waits for the others, in seconds or as a `timedelta` (0.05).
+        `batch_wait`: how long the first waits for the others, in seconds or as a `timedelta` (0.05). `tags`: words to
+        find its jobs by. `sensitive`: the HTTP API, the dashboard and the command line show neither what its jobs were
+        given nor what they return, report, log or raise; Python and SQL do.
         Raises `InvalidOption`, also for a taken name.
         """
 
@@ -251,13 +257,15 @@ class Rowlock(Acts):
         deadline: timedelta | float | datetime | None = None,
         unique: Unique | str | None = None,
         args_version: int | None = None,
+        tags: Sequence[str] = (),
         connection: object = None,
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name, with its arguments as JSON data by parameter.
 
         For programs that do not import the task's function: a task of this application is checked against its
         function, another one must have been registered by a worker. `args_version` is the version of the task for
-        which the arguments are written: None for the function's own, or for 1 where the function is not here. Raises
+        which the arguments are written: None for the function's own, or for 1 where the function is not here. `tags`:
+        words to find the job by, besides those of the task. Raises
         `UnknownTask`, `InvalidArguments`, `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the connection was
         lost before the answer.
         """
@@ -266,6 +274,7 @@ class Rowlock(Acts):
         known = self.tasks.get(task)
         arguments: Arguments | None = None
         usual: Unique | None = None
+        usual_tags: Sequence[str] = ()
         given = {} if args is None else args
         version = None if args_version is None else check.args_version(args_version)
         if known is not None:
@@ -273,7 +282,7 @@ class Rowlock(Acts):
             document, current = known.check(given, version)
             arguments = None if current is None else known.arguments
             defaults = (known.queue, known.priority, known.max_attempts)
-            usual = known.unique
+            usual, usual_tags = known.unique, known.options.tags or ()
         else:
             defaults = await self._registered(task, connection)
             document = current = plain_document(task, given, self.settings.max_args_bytes)
@@ -287,6 +296,7 @@ class Rowlock(Acts):
             unique=usual if unique is None else parse_unique(unique, arguments),
             expires=check.limit_in_time("expires", expires),
             deadline=check.limit_in_time("deadline", deadline),
+            tags=check.tags(tags, usual_tags),
         )
         check.times(delay=options.delay, run_at=options.run_at, expires=options.expires, deadline=options.deadline)
         key = None if options.unique is None else options.unique.stored_key(task, current or document, arguments)

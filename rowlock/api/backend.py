@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -71,6 +71,7 @@ class Backend(Protocol):
         deadline: timedelta | float | datetime | None = None,
         unique: Unique | str | None = None,
         args_version: int | None = None,
+        tags: Sequence[str] = (),
         connection: object = None,
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name. Raises `InvalidJob` and its kinds, and `DuplicateJob`."""

@@ -28,7 +28,6 @@ from rowlock.api.problems import (
 )
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire import (
-    Attempt,
     EnqueuedJob,
     EnqueuedJobs,
     EnqueuedOne,
@@ -38,7 +37,6 @@ from rowlock.api.wire import (
     JobRequest,
     JobsRequest,
     UniqueRequest,
-    raw_result,
 )
 from rowlock.errors import DatabaseUnavailable
 from rowlock.queue.client import Client
@@ -132,6 +130,7 @@ async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle
         max_attempts=body.max_attempts,
         timeout=body.timeout,
         unique=body.unique.unique() if isinstance(body.unique, UniqueRequest) else body.unique,
+        tags=body.tags,
         args_version=1 if body.args_version is None else body.args_version,
         connection=connection,
     )
@@ -178,15 +177,15 @@ async def show_job(call: Call) -> web.Response:
 
 async def detail(client: Client, job: Job) -> JobDetail:
     """All that is shown of one job."""
-    attempts = [Attempt.of(row) for row in await client.attempts(job.id)]
-    return JobDetail.of(job, args=job.args, progress=job.last_progress, result=raw_result(job), attempts=attempts)
+    return JobDetail.with_attempts(job, await client.attempts(job.id))
 
 
 @routes.get("/v1/jobs/{id}/logs", scope="read", by_queue=True, answers={200: JobLogs}, problems=(JOB_NOT_FOUND,))
 async def show_logs(call: Call) -> web.Response:
     """The lines that the job's ended attempts have logged."""
-    job = (await call.job()).id
-    return answer(JobLogs(id=job, lines=await call.backend.client.logs(job)))
+    job = await call.job()
+    lines = [] if job.is_sensitive else await call.backend.client.logs(job.id)
+    return answer(JobLogs(id=job.id, lines=lines))
 
 
 def _limit_in_time(field: str, given: float | datetime | None) -> float | datetime | None:

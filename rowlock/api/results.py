@@ -11,7 +11,7 @@ from rowlock.api.backend import CLOSING
 from rowlock.api.exchange import answer
 from rowlock.api.problems import JOB_NOT_FOUND
 from rowlock.api.routes import Call, Routes
-from rowlock.api.wire import Succeeded, Unfinished, Unsuccessful, raw_result
+from rowlock.api.wire import Succeeded, Unfinished, Unsuccessful
 from rowlock.queue.job import wait_until_finished
 
 LONGEST_WAIT: Final = 60
@@ -48,5 +48,5 @@ async def result(call: Call, query: WaitQuery) -> web.Response:
     if not job.is_finished:
         return answer(Unfinished(id=job.id, state=job.state), status=202, headers={hdrs.RETRY_AFTER: "1"})
     if job.state == "succeeded":
-        return answer(Succeeded(id=job.id, state=job.state, result=raw_result(job)))
-    return answer(Unsuccessful(id=job.id, state=job.state, error=job.error))
+        return answer(Succeeded.of(job))
+    return answer(Unsuccessful.of(job))

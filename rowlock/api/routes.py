@@ -70,7 +70,8 @@ class Call:
 
     async def sight(self) -> Sight:
         """What this access sees in lists, and acts on in bulk."""
-        return Sight(queues=self.access.queues)
+        rows = await self.backend.client.fetch("list_sensitive")
+        return Sight(queues=self.access.queues, hidden=[row["name"] for row in rows])
 
     @property
     def origin(self) -> Origin:

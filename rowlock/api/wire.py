@@ -5,7 +5,7 @@ Times are ISO 8601 in UTC, durations seconds, ids text.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 from uuid import UUID
@@ -28,6 +28,7 @@ from rowlock.queue.forms import (
     Reason,
     ScheduleName,
     State,
+    Tags,
     TaskName,
     UniqueKey,
     Wait,
@@ -42,6 +43,9 @@ from rowlock.queue.unique import Unique
 from rowlock.queue.workers import LiveWorker
 
 NEXT_TICKS: Final = 10
+Sensitive: TypeAlias = Annotated[
+    bool, said("whether the task hides what its jobs are given and what they produce, which is null then")
+]
 KeepTime: TypeAlias = (
     Annotated[float, said("seconds", minimum=3600, maximum=A_HUNDRED_YEARS)] | Literal["forever", "default"]
 )
@@ -94,6 +98,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     unique: UniqueKey | UniqueRequest | None = None
     expires: Limit | Instant | None = None
     deadline: Limit | Instant | None = None
+    tags: Tags = []
 
 
 class JobsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -225,11 +230,13 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     error: Annotated[str, said("the text of its last error")] | None
     cancel_requested_at: datetime | None
     discarded_at: Annotated[datetime, said("since when it is no dead letter any more")] | None
-    tags: Annotated[list[str], said("what it was marked with when it was enqueued")]
+    tags: Tags
+    is_sensitive: Sensitive
 
     @classmethod
     def of(cls, job: Job, **more: Any) -> Self:  # noqa: ANN401  # the fields of the subclasses
-        """The job, with what this form has more than a summary."""
+        """The job, with what this form has more than a summary; without what a sensitive task hides."""
+        job = job.redacted()
         same: dict[str, Any] = {name: getattr(job, name) for name in _SAME}
         return cls(
             timeout=None if job.timeout is None else job.timeout.total_seconds(),
@@ -317,6 +324,7 @@ class KnownTask(msgspec.Struct, frozen=True, kw_only=True):
     priority: Priority
     max_attempts: MaxAttempts
     args_version: ArgumentsVersion
+    is_sensitive: Sensitive
 
 
 class TaskList(msgspec.Struct, frozen=True, kw_only=True):
@@ -369,18 +377,31 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Self:
-        """The attempt of a row of `list_attempts.sql`."""
-        return cls(**{name: row[name] for name in cls.__struct_fields__})
+    def of(cls, row: Mapping[str, Any], *, is_sensitive: bool) -> Self:
+        """The attempt of a row of `list_attempts.sql`, without what a sensitive task hides."""
+        hidden = {"message": None, "traceback": None} if is_sensitive else {}
+        return cls(**{name: row[name] for name in cls.__struct_fields__} | hidden)
 
 
 class JobDetail(JobSummary, frozen=True, kw_only=True):
     """A job with all that is known of it."""
 
-    args: Arguments
+    args: Arguments | None
     progress: Progress | None
     result: Annotated[msgspec.Raw, said("what it returned; null while there is nothing")]
     attempts: list[Attempt]
+
+    @classmethod
+    def with_attempts(cls, job: Job, attempts: Iterable[Mapping[str, Any]]) -> Self:
+        """The job, and its rows of `list_attempts.sql`."""
+        shown = job.redacted()
+        return cls.of(
+            job,
+            args=None if job.is_sensitive else job.args,
+            progress=shown.last_progress,
+            result=raw_result(shown),
+            attempts=[Attempt.of(row, is_sensitive=job.is_sensitive) for row in attempts],
+        )
 
 
 class JobLogs(msgspec.Struct, frozen=True, kw_only=True):
@@ -415,6 +436,12 @@ class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
     id: JobId
     state: Annotated[str, said("the job's state", enum=["succeeded"])]
     result: msgspec.Raw
+    is_sensitive: Sensitive
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """The job's result; null if its task is sensitive."""
+        return cls(id=job.id, state=job.state, result=raw_result(job.redacted()), is_sensitive=job.is_sensitive)
 
 
 class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
@@ -423,6 +450,12 @@ class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
     id: JobId
     state: Annotated[str, said("the job's state", enum=["failed", "cancelled", "expired"])]
     error: str | None
+    is_sensitive: Sensitive
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        """The job's error; null if its task is sensitive."""
+        return cls(id=job.id, state=job.state, error=job.redacted().error, is_sensitive=job.is_sensitive)
 
 
 class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

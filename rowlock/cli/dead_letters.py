@@ -12,6 +12,7 @@ from rowlock.cli import acts, running
 from rowlock.cli.jobs import print_jobs
 from rowlock.cli.output import note, print_json, with_json
 from rowlock.cli.tables import number, print_table, text, whole
+from rowlock.queue.filters import Sight
 from rowlock.queue.listing import MOST_PER_PAGE, JobPage
 from rowlock.queue.operators import DeadLetterGroup
 
@@ -55,7 +56,8 @@ def groups_command(limit: int, as_json: bool, **given: Any) -> None:  # noqa: AN
 
     async def read() -> list[DeadLetterGroup]:
         async with Rowlock() as app:
-            return await app.dead_letter_groups(which, limit=limit)
+            sight = Sight(hidden=[row["name"] for row in await app.client.fetch("list_sensitive")])
+            return await app.operators.dead_letter_groups(which, limit=limit, sight=sight)
 
     groups = running.run(read())
     if as_json:

@@ -31,6 +31,7 @@ class _Options(TypedDict):
     unique: Unique | None
     expires: float | datetime | None
     deadline: float | datetime | None
+    tags: tuple[str, ...]
     args_version: int | None
 
 
@@ -52,6 +53,7 @@ class _Options(TypedDict):
 @click.option("--unique-period", type=float, metavar="SECONDS", help="Held for so long, whatever becomes of the job.")
 @click.option("--unique-across-tasks", is_flag=True, help="Jobs of other tasks do not get the key either.")
 @click.option("--on-duplicate", type=click.Choice(get_args(OnDuplicate)), help="What to do if the key is held.")
+@click.option("--tag", "tags", multiple=True, help="A word to find the job by; may be given several times.")
 @click.option("--args-version", type=int, metavar="N", help="The task's version for which the arguments are written.")
 @with_json
 def command(  # noqa: PLR0917  # click's: a parameter an option
@@ -72,6 +74,7 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
     unique_period: float | None,
     unique_across_tasks: bool,  # noqa: FBT001  # click's
     on_duplicate: OnDuplicate | None,
+    tags: tuple[str, ...],
     args_version: int | None,
     as_json: bool,  # noqa: FBT001  # click's
 ) -> None:
@@ -98,6 +101,7 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
         ),
         expires=parse_limit("expires", expires),
         deadline=parse_limit("deadline", deadline),
+        tags=tags,
         args_version=args_version,
     )
     handle = running.run(_enqueue(load(app), task, args, options))

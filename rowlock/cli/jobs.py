@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 from rich.text import Text
 
-from rowlock.api.wire import Attempt, JobDetail, JobLogs, JobSummary, raw_result
+from rowlock.api.wire import JobDetail, JobLogs, JobSummary
 from rowlock.app import Rowlock
 from rowlock.cli import acts, running, watching
 from rowlock.cli.output import note, print_json, with_json
@@ -33,6 +33,8 @@ from rowlock.queue.listing import MOST_PER_PAGE, JobPage
 from rowlock.queue.operators import Operation
 
 Row: TypeAlias = Mapping[str, Any]
+
+_HIDDEN: Final = "not shown: its task is sensitive"
 
 _COLUMNS: Final = (
     whole("ID"),
@@ -104,7 +106,7 @@ def print_jobs(jobs: JobPage, *, as_json: bool, none: str) -> None:
 
 
 def _row(job: Job) -> Sequence[object]:
-    attempt = f"{job.attempt}/{job.max_attempts}"
+    job, attempt = job.redacted(), f"{job.attempt}/{job.max_attempts}"
     return job.id, state(job.state), job.task, job.queue, attempt, job.created_at, job.error or ""
 
 
@@ -119,13 +121,14 @@ def show_command(job_id: str, logs: bool, as_json: bool) -> None:  # noqa: FBT00
         async with Rowlock() as app:
             job = await app.get(parse_id(job_id))
             attempts = await app.client.attempts(job.id)
+            if job.is_sensitive:
+                attempts = [row | {"message": None, "traceback": None} for row in map(dict, attempts)]
             done = await app.operations(target_kind="job", target=str(job.id), limit=MOST_PER_PAGE)
-            return job, attempts, done, await app.logs(job.id) if logs else []
+            return job, attempts, done, await app.logs(job.id) if logs and not job.is_sensitive else []
 
     job, attempts, done, lines = running.run(read())
     if as_json:
-        told = [Attempt.of(row) for row in attempts]
-        detail = JobDetail.of(job, args=job.args, progress=job.last_progress, result=raw_result(job), attempts=told)
+        detail = JobDetail.with_attempts(job, attempts)
         members: dict[str, object] = {name: getattr(detail, name) for name in detail.__struct_fields__}
         print_json(members | {"operations": done} | ({"logs": lines} if logs else {}))
         return
@@ -148,11 +151,13 @@ def logs_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     async def read() -> tuple[Job, list[LogLine]]:
         async with Rowlock() as app:
             job = await app.get(parse_id(job_id))
-            return job, await app.logs(job.id)
+            return job, [] if job.is_sensitive else await app.logs(job.id)
 
     job, lines = running.run(read())
     if as_json:
         print_json(JobLogs(id=job.id, lines=lines))
+    elif job.is_sensitive:
+        note(f"The task {job.task} is sensitive: what its jobs log is not shown.")
     elif not lines:
         note(f"Nothing was logged, or task {job.task} has no capture_logs.")
     else:
@@ -167,6 +172,7 @@ def print_lines(lines: Sequence[LogLine]) -> None:
 
 
 def _fields(job: Job) -> Iterator[tuple[str, object]]:
+    job = job.redacted()
     yield "state", state(job.state)
     for name in ("id", "task", "args_version", "queue", "priority"):
         yield name, getattr(job, name)
@@ -177,8 +183,10 @@ def _fields(job: Job) -> Iterator[tuple[str, object]]:
     for name in ("expires_at", "deadline", "cancel_requested_at", "discarded_at"):
         if getattr(job, name) is not None:
             yield name, getattr(job, name)
+    if job.tags:
+        yield "tags", ", ".join(job.tags)
     yield "progress", _progress(job)
-    yield "args", pretty(job.args)
+    yield "args", _HIDDEN if job.is_sensitive else pretty(job.args)
     yield "result", None if job.result_json is None else pretty(job.result)
 
 

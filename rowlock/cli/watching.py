@@ -8,7 +8,7 @@ from typing import Final
 import click
 import msgspec
 
-from rowlock.api.wire import Succeeded, Unsuccessful, raw_result
+from rowlock.api.wire import Succeeded, Unsuccessful
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.output import Exit, complain, note, print_json, with_json
@@ -63,6 +63,7 @@ async def _looked(app: Rowlock, job: Job, seconds: float) -> Job:
 
 
 def _told(job: Job) -> dict[str, object]:
+    job = job.redacted()
     told = job.last_progress
     progress = None if told is None else {"fraction": told.fraction, "message": told.message}
     return {"id": job.id, "state": job.state, "attempt": job.attempt, "progress": progress, "error": job.error}
@@ -72,6 +73,7 @@ def _tell(job: Job, told: dict[str, object], *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(told))
         return
+    job = job.redacted()
     at = job.finished_at or (job.last_progress.updated_at if job.last_progress else None)
     at = at or job.started_at or job.created_at
     words = [time_of(at), job.state, f"attempt {job.attempt}/{job.max_attempts}"]
@@ -86,15 +88,15 @@ def _tell(job: Job, told: dict[str, object], *, as_json: bool) -> None:
 @with_json
 def result(job_id: str, wait: float, as_json: bool) -> int:  # noqa: FBT001  # click's
     """Print the result of a job, which is JSON. Exits with 1 if it has none: not finished yet, or not succeeded."""
-    job = running.run(_waited(job_id, wait))
+    job = running.run(_waited(job_id, wait)).redacted()
     if not job.is_finished:
         return complain(f"Job {job.id} ({job.task}) is still {job.state}: wait longer, with --wait.", code=Exit.NO)
     if job.state != "succeeded":
         if as_json:
-            print_json(Unsuccessful(id=job.id, state=job.state, error=job.error))
+            print_json(Unsuccessful.of(job))
         return complain(f"Job {job.id} ({job.task}) has {job.state}: {job.error or 'no error'}", code=Exit.NO)
     if as_json:
-        print_json(Succeeded(id=job.id, state=job.state, result=raw_result(job)))
+        print_json(Succeeded.of(job))
     else:
         click.echo(pretty(job.result))
     return Exit.DONE

@@ -212,6 +212,7 @@ def _keys_and_tasks(tables: MetaData) -> None:
         Column("result_ttl", INTERVAL),
         _time("results_removed_until"),
         _number("args_version", SmallInteger),
+        Column("is_sensitive", Boolean, nullable=False),
         PrimaryKeyConstraint("name", name="task_pkey"),
     )
 

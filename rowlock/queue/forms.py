@@ -48,6 +48,10 @@ Concurrency: TypeAlias = Annotated[
 UniqueKey: TypeAlias = Annotated[
     str, said("a key of 1 to 512 bytes: one job of the task at a time holds it", minLength=1, pattern=TEXT)
 ]
+Tag: TypeAlias = Annotated[
+    str, said("a word to find the job by", minLength=1, maxLength=64, pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$")
+]
+Tags: TypeAlias = Annotated[list[Tag], said("words to find the job by", maxItems=20)]
 Reason: TypeAlias = Annotated[str, said("why, for the audit", minLength=1, maxLength=1000, pattern=TEXT)]
 Age: TypeAlias = Annotated[float, said("seconds, back from now", minimum=0, maximum=A_HUNDRED_YEARS)]
 Wait: TypeAlias = Annotated[float, said("seconds from now on", minimum=0, maximum=A_HUNDRED_YEARS)]

@@ -53,10 +53,12 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     unique: Unique | None = None
     expires: timedelta | datetime | None = None
     deadline: timedelta | datetime | None = None
+    tags: tuple[str, ...] | None = None
+    trace: str | None = None
 
     @property
     def are_plain(self) -> bool:
-        """Whether a job of these options is due at once, with no timeout, no limit in time and no key of its own."""
+        """Whether a job of these options is due at once, with nothing of its own but a queue and numbers."""
         return (
             self.delay is None
             and self.run_at is None
@@ -64,6 +66,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             and self.unique is None
             and self.expires is None
             and self.deadline is None
+            and self.tags is None
+            and self.trace is None
         )
 
 
@@ -205,10 +209,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     `state` is one of queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled, expired. `attempt`
     counts the runs from 1 and never goes down; `errors` counts those that used up one of `max_attempts`; `crashes`
-    those that took their worker down. `tags` are those it was
-    enqueued with. `args_version` is the version of the task for which `args` are written: as they
+    those that took their worker down. `args_version` is the version of the task for which `args` are written: as they
     were enqueued; in its handler, after the upcasters, that of the handler's code. `expires_at` and `deadline` are
-    there while the job is alive. Times are aware `datetime`s by the database's clock.
+    there while the job is alive. `is_sensitive`: its task hides, from those who look at jobs from outside, what they
+    were given and what they produce. Times are aware `datetime`s by the database's clock.
 
     >>> @app.task
     ... async def sync_account(job: Job, account: int) -> None:
@@ -240,6 +244,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     cancel_requested_at: datetime | None = None
     discarded_at: datetime | None = None
     tags: list[str] = []
+    is_sensitive: bool = False
+    trace: str | None = None
+    """The W3C trace context that it was enqueued in: a `traceparent`. For whoever traces what happens."""
     last_progress: Progress | None = None
     """What the handler reported last, in whichever attempt; None if nothing. Jobs of a list do not have it."""
     _runtime: Runtime | None = None
@@ -264,6 +271,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def __repr__(self) -> str:
         return f"<Job {self.id} task={self.task} state={self.state} attempt={self.attempt}>"
+
+    def redacted(self) -> Self:
+        """The job as those may see it who are shown nothing that a sensitive task was given or has produced."""
+        if not self.is_sensitive:
+            return self
+        return msgspec.structs.replace(self, args={}, result_json=None, error=None, unique_key=None, last_progress=None)
 
     @property
     def is_finished(self) -> bool:

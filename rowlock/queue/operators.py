@@ -160,7 +160,11 @@ class Operators:
                 )
             document, version = (rows[0]["args"], None) if args is None else self._checked_args(old.task, args)
             options = JobOptions(
-                queue=old.queue, priority=old.priority, max_attempts=old.max_attempts, timeout=old.timeout
+                queue=old.queue,
+                priority=old.priority,
+                max_attempts=old.max_attempts,
+                timeout=old.timeout,
+                tags=tuple(old.tags) or None,
             )
             new: NewJob[Any] = NewJob(uuid7(), old.task, document, options, None, version or old.args_version)
             await act.enqueue(self._client, new)
@@ -247,7 +251,9 @@ class Operators:
         """The dead letters by task and error, the most frequent first."""
         _refuse_other_than_dead(which)
         check_limit(limit)
-        rows = await self._client.fetch("group_dead_letters", *_dead(which).parameters(sight), limit)
+        rows = await self._client.fetch(
+            "group_dead_letters", *_dead(which).parameters(sight), limit, list(sight.hidden)
+        )
         return [DeadLetterGroup(**row) for row in rows]
 
     async def unclaimed(self, *, limit: int) -> list[Unclaimed]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
@@ -21,6 +22,8 @@ KEY_LIMIT: Final = 512
 NEWEST_VERSION: Final = 2**15 - 1
 MOST_IN_BATCH: Final = 10_000
 MESSAGE_LIMIT: Final = 500
+MOST_TAGS: Final = 20
+LONGEST_TAG: Final = 64
 """Bytes of the message of a progress report."""
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -67,6 +70,32 @@ def concurrency(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
         raise InvalidOption(f"concurrency {value!r} makes no sense: use a whole number of at least 1.")
     return value
+
+
+def flag(name: str, value: object) -> bool:
+    """Yes or no."""
+    if not isinstance(value, bool):
+        raise InvalidOption(f"{name} {value!r} is neither True nor False.")
+    return value
+
+
+def tags(value: object, more: Sequence[str] = ()) -> tuple[str, ...] | None:
+    """Up to 20 tags of 1 to 64 characters, each once, after `more`; None if there are none."""
+    if isinstance(value, str) or not isinstance(value, Iterable | None):
+        raise InvalidOption(f"tags {value!r} are no list of texts: write them as ['import', 'customer:42'].")
+    found = tuple(dict.fromkeys((*more, *(value or ()))))
+    for tag in found:
+        if not isinstance(tag, str) or not 1 <= len(tag) <= LONGEST_TAG or not _is_printed(tag):
+            raise InvalidOption(
+                f"tags: {tag!r} is no tag: use 1 to {LONGEST_TAG} characters, none of them a control character."
+            )
+    if len(found) > MOST_TAGS:
+        raise InvalidOption(f"tags: there are {len(found)} of them, and {MOST_TAGS} at most may be.")
+    return found or None
+
+
+def _is_printed(text: str) -> bool:
+    return not any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
 
 
 def args_version(value: object, option: str = "args_version") -> int:

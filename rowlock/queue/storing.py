@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
 
 import asyncpg
+import msgspec
 
 from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption
 from rowlock.queue import callers, connections
@@ -29,7 +30,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _PLAIN_COLUMNS: Final = ("id", "queue", "task", "priority", "max_attempts", "args", "args_version")
-_TIMED_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "ends_at", "expires_at", "deadline")
+_TIMED_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "ends_at", "expires_at", "deadline", "tags", "trace")
 
 _TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, connections.WritesRefused)
 _PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
@@ -84,6 +85,8 @@ class Storing(Connected):
             *_at_or_in(options.deadline),
             *_unique_columns(options.unique),
             job.args_version,
+            None if options.tags is None else list(options.tags),
+            options.trace,
         )
         stored = uuid_of(rows[0][0])
         if stored != job.id:
@@ -244,7 +247,7 @@ class Storing(Connected):
     async def _insert_all(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:
         new = [job for job in jobs if job.unique_key is None]
         if new:
-            await caller.fetch(self._sql("enqueue_many"), *_arrays(new))
+            await caller.fetch(self._sql("enqueue_many"), *_arrays(new), *_marks(new))
             await caller.fetch(self._sql("wake"), _queues(new))
         return await self._insert_unique(jobs, caller)
 
@@ -255,7 +258,7 @@ class Storing(Connected):
             return {}
         keys = [(job.unique_key or "").partition(":")[2] for job in keyed]
         how = zip(*(_unique_columns(job.options.unique) for job in keyed), strict=True)
-        rows = await caller.fetch(self._sql("enqueue_unique"), *_arrays(keyed), keys, *map(list, how))
+        rows = await caller.fetch(self._sql("enqueue_unique"), *_arrays(keyed), keys, *map(list, how), *_marks(keyed))
         holders = {uuid_of(row[0]): uuid_of(row[1]) for row in rows}
         for job in keyed:
             if job.id in holders:
@@ -315,7 +318,7 @@ def _time_columns(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
     ends_at = min((limit for limit in (expires_at, deadline) if limit is not None), default=None)
     if ends_at is not None and ends_at <= run_at:
         raise InvalidOption(f"expires or deadline {ends_at} is not after {run_at}, when a job of {job.task} is due.")
-    return (run_at, options.timeout, ends_at, expires_at, deadline)
+    return (run_at, options.timeout, ends_at, expires_at, deadline, options.tags, options.trace)
 
 
 def _moment(given: timedelta | datetime | None, now: datetime) -> datetime | None:
@@ -349,6 +352,13 @@ def _arrays(jobs: Sequence[NewJob[Any]]) -> tuple[list[Any], ...]:
         *_columns_at_and_in([job.options.deadline for job in jobs]),
         [job.args_version for job in jobs],
     )
+
+
+def _marks(jobs: Sequence[NewJob[Any]]) -> tuple[list[str | None], list[str | None]]:
+    """Tags, as JSON, and traces."""
+    tags = (job.options.tags for job in jobs)
+    documents = [None if given is None else msgspec.json.encode(given).decode() for given in tags]
+    return documents, [job.options.trace for job in jobs]
 
 
 def _unique_columns(unique: Unique | None) -> tuple[object, ...]:

@@ -32,6 +32,7 @@ from rowlock.queue.unique import Unique, parse_unique
 from rowlock.queue.upcasters import Upcasters, Upcasting
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from rowlock.queue.client import Client
@@ -93,6 +94,8 @@ class Task(Generic[P, R]):
         version: int = 1,
         batch: int | None = None,
         batch_wait: timedelta | float | None = None,
+        tags: Sequence[str] = (),
+        sensitive: bool = False,
     ) -> None:
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
@@ -131,6 +134,7 @@ class Task(Generic[P, R]):
         self.has_runtime = self.arguments.job_parameter is not None or self.log_level is not None
         self.returns = _return_type(function) if self.batch is None else item_type(_return_type(function))
         self.unique = parse_unique(unique, self.arguments)
+        self.is_sensitive = options.flag("sensitive", sensitive)
         self.options = JobOptions(
             queue=self.queue,
             priority=self.priority,
@@ -138,6 +142,7 @@ class Task(Generic[P, R]):
             expires=options.limit_in_time("expires", expires),
             deadline=options.limit_in_time("deadline", deadline),
             unique=self.unique,
+            tags=options.tags(tags),
         )
         self._client = client
         self._most_bytes = client.settings.max_args_bytes
@@ -174,6 +179,7 @@ class Task(Generic[P, R]):
         expires: timedelta | float | datetime | None = None,
         deadline: timedelta | float | datetime | None = None,
         unique: Unique | str | None = None,
+        tags: Sequence[str] = (),
         connection: object = None,
     ) -> BoundTask[P, R]:
         """The task with other options, for the `enqueue(...)` or `job(...)` that follows.
@@ -182,7 +188,8 @@ class Task(Generic[P, R]):
         `expires`: not started by then, it never runs. `deadline`: by then the job is over, one way or the other; both
         in seconds or as a `timedelta` from the enqueue on, or as an aware `datetime`.
         `unique`: while a job of this task with this key is not finished, no second one is stored; the handle's
-        `is_duplicate` says so, and points to the first; a `Unique` has other rules. `connection`: enqueue in this
+        `is_duplicate` says so, and points to the first; a `Unique` has other rules. `tags`: words to find the job by,
+        besides those of the task. `connection`: enqueue in this
         connection's (or session's) open transaction: the job exists if and only if it commits. Raises `InvalidOption`.
 
         >>> await send_email.using(connection=session, delay=60, unique="welcome:42").enqueue(
@@ -201,6 +208,7 @@ class Task(Generic[P, R]):
             unique=self.unique if unique is None else parse_unique(unique, self.arguments),
             expires=self.options.expires if expires is None else options.limit_in_time("expires", expires),
             deadline=self.options.deadline if deadline is None else options.limit_in_time("deadline", deadline),
+            tags=options.tags(tags, self.options.tags or ()),
         )
         options.times(delay=made.delay, run_at=made.run_at, expires=made.expires, deadline=made.deadline)
         return BoundTask(self, made, connection)

@@ -326,6 +326,7 @@ class Worker:
             [task.max_attempts for task in tasks],
             [task.result_ttl for task in tasks],
             [task.version for task in tasks],
+            [task.is_sensitive for task in tasks],
         )
         await self._orders.discover(self._claiming)
         await self._lease.begin(

@@ -35,5 +35,6 @@ UPDATE rowlock.job
    SET state = 'running', attempt = attempt + 1, worker = $5, started_at = now()
  WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
    AND worker IS NULL
-RETURNING id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
+RETURNING id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args, tags,
+          trace,
           CASE WHEN ends_at IS NOT NULL THEN ARRAY[ends_at, expires_at, deadline, started_at] END AS times

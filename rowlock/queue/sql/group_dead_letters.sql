@@ -1,9 +1,12 @@
 -- The dead letters by task and error: how many of each, and when the first and the last of them ended.
 --
--- $1 to $15 the filter, as in list_jobs.sql   $16 how many groups at most
+-- $1 to $15 the filter, as in list_jobs.sql   $16 how many groups at most   $17 the tasks whose errors are not told apart text[]
 -- Of the error its first line counts, up to 200 characters. Looks at the newest 50,000 dead letters.
 -- Index: finished_job_unsuccessful of each partition, merged, backwards.
-SELECT task, left(split_part(coalesce(error, ''), E'\n', 1), 200) AS error, count(*) AS jobs,
+SELECT task,
+       CASE WHEN task = ANY($17::text[]) THEN ''
+            ELSE left(split_part(coalesce(error, ''), E'\n', 1), 200)
+       END AS error, count(*) AS jobs,
        min(finished_at) AS first_at, max(finished_at) AS last_at
   FROM (
        SELECT queue, task, error, args, tags, created_at, finished_at, discarded_at

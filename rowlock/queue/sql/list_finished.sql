@@ -44,11 +44,13 @@ WITH found AS MATERIALIZED (
 )
 SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
        result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
-       discarded_at, tags, false AS is_end
+       discarded_at, tags,
+       coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = found.task), false) AS is_sensitive,
+       false AS is_end
   FROM found
  UNION ALL
 SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, created_at, NULL, NULL, NULL,
-       NULL, NULL, NULL, NULL, NULL, NULL, true
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, true
   FROM ended
  WHERE (SELECT count(*) FROM found) < $16::integer
  ORDER BY id DESC

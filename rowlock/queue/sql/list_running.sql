@@ -10,7 +10,9 @@ WITH running AS MATERIALIZED (
 )
 SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
        NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker, expires_at,
-       deadline, cancel_requested_at, NULL::timestamptz AS discarded_at, tags, false AS is_end
+       deadline, cancel_requested_at, NULL::timestamptz AS discarded_at, tags,
+       coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = running.task), false) AS is_sensitive,
+       false AS is_end
   FROM running
  WHERE id > $4::uuid AND id < $5::uuid
    AND ($1::text IS NULL OR state = $1::text)

@@ -43,7 +43,7 @@ WITH expired AS MATERIALIZED (
      WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_quarantined))
        AND worker IS NOT NULL
     RETURNING id, run_at, created_at, started_at, worker, timeout, attempt, max_attempts, errors, crashes, priority,
-              queue, task, args_version, unique_key, args
+              queue, task, args_version, unique_key, args, tags, trace
 ), freed AS (
     DELETE FROM rowlock.unique_key
      WHERE key = ANY(ARRAY(SELECT unique_key FROM quarantined WHERE unique_key IS NOT NULL))
@@ -53,11 +53,11 @@ WITH expired AS MATERIALIZED (
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,
-        priority, state, queue, task, args_version, unique_key, error, args
+        priority, state, queue, task, args_version, unique_key, error, args, tags, trace
     )
     SELECT id, run_at, created_at, started_at, now(), worker, timeout, attempt, max_attempts, errors, crashes + 1,
            priority, 'failed', queue, task, args_version, unique_key,
-           format('set aside: %s workers in a row died while they ran this job', crashes + 1), args
+           format('set aside: %s workers in a row died while they ran this job', crashes + 1), args, tags, trace
       FROM quarantined
 ), told AS (
     INSERT INTO rowlock.attempt (job_id, attempt, outcome, queue, task, worker, started_at, finished_at, message)

@@ -18,7 +18,7 @@ WITH outcome AS MATERIALIZED (
        AND worker = $1
        AND CASE WHEN (id, attempt) IN (SELECT outcome.id, outcome.attempt FROM outcome) THEN true ELSE false END
     RETURNING id, run_at, created_at, worker, timeout, attempt, max_attempts, errors, crashes, priority, queue, task,
-              args_version, unique_key, error, args
+              args_version, unique_key, error, args, tags, trace
 ), freed AS (
     DELETE FROM rowlock.unique_key
      WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
@@ -28,12 +28,13 @@ WITH outcome AS MATERIALIZED (
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,
-        priority, state, queue, task, args_version, unique_key, error, args, result
+        priority, state, queue, task, args_version, unique_key, error, args, result,
+        tags, trace
     )
     SELECT gone.id, gone.run_at, gone.created_at, statement_timestamp() - outcome.elapsed * interval '1 second',
            statement_timestamp(), gone.worker,
            gone.timeout, gone.attempt, gone.max_attempts, gone.errors, gone.crashes, gone.priority, 'succeeded',
-           gone.queue, gone.task, gone.args_version, gone.unique_key, gone.error, gone.args, outcome.result
+           gone.queue, gone.task, gone.args_version, gone.unique_key, gone.error, gone.args, outcome.result, gone.tags, gone.trace
       FROM gone
       JOIN outcome ON outcome.id = gone.id
 )

@@ -12,7 +12,9 @@ DROP FUNCTION rowlock.drop_day(text, date), rowlock.retain_day(text, date), rowl
 DROP FUNCTION rowlock.create_partitions(integer), rowlock.create_partition(text, date)
 --;
 DROP FUNCTION rowlock.enqueue(text, jsonb, text, integer, interval, timestamptz, integer, interval, text, uuid, timestamptz,
-                              timestamptz, text, interval, boolean, text, integer)
+                              timestamptz, text, interval, boolean, text, integer, text[], text)
+--;
+DROP FUNCTION rowlock.check_tags(text[], text)
 --;
 DROP FUNCTION rowlock.check_unique(text, text, interval, boolean, text)
 --;

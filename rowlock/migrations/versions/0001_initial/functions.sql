@@ -186,6 +186,27 @@ BEGIN
 END
 $$
 --;
+-- Refuse tags that are none, and a trace that is too long.
+CREATE FUNCTION rowlock.check_tags(tags text[], trace text) RETURNS void LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    tag text;
+BEGIN
+    IF cardinality(check_tags.tags) > 20 THEN
+        RAISE EXCEPTION 'tags has % of them', cardinality(check_tags.tags)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use at most 20';
+    ELSIF octet_length(check_tags.trace) > 600 THEN
+        RAISE EXCEPTION 'trace has % bytes', octet_length(check_tags.trace)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a W3C traceparent, or leave it out';
+    END IF;
+    FOREACH tag IN ARRAY coalesce(check_tags.tags, '{}') LOOP
+        IF tag IS NULL OR tag ~ '[[:cntrl:]]' OR length(tag) NOT BETWEEN 1 AND 64 THEN
+            RAISE EXCEPTION 'tag % is no tag', coalesce(quote_literal(tag), 'null')
+                USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 64 characters, none of them a control character';
+        END IF;
+    END LOOP;
+END
+$$
+--;
 -- Enqueue one job, for every language and driver. (Python sends plain jobs by a statement that does the same.)
 -- Returns the job's id: the given one (or a new one), or that of the job which already holds the unique key.
 -- on_duplicate => 'replace' then gives a holder that still waits all that this call says, but its id and its key.
@@ -210,7 +231,9 @@ CREATE FUNCTION rowlock.enqueue(
     unique_period interval DEFAULT NULL,
     unique_across_tasks boolean DEFAULT false,
     on_duplicate text DEFAULT 'return',
-    args_version integer DEFAULT 1
+    args_version integer DEFAULT 1,
+    tags         text[] DEFAULT NULL,
+    trace        text DEFAULT NULL
 ) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     new_id uuid := coalesce(enqueue.id, rowlock.uuid7());
@@ -228,6 +251,7 @@ BEGIN
         AND enqueue.expires_at IS NULL AND enqueue.deadline IS NULL
         AND enqueue.unique_until = 'finish' AND enqueue.unique_period IS NULL AND NOT enqueue.unique_across_tasks
         AND enqueue.on_duplicate = 'return' AND enqueue.args_version BETWEEN 1 AND 32767
+        AND enqueue.tags IS NULL AND enqueue.trace IS NULL
     ) IS NOT TRUE THEN
         SELECT o.queue, o.priority, o.max_attempts
           INTO enqueue.queue, enqueue.priority, enqueue.max_attempts
@@ -236,6 +260,10 @@ BEGIN
                    enqueue.max_attempts, enqueue.timeout, enqueue.unique_key, enqueue.expires_at, enqueue.deadline,
                    enqueue.args_version
                ) AS o;
+        IF enqueue.tags IS NOT NULL OR enqueue.trace IS NOT NULL THEN
+            PERFORM rowlock.check_tags(enqueue.tags, enqueue.trace);
+            enqueue.tags := nullif(enqueue.tags, '{}');
+        END IF;
         IF (enqueue.unique_until = 'finish' AND enqueue.unique_period IS NULL AND NOT enqueue.unique_across_tasks
             AND enqueue.on_duplicate = 'return') IS NOT TRUE THEN
             PERFORM rowlock.check_unique(
@@ -259,7 +287,7 @@ BEGIN
                                greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
                            END,
                            max_attempts = enqueue.max_attempts, timeout = enqueue.timeout, args = enqueue.args,
-                           args_version = enqueue.args_version,
+                           args_version = enqueue.args_version, tags = enqueue.tags, trace = enqueue.trace,
                            expires_at = enqueue.expires_at, deadline = enqueue.deadline,
                            ends_at = least(CASE WHEN j.attempt = 0 THEN enqueue.expires_at END, enqueue.deadline)
                      WHERE j.id = holder;
@@ -282,7 +310,7 @@ BEGIN
     -- run_at: first the transaction's id, then the clock. The claims' cursors rely on this order, see docs/claiming.md.
     INSERT INTO rowlock.job (
         id, queue, task, priority, run_at, max_attempts, timeout, unique_key, args, args_version, ends_at, expires_at,
-        deadline
+        deadline, tags, trace
     )
     VALUES (
         new_id, enqueue.queue, enqueue.task, enqueue.priority,
@@ -290,7 +318,7 @@ BEGIN
             greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
         END,
         enqueue.max_attempts, enqueue.timeout, full_key, enqueue.args, enqueue.args_version,
-        least(enqueue.expires_at, enqueue.deadline), enqueue.expires_at, enqueue.deadline
+        least(enqueue.expires_at, enqueue.deadline), enqueue.expires_at, enqueue.deadline, enqueue.tags, enqueue.trace
     ) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         PERFORM rowlock.leave_trace();

@@ -96,5 +96,6 @@ CREATE TABLE rowlock.task (
     result_ttl   interval,
     results_removed_until timestamptz NOT NULL DEFAULT '-infinity',
     args_version smallint NOT NULL DEFAULT 1,
+    is_sensitive boolean NOT NULL DEFAULT false,
     CONSTRAINT task_pkey PRIMARY KEY (name)
 )
