@@ -244,7 +244,8 @@ BUGS: Final = (
     SELECT gone.id, gone.run_at, gone.created_at, statement_timestamp() - outcome.elapsed * interval '1 second',
            statement_timestamp(), gone.worker,
            gone.timeout, gone.attempt, gone.max_attempts, gone.errors, gone.crashes, gone.priority, 'succeeded',
-           gone.queue, gone.task, gone.args_version, gone.unique_key, gone.error, gone.args, outcome.result, gone.tags, gone.trace
+           gone.queue, gone.task, gone.args_version, gone.unique_key, gone.error, gone.args, outcome.result,
+           gone.tags, gone.trace
       FROM gone
       JOIN outcome ON outcome.id = gone.id
 """,
