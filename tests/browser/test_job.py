@@ -92,6 +92,20 @@ async def test_dead_letter_is_discarded(page: Page, app: Rowlock, worker: None) 
     await expect(page.get_by_role("button", name="Discard")).to_have_count(0)
 
 
+async def test_sensitive_job_says_that_it_hides_something(page: Page, app: Rowlock) -> None:
+    @app.task(sensitive=True)
+    async def keep_secret(value: str) -> str:
+        return value
+
+    async with app.worker():
+        handle = await keep_secret.enqueue("hush")
+        await handle.result(timeout=10)
+    await visit(page, f"/jobs/{handle.id}", "keep_secret")
+    await expect(page.get_by_text("the task is declared as sensitive")).to_have_count(2)
+    await expect(page.get_by_text("hush")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Run again")).to_be_visible()
+
+
 async def test_job_that_is_not_there_says_so(page: Page) -> None:
     await page.goto("/#/jobs/01a206a6-57d0-7da3-8225-a4bfe63bd356")
     await expect(page.get_by_role("alert")).to_contain_text("There is no such job")

@@ -47,6 +47,22 @@ async def test_jobs_are_filtered_by_the_address_and_the_way_back_is_open(page: P
     await expect(page.get_by_role("heading", name="No job fits")).to_be_visible()
 
 
+async def test_jobs_are_found_by_tag_and_by_words_of_their_arguments(page: Page, app: Rowlock) -> None:
+    tagged = await app.enqueue("echo", {"value": "for Ada Lovelace"}, delay=3600, tags=["vip"])
+    await app.enqueue("echo", {"value": "for nobody"}, delay=3600)
+    await visit(page, "/jobs", "Jobs")
+    rows = page.get_by_role("row")
+    await expect(rows).to_have_count(3)
+    await page.get_by_label("Arguments contain").fill("ada love")
+    await page.keyboard.press("Enter")
+    await expect(rows).to_have_count(2)
+    await page.get_by_role("link", name="echo").click()
+    await page.locator(".under").get_by_role("link", name="vip").click()
+    await expect(rows).to_have_count(2)
+    await expect(page.get_by_role("checkbox", name=str(tagged.id))).to_be_visible()
+    assert page.url.endswith("#/jobs?tag=vip")
+
+
 async def test_search_that_was_bounded_goes_on_from_where_it_stopped(page: Page) -> None:
     answers = {
         False: {"jobs": [], "next": "/v1/jobs?text=x&before=01a2", "searched_until": "2026-11-01T00:00:00Z"},
