@@ -21,7 +21,7 @@ SIZES = [(80, 24), (132, 43)]
 
 @pytest.fixture
 async def app(database_url: str) -> AsyncIterator[Rowlock]:
-    """An application whose worker has run some jobs, and runs one."""
+    """An application whose worker has run some jobs, and runs two."""
     app, ending = Rowlock(database_url), asyncio.Event()
 
     @app.task(queue="email")
@@ -30,6 +30,11 @@ async def app(database_url: str) -> AsyncIterator[Rowlock]:
     @app.task(queue="reports", max_attempts=1)
     async def report() -> None:
         raise ValueError("no \x1b[31mgood")
+
+    @app.task(queue="secrets", sensitive=True)
+    async def whisper(job: Job) -> None:
+        await job.progress(0.5, "hunter2")
+        await ending.wait()
 
     @app.task(queue="films")
     async def render(job: Job) -> None:
@@ -42,6 +47,7 @@ async def app(database_url: str) -> AsyncIterator[Rowlock]:
         await app.queues.pause("email")
         await app.enqueue_many([send.job() for _ in range(1234)])
         async with app.worker(concurrency=7):
+            await whisper.enqueue()
             await render.enqueue()
             yield app
             ending.set()
@@ -68,7 +74,7 @@ async def test_top_fits_the_terminal_and_leaves_it_as_it_was(
         assert max(map(len, lines)) <= width
         assert "waiting 1,234" in frame
         assert "dead letters 1" in frame
-        assert "1/7" in frame, "the worker runs one of seven"
+        assert "2/7" in frame, "the worker runs two of seven"
         job = (await app.jobs())[0]
         assert str(job.id) in frame, "ids are whole"
         assert "\\x1b[31mgood" in frame or width == 80
@@ -117,7 +123,8 @@ async def test_one_frame_is_printed_in_a_pipe_and_as_json(database_url: str, app
     told = json.loads((await rowlock("top", "--json", url=database_url)).out)
     assert told.keys() == {"overview", "statistics", "workers", "longest", "dead_letters"}
     assert told["overview"]["waiting"] == 1234
-    assert [(one["task"], one["fraction"], one["message"]) for one in told["longest"]] == [("render", 0.25, "cutting")]
+    longest = {one["task"]: (one["fraction"], one["message"]) for one in told["longest"]}
+    assert longest == {"render": (0.25, "cutting"), "whisper": (None, None)}, "what is sensitive is not shown"
 
 
 async def test_top_needs_a_database_to_begin_with() -> None:

@@ -1,7 +1,7 @@
--- The jobs that have been running longest, with what their handlers have reported.
+-- The jobs that have been running longest, with what their handlers have reported, unless their tasks are sensitive.
 --
 -- $1 how many. Reads the running jobs alone, of which there are no more than the workers have room for.
--- Index: job_running, progress_pkey. Takes no lock.
+-- Index: job_running, progress_pkey, task_pkey. Takes no lock.
 SELECT job.id, job.task, job.queue, job.attempt, job.max_attempts, job.started_at, job.worker, progress.fraction, progress.message
   FROM (
            SELECT id, task, queue, attempt, max_attempts, started_at, worker
@@ -10,5 +10,7 @@ SELECT job.id, job.task, job.queue, job.attempt, job.max_attempts, job.started_a
             ORDER BY started_at, id
             LIMIT $1::integer
        ) AS job
-  LEFT JOIN rowlock.progress ON progress.job_id = job.id
+  LEFT JOIN rowlock.progress
+         ON progress.job_id = job.id
+        AND NOT EXISTS (SELECT FROM rowlock.task WHERE task.name = job.task AND task.is_sensitive)
  ORDER BY job.started_at, job.id
