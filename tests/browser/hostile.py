@@ -9,6 +9,7 @@ import asyncpg
 from rowlock import Rowlock
 from tests.browser.corpus import ALL, LONG, SHORT, SMUGGLED, TEXTS
 
+TAGS = [*SHORT, *(text for text in TEXTS.values() if len(text) < 64 and text.isprintable())][:20]
 REASON = " ".join(TEXTS.values())[:400]
 
 
@@ -43,7 +44,7 @@ async def fill(app: Rowlock, connection: asyncpg.Connection) -> Hostile:
         "error": await app.enqueue("attack"),
         "logs": await app.enqueue("tell", {"text": ALL, "message": REASON}),
         "long": await app.enqueue("echo", {"value": LONG}),
-        "cancelled": await app.enqueue("snooze", delay=3600, unique=TEXTS["svg"]),
+        "cancelled": await app.enqueue("snooze", delay=3600, unique=TEXTS["svg"], tags=TAGS),
     }
     await app.worker().drain()
     await app.cancel(jobs["cancelled"].id, reason=REASON, by=TEXTS["handler"])

@@ -215,7 +215,7 @@ async def _be_busy(app: Rowlock, connection: asyncpg.Connection) -> None:
         await app.enqueue("check_image", {"image": f"product-{4711 + number}.jpg"})
     await app.enqueue("build_report", {"kind": "weekly"})
     for number in range(14):
-        await app.enqueue("charge_card", {"order": 90_210 + number, "amount": 19.9 + number})
+        await app.enqueue("charge_card", {"order": 90_210 + number, "amount": 19.9 + number}, tags=["visa"])
         await app.enqueue("call_partner", {"partner": "parcels.example", "event": "order.shipped"})
     for number in range(40):
         await app.enqueue("send_newsletter", {"recipient": f"reader-{number}@example.com", "issue": 12}, delay=5400)
@@ -250,7 +250,11 @@ async def _buy(app: Rowlock) -> None:
     while True:
         order += 1
         await app.enqueue("confirm_order", {"order": order})
-        await app.enqueue("send_receipt", {"recipient": f"customer-{order}@example.com", "order": order})
+        await app.enqueue(
+            "send_receipt",
+            {"recipient": f"customer-{order}@example.com", "order": order},
+            tags=[f"customer:{order % 7}", *(["express"] if order % 3 else [])],
+        )
         if order % 3 == 0:
             await app.enqueue("charge_card", {"order": order, "amount": 19.9})
         if order % 4 == 0:

@@ -85,7 +85,7 @@ async function edit(schedule) {
         action: "Save",
         perform: async (given) => {
             const changes = Object.entries(read(given)).filter(
-                ([name, value]) => JSON.stringify(value) !== JSON.stringify(schedule[name]),
+                ([name, value]) => value !== undefined && JSON.stringify(value) !== JSON.stringify(schedule[name]),
             );
             if (changes.length > 0) await api.patch(schedulePath(schedule.name), Object.fromEntries(changes));
         },
@@ -103,8 +103,8 @@ async function fieldsOf(schedule) {
             "Minute, hour, day, month, weekday; six fields begin with the seconds; or @hourly."),
         field("Time zone", "timezone", text("timezone"), "As in Europe/Berlin."),
         field("Arguments", "args", element("textarea", {
-            rows: 4, spellcheck: false, defaultValue: JSON.stringify(schedule.args, null, 2),
-        }), "A JSON object."),
+            rows: 4, spellcheck: false, defaultValue: schedule.args === null ? "" : JSON.stringify(schedule.args, null, 2),
+        }), schedule.args === null ? "Hidden, as the task is sensitive. Left empty, they stay." : "A JSON object."),
         field("While no worker runs", "misfire", choice(["latest", "all", "skip"], schedule.misfire),
             "A job for the latest of the times, for all of them, or for none (skip)."),
         field("While its last job runs", "overlap", choice(["allow", "skip"], schedule.overlap), "Whether another is made."),
@@ -127,7 +127,7 @@ function read(given) {
         task: given.task.trim(),
         cron: given.cron.trim(),
         timezone: given.timezone.trim(),
-        args: parseJson(given.args, "args"),
+        args: given.args.trim() === "" ? undefined : parseJson(given.args, "args"),
         misfire: given.misfire,
         overlap: given.overlap,
         jitter: number("jitter") ?? 0,

@@ -33,7 +33,8 @@ export const page = {
                     ["Comes from", schedule.origin === "code" ? "the code: edits last until the code says otherwise" : "a person"],
                     ["Changed", moment(schedule.updated_at)],
                 ])),
-            panel("Arguments", json(schedule.args)),
+            panel("Arguments", schedule.args === null
+                ? element("p", { class: "dim" }, "Not shown: the task is sensitive.") : json(schedule.args)),
             panel("The next times",
                 schedule.is_paused || schedule.next_ticks.length === 0
                     ? element("p", {}, schedule.is_paused ? "None: it is paused." : "None: there is no such time.")
