@@ -258,6 +258,7 @@ class Rowlock(Acts):
         unique: Unique | str | None = None,
         args_version: int | None = None,
         tags: Sequence[str] = (),
+        trace: str | None = None,
         connection: object = None,
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name, with its arguments as JSON data by parameter.
@@ -265,7 +266,7 @@ class Rowlock(Acts):
         For programs that do not import the task's function: a task of this application is checked against its
         function, another one must have been registered by a worker. `args_version` is the version of the task for
         which the arguments are written: None for the function's own, or for 1 where the function is not here. `tags`:
-        words to find the job by, besides those of the task. Raises
+        words to find the job by, besides those of the task. `trace`: the W3C trace context of whoever wants it. Raises
         `UnknownTask`, `InvalidArguments`, `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the connection was
         lost before the answer.
         """
@@ -297,6 +298,7 @@ class Rowlock(Acts):
             expires=check.limit_in_time("expires", expires),
             deadline=check.limit_in_time("deadline", deadline),
             tags=check.tags(tags, usual_tags),
+            trace=check.trace(trace),
         )
         check.times(delay=options.delay, run_at=options.run_at, expires=options.expires, deadline=options.deadline)
         key = None if options.unique is None else options.unique.stored_key(task, current or document, arguments)

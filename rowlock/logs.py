@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 JOB: Final[ContextVar[Record | Mapping[str, Any] | None]] = ContextVar("rowlock_job", default=None)
 """The claimed row of the job whose handler runs in this context."""
+
+trace_ids: Callable[[], Mapping[str, str]] | None = None
+"""Gives what log lines say of the active span, once `rowlock.integrations.opentelemetry` has set it."""
 
 _FORMATS: Final = ("console", "json")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -67,10 +70,22 @@ def add_job(_logger: object, _method: str, event: EventDict) -> EventDict:
     return event
 
 
+def add_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor: says in which span an event took place (`trace_id`, `span_id`), if jobs are traced.
+
+    `rowlock worker` and `rowlock api` have it in place.
+    """
+    if trace_ids is not None:
+        for name, value in trace_ids().items():
+            event.setdefault(name, value)
+    return event
+
+
 def _shared() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
         add_job,
+        add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

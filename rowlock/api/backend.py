@@ -72,6 +72,7 @@ class Backend(Protocol):
         unique: Unique | str | None = None,
         args_version: int | None = None,
         tags: Sequence[str] = (),
+        trace: str | None = None,
         connection: object = None,
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name. Raises `InvalidJob` and its kinds, and `DuplicateJob`."""

@@ -43,10 +43,12 @@ from rowlock.queue.client import Client
 from rowlock.queue.connections import CONNECTION_LOST, own_transaction
 from rowlock.queue.idempotency import Answer, answer_once
 from rowlock.queue.job import Job, JobHandle
+from rowlock.queue.options import TRACE
 
 routes = Routes("jobs")
 
 MOST_AT_ONCE: Final = 1000
+TRACE_HEADER: Final = "traceparent"
 
 
 @routes.post(
@@ -131,9 +133,16 @@ async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle
         timeout=body.timeout,
         unique=body.unique.unique() if isinstance(body.unique, UniqueRequest) else body.unique,
         tags=body.tags,
+        trace=_trace(call.request),
         args_version=1 if body.args_version is None else body.args_version,
         connection=connection,
     )
+
+
+def _trace(request: web.Request) -> str | None:
+    """The trace context that the client has sent; one that is not readable is no reason to refuse a job."""
+    given = request.headers.get(TRACE_HEADER, "")
+    return given if TRACE.fullmatch(given) else None
 
 
 async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: object) -> Answer:

@@ -26,6 +26,7 @@ MOST_TAGS: Final = 20
 LONGEST_TAG: Final = 64
 """Bytes of the message of a progress report."""
 
+TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _LONGEST = timedelta(days=365 * 100)
 
@@ -92,6 +93,15 @@ def tags(value: object, more: Sequence[str] = ()) -> tuple[str, ...] | None:
     if len(found) > MOST_TAGS:
         raise InvalidOption(f"tags: there are {len(found)} of them, and {MOST_TAGS} at most may be.")
     return found or None
+
+
+def trace(value: object) -> str | None:
+    """A W3C trace context: a `traceparent`."""
+    if value is None:
+        return None
+    if not isinstance(value, str) or not TRACE.fullmatch(value):
+        raise InvalidOption(f"trace {value!r} is no traceparent: give one like 00-<32 digits>-<16 digits>-01, or none.")
+    return value
 
 
 def _is_printed(text: str) -> bool:

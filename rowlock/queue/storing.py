@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
@@ -18,8 +20,7 @@ from rowlock.queue.connected import Connected
 from rowlock.queue.job import JobOptions, NewJob
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-    from typing import Any
+    from collections.abc import Awaitable, Iterable, Iterator
 
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
@@ -40,8 +41,14 @@ _LONGEST_COPY: Final = 3600.0
 """Seconds. There is no telling how many jobs come; a peer that is gone is noticed by TCP."""
 
 
+Tracer: TypeAlias = Callable[[Sequence[NewJob[Any]]], AbstractContextManager[str | None]]
+"""Called around each enqueue with its jobs, it gives the W3C trace context that they carry."""
+
+
 class Storing(Connected):
     """What stores jobs: the part of the client that is for whoever enqueues."""
+
+    tracer: Tracer | None = None
 
     async def enqueue(self, job: NewJob[Any], connection: object = None) -> UUID:
         """Store the job, in the caller's transaction if its connection is given. A job whose id is
@@ -50,6 +57,12 @@ class Storing(Connected):
         Returns the job's id, or that of the job which holds its unique key. Raises `DuplicateJob` if that is to be so,
         and `EnqueueUnknown`.
         """
+        if self.tracer is not None:
+            with self.tracer([job]) as trace:
+                return await self._enqueue_anywhere(_traced(job, trace, {}), connection)
+        return await self._enqueue_anywhere(job, connection)
+
+    async def _enqueue_anywhere(self, job: NewJob[Any], connection: object) -> UUID:
         if connection is None:
             return await self._in_own_transaction([job], lambda: self._enqueue(job, None))
         return await self._enqueue(job, connection)
@@ -102,6 +115,17 @@ class Storing(Connected):
         Raises `DuplicateJob` if that is to be so of one of them: then nothing is stored; and `EnqueueUnknown`.
         With `again`, those that are finished are left alone, like those that are live.
         """
+        if self.tracer is not None:
+            given = list(jobs)
+            with self.tracer(given) as trace:
+                known: dict[int, JobOptions] = {}
+                traced = [_traced(job, trace, known) for job in given]
+                return await self._enqueue_all(traced, connection, again=again)
+        return await self._enqueue_all(jobs, connection, again=again)
+
+    async def _enqueue_all(
+        self, jobs: Iterable[NewJob[R]], connection: object, *, again: bool
+    ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
         if again:
             return await self._enqueue_again(list(jobs), connection)
         if connection is not None:
@@ -288,6 +312,16 @@ def _unknown(jobs: Sequence[NewJob[Any]], error: BaseException) -> EnqueueUnknow
         "missing.",
         jobs=jobs,
     )
+
+
+def _traced(job: NewJob[R], trace: str | None, known: dict[int, JobOptions]) -> NewJob[R]:
+    """The job with this trace; `known` has the options that are made already of those that jobs share."""
+    if trace is None:
+        return job
+    options = known.get(id(job.options))
+    if options is None:
+        options = known[id(job.options)] = msgspec.structs.replace(job.options, trace=trace)
+    return msgspec.structs.replace(job, options=options)
 
 
 def _take_plain(given: list[NewJob[R]], coming: Iterator[NewJob[R]]) -> Iterator[NewJob[R]]:
