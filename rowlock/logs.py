@@ -14,11 +14,16 @@ import structlog
 from rowlock.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from asyncpg import Record
     from structlog.typing import EventDict, Processor
 
 JOB: Final[ContextVar[Record | Mapping[str, Any] | None]] = ContextVar("rowlock_job", default=None)
 """The claimed row of the job whose handler runs in this context."""
+
+WORKER: Final[ContextVar[Callable[[], UUID] | None]] = ContextVar("rowlock_worker", default=None)
+"""Gives the id of the worker that runs jobs in this context; after it has lost its lease that is another one."""
 
 trace_ids: Callable[[], Mapping[str, str]] | None = None
 """Gives what log lines say of the active span, once `rowlock.integrations.opentelemetry` has set it."""
@@ -58,7 +63,8 @@ def configure(environ: Mapping[str, str] = os.environ, stream: TextIO | None = N
 
 
 def add_job(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """A structlog processor: says in each event of a handler which job it runs (`job_id`, `queue`, `task`, `attempt`).
+    """A structlog processor: says in each event of a handler which job it runs (`job_id`, `queue`, `task`, `attempt`),
+    and in which worker (`worker`).
 
     `rowlock worker` has it in place. An application that embeds a worker puts it into its own processors.
     """
@@ -67,6 +73,8 @@ def add_job(_logger: object, _method: str, event: EventDict) -> EventDict:
         for name in ("queue", "task", "attempt"):
             event.setdefault(name, job[name])
         event.setdefault("job_id", str(job["id"]))
+        if (worker := WORKER.get()) is not None:
+            event.setdefault("worker", str(worker()))
     return event
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import asyncpg
 import structlog
 
+from rowlock import logs
 from rowlock.errors import InvalidOption, RowlockError
 from rowlock.queue import options
 from rowlock.queue.claims import Claims
@@ -271,6 +272,7 @@ class Worker:
             middleware=self._middleware,
             failure_handlers=self._failure_handlers,
         )
+        logs.WORKER.set(lambda: self._lease.worker)  # for the slots, whose attempts run in copies of this context
         limits = {queue: limit for queue in self._served.names if (limit := self._served.limit(queue)) is not None}
         self._slots = Slots(self._concurrency, limits, self._performer.perform, self._doze.wake)
         self._orders = Orders(

@@ -266,7 +266,8 @@ async def test_log_lines_have_the_ids_of_the_span(
             logging.getLogger("tests").info("plainly spoken")
 
         await speak.enqueue()
-        await app.worker().drain()
+        worker = app.worker()
+        await worker.drain()
     finally:
         structlog.reset_defaults()
         logging.captureWarnings(capture=False)
@@ -279,7 +280,8 @@ async def test_log_lines_have_the_ids_of_the_span(
         line = next(line for line in lines if line["event"] == event)
         assert line["trace_id"] == trace.format_trace_id(context.trace_id)
         assert line["span_id"] == trace.format_span_id(context.span_id)
-        assert (line["task"], line["attempt"]) == ("speak", 1)
+        assert (line["task"], line["queue"], line["attempt"]) == ("speak", "default", 1)
+        assert line["worker"] == str(worker.id)
     assert "trace_id" not in next(line for line in lines if line["event"] == "worker_started")
 
 
