@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -40,8 +41,9 @@ def create_probes(worker: Worker, client: Client) -> web.Application:
             )
         return answer(Health())
 
-    async def metrics(_request: web.Request) -> web.Response:  # aiohttp awaits it
-        return web.Response(body=exposition(), content_type=TEXT, charset="utf-8")
+    async def metrics(_request: web.Request) -> web.Response:
+        # In a thread: for hundreds of kinds of jobs it takes some hundredths of a second, in which others would wait.
+        return web.Response(body=await asyncio.to_thread(exposition), content_type=TEXT, charset="utf-8")
 
     exposition = _exposition(worker)
     app = web.Application(middlewares=(identify, answer_problems))
