@@ -62,7 +62,9 @@ async def metrics(call: Call) -> web.Response:
         raise Refused(METRICS_UNAVAILABLE, detail) from error
     snapshot = await _snapshot(call)
     app = call.request.app
-    collector = prometheus.ApiCollector(app[REQUESTS], call.backend.client.pool_use, snapshot)
+    collector = prometheus.ApiCollector(
+        app[REQUESTS], call.backend.client.pool_use(asyncio.get_running_loop()), snapshot
+    )
     return web.Response(body=prometheus.exposition(collector), content_type=TEXT, charset="utf-8")
 
 

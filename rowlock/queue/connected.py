@@ -147,10 +147,10 @@ class Connected:
         except connections.FORGOTTEN as error:
             raise connections.forgotten(self.settings) from error
 
-    @property
-    def pool_use(self) -> connections.PoolUse:
-        """How many connections this event loop's callers have just now."""
-        pool = self._of_this_loop().pool
+    def pool_use(self, loop: asyncio.AbstractEventLoop) -> connections.PoolUse:
+        """How many connections the callers of this event loop have just now; asked in any thread."""
+        here = self._of_loops.get(loop)
+        pool = None if here is None else here.pool
         return connections.PoolUse(0, 0, connections.MOST_CONNECTIONS) if pool is None else pool.use
 
     @asynccontextmanager

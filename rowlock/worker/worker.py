@@ -143,7 +143,7 @@ class Worker:
 
     @property
     def figures(self) -> Figures | None:
-        """What it has done since it was opened, and how it stands, for whoever watches it; None before it is opened."""
+        """What it has done since it was opened, and how it stands; None before that. May be read in any thread."""
         if not self._is_open:
             return None
         return Figures(
@@ -166,7 +166,7 @@ class Worker:
             loop_delays=self._watchdog.delays,
             memory_bytes=resident_bytes(),
             reconnects={purpose: max(connects - 1, 0) for purpose, connects in self._connects().items()},
-            pools={"client": self._client.pool_use, "transactions": self._runtimes.pool.use},
+            pools={"client": self._client.pool_use(self._loop), "transactions": self._runtimes.pool.use},
         )
 
     async def run(self, *, handle_signals: bool = True, on_started: Callable[[], None] | None = None) -> None:
