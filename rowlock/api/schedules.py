@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from rowlock.api.exchange import answer
-from rowlock.api.problems import INVALID_ARGUMENTS, SCHEDULE_NOT_FOUND, UNKNOWN_TASK
+from rowlock.api.problems import INVALID_ARGUMENTS, INVALID_REQUEST, SCHEDULE_NOT_FOUND, UNKNOWN_TASK, Refused
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire import (
     ScheduleChanges,
@@ -61,7 +61,11 @@ async def show_schedule(call: Call) -> web.Response:
 )
 async def edit_schedule(call: Call, body: ScheduleChanges) -> web.Response:
     """Change what the body names; the rest stays."""
-    edited = await _schedules(call).edit(call.path["schedule"], **body.given())
+    name, changes = call.path["schedule"], body.given()
+    if "task" in changes and "args" not in changes and (await _schedules(call).get(name)).is_sensitive:
+        detail = "args: give them anew with another task: those of a sensitive one are not handed on."
+        raise Refused(INVALID_REQUEST, detail, field="args")
+    edited = await _schedules(call).edit(name, **changes)
     return answer(ScheduleForm.of(edited))
 
 

@@ -516,7 +516,7 @@ class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     task: TaskName
     cron: CronText
     timezone: ZoneName
-    args: Arguments
+    args: Arguments | None
     args_version: ArgumentsVersion
     queue: QueueName | None
     priority: Priority | None
@@ -531,12 +531,14 @@ class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     last_job_id: UUID | None
     created_at: datetime
     updated_at: datetime
+    is_sensitive: Sensitive
 
     @classmethod
     def of(cls, schedule: StoredSchedule, **more: Any) -> Self:  # noqa: ANN401  # the fields of the subclass
-        """The schedule, with what this form has more."""
-        same = {name: getattr(schedule, name) for name in schedule.__struct_fields__ if name != "jitter"}
-        return cls(jitter=schedule.jitter.total_seconds(), **same, **more)
+        """The schedule, with what this form has more; without the arguments of a sensitive task."""
+        same = {name: getattr(schedule, name) for name in schedule.__struct_fields__}
+        shown = {"jitter": schedule.jitter.total_seconds(), "args": None if schedule.is_sensitive else schedule.args}
+        return cls(**same | shown, **more)
 
 
 class ScheduleDetail(ScheduleForm, frozen=True, kw_only=True):

@@ -207,7 +207,8 @@ def _row(one: StoredSchedule) -> tuple[object, ...]:
 
 def _show(schedule: StoredSchedule, ticks: Sequence[Tick]) -> None:
     members = {name: getattr(schedule, name) for name in schedule.__struct_fields__}
-    print_details((members | {"args": pretty(schedule.args)}).items())
+    args = "not shown: its task is sensitive" if schedule.is_sensitive else pretty(schedule.args)
+    print_details((members | {"args": args}).items())
     if following := schedule.next_ticks(_TICKS_SHOWN):
         print_text("\nnext ticks:")
         for moment in following:

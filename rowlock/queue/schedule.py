@@ -119,7 +119,7 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     `origin` is `code` if a worker wrote it there, else `user`. `next_run_at` is the first tick that is not handled yet
     (None: there is none in the next fifty years); while `is_paused`, it means nothing. `last_tick_at` is the last one
     that fired, `last_job_id` the last job made, also by `run`. A `queue`, `priority` or `max_attempts` of None is
-    the task's.
+    the task's. `is_sensitive`: its task hides, from those who look from outside, what its jobs are given.
     """
 
     name: str
@@ -141,6 +141,7 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     last_job_id: UUID | None
     created_at: datetime
     updated_at: datetime
+    is_sensitive: bool
 
     @classmethod
     def from_row(cls, row: Record) -> Self:

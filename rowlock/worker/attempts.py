@@ -250,7 +250,8 @@ class Performer:
         if attempt.runtime is not None:
             await attempt.runtime.end(is_lost=attempt.stop == "lease")
             if attempt.runtime.is_recorded:
-                log.warning("handler_failed_after_commit", exc_info=error)
+                shown = None if self._tasks[attempt.claimed["task"]].is_sensitive else error
+                log.warning("handler_failed_after_commit", error=type(error).__name__, exc_info=shown)
                 self._finishes.was_recorded(attempt)
                 return
         if attempt.stop == "cancel" and not isinstance(error, Cancel | Fail):
@@ -264,10 +265,11 @@ class Performer:
             self.release(attempt)  # it is ended like every waiting job whose time is over
             return
         unsuccess = self._unsuccess(attempt, error)
-        handlers = (*self._tasks[attempt.claimed["task"]].failure_handlers, *self._failure_handlers)
+        task = self._tasks[attempt.claimed["task"]]
+        handlers = (*task.failure_handlers, *self._failure_handlers)
         if handlers and isinstance(unsuccess.decision, Ended) and unsuccess.decision.state is State.FAILED:
             try:
-                await self._failures.tell(handlers, _failed(unsuccess), error)
+                await self._failures.tell(handlers, _failed(unsuccess), error, is_sensitive=task.is_sensitive)
             except asyncio.CancelledError:
                 log.warning("failure_handlers_cut_short", why=attempt.stop)
                 if attempt.stop == "lease":

@@ -30,8 +30,10 @@ class Failures:
     def __init__(self) -> None:
         self._threads = Threads(THREADS, name="rowlock-failure")
 
-    async def tell(self, handlers: Iterable[FailureHandler], job: Job, error: BaseException) -> None:
-        """Call each handler with the failed job and the error. What they raise is logged.
+    async def tell(
+        self, handlers: Iterable[FailureHandler], job: Job, error: BaseException, *, is_sensitive: bool
+    ) -> None:
+        """Call each handler with the failed job and the error. What they raise is logged, of a sensitive task its type.
 
         Only to cancel this raises: the worker stops, or has lost its lease.
         """
@@ -42,9 +44,9 @@ class Failures:
             except asyncio.CancelledError as failure:
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise
-                _log(handler, failure)
+                _log(handler, failure, is_sensitive=is_sensitive)
             except BaseException as failure:  # noqa: BLE001  # whatever the application's handler raises
-                _log(handler, failure)
+                _log(handler, failure, is_sensitive=is_sensitive)
 
     async def _call(self, handler: FailureHandler, job: Job, error: BaseException) -> None:
         if inspect.iscoroutinefunction(handler):
@@ -57,9 +59,10 @@ class Failures:
         return self._threads.close()
 
 
-def _log(handler: FailureHandler, failure: BaseException) -> None:
+def _log(handler: FailureHandler, failure: BaseException, *, is_sensitive: bool) -> None:
     name = getattr(handler, "__qualname__", repr(handler))
-    log.error("failure_handler_failed", handler=name, error=type(failure).__name__, exc_info=failure)
+    shown = None if is_sensitive else failure
+    log.error("failure_handler_failed", handler=name, error=type(failure).__name__, exc_info=shown)
 
 
 __all__ = ["Failures"]

@@ -117,3 +117,41 @@ async def test_who_may_only_enqueue_is_not_told_what_became_of_a_duplicate(api: 
     assert (status, job["error"]) == (200, None)
     async with api.get(f"/v1/jobs/{job['id']}", headers=blind) as response:
         assert response.status == 403
+
+
+async def test_lists_have_the_jobs_of_its_queues_alone(api: Http, app: Rowlock, limited: dict[str, str]) -> None:
+    for queue in ("mine", "theirs"):
+        await app.enqueue("echo", queue=queue)
+        await app.enqueue("explode", {"how": "fail"}, queue=queue)
+    await app.worker(queues=["mine", "theirs"]).drain()
+    for queue in ("mine", "theirs"):
+        await app.enqueue("echo", {"value": 1}, queue=queue)
+
+    async def read(path: str) -> Any:  # noqa: ANN401  # JSON
+        async with api.get(path, headers=limited) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+    for path, count in (("/v1/jobs", 3), ("/v1/jobs?state=queued", 1), ("/v1/jobs?state=succeeded", 1)):
+        jobs = (await read(path))["jobs"]
+        assert [job["queue"] for job in jobs] == ["mine"] * count, path
+    for path in ("/v1/jobs?queue=theirs", "/v1/dead-letters?queue=theirs", '/v1/jobs?queue=theirs&args={"value":1}'):
+        assert (await read(path))["jobs"] == [], path
+    assert [job["queue"] for job in (await read("/v1/dead-letters"))["jobs"]] == ["mine"]
+    assert [group["jobs"] for group in (await read("/v1/dead-letters/groups"))["groups"]] == [1]
+    assert [queue["name"] for queue in (await read("/v1/queues"))["queues"]] == ["mine"]
+    assert [queue["name"] for queue in (await read("/v1/overview"))["queues"]] == ["mine"]
+
+
+async def test_acts_on_many_are_done_to_its_queues_alone(api: Http, app: Rowlock, limited: dict[str, str]) -> None:
+    for queue in ("mine", "theirs"):
+        await app.enqueue("explode", {"how": "fail"}, queue=queue)
+    await app.worker(queues=["mine", "theirs"]).drain()
+    for act in ("retry", "cancel"):
+        for which, count in (({"queue": "theirs"}, 0), ({}, 1)):
+            body = {"filter": which, "everything": True}
+            for dry_run in (True, False):
+                path = f"/v1/jobs/bulk/{act}"
+                status, done = await post(api, path, body | {"dry_run": dry_run}, limited)
+                assert (status, done["count"]) == (200, count), (act, which, dry_run)
+    assert {job.queue: job.state for job in await app.client.list_jobs()} == {"mine": "cancelled", "theirs": "failed"}
