@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import statistics
@@ -59,13 +60,16 @@ class Call:
 class Claims:
     """What one worker claims and finishes a second, without and with open dashboards, run by run; and what these cost.
 
-    `cores`: how many processors they keep busy, in the server and the API together. That is what they can take from the
-    claims, and it can be told on a machine on which other programs run besides.
+    `cores`: how many processors they keep busy, in the server and the API together, while there is nothing else to do.
+    `microseconds`: of processor time that worker, server and API take for each job, run by run. These can be told on a
+    machine on which other programs run besides.
     """
 
     without: list[int]
     dashboards: list[int]
     ratio: float
+    without_microseconds: list[float]
+    dashboards_microseconds: list[float]
     cores: float
 
 
@@ -94,7 +98,7 @@ def table(measured: list[Call]) -> dict[str, object]:
 async def _calls(url: str, rounds: int) -> list[Call]:
     async with _api(url) as (base, _), aiohttp.ClientSession(base) as session:
         connection = await asyncpg.connect(url)
-        paths = await _paths(connection)
+        paths = await paths_of(connection)
         await connection.close()
         took: dict[str, list[float]] = {path: [] for path in paths}
         seen: dict[str, tuple[int, int]] = {}
@@ -119,7 +123,7 @@ async def _calls(url: str, rounds: int) -> list[Call]:
     ]
 
 
-async def _paths(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
+async def paths_of(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
     """What the pages ask for: each list as it opens, and with its worst filters; each thing that is shown alone."""
     finished, failed, old = [
         await connection.fetchval(f"SELECT id FROM rowlock.finished_job WHERE {which} LIMIT 1")
@@ -167,18 +171,23 @@ async def _paths(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
 
 async def _claims(server: EmbeddedServer, rounds: int, jobs: int) -> Claims:
     measured: dict[int, list[int]] = {0: [], DASHBOARDS: []}
+    took: dict[int, list[float]] = {0: [], DASHBOARDS: []}
     async with _api(server.url) as (base, api):
         busy = [await _busy(base, dashboards, server.pid, api) for dashboards in (0, DASHBOARDS)]
         for number in range(rounds):
             for dashboards in (0, DASHBOARDS) if number % 2 == 0 else (DASHBOARDS, 0):
                 async with _dashboards(base, dashboards):
-                    measured[dashboards].append(await _rate(server.url, jobs))
+                    rate, seconds = await _rate(server, api, jobs)
+                    measured[dashboards].append(rate)
+                    took[dashboards].append(round(seconds / jobs * 1e6, 1))
                 print(f"{dashboards:3} dashboards: {measured[dashboards][-1]} jobs/s", file=sys.stderr, flush=True)
     without, with_them = statistics.median(measured[0]), statistics.median(measured[DASHBOARDS])
     return Claims(
         without=measured[0],
         dashboards=measured[DASHBOARDS],
         ratio=round(with_them / without, 3),
+        without_microseconds=took[0],
+        dashboards_microseconds=took[DASHBOARDS],
         cores=round(busy[1] - busy[0], 3),
     )
 
@@ -192,29 +201,33 @@ async def _busy(base: str, dashboards: int, server: int | None, api: int) -> flo
         return (cpu_seconds(server) + cpu_seconds(api) - before) / BUSY_SECONDS
 
 
-async def _rate(url: str, jobs: int) -> int:
-    """How many jobs a second one worker process claims and finishes, by their own records."""
-    connection = await asyncpg.connect(url, command_timeout=600)
-    async with Rowlock(url) as app:
+async def _rate(server: EmbeddedServer, api: int, jobs: int) -> tuple[int, float]:
+    """How many jobs a second one worker process claims and finishes, by their own records; and the processor seconds of
+    all that took part.
+    """
+    connection = await asyncpg.connect(server.url, command_timeout=600)
+    async with Rowlock(server.url) as app:
         await app.enqueue_many(noop.job(*ARGUMENTS) for _ in range(jobs))
     await connection.execute("VACUUM (ANALYZE) rowlock.job")
     await asyncio.sleep(SETTLE_SECONDS)
     since = await connection.fetchval("SELECT clock_timestamp()")
-    worker = await _start(url, "-m", "benchmarks.work", "--concurrency=100", stdout=DEVNULL)
+    before = cpu_seconds(server.pid) + cpu_seconds(api)
+    worker = await _start(server.url, "-m", "benchmarks.work", "--concurrency=100", stdout=PIPE)
     try:
         waits = "SELECT EXISTS (SELECT FROM rowlock.job WHERE queue = 'default' AND priority = 5)"
         while await connection.fetchval(waits):  # noqa: ASYNC110  # nothing else tells
             await asyncio.sleep(0.25)
+        seconds = cpu_seconds(server.pid) + cpu_seconds(api) - before
     finally:
         worker.terminate()
-        await worker.wait()
+        told, _ = await worker.communicate()
     rate = await connection.fetchval(
         "SELECT count(*) / extract(epoch FROM max(finished_at) - min(started_at)) FROM rowlock.finished_job "
         "WHERE task = 'noop' AND finished_at >= $1",
         since,
     )
     await connection.close()
-    return int(rate)
+    return int(rate), seconds + float(json.loads(told.splitlines()[-1])["cpu_seconds"])
 
 
 @asynccontextmanager

@@ -43,10 +43,11 @@ def fill(directory: Path, live: int, finished: int) -> Filled:
     """Make a database with so many jobs in that folder, on a server of its own. Exits if it has jobs already."""
     with EmbeddedServer(directory, settings=SETTINGS) as server:
         upgrade(Settings(database_url=server.url))
-        return asyncio.run(_fill(server.url, live, finished))
+        return asyncio.run(fill_database(server.url, live, finished))
 
 
-async def _fill(url: str, live: int, finished: int) -> Filled:
+async def fill_database(url: str, live: int, finished: int) -> Filled:
+    """Make so many jobs in a migrated database. Exits if it has jobs already."""
     began = time.perf_counter()
     connection = await asyncpg.connect(url, command_timeout=3600)
     if await connection.fetchval(
