@@ -17,8 +17,8 @@ SELECT (lpad(to_hex((date_part('epoch', run_at) * 1000)::bigint), 12, '0') || '7
               finished_at - (took + waited) * interval '1 second' AS run_at
          FROM (
               SELECT n, md5(n::text || $1::timestamptz::text) AS hash, floor(40 * power(random(), 2))::integer AS kind,
-                     CASE WHEN n % 1000 < 970 THEN 'succeeded' WHEN n % 1000 < 985 THEN 'failed'
-                          WHEN n % 1000 < 990 THEN 'cancelled' ELSE 'expired' END AS state,
+                     CASE WHEN n * 7919 % 1000 < 970 THEN 'succeeded' WHEN n * 7919 % 1000 < 985 THEN 'failed'
+                          WHEN n * 7919 % 1000 < 990 THEN 'cancelled' ELSE 'expired' END AS state,
                      $1::timestamptz + n * (($2::timestamptz - $1::timestamptz) / ($3::bigint + 1)) AS finished_at,
                      0.05 * exp(2 * random() + 2 * random()) AS took, 0.01 * exp(4 * random()) AS waited
                 FROM generate_series(1, $3::bigint) AS n
