@@ -111,8 +111,8 @@ class Acts:
     async def jobs(self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50) -> JobPage:
         """A page of at most 500 jobs, newest first: a list, whose `following` is the `before` of the next page.
 
-        A page looks at no more than 20,000 jobs, so that it is there at once however many there are: with a rare
-        filter it may have fewer jobs than `limit`, and still have a next page.
+        A page looks at no more than 20,000 jobs (of those that did not succeed, 5,000), so that it is there at once
+        however many there are: with a rare filter it may have fewer jobs than `limit`, and still have a next page.
         """
         return await self.client.list_jobs(which, before=before, limit=limit)
 

@@ -29,9 +29,9 @@ _STATEMENTS: Final[dict[str | None, str]] = {
 class JobPage(list[Job]):
     """A page of jobs, as a list.
 
-    `following` is what to give as `before` for the next page; None after the last one. A page ends after twenty
-    thousand jobs that were looked at: then it may have fewer than were asked for, even none, and still have a next
-    one, and `searched_until` says how far back it looked.
+    `following` is what to give as `before` for the next page; None after the last one. A page ends after
+    so many jobs that were looked at (20,000, or 5,000 of those that did not succeed): then it may have fewer than were
+    asked for, even none, and still have a next one, and `searched_until` says how far back it looked.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 -- A page of finished jobs that did not succeed, newest first: the dead letters among them.
 --
--- $1 to $15 the filter, as in list_jobs.sql; the state is needed   $16 how many. Looks at 20,000 jobs at most, as list_jobs.sql does.
+-- $1 to $15 the filter, as in list_jobs.sql; the state is needed   $16 how many. Looks at 5,000 of them at most: they are scattered over the archive.
 -- Index: finished_job_unsuccessful of each partition, merged, backwards, and no further than needed.
 WITH found AS MATERIALIZED (
     SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
@@ -14,7 +14,7 @@ WITH found AS MATERIALIZED (
              FROM rowlock.finished_job
             WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
             ORDER BY id DESC
-            LIMIT 20000
+            LIMIT 5000
            ) AS seen
      WHERE ($1::text IS NULL OR state = $1::text)
        AND ($2::text[] IS NULL OR queue = ANY($2::text[]))
@@ -39,7 +39,7 @@ WITH found AS MATERIALIZED (
             WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
            ) AS seen
      ORDER BY id DESC
-    OFFSET 19999
+    OFFSET 4999
      LIMIT 1
 )
 SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
