@@ -41,7 +41,8 @@ async def test_result_is_printed_waited_for_and_missed(database_url: str, app: R
         done = await waiting
         assert (done.code, done.out, done.err) == (0, "3\n", "")
         told = await rowlock("jobs", "result", str(job.id), "--json", url=database_url)
-        assert json.loads(told.out) == {"id": str(job.id), "state": "succeeded", "result": 3}
+        expected = {"id": str(job.id), "state": "succeeded", "result": 3, "is_sensitive": False}
+        assert json.loads(told.out) == expected
         bad = await app.enqueue("fail")
         await app.worker().drain()
     assert_refused(await rowlock("jobs", "result", str(bad.id), url=database_url), "has failed: ValueError: no 2", 1)
