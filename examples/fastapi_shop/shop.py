@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from rowlock import JobNotFound, Rowlock
+from rowlock.integrations.asgi import asgi
 from rowlock.integrations.fastapi import Enqueuer, enqueuing
 from rowlock.integrations.starlette import lifespan
 
@@ -58,6 +59,7 @@ Session = Annotated[AsyncSession, Depends(open_session, scope="function")]
 Jobs = Annotated[Enqueuer, Depends(enqueuing(Session))]
 
 app = FastAPI(lifespan=lifespan(queue, within=tables, concurrency=10))
+app.mount("/queue", asgi(queue))  # the dashboard; make a key to log in with: rowlock keys create ada --scope admin
 
 
 @app.post("/orders", status_code=201)

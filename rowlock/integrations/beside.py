@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypedDict
+from weakref import WeakKeyDictionary
 
 from rowlock.app import Rowlock
 from rowlock.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+
+_ENDING: WeakKeyDictionary[Rowlock, list[Callable[[], Awaitable[None]]]] = WeakKeyDictionary()
 
 
 class WorkerOptions(TypedDict, total=False):
@@ -29,11 +33,20 @@ async def beside(queue: Rowlock, options: WorkerOptions | None) -> AsyncIterator
     handlers: those of the web server stay in place. Raises what keeps the worker from starting.
     """
     async with queue:
-        if options is None:
-            yield
-        else:
-            async with queue.worker(**options):
+        try:
+            if options is None:
                 yield
+            else:
+                async with queue.worker(**options):
+                    yield
+        finally:
+            for close in _ENDING.pop(queue, ()):
+                await close()
+
+
+def ends_with(queue: Rowlock, close: Callable[[], Awaitable[None]]) -> None:
+    """Have this called when the application ends in which the queue is."""
+    _ENDING.setdefault(queue, []).append(close)
 
 
 def check_queue(queue: object, *, caller: str) -> None:

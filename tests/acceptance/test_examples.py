@@ -17,6 +17,7 @@ import aiohttp
 import asyncpg
 import pytest
 
+from rowlock import Rowlock
 from tests.acceptance.processes import ROOT, ROWLOCK
 from tests.waiting import eventually
 
@@ -104,6 +105,25 @@ async def drive(url: str, orders: str, connection: asyncpg.Connection[asyncpg.Re
             assert answer.status == 404
     assert [row["customer"] for row in await connection.fetch(f"SELECT customer FROM {orders}")] == ["ada"]
     assert await connection.fetchval("SELECT count(*) FROM rowlock.jobs") == 1
+
+
+async def test_dashboard_and_api_are_inside_the_example_with_fastapi(database_url: str) -> None:
+    async with serving(FASTAPI, {"DATABASE_URL": database_url}) as url, aiohttp.ClientSession(url) as client:
+        async with client.get("/queue/") as page:
+            assert "assets/main.js" in await page.text()
+        async with client.get("/queue/assets/main.js") as script:
+            assert script.content_type == "text/javascript"
+        async with client.get("/queue/v1/jobs") as answer:
+            assert answer.status == 401
+        async with Rowlock(database_url) as queue:
+            key = await queue.keys.create("ada", scopes=["admin"])
+        async with client.post("/queue/v1/session", json={"key": key.text}) as answer:
+            assert (answer.status, answer.cookies["rowlock_session"]["path"]) == (200, "/queue")
+        async with client.get("/queue/v1/queues") as answer:
+            assert answer.status == 401, "no cookie is sent to an address without a name"
+        headers = {"Authorization": f"Bearer {key.text}"}
+        async with client.post("/queue/v1/jobs", json={"task": "nobody-has-it"}, headers=headers) as answer:
+            assert answer.status == 422
 
 
 async def prepare(folder: str, command: list[str], environment: dict[str, str]) -> None:
