@@ -11,7 +11,7 @@ import msgspec
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
-from rowlock.queue.forms import TEXT, Age, Instant, QueueName, State, TaskName, said
+from rowlock.queue.forms import TEXT, Age, AgeText, Instant, QueueName, State, TaskName, said
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.lifecycle import SHOWN
 
@@ -56,8 +56,8 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     task: TaskName | None = None
     after: Annotated[UUID, said("enqueued after this job")] | None = None
     before: Annotated[UUID, said("enqueued before this job")] | None = None
-    older_than: timedelta | Age | None = None
-    newer_than: timedelta | Age | None = None
+    older_than: AgeText | Age | None = None
+    newer_than: AgeText | Age | None = None
     error: Annotated[str, said("a text in its error", minLength=1, pattern=TEXT)] | None = None
     args: Annotated[dict[str, Any], said("arguments that are among its own", minProperties=1)] | None = None
     discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None

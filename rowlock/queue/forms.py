@@ -5,7 +5,7 @@ Nothing here is checked: whoever takes a value checks it, and says what is wrong
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, TypeAlias
 from uuid import UUID
 
@@ -19,6 +19,7 @@ SHORTEST: Final = 0.000_001
 TEXT: Final = r"^[^\u0000]*$"
 """What PostgreSQL can store."""
 
+_DURATION: Final = "^P([0-9]{1,4}DT[0-9]{1,4}[HMS]|[0-9]{1,4}D|T[0-9]{1,4}[HMS])$"
 _NAME: Final = "^[A-Za-z0-9_.-]+$"
 
 
@@ -54,6 +55,9 @@ Tag: TypeAlias = Annotated[
 Tags: TypeAlias = Annotated[list[Tag], said("words to find the job by", maxItems=20)]
 Reason: TypeAlias = Annotated[str, said("why, for the audit", minLength=1, maxLength=1000, pattern=TEXT)]
 Age: TypeAlias = Annotated[float, said("seconds, back from now", minimum=0, maximum=A_HUNDRED_YEARS)]
+AgeText: TypeAlias = Annotated[
+    timedelta, said("the same as an ISO 8601 duration, of days, hours, minutes and seconds", pattern=_DURATION)
+]
 Wait: TypeAlias = Annotated[float, said("seconds from now on", minimum=0, maximum=A_HUNDRED_YEARS)]
 Limit: TypeAlias = Annotated[float, said("seconds", minimum=SHORTEST, maximum=A_HUNDRED_YEARS)]
 Count: TypeAlias = Annotated[int, said("how many", minimum=0)]

@@ -29,6 +29,7 @@ LONGEST_TAG: Final = 64
 TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _LONGEST = timedelta(days=365 * 100)
+_LONGEST_SECONDS = _LONGEST.total_seconds()
 
 
 def task_name(name: object) -> str:
@@ -257,7 +258,7 @@ def _duration(option: str, value: object) -> timedelta | None:
         given = value
     elif isinstance(value, int | float) and not isinstance(value, bool):
         with suppress(ValueError, OverflowError):
-            given = timedelta(seconds=value)
+            given = timedelta(seconds=value) if value <= _LONGEST_SECONDS else None  # which may round down to it
     if given is None or given > _LONGEST:
         raise InvalidOption(f"{option} {value!r} is not usable: give seconds or a timedelta, at most a hundred years.")
     return given

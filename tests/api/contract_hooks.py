@@ -75,6 +75,8 @@ def _whole(value: Any) -> Any:  # noqa: ANN401  # JSON
 
 def _job(body: dict[str, Any]) -> dict[str, Any]:
     """A job of a task that is there, not over before it is due."""
+    if body.get("delay") is not None:
+        body = body | {"run_at": None}
     later = {name for name in ("expires", "deadline") if body.get(name) is not None}
     unique = {"unique": {"key": "one"} | {"on_duplicate": "skip"}} if isinstance(body.get("unique"), dict) else {}
     kept = {name: value for name, value in body.items() if not later or name not in {"delay", "run_at"}}
