@@ -258,7 +258,7 @@ def _duration(option: str, value: object) -> timedelta | None:
         given = value
     elif isinstance(value, int | float) and not isinstance(value, bool):
         with suppress(ValueError, OverflowError):
-            given = timedelta(seconds=value) if value <= _LONGEST_SECONDS else None  # which may round down to it
+            given = timedelta(seconds=value) if value <= _LONGEST_SECONDS else None  # else it might round
     if given is None or given > _LONGEST:
         raise InvalidOption(f"{option} {value!r} is not usable: give seconds or a timedelta, at most a hundred years.")
     return given

@@ -115,7 +115,7 @@ def _checked(outcome: str, value: object) -> timedelta | None:
         try:
             given = (
                 timedelta(seconds=value) if value <= _LONGEST.total_seconds() else None
-            )  # which may round down to it
+            )  # else it might round
         except (ValueError, OverflowError):
             given = None
     if not isinstance(given, timedelta) or not LEAST <= given <= _LONGEST:
