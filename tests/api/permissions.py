@@ -2,7 +2,7 @@
 
 The columns are statuses. `nobody`: no key, a wrong one, one that has expired or was revoked. Then whoever has one scope
 alone. `mine`: a key with the scope `admin` that is limited to the queue that the request is about; `other`: one that is
-limited to another queue. A job of a queue that one does not see is not there (404).
+limited to another queue. A job of a queue that one does not see is not there (404), nor in lists and bulk acts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GET    /v1/events                            401  200     403     200   200   20
 
 POST   /v1/jobs                              401  403     201     403   201   201   403
 POST   /v1/jobs/many                         401  403     201     403   201   201   403
-GET    /v1/jobs                              401  200     403     200   200   403   403
+GET    /v1/jobs                              401  200     403     200   200   200   200
 GET    /v1/jobs/{id}                         401  200     403     200   200   200   404
 GET    /v1/jobs/{id}/logs                    401  200     403     200   200   200   404
 GET    /v1/jobs/{id}/result                  401  202     403     202   202   202   404
@@ -36,11 +36,11 @@ POST   /v1/jobs/{id}/cancel                  401  403     403     200   200   20
 POST   /v1/jobs/{id}/retry                   401  403     403     200   200   200   404
 POST   /v1/jobs/{id}/discard                 401  403     403     200   200   200   404
 POST   /v1/jobs/{id}/run-again               401  403     403     201   201   201   404
-POST   /v1/jobs/bulk/cancel                  401  403     403     200   200   403   403
-POST   /v1/jobs/bulk/retry                   401  403     403     200   200   403   403
-POST   /v1/jobs/bulk/discard                 401  403     403     200   200   403   403
-GET    /v1/dead-letters                      401  200     403     200   200   403   403
-GET    /v1/dead-letters/groups               401  200     403     200   200   403   403
+POST   /v1/jobs/bulk/cancel                  401  403     403     200   200   200   200
+POST   /v1/jobs/bulk/retry                   401  403     403     200   200   200   200
+POST   /v1/jobs/bulk/discard                 401  403     403     200   200   200   200
+GET    /v1/dead-letters                      401  200     403     200   200   200   200
+GET    /v1/dead-letters/groups               401  200     403     200   200   200   200
 GET    /v1/unclaimed                         401  200     403     200   200   403   403
 GET    /v1/operations                        401  200     403     200   200   403   403
 

@@ -201,6 +201,18 @@ async def test_limited_key_finds_nothing_of_another_queue_in_any_answer(
     assert {"GET /v1/jobs", "GET /v1/jobs/{id}", "GET /v1/queues", "GET /v1/overview", "GET /v1/tasks"} <= seen
 
 
+async def test_limited_key_acts_on_no_job_of_another_queue_in_bulk(closed: Http, app: Rowlock, things: Things) -> None:
+    key = (await app.keys.create("other", scopes=["admin"], queues=["other"])).text
+    theirs = await things.waiting()
+    own = (await app.task(name="own", queue="other")(lambda: None).using(delay=3600).enqueue()).id
+    for act in ("cancel", "retry", "discard"):
+        request = (f"/v1/jobs/bulk/{act}", {"everything": True})
+        assert await status_of(closed, "POST ", request, Authorization=f"Bearer {key}") == 200
+    assert (await app.get(theirs)).state == "scheduled"
+    assert (await app.get(own)).state == "cancelled"
+    assert {(await app.get(one)).state for one in things.failed} == {"failed"}
+
+
 async def _events(read: Callable[[bytes], Awaitable[bytes]]) -> str:
     """The first event of the stream, after the line that says how to come back."""
     return (await read(b"\n\n") + await read(b"\n\n")).decode()
