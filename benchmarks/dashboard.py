@@ -166,6 +166,9 @@ async def paths_of(connection: asyncpg.Connection[asyncpg.Record]) -> list[str]:
     found += [f"/v1/jobs?{which}" for which in ("queue=queue_9", "queue=nobody", "task=task_39", "task=nobody")]
     found += [f"/v1/jobs?{which}" for which in ("older_than=1728000", "newer_than=60", "error=nowhere", f"args={args}")]
     found += [f"/v1/jobs?state=succeeded&task=nobody&args={args}", "/v1/jobs?state=queued&task=nobody"]
+    found += [f"/v1/jobs?{which}" for which in ("tag=customer-10", "tag=nobody", "text=user77", "text=nowhere")]
+    found += ["/v1/jobs?created_before=2020-01-01T00:00:00Z", "/v1/jobs?created_after=2020-01-01T00:00:00Z"]
+    found += ["/v1/dead-letters?tag=nobody", "/v1/dead-letters?text=nowhere", "/v1/dead-letters/groups?tag=customer-10"]
     return found
 
 

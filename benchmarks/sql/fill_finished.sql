@@ -1,7 +1,7 @@
 -- Finished jobs, evenly over a time. $1 since   $2 until   $3 how many bigint
 INSERT INTO rowlock.finished_job (
     id, run_at, created_at, started_at, finished_at, worker, max_attempts, attempt, errors, crashes, priority, state, queue,
-    task, error, args, result
+    task, tags, error, args, result
 )
 SELECT (lpad(to_hex((date_part('epoch', run_at) * 1000)::bigint), 12, '0') || '7' || substr(hash, 1, 3) || 'a'
         || substr(hash, 4, 15))::uuid,
@@ -9,6 +9,7 @@ SELECT (lpad(to_hex((date_part('epoch', run_at) * 1000)::bigint), 12, '0') || '7
        ('00000000-0000-7000-8000-00000000000' || n % 10)::uuid, 10,
        CASE state WHEN 'succeeded' THEN 1 WHEN 'failed' THEN 3 ELSE 0 END, CASE state WHEN 'failed' THEN 3 ELSE 0 END, 0,
        5, state, 'queue_' || kind % 12, 'task_' || kind,
+       CASE WHEN n % 10 = 0 THEN ARRAY['customer-' || n % 1000] END,
        CASE state WHEN 'failed' THEN 'ConnectionError: host ' || n % 7 || ' does not answer' END,
        jsonb_build_object('recipient', 'user' || n || '@example.com', 'order', n),
        CASE state WHEN 'succeeded' THEN '{"sent": true}'::jsonb END
