@@ -89,3 +89,20 @@ async def test_schedule_is_run_paused_and_resumed(page: Page, app: Rowlock, conn
     await confirm(page, "Resume")
     await expect(page.locator("ol.times li")).to_have_count(10)
     assert not await connection.fetchval("SELECT is_paused FROM rowlock.schedule")
+
+
+async def test_schedule_of_a_sensitive_task_is_edited_without_its_arguments(
+    page: Page, app: Rowlock, connection: asyncpg.Connection, worker: None
+) -> None:
+    await app.schedules.create(name="hush", task="whisper", cron="@hourly", args={"secret": "xyzzy"})
+    await visit(page, "/schedules/hush", "Schedule hush")
+    await expect(page.get_by_text("Not shown: the task is sensitive.")).to_be_visible()
+    await page.get_by_role("button", name="Edit hush").click()
+    await expect(page.get_by_label("Arguments")).to_have_value("")
+    await page.get_by_label("Cron", exact=True).fill("0 5 * * *")
+    await confirm(page, "Save")
+    await expect(page.get_by_text("0 5 * * *")).to_be_visible()
+    assert "xyzzy" not in await page.content()
+    stored = await connection.fetchrow("SELECT cron, args FROM rowlock.schedule")
+    assert stored is not None
+    assert (stored["cron"], json.loads(stored["args"])) == ("0 5 * * *", {"secret": "xyzzy"})
