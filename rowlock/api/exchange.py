@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final, NoReturn, TypeVar
 
 import msgspec
@@ -111,7 +112,8 @@ def read_query(request: web.Request, form: type[T]) -> T:
     except msgspec.ValidationError as error:
         _refuse_member(str(error))
     for name in request.query:
-        if getattr(query, name) is None:  # what msgspec takes the text for
+        value = getattr(query, name)
+        if value is None or (isinstance(value, datetime) and ":" not in request.query[name]):  # null; a number
             raise Refused(INVALID_REQUEST, f"{name} {request.query[name]!r} is no value: leave it out.", field=name)
     return query
 

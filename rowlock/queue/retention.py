@@ -113,9 +113,7 @@ def _checked(outcome: str, value: object) -> timedelta | None:
     given = value
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
-            given = (
-                timedelta(seconds=value) if value <= _LONGEST.total_seconds() else None
-            )  # else it might round
+            given = timedelta(seconds=value) if value <= _LONGEST.total_seconds() else None  # else it might round
         except (ValueError, OverflowError):
             given = None
     if not isinstance(given, timedelta) or not LEAST <= given <= _LONGEST:

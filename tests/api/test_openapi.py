@@ -79,6 +79,14 @@ async def test_text_null_is_no_value_of_a_parameter(http: Http, name: str) -> No
         assert response.status == expected
 
 
+async def test_number_is_no_time(http: Http) -> None:
+    for number in ("0.5", "0", "-1"):
+        async with http.get("/v1/jobs", params={"created_before": number}) as response:
+            assert response.status == 422
+    async with http.get("/v1/jobs", params={"created_before": "2030-01-01T09:00:00+01:00"}) as response:
+        assert response.status == 200
+
+
 async def test_what_can_only_be_posted_to_says_so(http: Http) -> None:
     async with http.get("/v1/jobs/many") as response:
         assert (response.status, response.headers["Allow"]) == (405, "POST")
