@@ -38,6 +38,8 @@ from rowlock.queue.forms import JobId, QueueName, ScheduleName, said
 DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
+_PLAIN: Final = {"text/plain": {"schema": {"type": "string"}}}
+"""What aiohttp answers by itself."""
 _PROBLEM: Final = {"$ref": _TEMPLATE.format(name="Problem")}
 _KEPT: Final = r"^(\*|[A-Za-z0-9_.-]{1,48})$"
 _NOTHING: Final = Kind(status=404, title="There is nothing at this path")
@@ -195,6 +197,8 @@ def _responses(endpoint: Endpoint, schemas: _Schemas) -> Iterable[tuple[int, dic
         kinds.setdefault(kind.status, {})[kind] = None
     for status, of_status in sorted(kinds.items()):
         yield status, _refusal(status, list(of_status))
+    if 400 not in kinds:
+        yield 400, {"description": "No HTTP, or a head that is too large", "headers": {}, "content": _PLAIN}
 
 
 def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, object]:
@@ -205,8 +209,8 @@ def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, object]:
     headers = {401: (hdrs.WWW_AUTHENTICATE,), 503: (hdrs.RETRY_AFTER,)}.get(status, ())
     return {
         "description": "; ".join(dict.fromkeys(kind.title for kind in kinds)),
-        "headers": _headers(headers),
-        "content": {CONTENT_TYPE: {"schema": schema}},
+        "headers": {} if status == 400 else _headers(headers),
+        "content": {CONTENT_TYPE: {"schema": schema}} | (_PLAIN if status == 400 else {}),
     }
 
 
