@@ -11,8 +11,8 @@ from aiohttp import web
 T = TypeVar("T")
 
 FRESH_SECONDS: Final = 2.0
-"""For so long a reading will do for everybody; one that took long, for fifty times as long as it took."""
-SHARE: Final = 50
+"""For so long a reading will do for everybody; one that took long, for a hundred times as long as it took."""
+SHARE: Final = 100
 SLOW_SECONDS: Final = 0.05
 STALE_SECONDS: Final = 60.0
 """One that took longer than `SLOW_SECONDS` will do up to this age, while it is read anew."""

@@ -20,8 +20,9 @@ from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job, JobOptions, NewJob, plain_json
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.lifecycle import FINAL, LIVE
-from rowlock.queue.listing import JobPage, check_limit, list_jobs
+from rowlock.queue.listing import BY_ID, JobPage, check_limit, list_jobs
 from rowlock.queue.origin import Origin
+from rowlock.queue.planning import planned
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -251,9 +252,8 @@ class Operators:
         """The dead letters by task and error, the most frequent first."""
         _refuse_other_than_dead(which)
         check_limit(limit)
-        rows = await self._client.fetch(
-            "group_dead_letters", *_dead(which).parameters(sight), limit, list(sight.hidden)
-        )
+        async with planned(self._client, BY_ID) as fetch:
+            rows = await fetch("group_dead_letters", *_dead(which).parameters(sight), limit, list(sight.hidden))
         return [DeadLetterGroup(**row) for row in rows]
 
     async def unclaimed(self, *, limit: int) -> list[Unclaimed]:
