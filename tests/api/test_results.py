@@ -49,7 +49,8 @@ async def test_result_is_waited_for(http: Http, app: Rowlock) -> None:
     handle = await app.enqueue("add", {"x": 1})
     waiting = asyncio.create_task(get(http, handle.id, "?wait=30"))
     async with app.worker():
-        assert await waiting == (200, {"id": str(handle.id), "state": "succeeded", "result": {"sum": 2}})
+        expected = {"id": str(handle.id), "state": "succeeded", "result": {"sum": 2}, "is_sensitive": False}
+        assert await waiting == (200, expected)
     assert (await get(http, handle.id))[0] == 200
 
 
