@@ -11,7 +11,7 @@ import msgspec
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
-from rowlock.queue.forms import TEXT, Age, AgeText, Instant, QueueName, State, TaskName, said
+from rowlock.queue.forms import A_HUNDRED_YEARS, TEXT, Age, AgeText, Instant, QueueName, State, TaskName, said
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.lifecycle import SHOWN
 
@@ -145,7 +145,7 @@ def _age(name: str, value: object) -> timedelta | None:
         age = value
     elif isinstance(value, int | float) and not isinstance(value, bool):
         try:
-            age = timedelta(seconds=value)
+            age = timedelta(seconds=value) if 0 <= value <= A_HUNDRED_YEARS else None  # else it might round
         except (ValueError, OverflowError):
             age = None
     if age is None or not timedelta(0) <= age <= timedelta(days=36_500):
