@@ -512,7 +512,8 @@ async def test_moved_time_frees_keys_that_are_held_for_a_period() -> None:
 
 async def test_moved_time_leaves_no_time_behind(connection: Connection) -> None:
     """Each column that holds a time moves, or is named here with the others that do not."""
-    still = {"operation.at", "worker.started_at", "worker.expires_at", "waiter.expires_at"}
+    still = {"operation.at", "worker.started_at", "worker.expires_at", "waiter.expires_at", "statistic.at"}
+    still |= {"statistic_mark.until", "backlog.at", "backlog.taken_at", "backlog.oldest_due_at"}
     rows = await connection.fetch(
         "SELECT format('%s.%s', relname, attname) FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid "
         "WHERE relnamespace = 'rowlock'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition "

@@ -772,9 +772,9 @@ async def test_the_log_context_names_the_attempt(app: Rowlock) -> None:
         seen.append(add_job(None, "info", {"event": "looked"}))
 
     for task in (look, look_in_thread):
-        handle = await task.enqueue()
-        await app.worker().drain()
-        told = {"job_id": str(handle.id), "queue": "email", "task": task.name, "attempt": 1}
+        handle, worker = await task.enqueue(), app.worker()
+        await worker.drain()
+        told = {"job_id": str(handle.id), "queue": "email", "task": task.name, "attempt": 1, "worker": str(worker.id)}
         assert seen.pop() == {"event": "looked", **told}
     assert add_job(None, "info", {"event": "after"}) == {"event": "after"}
 

@@ -1,7 +1,8 @@
 -- Move time forward for all that the schema holds: every time in it comes $1 (an interval) earlier.
 --
 -- All but these: operation.at, since the audit is of real time; worker.started_at and worker.expires_at, of leases that are
--- over, or the test's own; waiter.expires_at, of those who wait now. What is '-infinity' stays so.
+-- over, or the test's own; waiter.expires_at, of those who wait now; and the statistics with their backlog, which are of real
+-- time too. What is '-infinity' stays so.
 -- Ticks are deleted and inserted, sorted so that all are gone before the first comes back: an update from row to row
 -- would meet its neighbours' keys. Locks: every row. A look at whole tables, which a test's are small enough for.
 WITH moved_job AS (
@@ -23,6 +24,12 @@ WITH moved_job AS (
     UPDATE rowlock.unique_key SET expires_at = expires_at - $1::interval WHERE expires_at IS NOT NULL
 ), moved_idempotency_key AS (
     UPDATE rowlock.idempotency_key SET expires_at = expires_at - $1::interval
+), moved_api_key AS (
+    UPDATE rowlock.api_key
+       SET created_at = created_at - $1::interval, expires_at = expires_at - $1::interval,
+           revoked_at = revoked_at - $1::interval, last_used_at = last_used_at - $1::interval
+), moved_api_session AS (
+    UPDATE rowlock.api_session SET created_at = created_at - $1::interval, expires_at = expires_at - $1::interval
 ), moved_task AS (
     UPDATE rowlock.task
        SET updated_at = updated_at - $1::interval, results_removed_until = results_removed_until - $1::interval
