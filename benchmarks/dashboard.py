@@ -10,8 +10,8 @@ import statistics
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -30,18 +30,6 @@ DASHBOARDS = 50
 SETTLE_SECONDS = 3.0
 BUSY_SECONDS = 40.0
 _ROOT = Path(__file__).parent.parent
-
-_POLLED: Sequence[tuple[int, float, Sequence[str]]] = (
-    (26, 20.0, ("/v1/overview", "/v1/statistics?window=1h")),
-    (2, 20.0, ("/v1/overview", "/v1/statistics?window=24h")),
-    (2, 20.0, ("/v1/overview", "/v1/statistics?window=30d")),
-    (8, 5.0, ("/v1/jobs?limit=50", "/v1/queues", "/v1/tasks")),
-    (4, 3.0, ("/v1/queues",)),
-    (4, 3.0, ("/v1/workers",)),
-    (2, 10.0, ("/v1/dead-letters/groups",)),
-    (2, 5.0, ("/v1/operations",)),
-)
-"""What the pages ask for besides their stream of events: how many show each, and how often they ask, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +165,7 @@ async def _claims(server: EmbeddedServer, rounds: int, jobs: int) -> Claims:
     took: dict[int, list[float]] = {0: [], DASHBOARDS: []}
     async with _api(server.url) as (base, api):
         busy = [await _busy(base, dashboards, server.pid, api) for dashboards in (0, DASHBOARDS)]
+        await _rate(server, api, jobs)  # the first one finds nothing in memory
         for number in range(rounds):
             for dashboards in (0, DASHBOARDS) if number % 2 == 0 else (DASHBOARDS, 0):
                 async with _dashboards(base, dashboards):
@@ -218,7 +207,9 @@ async def _rate(server: EmbeddedServer, api: int, jobs: int) -> tuple[int, float
     worker = await _start(server.url, "-m", "benchmarks.work", "--concurrency=100", stdout=PIPE)
     try:
         waits = "SELECT EXISTS (SELECT FROM rowlock.job WHERE queue = 'default' AND priority = 5)"
-        while await connection.fetchval(waits):  # noqa: ASYNC110  # nothing else tells
+        while await connection.fetchval(waits):
+            if worker.returncode is not None:
+                raise RuntimeError("the worker has ended")
             await asyncio.sleep(0.25)
         seconds = cpu_seconds(server.pid) + cpu_seconds(api) - before
     finally:
@@ -235,40 +226,21 @@ async def _rate(server: EmbeddedServer, api: int, jobs: int) -> tuple[int, float
 
 @asynccontextmanager
 async def _dashboards(base: str, number: int) -> AsyncIterator[None]:
-    """So many open dashboards: each has its stream of events, and its page asks for what it shows."""
+    """So many open dashboards, which a process of its own plays."""
     if number == 0:
         yield
         return
-    async with AsyncExitStack() as stack:
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        connector = aiohttp.TCPConnector(limit=0)
-        timeout = aiohttp.ClientTimeout(total=None)
-        session = await stack.enter_async_context(aiohttp.ClientSession(base, connector=connector, timeout=timeout))
-        pages = [(every, paths) for open_, every, paths in _POLLED for _ in range(open_)]
-        running = [tasks.create_task(_listen(session)) for _ in pages[:number]]
-        running += [tasks.create_task(_poll(session, every, paths)) for every, paths in pages[:number]]
-        try:
-            yield
-        finally:
-            for task in running:
-                task.cancel()
-
-
-async def _listen(session: aiohttp.ClientSession) -> None:
-    async with session.get("/v1/events") as response:
-        response.raise_for_status()
-        async for _ in response.content:
-            pass
-
-
-async def _poll(session: aiohttp.ClientSession, every: float, paths: Sequence[str]) -> None:
-    await asyncio.sleep(random.uniform(0, every))
-    while True:
-        for path in paths:
-            async with session.get(path) as response:
-                response.raise_for_status()
-                await response.read()
-        await asyncio.sleep(every)
+    browsers = await _start("", "-m", "benchmarks.browsers", base, f"--number={number}", stdout=PIPE)
+    try:
+        yield
+    finally:
+        if browsers.returncode is None:
+            browsers.terminate()
+        told, _ = await browsers.communicate()
+    asked = json.loads(told) if browsers.returncode == 0 else None
+    if asked is None:
+        raise RuntimeError("a dashboard could not read its page")
+    print(f"{number:3} dashboards: {asked['requests']} requests, {asked['events']} events", file=sys.stderr, flush=True)
 
 
 @asynccontextmanager

@@ -32,9 +32,11 @@ from rowlock.errors import (
     WrongState,
 )
 from rowlock.queue.filters import JobFilter
-from rowlock.queue.job import Job, JobHandle, LogLine, NewJob, Progress
+from rowlock.queue.handle import JobHandle
+from rowlock.queue.job import Job, LogLine, Progress
 from rowlock.queue.keys import ApiKey, Keys, NewApiKey
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
+from rowlock.queue.new_job import NewJob
 from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation, Unclaimed
 from rowlock.queue.overview import Overview
 from rowlock.queue.queues import Queue, Queues

@@ -11,19 +11,17 @@ from rowlock.api.pages import FilterPageQuery, FilterQuery, LimitQuery, page_of
 from rowlock.api.problems import INVALID_ARGUMENTS, JOB_NOT_FOUND, KEY_HELD, WRONG_STATE, Refused
 from rowlock.api.readings import READINGS
 from rowlock.api.routes import Call, Routes
-from rowlock.api.wire import (
+from rowlock.api.wire.jobs import (
     BulkCancelRequest,
     BulkRequest,
     Cancelled,
     CancelRequest,
-    DeadLetterGroups,
     JobPage,
     JobSummary,
     RetryRequest,
     RunAgainRequest,
-    UnclaimedKind,
-    UnclaimedKinds,
 )
+from rowlock.api.wire.queues import DeadLetterGroups, UnclaimedKind, UnclaimedKinds
 from rowlock.errors import KeyHeld
 from rowlock.queue.operators import BulkResult
 

@@ -42,7 +42,7 @@ from rowlock.api.problems import answer_problems
 from rowlock.api.readings import READINGS, Readings
 from rowlock.api.routes import Endpoint
 from rowlock.api.streams import STREAMS, Streams
-from rowlock.api.wire import JobDetail
+from rowlock.api.wire.jobs import JobDetail
 from rowlock.queue.operators import Operation
 
 _MODULES: Final = (

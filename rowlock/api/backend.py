@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from rowlock.queue.client import Client
-from rowlock.queue.job import JobHandle
+from rowlock.queue.handle import JobHandle
 from rowlock.queue.keys import Keys
 from rowlock.queue.operators import Operators
 from rowlock.queue.queues import Queues

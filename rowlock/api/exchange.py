@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from datetime import datetime
 from typing import Final, NoReturn, TypeVar
 
 import msgspec
-from aiohttp import hdrs, web
+from aiohttp import ETag, hdrs, web
 from aiohttp.typedefs import Handler
 from structlog.contextvars import bound_contextvars
 
@@ -71,6 +72,17 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
 def answer(form: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """Return a wire form as a JSON response."""
     return web.Response(body=msgspec.json.encode(form), status=status, headers=headers, content_type="application/json")
+
+
+def answer_if_new(request: web.Request, body: bytes, *, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Return this JSON with its `ETag`; or 304 without it, if `If-None-Match` says that the client has it."""
+    tag = hashlib.sha256(body).hexdigest()[:32]
+    if any(known.value in {tag, "*"} for known in request.if_none_match or ()):
+        response = web.Response(status=304, headers=headers)
+    else:
+        response = web.Response(body=body, content_type="application/json", headers=headers)
+    response.etag = ETag(tag)
+    return response
 
 
 async def read_body(request: web.Request, form: type[T]) -> T:

@@ -16,7 +16,7 @@ from rowlock.errors import DuplicateJob, JobNotFound
 
 if TYPE_CHECKING:
     from rowlock.api.routes import Call
-    from rowlock.queue.job import JobHandle
+    from rowlock.queue.handle import JobHandle
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import hdrs, web
 
-from rowlock.api.exchange import answer
+from rowlock.api.exchange import answer, answer_if_new
 from rowlock.api.holders import Holders
 from rowlock.api.idempotency import KEY_HEADER, REPEATED_HEADER, fingerprint, read_key
 from rowlock.api.pages import JobsQuery, page_of
@@ -27,7 +27,7 @@ from rowlock.api.problems import (
     Refused,
 )
 from rowlock.api.routes import Call, Routes
-from rowlock.api.wire import (
+from rowlock.api.wire.jobs import (
     EnqueuedJob,
     EnqueuedJobs,
     EnqueuedOne,
@@ -41,8 +41,9 @@ from rowlock.api.wire import (
 from rowlock.errors import DatabaseUnavailable
 from rowlock.queue.client import Client
 from rowlock.queue.connections import CONNECTION_LOST, own_transaction
+from rowlock.queue.handle import JobHandle
 from rowlock.queue.idempotency import Answer, answer_once
-from rowlock.queue.job import Job, JobHandle
+from rowlock.queue.job import Job
 from rowlock.queue.options import TRACE
 
 routes = Routes("jobs")
@@ -178,10 +179,17 @@ async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
     return answer(page_of(call, jobs))
 
 
-@routes.get("/v1/jobs/{id}", scope="read", by_queue=True, answers={200: JobDetail}, problems=(JOB_NOT_FOUND,))
+@routes.get(
+    "/v1/jobs/{id}",
+    scope="read",
+    by_queue=True,
+    answers={200: JobDetail, 304: None},
+    headers={200: (hdrs.ETAG,), 304: (hdrs.ETAG,)},
+    problems=(JOB_NOT_FOUND,),
+)
 async def show_job(call: Call) -> web.Response:
-    """One job with its arguments, its result and its attempts."""
-    return answer(await detail(call.backend.client, await call.job()))
+    """One job with its arguments, its result and its attempts. With `If-None-Match`: 304 while it is the same."""
+    return answer_if_new(call.request, msgspec.json.encode(await detail(call.backend.client, await call.job())))
 
 
 async def detail(client: Client, job: Job) -> JobDetail:

@@ -9,7 +9,7 @@ from aiohttp import web
 from rowlock.api.exchange import answer
 from rowlock.api.pages import PageQuery, following
 from rowlock.api.routes import Call, Routes
-from rowlock.api.wire import OperationPage
+from rowlock.api.wire.queues import OperationPage
 from rowlock.queue.forms import TEXT, said
 
 routes = Routes("operations")

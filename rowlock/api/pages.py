@@ -11,7 +11,7 @@ from aiohttp import web
 
 from rowlock.api.problems import INVALID_REQUEST, Refused
 from rowlock.api.routes import Call
-from rowlock.api.wire import JobPage, JobSummary
+from rowlock.api.wire.jobs import JobPage, JobSummary
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.forms import A_HUNDRED_YEARS, TEXT, Instant, QueueName, TaskName, said
 from rowlock.queue.listing import MOST_PER_PAGE

@@ -10,7 +10,7 @@ from rowlock.api.exchange import answer
 from rowlock.api.problems import FORBIDDEN, Refused
 from rowlock.api.readings import READINGS
 from rowlock.api.routes import Call, Routes
-from rowlock.api.wire import Limits, QueueLimit, QueueList, ScaleRequest, WorkerLimit
+from rowlock.api.wire.queues import Limits, QueueLimit, QueueList, ScaleRequest, WorkerLimit
 from rowlock.queue.queues import Queue, Queues
 
 routes = Routes("queues")

@@ -11,8 +11,8 @@ from rowlock.api.backend import CLOSING
 from rowlock.api.exchange import answer
 from rowlock.api.problems import JOB_NOT_FOUND
 from rowlock.api.routes import Call, Routes
-from rowlock.api.wire import Succeeded, Unfinished, Unsuccessful
-from rowlock.queue.job import wait_until_finished
+from rowlock.api.wire.jobs import Succeeded, Unfinished, Unsuccessful
+from rowlock.queue.handle import wait_until_finished
 
 LONGEST_WAIT: Final = 60
 

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from rowlock.api.exchange import answer
 from rowlock.api.routes import Call, Routes
-from rowlock.api.wire import KeepRequest, KeptQueue, KeptQueues
+from rowlock.api.wire.queues import KeepRequest, KeptQueue, KeptQueues
 from rowlock.queue import retention
 
 routes = Routes("retention")

@@ -9,7 +9,7 @@ from aiohttp import hdrs, web
 from rowlock.api.exchange import answer
 from rowlock.api.problems import INVALID_ARGUMENTS, INVALID_REQUEST, SCHEDULE_NOT_FOUND, UNKNOWN_TASK, Refused
 from rowlock.api.routes import Call, Routes
-from rowlock.api.wire import (
+from rowlock.api.wire.schedules import (
     ScheduleChanges,
     ScheduleDetail,
     ScheduleForm,

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from rowlock.api.exchange import answer
 from rowlock.api.routes import Call, Routes
-from rowlock.api.wire import KnownTask, TaskList
+from rowlock.api.wire.queues import KnownTask, TaskList
 
 routes = Routes("tasks")
 

@@ -7,7 +7,8 @@ from aiohttp import web
 from rowlock.api.exchange import answer
 from rowlock.api.problems import WORKER_NOT_FOUND
 from rowlock.api.routes import Call, Routes
-from rowlock.api.wire import JobSummary, ScaleWorkerRequest, WorkerDetail, WorkerList
+from rowlock.api.wire.jobs import JobSummary
+from rowlock.api.wire.queues import ScaleWorkerRequest, WorkerDetail, WorkerList
 from rowlock.queue.workers import LiveWorker
 
 routes = Routes("workers")

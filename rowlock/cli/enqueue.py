@@ -9,13 +9,13 @@ from typing import TypedDict, get_args
 import click
 import msgspec
 
-from rowlock.api.wire import EnqueuedOne
+from rowlock.api.wire.jobs import EnqueuedOne
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
 from rowlock.cli.output import note, print_json, with_json
 from rowlock.errors import InvalidArguments, InvalidOption
-from rowlock.queue.job import JobHandle
+from rowlock.queue.handle import JobHandle
 from rowlock.queue.unique import OnDuplicate, Unique, Until
 
 

@@ -8,14 +8,14 @@ from typing import Any, TextIO
 import click
 import msgspec
 
-from rowlock.api.wire import EnqueuedOne, JobRequest, UniqueRequest
+from rowlock.api.wire.jobs import EnqueuedOne, JobRequest, UniqueRequest
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
 from rowlock.cli.output import note, print_json, with_json
 from rowlock.errors import InvalidArguments, InvalidJob
 from rowlock.queue.connections import own_transaction
-from rowlock.queue.job import JobHandle
+from rowlock.queue.handle import JobHandle
 
 
 @click.command("enqueue-many", short_help="Enqueue the jobs of a file, all or none.")

@@ -13,7 +13,7 @@ from rich.console import Group
 from rich.text import Text
 
 from rowlock import __version__
-from rowlock.api.wire import JobSummary
+from rowlock.api.wire.jobs import JobSummary
 from rowlock.app import Rowlock
 from rowlock.cli.tables import (
     NOTHING,

@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 from rich.text import Text
 
-from rowlock.api.wire import JobDetail, JobLogs, JobSummary
+from rowlock.api.wire.jobs import JobDetail, JobLogs, JobSummary
 from rowlock.app import Rowlock
 from rowlock.cli import acts, running, watching
 from rowlock.cli.output import note, print_json, with_json

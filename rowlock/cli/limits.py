@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from rowlock.api.wire import Limits, QueueLimit, WorkerLimit
+from rowlock.api.wire.queues import Limits, QueueLimit, WorkerLimit
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.output import note, print_json, with_json

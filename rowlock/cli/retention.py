@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from rowlock.api.wire import KeptQueue, KeptQueues
+from rowlock.api.wire.queues import KeptQueue, KeptQueues
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import age, me

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from rowlock.api.wire import ScheduleDetail, ScheduleForm, StartedJob
+from rowlock.api.wire.schedules import ScheduleDetail, ScheduleForm, StartedJob
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import me

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from rowlock.api.wire import KnownTask
+from rowlock.api.wire.queues import KnownTask
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.output import note, print_json, with_json

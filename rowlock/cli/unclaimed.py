@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from rowlock.api.wire import UnclaimedKind
+from rowlock.api.wire.queues import UnclaimedKind
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.findings import WHY_UNCLAIMED

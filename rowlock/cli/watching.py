@@ -8,7 +8,7 @@ from typing import Final
 import click
 import msgspec
 
-from rowlock.api.wire import Succeeded, Unsuccessful
+from rowlock.api.wire.jobs import Succeeded, Unsuccessful
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.output import Exit, complain, note, print_json, with_json
@@ -16,7 +16,8 @@ from rowlock.cli.running import AWAY
 from rowlock.cli.tables import pretty, print_text, time_of
 from rowlock.errors import ResultTimeout
 from rowlock.queue.client import parse_id
-from rowlock.queue.job import Job, wait_until_finished
+from rowlock.queue.handle import wait_until_finished
+from rowlock.queue.job import Job
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the progress; the end of the job wakes the command at once."""

@@ -7,7 +7,8 @@ from typing import Final, TypeVar
 
 import click
 
-from rowlock.api.wire import JobSummary, WorkerDetail
+from rowlock.api.wire.jobs import JobSummary
+from rowlock.api.wire.queues import WorkerDetail
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import me

@@ -14,7 +14,7 @@ from rowlock.queue.task import BoundTask, Task
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rowlock.queue.job import JobHandle
+    from rowlock.queue.handle import JobHandle
 
 __all__ = ["Enqueuer", "enqueuing"]
 

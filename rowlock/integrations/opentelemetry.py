@@ -22,7 +22,8 @@ from rowlock.queue.lifecycle import AttemptTimeout, Cancel, Directive, Fail, Ret
 
 if TYPE_CHECKING:
     from rowlock.app import Rowlock
-    from rowlock.queue.job import Job, NewJob
+    from rowlock.queue.job import Job
+    from rowlock.queue.new_job import NewJob
     from rowlock.queue.task import CallNext
 
 SYSTEM: Final = "rowlock"

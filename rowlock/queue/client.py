@@ -8,7 +8,8 @@ from uuid import UUID
 from rowlock.errors import JobNotFound
 from rowlock.queue import listing
 from rowlock.queue.filters import ALL, JobFilter, Sight
-from rowlock.queue.job import Job, LogLine, NewJob
+from rowlock.queue.job import Job, LogLine
+from rowlock.queue.new_job import NewJob
 from rowlock.queue.storing import Storing, uuid_of
 
 if TYPE_CHECKING:

@@ -1,140 +1,29 @@
-"""A job as people see it: one to be enqueued, a handle on one that was, and the job itself, alive or finished."""
+"""A job as people see it, alive or finished."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, overload
 from uuid import UUID
 
 import msgspec
 
-from rowlock.errors import JobFailed, OutsideHandler, ResultTimeout
+from rowlock.errors import OutsideHandler
 from rowlock.queue import options
 from rowlock.queue.lifecycle import FINAL
 from rowlock.queue.pending import TURN, Pending
-from rowlock.queue.results import decode_result
-from rowlock.queue.unique import Unique
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
 
-    from rowlock.queue.client import Client
-
 LONGEST_NUMBER: Final = 4000
 
-R = TypeVar("R")
 T = TypeVar("T")
-R_co = TypeVar("R_co", covariant=True)
-
-_POLL_FIRST = 0.02
-_POLL_MOST = 0.5
-_NET_FIRST = 0.25
-_NET_MOST = 5.0
-"""The pauses between two looks of those who are notified: the net under a notification that got lost."""
-_WANTED_EVERY = 0.5
-
-
-class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The options of a job, checked: those of its task, unless `task.using(...)` gave others. Many jobs share one."""
-
-    queue: str
-    priority: int
-    max_attempts: int
-    timeout: timedelta | None = None
-    delay: timedelta | None = None
-    run_at: datetime | None = None
-    unique: Unique | None = None
-    expires: timedelta | datetime | None = None
-    deadline: timedelta | datetime | None = None
-    tags: tuple[str, ...] | None = None
-    trace: str | None = None
-
-    @property
-    def are_plain(self) -> bool:
-        """Whether a job of these options is due at once, with nothing of its own but a queue and numbers."""
-        return (
-            self.delay is None
-            and self.run_at is None
-            and self.timeout is None
-            and self.unique is None
-            and self.expires is None
-            and self.deadline is None
-            and self.tags is None
-            and self.trace is None
-        )
-
-
-class NewJob(msgspec.Struct, Generic[R], frozen=True, gc=False):
-    """A job that is not enqueued yet: what `task.job(...)` makes and `app.enqueue_many([...])` takes.
-
-    Its arguments have been checked and are JSON already. Its id is fixed: enqueuing it twice stores it once.
-    `unique_key` is its key as it is stored, in the scope of its task (`task:key`) or of none (`:key`). `args_version`
-    is the version of the task for which the arguments are written.
-    """
-
-    id: UUID
-    task: str
-    args: str
-    options: JobOptions
-    unique_key: str | None = None
-    args_version: int = 1
-
-
-class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
-    """A reference to an enqueued job: its `id`, and the way to its result.
-
-    `is_duplicate` says that no new job was stored because of its unique key: `id` is then that of the job which holds
-    the key. The job exists once the transaction that it was enqueued in has committed.
-
-    >>> handle = await send_email.enqueue("ada@example.com", "Hi", "…")
-    >>> await handle.result(timeout=30)
-    """
-
-    id: UUID
-    task: str
-    is_duplicate: bool
-    _client: Client
-    _returns: Any
-
-    async def get(self) -> Job:
-        """The job as it is now. Raises `JobNotFound` if its transaction has not committed, or was rolled back."""
-        return await self._client.get(self.id)
-
-    async def logs(self) -> list[LogLine]:
-        """The lines that the job's ended attempts have logged, if its task has `capture_logs`."""
-        return await self._client.logs(self.id)
-
-    async def result(self, timeout: timedelta | float | None = None) -> R_co:
-        """Wait until the job has finished, and return what its handler returned, converted to the annotated type.
-
-        None also where the task's `result_ttl` is over.
-
-        `timeout` (seconds, or a `timedelta`; None: no limit) ends the waiting, not the job: raises `ResultTimeout`.
-        Raises `JobFailed` if the job ended as failed, cancelled or expired, and `JobNotFound`.
-        """
-        limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        job = await wait_until_finished(self._client, self.id, limit)
-        if not job.is_finished:
-            raise ResultTimeout(f"Job {self.id} ({self.task}) is still {job.state} after {limit} s; it goes on.")
-        return cast("R_co", job._outcome(self._returns))  # noqa: SLF001  # the same module's
-
-    def get_sync(self) -> Job:
-        """As `get`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
-        return self._client.run_sync(self.get())
-
-    def result_sync(self, timeout: timedelta | float | None = None) -> R_co:
-        """As `result`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
-        return self._client.run_sync(self.result(timeout))
-
-    def __repr__(self) -> str:
-        return f"<JobHandle {self.id} task={self.task}{' duplicate' if self.is_duplicate else ''}>"
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -368,44 +257,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
                 "annotated `Job` is given, not on one that was read."
             )
         return self._runtime
-
-    def _outcome(self, returns: object) -> object:
-        if self.state == "succeeded":
-            return decode_result(self.result_json, returns)
-        raise JobFailed(
-            f"Job {self.id} ({self.task}) has {self.state}{f': {self.error}' if self.error else ''}",
-            state=self.state,
-            error=self.error,
-        )
-
-
-async def wait_until_finished(
-    client: Client, job_id: UUID | str, seconds: float | None, *, is_wanted: Callable[[], bool] = lambda: True
-) -> Job:
-    """The job once it has finished; or as it is after `seconds` (None: no limit), or when nobody wants it any more.
-
-    The end of the job wakes it by a notification, which all waits of an application hear over one connection. It looks
-    for itself besides, at growing pauses: all there is where the settings allow no LISTEN. Raises `JobNotFound`.
-    """
-    clock = asyncio.get_running_loop().time
-    deadline = None if seconds is None else clock() + seconds
-    job = await client.get(job_id)
-    if job.is_finished or (seconds is not None and seconds <= 0) or not is_wanted():
-        return job
-    async with client.watch(job.id) as notified:
-        pause, most = (_POLL_FIRST, _POLL_MOST) if notified is None else (_NET_FIRST, _NET_MOST)
-        told = notified or asyncio.Event()
-        while True:
-            told.clear()
-            job = await client.get(job_id)
-            if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():
-                return job
-            look_at = clock() + pause if deadline is None else min(clock() + pause, deadline)
-            pause = min(pause * 1.5, most)
-            while is_wanted() and not told.is_set() and (left := look_at - clock()) > 0:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(min(left, _WANTED_EVERY)):
-                        await told.wait()
 
 
 def _progress(row: Mapping[str, Any] | Record) -> Progress | None:

@@ -17,10 +17,11 @@ from rowlock.queue.arguments import plain_document
 from rowlock.queue.client import parse_id
 from rowlock.queue.filters import ALL, JobFilter, Sight
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.job import Job, JobOptions, NewJob, plain_json
+from rowlock.queue.job import Job, plain_json
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.lifecycle import FINAL, LIVE
 from rowlock.queue.listing import BY_ID, JobPage, check_limit, list_jobs
+from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.origin import Origin
 from rowlock.queue.planning import planned
 from rowlock.queue.statements import statement

@@ -13,8 +13,8 @@ import msgspec
 from rowlock.errors import InvalidOption, ScheduleNotFound, UnknownTask
 from rowlock.queue import connections, options
 from rowlock.queue.arguments import plain_document
+from rowlock.queue.handle import JobHandle
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.job import JobHandle
 from rowlock.queue.origin import Origin
 from rowlock.queue.schedule import OPTIONS, Declared, Misfire, Overlap, Schedule, ScheduleChanges, StoredSchedule, Tick
 from rowlock.queue.statements import statement

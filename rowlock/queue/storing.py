@@ -17,7 +17,7 @@ import msgspec
 from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption
 from rowlock.queue import callers, connections
 from rowlock.queue.connected import Connected
-from rowlock.queue.job import JobOptions, NewJob
+from rowlock.queue.new_job import JobOptions, NewJob
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator

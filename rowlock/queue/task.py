@@ -24,8 +24,10 @@ from rowlock.errors import InvalidOption
 from rowlock.queue import options
 from rowlock.queue.arguments import Arguments, plain_document
 from rowlock.queue.batches import item_type, read_batch
+from rowlock.queue.handle import JobHandle
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.job import Job, JobHandle, JobOptions, NewJob
+from rowlock.queue.job import Job
+from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.options import Executor
 from rowlock.queue.retry import BackoffOption, ExceptionClasses, parse_backoff, parse_rules
 from rowlock.queue.unique import Unique, parse_unique

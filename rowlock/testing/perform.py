@@ -11,7 +11,8 @@ from rowlock.testing.bench import Bench
 
 if TYPE_CHECKING:
     from rowlock.app import Rowlock
-    from rowlock.queue.job import Job, JobHandle
+    from rowlock.queue.handle import JobHandle
+    from rowlock.queue.job import Job
 
 P = ParamSpec("P")
 R = TypeVar("R")

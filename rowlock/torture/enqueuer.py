@@ -38,7 +38,7 @@ from rowlock.torture.history import Act, Acted, Enqueue, Enqueued, History, Want
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from rowlock.queue.job import NewJob
+    from rowlock.queue.new_job import NewJob
 
 LOST: Final = (
     RowlockError,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rowlock.queue.client import Client
-    from rowlock.queue.job import NewJob
+    from rowlock.queue.new_job import NewJob
     from rowlock.torture.nemesis import Planned
     from rowlock.torture.proxy import Link
     from rowlock.torture.stage import Database, Disk, Programs

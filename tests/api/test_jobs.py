@@ -139,6 +139,19 @@ async def test_job_written_in_sql_is_shown_with_its_numbers_as_they_are(
     assert (status, job["args"]) == (200, {"n": number})
 
 
+async def test_job_that_is_known_is_sent_again_once_it_has_changed(http: Http, app: Rowlock) -> None:
+    handle = await app.enqueue("echo", {"value": 1})
+    async with http.get(f"/v1/jobs/{handle.id}") as response:
+        waiting = response.headers["ETag"]
+    async with http.get(f"/v1/jobs/{handle.id}", headers={"If-None-Match": waiting}) as response:
+        assert (response.status, await response.read(), response.headers["ETag"]) == (304, b"", waiting)
+    await finish(app, handle.id)
+    async with http.get(f"/v1/jobs/{handle.id}", headers={"If-None-Match": waiting}) as response:
+        assert response.status == 200
+        assert (await response.json())["state"] == "succeeded"
+        assert response.headers["ETag"] != waiting
+
+
 async def test_unknown_and_malformed_ids_are_not_found(http: Http, subtests: pytest.Subtests) -> None:
     for job_id in ("0192f3a0-0000-7000-8000-000000000000", "1", "%00", "x" * 3000, "%ff", "..%2f", "{}"):
         for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/result"):

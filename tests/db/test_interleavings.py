@@ -26,8 +26,8 @@ from rowlock.queue.client import Client
 from rowlock.queue.connections import PLANNER_SETTINGS
 from rowlock.queue.cursors import BEGINNING
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.job import JobOptions, NewJob
 from rowlock.queue.lifecycle import LIVE
+from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.statements import statement
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

@@ -129,8 +129,8 @@ def test_a_lifetime_that_makes_no_sense_is_refused(given: Any) -> None:  # noqa:
 @pytest.fixture
 def unpolled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody who is notified looks by himself for a long time: what comes has come by notification."""
-    monkeypatch.setattr("rowlock.queue.job._NET_FIRST", 60)
-    monkeypatch.setattr("rowlock.queue.job._NET_MOST", 60)
+    monkeypatch.setattr("rowlock.queue.handle._NET_FIRST", 60)
+    monkeypatch.setattr("rowlock.queue.handle._NET_MOST", 60)
 
 
 async def waiters(connection: Connection) -> list[UUID]:

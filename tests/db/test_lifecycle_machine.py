@@ -43,8 +43,8 @@ from rowlock.queue.connections import ControlConnection
 from rowlock.queue.cursors import Position, Positions
 from rowlock.queue.finishes import Finishes, Success, Unsuccess
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.job import NewJob
 from rowlock.queue.lifecycle import CANCELLED, EDGES, RELEASED, AttemptTimeout, decide
+from rowlock.queue.new_job import NewJob
 from rowlock.queue.results import ErrorText
 from tests.lifecycle_model import ENDINGS, MAX_CRASHES, Ending, Hold, KeyTakenError, Model, Row, Wanted
 

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, Rowlock, Settings, Task
 from rowlock.queue import connections
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.job import NewJob
+from rowlock.queue.new_job import NewJob
 from rowlock.queue.transactions import begun
 from rowlock.worker.worker import Worker
 from tests.db.links import Link, linked

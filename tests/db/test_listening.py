@@ -177,8 +177,8 @@ async def test_a_worker_that_is_not_marked_as_idle_sends_no_notification(monkeyp
 async def test_those_who_wait_for_results_hear_again(
     how: str, app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.queue.job._NET_FIRST", 60)  # nobody looks by himself
-    monkeypatch.setattr("rowlock.queue.job._NET_MOST", 60)
+    monkeypatch.setattr("rowlock.queue.handle._NET_FIRST", 60)  # nobody looks by himself
+    monkeypatch.setattr("rowlock.queue.handle._NET_MOST", 60)
     goes_on = asyncio.Event()
 
     @app.task

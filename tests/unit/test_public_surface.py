@@ -93,7 +93,10 @@ def _documented() -> Iterator[tuple[str, str]]:
     for name in EXPORTED:
         exported = getattr(rowlock, name)
         yield name, inspect.cleandoc(exported.__dict__.get("__doc__") or "")
-        for member, value in vars(exported).items():
+        own = [
+            kind for kind in getattr(exported, "__mro__", [exported])[::-1] if kind.__module__.startswith("rowlock.")
+        ]
+        for member, value in {member: value for kind in own for member, value in vars(kind).items()}.items():
             function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
             if not member.startswith("_") and (inspect.isfunction(function) or isinstance(function, property)):
                 yield f"{name}.{member}", inspect.cleandoc(function.__doc__ or "")
