@@ -46,6 +46,7 @@ _HEADERS: Final = {
 }
 """Nothing is cached unless it says so, guessed, run, shown in another site's page, or told to one."""
 
+_MAX_AGE = re.compile(r"(?i)(?:^|,)\s*max-age\s*=\s*\"?(\d{1,9})")
 _USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json")
 _PLACE = re.compile(r"(?s)(.*) - at `\$\.(\w+)(.*)`")
@@ -67,6 +68,12 @@ async def set_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.headers.setdefault(name, value)
     if (request_id := request.get(REQUEST_ID)) is not None:
         response.headers[REQUEST_ID_HEADER] = request_id
+
+
+def accepted_age(request: web.Request) -> float:
+    """How many seconds old the answer may be: none, unless `Cache-Control: max-age` says so (RFC 9111, 5.2.1.1)."""
+    found = _MAX_AGE.search(request.headers.get(hdrs.CACHE_CONTROL, ""))
+    return 0.0 if found is None else float(found[1])
 
 
 def answer(form: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -11,12 +11,12 @@ from aiohttp import web
 T = TypeVar("T")
 
 FRESH_SECONDS: Final = 2.0
-"""For so long a reading will do for everybody; one that took long, for a hundred times as long as it took."""
+"""For so long a reading will do for everybody; one that took longer, for a hundred times as long as it took."""
 SHARE: Final = 100
 SLOW_SECONDS: Final = 0.05
 STALE_SECONDS: Final = 60.0
-"""One that took longer than `SLOW_SECONDS` will do up to this age, while it is read anew."""
-MOST: Final = 256
+"""None that is older is given. One that took longer than `SLOW_SECONDS` will do until then, while it is read anew."""
+MOST: Final = 100
 
 
 class _Reading:
@@ -28,15 +28,15 @@ class _Reading:
         self._took = 0.0
         self._read_at: float | None = None
 
-    async def get(self, read: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401  # whatever is read
+    async def get(self, read: Callable[[], Awaitable[Any]], most_age: float) -> Any:  # noqa: ANN401  # whatever is read
         loop = asyncio.get_running_loop()
         age = float("inf") if self._read_at is None else loop.time() - self._read_at
-        if age <= max(FRESH_SECONDS, SHARE * self._took):
+        if age <= min(max(FRESH_SECONDS, SHARE * self._took), most_age):
             return self._value
         if self.under_way is None:
             self.under_way = asyncio.create_task(self._read(read))
             self.under_way.add_done_callback(_look_at)
-        if self._took > SLOW_SECONDS and age <= STALE_SECONDS:
+        if self._took > SLOW_SECONDS and age <= most_age:
             return self._value
         return await asyncio.shield(self.under_way)
 
@@ -58,12 +58,19 @@ class Readings:
     def __init__(self) -> None:
         self._readings: dict[Hashable, _Reading] = {}
 
-    async def get(self, key: Hashable, read: Callable[[], Awaitable[T]]) -> T:
-        """What was read under this key a moment ago, or else is read now. Raises what `read` does."""
+    async def get(self, key: Hashable, read: Callable[[], Awaitable[T]], *, most_age: float | None = None) -> T:
+        """What was read under this key a moment ago, at most so many seconds (None: `STALE_SECONDS`), or is read now.
+
+        Raises what `read` does.
+        """
+        if most_age is None:
+            most_age = STALE_SECONDS
+        elif most_age <= 0:
+            return await read()
         reading = self._readings[key] = self._readings.pop(key) if key in self._readings else _Reading()
         if len(self._readings) > MOST:
             del self._readings[next(iter(self._readings))]
-        value: T = await reading.get(read)
+        value: T = await reading.get(read, most_age)
         return value
 
     def forget(self) -> None:

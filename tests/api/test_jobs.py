@@ -51,6 +51,20 @@ async def test_next_page_keeps_the_filters(http: Http, app: Rowlock) -> None:
     assert rest["next"] is None
 
 
+async def test_a_page_is_read_anew_unless_the_client_allows_it_to_be_old(http: Http, app: Rowlock) -> None:
+    async def seen(**headers: str) -> int:
+        async with http.get("/v1/jobs", headers=headers) as response:
+            return len((await response.json())["jobs"])
+
+    old = {"Cache-Control": "no-transform, max-age=60"}
+    assert [await seen(), await seen(**old)] == [0, 0]
+    await app.enqueue("echo", {"value": 1})
+    assert [await seen(), await seen(**old), await seen(**{"Cache-Control": "max-age=0"})] == [1, 0, 1]
+    async with http.post("/v1/jobs/bulk/cancel", json={"filter": {"queue": "default"}}) as response:
+        assert response.status == 200, await response.text()
+    assert await seen(**old) == 1, "somebody has acted: all is read anew"
+
+
 async def test_no_jobs_are_an_empty_page(http: Http) -> None:
     assert await get(http, "/v1/jobs") == (200, {"jobs": [], "next": None, "searched_until": None})
 

@@ -132,12 +132,11 @@ async def test_top_needs_a_database_to_begin_with() -> None:
 
 
 async def test_stats_show_what_ended_by_queue_and_task(database_url: str, app: Rowlock) -> None:
-    async def told() -> dict[str, Any] | None:
-        done = await rowlock("stats", "--json", url=database_url)
-        found: dict[str, Any] = json.loads(done.out)
-        return found if found["total"]["succeeded"] else None
+    async def counted() -> bool:
+        return (await app.statistics()).total.succeeded > 0
 
-    found = await eventually(told, 30.0)
+    await eventually(counted, 30.0)
+    found: dict[str, Any] = json.loads((await rowlock("stats", "--json", url=database_url)).out)
     assert found["total"]["succeeded"] == 2
     assert {one["queue"] for one in found["queues"]} == {"email", "reports"}
     shown = (await rowlock("stats", "--window=6h", url=database_url)).out

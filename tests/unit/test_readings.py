@@ -43,6 +43,17 @@ async def test_an_old_reading_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> N
     assert await shared.get("it", source.read) == 2
 
 
+async def test_none_is_given_that_is_older_than_whoever_asks_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, shared = Source(), Readings()
+    assert [await shared.get("it", source.read, most_age=60) for _ in range(2)] == [1, 1]
+    assert await shared.get("it", source.read, most_age=0) == 2
+    assert await shared.get("it", source.read, most_age=60) == 1, "what is read for one alone is nobody else's"
+    assert await shared.get("it", source.read, most_age=1e-9) == 3
+    monkeypatch.setattr(readings, "SHARE", 1e9)
+    monkeypatch.setattr(readings, "STALE_SECONDS", 1e-9)
+    assert await shared.get("it", source.read) == 4, "however long it took"
+
+
 async def test_of_a_slow_reading_the_former_is_given_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(readings, "FRESH_SECONDS", -1)
     monkeypatch.setattr(readings, "SHARE", -1)

@@ -13,13 +13,15 @@ export class Problem extends Error {
     }
 }
 
-async function request(method, path, body, { signal, exact } = {}) {
+async function request(method, path, body, { signal, exact, age } = {}) {
     let response;
+    const headers = body === undefined ? {} : { "Content-Type": "application/json" };
+    if (age !== undefined) headers["Cache-Control"] = `max-age=${age}`;
     try {
         response = await fetch(path.replace(/^\//, ""), {
             method,
             signal,
-            headers: body === undefined ? {} : { "Content-Type": "application/json" },
+            headers,
             body: body === undefined ? undefined : JSON.stringify(body),
         });
     } catch (error) {
@@ -52,7 +54,10 @@ export function parseExactly(text) {
     ));
 }
 
-/** `get` takes `exact`, the names of the members whose numbers are to stay as they are written. */
+/**
+ * `get` takes `exact`, the names of the members whose numbers are to stay as they are written, and `age`, how many seconds
+ * old the answer may be: then the server asks the database once for all who look at the same.
+ */
 export const api = {
     get: (path, options) => request("GET", path, undefined, options),
     post: (path, body) => request("POST", path, body),

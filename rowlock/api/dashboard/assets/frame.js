@@ -9,9 +9,12 @@ import { Component, h as element } from "./vendor/preact.js";
 const GRACE = 4000;
 /** So often, in milliseconds, what is said of times is said anew. */
 const TICK = 5000;
+/** What is loaded anew by itself may be so many seconds old. */
+const AGE = 3;
 
 /**
- * A page has `title(params)`, `load({params, query, signal})`, `render(data, context)` and, of its own choice, `every`
+ * A page has `title(params)`, `load({params, query, signal, age})` (`age` of what nobody has asked for: how many seconds
+ * old it may be), `render(data, context)` and, of its own choice, `every`
  * (seconds after which it is loaded anew), `actions(data, context)` beside the title, `mayLoad()` (false: not now), and
  * `live(params)`, the path of a stream, with `hear(event, told, data)`: the new data, or undefined to load anew; while the
  * stream is open, only every `seldom` seconds.
@@ -78,13 +81,15 @@ export class Frame extends Component {
         else this.setState({ data });
     };
 
-    load = async () => {
+    refresh = () => this.load();
+
+    load = async (age) => {
         clearTimeout(this.timer);
         this.controller?.abort();
         const { signal } = this.controller = new AbortController();
         const { page, params, query, lost } = this.props;
         try {
-            const data = page.load === undefined ? {} : await page.load({ params, query, signal });
+            const data = page.load === undefined ? {} : await page.load({ params, query, signal, age });
             if (!signal.aborted) this.setState({ data, problem: null, isOther: false });
         } catch (problem) {
             if (signal.aborted) return;
@@ -100,18 +105,18 @@ export class Frame extends Component {
         const pause = this.isOpen ? page.seldom : page.every;
         clearTimeout(this.timer);
         if (pause === undefined || document.visibilityState !== "visible") return;
-        this.timer = setTimeout(() => page.mayLoad?.() === false ? this.plan() : this.load(), pause * 1000);
+        this.timer = setTimeout(() => page.mayLoad?.() === false ? this.plan() : this.load(AGE), pause * 1000);
     }
 
     render({ page, params, query }, { data, problem, isCut, isOther }) {
         const title = page.title(params, data);
         document.title = `${title} · Rowlock`;
-        const context = { params, query, refresh: this.load, go };
+        const context = { params, query, refresh: this.refresh, go };
         return element("main", { id: "main", "aria-busy": String(isOther || (data === null && problem === null)) },
             element("div", { class: "title" },
                 element("h1", { tabIndex: -1 }, title),
                 data !== null && page.actions?.(data, context)),
-            problem !== null && element(Failure, { problem, again: this.load, isStale: data !== null }),
+            problem !== null && element(Failure, { problem, again: this.refresh, isStale: data !== null }),
             isCut && problem === null && element("p", { class: "cut", role: "status" },
                 `Live updates are cut off: loaded every ${page.every} seconds instead, until they are back.`),
             data === null ? problem === null && element(Skeleton, {}) : page.render(data, context));

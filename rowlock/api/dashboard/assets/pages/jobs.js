@@ -15,9 +15,9 @@ export const page = {
     every: 5,
     mayLoad: () => chosen.size === 0 && !here().query.has("before"),
 
-    async load({ query, signal }) {
+    async load({ query, signal, age }) {
         const [found, queues, tasks] = await Promise.all([
-            api.get(`/v1/jobs?${query}`, { signal }),
+            api.get(`/v1/jobs?${query}`, { signal, age }),
             known("queues", signal),
             known("tasks", signal),
         ]);
