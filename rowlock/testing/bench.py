@@ -65,21 +65,20 @@ class Bench(Worker):
     async def __aenter__(self) -> Self:
         url = await self._client.dsn()
         self._client = Client(replace(self._client.settings, database_url=url, lease=LEASE), pool=Unpooled)
-        await self._open()
-        self._upkeeper.cancel()
-        self._ticking.cancel()
+        await self._open(has_upkeep=False, has_ticks=False)
+        self._rest_the_lease()
         self._listen()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._stopping.set()
-        await self._close()
+        await self._shift.close()
 
-    async def _register(self) -> None:
-        """Register with a lease that nobody has to renew: a thread and a connection less for each use."""
-        await super()._register()
-        self._lease._stopped.set()  # noqa: SLF001
-        self._lease.held_until = float("inf")
+    def _rest_the_lease(self) -> None:
+        """Have a lease that nobody has to renew: a thread and a connection less for each use."""
+        lease = self._shift.lease
+        lease._stopped.set()  # noqa: SLF001
+        lease.held_until = float("inf")
 
     async def turn(self) -> list[Ended]:
         """Claim what is due, as much as may run at once, and wait until it is recorded; nothing if nothing is due.
@@ -87,8 +86,8 @@ class Bench(Worker):
         Before, whatever has expired ends.
         """
         await self._end_overdue()
-        if await self._claim(self._concurrency) == 0 and not await self._claim_elsewhere():
-            self._slots.add(await self._claims.claim_alone(self.id))
+        if await self._shift.main_loop.claim(self._concurrency) == 0 and not await self._claim_elsewhere():
+            self._shift.slots.add(await self._shift.claims.claim_alone(self.id))
         return await self._wait()
 
     async def perform(self, job: Job) -> Ended:
@@ -107,7 +106,7 @@ class Bench(Worker):
                 f"Job {job.id} ({job.task}) is {now.state}: only one that waits, and is not overdue, can be performed.",
                 state=now.state,
             )
-        self._slots.add(rows)
+        self._shift.slots.add(rows)
         (ended,) = await self._wait()
         return ended
 
@@ -125,7 +124,7 @@ class Bench(Worker):
     @property
     def connection(self) -> ControlConnection:
         """The connection of the bench, for the statements of the queue."""
-        return self._upkeeping
+        return self._shift.upkeeping
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
@@ -155,25 +154,25 @@ class Bench(Worker):
 
     async def until_next(self) -> timedelta | None:
         """How long it is until the next waiting job falls due; None if there is none."""
-        return await self._claims.until_next()
+        return await self._shift.claims.until_next()
 
     def forget_positions(self) -> None:
         """Claim from the beginning: jobs have come to be due before those that were claimed last."""
-        self._claims.cursors.reset()
+        self._shift.claims.cursors.reset()
 
     async def _claim_elsewhere(self) -> bool:
         """Claim from all queues in which jobs wait by now, if any is new."""
         if not self._takes_all_queues:
             return False
         waiting = [row["queue"] for row in await self.fetch("waiting_queues")]
-        if set(waiting) <= set(self._claims.queues):
+        if set(waiting) <= set(self._shift.claims.queues):
             return False
-        self._claims.queues = sorted({*waiting, *self._claims.queues})
-        return await self._claim(self._concurrency) > 0
+        self._shift.claims.queues = sorted({*waiting, *self._shift.claims.queues})
+        return await self._shift.main_loop.claim(self._concurrency) > 0
 
     def _listen(self) -> None:
         """Hear of each attempt's end, and of the error that it ended in, from the two methods that all go through."""
-        report, end = self._performer._report, self._slots._ended  # noqa: SLF001
+        report, end = self._shift.performer._report, self._shift.slots._ended  # noqa: SLF001
 
         async def note_error(attempt: Attempt, error: BaseException) -> None:
             self._errors[attempt] = error
@@ -183,14 +182,14 @@ class Bench(Worker):
             self._over.append(Ended(attempt.claimed["id"], attempt.claimed["attempt"], self._errors.pop(attempt, None)))
             end(attempt)
 
-        self._performer._report = note_error  # type: ignore[method-assign]  # noqa: SLF001
-        self._slots._ended = note_end  # type: ignore[method-assign]  # noqa: SLF001
+        self._shift.performer._report = note_error  # type: ignore[method-assign]  # noqa: SLF001
+        self._shift.slots._ended = note_end  # type: ignore[method-assign]  # noqa: SLF001
 
     async def _wait(self) -> list[Ended]:
         """Wait for all that runs, and for its outcomes to be recorded."""
-        while not self._slots.is_empty:
-            await self._slots.changed(timeout=1.0)
-        await self._finishes.flush()
+        while not self._shift.slots.is_empty:
+            await self._shift.slots.changed(timeout=1.0)
+        await self._shift.finishes.flush()
         over, self._over = self._over, []
         return over
 

@@ -345,7 +345,7 @@ async def test_a_job_cancelled_during_the_call_is_cancelled_and_the_others_succe
     async with app.worker() as worker:
         await asyncio.wait_for(begun.wait(), 10)
         await app.cancel(one.id)
-        running = {attempt.claimed["id"]: attempt for attempt in worker._slots.running}
+        running = {attempt.claimed["id"]: attempt for attempt in worker._shift.slots.running}
 
         async def is_told() -> bool:
             return running[one.id].stop == "cancel"
@@ -466,10 +466,10 @@ async def test_a_call_whose_lease_was_lost_is_cancelled(app: Rowlock) -> None:
             return (await handle.get()).state == "running"
 
         await eventually(is_running)
-        worker._lost_lease()
+        worker._shift._lost_lease()
         await asyncio.wait_for(ended.wait(), 10)
 
         async def is_free() -> bool:
-            return not worker._slots.running
+            return not worker._shift.slots.running
 
         await eventually(is_free)

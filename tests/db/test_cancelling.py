@@ -72,7 +72,7 @@ async def test_a_running_coroutine_is_cancelled_as_soon_as_its_worker_hears_of_i
 
 
 async def test_a_lost_notification_costs_one_look(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.worker.worker.Worker._hear", lambda _worker, _told: None)
+    monkeypatch.setattr("rowlock.worker.shift.Shift._hear", lambda _shift, _told: None)
     monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 0.05)
     began = asyncio.Event()
 
@@ -161,11 +161,11 @@ async def test_a_plain_function_that_does_not_ask_runs_to_its_end_before_its_job
 
     async with app.worker() as worker:
         jobs = {how: await deaf.enqueue(how) for how in ("return", "raise")}
-        await eventually(lambda: len(worker._slots.running) == 2)
+        await eventually(lambda: len(worker._shift.slots.running) == 2)
         await eventually(began.is_set)
         for job in jobs.values():
             await app.cancel(job.id)
-        await eventually(lambda: all(attempt.stop == "cancel" for attempt in worker._slots.running))
+        await eventually(lambda: all(attempt.stop == "cancel" for attempt in worker._shift.slots.running))
         assert {(await job.get()).state for job in jobs.values()} == {"running"}, "it does run"
         go_on.set()
         assert (await ended(app, jobs["raise"].id)).state == "cancelled"
@@ -184,7 +184,7 @@ async def test_a_plain_function_that_waits_for_a_thread_never_begins(app: Rowloc
         first = await work.enqueue(1)
         await eventually(lambda: began == [1])
         second = await work.enqueue(2)
-        await eventually(lambda: len(worker._slots.running) == 2)
+        await eventually(lambda: len(worker._shift.slots.running) == 2)
         await app.cancel(second.id)
         assert (await ended(app, second.id)).state == "cancelled"
         go_on.set()
@@ -201,10 +201,10 @@ async def test_a_claimed_job_that_waits_in_its_worker_ends_without_starting(app:
         await go_on.wait()
 
     async with app.worker(concurrency=1) as worker:
-        worker._slots._measure = lambda: None  # type: ignore[method-assign]  # a steady pace
-        worker._slots._prefetch = 10
+        worker._shift.slots._measure = lambda: None  # type: ignore[method-assign]  # a steady pace
+        worker._shift.slots._prefetch = 10
         jobs = [await work.enqueue(n) for n in range(3)]
-        await eventually(lambda: len(worker._slots.known()) == 3)
+        await eventually(lambda: len(worker._shift.slots.known()) == 3)
         assert await app.cancel(jobs[2].id, reason="no more") == "requested"
         done = await ended(app, jobs[2].id)
         assert (done.state, done.error) == ("cancelled", "Cancelled: no more")
@@ -252,7 +252,7 @@ async def test_a_shutdown_does_not_give_back_what_was_cancelled(app: Rowlock) ->
         job = await slow_to_end.enqueue()
         await asyncio.wait_for(began.wait(), 10)
         await app.cancel(job.id)
-        await eventually(lambda: all(attempt.stop == "cancel" for attempt in worker._slots.running))
+        await eventually(lambda: all(attempt.stop == "cancel" for attempt in worker._shift.slots.running))
         worker.stop(timedelta(0))
     assert (await job.get()).state == "cancelled"
 
@@ -431,7 +431,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_knew_of_it_ends_as_can
         starts.append(job.id)
 
     async with app.worker() as worker:
-        fetch = worker._claiming.fetch
+        fetch = worker._shift.claiming.fetch
 
         async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
             rows = await fetch(name, *parameters)
@@ -441,7 +441,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_knew_of_it_ends_as_can
                 raise ConnectionResetError("the answer was lost")
             return rows
 
-        monkeypatch.setattr(worker._claiming, "fetch", lose_the_answer)
+        monkeypatch.setattr(worker._shift.claiming, "fetch", lose_the_answer)
         handle = await note.enqueue()
         job = await ended(app, handle.id)
     assert (job.state, job.errors, starts, asked) == ("cancelled", 0, [], [handle.id])

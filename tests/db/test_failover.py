@@ -154,7 +154,7 @@ async def test_the_server_probes_its_side_too_unless_a_pooler_is_between(direct_
 async def test_a_worker_goes_on_when_its_demoted_server_takes_writes_again(
     connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.worker.PAUSE_MOST", 0.1)
+    monkeypatch.setattr("rowlock.worker.main_loop.PAUSE_MOST", 0.1)
     settings = Settings(database_url=database_url, poll_interval=timedelta(seconds=0.05))
     async with Rowlock(settings=settings) as app:
 

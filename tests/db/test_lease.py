@@ -254,7 +254,7 @@ async def test_what_a_stale_worker_reports_is_refused_and_counted(app: Rowlock, 
             newer = await add_worker(connection, timedelta(hours=1))
             await hand_to(connection, newer, *(handle.id for handle in handles.values()))
             go.set()
-            await eventually(lambda: worker._finishes.refused == 3)
+            await eventually(lambda: worker._shift.finishes.refused == 3)
     for how, handle in handles.items():
         row = await row_of(connection, handle.id)
         assert (row["state"], row["attempt"], row["worker"], row["errors"]) == ("running", 2, newer, 0), how
@@ -282,7 +282,7 @@ async def test_a_stale_outcome_does_not_take_its_batch_with_it(app: Rowlock, con
         for n, handle in enumerate(handles):
             if n != 7:
                 assert await handle.result(timeout=10) == n
-        assert worker._finishes.refused == 1
+        assert worker._shift.finishes.refused == 1
     assert (await row_of(connection, handles[7].id))["worker"] == newer
 
 
@@ -552,7 +552,7 @@ async def test_connections_killed_in_the_middle_of_the_work_cost_no_job_and_no_s
         await eventually(lambda: finished(1500), timeout=30)
         assert await (await work.enqueue(9999)).result(timeout=20) == 9999
         assert worker.id == first, "its lease held"
-        assert worker._finishes.refused == 0
+        assert worker._shift.finishes.refused == 0
     rows = await connection.fetch("SELECT id, state, attempt, errors, crashes FROM rowlock.jobs")
     assert len(rows) == len({row["id"] for row in rows}) == len(handles) + 1
     assert {row["state"] for row in rows} == {"succeeded"}
@@ -575,7 +575,7 @@ async def test_an_outcome_whose_answer_was_lost_is_recorded_once(
     lost = Counter[str]()
     handles = [await work.enqueue(n) for n in range(6)]
     async with worker:
-        fetch = worker._finishing.fetch
+        fetch = worker._shift.finishing.fetch
 
         async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
             rows = await fetch(name, *parameters)
@@ -584,11 +584,11 @@ async def test_an_outcome_whose_answer_was_lost_is_recorded_once(
                 raise ConnectionResetError("the answer was lost")
             return rows
 
-        monkeypatch.setattr(worker._finishing, "fetch", lose_the_answer)
+        monkeypatch.setattr(worker._shift.finishing, "fetch", lose_the_answer)
         more = [await work.enqueue(n) for n in range(6)]
         for handle in [*handles, *more]:
             await handle.result(timeout=20)
-        assert worker._finishes.refused == 0, "it was its own first try that had come first"
+        assert worker._shift.finishes.refused == 0, "it was its own first try that had come first"
     assert lost["succeed"] == 2
     assert await connection.fetchval("SELECT count(*) FROM rowlock.jobs") == 12
     assert await connection.fetchval("SELECT max(errors) FROM rowlock.jobs") == 1
@@ -614,7 +614,7 @@ async def test_of_outcomes_that_are_refused_at_the_second_try_only_the_stale_one
             await eventually(lambda: began.total() == 6)
             newer = await add_worker(connection, timedelta(hours=1))
             await hand_to(connection, newer, handles[0].id, handles[1].id)
-            fetch = worker._finishing.fetch
+            fetch = worker._shift.finishing.fetch
 
             async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
                 rows = await fetch(name, *parameters)
@@ -623,11 +623,11 @@ async def test_of_outcomes_that_are_refused_at_the_second_try_only_the_stale_one
                     raise ConnectionResetError("the answer was lost")
                 return rows
 
-            monkeypatch.setattr(worker._finishing, "fetch", lose_the_answer)
+            monkeypatch.setattr(worker._shift.finishing, "fetch", lose_the_answer)
             go.set()
-            await eventually(lambda: worker._finishes.refused == 2)
-            await worker._finishes.flush()
-            assert worker._finishes.refused == 2
+            await eventually(lambda: worker._shift.finishes.refused == 2)
+            await worker._shift.finishes.flush()
+            assert worker._shift.finishes.refused == 2
     assert tries == {"succeed": 2, "again": 2, "list_recorded": 2}
     assert {entry["job_id"] for entry in logs if entry["event"] == "finish_refused"} == stale
     assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 2
@@ -648,7 +648,7 @@ async def test_outcomes_that_are_not_recorded_in_time_are_sent_in_halves(
     await app.enqueue_many([work.job(n) for n in range(20)])
     async with app.worker() as worker:
         await eventually(lambda: began.total() == 20)
-        fetch = worker._finishing.fetch
+        fetch = worker._shift.finishing.fetch
 
         async def take_five(name: str, *parameters: Any) -> list[asyncpg.Record]:  # noqa: ANN401  # of any statement
             if name == "succeed":
@@ -657,9 +657,9 @@ async def test_outcomes_that_are_not_recorded_in_time_are_sent_in_halves(
                     raise TimeoutError
             return await fetch(name, *parameters)
 
-        monkeypatch.setattr(worker._finishing, "fetch", take_five)
+        monkeypatch.setattr(worker._shift.finishing, "fetch", take_five)
         go.set()
-        await eventually(lambda: len(sizes) > 0 and worker._finishes._settled.is_set())
+        await eventually(lambda: len(sizes) > 0 and worker._shift.finishes._settled.is_set())
     assert sizes == [20, 10, 5, 5, 10, 5, 5]
     assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 20
 
@@ -673,7 +673,7 @@ async def test_jobs_of_a_claim_whose_answer_was_lost_run_without_waiting_for_the
 
     lost: list[UUID] = []
     async with app.worker() as worker:
-        fetch = worker._claiming.fetch
+        fetch = worker._shift.claiming.fetch
 
         async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
             rows = await fetch(name, *parameters)
@@ -682,7 +682,7 @@ async def test_jobs_of_a_claim_whose_answer_was_lost_run_without_waiting_for_the
                 raise ConnectionResetError("the answer was lost")
             return rows
 
-        monkeypatch.setattr(worker._claiming, "fetch", lose_the_answer)
+        monkeypatch.setattr(worker._shift.claiming, "fetch", lose_the_answer)
         handles = await app.enqueue_many([work.job() for _ in range(5)])
         for handle in handles:
             assert await handle.result(timeout=12) == [1, 0]

@@ -142,7 +142,7 @@ async def test_nothing_begins_in_a_worker_that_has_slept_past_the_end_of_its_lea
         return job.attempt
 
     async with near.worker() as worker:
-        lease = worker._lease
+        lease = worker._shift.lease
         at_first = lease.held_until
         await eventually(lambda: lease.held_until > at_first)  # renewed: not again within the next second
         held_until, lease.held_until = lease.held_until, 0.0  # as a process has it that was stopped, and goes on
@@ -239,7 +239,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that gives up soon, and tries again soon."""
     for name in ("CONNECT_TIMEOUT", "QUERY_TIMEOUT", "LONG_QUERY_TIMEOUT"):
         monkeypatch.setattr(connections, name, 0.4)
-    for name in ("worker.worker", "worker.upkeep", "worker.ticker", "queue.finishes"):
+    for name in ("worker.main_loop", "worker.upkeep", "worker.ticker", "queue.finishes"):
         monkeypatch.setattr(f"rowlock.{name}.PAUSE_MOST", 0.2)
     for name in ("worker.upkeep.LOOK_EVERY", "worker.ticker.LOOK_EVERY", "queue.ear.TEST_EVERY"):
         monkeypatch.setattr(f"rowlock.{name}", 0.1)
@@ -330,15 +330,15 @@ async def test_every_loop_of_a_worker_goes_on_when_the_database_is_back(
         )
         lost_job = far.handle(await far.get(lost))
         assert await lost_job.result(timeout=10) == [2, 1]  # the upkeep rescued it
-        fired = worker._ticker.fired
-        await eventually(lambda: worker._ticker.fired > fired)
+        fired = worker._shift.ticker.fired
+        await eventually(lambda: worker._shift.ticker.fired > fired)
         expires_at = await end_of_lease(connection, worker)
 
         async def is_renewed() -> bool:
             return await end_of_lease(connection, worker) > expires_at + 0.1
 
         await eventually(is_renewed)
-        for task in (worker._finisher, worker._upkeeper, worker._ticking, worker._running):
+        for task in (*worker._shift.background, worker._running):
             assert task is not None
             assert not task.done()
         is_done = "SELECT NOT EXISTS (SELECT FROM rowlock.job WHERE task = 'work')"

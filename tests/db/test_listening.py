@@ -74,14 +74,14 @@ async def test_a_worker_that_hears_nothing_connects_anew_and_its_lease_and_jobs_
     async with app.worker() as worker:
         first = worker.id
         await eventually(lambda: is_idle(connection))
-        assert await channels(worker._claiming) == ["rowlock.wakeup"]
+        assert await channels(worker._shift.claiming) == ["rowlock.wakeup"]
         with capture_logs() as logs:
-            await deafen(worker._claiming)
-            assert await channels(worker._claiming) == []
+            await deafen(worker._shift.claiming)
+            assert await channels(worker._shift.claiming) == []
             await eventually(lambda: is_told(logs))
 
             async def listens() -> bool:
-                return await channels(worker._claiming) == ["rowlock.wakeup"]
+                return await channels(worker._shift.claiming) == ["rowlock.wakeup"]
 
             await eventually(listens)
         assert await (await work.enqueue()).result(timeout=10) == 0
@@ -100,9 +100,9 @@ async def test_a_job_that_is_enqueued_while_its_worker_hears_nothing_waits_for_a
 
         async with app.worker() as worker:
             await eventually(lambda: is_idle(connection))
-            await deafen(worker._claiming)
+            await deafen(worker._shift.claiming)
             assert await (await work.enqueue()).result(timeout=3) == "done"
-            assert await channels(worker._claiming) == [], "not yet found"
+            assert await channels(worker._shift.claiming) == [], "not yet found"
 
 
 @pytest.mark.usefixtures("often")
@@ -121,14 +121,14 @@ async def test_a_blocked_event_loop_is_not_taken_for_a_deaf_connection(app: Rowl
 def count_tests(worker: Worker) -> list[str]:
     """The tests from now on."""
     tests: list[str] = []
-    fetch = worker._claiming.fetch
+    fetch = worker._shift.claiming.fetch
 
     async def counted(name: str, *parameters: object) -> list[asyncpg.Record]:
         if name == "test_listening":
             tests.append(name)
         return await fetch(name, *parameters)
 
-    worker._claiming.fetch = counted  # type: ignore[method-assign]
+    worker._shift.claiming.fetch = counted  # type: ignore[method-assign]
     return tests
 
 
@@ -229,9 +229,9 @@ async def test_what_a_stopping_worker_gives_back_wakes_another_one(app: Rowlock,
     async with second:
         sleeping = "SELECT count(*) = 1 FROM rowlock.idle_worker WHERE worker = $1"
         await eventually(lambda: connection.fetchval(sleeping, second.id))
-        second._doze._pause = 60.0  # it has slept for long: the next poll is in 30 s
-        await eventually(lambda: second._doze._pause == 30.0)
-        second._doze._ear.begin()
+        second._shift.doze._pause = 60.0  # it has slept for long: the next poll is in 30 s
+        await eventually(lambda: second._shift.doze._pause == 30.0)
+        second._shift.doze._ear.begin()
         first.stop(grace=timedelta(0))
         await handle.result(timeout=2.5)  # it would look again after 3.2 s at the earliest, to test its hearing
     await running

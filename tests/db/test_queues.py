@@ -163,7 +163,7 @@ async def test_jobs_that_were_claimed_ahead_are_given_back_by_a_pause(app: Rowlo
         job = await wait.enqueue()
         await asyncio.wait_for(began.wait(), 5)
         await connection.execute("SELECT rowlock.enqueue('wait', priority => 1)")
-        worker._slots.add(await worker._claims.claim(worker.id, 1, {}))  # as if its pace had been high
+        worker._shift.slots.add(await worker._shift.claims.claim(worker.id, 1, {}))  # as if its pace had been high
         assert (await app.workers.get(worker.id)).running == 2
         await app.queues.pause("default")
 
@@ -178,7 +178,7 @@ async def test_jobs_that_were_claimed_ahead_are_given_back_by_a_pause(app: Rowlo
         release.set()
         await job.result(timeout=5)
         await app.queues.resume("default")
-        await eventually(lambda: worker._slots.done == 2)
+        await eventually(lambda: worker._shift.slots.done == 2)
 
 
 async def test_drain_waits_for_what_runs_and_stays_paused(app: Rowlock) -> None:
@@ -238,10 +238,10 @@ async def test_queue_is_scaled_for_workers_that_run_and_for_those_that_start_lat
         await app.queues.scale("default", None)
         await eventually(lambda: running["now"] == 5)
         await app.queues.scale("default", 1)
-        await eventually(lambda: worker._slots.limits() == {"default": -4})
+        await eventually(lambda: worker._shift.slots.limits() == {"default": -4})
         assert running["most"] == 5
         release.set()
-        await eventually(lambda: worker._slots.done == 8)
+        await eventually(lambda: worker._shift.slots.done == 8)
     told = [(one.by, one.details) for one in await app.operations(verb="scale")]
     assert told[-1] == ("ada", {"concurrency": 2, "before": None})
     assert [details["concurrency"] for _, details in told] == [1, None, 4, 2]
@@ -263,11 +263,11 @@ async def test_live_worker_is_scaled_up_and_down_and_its_threads_with_it(app: Ro
             assert (await app.workers.scale(worker.id, 3, by="ada")).concurrency == 3
             await eventually(lambda: len(running) == 3)
             await app.workers.scale(str(worker.id), 2)
-            await eventually(lambda: worker._slots.concurrency == 2)
-            assert worker._slots.room() < 0
+            await eventually(lambda: worker._shift.slots.concurrency == 2)
+            assert worker._shift.slots.room() < 0
         finally:
             release.set()
-        await eventually(lambda: worker._slots.done == 5)
+        await eventually(lambda: worker._shift.slots.done == 5)
     first, second = await app.operations(target_kind="worker")
     assert (second.target, second.by, second.details) == (str(worker.id), "ada", {"concurrency": 3, "before": 1})
     assert first.details == {"concurrency": 2, "before": 3}

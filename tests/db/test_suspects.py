@@ -245,7 +245,7 @@ async def test_a_job_on_its_last_chance_waits_for_what_runs_and_what_comes_waits
         await stage.hold.enqueue("before")
         await eventually(lambda: stage.running == {"before"})
         await add_job(connection, "hold", "suspect")
-        await eventually(lambda: worker._alone.is_wanted)
+        await eventually(lambda: worker._shift.alone.is_wanted)
         await stage.hold.enqueue("after")
         await several_steps(worker)
         assert stage.began == ["before"]
@@ -253,19 +253,19 @@ async def test_a_job_on_its_last_chance_waits_for_what_runs_and_what_comes_waits
         await eventually(lambda: all_succeeded(connection, 3))
         assert stage.began == ["before", "suspect", "after"]
         assert stage.beside["suspect"] == set()
-        assert not worker._alone.is_wanted
+        assert not worker._shift.alone.is_wanted
 
 
 async def several_steps(worker: Worker) -> None:
     steps = 0
-    step = worker._alone.step
+    step = worker._shift.alone.step
 
     async def counted() -> None:
         nonlocal steps
         steps += 1
         await step()
 
-    worker._alone.step = counted  # type: ignore[method-assign]
+    worker._shift.alone.step = counted  # type: ignore[method-assign]
     await eventually(lambda: steps >= 5)
 
 
@@ -274,7 +274,7 @@ async def test_room_is_not_made_for_a_job_that_is_gone(app: Rowlock, stage: Stag
         await stage.hold.enqueue("before")
         await eventually(lambda: stage.running == {"before"})
         suspect = await add_job(connection, "quick", "suspect")
-        await eventually(lambda: worker._alone.is_wanted)
+        await eventually(lambda: worker._shift.alone.is_wanted)
         await app.cancel(suspect)
         await stage.quick.enqueue("after")
         await eventually(lambda: stage.began == ["before", "after"])
@@ -284,14 +284,14 @@ async def test_room_is_not_made_for_a_job_that_is_gone(app: Rowlock, stage: Stag
 async def test_a_job_claimed_ahead_is_given_back_to_make_room(
     app: Rowlock, stage: Stage, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.worker.STALE_SECONDS", 3600.0)
+    monkeypatch.setattr("rowlock.worker.main_loop.STALE_SECONDS", 3600.0)
     async with app.worker(concurrency=1) as worker:
         await stage.hold.enqueue("before")
         await eventually(lambda: stage.running == {"before"})
-        worker._slots._prefetch = 1
+        worker._shift.slots._prefetch = 1
         ahead = await stage.hold.enqueue("ahead")
-        worker._slots.add(await worker._claims.claim(worker.id, 1, {}))
-        assert worker._slots.known() > {ahead.id}
+        worker._shift.slots.add(await worker._shift.claims.claim(worker.id, 1, {}))
+        assert worker._shift.slots.known() > {ahead.id}
         await add_job(connection, "quick", "suspect")
 
         async def is_back() -> bool:
@@ -308,17 +308,17 @@ async def test_nothing_runs_alone_while_an_outcome_is_not_recorded(
 ) -> None:
     slow = asyncio.Event()
     async with app.worker() as worker:
-        fetch = worker._finishing.fetch
+        fetch = worker._shift.finishing.fetch
 
         async def fetch_slowly(name: str, *parameters: object) -> list[asyncpg.Record]:
             await slow.wait()
             return await fetch(name, *parameters)
 
-        monkeypatch.setattr(worker._finishing, "fetch", fetch_slowly)
+        monkeypatch.setattr(worker._shift.finishing, "fetch", fetch_slowly)
         await stage.quick.enqueue("before")
         await eventually(lambda: stage.began == ["before"] and not stage.running)
         await add_job(connection, "quick", "suspect")
-        await eventually(lambda: worker._alone.is_wanted)
+        await eventually(lambda: worker._shift.alone.is_wanted)
         await several_steps(worker)
         assert await states(connection) == {"running": 1, "queued": 1}
         slow.set()
@@ -335,7 +335,7 @@ async def test_one_worker_makes_room_and_the_others_go_on(
         await stage.hold.enqueue("one")
         await eventually(lambda: stage.running == {"one"})
         await add_job(connection, "quick", "suspect")
-        await eventually(lambda: first._alone.is_wanted)
+        await eventually(lambda: first._shift.alone.is_wanted)
         async with app.worker() as second:
             for number in numbers:
                 await stage.quick.enqueue(number)
@@ -343,7 +343,7 @@ async def test_one_worker_makes_room_and_the_others_go_on(
             for _ in range(3):
                 held = await due_at(connection)
                 await eventually(lambda held=held: is_due_later(connection, held))  # type: ignore[misc]
-                assert (first._alone.is_wanted, second._alone.is_wanted) == (True, False)
+                assert (first._shift.alone.is_wanted, second._shift.alone.is_wanted) == (True, False)
             assert "suspect" not in stage.began
             stage.open.set()
             await eventually(lambda: all_succeeded(connection, 22))
@@ -358,10 +358,10 @@ async def test_a_worker_that_holds_nothing_takes_one_while_another_one_makes_roo
         await stage.hold.enqueue("one")
         await eventually(lambda: stage.running == {"one"})
         await add_job(connection, "quick", "suspect")
-        await eventually(lambda: first._alone.is_wanted)
+        await eventually(lambda: first._shift.alone.is_wanted)
         async with app.worker() as second:
             await eventually(lambda: "suspect" in stage.began)
-            await eventually(lambda: not first._alone.is_wanted)
+            await eventually(lambda: not first._shift.alone.is_wanted)
             stage.open.set()
             await eventually(lambda: all_succeeded(connection, 2))
             ran_in = await connection.fetchval("SELECT worker FROM rowlock.jobs WHERE crashes > 0")
@@ -383,7 +383,7 @@ async def test_a_worker_that_stops_leaves_it_to_another_one(app: Rowlock, stage:
         await stage.hold.enqueue("one")
         await eventually(lambda: stage.running == {"one"})
         await add_job(connection, "quick", "suspect")
-        await eventually(lambda: first._alone.is_wanted)
+        await eventually(lambda: first._shift.alone.is_wanted)
         async with app.worker() as second:
             first.stop(grace=timedelta(seconds=30))
             await eventually(lambda: "suspect" in stage.began)
@@ -404,7 +404,7 @@ async def test_a_worker_that_loses_its_lease_while_it_makes_room_begins_anew(
             await stage.hold.enqueue("one")
             await eventually(lambda: stage.running == {"one"})
             await add_job(connection, "quick", "suspect")
-            await eventually(lambda: worker._alone.is_wanted)
+            await eventually(lambda: worker._shift.alone.is_wanted)
             before = worker.id
             await connection.execute("UPDATE rowlock.worker SET expires_at = '-infinity' WHERE id = $1", before)
             await eventually(lambda: worker.id != before)
@@ -457,7 +457,7 @@ async def test_one_whose_claim_was_lost_is_given_back_and_runs_alone_later(
             return [job.attempt, job.crashes]
 
     async with app.worker() as worker:
-        fetch = worker._claiming.fetch
+        fetch = worker._shift.claiming.fetch
 
         async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
             nonlocal lost
@@ -467,7 +467,7 @@ async def test_one_whose_claim_was_lost_is_given_back_and_runs_alone_later(
                 raise ConnectionResetError("the answer was lost")
             return rows
 
-        monkeypatch.setattr(worker._claiming, "fetch", lose_the_answer)
+        monkeypatch.setattr(worker._shift.claiming, "fetch", lose_the_answer)
         suspect = await add_job(connection, "tell", "suspect")
         await eventually(lambda: lost)
         await eventually(lambda: all_succeeded(connection, 1))

@@ -286,7 +286,7 @@ async def test_the_upkeep_forgets_keys_that_nobody_holds_and_no_others(
     try:
         worker = app.worker()
         async with worker:
-            alone, orders = worker._alone, worker._orders
+            alone, orders = worker._shift.alone, worker._shift.orders
         duties = upkeep.Upkeep(
             settings,
             control,

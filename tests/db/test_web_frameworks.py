@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from rowlock import InvalidOption, Rowlock, SchemaNotMigrated, Settings
 from rowlock.integrations.aiohttp import cleanup_context
 from rowlock.integrations.starlette import lifespan
-from rowlock.worker.worker import Worker
+from rowlock.worker.main_loop import MainLoop
 from tests.waiting import eventually
 
 
@@ -120,10 +120,10 @@ class TestLifespan:
     async def test_worker_that_ends_by_a_defect_says_so_at_once(
         self, queue: Rowlock, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async def defect(_self: Worker) -> None:
+        async def defect(_self: MainLoop) -> None:
             raise RuntimeError("a defect")
 
-        monkeypatch.setattr(Worker, "_work_once", defect)
+        monkeypatch.setattr(MainLoop, "_work_once", defect)
         with structlog.testing.capture_logs() as logged, pytest.raises(RuntimeError, match="a defect"):
             async with running(FastAPI(lifespan=lifespan(queue))):
                 await eventually(lambda: any(line["event"] == "worker_failed" for line in logged))

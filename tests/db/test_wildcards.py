@@ -49,7 +49,7 @@ async def test_queues_that_come_while_the_worker_runs_are_served_and_others_are_
         assert (await app.get(other.id)).state == "queued"
         await app.queues.pause("tenant-3")  # before anybody knows it
         waiting = await greet.using(queue="tenant-3").enqueue("3")
-        await eventually(lambda: "tenant-3" in worker._claims.queues)
+        await eventually(lambda: "tenant-3" in worker._shift.claims.queues)
         assert (await app.get(waiting.id)).state == "queued"
         await app.queues.resume("tenant-3")
         assert await waiting.result(timeout=5) == "3"
@@ -69,7 +69,7 @@ async def test_a_limit_on_a_wildcard_holds_for_each_of_its_queues_and_a_name_bea
         await eventually(lambda: running.total() == 8)
         assert running == {"tenant-1": 2, "tenant-2": 2, "tenant-vip": 4}
         release.set()
-        await eventually(lambda: worker._slots.done == 18)
+        await eventually(lambda: worker._shift.slots.done == 18)
 
 
 async def test_a_queue_that_has_been_empty_for_long_is_dropped_and_found_again(
@@ -86,8 +86,8 @@ async def test_a_queue_that_has_been_empty_for_long_is_dropped_and_found_again(
         for _ in range(2):
             job = await noop.using(queue="bulk-mail").enqueue()
             await job.result(timeout=5)
-            await eventually(lambda: worker._claims.queues == ["default"])
-            assert Lane("bulk-mail", 5) not in worker._claims.cursors.settled
+            await eventually(lambda: worker._shift.claims.queues == ["default"])
+            assert Lane("bulk-mail", 5) not in worker._shift.claims.cursors.settled
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

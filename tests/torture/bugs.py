@@ -267,7 +267,7 @@ BUGS: Final = (
     Bug(
         name="handlers outlive the lease",
         promise="a worker that has lost its lease stops its handlers",
-        changes=(Change(file="rowlock/worker/worker.py", old='        self._slots.stop("lease")\n', new=""),),
+        changes=(Change(file="rowlock/worker/shift.py", old='        self.slots.stop("lease")\n', new=""),),
         engine=Torture(faults="black_hole", times=10, minutes=0.5, rate=1000),
         caught_by=("overlaps",),
     ),
@@ -297,7 +297,7 @@ BUGS: Final = (
         promise="the jobs of a claim whose answer was lost are done",
         changes=(
             Change(
-                file="rowlock/worker/worker.py",
+                file="rowlock/worker/main_loop.py",
                 old="        if self._loop.time() < self._adopt_at:\n            return\n",
                 new="        if self._loop:\n            return\n",
             ),

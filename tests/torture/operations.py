@@ -35,8 +35,8 @@ KEY = "the only one"
 REASON = "because of the crash points"
 HASTE = {
     "rowlock.queue.finishes.PAUSE_FIRST": 0.005,
-    "rowlock.worker.worker.PAUSE_FIRST": 0.005,
-    "rowlock.worker.worker.ADOPT_EVERY": 0.02,
+    "rowlock.worker.main_loop.PAUSE_FIRST": 0.005,
+    "rowlock.worker.main_loop.ADOPT_EVERY": 0.02,
     "rowlock.worker.lease.RETRY_MOST": 0.01,
 }
 """Pauses that are shortened: what is done is the same, and nobody waits for it."""

@@ -1,0 +1,163 @@
+"""A worker's main loop: claims while there is room, waits while there is none, dozes while there is no work."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+import structlog
+
+from rowlock.errors import RowlockError
+from rowlock.queue.connections import CONNECTION_LOST
+from rowlock.worker.slots import STALE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from rowlock.queue.claims import Claims
+    from rowlock.queue.finishes import Finishes
+    from rowlock.worker.alone import Alone
+    from rowlock.worker.attempts import Attempt
+    from rowlock.worker.counts import Counts
+    from rowlock.worker.doze import Doze
+    from rowlock.worker.lease import Lease
+    from rowlock.worker.slots import Slots
+
+log = structlog.get_logger("rowlock.worker")
+
+TRANSIENT: Final = (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError)
+PAUSE_FIRST: Final = 0.1
+PAUSE_MOST: Final = 5.0
+MOST_PENDING: Final = 5000
+"""No more is claimed while so many outcomes wait to be recorded: the database is slow, or away."""
+ADOPT_SECONDS: Final = 60.0
+ADOPT_EVERY: Final = 5.0
+"""After a claim failed, it may still be under way in the server: for so long, and so often, its jobs are looked for."""
+
+
+class MainLoop:
+    """Brings jobs from the claims to the slots. It registers the worker anew when its lease was lost."""
+
+    def __init__(
+        self,
+        claims: Claims,
+        slots: Slots,
+        finishes: Finishes,
+        *,
+        doze: Doze,
+        alone: Alone,
+        counts: Counts,
+        lease: Lease,
+        stopping: asyncio.Event,
+        is_registered: Callable[[], bool],
+        register: Callable[[], Awaitable[None]],
+        release: Callable[[Attempt], None],
+    ) -> None:
+        self._claims = claims
+        self._slots = slots
+        self._finishes = finishes
+        self._doze = doze
+        self._alone = alone
+        self._counts = counts
+        self._lease = lease
+        self._stopping = stopping
+        self._is_registered = is_registered
+        self._register = register
+        self._release = release
+        self._loop = asyncio.get_running_loop()
+        self._adopt_until = self._adopt_at = 0.0
+
+    async def until_stopped(self, background: Sequence[asyncio.Task[None]]) -> None:
+        """Work until the worker is to stop, or one of these tasks has failed."""
+        pause = PAUSE_FIRST
+        while not self._stopping.is_set():
+            for task in background:
+                if task.done():
+                    task.result()  # neither ends by itself: what it raised is a defect, and must not go unseen
+            try:
+                await self._work_once()
+                pause = PAUSE_FIRST
+            except TRANSIENT as error:
+                log.warning("claim_failed", error=type(error).__name__, detail=str(error), retry_in=round(pause, 1))
+                self._claims.cursors.reset()
+                self._adopt_until = self._loop.time() + ADOPT_SECONDS
+                await self._stops_within(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+                pause = min(pause * 2, PAUSE_MOST)
+
+    async def _work_once(self) -> None:
+        if not self._is_registered():
+            await self._register_anew()
+        if self._loop.time() < self._adopt_until:
+            await self._adopt()
+        for attempt in self._slots.take_ready(older_than=STALE_SECONDS):
+            self._release(attempt)
+        if self._alone.is_wanted:
+            await self._doze.busy()
+            await self._alone.step()
+            return
+        room = self._slots.room() if self._finishes.pending < MOST_PENDING else 0
+        if room <= 0:
+            if not await self._slots.changed(timeout=1.0):
+                await self._doze.busy()  # full for so long: a notification would be of no use
+            return
+        self._doze.before_claim()
+        found = await self.claim(room)
+        await self._doze.found(found)
+        if found < room and not self._stopping.is_set():
+            if found == 0 and await self._alone.begin_if_idle():
+                return
+            await self._doze.wait()
+
+    async def _register_anew(self) -> None:
+        await self._register()
+        self._adopt_until = self._adopt_at = 0.0  # what the worker held under its old id is others' to rescue
+
+    async def _adopt(self) -> None:
+        """Take on what a claim whose answer was lost has claimed for this worker."""
+        if self._loop.time() < self._adopt_at:
+            return
+        rows = await self._claims.adopt(self._lease.worker, self._slots.known() | self._finishes.known())
+        self._adopt_at = self._loop.time() + ADOPT_EVERY
+        if rows:
+            self._counts.adopted += len(rows)
+            log.info("jobs_adopted", count=len(rows))
+            self._slots.add(self._alone.adopt(rows))
+
+    async def claim(self, room: int) -> int:
+        """Claim up to so many jobs, and put them into the slots; return how many there were."""
+        worker = self._lease.worker
+        rows = await self._claims.claim(worker, room, self._slots.limits())
+        self._counts.note_claim(rows, self._claims.looked_until, self._claims.took)
+        if self._is_registered() and worker == self._lease.worker:
+            self._slots.add(rows)  # else the lease was lost meanwhile, and others rescue them
+        return len(rows)
+
+    async def _stops_within(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def until_dry(self) -> None:
+        """Work until nothing is due any more, and all outcomes are recorded."""
+        while True:
+            if not self._is_registered():
+                await self._register_anew()
+            if self._alone.is_wanted:
+                await self._alone.step()
+                continue
+            room = self._slots.room()
+            found = await self.claim(room) if room > 0 else 0
+            if found == 0 and room > 0 and self._slots.is_empty:
+                await self._finishes.flush()
+                # What the last ones enqueued, or put back at once; then those that run alone.
+                if await self.claim(self._slots.concurrency) == 0 and not await self._alone.begin():
+                    return
+            elif found == 0:
+                await self._slots.changed(timeout=0.05)
+
+
+__all__ = ["MainLoop"]

@@ -1,0 +1,333 @@
+"""One run of a worker, from its start to its stop: makes what works in it, and stops without losing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from rowlock import logs
+from rowlock.queue.claims import Claims
+from rowlock.queue.connections import CONNECTION_LOST, ControlConnection, unavailable
+from rowlock.queue.finishes import Finishes
+from rowlock.worker.alone import Alone
+from rowlock.worker.attempts import Performer
+from rowlock.worker.doze import Doze
+from rowlock.worker.figures import Figures
+from rowlock.worker.lease import Lease
+from rowlock.worker.main_loop import TRANSIENT, MainLoop
+from rowlock.worker.memory import resident_bytes
+from rowlock.worker.orders import Orders
+from rowlock.worker.runtime import Runtimes
+from rowlock.worker.slots import Slots
+from rowlock.worker.ticker import Ticker
+from rowlock.worker.upkeep import Upkeep
+from rowlock.worker.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from uuid import UUID
+
+    from rowlock.queue.client import Client
+    from rowlock.queue.finishes import Success, Unsuccess
+    from rowlock.queue.schedule import Declared
+    from rowlock.queue.served import Served
+    from rowlock.queue.task import FailureHandler, Middleware, Task
+    from rowlock.worker.attempts import Attempt
+    from rowlock.worker.counts import Counts
+    from rowlock.worker.processes import Processes
+
+log = structlog.get_logger("rowlock.worker")
+
+LAST_SECONDS: Final = 3.0
+"""How long cancelled handlers may take to end, once the grace period is over."""
+
+
+class Shift:
+    """All that exists of a worker only while it works: its connections, its lease, its slots, and what fills them.
+
+    A lost lease does not end it: the worker begins again then, with a new id. It ends when `stopping` is set; how many
+    seconds its handlers have then, `grace` says.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        dsn: str,
+        tasks: Mapping[str, Task[..., Any]],
+        served: Served,
+        *,
+        concurrency: int,
+        most_threads: int | None,
+        processes: Processes,
+        middleware: Sequence[Middleware],
+        failure_handlers: Sequence[FailureHandler],
+        stopping: asyncio.Event,
+        grace: Callable[[], float],
+        counts: Counts,
+    ) -> None:
+        settings = client.settings
+        self._client = client
+        self._tasks = tasks
+        self._counts = counts
+        self._concurrency = concurrency
+        self._most_threads = most_threads
+        self._grace = grace
+        self._loop = asyncio.get_running_loop()
+        self.is_registered = False
+        """False from when its lease was lost until it has another one, as a new worker."""
+        self.has_leftover_threads = False
+        self.background: list[asyncio.Task[None]] = []
+        """What goes on beside the claims; it ends when it is cancelled."""
+        self.claiming = ControlConnection(settings, dsn, purpose="claim")
+        self.finishing = ControlConnection(settings, dsn, purpose="finish")
+        self.upkeeping = ControlConnection(settings, dsn, purpose="upkeep")
+        self.watchdog = Watchdog(settings.blocked_loop_after.total_seconds(), lambda: self.slots.running)
+        self.lease = Lease(settings, dsn, on_lost=self._lose_lease_soon, loop_delay=self.watchdog.take_longest)
+        known = [name for task in tasks.values() for name in task.claimed_as]
+        self.claims = Claims(self.claiming, served.names, known, max_crashes=settings.max_crashes)
+        self.doze = Doze(settings, self.claiming, self.claims, lambda: self.lease.worker)
+        self.finishes = Finishes(
+            self.finishing,
+            lambda: self.lease.worker,
+            self._unstorable,
+            self._counts.note_outcomes,
+        )
+        self.runtimes = Runtimes(settings, dsn, tasks.values(), lambda: self.lease.worker)
+        self.performer = Performer(
+            tasks,
+            self.finishes,
+            self.runtimes,
+            self.lease,
+            threads=min(concurrency, most_threads or concurrency),
+            most_of=lambda queue: self.slots.most_of(queue),  # noqa: PLW0108  # which are made of the performer
+            processes=processes,
+            max_result_bytes=settings.max_result_bytes,
+            middleware=middleware,
+            failure_handlers=failure_handlers,
+        )
+        logs.WORKER.set(lambda: self.lease.worker)  # for the slots, whose attempts run in copies of this context
+        limits = {queue: limit for queue in served.names if (limit := served.limit(queue)) is not None}
+        self.slots = Slots(concurrency, limits, self.performer.perform, self.doze.wake)
+        self.orders = Orders(
+            served, self.claims, self.slots, worker=lambda: self.lease.worker, give_back=self._give_back
+        )
+        self.alone = Alone(
+            self.claims,
+            self.slots,
+            self.finishes,
+            stopping=stopping,
+            worker=lambda: self.lease.worker if self.is_registered else None,
+            release=self.performer.release,
+            wake=self.doze.wake,
+        )
+        self.upkeep = Upkeep(
+            settings,
+            self.upkeeping,
+            self.claims,
+            client,
+            worker=lambda: self.lease.worker,
+            on_cancel=self._cancel,
+            alone=self.alone,
+            orders=self.orders,
+        )
+        self.ticker = Ticker(self.upkeeping, tasks)
+        self.main_loop = MainLoop(
+            self.claims,
+            self.slots,
+            self.finishes,
+            doze=self.doze,
+            alone=self.alone,
+            counts=self._counts,
+            lease=self.lease,
+            stopping=stopping,
+            is_registered=lambda: self.is_registered,
+            register=self._register,
+            release=self.performer.release,
+        )
+
+    @property
+    def is_leased(self) -> bool:
+        """Whether there is a lease now that has not run out."""
+        return self.is_registered and time.monotonic() < self.lease.held_until
+
+    @property
+    def figures(self) -> Figures:
+        """What the worker has done in it, and how it stands. May be read in any thread."""
+        return Figures(
+            worker=self.lease.worker,
+            version=version("rowlock"),
+            counts=self._counts,
+            slots=self.slots.concurrency,
+            slots_used=self.slots.in_use,
+            jobs_ahead=self.slots.ahead,
+            outcomes_pending=self.finishes.pending,
+            rescued=self.upkeep.rescued,
+            quarantined=self.upkeep.quarantined,
+            ended_overdue=self.upkeep.ended_overdue,
+            left_behind=self.upkeep.left_behind,
+            lease_seconds=max(self.lease.held_until - time.monotonic(), 0.0),
+            lease_renewals=self.lease.renewals,
+            lease_renewals_late=self.lease.late,
+            lease_renewals_failed=self.lease.failed,
+            leases_lost=self.lease.lost,
+            loop_delays=self.watchdog.delays,
+            memory_bytes=resident_bytes(),
+            reconnects={purpose: max(connects - 1, 0) for purpose, connects in self._connects().items()},
+            pools={"client": self._client.pool_use(self._loop), "transactions": self.runtimes.pool.use},
+        )
+
+    def _connects(self) -> dict[str, int]:
+        """How often each connection was made, by what it is for."""
+        return {
+            "claim": self.claiming.connects,
+            "finish": self.finishing.connects,
+            "handlers": self.runtimes.connection.connects,
+            "lease": self.lease.connects,
+            "upkeep": self.upkeeping.connects,
+        }
+
+    # What follows is in the order in which it happens.
+
+    async def open(self, schedules: Sequence[Declared], *, has_upkeep: bool = True, has_ticks: bool = True) -> None:
+        """Connect, register, and begin with what goes on beside the claims. Raises `DatabaseUnavailable`."""
+        try:
+            await self.ticker.declare(schedules)  # once: an older version's lost lease brings nothing old back
+            await self.claiming.listen(self._hear)
+            await self._register()  # the last: from here on there is a lease
+        except BaseException as error:
+            await self._disconnect()
+            if isinstance(error, CONNECTION_LOST):
+                raise unavailable(self._client.settings, error) from error
+            raise
+        self.claiming.on_connect(self._reconnected)
+        self.background.append(asyncio.create_task(self.finishes.run()))
+        if has_upkeep:
+            self.background.append(asyncio.create_task(self.upkeep.run()))
+        if has_ticks:
+            self.background.append(asyncio.create_task(self.ticker.run()))
+        self.watchdog.start()
+        log.info(
+            "worker_started", worker=str(self.lease.worker), queues=self.claims.queues, concurrency=self._concurrency
+        )
+        for task in self._tasks.values():
+            if gaps := task.upcasters.gaps:
+                log.warning("upcasters_missing", task=task.name, version=task.version, from_versions=gaps)
+
+    async def _register(self) -> None:
+        tasks = list(self._tasks.values())
+        await self.claiming.fetch(
+            "register_tasks",
+            [task.name for task in tasks],
+            [task.queue for task in tasks],
+            [task.priority for task in tasks],
+            [task.max_attempts for task in tasks],
+            [task.result_ttl for task in tasks],
+            [task.version for task in tasks],
+            [task.is_sensitive for task in tasks],
+        )
+        await self.orders.discover(self.claiming)
+        await self.lease.begin(
+            self.claiming, queues=self.claims.queues, tasks=self.claims.tasks, concurrency=self.slots.concurrency
+        )
+        await self.orders.read(self.claiming)
+        self.is_registered = True
+
+    async def work(self) -> None:
+        """Work until the worker is to stop."""
+        await self.main_loop.until_stopped(self.background)
+
+    async def drain(self) -> None:
+        """Do all that is due now, or falls due meanwhile."""
+        await self.main_loop.until_dry()
+
+    def _hear(self, told: str) -> None:
+        """Take in a notification: a queue; or, with a colon that no queue has, a test, or word of an operator's act."""
+        self.doze.heard()
+        verb, colon, worker = told.partition(":")
+        if not colon:
+            self.doze.wake(told)
+        elif (verb, worker) == ("cancel", str(self.lease.worker)):
+            self.upkeep.look()
+        elif verb == "operate":
+            self.upkeep.look()
+            self.doze.wake()
+
+    def _cancel(self, wanted: Mapping[tuple[UUID, int], str]) -> None:
+        """Stop the attempts that an operator has cancelled; those that did not begin end here."""
+        for attempt in self.slots.cancel(wanted):
+            self.performer.cancelled(attempt)
+
+    def _give_back(self, attempts: Sequence[Attempt]) -> None:
+        """Give back what was claimed and did not start; and let as many plain functions run as there are slots."""
+        for attempt in attempts:
+            self.performer.release(attempt)
+        if self._most_threads is None:
+            self.performer.grow_threads(self.slots.concurrency)
+
+    def _unstorable(self, success: Success, error: Exception) -> Unsuccess:
+        return self.performer.unstorable(success, error)
+
+    def _reconnected(self) -> None:
+        """The claims have a new connection: what they knew of the server may be old."""
+        self.claims.cursors.reset()
+        self.doze.lost_mark()
+
+    def _lose_lease_soon(self) -> None:
+        """Called by the lease's thread."""
+        with suppress(RuntimeError):  # the loop is closed: nothing runs any more
+            self._loop.call_soon_threadsafe(self._lost_lease)
+
+    def _lost_lease(self) -> None:
+        """Others may have this worker's jobs by now: stop them all, and begin again as a new worker."""
+        self.slots.take_ready()
+        self.slots.stop("lease")
+        self.finishes.forget()
+        self.is_registered = False
+        self.alone.end()
+        self.doze.lost_mark()
+
+    async def close(self) -> None:
+        """Give back what did not start, let the rest finish within the grace period, record it all, and let go."""
+        given_back = self.slots.take_ready()
+        for attempt in given_back:
+            self.performer.release(attempt)
+        await self._wait_for_handlers(self._grace)  # a second signal makes it zero
+        given_back += self.slots.running
+        self.slots.stop("shutdown")
+        await self._wait_for_handlers(lambda: LAST_SECONDS)
+        for attempt in self.slots.running:
+            # It ignores being cancelled, or is a plain function: its job goes to another worker, and the fence keeps
+            # this attempt's outcome out.
+            log.warning("handler_left_behind", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
+            self.performer.release(attempt)
+        self.has_leftover_threads = await self.performer.close()
+        try:
+            async with asyncio.timeout(self._client.settings.lease.total_seconds()):
+                await self.finishes.flush()
+                if given_back:
+                    await self.claiming.fetch("wake", list({attempt.claimed["queue"] for attempt in given_back}))
+                await self.lease.end(self.claiming)
+        except TRANSIENT as error:
+            log.warning("stopped_without_database", error=type(error).__name__)
+        for task in self.background:
+            task.cancel()
+        await asyncio.gather(*self.background, return_exceptions=True)
+        self.is_registered = False
+        await self._disconnect()
+        self.watchdog.stop()
+        log.info("worker_stopped", worker=str(self.lease.worker), attempts=self.slots.done)
+
+    async def _wait_for_handlers(self, seconds: Callable[[], float]) -> None:
+        began = self._loop.time()
+        while self.slots.running and (left := began + seconds() - self._loop.time()) > 0:
+            handlers = [attempt.running for attempt in self.slots.running if attempt.running is not None]
+            await asyncio.wait(handlers, timeout=min(left, 0.1))
+
+    async def _disconnect(self) -> None:
+        connections = (self.claiming, self.finishing, self.upkeeping, self.runtimes)
+        await asyncio.gather(*(connection.close() for connection in connections))
