@@ -11,22 +11,21 @@ import json
 import os
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import aiohttp
 
-_POLLED: Sequence[tuple[int, float, Sequence[str]]] = (
-    (26, 20.0, ("/v1/overview", "/v1/statistics?window=1h")),
-    (2, 20.0, ("/v1/overview", "/v1/statistics?window=24h")),
-    (2, 20.0, ("/v1/overview", "/v1/statistics?window=30d")),
-    (8, 5.0, ("/v1/jobs",)),
-    (4, 3.0, ("/v1/queues",)),
-    (4, 3.0, ("/v1/workers",)),
-    (2, 10.0, ("/v1/dead-letters/groups",)),
-    (2, 5.0, ("/v1/operations",)),
+_OPEN: Sequence[tuple[int, Mapping[str, float]]] = (
+    (26, {"/v1/overview": 20.0, "/v1/statistics?window=1h": 20.0}),
+    (2, {"/v1/overview": 20.0, "/v1/statistics?window=24h": 20.0}),
+    (2, {"/v1/overview": 20.0, "/v1/statistics?window=30d": 20.0}),
+    (8, {"/v1/jobs": 5.0, "/v1/queues": 30.0, "/v1/tasks": 30.0}),
+    (4, {"/v1/queues": 3.0}),
+    (4, {"/v1/workers": 3.0}),
+    (2, {"/v1/dead-letters/groups": 10.0}),
+    (2, {"/v1/operations": 5.0}),
 )
-"""What the pages ask for by themselves, besides their stream of events: how many show each, and how often they ask, in
-seconds."""
+"""How many show each page, and what that asks for by itself, besides its stream of events: how often, in seconds."""
 
 _MAY_BE_OLD = {"Cache-Control": "max-age=3"}
 """As the dashboard says for what it loads anew by itself."""
@@ -42,11 +41,37 @@ class Browsers:
 
     async def play(self, number: int) -> None:
         """Play so many of them until cancelled. Raises what a request raises."""
-        pages = [(every, paths) for open_, every, paths in _POLLED for _ in range(open_)]
+        pages = [polled for how_many, polled in _OPEN for _ in range(how_many)]
         async with asyncio.TaskGroup() as tasks:
-            for every, paths in pages[:number]:
+            for polled in pages[:number]:
                 tasks.create_task(self._listen())
-                tasks.create_task(self._poll(every, paths))
+                for path, every in polled.items():
+                    tasks.create_task(self._poll(path, every))
+
+    async def _listen(self) -> None:
+        async with self._session.get("/v1/events") as response:
+            response.raise_for_status()
+            async for line in response.content:
+                self.events += line.startswith(b"event:")
+
+    async def _poll(self, path: str, every: float) -> None:
+        await asyncio.sleep(random.uniform(0, every))
+        while True:
+            async with self._session.get(path, headers=_MAY_BE_OLD) as response:
+                response.raise_for_status()
+                await response.read()
+                self.requests += 1
+            await asyncio.sleep(every)
+
+
+async def play(self, number: int) -> None:
+        """Play so many of them until cancelled. Raises what a request raises."""
+        pages = [polled for how_many, polled in _OPEN for _ in range(how_many)]
+        async with asyncio.TaskGroup() as tasks:
+            for polled in pages[:number]:
+                tasks.create_task(self._listen())
+                for path, every in polled.items():
+                    tasks.create_task(self._poll(path, every))
 
     async def _listen(self) -> None:
         async with self._session.get("/v1/events") as response:
