@@ -64,32 +64,6 @@ class Browsers:
             await asyncio.sleep(every)
 
 
-async def play(self, number: int) -> None:
-        """Play so many of them until cancelled. Raises what a request raises."""
-        pages = [polled for how_many, polled in _OPEN for _ in range(how_many)]
-        async with asyncio.TaskGroup() as tasks:
-            for polled in pages[:number]:
-                tasks.create_task(self._listen())
-                for path, every in polled.items():
-                    tasks.create_task(self._poll(path, every))
-
-    async def _listen(self) -> None:
-        async with self._session.get("/v1/events") as response:
-            response.raise_for_status()
-            async for line in response.content:
-                self.events += line.startswith(b"event:")
-
-    async def _poll(self, every: float, paths: Sequence[str]) -> None:
-        await asyncio.sleep(random.uniform(0, every))
-        while True:
-            for path in paths:
-                async with self._session.get(path, headers=_MAY_BE_OLD) as response:
-                    response.raise_for_status()
-                    await response.read()
-                    self.requests += 1
-            await asyncio.sleep(every)
-
-
 async def play(base: str, number: int) -> None:
     """Play so many browsers of the dashboard at that address until SIGTERM."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
@@ -104,6 +78,7 @@ async def play(base: str, number: int) -> None:
             stop.cancel()
             await playing
         playing.cancel()
+        await asyncio.wait({playing})
     print(json.dumps({"requests": browsers.requests, "events": browsers.events}))
 
 
