@@ -153,7 +153,8 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, object]:
         limited = "" if endpoint.by_queue else ", not limited to queues"
         operation["description"] = f"Needs a key with the scope `{endpoint.scope}`{limited}."
     if endpoint.body is not None:
-        content = {JSON: {"schema": schemas.of(endpoint.body)}}
+        example: object = endpoint.body.EXAMPLE  # type: ignore[attr-defined]  # every body has one, says a test
+        content = {JSON: {"schema": schemas.of(endpoint.body), "example": example}}
         operation["requestBody"] = {"required": not endpoint.is_body_optional, "content": content}
     return operation
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import ClassVar, Self
 
 import msgspec
 from aiohttp import web
@@ -22,6 +22,8 @@ routes = Routes("session")
 
 class LogInRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/session`."""
+
+    EXAMPLE: ClassVar = {"key": "rowlock_…"}
 
     key: str
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import Application, Request
+from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from yarl import URL
 
@@ -40,6 +42,17 @@ async def test_every_endpoint_is_described(document: dict[str, Any]) -> None:
             assert status == "400" or "X-Request-ID" in response["headers"], (endpoint.path, status)
         for parameter in operation["parameters"]:
             assert parameter["description"], (endpoint.path, parameter["name"])
+
+
+async def test_the_example_of_every_body_fits_it(document: dict[str, Any]) -> None:
+    examples = 0
+    for endpoint in (endpoint for endpoint in ENDPOINTS if endpoint.body is not None):
+        body = document["paths"][endpoint.path][endpoint.method.lower()]["requestBody"]["content"]["application/json"]
+        schema = {**body["schema"], "components": document["components"]}
+        OAS31Validator(schema).validate(body["example"])
+        assert msgspec.convert(body["example"], endpoint.body) != msgspec.UNSET
+        examples += 1
+    assert examples > 10
 
 
 async def test_problems_of_an_endpoint_are_those_that_it_declares(document: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -56,6 +56,13 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     `args_version` does not know of a second one.
     """
 
+    EXAMPLE: ClassVar = {
+        "task": "send_email",
+        "args": {"recipient": "ada@example.com"},
+        "priority": 7,
+        "tags": ["customer:42"],
+    }
+
     task: TaskName
     args: Arguments = {}
     args_version: ArgumentsVersion | None = None
@@ -74,11 +81,15 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class JobsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/many`."""
 
+    EXAMPLE: ClassVar = {"jobs": [JobRequest.EXAMPLE]}
+
     jobs: Annotated[list[JobRequest], said("1 to 1,000 jobs", minItems=1, maxItems=1000)]
 
 
 class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/{id}/cancel`."""
+
+    EXAMPLE: ClassVar = {"reason": "the customer has left"}
 
     reason: Reason | None = None
 
@@ -86,17 +97,23 @@ class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class RetryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/{id}/retry`."""
 
+    EXAMPLE: ClassVar = {"args": {"recipient": "ada@example.com"}}
+
     args: Arguments | None = None
 
 
 class RunAgainRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/{id}/run-again`: other arguments, instead of the job's."""
 
+    EXAMPLE: ClassVar = {"args": {"recipient": "ada@example.com"}}
+
     args: dict[str, Any] | None = None
 
 
 class BulkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/bulk/retry` and `discard`. The filter's ages are seconds, or ISO 8601 durations."""
+
+    EXAMPLE: ClassVar = {"filter": {"queue": "email", "error": "Timeout"}, "dry_run": True}
 
     filter: JobFilter = JobFilter()
     dry_run: Annotated[bool, said("only count")] = False
@@ -105,6 +122,8 @@ class BulkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 class BulkCancelRequest(BulkRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/bulk/cancel`."""
+
+    EXAMPLE: ClassVar = {"filter": {"queue": "email"}, "dry_run": True, "reason": "sent twice"}
 
     reason: Reason | None = None
 

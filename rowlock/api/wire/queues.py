@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -34,11 +34,15 @@ KeepTime: TypeAlias = (
 class ScaleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/queues/{queue}/scale`: null takes back what was said."""
 
+    EXAMPLE: ClassVar = {"concurrency": 10}
+
     concurrency: Concurrency | None
 
 
 class ScaleWorkerRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/workers/{worker}/scale`."""
+
+    EXAMPLE: ClassVar = {"concurrency": 20}
 
     concurrency: Concurrency
 
@@ -48,6 +52,8 @@ class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     What is left out stays as it is.
     """
+
+    EXAMPLE: ClassVar = {"succeeded": 86_400, "failed": "forever"}
 
     succeeded: KeepTime | None = None
     failed: KeepTime | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias
 from uuid import UUID
 
 import msgspec
@@ -41,6 +41,8 @@ Jitter: TypeAlias = Annotated[
 class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/schedules`."""
 
+    EXAMPLE: ClassVar = {"name": "report", "task": "make_report", "cron": "0 6 * * MON", "timezone": "Europe/Berlin"}
+
     name: ScheduleName
     task: TaskName
     cron: CronText
@@ -57,6 +59,8 @@ class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 class ScheduleChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of `PATCH /v1/schedules/{name}`: what is left out stays; null is what the task has."""
+
+    EXAMPLE: ClassVar = {"cron": "0 7 * * MON"}
 
     task: TaskName | msgspec.UnsetType = msgspec.UNSET
     cron: CronText | msgspec.UnsetType = msgspec.UNSET
