@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from uuid import UUID
@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption
-from rowlock.queue import callers, connections
+from rowlock.queue import callers, columns, connections
 from rowlock.queue.connected import Connected
 from rowlock.queue.new_job import JobOptions, NewJob
 
@@ -25,13 +25,9 @@ if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
 
-    from rowlock.queue.unique import Unique
 
 R = TypeVar("R")
 T = TypeVar("T")
-
-_PLAIN_COLUMNS: Final = ("id", "queue", "task", "priority", "max_attempts", "args", "args_version")
-_TIMED_COLUMNS: Final = (*_PLAIN_COLUMNS, "run_at", "timeout", "ends_at", "expires_at", "deadline", "tags", "trace")
 
 _TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, connections.WritesRefused)
 _PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
@@ -94,9 +90,9 @@ class Storing(Connected):
             options.timeout,
             job.unique_key and job.unique_key.partition(":")[2],
             job.id,
-            *_at_or_in(options.expires),
-            *_at_or_in(options.deadline),
-            *_unique_columns(options.unique),
+            *columns.at_or_in(options.expires),
+            *columns.at_or_in(options.deadline),
+            *columns.unique_rules(options.unique),
             job.args_version,
             None if options.tags is None else list(options.tags),
             options.trace,
@@ -172,13 +168,13 @@ class Storing(Connected):
         works on some while the caller's iterator makes the next.
         """
         now: datetime = await own.fetchval(self._sql("moment"))  # the claims' cursors want it before the first row
-        await self._copy(own, map(_columns, _take_plain(given, coming)), _PLAIN_COLUMNS)
+        await self._copy(own, map(columns.plain, _take_plain(given, coming)), columns.PLAIN)
         holders: dict[UUID, UUID] = {}
         if not given[-1].options.are_plain:
             start = len(given) - 1
             given.extend(coming)
             timed = [job for job in given[start:] if job.unique_key is None]
-            await self._copy(own, ((*_columns(job), *_time_columns(job, now)) for job in timed), _TIMED_COLUMNS)
+            await self._copy(own, ((*columns.plain(job), *columns.timed(job, now)) for job in timed), columns.TIMED)
             holders = await self._insert_unique(given[start:], own)
         await own.fetch(self._sql("wake"), _queues(given))
         return holders
@@ -271,7 +267,7 @@ class Storing(Connected):
     async def _insert_all(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:
         new = [job for job in jobs if job.unique_key is None]
         if new:
-            await caller.fetch(self._sql("enqueue_many"), *_arrays(new), *_marks(new))
+            await caller.fetch(self._sql("enqueue_many"), *columns.arrays(new), *columns.marks(new))
             await caller.fetch(self._sql("wake"), _queues(new))
         return await self._insert_unique(jobs, caller)
 
@@ -281,8 +277,10 @@ class Storing(Connected):
         if not keyed:
             return {}
         keys = [(job.unique_key or "").partition(":")[2] for job in keyed]
-        how = zip(*(_unique_columns(job.options.unique) for job in keyed), strict=True)
-        rows = await caller.fetch(self._sql("enqueue_unique"), *_arrays(keyed), keys, *map(list, how), *_marks(keyed))
+        how = zip(*(columns.unique_rules(job.options.unique) for job in keyed), strict=True)
+        rows = await caller.fetch(
+            self._sql("enqueue_unique"), *columns.arrays(keyed), keys, *map(list, how), *columns.marks(keyed)
+        )
         holders = {uuid_of(row[0]): uuid_of(row[1]) for row in rows}
         for job in keyed:
             if job.id in holders:
@@ -338,69 +336,6 @@ def _take_plain(given: list[NewJob[R]], coming: Iterator[NewJob[R]]) -> Iterator
 
 def _queues(jobs: Iterable[NewJob[Any]]) -> list[str]:
     return sorted({options.queue for options in {id(job.options): job.options for job in jobs}.values()})
-
-
-def _columns(job: NewJob[Any]) -> tuple[object, ...]:
-    options = job.options
-    return (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args, job.args_version)
-
-
-def _time_columns(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
-    options = job.options
-    run_at = max(now, _moment(options.delay if options.run_at is None else options.run_at, now) or now)
-    expires_at, deadline = _moment(options.expires, now), _moment(options.deadline, now)
-    ends_at = min((limit for limit in (expires_at, deadline) if limit is not None), default=None)
-    if ends_at is not None and ends_at <= run_at:
-        raise InvalidOption(f"expires or deadline {ends_at} is not after {run_at}, when a job of {job.task} is due.")
-    return (run_at, options.timeout, ends_at, expires_at, deadline, options.tags, options.trace)
-
-
-def _moment(given: timedelta | datetime | None, now: datetime) -> datetime | None:
-    return now + given if isinstance(given, timedelta) else given
-
-
-def _at_or_in(given: timedelta | datetime | None) -> tuple[datetime | None, timedelta | None]:
-    return (None, given) if isinstance(given, timedelta) else (given, None)
-
-
-def _columns_at_and_in(
-    given: Iterable[timedelta | datetime | None],
-) -> tuple[list[datetime | None], list[timedelta | None]]:
-    pairs = [_at_or_in(one) for one in given]
-    return [at for at, _ in pairs], [after for _, after in pairs]
-
-
-def _arrays(jobs: Sequence[NewJob[Any]]) -> tuple[list[Any], ...]:
-    """What enqueue_many.sql and enqueue_unique.sql take of all jobs."""
-    return (
-        [job.id for job in jobs],
-        [job.options.queue for job in jobs],
-        [job.task for job in jobs],
-        [job.options.priority for job in jobs],
-        [job.options.delay for job in jobs],
-        [job.options.run_at for job in jobs],
-        [job.options.max_attempts for job in jobs],
-        [job.options.timeout for job in jobs],
-        [job.args for job in jobs],
-        *_columns_at_and_in([job.options.expires for job in jobs]),
-        *_columns_at_and_in([job.options.deadline for job in jobs]),
-        [job.args_version for job in jobs],
-    )
-
-
-def _marks(jobs: Sequence[NewJob[Any]]) -> tuple[list[str | None], list[str | None]]:
-    """Tags, as JSON, and traces."""
-    tags = (job.options.tags for job in jobs)
-    documents = [None if given is None else msgspec.json.encode(given).decode() for given in tags]
-    return documents, [job.options.trace for job in jobs]
-
-
-def _unique_columns(unique: Unique | None) -> tuple[object, ...]:
-    """What rowlock.enqueue takes about a key. An error is raised here: raised there, it would end the transaction."""
-    if unique is None:
-        return ("finish", None, False, "return")
-    on_duplicate = "replace" if unique.on_duplicate == "replace" else "return"
-    return (unique.until, unique.period, unique.across_tasks, on_duplicate)
 
 
 def _refuse_duplicate(job: NewJob[Any], holder: UUID) -> None:
