@@ -1,9 +1,9 @@
-"""One act of an operator: a transaction that ends with its row in `operation`, and with word to the workers."""
+"""One act of an operator: a transaction that ends with its row in `operation`."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import msgspec
 import structlog
@@ -13,6 +13,7 @@ from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from uuid import UUID
 
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
@@ -22,46 +23,86 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("rowlock.operators")
 
-_PAST: Final = {"pause": "paused", "resume": "resumed", "drain": "drained", "scale": "scaled"}
+A = TypeVar("A", bound="Act")
+
+_PAST: Final = {
+    "cancel": "cancelled",
+    "create": "created",
+    "delete": "deleted",
+    "discard": "discarded",
+    "drain": "drained",
+    "edit": "edited",
+    "pause": "paused",
+    "resume": "resumed",
+    "retry": "retried",
+    "run": "run",
+    "run_again": "run_again",
+    "scale": "scaled",
+}
 
 
-class Acting:
-    """The transaction of one act on a queue or a worker."""
+class Act:
+    """The transaction of one act."""
 
-    def __init__(self, connection: PoolConnectionProxy[Record], schema: str, kind: str, origin: Origin) -> None:
+    kind: ClassVar[str]
+    """What is acted on, as `operation.target_kind` has it."""
+    field: ClassVar[str]
+    """What the log calls its name."""
+
+    def __init__(self, connection: PoolConnectionProxy[Record], schema: str, origin: Origin) -> None:
         self._connection = connection
         self._schema = schema
-        self._kind = kind
         self._origin = origin
-        self.told: list[tuple[str, dict[str, Any]]] = []
+        self.told: list[tuple[str, dict[str, str | None]]] = []
         """What to log once it is committed: the event and its fields."""
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
         """Run a statement."""
         return await self._connection.fetch(statement(name, self._schema), *parameters)
 
-    async def record(self, verb: str, target: str, details: Mapping[str, object]) -> None:
-        """Write down what is done in this transaction, and tell the workers once it is committed."""
+    async def record(
+        self, verb: str, target: str | None, details: Mapping[str, object], *, operation: UUID | None = None
+    ) -> None:
+        """Write down what is done in this transaction: to one, or without a target to many, as one operation."""
         by, source = self._origin.by, self._origin.source
         document = msgspec.json.encode(details).decode()
-        await self.fetch("record_operation", verb, self._kind, target, by, source, document, None)
+        await self.fetch("record_operation", verb, self.kind, target, by, source, document, operation)
+        which = f"{self.kind}s" if target is None else self.kind
+        self.told.append((f"{which}_{_PAST[verb]}", {self.field: target, "by": by, "source": source}))
+
+
+class ActOnQueue(Act):
+    """An act on a queue, of which the workers hear."""
+
+    kind = field = "queue"
+
+    async def record(
+        self, verb: str, target: str | None, details: Mapping[str, object], *, operation: UUID | None = None
+    ) -> None:
+        """Write down what is done, and tell the workers once it is committed."""
+        await super().record(verb, target, details, operation=operation)
         await self.fetch("tell_workers", target)
-        self.told.append((f"{self._kind}_{_PAST[verb]}", {self._kind: target, "by": by, "source": source}))
+
+
+class ActOnWorker(ActOnQueue):
+    """An act on a worker, of which that hears."""
+
+    kind = field = "worker"
 
 
 @asynccontextmanager
-async def acting(client: Client, kind: str, origin: Origin) -> AsyncIterator[Acting]:
-    """A transaction for an act on something of this kind: `queue` or `worker`."""
+async def acting(client: Client, act: type[A], origin: Origin) -> AsyncIterator[A]:
+    """A transaction for such an act."""
     async with client.connection() as connection:
         try:
             # READ COMMITTED, whatever the server's default: each statement sees what others committed before it.
             async with connections.own_transaction(connection):
-                act = Acting(connection, client.settings.schema, kind, origin)
-                yield act
+                made = act(connection, client.settings.schema, origin)
+                yield made
         except connections.NOT_MIGRATED as error:
             raise connections.not_migrated(client.settings) from error
-    for event, fields in act.told:
+    for event, fields in made.told:
         log.info(event, **fields)
 
 
-__all__ = ["Acting", "acting"]
+__all__ = ["Act", "ActOnQueue", "ActOnWorker", "acting"]

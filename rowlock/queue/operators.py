@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
-import structlog
 
 from rowlock.errors import InvalidOption, JobAlreadyFinished, KeyHeld, WrongState
-from rowlock.queue import connections
+from rowlock.queue.acting import Act, acting
 from rowlock.queue.arguments import plain_document
 from rowlock.queue.client import parse_id
 from rowlock.queue.filters import ALL, JobFilter, Sight
@@ -24,18 +22,14 @@ from rowlock.queue.listing import BY_ID, JobPage, check_limit, list_jobs
 from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.origin import Origin
 from rowlock.queue.planning import planned
-from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from asyncpg import Record
-    from asyncpg.pool import PoolConnectionProxy
 
     from rowlock.queue.client import Client
     from rowlock.queue.task import Task
-
-log = structlog.get_logger("rowlock.operators")
 
 CancelAnswer: TypeAlias = Literal["cancelled", "requested"]
 
@@ -50,7 +44,6 @@ TRIES: Final = 5
 _LIVE: Final = sorted(str(state) for state in LIVE)
 _RETRYABLE: Final = ("failed", "cancelled", "expired")
 _BEGINNING: Final = UUID(int=0)
-_PAST: Final = {"cancel": "cancelled", "retry": "retried", "discard": "discarded", "run_again": "run_again"}
 
 
 class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,12 +110,12 @@ class Operators:
         """Cancel a job. Raises `JobNotFound`, `JobAlreadyFinished`, `InvalidOption`."""
         wanted, why = parse_id(job_id), _checked_reason(reason)
         for _ in range(TRIES):
-            async with self._transaction() as act:
-                rows = await act.cancel([wanted], why, origin.by, _LIVE)
+            async with acting(self._client, ActOnJobs, origin) as act:
+                rows = await act.cancel([wanted], why, _LIVE)
                 if rows:
                     answer: CancelAnswer = rows[0]["answer"]
                     details = {"answer": answer} | ({} if why is None else {"reason": why})
-                    await act.record("cancel", wanted, origin, details)
+                    await act.record("cancel", str(wanted), details)
                     return answer
             job = await self._client.get(wanted)
             if job.is_finished:
@@ -133,7 +126,7 @@ class Operators:
     async def retry(self, job_id: UUID | str, *, args: Mapping[str, object] | None, origin: Origin) -> Job:
         """Put a finished job back. Raises `JobNotFound`, `WrongState`, `KeyHeld`, `InvalidArguments`."""
         wanted = parse_id(job_id)
-        async with self._transaction() as act:
+        async with acting(self._client, ActOnJobs, origin) as act:
             rows = await act.fetch("lock_finished", [wanted])
             if rows and rows[0]["state"] in _RETRYABLE:
                 document, version = (None, None) if args is None else self._checked_args(rows[0]["task"], args)
@@ -144,7 +137,7 @@ class Operators:
                     )
                 if await act.retry([wanted], document, version):
                     details = {} if document is None else {"args": "given"}
-                    await act.record("retry", wanted, origin, details | {"state": rows[0]["state"]})
+                    await act.record("retry", str(wanted), details | {"state": rows[0]["state"]})
                     return Job.from_row((await act.fetch("get_job", wanted))[0])
         job = await self._client.get(wanted)
         what = "it succeeded: enqueue a new one" if job.state == "succeeded" else f"it is {job.state}, and not finished"
@@ -153,7 +146,7 @@ class Operators:
     async def run_again(self, job_id: UUID | str, *, args: Mapping[str, object] | None, origin: Origin) -> Job:
         """Enqueue a new job that is like a finished one. Raises `JobNotFound`, `WrongState`, `InvalidArguments`."""
         wanted = parse_id(job_id)
-        async with self._transaction() as act:
+        async with acting(self._client, ActOnJobs, origin) as act:
             rows = await act.fetch("get_job", wanted)
             old = Job.from_row(rows[0]) if rows else await self._client.get(wanted)
             if not old.is_finished:
@@ -171,15 +164,15 @@ class Operators:
             new: NewJob[Any] = NewJob(uuid7(), old.task, document, options, None, version or old.args_version)
             await act.enqueue(self._client, new)
             details: dict[str, object] = {"job": str(new.id)}
-            await act.record("run_again", wanted, origin, details | ({} if args is None else {"args": "given"}))
+            await act.record("run_again", str(wanted), details | ({} if args is None else {"args": "given"}))
             return Job.from_row((await act.fetch("get_job", new.id))[0])
 
     async def discard(self, job_id: UUID | str, *, origin: Origin) -> Job:
         """Put a dead letter aside. Raises `JobNotFound`, `WrongState`."""
         wanted = parse_id(job_id)
-        async with self._transaction() as act:
+        async with acting(self._client, ActOnJobs, origin) as act:
             if await act.fetch("discard", [wanted]):
-                await act.record("discard", wanted, origin, {})
+                await act.record("discard", str(wanted), {})
         job = await self._client.get(wanted)
         if job.state != "failed":
             message = f"Job {wanted} ({job.task}) is {job.state}: only failed ones are discarded."
@@ -203,8 +196,8 @@ class Operators:
             raise InvalidOption(f"state {which.state or 'failed'!r} is that of finished jobs, which are not cancelled.")
         stored = {None: _LIVE, "scheduled": ["queued"], "retrying": ["queued"]}.get(which.state, [which.state])
 
-        async def change(act: _Act, ids: Sequence[UUID]) -> Counter[str]:
-            rows = await act.cancel(ids, why, origin.by, stored)
+        async def change(act: ActOnJobs, ids: Sequence[UUID]) -> Counter[str]:
+            rows = await act.cancel(ids, why, stored)
             return Counter(row["answer"] for row in rows)
 
         details = {} if why is None else {"reason": why}
@@ -220,7 +213,7 @@ class Operators:
         if which.state not in {None, *_RETRYABLE}:
             raise InvalidOption(f"state {which.state!r} cannot be retried: use {', '.join(_RETRYABLE)}.")
 
-        async def change(act: _Act, ids: Sequence[UUID]) -> Counter[str]:
+        async def change(act: ActOnJobs, ids: Sequence[UUID]) -> Counter[str]:
             rows = await act.fetch("lock_finished", ids)
             holders = await act.take_keys(rows)
             back = await act.retry([row["id"] for row in rows if row["id"] not in holders])
@@ -237,7 +230,7 @@ class Operators:
         _refuse_empty(which, everything=everything)
         _refuse_other_than_dead(which)
 
-        async def change(act: _Act, ids: Sequence[UUID]) -> Counter[str]:
+        async def change(act: ActOnJobs, ids: Sequence[UUID]) -> Counter[str]:
             return Counter(discarded=len(await act.fetch("discard", ids)))
 
         return await self._on_many(
@@ -278,7 +271,7 @@ class Operators:
         verb: str,
         find: str,
         which: JobFilter,
-        change: Callable[[_Act, Sequence[UUID]], Awaitable[Counter[str]]],
+        change: Callable[[ActOnJobs, Sequence[UUID]], Awaitable[Counter[str]]],
         details: Mapping[str, object],
         *,
         dry_run: bool,
@@ -294,7 +287,7 @@ class Operators:
         done, first = Counter[str](), list[UUID]()
         last, until = _BEGINNING, (await self._client.fetch("moment"))[0]["now"]
         while True:
-            async with self._transaction() as act:
+            async with acting(self._client, ActOnJobs, origin) as act:
                 if find == "find_finished" and not dry_run:
                     await act.fetch("lock_archive")
                 ids = [row["id"] for row in await act.fetch(find, *parameters, last, BATCH, until)]
@@ -304,7 +297,7 @@ class Operators:
                 done += changed
                 if not dry_run and any(changed.values()):
                     told = {"filter": which.described(), **details, **done}
-                    await act.record(verb, None, origin, told, operation=operation)
+                    await act.record(verb, None, told, operation=operation)
             first += ids[: FIRST_IDS - len(first)]
             last = ids[-1]
         skipped = done.pop("skipped", 0)
@@ -325,50 +318,16 @@ class Operators:
             return plain_document(task, args, self._client.settings.max_args_bytes), None
         return known.check(args, known.version)[0], known.version
 
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[_Act]:
-        async with self._client.connection() as connection:
-            try:
-                # READ COMMITTED, whatever the server's default: each statement sees what others committed before it.
-                async with connections.own_transaction(connection):
-                    act = _Act(connection, self._client.settings.schema)
-                    yield act
-            except connections.NOT_MIGRATED as error:
-                raise connections.not_migrated(self._client.settings) from error
-        for event, fields in act.done:
-            log.info(event, **fields)
 
+class ActOnJobs(Act):
+    """An act on one job, or on many."""
 
-class _Act:
-    """The transaction of one act."""
-
-    def __init__(self, connection: PoolConnectionProxy[Record], schema: str) -> None:
-        self._connection = connection
-        self._schema = schema
-        self.done: list[tuple[str, dict[str, object]]] = []
-        """What to log once it is committed: the event and its fields."""
-
-    async def fetch(self, name: str, *parameters: object) -> list[Record]:
-        return await self._connection.fetch(statement(name, self._schema), *parameters)
+    kind = "job"
+    field = "job_id"
 
     async def enqueue(self, client: Client, job: NewJob[Any]) -> None:
+        """Enqueue a job in this transaction."""
         await client.enqueue(job, self._connection)
-
-    async def record(
-        self,
-        verb: str,
-        job: UUID | None,
-        origin: Origin,
-        details: Mapping[str, object],
-        *,
-        operation: UUID | None = None,
-    ) -> None:
-        """Write down what is done in this transaction: to one job, or to many as one operation."""
-        document = msgspec.json.encode(details).decode()
-        target = None if job is None else str(job)
-        await self.fetch("record_operation", verb, "job", target, origin.by, origin.source, document, operation)
-        which = "jobs" if target is None else "job"
-        self.done.append((f"{which}_{_PAST[verb]}", {"job_id": target, "by": origin.by, "source": origin.source}))
 
     async def take_keys(self, rows: Sequence[Record]) -> dict[UUID, UUID]:
         """Take the unique keys of finished jobs again: returns those whose key another job holds, with that one."""
@@ -378,11 +337,9 @@ class _Act:
         held = await self.fetch("retake_keys", [row["unique_key"] for row in keyed], [row["id"] for row in keyed])
         return {row["id"]: row["holder"] for row in held}
 
-    async def cancel(
-        self, ids: Sequence[UUID], reason: str | None, by: str | None, states: Sequence[str | None]
-    ) -> list[Record]:
+    async def cancel(self, ids: Sequence[UUID], reason: str | None, states: Sequence[str | None]) -> list[Record]:
         """Cancel the jobs, and tell those who wait for them. Rows of cancel.sql."""
-        rows = await self.fetch("cancel", ids, reason, by, states)
+        rows = await self.fetch("cancel", ids, reason, self._origin.by, states)
         await self.fetch("tell_waiters", ids)
         return rows
 

@@ -11,7 +11,7 @@ import msgspec
 
 from rowlock.errors import DrainTimeout
 from rowlock.queue import options
-from rowlock.queue.acting import acting
+from rowlock.queue.acting import ActOnQueue, acting
 from rowlock.queue.forms import Concurrency, Count, QueueName, said
 from rowlock.queue.origin import Origin
 
@@ -84,7 +84,7 @@ class Queues:
     async def resume(self, name: str, *, by: str | None = None) -> Queue:
         """Let the queue's jobs start again, at once."""
         wanted = options.queue_name(name)
-        async with acting(self._client, "queue", self._by(by)) as act:
+        async with acting(self._client, ActOnQueue, self._by(by)) as act:
             if rows := await act.fetch("resume", wanted):
                 await act.record("resume", wanted, {"paused_at": rows[0]["paused_at"]})
         return await self.get(wanted)
@@ -121,7 +121,7 @@ class Queues:
         """
         wanted = options.queue_name(name)
         most = None if concurrency is None else options.concurrency(concurrency)
-        async with acting(self._client, "queue", self._by(by)) as act:
+        async with acting(self._client, ActOnQueue, self._by(by)) as act:
             (row,) = await act.fetch("scale_queue", wanted, most)
             if row["before"] != most:
                 await act.record("scale", wanted, {"concurrency": most, "before": row["before"]})
@@ -129,7 +129,7 @@ class Queues:
 
     async def _pause(self, verb: str, name: str, by: str | None) -> Queue:
         wanted = options.queue_name(name)
-        async with acting(self._client, "queue", self._by(by)) as act:
+        async with acting(self._client, ActOnQueue, self._by(by)) as act:
             if rows := await act.fetch("pause", wanted):
                 await act.record(verb, wanted, {"paused_at": rows[0]["paused_at"]})
         return await self.get(wanted)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-import msgspec
-
 from rowlock.errors import InvalidOption, ScheduleNotFound, UnknownTask
-from rowlock.queue import connections, options
+from rowlock.queue import options
+from rowlock.queue.acting import Act, acting
 from rowlock.queue.arguments import plain_document
 from rowlock.queue.handle import JobHandle
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.origin import Origin
 from rowlock.queue.schedule import OPTIONS, Declared, Misfire, Overlap, Schedule, ScheduleChanges, StoredSchedule, Tick
-from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
-    from asyncpg import Record
-    from asyncpg.pool import PoolConnectionProxy
+    from contextlib import AbstractAsyncContextManager
 
     from rowlock.queue.client import Client
     from rowlock.queue.task import Task
@@ -197,27 +193,14 @@ class Schedules:
             "Start a worker that has it, or check the name."
         )
 
-    @asynccontextmanager
-    async def _act(self, by: str | None) -> AsyncIterator[_Act]:
-        origin = self._origin if by is None else replace(self._origin, by=by)
-        async with self._client.connection() as connection:
-            try:
-                async with connections.own_transaction(connection):
-                    yield _Act(connection, self._client.settings.schema, origin)
-            except connections.NOT_MIGRATED as error:
-                raise connections.not_migrated(self._client.settings) from error
+    def _act(self, by: str | None) -> AbstractAsyncContextManager[_Act]:
+        return acting(self._client, _Act, self._origin if by is None else replace(self._origin, by=by))
 
 
-class _Act:
-    """The transaction of one act."""
+class _Act(Act):
+    """An act on a schedule."""
 
-    def __init__(self, connection: PoolConnectionProxy[Record], schema: str, origin: Origin) -> None:
-        self._connection = connection
-        self._schema = schema
-        self._origin = origin
-
-    async def fetch(self, name: str, *parameters: object) -> list[Record]:
-        return await self._connection.fetch(statement(name, self._schema), *parameters)
+    kind = field = "schedule"
 
     async def read(self, name: str) -> list[StoredSchedule]:
         return [StoredSchedule.from_row(row) for row in await self.fetch("get_schedules", name)]
@@ -228,10 +211,6 @@ class _Act:
         if not rows:
             raise _not_found(name)
         return StoredSchedule.from_row(rows[0]), rows[0]["now"]
-
-    async def record(self, verb: str, name: str, details: Mapping[str, object]) -> None:
-        document, of = msgspec.json.encode(details).decode(), self._origin
-        await self.fetch("record_operation", verb, "schedule", name, of.by, of.source, document, None)
 
 
 def _possible(name: object) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from rowlock.errors import WorkerNotFound
 from rowlock.queue import options
-from rowlock.queue.acting import acting
+from rowlock.queue.acting import ActOnWorker, acting
 from rowlock.queue.forms import said
 from rowlock.queue.job import Job
 from rowlock.queue.origin import Origin
@@ -86,7 +86,7 @@ class Workers:
         """
         wanted, most = _parsed(worker_id), options.concurrency(concurrency)
         origin = self._origin if by is None else Origin(by=by, source=self._origin.source)
-        async with acting(self._client, "worker", origin) as act:
+        async with acting(self._client, ActOnWorker, origin) as act:
             rows = await act.fetch("scale_worker", wanted, most)
             if not rows:
                 raise _not_found(worker_id)

@@ -28,6 +28,7 @@ from rowlock.queue.cursors import BEGINNING
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.lifecycle import LIVE
 from rowlock.queue.new_job import JobOptions, NewJob
+from rowlock.queue.origin import Origin
 from rowlock.queue.statements import statement
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -117,8 +118,8 @@ class Session:
         return await self.connection.fetch(statement(name, "rowlock"), *parameters)
 
     @property
-    def act(self) -> operators._Act:
-        return operators._Act(cast("Any", self.connection), "rowlock")
+    def act(self) -> operators.ActOnJobs:
+        return operators.ActOnJobs(cast("Any", self.connection), "rowlock", Origin())
 
     async def begin(self) -> None:
         await self.connection.execute("BEGIN")
@@ -192,7 +193,7 @@ async def end_overdue(session: Session) -> None:
 
 
 async def cancel(session: Session) -> None:
-    rows = await session.act.cancel([JOB], None, None, sorted(map(str, LIVE)))
+    rows = await session.act.cancel([JOB], None, sorted(map(str, LIVE)))
     session.answer = [row["answer"] for row in rows] or "too late"
 
 

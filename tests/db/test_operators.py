@@ -343,16 +343,16 @@ async def test_what_a_bulk_act_did_before_it_broke_off_is_recorded(
     for n in range(8):
         await app.enqueue("echo", {"value": n})
     batches = 0
-    record = operators._Act.record
+    record = operators.ActOnJobs.record
 
-    async def break_off(self: operators._Act, *args: Any, **more: Any) -> None:  # noqa: ANN401
+    async def break_off(self: operators.ActOnJobs, *args: Any, **more: Any) -> None:  # noqa: ANN401
         nonlocal batches
         batches += 1
         if batches == 3:
             raise ConnectionResetError("the server went away")
         await record(self, *args, **more)
 
-    monkeypatch.setattr(operators._Act, "record", break_off)
+    monkeypatch.setattr(operators.ActOnJobs, "record", break_off)
     with pytest.raises(ConnectionResetError):
         await app.cancel_many(JobFilter(task="echo"))
     assert len(await app.jobs(JobFilter(state="cancelled"))) == 6, "a batch is done as a whole, or not at all"
