@@ -32,9 +32,11 @@ _PAST: Final = {
     "discard": "discarded",
     "drain": "drained",
     "edit": "edited",
+    "keep": "kept",
     "pause": "paused",
     "resume": "resumed",
     "retry": "retried",
+    "revoke": "revoked",
     "run": "run",
     "run_again": "run_again",
     "scale": "scaled",
@@ -53,7 +55,7 @@ class Act:
         self._connection = connection
         self._schema = schema
         self._origin = origin
-        self.told: list[tuple[str, dict[str, str | None]]] = []
+        self.told: list[tuple[str, dict[str, object]]] = []
         """What to log once it is committed: the event and its fields."""
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
@@ -61,14 +63,23 @@ class Act:
         return await self._connection.fetch(statement(name, self._schema), *parameters)
 
     async def record(
-        self, verb: str, target: str | None, details: Mapping[str, object], *, operation: UUID | None = None
+        self,
+        verb: str,
+        target: str | None,
+        details: Mapping[str, object],
+        *,
+        operation: UUID | None = None,
+        **logged: object,
     ) -> None:
-        """Write down what is done in this transaction: to one, or without a target to many, as one operation."""
+        """Write down what is done in this transaction: to one, or without a target to many, as one operation.
+
+        `logged` is what the log says of it besides.
+        """
         by, source = self._origin.by, self._origin.source
         document = msgspec.json.encode(details).decode()
         await self.fetch("record_operation", verb, self.kind, target, by, source, document, operation)
         which = f"{self.kind}s" if target is None else self.kind
-        self.told.append((f"{which}_{_PAST[verb]}", {self.field: target, "by": by, "source": source}))
+        self.told.append((f"{which}_{_PAST[verb]}", {self.field: target, **logged, "by": by, "source": source}))
 
 
 class ActOnQueue(Act):
@@ -77,10 +88,16 @@ class ActOnQueue(Act):
     kind = field = "queue"
 
     async def record(
-        self, verb: str, target: str | None, details: Mapping[str, object], *, operation: UUID | None = None
+        self,
+        verb: str,
+        target: str | None,
+        details: Mapping[str, object],
+        *,
+        operation: UUID | None = None,
+        **logged: object,
     ) -> None:
         """Write down what is done, and tell the workers once it is committed."""
-        await super().record(verb, target, details, operation=operation)
+        await super().record(verb, target, details, operation=operation, **logged)
         await self.fetch("tell_workers", target)
 
 

@@ -5,29 +5,23 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 from uuid import UUID
 
 import msgspec
-import structlog
 
 from rowlock.errors import ApiKeyNotFound, InvalidOption
-from rowlock.queue import connections, options
+from rowlock.queue import options
+from rowlock.queue.acting import Act, acting
 from rowlock.queue.origin import Origin
-from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from asyncpg import Record
 
     from rowlock.queue.client import Client
-
-    Fetch = Callable[..., Awaitable[list[Record]]]
-
-log = structlog.get_logger("rowlock.operators")
 
 Scope: TypeAlias = Literal["read", "enqueue", "operate", "admin"]
 
@@ -117,14 +111,13 @@ class Keys:
         holds = options.lifetime(expires)
         origin = self._by(by)
         text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
-        async with self._transaction() as fetch:
-            rows = await fetch("create_key", wanted, _hash(text), allowed, only, holds, origin.by)
+        async with acting(self._client, _Act, origin) as act:
+            rows = await act.fetch("create_key", wanted, _hash(text), allowed, only, holds, origin.by)
             if not rows:
                 raise InvalidOption(f"key {wanted!r} is there already: revoke it, or choose another name.")
             made = NewApiKey(text=text, **rows[0])
             told = {"name": made.name, "scopes": made.scopes, "queues": made.queues, "expires_at": made.expires_at}
-            await self._record(fetch, "create", made.id, origin, told)
-        log.info("key_created", name=made.name, scopes=allowed, queues=only, by=origin.by, source=origin.source)
+            await act.record("create", str(made.id), told, name=made.name, scopes=allowed, queues=only)
         return made
 
     async def list(self) -> list[ApiKey]:
@@ -137,14 +130,12 @@ class Keys:
         Raises `ApiKeyNotFound`, also for one that is revoked already.
         """
         key_id, name = (key, None) if isinstance(key, UUID) else _id_or_name(key)
-        origin = self._by(by)
-        async with self._transaction() as fetch:
-            rows = await fetch("revoke_key", key_id, name)
+        async with acting(self._client, _Act, self._by(by)) as act:
+            rows = await act.fetch("revoke_key", key_id, name)
             if not rows:
                 raise ApiKeyNotFound(f"There is no key {str(key)!r}, or it is revoked: `rowlock keys list` has them.")
             revoked = ApiKey(**rows[0])
-            await self._record(fetch, "revoke", revoked.id, origin, {"name": revoked.name})
-        log.info("key_revoked", name=revoked.name, by=origin.by, source=origin.source)
+            await act.record("revoke", str(revoked.id), {"name": revoked.name}, name=revoked.name)
         return revoked
 
     async def holder(self, text: str) -> Holder | None:
@@ -193,23 +184,11 @@ class Keys:
     def _by(self, by: str | None) -> Origin:
         return self._origin if by is None else Origin(by=by, source=self._origin.source)
 
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Fetch]:
-        schema = self._client.settings.schema
-        async with self._client.connection() as connection:
-            try:
-                async with connections.own_transaction(connection):
 
-                    async def fetch(name: str, *parameters: object) -> list[Record]:
-                        return await connection.fetch(statement(name, schema), *parameters)
+class _Act(Act):
+    """An act on a key."""
 
-                    yield fetch
-            except connections.NOT_MIGRATED as error:
-                raise connections.not_migrated(self._client.settings) from error
-
-    async def _record(self, fetch: Fetch, verb: str, key: UUID, origin: Origin, details: Mapping[str, object]) -> None:
-        document = msgspec.json.encode(details).decode()
-        await fetch("record_operation", verb, "key", str(key), origin.by, origin.source, document, None)
+    kind = field = "key"
 
 
 def _hash(text: str) -> bytes:

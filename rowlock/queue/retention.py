@@ -7,19 +7,16 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
-import structlog
 
 from rowlock.errors import InvalidOption
-from rowlock.queue import connections, options
-from rowlock.queue.statements import statement
+from rowlock.queue import options
+from rowlock.queue.acting import Act, acting
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
     from rowlock.queue.client import Client
     from rowlock.queue.origin import Origin
-
-log = structlog.get_logger("rowlock.operators")
 
 Kept: TypeAlias = timedelta | Literal["forever"] | None
 """A time; for ever; or None: nothing was said."""
@@ -82,20 +79,16 @@ async def keep(client: Client, queue: str, given: Mapping[str, Keep | None], ori
     if not said:
         raise InvalidOption(f"Nothing is said of the queue {name!r}: give one of {', '.join(OUTCOMES)}.")
     details = {outcome: _told(value) for outcome, value in said.items()}
-    async with client.connection() as connection:
-        try:
-            async with connections.own_transaction(connection):
-
-                async def fetch(file: str, *parameters: object) -> list[Record]:
-                    return await connection.fetch(statement(file, client.settings.schema), *parameters)
-
-                (row,) = await fetch("keep", name, list(said), list(said.values()))
-                document = msgspec.json.encode(details).decode()
-                await fetch("record_operation", "keep", "queue", name, origin.by, origin.source, document, None)
-        except connections.NOT_MIGRATED as error:
-            raise connections.not_migrated(client.settings) from error
-    log.info("retention_set", queue=name, by=origin.by, source=origin.source, **details)
+    async with acting(client, _Act, origin) as act:
+        (row,) = await act.fetch("keep", name, list(said), list(said.values()))
+        await act.record("keep", name, details, **details)
     return QueueRetention.from_row(row)
+
+
+class _Act(Act):
+    """An act on what is kept of a queue."""
+
+    kind = field = "queue"
 
 
 async def retention(client: Client) -> Retention:
