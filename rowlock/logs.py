@@ -32,22 +32,22 @@ _FORMATS: Final = ("console", "json")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
-def configure(environ: Mapping[str, str] = os.environ, stream: TextIO | None = None) -> None:
+def configure(environ: Mapping[str, str] = os.environ, stream: TextIO | None = None, *, level: str = "info") -> None:
     """Set up logging for a process of Rowlock's own. An application that embeds a worker keeps its own set-up.
 
     `ROWLOCK_LOG_FORMAT` is `console` (the default on a terminal) or `json` (the default elsewhere, a line an event);
-    `ROWLOCK_LOG_LEVEL` is `info` by default. What is bound to the context (`job_id queue task attempt`) is in each
+    `ROWLOCK_LOG_LEVEL` is `level` by default. What is bound to the context (`job_id queue task attempt`) is in each
     event, also in those of the standard library. Tracebacks come without local variables: these would be arguments.
     Raises `ConfigurationError` for a format or a level that there is not.
     """
     stream = sys.stderr if stream is None else stream
     is_terminal = stream.isatty()
     form = _chosen(environ, "ROWLOCK_LOG_FORMAT", _FORMATS, "console" if is_terminal else "json")
-    level = logging.getLevelNamesMapping()[_chosen(environ, "ROWLOCK_LOG_LEVEL", _LEVELS, "INFO").upper()]
+    least = logging.getLevelNamesMapping()[_chosen(environ, "ROWLOCK_LOG_LEVEL", _LEVELS, level).upper()]
     shared = _shared()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
@@ -58,7 +58,7 @@ def configure(environ: Mapping[str, str] = os.environ, stream: TextIO | None = N
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(form, is_terminal)],
         )
     )
-    logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.basicConfig(handlers=[handler], level=least, force=True)
     logging.captureWarnings(capture=True)
 
 

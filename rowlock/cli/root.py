@@ -42,6 +42,9 @@ COMMANDS: Final = (
 )
 """The subcommands, in the order in which people meet them; the module of the same name has each as `command`."""
 
+_SERVING: Final = ("worker", "api", "dev")
+"""Those that run until they are stopped, and log what happens meanwhile. The others print what they did."""
+
 _OF_ASYNCPG: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
@@ -60,12 +63,13 @@ class _Commands(click.Group):
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="rowlock")
-def root() -> None:
+@click.pass_context
+def root(context: click.Context) -> None:
     """A durable job queue for async Python whose only server is PostgreSQL.
 
     The database is ROWLOCK_DATABASE_URL, else DATABASE_URL, else the embedded server in ./.rowlock.
     """
-    logs.configure()
+    logs.configure(level="info" if context.invoked_subcommand in _SERVING else "warning")
 
 
 def run(arguments: Sequence[str]) -> int:

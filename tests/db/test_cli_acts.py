@@ -48,6 +48,7 @@ async def test_ids_are_cancelled_one_by_one_whatever_becomes_of_the_others(
     done = await rowlock("jobs", "cancel", first, str(uuid4()), last, "--reason", "enough", url=database_url)
     assert (done.code, done.out) == (1, f"{first} cancelled\n{last} cancelled\n")
     assert "There is no job" in done.err
+    assert len(done.err.splitlines()) == 1, "what it did is on standard output alone"
     again = await rowlock("jobs", "cancel", first, url=database_url)
     assert_refused(again, "has cancelled already", code=1)
     listed = await rowlock("operations", "--json", url=database_url)
