@@ -41,11 +41,12 @@ from rowlock.api.wire.jobs import (
 )
 from rowlock.errors import DatabaseUnavailable
 from rowlock.queue.client import Client
-from rowlock.queue.connections import CONNECTION_LOST, own_transaction
+from rowlock.queue.connections import own_transaction
 from rowlock.queue.handle import JobHandle
 from rowlock.queue.idempotency import Answer, answer_once
 from rowlock.queue.job import Job
 from rowlock.queue.options import TRACE
+from rowlock.queue.server_errors import CONNECTION_LOST
 
 routes = Routes("jobs")
 

@@ -20,9 +20,9 @@ from rowlock.api.problems import METRICS_UNAVAILABLE, Refused
 from rowlock.api.readings import READINGS
 from rowlock.api.routes import Call, Routes
 from rowlock.errors import RowlockError, SchemaNotMigrated
-from rowlock.queue.connections import CONNECTION_LOST
 from rowlock.queue.gauges import Table, read_horizon, read_tables
 from rowlock.queue.overview import Overview
+from rowlock.queue.server_errors import CONNECTION_LOST
 
 log = structlog.get_logger("rowlock.api")
 

@@ -28,8 +28,8 @@ from rowlock.errors import (
     WorkerNotFound,
     WrongState,
 )
-from rowlock.queue.connections import CONNECTION_LOST
 from rowlock.queue.results import storable_text
+from rowlock.queue.server_errors import CONNECTION_LOST
 
 log = structlog.get_logger("rowlock.api")
 

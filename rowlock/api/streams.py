@@ -15,9 +15,9 @@ import structlog
 from aiohttp import web
 
 from rowlock.errors import JobNotFound, RowlockError
-from rowlock.queue.connections import CONNECTION_LOST
 from rowlock.queue.operators import Operation
 from rowlock.queue.overview import Overview
+from rowlock.queue.server_errors import CONNECTION_LOST
 
 log = structlog.get_logger("rowlock.api")
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rowlock.errors import DatabaseUnavailable
-from rowlock.queue.connections import CONNECTION_LOST
+from rowlock.queue.server_errors import CONNECTION_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -28,8 +28,8 @@ from rowlock.worker.counts import BOUNDS, DELAY_BOUNDS
 if TYPE_CHECKING:
     from rowlock.api.metrics import Snapshot
     from rowlock.api.observing import Requests
-    from rowlock.queue.connections import PoolUse
     from rowlock.queue.overview import Overview
+    from rowlock.queue.pool import PoolUse
     from rowlock.worker.figures import Figures
     from rowlock.worker.worker import Worker
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 import msgspec
 import structlog
 
-from rowlock.queue import connections
+from rowlock.queue import connections, server_errors
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ async def acting(client: Client, act: type[A], origin: Origin) -> AsyncIterator[
             async with connections.own_transaction(connection):
                 made = act(connection, client.settings.schema, origin)
                 yield made
-        except connections.NOT_MIGRATED as error:
-            raise connections.not_migrated(client.settings) from error
+        except server_errors.NOT_MIGRATED as error:
+            raise server_errors.not_migrated(client.settings) from error
     for event, fields in made.told:
         log.info(event, **fields)
 

@@ -12,8 +12,9 @@ import asyncpg
 
 from rowlock.embedded import EmbeddedServer
 from rowlock.errors import SchemaTooNew, SchemaTooOld
-from rowlock.queue import callers, connections
+from rowlock.queue import callers, connections, server_errors
 from rowlock.queue.background import Background
+from rowlock.queue.pool import MOST_CONNECTIONS, ClientPool, PoolUse
 from rowlock.queue.statements import statement
 from rowlock.queue.waits import Waits
 from rowlock.schema import REVISION
@@ -38,7 +39,7 @@ class _OfLoop:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = ref(loop)
-        self.pool: connections.ClientPool | None = None
+        self.pool: ClientPool | None = None
         self.waits: Waits | None = None
 
     @property
@@ -53,7 +54,7 @@ class Connected:
     `pool` is the class of what holds its connections.
     """
 
-    def __init__(self, settings: Settings, *, pool: type[connections.ClientPool] = connections.ClientPool) -> None:
+    def __init__(self, settings: Settings, *, pool: type[ClientPool] = ClientPool) -> None:
         self.settings = settings
         self._pool_class = pool
         self._dsn: str | None = settings.database_url
@@ -109,7 +110,7 @@ class Connected:
         rows = await self.fetch("schema_version")
         found = rows[0]["version_num"] if rows else ""
         if not found:
-            raise connections.not_migrated(self.settings)
+            raise server_errors.not_migrated(self.settings)
         if found < REVISION:
             raise SchemaTooOld(
                 f"The schema {self.settings.schema} at {self.settings.masked_database_url()} is at revision {found}, "
@@ -143,15 +144,15 @@ class Connected:
             async with here.pool.acquire() as connection:
                 yield connection
         except asyncpg.ReadOnlySQLTransactionError as error:
-            raise connections.refused(self.settings, error) from error
-        except connections.FORGOTTEN as error:
-            raise connections.forgotten(self.settings) from error
+            raise server_errors.refused(self.settings, error) from error
+        except server_errors.FORGOTTEN as error:
+            raise server_errors.forgotten(self.settings) from error
 
-    def pool_use(self, loop: asyncio.AbstractEventLoop) -> connections.PoolUse:
+    def pool_use(self, loop: asyncio.AbstractEventLoop) -> PoolUse:
         """How many connections the callers of this event loop have just now; asked in any thread."""
         here = self._of_loops.get(loop)
         pool = None if here is None else here.pool
-        return connections.PoolUse(0, 0, connections.MOST_CONNECTIONS) if pool is None else pool.use
+        return PoolUse(0, 0, MOST_CONNECTIONS) if pool is None else pool.use
 
     @asynccontextmanager
     async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event | None]:
@@ -180,15 +181,15 @@ class Connected:
         """Run `queue/sql/<name>.sql` in a transaction of its own; once more where the server takes no writes."""
         try:
             return await self._fetch(name, *parameters)
-        except connections.WritesRefused:
+        except server_errors.WritesRefused:
             return await self._fetch(name, *parameters)  # the pool has thrown away what leads to that server
 
     async def _fetch(self, name: str, *parameters: object) -> list[Record]:
         async with self.connection() as connection:
             try:
                 return await connection.fetch(self._sql(name), *parameters, timeout=connections.deadline(name))
-            except connections.NOT_MIGRATED as error:
-                raise connections.not_migrated(self.settings) from error
+            except server_errors.NOT_MIGRATED as error:
+                raise server_errors.not_migrated(self.settings) from error
 
     async def tell(self, connection: object, name: str, *parameters: object) -> Sequence[Any]:
         """Run `queue/sql/<name>.sql` over the caller's connection, or in a transaction of its own if that is None."""

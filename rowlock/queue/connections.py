@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import asyncpg
 
-from rowlock.errors import DatabaseUnavailable, SchemaNotMigrated
 from rowlock.queue import hosts
+from rowlock.queue.server_errors import CONNECTION_LOST, FORGOTTEN, NOT_MIGRATED, forgotten, not_migrated, unavailable
 from rowlock.queue.statements import WAKEUP_CHANNEL, channel, statement
 
 if TYPE_CHECKING:
@@ -37,27 +37,6 @@ cannot be trusted, so the plans do not depend on them. Set once a session; behin
 each transaction.
 """
 
-CONNECTION_LOST: Final = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what asyncpg sometimes says of a connection that the server has just terminated
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.TooManyConnectionsError,
-)
-"""Errors that say nothing about the statement: throw the connection away, and try again on another one."""
-
-NOT_MIGRATED: Final = (
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedColumnError,
-    asyncpg.UndefinedFunctionError,
-    asyncpg.InvalidSchemaNameError,
-)
-"""Errors of a statement of Rowlock's own that say that the schema is missing, or older than this code."""
-
 CONNECT_TIMEOUT: Final = 10.0
 QUERY_TIMEOUT: Final = 10.0
 """For what works by an index on few rows: it takes milliseconds, or nobody is there."""
@@ -74,11 +53,7 @@ LONG_QUERIES: Final = frozenset(
         "enqueue",  # whose unique key may be in a transaction that is still open
     }
 )
-MOST_CONNECTIONS: Final = 10
-"""Of one pool."""
 CLOSE_TIMEOUT: Final = 2.0
-RELEASE_TIMEOUT: Final = 1.0
-"""For whatever a connection has to undo before it is free again; else it is thrown away."""
 
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 """A peer that is silently gone is noticed within ten seconds, even while nothing is sent. Seconds; the last one,
@@ -89,27 +64,12 @@ SERVER_KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval
 """The other way round: the server notices within 16 seconds that this side is gone without a word, and lets go of what
 an open transaction has locked. By itself it takes two hours. A transaction pooler would refuse to be told."""
 
-FORGOTTEN: Final = asyncpg.InvalidSQLStatementNameError
-"""What a session says of a statement that was prepared in another one: a pooler keeps no account of them."""
-
 _SESSION: Final = PLANNER_SETTINGS | SERVER_KEEPALIVE | {"default_transaction_isolation": "read committed"}
 
 
 def deadline(name: str) -> float:
     """How long `queue/sql/<name>.sql` may take, in seconds, before its connection counts as lost."""
     return LONG_QUERY_TIMEOUT if name in LONG_QUERIES else QUERY_TIMEOUT
-
-
-class WritesRefused(DatabaseUnavailable):
-    """The server takes no writes: nothing was stored."""
-
-
-def refused(settings: Settings, error: asyncpg.ReadOnlySQLTransactionError) -> WritesRefused:
-    """The clear form of a server's answer that it is read-only."""
-    return WritesRefused(
-        f"PostgreSQL at {settings.masked_database_url()} takes no writes: {error}. Nothing was stored. It is a "
-        "standby, or was demoted: try again, the next connection looks for the one that takes writes."
-    )
 
 
 async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Connection[Record]:
@@ -122,7 +82,7 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
             dsn,
             timeout=CONNECT_TIMEOUT,
             command_timeout=QUERY_TIMEOUT,
-            connection_class=asyncpg.Connection if settings.listen else _Pooled,
+            connection_class=asyncpg.Connection if settings.listen else Pooled,
             server_settings={"application_name": f"rowlock {purpose}"[:63]} | (_SESSION if settings.listen else {}),
         )
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
@@ -131,7 +91,7 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
     return connection
 
 
-class _Pooled(asyncpg.Connection):
+class Pooled(asyncpg.Connection):
     """A connection by way of a pooler, which gives each transaction whichever session is free.
 
     A pooler that keeps no account of prepared statements could give one to a session in which another program has
@@ -140,14 +100,6 @@ class _Pooled(asyncpg.Connection):
 
     def _get_unique_id(self, prefix: str) -> str:
         return f"rowlock_{prefix}_{uuid4().hex}"
-
-
-def forgotten(settings: Settings) -> DatabaseUnavailable:
-    """The clear form of `prepared statement does not exist`."""
-    return DatabaseUnavailable(
-        f"The pooler at {settings.masked_database_url()} forgets prepared statements, and nothing was done — use "
-        "PgBouncer 1.21 or newer, and set max_prepared_statements = 200 in its configuration."
-    )
 
 
 async def keep_alive(connection: asyncpg.Connection[Record]) -> None:
@@ -159,24 +111,6 @@ async def keep_alive(connection: asyncpg.Connection[Record]) -> None:
     for name, value in KEEPALIVE.items():
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-
-
-def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
-    """The clear form of a driver's error at connecting: what did not answer, why, and what to look at."""
-    if type(error) is ValueError:  # its text may quote a part of the password, taken for the port
-        return DatabaseUnavailable(
-            f"The database URL {settings.masked_database_url()} cannot be read — write it as "
-            "postgresql://user:password@host:5432/database, with / : @ ? # in the password as %2F %3A %40 %3F %23."
-        )
-    if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
-        return DatabaseUnavailable(
-            f"A pooler at {settings.masked_database_url()} refused what Rowlock asks of a session of its own ({error}) "
-            "— behind a transaction pooler (PgBouncer) set ROWLOCK_LISTEN=false."
-        )
-    return DatabaseUnavailable(
-        f"No connection to PostgreSQL at {settings.masked_database_url()}: {type(error).__name__}: {error} "
-        "— check that the server runs, and host, port, database, user and password in ROWLOCK_DATABASE_URL."
-    )
 
 
 @asynccontextmanager
@@ -309,106 +243,3 @@ class ControlConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()
-
-
-def not_migrated(settings: Settings) -> SchemaNotMigrated:
-    """The clear form of `undefined table`."""
-    return SchemaNotMigrated(
-        f"The database at {settings.masked_database_url()} has no Rowlock tables in the schema {settings.schema}, "
-        "or they are older than this code. Run: rowlock migrate"
-    )
-
-
-async def _nothing_to_reset(_connection: object) -> None:
-    """A pooler in transaction mode keeps nothing of a session between transactions: there is nothing to ask for."""
-
-
-class PoolUse(NamedTuple):
-    """How many connections a pool has, how many of them are idle, and how many it may have."""
-
-    size: int
-    idle: int
-    limit: int
-
-
-class ClientPool:
-    """Connections that are made when they are needed: by default the application's, to enqueue and to read, apart from
-    the worker's control connections.
-
-    `is_patient`: for a handler's own statements, which may take their time, and may wait for a free connection.
-    """
-
-    def __init__(self, settings: Settings, dsn: str, *, purpose: str = "client", is_patient: bool = False) -> None:
-        self._settings = settings
-        self._dsn = dsn
-        self._purpose = purpose
-        self._is_patient = is_patient
-        self._pool: asyncpg.Pool[Record] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._opening = asyncio.Lock()
-
-    @property
-    def use(self) -> PoolUse:
-        """How many connections there are just now."""
-        pool = self._pool
-        if pool is None:
-            return PoolUse(0, 0, MOST_CONNECTIONS)
-        return PoolUse(pool.get_size(), pool.get_idle_size(), MOST_CONNECTIONS)
-
-    def acquire(self) -> AbstractAsyncContextManager[PoolConnectionProxy[Record]]:
-        """A connection for the time of an `async with` block. Raises `DatabaseUnavailable`."""
-        return self._acquire()
-
-    @asynccontextmanager
-    async def _acquire(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
-        pool = await self._open()
-        try:
-            connection = await pool.acquire(timeout=None if self._is_patient else CONNECT_TIMEOUT)
-        except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
-            raise unavailable(self._settings, error) from error
-        try:
-            yield connection
-        except (*CONNECTION_LOST, asyncio.CancelledError) as error:
-            # Half-open, no primary any more, or in the middle of something: it must not go back to the pool, where it
-            # would be waited for.
-            throw_away(connection)
-            if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
-                await pool.expire_connections()  # the idle ones lead to the same server
-            raise
-        finally:
-            with suppress(*CONNECTION_LOST):  # then it is no part of the pool any more
-                await pool.release(connection, timeout=RELEASE_TIMEOUT)
-
-    async def _open(self) -> asyncpg.Pool[Record]:
-        loop = asyncio.get_running_loop()
-        if self._pool is not None and self._loop is loop:
-            return self._pool
-        async with self._opening:
-            if self._pool is None or self._loop is not loop:
-                try:
-                    self._pool = await asyncpg.create_pool(
-                        self._dsn,
-                        connect=cast("Any", hosts.connect),  # the stubs want every option of asyncpg by its name
-                        init=keep_alive,
-                        min_size=0,
-                        max_size=MOST_CONNECTIONS,
-                        timeout=CONNECT_TIMEOUT,
-                        command_timeout=None if self._is_patient else LONG_QUERY_TIMEOUT,
-                        connection_class=asyncpg.Connection if self._settings.listen else _Pooled,
-                        reset=None if self._settings.listen else _nothing_to_reset,
-                        server_settings={"application_name": f"rowlock {self._purpose}"}
-                        | (SERVER_KEEPALIVE if self._settings.listen else {}),
-                    )
-                except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
-                    raise unavailable(self._settings, error) from error
-                self._loop = loop
-        return self._pool
-
-    async def close(self) -> None:
-        """Close all connections; those in use are waited for, up to five seconds."""
-        pool, self._pool = self._pool, None
-        if pool is not None and self._loop is asyncio.get_running_loop():
-            try:
-                await asyncio.wait_for(pool.close(), 5)
-            except TimeoutError:
-                pool.terminate()

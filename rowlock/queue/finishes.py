@@ -17,8 +17,8 @@ import asyncpg
 import structlog
 
 from rowlock.errors import RowlockError
-from rowlock.queue.connections import CONNECTION_LOST
 from rowlock.queue.lifecycle import Again, Ended
+from rowlock.queue.server_errors import CONNECTION_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from rowlock.queue import connections
+from rowlock.queue import connections, server_errors
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ async def planned(
 
                 await fetch("plan_safely", list(settings), list(settings.values()))
                 yield fetch
-        except connections.NOT_MIGRATED as error:
-            raise connections.not_migrated(client.settings) from error
+        except server_errors.NOT_MIGRATED as error:
+            raise server_errors.not_migrated(client.settings) from error
 
 
 __all__ = ["planned"]

@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption
-from rowlock.queue import callers, columns, connections
+from rowlock.queue import callers, columns, connections, server_errors
 from rowlock.queue.connected import Connected
 from rowlock.queue.new_job import JobOptions, NewJob
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 
-_TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, connections.WritesRefused)
+_TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, server_errors.WritesRefused)
 _PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
 """The longest pauses before each further try of an enqueue that met one of these, in seconds."""
 
@@ -145,14 +145,14 @@ class Storing(Connected):
         try:
             async with self.connection() as own, connections.own_transaction(own):
                 return given, await self._copy_many(given, coming, own)
-        except connections.NOT_MIGRATED as error:
-            raise connections.not_migrated(self.settings) from error
+        except server_errors.NOT_MIGRATED as error:
+            raise server_errors.not_migrated(self.settings) from error
         except (asyncpg.UniqueViolationError, *_TRY_AGAIN):
             # Of the first: some of them are stored already.
             if failed:
                 raise
             given.extend(coming)
-        except connections.CONNECTION_LOST as error:
+        except server_errors.CONNECTION_LOST as error:
             if failed or isinstance(error, ValueError):
                 raise
             given.extend(coming)
@@ -257,9 +257,9 @@ class Storing(Connected):
                 except _TRY_AGAIN:
                     await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # a jitter is no secret
             return await store()
-        except connections.NOT_MIGRATED as error:
-            raise connections.not_migrated(self.settings) from error
-        except connections.CONNECTION_LOST as error:
+        except server_errors.NOT_MIGRATED as error:
+            raise server_errors.not_migrated(self.settings) from error
+        except server_errors.CONNECTION_LOST as error:
             if isinstance(error, ValueError):
                 raise
             raise _unknown(jobs, error) from error

@@ -15,9 +15,10 @@ from uuid import UUID
 import asyncpg
 
 from rowlock.errors import RowlockError
-from rowlock.queue.connections import CONNECTION_LOST, ControlConnection
+from rowlock.queue.connections import ControlConnection
 from rowlock.queue.ear import Ear
 from rowlock.queue.identifiers import uuid7
+from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.queue.statements import FINISHED_CHANNEL
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from rowlock.embedded import find_binaries, temporary_server
 from rowlock.errors import ConfigurationError, DatabaseUnavailable, InvalidOption
 from rowlock.migrations import upgrade
 from rowlock.queue.client import Client
-from rowlock.queue.connections import CONNECTION_LOST, ClientPool
+from rowlock.queue.pool import ClientPool
+from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.settings import Settings
 
 if TYPE_CHECKING:

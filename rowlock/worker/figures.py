@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from rowlock.queue.connections import PoolUse
+    from rowlock.queue.pool import PoolUse
     from rowlock.worker.counts import Counts, Delays
 
 

@@ -15,8 +15,9 @@ import asyncpg
 import structlog
 
 from rowlock.errors import RowlockError
-from rowlock.queue.connections import CONNECTION_LOST, ControlConnection
+from rowlock.queue.connections import ControlConnection
 from rowlock.queue.identifiers import uuid7
+from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.worker.memory import resident_bytes
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from rowlock.errors import RowlockError
-from rowlock.queue.connections import CONNECTION_LOST
+from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.worker.slots import STALE_SECONDS
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from rowlock.errors import RowlockError
-from rowlock.queue.connections import CONNECTION_LOST
+from rowlock.queue.server_errors import CONNECTION_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

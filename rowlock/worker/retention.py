@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from rowlock.errors import RowlockError
-from rowlock.queue import connections
+from rowlock.queue import connections, server_errors
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Retention:
                     log.info("day_not_dropped", archive=row["archive"], day=str(row["day"]))
                     break  # somebody reads the archive: each further try would hold up the finishes once more
                 log.info("day_dropped", archive=row["archive"], day=str(row["day"]))
-        except (*connections.CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+        except (*server_errors.CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
             _complain(error)
 
     async def _retain(self, archive: str, day: date) -> None:

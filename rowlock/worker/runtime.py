@@ -11,10 +11,12 @@ import asyncpg
 import structlog
 
 from rowlock.errors import InvalidOption, InvalidResult, OutsideHandler, RowlockError, StaleAttempt
-from rowlock.queue.connections import CONNECTION_LOST, ClientPool, ControlConnection
+from rowlock.queue.connections import ControlConnection
 from rowlock.queue.job import plain_json
 from rowlock.queue.pending import Pending
+from rowlock.queue.pool import ClientPool
 from rowlock.queue.results import encode_result
+from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.queue.transactions import OpenTransaction, begun, record_success
 from rowlock.worker.capture import CAPTURE, Capture, install
 from rowlock.worker.reports import Report, Reports

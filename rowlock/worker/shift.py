@@ -12,8 +12,9 @@ import structlog
 
 from rowlock import logs
 from rowlock.queue.claims import Claims
-from rowlock.queue.connections import CONNECTION_LOST, ControlConnection, unavailable
+from rowlock.queue.connections import ControlConnection
 from rowlock.queue.finishes import Finishes
+from rowlock.queue.server_errors import CONNECTION_LOST, unavailable
 from rowlock.worker.alone import Alone
 from rowlock.worker.attempts import Performer
 from rowlock.worker.doze import Doze

@@ -12,8 +12,9 @@ import asyncpg
 import structlog
 
 from rowlock.errors import RowlockError
-from rowlock.queue.connections import CONNECTION_LOST, PLANNER_SETTINGS
+from rowlock.queue.connections import PLANNER_SETTINGS
 from rowlock.queue.planning import planned
+from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.queue.statistics import MOST_NAMED, MOST_SAMPLED, SHORTEST_STEP, STEPS, slot_of
 
 if TYPE_CHECKING:

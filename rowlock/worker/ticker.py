@@ -11,9 +11,9 @@ import asyncpg
 import structlog
 
 from rowlock.errors import InvalidOption, RowlockError
-from rowlock.queue.connections import CONNECTION_LOST
 from rowlock.queue.cron import Cron, Due, due
 from rowlock.queue.identifiers import uuid7
+from rowlock.queue.server_errors import CONNECTION_LOST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

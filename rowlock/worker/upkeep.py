@@ -14,7 +14,7 @@ import asyncpg
 import structlog
 
 from rowlock.errors import RowlockError
-from rowlock.queue.connections import CONNECTION_LOST
+from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.worker.retention import Retention
 from rowlock.worker.statistics import Statistics
 

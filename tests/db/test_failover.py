@@ -16,8 +16,9 @@ import pytest
 
 from rowlock import DatabaseUnavailable, Rowlock, Settings
 from rowlock.errors import EnqueueUnknown
-from rowlock.queue import connections
-from rowlock.queue.connections import KEEPALIVE, SERVER_KEEPALIVE, ClientPool, connect
+from rowlock.queue import server_errors
+from rowlock.queue.connections import KEEPALIVE, SERVER_KEEPALIVE, connect
+from rowlock.queue.pool import ClientPool
 from tests.db.links import Link, linked
 from tests.waiting import eventually
 
@@ -91,7 +92,9 @@ async def test_a_pool_throws_away_what_answers_read_only_and_the_idle_ones_with_
 async def test_a_pool_throws_away_at_once_what_does_not_answer_in_time(
     link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "RELEASE_TIMEOUT", 60)  # it does not wait for the server's answer to a cancel
+    monkeypatch.setattr(
+        "rowlock.queue.pool.RELEASE_TIMEOUT", 60
+    )  # it does not wait for the server's answer to a cancel
     pool = ClientPool(Settings(database_url=link.url), link.url)
     async with pool.acquire() as opened:
         before = await opened.fetchval("SELECT pg_backend_pid()")
@@ -175,7 +178,7 @@ async def test_a_worker_goes_on_when_its_demoted_server_takes_writes_again(
                     await echo.enqueue("lost")
                 except DatabaseUnavailable:
                     return True
-                except (*connections.CONNECTION_LOST, EnqueueUnknown):
+                except (*server_errors.CONNECTION_LOST, EnqueueUnknown):
                     pass
                 return False
 

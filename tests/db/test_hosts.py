@@ -15,7 +15,8 @@ import pytest
 
 from rowlock import DatabaseUnavailable, Settings
 from rowlock.queue import connections, hosts
-from rowlock.queue.connections import ClientPool, connect
+from rowlock.queue.connections import connect
+from rowlock.queue.pool import ClientPool
 from tests.db.proxy import SOCKET
 from tests.waiting import eventually
 

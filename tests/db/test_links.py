@@ -18,7 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, Rowlock, Settings, Task
-from rowlock.queue import connections
+from rowlock.queue import connections, server_errors
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.new_job import NewJob
 from rowlock.queue.transactions import begun
@@ -162,7 +162,7 @@ async def _if_given_back(app: Rowlock, job_id: UUID) -> Job | None:
 async def test_a_handler_inside_of_its_transaction_ends_before_the_lease_too(
     far: Rowlock, link: Link, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("connections.RELEASE_TIMEOUT", "transactions.ROLLBACK_TIMEOUT"):
+    for module in ("pool.RELEASE_TIMEOUT", "transactions.ROLLBACK_TIMEOUT"):
         monkeypatch.setattr(f"rowlock.queue.{module}", 0.1)
     monkeypatch.setattr(connections, "QUERY_TIMEOUT", 1.0)
     monkeypatch.setattr(connections, "CONNECT_TIMEOUT", 1.0)
@@ -317,7 +317,7 @@ async def test_every_loop_of_a_worker_goes_on_when_the_database_is_back(
         async def works() -> bool:
             try:
                 return bool(await (await work.enqueue(1)).result(timeout=3))  # claims, finishes, waits
-            except (DatabaseUnavailable, EnqueueUnknown, *connections.CONNECTION_LOST):
+            except (DatabaseUnavailable, EnqueueUnknown, *server_errors.CONNECTION_LOST):
                 return False
 
         await eventually(works, timeout=20)
@@ -398,7 +398,7 @@ async def test_a_connection_comes_back_while_handlers_fill_all_threads_of_the_ev
         async def works() -> bool:
             try:
                 return await (await work.enqueue()).result(timeout=5) == "done"
-            except (DatabaseUnavailable, EnqueueUnknown, *connections.CONNECTION_LOST):
+            except (DatabaseUnavailable, EnqueueUnknown, *server_errors.CONNECTION_LOST):
                 return False
 
         async with app.worker(), asyncio.timeout(20):

@@ -21,7 +21,7 @@ import asyncpg
 import msgspec
 
 from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, JobAlreadyFinished, NewJob, Rowlock, Settings, WrongState
-from rowlock.queue.connections import CONNECTION_LOST
+from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.queue.unique import Unique
 from rowlock.torture.history import Act, Acted, End, Enqueue, Enqueued, History, Start, Wanted
 

@@ -1,0 +1,82 @@
+"""What PostgreSQL, a pooler or the driver answers, and the clear form of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from rowlock.errors import DatabaseUnavailable, SchemaNotMigrated
+
+if TYPE_CHECKING:
+    from rowlock.settings import Settings
+
+CONNECTION_LOST: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg sometimes says of a connection that the server has just terminated
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TooManyConnectionsError,
+)
+"""Errors that say nothing about the statement: throw the connection away, and try again on another one."""
+
+NOT_MIGRATED: Final = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+)
+"""Errors of a statement of Rowlock's own that say that the schema is missing, or older than this code."""
+
+FORGOTTEN: Final = asyncpg.InvalidSQLStatementNameError
+"""What a session says of a statement that was prepared in another one: a pooler keeps no account of them."""
+
+
+class WritesRefused(DatabaseUnavailable):
+    """The server takes no writes: nothing was stored."""
+
+
+def refused(settings: Settings, error: asyncpg.ReadOnlySQLTransactionError) -> WritesRefused:
+    """The clear form of a server's answer that it is read-only."""
+    return WritesRefused(
+        f"PostgreSQL at {settings.masked_database_url()} takes no writes: {error}. Nothing was stored. It is a "
+        "standby, or was demoted: try again, the next connection looks for the one that takes writes."
+    )
+
+
+def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
+    """The clear form of a driver's error at connecting: what did not answer, why, and what to look at."""
+    if type(error) is ValueError:  # its text may quote a part of the password, taken for the port
+        return DatabaseUnavailable(
+            f"The database URL {settings.masked_database_url()} cannot be read — write it as "
+            "postgresql://user:password@host:5432/database, with / : @ ? # in the password as %2F %3A %40 %3F %23."
+        )
+    if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
+        return DatabaseUnavailable(
+            f"A pooler at {settings.masked_database_url()} refused what Rowlock asks of a session of its own ({error}) "
+            "— behind a transaction pooler (PgBouncer) set ROWLOCK_LISTEN=false."
+        )
+    return DatabaseUnavailable(
+        f"No connection to PostgreSQL at {settings.masked_database_url()}: {type(error).__name__}: {error} "
+        "— check that the server runs, and host, port, database, user and password in ROWLOCK_DATABASE_URL."
+    )
+
+
+def forgotten(settings: Settings) -> DatabaseUnavailable:
+    """The clear form of `prepared statement does not exist`."""
+    return DatabaseUnavailable(
+        f"The pooler at {settings.masked_database_url()} forgets prepared statements, and nothing was done — use "
+        "PgBouncer 1.21 or newer, and set max_prepared_statements = 200 in its configuration."
+    )
+
+
+def not_migrated(settings: Settings) -> SchemaNotMigrated:
+    """The clear form of `undefined table`."""
+    return SchemaNotMigrated(
+        f"The database at {settings.masked_database_url()} has no Rowlock tables in the schema {settings.schema}, "
+        "or they are older than this code. Run: rowlock migrate"
+    )
