@@ -22,6 +22,7 @@ RowlockError
 │   └── JobAlreadyFinished       a cancel came too late
 ├── KeyHeld                      a job cannot go back: another one holds its unique key by now
 ├── ScheduleNotFound             (LookupError) no schedule has this name
+├── ScheduleChanged              over HTTP, with `If-Match`: somebody has changed the schedule since it was read
 ├── WorkerNotFound               (LookupError) no live worker has this id
 ├── ApiKeyNotFound               (LookupError) no key of the HTTP API that was not revoked has this id or name
 ├── DrainTimeout                 (TimeoutError) jobs of a queue still run when `app.queues.drain(timeout=…)` is over
@@ -148,6 +149,10 @@ class KeyHeld(RowlockError):
 
 class ScheduleNotFound(RowlockError, LookupError):
     """No schedule has this name."""
+
+
+class ScheduleChanged(RowlockError):
+    """The schedule is not as it was when whoever wants to change it has read it. Nothing was changed."""
 
 
 class WorkerNotFound(RowlockError, LookupError):

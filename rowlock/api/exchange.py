@@ -46,6 +46,10 @@ _HEADERS: Final = {
 }
 """Nothing is cached unless it says so, guessed, run, shown in another site's page, or told to one."""
 
+IF_MATCH_HEADER: Final = "If-Match"
+IF_MATCH_PATTERN: Final = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
+"""What `If-Match` may be (RFC 9110, 13.1.1)."""
+_TAG = re.compile(r'(W/)?"([!#-~]*)"')
 _MAX_AGE = re.compile(r"(?i)(?:^|,)\s*max-age\s*=\s*\"?(\d{1,9})")
 _USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json")
@@ -81,15 +85,42 @@ def answer(form: object, *, status: int = 200, headers: Mapping[str, str] | None
     return web.Response(body=msgspec.json.encode(form), status=status, headers=headers, content_type="application/json")
 
 
-def answer_if_new(request: web.Request, body: bytes, *, headers: Mapping[str, str] | None = None) -> web.Response:
+def answer_if_new(
+    request: web.Request, body: bytes, *, revision: str | None = None, headers: Mapping[str, str] | None = None
+) -> web.Response:
     """Return this JSON with its `ETag`; or 304 without it, if `If-None-Match` says that the client has it."""
-    tag = hashlib.sha256(body).hexdigest()[:32]
+    tag = tag_of(body, revision)
     if any(known.value in {tag, "*"} for known in request.if_none_match or ()):
         response = web.Response(status=304, headers=headers)
     else:
         response = web.Response(body=body, content_type="application/json", headers=headers)
     response.etag = ETag(tag)
     return response
+
+
+def tag_of(body: bytes, revision: str | None = None) -> str:
+    """What the `ETag` of this answer says: another one for each other answer.
+
+    With a `revision`, it begins with that, up to the first dot: what `seen_revisions` finds in it again.
+    """
+    digest = hashlib.sha256(body).hexdigest()[:32]
+    return digest if revision is None else f"{revision}.{digest}"
+
+
+def seen_revisions(request: web.Request) -> frozenset[str] | None:
+    """The revisions in the tags of `If-Match`, one of which must be the current one; None for any. Raises `Refused`.
+
+    A weak tag never matches (RFC 9110, 13.1.1). Of a strong one, the revision alone is compared: the rest tells apart
+    answers that differ in what no edit can overwrite, like the ticks that have fired, and nobody wants an edit refused
+    for these.
+    """
+    given = ", ".join(request.headers.getall(IF_MATCH_HEADER, []))
+    if IF_MATCH_HEADER not in request.headers or given == "*":
+        return None
+    if not re.fullmatch(IF_MATCH_PATTERN, given):
+        detail = f"{IF_MATCH_HEADER} is not usable: send the ETag as it came, in its quotation marks, or *."
+        raise Refused(INVALID_REQUEST, detail, field=IF_MATCH_HEADER)
+    return frozenset(value.partition(".")[0] for weak, value in _TAG.findall(given) if not weak)
 
 
 async def read_body(request: web.Request, form: type[T]) -> T:

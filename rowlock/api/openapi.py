@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 from aiohttp import hdrs, web
 
-from rowlock.api.exchange import REQUEST_ID_HEADER
+from rowlock.api.exchange import IF_MATCH_HEADER, IF_MATCH_PATTERN, REQUEST_ID_HEADER
 from rowlock.api.idempotency import KEY_HEADER, REPEATED_HEADER
 from rowlock.api.problems import (
     CONTENT_TYPE,
@@ -24,6 +24,7 @@ from rowlock.api.problems import (
     INVALID_KEY,
     INVALID_REQUEST,
     NOT_JSON,
+    SCHEDULE_CHANGED,
     SCHEMA_NOT_MIGRATED,
     TOO_LARGE,
     TOO_SLOW,
@@ -177,6 +178,14 @@ def _parameters(endpoint: Endpoint, schemas: _Schemas) -> Iterable[dict[str, obj
             "examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"],
         }
         yield _parameter(KEY_HEADER, "header", schema, is_required=False)
+    if SCHEDULE_CHANGED in endpoint.problems:
+        schema = {
+            "type": "string",
+            "pattern": IF_MATCH_PATTERN,
+            "description": "the `ETag` of what was read: if somebody has changed it since, nothing is done (412)",
+            "examples": ['"6420f1c3b2a10.5d41402abc4b2a76b9719d911017c592"'],
+        }
+        yield _parameter(IF_MATCH_HEADER, "header", schema, is_required=False)
 
 
 def _parameter(name: str, place: str, schema: dict[str, Any], *, is_required: bool) -> dict[str, object]:

@@ -20,6 +20,7 @@ from rowlock.errors import (
     InvalidJob,
     JobNotFound,
     KeyHeld,
+    ScheduleChanged,
     ScheduleNotFound,
     SchemaNotMigrated,
     SchemaTooNew,
@@ -66,6 +67,7 @@ WORKER_NOT_FOUND: Final = Kind(status=404, title="There is no such live worker",
 SCHEDULE_NOT_FOUND: Final = Kind(status=404, title="There is no such schedule", name="schedule-not-found")
 KEY_REUSED: Final = Kind(status=409, title="The key belongs to another request", name="idempotency-key-reused")
 DUPLICATE_JOB: Final = Kind(status=409, title="Another job holds the unique key", name="duplicate-job")
+SCHEDULE_CHANGED: Final = Kind(status=412, title="Somebody has changed the schedule", name="schedule-changed")
 TOO_SLOW: Final = Kind(status=408, title="The body took too long", name="body-too-slow")
 TOO_LARGE: Final = Kind(status=413, title="The body is too large", name="body-too-large")
 UNSUPPORTED_TYPE: Final = Kind(status=415, title="The body's type is not supported", name="unsupported-type")
@@ -90,6 +92,7 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] 
     (WrongState, WRONG_STATE, None, None),
     (KeyHeld, KEY_HELD, None, None),
     (ScheduleNotFound, SCHEDULE_NOT_FOUND, None, None),
+    (ScheduleChanged, SCHEDULE_CHANGED, None, None),
     (WorkerNotFound, WORKER_NOT_FOUND, None, None),
     # The messages of these name the server and its user, which are nothing for clients.
     (DatabaseUnavailable, DATABASE_UNAVAILABLE, None, "The database does not answer, or refuses the login: try again."),

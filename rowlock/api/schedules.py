@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from aiohttp import hdrs, web
+import msgspec
+from aiohttp import ETag, hdrs, web
 
-from rowlock.api.exchange import answer
-from rowlock.api.problems import INVALID_ARGUMENTS, INVALID_REQUEST, SCHEDULE_NOT_FOUND, UNKNOWN_TASK, Refused
+from rowlock.api.exchange import IF_MATCH_HEADER, answer, answer_if_new, seen_revisions, tag_of
+from rowlock.api.problems import (
+    INVALID_ARGUMENTS,
+    INVALID_REQUEST,
+    SCHEDULE_CHANGED,
+    SCHEDULE_NOT_FOUND,
+    UNKNOWN_TASK,
+    Refused,
+)
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire.schedules import (
     ScheduleChanges,
@@ -17,6 +26,7 @@ from rowlock.api.wire.schedules import (
     ScheduleRequest,
     StartedJob,
 )
+from rowlock.queue.schedule import StoredSchedule, revision
 from rowlock.queue.schedules import Schedules
 
 TICKS_SHOWN: Final = 50
@@ -34,7 +44,7 @@ async def list_schedules(call: Call) -> web.Response:
     "/v1/schedules",
     scope="admin",
     answers={201: ScheduleForm},
-    headers={201: (hdrs.LOCATION,)},
+    headers={201: (hdrs.LOCATION, hdrs.ETAG)},
     problems=(UNKNOWN_TASK, INVALID_ARGUMENTS),
 )
 async def create_schedule(call: Call, body: ScheduleRequest) -> web.Response:
@@ -42,37 +52,49 @@ async def create_schedule(call: Call, body: ScheduleRequest) -> web.Response:
     options = {name: getattr(body, name) for name in body.__struct_fields__}
     created = await _schedules(call).create(**options)
     location = call.request.rel_url.with_query(None) / created.name
-    return answer(ScheduleForm.of(created), status=201, headers={hdrs.LOCATION: str(location)})
+    return _tagged(created, status=201, headers={hdrs.LOCATION: str(location)})
 
 
-@routes.get("/v1/schedules/{schedule}", scope="read", answers={200: ScheduleDetail}, problems=(SCHEDULE_NOT_FOUND,))
+@routes.get(
+    "/v1/schedules/{schedule}",
+    scope="read",
+    answers={200: ScheduleDetail, 304: None},
+    headers={200: (hdrs.ETAG,), 304: (hdrs.ETAG,)},
+    problems=(SCHEDULE_NOT_FOUND,),
+)
 async def show_schedule(call: Call) -> web.Response:
-    """One schedule, with the last ticks that fired."""
+    """One schedule, with the last ticks that fired. With `If-None-Match`: 304 while it is the same."""
     name, schedules = call.path["schedule"], _schedules(call)
     schedule, ticks = await schedules.get(name), await schedules.ticks(name, limit=TICKS_SHOWN)
-    return answer(ScheduleDetail.of_ticks(schedule, ticks))
+    body = msgspec.json.encode(ScheduleDetail.of_ticks(schedule, ticks))
+    return answer_if_new(call.request, body, revision=revision(schedule))
 
 
 @routes.patch(
     "/v1/schedules/{schedule}",
     scope="admin",
     answers={200: ScheduleForm},
-    problems=(SCHEDULE_NOT_FOUND, UNKNOWN_TASK, INVALID_ARGUMENTS),
+    headers={200: (hdrs.ETAG,)},
+    problems=(SCHEDULE_NOT_FOUND, SCHEDULE_CHANGED, UNKNOWN_TASK, INVALID_ARGUMENTS),
 )
 async def edit_schedule(call: Call, body: ScheduleChanges) -> web.Response:
-    """Change what the body names; the rest stays."""
-    name, changes = call.path["schedule"], body.given()
-    if "task" in changes and "args" not in changes and (await _schedules(call).get(name)).is_sensitive:
+    """Change what the body names; the rest stays. With `If-Match`: only if nobody has changed it since."""
+    name, changes, schedules = call.path["schedule"], body.given(), await _unchanged(call)
+    if "task" in changes and "args" not in changes and (await schedules.get(name)).is_sensitive:
         detail = "args: give them anew with another task: those of a sensitive one are not handed on."
         raise Refused(INVALID_REQUEST, detail, field="args")
-    edited = await _schedules(call).edit(name, **changes)
-    return answer(ScheduleForm.of(edited))
+    return _tagged(await schedules.edit(name, **changes))
 
 
-@routes.delete("/v1/schedules/{schedule}", scope="admin", answers={204: None}, problems=(SCHEDULE_NOT_FOUND,))
+@routes.delete(
+    "/v1/schedules/{schedule}",
+    scope="admin",
+    answers={204: None},
+    problems=(SCHEDULE_NOT_FOUND, SCHEDULE_CHANGED),
+)
 async def delete_schedule(call: Call) -> web.Response:
-    """Delete a schedule: 204. Its jobs stay."""
-    await _schedules(call).delete(call.path["schedule"])
+    """Delete a schedule: 204. Its jobs stay. With `If-Match`: only if nobody has changed it since."""
+    await (await _unchanged(call)).delete(call.path["schedule"])
     return web.Response(status=204)
 
 
@@ -108,3 +130,25 @@ async def run_schedule(call: Call) -> web.Response:
 
 def _schedules(call: Call) -> Schedules:
     return call.backend.schedules.through(call.origin)
+
+
+async def _unchanged(call: Call) -> Schedules:
+    """The schedules, of which only one that is as `If-Match` says is changed. Raises `Refused`, `ScheduleNotFound`."""
+    seen = seen_revisions(call.request)
+    if seen is not None and not seen:
+        # What is not there is not there, whatever the condition says (RFC 9110, 13.2.1).
+        schedule = await _schedules(call).get(call.path["schedule"])
+        detail = (
+            f"The tag of the schedule {schedule.name!r} is weak, which never matches: perhaps a proxy "
+            "that compresses has made it so. Send it without W/."
+        )
+        raise Refused(SCHEDULE_CHANGED, detail, field=IF_MATCH_HEADER)
+    return call.backend.schedules.through(call.origin, seen=seen)
+
+
+def _tagged(schedule: StoredSchedule, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """The schedule as it is now, with the tag that the next edit can be made by."""
+    form = ScheduleForm.of(schedule)
+    response = answer(form, status=status, headers=headers)
+    response.etag = ETag(tag_of(msgspec.json.encode(form), revision(schedule)))
+    return response

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypedDict
 from uuid import UUID
 
@@ -17,6 +17,8 @@ from rowlock.queue.job import plain_json
 
 if TYPE_CHECKING:
     from asyncpg import Record
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Misfire: TypeAlias = Literal["latest", "all", "skip"]
 Overlap: TypeAlias = Literal["allow", "skip"]
@@ -162,6 +164,15 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return f"<StoredSchedule {self.name} task={self.task} cron={self.cron!r} {self.timezone}>"
 
 
+def revision(schedule: StoredSchedule) -> str:
+    """A text that is another one once somebody has edited, paused or resumed the schedule, or the code has changed it.
+
+    A tick that fires, or `run`, leaves it as it is. Each edit writes `updated_at` under the row's lock; a hash of what
+    can be edited would tell of the arguments of a sensitive task.
+    """
+    return f"{(schedule.updated_at - _EPOCH) // timedelta(microseconds=1):x}"
+
+
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
     """A tick that has fired: its time, when it did, and its job, whose state is None if retention has removed it."""
 
@@ -177,4 +188,4 @@ def _one_of(option: str, value: object, allowed: tuple[str, ...]) -> str:
     return value
 
 
-__all__ = ["Declared", "Schedule", "ScheduleChanges", "StoredSchedule", "Tick"]
+__all__ = ["Declared", "Schedule", "ScheduleChanges", "StoredSchedule", "Tick", "revision"]

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from rowlock.errors import InvalidOption, ScheduleNotFound, UnknownTask
+from rowlock.errors import InvalidOption, ScheduleChanged, ScheduleNotFound, UnknownTask
 from rowlock.queue import options
 from rowlock.queue.acting import Act, acting
 from rowlock.queue.arguments import plain_document
 from rowlock.queue.handle import JobHandle
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.origin import Origin
-from rowlock.queue.schedule import OPTIONS, Declared, Misfire, Overlap, Schedule, ScheduleChanges, StoredSchedule, Tick
+from rowlock.queue.schedule import (
+    OPTIONS,
+    Declared,
+    Misfire,
+    Overlap,
+    Schedule,
+    ScheduleChanges,
+    StoredSchedule,
+    Tick,
+    revision,
+)
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -34,14 +44,24 @@ class Schedules:
     >>> await app.schedules.create("nightly", "clean_up", "0 3 * * *", timezone="Europe/Berlin", by="ada")
     """
 
-    def __init__(self, client: Client, tasks: Mapping[str, Task[..., Any]], origin: Origin | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        tasks: Mapping[str, Task[..., Any]],
+        origin: Origin | None = None,
+        seen: Collection[str] | None = None,
+    ) -> None:
         self._client = client
         self._tasks = tasks
         self._origin = Origin() if origin is None else origin
+        self._seen = seen
 
-    def through(self, origin: Origin) -> Schedules:
-        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
-        return Schedules(self._client, self._tasks, origin)
+    def through(self, origin: Origin, *, seen: Collection[str] | None = None) -> Schedules:
+        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them.
+
+        With `seen`, a schedule that has none of these revisions (`queue/schedule.py`) is left alone: `ScheduleChanged`.
+        """
+        return Schedules(self._client, self._tasks, origin, seen)
 
     async def create(
         self,
@@ -118,7 +138,7 @@ class Schedules:
             if option not in {"task", *OPTIONS}:
                 raise InvalidOption(f"{option} cannot be edited: use task, {', '.join(OPTIONS)}.")
         async with self._act(by) as act:
-            before, now = await act.lock(name)
+            before, now = await self._lock(act, name)
             old = Schedule(**{option: getattr(before, option) for option in OPTIONS})
             given: dict[str, Any] = {option: value for option, value in changes.items() if option != "task"}
             new = replace(old, **given)
@@ -147,7 +167,7 @@ class Schedules:
         """
         job_id = uuid7()
         async with self._act(by) as act:
-            before, _ = await act.lock(name)
+            before, _ = await self._lock(act, name)
             known = self._tasks.get(before.task)
             limits = (None, None) if known is None else (known.options.expires, known.options.deadline)
             made = await act.fetch("run_schedule", name, job_id, *limits)
@@ -162,13 +182,13 @@ class Schedules:
         Raises `ScheduleNotFound`.
         """
         async with self._act(by) as act:
-            before, _ = await act.lock(name)
+            before, _ = await self._lock(act, name)
             await act.fetch("delete_schedule", name)
             await act.record("delete", name, {"task": before.task, "cron": before.cron, "timezone": before.timezone})
 
     async def _set_pause(self, name: str, by: str | None, *, is_paused: bool) -> StoredSchedule:
         async with self._act(by) as act:
-            before, now = await act.lock(name)
+            before, now = await self._lock(act, name)
             if before.is_paused == is_paused:
                 return before
             same = Schedule(**{option: getattr(before, option) for option in OPTIONS})
@@ -192,6 +212,19 @@ class Schedules:
             f"The task {task!r} is not known: this application has {names}, and no worker has registered it. "
             "Start a worker that has it, or check the name."
         )
+
+    async def _lock(self, act: _Act, name: str) -> tuple[StoredSchedule, Any]:
+        """The schedule, locked, so that of all who have seen the same only one changes it; and the database's time.
+
+        Raises `ScheduleNotFound`, `ScheduleChanged`.
+        """
+        locked, now = await act.lock(name)
+        if self._seen is not None and revision(locked) not in self._seen:
+            raise ScheduleChanged(
+                f"Somebody has changed the schedule {name!r} since it was read, so nothing was done: read it again, "
+                "and decide anew."
+            )
+        return locked, now
 
     def _act(self, by: str | None) -> AbstractAsyncContextManager[_Act]:
         return acting(self._client, _Act, self._origin if by is None else replace(self._origin, by=by))
