@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import asyncpg
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from rowlock import Rowlock
 from tests.browser.visiting import confirm, fact, row, shows, visit
@@ -106,3 +106,49 @@ async def test_schedule_of_a_sensitive_task_is_edited_without_its_arguments(
     stored = await connection.fetchrow("SELECT cron, args FROM rowlock.schedule")
     assert stored is not None
     assert (stored["cron"], json.loads(stored["args"])) == ("0 5 * * *", {"secret": "xyzzy"})
+
+
+async def test_edit_of_what_somebody_else_has_changed_keeps_what_was_typed_until_the_new_state_is_wanted(
+    page: Page, app: Rowlock, connection: asyncpg.Connection
+) -> None:
+    await app.schedules.create(name="hourly", task="add", cron="@hourly", args={"x": 1})
+    await visit(page, "/schedules/hourly", "Schedule hourly")
+    await page.get_by_role("button", name="Edit hourly").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Cron", exact=True).fill("15 4 * * *")
+    await app.schedules.edit("hourly", cron="45 5 * * *", priority=8, by="grace")
+
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(dialog.get_by_role("alert").filter(has_text="Somebody has changed this schedule")).to_be_visible()
+    await expect(dialog.get_by_label("Cron", exact=True)).to_have_value("15 4 * * *")
+    await dialog.get_by_role("button", name="Save").click()  # again, and it stays so
+    await expect(dialog.get_by_role("alert").filter(has_text="Somebody has changed this schedule")).to_be_visible()
+    assert await connection.fetchval("SELECT cron FROM rowlock.schedule") == "45 5 * * *"
+
+    await dialog.get_by_role("button", name="Load the new state").click()
+    await expect(dialog.get_by_label("Cron", exact=True)).to_have_value("45 5 * * *")
+    await expect(dialog.get_by_role("button", name="Load the new state")).to_be_hidden()
+    await dialog.get_by_label("Cron", exact=True).fill("15 4 * * *")
+    await confirm(page, "Save")
+    await expect(page.get_by_text("15 4 * * *")).to_be_visible()
+    stored = await connection.fetchrow("SELECT cron, priority FROM rowlock.schedule")
+    assert stored is not None
+    assert (stored["cron"], stored["priority"]) == ("15 4 * * *", 8)
+
+
+async def test_edit_is_not_refused_because_a_job_was_made_meanwhile_or_a_proxy_has_made_the_tag_weak(
+    page: Page, app: Rowlock, connection: asyncpg.Connection
+) -> None:
+    async def weaken(route: Route) -> None:
+        response = await route.fetch()
+        weak = {"etag": f"W/{response.headers['etag']}"}
+        await route.fulfill(response=response, headers=response.headers | weak)
+
+    await page.route("**/v1/schedules/hourly", weaken)
+    await app.schedules.create(name="hourly", task="add", cron="@hourly", args={"x": 1})
+    await visit(page, "/schedules/hourly", "Schedule hourly")
+    await page.get_by_role("button", name="Edit hourly").click()
+    await app.schedules.run("hourly")
+    await page.get_by_role("dialog").get_by_label("Cron", exact=True).fill("15 4 * * *")
+    await confirm(page, "Save")
+    assert await connection.fetchval("SELECT cron FROM rowlock.schedule") == "15 4 * * *"

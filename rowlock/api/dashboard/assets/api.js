@@ -13,10 +13,11 @@ export class Problem extends Error {
     }
 }
 
-async function request(method, path, body, { signal, exact, age } = {}) {
+async function request(method, path, body, { signal, exact, age, isTagged = false, tag = null } = {}) {
     let response;
     const headers = body === undefined ? {} : { "Content-Type": "application/json" };
     if (age !== undefined) headers["Cache-Control"] = `max-age=${age}`;
+    if (tag !== null) headers["If-Match"] = tag;
     try {
         response = await fetch(path.replace(/^\//, ""), {
             method,
@@ -42,6 +43,8 @@ async function request(method, path, body, { signal, exact, age } = {}) {
         if (error.name === "AbortError") throw error;
         throw new Problem(response.status, `The server answered with status ${response.status}, and no JSON.`);
     }
+    // A proxy that compresses makes a tag weak, which would never match (RFC 9110, 13.1.1); what it stands for is the same.
+    if (isTagged && response.ok) answer.tag = response.headers.get("ETag")?.replace(/^W\//, "") ?? null;
     if (!response.ok) throw new Problem(response.status, answer.detail ?? answer.title, answer.field ?? null, answer.title);
     return answer;
 }
@@ -56,13 +59,14 @@ export function parseExactly(text) {
 
 /**
  * `get` takes `exact`, the names of the members whose numbers are to stay as they are written, and `age`, how many seconds
- * old the answer may be: then the server asks the database once for all who look at the same.
+ * old the answer may be: then the server asks the database once for all who look at the same. With `isTagged`, the answer
+ * has a `tag`, by which `patch` does nothing if somebody has changed it since: a `Problem` of status 412.
  */
 export const api = {
     get: (path, options) => request("GET", path, undefined, options),
     post: (path, body) => request("POST", path, body),
     put: (path, body) => request("PUT", path, body),
-    patch: (path, body) => request("PATCH", path, body),
+    patch: (path, body, options) => request("PATCH", path, body, options),
     remove: (path) => request("DELETE", path),
 };
 

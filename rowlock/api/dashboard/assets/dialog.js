@@ -6,34 +6,45 @@ import { h as element, render } from "./vendor/preact.js";
 /**
  * Ask, and if the answer is yes, do it: `perform` is given what the fields say, by name, and may throw a `Problem`,
  * which is shown at the field that it names (`names`: what the field is called where it is another name), or below all
- * of them. Resolves to whether it was done.
+ * of them. A problem of the status that `remedy` has is shown with a button that does what it says (`text`, `act`) instead,
+ * and ends the dialog. Resolves to whether it was done.
  */
-export function ask({ title, body, action, perform, isDanger = false, names = {} }) {
+export function ask({ title, body, action, perform, isDanger = false, names = {}, remedy = null }) {
     return new Promise((resolve) => {
         let isDone = false;
         const dialog = document.createElement("dialog");
         dialog.setAttribute("aria-labelledby", "dialog-title");
-        const onSubmit = async (event) => {
-            event.preventDefault();
-            const form = event.currentTarget;
-            const yes = form.querySelector("[type=submit]");
+        /** Do it, with the button out of use meanwhile, and close; or say what was wrong. */
+        const attempt = async (form, pressed, act) => {
             clear(form);
-            yes.disabled = true;
+            pressed.disabled = true;
             try {
-                await perform(Object.fromEntries(new FormData(form)));
-                isDone = true;
+                await act();
                 dialog.close();
             } catch (error) {
                 if (!(error instanceof Problem)) throw error;
                 complain(form, error, names);
+                if (remedy !== null) form.querySelector(".remedy").hidden = error.status !== remedy.status;
             } finally {
-                yes.disabled = false;
+                pressed.disabled = false;
             }
+        };
+        const onSubmit = (event) => {
+            event.preventDefault();
+            const form = event.currentTarget;
+            attempt(form, form.querySelector("[type=submit]"), async () => {
+                await perform(Object.fromEntries(new FormData(form)));
+                isDone = true;
+            });
         };
         render(element("form", { onSubmit, novalidate: true },
             element("h2", { id: "dialog-title" }, title),
             ...body,
             element("p", { class: "wrong below", role: "alert" }),
+            remedy !== null && element("button", {
+                type: "button", class: "remedy", hidden: true,
+                onClick: ({ currentTarget }) => attempt(currentTarget.form, currentTarget, remedy.act),
+            }, remedy.text),
             element("div", { class: "acts" },
                 element("button", { type: "button", onClick: () => dialog.close() },
                     action.startsWith("Cancel") ? "Back" : "Cancel"),

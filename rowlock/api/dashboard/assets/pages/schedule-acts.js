@@ -58,6 +58,9 @@ function remove(schedule) {
     });
 }
 
+const CHANGED = 412;
+const OVERTAKEN = "Somebody has changed this schedule meanwhile, so nothing was saved. What you typed still stands here: copy "
+    + "what you want to keep before you load the new state.";
 const NEW = {
     task: "", cron: "", timezone: "UTC", args: {}, misfire: "latest", overlap: "allow", jitter: 0, queue: null,
     priority: null, max_attempts: null,
@@ -78,8 +81,10 @@ export async function createSchedule() {
     return created;
 }
 
+/** Ask for changes, and make them, unless somebody else has changed the schedule since it was shown. */
 async function edit(schedule) {
-    return ask({
+    let fresh = null;
+    const isDone = await ask({
         title: `Edit ${schedule.name}`,
         body: await fieldsOf(schedule),
         action: "Save",
@@ -87,9 +92,20 @@ async function edit(schedule) {
             const changes = Object.entries(read(given)).filter(
                 ([name, value]) => value !== undefined && JSON.stringify(value) !== JSON.stringify(schedule[name]),
             );
-            if (changes.length > 0) await api.patch(schedulePath(schedule.name), Object.fromEntries(changes));
+            if (changes.length === 0) return;
+            try {
+                await api.patch(schedulePath(schedule.name), Object.fromEntries(changes), { tag: schedule.tag });
+            } catch (problem) {
+                throw problem.status === CHANGED ? new Problem(CHANGED, OVERTAKEN) : problem;
+            }
+        },
+        remedy: {
+            status: CHANGED,
+            text: "Load the new state",
+            act: async () => { fresh = await api.get(schedulePath(schedule.name), { isTagged: true }); },
         },
     });
+    return fresh === null ? isDone : edit(fresh);
 }
 
 /** The fields of a schedule. Tasks that workers have registered are offered; another one can be written all the same. */

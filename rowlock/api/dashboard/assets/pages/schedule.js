@@ -13,7 +13,7 @@ export const page = {
     title: ({ schedule }) => `Schedule ${schedule}`,
     every: 5,
 
-    load: ({ params: { schedule } }) => api.get(schedulePath(schedule)),
+    load: ({ params: { schedule } }) => api.get(schedulePath(schedule), { isTagged: true }),
 
     actions: (schedule, { refresh, go }) => scheduleButtons(schedule, refresh, { isPage: true, gone: () => go("/schedules") }),
 
