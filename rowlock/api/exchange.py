@@ -110,9 +110,9 @@ def tag_of(body: bytes, revision: str | None = None) -> str:
 def seen_revisions(request: web.Request) -> frozenset[str] | None:
     """The revisions in the tags of `If-Match`, one of which must be the current one; None for any. Raises `Refused`.
 
-    A weak tag never matches (RFC 9110, 13.1.1). Of a strong one, the revision alone is compared: the rest tells apart
-    answers that differ in what no edit can overwrite, like the ticks that have fired, and nobody wants an edit refused
-    for these.
+    A weak tag never matches (RFC 9110, 13.1.1). Of a strong one the revision alone is compared, where the same section
+    has the whole: the rest tells apart answers that differ in what no edit can overwrite, like the ticks that have
+    fired (8.8.1 asks for that), and nobody wants an edit refused for these.
     """
     given = ", ".join(request.headers.getall(IF_MATCH_HEADER, []))
     if IF_MATCH_HEADER not in request.headers or given == "*":
