@@ -84,7 +84,14 @@ class InvalidArguments(InvalidJob):
 
 
 class InvalidOption(InvalidJob):
-    """An option of a task or of a job (queue, priority, delay, key, …) makes no sense."""
+    """An option of a task, a job or a schedule (queue, priority, delay, key, …) makes no sense.
+
+    `option` is its name; None where several do not fit each other, or it is none that is given by name.
+    """
+
+    def __init__(self, message: str, *, option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class DuplicateJob(RowlockError):

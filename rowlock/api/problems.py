@@ -18,6 +18,7 @@ from rowlock.errors import (
     EnqueueUnknown,
     InvalidArguments,
     InvalidJob,
+    InvalidOption,
     JobNotFound,
     KeyHeld,
     ScheduleChanged,
@@ -163,7 +164,8 @@ def classify(error: Exception) -> Refused | None:
     for class_, kind, field, detail in _KINDS:
         if isinstance(error, class_):
             job_id = error.job_id if isinstance(error, DuplicateJob) else None
-            return Refused(kind, detail or str(error), field=field, job_id=job_id)
+            wrong = error.option if isinstance(error, InvalidOption) else field
+            return Refused(kind, detail or str(error), field=wrong, job_id=job_id)
     if isinstance(error, EnqueueUnknown):
         return Refused(
             DATABASE_UNAVAILABLE,

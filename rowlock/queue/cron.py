@@ -156,14 +156,15 @@ def zone(name: str) -> ZoneInfo:
 
 def _no_zone(name: object) -> InvalidOption:
     return InvalidOption(
-        f"timezone {name!r:.80} is not known: use a name of the IANA database, like 'Europe/Berlin' or 'UTC'."
+        f"timezone {name!r:.80} is not known: use a name of the IANA database, like 'Europe/Berlin' or 'UTC'.",
+        option="timezone",
     )
 
 
 def tidy(text: object) -> str:
     """The cron text with single spaces. Raises `InvalidOption` if it is none, or means no time at all."""
     if not isinstance(text, str):
-        raise InvalidOption(f"cron {text!r} is not text: {_HOW}.")
+        raise InvalidOption(f"cron {text!r} is not text: {_HOW}.", option="cron")
     tidied = " ".join(text.split())
     _fields(tidied)
     return tidied
@@ -173,15 +174,15 @@ def tidy(text: object) -> str:
 def _fields(text: str) -> str:
     """The fields that a cron text stands for. Raises `InvalidOption`."""
     if len(text) > _LONGEST_TEXT:
-        raise InvalidOption(f"cron {text[:40]!r}… is longer than {_LONGEST_TEXT} characters: {_HOW}.")
+        raise InvalidOption(f"cron {text[:40]!r}… is longer than {_LONGEST_TEXT} characters: {_HOW}.", option="cron")
     fields = _MACROS.get(text.lower(), text)
     try:
         next(CronSim(fields, _START))
     except StopIteration:
-        raise InvalidOption(f"cron {text!r} means no time in fifty years: {_HOW}.") from None
+        raise InvalidOption(f"cron {text!r} means no time in fifty years: {_HOW}.", option="cron") from None
     except (CronSimError, ValueError, AssertionError) as error:
         why = f"{str(error)[:1].lower()}{str(error)[1:]}" if isinstance(error, CronSimError) else "not a cron text"
-        raise InvalidOption(f"cron {text!r} is not usable ({why}): {_HOW}.") from error
+        raise InvalidOption(f"cron {text!r} is not usable ({why}): {_HOW}.", option="cron") from error
     return fields
 
 

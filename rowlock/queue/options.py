@@ -44,33 +44,42 @@ def queue_name(name: object) -> str:
 
 def schedule_name(name: object) -> str:
     """A schedule's name: 1 to 128 of letters, digits, `_`, `.` and `-`."""
-    return _name("schedule", name, NAME_LIMIT)
+    return _name("schedule", name, NAME_LIMIT, option="name")
 
 
-def _name(option: str, name: object, limit: int) -> str:
+def _name(of: str, name: object, limit: int, *, option: str | None = None) -> str:
     if not isinstance(name, str) or len(name) > limit or not _NAME.fullmatch(name):
-        raise InvalidOption(f"{option} {name!r} is not usable: use 1 to {limit} of letters, digits, _ . and -")
+        raise InvalidOption(
+            f"{of} {name!r} is not usable: use 1 to {limit} of letters, digits, _ . and -", option=option or of
+        )
     return name
 
 
 def priority(value: object) -> int:
     """0 (last) to 9 (first)."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
-        raise InvalidOption(f"priority {value!r} is out of range: use a whole number from 0 (last) to 9 (first).")
+        raise InvalidOption(
+            f"priority {value!r} is out of range: use a whole number from 0 (last) to 9 (first).", option="priority"
+        )
     return value
 
 
 def max_attempts(value: object) -> int:
     """At least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
-        raise InvalidOption(f"max_attempts {value!r} makes no sense: use a whole number of at least 1 (1: no retry).")
+        raise InvalidOption(
+            f"max_attempts {value!r} makes no sense: use a whole number of at least 1 (1: no retry).",
+            option="max_attempts",
+        )
     return value
 
 
 def concurrency(value: object) -> int:
     """At least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
-        raise InvalidOption(f"concurrency {value!r} makes no sense: use a whole number of at least 1.")
+        raise InvalidOption(
+            f"concurrency {value!r} makes no sense: use a whole number of at least 1.", option="concurrency"
+        )
     return value
 
 
@@ -84,15 +93,18 @@ def flag(name: str, value: object) -> bool:
 def tags(value: object, more: Sequence[str] = ()) -> tuple[str, ...] | None:
     """Up to 20 tags of 1 to 64 characters, each once, after `more`; None if there are none."""
     if isinstance(value, str) or not isinstance(value, Iterable | None):
-        raise InvalidOption(f"tags {value!r} are no list of texts: write them as ['import', 'customer:42'].")
+        raise InvalidOption(
+            f"tags {value!r} are no list of texts: write them as ['import', 'customer:42'].", option="tags"
+        )
     found = tuple(dict.fromkeys((*more, *(value or ()))))
     for tag in found:
         if not isinstance(tag, str) or not 1 <= len(tag) <= LONGEST_TAG or not _is_printed(tag):
             raise InvalidOption(
-                f"tags: {tag!r} is no tag: use 1 to {LONGEST_TAG} characters, none of them a control character."
+                f"tags: {tag!r} is no tag: use 1 to {LONGEST_TAG} characters, none of them a control character.",
+                option="tags",
             )
     if len(found) > MOST_TAGS:
-        raise InvalidOption(f"tags: there are {len(found)} of them, and {MOST_TAGS} at most may be.")
+        raise InvalidOption(f"tags: there are {len(found)} of them, and {MOST_TAGS} at most may be.", option="tags")
     return found or None
 
 
@@ -112,7 +124,9 @@ def _is_printed(text: str) -> bool:
 def args_version(value: object, option: str = "args_version") -> int:
     """A version of a task's arguments: 1 to 32767."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= NEWEST_VERSION:
-        raise InvalidOption(f"{option} {value!r} is out of range: use a whole number from 1 to {NEWEST_VERSION}.")
+        raise InvalidOption(
+            f"{option} {value!r} is out of range: use a whole number from 1 to {NEWEST_VERSION}.", option=option
+        )
     return value
 
 
@@ -120,7 +134,7 @@ def delay(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, not negative."""
     given = _duration("delay", value)
     if given is not None and given < timedelta(0):
-        raise InvalidOption(f"delay {value!r} is negative: use zero or more seconds.")
+        raise InvalidOption(f"delay {value!r} is negative: use zero or more seconds.", option="delay")
     return given
 
 
@@ -128,7 +142,9 @@ def jitter(value: object) -> timedelta:
     """Seconds or a `timedelta`, not negative."""
     given = _duration("jitter", value)
     if given is None or given < timedelta(0):
-        raise InvalidOption(f"jitter {value!r} is not usable: use zero or more seconds, or a timedelta.")
+        raise InvalidOption(
+            f"jitter {value!r} is not usable: use zero or more seconds, or a timedelta.", option="jitter"
+        )
     return given
 
 
@@ -136,7 +152,7 @@ def timeout(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, above zero; None for no limit."""
     given = _duration("timeout", value)
     if given is not None and given <= timedelta(0):
-        raise InvalidOption(f"timeout {value!r} is not above zero: leave it out for no limit.")
+        raise InvalidOption(f"timeout {value!r} is not above zero: leave it out for no limit.", option="timeout")
     return given
 
 
@@ -260,7 +276,9 @@ def _duration(option: str, value: object) -> timedelta | None:
         with suppress(ValueError, OverflowError):
             given = timedelta(seconds=value) if value <= _LONGEST_SECONDS else None  # else it might round
     if given is None or given > _LONGEST:
-        raise InvalidOption(f"{option} {value!r} is not usable: give seconds or a timedelta, at most a hundred years.")
+        raise InvalidOption(
+            f"{option} {value!r} is not usable: give seconds or a timedelta, at most a hundred years.", option=option
+        )
     return given
 
 
@@ -269,7 +287,9 @@ def run_at(value: object) -> datetime | None:
     if value is None:
         return None
     if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise InvalidOption(f"run_at {value!r} has no time zone: use an aware datetime, as datetime.now(UTC) gives.")
+        raise InvalidOption(
+            f"run_at {value!r} has no time zone: use an aware datetime, as datetime.now(UTC) gives.", option="run_at"
+        )
     return value
 
 
@@ -278,12 +298,13 @@ def limit_in_time(option: str, value: object) -> timedelta | datetime | None:
     if isinstance(value, datetime):
         if value.utcoffset() is None:
             raise InvalidOption(
-                f"{option} {value!r} has no time zone: use an aware datetime, as datetime.now(UTC) gives."
+                f"{option} {value!r} has no time zone: use an aware datetime, as datetime.now(UTC) gives.",
+                option=option,
             )
         return value
     given = _duration(option, value)
     if given is not None and given <= timedelta(0):
-        raise InvalidOption(f"{option} {value!r} is not above zero: leave it out for no limit.")
+        raise InvalidOption(f"{option} {value!r} is not above zero: leave it out for no limit.", option=option)
     return given
 
 
@@ -299,7 +320,8 @@ def times(
         for name, due in (("delay", delay), ("run_at", run_at)):
             if type(limit) is type(due) and limit is not None and limit <= due:  # type: ignore[operator]  # the same types
                 raise InvalidOption(
-                    f"{option} {limit} is not after {name} {due}: the job could never run. Give it time."
+                    f"{option} {limit} is not after {name} {due}: the job could never run. Give it time.",
+                    option=option,
                 )
 
 
@@ -308,13 +330,15 @@ def unique(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidOption(f"unique {value!r} is not text: use a string as the key.")
+        raise InvalidOption(f"unique {value!r} is not text: use a string as the key.", option="unique")
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:
-        raise InvalidOption("unique holds a lone surrogate, which PostgreSQL cannot store.") from error
+        raise InvalidOption("unique holds a lone surrogate, which PostgreSQL cannot store.", option="unique") from error
     if "\0" in value:
-        raise InvalidOption("unique holds a NUL character, which PostgreSQL cannot store.")
+        raise InvalidOption("unique holds a NUL character, which PostgreSQL cannot store.", option="unique")
     if not 1 <= size <= KEY_LIMIT:
-        raise InvalidOption(f"unique has {size} bytes: use 1 to {KEY_LIMIT}; of something longer, use a hash.")
+        raise InvalidOption(
+            f"unique has {size} bytes: use 1 to {KEY_LIMIT}; of something longer, use a hash.", option="unique"
+        )
     return value

@@ -112,7 +112,8 @@ def _checked(outcome: str, value: object) -> timedelta | None:
     if not isinstance(given, timedelta) or not LEAST <= given <= _LONGEST:
         raise InvalidOption(
             f"{outcome} {value!r} is not usable: give a timedelta, or seconds, from an hour to a hundred years; "
-            "or 'forever'; or 'default', as the queue '*' has it."
+            "or 'forever'; or 'default', as the queue '*' has it.",
+            option=outcome,
         )
     return given
 

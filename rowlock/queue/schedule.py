@@ -64,7 +64,9 @@ class Schedule:
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         if not isinstance(self.timezone, str):
-            raise InvalidOption(f"timezone {self.timezone!r} is not text: use a name like 'Europe/Berlin' or 'UTC'.")
+            raise InvalidOption(
+                f"timezone {self.timezone!r} is not text: use a name like 'Europe/Berlin' or 'UTC'.", option="timezone"
+            )
         Cron(self.cron, self.timezone)
 
     @property
@@ -184,7 +186,7 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
 
 def _one_of(option: str, value: object, allowed: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in allowed:
-        raise InvalidOption(f"{option} {value!r} is not known: use one of {', '.join(allowed)}.")
+        raise InvalidOption(f"{option} {value!r} is not known: use one of {', '.join(allowed)}.", option=option)
     return value
 
 

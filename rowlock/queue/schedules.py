@@ -104,7 +104,7 @@ class Schedules:
             now = (await act.fetch("moment"))[0]["now"]
             if not await act.fetch("add_schedule", *checked.parameters(), is_paused, given.times.next(now)):
                 raise InvalidOption(
-                    f"schedule {name!r} is there already: edit it, delete it first, or use another name."
+                    f"schedule {name!r} is there already: edit it, delete it first, or use another name.", option="name"
                 )
             await act.record("create", name, {"task": task, "cron": given.cron, "timezone": timezone})
             return (await act.read(name))[0]

@@ -101,9 +101,9 @@ BAD_PARAMETERS = [
     ("limit=" + "9" * 5000, "limit"),
     ("before=yesterday", "before"),
     ("before=0000", "before"),
-    ("queue=%00", None),
-    ("task=a%20b", None),
-    ("task=%ff", None),
+    ("queue=%00", "queue"),
+    ("task=a%20b", "task"),
+    ("task=%ff", "task"),
     ("page=2", "page"),
     ("%00=1", "\u2400"),
     ("limit=1&limit=2", "limit"),
@@ -117,7 +117,7 @@ async def test_bad_parameters_are_refused_by_name(http: Http, subtests: pytest.S
             assert status == 422
             assert problem["type"] == "urn:rowlock:problem:invalid-request"
             assert problem.get("field") == field
-            assert (field or query.partition("=")[0]) in problem["detail"] or field == "\u2400"
+            assert field in problem["detail"] or field == "\u2400"
 
 
 async def test_finished_job_shows_its_result_and_no_attempts(http: Http, app: Rowlock) -> None:

@@ -88,25 +88,40 @@ async def test_schedule_is_paused_and_resumed(http: Http) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes, kind, said",
+    "changes, kind, field, said",
     [
-        ({"cron": "0 3 * *"}, "invalid-request", "cron '0 3 * *'"),
-        ({"timezone": "Mars"}, "invalid-request", "timezone 'Mars'"),
-        ({"jitter": -1}, "invalid-request", "jitter"),
-        ({"misfire": "never"}, "invalid-request", "misfire 'never'"),
-        ({"task": "nothing"}, "unknown-task", "'nothing'"),
-        ({"args": {"x": "one"}}, "invalid-arguments", "x"),
-        ({"every": 5}, "invalid-request", "every"),
-        ({"cron": 5}, "invalid-request", "cron"),
+        ({"cron": "0 3 * *"}, "invalid-request", "cron", "cron '0 3 * *'"),
+        ({"timezone": "Mars"}, "invalid-request", "timezone", "timezone 'Mars'"),
+        ({"jitter": -1}, "invalid-request", "jitter", "jitter"),
+        ({"jitter": 1e300}, "invalid-request", "jitter", "jitter"),
+        ({"overlap": "never"}, "invalid-request", "overlap", "overlap 'never'"),
+        ({"queue": "a b"}, "invalid-request", "queue", "queue 'a b'"),
+        ({"priority": 10}, "invalid-request", "priority", "priority 10"),
+        ({"max_attempts": 0}, "invalid-request", "max_attempts", "max_attempts 0"),
+        ({"task": "a b"}, "invalid-request", "task", "task 'a b'"),
+        ({"misfire": "never"}, "invalid-request", "misfire", "misfire 'never'"),
+        ({"task": "nothing"}, "unknown-task", "task", "'nothing'"),
+        ({"args": {"x": "one"}}, "invalid-arguments", "args", "x"),
+        ({"every": 5}, "invalid-request", "every", "every"),
+        ({"cron": 5}, "invalid-request", "cron", "cron"),
     ],
 )
-async def test_nonsense_is_refused(changes: dict[str, object], kind: str, said: str, http: Http) -> None:
+async def test_nonsense_is_refused_and_the_member_named(
+    changes: dict[str, object], kind: str, field: str, said: str, http: Http
+) -> None:
     status, problem = await ask(http, "POST", "/v1/schedules", NEW | changes)
-    assert (status, problem["type"]) == (422, f"urn:rowlock:problem:{kind}")
+    assert (status, problem["type"], problem.get("field")) == (422, f"urn:rowlock:problem:{kind}", field)
     assert said in problem["detail"]
     await ask(http, "POST", "/v1/schedules", NEW)
     status, problem = await ask(http, "PATCH", "/v1/schedules/nightly", changes)
-    assert (status, problem["type"]) == (422, f"urn:rowlock:problem:{kind}")
+    assert (status, problem["type"], problem.get("field")) == (422, f"urn:rowlock:problem:{kind}", field)
+
+
+async def test_name_that_is_taken_or_is_none_is_said_to_be_the_wrong_member(http: Http) -> None:
+    await ask(http, "POST", "/v1/schedules", NEW)
+    for name in ("nightly", "a b"):
+        status, problem = await ask(http, "POST", "/v1/schedules", NEW | {"name": name})
+        assert (status, problem["field"]) == (422, "name")
 
 
 @pytest.mark.parametrize(

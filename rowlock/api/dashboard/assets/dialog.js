@@ -5,11 +5,10 @@ import { h as element, render } from "./vendor/preact.js";
 
 /**
  * Ask, and if the answer is yes, do it: `perform` is given what the fields say, by name, and may throw a `Problem`,
- * which is shown at the field that it names (`names`: what the field is called where it is another name), or below all
- * of them. A problem of the status that `remedy` has is shown with a button that does what it says (`text`, `act`) instead,
+ * which is shown at the field that it names, or below all of them. A problem of the status that `remedy` has is shown with a button that does what it says (`text`, `act`) instead,
  * and ends the dialog. Resolves to whether it was done.
  */
-export function ask({ title, body, action, perform, isDanger = false, names = {}, remedy = null }) {
+export function ask({ title, body, action, perform, isDanger = false, remedy = null }) {
     return new Promise((resolve) => {
         let isDone = false;
         const dialog = document.createElement("dialog");
@@ -23,7 +22,7 @@ export function ask({ title, body, action, perform, isDanger = false, names = {}
                 dialog.close();
             } catch (error) {
                 if (!(error instanceof Problem)) throw error;
-                complain(form, error, names);
+                complain(form, error);
                 if (remedy !== null) form.querySelector(".remedy").hidden = error.status !== remedy.status;
             } finally {
                 pressed.disabled = false;
@@ -65,10 +64,9 @@ function clear(form) {
     for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
 }
 
-/** Show a problem at the field that it names; some name it only as the first word of what they say. */
-function complain(form, problem, names) {
-    const named = problem.field ?? /^\w+/.exec(problem.message)?.[0] ?? "";
-    const input = named === "" ? null : form.elements.namedItem(names[named] ?? named);
+/** Show a problem at the field that it names, or below all of them. */
+function complain(form, problem) {
+    const input = problem.field === null ? null : form.elements.namedItem(problem.field);
     if (!(input instanceof HTMLElement)) {
         form.querySelector(".wrong.below").textContent = problem.message;
         return;

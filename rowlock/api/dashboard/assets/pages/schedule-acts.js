@@ -73,7 +73,6 @@ export async function createSchedule() {
         title: "New schedule",
         body: [field("Name", "name", line("")), ...await fieldsOf(NEW)],
         action: "Create",
-        names: { schedule: "name" },
         perform: async (given) => {
             created = await api.post("/v1/schedules", { name: given.name.trim(), ...read(given) });
         },
