@@ -56,6 +56,9 @@ class FilterQuery(LimitQuery, frozen=True, kw_only=True):
     older_than: Seconds | None = None
     newer_than: Seconds | None = None
     error: Text | None = None
+    error_is: Annotated[str, said("the first line of the job's error, up to 200 characters", pattern=TEXT)] | None = (
+        None
+    )
     args: ArgumentsText | None = None
     discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
     tag: Annotated[str, said("one of the job's tags", minLength=1, pattern=TEXT)] | None = None

@@ -38,6 +38,9 @@ _FILTERS: Final = (
     click.option("--older-than", metavar="AGE", help="Only jobs created longer ago: 90s, 15m, 2h, 7d."),
     click.option("--newer-than", metavar="AGE", help="Only jobs created not longer ago than that."),
     click.option("--error", metavar="TEXT", help="Only jobs whose error contains this text."),
+    click.option(
+        "--error-is", metavar="LINE", help="Only jobs with this first line of their error, as the groups have it."
+    ),
     click.option("--tag", help="Only jobs with this tag."),
     click.option("--text", metavar="TEXT", help="Only jobs with this text somewhere in their arguments."),
     click.option("--created-after", type=MOMENT, metavar="TIME", help="Only jobs created at this time or later."),
@@ -63,7 +66,10 @@ def filter_of(given: Mapping[str, Any]) -> JobFilter:
     """The filter of the options that a command was given. Raises `InvalidOption`."""
     contained = given["args_contain"]
     return JobFilter(
-        **{name: given.get(name) for name in ("state", "queue", "task", "after", "before", "error", "tag", "text")},
+        **{
+            name: given.get(name)
+            for name in ("state", "queue", "task", "after", "before", "error", "error_is", "tag", "text")
+        },
         created_after=_zoned(given["created_after"]),
         created_before=_zoned(given["created_before"]),
         older_than=age("older_than", given["older_than"]),

@@ -75,10 +75,15 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """The dead letters of one task with one error (its first line): how many, and when the first and the last ended."""
+    """The dead letters of one task with one error: how many, and when the first and the last ended.
+
+    `error` is its first line, up to 200 characters: `JobFilter(task=…, error_is=…)` means these jobs and no others.
+    `is_sensitive`: the errors of this task are hidden, and all in one group.
+    """
 
     task: str
     error: str
+    is_sensitive: bool
     jobs: int
     first_at: datetime
     last_at: datetime

@@ -68,8 +68,8 @@ async def test_what_went_wrong_is_told_by_its_type_alone(http: Http, job: UUID) 
     (attempt,) = shown["attempts"]
     assert (attempt["error_type"], attempt["message"], attempt["traceback"]) == ("ValueError", None, None)
     async with http.get("/v1/dead-letters/groups") as response:
-        groups = {group["task"]: group["error"] for group in (await response.json())["groups"]}
-    assert groups == {"reset": "", "explode": "ValueError: no good"}
+        groups = {group["task"]: (group["error"], group["is_sensitive"]) for group in (await response.json())["groups"]}
+    assert groups == {"reset": ("", True), "explode": ("ValueError: no good", False)}
 
 
 @pytest.mark.parametrize(

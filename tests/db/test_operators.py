@@ -276,6 +276,29 @@ async def test_dead_letters_are_grouped_by_task_and_first_line_of_the_error(app:
     assert await app.dead_letter_groups(JobFilter(queue="other")) == []
 
 
+LINES = ["", "\nbelow", "boom", "boom now", "50%_off", "50 x off", "x" * 300, "x" * 200 + "y", "é\nsecond", "é"]
+
+
+@pytest.mark.parametrize("given", LINES)
+async def test_a_group_of_dead_letters_means_its_own_jobs_and_no_others(
+    app: Rowlock, connection: Connection, given: str
+) -> None:
+    jobs = {await failed(app): error for error in [*LINES, None]}
+    for job, error in jobs.items():
+        await connection.execute("UPDATE rowlock.finished_job SET error = $1 WHERE id = $2", error, job)
+    groups = {group.error: group.jobs for group in await app.dead_letter_groups()}
+    assert groups == {"": 3, "boom": 1, "boom now": 1, "50%_off": 1, "50 x off": 1, "x" * 200: 2, "é": 2}
+    own = {
+        job for job, error in jobs.items() if (error or "").partition("\n")[0][:200] == given.partition("\n")[0][:200]
+    }
+    meant = JobFilter(task="explode", error_is=given)
+    assert {job.id for job in await app.dead_letters(meant)} == own
+    assert [group.jobs for group in await app.dead_letter_groups(meant)] == [len(own)]
+    assert (await app.discard_many(meant, dry_run=True)).count == len(own)
+    assert (await app.retry_many(meant)).count == len(own)
+    assert {job.id for job in await app.jobs(JobFilter(state="queued"))} == own
+
+
 async def test_only_failed_jobs_are_discarded_and_once(app: Rowlock) -> None:
     job = await app.enqueue("echo")
     with pytest.raises(WrongState, match="only failed ones"):

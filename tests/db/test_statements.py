@@ -363,7 +363,7 @@ async def test_dead_letters_are_read_without_reading_what_succeeded(name: str, c
     await connection.execute(f"PREPARE tried AS {statement(name, 'rowlock')}")
     somebody = "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
     filtered = (
-        f"'failed', null, null, {nobody}, {somebody}, null, null, null, null, false, null, null, null, null, null"
+        f"'failed', null, null, {nobody}, {somebody}, null, null, null, null, false, null, null, null, null, null, null"
     )
     parameters = f"{filtered}, {last}"
     for mode in ("force_custom_plan", "force_generic_plan"):

@@ -1,18 +1,19 @@
 -- The finished jobs that a filter means, and that did not succeed: the next ones in the order of their ids.
 --
--- $1 to $15 the filter, as in list_jobs.sql   $16 only ids above this one (the last that was found)   $17 how many
--- $18 only jobs finished by then: a bulk act does not run after what fails meanwhile
+-- $1 to $16 the filter, as in list_jobs.sql   $17 only ids above this one (the last that was found)   $18 how many
+-- $19 only jobs finished by then: a bulk act does not run after what fails meanwhile
 --
 -- Index: finished_job_unsuccessful of each partition.
 SELECT id
   FROM rowlock.finished_job
  WHERE state = $1::text AND state <> 'succeeded'
-   AND id > greatest($4::uuid, $16::uuid) AND id < $5::uuid
+   AND id > greatest($4::uuid, $17::uuid) AND id < $5::uuid
    AND ($2::text[] IS NULL OR queue = ANY($2::text[]))
    AND ($3::text IS NULL OR task = $3::text)
    AND ($6::interval IS NULL OR created_at < now() - $6::interval)
    AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
    AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
+   AND ($16::text IS NULL OR left(split_part(coalesce(error, ''), E'\n', 1), 200) = $16::text)
    AND ($9::text IS NULL OR args @> $9::text::jsonb)
    AND ($11::text IS NULL OR $11::text = ANY(tags))
    AND ($12::text IS NULL OR strpos(lower(args::text), lower($12::text)) > 0)
@@ -20,6 +21,6 @@ SELECT id
    AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
    AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
    AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
-   AND finished_at <= $18::timestamptz
+   AND finished_at <= $19::timestamptz
  ORDER BY id
- LIMIT $17::integer
+ LIMIT $18::integer

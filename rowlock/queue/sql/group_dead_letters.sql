@@ -1,12 +1,12 @@
 -- The dead letters by task and error: how many of each, and when the first and the last of them ended.
 --
--- $1 to $15 the filter, as in list_jobs.sql   $16 how many groups at most   $17 the tasks whose errors are not told apart text[]
+-- $1 to $16 the filter, as in list_jobs.sql   $17 how many groups at most   $18 the tasks whose errors are not told apart text[]
 -- Of the error its first line counts, up to 200 characters. Looks at the newest 50,000 dead letters.
 -- Index: finished_job_unsuccessful of each partition, merged, backwards.
 SELECT task,
-       CASE WHEN task = ANY($17::text[]) THEN ''
+       CASE WHEN task = ANY($18::text[]) THEN ''
             ELSE left(split_part(coalesce(error, ''), E'\n', 1), 200)
-       END AS error, count(*) AS jobs,
+       END AS error, task = ANY($18::text[]) AS is_sensitive, count(*) AS jobs,
        min(finished_at) AS first_at, max(finished_at) AS last_at
   FROM (
        SELECT queue, task, error, args, tags, created_at, finished_at, discarded_at
@@ -21,6 +21,7 @@ SELECT task,
    AND ($6::interval IS NULL OR created_at < now() - $6::interval)
    AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
    AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
+   AND ($16::text IS NULL OR left(split_part(coalesce(error, ''), E'\n', 1), 200) = $16::text)
    AND ($9::text IS NULL OR args @> $9::text::jsonb)
    AND ($11::text IS NULL OR $11::text = ANY(tags))
    AND ($12::text IS NULL OR strpos(lower(args::text), lower($12::text)) > 0)
@@ -28,6 +29,6 @@ SELECT task,
    AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
    AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
    AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
- GROUP BY 1, 2
+ GROUP BY 1, 2, 3
  ORDER BY jobs DESC, last_at DESC
- LIMIT $16::integer
+ LIMIT $17::integer

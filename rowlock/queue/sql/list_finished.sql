@@ -1,6 +1,6 @@
 -- A page of finished jobs that did not succeed, newest first: the dead letters among them.
 --
--- $1 to $15 the filter, as in list_jobs.sql; the state is needed   $16 how many. Looks at 5,000 of them at most: they are scattered over the archive.
+-- $1 to $16 the filter, as in list_jobs.sql; the state is needed   $17 how many. Looks at 5,000 of them at most: they are scattered over the archive.
 -- Index: finished_job_unsuccessful of each partition, merged, backwards, and no further than needed.
 WITH found AS MATERIALIZED (
     SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
@@ -22,6 +22,7 @@ WITH found AS MATERIALIZED (
        AND ($6::interval IS NULL OR created_at < now() - $6::interval)
        AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
        AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
+       AND ($16::text IS NULL OR left(split_part(coalesce(error, ''), E'\n', 1), 200) = $16::text)
        AND ($9::text IS NULL OR args @> $9::text::jsonb)
        AND ($11::text IS NULL OR $11::text = ANY(tags))
        AND ($12::text IS NULL OR strpos(lower(args::text), lower($12::text)) > 0)
@@ -30,7 +31,7 @@ WITH found AS MATERIALIZED (
        AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
        AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
      ORDER BY id DESC
-     LIMIT $16::integer
+     LIMIT $17::integer
 ), ended AS (
     SELECT id, created_at
       FROM (
@@ -52,5 +53,5 @@ SELECT id, state, queue, task, priority, args_version, args, attempt, max_attemp
 SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, created_at, NULL, NULL, NULL,
        NULL, NULL, NULL, NULL, NULL, NULL, NULL, true
   FROM ended
- WHERE (SELECT count(*) FROM found) < $16::integer
+ WHERE (SELECT count(*) FROM found) < $17::integer
  ORDER BY id DESC

@@ -1,6 +1,6 @@
 -- A page of running jobs, newest first.
 --
--- $1 to $15 the filter, as in list_jobs.sql; the state is not looked at   $16 how many
+-- $1 to $16 the filter, as in list_jobs.sql; the state is not looked at   $17 how many
 -- Index: job_running, all of it: as many as run, and those are few beside those that wait.
 WITH running AS MATERIALIZED (
     SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
@@ -21,6 +21,7 @@ SELECT id, state, queue, task, priority, args_version, args, attempt, max_attemp
    AND ($6::interval IS NULL OR created_at < now() - $6::interval)
    AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
    AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
+   AND ($16::text IS NULL OR left(split_part(coalesce(error, ''), E'\n', 1), 200) = $16::text)
    AND ($9::text IS NULL OR args @> $9::text::jsonb)
    AND ($11::text IS NULL OR $11::text = ANY(tags))
    AND ($12::text IS NULL OR strpos(lower(args::text), lower($12::text)) > 0)
@@ -29,4 +30,4 @@ SELECT id, state, queue, task, priority, args_version, args, attempt, max_attemp
    AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
    AND $10::boolean IS NOT TRUE
  ORDER BY id DESC
- LIMIT $16::integer
+ LIMIT $17::integer

@@ -40,11 +40,11 @@ export const page = {
     },
 };
 
-/** The filter that means a group's jobs, and those whose error says more. */
-export function meaning({ task, error: text }, query) {
+/** The filter that means a group's jobs, and no others. The errors of sensitive tasks are not told apart. */
+export function meaning({ task, error: text, is_sensitive: isSensitive }, query) {
     const filter = { state: "failed", discarded: false, task };
-    if (text !== "") filter.error = text;
-    if (query.get("queue")) filter.queue = query.get("queue");
+    if (!isSensitive) filter.error_is = text;
+    for (const name of ["queue", "error"]) if (query.get(name)) filter[name] = query.get(name);
     return filter;
 }
 
@@ -53,6 +53,8 @@ function searching(group, query) {
 }
 
 const nameOf = (group) => JSON.stringify([group.task, group.error]);
+
+const said = ({ error: text, is_sensitive: isSensitive }) => text || (isSensitive ? "hidden" : "no error");
 
 /** The error, which opens to the first of the jobs. They are asked for when it is opened, not before. */
 function Group({ group, query }) {
@@ -67,7 +69,7 @@ function Group({ group, query }) {
         }
     };
     return element("details", { onToggle: open },
-        element("summary", {}, group.error || "no error"),
+        element("summary", {}, said(group)),
         element("div", { class: "inside" }, ...inside(found, group, query)));
 }
 
@@ -84,7 +86,7 @@ function line(job) {
 }
 
 function buttons(group, query, done) {
-    const options = { about: `${group.task}: ${group.error}`, done };
+    const options = { about: `${group.task}: ${said(group)}`, done };
     return may("operate") && element("div", { class: "acts" },
         button("Retry all", () => retry(meaning(group, query)), options),
         button("Discard all", () => discard(meaning(group, query)), options));
@@ -107,7 +109,9 @@ async function actOnAll(act, filter, verb, done, meant) {
         title: `${verb} ${jobs}?`,
         body: [
             element("p", {}, "All dead letters of the task ", element("strong", {}, filter.task),
-                ...(filter.error === undefined ? [] : [" whose error contains ", element("code", {}, filter.error)]),
+                ...(filter.error_is === "" ? [" without an error"] : []),
+                ...(filter.error_is ? [" whose error is ", element("code", {}, filter.error_is)] : []),
+                ...(filter.error === undefined ? [] : [", and contains ", element("code", {}, filter.error)]),
                 ...(filter.queue === undefined ? [] : [" in the queue ", element("strong", {}, filter.queue)]),
                 ". ", meant),
         ],
