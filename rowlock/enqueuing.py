@@ -153,10 +153,10 @@ class Enqueuing:
         """A handle on a job that was read: to wait for its result."""
         return JobHandle(job.id, job.task, False, self.client, self._returns(job.task))  # noqa: FBT003  # is_duplicate
 
-    async def queue_of(self, task: str) -> str:
+    async def queue_of(self, task: str, *, connection: object = None) -> str:
         """The queue that a task's jobs go to unless told otherwise. Raises `UnknownTask`."""
         known = self.tasks.get(task)
-        return (await self._registered(task, None))[0] if known is None else known.queue
+        return (await self._registered(task, connection))[0] if known is None else known.queue
 
     async def _handles(
         self, jobs: Sequence[NewJob[R]], holders: Mapping[UUID, UUID], connection: object

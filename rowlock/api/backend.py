@@ -52,7 +52,7 @@ class Backend(Protocol):
         """The live workers."""
         ...
 
-    async def queue_of(self, task: str) -> str:
+    async def queue_of(self, task: str, *, connection: object = None) -> str:
         """The queue that a task's jobs go to unless told otherwise. Raises `UnknownTask`."""
         ...
 

@@ -120,7 +120,7 @@ async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle
     """Enqueue one job. Raises `Refused` for a queue that this access does not see."""
     queue = body.queue
     if call.access.queues is not None:
-        queue = queue or await call.backend.queue_of(body.task)
+        queue = queue or await call.backend.queue_of(body.task, connection=connection)
         if not call.access.sees(queue):
             raise Refused(FORBIDDEN, f"This key is not for the queue {queue!r}: it is limited to others.")
     return await call.backend.enqueue(

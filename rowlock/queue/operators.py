@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from rowlock.errors import InvalidOption, JobAlreadyFinished, KeyHeld, WrongState
+from rowlock.errors import InvalidOption, JobAlreadyFinished, JobNotFound, KeyHeld, WrongState
 from rowlock.queue.acting import Act, acting
 from rowlock.queue.arguments import plain_document
 from rowlock.queue.client import parse_id
@@ -153,7 +153,9 @@ class Operators:
         wanted = parse_id(job_id)
         async with acting(self._client, ActOnJobs, origin) as act:
             rows = await act.fetch("get_job", wanted)
-            old = Job.from_row(rows[0]) if rows else await self._client.get(wanted)
+            if not rows:
+                raise JobNotFound(f"There is no job {wanted}: it was never committed, or retention has removed it.")
+            old = Job.from_row(rows[0])
             if not old.is_finished:
                 raise WrongState(
                     f"Job {wanted} ({old.task}) is {old.state}: only a finished one is run again.", state=old.state

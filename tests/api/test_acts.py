@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -217,3 +218,10 @@ async def test_an_http_client_that_says_nothing_of_a_version_means_the_first(htt
         assert "args_version" in problem["detail"]
     await app.worker().drain()
     assert {job.state for job in await app.jobs()} == {"succeeded"}
+
+
+async def test_a_job_that_is_not_there_is_run_again_by_nobody_over_one_connection_each(http: Http) -> None:
+    """More requests than the pool has connections: one that wanted a second one would wait for the others."""
+    requests = (post(http, f"/v1/jobs/{uuid4()}/run-again") for _ in range(25))
+    answers = await asyncio.wait_for(asyncio.gather(*requests), 8)
+    assert {status for status, _ in answers} == {404}

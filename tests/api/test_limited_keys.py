@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
@@ -155,3 +157,15 @@ async def test_acts_on_many_are_done_to_its_queues_alone(api: Http, app: Rowlock
                 status, done = await post(api, path, body | {"dry_run": dry_run}, limited)
                 assert (status, done["count"]) == (200, count), (act, which, dry_run)
     assert {job.queue: job.state for job in await app.client.list_jobs()} == {"mine": "cancelled", "theirs": "failed"}
+
+
+async def test_each_request_needs_one_connection(
+    api: Http, limited: dict[str, str], connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """More of them than the pool has connections, for a task that has to be looked up."""
+    await connection.execute(
+        "INSERT INTO rowlock.task (name, queue, priority, max_attempts) VALUES ('elsewhere', 'mine', 2, 3)"
+    )
+    body = {"task": "elsewhere"}
+    answers = await asyncio.wait_for(asyncio.gather(*(post(api, "/v1/jobs", body, limited) for _ in range(25))), 8)
+    assert {status for status, _ in answers} == {201}
