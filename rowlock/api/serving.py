@@ -7,12 +7,14 @@ both are aiohttp's. What aiohttp lacks is here: an end for responses that nobody
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from rowlock.errors import ConfigurationError
 
@@ -32,6 +34,25 @@ REQUESTS_SECONDS: Final = 5.0
 LOOK_EVERY: Final = 1.0
 
 
+class _Unreadable(logging.Filter):
+    """Has a line in place of what aiohttp logs of a request that is no HTTP: a traceback that quotes the request.
+
+    Anybody can send one, and what it quotes can be a key.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        log.info("request_unreadable", error=type(error).__name__, status=error.code)
+        return False
+
+
+SERVER_LOG: Final = logging.getLogger("rowlock.api.server")
+"""What aiohttp's server is to log by."""
+SERVER_LOG.addFilter(_Unreadable())
+
+
 @asynccontextmanager
 async def serving(
     application: web.Application, host: str, port: int, *, what: str = "The API", option: str = "--port"
@@ -43,7 +64,11 @@ async def serving(
     Raises `ConfigurationError` if the address cannot be used.
     """
     runner = web.AppRunner(
-        application, access_log=None, shutdown_timeout=REQUESTS_SECONDS, keepalive_timeout=HEAD_WITHIN
+        application,
+        access_log=None,
+        logger=SERVER_LOG,
+        shutdown_timeout=REQUESTS_SECONDS,
+        keepalive_timeout=HEAD_WITHIN,
     )
     await runner.setup()
     watching = asyncio.create_task(_cut_off(runner), name="rowlock-api-connections")

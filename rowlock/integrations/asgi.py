@@ -20,6 +20,7 @@ from yarl import URL
 
 from rowlock.api import create_app
 from rowlock.api.authentication import keys_are_demanded
+from rowlock.api.serving import SERVER_LOG
 from rowlock.integrations.beside import check_queue, ends_with
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class _Bridge:
         if prefix:
             site = web.Application()
             site.add_subapp(prefix, api)
-        runner = web.AppRunner(site, access_log=None, shutdown_timeout=1)
+        runner = web.AppRunner(site, access_log=None, logger=SERVER_LOG, shutdown_timeout=1)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         await web.UnixSite(runner, socket).start()

@@ -178,6 +178,9 @@ async def test_behind_a_proxy_it_is_the_client_that_is_limited(app: Rowlock, mon
         for spoofed in ("192.0.2.7", "192.0.2.8, 192.0.2.7"):
             async with http.post("/v1/session", json={"key": WRONG}, headers={"X-Forwarded-For": spoofed}) as response:
                 assert response.status == (401 if spoofed == "192.0.2.7" else 429)
+        of_haproxy = [("X-Forwarded-For", "192.0.2.8"), ("X-Forwarded-For", "192.0.2.7")]
+        async with http.post("/v1/session", json={"key": WRONG}, headers=of_haproxy) as response:
+            assert response.status == 429, "the last header is the proxy's, and those before are anybody's"
         async with http.post(
             "/v1/session", json={"key": key.text}, headers={"X-Forwarded-For": "192.0.2.9"}
         ) as response:

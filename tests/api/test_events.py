@@ -270,3 +270,40 @@ async def test_too_many_unsent_events_end_a_stream(monkeypatch: pytest.MonkeyPat
         stream.tell("operation", b"%d" % number)
     assert stream.is_behind
     assert await stream.next(10) == b""
+
+
+async def test_a_stream_ends_like_any_other_when_who_asks_cannot_be_told(app: Rowlock) -> None:
+    is_broken = False
+
+    async def authenticate(_request: Request) -> Access:
+        if is_broken:
+            raise ValueError("a host's own error")
+        return EVERYTHING
+
+    async with TestClient(TestServer(create_app(app, authenticate=authenticate))) as http:
+        async with http.get("/v1/events") as response:
+            is_broken = True
+            async with asyncio.timeout(10):
+                told = await response.content.read()
+        assert b"HTTP/1.1" not in told, "no second response inside of this one"
+        assert b"problem" not in told
+        async with http.get("/v1/events") as response:
+            assert response.status == 500
+
+
+async def test_streams_go_on_after_an_error_that_should_not_have_happened(
+    http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listening(http) as client:
+        await client.next("overview")
+        with monkeypatch.context() as broken:
+            failed = asyncio.Event()
+
+            async def read(*_given: object) -> Any:  # noqa: ANN401  # none
+                failed.set()
+                raise KeyError("a defect")
+
+            broken.setattr("rowlock.api.overview.read_overview", read)
+            await failed.wait()
+        await app.enqueue("echo")
+        await client.waiting(1)

@@ -169,3 +169,17 @@ async def test_each_request_needs_one_connection(
     body = {"task": "elsewhere"}
     answers = await asyncio.wait_for(asyncio.gather(*(post(api, "/v1/jobs", body, limited) for _ in range(25))), 8)
     assert {status for status, _ in answers} == {201}
+
+
+async def test_unknown_task_does_not_lead_to_the_names_of_others(
+    api: Http, app: Rowlock, limited: dict[str, str]
+) -> None:
+    blind = await key_for(app, "blind", ["enqueue"], None)
+    for headers in (limited, blind):
+        for path, body in (("/v1/jobs", {"task": "nope"}), ("/v1/jobs/many", {"jobs": [{"task": "nope"}]})):
+            status, problem = await post(api, path, body, headers)
+            assert (status, problem["type"].rpartition(":")[2]) == (422, "unknown-task")
+            assert "'nope'" in problem["detail"]
+            assert "explode" not in str(problem)
+    status, problem = await post(api, "/v1/jobs", {"task": "nope"}, await key_for(app, "ada", ["admin"], None))
+    assert "explode" in problem["detail"]

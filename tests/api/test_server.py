@@ -16,9 +16,11 @@ from aiohttp.test_utils import TestClient, TestServer, unused_port
 from aiohttp.web import Application, Request
 from structlog.contextvars import get_contextvars
 from structlog.testing import capture_logs
+from yarl import URL
 
 from rowlock import ConfigurationError, Rowlock, Settings
 from rowlock.api import create_app, health, nobody_is_asked
+from rowlock.api.serving import serving
 
 Http = TestClient[Request, Application]
 PROBLEM = "application/problem+json"
@@ -277,3 +279,26 @@ async def test_configuration_error_of_another_kind_is_unexpected(
     with capture_logs():
         status, problem = await get(http, "/readyz")
     assert (status, problem["type"]) == (500, "urn:rowlock:problem:internal-error")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"Authorization: Bearer rowlock_secret\x01",
+        b"Authorization: Bearer rowlock_secret" + b"x" * 9000,
+        b"Transfer-Encoding: chunked\r\n\r\nrowlock_secret",
+    ],
+)
+async def test_what_is_no_http_is_logged_in_a_line_and_not_quoted(
+    sent: bytes, app: Rowlock, caplog: pytest.LogCaptureFixture
+) -> None:
+    with capture_logs() as logs:
+        async with serving(create_app(app), "127.0.0.1", 0) as url:
+            reader, writer = await asyncio.open_connection("127.0.0.1", URL(url).port)
+            writer.write(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n" + sent + b"\r\n\r\n")
+            async with asyncio.timeout(10):
+                assert (await reader.readline()).split()[1] == b"400"
+            writer.close()
+    assert [entry["status"] for entry in logs if entry["event"] == "request_unreadable"] == [400]
+    assert "rowlock_secret" not in f"{logs}{caplog.text}"
+    assert "Traceback" not in caplog.text

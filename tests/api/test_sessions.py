@@ -124,3 +124,24 @@ async def test_what_a_client_says_of_tls_is_not_believed_without_a_proxy(browser
     ) as response:
         (cookie,) = response.cookies.values()
     assert cookie.key == "rowlock_session"
+
+
+async def test_who_logs_in_or_out_does_not_have_everything_read_anew(browser: Http, app: Rowlock) -> None:
+    """Whoever has no key could have the database asked again and again by it."""
+    key = await app.keys.create("ada", scopes=["admin"])
+    headers = {"Authorization": f"Bearer {key.text}"}
+
+    async def read_at() -> str:
+        async with browser.get("/v1/overview", headers=headers) as response:
+            at: str = (await response.json())["at"]
+            return at
+
+    first = await read_at()
+    async with browser.delete("/v1/session"):
+        pass
+    async with browser.post("/v1/session", json={"key": "wrong"}):
+        pass
+    assert await read_at() == first
+    async with browser.post("/v1/queues/default/pause", headers=headers):
+        pass
+    assert await read_at() != first
