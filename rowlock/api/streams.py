@@ -134,6 +134,9 @@ class Streams:
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                 log.warning("events_not_read", error=type(error).__name__, detail=str(error))
                 pause = min(2 * pause, PAUSE_MOST)
+            except Exception as error:  # without a poller all streams would be silent for good
+                log.exception("events_not_read", error=type(error).__name__)
+                pause = min(2 * pause, PAUSE_MOST)
             await asyncio.sleep(min(pause, 0.1))  # those that come together are told together
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
