@@ -32,7 +32,8 @@ def is_secure(request: web.Request) -> bool:
 def address(request: web.Request) -> str:
     """Where the request comes from: the peer of the connection, or of the proxy's. Others can say what they like."""
     if request.app[BEHIND_PROXY]:
-        last = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+        # Proxies either add to the header or, as HAProxy does, add one more: the client may have sent those before.
+        last = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip()
         if last:
             return last
     return request.remote or ""
