@@ -59,14 +59,13 @@ class Readings:
         self._readings: dict[Hashable, _Reading] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[T]], *, most_age: float | None = None) -> T:
-        """What was read under this key a moment ago, at most so many seconds (None: `STALE_SECONDS`), or is read now.
+        """What was read under this key a moment ago, at most so many seconds, or is read now.
 
-        Raises what `read` does.
+        Never older than `STALE_SECONDS`, whatever `most_age` allows. Raises what `read` does.
         """
-        if most_age is None:
-            most_age = STALE_SECONDS
-        elif most_age <= 0:
+        if most_age is not None and most_age <= 0:
             return await read()
+        most_age = STALE_SECONDS if most_age is None else min(most_age, STALE_SECONDS)
         reading = self._readings[key] = self._readings.pop(key) if key in self._readings else _Reading()
         if len(self._readings) > MOST:
             del self._readings[next(iter(self._readings))]

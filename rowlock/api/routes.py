@@ -136,8 +136,8 @@ class Endpoint:
         try:
             return await self.handler(call, **given)
         finally:
-            if self.method != hdrs.METH_GET and self.scope != "enqueue":
-                request.app[READINGS].forget()  # whoever acts wants to see it
+            if self.method != hdrs.METH_GET and self.scope in {"operate", "admin"}:
+                request.app[READINGS].forget()  # whoever acts wants to see it; who logs in or out does not act
 
     async def _admitted(self, request: web.Request) -> Access:
         if self.scope is None:

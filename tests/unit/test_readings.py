@@ -52,6 +52,7 @@ async def test_none_is_given_that_is_older_than_whoever_asks_allows(monkeypatch:
     monkeypatch.setattr(readings, "SHARE", 1e9)
     monkeypatch.setattr(readings, "STALE_SECONDS", 1e-9)
     assert await shared.get("it", source.read) == 4, "however long it took"
+    assert await shared.get("it", source.read, most_age=3600) == 5, "whatever whoever asks would take"
 
 
 async def test_of_a_slow_reading_the_former_is_given_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
