@@ -39,7 +39,7 @@ from rowlock.api.wire.jobs import (
     JobsRequest,
     UniqueRequest,
 )
-from rowlock.errors import DatabaseUnavailable
+from rowlock.errors import DatabaseUnavailable, UnknownTask
 from rowlock.queue.client import Client
 from rowlock.queue.connections import own_transaction
 from rowlock.queue.handle import JobHandle
@@ -118,6 +118,16 @@ async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connect
 
 async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
     """Enqueue one job. Raises `Refused` for a queue that this access does not see."""
+    try:
+        return await _stored_of_task(call, body, connection)
+    except UnknownTask as error:
+        if call.access.allows("read") and call.access.queues is None:
+            raise
+        detail = f"The task {body.task!r} is not known: check the name, or start a worker that has it."
+        raise Refused(UNKNOWN_TASK, detail, field="task") from error  # the error names tasks of other queues
+
+
+async def _stored_of_task(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
     queue = body.queue
     if call.access.queues is not None:
         queue = queue or await call.backend.queue_of(body.task, connection=connection)
