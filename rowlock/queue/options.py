@@ -22,9 +22,9 @@ KEY_LIMIT: Final = 512
 NEWEST_VERSION: Final = 2**15 - 1
 MOST_IN_BATCH: Final = 10_000
 MESSAGE_LIMIT: Final = 500
+"""Bytes of the message of a progress report."""
 MOST_TAGS: Final = 20
 LONGEST_TAG: Final = 64
-"""Bytes of the message of a progress report."""
 
 TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
