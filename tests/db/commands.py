@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROWLOCK = Path(sys.executable).with_name("rowlock")
-SECONDS = 30.0
+SECONDS = 90.0
+"""For what never comes, not for what is slow: longer than a server has to come up, shorter than a test may last."""
 TASKS = """
 import sys
 import threading
@@ -74,11 +75,16 @@ async def rowlock(*arguments: str, url: str | None, cwd: Path = Path("/"), stdin
 async def line_with(stream: asyncio.StreamReader | None, text: str) -> str:
     """The next line that holds the text."""
     assert stream is not None
-    async with asyncio.timeout(SECONDS):
-        async for line in stream:
-            if text in line.decode():
-                return line.decode()
-    raise AssertionError(f"the process ended without saying {text!r}")
+    others = ""
+    try:
+        async with asyncio.timeout(SECONDS):
+            async for line in stream:
+                if text in line.decode():
+                    return line.decode()
+                others += line.decode()
+    except TimeoutError:
+        raise AssertionError(f"the process has not said {text!r} for {SECONDS} s, but:\n{others}") from None
+    raise AssertionError(f"the process ended without saying {text!r}, but:\n{others}")
 
 
 async def stopped(process: Process, by: signal.Signals = signal.SIGTERM) -> int:

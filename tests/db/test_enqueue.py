@@ -525,7 +525,7 @@ async def test_many_jobs_are_stored_with_the_same_rows_as_one_by_one(
         {"timeout": 1.5},
         {"max_attempts": 1},
         {"unique": "k{}"},
-        {"unique": "all{}", "queue": "q", "priority": 9, "delay": 0.5, "timeout": 2, "max_attempts": 7},
+        {"unique": "all{}", "queue": "q", "priority": 9, "delay": 60.5, "timeout": 2, "max_attempts": 7},
     ]
 
     def named(given: dict[str, Any], suffix: str) -> dict[str, Any]:
