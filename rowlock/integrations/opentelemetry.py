@@ -18,6 +18,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, Trac
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from rowlock import logs
+from rowlock.errors import RemoteError
 from rowlock.queue.lifecycle import AttemptTimeout, Cancel, Directive, Fail, Retry, Snooze
 
 if TYPE_CHECKING:
@@ -159,6 +160,8 @@ def _tell_outcome(span: Span, job: Job, error: BaseException | None) -> None:
 def _tell_error(span: Span, error: BaseException) -> None:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    if isinstance(error, RemoteError):  # its class is in another process; its name is here
+        name = error.type
     span.set_attribute("error.type", name)
     span.set_status(Status(StatusCode.ERROR, name))
 

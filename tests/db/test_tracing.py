@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from rowlock import Cancel, DuplicateJob, InvalidOption, Rowlock, Settings, Snoo
 from rowlock.api import create_app
 from rowlock.api.access import nobody_is_asked
 from rowlock.integrations.opentelemetry import instrument
+from tests import process_tasks
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -196,6 +198,46 @@ async def test_threads_batches_and_what_handlers_enqueue_are_in_the_trace(
     assert is_child(one(exporter, "process follow"), one(exporter, "enqueue follow"))
     assert len(named(exporter, "process gather")) == 2
     assert all(is_child(span, one(exporter, "enqueue gather")) for span in named(exporter, "process gather"))
+
+
+async def test_attempts_in_processes_have_their_spans_here_and_tell_what_happened_there(
+    app: Rowlock, exporter: InMemorySpanExporter, tmp_path: Path
+) -> None:
+    rules: dict[str, Any] = {"executor": "process", "max_attempts": 1}
+    add, decide, leave, sell = (
+        app.task(**rules)(function)
+        for function in (process_tasks.add, process_tasks.decide, process_tasks.leave, process_tasks.sell)
+    )
+    hang = app.task(**rules, timeout=0.1)(process_tasks.hang)
+    await add.enqueue(1, 2)
+    await sell.enqueue("oolong")
+    await leave.enqueue("exit")
+    await hang.enqueue(str(tmp_path / "pids"))
+    for what in ("snooze", "cancel", "fail"):
+        await decide.enqueue(what)
+    await app.worker(task_processes=1).drain()
+    spans = [span for span in exporter.get_finished_spans() if span.name.startswith("process ")]
+    enqueues = {told(span)["messaging.message.id"]: span for span in exporter.get_finished_spans() if span not in spans}
+    assert all(is_child(span, enqueues[told(span)["messaging.message.id"]]) for span in spans)
+    ended = sorted((told(span)["rowlock.task"], told(span)["rowlock.outcome"], error_of(span)) for span in spans)
+    assert ended == [
+        ("add", "succeeded", ""),
+        ("decide", "cancelled", ""),
+        ("decide", "failed", "rowlock.queue.lifecycle.Fail"),
+        ("decide", "snoozed", ""),
+        ("decide", "succeeded", ""),
+        ("hang", "timeout", "rowlock.queue.lifecycle.AttemptTimeout"),
+        ("leave", "error", "rowlock.errors.ProcessEnded"),
+        ("sell", "error", "tests.process_tasks.OutOfStockError"),
+    ]
+    assert "oolong" not in "".join(span.to_json() for span in spans)
+
+
+def error_of(span: ReadableSpan) -> str:
+    name: str = told(span).get("error.type", "")
+    expected = (StatusCode.ERROR, name) if name else (StatusCode.UNSET, None)
+    assert (span.status.status_code, span.status.description) == expected
+    return name
 
 
 async def test_synchronous_callers_are_in_the_trace(
