@@ -313,11 +313,16 @@ class Performer:
             log.warning(event, error=described.type, outcome=decision.outcome, crashes=claimed["crashes"])
         return Unsuccess(claimed, decision, described, attempt.began)
 
-    async def close(self) -> bool:
-        """End the processes and let the threads go. Returns whether a thread still runs: it cannot be stopped."""
+    @property
+    def has_busy_threads(self) -> bool:
+        """Whether a plain function runs in a thread, a failure handler included."""
+        return self._threads.are_busy or self._failures.has_busy_threads
+
+    async def close(self) -> None:
+        """End the processes and let the threads go, but for those that are busy: these cannot be stopped."""
         await self._processes.close()
-        still_running = [self._threads.close(), self._failures.close()]
-        return any(still_running)
+        self._threads.close()
+        self._failures.close()
 
 
 def _timed(limit: timedelta | None, function: Callable[..., object], /, *args: object, **kwargs: object) -> object:

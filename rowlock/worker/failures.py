@@ -54,9 +54,14 @@ class Failures:
         else:
             await asyncio.wrap_future(self._threads.submit(handler, job, error))
 
-    def close(self) -> bool:
-        """Let the threads go. Returns whether one still runs."""
-        return self._threads.close()
+    @property
+    def has_busy_threads(self) -> bool:
+        """Whether a plain handler runs in a thread."""
+        return self._threads.are_busy
+
+    def close(self) -> None:
+        """Let the threads go, but for those whose handler still runs."""
+        self._threads.close()
 
 
 def _log(handler: FailureHandler, failure: BaseException, *, is_sensitive: bool) -> None:

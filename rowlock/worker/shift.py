@@ -81,7 +81,7 @@ class Shift:
         self._loop = asyncio.get_running_loop()
         self.is_registered = False
         """False from when its lease was lost until it has another one, as a new worker."""
-        self.has_leftover_threads = False
+        self._is_closed = False
         self.background: list[asyncio.Task[None]] = []
         """What goes on beside the claims; it ends when it is cancelled."""
         self.claiming = ControlConnection(settings, dsn, purpose="claim")
@@ -155,6 +155,11 @@ class Shift:
     def is_leased(self) -> bool:
         """Whether there is a lease now that has not run out."""
         return self.is_registered and time.monotonic() < self.lease.held_until
+
+    @property
+    def has_leftover_threads(self) -> bool:
+        """Whether a plain function still runs in a thread although it is over."""
+        return self._is_closed and self.performer.has_busy_threads
 
     @property
     def figures(self) -> Figures:
@@ -306,7 +311,8 @@ class Shift:
             # this attempt's outcome out.
             log.warning("handler_left_behind", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
             self.performer.release(attempt)
-        self.has_leftover_threads = await self.performer.close()
+        await self.performer.close()
+        self._is_closed = True
         try:
             async with asyncio.timeout(self._client.settings.lease.total_seconds()):
                 await self.finishes.flush()

@@ -38,10 +38,14 @@ class Threads:
             self._most = most
             self._pool = ThreadPoolExecutor(max_workers=most, thread_name_prefix=self._name)
 
-    def close(self) -> bool:
-        """Let the threads go. Returns whether one still runs: a plain function cannot be stopped from outside."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    @property
+    def are_busy(self) -> bool:
+        """Whether a function runs in one, or waits for one. May be read after `close`, and in any thread."""
         return bool(self._running)
+
+    def close(self) -> None:
+        """Let the threads go, but for those whose function still runs: it cannot be stopped from outside."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _plainly(function: Callable[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:

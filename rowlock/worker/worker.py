@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import structlog
 
-from rowlock.errors import InvalidOption
+from rowlock.errors import InvalidOption, RowlockError
 from rowlock.queue import options
 from rowlock.queue.served import parse_served
 from rowlock.worker.counts import Counts
@@ -74,25 +74,39 @@ class Worker:
         self._running: asyncio.Task[None] | None = None
         self._counts = Counts(has_kinds=False)
         self._opened: Shift | None = None
+        self._outlived: list[Shift] = []  # earlier ones, of which a thread was left
 
     @property
     def id(self) -> UUID:
-        """The id of this worker's row, while it runs; a new one each time its lease was lost."""
+        """The id of this worker's row, while it runs; a new one each time its lease was lost.
+
+        Raises `RowlockError` before the worker was opened for the first time.
+        """
         return self._shift.lease.worker
 
     @property
     def has_leftover_threads(self) -> bool:
-        """Whether a plain function still runs in a thread after the stop: the process cannot end by itself then."""
-        return self._opened is not None and self._opened.has_leftover_threads
+        """Whether a plain function still runs in a thread after the stop: the process cannot end by itself then.
+
+        Also while the worker runs again, and until the function returns.
+        """
+        shifts = self._outlived if self._opened is None else [*self._outlived, self._opened]
+        return any(shift.has_leftover_threads for shift in shifts)
 
     @property
     def loop_delay(self) -> float:
-        """How long the event loop took to answer last, in seconds; while it is blocked, for how long it has been."""
+        """How long the event loop took to answer last, in seconds; while it is blocked, for how long it has been.
+
+        Raises `RowlockError` before the worker was opened for the first time.
+        """
         return self._shift.watchdog.delay
 
     @property
     def loop_delay_max(self) -> float:
-        """The longest delay of the event loop since the worker was opened, in seconds."""
+        """The longest delay of the event loop since the worker was opened, in seconds.
+
+        Raises `RowlockError` before it was for the first time.
+        """
         return self._shift.watchdog.delay_max
 
     @property
@@ -201,13 +215,18 @@ class Worker:
             counts=self._counts,
         )
         await shift.open(self._schedules, has_upkeep=has_upkeep, has_ticks=has_ticks)
+        if self._opened is not None:
+            self._outlived = [each for each in (*self._outlived, self._opened) if each.has_leftover_threads]
         self._opened = shift
 
     @property
     def _shift(self) -> Shift:
         """What it works in now, or has worked in last."""
         if self._opened is None:
-            raise AttributeError("This worker has not begun to work: call `run()`, `drain()` or `async with` first.")
+            raise RowlockError(
+                "This worker was not opened yet, and has no id and no delays: call `run()` or `drain()`, or enter "
+                "`async with worker:`, first."
+            )
         return self._opened
 
     def _usual_queues(self) -> list[str]:

@@ -26,6 +26,7 @@ from rowlock import (
     Job,
     Retry,
     Rowlock,
+    RowlockError,
     SchemaNotMigrated,
     SchemaTooNew,
     Settings,
@@ -943,6 +944,16 @@ async def test_a_handler_that_finishes_when_cancelled_at_the_stop_has_finished(
     assert (await row_of(connection, handle.id))["result"] == '"saved"'
 
 
+async def test_a_worker_that_was_never_opened_says_that_it_has_no_id_and_no_delays_yet(app: Rowlock) -> None:
+    worker = app.worker()
+    for ask in (lambda: worker.id, lambda: worker.loop_delay, lambda: worker.loop_delay_max):
+        with pytest.raises(RowlockError, match=r"was not opened yet.*call `run\(\)`"):
+            ask()
+    assert not worker.is_leased
+    assert not worker.has_leftover_threads
+    assert worker.figures is None
+
+
 async def test_a_plain_function_that_goes_on_after_the_stop_is_given_back_and_reported(
     app: Rowlock, connection: Connection
 ) -> None:
@@ -964,10 +975,13 @@ async def test_a_plain_function_that_goes_on_after_the_stop_is_given_back_and_re
         await asyncio.wait_for(running, 10)
         assert worker.has_leftover_threads
         assert (await row_of(connection, handle.id))["state"] == "queued"
-        await app.worker().drain()
+        async with worker:
+            assert await handle.result(timeout=10) == 2
+            assert worker.has_leftover_threads, "from before it was opened again"
+        assert worker.has_leftover_threads
     finally:
         go.set()
-    assert await handle.result(timeout=5) == 2
+    await eventually(lambda: not worker.has_leftover_threads)
 
 
 @pytest.mark.needs_session("it counts the server's sessions, which the pooler keeps")
