@@ -123,35 +123,40 @@ async def _as_it_came(request: web.Request, handler: Handler) -> web.StreamRespo
 
 async def _pass_on(client: aiohttp.ClientSession, scope: Scope, receive: Receive, send: Send) -> None:
     """Send the request to the API, and its answer back, until it ends or the client has gone."""
-    names = {name for name, _ in scope["headers"]}
-    body = _body(receive) if names & {b"content-length", b"transfer-encoding"} else None
+    body, is_read = None, asyncio.Event()
+    if {name for name, _ in scope["headers"]} & {b"content-length", b"transfer-encoding"}:
+        body = _body(receive, is_read)
+    else:
+        is_read.set()
+    gone = asyncio.create_task(_wait_until_gone(receive, is_read))
+    answering = asyncio.create_task(_answer(client, scope, body, send))
+    try:
+        await asyncio.wait((gone, answering), return_when=asyncio.FIRST_COMPLETED)
+        if answering.done():
+            answering.result()
+    finally:
+        for task in (gone, answering):
+            task.cancel()
+        await asyncio.gather(gone, answering, return_exceptions=True)
+
+
+async def _answer(client: aiohttp.ClientSession, scope: Scope, body: AsyncIterator[bytes] | None, send: Send) -> None:
     async with client.request(
         scope["method"], _url(scope), headers=_headers(scope), data=body, allow_redirects=False
     ) as response:
-        gone = asyncio.create_task(_wait_until_gone(receive))
-        answering = asyncio.create_task(_answer(response, send))
         try:
-            await asyncio.wait((gone, answering), return_when=asyncio.FIRST_COMPLETED)
-            if answering.done():
-                answering.result()
+            headers = [(name.lower(), value) for name, value in response.raw_headers]
+            kept = [(name, value) for name, value in headers if name not in _NOT_PASSED_ON]
+            await send({"type": "http.response.start", "status": response.status, "headers": kept})
+            async for piece in response.content.iter_any():
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
         finally:
-            for task in (gone, answering):
-                task.cancel()
-            await asyncio.gather(gone, answering, return_exceptions=True)
             if not response.content.at_eof():
                 response.close()
 
 
-async def _answer(response: aiohttp.ClientResponse, send: Send) -> None:
-    headers = [(name.lower(), value) for name, value in response.raw_headers]
-    kept = [(name, value) for name, value in headers if name not in _NOT_PASSED_ON]
-    await send({"type": "http.response.start", "status": response.status, "headers": kept})
-    async for piece in response.content.iter_any():
-        await send({"type": "http.response.body", "body": piece, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
-
-
-async def _body(receive: Receive) -> AsyncIterator[bytes]:
+async def _body(receive: Receive, is_read: asyncio.Event) -> AsyncIterator[bytes]:
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -159,10 +164,13 @@ async def _body(receive: Receive) -> AsyncIterator[bytes]:
         if message.get("body"):
             yield message["body"]
         if not message.get("more_body", False):
+            is_read.set()
             return
 
 
-async def _wait_until_gone(receive: Receive) -> None:
+async def _wait_until_gone(receive: Receive, is_read: asyncio.Event) -> None:
+    """Wait until the client has gone, once its body is read: two must not receive at a time."""
+    await is_read.wait()
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -174,10 +182,13 @@ def _url(scope: Scope) -> URL:
 
 
 def _headers(scope: Scope) -> Iterable[tuple[str, str]]:
+    """The headers as they came: UTF-8, which aiohttp reads them as. Chunks beat a length (RFC 9112, 6.3)."""
+    names = {name for name, _ in scope["headers"]}
+    left_out = _NOT_PASSED_ON | ({b"content-length"} if b"transfer-encoding" in names else set())
     given = [
-        (name.decode("latin-1"), value.decode("latin-1"))
+        (name.decode("latin-1"), value.decode("utf-8", "replace"))
         for name, value in scope["headers"]
-        if name.lower() not in _NOT_PASSED_ON
+        if name.lower() not in left_out
     ]
     client = scope.get("client") or ("",)
     return [*given, (_SCHEME, scope.get("scheme", "http")), (_REMOTE, str(client[0]))]

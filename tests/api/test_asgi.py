@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from aiohttp import ClientSession
+from aiohttp import ClientSession, ClientTimeout
 from aiohttp.web import Request
 from starlette.applications import Starlette
+from structlog.testing import capture_logs
+from yarl import URL
 
 from rowlock import InvalidOption, Rowlock
 from rowlock.api import Access, nobody_is_asked
@@ -89,3 +91,36 @@ async def test_events_are_passed_on_as_they_come_and_end_when_the_client_goes(ur
 def test_what_is_no_queue_is_refused() -> None:
     with pytest.raises(InvalidOption, match="no Rowlock"):
         asgi(object())  # type: ignore[arg-type]  # on purpose
+
+
+async def test_a_wait_ends_when_its_client_goes(url: str, app: Rowlock) -> None:
+    job = await app.enqueue("echo")
+    with capture_logs() as logs:
+        async with ClientSession() as client:
+            with pytest.raises(TimeoutError):
+                await client.get(f"{url}/queue/v1/jobs/{job.id}/result?wait=60", timeout=ClientTimeout(total=0.5))
+
+        async def is_over() -> bool:
+            return any(entry.get("route", "").endswith("/result") for entry in logs)
+
+        await eventually(is_over, timeout=10)
+
+
+async def test_names_in_headers_are_passed_on_as_they_came(url: str, app: Rowlock) -> None:
+    async with ClientSession(headers={"X-Rowlock-Actor": "Zoë"}) as client:
+        async with client.post(f"{url}/queue/v1/queues/default/pause") as response:
+            assert response.status == 200
+        async with client.get(f"{url}/queue/v1/operations") as response:
+            assert [operation["by"] for operation in (await response.json())["operations"]] == ["Zoë"]
+
+
+async def test_a_length_beside_chunks_is_left_out(url: str) -> None:
+    """It may be anything; what it leaves over must not be read as another request."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", URL(url).port)
+    writer.write(
+        b"POST /queue/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b'f\r\n{"task":"echo"}\r\n0\r\n\r\n'
+    )
+    async with asyncio.timeout(10):
+        assert (await reader.readline()).split()[1] == b"201"
+    writer.close()
