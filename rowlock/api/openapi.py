@@ -42,14 +42,14 @@ _TEMPLATE: Final = "#/components/schemas/{name}"
 _PLAIN: Final = {"text/plain": {"schema": {"type": "string"}}}
 """What aiohttp answers by itself."""
 _PROBLEM: Final = {"$ref": _TEMPLATE.format(name="Problem")}
-_KEPT: Final = r"^(\*|[A-Za-z0-9_.-]{1,48})$"
+_KEPT: Final = r"^(\*|\.{3,}|\.*[A-Za-z0-9_-][A-Za-z0-9_.-]*)$"
 _NOTHING: Final = Kind(status=404, title="There is nothing at this path")
 _PATHS: Final[Mapping[str, object]] = {
     "id": JobId,
     "worker": Annotated[UUID, said("the worker's id")],
     "queue": QueueName,
     "keep.queue": Annotated[
-        str, said("the queue's name, or `*` for all that have no time of their own", pattern=_KEPT)
+        str, said("the queue's name, or `*` for all that have no time of their own", pattern=_KEPT, maxLength=48)
     ],
     "schedule": ScheduleName,
 }

@@ -20,7 +20,8 @@ TEXT: Final = r"^[^\u0000]*$"
 """What PostgreSQL can store."""
 
 _DURATION: Final = "^P([0-9]{1,4}DT[0-9]{1,4}[HMS]|[0-9]{1,4}D|T[0-9]{1,4}[HMS])$"
-_NAME: Final = "^[A-Za-z0-9_.-]+$"
+_NAME: Final = r"^(\.{3,}|\.*[A-Za-z0-9_-][A-Za-z0-9_.-]*)$"
+"""Letters, digits, `_`, `.` and `-`, but not `.` or `..` alone."""
 
 
 def said(description: str, **schema: object) -> msgspec.Meta:

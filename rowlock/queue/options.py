@@ -27,7 +27,8 @@ MOST_TAGS: Final = 20
 LONGEST_TAG: Final = 64
 
 TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_NAME = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.-]+")
+"""Not `.` and `..`: in the path of a URL they mean something else, and clients leave them out."""
 _LONGEST = timedelta(days=365 * 100)
 _LONGEST_SECONDS = _LONGEST.total_seconds()
 
@@ -50,7 +51,8 @@ def schedule_name(name: object) -> str:
 def _name(of: str, name: object, limit: int, *, option: str | None = None) -> str:
     if not isinstance(name, str) or len(name) > limit or not _NAME.fullmatch(name):
         raise InvalidOption(
-            f"{of} {name!r} is not usable: use 1 to {limit} of letters, digits, _ . and -", option=option or of
+            f"{of} {name!r} is not usable: use 1 to {limit} of letters, digits, _ . and -, but not . or .. alone",
+            option=option or of,
         )
     return name
 

@@ -12,7 +12,7 @@ from rowlock.queue import options
 
 WILDCARD: Final = "*"
 
-_PATTERN = re.compile(r"[A-Za-z0-9_.*-]+")
+_PATTERN = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.*-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +61,8 @@ def parse_served(given: Sequence[str] | Mapping[str, int | None] | None, otherwi
 def _check(queue: object, limit: object) -> None:
     if not isinstance(queue, str) or len(queue) > options.QUEUE_LIMIT or not _PATTERN.fullmatch(queue):
         raise InvalidOption(
-            f"queue {queue!r} is not usable: use 1 to {options.QUEUE_LIMIT} of letters, digits, _ . and -; "
-            "and * for any of them, in a wildcard."
+            f"queue {queue!r} is not usable: use 1 to {options.QUEUE_LIMIT} of letters, digits, _ . and -, but not . "
+            "or .. alone; and * for any of them, in a wildcard."
         )
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise InvalidOption(f"queue {queue!r} has the limit {limit!r}: use a whole number of at least 1.")

@@ -149,6 +149,7 @@ REFUSED: dict[str, tuple[object, int, str, str | None]] = {
     "empty key": ({"task": "echo", "unique": ""}, 422, "invalid-request", "unique"),
     "NUL in the key": ({"task": "echo", "unique": "\0"}, 422, "invalid-request", "unique"),
     "queue that is no name": ({"task": "echo", "queue": "a b"}, 422, "invalid-request", "queue"),
+    "queue that is no part of a path": ({"task": "echo", "queue": ".."}, 422, "invalid-request", "queue"),
     "NUL in args": ({"task": "echo", "args": {"value": "a\0b"}}, 422, "invalid-arguments", "args"),
     "NUL in a key of args": ({"task": "echo", "args": {"value": {"\0": 1}}}, 422, "invalid-arguments", "args"),
     "lone surrogate in args": (rb'{"task":"echo","args":{"value":"\ud800"}}', 422, "invalid-request", None),

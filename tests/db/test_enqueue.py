@@ -189,6 +189,8 @@ async def test_an_option_that_makes_no_sense_is_refused_before_anything_is_store
     senseless: list[tuple[dict[str, Any], str]] = [
         ({"queue": "no spaces"}, "queue 'no spaces'"),
         ({"queue": "q" * 49}, "1 to 48"),
+        ({"queue": "."}, "not . or .. alone"),
+        ({"queue": ".."}, "not . or .. alone"),
         ({"priority": 10}, "priority 10"),
         ({"priority": True}, "priority True"),
         ({"max_attempts": 0}, "max_attempts 0"),
@@ -346,6 +348,8 @@ async def test_sql_refuses_what_makes_no_sense_and_says_what_would_do(connection
         ({"task": "t" * 129}, "is not a task's name", "1 to 128"),
         ({"queue": "a/b"}, "queue 'a/b' is not", "1 to 48"),
         ({"queue": "q" * 49}, "is not a queue's name", "1 to 48"),
+        ({"queue": ".."}, "queue '..' is not", "not . or .. alone"),
+        ({"task": "."}, "task '.' is not", "not . or .. alone"),
         ({"priority": -1}, "priority -1 is out of range", "0 (last) to 9 (first)"),
         ({"priority": 10}, "priority 10 is out of range", "0 (last) to 9 (first)"),
         ({"max_attempts": 0}, "max_attempts 0 is below 1", "must not be retried"),

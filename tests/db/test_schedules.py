@@ -134,6 +134,7 @@ async def test_created_schedule_is_stored_with_its_next_tick(app: Rowlock, conne
     "changed, error, said",
     [
         ({"name": "a b"}, InvalidOption, "schedule 'a b'"),
+        ({"name": ".."}, InvalidOption, "not . or .. alone"),
         ({"task": "nothing"}, UnknownTask, "'nothing'"),
         ({"task": "no such"}, InvalidOption, "task 'no such'"),
         ({"cron": "* * *"}, InvalidOption, "cron '* * *'"),

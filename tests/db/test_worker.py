@@ -614,7 +614,7 @@ async def test_a_worker_serves_the_queues_that_it_was_given_alone(app: Rowlock, 
 
 
 async def test_queues_that_make_no_sense_are_refused(app: Rowlock) -> None:
-    for queues in (["a:0"], ["a:x"], ["a:-1"], ["a:"], ["a b"], [""]):
+    for queues in (["a:0"], ["a:x"], ["a:-1"], ["a:"], ["a b"], [""], [".."]):
         with pytest.raises(InvalidOption, match="queue"):
             app.worker(queues=queues)
     senseless: list[dict[str, Any]] = [{"concurrency": 0}, {"threads": 0}]

@@ -111,12 +111,13 @@ BEGIN
     checked_options.max_attempts := coalesce(checked_options.max_attempts, 10);
 
     IF checked_options.task ~ '[^A-Za-z0-9_.-]' OR length(checked_options.task) NOT BETWEEN 1 AND 128
-       OR checked_options.task IS NULL THEN
+       OR checked_options.task IN ('.', '..') OR checked_options.task IS NULL THEN
         RAISE EXCEPTION 'task % is not a task''s name', coalesce(quote_literal(checked_options.task), 'null')
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 128 of letters, digits, _ . and -';
-    ELSIF checked_options.queue ~ '[^A-Za-z0-9_.-]' OR length(checked_options.queue) NOT BETWEEN 1 AND 48 THEN
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 128 of letters, digits, _ . and -, but not . or .. alone';
+    ELSIF checked_options.queue ~ '[^A-Za-z0-9_.-]' OR length(checked_options.queue) NOT BETWEEN 1 AND 48
+       OR checked_options.queue IN ('.', '..') THEN
         RAISE EXCEPTION 'queue % is not a queue''s name', quote_literal(checked_options.queue)
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 48 of letters, digits, _ . and -';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 48 of letters, digits, _ . and -, but not . or .. alone';
     ELSIF checked_options.priority NOT BETWEEN 0 AND 9 THEN
         RAISE EXCEPTION 'priority % is out of range', checked_options.priority
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 0 (last) to 9 (first)';
@@ -245,6 +246,7 @@ BEGIN
     -- A search for characters that may not be there costs a twentieth of a match of all that may.
     IF (
         enqueue.task !~ '[^A-Za-z0-9_.-]' AND length(enqueue.task) BETWEEN 1 AND 128
+        AND enqueue.task NOT IN ('.', '..') AND enqueue.queue NOT IN ('.', '..')
         AND enqueue.queue !~ '[^A-Za-z0-9_.-]' AND length(enqueue.queue) BETWEEN 1 AND 48
         AND enqueue.priority BETWEEN 0 AND 9 AND enqueue.max_attempts >= 1 AND jsonb_typeof(enqueue.args) = 'object'
         AND enqueue.delay IS NULL AND enqueue.run_at IS NULL AND enqueue.timeout IS NULL AND enqueue.unique_key IS NULL
