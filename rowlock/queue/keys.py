@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 from uuid import UUID
@@ -129,10 +130,11 @@ class Keys:
 
         Raises `ApiKeyNotFound`, also for one that is revoked already.
         """
-        key_id, name = (key, None) if isinstance(key, UUID) else _id_or_name(key)
         async with acting(self._client, _Act, self._by(by)) as act:
-            rows = await act.fetch("revoke_key", key_id, name)
-            if not rows:
+            for key_id, name in _meant(key):
+                if rows := await act.fetch("revoke_key", key_id, name):
+                    break
+            else:
                 raise ApiKeyNotFound(f"There is no key {str(key)!r}, or it is revoked: `rowlock keys list` has them.")
             revoked = ApiKey(**rows[0])
             await act.record("revoke", str(revoked.id), {"name": revoked.name}, name=revoked.name)
@@ -196,11 +198,14 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _id_or_name(key: str) -> tuple[UUID | None, str | None]:
-    try:
-        return UUID(key), None
-    except ValueError:
-        return None, key
+def _meant(key: UUID | str) -> list[tuple[UUID | None, str | None]]:
+    """What may be meant: the id of a key; or if there is none, the name, which can look like one."""
+    meant: list[tuple[UUID | None, str | None]] = []
+    with suppress(ValueError):
+        meant.append((key if isinstance(key, UUID) else UUID(key), None))
+    with suppress(InvalidOption):
+        meant.append((None, options.key_name(key)))
+    return meant
 
 
 def _checked_scopes(given: Sequence[str]) -> list[str]:
