@@ -40,8 +40,14 @@ def address(request: web.Request) -> str:
 
 
 def session_cookie(request: web.Request) -> str | None:
-    """What the cookie of a session holds. By TLS only one counts that was set by TLS, by this host itself."""
-    names = (f"__Host-{_COOKIE}", f"__Secure-{_COOKIE}") if is_secure(request) else (_COOKIE,)
+    """What the cookie of a session holds. By TLS only one counts that was set by TLS, by this host itself.
+
+    Below another application it has a path of its own, which `__Host-` does not allow.
+    """
+    names: tuple[str, ...] = (_COOKIE,)
+    if is_secure(request):
+        is_below = len(request.match_info.apps) > 1
+        names = (f"__Host-{_COOKIE}", f"__Secure-{_COOKIE}") if is_below else (f"__Host-{_COOKIE}",)
     return next((request.cookies[name] for name in names if name in request.cookies), None)
 
 
