@@ -9,7 +9,6 @@ from uuid import UUID
 import msgspec
 from aiohttp import hdrs, web
 
-from rowlock.api.access import AUTHENTICATE, Access
 from rowlock.api.problems import JOB_NOT_FOUND, TOO_MANY_STREAMS, Refused
 from rowlock.api.routes import Call, Routes
 from rowlock.api.streams import MOST_STREAMS, STREAMS, Stream
@@ -73,7 +72,7 @@ async def _send(call: Call, response: web.StreamResponse, stream: Stream) -> Non
     while not stream.is_over:
         message = await stream.next(max(min(check_at, comment_at) - loop.time(), 0.0))
         if loop.time() >= check_at:
-            if not await _may_go_on(call):
+            if not await call.is_still_allowed("read"):
                 return
             check_at = loop.time() + CHECK_SECONDS
         if not message and loop.time() >= comment_at:
@@ -82,12 +81,3 @@ async def _send(call: Call, response: web.StreamResponse, stream: Stream) -> Non
             comment_at = loop.time() + COMMENT_SECONDS
             async with asyncio.timeout(WRITE_SECONDS):
                 await response.write(message)
-
-
-async def _may_go_on(call: Call) -> bool:
-    """Whether whoever asked would be let in as before: a key may have been revoked, or a session have ended."""
-    try:
-        access: Access | None = await call.request.app[AUTHENTICATE](call.request)
-    except Exception:  # noqa: BLE001  # a host's function may raise anything, and this response has begun
-        return False  # nobody can tell: the client comes back, and is told why
-    return access is not None and access.allows("read") and access.queues == call.access.queues

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Final
 
 import msgspec
@@ -9,12 +10,14 @@ from aiohttp import hdrs, web
 
 from rowlock.api.backend import CLOSING
 from rowlock.api.exchange import answer
-from rowlock.api.problems import JOB_NOT_FOUND
+from rowlock.api.problems import JOB_NOT_FOUND, UNAUTHENTICATED, Refused
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire.jobs import Succeeded, Unfinished, Unsuccessful
 from rowlock.queue.handle import wait_until_finished
 
 LONGEST_WAIT: Final = 60
+CHECK_SECONDS: Final = 1.0
+"""After a longer wait it is asked anew whether the client may still see this."""
 
 routes = Routes("jobs")
 
@@ -44,7 +47,11 @@ async def result(call: Call, query: WaitQuery) -> web.Response:
         transport = request.transport
         return not closing.is_set() and transport is not None and not transport.is_closing()
 
+    clock = asyncio.get_running_loop().time
+    began = clock()
     job = await wait_until_finished(call.backend.client, await call.job_id(), query.wait, is_wanted=is_wanted)
+    if clock() - began > CHECK_SECONDS and not await call.is_still_allowed("read"):
+        raise Refused(UNAUTHENTICATED, "What was shown when the wait began lets nobody in any more.")
     if not job.is_finished:
         return answer(Unfinished(id=job.id, state=job.state), status=202, headers={hdrs.RETRY_AFTER: "1"})
     if job.state == "succeeded":

@@ -68,6 +68,14 @@ class Call:
             raise JobNotFound(f"There is no job {job.id}.")
         return job
 
+    async def is_still_allowed(self, scope: Scope) -> bool:
+        """Whether whoever asked would be let in as before: a key may have been revoked, or a session have ended."""
+        try:
+            access: Access | None = await self.request.app[AUTHENTICATE](self.request)
+        except Exception:  # noqa: BLE001  # a host's function may raise anything, and a response may have begun
+            return False  # nobody can tell: the client comes back, and is told why
+        return access is not None and access.allows(scope) and access.queues == self.access.queues
+
     async def sight(self) -> Sight:
         """What this access sees in lists, and acts on in bulk."""
         rows = await self.backend.client.fetch("list_sensitive")

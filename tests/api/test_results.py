@@ -15,6 +15,7 @@ from aiohttp.web import Application, Request
 
 from rowlock import Job, Rowlock
 from rowlock.api import create_app, nobody_is_asked
+from rowlock.queue.keys import Holder
 
 Http = TestClient[Request, Application]
 
@@ -165,3 +166,33 @@ async def test_closing_the_api_leaves_the_application_open(app: Rowlock) -> None
     assert pool is not None
     assert pool._pool is not None
     assert not pool._pool.is_closing()
+
+
+async def test_whose_key_is_revoked_meanwhile_is_not_told(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rowlock.api.results.CHECK_SECONDS", 0.0)
+    keys = {name: await app.keys.create(name, scopes=["read"]) for name in ("good", "revoked")}
+    handle = await app.enqueue("add", {"x": 1})
+    asked: list[str] = []
+
+    async def ask(http: Http, name: str) -> tuple[int, str]:
+        headers = {"Authorization": f"Bearer {keys[name].text}"}
+        async with http.get(f"/v1/jobs/{handle.id}/result?wait=30", headers=headers) as response:
+            return response.status, await response.text()
+
+    find = app.keys.holder
+
+    async def noted(text: str) -> Holder | None:
+        holder = await find(text)
+        asked.append("?" if holder is None else holder.name)
+        return holder
+
+    monkeypatch.setattr(type(app.keys), "holder", lambda _self, text: noted(text))
+    async with TestClient(TestServer(create_app(app))) as http:
+        waiting = [asyncio.create_task(ask(http, name)) for name in keys]
+        await until(lambda: sorted(asked) == ["good", "revoked"])
+        await app.keys.revoke("revoked")
+        await app.worker().drain()
+        good, revoked = await asyncio.gather(*waiting)
+    assert good[0] == 200
+    assert revoked[0] == 401
+    assert "result" not in revoked[1].replace("/result", "")
