@@ -56,9 +56,7 @@ class FilterQuery(LimitQuery, frozen=True, kw_only=True):
     older_than: Seconds | None = None
     newer_than: Seconds | None = None
     error: Text | None = None
-    error_is: Annotated[str, said("the first line of the job's error, up to 200 characters", pattern=TEXT)] | None = (
-        None
-    )
+    error_kind: Annotated[str, said("an error of the same kind, as the groups have it", pattern=TEXT)] | None = None
     args: ArgumentsText | None = None
     discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
     tag: Annotated[str, said("one of the job's tags", minLength=1, pattern=TEXT)] | None = None

@@ -38,9 +38,7 @@ _FILTERS: Final = (
     click.option("--older-than", metavar="AGE", help="Only jobs created longer ago: 90s, 15m, 2h, 7d."),
     click.option("--newer-than", metavar="AGE", help="Only jobs created not longer ago than that."),
     click.option("--error", metavar="TEXT", help="Only jobs whose error contains this text."),
-    click.option(
-        "--error-is", metavar="LINE", help="Only jobs with this first line of their error, as the groups have it."
-    ),
+    click.option("--error-kind", metavar="TEXT", help="Only jobs with an error of this kind, as the groups have it."),
     click.option("--tag", help="Only jobs with this tag."),
     click.option("--text", metavar="TEXT", help="Only jobs with this text somewhere in their arguments."),
     click.option("--created-after", type=MOMENT, metavar="TIME", help="Only jobs created at this time or later."),
@@ -68,7 +66,7 @@ def filter_of(given: Mapping[str, Any]) -> JobFilter:
     return JobFilter(
         **{
             name: given.get(name)
-            for name in ("state", "queue", "task", "after", "before", "error", "error_is", "tag", "text")
+            for name in ("state", "queue", "task", "after", "before", "error", "error_kind", "tag", "text")
         },
         created_after=_zoned(given["created_after"]),
         created_before=_zoned(given["created_before"]),

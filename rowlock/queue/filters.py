@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 SKEW: Final = timedelta(hours=1)
 """By how much the clock of whoever enqueued a job, and made its id, may differ from the database's."""
 
-FIRST_LINE: Final = 200
-"""So many characters of an error's first line tell it apart from others."""
-
 _FIRST: Final = UUID(int=0)
 _LAST: Final = UUID(int=2**128 - 1)
 
@@ -46,11 +43,12 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     expired. `after` and `before` are ids, which sort by the time of the enqueue; both are excluded themselves.
     `older_than` and `newer_than` (seconds, or a `timedelta`) count back from now, by the database's clock, to when the
     job was created; `created_after` and `created_before` are times with a zone, for jobs whose id was made by a clock
-    that was right to the hour. `error` is a text that the job's error contains, letter by letter; `error_is` is its
-    first line, up to 200 characters, as the groups of dead letters have it (of a longer text the same part counts, and
-    an empty one means jobs without an error); `args` are arguments that are among the job's (as `@>` of `jsonb` has
-    it); `text` is somewhere in the arguments as JSON, in upper or lower case. `tag` is one of the job's tags.
-    `discarded`: only dead letters that were discarded, or False: leave those out.
+    that was right to the hour. `error` is a text that the job's error contains, letter by letter; `error_kind` is an
+    error of the same kind: one with the same first line, up to 200 characters, whatever numbers and UUIDs are in it, as
+    the groups of dead letters have it with a # for each (an empty text means jobs without an error). `args` are
+    arguments that are among the job's (as `@>` of `jsonb` has it); `text` is somewhere in the arguments as JSON, in
+    upper or lower case. `tag` is one of the job's tags. `discarded`: only dead letters that were discarded, or False:
+    leave those out.
 
     >>> JobFilter(task="send_email", error="ConnectionRefused", older_than=3600)
     """
@@ -63,7 +61,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     older_than: AgeText | Age | None = None
     newer_than: AgeText | Age | None = None
     error: Annotated[str, said("a text in its error", minLength=1, pattern=TEXT)] | None = None
-    error_is: Annotated[str, said("the first line of its error, up to 200 characters", pattern=TEXT)] | None = None
+    error_kind: Annotated[str, said("an error of the same kind, as the groups have it", pattern=TEXT)] | None = None
     args: Annotated[dict[str, Any], said("arguments that are among its own", minProperties=1)] | None = None
     discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
     tag: Annotated[str, said("one of its tags", minLength=1, pattern=TEXT)] | None = None
@@ -96,7 +94,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
         `before` is the last id of the page before.
         """
-        looks_inside = any(given is not None for given in (self.error, self.error_is, self.args, self.text))
+        looks_inside = any(given is not None for given in (self.error, self.error_kind, self.args, self.text))
         low, high = self._ids(before)
         return (
             self.state,
@@ -114,7 +112,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             self.created_after,
             self.created_before,
             list(sight.hidden) if looks_inside and sight.hidden else None,
-            None if self.error_is is None else self.error_is.partition("\n")[0][:FIRST_LINE],
+            self.error_kind,
         )
 
     def _queues(self, sight: Sight) -> list[str] | None:
@@ -206,7 +204,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     **dict.fromkeys(("error", "text", "tag"), _text),
     **dict.fromkeys(("created_after", "created_before"), _moment),
     "args": _args,
-    "error_is": _line,
+    "error_kind": _line,
 }
 
 __all__ = ["ALL", "JobFilter", "Sight"]

@@ -75,9 +75,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """The dead letters of one task with one error: how many, and when the first and the last ended.
+    """The dead letters of one task with one kind of error: how many, and when the first and the last ended.
 
-    `error` is its first line, up to 200 characters: `JobFilter(task=…, error_is=…)` means these jobs and no others.
+    `error` is the first line, up to 200 characters, with a # for each number, UUID and long hexadecimal number in it:
+    `JobFilter(task=…, error_kind=…)` means these jobs and no others.
     `is_sensitive`: the errors of this task are hidden, and all in one group.
     """
 

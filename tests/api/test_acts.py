@@ -76,9 +76,9 @@ async def test_dead_letters_are_listed_grouped_and_discarded(http: Http, app: Ro
     rest = await get(http, page["next"])
     assert ([job["id"] for job in rest["jobs"]], rest["next"]) == ([jobs[0]], None)
     (group,) = (await get(http, "/v1/dead-letters/groups?error=no+good"))["groups"]
-    assert (await get(http, "/v1/dead-letters/groups?error_is=no+good"))["groups"] == []
-    assert (await get(http, "/v1/dead-letters?error_is="))["jobs"] == []
-    assert (await get(http, f"/v1/dead-letters/groups?error_is={quote(group['error'])}"))["groups"] == [group]
+    assert (await get(http, "/v1/dead-letters/groups?error_kind=no+good"))["groups"] == []
+    assert (await get(http, "/v1/dead-letters?error_kind="))["jobs"] == []
+    assert (await get(http, f"/v1/dead-letters/groups?error_kind={quote(group['error'])}"))["groups"] == [group]
     assert (group["task"], group["error"], group["jobs"]) == ("explode", "ValueError: no good", 3)
     status, told = await post(http, f"/v1/jobs/{jobs[1]}/discard")
     assert (status, told["state"], told["discarded_at"] is not None) == (200, "failed", True)

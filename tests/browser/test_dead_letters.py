@@ -43,7 +43,7 @@ async def test_dead_letters_are_grouped_looked_into_and_retried(
 async def test_a_group_is_retried_without_those_whose_error_says_more(
     page: Page, app: Rowlock, connection: asyncpg.Connection
 ) -> None:
-    await _fail(app, **{"refused": 1, "refused again": 2, "nothing": 1})
+    await _fail(app, **{"refused": 1, "refused again 1": 1, "refused again 22": 1, "nothing": 1})
     await connection.execute("UPDATE rowlock.finished_job SET error = NULL WHERE error LIKE '%nothing'")
     await visit(page, "/dead-letters", "Dead letters")
     for error, rows, left in (("ValueError: refused", 3, 3), ("no error", 2, 2)):
@@ -52,8 +52,10 @@ async def test_a_group_is_retried_without_those_whose_error_says_more(
         await confirm(page, "Retry 1 job")
         await expect(page.get_by_role("row")).to_have_count(rows)
         assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job WHERE state = 'failed'") == left
-    await row(page, "refused again").get_by_role("link", name="2", exact=True).click()
-    await expect(page.get_by_role("list", name="Filtered by")).to_contain_text("error is “ValueError: refused again”")
+    await row(page, "refused again #").get_by_role("link", name="2", exact=True).click()
+    await expect(page.get_by_role("list", name="Filtered by")).to_contain_text(
+        "error like “ValueError: refused again #”"
+    )
     await expect(page.get_by_role("table").get_by_role("row")).to_have_count(3)
 
 

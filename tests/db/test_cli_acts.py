@@ -85,9 +85,9 @@ async def test_dead_letters_are_listed_retried_and_discarded(
     groups = await rowlock("dead-letters", "groups", url=database_url)
     assert groups.out.splitlines()[1].split()[:2] == ["3", "fail"]
     assert json.loads((await rowlock("dead-letters", "groups", "--json", url=database_url)).out)[0]["jobs"] == 3
-    others = await rowlock("dead-letters", "list", "--error-is", "ValueError", "--json", url=database_url)
+    others = await rowlock("dead-letters", "list", "--error-kind", "ValueError", "--json", url=database_url)
     assert json.loads(others.out) == []
-    alike = await rowlock("dead-letters", "list", "--error-is", "ValueError: no good", "--json", url=database_url)
+    alike = await rowlock("dead-letters", "list", "--error-kind", "ValueError: no good", "--json", url=database_url)
     assert sorted(one["id"] for one in json.loads(alike.out)) == jobs
     refused = await rowlock(
         "jobs", "retry", jobs[0], "--args", '{"text": 7}', "--app", "tasks:app", url=database_url, cwd=folder

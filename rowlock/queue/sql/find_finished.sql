@@ -13,7 +13,7 @@ SELECT id
    AND ($6::interval IS NULL OR created_at < now() - $6::interval)
    AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
    AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
-   AND ($16::text IS NULL OR left(split_part(coalesce(error, ''), E'\n', 1), 200) = $16::text)
+   AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
    AND ($9::text IS NULL OR args @> $9::text::jsonb)
    AND ($11::text IS NULL OR $11::text = ANY(tags))
    AND ($12::text IS NULL OR strpos(lower(args::text), lower($12::text)) > 0)

@@ -3,7 +3,7 @@
 -- The filter, in each statement that has one: $1 state   $2 queues text[]   $3 task   $4 only ids above this one, and $5 below this
 -- one (both are needed)   $6 created longer ago than   $7 not longer ago than   $8 text in the error   $9 JSON text that the
 -- arguments contain   $10 whether discarded   $11 a tag   $12 text in the arguments   $13 created at or after   $14 created before
--- $15 not of these tasks text[]   $16 the first line of the error, up to 200 characters, '' for none. Each but those said may be null.
+-- $15 not of these tasks text[]   $16 an error of the same kind, '' for none. Each but those said may be null.
 -- $17 how many
 --
 -- Looks at 20,000 jobs at most, whatever the filter: if these have fewer that fit, one more row says where it stopped (is_end).
@@ -49,7 +49,7 @@ WITH found AS MATERIALIZED (
        AND ($6::interval IS NULL OR created_at < now() - $6::interval)
        AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
        AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
-       AND ($16::text IS NULL OR left(split_part(coalesce(error, ''), E'\n', 1), 200) = $16::text)
+       AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
        AND ($9::text IS NULL OR args @> $9::text::jsonb)
        AND ($11::text IS NULL OR $11::text = ANY(tags))
        AND ($12::text IS NULL OR strpos(lower(args::text), lower($12::text)) > 0)

@@ -12,6 +12,15 @@ CREATE FUNCTION rowlock.uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
     )::uuid
 $$
 --;
+-- What kind of error a text tells of: its first line, up to 200 characters, with # for each number, UUID and long hexadecimal
+-- number. 'no order 7' and 'no order 8' are of one kind, which is that of 'no order #', too; no text is the kind ''.
+CREATE FUNCTION rowlock.error_kind(error text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT regexp_replace(
+        left(split_part(coalesce(error, ''), E'\n', 1), 200),
+        '[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{16,}|0x[0-9a-fA-F]+|[0-9]+', '#', 'g'
+    )
+$$
+--;
 -- Have the commit wait for the synchronous standby, if there is one, although nothing else is written. Without it, what is
 -- there already could be reported as stored while the standby has not got it: a commit whose wait was given up, or broken
 -- off by a restart, can be seen on the primary all the same.

@@ -43,7 +43,7 @@ export const page = {
 /** The filter that means a group's jobs, and no others. The errors of sensitive tasks are not told apart. */
 export function meaning({ task, error: text, is_sensitive: isSensitive }, query) {
     const filter = { state: "failed", discarded: false, task };
-    if (!isSensitive) filter.error_is = text;
+    if (!isSensitive) filter.error_kind = text;
     for (const name of ["queue", "error"]) if (query.get(name)) filter[name] = query.get(name);
     return filter;
 }
@@ -82,7 +82,8 @@ function inside(found, group, query) {
 function line(job) {
     return element("p", {},
         link(`/jobs/${job.id}`, element("code", {}, job.id)), " failed ", ago(job.finished_at),
-        `, attempt ${job.attempt} of ${job.max_attempts}`);
+        `, attempt ${job.attempt} of ${job.max_attempts}`,
+        job.error !== null && element("div", { class: "why" }, job.error));
 }
 
 function buttons(group, query, done) {
@@ -109,8 +110,8 @@ async function actOnAll(act, filter, verb, done, meant) {
         title: `${verb} ${jobs}?`,
         body: [
             element("p", {}, "All dead letters of the task ", element("strong", {}, filter.task),
-                ...(filter.error_is === "" ? [" without an error"] : []),
-                ...(filter.error_is ? [" whose error is ", element("code", {}, filter.error_is)] : []),
+                ...(filter.error_kind === "" ? [" without an error"] : []),
+                ...(filter.error_kind ? [" with errors like ", element("code", {}, filter.error_kind)] : []),
                 ...(filter.error === undefined ? [] : [", and contains ", element("code", {}, filter.error)]),
                 ...(filter.queue === undefined ? [] : [" in the queue ", element("strong", {}, filter.queue)]),
                 ". ", meant),

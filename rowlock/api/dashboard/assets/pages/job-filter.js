@@ -18,7 +18,7 @@ const FIELDS = {
 };
 /** Those that only an address, a link or a chip can say. */
 const OTHERS = {
-    error_is: (value) => value === "" ? "no error" : `error is “${value}”`,
+    error_kind: (value) => value === "" ? "no error" : `error like “${value}”`,
     args: (value) => `arguments ${value}`,
     older_than: (value) => `older than ${ageOf(value)}`,
     discarded: (value) => value === "true" ? "discarded" : "not discarded",
