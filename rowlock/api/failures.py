@@ -59,7 +59,11 @@ class Failures:
 
 
 def _network(address: str) -> str:
-    """What one and the same has: an IPv6 host can take any address of its /64."""
+    """What one and the same has: an IPv6 host can take any address of its /64. Some proxies tell the port, too."""
+    if address.startswith("["):
+        address = address[1:].partition("]")[0]
+    elif address.count(":") == 1:
+        address = address.partition(":")[0]
     try:
         parsed = ip_address(address)
     except ValueError:

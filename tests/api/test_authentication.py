@@ -213,6 +213,10 @@ def test_failures_are_counted_by_address_and_together_for_a_minute() -> None:
     for _ in range(10):
         counted.add("2001:db8::1", "bearer")
     assert counted.wait_of("2001:db8::ffff") == 60.0, "a host can take any address of its network"
+    assert counted.wait_of("[2001:db8::2]:4711") == 60.0
+    for port in range(10):
+        counted.add(f"192.0.2.4:{port}", "bearer")
+    assert counted.wait_of("192.0.2.4:4711") == counted.wait_of("192.0.2.4") == 60.0, "some proxies tell the port"
 
 
 def test_failures_take_a_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
