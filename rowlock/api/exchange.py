@@ -29,6 +29,8 @@ from rowlock.queue.json_values import NESTING_LIMIT, find_defect
 T = TypeVar("T")
 
 BODY_LIMIT: Final = 1024 * 1024
+OPEN_BODY_LIMIT: Final = 4096
+"""Of what anybody may send, who need not have a key: many connections together must not fill the memory."""
 BODY_WITHIN: Final = 30.0
 """Seconds that a request's body may take."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
@@ -123,8 +125,10 @@ def seen_revisions(request: web.Request) -> frozenset[str] | None:
     return frozenset(value.partition(".")[0] for weak, value in _TAG.findall(given) if not weak)
 
 
-async def read_body(request: web.Request, form: type[T]) -> T:
-    """Decode the JSON body. Raises `Refused`, which names the member that is wrong."""
+async def read_body(request: web.Request, form: type[T], limit: int = BODY_LIMIT) -> T:
+    """Decode the JSON body, of so many bytes at most. Raises `Refused`, which names the member that is wrong."""
+    if limit < BODY_LIMIT:
+        request = request.clone(client_max_size=limit)
     if hdrs.CONTENT_TYPE in request.headers and not _JSON_TYPE.fullmatch(request.content_type):
         raise Refused(UNSUPPORTED_TYPE, f"The content type is {request.content_type}: send application/json.")
     try:
@@ -134,8 +138,8 @@ async def read_body(request: web.Request, form: type[T]) -> T:
         raise Refused(TOO_SLOW, f"The body was not there after {BODY_WITHIN:g} s.") from error
     except (web.RequestPayloadError, ConnectionError) as error:
         raise Refused(NOT_JSON, "The body could not be read to its end, or not be decompressed.") from error
-    if len(body) > BODY_LIMIT:
-        raise Refused(TOO_LARGE, f"The body has more than {BODY_LIMIT} bytes.")
+    if len(body) > limit:
+        raise Refused(TOO_LARGE, f"The body has more than {limit} bytes.")
     try:
         return msgspec.json.decode(body, type=form)
     except msgspec.ValidationError as error:

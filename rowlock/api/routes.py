@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from rowlock.api.access import AUTHENTICATE, EVERYTHING, Access
 from rowlock.api.backend import BACKEND, Backend
-from rowlock.api.exchange import read_body, read_query
+from rowlock.api.exchange import BODY_LIMIT, OPEN_BODY_LIMIT, read_body, read_query
 from rowlock.api.problems import FORBIDDEN, UNAUTHENTICATED, Kind, Refused
 from rowlock.api.readings import READINGS
 from rowlock.errors import JobNotFound
@@ -140,7 +140,8 @@ class Endpoint:
             given["query"] = query
         if self.body is not None:
             has_none = self.is_body_optional and not request.can_read_body
-            given["body"] = self.body() if has_none else await read_body(request, self.body)
+            limit = OPEN_BODY_LIMIT if self.scope is None else BODY_LIMIT
+            given["body"] = self.body() if has_none else await read_body(request, self.body, limit)
         try:
             return await self.handler(call, **given)
         finally:

@@ -90,6 +90,17 @@ async def test_what_is_no_login_is_refused(browser: Http, body: dict[str, object
         assert response.status == 422
 
 
+async def test_body_of_a_login_is_small(browser: Http, app: Rowlock) -> None:
+    """Anybody can send one: what all connections together hold must not fill the memory."""
+    key = (await app.keys.create("ada", scopes=["read", "enqueue"])).text
+    for spaces, status in ((4000, 200), (4096, 413), (100_000, 413)):
+        async with browser.post("/v1/session", json={"key": key + " " * spaces}) as response:
+            assert response.status == status
+    large = {"task": "echo", "args": {"value": "x" * 100_000}}
+    async with browser.post("/v1/jobs", json=large, headers={"Authorization": f"Bearer {key}"}) as response:
+        assert response.status == 201
+
+
 async def test_key_is_not_taken_from_the_address(browser: Http, app: Rowlock) -> None:
     key = await app.keys.create("ada", scopes=["read"])
     async with browser.get(f"/v1/session?key={key.text}") as response:
