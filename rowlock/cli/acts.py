@@ -14,7 +14,7 @@ from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.enqueue import parse_args
 from rowlock.cli.loading import load
-from rowlock.cli.output import Exit, code_of, complain, confirm, note, print_json, with_json
+from rowlock.cli.output import Exit, code_of, complain, confirm, counted, note, print_json, with_json
 from rowlock.errors import InvalidOption, RowlockError
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.lifecycle import SHOWN
@@ -211,14 +211,17 @@ async def _all(app: Rowlock, verb: str, which: JobFilter, act: Many, *, dry_run:
                 else:
                     note("No such jobs.")
                 return Exit.DONE
-            if not confirm(f"{verb.capitalize()} {would.count} jobs?", otherwise=f"To {verb} them unasked, say --yes."):
+            if not confirm(
+                f"{verb.capitalize()} {counted(would.count, 'job')}?", otherwise=f"To {verb} them unasked, say --yes."
+            ):
                 note("Nothing was changed.")
                 return Exit.NO
         result = await act(app, which, dry_run, me())
     if as_json:
         print_json(result)
         return Exit.DONE
-    click.echo(f"Would {verb} {result.count} jobs" if dry_run else f"{verb}: {result.count} jobs")
+    jobs = counted(result.count, "job")
+    click.echo(f"Would {verb} {jobs}" if dry_run else f"{verb}: {jobs}")
     if result.requested:
         click.echo(f"{result.requested} of them run, and were told to stop.")
     if result.skipped:

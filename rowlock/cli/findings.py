@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from asyncpg import Record
 
+from rowlock.cli.output import counted
 from rowlock.schema import REVISION
 
 Status = Literal["ok", "warn", "fail"]
@@ -254,7 +255,7 @@ def judge_workers(rows: Sequence[Row]) -> Finding:
     if not rows:
         return warn("workers", "none is alive", "Start one: rowlock worker tasks:app")
     slots = sum(row["concurrency"] for row in rows)
-    return ok("workers", f"{len(rows)} alive, with {slots} slots")
+    return ok("workers", f"{len(rows)} alive, with {counted(slots, 'slot')}")
 
 
 _REMEDIES: Final = {
@@ -270,7 +271,7 @@ def judge_unclaimed(rows: Sequence[Row]) -> list[Finding]:
     return [
         warn(
             "unclaimed jobs",
-            f"{row['jobs']} due jobs of the task {row['task']} (version {row['args_version']}) in the queue "
+            f"{counted(row['jobs'], 'due job')} of the task {row['task']} (version {row['args_version']}) in the queue "
             f"{row['queue']}, which no live worker takes: {WHY_UNCLAIMED[row['why']]}",
             _REMEDIES[row["why"]].format(**row),
         )

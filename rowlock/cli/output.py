@@ -55,6 +55,11 @@ _NO: Final = (
 )
 
 
+def counted(number: int, noun: str) -> str:
+    """So many of them: `1 job`, `3 jobs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def code_of(error: Exception) -> Exit:
     """The exit code that the error means."""
     return Exit.NO if isinstance(error, _NO) else Exit.REMEDY

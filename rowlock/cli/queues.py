@@ -10,7 +10,7 @@ import click
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import me
-from rowlock.cli.output import note, print_json, with_json
+from rowlock.cli.output import counted, note, print_json, with_json
 from rowlock.cli.tables import number, print_details, print_table, text, time_of, whole
 from rowlock.queue.queues import Queue, Queues
 
@@ -122,9 +122,13 @@ def _done(queue: Queue, as_json: bool) -> None:  # noqa: FBT001  # what click ga
     is_open = queue.paused_at is None
     said = "is not paused" if queue.paused_at is None else f"has been paused since {time_of(queue.paused_at)}"
     limit = "" if queue.concurrency is None else f", at most {queue.concurrency} at once in each worker"
-    known = "no worker serves it" if queue.workers == 0 else f"{queue.workers} workers serve it"
+    known = "no worker serves it" if queue.workers == 0 else f"{counted(queue.workers, 'worker')} for it"
     live = queue.waiting + queue.scheduled + queue.blocked
-    jobs = "it has no jobs" if live + queue.running == 0 else f"{live} of its jobs wait and {queue.running} run"
+    jobs = (
+        "it has no jobs"
+        if live + queue.running == 0
+        else f"{counted(live + queue.running, 'job')}, {queue.running} running"
+    )
     click.echo(f"{queue.name} {said}{limit}: {jobs}, {known}{'' if is_open or queue.workers else ' yet'}.")
 
 

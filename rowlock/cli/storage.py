@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rowlock.cli.findings import Finding, Row, fail, ok, warn
+from rowlock.cli.output import counted
 from rowlock.cli.tables import size
 
 MUCH: Final = 10_000_000_000
@@ -98,7 +99,7 @@ def _wraparound(schema: str, rows: Sequence[Row]) -> list[Finding]:
 
 def judge_archive(row: Row) -> Finding:
     """How large the archive is, and whether it grows for ever, from the row of `doctor_archive.sql`."""
-    detail = f"{size(row['bytes'])} in {row['days']} days, {size(row['yesterday'])} of it yesterday's"
+    detail = f"{size(row['bytes'])} in {counted(row['days'], 'day')}, {size(row['yesterday'])} of it yesterday's"
     if row["is_limited"]:
         return ok("archive", f"{detail}; what is kept how long: rowlock retention show")
     if row["bytes"] < MUCH:
@@ -118,7 +119,7 @@ def judge_overdue(rows: Sequence[Row]) -> Finding:
     named = ", ".join(days[:_DAYS_NAMED]) + (" …" if len(days) > _DAYS_NAMED else "")
     return warn(
         "retention",
-        f"what is past its time of {len(days)} days is still there: {named}",
+        f"what is past its time of {counted(len(days), 'day')} is still there: {named}",
         "Look for retention_postponed (somebody always reads that day) and retention_failed in the workers' logs.",
     )
 

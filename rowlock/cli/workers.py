@@ -12,7 +12,7 @@ from rowlock.api.wire.queues import WorkerDetail
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import me
-from rowlock.cli.output import note, print_json, with_json
+from rowlock.cli.output import counted, note, print_json, with_json
 from rowlock.cli.tables import NOTHING, number, print_details, print_table, print_text, shown, size, text, whole
 from rowlock.queue.job import Job
 from rowlock.queue.workers import LiveWorker, Workers
@@ -84,7 +84,7 @@ def scale_command(worker_id: str, concurrency: int, as_json: bool) -> None:  # n
     if as_json:
         print_json(worker)
     else:
-        click.echo(f"{worker.id} on {shown(worker.hostname)} runs {worker.concurrency} jobs at once.")
+        click.echo(f"{worker.id} on {shown(worker.hostname)} runs {counted(worker.concurrency, 'job')} at once.")
 
 
 def _do(act: Callable[[Workers], Awaitable[R]]) -> R:

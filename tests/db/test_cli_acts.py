@@ -106,7 +106,7 @@ async def test_dead_letters_are_listed_retried_and_discarded(
     assert new != jobs[1]
     assert await connection.fetchval("SELECT args FROM rowlock.jobs WHERE id = $1", new) is not None
     many = await rowlock("jobs", "retry", "--error", "no good", "--yes", url=database_url)
-    assert (many.code, many.out) == (0, "retry: 1 jobs\n")
+    assert (many.code, many.out) == (0, "retry: 1 job\n")
     assert (await rowlock("dead-letters", "list", url=database_url)).err == "No dead letters.\n"
 
 

@@ -5,8 +5,8 @@ import { h as element, render } from "./vendor/preact.js";
 
 /**
  * Ask, and if the answer is yes, do it: `perform` is given what the fields say, by name, and may throw a `Problem`,
- * which is shown at the field that it names, or below all of them. A problem of the status that `remedy` has is shown with a button that does what it says (`text`, `act`) instead,
- * and ends the dialog. Resolves to whether it was done.
+ * which is shown at the field that it names, or below all of them. A problem of the status that `remedy` has is shown
+ * with a button that does what it says (`text`, `act`) instead, and ends the dialog. Resolves to whether it was done.
  */
 export function ask({ title, body, action, perform, isDanger = false, remedy = null }) {
     return new Promise((resolve) => {
