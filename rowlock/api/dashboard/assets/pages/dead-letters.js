@@ -112,7 +112,7 @@ async function actOnAll(act, filter, verb, done, meant) {
             element("p", {}, "All dead letters of the task ", element("strong", {}, filter.task),
                 ...(filter.error_kind === "" ? [" without an error"] : []),
                 ...(filter.error_kind ? [" with errors like ", element("code", {}, filter.error_kind)] : []),
-                ...(filter.error === undefined ? [] : [", and contains ", element("code", {}, filter.error)]),
+                ...(filter.error === undefined ? [] : [" whose error contains ", element("code", {}, filter.error)]),
                 ...(filter.queue === undefined ? [] : [" in the queue ", element("strong", {}, filter.queue)]),
                 ". ", meant),
         ],
