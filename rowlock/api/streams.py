@@ -143,15 +143,19 @@ class Streams:
                     await self._look.wait()
 
     async def _look_once(self) -> None:
-        """Tell every stream what has changed for it."""
+        """Tell every stream what has changed for it.
+
+        Operations come first: whoever has had an overview hears of all that anybody does from then on.
+        """
+        if any(stream.queues is None for stream in self._streams):
+            await self._tell_operations()
         for queues in {stream.queues for stream in self._streams}:
             overview = await self._overview(queues)
             document = msgspec.json.encode(overview)
             what = msgspec.json.encode(msgspec.structs.replace(overview, at=overview.at.min))
             for stream in [stream for stream in self._streams if stream.queues == queues]:
-                stream.tell("overview", document, unless_same_as=what)
-        if any(stream.queues is None for stream in self._streams):
-            await self._tell_operations()
+                if queues is not None or stream.operations is not None:  # or it came just now: the next look is its own
+                    stream.tell("overview", document, unless_same_as=what)
         for job in {stream.job for stream in self._streams if stream.job is not None}:
             await self._tell_job(job)
 

@@ -19,6 +19,7 @@ from rowlock import Rowlock
 from rowlock.api import create_app, nobody_is_asked
 from rowlock.api.access import EVERYTHING, Access
 from rowlock.api.streams import STREAMS, Stream
+from rowlock.queue.operators import Operation
 from tests.waiting import eventually
 
 Http = TestClient[Request, Application]
@@ -85,12 +86,20 @@ async def test_the_overview_comes_at_once_and_whenever_it_changed(http: Http, ap
                 await client.next("overview")
 
 
-async def test_what_operators_do_is_told_once(http: Http, app: Rowlock) -> None:
+async def test_what_operators_do_once_the_overview_has_come_is_told_once(
+    http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = http.app[STREAMS]._operations
+
+    async def late(number: int) -> list[Operation]:
+        await asyncio.sleep(0.1)
+        return await look(number)
+
+    monkeypatch.setattr(http.app[STREAMS], "_operations", late)
     await app.queues.pause("before")
     async with listening(http) as client, listening(http) as another:
         await client.next("overview")
         await another.next("overview")
-        await asyncio.sleep(0.2)  # the operations are looked at after the overview
         await app.queues.pause("sums", by="ada")
         await app.queues.resume("sums", by="ada")
         for each in (client, another):
@@ -132,10 +141,14 @@ async def test_nobody_is_asked_while_nobody_listens(http: Http, app: Rowlock, mo
     async with listening(http) as client:
         await client.next("overview")
     await eventually(lambda: are_open(http, 0))
-    await asyncio.sleep(0.1)  # what was under way
-    before = connections
-    await asyncio.sleep(0.3)
-    assert connections == before > 0
+
+    async def is_quiet() -> bool:  # once what was under way has ended
+        before = connections
+        await asyncio.sleep(0.3)
+        return connections == before
+
+    await eventually(is_quiet, timeout=3)
+    assert connections > 0
 
 
 async def test_no_more_streams_are_open_than_there_is_room(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
