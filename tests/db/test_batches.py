@@ -380,17 +380,17 @@ async def test_no_job_runs_again_while_the_call_that_it_timed_out_in_goes_on(
         @app.task(name="hold", batch=2, batch_wait=0.05, backoff=0.01)
         async def hold(jobs: list[Job], numbers: list[int]) -> None:
             enter(jobs, numbers)
-            await asyncio.sleep(0.5 if jobs[0].attempt == 1 else 0)
+            await asyncio.sleep(0.7 if jobs[0].attempt == 1 else 0)
             leave(numbers)
     else:
 
         @app.task(name="hold", batch=2, batch_wait=0.05, backoff=0.01)
         def hold(jobs: list[Job], numbers: list[int]) -> None:
             enter(jobs, numbers)
-            time.sleep(0.5 if jobs[0].attempt == 1 else 0)
+            time.sleep(0.7 if jobs[0].attempt == 1 else 0)
             leave(numbers)
 
-    short, long = await app.enqueue_many([hold.using(timeout=0.2).job(1), hold.job(2)])
+    short, long = await app.enqueue_many([hold.using(timeout=0.5).job(1), hold.job(2)])
     async with app.worker():
         await long.result(timeout=10)
         await short.result(timeout=10)

@@ -117,7 +117,7 @@ async def test_an_error_of_the_database_undoes_it_too(app: Rowlock, connection: 
 
 
 async def test_an_error_after_the_commit_is_only_logged(app: Rowlock, connection: Connection) -> None:
-    @app.task(max_attempts=5, backoff=0, timeout=0.5)
+    @app.task(max_attempts=5, backoff=0, timeout=1)
     async def pay(job: Job, how: str) -> None:
         async with job.transaction() as own:
             await own.execute(PAY, job.id, 5)

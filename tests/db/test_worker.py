@@ -307,12 +307,12 @@ async def test_a_plain_function_past_its_timeout_has_timed_out_once_it_returns_a
     running: list[int] = []
     overlaps: list[int] = []
 
-    @app.task(timeout=0.1, backoff=0)
+    @app.task(timeout=0.3, backoff=0)
     def slow(job: Job) -> str:
         overlaps.extend(running)
         running.append(job.attempt)
         if job.attempt == 1:
-            time.sleep(0.3)
+            time.sleep(0.4)
         running.remove(job.attempt)
         return "in time"
 
@@ -326,9 +326,9 @@ async def test_a_plain_function_past_its_timeout_has_timed_out_once_it_returns_a
 async def test_the_timeout_of_a_plain_function_counts_from_when_its_thread_begins(
     app: Rowlock, connection: Connection
 ) -> None:
-    @app.task(timeout=0.3, max_attempts=1)
+    @app.task(timeout=0.7, max_attempts=1)
     def work() -> None:
-        time.sleep(0.1)
+        time.sleep(0.15)
 
     await app.enqueue_many([work.job() for _ in range(6)])
     await app.worker(threads=1).drain()
