@@ -133,5 +133,7 @@ def watch(site: str) -> Watch:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def page(context: BrowserContext) -> Page:
-    return await context.new_page()
+async def page(context: BrowserContext) -> AsyncIterator[Page]:
+    page = await context.new_page()
+    yield page
+    await page.unroute_all(behavior="wait")  # what is being answered cannot be once the context is closed
