@@ -64,6 +64,7 @@ async def test_running_job_is_followed_live_and_cancelled(page: Page, app: Rowlo
         await confirm(page, "Cancel the job")
         await expect(page.locator(".under .state-cancelled")).to_be_visible()
         await expect(row(page, "cancelled job")).to_contain_text("too slow")
+        await expect(page.get_by_role("heading", name="Tracebacks")).to_have_count(0)
 
 
 async def test_logs_are_shown_by_level_and_the_job_runs_again(page: Page, app: Rowlock, worker: None) -> None:

@@ -58,3 +58,13 @@ async def test_operations_go_on_to_older_ones(page: Page, app: Rowlock) -> None:
     await page.get_by_role("link", name="Older").click()
     await expect(page.get_by_text("scaled queue sums to 1", exact=True)).to_be_visible()
     await expect(page.get_by_role("link", name="Older")).to_have_count(0)
+
+
+async def test_an_act_on_errors_of_a_kind_is_told_in_words(page: Page, app: Rowlock) -> None:
+    await app.enqueue("explode", {"how": "error", "message": "refused 1"})
+    await app.worker().drain()
+    await app.retry_many(JobFilter(task="explode", error_kind="ValueError: refused #"))
+    await visit(page, "/operations", "Operations")
+    await expect(page.get_by_role("row").nth(1).get_by_role("cell").nth(2)).to_have_text(
+        "retried 1 failed job of task explode, error like “ValueError: refused #”"
+    )

@@ -48,7 +48,7 @@ export const page = {
                 ? element("p", { class: "dim" }, "They are not shown: the task is declared as sensitive, as are its errors and logs.")
                 : element(Tree, { value: job.args, name: "the arguments" })),
             panel("Result", result(job))),
-        job.attempts.some(({ traceback }) => traceback !== null) && panel("Tracebacks", ...job.attempts.toReversed().map(traceback)),
+        job.attempts.some(({ traceback }) => traceback) && panel("Tracebacks", ...job.attempts.toReversed().map(traceback)),
         element(Logs, { lines }),
         operations.length > 0 && [element("h2", { class: "above" }, "Who acted on it"), acted(operations)],
     ],
@@ -113,7 +113,7 @@ function result(job) {
 }
 
 function traceback(attempt, index) {
-    if (attempt.traceback === null) return null;
+    if (!attempt.traceback) return null; // empty, where the message says it all
     return element("details", { key: attempt.attempt, open: index === 0, class: "traceback" },
         element("summary", {}, `Attempt ${attempt.attempt}: `, element("strong", {}, attempt.error_type ?? attempt.outcome),
             attempt.message !== null && ` ${attempt.message}`),

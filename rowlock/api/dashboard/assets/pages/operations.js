@@ -56,12 +56,13 @@ export function sentence({ verb, target_kind: kind, target, details: told }) {
 
 /** How many were meant, and which: "3 failed jobs of task add". */
 function many({ filter, ...told }, kind) {
-    const { state, discarded, ...rest } = filter ?? {};
+    const { state, discarded, error_kind: like, ...rest } = filter ?? {};
     const number = Object.entries(told).reduce(
         (sum, [name, value]) => name !== "skipped" && typeof value === "number" ? sum + value : sum, 0,
     );
     const words = [count(number), discarded === true && "discarded", state, number === 1 ? kind : `${kind}s`];
     const parts = Object.entries(rest).map(([name, value]) => `${name} ${plain(value)}`);
+    if (typeof like === "string") parts.push(like === "" ? "no error" : `error like “${like}”`);
     return `${words.filter(Boolean).join(" ")}${parts.length === 0 ? "" : ` of ${parts.join(", ")}`}`;
 }
 
