@@ -73,7 +73,14 @@ async def test_what_went_wrong_is_told_by_its_type_alone(http: Http, job: UUID) 
 
 
 @pytest.mark.parametrize(
-    "query", [f"text={SECRET}", f"error={SECRET}", f'args={{"password":"{SECRET}!"}}', "error=good"]
+    "query",
+    [
+        f"text={SECRET}",
+        f"error={SECRET}",
+        f'args={{"password":"{SECRET}!"}}',
+        "error=good",
+        f"error_kind=ValueError: {SECRET}! is not good",
+    ],
 )
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/dead-letters"])
 async def test_no_filter_finds_out_what_is_in_it(path: str, query: str, http: Http, job: UUID) -> None:
