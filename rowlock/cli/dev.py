@@ -63,7 +63,12 @@ async def _develop(app: Rowlock, port: int, places: list[str]) -> Worker:
     signals = running.StopSignals()
     worker = app.worker()
     async with app, serving(create_app(app, authenticate=OpenUntilFirstKey()), "127.0.0.1", port) as url:
-        for line in (f"API       {url}", *places, f"tasks     {', '.join(sorted(app.tasks)) or 'none'}"):
+        for line in (
+            f"API       {url}",
+            f"dashboard {url}/",
+            *places,
+            f"tasks     {', '.join(sorted(app.tasks)) or 'none'}",
+        ):
             click.echo(line)
         click.echo("Ctrl-C stops everything; the data is kept.")
         await running.work(worker, signals)

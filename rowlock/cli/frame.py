@@ -18,6 +18,7 @@ from rowlock.app import Rowlock
 from rowlock.cli.tables import (
     NOTHING,
     Column,
+    attempt_of,
     brief_time_of,
     duration_of,
     number,
@@ -212,7 +213,7 @@ def _worker(worker: LiveWorker, at: datetime) -> Sequence[object]:
 
 def _running(job: RunningJob, at: datetime) -> Sequence[object]:
     progress = NOTHING if job.fraction is None else f"{job.fraction:.0%} {job.message or ''}".rstrip()
-    return job.task, at - job.started_at, f"{job.attempt}/{job.max_attempts}", job.id, progress
+    return job.task, at - job.started_at, attempt_of(job.attempt, job.max_attempts), job.id, progress
 
 
 def _ago(moment: datetime | None, at: datetime) -> str:

@@ -15,6 +15,7 @@ from rowlock.cli import acts, running, watching
 from rowlock.cli.output import note, print_json, with_json
 from rowlock.cli.tables import (
     NOTHING,
+    attempt_of,
     in_one_line,
     number,
     pretty,
@@ -106,7 +107,7 @@ def print_jobs(jobs: JobPage, *, as_json: bool, none: str) -> None:
 
 
 def _row(job: Job) -> Sequence[object]:
-    job, attempt = job.redacted(), f"{job.attempt}/{job.max_attempts}"
+    job, attempt = job.redacted(), attempt_of(job.attempt, job.max_attempts)
     return job.id, state(job.state), job.task, job.queue, attempt, job.created_at, job.error or ""
 
 

@@ -235,6 +235,11 @@ def size(count: int) -> str:
     return f"{amount:.1f} TB"
 
 
+def attempt_of(attempt: int, most: int) -> str:
+    """`2/5`; the attempt alone where a retry, a snooze or a crash has led beyond, since these use none up."""
+    return str(attempt) if attempt > most else f"{attempt}/{most}"
+
+
 def sparkline(values: Sequence[float | None], width: int) -> str:
     """The values as a row of bars of at most this width, from nothing to the highest; a blank where nothing is known.
 

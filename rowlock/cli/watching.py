@@ -13,7 +13,7 @@ from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.output import Exit, complain, note, print_json, with_json
 from rowlock.cli.running import AWAY
-from rowlock.cli.tables import pretty, print_text, time_of
+from rowlock.cli.tables import attempt_of, pretty, print_text, time_of
 from rowlock.errors import ResultTimeout
 from rowlock.queue.client import parse_id
 from rowlock.queue.handle import wait_until_finished
@@ -77,7 +77,7 @@ def _tell(job: Job, told: dict[str, object], *, as_json: bool) -> None:
     job = job.redacted()
     at = job.finished_at or (job.last_progress.updated_at if job.last_progress else None)
     at = at or job.started_at or job.created_at
-    words = [time_of(at), job.state, f"attempt {job.attempt}/{job.max_attempts}"]
+    words = [time_of(at), job.state, f"attempt {attempt_of(job.attempt, job.max_attempts)}"]
     if job.last_progress is not None and not job.is_finished:
         words.append(f"{job.last_progress.fraction:.0%} {job.last_progress.message or ''}".rstrip())
     print_text("  ".join([*words, *([job.error] if job.error else [])]))

@@ -13,7 +13,18 @@ from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import me
 from rowlock.cli.output import counted, note, print_json, with_json
-from rowlock.cli.tables import NOTHING, number, print_details, print_table, print_text, shown, size, text, whole
+from rowlock.cli.tables import (
+    NOTHING,
+    attempt_of,
+    number,
+    print_details,
+    print_table,
+    print_text,
+    shown,
+    size,
+    text,
+    whole,
+)
 from rowlock.queue.job import Job
 from rowlock.queue.workers import LiveWorker, Workers
 
@@ -107,4 +118,4 @@ def _row(worker: LiveWorker) -> tuple[object, ...]:
 
 
 def _job(job: Job) -> tuple[object, ...]:
-    return job.id, job.task, job.queue, f"{job.attempt}/{job.max_attempts}", job.started_at
+    return job.id, job.task, job.queue, attempt_of(job.attempt, job.max_attempts), job.started_at

@@ -34,6 +34,7 @@ async def test_failed_job_says_why_and_is_retried_with_other_arguments(page: Pag
     async with app.worker():
         await expect(page.locator(".under .state-cancelled")).to_be_visible()
     await expect(page.locator("pre.error")).to_contain_text("given up")
+    assert await fact(page, "Attempt") == "2", "and not 2 of 1"
 
 
 async def test_numbers_stay_as_they_are_written_through_an_edit(

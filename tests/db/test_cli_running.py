@@ -114,10 +114,14 @@ async def test_api_listens_for_others_only_with_a_key_that_holds(database_url: s
 
 async def test_dev_runs_everything_on_the_given_database(empty_database_url: str, folder: Path) -> None:
     async with started("dev", "tasks:app", "--port", "0", url=empty_database_url, cwd=folder) as dev:
-        url = (await line_with(dev.stdout, "http://")).split()[-1]
+        url = (await line_with(dev.stdout, "API ")).split()[-1]
+        dashboard = (await line_with(dev.stdout, "dashboard ")).split()[-1]
         await line_with(dev.stderr, "worker_started")
-        async with aiohttp.ClientSession() as session, session.get(f"{url}/readyz") as answer:
-            assert answer.status == 200
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{url}/readyz") as answer:
+                assert answer.status == 200
+            async with session.get(dashboard) as answer:
+                assert (answer.status, answer.content_type) == (200, "text/html")
         enqueued = await rowlock(
             "enqueue", "hello", '{"name": "Ada"}', "--app=tasks:app", url=empty_database_url, cwd=folder
         )

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from rowlock.cli.tables import Column, duration_of, number, print_table, sparkline, table_of, text, whole
+from rowlock.cli.tables import Column, attempt_of, duration_of, number, print_table, sparkline, table_of, text, whole
 
 COLUMNS = (whole("ID"), text("TASK", 6), text("QUEUE", 5, leaves=1), number("JOBS"))
 ROWS = [("0198a5a0-0000-7000-8000-000000000000", "send_newsletter", "greetings", 12345)]
@@ -81,3 +81,8 @@ def test_a_sparkline_goes_from_nothing_to_the_highest() -> None:
 
 def test_a_sparkline_that_is_too_long_shows_means() -> None:
     assert sparkline([0, 0, 2, 4, None, None, 6], 4) == "▁▅ █"
+
+
+def test_no_attempt_is_shown_as_one_of_fewer() -> None:
+    assert attempt_of(2, 2) == "2/2"
+    assert attempt_of(4, 2) == "4", "somebody has retried it"

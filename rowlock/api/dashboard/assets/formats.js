@@ -57,6 +57,11 @@ export function ago(iso, { plain = false } = {}) {
     return element("time", { dateTime: iso, title: MOMENT.format(new Date(iso)) }, text);
 }
 
+/** Which attempt it is, of how many; alone where a retry, a snooze or a crash has led beyond, since these use none up. */
+export function attempts(job) {
+    return job.attempt > job.max_attempts ? count(job.attempt) : `${job.attempt} of ${job.max_attempts}`;
+}
+
 /** How long jobs are kept, as people write it: 12h, 30d, forever, or default. */
 export function showKeep(kept) {
     if (kept === null) return "default";

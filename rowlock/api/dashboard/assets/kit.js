@@ -3,7 +3,7 @@
 export { api, may, parseExactly, Problem, whoever } from "./api.js";
 export { Chart, charts, figures, Numbers } from "./charts.js";
 export { ask } from "./dialog.js";
-export { ago, bytes, count, moment, now, parseKeep, seconds, showKeep } from "./formats.js";
+export { ago, attempts, bytes, count, moment, now, parseKeep, seconds, showKeep } from "./formats.js";
 export {
     button, choice, empty, facts, field, filters, json, line, link, notify, pager, panel, parseJson, state, table,
 } from "./parts.js";

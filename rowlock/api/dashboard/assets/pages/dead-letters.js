@@ -1,7 +1,7 @@
 // The dead letters, by task and error: look at them, put them back, or put them aside.
 
 import {
-    ago, api, ask, button, count, element, empty, filters, link, may, notify, table, useState,
+    ago, api, ask, attempts, button, count, element, empty, filters, link, may, notify, table, useState,
 } from "../kit.js";
 
 const SHOWN = 20;
@@ -82,7 +82,7 @@ function inside(found, group, query) {
 function line(job) {
     return element("p", {},
         link(`/jobs/${job.id}`, element("code", {}, job.id)), " failed ", ago(job.finished_at),
-        `, attempt ${job.attempt} of ${job.max_attempts}`,
+        `, attempt ${attempts(job)}`,
         job.error !== null && element("div", { class: "why" }, job.error));
 }
 

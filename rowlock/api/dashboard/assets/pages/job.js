@@ -1,7 +1,7 @@
 // One job: what it is, what happened to it and when, what went in and what came out, and what can be done with it.
 
 import {
-    ago, api, button, Copy, count, element, facts, Id, link, may, moment, panel, Problem, seconds, state, table, Tree,
+    ago, api, attempts, button, Copy, count, element, facts, Id, link, may, moment, panel, Problem, seconds, state, table, Tree,
 } from "../kit.js";
 import { actsOn } from "./job-acts.js";
 import { Logs } from "./job-logs.js";
@@ -77,14 +77,14 @@ function about(job) {
     return [
         ["Task", link(`/jobs?${new URLSearchParams({ task: job.task })}`, job.task)],
         ["Queue", link(`/queues/${encodeURIComponent(job.queue)}`, job.queue)],
-        ["Attempt", `${job.attempt} of ${job.max_attempts}`],
+        ["Attempt", attempts(job)],
         ["Created", ago(job.created_at)],
         job.finished_at === null
             ? ["Due", ago(job.run_at)]
             : ["Ended", ago(job.finished_at)],
         ["Took", seconds(took(job))],
         ["Priority", count(job.priority)],
-        ...job.errors > 0 ? [["Errors", count(job.errors)]] : [],
+        ...job.errors > 0 ? [["Errors", `${job.errors} of ${job.max_attempts}`]] : [],
         ...job.crashes > 0 ? [["Crashes", count(job.crashes)]] : [],
         ...job.worker !== null ? [["Worker", job.finished_at === null
             ? element(Id, { id: job.worker, path: `/workers/${job.worker}`, name: "worker" })

@@ -1,6 +1,6 @@
 // The jobs, newest first: filters that live in the address, and acts on one, on some, or on all that fit.
 
-import { ago, api, count, element, empty, here, Id, link, may, now, pager, seconds, state, table, useState, whoever } from "../kit.js";
+import { ago, api, attempts, count, element, empty, here, Id, link, may, now, pager, seconds, state, table, useState, whoever } from "../kit.js";
 import { askEnqueue } from "./enqueue.js";
 import { chips, FilterBar, meant, States } from "./job-filter.js";
 import { actOnAll, actOnChosen, ACTS } from "./job-acts.js";
@@ -99,7 +99,7 @@ function columns(jobs, choose) {
         { head: "Task", cell: task },
         { head: "Id", cell: (job) => element(Id, { id: job.id, path: `/jobs/${job.id}` }) },
         { head: "Queue", cell: (job) => link(`/queues/${encodeURIComponent(job.queue)}`, job.queue) },
-        { head: "Attempt", number: true, cell: (job) => `${job.attempt} of ${job.max_attempts}` },
+        { head: "Attempt", number: true, cell: attempts },
         { head: "Created", cell: (job) => ago(job.created_at) },
         { head: "When", cell: when },
         { head: "Took", number: true, cell: (job) => seconds(took(job)) },

@@ -1,7 +1,7 @@
 // One live worker: what it runs now, and which tasks it has.
 
 import {
-    ago, api, ask, bytes, button, element, empty, facts, field, line, link, may, moment, panel, state, table,
+    ago, api, ask, attempts, bytes, button, element, empty, facts, field, line, link, may, moment, panel, state, table,
 } from "../kit.js";
 import { busy, lease, loopDelay } from "./workers.js";
 
@@ -36,7 +36,7 @@ export const page = {
                         { head: "Task", cell: (job) => job.task },
                         { head: "Queue", cell: (job) => job.queue },
                         { head: "State", cell: (job) => state(job.state) },
-                        { head: "Attempt", number: true, cell: (job) => `${job.attempt} of ${job.max_attempts}` },
+                        { head: "Attempt", number: true, cell: attempts },
                         { head: "Started", cell: (job) => job.started_at === null ? "not yet" : ago(job.started_at) },
                     ],
                     rows: worker.jobs,
