@@ -91,6 +91,7 @@ async def _examine(client: Client) -> list[Finding]:
         found += await _guarded("storage", _tables(client))
         found += await _guarded("workers", _workers(client))
         found += await _guarded("unclaimed jobs", _unclaimed(client))
+        found += await _guarded("dead letters", _dead_letters(client))
     return found
 
 
@@ -144,6 +145,10 @@ async def _workers(client: Client) -> list[Finding]:
 
 async def _unclaimed(client: Client) -> list[Finding]:
     return findings.judge_unclaimed(await client.fetch("doctor_unclaimed", _KINDS, LOOKED_AT))
+
+
+async def _dead_letters(client: Client) -> list[Finding]:
+    return [findings.judge_dead_letters((await client.fetch("count_dead_letters", None))[0])]
 
 
 async def _pooler(client: Client) -> list[Finding]:

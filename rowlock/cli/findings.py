@@ -279,6 +279,17 @@ def judge_unclaimed(rows: Sequence[Row]) -> list[Finding]:
     ] or [ok("unclaimed jobs", "none")]
 
 
+def judge_dead_letters(row: Row) -> Finding:
+    """The jobs that nobody has decided on, from the row of `count_dead_letters.sql`."""
+    if not row["dead_letters"]:
+        return ok("dead letters", "none")
+    return warn(
+        "dead letters",
+        f"{counted(row['dead_letters'], 'job')} failed for good, and nobody has decided what becomes of them",
+        "See why: rowlock dead-letters groups. Put them back or aside: rowlock jobs retry, rowlock jobs discard.",
+    )
+
+
 def _count(rows: int) -> str:
     return f"at least {rows}" if rows >= COUNTED_ROWS else str(rows)
 

@@ -10,6 +10,7 @@ What lies in the folder of a server (`EmbeddedServer.location`):
     run/          the socket, unless the path would be too long for one: then in the system's temporary folder
     server.log    what the server of this run said; `server.log.1`: of the run before
     start.lock    held while somebody starts or stops it
+    use.lock      shared by all that use it
     owner.lock    held for as long as the process lives that will stop it
 """
 

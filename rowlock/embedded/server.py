@@ -32,7 +32,8 @@ class EmbeddedServer:
 
     Whoever calls `start()` first starts the server and will stop it; other objects and processes with the same folder
     join it, and their `stop()` leaves it running. If the process that started it died without stopping it, the next
-    one to start takes it over. A server that this process started is stopped at its exit, too.
+    one to start takes it over, unless others use it still: these must not lose it when that one ends. A server that
+    this process started is stopped at its exit, too.
     All calls block: from async code go through `asyncio.to_thread`.
 
     `durable=False` gives up crash safety for speed, for tests. `settings` are PostgreSQL's own, such as
@@ -52,6 +53,7 @@ class EmbeddedServer:
         self._socket_dir: Path | None = None
         self._pid: int | None = None  # of the postmaster, while started or joined
         self._process: subprocess.Popen[bytes] | None = None  # only if this object started it
+        self._use_lock: int | None = None  # shared by all that use the server
         self._owner_lock: int | None = None
         self._owner_process: int | None = None  # the process that may stop it: not a fork of it
 
@@ -97,18 +99,22 @@ class EmbeddedServer:
         try:
             make_location(self.location)
             with _held(self.location / "start.lock"):
+                is_alone = self._use()
                 if self._process is not None:
                     self._process.poll()  # a zombie would pass for alive
                 running = self._await_running()
                 if running is None:
                     self._launch()
                 else:
-                    self._join(running)
+                    self._join(running, is_alone=is_alone)
         except OSError as error:
             raise ConfigurationError(
                 f"The embedded server cannot use the folder {self.location} ({error.strerror}: {error.filename}): "
                 "make it writable for the user who runs this, or name another one (environment: ROWLOCK_DATA_DIR)."
             ) from error
+        finally:
+            if self._pid is None:
+                self._leave()
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Stop the server if this object started it or took it over; otherwise only forget it. Harmless when repeated.
@@ -116,6 +122,7 @@ class EmbeddedServer:
         `fast` ends all sessions and writes everything out. `immediate` is a crash: the next start recovers.
         """
         atexit.unregister(self.stop)
+        self._leave()
         pid, socket_dir = self._pid, self._socket_dir
         self._pid = self._socket_dir = None
         if pid is not None and self.is_owner:
@@ -155,10 +162,29 @@ class EmbeddedServer:
             raise DatabaseUnavailable(f"The server in {self.location} is neither up nor down.\n{_tail(self._log)}")
         return find_postmaster(self._data)
 
-    def _join(self, running: Postmaster) -> None:
+    def _use(self) -> bool:
+        """Say that this object uses the folder's server. Returns whether no other one does. The start lock is held."""
+        if self._use_lock is None:
+            self._use_lock = os.open(self.location / "use.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._use_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            is_alone = False
+        else:
+            is_alone = True
+        fcntl.flock(self._use_lock, fcntl.LOCK_SH)
+        return is_alone
+
+    def _leave(self) -> None:
+        if self._use_lock is not None:
+            os.close(self._use_lock)
+            self._use_lock = None
+
+    def _join(self, running: Postmaster, *, is_alone: bool) -> None:
         if self._pid != running.pid:
             self._disown()  # of a server that is gone
-            self._own_if_orphaned()
+            if is_alone:
+                self._own_if_orphaned()
         self._pid, self._socket_dir = running.pid, running.socket_dir
 
     def _own_if_orphaned(self) -> None:

@@ -82,6 +82,9 @@ async def test_dead_letters_are_listed_retried_and_discarded(
     database_url: str, connection: Connection, folder: Path
 ) -> None:
     jobs = await failed(connection, 3)
+    found = json.loads((await rowlock("doctor", "--json", url=database_url)).out)["findings"]
+    (dead,) = [finding for finding in found if finding["check"] == "dead letters"]
+    assert (dead["status"], dead["detail"].partition(",")[0]) == ("warn", "3 jobs failed for good")
     groups = await rowlock("dead-letters", "groups", url=database_url)
     assert groups.out.splitlines()[1].split()[:2] == ["3", "fail"]
     assert json.loads((await rowlock("dead-letters", "groups", "--json", url=database_url)).out)[0]["jobs"] == 3

@@ -100,6 +100,7 @@ async def test_doctor_finds_what_is_wrong(database_url: str, connection: Connect
         "storage parameters": "warn",
         "workers": "warn",
         "unclaimed jobs": "warn",
+        "dead letters": "warn",
     }
 
 

@@ -170,6 +170,22 @@ def test_server_of_another_process_is_joined_and_taken_over_when_that_was_killed
     assert not (folder / "data" / "postmaster.pid").exists()
 
 
+def test_server_of_a_killed_process_is_not_taken_from_others_who_use_it(folder: Path) -> None:
+    command = [sys.executable, "-c", _STARTER, str(folder)]
+    with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout
+        pid = int(starter.stdout.readline())
+        with EmbeddedServer(folder, durable=False) as remaining:
+            starter.kill()
+            starter.wait()
+            with EmbeddedServer(folder, durable=False) as short:
+                assert (short.pid, short.is_owner) == (pid, False)
+            assert fetch(remaining) == "rowlock"
+    with EmbeddedServer(folder, durable=False) as heir:
+        assert (heir.pid, heir.is_owner) == (pid, True)
+    assert not (folder / "data" / "postmaster.pid").exists()
+
+
 def test_process_that_ends_stops_the_server_it_started(folder: Path) -> None:
     command = [sys.executable, "-c", _STARTER, str(folder)]
     done = subprocess.run(command, cwd=_ROOT, input="", capture_output=True, text=True, check=True)

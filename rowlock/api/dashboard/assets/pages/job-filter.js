@@ -96,7 +96,7 @@ export function FilterBar({ query, queues, tasks, go }) {
     const text = (name, label, more = {}) => place(name, label, line(query.get(name), { type: "search", ...more }));
     const isExact = query.has("created_after") || query.has("created_before");
     return element("form", { class: "filters", role: "search", "aria-label": "Filter the jobs", key: String(query), onSubmit },
-        text("text", "Arguments contain", { placeholder: "a word, an address, an id" }),
+        text("text", "Arguments contain", { placeholder: "a word or an id" }),
         text("task", "Task", { list: "tasks" }),
         place("queue", "Queue", choice([["", "all"], ...names(queues, query.get("queue"))], query.get("queue") ?? "", { onChange: submit })),
         place("newer_than", "Created", choice([["", "any time"], ...ages(query.get("newer_than"))], query.get("newer_than") ?? "", { onChange: submit })),
