@@ -67,11 +67,15 @@ class Violation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a run comes to: `counts` says how often each rule was broken, `violations` has the first ones of each."""
+    """What a run comes to: `counts` says how often each rule was broken, `violations` has the first ones of each.
+
+    `looked` says how many cases each rule had to look at.
+    """
 
     figures: Mapping[str, int | float]
     counts: Mapping[str, int]
     violations: tuple[Violation, ...]
+    looked: Mapping[str, int]
 
     @property
     def is_clean(self) -> bool:
@@ -81,9 +85,9 @@ class Report:
     def lines(self) -> list[str]:
         """Return it line by line: the figures, then each rule, then the violations."""
         figures = [f"{name} {value:,}" for name, value in self.figures.items()]
-        return (
-            figures + [f"{rule} {count:,}" for rule, count in self.counts.items()] + [str(v) for v in self.violations]
-        )
+        looked = [f"looked at: {case} {count:,}" for case, count in self.looked.items()]
+        counts = [f"{rule} {count:,}" for rule, count in self.counts.items()]
+        return figures + looked + counts + [str(violation) for violation in self.violations]
 
 
 def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report:
@@ -106,7 +110,12 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
             for subject, sentence in contradictions_of_all(evidence):
                 findings.add(rule, subject, sentence)
         figures["ticks"] = len(evidence.ticks)
-        return Report(figures=dict(sorted(figures.items())), counts=findings.counts, violations=tuple(findings.kept))
+        return Report(
+            figures=dict(sorted(figures.items())),
+            counts=findings.counts,
+            violations=tuple(findings.kept),
+            looked=dict(sorted(evidence.looked.items())),
+        )
 
 
 class _Findings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
@@ -148,6 +148,9 @@ class Evidence:
     rescues: dict[UUID, list[Rescue]] = field(default_factory=lambda: defaultdict(list))
     """By the worker that had the jobs."""
 
+    looked: Counter[str] = field(default_factory=Counter)
+    """How many cases each rule had to look at: a rule that saw none has shown nothing. By the rule's name, or by
+    `rule: case` for a case that a run may or may not have had."""
     epochs: list[float] = field(default_factory=list)
     """What the database's clock was when the machine's monotonic one was zero, as each process has it."""
     epoch: float = 0.0
