@@ -23,7 +23,7 @@ MOST_OVERTAKEN: Final = 5
 MOST_READ: Final = 2000
 """Of each job, no more claims are looked at: it waited for long, and the first of them say enough."""
 CALM_SECONDS: Final = 1.0
-HARMLESS: Final = frozenset({"pin", "terminate"})
+HARMLESS: Final = frozenset({"pin", "terminate", "slow"})
 """What hits everybody, and leaves no row locked for longer than a moment."""
 
 
