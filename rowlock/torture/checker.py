@@ -11,7 +11,19 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture.checks import attempts, existence, keys, leases, operators, ticks, transitions
+from rowlock.torture.checks import (
+    atomicity,
+    attempts,
+    existence,
+    keys,
+    leases,
+    operators,
+    order,
+    releases,
+    ticks,
+    times,
+    transitions,
+)
 from rowlock.torture.evidence import Evidence, gather
 from rowlock.torture.life import Life, steps_of
 
@@ -30,6 +42,9 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
     ("unexpected", existence.unexpected),
     ("unjustified duplicates", attempts.duplicates),
     ("unjustified rescues", leases.rescues),
+    ("claims without a lease", leases.unleased),
+    ("crashes without a crash", leases.uncrashed),
+    ("needless releases", releases.releases),
     ("overlaps", leases.overlaps),
     ("stale outcomes accepted", attempts.stale),
     ("false outcomes", attempts.outcomes),
@@ -40,6 +55,8 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
     ("cancelled jobs that started", operators.cancelled),
     ("starts without a claim", attempts.starts),
     ("starts past the limit", attempts.limits),
+    ("too early", times.early),
+    ("too late", times.late),
     ("effects", existence.effects),
     ("inconsistencies", existence.consistency),
 )
@@ -47,6 +64,8 @@ OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]],
     ("lapsed leases", leases.lapsed),
     ("unjustified quarantines", attempts.quarantines),
     ("unique violations", keys.unique),
+    ("half stored", atomicity.half_stored),
+    ("out of order", order.out_of_order),
     ("schedule ticks", ticks.ticks),
     ("inconsistencies", existence.whole_lines),
 )
@@ -103,6 +122,8 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
             _count(life, evidence, figures)
             keys.note_holds(life, evidence)
             attempts.note_rescues(life, evidence)
+            atomicity.note_inserts(life, evidence)
+            order.note_claims(life, evidence)
             for rule, contradictions in OF_ONE_JOB:
                 for sentence in contradictions(life, evidence):
                     findings.add(rule, str(life.id), sentence)

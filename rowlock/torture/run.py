@@ -33,6 +33,7 @@ from rowlock.torture.stage import (
     python,
     url_through,
 )
+from rowlock.torture.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -125,6 +126,7 @@ class Torture:
             for link in self._links:
                 await link.open()
                 stack.push_async_callback(link.close)
+            await stack.enter_async_context(Watch(self._history, lambda: self._database.url))
             self._start_programs()
             began = time.monotonic()
             unavailable = await self._torment(began)
@@ -158,6 +160,7 @@ class Torture:
             command = python(
                 "-m", "rowlock", "worker", "rowlock.torture.workload:app", "--concurrency", "30", "--threads", "5"
             )
+            command += ["--queues", workload.queues()]
             self._add(name, command, link)
         for name, link in zip(enqueuers, (None, self._links[0]), strict=True):
             seed, rate = f"{options.seed}-{name}-{{start}}", str(options.rate / len(enqueuers))
@@ -236,7 +239,17 @@ class Torture:
         for row in rows:
             wanted = [Wanted(id=row["id"], task=workload.over_http.name)]
             self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted))
-        return len(rows) - len({row["op"] for row in rows})
+        repeated = len(rows) - len({row["op"] for row in rows})
+        rows = await connection.fetch(
+            "SELECT array_agg(id) AS ids, args ->> 'op' AS op, min((args ->> 'of')::integer) AS wanted "
+            "FROM rowlock.jobs WHERE task = $1 GROUP BY 2",
+            workload.many_over_http.name,
+        )
+        for row in rows:
+            wanted = [Wanted(id=job, task=workload.many_over_http.name) for job in row["ids"]]
+            self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted, of=row["wanted"]))
+            repeated += len(row["ids"]) > row["wanted"]
+        return repeated
 
 
 def _count(folder: Path, event: str) -> int:
