@@ -11,7 +11,18 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture.checks import attempts, existence, keys, leases, operators, ticks, transitions
+from rowlock.torture.checks import (
+    attempts,
+    clock,
+    existence,
+    keys,
+    leases,
+    leftovers,
+    operators,
+    rewound,
+    ticks,
+    transitions,
+)
 from rowlock.torture.evidence import Evidence, gather
 from rowlock.torture.life import Life, steps_of
 
@@ -41,6 +52,9 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
     ("starts without a claim", attempts.starts),
     ("starts past the limit", attempts.limits),
     ("effects", existence.effects),
+    ("late rescues", clock.rescued_late),
+    ("lost", rewound.lost),
+    ("overlaps", rewound.overlaps),
     ("inconsistencies", existence.consistency),
 )
 OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]], ...]] = (
@@ -48,6 +62,9 @@ OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]],
     ("unjustified quarantines", attempts.quarantines),
     ("unique violations", keys.unique),
     ("schedule ticks", ticks.ticks),
+    ("stops by the clock", clock.stoppages),
+    ("leftovers", leftovers.leftovers),
+    ("leftovers", leftovers.growth),
     ("inconsistencies", existence.whole_lines),
 )
 RULES: Final = tuple(dict.fromkeys(rule for rule, _ in (*OF_ONE_JOB, *OF_ALL)))
@@ -103,7 +120,12 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
             _count(life, evidence, figures)
             keys.note_holds(life, evidence)
             attempts.note_rescues(life, evidence)
+            clock.note_claims(life, evidence)
+            is_rewound = rewound.window_of(life, evidence) is not None
+            figures["jobs with an event in a rewound window"] += is_rewound
             for rule, contradictions in OF_ONE_JOB:
+                if contradictions in (rewound.EXCUSED if is_rewound else rewound.ONLY):
+                    continue
                 for sentence in contradictions(life, evidence):
                     findings.add(rule, str(life.id), sentence)
         for rule, contradictions_of_all in OF_ALL:

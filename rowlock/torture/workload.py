@@ -24,10 +24,13 @@ from rowlock.errors import EnqueueUnknown
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.schedule import Schedule
+from rowlock.torture import process_tasks
 from rowlock.torture.history import End, Enqueue, Enqueued, History, Stall, Start, Wanted
 
 TICK_SECONDS: Final = 2
 POISON_EXIT: Final = 77
+POISON_QUEUE: Final = "poison"
+"""The queue of jobs that harm their worker: one that lives for the whole run does not have it."""
 POISONED: Final = (POISON_EXIT, -signal.SIGSEGV, -signal.SIGKILL, -signal.SIGABRT)
 """How a process may end that a poison job was in."""
 STALL_SECONDS: Final = 0.5
@@ -155,7 +158,7 @@ def in_a_thread(job: Job, seconds: float) -> Answer:
         return answer
 
 
-@app.task(name="torture.blocks", queue="slow")
+@app.task(name="torture.blocks", queue=POISON_QUEUE)
 async def blocks(job: Job, seconds: float) -> Answer:
     """Block the event loop of the whole worker."""
     with _written(job, is_stubborn=True) as answer:
@@ -201,7 +204,7 @@ async def over_http(job: Job, op: str) -> Answer:  # noqa: ARG001  # the runner 
         return answer
 
 
-@app.task(name="torture.poison", queue="slow")
+@app.task(name="torture.poison", queue=POISON_QUEUE)
 async def poison(job: Job, how: Literal["exit", "segfault", "kill", "abort"]) -> NoReturn:
     """Take the whole process down."""
     with _written(job):
@@ -222,6 +225,9 @@ async def tick(job: Job) -> Answer:
     """Be made by a schedule, once a tick."""
     with _written(job) as answer:
         return answer
+
+
+process = process_tasks.declare(app)
 
 
 class Unprintable(Exception):
