@@ -6,7 +6,7 @@ of the audit's last change before it and after it.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
@@ -72,7 +72,7 @@ class Clocks:
         return at
 
     def _offset(self, change: Change, epoch: float) -> int:
-        index = bisect_right(self.steps, change.number, key=lambda step: step.last_number)
+        index = bisect_left(self.steps, change.number, key=lambda step: step.last_number)
         # The change's number is not above that of the step with this index, which has come later, or is coming.
         if index < len(self.steps):
             step = self.steps[index]

@@ -28,6 +28,7 @@ class Faults:
         self._scene = scene
         self._say = say
         self._server_lock = asyncio.Lock()
+        self._register_lock = asyncio.Lock()
         self.done: Counter[str] = Counter()
 
     async def do(self, fault: Planned) -> None:
@@ -42,7 +43,10 @@ class Faults:
 
     async def _do(self, fault: Planned) -> None:
         match fault.kind:
-            case "kill" | "stop" | "freeze" | "register" | "group" | "supervisor" | "oom":
+            case "register":
+                async with self._register_lock:  # else one waits for the other's locks, and hits nobody
+                    await hit_process(self._scene, fault)
+            case "kill" | "stop" | "freeze" | "group" | "supervisor" | "oom":
                 await hit_process(self._scene, fault)
             case "server" | "backend" | "full" | "full_wal" | "clock" | "failover" | "rewind":
                 async with self._server_lock:  # one at a time

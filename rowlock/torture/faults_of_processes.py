@@ -124,8 +124,9 @@ async def _is_there(connection: asyncpg.Connection[Record], pid: int) -> bool:
 
 
 def _kill(scene: Scene, program: Program) -> None:
-    scene.history.write(Fault(kind="kill", process=program.pid))
-    program.signal(signal.SIGKILL)
+    if program.pid:
+        scene.history.write(Fault(kind="kill", process=program.pid))
+        program.signal(signal.SIGKILL)
 
 
 def _kill_family(scene: Scene, fault: Planned) -> None:

@@ -229,15 +229,20 @@ class Torture:
         faults = Faults(self._scene, self.say)
         self.faults = faults.done
         running: set[asyncio.Task[None]] = set()
-        for fault in plan(self.options.seed, self.options.minutes, kinds, times=self.options.times):
-            await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
-            task = asyncio.create_task(faults.do(fault))
-            running.add(task)
-            task.add_done_callback(running.discard)
-            for done in [task for task in running if task.done()]:
-                done.result()
-        await asyncio.sleep(max(0.0, end - time.monotonic()))
-        await asyncio.gather(*running)
+        try:
+            for fault in plan(self.options.seed, self.options.minutes, kinds, times=self.options.times):
+                await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
+                task = asyncio.create_task(faults.do(fault))
+                running.add(task)
+                task.add_done_callback(running.discard)
+                for done in [task for task in running if task.done()]:
+                    done.result()
+            await asyncio.sleep(max(0.0, end - time.monotonic()))
+            await asyncio.gather(*running)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     # The end.
 
