@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 OFFSETS: Final = (0, 2, -2, 30, -30, 3600, -3600)
 """Where the server's clock steps to: so many seconds ahead of the machine's."""
 
+MOST_SEGMENTS: Final = 70
+"""So many files of 16 MB, and some, are in 1 GB of WAL."""
+
 
 async def hit_server(scene: Scene, fault: Planned) -> None:
     """Do one of these faults. No two of them at a time."""
@@ -62,9 +65,21 @@ async def _kill_backend(scene: Scene, choice: float) -> None:
 async def _fill(scene: Scene, fault: Planned, volume: Volume) -> None:
     with scene.programs.trouble(), scene.fault(fault.kind):
         await asyncio.to_thread(volume.fill)
+        if volume is scene.disk.wal:
+            await _use_up_segments(scene)
         await asyncio.sleep(fault.seconds)
         volume.free()
         await scene.database.start()
+
+
+async def _use_up_segments(scene: Scene) -> None:
+    """Have the server need new files for its WAL: those that it keeps for later would last for the whole fault."""
+    with suppress(*LOST):
+        connection = await scene.database.server.connect()
+        for _ in range(MOST_SEGMENTS):
+            await connection.execute("SELECT pg_logical_emit_message(true, 'torture', 'x')")
+            await connection.execute("SELECT pg_switch_wal()")
+        await connection.close(timeout=5)
 
 
 async def _step(scene: Scene, fault: Planned) -> None:

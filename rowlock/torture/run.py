@@ -213,6 +213,8 @@ class Torture:
     def _add(self, name: str, command: list[str], link: Link | None, *, is_spared: bool = False) -> None:
         url = self._database.url if link is None else url_through(link)
         environment = program_environment(self.options.folder, name, url)
+        if self._pooler is not None and link is self._links[0]:
+            environment["ROWLOCK_LISTEN"] = "false"
         self._programs.add(Program(name, command, environment, link, is_spared=is_spared))
 
     async def _torment(self, began: float, kinds: Collection[str]) -> None:
