@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from rowlock.cli.output import Exit, note, print_json, with_json
-from rowlock.torture.nemesis import RATES
+from rowlock.torture.nemesis import DEFAULT, OPTIONAL, RATES
 from rowlock.torture.run import Options, Outcome, Torture
 
 
@@ -22,6 +22,7 @@ from rowlock.torture.run import Options, Outcome, Torture
 @click.option("--workers", type=click.IntRange(1, 32), default=4, show_default=True, help="Worker processes.")
 @click.option("--rate", type=click.FloatRange(min=1), default=1000.0, show_default=True, help="Jobs a second, at most.")
 @click.option("--only", metavar="FAULTS", help=f"These faults alone: {','.join(RATES)}.")
+@click.option("--also", metavar="FAULTS", help=f"These besides the usual ones: {','.join(sorted(OPTIONAL))}.")
 @click.option(
     "--times", type=click.FloatRange(0.1, 100), default=1.0, show_default=True, help="Faults so much oftener."
 )
@@ -34,6 +35,7 @@ def command(  # noqa: PLR0917  # click gives them by name
     workers: int,
     rate: float,
     only: str | None,
+    also: str | None,
     times: float,
     keep: Path | None,
     verbose: bool,  # noqa: FBT001  # click's
@@ -44,10 +46,11 @@ def command(  # noqa: PLR0917  # click gives them by name
     It starts a PostgreSQL server of its own, workers, enqueuers and an API, and touches no other database. Exits with 0
     if nothing was lost, doubled or overwritten, else with 1; the history is kept then, and its folder is named.
     """
-    kinds = tuple(RATES) if only is None else tuple(name.strip() for name in only.split(","))
+    kinds = DEFAULT if only is None else tuple(name.strip() for name in only.split(","))
+    kinds += () if also is None else tuple(name.strip() for name in also.split(","))
     for kind in kinds:
         if kind not in RATES:
-            raise click.UsageError(f"--only names {kind!r}: it can name {', '.join(RATES)}.")
+            raise click.UsageError(f"--only and --also must name known faults; got {kind!r}. Use {', '.join(RATES)}.")
     folder = Path(tempfile.mkdtemp(prefix="rowlock-torture-")) if keep is None else keep
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):

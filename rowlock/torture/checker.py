@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Final
 from rowlock.torture.checks import (
     atomicity,
     attempts,
+    clock,
     existence,
     keys,
     leases,
+    leftovers,
     operators,
     order,
     releases,
+    rewound,
     ticks,
     times,
     transitions,
@@ -58,6 +61,9 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
     ("too early", times.early),
     ("too late", times.late),
     ("effects", existence.effects),
+    ("late rescues", clock.rescued_late),
+    ("lost", rewound.lost),
+    ("overlaps", rewound.overlaps),
     ("inconsistencies", existence.consistency),
 )
 OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]], ...]] = (
@@ -67,6 +73,9 @@ OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]],
     ("half stored", atomicity.half_stored),
     ("out of order", order.out_of_order),
     ("schedule ticks", ticks.ticks),
+    ("stops by the clock", clock.stoppages),
+    ("leftovers", leftovers.leftovers),
+    ("leftovers", leftovers.growth),
     ("inconsistencies", existence.whole_lines),
 )
 RULES: Final = tuple(dict.fromkeys(rule for rule, _ in (*OF_ONE_JOB, *OF_ALL)))
@@ -124,7 +133,12 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
             attempts.note_rescues(life, evidence)
             atomicity.note_inserts(life, evidence)
             order.note_claims(life, evidence)
+            clock.note_claims(life, evidence)
+            is_rewound = rewound.window_of(life, evidence) is not None
+            figures["jobs with an event in a rewound window"] += is_rewound
             for rule, contradictions in OF_ONE_JOB:
+                if contradictions in (rewound.EXCUSED if is_rewound else rewound.ONLY):
+                    continue
                 for sentence in contradictions(life, evidence):
                     findings.add(rule, str(life.id), sentence)
         for rule, contradictions_of_all in OF_ALL:

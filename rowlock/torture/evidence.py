@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from rowlock.torture.audit import Change, Effect, Last, Recorded, Tick, read_audit
+from rowlock.torture.clocks import Clocks, Step
 from rowlock.torture.history import (
     Act,
     Acted,
@@ -28,6 +29,8 @@ from rowlock.torture.history import (
     read_lines,
 )
 from rowlock.torture.logs import Said, read_logs
+from rowlock.torture.remains import Remains, read_remains
+from rowlock.torture.rewinds import Rewinds, rewound
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +59,8 @@ class Run:
     task: str
     is_stubborn: bool
     started: int
+    child: int = 0
+    """The process of a process task that it runs in; 0: it runs in the worker's."""
     ended: float = inf
     how: str | None = None
     """As in `End`; None if there is no such event."""
@@ -136,6 +141,7 @@ class Trouble:
     process: int
     begins: int
     ends: float = inf
+    note: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -154,6 +160,8 @@ class Answers:
     existing: int = 0
     nothing: int = 0
     unknown: int = 0
+    first_stored: float = inf
+    """When the first of them was acknowledged."""
 
 
 @dataclass
@@ -181,6 +189,13 @@ class Evidence:
     """The names in the run of the processes with these numbers."""
     troubles: list[Trouble] = field(default_factory=list)
     broken_lines: list[tuple[str, str]] = field(default_factory=list)
+    clocks: Clocks = field(default_factory=Clocks)
+    """The steps of the server's clock. All times of changes, of leases and of outcomes are without them."""
+    rewinds: Rewinds = field(default_factory=Rewinds)
+    remains: Remains | None = None
+    claims: Counter[int] = field(default_factory=Counter)
+    stored: Counter[int] = field(default_factory=Counter)
+    """How many jobs were claimed, and how many were acknowledged, in each second of the history."""
 
     workers: dict[UUID, Worker] = field(default_factory=dict)
     recorded: dict[UUID, list[Recorded]] = field(default_factory=lambda: defaultdict(list))
@@ -219,6 +234,11 @@ class Evidence:
         """When the process ended that had this number at that time; infinite if nothing says so."""
         return min((at for at in self.deaths.get(pid, ()) if at >= after), default=inf)
 
+    def death_of(self, run: Run) -> float:
+        """When the process ended that a handler was called in, or its worker; infinite if nothing says so."""
+        child = self.death(run.child, run.started) if run.child else inf
+        return min(child, self.death(run.pid, run.started))
+
     def troubles_between(self, begin: float, end: float) -> Iterator[Trouble]:
         """What went on at some moment between the two."""
         return (trouble for trouble in self.troubles if trouble.begins <= end and trouble.ends >= begin)
@@ -238,17 +258,25 @@ def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[
     for runs in evidence.runs.values():
         for run in runs:
             if run.how is None:
-                run.ended = evidence.death(run.pid, run.started)
+                run.ended = evidence.death_of(run)
+    evidence.clocks.steps += sorted(
+        (Step.from_fault(fault) for fault in faults if fault.kind == "clock" and fault.is_over),
+        key=lambda step: step.at,
+    )
+    evidence.rewinds.windows += rewound(faults)
+    evidence.remains = read_remains(folder)
 
     for row in read_audit(folder, Recorded):
-        evidence.recorded[row.job].append(row)
+        at = evidence.clocks.right_time(row.at, evidence.epoch)
+        evidence.recorded[row.job].append(msgspec.structs.replace(row, at=at))
     for effect in read_audit(folder, Effect):
         evidence.effects[effect.job].append(effect)
     for last in read_audit(folder, Last):
         evidence.last[last.id].append(last)
     evidence.ticks = list(read_audit(folder, Tick))
     evidence.tick_jobs = {tick.job for tick in evidence.ticks}
-    changes = _read_workers(read_audit(folder, Change), evidence)
+    righted = (evidence.clocks.right(change, evidence.epoch) for change in read_audit(folder, Change))
+    changes = _read_workers(righted, evidence)
     _take_logs(folder, evidence)
     return evidence, changes
 
@@ -325,6 +353,7 @@ class _Reader:
             is_stubborn=event.is_stubborn,
             started=event.at,
             content=event.content,
+            child=event.child,
         )
         self._evidence.runs[event.job].append(run)
         if event.task == BLOCKS:
@@ -346,17 +375,19 @@ class _Reader:
 
     def _enqueued(self, event: Enqueued) -> None:
         enqueue = self._enqueues.pop(event.op)
-        self._count(enqueue, event.outcome)
+        self._count(enqueue, event.outcome, event.at)
         if (bulk := self._evidence.bulks.get(event.op)) is not None:
             bulk.outcome = event.outcome
         if event.existing is not None:
             refusal = Refusal(began=enqueue.at, ended=event.at, wanted=enqueue.jobs)
             self._evidence.refusals[event.existing].append(refusal)
 
-    def _count(self, enqueue: Enqueue, outcome: str) -> None:
+    def _count(self, enqueue: Enqueue, outcome: str, at: float = inf) -> None:
         for wanted in enqueue.jobs:
             answers = self._evidence.answers.setdefault(wanted.id, Answers())
             setattr(answers, outcome, getattr(answers, outcome) + 1)
+            if outcome == "stored":
+                answers.first_stored = min(answers.first_stored, at)
 
     def _act(self, event: Act) -> None:
         operation = self._operations[event.op] = Operation(what=event.what, began=event.at)
@@ -384,7 +415,7 @@ def _troubles(faults: list[Fault]) -> list[Trouble]:
     for fault in sorted(faults, key=lambda fault: fault.at):
         key = (fault.kind, fault.process)
         if not fault.is_over:
-            trouble = Trouble(kind=fault.kind, process=fault.process, begins=fault.at)
+            trouble = Trouble(kind=fault.kind, process=fault.process, begins=fault.at, note=fault.note)
             if fault.kind in {"kill", "terminate"}:
                 trouble.ends = fault.at
             open_ones[key].append(trouble)

@@ -82,6 +82,8 @@ class Start(Event, frozen=True, tag="start"):
     """It cannot be stopped from outside: it blocks its event loop, or is a plain function in a thread."""
     content: int | None = None
     """The argument of this name, as the handler was given it."""
+    child: int = 0
+    """The process that runs it, if that is not the worker's (`pid`) but one for process tasks."""
 
 
 class End(Event, frozen=True, tag="end"):
@@ -137,7 +139,10 @@ class Fault(Event, frozen=True, tag="fault"):
 
     `kill` (SIGKILL), `freeze` (SIGSTOP until it is over), `stop` (SIGTERM), `terminate` (pg_terminate_backend),
     `server` (the server is stopped at once, until it accepts connections again), `cut`, `delay`, `black_hole`,
-    `half_open` (the network), `pin` (an old transaction), `full` (the disk), `skew` (the process's clock is wrong).
+    `half_open` (the network), `pin` (an old transaction), `full` (the disk), `skew` (the process's clock is wrong),
+    `locks` (a table, named in `note`, is locked), `pgbouncer` (the pooler is down), `failover` (the standby takes the
+    server's place; nothing is lost), `clock` (the server's clock steps: see `rowlock.torture.clocks`), `rewind` (the
+    database goes back in time: `note` is the moment that it goes back to, as an `at`).
     """
 
     kind: str
@@ -164,16 +169,18 @@ _encoder: Final = msgspec.json.Encoder()
 class History:
     """The events of this process, appended to a file of its own in the run's folder; `by` is its name in the run.
 
+    A process for process tasks writes in the name of its `worker`, whose number it gives.
+
     >>> with History(folder, "enqueuer-1") as history:  # doctest: +SKIP
     ...     history.write(Enqueue(op="1", how="own", jobs=[...]))
     """
 
     SUFFIX: ClassVar = ".history"
 
-    def __init__(self, folder: Path, by: str) -> None:
+    def __init__(self, folder: Path, by: str, *, worker: int = 0) -> None:
         self.by = by
-        self._pid = os.getpid()
-        self._file = os.open(folder / f"{by}-{self._pid}{self.SUFFIX}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._pid = worker or os.getpid()
+        self._file = os.open(folder / f"{by}-{os.getpid()}{self.SUFFIX}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self.write(Began(clock=time.time()))
 
     def write(self, event: Event) -> None:

@@ -24,8 +24,22 @@ RATES: Final = {
     "full": 0.25,  # the server's disk
     "poison": 1.5,  # a job that takes its worker down
     "block": 1.0,  # a job that blocks its worker's event loop for longer than the lease
+    "locks": 1.0,  # one of Rowlock's tables is locked, often for longer than the lease
+    "register": 1.5,  # SIGKILL of a worker while it registers, or locks for longer than the lease just then
+    "group": 0.75,  # SIGKILL of a program with all that it has started
+    "supervisor": 0.75,  # SIGKILL or SIGTERM of the supervisor of `rowlock worker --processes`
+    "oom": 1.5,  # SIGKILL of the process of a process task, or one that exceeds its memory limit
+    "clock": 0.5,  # the server's clock steps forward or back
+    "full_wal": 0.25,  # the disk of the server's WAL alone
+    "pgbouncer": 0.5,  # SIGKILL of the PgBouncer on one of the links, and its start
+    "failover": 0.4,  # SIGKILL of the server, whose synchronous standby takes its place
+    "rewind": 0.5,  # a failover to an asynchronous standby that is behind, or a restore to a moment
 }
 """How often a minute."""
+
+OPTIONAL: Final = frozenset({"rewind"})
+"""What happens only if it is named: after a rewind, acknowledged jobs may be lost, so that a run shows less."""
+DEFAULT: Final = tuple(kind for kind in RATES if kind not in OPTIONAL)
 
 _SECONDS: Final = {
     "freeze": (0.5, 8.0),
@@ -36,8 +50,16 @@ _SECONDS: Final = {
     "full": (2.0, 5.0),
     "block": (4.0, 8.0),
     "server": (0.0, 2.0),
+    "locks": (1.0, 16.0),
+    "register": (5.0, 9.0),
+    "full_wal": (1.0, 3.0),
+    "pgbouncer": (0.0, 3.0),
+    "failover": (0.5, 3.0),
+    "rewind": (1.0, 5.0),
 }
-"""How long it lasts; `server`: before it is started again."""
+"""How long it lasts; `server` and `pgbouncer`: before it is started again; `failover`: how long commits wait for the
+standby before; `rewind`: how far back the database goes.
+"""
 
 FIRST_AT: Final = 4.0
 LAST_BEFORE_END: Final = 8.0
@@ -53,7 +75,7 @@ class Planned:
     choice: float
 
 
-def plan(seed: int, minutes: float, kinds: Collection[str] = RATES.keys(), *, times: float = 1.0) -> list[Planned]:
+def plan(seed: int, minutes: float, kinds: Collection[str] = DEFAULT, *, times: float = 1.0) -> list[Planned]:
     """Plan the faults of a run, at least one of each kind. `times` as often as `RATES` says.
 
     The same seed, minutes, kinds and times give the same plan.

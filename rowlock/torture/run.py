@@ -19,18 +19,24 @@ from rowlock.settings import Settings
 from rowlock.torture import workload
 from rowlock.torture.audit import install, write_audit
 from rowlock.torture.checker import Report, check
+from rowlock.torture.database import Database, faketime
+from rowlock.torture.disk import Disk
 from rowlock.torture.faults import Faults
+from rowlock.torture.faults_of_servers import step_to
 from rowlock.torture.history import Enqueue, History, Wanted
-from rowlock.torture.nemesis import RATES, plan
+from rowlock.torture.nemesis import DEFAULT, plan
+from rowlock.torture.pooler import Pooler, find_pgbouncer
 from rowlock.torture.proxy import Link
+from rowlock.torture.remains import STALE_WORKERS, look, write_remains
+from rowlock.torture.scene import Scene
 from rowlock.torture.stage import (
-    Database,
-    Disk,
+    SUPERVISED,
     Program,
     Programs,
     numbered,
     program_environment,
     python,
+    temporary_files,
     url_through,
 )
 from rowlock.torture.watch import Watch
@@ -45,6 +51,10 @@ DRAIN_SECONDS: Final = 900.0
 STUCK_SECONDS: Final = 60.0
 """If nothing happens to the jobs that are left for so long, nothing will."""
 STOP_SECONDS: Final = 40.0
+UPKEEP_SECONDS: Final = 30.0
+_WORKER: Final = python(
+    "-m", "rowlock", "worker", "rowlock.torture.workload:app", "--concurrency", "30", "--threads", "5"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +68,7 @@ class Options:
     folder: Path
     workers: int = 4
     rate: float = 1000.0
-    kinds: Collection[str] = tuple(RATES)
+    kinds: Collection[str] = DEFAULT
     times: float = 1.0
 
 
@@ -110,9 +120,12 @@ class Torture:
             self._history = stack.enter_context(History(options.folder, "runner"))
             self._disk = Disk()
             stack.callback(self._disk.remove)
-            self._database = Database(self._disk)
-            await self._database.start()
+            kinds, unavailable = self._available()
+            self._database = Database(
+                self._disk, has_clock="clock" in kinds, has_two=bool({"failover", "rewind"} & kinds)
+            )
             stack.push_async_callback(self._database.stop)
+            await self._database.create()
             settings = Settings(database_url=self._database.url)
             await asyncio.to_thread(upgrade, settings)
             connection = await self._database.connect()
@@ -122,19 +135,17 @@ class Torture:
             stack.push_async_callback(self._client.close)
             self._programs = Programs(options.folder, self._history, random.Random(options.seed))  # noqa: S311
             stack.push_async_callback(self._programs.kill_all)
-            self._links = [Link(self._database.socket, self._rng) for _ in range(2)]
-            for link in self._links:
-                await link.open()
-                stack.push_async_callback(link.close)
             await stack.enter_async_context(Watch(self._history, lambda: self._database.url))
+            await self._open_links(stack, has_pooler="pgbouncer" in kinds)
             self._start_programs()
             began = time.monotonic()
-            unavailable = await self._torment(began)
+            await self._torment(began, kinds)
             self.say("healing, and waiting for the rest")
             left = await self._settle()
             seconds = time.monotonic() - began
             connection = await self._database.connect()
             repeated = await self._tell_http(connection)
+            await self._look_for_remains(connection)
             await write_audit(connection, options.folder)
             await connection.close()
         self.say("checking")
@@ -150,62 +161,92 @@ class Torture:
             left_behind=_count(options.folder, '"job_left_behind"'),
         )
 
+    def _available(self) -> tuple[set[str], list[str]]:
+        """Which of the wanted faults can be done here, and which can not, with the reasons."""
+        program = find_pgbouncer()
+        needs = (
+            ({"full", "full_wal"}, self._disk.can_be_filled, "a small disk can be mounted by root alone"),
+            ({"clock", "skew"}, faketime() is not None, "libfaketime is not installed"),
+            ({"pgbouncer"}, program is not None, "no pgbouncer of 1.21 or newer is in PATH"),
+        )
+        wanted = {*self.options.kinds, "skew"}
+        missing = [(sorted(names & wanted), reason) for names, is_there, reason in needs if not is_there]
+        kinds = set(self.options.kinds).difference(*(names for names, _ in missing))
+        return kinds, [f"{', '.join(names)} ({reason})" for names, reason in missing if names]
+
+    async def _open_links(self, stack: AsyncExitStack, *, has_pooler: bool) -> None:
+        """Open two links; the first leads through a PgBouncer, if there is to be one."""
+        self._pooler = None
+        sockets = [self._database.socket, self._database.socket]
+        if has_pooler and (program := find_pgbouncer()):
+            self._pooler = Pooler(program, self._disk.folder / "pooler", self._database.socket.parent)
+            stack.callback(self._pooler.kill)
+            await asyncio.to_thread(self._pooler.start)
+            sockets[0] = self._pooler.socket
+        self._links = [Link(socket, self._rng) for socket in sockets]
+        for link in self._links:
+            await link.open()
+            stack.push_async_callback(link.close)
+
     def _start_programs(self) -> None:
-        """Half of the processes reach the server directly, the others through a link each."""
+        """Half of the processes reach the server directly, the others through a link each.
+
+        No fault hits the first worker, the first enqueuer or the first API alone.
+        """
         options = self.options
-        port = _free_port()
-        enqueuers = list(numbered("enqueuer", 2))
+        enqueuers, apis = list(numbered("enqueuer", 2)), list(numbered("api", 2))
+        ports = [_free_port() for _ in apis]
         for number, name in enumerate(numbered("worker", options.workers)):
             link = self._links[number % 4 - 2] if number % 4 >= 2 else None
-            command = python(
-                "-m", "rowlock", "worker", "rowlock.torture.workload:app", "--concurrency", "30", "--threads", "5"
-            )
-            command += ["--queues", workload.queues()]
-            self._add(name, command, link)
-        for name, link in zip(enqueuers, (None, self._links[0]), strict=True):
+            is_spared = number == 0 and options.workers > 1
+            queues = workload.queues(but=workload.POISON_QUEUE if is_spared else None)
+            self._add(name, [*_WORKER, "--queues", queues], link, is_spared=is_spared)
+        self._add(f"{SUPERVISED}-1", [*_WORKER, "--queues", workload.queues(), "--processes", "2"], self._links[1])
+        for number, (name, link) in enumerate(zip(enqueuers, (None, self._links[0]), strict=True)):
             seed, rate = f"{options.seed}-{name}-{{start}}", str(options.rate / len(enqueuers))
-            self._add(
-                name, python("-m", "rowlock.torture.enqueuer", name, seed, rate, f"http://127.0.0.1:{port}"), link
-            )
-        self._add(
-            "api", python("-m", "rowlock", "api", "rowlock.torture.workload:app", "--port", str(port)), self._links[1]
-        )
+            address = f"http://127.0.0.1:{ports[number]}"
+            command = python("-m", "rowlock.torture.enqueuer", name, seed, rate, address)
+            self._add(name, command, link, is_spared=number == 0)
+        for number, name in enumerate(apis):
+            command = python("-m", "rowlock", "api", "rowlock.torture.workload:app", "--port", str(ports[number]))
+            self._add(name, command, self._links[1], is_spared=number == 0)
+        self._programs.watch()
 
-    def _add(self, name: str, command: list[str], link: Link | None) -> None:
+    def _add(self, name: str, command: list[str], link: Link | None, *, is_spared: bool = False) -> None:
         url = self._database.url if link is None else url_through(link)
         environment = program_environment(self.options.folder, name, url)
-        self._programs.add(Program(name, command, environment, link))
+        if self._pooler is not None and link is self._links[0]:
+            environment["ROWLOCK_LISTEN"] = "false"
+        self._programs.add(Program(name, command, environment, link, is_spared=is_spared))
 
-    async def _torment(self, began: float) -> list[str]:
-        unavailable = []
-        kinds = set(self.options.kinds)
-        if not self._disk.can_be_filled and "full" in kinds:
-            kinds.discard("full")
-            unavailable.append("full (a small disk can be mounted by root alone)")
-        if not self._programs.can_skew:
-            unavailable.append("skew (libfaketime is not installed)")
+    async def _torment(self, began: float, kinds: Collection[str]) -> None:
         end = began + self.options.minutes * 60
-        faults = Faults(
-            self._database,
-            self._disk,
-            self._links,
-            self._programs,
+        self._scene = Scene(
+            database=self._database,
+            disk=self._disk,
+            links=self._links,
+            programs=self._programs,
             client=self._client,
             history=self._history,
-            say=self.say,
+            pooler=self._pooler,
         )
+        faults = Faults(self._scene, self.say)
         self.faults = faults.done
         running: set[asyncio.Task[None]] = set()
-        for fault in plan(self.options.seed, self.options.minutes, kinds, times=self.options.times):
-            await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
-            task = asyncio.create_task(faults.do(fault))
-            running.add(task)
-            task.add_done_callback(running.discard)
-            for done in [task for task in running if task.done()]:
-                done.result()
-        await asyncio.sleep(max(0.0, end - time.monotonic()))
-        await asyncio.gather(*running)
-        return unavailable
+        try:
+            for fault in plan(self.options.seed, self.options.minutes, kinds, times=self.options.times):
+                await asyncio.sleep(max(0.0, began + fault.at - time.monotonic()))
+                task = asyncio.create_task(faults.do(fault))
+                running.add(task)
+                task.add_done_callback(running.discard)
+                for done in [task for task in running if task.done()]:
+                    done.result()
+            await asyncio.sleep(max(0.0, end - time.monotonic()))
+            await asyncio.gather(*running)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     # The end.
 
@@ -213,6 +254,8 @@ class Torture:
         """Heal everything, enqueue no more, and wait until all is done. Returns how many jobs are not."""
         for link in self._links:
             link.heal()
+        if self._database.clock is not None:  # what became due by a clock that was ahead must not wait for that time
+            await step_to(self._scene, self._database.clock.highest)
         await self._programs.end(self._programs.of("enqueuer"), within=STOP_SECONDS)
         connection = await self._database.connect()
         await connection.execute("UPDATE rowlock.schedule SET is_paused = true")
@@ -224,9 +267,30 @@ class Torture:
             if seen != last:
                 last, changed = seen, time.monotonic()
                 left = seen["jobs"]
+        await self._wait_for_upkeep(connection)
         await connection.close()
-        await self._programs.end(self._programs.of("worker", "api"), within=STOP_SECONDS)
+        await self._programs.end(self._programs.of("worker", SUPERVISED, "api"), within=STOP_SECONDS)
         return left
+
+    async def _wait_for_upkeep(self, connection: asyncpg.Connection[Any]) -> None:
+        """Give the workers the time to forget those that were killed: who stops last cleans up no more."""
+        deadline = time.monotonic() + UPKEEP_SECONDS
+        while time.monotonic() < deadline:
+            if not await connection.fetchval(STALE_WORKERS):
+                return
+            await asyncio.sleep(0.5)
+
+    async def _look_for_remains(self, connection: asyncpg.Connection[Any]) -> None:
+        """Look for what the programs have left behind. The runner's own sessions, and the pooler's, end before."""
+        await self._client.close()
+        if self._pooler is not None:
+            self._pooler.kill()
+        kin, place = self._programs.kin, temporary_files(self.options.folder)
+        outside = {
+            "process": lambda: [f"{pid} of {name}" for pid, name in kin.all().items()],
+            "temporary file": lambda: [str(file.relative_to(place)) for file in place.rglob("*")],
+        }
+        write_remains(self.options.folder, await look(connection, outside, kin.vitals))
 
     async def _tell_http(self, connection: asyncpg.Connection[Any]) -> int:
         """Whoever posts a job does not choose its id: tell the checker which jobs came from which request.
@@ -254,7 +318,7 @@ class Torture:
 
 def _count(folder: Path, event: str) -> int:
     """How often the workers have logged an event."""
-    return sum(file.read_text(errors="replace").count(event) for file in folder.glob("worker-*.log"))
+    return sum(file.read_text(errors="replace").count(event) for file in folder.glob("*.log"))
 
 
 def _free_port() -> int:

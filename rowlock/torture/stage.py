@@ -1,144 +1,65 @@
-"""Where a run takes place: the server on a disk of its own, the links to it, and the processes, kept alive."""
+"""The programs of a run: started again whenever they end, stopped in the end, and judged by how they ended."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
-import asyncpg
-
-from rowlock.embedded import EmbeddedServer, make_private_directory
-from rowlock.embedded.programs import give_to_server_user
-from rowlock.errors import RowlockError
+from rowlock.torture.database import faketime
 from rowlock.torture.history import Fault, History, Process
+from rowlock.torture.kin import Kin
+from rowlock.torture.process_tasks import MEMORY_LIMIT
 from rowlock.torture.proxy import Link
 from rowlock.torture.workload import POISONED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from asyncpg import Record
+    from pathlib import Path
 
 LEASE: Final = {"ROWLOCK_LEASE": "4", "ROWLOCK_HEARTBEAT": "1", "ROWLOCK_GRACE_PERIOD": "2"}
 """Shorter than by default, so that more happens in a minute."""
-DISK_BYTES: Final = 6 * 1024**3
 SKEWS: Final = ("+3600s", "-3600s", "+2d x1.05")
-_FAKETIME: Final = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
 RESTART_SECONDS: Final = (0.05, 0.5)
 TROUBLE_SECONDS: Final = 1.0
 """After a fault is over, so long a process may still find no database."""
+ORPHAN_SECONDS: Final = 30.0
+"""So long the processes that a program has started may live on when it has ended: a lease, a grace period, a margin."""
+SUPERVISED: Final = "supervised"
+"""The name of the worker program with a supervisor."""
 _NO_DATABASE: Final = 2
 """With this a worker or an API ends that cannot begin."""
-
-
-class Disk:
-    """The folder of the server: where root may mount one, a small disk in memory that can be filled up."""
-
-    def __init__(self) -> None:
-        self.folder = make_private_directory("rowlock-torture-")
-        self.location = self.folder / "disk"
-        self.location.mkdir()
-        options = ["-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0700", "tmpfs", str(self.location)]
-        mount = shutil.which("mount")
-        done = mount and subprocess.run([mount, *options], capture_output=True, check=False)
-        self.can_be_filled = bool(done) and done.returncode == 0  # type: ignore[union-attr]  # not None then
-        give_to_server_user(self.location)
-        self._ballast = self.location / "ballast"
-
-    def fill(self) -> None:
-        """Take all that is left of the disk."""
-        with self._ballast.open("wb") as file, suppress(OSError):
-            left = shutil.disk_usage(self.location).free
-            os.posix_fallocate(file.fileno(), 0, left)
-            while True:
-                file.seek(0, os.SEEK_END)
-                file.write(b"\0" * 4096)
-                file.flush()
-
-    def free(self) -> None:
-        """Give it back."""
-        self._ballast.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Remove everything."""
-        if self.can_be_filled:
-            subprocess.run(["umount", "--lazy", str(self.location)], capture_output=True, check=False)  # noqa: S607
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
-class Database:
-    """The server, which can be stopped at once and started again."""
-
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-        self._server = EmbeddedServer(
-            disk.location / "server",
-            settings={
-                "max_connections": "150",
-                "shared_buffers": "256MB",
-                "max_wal_size": "1GB",
-                "track_commit_timestamp": "on",  # the audit asks since when a row was visible
-            },
-        )
-        self.url = ""
-
-    @property
-    def socket(self) -> Path:
-        """The server's socket."""
-        return next(Path(self._server.location).glob("run/.s.PGSQL.*[0-9]"), Path("/nowhere"))
-
-    async def start(self) -> None:
-        """Start it, or wait until it has recovered by itself."""
-        while True:
-            with suppress(RowlockError):
-                await asyncio.to_thread(self._server.start)
-                self.url = self._server.url
-                if await self._answers():
-                    return
-            await asyncio.sleep(0.2)
-
-    async def crash(self) -> None:
-        """Stop it at once, as `pg_ctl stop -m immediate` does."""
-        await asyncio.to_thread(self._server.stop, "immediate")
-
-    async def stop(self) -> None:
-        """Stop it for good."""
-        await asyncio.to_thread(self._server.stop, "immediate")
-
-    async def connect(self) -> asyncpg.Connection[Record]:
-        """A connection past all proxies; waits until the server takes it."""
-        while True:
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-                return await asyncpg.connect(self.url, timeout=5, command_timeout=120)
-            await asyncio.sleep(0.05)
-
-    async def _answers(self) -> bool:
-        try:
-            connection = await asyncpg.connect(self.url, timeout=5)
-            await connection.close(timeout=5)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-            return False
-        return True
+_ENDED_AT_ONCE: Final = 1
+"""With this a supervisor ends whose processes cannot begin, again and again, or one of which was killed at the end."""
 
 
 class Program:
-    """A process that is started again whenever it ends, until it is no longer wanted."""
+    """A process that is started again whenever it ends, until it is no longer wanted.
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], link: Link | None) -> None:
+    `is_spared`: no fault hits it alone, so that it lives for the whole run.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        link: Link | None,
+        *,
+        is_spared: bool = False,
+    ) -> None:
         self.name = name
         self.command = command
         self.environment = environment
         self.link = link
+        self.is_spared = is_spared
         self.process: asyncio.subprocess.Process | None = None
         self.starts = 0
         self.is_wanted = True
@@ -150,11 +71,18 @@ class Program:
         """The number of its process; 0 while there is none."""
         return 0 if self.process is None or self.process.returncode is not None else self.process.pid
 
+    @property
+    def is_supervisor(self) -> bool:
+        """Whether it runs workers in processes of their own."""
+        return self.name.startswith(SUPERVISED)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, if there is a process."""
         if self.pid:
             if number in {signal.SIGKILL, signal.SIGTERM}:
                 self.expected |= {0, -number}  # SIGTERM's own end: of a process that had only just begun
+                if self.is_supervisor:
+                    self.expected.add(_ENDED_AT_ONCE)
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
@@ -167,11 +95,12 @@ class Programs:
         self._history = history
         self._rng = rng
         self._watched: list[asyncio.Task[None]] = []
+        self.kin = Kin(folder, history)
         self.all: list[Program] = []
         self.unexpected: list[str] = []
         self._troubles = 0
         self._trouble_until = 0.0
-        self._faketime = next((str(file) for pattern in _FAKETIME for file in Path("/").glob(pattern[1:])), None)
+        self._faketime = faketime()
 
     @property
     def can_skew(self) -> bool:
@@ -193,9 +122,23 @@ class Programs:
         self.all.append(program)
         self._watched.append(asyncio.create_task(self._keep(program)))
 
+    def watch(self) -> None:
+        """Follow all the processes of the programs, and what the spared ones use."""
+        spared = {program.name for program in self.all if program.is_spared}
+        self._watched.append(asyncio.create_task(self.kin.watch(spared)))
+
     def of(self, *kinds: str) -> list[Program]:
         """The programs with these names but for their numbers."""
         return [program for program in self.all if program.name.partition("-")[0] in kinds]
+
+    def targets(self, *kinds: str) -> list[Program]:
+        """Those of these programs that run, and that a fault may hit alone."""
+        return [program for program in self.of(*kinds) if program.pid and not program.is_spared]
+
+    def processes_through(self, link: Link) -> list[int]:
+        """The processes whose way to the server is this link."""
+        programs = [program for program in self.all if program.link is link]
+        return sorted({pid for one in programs for pid in (one.pid, *self.kin.of(one.name)) if pid})
 
     async def end(self, programs: Sequence[Program], *, within: float) -> None:
         """Ask them to stop, and wait; what is left then is killed, which is not as expected."""
@@ -220,6 +163,9 @@ class Programs:
                 with suppress(ProcessLookupError):
                     program.process.kill()
                 await program.process.wait()
+        for pid in self.kin.all():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     async def _keep(self, program: Program) -> None:
         while program.is_wanted:
@@ -235,11 +181,25 @@ class Programs:
                     env={**os.environ, **program.environment, **self._clock(program)},
                     start_new_session=True,
                 )
+            self.kin.mains.add(process.pid)
             self._history.write(Process(name=program.name, process=process.pid, what="started"))
             code = await process.wait()
+            self.kin.look()
+            self._watched.append(asyncio.create_task(self._see_off(program.name, self.kin.of(program.name))))
             self._history.write(Process(name=program.name, process=process.pid, what="ended", code=code))
             self._judge(program, code, began)
             await asyncio.sleep(self._rng.uniform(*RESTART_SECONDS))
+
+    async def _see_off(self, name: str, orphans: list[int]) -> None:
+        """See that the processes that a program had started end after it."""
+        deadline = time.monotonic() + ORPHAN_SECONDS
+        while left := set(orphans) & set(self.kin.of(name)):
+            if time.monotonic() > deadline:
+                self.unexpected.append(
+                    f"{name}: processes {sorted(left)} live {ORPHAN_SECONDS:.0f} s after their parent"
+                )
+                return
+            await asyncio.sleep(0.5)
 
     def _clock(self, program: Program) -> dict[str, str]:
         """Give every third worker process a wrong clock."""
@@ -254,7 +214,9 @@ class Programs:
 
     def _judge(self, program: Program, code: int, began: float) -> None:
         is_poisoned = program.name.startswith("worker") and code in POISONED
-        cannot_begin = code == _NO_DATABASE and (self._troubles > 0 or began < self._trouble_until)
+        is_in_trouble = self._troubles > 0 or began < self._trouble_until
+        cannot_begin = is_in_trouble and code == _NO_DATABASE
+        cannot_begin |= program.is_supervisor and code in {_NO_DATABASE, _ENDED_AT_ONCE}
         if code not in program.expected and not is_poisoned and not cannot_begin:
             self.unexpected.append(f"{program.name} ended by itself with exit code {code} (see {program.name}.log)")
 
@@ -264,10 +226,19 @@ def program_environment(folder: Path, name: str, url: str) -> dict[str, str]:
     return {
         **LEASE,
         "ROWLOCK_DATABASE_URL": url,
+        "ROWLOCK_PROCESS_MEMORY_LIMIT": str(MEMORY_LIMIT),
+        "TMPDIR": str(temporary_files(folder)),
         "ROWLOCK_TORTURE_FOLDER": str(folder),
         "ROWLOCK_TORTURE_NAME": name,
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def temporary_files(folder: Path) -> Path:
+    """Return where the processes of a run have their temporary files."""
+    place = folder / "tmp"
+    place.mkdir(exist_ok=True)
+    return place
 
 
 def url_through(link: Link) -> str:

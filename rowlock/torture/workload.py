@@ -24,10 +24,13 @@ from rowlock.errors import EnqueueUnknown
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.schedule import Schedule
+from rowlock.torture import process_tasks
 from rowlock.torture.history import End, Enqueue, Enqueued, History, Stall, Start, Wanted
 
 TICK_SECONDS: Final = 2
 POISON_EXIT: Final = 77
+POISON_QUEUE: Final = "poison"
+"""The queue of jobs that harm their worker: one that lives for the whole run does not have it."""
 POISONED: Final = (POISON_EXIT, -signal.SIGSEGV, -signal.SIGKILL, -signal.SIGABRT)
 """How a process may end that a poison job was in."""
 STALL_SECONDS: Final = 0.5
@@ -51,9 +54,9 @@ def history() -> History:
     return opened
 
 
-def queues() -> str:
-    """Return the queues of all tasks as `--queues` takes them, with the limit of the ordered one."""
-    names = sorted({task.queue for task in app.tasks.values()} - {ORDERED})
+def queues(*, but: str | None = None) -> str:
+    """Return the queues of all tasks as `--queues` takes them, with the limit of the ordered one; `but` is left out."""
+    names = sorted({task.queue for task in app.tasks.values()} - {ORDERED, but})
     return ",".join([*names, f"{ORDERED}:{ORDERED_SLOTS}"])
 
 
@@ -185,7 +188,7 @@ def in_a_thread(job: Job, seconds: float) -> Answer:
         return answer
 
 
-@app.task(name="torture.blocks", queue="slow")
+@app.task(name="torture.blocks", queue=POISON_QUEUE)
 async def blocks(job: Job, seconds: float) -> Answer:
     """Block the event loop of the whole worker."""
     with _written(job, is_stubborn=True) as answer:
@@ -238,7 +241,7 @@ async def many_over_http(job: Job, op: str, of: int) -> Answer:  # noqa: ARG001 
         return answer
 
 
-@app.task(name="torture.poison", queue="slow")
+@app.task(name="torture.poison", queue=POISON_QUEUE)
 async def poison(job: Job, how: Literal["exit", "segfault", "kill", "abort"]) -> NoReturn:
     """Take the whole process down."""
     with _written(job):
@@ -259,6 +262,9 @@ async def tick(job: Job) -> Answer:
     """Be made by a schedule, once a tick."""
     with _written(job) as answer:
         return answer
+
+
+process = process_tasks.declare(app)
 
 
 class Unprintable(Exception):

@@ -82,6 +82,7 @@ class Story:
         self.xid = 0
         self.op = 0
         self.first = ""
+        self.offset = 0
         self.tell(Began(clock=EPOCH + self.now), by=NEMESIS)
         self.worker = self.new_worker(pid=11)
 
@@ -109,6 +110,26 @@ class Story:
         self.tell(Process(name=worker.name, process=pid, what="started"), by=NEMESIS)
         self._lease(worker, None, self.now + LEASE)
         return worker
+
+    def step_clock(self, offset: int) -> None:
+        """Step the server's clock: it is so many seconds ahead of the machine's from now on."""
+        self.tell(Fault(kind="clock"), by=NEMESIS)
+        note = f"{self.offset} {offset} {self.numbers} {self.numbers}"
+        self.tell(Fault(kind="clock", note=note, is_over=True), by=NEMESIS)
+        self.offset = offset
+
+    def rewind(self, moment: float) -> None:
+        """Let the database go back to a moment: what it has seen since is forgotten. The story does that itself."""
+        note = str(int(moment * 1e9))
+        self.tell(Fault(kind="rewind", note=note), by=NEMESIS)
+        self.tell(Fault(kind="rewind", note=note, is_over=True), by=NEMESIS)
+        self.forget(moment)
+
+    def forget(self, moment: float) -> None:
+        """Have the database see nothing of what happened since."""
+        self.changes = [change for change in self.changes if change.at <= EPOCH + moment]
+        self.recorded = [row for row in self.recorded if row.at <= EPOCH + moment]
+        self.numbers += 1000
 
     def fault(self, kind: str, worker: Worker | None = None, *, is_over: bool = False) -> None:
         self.tell(Fault(kind=kind, process=worker.pid if worker else 0, is_over=is_over), by=NEMESIS)
@@ -246,7 +267,7 @@ class Story:
         self.insert(job, xid=self.xid)
 
     def record(self, job: Job, outcome: str, **values: Any) -> None:  # noqa: ANN401  # columns
-        row = {"attempt": job.attempt, "worker": job.worker, "at": EPOCH + self.now, **values}
+        row = {"attempt": job.attempt, "worker": job.worker, "at": EPOCH + self.now + self.offset, **values}
         self.recorded.append(Recorded(job=job.id, outcome=outcome, **row))
 
     def run(self, job: Job, how: str = "return", worker: Worker | None = None) -> Job:
@@ -293,7 +314,7 @@ class Story:
             self.xid += 1
         columns = {name: getattr(job, name) for name in ("attempt", "errors", "crashes", "worker")}
         change = {"unique_key": job.key, "what": what, **columns, **values}
-        at = EPOCH + self.now
+        at = EPOCH + self.now + self.offset
         if change["state"] == "queued":
             change |= self._waiting(job)
         self.changes.append(Change(number=self.numbers, xid=xid or self.xid, at=at, began=at, id=job.id, **change))
@@ -313,12 +334,12 @@ class Story:
             Change(
                 number=self.numbers,
                 xid=0,
-                at=EPOCH + self.now,
+                at=EPOCH + self.now + self.offset,
                 what="worker",
                 id=worker.id,
                 old_state=old_state,
                 state=state,
                 pid=worker.pid,
-                expires_at=EPOCH + until,
+                expires_at=EPOCH + until + self.offset,
             )
         )

@@ -10,6 +10,7 @@ import pytest
 
 from rowlock.torture.audit import Effect, Last, Tick
 from rowlock.torture.checker import MOST_KEPT, RULES, check
+from rowlock.torture.checks.leases import HITS_ALL
 from rowlock.torture.history import Began, Stall
 from rowlock.torture.timeline import timelines
 from tests.torture.reports import broken, clean
@@ -598,7 +599,10 @@ def test_a_worker_that_loses_its_lease_without_a_reason_is_found(two_workers: St
     assert broken(story) == {"unjustified rescues"}
 
 
-@pytest.mark.parametrize("kind, is_reason", [("server", True), ("cut", True), ("full", True), ("pin", False)])
+@pytest.mark.parametrize(
+    "kind, is_reason",
+    [(kind, kind in HITS_ALL) for kind in ("server", "cut", "full", "full_wal", "locks", "failover", "pin", "skew")],
+)
 def test_a_fault_of_the_server_is_a_reason_to_lose_a_lease_and_an_old_transaction_is_none(
     two_workers: Story, kind: str, is_reason: bool
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -15,7 +16,14 @@ from pathlib import Path
 import pytest
 
 from rowlock.cli.root import run
-from rowlock.torture.nemesis import RATES, plan
+from rowlock.torture.database import Clock, Database
+from rowlock.torture.disk import Disk
+from rowlock.torture.faults import Faults
+from rowlock.torture.history import History, Process, read_history
+from rowlock.torture.kin import Kin
+from rowlock.torture.nemesis import DEFAULT, OPTIONAL, RATES, Planned, plan
+from rowlock.torture.run import Options, Torture
+from rowlock.torture.scene import NotDone, Scene
 from tests.acceptance.processes import ROOT
 
 SECONDS = 60
@@ -74,7 +82,7 @@ def test_a_seed_plans_the_same_faults_again() -> None:
 
 
 def test_every_kind_of_fault_is_planned_at_least_once_and_as_often_as_its_rate_says() -> None:
-    assert set(Counter(fault.kind for fault in plan(1, 0.2))) == set(RATES)
+    assert set(Counter(fault.kind for fault in plan(1, 0.2))) == set(DEFAULT)
     counts = Counter(fault.kind for fault in plan(1, 20))
     assert counts["kill"] >= 200
     assert counts["server"] >= 20
@@ -86,13 +94,131 @@ def test_faults_that_are_left_out_change_nothing_of_the_others() -> None:
     assert plan(3, 2, {"kill"}) == kills
 
 
+def test_what_loses_acknowledged_jobs_is_planned_only_if_it_is_named() -> None:
+    assert set(RATES) == {*DEFAULT, *OPTIONAL}
+    assert "rewind" in OPTIONAL
+    assert {fault.kind for fault in plan(1, 1, {"rewind"})} == {"rewind"}
+    assert [fault for fault in plan(1, 1, {*DEFAULT, "rewind"}) if fault.kind != "rewind"] == plan(1, 1)
+
+
+@pytest.mark.parametrize("option", ["--only", "--also"])
+def test_the_optional_faults_can_be_named(option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[Options] = []
+
+    async def run_not(self: Torture) -> None:
+        chosen.append(self.options)
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Torture, "run", run_not)
+    run(["torture", option, "rewind", "--keep", str(tmp_path)])
+    (options,) = chosen
+    assert set(options.kinds) == ({"rewind"} if option == "--only" else set(RATES))
+
+
+def test_the_processes_of_a_program_are_found_and_their_ends_written_down(tmp_path: Path) -> None:
+    environment = {**os.environ, "ROWLOCK_TORTURE_FOLDER": str(tmp_path), "ROWLOCK_TORTURE_NAME": "worker-7"}
+    program = "import subprocess, sys; subprocess.run(['sleep', '60'], start_new_session=True)"
+    with History(tmp_path, "runner") as history:
+        kin = Kin(tmp_path, history)
+        parent = subprocess.Popen([sys.executable, "-c", program], env=environment, start_new_session=True)
+        kin.mains.add(parent.pid)
+        until = time.monotonic() + 30
+        while len(kin.of("worker-7")) < 2 and time.monotonic() < until:
+            kin.look()
+            time.sleep(0.01)
+        (child,) = set(kin.of("worker-7")) - {parent.pid}
+        parent.kill()
+        parent.wait()
+        assert set(kin.all()) == {child}, "it lives on, in a session of its own"
+        os.kill(child, signal.SIGKILL)
+        while kin.all() and time.monotonic() < until:
+            time.sleep(0.01)
+    told = [(event.process, event.what) for event in read_history(tmp_path) if isinstance(event, Process)]
+    assert told == [(child, "started"), (child, "ended")], "whoever started the parent tells of it"
+
+
+async def test_a_fault_that_could_not_be_done_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_scene: Scene, _fault: Planned) -> None:
+        raise NotDone("nothing was there")
+
+    monkeypatch.setattr("rowlock.torture.faults.hit_process", fail)
+    said: list[str] = []
+    faults = Faults(None, said.append)  # type: ignore[arg-type]  # nothing is done to it
+    await faults.do(Planned(at=1, kind="oom", seconds=0, choice=0))
+    assert faults.done["oom"] == 0
+    assert said[-1] == "oom was not done: nothing was there"
+
+
+async def test_a_standby_takes_the_place_of_the_server_and_only_a_stale_one_loses_anything(tmp_path: Path) -> None:
+    disk = Disk()
+    database = Database(disk, has_two=True)
+    try:
+        await database.create()
+        connection = await database.connect()
+        await connection.execute("CREATE SCHEMA rowlock_audit")
+        await connection.execute(
+            "CREATE TABLE rowlock_audit.change (number bigint GENERATED ALWAYS AS IDENTITY, word text)"
+        )
+        await _write(database, "first")
+        first = database.server
+        await database.attach(is_synchronous=True)
+        await _write(database, "replicated")
+        await database.fail_over()
+        assert database.server is not first
+        assert await _words(database) == ["first", "replicated"]
+        await database.attach(is_synchronous=False)
+        await database.detach()
+        await _write(database, "lost")
+        before = await database.last_number()
+        await database.fail_over(skips_numbers=True)
+        assert await _words(database) == ["first", "replicated"]
+        assert await database.last_number() > before
+        await database.snapshot()
+        await _write(database, "lost again")
+        await database.restore()
+        await _write(database, "last")
+        assert await _words(database) == ["first", "replicated", "last"]
+        assert database.socket.exists()
+    finally:
+        await database.stop()
+        disk.remove()
+
+
+async def _write(database: Database, word: str) -> None:
+    connection = await database.connect()
+    await connection.execute("INSERT INTO rowlock_audit.change (word) VALUES ($1)", word)
+    await connection.close()
+
+
+async def _words(database: Database) -> list[str]:
+    connection = await database.connect()
+    rows = await connection.fetch("SELECT word FROM rowlock_audit.change ORDER BY number")
+    await connection.close()
+    return [row["word"] for row in rows]
+
+
+def test_the_file_of_a_clock_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    clock = Clock(tmp_path / "clock", "/lib/libfaketime.so")
+    assert (tmp_path / "clock").read_text() == "+0s\n"
+    clock.set(3600)
+    clock.set(-30)
+    assert (tmp_path / "clock").read_text() == "-30s\n"
+    assert (clock.offset, clock.highest) == (-30, 3600)
+    assert clock.environment["FAKETIME_TIMESTAMP_FILE"] == str(tmp_path / "clock")
+
+
 def test_faults_can_be_had_oftener() -> None:
     assert len(plan(3, 1, {"freeze"}, times=10)) == 10 * len(plan(3, 1, {"freeze"}))
 
 
 @pytest.mark.parametrize(
     "arguments, word",
-    [(["--only", "kill,rain"], "'rain'"), (["--minutes", "0"], "minutes"), (["--workers", "0"], "workers")],
+    [
+        (["--only", "kill,rain"], "'rain'"),
+        (["--also", "snow"], "'snow'"),
+        (["--minutes", "0"], "minutes"),
+        (["--workers", "0"], "workers"),
+    ],
 )
 def test_what_makes_no_sense_is_refused(arguments: list[str], word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["torture", *arguments]) == 2

@@ -103,7 +103,7 @@ def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _has_died(run: Run, evidence: Evidence) -> bool:
-    return evidence.death(run.pid, run.started) != float("inf")
+    return evidence.death_of(run) != float("inf")
 
 
 def stale(life: Life, evidence: Evidence) -> Iterator[str]:

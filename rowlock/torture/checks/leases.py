@@ -18,8 +18,9 @@ COMMIT_SECONDS: Final = 0.25
 """A renewal may take so long to become visible: whoever rescues then has not seen it."""
 WAKE_SECONDS: Final = 3.0
 """So long after it was frozen, or its event loop blocked, a process may need to stop its handlers."""
-HITS_ONE: Final = frozenset({"kill", "freeze", "stall", "stop", "terminate", "cut", "delay", "black_hole", "half_open"})
-NETWORK: Final = frozenset({"cut", "delay", "black_hole", "half_open"})
+CLOCK_SECONDS: Final = 2.0
+"""So long after the server's clock stepped ahead a worker may not know yet that its lease has run out."""
+NETWORK: Final = frozenset({"cut", "delay", "black_hole", "half_open", "pgbouncer"})
 """Faults that also hit the process that takes the place of one that has ended: it has the same way to the server."""
 STARVED_SHARE: Final = 0.25
 """The share of a lease for which the machine, or the server, must have stood still to explain that it was lost."""
@@ -38,7 +39,8 @@ LOST_CONNECTION: Final = frozenset(
     }
 )
 """What a renewal that was not made says in the worker's log. Not a timeout: a defect could be the cause of that."""
-HITS_ALL: Final = frozenset({"server", "full", "terminate", "cut", "delay", "black_hole", "half_open"})
+HITS_ONE: Final = NETWORK | {"kill", "freeze", "stall", "stop", "terminate"}
+HITS_ALL: Final = NETWORK | {"server", "full", "full_wal", "terminate", "locks", "failover", "rewind", "clock"}
 """Faults that may keep a worker from renewing its lease. A wrong clock, or an old transaction, is no excuse."""
 
 
@@ -47,7 +49,7 @@ def rescues(life: Life, evidence: Evidence) -> Iterator[str]:
     for step in life.steps:
         if step.is_crash and step.old is not None and (worker := evidence.workers.get(step.old.worker)):  # type: ignore[arg-type]  # None is in no dict
             evidence.looked["unjustified rescues"] += 1
-            if wrong := _not_expired(step, worker):
+            if wrong := _not_expired(step, worker, evidence):
                 yield f"{step}: {wrong}"
             elif reason := _reason(step, worker, evidence):
                 evidence.looked[f"unjustified rescues: after {reason}"] += 1
@@ -55,12 +57,17 @@ def rescues(life: Life, evidence: Evidence) -> Iterator[str]:
                 yield f"{step}: nothing kept process {worker.pid} from renewing its lease"
 
 
-def _not_expired(step: Step, worker: Worker) -> str:
-    """Whether the lease was still good at the time of the rescue, by the database's clock."""
+def _not_expired(step: Step, worker: Worker, evidence: Evidence) -> str:
+    """Whether the lease was still good at the time of the rescue, by the database's clock.
+
+    If that clock stepped in between, nobody can say.
+    """
     at = step.change.at
     seen = [mark for mark in worker.marks if mark[0] <= at - COMMIT_SECONDS] or worker.marks[:1]
     written, until = seen[-1]
     if until is None or until <= at:
+        return ""
+    if evidence.clocks.stepped_between(evidence.history_time(written) - SECOND, evidence.history_time(at) + SECOND):
         return ""
     return f"process {worker.pid} had renewed its lease {at - written:.2f} s before, for another {until - at:.2f} s"
 
@@ -168,11 +175,15 @@ def overlapping(life: Life) -> Iterator[tuple[Run, Run, float]]:
 
 
 def is_excused(stale: Run, fresh: Run, evidence: Evidence) -> bool:
-    """Whether the earlier attempt could not be stopped: its process was frozen or blocked, its handler is stubborn."""
+    """Whether the earlier attempt could not be stopped: its process was frozen or blocked, its handler is stubborn, or
+    the server's clock had just ended its lease.
+    """
     if stale.is_stubborn:
         return True
     frozen = [(one.begins, one.ends) for one in evidence.troubles if one.kind in PAUSES and one.process == stale.pid]
     blocked = [(float(run.started), run.ended) for run in evidence.blocking.get(stale.pid, ())]
+    stepped = [(one.at, one.at + CLOCK_SECONDS * SECOND) for one in evidence.clocks.steps if one.new > one.old]
     return any(
-        begins <= fresh.started and stale.ended <= ends + WAKE_SECONDS * SECOND for begins, ends in frozen + blocked
+        begins <= fresh.started and stale.ended <= ends + WAKE_SECONDS * SECOND
+        for begins, ends in frozen + blocked + stepped
     )

@@ -1,0 +1,89 @@
+"""Which promises still hold for a job with an event in a window that the database has lost.
+
+A failover to an asynchronous standby, and a restore to a moment, undo what was committed since: an acknowledged job may
+be gone, a job that succeeded may run again, and a job that a worker runs waits, by the database's word. All of it is
+bounded: it concerns the jobs with an event in a window. For these jobs this still holds, as for all others:
+
+- a job that was acknowledged before the window is there, and a job that is there finishes, once;
+- each of its steps is an edge of the life cycle, its key is held once, its effects are those of its final success;
+- it does not run twice at once in one process, unless the earlier run cannot be stopped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rowlock.queue.lifecycle import FINAL
+from rowlock.torture.checks import attempts, existence, keys, leases, operators
+from rowlock.torture.evidence import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.life import Life
+    from rowlock.torture.rewinds import Window
+
+LAG_SECONDS: Final = 1.0
+"""A commit may have been acknowledged so long before, and not have reached the standby."""
+MARGIN_SECONDS: Final = 5.0
+"""The outcome of a run may be recorded so long after its end; its claim may be so much older than its start."""
+
+EXCUSED: Final[frozenset[Callable[[Life, Evidence], Iterator[str]]]] = frozenset(
+    {
+        existence.lost,  # `lost` below takes its place
+        attempts.duplicates,  # a run whose claim is forgotten has no cause in the database
+        attempts.starts,  # such a run has no claim, or its attempt's number is given again
+        attempts.limits,  # runs that are forgotten do not count
+        attempts.outcomes,  # the number of an attempt may name two
+        leases.overlaps,  # `overlaps` below takes its place
+        keys.refused,  # by a job that is forgotten
+        operators.cancelled,  # the cancel is forgotten
+    }
+)
+"""The checks that do not hold for such a job."""
+
+
+def window_of(life: Life, evidence: Evidence) -> Window | None:
+    """Return the first window in which something happened to the job that the processes know of."""
+    return next((window for window in evidence.rewinds.windows if _is_touched(life, window, evidence)), None)
+
+
+def _is_touched(life: Life, window: Window, evidence: Evidence) -> bool:
+    begin, end = window.begins - MARGIN_SECONDS * SECOND, window.ends + MARGIN_SECONDS * SECOND
+    acknowledged = float("inf") if life.answers is None else life.answers.first_stored
+    return (
+        begin <= acknowledged <= end
+        or any(run.started <= end and run.ended >= begin for run in life.runs)
+        or any(one.began <= end and one.ended >= begin for one in life.operations)
+        or any(one.began <= end and one.ended >= begin for one in evidence.refusals.get(life.id, ()))
+    )
+
+
+def lost(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A job that was acknowledged before the window is there; and a job that is there finishes."""
+    window = window_of(life, evidence)
+    if window is None or life.answers is None or not life.answers.stored:
+        return
+    before = (window.begins - life.answers.first_stored) / SECOND
+    if not life.changes:
+        if before > LAG_SECONDS:
+            yield f"its enqueue was acknowledged {before:.2f} s before the moment gone back to, and it is gone"
+    elif life.state not in FINAL:
+        yield f"its enqueue was acknowledged, it is there after the rewind, and in the end it is {life.state or 'gone'}"
+
+
+def overlaps(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A process does not start a job that it runs already, whatever the database says."""
+    for stale, fresh, seconds in leases.overlapping(life):
+        if stale.pid == fresh.pid and not leases.is_excused(stale, fresh, evidence):
+            yield (
+                f"process {stale.pid} ran attempt {stale.attempt} and attempt {fresh.attempt} at the same time "
+                f"for {seconds:.2f} s"
+            )
+
+
+ONLY: Final[frozenset[Callable[[Life, Evidence], Iterator[str]]]] = frozenset({lost, overlaps})
+"""The checks that are for such a job alone."""
+
+__all__ = ["EXCUSED", "ONLY", "lost", "overlaps", "window_of"]

@@ -1,0 +1,86 @@
+"""The steps of the server's clock, and what the database's times are without them.
+
+A step is written into the history when it is over: its note has the old and the new offset in seconds, and the numbers
+of the audit's last change before it and after it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+import msgspec
+
+if TYPE_CHECKING:
+    from rowlock.torture.audit import Change
+    from rowlock.torture.history import Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step, at a moment of the history. Changes with a number in between may have either clock."""
+
+    at: int
+    old: int
+    new: int
+    first_number: int
+    last_number: int
+
+    @property
+    def note(self) -> str:
+        """The step as its fault's note has it."""
+        return f"{self.old} {self.new} {self.first_number} {self.last_number}"
+
+    @classmethod
+    def from_fault(cls, fault: Fault) -> Self:
+        """Read the fault's note."""
+        old, new, first, last = map(int, fault.note.split())
+        return cls(at=fault.at, old=old, new=new, first_number=first, last_number=last)
+
+
+@dataclass(slots=True)
+class Clocks:
+    """All steps of a run, in their order."""
+
+    steps: list[Step] = field(default_factory=list)
+
+    def stepped_between(self, begin: float, end: float) -> bool:
+        """Whether the server's clock stepped between two moments of the history."""
+        return any(begin <= step.at <= end for step in self.steps)
+
+    def right(self, change: Change, epoch: float) -> Change:
+        """Return the change with its times as if the clock had never stepped."""
+        if not self.steps:
+            return change
+        offset = self._offset(change, epoch)
+        if not offset:
+            return change
+        until = change.expires_at
+        return msgspec.structs.replace(
+            change, at=change.at - offset, expires_at=None if until is None else max(0.0, until - offset)
+        )
+
+    def right_time(self, at: float, epoch: float) -> float:
+        """Return one of the database's times as if the clock had never stepped: the earliest that it can be."""
+        ends = [step.at / 1e9 + epoch for step in self.steps]
+        offsets = [0, *(step.new for step in self.steps)]
+        for number, offset in enumerate(offsets):
+            begins = ends[number - 1] if number else float("-inf")
+            if begins - 1 <= at - offset <= (ends[number] if number < len(ends) else float("inf")) + 1:
+                return at - offset
+        return at
+
+    def _offset(self, change: Change, epoch: float) -> int:
+        index = bisect_left(self.steps, change.number, key=lambda step: step.last_number)
+        # The change's number is not above that of the step with this index, which has come later, or is coming.
+        if index < len(self.steps):
+            step = self.steps[index]
+            if change.number <= step.first_number:
+                return step.old
+            now = step.at / 1e9 + epoch
+            return min((step.old, step.new), key=lambda offset: abs(change.at - offset - now))
+        return self.steps[-1].new
+
+
+__all__ = ["Clocks", "Step"]

@@ -1,0 +1,74 @@
+"""The disks of a run: the server's, and a smaller one for its WAL; where root may mount them, they can be filled up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from rowlock.embedded import make_private_directory
+from rowlock.embedded.programs import give_to_server_user
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DISK_BYTES: Final = 6 * 1024**3
+WAL_BYTES: Final = 3 * 1024**3
+
+
+class Volume:
+    """One folder: a small disk in memory of its own, if this process may mount it."""
+
+    def __init__(self, location: Path, size: int) -> None:
+        self.location = location
+        location.mkdir()
+        options = ["-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(location)]
+        mount = shutil.which("mount")
+        done = None if mount is None else subprocess.run([mount, *options], capture_output=True, check=False)
+        self.can_be_filled = done is not None and done.returncode == 0
+        give_to_server_user(location)
+        self._ballast = location / "ballast"
+
+    def fill(self) -> None:
+        """Take all the space that is left."""
+        with suppress(OSError), self._ballast.open("wb") as file:
+            left = shutil.disk_usage(self.location).free
+            os.posix_fallocate(file.fileno(), 0, left)
+            while True:
+                file.seek(0, os.SEEK_END)
+                file.write(b"\0" * 4096)
+                file.flush()
+
+    def free(self) -> None:
+        """Give the space back."""
+        self._ballast.unlink(missing_ok=True)
+
+    def unmount(self) -> None:
+        """Unmount the disk, if it was mounted."""
+        if self.can_be_filled:
+            subprocess.run(["umount", "--lazy", str(self.location)], capture_output=True, check=False)  # noqa: S607
+
+
+class Disk:
+    """A private folder with two volumes: `data` for the servers, and `wal` for their write-ahead logs."""
+
+    def __init__(self) -> None:
+        self.folder = make_private_directory("rowlock-torture-")
+        self.data = Volume(self.folder / "disk", DISK_BYTES)
+        self.wal = Volume(self.folder / "wal", WAL_BYTES)
+
+    @property
+    def can_be_filled(self) -> bool:
+        """Whether both volumes are disks of their own."""
+        return self.data.can_be_filled and self.wal.can_be_filled
+
+    def remove(self) -> None:
+        """Remove everything."""
+        self.data.unmount()
+        self.wal.unmount()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+__all__ = ["Disk", "Volume"]

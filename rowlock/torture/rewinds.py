@@ -1,0 +1,36 @@
+"""The windows of time that the database has lost, because it went back to a moment before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rowlock.torture.history import Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """From the moment that the database went back to, until it answered again; both are times of the history."""
+
+    begins: int
+    ends: int
+
+
+@dataclass(slots=True)
+class Rewinds:
+    """All windows of a run."""
+
+    windows: list[Window] = field(default_factory=list)
+
+
+def rewound(faults: Sequence[Fault]) -> Iterator[Window]:
+    """Find the windows: the note of each rewind is the moment that it goes back to."""
+    for fault in faults:
+        if fault.kind == "rewind" and fault.is_over:
+            yield Window(begins=int(fault.note), ends=fault.at)
+
+
+__all__ = ["Rewinds", "Window", "rewound"]

@@ -1,0 +1,85 @@
+"""The steps of the server's clock are taken out of the database's times, and must not stop anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rowlock.torture.checker import Report
+from tests.torture.story import Story
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    return Story(tmp_path)
+
+
+def broken(report: Report) -> set[str]:
+    return {violation.rule for violation in report.violations}
+
+
+@pytest.mark.parametrize("offset", [3600, -3600, 2, -2])
+def test_work_that_goes_on_after_a_step_is_clean(story: Story, offset: int) -> None:
+    holder = story.enqueue(key="k")
+    story.step_clock(offset)
+    story.enqueue("existing", key="k", holder=holder)
+    story.run(holder)
+    for _ in range(10):
+        story.done()
+        story.wait(2)
+    story.step_clock(0)
+    story.act("cancel", story.enqueue())
+    story.wait(15)
+    report = story.check()
+    assert report.is_clean, report.violations
+    assert report.looked["stops by the clock"]
+
+
+def test_a_queue_that_stands_still_after_a_step_is_found(story: Story) -> None:
+    story.step_clock(-3600)
+    jobs = [story.enqueue() for _ in range(3)]
+    story.wait(20)
+    for job in jobs:
+        story.run(job)
+    assert broken(story.check()) == {"stops by the clock"}
+
+
+def test_a_rescue_right_after_a_step_ahead_is_justified(story: Story) -> None:
+    job = story.enqueue()
+    story.claim(job)
+    story.start(job)
+    other = story.new_worker(pid=12)
+    story.step_clock(3600)
+    story.rescue(job)
+    story.end(job, "stopped")
+    story.run(job, worker=other)
+    report = story.check()
+    assert report.is_clean, report.violations
+
+
+def test_without_a_step_it_is_not(story: Story) -> None:
+    job = story.enqueue()
+    story.claim(job)
+    story.start(job)
+    other = story.new_worker(pid=12)
+    story.rescue(job)
+    story.end(job, "stopped")
+    story.run(job, worker=other)
+    assert "unjustified rescues" in broken(story.check())
+
+
+@pytest.mark.parametrize("seconds, is_late", [(20, False), (45, True)])
+def test_a_dead_workers_job_is_rescued_within_seconds(
+    story: Story, seconds: float, is_late: bool
+) -> None:  # a parameter
+    job, other = story.enqueue(), story.new_worker(pid=12)
+    story.claim(job)
+    story.start(job)
+    story.kill(story.worker)
+    story.wait(seconds)
+    story.rescue(job)
+    story.run(job, worker=other)
+    report = story.check()
+    assert broken(report) == ({"late rescues"} if is_late else set())
+    assert report.looked["late rescues"] == 1
