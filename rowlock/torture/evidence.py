@@ -6,19 +6,24 @@ import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from rowlock.torture.audit import Change, Effect, Last, Recorded, Tick, read_audit
+from rowlock.torture.closing import Closing, read_closing
 from rowlock.torture.history import (
     Act,
     Acted,
+    Answer,
     Began,
+    Call,
     End,
     Enqueue,
     Enqueued,
     Fault,
+    Note,
     Process,
     Stall,
     Start,
@@ -33,10 +38,14 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from rowlock.torture.life import Life
+
 SECOND: Final = 1_000_000_000
 """In the history's nanoseconds."""
 PAUSES: Final = frozenset({"freeze", "stall"})
 """What keeps a process from running at all."""
+ON_MANY: Final = {"cancel_many": "cancel", "retry_many": "retry"}
+"""The operating program's calls that do to many jobs what an operator does to one."""
 BLOCKS: Final = "torture.blocks"
 """The task whose handler blocks its process's event loop: nothing there can be stopped meanwhile."""
 
@@ -55,6 +64,8 @@ class Run:
     ended: float = inf
     how: str | None = None
     """As in `End`; None if there is no such event."""
+    child: int = 0
+    """The process of the handler, if that is not the worker's; `pid` is the worker's."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,6 +76,20 @@ class Operation:
     began: int
     ended: float = inf
     outcome: str = "unknown"
+
+
+@dataclass(slots=True, kw_only=True)
+class Deed:
+    """A call of the operating program. `ended` is infinite if its answer was never written down."""
+
+    what: str
+    pid: int
+    began: int
+    jobs: list[UUID]
+    about: dict[str, Any]
+    ended: float = inf
+    outcome: str = "unknown"
+    said: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,6 +132,19 @@ class Worker:
 
 
 @dataclass(slots=True)
+class Ends:
+    """How the jobs of each task ended, and how many attempts failed: what the statistics must come to."""
+
+    last: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By task and state: the jobs that are in this state in the end."""
+    ever: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By task and state: how often a job came to this state, put back since then or not."""
+    undone: Counter[str] = field(default_factory=Counter)
+    """By task: the ends that an operator's retry undid."""
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
 class Answers:
     """How many of the enqueues of one job had which outcome."""
 
@@ -128,6 +166,16 @@ class Evidence:
     """By the job that held the key."""
     blocking: dict[int, list[Run]] = field(default_factory=lambda: defaultdict(list))
     """The runs that blocked the event loop of the process with this number."""
+    deeds: list[Deed] = field(default_factory=list)
+    """What the operating program did, in the order of time."""
+    deeds_on: dict[UUID, list[Deed]] = field(default_factory=lambda: defaultdict(list))
+    """The same, by the jobs that they were about."""
+    kept: dict[UUID, Life] = field(default_factory=dict)
+    """The lives of those jobs, and of the jobs of schedules: few enough to keep."""
+    notes: dict[UUID, list[Note]] = field(default_factory=lambda: defaultdict(list))
+    """What handlers noted, by job, in the order of time."""
+    closing: Closing = field(default_factory=Closing)
+    ends: Ends = field(default_factory=Ends)
     deaths: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """When the processes with this number were killed, or were seen to have ended."""
     names: dict[int, str] = field(default_factory=dict)
@@ -167,6 +215,14 @@ class Evidence:
         """When the process ended that had this number at that time; infinite if nothing says so."""
         return min((at for at in self.deaths.get(pid, ()) if at >= after), default=inf)
 
+    def is_calm(self, pid: int, begin: float, end: float) -> bool:
+        """Whether no fault hit this process, or everybody, between the two."""
+        return not any(trouble.process in {0, pid} for trouble in self.troubles_between(begin, end))
+
+    def deeds_of(self, *what: str) -> Iterator[Deed]:
+        """Return the operating program's calls of these kinds, in the order of time."""
+        return (deed for deed in self.deeds if deed.what in what)
+
     def troubles_between(self, begin: float, end: float) -> Iterator[Trouble]:
         """What went on at some moment between the two."""
         return (trouble for trouble in self.troubles if trouble.begins <= end and trouble.ends >= begin)
@@ -183,10 +239,8 @@ def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[
         if fault.kind == "kill" and not fault.is_over:
             evidence.deaths[fault.process].append(fault.at)
     evidence.epoch = statistics.median(evidence.epochs) if evidence.epochs else 0.0  # some have a wrong clock
-    for runs in evidence.runs.values():
-        for run in runs:
-            if run.how is None:
-                run.ended = evidence.death(run.pid, run.started)
+    _put_in_order(evidence)
+    evidence.closing = read_closing(folder)
 
     for row in read_audit(folder, Recorded):
         evidence.recorded[row.job].append(row)
@@ -197,6 +251,28 @@ def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[
     evidence.ticks = list(read_audit(folder, Tick))
     evidence.tick_jobs = {tick.job for tick in evidence.ticks}
     return evidence, _read_workers(read_audit(folder, Change), evidence)
+
+
+def _put_in_order(evidence: Evidence) -> None:
+    """Sort what the processes wrote side by side, and give each run its end."""
+    evidence.deeds.sort(key=attrgetter("began"))
+    for deeds in evidence.deeds_on.values():
+        deeds.sort(key=attrgetter("began"))
+    for notes in evidence.notes.values():
+        notes.sort(key=attrgetter("at"))
+    for runs in evidence.runs.values():
+        for run in runs:
+            if run.how is None:
+                run.ended = _end_of(run, evidence)
+
+
+def _end_of(run: Run, evidence: Evidence) -> float:
+    """When a run ended that did not say so: with its process, or after the last beat of a process of its own."""
+    death = evidence.death(run.pid, run.started)
+    if not run.child:
+        return death
+    beats = [note.at for note in evidence.notes.get(run.job, ()) if note.run == run.run and note.what == "beat"]
+    return min(death, max(beats, default=run.started))
 
 
 def _read_workers(changes: Iterator[Change], evidence: Evidence) -> Iterator[Change]:
@@ -226,6 +302,7 @@ class _Reader:
         self._runs: dict[str, Run] = {}
         self._enqueues: dict[str, Enqueue] = {}
         self._operations: dict[str, Operation] = {}
+        self._deeds: dict[str, Deed] = {}
         self._takes: dict[type, Callable[[Any], None]] = {
             Began: self._began,
             Start: self._start,
@@ -237,6 +314,9 @@ class _Reader:
             Process: self._process,
             Fault: self._faults.append,
             Stall: self._stall,
+            Call: self._call,
+            Answer: self._answer,
+            Note: self._note,
         }
 
     def read(self, file: Path) -> None:
@@ -258,10 +338,11 @@ class _Reader:
             job=event.job,
             attempt=event.attempt,
             run=event.run,
-            pid=event.pid,
+            pid=event.worker or event.pid,
             task=event.task,
             is_stubborn=event.is_stubborn,
             started=event.at,
+            child=event.pid if event.worker else 0,
         )
         self._evidence.runs[event.job].append(run)
         if event.task == BLOCKS:
@@ -295,6 +376,24 @@ class _Reader:
     def _acted(self, event: Acted) -> None:
         operation = self._operations.pop(event.op)
         operation.ended, operation.outcome = event.at, event.outcome
+
+    def _call(self, event: Call) -> None:
+        deed = self._deeds[event.op] = Deed(
+            what=event.what, pid=event.pid, began=event.at, jobs=event.jobs, about=event.about
+        )
+        self._evidence.deeds.append(deed)
+        for job in event.jobs:
+            self._evidence.deeds_on[job].append(deed)
+        if event.what in ON_MANY:
+            for job in event.jobs:  # of a single one nobody says what became of it: `unknown`
+                self._evidence.operations[job].append(Operation(what=ON_MANY[event.what], began=event.at))
+
+    def _answer(self, event: Answer) -> None:
+        deed = self._deeds.pop(event.op)
+        deed.ended, deed.outcome, deed.said = event.at, event.outcome, event.said
+
+    def _note(self, event: Note) -> None:
+        self._evidence.notes[event.job].append(event)
 
     def _stall(self, event: Stall) -> None:
         began = event.at - int(event.seconds * SECOND)

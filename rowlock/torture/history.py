@@ -10,7 +10,7 @@ import mmap
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 from uuid import UUID
 
 import msgspec
@@ -68,6 +68,8 @@ class Start(Event, frozen=True, tag="start"):
     task: str
     is_stubborn: bool = False
     """It cannot be stopped from outside: it blocks its event loop, or is a plain function in a thread."""
+    worker: int = 0
+    """The process of the worker, if the handler runs in another one (`executor="process"`)."""
 
 
 class End(Event, frozen=True, tag="end"):
@@ -136,7 +138,36 @@ class Stall(Event, frozen=True, tag="stall"):
     seconds: float
 
 
-AnyEvent = Began | Enqueue | Enqueued | Start | End | Act | Acted | Process | Fault | Stall
+class Call(Event, frozen=True, tag="call"):
+    """Before a call of the operating program: `what` it does, to which `jobs`, and `about` what else."""
+
+    op: str
+    what: str
+    jobs: list[UUID] = []
+    about: dict[str, Any] = {}
+
+
+class Answer(Event, frozen=True, tag="answer"):
+    """After it: `said` is what the call returned, or raised (`refused`). `unknown`: the answer was lost."""
+
+    op: str
+    outcome: Literal["done", "refused", "unknown"]
+    said: dict[str, Any] = {}
+
+
+class Note(Event, frozen=True, tag="note"):
+    """A handler's note in the run `run`: `found`, `saving` or `saved` a checkpoint, `told` progress; a `beat` of the
+    process of a task says that it lives.
+    """
+
+    job: UUID
+    attempt: int
+    run: str
+    what: Literal["found", "saving", "saved", "stale", "told", "beat"]
+    value: str = ""
+
+
+AnyEvent = Began | Enqueue | Enqueued | Start | End | Act | Acted | Process | Fault | Stall | Call | Answer | Note
 _decoder: Final = msgspec.json.Decoder(AnyEvent)
 _encoder: Final = msgspec.json.Encoder()
 

@@ -16,9 +16,10 @@ import asyncpg
 from rowlock.migrations import upgrade
 from rowlock.queue.client import Client
 from rowlock.settings import Settings
-from rowlock.torture import workload
+from rowlock.torture import operated, workload
 from rowlock.torture.audit import install, write_audit
 from rowlock.torture.checker import Report, check
+from rowlock.torture.closing import plant, settle, write_closing
 from rowlock.torture.faults import Faults
 from rowlock.torture.history import Enqueue, History, Wanted
 from rowlock.torture.nemesis import RATES, plan
@@ -44,6 +45,9 @@ DRAIN_SECONDS: Final = 900.0
 STUCK_SECONDS: Final = 60.0
 """If nothing happens to the jobs that are left for so long, nothing will."""
 STOP_SECONDS: Final = 40.0
+NAMELESS: Final = (workload.over_http.name, operated.again.name, operated.now.name)
+"""The tasks of the jobs whose ids nobody chooses."""
+WORKER_OPTIONS: Final = ("--concurrency", "30", "--threads", "5", "--task-processes", "1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,7 @@ class Torture:
             settings = Settings(database_url=self._database.url)
             await asyncio.to_thread(upgrade, settings)
             connection = await self._database.connect()
+            await plant(connection)
             await install(connection)
             await connection.close()
             self._client = Client(settings)
@@ -133,6 +138,7 @@ class Torture:
             seconds = time.monotonic() - began
             connection = await self._database.connect()
             repeated = await self._tell_http(connection)
+            await write_closing(connection, options.folder, self._settled)
             await write_audit(connection, options.folder)
             await connection.close()
         self.say("checking")
@@ -151,22 +157,22 @@ class Torture:
     def _start_programs(self) -> None:
         """Half of the processes reach the server directly, the others through a link each."""
         options = self.options
-        port = _free_port()
+        ports = [_free_port() for _ in range(2)]
+        apis = [f"http://127.0.0.1:{port}" for port in ports]
         enqueuers = list(numbered("enqueuer", 2))
         for number, name in enumerate(numbered("worker", options.workers)):
             link = self._links[number % 4 - 2] if number % 4 >= 2 else None
-            command = python(
-                "-m", "rowlock", "worker", "rowlock.torture.workload:app", "--concurrency", "30", "--threads", "5"
-            )
+            command = python("-m", "rowlock", "worker", "rowlock.torture.application:app", *WORKER_OPTIONS)
             self._add(name, command, link)
         for name, link in zip(enqueuers, (None, self._links[0]), strict=True):
             seed, rate = f"{options.seed}-{name}-{{start}}", str(options.rate / len(enqueuers))
+            self._add(name, python("-m", "rowlock.torture.enqueuer", name, seed, rate, apis[0]), link)
+        for name, port, link in zip(("api", "api-2"), ports, (self._links[1], None), strict=True):
             self._add(
-                name, python("-m", "rowlock.torture.enqueuer", name, seed, rate, f"http://127.0.0.1:{port}"), link
+                name, python("-m", "rowlock", "api", "rowlock.torture.application:app", "--port", str(port)), link
             )
-        self._add(
-            "api", python("-m", "rowlock", "api", "rowlock.torture.workload:app", "--port", str(port)), self._links[1]
-        )
+        seed = f"{options.seed}-operator-{{start}}"
+        self._add("operator", python("-m", "rowlock.torture.operator", "operator", seed, *apis), self._links[0])
 
     def _add(self, name: str, command: list[str], link: Link | None) -> None:
         url = self._database.url if link is None else url_through(link)
@@ -210,9 +216,10 @@ class Torture:
         """Heal everything, enqueue no more, and wait until all is done. Returns how many jobs are not."""
         for link in self._links:
             link.heal()
-        await self._programs.end(self._programs.of("enqueuer"), within=STOP_SECONDS)
+        await self._programs.end(self._programs.of("enqueuer", "operator"), within=STOP_SECONDS)
         connection = await self._database.connect()
         await connection.execute("UPDATE rowlock.schedule SET is_paused = true")
+        await connection.execute("UPDATE rowlock.queue SET paused_at = NULL, concurrency = NULL")
         began = changed = time.monotonic()
         left, last = 1, None
         while left and time.monotonic() < min(began + DRAIN_SECONDS, changed + STUCK_SECONDS):
@@ -221,6 +228,7 @@ class Torture:
             if seen != last:
                 last, changed = seen, time.monotonic()
                 left = seen["jobs"]
+        self._settled = await settle(connection)
         await connection.close()
         await self._programs.end(self._programs.of("worker", "api"), within=STOP_SECONDS)
         return left
@@ -231,12 +239,13 @@ class Torture:
         Returns how many requests made more than one job.
         """
         rows = await connection.fetch(
-            "SELECT id, args ->> 'op' AS op FROM rowlock.jobs WHERE task = $1", workload.over_http.name
+            "SELECT id, task, args ->> 'op' AS op FROM rowlock.jobs WHERE task = ANY($1::text[])", list(NAMELESS)
         )
         for row in rows:
-            wanted = [Wanted(id=row["id"], task=workload.over_http.name)]
-            self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted))
-        return len(rows) - len({row["op"] for row in rows})
+            wanted = [Wanted(id=row["id"], task=row["task"])]
+            self._history.write(Enqueue(op=f"{row['id']}-request", how="http", jobs=wanted))
+        ops = [row["op"] for row in rows if row["task"] == workload.over_http.name]
+        return len(ops) - len(set(ops))
 
 
 def _count(folder: Path, event: str) -> int:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 LEASE: Final = {"ROWLOCK_LEASE": "4", "ROWLOCK_HEARTBEAT": "1", "ROWLOCK_GRACE_PERIOD": "2"}
 """Shorter than by default, so that more happens in a minute."""
+PROCESS_BYTES: Final = 512 * 1024**2
+"""The memory that the process of a task may have: less than one of them asks for."""
 DISK_BYTES: Final = 6 * 1024**3
 SKEWS: Final = ("+3600s", "-3600s", "+2d x1.05")
 _FAKETIME: Final = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime/libfaketimeMT.so.1")
@@ -258,6 +260,7 @@ def program_environment(folder: Path, name: str, url: str) -> dict[str, str]:
     """What a process of the run finds in its environment."""
     return {
         **LEASE,
+        "ROWLOCK_PROCESS_MEMORY_LIMIT": str(PROCESS_BYTES),
         "ROWLOCK_DATABASE_URL": url,
         "ROWLOCK_TORTURE_FOLDER": str(folder),
         "ROWLOCK_TORTURE_NAME": name,
