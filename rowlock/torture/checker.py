@@ -11,7 +11,24 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture.checks import attempts, existence, keys, leases, operators, ticks, transitions
+from rowlock.torture.checks import (
+    apis,
+    attempts,
+    bulk,
+    executors,
+    existence,
+    keys,
+    leases,
+    operators,
+    policies,
+    progress,
+    results,
+    retention,
+    statistics,
+    switches,
+    ticks,
+    transitions,
+)
 from rowlock.torture.evidence import Evidence, gather
 from rowlock.torture.life import Life, steps_of
 
@@ -42,6 +59,11 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
     ("starts past the limit", attempts.limits),
     ("effects", existence.effects),
     ("inconsistencies", existence.consistency),
+    (results.RULE, results.results),
+    (switches.STARTS, switches.pauses),
+    (progress.CHECKPOINTS, progress.checkpoints),
+    (progress.PROGRESS, progress.progress),
+    (executors.RULE, executors.processes),
 )
 OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]], ...]] = (
     ("lapsed leases", leases.lapsed),
@@ -49,6 +71,14 @@ OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]],
     ("unique violations", keys.unique),
     ("schedule ticks", ticks.ticks),
     ("inconsistencies", existence.whole_lines),
+    (switches.LIMITS, switches.scales),
+    (bulk.RULE, bulk.bulk),
+    (bulk.AGAIN, bulk.again),
+    (policies.OVERLAP, policies.overlaps),
+    (policies.MISFIRE, policies.misfires),
+    (statistics.RULE, statistics.statistics),
+    (retention.RULE, retention.retention),
+    (apis.RULE, apis.apis),
 )
 RULES: Final = tuple(dict.fromkeys(rule for rule, _ in (*OF_ONE_JOB, *OF_ALL)))
 
@@ -103,6 +133,9 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
             _count(life, evidence, figures)
             keys.note_holds(life, evidence)
             attempts.note_rescues(life, evidence)
+            statistics.note_ends(life, evidence)
+            if life.is_tick or life.id in evidence.deeds_on:
+                evidence.kept[life.id] = life
             for rule, contradictions in OF_ONE_JOB:
                 for sentence in contradictions(life, evidence):
                     findings.add(rule, str(life.id), sentence)

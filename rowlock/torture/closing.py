@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
@@ -61,7 +62,7 @@ class Settled(msgspec.Struct, kw_only=True, frozen=True):
     planted: int
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True)
 class Closing:
     """All of it."""
 
@@ -69,6 +70,11 @@ class Closing:
     shown: list[Shown] = field(default_factory=list)
     relics: list[Relic] = field(default_factory=list)
     settled: list[Settled] = field(default_factory=list)
+
+    @cached_property
+    def progress_of(self) -> dict[UUID, Shown]:
+        """The last progress, by job."""
+        return {one.job: one for one in self.shown}
 
 
 Line = TypeVar("Line", Counted, Shown, Relic, Settled)
