@@ -153,10 +153,10 @@ async def settle(connection: asyncpg.Connection[Record]) -> Settled:
 
 async def write_closing(connection: asyncpg.Connection[Record], folder: Path, settled: Settled) -> None:
     """Write it into the run's folder, and remove what was planted, unseen by the audit."""
-    _write(folder, Settled, [settled])
-    _write(folder, Counted, [Counted(**row) for row in await connection.fetch(STATISTICS)])
-    _write(folder, Shown, [Shown(**row) for row in await connection.fetch(PROGRESS)])
-    _write(folder, Relic, [Relic(**row) for row in await connection.fetch(RELICS_LEFT)])
+    write_lines(folder, Settled, [settled])
+    write_lines(folder, Counted, [Counted(**row) for row in await connection.fetch(STATISTICS)])
+    write_lines(folder, Shown, [Shown(**row) for row in await connection.fetch(PROGRESS)])
+    write_lines(folder, Relic, [Relic(**row) for row in await connection.fetch(RELICS_LEFT)])
     await connection.execute("SET session_replication_role = replica")
     await connection.execute(DISCARD_JOBS)
     await connection.execute(DISCARD_ATTEMPTS)
@@ -173,7 +173,8 @@ def read_closing(folder: Path) -> Closing:
     )
 
 
-def _write(folder: Path, kind: type[Line], lines: list[Line]) -> None:
+def write_lines(folder: Path, kind: type[Line], lines: list[Line]) -> None:
+    """Write what the run has left of one kind."""
     _file(folder, kind).write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
 

@@ -49,8 +49,7 @@ class Operator:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, calls.stopping.set)
         alone: list[tuple[Callable[[], Awaitable[None]], float]] = [
-            (self._result, 0.1),
-            (self._result, 0.1),
+            *[(self._result, 0.1)] * 4,
             (self._over_http, 0.3),
             (self._twice, 0.7),
             (self._compute, 0.5),
