@@ -61,6 +61,14 @@ def test_a_crash_is_told_as_documented(story: Story, how: str, error: str, *, is
     assert report.looked[f"{executors.RULE}: {how}"] == 1
 
 
+def test_a_crash_that_did_not_happen_is_seen(story: Story) -> None:
+    job = begin(story, executors.CRASH)
+    story.end(job)
+    story.succeed(job)
+    call(story, "result", jobs=[job], about={"timeout": 20, "how": "memory"}, said={"result": {"run": job.run}})
+    assert broken(story) == {executors.RULE}
+
+
 def test_a_process_ends_with_its_worker(story: Story) -> None:
     job = begin(story, COMPUTE)
     note(story, job, "beat", pid=CHILD)

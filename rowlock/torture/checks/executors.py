@@ -44,7 +44,7 @@ def processes(life: Life, evidence: Evidence) -> Iterator[str]:
 def _told(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
     """What a crash is told as; unless the worker's own crashes ended the job."""
     how, error = deed.about.get("how"), deed.said.get("error") or ""
-    if deed.outcome != "done" or "state" not in deed.said or how not in TOLD:
+    if deed.outcome != "done" or how not in TOLD or not deed.said.keys() & {"state", "result"}:
         return
     if any(step.kind == "finish" and step.is_crash for step in life.steps):
         return

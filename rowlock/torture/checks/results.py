@@ -59,14 +59,19 @@ def _wrong_time(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
         yield f"a wait of at most {timeout:g} s took {waited:.1f} s"
     if deed.what == "result" and deed.outcome == "unknown" and waited < timeout - EARLY_SECONDS:
         yield f"a wait of at most {timeout:g} s raised {deed.said.get('error')} after {waited:.2f} s"
-    if not _is_late(deed):
-        return
-    if waited < timeout - EARLY_SECONDS:
+    if _is_late(deed) and waited < timeout - EARLY_SECONDS:
         yield f"a wait of at most {timeout:g} s ended after {waited:.2f} s without a result"
+    yield from _told_late(deed, life, evidence)
+
+
+def _told_late(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
+    """A lost notification costs a look: after an end, a wait goes on for five seconds at most."""
+    if not evidence.epochs or deed.outcome != "done":
+        return
     ends = [evidence.history_time(step.change.at) for step in life.steps if step.kind == "finish"]
-    seen = deed.ended - LOOK_SECONDS * SECOND
-    if ends and ends[0] < seen and evidence.epochs and evidence.is_calm(deed.pid, deed.began, deed.ended):
-        yield f"a wait ended without a result {(deed.ended - ends[0]) / SECOND:.2f} s after the job had finished"
+    since = max(ends[-1], deed.began) if ends else inf
+    if deed.ended > since + LOOK_SECONDS * SECOND and evidence.is_calm(deed.pid, since, deed.ended):
+        yield f"a wait went on for {(deed.ended - since) / SECOND:.2f} s after the job had finished"
 
 
 def _wrong_answer(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
