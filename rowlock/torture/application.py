@@ -1,10 +1,9 @@
 """The application of a run: the tasks of the enqueuing programs and those of the operating one."""
 
-from rowlock.torture import operated as _operated  # registers its tasks
-from rowlock.torture.workload import app
+from typing import Final
 
-__all__ = ["app"]
+from rowlock.torture import operated, workload
 
-TASKS = tuple(app.tasks)
-"""The names of all tasks."""
-_ = _operated
+MODULES: Final = (workload, operated)
+"""The modules whose tasks it has: importing them registers these."""
+app: Final = workload.app

@@ -39,6 +39,8 @@ FIRED: Final = """
       FROM rowlock.schedule WHERE name = $1"""
 FIRED_SECONDS: Final = 15.0
 RESUMED_SECONDS: Final = 20.0
+SURELY_SECONDS: Final = 1.0
+"""So long before an act its jobs have ended: by any of the clocks."""
 
 
 async def pause(calls: Calls) -> None:
@@ -158,6 +160,7 @@ async def retry_many(calls: Calls) -> None:
         return {"count": done.count, "skipped": done.skipped, "first_ids": [str(id_) for id_ in done.first_ids]}
 
     await calls.call(f"dry {what}", try_it, jobs=ids)
+    await calls.pause(SURELY_SECONDS)
     await calls.call(what, do, jobs=ids)
     if what == "discard_many":
         await _look_at_discarded(calls, tag, ids)

@@ -92,7 +92,7 @@ def _wrong_answer(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
     elif not _is_late(deed) and said.get("status") != 503:
         ends = list(_ends(deed, life, evidence, said.get("state")))
         if not ends:
-            yield f"a wait was told that it has {said.get('state')}, and it had not"
+            yield f"a wait was told that it has {said.get('state') or 'no result'}, and it had not"
         elif not any(_has_error(step, life, said.get("error") or "") for step in ends):
             yield f"a wait was told the error {said.get('error')!r}, which is not that of the attempt that ended it"
 
