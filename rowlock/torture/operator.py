@@ -52,9 +52,8 @@ class Operator:
             *[(self._result, 0.1)] * 4,
             (self._over_http, 0.3),
             (self._twice, 0.7),
-            (self._compute, 0.5),
-            (self._compute, 0.5),
-            (self._crash, 3.0),
+            *[(self._compute, 0.5)] * 4,
+            (self._crash, 2.0),
         ]
         shared: list[tuple[Callable[[], Awaitable[None]], float]] = [
             (partial(routine, calls), pause) for routine, pause in routines.ROUTINES
@@ -94,7 +93,7 @@ class Operator:
 
     async def _compute(self) -> None:
         number = self._rng.randrange(1_000_000)
-        seconds = self._rng.choice([0.0, 0.3, 3.0])
+        seconds = self._rng.choice([0.0, 3.0, 8.0])
         for handle in await self._calls.enqueue([operated.compute.job(number, seconds)]):
             await self._wait(handle, 20.0, square=str(number * number))
 

@@ -95,7 +95,7 @@ async def scale(calls: Calls) -> None:
         await calls.app.queues.scale(SCALED, most, by="torture")
 
     await calls.call("scale", say, about={"queue": SCALED, "most": most})
-    for _ in range(6):
+    for _ in range(8):
         await calls.enqueue([operated.scaled.job(calls.rng.choice([0.2, 0.6])) for _ in range(12)])
         await calls.pause(2.0)
 

@@ -121,7 +121,7 @@ def two_at_once(story: Story) -> None:
 @pytest.mark.parametrize("most, is_broken", [(1, True), (2, False), (0, False)])
 def test_a_worker_keeps_to_the_scale(story: Story, most: int, *, is_broken: bool) -> None:
     call(story, "scale", about={"most": most})
-    story.wait(6)
+    story.wait(8)
     two_at_once(story)
     assert broken(story) == ({switches.LIMITS} if is_broken else set())
 

@@ -21,7 +21,7 @@ CLAIM_SECONDS: Final = 2.0
 """A claim that began before the pause was acknowledged may be written so much later."""
 START_SECONDS: Final = 5.0
 """What was claimed in the same moment starts, or is given back, within a second: workers look once a second."""
-SCALE_SECONDS: Final = 4.0
+SCALE_SECONDS: Final = 6.0
 """A scale holds after a second or so: workers look for it every second."""
 RESUMED_SECONDS: Final = 15.0
 
