@@ -143,9 +143,15 @@ async def now(job: Job) -> Answer:
 
 
 @app.task(name="operate.compute", queue="operate.processes", executor="process")
-def compute(job: Job, number: int, seconds: float) -> dict[str, str]:
-    """Compute in a process of its own, which says that it lives as long as it does."""
-    with written(job, worker=os.getppid()) as given, _beating(job, given["run"]):
+def compute(job: Job, number: int, seconds: float, *, is_orphan: bool = False) -> dict[str, str]:
+    """Compute in a process of its own, which says that it lives as long as it does.
+
+    `is_orphan`: the first attempt kills its worker, and must end with it.
+    """
+    worker = os.getppid()
+    with written(job, worker=worker) as given, _beating(job, given["run"]):
+        if is_orphan and job.attempt == 1:
+            os.kill(worker, signal.SIGKILL)
         threading.Event().wait(seconds)
         return {**given, "square": str(number * number)}
 

@@ -52,7 +52,8 @@ class Operator:
             *[(self._result, 0.1)] * 4,
             (self._over_http, 0.3),
             (self._twice, 0.7),
-            *[(self._compute, 0.5)] * 4,
+            *[(self._compute, 0.5)] * 2,
+            (self._orphan, 12.0),
             (self._crash, 2.0),
         ]
         shared: list[tuple[Callable[[], Awaitable[None]], float]] = [
@@ -93,9 +94,14 @@ class Operator:
 
     async def _compute(self) -> None:
         number = self._rng.randrange(1_000_000)
-        seconds = self._rng.choice([0.0, 3.0, 8.0])
+        seconds = self._rng.choice([0.0, 0.3, 3.0])
         for handle in await self._calls.enqueue([operated.compute.job(number, seconds)]):
             await self._wait(handle, 20.0, square=str(number * number))
+
+    async def _orphan(self) -> None:
+        await self._calls.pause(self._rng.uniform(2.0, 6.0))
+        for handle in await self._calls.enqueue([operated.compute.job(2, 4.0, is_orphan=True)]):
+            await self._wait(handle, 20.0, square="4")
 
     async def _crash(self) -> None:
         how = self._rng.choice(["exit", "kill", "memory"])

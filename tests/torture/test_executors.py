@@ -77,7 +77,7 @@ def test_a_process_ends_with_its_worker(story: Story) -> None:
     story.wait(16)
     story.rescue(job)
     story.run(job, worker=other)
-    assert clean(story).looked[f"{executors.RULE}: ended with their worker"] == 1
+    assert clean(story).looked[f"{executors.RULE}: their worker died"] == 1
 
 
 def test_a_process_that_outlives_its_worker_is_seen(story: Story) -> None:

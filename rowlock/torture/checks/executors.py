@@ -32,7 +32,7 @@ def processes(life: Life, evidence: Evidence) -> Iterator[str]:
             evidence.looked[RULE] += 1
             death = evidence.death(run.pid, run.started)
             beats = [one.at for one in evidence.notes.get(life.id, ()) if one.run == run.run and one.what == "beat"]
-            evidence.looked[f"{RULE}: ended with their worker"] += run.how is None and death < inf
+            evidence.looked[f"{RULE}: their worker died"] += death < (inf if run.how is None else run.ended)
             if beats and max(beats) > death + OUTLIVED_SECONDS * SECOND:
                 late = (max(beats) - death) / SECOND
                 yield f"process {run.child} still lived {late:.2f} s after its worker, process {run.pid}"
