@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
 if TYPE_CHECKING:
     from rowlock.torture.audit import Change
     from rowlock.torture.history import Fault
+
+
+TIMES: Final = ("at", "began", "committed", "run_at", "ends_at", "expires_at", "deadline")
+"""What a change has of the database's clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +60,9 @@ class Clocks:
         offset = self._offset(change, epoch)
         if not offset:
             return change
-        until = change.expires_at
+        times = {name: getattr(change, name) for name in TIMES}
         return msgspec.structs.replace(
-            change, at=change.at - offset, expires_at=None if until is None else max(0.0, until - offset)
+            change, **{name: max(0.0, time - offset) for name, time in times.items() if time is not None}
         )
 
     def right_time(self, at: float, epoch: float) -> float:

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -54,9 +54,9 @@ def history() -> History:
     return opened
 
 
-def queues(*, but: str | None = None) -> str:
-    """Return the queues of all tasks as `--queues` takes them, with the limit of the ordered one; `but` is left out."""
-    names = sorted({task.queue for task in app.tasks.values()} - {ORDERED, but})
+def queues(*, but: Collection[str] = ()) -> str:
+    """Return the queues of all tasks but these, as `--queues` takes them, with the limit of the ordered one."""
+    names = sorted({task.queue for task in app.tasks.values()} - {ORDERED, *but})
     return ",".join([*names, f"{ORDERED}:{ORDERED_SLOTS}"])
 
 

@@ -17,6 +17,7 @@ MAX_CRASHES: Final = 3
 """After so many a job is set aside, if it was alone when its worker died."""
 MOST_CRASHES: Final = 2 * MAX_CRASHES
 """So often its worker does not die beside others: from the third crash on the job runs alone."""
+PROCESS_TASKS: Final = frozenset({"torture.process", "operate.compute", "operate.crash"})
 STOP_SECONDS: Final = 120
 """A worker that gives jobs back has ended after this time."""
 
@@ -85,7 +86,8 @@ def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
         said = [run.how for run in runs]
         match row.outcome:
             case "error" | "retried":
-                is_true = "error" in said or any(run.how is None and _has_died(run, evidence) for run in runs)
+                has_died = any(run.how is None and _has_died(run, evidence) for run in runs)
+                is_true = "error" in said or has_died or (not runs and _runs_apart(life))
             case "snoozed":
                 is_true = "snooze" in said
             case "failed":
@@ -100,6 +102,11 @@ def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
         operation.what == "cancel" for operation in life.operations
     ):
         yield "it was cancelled while it waited, and no operator had asked for it"
+
+
+def _runs_apart(life: Life) -> bool:
+    """Whether the handler runs in a process of its own, which can end before it writes that it has started."""
+    return life.wanted is not None and life.wanted.task in PROCESS_TASKS
 
 
 def _has_died(run: Run, evidence: Evidence) -> bool:
