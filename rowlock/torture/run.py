@@ -8,7 +8,7 @@ import socket
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -16,9 +16,9 @@ import asyncpg
 from rowlock.migrations import upgrade
 from rowlock.queue.client import Client
 from rowlock.settings import Settings
-from rowlock.torture import workload
+from rowlock.torture import witness, workload
 from rowlock.torture.audit import install, write_audit
-from rowlock.torture.checker import Report, check
+from rowlock.torture.checker import Report, Violation, check
 from rowlock.torture.faults import Faults
 from rowlock.torture.history import Enqueue, History, Wanted
 from rowlock.torture.nemesis import RATES, plan
@@ -107,6 +107,7 @@ class Torture:
         self._rng = random.Random(options.seed)  # noqa: S311  # the same again for the same seed
         async with AsyncExitStack() as stack:
             self._history = stack.enter_context(History(options.folder, "runner"))
+            witness.open_file(options.folder, "runner")
             self._disk = Disk()
             stack.callback(self._disk.remove)
             self._database = Database(self._disk)
@@ -116,6 +117,7 @@ class Torture:
             await asyncio.to_thread(upgrade, settings)
             connection = await self._database.connect()
             await install(connection)
+            await witness.install(connection)
             await connection.close()
             self._client = Client(settings)
             stack.push_async_callback(self._client.close)
@@ -128,17 +130,22 @@ class Torture:
             self._start_programs()
             began = time.monotonic()
             unavailable = await self._torment(began)
+            busy = await witness.audited(self._client, self.say)
             self.say("healing, and waiting for the rest")
             left = await self._settle()
             seconds = time.monotonic() - began
             connection = await self._database.connect()
             repeated = await self._tell_http(connection)
             await write_audit(connection, options.folder)
+            verdicts = [
+                *await witness.judge(connection, options.folder),
+                *await witness.audited(self._client, self.say),
+            ]
             await connection.close()
         self.say("checking")
         report = await asyncio.to_thread(check, options.folder, periods={"torture.tick": float(workload.TICK_SECONDS)})
         return Outcome(
-            report=report,
+            report=_joined(report, witness.together(busy, verdicts)),
             faults=self.faults,
             unexpected=self._programs.unexpected,
             unavailable=unavailable,
@@ -237,6 +244,17 @@ class Torture:
             wanted = [Wanted(id=row["id"], task=workload.over_http.name)]
             self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted))
         return len(rows) - len({row["op"] for row in rows})
+
+
+def _joined(report: Report, verdicts: list[witness.Verdict]) -> Report:
+    """The checker's report with the witness's verdicts as further rules."""
+    sentences = [(one.rule, sentence) for one in verdicts for sentence in one.sentences]
+    return replace(
+        report,
+        counts={**report.counts, **{one.rule: one.count for one in verdicts}},
+        violations=(*report.violations, *(Violation(rule=rule, subject="", evidence=what) for rule, what in sentences)),
+        looked={**report.looked, **{one.rule: one.looked_at for one in verdicts}},
+    )
 
 
 def _count(folder: Path, event: str) -> int:

@@ -1,0 +1,334 @@
+"""The witness: a second opinion on a run, from what its processes wrote down themselves and the tables in the end.
+
+It shares nothing with the checker: no triggers, no history, no times. Every process appends plain lines to a file of
+its own (`witness-NAME-PID.txt`), one `write` each: `asked`, `stored` or `nothing` and a job's id; `begun` or `ended`
+with the job, the attempt, the handler's call and how it ended. Some handlers also insert a row into the table
+`witness.effect`: in `job.transaction()`, or over a connection of their own once their work is done.
+
+Order is left out: a claim takes jobs in order, but a job that is given back or rescued falls due again later, so that
+under faults no order of starts is promised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+from uuid import UUID
+
+import asyncpg
+
+from rowlock.errors import RowlockError
+from rowlock.queue.audits import Scope, audit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from asyncpg import Connection, Record
+
+    from rowlock.queue.client import Client
+
+EXACTLY_ONCE: Final = frozenset({"torture.exactly_once"})
+"""The tasks that insert their effect in `job.transaction()`: one for each success, and no other."""
+AT_LEAST_ONCE: Final = frozenset({"torture.quick", "torture.flaky", "torture.batch"})
+"""The tasks that insert theirs over a connection of their own: at least one for each success."""
+ONE_OF: Final = 8
+"""Of the latter, one job in so many does: the run is to load the queue, not this table."""
+UNASKED: Final = frozenset({"torture.http", "torture.tick"})
+"""The tasks whose jobs get their ids in the API and in the database: nobody can ask for these beforehand."""
+EFFECT_SECONDS: Final = 10.0
+PAUSE_SECONDS: Final = 0.2
+MOST_KEPT: Final = 20
+
+_INSTALL: Final = (
+    "CREATE SCHEMA witness",
+    "CREATE TABLE witness.effect (job uuid NOT NULL, attempt integer NOT NULL, run text NOT NULL)",
+)
+EFFECT: Final = "INSERT INTO witness.effect (job, attempt, run) VALUES ($1, $2, $3)"
+_EFFECTS: Final = "SELECT job, attempt, run FROM witness.effect"
+_LAST: Final = """
+    SELECT id, task, state, attempt, CASE jsonb_typeof(result) WHEN 'object' THEN result ->> 'run' END AS run
+      FROM rowlock.jobs"""
+_AWAY: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+
+_opened: Final[list[int]] = []
+
+
+def open_file(folder: Path, name: str) -> None:
+    """Have this process write into the run's folder, by its name in the run."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    _opened[:] = [os.open(folder / f"witness-{name}-{os.getpid()}.txt", flags, 0o600)]
+
+
+def _write(lines: str) -> None:
+    """Write lines at once, into the file that the environment names unless one is open."""
+    if not _opened:
+        open_file(Path(os.environ["ROWLOCK_TORTURE_FOLDER"]), os.environ["ROWLOCK_TORTURE_NAME"])
+    os.write(_opened[0], lines.encode())
+
+
+def note(what: str, jobs: Iterable[object]) -> None:
+    """Write down that these jobs are `asked` for, are `stored` as somebody was told, or that `nothing` was; other
+    outcomes tell nothing.
+    """
+    if what not in {"asked", "stored", "nothing"}:
+        return
+    if lines := "".join(f"{what} {job}\n" for job in jobs):
+        _write(lines)
+
+
+@contextmanager
+def attempt(job: UUID, number: int, run: str) -> Iterator[None]:
+    """Write down that a handler has begun an attempt, and how it ended."""
+    _write(f"begun {job} {number} {run}\n")
+    how = "raised"
+    try:
+        yield
+        how = "returned"
+    finally:
+        _write(f"ended {job} {number} {run} {how}\n")
+
+
+def is_inserted(task: str, job: UUID) -> bool:
+    """Whether this job's handler inserts an effect over a connection of its own."""
+    return task in AT_LEAST_ONCE and job.int % ONE_OF == 0
+
+
+class Effects:
+    """Inserts effects over connections of its own. A handler that is stopped meanwhile stops at once."""
+
+    def __init__(self) -> None:
+        self._pool: asyncpg.Pool[Record] | None = None
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def insert(self, dsn: str, task: str, job: UUID, number: int, run: str) -> None:
+        """Insert the effect of an attempt, if this job has any; raise if that cannot be done for a while."""
+        if not is_inserted(task, job):
+            return
+        inserting = asyncio.create_task(self._insert(dsn, job, number, run))
+        self._running.add(inserting)
+        inserting.add_done_callback(self._forget)
+        await asyncio.shield(inserting)  # whoever waits for a dead link must not hold up a handler that has to stop
+
+    async def _insert(self, dsn: str, job: UUID, number: int, run: str) -> None:
+        until = asyncio.get_running_loop().time() + EFFECT_SECONDS
+        while True:
+            try:
+                if self._pool is None:
+                    self._pool = await asyncpg.create_pool(dsn, min_size=0, max_size=4, timeout=5, command_timeout=5)
+                await self._pool.execute(EFFECT, job, number, run)
+            except _AWAY:
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                return
+
+    def _forget(self, done: asyncio.Task[None]) -> None:
+        self._running.discard(done)
+        if not done.cancelled():
+            done.exception()  # the handler has got it, or was stopped and does not care
+
+
+class Call(NamedTuple):
+    """One call of a handler, which `run` names."""
+
+    job: UUID
+    attempt: int
+    run: str
+
+
+class Last(NamedTuple):
+    """A job as it is in the end."""
+
+    id: UUID
+    task: str
+    state: str
+    attempt: int
+    run: str | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Testimony:
+    """What the processes have written down: per job how often it was asked for, stored, and not; and the calls, each
+    with how it ended, `returned` or `raised`; None if its process ended first.
+    """
+
+    asked: Counter[UUID] = field(default_factory=Counter)
+    stored: Counter[UUID] = field(default_factory=Counter)
+    nothing: Counter[UUID] = field(default_factory=Counter)
+    calls: dict[Call, str | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """What one rule came to: how many cases it looked at, how many broke it, and the first of these in words."""
+
+    rule: str
+    looked_at: int = 0
+    count: int = 0
+    sentences: list[str] = field(default_factory=list)
+
+    def look(self, sentence: str | None) -> None:
+        """Take in a case; None: it is as it must be."""
+        self.looked_at += 1
+        if sentence is not None:
+            self.count += 1
+            if self.count <= MOST_KEPT:
+                self.sentences.append(sentence)
+
+
+async def install(connection: Connection[Record]) -> None:
+    """Make the table of the effects."""
+    for statement in _INSTALL:
+        await connection.execute(statement)
+
+
+def read_testimony(folder: Path) -> Testimony:
+    """Read what all processes have written down. A last line that was cut by a kill does not count."""
+    found = Testimony()
+    counts = {"asked": found.asked, "stored": found.stored, "nothing": found.nothing}
+    for file in sorted(folder.glob("witness-*.txt")):
+        with file.open(encoding="ascii") as lines:
+            for line in lines:
+                if not line.endswith("\n"):
+                    continue
+                what, job, *more = line.split()
+                if what in counts:
+                    counts[what][UUID(job)] += 1
+                else:
+                    call = Call(UUID(job), int(more[0]), more[1])
+                    found.calls[call] = more[2] if what == "ended" else None
+    return found
+
+
+async def judge(connection: Connection[Record], folder: Path) -> list[Verdict]:
+    """Compare what was written down with the jobs and the effects in the database."""
+    last = [Last(*row) for row in await connection.fetch(_LAST)]
+    effects = [Call(*row) for row in await connection.fetch(_EFFECTS)]
+    return verdicts(await asyncio.to_thread(read_testimony, folder), last, effects)
+
+
+def verdicts(told: Testimony, last: Sequence[Last], effects: Sequence[Call]) -> list[Verdict]:
+    """Judge a run by what was written down, the jobs in the end, and the effects. Pure."""
+    jobs = {job.id: job for job in last}
+    of_job: dict[UUID, list[Call]] = defaultdict(list)
+    for effect in effects:
+        of_job[effect.job].append(effect)
+    return [
+        *_existence(told, jobs),
+        *_calls(told, jobs),
+        *_successes(told, last, of_job),
+        _unfounded(told, jobs, effects),
+    ]
+
+
+def _existence(told: Testimony, jobs: dict[UUID, Last]) -> Iterator[Verdict]:
+    missing = Verdict(rule="witness: acknowledged and missing")
+    for job in told.stored:
+        missing.look(None if job in jobs else f"{job}: somebody was told that it is stored, and it is nowhere")
+    yield missing
+    withdrawn = Verdict(rule="witness: stored although it was not to be")
+    for job, times in told.nothing.items():
+        if times == told.asked[job]:
+            withdrawn.look(f"{job}: every call said that nothing was stored" if job in jobs else None)
+    yield withdrawn
+    unknown = Verdict(rule="witness: nobody asked for it")
+    for one in jobs.values():
+        is_known = one.id in told.asked or one.task in UNASKED
+        unknown.look(None if is_known else f"{one.id}: a job of {one.task} that nobody has asked for")
+    yield unknown
+
+
+def _calls(told: Testimony, jobs: dict[UUID, Last]) -> Iterator[Verdict]:
+    """An attempt begins once, and is one that its job has had."""
+    begun = Counter((call.job, call.attempt) for call in told.calls)
+    once, of_a_job = Verdict(rule="witness: attempt begun twice"), Verdict(rule="witness: attempt that nobody has had")
+    for (job, number), times in begun.items():
+        once.look(None if times == 1 else f"{job}: attempt {number} has begun {times} times")
+        had = jobs[job].attempt if job in jobs else 0
+        of_a_job.look(None if number <= had else f"{job}: attempt {number} has begun, and the job has had {had}")
+    yield once
+    yield of_a_job
+
+
+def _successes(told: Testimony, last: Sequence[Last], effects: dict[UUID, list[Call]]) -> Iterator[Verdict]:
+    """A success has a handler's call that returned, and an effect: exactly one if it was in the job's transaction."""
+    returned: dict[tuple[UUID, int], set[str]] = defaultdict(set)
+    begun: dict[tuple[UUID, int], set[str]] = defaultdict(set)
+    for call, how in told.calls.items():
+        begun[call.job, call.attempt].add(call.run)
+        if how == "returned":
+            returned[call.job, call.attempt].add(call.run)
+    worked = Verdict(rule="witness: success without its work")
+    lacking, doubled = Verdict(rule="witness: success without its effect"), Verdict(rule="witness: effect twice")
+    for one in last:
+        if one.state == "succeeded":
+            # In its transaction the success is committed before the handler returns, and its process may be killed.
+            runs = (begun if one.task in EXACTLY_ONCE else returned)[one.id, one.attempt]
+            is_done = one.run in runs if one.run is not None else bool(runs)
+            worked.look(None if is_done else f"{one.id}: no handler of {one.task} did attempt {one.attempt} to its end")
+        mine = [effect for effect in effects.get(one.id, ()) if effect.attempt == one.attempt]
+        if one.state == "succeeded" and (one.task in EXACTLY_ONCE or is_inserted(one.task, one.id)):
+            lacking.look(
+                None if mine else f"{one.id}: attempt {one.attempt} of {one.task} succeeded, and left no effect"
+            )
+        if one.task in EXACTLY_ONCE and one.id in effects:
+            count = len(effects[one.id])
+            doubled.look(None if count == 1 else f"{one.id}: {count} effects were committed by job.transaction()")
+    yield from (worked, lacking, doubled)
+
+
+def _unfounded(told: Testimony, jobs: dict[UUID, Last], effects: Sequence[Call]) -> Verdict:
+    """An effect in the job's transaction is of its success; another one, of a handler's call."""
+    unfounded = Verdict(rule="witness: effect without a cause")
+    for effect in effects:
+        job = jobs.get(effect.job)
+        problem = None
+        if effect not in told.calls:
+            problem = f"{effect.job}: no handler has begun attempt {effect.attempt}, run {effect.run}"
+        elif job is None:
+            problem = f"{effect.job}: an effect of attempt {effect.attempt} of a job that is nowhere"
+        elif job.task in EXACTLY_ONCE and (job.state != "succeeded" or job.attempt != effect.attempt):
+            problem = (
+                f"{effect.job}: an effect of attempt {effect.attempt}, and the job is {job.state} at {job.attempt}"
+            )
+        unfounded.look(problem)
+    return unfounded
+
+
+async def audited(client: Client, say: Callable[[str], None]) -> list[Verdict]:
+    """Audit the run's database, as `rowlock audit` does; try again while it is away."""
+    for _ in range(20):
+        try:
+            found = await audit(client, Scope(days=2, rows=10_000_000, seconds=300))
+        except (RowlockError, *_AWAY) as error:
+            say(f"the audit could not look: {type(error).__name__}: {error}")
+            await asyncio.sleep(PAUSE_SECONDS)
+        else:
+            return [
+                Verdict(
+                    rule=f"audit: {one.invariant}",
+                    looked_at=one.looked_at,
+                    count=one.count or int(one.status == "unknown"),
+                    sentences=[*one.examples] or ([f"not looked at: {one.why_not}"] if one.status == "unknown" else []),
+                )
+                for one in found
+            ]
+    raise RuntimeError("The database of the run cannot be audited.")
+
+
+def together(*rounds: Iterable[Verdict]) -> list[Verdict]:
+    """Add up the verdicts of each rule."""
+    found: dict[str, Verdict] = {}
+    for one in (verdict for verdicts_of_round in rounds for verdict in verdicts_of_round):
+        known = found.setdefault(one.rule, Verdict(rule=one.rule))
+        known.looked_at += one.looked_at
+        known.count += one.count
+        known.sentences = [*known.sentences, *one.sentences][:MOST_KEPT]
+    return list(found.values())
