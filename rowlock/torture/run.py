@@ -129,8 +129,11 @@ class Torture:
                 stack.push_async_callback(link.close)
             self._start_programs()
             began = time.monotonic()
+            watch = witness.Watch(self._client)
+            watching = asyncio.create_task(watch.run())
+            stack.callback(watching.cancel)
             unavailable = await self._torment(began)
-            busy = await witness.audited(self._client, self.say)
+            watching.cancel()
             self.say("healing, and waiting for the rest")
             left = await self._settle()
             seconds = time.monotonic() - began
@@ -139,13 +142,13 @@ class Torture:
             await write_audit(connection, options.folder)
             verdicts = [
                 *await witness.judge(connection, options.folder),
-                *await witness.audited(self._client, self.say),
+                *await witness.audited(self._client),
             ]
             await connection.close()
         self.say("checking")
         report = await asyncio.to_thread(check, options.folder, periods={"torture.tick": float(workload.TICK_SECONDS)})
         return Outcome(
-            report=_joined(report, witness.together(busy, verdicts)),
+            report=_joined(report, witness.together(watch.verdicts, verdicts)),
             faults=self.faults,
             unexpected=self._programs.unexpected,
             unavailable=unavailable,

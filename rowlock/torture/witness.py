@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter, defaultdict
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -26,7 +26,7 @@ from rowlock.errors import RowlockError
 from rowlock.queue.audits import Scope, audit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from asyncpg import Connection, Record
 
@@ -43,6 +43,9 @@ UNASKED: Final = frozenset({"torture.http", "torture.tick"})
 EFFECT_SECONDS: Final = 10.0
 PAUSE_SECONDS: Final = 0.2
 MOST_KEPT: Final = 20
+WATCH_SECONDS: Final = 2.0
+PASSING: Final = Scope(days=1, rows=10_000, seconds=10.0)
+WHOLE: Final = Scope(days=2, rows=10_000_000, seconds=300.0)
 
 _INSTALL: Final = (
     "CREATE SCHEMA witness",
@@ -302,25 +305,37 @@ def _unfounded(told: Testimony, jobs: dict[UUID, Last], effects: Sequence[Call])
     return unfounded
 
 
-async def audited(client: Client, say: Callable[[str], None]) -> list[Verdict]:
-    """Audit the run's database, as `rowlock audit` does; try again while it is away."""
-    for _ in range(20):
-        try:
-            found = await audit(client, Scope(days=2, rows=10_000_000, seconds=300))
-        except (RowlockError, *_AWAY) as error:
-            say(f"the audit could not look: {type(error).__name__}: {error}")
-            await asyncio.sleep(PAUSE_SECONDS)
-        else:
-            return [
-                Verdict(
-                    rule=f"audit: {one.invariant}",
-                    looked_at=one.looked_at,
-                    count=one.count or int(one.status == "unknown"),
-                    sentences=[*one.examples] or ([f"not looked at: {one.why_not}"] if one.status == "unknown" else []),
-                )
-                for one in found
-            ]
-    raise RuntimeError("The database of the run cannot be audited.")
+async def audited(client: Client, scope: Scope = WHOLE) -> list[Verdict]:
+    """Audit the run's database, as `rowlock audit` does; what could not be looked at counts as broken."""
+    return [
+        Verdict(
+            rule=f"audit: {one.invariant}",
+            looked_at=one.looked_at,
+            count=one.count or int(one.status == "unknown"),
+            sentences=[*one.examples] or ([f"not looked at: {one.why_not}"] if one.status == "unknown" else []),
+        )
+        for one in await audit(client, scope)
+    ]
+
+
+class Watch:
+    """Audits the database again and again while everything goes on: what must hold at any moment, holds at many.
+
+    An audit that the faults keep from looking is left out; `verdicts` are those of all others together.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.verdicts: list[Verdict] = []
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            with suppress(RowlockError, *_AWAY):
+                seen = await audited(self._client, PASSING)
+                if not any(one.count and not one.looked_at for one in seen):
+                    self.verdicts = together(self.verdicts, seen)
 
 
 def together(*rounds: Iterable[Verdict]) -> list[Verdict]:

@@ -16,6 +16,7 @@ from rowlock import Settings
 from rowlock.queue.client import Client
 from rowlock.torture import witness
 from rowlock.torture.witness import Call, Last, Verdict
+from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -199,9 +200,9 @@ async def test_the_effects_and_the_jobs_are_read_from_the_database(
     assert "is nowhere" in found["witness: effect without a cause"].sentences[0]
     client = Client(settings)
     key = "INSERT INTO rowlock.unique_key (key, job_id) VALUES ('lost', $1)"
-    first = await witness.audited(client, print)
+    first = await witness.audited(client)
     await connection.execute(key, uuid4())
-    second = await witness.audited(client, print)
+    second = await witness.audited(client)
     summed = {one.rule: one for one in witness.together(first, second)}
     assert {rule for rule, one in summed.items() if one.count} == {"audit: unique key without its job"}
     assert summed["audit: live job whose columns disagree"].looked_at == 2
@@ -221,3 +222,20 @@ async def test_an_effect_is_not_waited_for_by_a_handler_that_has_to_stop(
         with pytest.raises(asyncio.CancelledError):
             await handler
     await asyncio.gather(*effects._running, return_exceptions=True)
+
+
+async def test_the_watch_adds_up_what_it_sees_while_everything_goes_on(
+    settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witness, "WATCH_SECONDS", 0.01)
+    client = Client(settings)
+    watch = witness.Watch(client)
+    watching = asyncio.create_task(watch.run())
+    await eventually(lambda: any(one.looked_at for one in watch.verdicts))
+    assert not any(one.count for one in watch.verdicts)
+    await connection.execute("INSERT INTO rowlock.unique_key (key, job_id) VALUES ('lost', $1)", uuid4())
+    await eventually(lambda: any(one.count for one in watch.verdicts))
+    watching.cancel()
+    await asyncio.wait({watching})
+    assert {one.rule for one in watch.verdicts if one.count} == {"audit: unique key without its job"}
+    await client.close()
