@@ -42,6 +42,8 @@ UNASKED: Final = frozenset({"torture.http", "torture.tick"})
 """The tasks whose jobs get their ids in the API and in the database: nobody can ask for these beforehand."""
 EFFECT_SECONDS: Final = 10.0
 PAUSE_SECONDS: Final = 0.2
+CALL_SECONDS: Final = 3.0
+MOST_IDLE: Final = 4
 MOST_KEPT: Final = 20
 WATCH_SECONDS: Final = 2.0
 PASSING: Final = Scope(days=1, rows=10_000, seconds=10.0)
@@ -106,7 +108,7 @@ class Effects:
     """Inserts effects over connections of its own. A handler that is stopped meanwhile stops at once."""
 
     def __init__(self) -> None:
-        self._pool: asyncpg.Pool[Record] | None = None
+        self._idle: list[Connection[Record]] = []
         self._running: set[asyncio.Task[None]] = set()
 
     async def insert(self, dsn: str, task: str, job: UUID, number: int, run: str) -> None:
@@ -122,15 +124,31 @@ class Effects:
         until = asyncio.get_running_loop().time() + EFFECT_SECONDS
         while True:
             try:
-                if self._pool is None:
-                    self._pool = await asyncpg.create_pool(dsn, min_size=0, max_size=4, timeout=5, command_timeout=5)
-                await self._pool.execute(EFFECT, job, number, run)
+                await self._insert_once(dsn, job, number, run)
             except _AWAY:
                 if asyncio.get_running_loop().time() > until:
                     raise
                 await asyncio.sleep(PAUSE_SECONDS)
             else:
                 return
+
+    async def _insert_once(self, dsn: str, job: UUID, number: int, run: str) -> None:
+        """Insert it over an idle connection or a new one. One that fails is cut: nothing else of it is waited for."""
+        connection = self._idle.pop() if self._idle else await asyncpg.connect(dsn, timeout=CALL_SECONDS)
+        try:
+            await connection.execute(EFFECT, job, number, run, timeout=CALL_SECONDS)
+        except BaseException:
+            connection.terminate()
+            raise
+        if len(self._idle) < MOST_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.terminate()
+
+    def close(self) -> None:
+        """Cut the idle connections."""
+        while self._idle:
+            self._idle.pop().terminate()
 
     def _forget(self, done: asyncio.Task[None]) -> None:
         self._running.discard(done)

@@ -194,7 +194,9 @@ async def test_the_effects_and_the_jobs_are_read_from_the_database(
     for job in list(run.last):
         del run.last[job]
     enqueued = await connection.fetchval("SELECT rowlock.enqueue($1)", QUICK)
-    await witness.Effects().insert(database_url, QUICK, SEEN, 1, "run-1")
+    effects = witness.Effects()
+    await effects.insert(database_url, QUICK, SEEN, 1, "run-1")
+    effects.close()
     found = {one.rule: one for one in await witness.judge(connection, run.folder)}
     assert any(str(enqueued) in sentence for sentence in found["witness: nobody asked for it"].sentences)
     assert "is nowhere" in found["witness: effect without a cause"].sentences[0]
@@ -221,7 +223,25 @@ async def test_an_effect_is_not_waited_for_by_a_handler_that_has_to_stop(
         handler.cancel()
         with pytest.raises(asyncio.CancelledError):
             await handler
-    await asyncio.gather(*effects._running, return_exceptions=True)
+    await asyncio.gather(*effects._running)
+    assert await connection.fetchval("SELECT count(*) FROM witness.effect") == 1, "it is inserted all the same"
+    effects.close()
+
+
+async def test_an_effect_is_inserted_anew_when_its_connection_is_lost(
+    connection: Connection, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witness, "PAUSE_SECONDS", 0.01)
+    await witness.install(connection)
+    effects = witness.Effects()
+    await effects.insert(direct_url, QUICK, SEEN, 1, "run-1")
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await effects.insert(direct_url, QUICK, SEEN, 2, "run-2")
+    assert await connection.fetchval("SELECT count(*) FROM witness.effect") == 2
+    effects.close()
 
 
 async def test_the_watch_adds_up_what_it_sees_while_everything_goes_on(
