@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from rowlock.torture import witness, workload
+from rowlock.torture import testimony, workload
 from rowlock.torture.enqueuer import LOST
 from rowlock.torture.history import Enqueue, Enqueued, Fault, History, Wanted
 
@@ -174,7 +174,7 @@ class Faults:
         for number in range(100):
             op = f"{job.id}-{number}"
             self._history.write(Enqueue(op=op, how="runner", jobs=wanted, is_again=number > 0))
-            witness.note("asked", [job.id])
+            testimony.note("asked", [job.id])
             try:
                 await self._client.enqueue_many([job], again=True)
             except LOST:
@@ -182,5 +182,5 @@ class Faults:
                 await asyncio.sleep(0.5)
             else:
                 self._history.write(Enqueued(op=op, outcome="stored"))
-                witness.note("stored", [job.id])
+                testimony.note("stored", [job.id])
                 return

@@ -16,7 +16,7 @@ import asyncpg
 from rowlock.migrations import upgrade
 from rowlock.queue.client import Client
 from rowlock.settings import Settings
-from rowlock.torture import witness, workload
+from rowlock.torture import testimony, witness, workload
 from rowlock.torture.audit import install, write_audit
 from rowlock.torture.checker import Report, Violation, check
 from rowlock.torture.faults import Faults
@@ -107,7 +107,7 @@ class Torture:
         self._rng = random.Random(options.seed)  # noqa: S311  # the same again for the same seed
         async with AsyncExitStack() as stack:
             self._history = stack.enter_context(History(options.folder, "runner"))
-            witness.open_file(options.folder, "runner")
+            testimony.open_file(options.folder, "runner")
             self._disk = Disk()
             stack.callback(self._disk.remove)
             self._database = Database(self._disk)

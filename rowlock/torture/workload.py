@@ -24,7 +24,7 @@ from rowlock.errors import EnqueueUnknown
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.schedule import Schedule
-from rowlock.torture import witness
+from rowlock.torture import testimony
 from rowlock.torture.history import End, Enqueue, Enqueued, History, Stall, Start, Wanted
 
 TICK_SECONDS: Final = 2
@@ -36,7 +36,7 @@ STALL_SECONDS: Final = 0.5
 
 Answer = dict[str, str]
 app = Rowlock()
-_effects: Final = witness.Effects()
+_effects: Final = testimony.Effects()
 
 
 @lru_cache
@@ -70,7 +70,7 @@ def _written(job: Job, *, is_stubborn: bool = False) -> Iterator[Answer]:
     how: Literal["return", "error", "snooze", "fail", "cancel", "stopped"] = "error"
     history().write(Start(job=job.id, attempt=job.attempt, run=run, task=job.task, is_stubborn=is_stubborn))
     try:
-        with witness.attempt(job.id, job.attempt, run):
+        with testimony.attempt(job.id, job.attempt, run):
             yield {"run": run}
         how = "return"
     except asyncio.CancelledError:
@@ -185,13 +185,13 @@ async def exactly_once(job: Job) -> None:
             await connection.execute(
                 "INSERT INTO rowlock_audit.effect VALUES ($1, $2, $3)", job.id, job.attempt, answer["run"]
             )
-            await connection.execute(witness.EFFECT, job.id, job.attempt, answer["run"])
-            witness.note("asked", [child.id])
+            await connection.execute(testimony.EFFECT, job.id, job.attempt, answer["run"])
+            testimony.note("asked", [child.id])
             history().write(Enqueue(op=op, how="handler", jobs=[Wanted(id=child.id, task=child.task)]))
             await app.enqueue_many([child], connection=connection)
             job.set_result(answer)
         history().write(Enqueued(op=op, outcome="stored"))
-        witness.note("stored", [child.id])
+        testimony.note("stored", [child.id])
 
 
 @app.task(name="torture.parent")
@@ -200,14 +200,14 @@ async def parent(job: Job) -> Answer:
     with _written(job) as answer:
         child = quick.job()
         history().write(Enqueue(op=answer["run"], how="handler", jobs=[Wanted(id=child.id, task=child.task)]))
-        witness.note("asked", [child.id])
+        testimony.note("asked", [child.id])
         try:
             await app.enqueue_many([child])
         except EnqueueUnknown:
             history().write(Enqueued(op=answer["run"], outcome="unknown"))
             raise
         history().write(Enqueued(op=answer["run"], outcome="stored"))
-        witness.note("stored", [child.id])
+        testimony.note("stored", [child.id])
         return answer
 
 

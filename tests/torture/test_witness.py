@@ -14,7 +14,7 @@ import pytest
 
 from rowlock import Settings
 from rowlock.queue.client import Client
-from rowlock.torture import witness
+from rowlock.torture import testimony, witness
 from rowlock.torture.witness import Call, Last, Verdict
 from tests.waiting import eventually
 
@@ -32,21 +32,21 @@ class Run:
         self.folder = folder
         self.last: dict[UUID, Last] = {}
         self.effects: list[Call] = []
-        witness.open_file(folder, "worker-1")
+        testimony.open_file(folder, "worker-1")
 
     def job(self, task: str, job: UUID | None = None, *, errors: int = 0, state: str = "succeeded") -> UUID:
         """A job that was asked for, stored, and done after so many errors."""
         job = job or uuid4()
-        witness.note("asked", [job])
-        witness.note("stored", [job])
+        testimony.note("asked", [job])
+        testimony.note("stored", [job])
         run = ""
         for number in range(1, errors + 2):
             run = f"run-{number}"
             is_last = number == errors + 1 and state == "succeeded"
-            with suppress(ValueError), witness.attempt(job, number, run):
+            with suppress(ValueError), testimony.attempt(job, number, run):
                 if not is_last:
                     int("not a number")
-        if state == "succeeded" and (task == EXACT or witness.is_inserted(task, job)):
+        if state == "succeeded" and (task == EXACT or testimony.is_inserted(task, job)):
             self.effects.append(Call(job, errors + 1, run))
         self.last[job] = Last(job, task, state, errors + 1, run if state == "succeeded" else None)
         return job
@@ -70,16 +70,16 @@ def run(tmp_path: Path) -> Iterator[Run]:
     made.job(EXACT)
     made.job(EXACT, errors=1)
     undone = uuid4()
-    witness.note("asked", [undone])
-    witness.note("nothing", [undone])
+    testimony.note("asked", [undone])
+    testimony.note("nothing", [undone])
     again = made.job(SLOW)
-    witness.note("asked", [again])
-    witness.note("nothing", [again])
-    witness.note("unknown", [uuid4()])
+    testimony.note("asked", [again])
+    testimony.note("nothing", [again])
+    testimony.note("unknown", [uuid4()])
     tick = uuid4()
     made.last[tick] = Last(tick, "torture.tick", "cancelled", 0, None)
     yield made
-    witness._opened.clear()
+    testimony._opened.clear()
 
 
 def test_an_honest_run_is_clean_and_every_rule_has_something_to_look_at(run: Run) -> None:
@@ -93,14 +93,14 @@ def test_a_job_that_was_acknowledged_and_is_nowhere_is_missing(run: Run) -> None
 
 
 def test_a_job_that_nobody_was_told_of_may_be_missing(run: Run) -> None:
-    witness.note("asked", [uuid4()])
+    testimony.note("asked", [uuid4()])
     assert run.broken() == {}
 
 
 def test_a_job_that_was_rolled_back_must_not_be_there(run: Run) -> None:
     job = uuid4()
-    witness.note("asked", [job])
-    witness.note("nothing", [job])
+    testimony.note("asked", [job])
+    testimony.note("nothing", [job])
     run.last[job] = Last(job, SLOW, "cancelled", 0, None)
     assert run.broken() == {"witness: stored although it was not to be": 1}
 
@@ -113,14 +113,14 @@ def test_a_job_that_nobody_asked_for_is_named(run: Run) -> None:
 
 def test_an_attempt_begins_once(run: Run) -> None:
     job = run.job(SLOW)
-    with witness.attempt(job, 1, "another"):
+    with testimony.attempt(job, 1, "another"):
         pass
     assert run.broken() == {"witness: attempt begun twice": 1}
 
 
 def test_an_attempt_that_the_job_never_had_is_named(run: Run) -> None:
     job = run.job(SLOW, errors=1)
-    with witness.attempt(job, 3, "later"):
+    with testimony.attempt(job, 3, "later"):
         pass
     assert run.broken() == {"witness: attempt that nobody has had": 1}
 
@@ -194,7 +194,7 @@ async def test_the_effects_and_the_jobs_are_read_from_the_database(
     for job in list(run.last):
         del run.last[job]
     enqueued = await connection.fetchval("SELECT rowlock.enqueue($1)", QUICK)
-    effects = witness.Effects()
+    effects = testimony.Effects()
     await effects.insert(database_url, QUICK, SEEN, 1, "run-1")
     effects.close()
     found = {one.rule: one for one in await witness.judge(connection, run.folder)}
@@ -215,7 +215,7 @@ async def test_an_effect_is_not_waited_for_by_a_handler_that_has_to_stop(
     connection: Connection, direct_url: str
 ) -> None:
     await witness.install(connection)
-    effects = witness.Effects()
+    effects = testimony.Effects()
     async with connection.transaction():
         await connection.execute("LOCK TABLE witness.effect")
         handler = asyncio.create_task(effects.insert(direct_url, QUICK, SEEN, 1, "run-1"))
@@ -231,9 +231,9 @@ async def test_an_effect_is_not_waited_for_by_a_handler_that_has_to_stop(
 async def test_an_effect_is_inserted_anew_when_its_connection_is_lost(
     connection: Connection, direct_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(witness, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(testimony, "PAUSE_SECONDS", 0.01)
     await witness.install(connection)
-    effects = witness.Effects()
+    effects = testimony.Effects()
     await effects.insert(direct_url, QUICK, SEEN, 1, "run-1")
     await connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
