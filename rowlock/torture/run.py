@@ -8,7 +8,7 @@ import socket
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -16,9 +16,9 @@ import asyncpg
 from rowlock.migrations import upgrade
 from rowlock.queue.client import Client
 from rowlock.settings import Settings
-from rowlock.torture import operated, workload
+from rowlock.torture import operated, testimony, witness, workload
 from rowlock.torture.audit import install, write_audit
-from rowlock.torture.checker import Report, check
+from rowlock.torture.checker import Report, Violation, check
 from rowlock.torture.closing import plant, settle, write_closing
 from rowlock.torture.database import Database, faketime
 from rowlock.torture.disk import Disk
@@ -124,6 +124,7 @@ class Torture:
         self._rng = random.Random(options.seed)  # noqa: S311  # the same again for the same seed
         async with AsyncExitStack() as stack:
             self._history = stack.enter_context(History(options.folder, "runner"))
+            testimony.open_file(options.folder, "runner")
             self._disk = Disk()
             stack.callback(self._disk.remove)
             kinds, unavailable = self._available()
@@ -137,6 +138,7 @@ class Torture:
             connection = await self._database.connect()
             await plant(connection)
             await install(connection)
+            await witness.install(connection)
             await connection.close()
             self._client = Client(settings)
             stack.push_async_callback(self._client.close)
@@ -146,7 +148,11 @@ class Torture:
             await self._open_links(stack, has_pooler="pgbouncer" in kinds)
             self._start_programs()
             began = time.monotonic()
+            watch = witness.Watch(self._client)
+            watching = asyncio.create_task(watch.run())
+            stack.callback(watching.cancel)
             await self._torment(began, kinds)
+            watching.cancel()
             self.say("healing, and waiting for the rest")
             left = await self._settle()
             seconds = time.monotonic() - began
@@ -155,11 +161,15 @@ class Torture:
             await write_closing(connection, options.folder, self._settled)
             await self._look_for_remains(connection)
             await write_audit(connection, options.folder)
+            verdicts = [
+                *await witness.judge(connection, options.folder),
+                *await witness.audited(self._client),
+            ]
             await connection.close()
         self.say("checking")
         report = await asyncio.to_thread(check, options.folder, periods={"torture.tick": float(workload.TICK_SECONDS)})
         return Outcome(
-            report=report,
+            report=_joined(report, witness.together(watch.verdicts, verdicts)),
             faults=self.faults,
             unexpected=self._programs.unexpected,
             unavailable=unavailable,
@@ -327,6 +337,17 @@ class Torture:
             self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted, of=row["wanted"]))
             repeated += len(row["ids"]) > row["wanted"]
         return repeated
+
+
+def _joined(report: Report, verdicts: list[witness.Verdict]) -> Report:
+    """The checker's report with the witness's verdicts as further rules."""
+    sentences = [(one.rule, sentence) for one in verdicts for sentence in one.sentences]
+    return replace(
+        report,
+        counts={**report.counts, **{one.rule: one.count for one in verdicts}},
+        violations=(*report.violations, *(Violation(rule=rule, subject="", evidence=what) for rule, what in sentences)),
+        looked={**report.looked, **{one.rule: one.looked_at for one in verdicts}},
+    )
 
 
 def _count(folder: Path, event: str) -> int:
