@@ -11,6 +11,7 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from rowlock.torture import cases
 from rowlock.torture.checks import attempts, existence, keys, leases, operators, ticks, transitions
 from rowlock.torture.evidence import Evidence, gather
 from rowlock.torture.life import Life, steps_of
@@ -82,12 +83,18 @@ class Report:
         """Whether no promise was broken."""
         return not any(self.counts.values())
 
+    @property
+    def unseen(self) -> list[cases.Case]:
+        """The cases that the run did not contain: of these it has shown nothing."""
+        return list(cases.missing(self.looked))
+
     def lines(self) -> list[str]:
-        """Return it line by line: the figures, then each rule, then the violations."""
+        """Return it line by line: the figures, what was looked at, each rule, then the violations."""
         figures = [f"{name} {value:,}" for name, value in self.figures.items()]
         looked = [f"looked at: {case} {count:,}" for case, count in self.looked.items()]
+        unseen = [f"nothing to look at: {case.name} (made by {case.made_by})" for case in self.unseen]
         counts = [f"{rule} {count:,}" for rule, count in self.counts.items()]
-        return figures + looked + counts + [str(violation) for violation in self.violations]
+        return figures + looked + unseen + counts + [str(violation) for violation in self.violations]
 
 
 def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report:

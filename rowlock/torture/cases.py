@@ -1,0 +1,73 @@
+"""The cases that a run must contain to show anything: what each rule looks at, and what makes that happen.
+
+A rule without a case to look at finds no violation, whatever is broken. Each case has a row here, the checks count the
+cases in `Evidence.looked`, and a report names the cases that its run did not contain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+WORKLOAD: Final = "the workload"
+"""Makes a case in each run, whatever its faults are."""
+_KILLS: Final = ("kill", "poison")
+_LOST_LEASES: Final = ("freeze", "black_hole", "half_open")
+_LOST_ANSWERS: Final = ("kill", "terminate", "server", "backend", "cut")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One case of a rule. `faults`: each of these makes it; empty if the workload does."""
+
+    rule: str
+    case: str = ""
+    faults: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of its counter in `Evidence.looked`."""
+        return f"{self.rule}: {self.case}" if self.case else self.rule
+
+    @property
+    def made_by(self) -> str:
+        """What makes it, for people."""
+        return " or ".join(self.faults) or WORKLOAD
+
+
+CASES: Final = (
+    Case(rule="lost"),
+    Case(rule="lost", case="unknown and stored", faults=_LOST_ANSWERS),
+    Case(rule="unfinished", faults=_LOST_ANSWERS),
+    Case(rule="unexpected"),
+    Case(rule="unjustified duplicates"),
+    Case(rule="unjustified rescues", faults=(*_KILLS, *_LOST_LEASES)),
+    Case(rule="unjustified rescues", case="after a freeze", faults=("freeze",)),
+    Case(rule="overlaps"),
+    Case(rule="stale outcomes accepted"),
+    Case(rule="false outcomes"),
+    Case(rule="more than one final state"),
+    Case(rule="illegal transitions"),
+    Case(rule="unique violations"),
+    Case(rule="cancelled jobs that started"),
+    Case(rule="cancelled jobs that started", case="raced a claim"),
+    Case(rule="starts without a claim"),
+    Case(rule="starts past the limit"),
+    Case(rule="effects"),
+    Case(rule="inconsistencies"),
+    Case(rule="lapsed leases"),
+    Case(rule="unjustified quarantines", faults=("poison",)),
+    Case(rule="schedule ticks"),
+)
+"""Every rule of the checker has a row here; a rule has more where a run may lack the case that matters."""
+
+
+def missing(looked: Mapping[str, int]) -> Iterator[Case]:
+    """Give the cases that a run did not contain, by its counters."""
+    return (case for case in CASES if not looked.get(case.name))
+
+
+__all__ = ["CASES", "WORKLOAD", "Case", "missing"]
