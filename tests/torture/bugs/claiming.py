@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import QUIET, SQL, Bug, Change, Pytest, Torture
+from tests.torture.bugs.kinds import CUTS, KILLS, SQL, Bug, Change, Pytest, Torture
 
 BUGS: Final = (
     Bug(
@@ -36,8 +36,8 @@ BUGS: Final = (
             ),
             Change(file="rowlock/worker/upkeep.py", old="NET_EVERY: Final = 60.0", new="NET_EVERY: Final = 1e9"),
         ),
-        engine=Torture(faults="pin"),
-        rule="lost",
+        engine=Pytest(file="tests/db/test_claims.py"),
+        rule="test_no_committed_job_is_missed_and_none_is_claimed_twice",
     ),
     Bug(
         name="no scan behind the newest position",
@@ -81,7 +81,75 @@ BUGS: Final = (
                 new="     WHERE id = ANY(ARRAY(SELECT tid FROM candidate))\n",
             ),
         ),
-        engine=QUIET,
+        engine=KILLS,
         rule="illegal transitions",
+    ),
+    Bug(
+        name="adopts what it knows of",
+        promise="a worker calls a handler once for each attempt",
+        changes=(
+            Change(
+                file="rowlock/queue/claims.py",
+                old='self._connection.fetch("adopt", worker, list(known))',
+                new='self._connection.fetch("adopt", worker, list(known)[:0])',
+            ),
+        ),
+        engine=CUTS,
+        rule="starts without a claim",
+    ),
+    Bug(
+        name="claims of a paused queue",
+        promise="once a queue is paused, no claim takes a job of it",
+        changes=(
+            Change(
+                file=f"{SQL}claim.sql",
+                old="WHERE name = ANY($5::text[]) AND paused_at IS NOT NULL\n",
+                new="WHERE name = ANY($5::text[]) AND paused_at > now()\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_queues.py"),
+        rule="test_no_claim_takes_a_job_of_a_paused_queue_and_others_are_taken",
+    ),
+    Bug(
+        name="claims of unknown tasks",
+        promise="a job of a task that a worker does not know stays queued, for one that knows it",
+        changes=(
+            Change(
+                file=f"{SQL}claim.sql",
+                old="""\
+                     AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
+                         = ANY($8::text[])
+""",
+                new="                     AND cardinality($8::text[]) >= 0\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_worker.py"),
+        rule="test_a_job_of_an_unknown_task_stays_queued_and_untouched",
+    ),
+    Bug(
+        name="limits that do not count what runs",
+        promise="of a queue with a limit, no more jobs run at once in a worker",
+        changes=(
+            Change(
+                file="rowlock/worker/slots.py",
+                old="        return {queue: limit - self._of_limited[queue] for queue, limit",
+                new="        return {queue: limit for queue, limit",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_worker.py"),
+        rule="test_a_limited_queue_runs_no_more_than_its_limit_while_others_go_on",
+    ),
+    Bug(
+        name="enqueues that wake nobody",
+        promise="a worker that sleeps hears of a job that is enqueued",
+        changes=(
+            Change(
+                file=f"{SQL}enqueue_plain.sql",
+                old="WHERE idle.queue = $2::text LIMIT 1",
+                new="WHERE idle.queue = $2::text AND idle.worker IS NULL LIMIT 1",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_worker.py"),
+        rule="test_a_notification_wakes_an_idle_worker",
     ),
 )

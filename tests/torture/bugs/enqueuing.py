@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import CUTS, QUIET, SCHEMA, SQL, Bug, Change, Pytest
+from tests.torture.bugs.kinds import KILLS, SCHEMA, SQL, Bug, Change, Pytest
 
 BUGS: Final = (
     Bug(
@@ -32,8 +32,8 @@ BUGS: Final = (
                 "                     for one in given]\n",
             ),
         ),
-        engine=CUTS,
-        rule="unexpected",
+        engine=Pytest(file="tests/db/test_enqueue_lost.py"),
+        rule="test_an_enqueue_whose_answer_was_lost_is_safe_to_do_again_at_any_time",
     ),
     Bug(
         name="again does not see finished jobs",
@@ -45,8 +45,8 @@ BUGS: Final = (
                 new="        return [job for job in jobs if finished is not None]\n",
             ),
         ),
-        engine=CUTS,
-        rule="illegal transitions",
+        engine=Pytest(file="tests/db/test_enqueue_lost.py"),
+        rule="test_a_job_that_finishes_while_it_is_enqueued_again_is_not_stored_again",
     ),
     Bug(
         name="enqueue beside the caller's transaction",
@@ -58,7 +58,7 @@ BUGS: Final = (
                 new="        return await self._in_own_transaction([job], lambda: self._enqueue(job, None))\n\n",
             ),
         ),
-        engine=QUIET,
+        engine=KILLS,
         rule="unexpected",
     ),
     Bug(
@@ -92,7 +92,46 @@ BUGS: Final = (
                 new="), freed AS (\n    DELETE FROM rowlock.unique_key WHERE job_id = ANY($2::uuid[])\n), told AS (\n",
             ),
         ),
-        engine=QUIET,
+        engine=KILLS,
         rule="unique violations",
+    ),
+    Bug(
+        name="a finish frees a key for a period",
+        promise="a key for a period is held until the period is over, also if its job has finished",
+        changes=(
+            Change(
+                file=f"{SQL}succeed.sql",
+                old="       AND expires_at IS NULL\n",
+                new="",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_unique_rules.py"),
+        rule="test_a_key_for_a_period_outlives_its_job_and_ends_with_the_period",
+    ),
+    Bug(
+        name="replaces a running job",
+        promise="a duplicate replaces a job only while it waits",
+        changes=(
+            Change(
+                file=f"{SCHEMA}functions.sql",
+                old="      WHERE j.id = lock_waiting.job_id AND j.state IN ('queued', 'blocked')\n",
+                new="      WHERE j.id = lock_waiting.job_id\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_unique_rules.py"),
+        rule="test_a_running_job_is_not_replaced",
+    ),
+    Bug(
+        name="an HTTP request twice with one key",
+        promise="requests with the same Idempotency-Key make one job",
+        changes=(
+            Change(
+                file=f"{SQL}take_answer_key.sql",
+                old=" WHERE kept.expires_at <= clock_timestamp()\n",
+                new="",
+            ),
+        ),
+        engine=Pytest(file="tests/api/test_idempotency.py"),
+        rule="test_simultaneous_requests_with_one_key_are_one_job_and_one_answer",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import QUIET, SQL, Bug, Change, Pytest, Torture
+from tests.torture.bugs.kinds import KILLS, SCHEMA, SQL, Bug, Change, Pytest, Torture
 
 _FENCE: Final = """\
        AND worker = $1
@@ -87,7 +87,7 @@ BUGS: Final = (
                 new="    if not may_retry:\n",
             ),
         ),
-        engine=QUIET,
+        engine=KILLS,
         rule="starts past the limit",
     ),
     Bug(
@@ -114,7 +114,98 @@ BUGS: Final = (
             ),
             Change(file="rowlock/queue/finishes.py", old="    asyncpg.DataError,\n", new=""),
         ),
-        engine=QUIET,
+        engine=KILLS,
         rule="lost",
+    ),
+    Bug(
+        name="retries without a backoff",
+        promise="a job that failed is tried again after the delay that its backoff says",
+        changes=(
+            Change(
+                file="rowlock/queue/lifecycle.py",
+                old="    return Again(delay=delay(), outcome=outcome, counts=True)\n",
+                new="    return Again(delay=timedelta(0), outcome=outcome, counts=True)\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_failures.py"),
+        rule="test_a_list_or_a_function_says_when",
+    ),
+    Bug(
+        name="a snooze counts as an error",
+        promise="what is recorded of an attempt is what its handler did: a snooze is no error",
+        changes=(
+            Change(
+                file="rowlock/queue/lifecycle.py",
+                old='            return Again(delay=delay, outcome="snoozed", counts=False)\n',
+                new='            return Again(delay=delay, outcome="error", counts=True)\n',
+            ),
+        ),
+        engine=KILLS,
+        rule="false outcomes",
+    ),
+    Bug(
+        name="a release counts as an error",
+        promise="a job that a stopping worker gives back has not used up an attempt",
+        changes=(
+            Change(
+                file="rowlock/queue/lifecycle.py",
+                old='RELEASED: Final = Again(delay=timedelta(0), outcome="released", counts=False)\n',
+                new='RELEASED: Final = Again(delay=timedelta(0), outcome="released", counts=True)\n',
+            ),
+        ),
+        engine=Pytest(file="tests/acceptance/test_crashes.py"),
+        rule="test_a_stopped_worker_gives_its_job_back_without_using_up_an_attempt",
+    ),
+    Bug(
+        name="attempts without a timeout",
+        promise="an attempt ends at its timeout",
+        changes=(
+            Change(
+                file="rowlock/worker/timeouts.py",
+                old="    deadline = asyncio.timeout(limit.total_seconds())\n",
+                new="    deadline = asyncio.timeout(limit.total_seconds() + 3600)\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_worker.py"),
+        rule="test_an_attempt_ends_at_its_timeout",
+    ),
+    Bug(
+        name="retries past the deadline",
+        promise="after its deadline no attempt of a job begins",
+        changes=(
+            Change(
+                file=f"{SQL}again.sql",
+                old="                          ELSE deadline END,\n",
+                new="                          ELSE NULL END,\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_limits_in_time.py"),
+        rule="test_the_deadline_cuts_the_attempt_and_ends_the_retries",
+    ),
+    Bug(
+        name="a stale attempt commits its transaction",
+        promise="an attempt that has lost its job cannot commit what it writes in job.transaction()",
+        changes=(
+            Change(
+                file="rowlock/queue/transactions.py",
+                old="    return all(row[0] is None for row in rows)\n",
+                new="    return len(rows) < 2\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_job_transaction.py"),
+        rule="test_a_stale_attempt_cannot_commit",
+    ),
+    Bug(
+        name="the view shows expired jobs as cancelled",
+        promise="people see each job in the state in which its last change left it",
+        changes=(
+            Change(
+                file=f"{SCHEMA}view.sql",
+                old="SELECT id, state, queue, task, ",
+                new="SELECT id, CASE state WHEN 'expired' THEN 'cancelled' ELSE state END, queue, task, ",
+            ),
+        ),
+        engine=KILLS,
+        rule="inconsistencies",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import FREEZES, HOLES, QUIET, SQL, Bug, Change, Pytest, Torture
+from tests.torture.bugs.kinds import FREEZES, HOLES, KILLS, SQL, Bug, Change, Pytest, Torture
 
 BUGS: Final = (
     Bug(
@@ -36,7 +36,7 @@ BUGS: Final = (
                 new='connection.fetch("renew_lease", worker, self._settings.lease, delay, memory, time.time())',
             ),
         ),
-        engine=QUIET,
+        engine=KILLS,
         rule="unjustified rescues",
     ),
     Bug(
@@ -49,7 +49,7 @@ BUGS: Final = (
                 new="started_at = NULL, attempt = attempt - 1, crashes = crashes + 1,",
             ),
         ),
-        engine=Torture(faults="kill"),
+        engine=KILLS,
         rule="illegal transitions",
         needs=("unjustified rescues",),
     ),
@@ -125,5 +125,38 @@ BUGS: Final = (
         changes=(Change(file=f"{SQL}renew_lease.sql", old="   AND expires_at > clock_timestamp()\n", new=""),),
         engine=FREEZES,
         rule="lapsed leases",
+    ),
+    Bug(
+        name="crashes that nobody counts",
+        promise="a job runs again only for a cause that is recorded and counted",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="started_at = NULL, crashes = crashes + 1,",
+                new="started_at = NULL,",
+            ),
+        ),
+        engine=KILLS,
+        rule="unjustified duplicates",
+        needs=("unjustified duplicates",),
+    ),
+    Bug(
+        name="set aside beside others",
+        promise="good jobs beside one that takes its worker down are not set aside",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="                       LIMIT 1) IS NULL\n",
+                new="                       LIMIT 1) IS NOT DISTINCT FROM job.id OR true\n",
+            ),
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="           CASE WHEN crashes + 1 < $1 THEN false\n",
+                new="           CASE WHEN $1 < 0 THEN false\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="unjustified quarantines",
+        needs=("unjustified quarantines",),
     ),
 )
