@@ -11,8 +11,19 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture import cases
-from rowlock.torture.checks import attempts, existence, keys, leases, operators, ticks, transitions
+from rowlock.torture import cases, contained
+from rowlock.torture.checks import (
+    atomicity,
+    attempts,
+    existence,
+    keys,
+    leases,
+    operators,
+    order,
+    ticks,
+    times,
+    transitions,
+)
 from rowlock.torture.evidence import Evidence, gather
 from rowlock.torture.life import Life, steps_of
 
@@ -41,6 +52,8 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
     ("cancelled jobs that started", operators.cancelled),
     ("starts without a claim", attempts.starts),
     ("starts past the limit", attempts.limits),
+    ("too early", times.early),
+    ("too late", times.late),
     ("effects", existence.effects),
     ("inconsistencies", existence.consistency),
 )
@@ -48,6 +61,8 @@ OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]],
     ("lapsed leases", leases.lapsed),
     ("unjustified quarantines", attempts.quarantines),
     ("unique violations", keys.unique),
+    ("half stored", atomicity.half_stored),
+    ("out of order", order.out_of_order),
     ("schedule ticks", ticks.ticks),
     ("inconsistencies", existence.whole_lines),
 )
@@ -91,7 +106,7 @@ class Report:
     def lines(self) -> list[str]:
         """Return it line by line: the figures, what was looked at, each rule, then the violations."""
         figures = [f"{name} {value:,}" for name, value in self.figures.items()]
-        looked = [f"looked at: {case} {count:,}" for case, count in self.looked.items()]
+        looked = [f"looked at: {case} {count:,}" for case, count in self.looked.items() if count]
         unseen = [f"nothing to look at: {case.name} (made by {case.made_by})" for case in self.unseen]
         counts = [f"{rule} {count:,}" for rule, count in self.counts.items()]
         return figures + looked + unseen + counts + [str(violation) for violation in self.violations]
@@ -108,11 +123,15 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
         findings = _Findings()
         for life in lives(evidence, changes):
             _count(life, evidence, figures)
+            contained.count(life, evidence)
             keys.note_holds(life, evidence)
             attempts.note_rescues(life, evidence)
+            atomicity.note_inserts(life, evidence)
+            order.note_claims(life, evidence)
             for rule, contradictions in OF_ONE_JOB:
                 for sentence in contradictions(life, evidence):
                     findings.add(rule, str(life.id), sentence)
+        contained.count_all(evidence)
         for rule, contradictions_of_all in OF_ALL:
             for subject, sentence in contradictions_of_all(evidence):
                 findings.add(rule, subject, sentence)

@@ -55,6 +55,9 @@ class Run:
     ended: float = inf
     how: str | None = None
     """As in `End`; None if there is no such event."""
+    content: int | None = None
+    delay: float = 0.0
+    """As in `Start` and `End`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,6 +77,39 @@ class Refusal:
     began: int
     ended: int
     wanted: list[Wanted]
+
+
+@dataclass(slots=True, kw_only=True)
+class Bulk:
+    """A call that was given several jobs, to store all of them or none; `of` as in `Enqueue`, or how many there are."""
+
+    op: str
+    how: str
+    jobs: list[UUID]
+    of: int
+    outcome: str = "unknown"
+
+
+@dataclass(slots=True, kw_only=True)
+class Taken:
+    """What one claim statement took of one queue: the least urgent job of it, as (priority, due time, job)."""
+
+    began: float
+    at: float
+    priority: int
+    run_at: float
+    job: UUID
+
+
+@dataclass(slots=True, kw_only=True)
+class Wait:
+    """A delayed job that no claim can have overlooked, from when it was due until it was taken, or ended."""
+
+    job: UUID
+    queue: str
+    priority: int
+    run_at: float
+    until: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,6 +162,13 @@ class Evidence:
     operations: dict[UUID, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     refusals: dict[UUID, list[Refusal]] = field(default_factory=lambda: defaultdict(list))
     """By the job that held the key."""
+    bulks: dict[str, Bulk] = field(default_factory=dict)
+    """By the call's name: those of several jobs without a unique key."""
+    inserted: dict[UUID, int] = field(default_factory=dict)
+    """The transaction that stored a job first, of those that several were given of at once."""
+    taken: dict[str, dict[tuple[int, UUID | None], Taken]] = field(default_factory=lambda: defaultdict(dict))
+    """By the queue: what each claim took, by its transaction and worker."""
+    waits: list[Wait] = field(default_factory=list)
     blocking: dict[int, list[Run]] = field(default_factory=lambda: defaultdict(list))
     """The runs that blocked the event loop of the process with this number."""
     deaths: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -262,6 +305,7 @@ class _Reader:
             task=event.task,
             is_stubborn=event.is_stubborn,
             started=event.at,
+            content=event.content,
         )
         self._evidence.runs[event.job].append(run)
         if event.task == BLOCKS:
@@ -269,16 +313,23 @@ class _Reader:
 
     def _end(self, event: End) -> None:
         run = self._runs.pop(event.run)
-        run.ended, run.how = event.at, event.how
+        run.ended, run.how, run.delay = event.at, event.how, event.delay
 
     def _enqueue(self, event: Enqueue) -> None:
         self._enqueues[event.op] = event
         for wanted in event.jobs:
             self._evidence.wanted[wanted.id] = wanted
+        together = [wanted.id for wanted in event.jobs if wanted.key is None]
+        if max(len(together), event.of) > 1 and not event.is_again:
+            self._evidence.bulks[event.op] = Bulk(
+                op=event.op, how=event.how, jobs=together, of=event.of or len(together)
+            )
 
     def _enqueued(self, event: Enqueued) -> None:
         enqueue = self._enqueues.pop(event.op)
         self._count(enqueue, event.outcome)
+        if (bulk := self._evidence.bulks.get(event.op)) is not None:
+            bulk.outcome = event.outcome
         if event.existing is not None:
             refusal = Refusal(began=enqueue.at, ended=event.at, wanted=enqueue.jobs)
             self._evidence.refusals[event.existing].append(refusal)

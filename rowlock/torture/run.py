@@ -166,6 +166,7 @@ class Torture:
             command = python(
                 "-m", "rowlock", "worker", "rowlock.torture.workload:app", "--concurrency", "30", "--threads", "5"
             )
+            command += ["--queues", workload.queues()]
             self._add(name, command, link)
         for name, link in zip(enqueuers, (None, self._links[0]), strict=True):
             seed, rate = f"{options.seed}-{name}-{{start}}", str(options.rate / len(enqueuers))
@@ -244,7 +245,17 @@ class Torture:
         for row in rows:
             wanted = [Wanted(id=row["id"], task=workload.over_http.name)]
             self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted))
-        return len(rows) - len({row["op"] for row in rows})
+        repeated = len(rows) - len({row["op"] for row in rows})
+        rows = await connection.fetch(
+            "SELECT array_agg(id) AS ids, args ->> 'op' AS op, min((args ->> 'of')::integer) AS wanted "
+            "FROM rowlock.jobs WHERE task = $1 GROUP BY 2",
+            workload.many_over_http.name,
+        )
+        for row in rows:
+            wanted = [Wanted(id=job, task=workload.many_over_http.name) for job in row["ids"]]
+            self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted, of=row["wanted"]))
+            repeated += len(row["ids"]) > row["wanted"]
+        return repeated
 
 
 def _count(folder: Path, event: str) -> int:

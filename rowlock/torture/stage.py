@@ -83,7 +83,12 @@ class Database:
         self._disk = disk
         self._server = EmbeddedServer(
             disk.location / "server",
-            settings={"max_connections": "150", "shared_buffers": "256MB", "max_wal_size": "1GB"},
+            settings={
+                "max_connections": "150",
+                "shared_buffers": "256MB",
+                "max_wal_size": "1GB",
+                "track_commit_timestamp": "on",  # the audit asks since when a row was visible
+            },
         )
         self.url = ""
 

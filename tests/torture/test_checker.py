@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import mmap
-from pathlib import Path
 from uuid import uuid4
 
 import msgspec
 import pytest
 
 from rowlock.torture.audit import Effect, Last, Tick
-from rowlock.torture.checker import MOST_KEPT, RULES, Report, check
+from rowlock.torture.checker import MOST_KEPT, RULES, check
 from rowlock.torture.history import Began, Stall
 from rowlock.torture.timeline import timelines
+from tests.torture.reports import broken, clean
 from tests.torture.story import EPOCH, LEASE, Job, Story
-
-
-@pytest.fixture
-def story(tmp_path: Path) -> Story:
-    return Story(tmp_path)
-
-
-def clean(story: Story) -> Report:
-    report = story.check()
-    assert report.violations == ()
-    assert report.is_clean
-    return report
-
-
-def broken(story: Story) -> set[str]:
-    report = story.check()
-    assert not report.is_clean
-    return {violation.rule for violation in report.violations}
 
 
 def test_a_run_in_which_all_went_well_is_clean(story: Story) -> None:
