@@ -266,7 +266,7 @@ class Model:
             return -self.jobs[job].priority, run_at(job), job
 
         claimed: list[UUID] = []
-        for queue in queues:
+        for queue in queues if worker in self.alive() else ():
             due = [
                 job
                 for job, row in self.jobs.items()
@@ -287,7 +287,7 @@ class Model:
             for job, row in self.jobs.items()
             if row.queue in queues and row.crashes >= LAST_CHANCE and self._is_due(row, tasks)
         ]
-        if not due:
+        if not due or worker not in self.alive():
             return []
         *_, job = min(due)
         self._start(job, worker)
@@ -342,9 +342,10 @@ class Model:
         alone = {job for job in lost if len(self.running_by(_known(self.jobs[job].worker))) == 1}
         for job in lost:
             row = self.jobs[job]
-            self.attempts[job, row.attempt, "crashed"] += 1
-            row = replace(row, crashes=row.crashes + 1)
-            if row.crashes >= MAX_CRASHES and job in alone:
+            is_crash = self.leases.get(_known(row.worker)) != -math.inf  # a worker that gave its lease up did not crash
+            self.attempts[job, row.attempt, "crashed" if is_crash else "released"] += 1
+            row = replace(row, crashes=row.crashes + is_crash)
+            if is_crash and row.crashes >= MAX_CRASHES and job in alone:
                 self.jobs[job] = replace(row, state="failed")
                 self._free(job)
             else:

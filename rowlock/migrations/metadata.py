@@ -239,6 +239,7 @@ def _workers(tables: MetaData) -> None:
         Column("tasks", ARRAY(Text), nullable=False),
         _number("concurrency"),
         _time("started_at"),
+        Column("lease", INTERVAL, nullable=False),
         _time("expires_at"),
         _number("loop_delay_ms"),
         Column("memory_bytes", BigInteger),
@@ -258,6 +259,7 @@ def _workers(tables: MetaData) -> None:
         _key("name"),
         Column("every", INTERVAL, nullable=False),
         _time("next_run_at"),
+        _time("set_at"),
         PrimaryKeyConstraint("name", name="duty_pkey"),
     )
 

@@ -6,7 +6,11 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+import structlog
+
+from rowlock.errors import RowlockError
 from rowlock.queue.cursors import BEGINNING, Cursors, Lane, Position, Scan, everything_until
+from rowlock.queue.server_clock import ServerClock
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -17,9 +21,15 @@ if TYPE_CHECKING:
 
     from rowlock.queue.connections import ControlConnection
 
+log = structlog.get_logger("rowlock.worker")
+
 PRIORITIES: Final = range(9, -1, -1)
 SLOW_SCAN: Final = 0.002
 """Seconds. A claim slower than this reads much that is dead: worth a transaction id, so that its cursors can settle."""
+
+
+class NotLeased(RowlockError):
+    """The worker's lease has run out by the database's clock: nothing was claimed, and nothing was looked for."""
 
 
 class Claims:
@@ -39,6 +49,7 @@ class Claims:
         self.looked_until = BEGINNING.run_at
         """When it was, by the database's clock."""
         self.cursors = Cursors()
+        self._clock = ServerClock()
 
     @property
     def open_queues(self) -> list[str]:
@@ -57,7 +68,7 @@ class Claims:
         first.
 
         Returns rows of claim.sql. After an error nothing is known: the rows may have been claimed, and are then
-        rescued with the worker's lease.
+        rescued with the worker's lease. Raises `NotLeased` if the worker's lease has run out.
         """
         rescan = self.cursors.should_rescan()
         queues = [queue for queue in self.queues if limits.get(queue, limit) > 0]
@@ -80,8 +91,11 @@ class Claims:
             self.cursors.is_untagged and self.took > SLOW_SCAN,
             self.last_chance,
         )
-        self.took = time.monotonic() - began
+        ended = time.monotonic()
+        self.took = ended - began
         told = rows.pop()
+        if told["looked_until"] is None:
+            raise NotLeased("The worker's lease has run out: nothing was claimed.")
         self.looked_until = told["looked_until"]
         if told["paused"] or self.paused:
             self.paused = self.paused.difference(queues).union(told["paused"])
@@ -99,6 +113,9 @@ class Claims:
             xmin=told["xmin"],
         )
         self.cursors.record(scan, rescan=rescan, took=self.took)
+        if self._clock.has_gone_back(self.looked_until, began, ended):
+            log.warning("server_clock_went_back", what="jobs are looked for from the beginning")
+            self.cursors.reset()  # new jobs fall due behind the positions that were reached
         self.queues = self.queues[1:] + self.queues[:1]  # the next claim begins with another one: none waits for ever
         return rows
 

@@ -48,9 +48,12 @@ Outcome = TypeVar("Outcome", "Success", "Unsuccess")
 
 
 class Success(Protocol):
-    """An attempt that succeeded: the claimed row, the result as JSON text, and the monotonic time at which it began."""
+    """An attempt that succeeded: the claimed row, the worker id that claimed it, the result as JSON text, and the
+    monotonic time at which it began.
+    """
 
     claimed: Record
+    worker: UUID
     result: str | None
     began: float
 
@@ -58,17 +61,20 @@ class Success(Protocol):
 class Unsuccess:
     """An attempt of another outcome: what becomes of its job, and why."""
 
-    __slots__ = ("began", "claimed", "decision", "error")
+    __slots__ = ("began", "claimed", "decision", "error", "worker")
 
-    def __init__(self, claimed: Record, decision: Again | Ended, error: ErrorText | None, began: float) -> None:
+    def __init__(
+        self, claimed: Record, decision: Again | Ended, error: ErrorText | None, began: float, worker: UUID
+    ) -> None:
         self.claimed = claimed
+        self.worker = worker
         self.decision = decision
         self.error = error
         self.began = began
 
     def without_error(self) -> Unsuccess:
         """The same outcome, without the text that the database would not take."""
-        return Unsuccess(self.claimed, self.decision, None, self.began)
+        return Unsuccess(self.claimed, self.decision, None, self.began, self.worker)
 
 
 Note: TypeAlias = Callable[[Sequence[Success | Unsuccess], Collection[UUID], float], object]
@@ -81,20 +87,19 @@ def _note_nothing(_outcomes: Sequence[Success | Unsuccess], _refused: Collection
 class Finishes:
     """The outcomes of one worker's attempts, on their way into the database.
 
-    `refused` counts the stale ones: somebody else has the job by now, so the fence did not let them in. `unstorable`
-    makes the outcome of an attempt whose result the database itself would not take. `note` is told which outcomes were
-    recorded, with those of their jobs that were refused, and the monotonic time at which they were sent.
+    Each outcome names the worker id that claimed its job. An outcome that outlives its lease is recorded if nobody has
+    rescued the job yet, and refused otherwise: the fence decides, not this side. `refused` counts the stale ones.
+    `unstorable` makes the outcome of an attempt whose result the database itself would not take. `note` is told which
+    outcomes were recorded, with those of their jobs that were refused, and the monotonic time at which they were sent.
     """
 
     def __init__(
         self,
         connection: ControlConnection,
-        worker: Callable[[], UUID],
         unstorable: Callable[[Success, Exception], Unsuccess],
         note: Note = _note_nothing,
     ) -> None:
         self._connection = connection
-        self._worker = worker
         self._unstorable = unstorable
         self._note = note
         self._instead: dict[UUID, Unsuccess] = {}
@@ -123,11 +128,6 @@ class Finishes:
         """Take note of a success that the handler's own transaction has recorded."""
         self._note([success], (), time.monotonic())
 
-    def forget(self) -> None:
-        """Drop what is not recorded yet: the lease is lost, and the fence would refuse all of it."""
-        self._successes.clear()
-        self._unsuccesses.clear()
-
     @property
     def pending(self) -> int:
         """How many outcomes wait to be recorded."""
@@ -153,10 +153,8 @@ class Finishes:
                     self._sending = batch
                     await self._send(batch, self._record_successes, self._record_one_success)
                 if self._unsuccesses:
-                    few, self._unsuccesses = (
-                        self._unsuccesses[:LARGEST_UNSUCCESSFUL_BATCH],
-                        self._unsuccesses[LARGEST_UNSUCCESSFUL_BATCH:],
-                    )
+                    size = _same_worker(self._unsuccesses[:LARGEST_UNSUCCESSFUL_BATCH])
+                    few, self._unsuccesses = self._unsuccesses[:size], self._unsuccesses[size:]
                     self._sending = few
                     await self._send(few, self._record_unsuccesses, self._record_one_unsuccess)
                 self._sending = ()
@@ -175,7 +173,7 @@ class Finishes:
 
         What is not done in time is sent again in halves: a database that is slow must not be asked the same for ever.
         """
-        worker, sent_at = self._worker(), time.monotonic()
+        worker, sent_at = batch[0].worker, time.monotonic()
         while True:
             try:
                 refused = await record(batch)
@@ -230,7 +228,7 @@ class Finishes:
         now = time.monotonic()
         rows = await self._connection.fetch(
             "succeed",
-            self._worker(),
+            batch[0].worker,
             [success.claimed["id"] for success in batch],
             [success.claimed["attempt"] for success in batch],
             [success.result for success in batch],
@@ -252,7 +250,7 @@ class Finishes:
         now = time.monotonic()
         rows = await self._connection.fetch(
             statement,
-            self._worker(),
+            batch[0].worker,
             [outcome.claimed["id"] for outcome in batch],
             [outcome.claimed["attempt"] for outcome in batch],
             [now - outcome.began for outcome in batch],
@@ -286,11 +284,19 @@ def _ids(rows: Sequence[Record]) -> set[UUID]:
 
 
 def _batch_size(successes: Sequence[Success]) -> int:
-    """How many of the successes go into one statement: as many as fit, and at least one."""
-    characters = 0
+    """How many of the successes go into one statement: as many as fit, of one worker id, and at least one."""
+    characters, worker = 0, successes[0].worker
     for number, success in enumerate(successes[:LARGEST_BATCH]):
+        if success.worker is not worker:
+            return number
         if success.result is not None:
             characters += len(success.result)
             if characters > LARGEST_RESULTS:
                 return max(number, 1)
     return LARGEST_BATCH
+
+
+def _same_worker(outcomes: Sequence[Unsuccess]) -> int:
+    """How many of the first outcomes were claimed by the same worker id: a statement names one."""
+    worker = outcomes[0].worker
+    return next((number for number, one in enumerate(outcomes) if one.worker is not worker), len(outcomes))

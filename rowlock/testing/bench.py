@@ -77,7 +77,7 @@ class Bench(Worker):
     def _rest_the_lease(self) -> None:
         """Have a lease that nobody has to renew: a thread and a connection less for each use."""
         lease = self._shift.lease
-        lease._stopped.set()  # noqa: SLF001
+        lease.stop()
         lease.held_until = float("inf")
 
     async def turn(self) -> list[Ended]:
@@ -87,7 +87,7 @@ class Bench(Worker):
         """
         await self._end_overdue()
         if await self._shift.main_loop.claim(self._concurrency) == 0 and not await self._claim_elsewhere():
-            self._shift.slots.add(await self._shift.claims.claim_alone(self.id))
+            self._shift.slots.add(await self._shift.claims.claim_alone(self.id), self._shift.lease)
         return await self._wait()
 
     async def perform(self, job: Job) -> Ended:
@@ -106,7 +106,7 @@ class Bench(Worker):
                 f"Job {job.id} ({job.task}) is {now.state}: only one that waits, and is not overdue, can be performed.",
                 state=now.state,
             )
-        self._shift.slots.add(rows)
+        self._shift.slots.add(rows, self._shift.lease)
         (ended,) = await self._wait()
         return ended
 

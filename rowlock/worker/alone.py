@@ -13,12 +13,12 @@ from rowlock.worker.attempts import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from uuid import UUID
 
     from asyncpg import Record
 
     from rowlock.queue.claims import Claims
     from rowlock.queue.finishes import Finishes
+    from rowlock.worker.lease import Lease
     from rowlock.worker.slots import Slots
 
 log = structlog.get_logger("rowlock.worker")
@@ -44,7 +44,7 @@ class Alone:
         finishes: Finishes,
         *,
         stopping: asyncio.Event,
-        worker: Callable[[], UUID | None],
+        lease: Callable[[], Lease],
         release: Callable[[Attempt], None],
         wake: Callable[[], None],
     ) -> None:
@@ -52,7 +52,7 @@ class Alone:
         self._slots = slots
         self._finishes = finishes
         self._stopping = stopping
-        self._worker = worker
+        self._lease = lease
         self._release = release
         self._wake = wake
         self._is_wanted = False
@@ -114,21 +114,23 @@ class Alone:
         rest = []
         for row in rows:
             if self._is_wanted or row["crashes"] >= self._claims.last_chance:
-                self._release(Attempt(row, time.monotonic()))
+                self._release(Attempt(row, time.monotonic(), self._lease()))
             else:
                 rest.append(row)
         return rest
 
     async def _take(self) -> bool:
-        worker = self._worker()
-        if worker is None:
+        lease = self._lease()
+        if not lease.is_held:
             return False
-        rows = await self._claims.claim_alone(worker)
-        if worker != self._worker():
-            return False  # the lease was lost meanwhile, and others rescue it
+        rows = await self._claims.claim_alone(lease.worker)
+        if lease.is_lost:
+            for row in rows:
+                self._release(Attempt(row, time.monotonic(), lease))
+            return False
         for row in rows:
             log.info("job_runs_alone", job_id=str(row["id"]), task=row["task"], crashes=row["crashes"])
         if rows and self._until is None:
             self._until = time.monotonic() + ENOUGH_SECONDS
-        self._slots.add(rows)
+        self._slots.add(rows, lease)
         return bool(rows)

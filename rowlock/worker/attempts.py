@@ -48,17 +48,23 @@ log = structlog.get_logger("rowlock.worker")
 
 
 class Attempt:
-    """One run of one job in this worker. `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`;
-    or `cancel`, because an operator wants it, for this `reason`.
+    """One run of one job in this worker, under the lease that claimed it.
 
-    Its `result`, once it succeeded, is JSON text. `began` is monotonic time. `on_cancel` is what an operator's cancel
-    calls where cancelling the coroutine that waits would not stop what it waits for: a thread, a process.
+    `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`; or `cancel`, because an operator wants
+    it, for this `reason`. Its `result`, once it succeeded, is JSON text. `began` is monotonic time. `on_cancel` is what
+    an operator's cancel calls where cancelling the coroutine that waits would not stop what it waits for: a thread, a
+    process.
     """
 
-    __slots__ = ("began", "claimed", "claimed_at", "on_cancel", "reason", "result", "running", "runtime", "stop")
+    __slots__ = (
+        *("began", "claimed", "claimed_at", "lease", "on_cancel", "reason", "result", "running", "runtime", "stop"),
+        "worker",
+    )
 
-    def __init__(self, claimed: Record, claimed_at: float) -> None:
+    def __init__(self, claimed: Record, claimed_at: float, lease: Lease) -> None:
         self.claimed = claimed
+        self.lease = lease
+        self.worker = lease.worker
         self.claimed_at = self.began = claimed_at
         self.result: str | None = None
         self.running: asyncio.Task[None] | None = None
@@ -89,7 +95,6 @@ class Performer:
         tasks: Mapping[str, Task[..., Any]],
         finishes: Finishes,
         runtimes: Runtimes,
-        lease: Lease,
         *,
         threads: int,
         most_of: Callable[[str], int],
@@ -100,7 +105,6 @@ class Performer:
     ) -> None:
         self._finishes = finishes
         self._runtimes = runtimes
-        self._lease = lease
         self._max_result_bytes = max_result_bytes
         self._threads = Threads(threads, name="rowlock-task")
         self._tasks = {name: gathered(task, self._threads, most_of) for name, task in tasks.items()}
@@ -121,7 +125,7 @@ class Performer:
         """
         claimed = attempt.claimed
         attempt.began = time.monotonic()
-        if attempt.began >= self._lease.held_until:
+        if attempt.began >= attempt.lease.held_until:
             self._come_too_late(attempt, on_end)
             return
         logs.JOB.set(claimed)
@@ -168,7 +172,7 @@ class Performer:
         """Run the attempt to its end, with the application's middleware around the call."""
         claimed = attempt.claimed
         attempt.began = time.monotonic()
-        if attempt.began >= self._lease.held_until:
+        if attempt.began >= attempt.lease.held_until:
             self._come_too_late(attempt, on_end)
             return
         logs.JOB.set(claimed)
@@ -283,13 +287,13 @@ class Performer:
             traceback = describe_error(error).traceback
         described = ErrorText(type="Cancelled", message=attempt.reason, traceback=traceback)
         log.info("job_cancelled", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
-        self._finishes.ended(Unsuccess(attempt.claimed, CANCELLED, described, attempt.began))
+        self._finishes.ended(Unsuccess(attempt.claimed, CANCELLED, described, attempt.began, attempt.worker))
 
     def release(self, attempt: Attempt) -> None:
         """Give the job back: another worker may have it at once, and this attempt does not count."""
         if attempt.is_recorded:
             return
-        self._finishes.ended(Unsuccess(attempt.claimed, RELEASED, None, attempt.began))
+        self._finishes.ended(Unsuccess(attempt.claimed, RELEASED, None, attempt.began, attempt.worker))
 
     def unstorable(self, success: Success, error: Exception) -> Unsuccess:
         """The outcome of an attempt whose result the database itself did not take."""
@@ -311,7 +315,7 @@ class Performer:
         if decision.counts:
             event = "job_failed" if isinstance(decision, Ended) else "attempt_failed"
             log.warning(event, error=described.type, outcome=decision.outcome, crashes=claimed["crashes"])
-        return Unsuccess(claimed, decision, described, attempt.began)
+        return Unsuccess(claimed, decision, described, attempt.began, attempt.worker)
 
     @property
     def has_busy_threads(self) -> bool:

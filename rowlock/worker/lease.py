@@ -8,6 +8,7 @@ import random
 import socket
 import threading
 import time
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
@@ -22,7 +23,6 @@ from rowlock.worker.memory import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from uuid import UUID
 
     from rowlock.settings import Settings
 
@@ -35,33 +35,60 @@ RETRY_MOST: Final = 1.0
 """The longest pause, in seconds, after which a renewal that failed is tried again."""
 
 
-class Lease:
-    """One worker's hold on its jobs. `on_lost` is called, on the thread, when it has run out or is about to.
+@dataclass(slots=True, kw_only=True)
+class Renewals:
+    """What happened to the leases of one worker. Each thread that renews one adds to it.
 
-    With each renewal goes how late the event loop is, and how much memory the process uses: `loop_delay`, asked on the
-    thread, in seconds. `renewals`, `late` and `failed` count the renewals that were made, that came so late that
-    another one was due, and that failed; `lost` how often the lease was lost, `connects` how often it has connected.
+    `made`, `late` and `failed` count renewals: those that the database confirmed, those that came so late that another
+    one was due, and those that failed. `lost` counts lost leases, `connects` the connections made to renew one.
+    """
+
+    made: int = 0
+    late: int = 0
+    failed: int = 0
+    lost: int = 0
+    connects: int = 0
+
+
+class Lease:
+    """One worker id's hold on its jobs. A lost lease is never held again: a worker that goes on begins another one.
+
+    `is_lost` and `held_until` are the only facts, and the thread that renews the lease alone moves them: no flag
+    elsewhere repeats what this thread decides. `on_lost` is called with the lease, on that thread, when the lease has
+    run out or is about to. `loop_delay` is asked on the thread, in seconds.
     """
 
     def __init__(
-        self, settings: Settings, dsn: str, on_lost: Callable[[], None], loop_delay: Callable[[], float] = lambda: 0.0
+        self,
+        settings: Settings,
+        dsn: str,
+        *,
+        renewals: Renewals,
+        on_lost: Callable[[Lease], None],
+        loop_delay: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._settings = settings
         self._dsn = dsn
+        self._renewals = renewals
         self._on_lost = on_lost
         self._loop_delay = loop_delay
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self.renewals = self.late = self.failed = self.lost = self.connects = 0
-        self.worker = uuid7()
+        self.worker: Final = uuid7()
+        self.is_lost = False
+        """Whether it ended without being stopped. It stays so."""
         self.held_until = 0.0
-        """The monotonic time until which the lease is certainly held: what has not begun by then must not begin."""
+        """The monotonic time until which it is certainly held: what has not begun by then must not begin."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether jobs may be claimed and begun under it now. Before a late renewal it can be False for a moment."""
+        return not self.is_lost and time.monotonic() < self.held_until
 
     async def begin(
         self, connection: ControlConnection, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int
     ) -> None:
-        """Register a worker with a new id, and renew its lease from now on."""
-        self.worker = uuid7()
+        """Register the worker, and renew its lease from now on. Called once."""
         until = time.monotonic() + self._settings.lease.total_seconds()
         await connection.fetch(
             "register_worker",
@@ -74,70 +101,73 @@ class Lease:
             concurrency,
             self._settings.lease,
         )
-        self._stopped = threading.Event()
         self.held_until = until
-        self._thread = threading.Thread(
-            target=self._keep, args=(self.worker, until, self._stopped), name="rowlock-lease", daemon=True
-        )
+        self._thread = threading.Thread(target=self._keep, args=(until,), name="rowlock-lease", daemon=True)
         self._thread.start()
 
-    async def end(self, connection: ControlConnection) -> None:
-        """Stop renewing, and let go of whatever is still held."""
+    def stop(self) -> None:
+        """Stop renewing. The lease runs out by itself."""
         self._stopped.set()
+
+    async def end(self, connection: ControlConnection) -> None:
+        """Stop renewing, and let go of what is still held."""
+        self.stop()
         for _ in range(100):  # not joined in a thread: handlers may have filled all that asyncio has
             if self._thread is None or not self._thread.is_alive():
                 break
             await asyncio.sleep(0.02)
         await connection.fetch("end_lease", self.worker)
 
-    def _keep(self, worker: UUID, until: float, stopped: threading.Event) -> None:
-        asyncio.run(self._renew_until_stopped(worker, until, stopped))
+    def _keep(self, until: float) -> None:
+        """Renew until stopped or lost. Whatever ends the thread, even a defect, ends the lease first."""
+        try:
+            asyncio.run(self._renew_until_stopped(until))
+        finally:
+            if not self._stopped.is_set():
+                self.is_lost = True
+                self._renewals.lost += 1
+                log.error("lease_lost", worker=str(self.worker))
+                self._on_lost(self)
 
-    async def _renew_until_stopped(self, worker: UUID, until: float, stopped: threading.Event) -> None:
-        """Renew again and again. `until` counts from before each renewal was sent: the database's lease ends later.
+    async def _renew_until_stopped(self, until: float) -> None:
+        """Renew until the lease is stopped or lost.
 
-        A renewal that is not answered may take half of what is left: so another connection is tried before all is lost.
+        `until` counts from before each renewal was sent: the database's lease ends later. A renewal that is not
+        answered may take half of what is left: so another connection is tried before all is lost.
         """
         heartbeat, margin = self._settings.heartbeat.total_seconds(), MARGIN * self._settings.lease.total_seconds()
         connection = ControlConnection(self._settings, self._dsn, purpose="lease")
         connection.on_connect(self._count_connect)
         pause = 0.0  # at once: the connection is there then, before it matters
+        is_held = True
         try:
-            while not await _wait(stopped, pause):
+            while is_held and not await _wait(self._stopped, pause):
                 began = time.monotonic()
                 try:
                     async with asyncio.timeout(max((until - margin - began) / 2, margin / 4)):
-                        delay = min(int(self._loop_delay() * 1000), LONGEST_MILLISECONDS)
-                        memory = resident_bytes()
-                        rows = await connection.fetch("renew_lease", worker, self._settings.lease, delay, memory)
-                        is_held = bool(rows)
+                        is_held = await self._renew(connection)
                 except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-                    self.failed += 1
-                    log.warning("lease_not_renewed", worker=str(worker), error=type(error).__name__)
+                    self._renewals.failed += 1
+                    log.warning("lease_not_renewed", worker=str(self.worker), error=type(error).__name__)
                     left = max(until - margin - time.monotonic(), 0)
                     is_held = left > 0
                     pause = min(RETRY_MOST, heartbeat, left) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
                 else:
                     if is_held:
-                        self.renewals += 1
-                        self.late += began + self._settings.lease.total_seconds() - until > 2 * heartbeat
-                        until = began + self._settings.lease.total_seconds()
-                        if worker == self.worker:
-                            self.held_until = until
+                        self._renewals.made += 1
+                        self._renewals.late += began + self._settings.lease.total_seconds() - until > 2 * heartbeat
+                        self.held_until = until = began + self._settings.lease.total_seconds()
                     pause = heartbeat
-                if not is_held:
-                    self.lost += 1
-                    log.error("lease_lost", worker=str(worker))
-                    self._on_lost()
-                    return
-        except BaseException:
-            self._on_lost()  # a defect; without renewals the jobs would soon run twice
-            raise
         finally:
             await connection.close()
 
+    async def _renew(self, connection: ControlConnection) -> bool:
+        """Renew once. Returns whether the database still had the lease."""
+        delay = min(int(self._loop_delay() * 1000), LONGEST_MILLISECONDS)
+        return bool(await connection.fetch("renew_lease", self.worker, self._settings.lease, delay, resident_bytes()))
+
     def _count_connect(self) -> None:
-        self.connects += 1
+        self._renewals.connects += 1
 
 
 async def _wait(stopped: threading.Event, seconds: float) -> bool:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 import structlog
 
 from rowlock.errors import RowlockError
+from rowlock.queue.claims import NotLeased
 from rowlock.queue.server_errors import CONNECTION_LOST
+from rowlock.worker.attempts import Attempt
 from rowlock.worker.slots import STALE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from asyncpg import Record
+
     from rowlock.queue.claims import Claims
     from rowlock.queue.finishes import Finishes
     from rowlock.worker.alone import Alone
-    from rowlock.worker.attempts import Attempt
     from rowlock.worker.counts import Counts
     from rowlock.worker.doze import Doze
     from rowlock.worker.lease import Lease
@@ -32,13 +36,16 @@ PAUSE_FIRST: Final = 0.1
 PAUSE_MOST: Final = 5.0
 MOST_PENDING: Final = 5000
 """No more is claimed while so many outcomes wait to be recorded: the database is slow, or away."""
+LATE_SECONDS: Final = 0.05
+"""How long the loop waits at a time while the lease is neither held nor lost."""
+REWOUND: Final = "the database has lost their earlier claims; they go on as they run"
 ADOPT_SECONDS: Final = 60.0
 ADOPT_EVERY: Final = 5.0
 """After a claim failed, it may still be under way in the server: for so long, and so often, its jobs are looked for."""
 
 
 class MainLoop:
-    """Brings jobs from the claims to the slots. It registers the worker anew when its lease was lost."""
+    """Brings jobs from the claims to the slots. When the lease is lost, it registers the worker under another one."""
 
     def __init__(
         self,
@@ -49,9 +56,8 @@ class MainLoop:
         doze: Doze,
         alone: Alone,
         counts: Counts,
-        lease: Lease,
+        lease: Callable[[], Lease],
         stopping: asyncio.Event,
-        is_registered: Callable[[], bool],
         register: Callable[[], Awaitable[None]],
         release: Callable[[Attempt], None],
     ) -> None:
@@ -63,7 +69,6 @@ class MainLoop:
         self._counts = counts
         self._lease = lease
         self._stopping = stopping
-        self._is_registered = is_registered
         self._register = register
         self._release = release
         self._loop = asyncio.get_running_loop()
@@ -87,9 +92,9 @@ class MainLoop:
                 pause = min(pause * 2, PAUSE_MOST)
 
     async def _work_once(self) -> None:
-        if not self._is_registered():
-            await self._register_anew()
-        if self._loop.time() < self._adopt_until:
+        if not await self._has_lease():
+            return
+        if self._loop.time() < self._adopt_until or self._slots.doubled:
             await self._adopt()
         for attempt in self._slots.take_ready(older_than=STALE_SECONDS):
             self._release(attempt)
@@ -110,29 +115,46 @@ class MainLoop:
                 return
             await self._doze.wait()
 
-    async def _register_anew(self) -> None:
-        await self._register()
-        self._adopt_until = self._adopt_at = 0.0  # what the worker held under its old id is others' to rescue
+    async def _has_lease(self) -> bool:
+        """Whether jobs may be claimed now. Registers the worker under another lease if the last one is lost."""
+        if self._lease().is_lost:
+            await self._register()
+            self._adopt_until = self._adopt_at = 0.0  # what the worker held under its old id is others' to rescue
+        if not self._lease().is_held:
+            await self._stops_within(LATE_SECONDS)  # a renewal is late: it comes, or the lease is lost
+        return self._lease().is_held
 
     async def _adopt(self) -> None:
         """Take on what a claim whose answer was lost has claimed for this worker."""
         if self._loop.time() < self._adopt_at:
             return
-        rows = await self._claims.adopt(self._lease.worker, self._slots.known() | self._finishes.known())
+        lease, known = self._lease(), self._slots.known() | self._finishes.known()
+        rows = await self._claims.adopt(lease.worker, known)
+        self._slots.doubled &= known  # the others are among these rows, or not this worker's
         self._adopt_at = self._loop.time() + ADOPT_EVERY
         if rows:
             self._counts.adopted += len(rows)
             log.info("jobs_adopted", count=len(rows))
-            self._slots.add(self._alone.adopt(rows))
+            self._take_on(self._alone.adopt(rows), lease)
 
     async def claim(self, room: int) -> int:
         """Claim up to so many jobs, and put them into the slots; return how many there were."""
-        worker = self._lease.worker
-        rows = await self._claims.claim(worker, room, self._slots.limits())
+        lease = self._lease()
+        rows = await self._claims.claim(lease.worker, room, self._slots.limits())
         self._counts.note_claim(rows, self._claims.looked_until, self._claims.took)
-        if self._is_registered() and worker == self._lease.worker:
-            self._slots.add(rows)  # else the lease was lost meanwhile, and others rescue them
+        self._take_on(rows, lease)
         return len(rows)
+
+    def _take_on(self, rows: Sequence[Record], lease: Lease) -> None:
+        """Put claimed jobs into the slots, or give them back if their lease was lost meanwhile: they never began."""
+        if lease.is_lost:
+            for row in rows:
+                self._release(Attempt(row, time.monotonic(), lease))
+            return
+        doubled = len(self._slots.doubled)
+        self._slots.add(rows, lease)
+        if len(self._slots.doubled) > doubled:
+            log.warning("jobs_claimed_twice", count=len(self._slots.doubled) - doubled, why=REWOUND)
 
     async def _stops_within(self, seconds: float) -> None:
         try:
@@ -144,13 +166,16 @@ class MainLoop:
     async def until_dry(self) -> None:
         """Work until nothing is due any more, and all outcomes are recorded."""
         while True:
-            if not self._is_registered():
-                await self._register_anew()
+            if not await self._has_lease():
+                continue
             if self._alone.is_wanted:
                 await self._alone.step()
                 continue
             room = self._slots.room()
-            found = await self.claim(room) if room > 0 else 0
+            try:
+                found = await self.claim(room) if room > 0 else 0
+            except NotLeased:
+                continue  # the lease's thread is about to notice
             if found == 0 and room > 0 and self._slots.is_empty:
                 await self._finishes.flush()
                 # What the last ones enqueued, or put back at once; then those that run alone.

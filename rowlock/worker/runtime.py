@@ -44,7 +44,6 @@ class Runtimes:
         self, settings: Settings, dsn: str, tasks: Iterable[Task[..., Any]], worker: Callable[[], UUID]
     ) -> None:
         self.settings = settings
-        self.worker = worker
         self.loop = asyncio.get_running_loop()
         self.connection = ControlConnection(settings, dsn, purpose="handlers")
         self.reports = Reports(self.connection, worker)
@@ -90,7 +89,7 @@ class AttemptRuntime:
         self._attempt = attempt
         self._claimed = attempt.claimed
         self._began = attempt.began
-        self._worker = shared.worker()
+        self._worker = attempt.worker
         self._keeps_result = task.keeps_result
         self._report: Report | None = None
         self._capture: Capture | None = None

@@ -16,10 +16,10 @@ from rowlock.queue.connections import ControlConnection
 from rowlock.queue.finishes import Finishes
 from rowlock.queue.server_errors import CONNECTION_LOST, unavailable
 from rowlock.worker.alone import Alone
-from rowlock.worker.attempts import Performer
+from rowlock.worker.attempts import Attempt, Performer
 from rowlock.worker.doze import Doze
 from rowlock.worker.figures import Figures
-from rowlock.worker.lease import Lease
+from rowlock.worker.lease import Lease, Renewals
 from rowlock.worker.main_loop import TRANSIENT, MainLoop
 from rowlock.worker.memory import resident_bytes
 from rowlock.worker.orders import Orders
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from rowlock.queue.schedule import Declared
     from rowlock.queue.served import Served
     from rowlock.queue.task import FailureHandler, Middleware, Task
-    from rowlock.worker.attempts import Attempt
     from rowlock.worker.counts import Counts
     from rowlock.worker.processes import Processes
 
@@ -51,8 +50,8 @@ LAST_SECONDS: Final = 3.0
 class Shift:
     """All that exists of a worker only while it works: its connections, its lease, its slots, and what fills them.
 
-    A lost lease does not end it: the worker begins again then, with a new id. It ends when `stopping` is set; how many
-    seconds its handlers have then, `grace` says.
+    A lost lease does not end it: the worker then goes on under another lease, which is another id. It ends when
+    `stopping` is set; `grace` gives the seconds that its handlers have then.
     """
 
     def __init__(
@@ -79,8 +78,6 @@ class Shift:
         self._most_threads = most_threads
         self._grace = grace
         self._loop = asyncio.get_running_loop()
-        self.is_registered = False
-        """False from when its lease was lost until it has another one, as a new worker."""
         self._is_closed = False
         self.background: list[asyncio.Task[None]] = []
         """What goes on beside the claims; it ends when it is cancelled."""
@@ -88,22 +85,20 @@ class Shift:
         self.finishing = ControlConnection(settings, dsn, purpose="finish")
         self.upkeeping = ControlConnection(settings, dsn, purpose="upkeep")
         self.watchdog = Watchdog(settings.blocked_loop_after.total_seconds(), lambda: self.slots.running)
-        self.lease = Lease(settings, dsn, on_lost=self._lose_lease_soon, loop_delay=self.watchdog.take_longest)
+        self._dsn = dsn
+        self.renewals = Renewals()
+        self.lease = self._new_lease()
+        """The last lease. `open` begins the first one."""
+        self._let_go_of: Lease | None = None
         known = [name for task in tasks.values() for name in task.claimed_as]
         self.claims = Claims(self.claiming, served.names, known, max_crashes=settings.max_crashes)
         self.doze = Doze(settings, self.claiming, self.claims, lambda: self.lease.worker)
-        self.finishes = Finishes(
-            self.finishing,
-            lambda: self.lease.worker,
-            self._unstorable,
-            self._counts.note_outcomes,
-        )
+        self.finishes = Finishes(self.finishing, self._unstorable, self._counts.note_outcomes)
         self.runtimes = Runtimes(settings, dsn, tasks.values(), lambda: self.lease.worker)
         self.performer = Performer(
             tasks,
             self.finishes,
             self.runtimes,
-            self.lease,
             threads=min(concurrency, most_threads or concurrency),
             most_of=lambda queue: self.slots.most_of(queue),  # noqa: PLW0108  # which are made of the performer
             processes=processes,
@@ -122,7 +117,7 @@ class Shift:
             self.slots,
             self.finishes,
             stopping=stopping,
-            worker=lambda: self.lease.worker if self.is_registered else None,
+            lease=lambda: self.lease,
             release=self.performer.release,
             wake=self.doze.wake,
         )
@@ -144,9 +139,8 @@ class Shift:
             doze=self.doze,
             alone=self.alone,
             counts=self._counts,
-            lease=self.lease,
+            lease=lambda: self.lease,
             stopping=stopping,
-            is_registered=lambda: self.is_registered,
             register=self._register,
             release=self.performer.release,
         )
@@ -154,7 +148,7 @@ class Shift:
     @property
     def is_leased(self) -> bool:
         """Whether there is a lease now that has not run out."""
-        return self.is_registered and time.monotonic() < self.lease.held_until
+        return not self._is_closed and self.lease.is_held
 
     @property
     def has_leftover_threads(self) -> bool:
@@ -177,10 +171,10 @@ class Shift:
             ended_overdue=self.upkeep.ended_overdue,
             left_behind=self.upkeep.left_behind,
             lease_seconds=max(self.lease.held_until - time.monotonic(), 0.0),
-            lease_renewals=self.lease.renewals,
-            lease_renewals_late=self.lease.late,
-            lease_renewals_failed=self.lease.failed,
-            leases_lost=self.lease.lost,
+            lease_renewals=self.renewals.made,
+            lease_renewals_late=self.renewals.late,
+            lease_renewals_failed=self.renewals.failed,
+            leases_lost=self.renewals.lost,
             loop_delays=self.watchdog.delays,
             memory_bytes=resident_bytes(),
             reconnects={purpose: max(connects - 1, 0) for purpose, connects in self._connects().items()},
@@ -193,7 +187,7 @@ class Shift:
             "claim": self.claiming.connects,
             "finish": self.finishing.connects,
             "handlers": self.runtimes.connection.connects,
-            "lease": self.lease.connects,
+            "lease": self.renewals.connects,
             "upkeep": self.upkeeping.connects,
         }
 
@@ -206,6 +200,7 @@ class Shift:
             await self.claiming.listen(self._hear)
             await self._register()  # the last: from here on there is a lease
         except BaseException as error:
+            self.lease.stop()
             await self._disconnect()
             if isinstance(error, CONNECTION_LOST):
                 raise unavailable(self._client.settings, error) from error
@@ -224,7 +219,18 @@ class Shift:
             if gaps := task.upcasters.gaps:
                 log.warning("upcasters_missing", task=task.name, version=task.version, from_versions=gaps)
 
+    def _new_lease(self) -> Lease:
+        return Lease(
+            self._client.settings,
+            self._dsn,
+            renewals=self.renewals,
+            on_lost=self._lose_lease_soon,
+            loop_delay=self.watchdog.take_longest,
+        )
+
     async def _register(self) -> None:
+        """Register the worker, under a lease of its own. Whatever the last one held is let go first."""
+        self._let_go(self.lease)
         tasks = list(self._tasks.values())
         await self.claiming.fetch(
             "register_tasks",
@@ -237,11 +243,12 @@ class Shift:
             [task.is_sensitive for task in tasks],
         )
         await self.orders.discover(self.claiming)
-        await self.lease.begin(
+        lease = self._new_lease()
+        await lease.begin(
             self.claiming, queues=self.claims.queues, tasks=self.claims.tasks, concurrency=self.slots.concurrency
         )
+        self.lease = lease
         await self.orders.read(self.claiming)
-        self.is_registered = True
 
     async def work(self) -> None:
         """Work until the worker is to stop."""
@@ -283,17 +290,20 @@ class Shift:
         self.claims.cursors.reset()
         self.doze.lost_mark()
 
-    def _lose_lease_soon(self) -> None:
+    def _lose_lease_soon(self, lease: Lease) -> None:
         """Called by the lease's thread."""
         with suppress(RuntimeError):  # the loop is closed: nothing runs any more
-            self._loop.call_soon_threadsafe(self._lost_lease)
+            self._loop.call_soon_threadsafe(self._let_go, lease)
 
-    def _lost_lease(self) -> None:
-        """Others may have this worker's jobs by now: stop them all, and begin again as a new worker."""
-        self.slots.take_ready()
+    def _let_go(self, lease: Lease) -> None:
+        """Stop all that runs under a lost lease: others may have its jobs by now. Give back what did not begin."""
+        if lease is not self.lease or not lease.is_lost or lease is self._let_go_of:
+            return
+        self._let_go_of = lease
+        for attempt in self.slots.take_ready():
+            self.performer.release(attempt)
         self.slots.stop("lease")
-        self.finishes.forget()
-        self.is_registered = False
+        self.slots.doubled.clear()
         self.alone.end()
         self.doze.lost_mark()
 
@@ -316,6 +326,7 @@ class Shift:
         try:
             async with asyncio.timeout(self._client.settings.lease.total_seconds()):
                 await self.finishes.flush()
+                given_back += await self._give_back_the_unknown()
                 if given_back:
                     await self.claiming.fetch("wake", list({attempt.claimed["queue"] for attempt in given_back}))
                 await self.lease.end(self.claiming)
@@ -324,10 +335,20 @@ class Shift:
         for task in self.background:
             task.cancel()
         await asyncio.gather(*self.background, return_exceptions=True)
-        self.is_registered = False
         await self._disconnect()
         self.watchdog.stop()
         log.info("worker_stopped", worker=str(self.lease.worker), attempts=self.slots.done)
+
+    async def _give_back_the_unknown(self) -> list[Attempt]:
+        """Give back what the database has as this worker's, and the worker never began: a claim without an answer."""
+        if self.lease.is_lost:
+            return []
+        rows = await self.claims.adopt(self.lease.worker, ())
+        unknown = [Attempt(row, time.monotonic(), self.lease) for row in rows]
+        for attempt in unknown:
+            self.performer.release(attempt)
+        await self.finishes.flush()
+        return unknown
 
     async def _wait_for_handlers(self, seconds: Callable[[], float]) -> None:
         began = self._loop.time()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
+    from rowlock.worker.lease import Lease
+
 PREFETCH_SECONDS: Final = 0.05
 PREFETCH_MOST: Final = 2000
 """How much is claimed ahead of the slots: what the last jobs' pace gets through in this time. Long jobs are not claimed
@@ -39,8 +41,11 @@ class Slots:
         self._limits = limits
         self._perform = perform
         self._on_limit_freed = on_limit_freed
+        self._held: dict[bytes, Attempt] = {}  # all that run or wait for a slot, by the id of the job
         self._ready: deque[Attempt] = deque()
-        self._running: set[Attempt] = set()
+        self._in_use = 0
+        self.doubled: set[UUID] = set()
+        """Jobs that were claimed while they ran here or waited here already; those claims did not start."""
         self._of_limited: Counter[str] = Counter()
         self._prefetch = 0
         self._done = 0
@@ -60,7 +65,7 @@ class Slots:
         Returns what did not start yet, and is not to start now: to be given back.
         """
         self._concurrency, self._limits = concurrency, limits
-        held = Counter(attempt.claimed["queue"] for attempt in (*self._running, *self._ready))
+        held = Counter(attempt.claimed["queue"] for attempt in self._held.values())
         self._of_limited = Counter({queue: count for queue, count in held.items() if queue in limits})
         surplus = self.take_surplus(paused)
         self._fill()
@@ -71,11 +76,11 @@ class Slots:
     @property
     def running(self) -> frozenset[Attempt]:
         """The attempts that run now."""
-        return frozenset(self._running)
+        return frozenset(attempt for attempt in self._held.values() if attempt.running is not None)
 
     def known(self) -> set[UUID]:
         """The jobs that run here, or wait for a slot."""
-        return {attempt.claimed["id"] for attempt in (*self._running, *self._ready)}
+        return {attempt.claimed["id"] for attempt in self._held.values()}
 
     @property
     def done(self) -> int:
@@ -85,12 +90,12 @@ class Slots:
     @property
     def is_empty(self) -> bool:
         """Whether nothing runs and nothing waits."""
-        return not self._running and not self._ready
+        return not self._held
 
     @property
     def in_use(self) -> int:
         """How many attempts run now."""
-        return len(self._running)
+        return self._in_use
 
     @property
     def ahead(self) -> int:
@@ -102,7 +107,7 @@ class Slots:
         self._measure()
         if len(self._ready) > self._prefetch // 2:
             return 0
-        return self._concurrency + self._prefetch - len(self._running) - len(self._ready)
+        return self._concurrency + self._prefetch - self._in_use - len(self._ready)
 
     def limits(self) -> dict[str, int]:
         """How many more of each limited queue."""
@@ -112,12 +117,21 @@ class Slots:
         """How many attempts of this queue can run at once."""
         return min(self._concurrency, self._limits.get(queue, self._concurrency))
 
-    def add(self, rows: Sequence[Record]) -> None:
-        """Take claimed jobs: each starts at once if a slot is free, or as soon as one is."""
+    def add(self, rows: Sequence[Record], lease: Lease) -> None:
+        """Take jobs claimed under this lease: each starts at once if a slot is free, or as soon as one is.
+
+        A job that runs or waits here already is left out, and noted in `doubled`: the database has gone back to a time
+        before its earlier claim (a failover to a standby that was behind, a restored backup).
+        """
         now = time.monotonic()
-        self._ready.extend(Attempt(row, now) for row in rows)
-        if self._limits:
-            self._of_limited.update(row["queue"] for row in rows if row["queue"] in self._limits)
+        for row in rows:
+            attempt = Attempt(row, now, lease)
+            if self._held.setdefault(row["id"].bytes, attempt) is not attempt:
+                self.doubled.add(row["id"])
+                continue
+            self._ready.append(attempt)
+            if self._limits and row["queue"] in self._limits:
+                self._of_limited[row["queue"]] += 1
         self._fill()
 
     async def changed(self, timeout: float) -> bool:
@@ -152,7 +166,7 @@ class Slots:
 
     def stop(self, why: str) -> None:
         """Cancel all that runs."""
-        for attempt in self._running:
+        for attempt in self.running:
             if attempt.stop is None or why == "lease":  # what an operator has cancelled stays so over a shutdown
                 attempt.stop = why
             self._interrupt(attempt)
@@ -162,7 +176,7 @@ class Slots:
 
         Returns those that did not begin yet: they are not in a slot any more, and never will be.
         """
-        for attempt in self._running:
+        for attempt in self.running:
             reason = wanted.get((attempt.claimed["id"], attempt.claimed["attempt"]))
             if reason is not None and attempt.stop is None:
                 attempt.stop, attempt.reason = "cancel", reason
@@ -183,23 +197,26 @@ class Slots:
             asyncio.get_running_loop().call_soon(attempt.running.cancel)
 
     def _fill(self) -> None:
-        while self._ready and len(self._running) < self._concurrency:
+        while self._ready and self._in_use < self._concurrency:
             attempt = self._ready.popleft()
-            self._running.add(attempt)
+            self._in_use += 1
             # Not in the context of the job that ended here just now: what it has set there is its own.
             attempt.running = self._create_task(self._perform(attempt, self._ended), context=self._context.copy())
 
     def _ended(self, attempt: Attempt) -> None:
-        self._running.discard(attempt)
+        self._in_use -= 1
         self._done += 1
         if self._limits:
             self._leave(attempt)
+        else:
+            del self._held[attempt.claimed["id"].bytes]
         if self._ready:
             self._fill()
         if len(self._ready) <= self._prefetch // 2:
             self._changed.set()
 
     def _leave(self, attempt: Attempt) -> None:
+        del self._held[attempt.claimed["id"].bytes]
         queue = attempt.claimed["queue"]
         if queue in self._limits:
             self._of_limited[queue] -= 1

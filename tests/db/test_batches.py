@@ -449,7 +449,7 @@ async def test_a_worker_that_stops_gives_back_the_jobs_that_gather_and_those_of_
     assert sorted(calls) == sorted(ended) == ([1, 2] if batch == 1 else [])
 
 
-async def test_a_call_whose_lease_was_lost_is_cancelled(app: Rowlock) -> None:
+async def test_a_call_whose_lease_was_lost_is_cancelled(app: Rowlock, connection: Connection) -> None:
     ended = asyncio.Event()
 
     @app.task(batch=2, batch_wait=0)
@@ -466,7 +466,7 @@ async def test_a_call_whose_lease_was_lost_is_cancelled(app: Rowlock) -> None:
             return (await handle.get()).state == "running"
 
         await eventually(is_running)
-        worker._shift._lost_lease()
+        await connection.execute("UPDATE rowlock.worker SET expires_at = '-infinity'")
         await asyncio.wait_for(ended.wait(), 10)
 
         async def is_free() -> bool:

@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -17,7 +17,13 @@ from rowlock.queue.connections import ControlConnection
 from rowlock.queue.cursors import BEGINNING, Lane
 from rowlock.queue.statements import statement
 from rowlock.settings import Settings
+from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
+
+
+@pytest.fixture(autouse=True)
+async def _registered(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await register(connection)
 
 
 @asynccontextmanager
@@ -68,7 +74,7 @@ class Race:
 
     async def claim_all(self) -> None:
         async with claims_of(self.settings) as claims:
-            worker, quiet_since = uuid4(), time.monotonic()
+            worker, quiet_since = CLAIMANT, time.monotonic()
             while self.enqueuing or time.monotonic() - quiet_since < 2 * self.longest + 1:
                 rows = await claims.claim(worker, self.random.choice([1, 10, 100]), {})
                 self.claimed += [row["id"] for row in rows]
@@ -114,12 +120,12 @@ async def test_a_claim_rolled_back_by_another_worker_is_found_again(
     async with claims_of(settings) as claims:
         for _ in range(5):
             later = await enqueue(connection)
-            assert [row["id"] for row in await claims.claim(uuid4(), 10, {})] == [later]
+            assert [row["id"] for row in await claims.claim(CLAIMANT, 10, {})] == [later]
         await transaction.rollback()
         await other.close()
 
         async def found() -> list[UUID]:
-            return [row["id"] for row in await claims.claim(uuid4(), 10, {})]
+            return [row["id"] for row in await claims.claim(CLAIMANT, 10, {})]
 
         assert await eventually(found) == [first]
 
@@ -131,7 +137,7 @@ async def test_the_cursor_follows_the_jobs_so_that_dead_rows_are_not_read_again(
     async with claims_of(settings) as claims:
         for _ in range(5):
             job = await enqueue(connection)
-            rows = await claims.claim(uuid4(), 10, {})
+            rows = await claims.claim(CLAIMANT, 10, {})
             assert [row["id"] for row in rows] == [job]
         settled = claims.cursors.settled[lane]
         assert BEGINNING < settled < claims.cursors.start(lane, rescan=False)
@@ -142,10 +148,10 @@ async def test_a_queue_found_empty_is_not_read_from_the_beginning_again(
 ) -> None:
     async with claims_of(settings) as claims:
         await enqueue(connection, priority=5)
-        assert len(await claims.claim(uuid4(), 10, {})) == 1
+        assert len(await claims.claim(CLAIMANT, 10, {})) == 1
         for _ in range(3):  # work at another priority gives the claims their transaction ids
             await enqueue(connection, priority=9)
-            await claims.claim(uuid4(), 10, {})
+            await claims.claim(CLAIMANT, 10, {})
         assert claims.cursors.settled[Lane("default", 0)] > BEGINNING, "never a job there, and still it moves on"
 
 
@@ -157,11 +163,11 @@ async def test_a_claim_takes_no_more_than_it_asked_for(
             for _ in range(5):
                 await enqueue(connection, queue=queue, priority=priority)
     async with claims_of(settings, "default", "reports") as claims:
-        assert len(await claims.claim(uuid4(), 7, {})) == 7
-        rows = await claims.claim(uuid4(), 50, {"reports": 2})
+        assert len(await claims.claim(CLAIMANT, 7, {})) == 7
+        rows = await claims.claim(CLAIMANT, 50, {"reports": 2})
         assert [row["queue"] for row in rows].count("reports") == 2
         assert len(rows) == 45
-        assert not [row for row in await claims.claim(uuid4(), 50, {"reports": 0}) if row["queue"] == "reports"]
+        assert not [row for row in await claims.claim(CLAIMANT, 50, {"reports": 0}) if row["queue"] == "reports"]
 
 
 async def test_the_urgent_come_first_and_of_those_the_oldest(
@@ -171,7 +177,7 @@ async def test_the_urgent_come_first_and_of_those_the_oldest(
     for priority in (3, 9, 0, 9, 3, 5):
         expected.setdefault(priority, []).append(await enqueue(connection, priority=priority))
     async with claims_of(settings) as claims:
-        rows = await claims.claim(uuid4(), 100, {})
+        rows = await claims.claim(CLAIMANT, 100, {})
     assert [row["id"] for row in rows] == [job for priority in (9, 5, 3, 0) for job in expected[priority]]
 
 
@@ -180,7 +186,7 @@ async def test_a_job_of_an_unknown_task_stays_queued(
 ) -> None:
     await enqueue(connection, "of_another_deploy")
     async with claims_of(settings) as claims:
-        assert await claims.claim(uuid4(), 10, {}) == []
+        assert await claims.claim(CLAIMANT, 10, {}) == []
     assert await connection.fetchval("SELECT state FROM rowlock.job") == "queued"
 
 
@@ -189,7 +195,7 @@ async def test_a_job_is_not_claimed_before_it_is_due(
 ) -> None:
     await connection.fetchval("SELECT rowlock.enqueue('noop', delay => '1 hour')")
     async with claims_of(settings) as claims:
-        assert await claims.claim(uuid4(), 10, {}) == []
+        assert await claims.claim(CLAIMANT, 10, {}) == []
         wait = await claims.until_next()
         assert wait is not None
         assert 3500 < wait.total_seconds() <= 3600
@@ -201,7 +207,7 @@ async def test_the_safety_net_sees_what_lies_behind_the_settled_cursors(
     async with claims_of(settings) as claims:
         for _ in range(5):
             await enqueue(connection)
-            await claims.claim(uuid4(), 10, {})
+            await claims.claim(CLAIMANT, 10, {})
 
         async def is_left_behind() -> bool:
             settled = claims.cursors.settled
@@ -220,7 +226,7 @@ async def test_the_safety_net_sees_what_lies_behind_the_settled_cursors(
         await connection.execute(  # as if the server's clock had stepped back
             "INSERT INTO rowlock.job (id, task, run_at) VALUES (rowlock.uuid7(), 'noop', now() - interval '1 hour')"
         )
-        assert await claims.claim(uuid4(), 10, {}) == []
+        assert await claims.claim(CLAIMANT, 10, {}) == []
         assert await is_left_behind()
         claims.cursors.reset()
-        assert len(await claims.claim(uuid4(), 10, {})) == 1
+        assert len(await claims.claim(CLAIMANT, 10, {})) == 1

@@ -20,6 +20,7 @@ from rowlock import Job, JobHandle, Rowlock, Settings, Snooze
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.statements import statement
 from rowlock.worker.attempts import Attempt
+from rowlock.worker.lease import Lease, Renewals
 from rowlock.worker.slots import Slots
 from tests.waiting import eventually
 
@@ -410,7 +411,7 @@ async def test_attempts_cancelled_before_their_first_step_leave_their_slots() ->
 
     rows: Any = [{"id": uuid7(), "queue": "default"} for _ in range(3)]
     slots = Slots(3, {"default": 3}, perform, lambda: None)
-    slots.add(rows)
+    slots.add(rows, Lease(Settings(), "", renewals=Renewals(), on_lost=lambda _: None))
     slots.stop("lease")  # in the same turn of the loop
     await eventually(lambda: slots.is_empty)
     assert ended == ["lease"] * 3

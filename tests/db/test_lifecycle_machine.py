@@ -38,7 +38,7 @@ from rowlock import (
     Unique,
     WrongState,
 )
-from rowlock.queue.claims import Claims
+from rowlock.queue.claims import Claims, NotLeased
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.cursors import Position, Positions
 from rowlock.queue.finishes import Finishes, Success, Unsuccess
@@ -95,10 +95,11 @@ KEYS: Final = (
     f"SELECT key, job_id, until_start, {_HOURS_FROM_NOW.format('expires_at')} AS expires FROM rowlock.unique_key"
 )
 ALIVE: Final = "SELECT id, expires_at > now() AS is_alive FROM rowlock.worker"
+RUN_OUT: Final = "UPDATE rowlock.worker SET expires_at = least(expires_at, now()) WHERE id = $1"
 ONE_HOUR_PASSES: Final = (
     (
         "UPDATE rowlock.job SET run_at = run_at - $1::interval, ends_at = ends_at - $1, expires_at = expires_at - $1, "
-        "deadline = deadline - $1"
+        "deadline = deadline - $1, started_at = started_at - $1"
     ),
     "UPDATE rowlock.unique_key SET expires_at = expires_at - $1::interval",
     "UPDATE rowlock.worker SET expires_at = expires_at - $1::interval",
@@ -151,7 +152,7 @@ class Worker:
         self.id = uuid7()
         self.queues, self.tasks = queues, tasks
         self.claims = Claims(bench.control, queues, tasks)
-        self.finishes = Finishes(bench.control, lambda: self.id, _never)
+        self.finishes = Finishes(bench.control, _never)
 
 
 def _never(_success: Success, error: Exception) -> Unsuccess:
@@ -162,10 +163,14 @@ def _never(_success: Success, error: Exception) -> Unsuccess:
 class Attempt:
     """A claimed job in a worker's hands; stale as soon as somebody else has it."""
 
-    worker: Worker
+    holder: Worker
     claimed: Record
     result: str | None = None
     began: float = field(default_factory=time.monotonic)
+    worker: UUID = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.worker = self.holder.id
 
 
 @st.composite
@@ -299,7 +304,7 @@ class Lifecycle(RuleBasedStateMachine):
         if not (running := self._running()):
             return
         attempt = _one_of(running, which)
-        worker, claimed = attempt.worker, attempt.claimed
+        worker, claimed = attempt.holder, attempt.claimed
         if fence == "other worker":
             worker = _one_of([other for other in self.workers if other is not worker], which)
         else:
@@ -309,7 +314,11 @@ class Lifecycle(RuleBasedStateMachine):
         self._finish([(Attempt(worker, claimed), ending, hours)])
         assert self.seen == before, "a refused outcome changes nothing"
 
-    @rule(which=_which, end=st.sampled_from(["clean", "kill -9", "its row is lost"]), is_noticed=st.booleans())
+    @rule(
+        which=_which,
+        end=st.sampled_from(["clean", "kill -9", "its lease runs out", "its row is lost"]),
+        is_noticed=st.booleans(),
+    )
     def lose_worker(self, which: int, end: str, *, is_noticed: bool) -> None:
         """Another process takes its place; what the old one still holds is stale once it is rescued."""
         place = which % len(self.workers)
@@ -318,6 +327,10 @@ class Lifecycle(RuleBasedStateMachine):
             self.bench.do(self.bench.control.fetch("end_lease", old.id))
             if old.id in self.model.leases:
                 self.model.leases[old.id] = float("-inf")
+        elif end == "its lease runs out":
+            self.bench.do(self.bench.connection.execute(RUN_OUT, old.id))
+            if old.id in self.model.alive():
+                self.model.leases[old.id] = self.model.now
         elif end == "its row is lost":
             self.bench.do(self.bench.connection.execute("DELETE FROM rowlock.worker WHERE id = $1", old.id))
             self.model.leases.pop(old.id, None)
@@ -338,7 +351,7 @@ class Lifecycle(RuleBasedStateMachine):
         for _ in range(times):
             if not self._claim_alone(self.workers[0]):
                 self._claim(self.workers[0], limit, {})
-            self.lose_worker(which=0, end="clean", is_noticed=True)
+            self.lose_worker(which=0, end="its lease runs out", is_noticed=True)
 
     @rule(
         which=_which,
@@ -433,7 +446,7 @@ class Lifecycle(RuleBasedStateMachine):
         expected = self.model.claim(
             worker.id, queues, worker.tasks, limit, limits=limits, run_at=lambda job: run_at[job]
         )
-        claimed = self.bench.do(worker.claims.claim(worker.id, limit, limits))
+        claimed = self.bench.do(self._claimed(worker, limit, limits))
         assert [row["id"] for row in claimed] == expected
         for row in claimed:
             job = self.model.jobs[row["id"]]
@@ -441,13 +454,20 @@ class Lifecycle(RuleBasedStateMachine):
         self._compare("claim")
         return claimed
 
+    async def _claimed(self, worker: Worker, limit: int, limits: dict[str, int]) -> list[Record]:
+        try:
+            return await worker.claims.claim(worker.id, limit, limits)
+        except NotLeased:
+            assert worker.id not in self.model.alive()
+            return []
+
     def _claim_alone(self, worker: Worker) -> list[Record]:
         is_due = self.bench.do(worker.claims.is_suspect_due())
         run_at, queues = self.seen.run_at, worker.claims.queues
         expected = self.model.claim_alone(worker.id, queues, worker.tasks, run_at=lambda job: run_at[job])
         claimed = self.bench.do(worker.claims.claim_alone(worker.id))
         assert [row["id"] for row in claimed] == expected
-        assert is_due == bool(expected)
+        assert is_due == bool(expected) or worker.id not in self.model.alive()
         self._compare("claim")
         return claimed
 
@@ -460,19 +480,19 @@ class Lifecycle(RuleBasedStateMachine):
         found = []
         for one in self.attempts:
             job = self.model.jobs[one.claimed["id"]]
-            if (job.state, job.worker, job.attempt) == ("running", one.worker.id, one.claimed["attempt"]):
+            if (job.state, job.worker, job.attempt) == ("running", one.holder.id, one.claimed["attempt"]):
                 found.append(one)
         return found
 
     def _finish(self, outcomes: list[tuple[Attempt, Ending, int]]) -> None:
         batches: dict[UUID, dict[UUID, tuple[Attempt, Ending, int]]] = {}
         for outcome in outcomes:
-            batches.setdefault(outcome[0].worker.id, {})[outcome[0].claimed["id"]] = outcome
+            batches.setdefault(outcome[0].holder.id, {})[outcome[0].claimed["id"]] = outcome
         for batch in batches.values():
-            finishes = next(iter(batch.values()))[0].worker.finishes
+            finishes = next(iter(batch.values()))[0].holder.finishes
             before = finishes.refused
             accepted = [
-                self.model.finish(one.worker.id, job, one.claimed["attempt"], ending, hours)
+                self.model.finish(one.holder.id, job, one.claimed["attempt"], ending, hours)
                 for job, (one, ending, hours) in batch.items()
             ]
             self.bench.do(self._send(finishes, list(batch.values())))
@@ -481,7 +501,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def adopt(self, worker: Worker) -> None:
         """A worker finds what it claimed without hearing of it."""
-        known = {one.claimed["id"] for one in self.attempts if one.worker is worker}
+        known = {one.claimed["id"] for one in self.attempts if one.holder is worker}
         adopted = self.bench.do(worker.claims.adopt(worker.id, known))
         assert {row["id"] for row in adopted} == self.model.running_by(worker.id) - known
         self._remember(worker, adopted)
@@ -624,7 +644,7 @@ class Lifecycle(RuleBasedStateMachine):
             else:
                 decision = RELEASED if ending == "released" else CANCELLED
             text = ErrorText(type=ending, message=ending, traceback="")
-            finishes.ended(Unsuccess(row, decision, text, attempt.began))
+            finishes.ended(Unsuccess(row, decision, text, attempt.began, attempt.worker))
         sending = asyncio.create_task(finishes.run())
         await finishes.flush()
         sending.cancel()

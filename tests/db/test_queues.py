@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -20,10 +20,16 @@ from rowlock import DrainTimeout, InvalidOption, Rowlock, Settings, WorkerNotFou
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.cursors import BEGINNING
+from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+
+@pytest.fixture
+async def _registered(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await register(connection)
 
 
 @pytest.fixture
@@ -38,6 +44,7 @@ async def claims_on(settings: Settings) -> tuple[ControlConnection, Claims]:
     return connection, Claims(connection, ["default", "other"], ["noop"])
 
 
+@pytest.mark.usefixtures("_registered")
 async def test_no_claim_takes_a_job_of_a_paused_queue_and_others_are_taken(
     app: Rowlock, connection: Connection
 ) -> None:
@@ -47,15 +54,16 @@ async def test_no_claim_takes_a_job_of_a_paused_queue_and_others_are_taken(
     assert paused.paused_at is not None
     assert (paused.waiting, paused.workers) == (1, 0)
     claiming, claims = await claims_on(app.settings)
-    assert [row["queue"] for row in await claims.claim(uuid4(), 10, {})] == ["other"]
+    assert [row["queue"] for row in await claims.claim(CLAIMANT, 10, {})] == ["other"]
     assert claims.open_queues == ["other"]
     assert await claims.until_next() is None
     await app.queues.resume("default")
-    assert [row["queue"] for row in await claims.claim(uuid4(), 10, {})] == ["default"]
+    assert [row["queue"] for row in await claims.claim(CLAIMANT, 10, {})] == ["default"]
     assert sorted(claims.open_queues) == ["default", "other"]
     await claiming.close()
 
 
+@pytest.mark.usefixtures("_registered")
 async def test_claims_do_not_believe_that_they_have_seen_the_jobs_of_a_paused_queue(
     app: Rowlock, connection: Connection
 ) -> None:
@@ -64,23 +72,24 @@ async def test_claims_do_not_believe_that_they_have_seen_the_jobs_of_a_paused_qu
     job = await connection.fetchval("SELECT rowlock.enqueue('noop')")
     for _ in range(5):
         await connection.execute("SELECT rowlock.enqueue('noop', queue => 'other')")
-        await claims.claim(uuid4(), 10, {})
+        await claims.claim(CLAIMANT, 10, {})
     assert {lane.queue for lane, position in claims.cursors.settled.items() if position > BEGINNING} == {"other"}
     await app.queues.resume("default")
-    assert [row["id"] for row in await claims.claim(uuid4(), 10, {})] == [job]
+    assert [row["id"] for row in await claims.claim(CLAIMANT, 10, {})] == [job]
     await claiming.close()
 
 
+@pytest.mark.usefixtures("_registered")
 async def test_a_job_on_its_last_chance_waits_in_a_paused_queue_too(app: Rowlock, connection: Connection) -> None:
     job = await connection.fetchval("SELECT rowlock.enqueue('noop')")
     await connection.execute("UPDATE rowlock.job SET crashes = 2")
     claiming, claims = await claims_on(app.settings)
     await app.queues.pause("default")
     assert not await claims.is_suspect_due()
-    assert await claims.claim_alone(uuid4()) == []
+    assert await claims.claim_alone(CLAIMANT) == []
     await app.queues.resume("default")
     assert await claims.is_suspect_due()
-    assert [row["id"] for row in await claims.claim_alone(uuid4())] == [job]
+    assert [row["id"] for row in await claims.claim_alone(CLAIMANT)] == [job]
     await claiming.close()
 
 
@@ -163,7 +172,9 @@ async def test_jobs_that_were_claimed_ahead_are_given_back_by_a_pause(app: Rowlo
         job = await wait.enqueue()
         await asyncio.wait_for(began.wait(), 5)
         await connection.execute("SELECT rowlock.enqueue('wait', priority => 1)")
-        worker._shift.slots.add(await worker._shift.claims.claim(worker.id, 1, {}))  # as if its pace had been high
+        worker._shift.slots.add(
+            await worker._shift.claims.claim(worker.id, 1, {}), worker._shift.lease
+        )  # as if its pace had been high
         assert (await app.workers.get(worker.id)).running == 2
         await app.queues.pause("default")
 

@@ -18,6 +18,7 @@ from rowlock.queue.identifiers import uuid7
 from rowlock.queue.lifecycle import EDGES, FINAL, LIVE, State
 from rowlock.queue.statements import statement
 from rowlock.schema import REVISION, in_schema
+from tests.db.claimants import register
 
 if TYPE_CHECKING:
     import asyncpg
@@ -95,7 +96,7 @@ async def state_of(connection: Connection, job: UUID) -> State | None:
 
 
 async def run_claim(connection: Connection, _job: UUID) -> None:
-    await connection.fetch(statement("claim", "rowlock"), *claim_parameters())
+    await claim_by(connection, "claim", *claim_parameters())
 
 
 def claim_parameters(limit: int = 10) -> tuple[Any, ...]:
@@ -105,7 +106,14 @@ def claim_parameters(limit: int = 10) -> tuple[Any, ...]:
 
 
 async def run_claim_alone(connection: Connection, _job: UUID) -> None:
-    await connection.fetch(statement("claim_alone", "rowlock"), ["default"] * 10, [*range(10)], ["noop"], 2, WORKER)
+    await claim_by(connection, "claim_alone", ["default"] * 10, [*range(10)], ["noop"], 2, WORKER)
+
+
+async def claim_by(connection: Connection, name: str, *parameters: object) -> None:
+    """The worker is registered for its claim alone: the rescue of these tests finds a worker without a row."""
+    await register(connection, WORKER)
+    await connection.fetch(statement(name, "rowlock"), *parameters)
+    await connection.execute("DELETE FROM rowlock.worker WHERE id = $1", WORKER)
 
 
 async def run_succeed(connection: Connection, job: UUID) -> None:

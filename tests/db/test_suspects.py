@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeAlias
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -20,12 +20,18 @@ from rowlock.queue.connections import ControlConnection
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.statements import statement
 from rowlock.worker import alone, upkeep
+from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from rowlock.worker.worker import Worker
 
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+
+@pytest.fixture(autouse=True)
+async def _registered(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await register(connection)
 
 
 @pytest.fixture
@@ -151,11 +157,11 @@ async def test_the_claim_passes_over_what_is_on_its_last_chance(
         await add_job(connection, "noop", "", crashes=crashes)
     async with claims_of(settings, max_crashes) as claims:
         assert await claims.is_suspect_due() == (taken != [0, 1, 2])
-        assert [row["crashes"] for row in await claims.claim(uuid4(), 10, {})] == taken
+        assert [row["crashes"] for row in await claims.claim(CLAIMANT, 10, {})] == taken
         for crashes in sorted({0, 1, 2} - set(taken)):
-            [row] = await claims.claim_alone(uuid4())
+            [row] = await claims.claim_alone(CLAIMANT)
             assert row["crashes"] == crashes
-        assert await claims.claim_alone(uuid4()) == []
+        assert await claims.claim_alone(CLAIMANT) == []
         assert not await claims.is_suspect_due()
 
 
@@ -167,7 +173,7 @@ async def test_of_those_on_their_last_chance_the_most_urgent_one_comes_first_and
         for priority, queue in [(3, "default"), (5, "default"), (9, "other"), (5, "default")]
     ]
     async with claims_of(settings) as claims:
-        claimed = [await claims.claim_alone(uuid4()) for _ in range(4)]
+        claimed = [await claims.claim_alone(CLAIMANT) for _ in range(4)]
     assert [[row["id"] for row in rows] for rows in claimed] == [[jobs[n]] for n in (2, 1, 3, 0)]
 
 
@@ -181,11 +187,11 @@ async def test_nothing_is_claimed_alone_that_the_claim_would_not_take_either(
     await add_job(connection, "noop", "", state="blocked")
     await add_job(connection, "of_another_deploy", "")
     async with claims_of(settings) as claims:
-        assert await claims.claim_alone(uuid4()) == []
+        assert await claims.claim_alone(CLAIMANT) == []
         assert not await claims.is_suspect_due()
         await connection.execute("UPDATE rowlock.job SET ends_at = $1 WHERE ends_at IS NOT NULL", later)
         assert await claims.is_suspect_due()
-        [row] = await claims.claim_alone(uuid4())
+        [row] = await claims.claim_alone(CLAIMANT)
         assert row["times"][0] == later
 
 
@@ -196,7 +202,7 @@ async def test_what_waits_to_run_alone_does_not_count_as_left_behind(
         await add_job(connection, "noop", "")
         for _ in range(5):
             await add_job(connection, "noop", "", crashes=0)
-            assert len(await claims.claim(uuid4(), 10, {})) == 1
+            assert len(await claims.claim(CLAIMANT, 10, {})) == 1
         settled = claims.cursors.settled
         cursors = (
             [lane.queue for lane in settled],
@@ -290,7 +296,7 @@ async def test_a_job_claimed_ahead_is_given_back_to_make_room(
         await eventually(lambda: stage.running == {"before"})
         worker._shift.slots._prefetch = 1
         ahead = await stage.hold.enqueue("ahead")
-        worker._shift.slots.add(await worker._shift.claims.claim(worker.id, 1, {}))
+        worker._shift.slots.add(await worker._shift.claims.claim(worker.id, 1, {}), worker._shift.lease)
         assert worker._shift.slots.known() > {ahead.id}
         await add_job(connection, "quick", "suspect")
 

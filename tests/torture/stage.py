@@ -99,7 +99,7 @@ class Survivor:
         self.history = history
         self.control = connection
         self.claims = Claims(connection, ["default"], list(app.tasks))
-        self.finishes = Finishes(connection, lambda: self.id, _never)
+        self.finishes = Finishes(connection, _never)
         self.held: list[Record] = []
 
     async def register(self, worker: UUID, pid: int, lease: timedelta) -> None:
@@ -144,7 +144,7 @@ class Survivor:
             self.history.write(End(job=row["id"], attempt=row["attempt"], run=run, how="error"))
             error = ValueError("as always")
             decision = decide(error, errors=row["errors"], max_attempts=row["max_attempts"], delay=timedelta)
-            self.finishes.ended(Unsuccess(row, decision, describe_error(error), time.monotonic()))
+            self.finishes.ended(Unsuccess(row, decision, describe_error(error), time.monotonic(), self.id))
         await self.finishes.flush()
 
     async def _perform(self, row: Record, *, is_cancelled: bool) -> None:
@@ -153,14 +153,14 @@ class Survivor:
             End(job=row["id"], attempt=row["attempt"], run=run, how="stopped" if is_cancelled else "return")
         )
         if is_cancelled:
-            self.finishes.ended(Unsuccess(row, CANCELLED, None, time.monotonic()))
+            self.finishes.ended(Unsuccess(row, CANCELLED, None, time.monotonic(), self.id))
             return
         if row["task"] == "torture.exactly_once":
             async with self.app.client.connection() as connection:
                 await connection.execute(
                     "INSERT INTO rowlock_audit.effect VALUES ($1, $2, $3)", row["id"], row["attempt"], run
                 )
-        self.finishes.succeeded(_Success(row, f'{{"run": "{run}"}}'))
+        self.finishes.succeeded(_Success(row, self.id, f'{{"run": "{run}"}}'))
 
     def _start(self, row: Record) -> str:
         run = uuid4().hex
@@ -169,8 +169,8 @@ class Survivor:
 
 
 class _Success:
-    def __init__(self, claimed: Record, result: str) -> None:
-        self.claimed, self.began = claimed, time.monotonic()
+    def __init__(self, claimed: Record, worker: UUID, result: str) -> None:
+        self.claimed, self.worker, self.began = claimed, worker, time.monotonic()
         self.result: str | None = result
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
 from rowlock.queue.finishes import LARGEST_BATCH, LARGEST_RESULTS, Success, _batch_size
+from rowlock.settings import Settings
 from rowlock.worker.attempts import Attempt
+from rowlock.worker.lease import Lease, Renewals
 from rowlock.worker.slots import Slots
 
 if TYPE_CHECKING:
@@ -16,12 +18,15 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 
+LEASE = Lease(Settings(), "", renewals=Renewals(), on_lost=lambda _: None)
+
+
 def row() -> Record:
     return cast("Record", {"id": uuid4(), "queue": "default"})
 
 
 def success(result: str | None) -> Success:
-    made = Attempt(row(), 0.0)
+    made = Attempt(row(), 0.0, LEASE)
     made.result = result
     return made
 
@@ -35,7 +40,7 @@ async def test_a_claimed_job_that_waits_too_long_for_its_slot_is_handed_out_to_b
 
     slots = Slots(1, {}, perform, lambda: None)
     rows = [row() for _ in range(3)]
-    slots.add(rows)
+    slots.add(rows, LEASE)
     assert slots.take_ready(older_than=60) == [], "they came just now"
     waiting = slots.take_ready(older_than=0)
     assert [attempt.claimed["id"] for attempt in waiting] == [claimed["id"] for claimed in rows[1:]]

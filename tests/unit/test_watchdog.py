@@ -13,7 +13,9 @@ from uuid import UUID, uuid4
 from structlog.testing import capture_logs
 
 from rowlock import logs
+from rowlock.settings import Settings
 from rowlock.worker.attempts import Attempt
+from rowlock.worker.lease import Lease, Renewals
 from rowlock.worker.watchdog import Watchdog
 from tests.waiting import eventually
 
@@ -43,8 +45,11 @@ async def watching(attempts: list[Attempt], *, after: float = AFTER) -> AsyncIte
         await eventually(lambda: not watchdog._thread.is_alive())
 
 
+LEASE = Lease(Settings(), "", renewals=Renewals(), on_lost=lambda _: None)
+
+
 def attempt_of(job_id: UUID) -> Attempt:
-    return Attempt(cast("Record", {"id": job_id, "queue": "slow", "task": "compute", "attempt": 2}), 0.0)
+    return Attempt(cast("Record", {"id": job_id, "queue": "slow", "task": "compute", "attempt": 2}), 0.0, LEASE)
 
 
 async def test_a_handler_that_blocks_the_loop_is_named_with_its_stack_once_and_again_when_it_is_over() -> None:

@@ -7,17 +7,21 @@
 -- $10 whether to take a transaction id even if nothing is claimed (so that the cursors of an idle queue can settle)
 -- $11 from how many crashes on a job runs alone: claim_alone.sql takes those
 --
+-- A worker whose lease has run out claims nothing: others may have its jobs by now, and would count crashes of these.
+--
 -- Returns the claimed jobs in the order in which they are to run (`times` is null, or: when no attempt may start any more,
 -- expires_at, the deadline, and now), then one last row whose id is null: this statement's
--- transaction id (null if it has none), the oldest transaction id in use, the time until which due jobs were looked for, and
--- which of the queues are paused: nothing was looked for in those.
+-- transaction id (null if it has none), the oldest transaction id in use, the time until which due jobs were looked for (null
+-- if the lease has run out), and which of the queues are paused: nothing was looked for in those.
 --
--- Index: queue_pkey, once; job_claim, one range scan a lane; then a Tid Scan. No join that the planner could turn around: LATERAL fixes
+-- Index: worker_pkey and queue_pkey, once; job_claim, one range scan a lane; then a Tid Scan. No join that the planner could turn around: LATERAL fixes
 -- the first, and `ctid = ANY(ARRAY(…))` the second; its re-check says `worker IS NULL` and not `state = 'queued'`, which
 -- would let the planner read all of job_claim on a table that it believes to be empty. Run it under PLANNER_SETTINGS.
 -- Locks: the claimed rows. Waits for nobody.
 WITH paused AS MATERIALIZED (
     SELECT name FROM rowlock.queue WHERE name = ANY($5::text[]) AND paused_at IS NOT NULL
+), leased AS MATERIALIZED (
+    SELECT id FROM rowlock.worker WHERE id = $9::uuid AND expires_at > clock_timestamp()
 ), candidate AS MATERIALIZED (
     SELECT due.tid
       FROM unnest($5::text[], $6::integer[]) AS served (queue, wanted)
@@ -44,6 +48,7 @@ WITH paused AS MATERIALIZED (
             LIMIT served.wanted
            ) AS due
      WHERE NOT served.queue = ANY(ARRAY(SELECT paused.name FROM paused))
+       AND EXISTS (SELECT FROM leased)
      LIMIT $7
 ), claimed AS (
     UPDATE rowlock.job
@@ -64,5 +69,5 @@ SELECT id, task, args_version, queue, priority, run_at, created_at, attempt, max
  UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        CASE WHEN $10::boolean THEN pg_current_xact_id() ELSE pg_current_xact_id_if_assigned() END,
-       pg_snapshot_xmin(pg_current_snapshot()), now(), ARRAY(SELECT paused.name FROM paused)
+       pg_snapshot_xmin(pg_current_snapshot()), (SELECT now() FROM leased), ARRAY(SELECT paused.name FROM paused)
   FROM counted

@@ -3,11 +3,13 @@
 -- $1 queues text[], $2 priorities smallint[]: the lanes, the urgent ones first   $3 the tasks that this worker knows text[], as in claim.sql
 -- $4 from how many crashes on a job is on its last chance: at least 1   $5 the worker
 --
--- Returns the same columns as claim.sql, of one job or none, and none of a paused queue. Index: queue_pkey, once; job_suspect,
--- one probe a lane; then a Tid Scan.
+-- Returns the same columns as claim.sql, of one job or none: none of a paused queue, and none once the worker's lease has run
+-- out. Index: worker_pkey and queue_pkey, once; job_suspect, one probe a lane; then a Tid Scan.
 -- Run it under PLANNER_SETTINGS. Locks: the claimed row. Waits for nobody.
 WITH paused AS MATERIALIZED (
     SELECT name FROM rowlock.queue WHERE name = ANY($1::text[]) AND paused_at IS NOT NULL
+), leased AS MATERIALIZED (
+    SELECT id FROM rowlock.worker WHERE id = $5::uuid AND expires_at > clock_timestamp()
 ), candidate AS MATERIALIZED (
     SELECT due.tid
       FROM unnest($1::text[], $2::smallint[]) AS lane (queue, priority)
@@ -29,6 +31,7 @@ WITH paused AS MATERIALIZED (
               FOR NO KEY UPDATE SKIP LOCKED
            ) AS due
      WHERE NOT lane.queue = ANY(ARRAY(SELECT paused.name FROM paused))
+       AND EXISTS (SELECT FROM leased)
      LIMIT 1
 )
 UPDATE rowlock.job

@@ -1,6 +1,9 @@
 -- Take back the jobs of workers whose lease has run out, or whose row is gone: running → queued, or → failed for a job
 -- that has taken its worker down $1 times, the last time alone: while its worker held nothing else. A crash is no error of
--- the job: it is counted apart, for all that the worker held.
+-- the job: it is counted apart, for all that the worker held. A worker that gave its lease up has not crashed: what it still
+-- held never began, and counts as released.
+-- A lease never reaches further than its length from now, unless the server's clock has gone back: then it is cut to that.
+-- A live worker renews it in time.
 --
 -- $1 how many crashes a job may cause   $2 how many jobs at most   $3 whether to look for jobs of workers without a row
 --
@@ -9,17 +12,22 @@
 -- Not in any order: to have one for nothing, the planner would walk a whole index of a long queue, every second.
 -- The re-checks say `worker IS NOT NULL`: `state = 'running'` would let the planner walk job_running instead of job_pkey.
 -- Locks: the rescued rows, skipping what others hold.
-WITH expired AS MATERIALIZED (
+WITH cut AS (
+    UPDATE rowlock.worker SET expires_at = clock_timestamp() + lease WHERE expires_at > clock_timestamp() + lease
+), expired AS MATERIALIZED (
     SELECT id FROM rowlock.worker WHERE expires_at < now()
-), orphan AS MATERIALIZED (
+), held AS MATERIALIZED (
     SELECT id, task, queue, worker, attempt, crashes, started_at,
+           NOT EXISTS (
+               SELECT FROM rowlock.worker WHERE worker.id = job.worker AND worker.expires_at = '-infinity'
+           ) AS is_crash,
            CASE WHEN crashes + 1 < $1 THEN false
                 WHEN $1 = 1 THEN true
                 ELSE (SELECT beside.id
                         FROM rowlock.job AS beside
                        WHERE beside.state = 'running' AND beside.worker = job.worker AND beside.id <> job.id
                        LIMIT 1) IS NULL
-           END AS is_quarantined
+           END AS is_last_chance
       FROM rowlock.job
      WHERE state = 'running'
        AND worker = ANY(
@@ -32,9 +40,13 @@ WITH expired AS MATERIALIZED (
        )
      LIMIT $2
        FOR UPDATE SKIP LOCKED
+), orphan AS MATERIALIZED (
+    SELECT id, task, queue, worker, attempt, crashes, started_at, is_crash, is_crash AND is_last_chance AS is_quarantined
+      FROM held
 ), requeued AS (
     UPDATE rowlock.job
-       SET state = 'queued', worker = NULL, started_at = NULL, crashes = crashes + 1, run_at = clock_timestamp(),
+       SET state = 'queued', worker = NULL, started_at = NULL, run_at = clock_timestamp(),
+           crashes = crashes + CASE WHEN id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_crash)) THEN 1 ELSE 0 END,
            ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity' ELSE deadline END
      WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE NOT orphan.is_quarantined))
        AND worker IS NOT NULL
@@ -61,8 +73,8 @@ WITH expired AS MATERIALIZED (
       FROM quarantined
 ), told AS (
     INSERT INTO rowlock.attempt (job_id, attempt, outcome, queue, task, worker, started_at, finished_at, message)
-    SELECT id, attempt, 'crashed', queue, task, worker, started_at, now(),
-           'the worker stopped renewing its lease: it died, froze or lost the database'
+    SELECT id, attempt, CASE WHEN is_crash THEN 'crashed' ELSE 'released' END, queue, task, worker, started_at, now(),
+           CASE WHEN is_crash THEN 'the worker stopped renewing its lease: it died, froze or lost the database' END
       FROM orphan
 )
 SELECT id, task, queue, worker, attempt, is_quarantined

@@ -1,4 +1,4 @@
--- One row a worker's process start; it is the lease of all jobs that this worker runs.
+-- One row a worker's process start; it is the lease of all jobs that this worker runs. `lease` is how long a renewal lasts.
 CREATE TABLE rowlock.worker (
     id            uuid NOT NULL,
     hostname      text NOT NULL,
@@ -8,6 +8,7 @@ CREATE TABLE rowlock.worker (
     tasks         text[] NOT NULL,
     concurrency   integer NOT NULL,
     started_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    lease         interval NOT NULL DEFAULT '15 seconds',
     expires_at    timestamptz NOT NULL,
     loop_delay_ms integer NOT NULL DEFAULT 0,
     memory_bytes  bigint,
@@ -23,10 +24,12 @@ CREATE UNLOGGED TABLE rowlock.idle_worker (
 ) WITH (autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
 --;
 -- Periodic upkeep. A due duty is claimed like a job, by whichever worker comes first: there is no leader.
+-- `set_at` is when next_run_at was set. If that is in the future, the server's clock has gone back, and the duty is due.
 CREATE TABLE rowlock.duty (
     name        text COLLATE "C" NOT NULL,
     every       interval NOT NULL,
     next_run_at timestamptz NOT NULL DEFAULT '-infinity',
+    set_at      timestamptz NOT NULL DEFAULT '-infinity',
     CONSTRAINT duty_pkey PRIMARY KEY (name)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
 --;

@@ -1,0 +1,224 @@
+"""Leases that are lost at awkward moments: nothing is claimed without one, and what never began is no crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from rowlock import Job, Rowlock, Settings
+from rowlock.queue.claims import Claims, NotLeased
+from rowlock.queue.connections import ControlConnection
+from rowlock.worker.lease import Lease, Renewals
+from rowlock.worker.orders import Orders
+from tests.db.claimants import CLAIMANT, register
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+NO_RESCUE = "UPDATE rowlock.duty SET next_run_at = 'infinity', set_at = now() WHERE name IN ('rescue', 'orphans')"
+RUN_OUT = "UPDATE rowlock.worker SET expires_at = clock_timestamp() WHERE id = $1"
+
+
+@pytest.fixture
+async def brief(settings: Settings) -> AsyncIterator[Rowlock]:
+    """An application whose workers' leases are short."""
+    short = replace(
+        settings,
+        lease=timedelta(seconds=1),
+        heartbeat=timedelta(seconds=0.2),
+        poll_interval=timedelta(seconds=0.05),
+    )
+    async with Rowlock(settings=short) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def claims(settings: Settings) -> AsyncIterator[Claims]:
+    assert settings.database_url is not None
+    control = ControlConnection(settings, settings.database_url, purpose="claim")
+    yield Claims(control, ["default"], ["noop"])
+    await control.close()
+
+
+async def state_of(connection: Connection, job: UUID) -> tuple[str, int, int]:
+    row = await connection.fetchrow("SELECT state, attempt, crashes FROM rowlock.jobs WHERE id = $1", job)
+    assert row is not None
+    return row["state"], row["attempt"], row["crashes"]
+
+
+@pytest.mark.parametrize("registration", ["the first", "a later one"])
+async def test_a_lease_lost_while_the_worker_registers_is_followed_by_another(
+    registration: str, brief: Rowlock, settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @brief.task
+    async def work(job: Job) -> int:
+        return job.attempt
+
+    leases: list[Lease] = []
+    read, begin = Orders.read, Lease.begin
+    registrations = 1 if registration == "the first" else 2
+
+    async def note(self: Lease, *given: object, **named: object) -> None:
+        leases.append(self)
+        await begin(self, *given, **named)  # type: ignore[arg-type]  # as they came
+
+    async def read_late(self: Orders, control: ControlConnection) -> None:
+        """Between the begin of the lease and the end of the registration, somebody holds the workers' table."""
+        if len(leases) == registrations and not leases[-1].is_lost:
+            holder = await asyncpg.connect(settings.database_url)
+            try:
+                async with holder.transaction():
+                    await holder.execute("LOCK TABLE rowlock.worker IN ACCESS EXCLUSIVE MODE")
+                    await eventually(lambda: leases[-1].is_lost)
+            finally:
+                await holder.close()
+        await read(self, control)
+
+    monkeypatch.setattr(Lease, "begin", note)
+    monkeypatch.setattr(Orders, "read", read_late)
+    async with brief.worker() as worker:
+        if registration == "a later one":
+            await connection.execute(RUN_OUT, leases[0].worker)
+        await eventually(lambda: len(leases) == registrations + 1 and worker.is_leased, timeout=20)
+        handles = await brief.enqueue_many([work.job() for _ in range(10)])
+        assert [await handle.result(timeout=10) for handle in handles] == [1] * 10
+        assert worker.id == leases[-1].worker
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt") == 0, "each ran once"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_lease_whose_thread_ends_by_a_defect_is_lost(
+    settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def break_down(_: Lease, __: ControlConnection) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Lease, "_renew", break_down)
+    assert settings.database_url is not None
+    lost: list[Lease] = []
+    lease = Lease(settings, settings.database_url, renewals=Renewals(), on_lost=lost.append)
+    control = ControlConnection(settings, settings.database_url, purpose="claim")
+    await lease.begin(control, queues=[], tasks=[], concurrency=1)
+    await eventually(lambda: lost == [lease])
+    await control.close()
+    assert lease.is_lost
+    assert not lease.is_held
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.worker") == 1
+
+
+async def test_a_worker_whose_lease_has_run_out_claims_nothing_and_its_cursors_stay(
+    claims: Claims, connection: Connection
+) -> None:
+    await register(connection)
+    job = await connection.fetchval("SELECT rowlock.enqueue('noop')")
+    await connection.execute(RUN_OUT, CLAIMANT)
+    with pytest.raises(NotLeased):
+        await claims.claim(CLAIMANT, 10, {})
+    await connection.execute("UPDATE rowlock.job SET crashes = 2")
+    assert await claims.claim_alone(CLAIMANT) == []
+    await connection.execute("UPDATE rowlock.job SET crashes = 0")
+    assert await state_of(connection, job) == ("queued", 0, 0)
+    await connection.execute("UPDATE rowlock.worker SET expires_at = now() + interval '1 minute'")
+    assert [row["id"] for row in await claims.claim(CLAIMANT, 10, {})] == [job]
+
+
+async def test_a_worker_without_a_row_claims_nothing(claims: Claims, connection: Connection) -> None:
+    await connection.fetchval("SELECT rowlock.enqueue('noop')")
+    with pytest.raises(NotLeased):
+        await claims.claim(CLAIMANT, 10, {})
+
+
+async def test_what_waited_for_a_slot_when_the_lease_was_lost_is_given_back_without_a_crash(
+    brief: Rowlock, connection: Connection
+) -> None:
+    began = asyncio.Event()
+
+    @brief.task
+    async def hold() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    @brief.task
+    async def work(job: Job) -> list[int]:
+        return [job.attempt, job.crashes]
+
+    await connection.execute(NO_RESCUE)
+    async with brief.worker(concurrency=1) as worker:
+        await hold.enqueue()
+        await began.wait()
+        waiting = await work.using(delay=3600).enqueue()
+        row = await connection.fetchrow(
+            "UPDATE rowlock.job SET state = 'running', attempt = attempt + 1, worker = $1, started_at = now() "
+            "WHERE id = $2 RETURNING *, NULL::timestamptz[] AS times",
+            worker.id,
+            waiting.id,
+        )
+        assert row is not None
+        worker._shift.slots.add([row], worker._shift.lease)  # as if its pace had been high
+        await connection.execute(RUN_OUT, worker.id)
+        assert await waiting.result(timeout=10) == [2, 0]
+    told = await connection.fetch("SELECT outcome FROM rowlock.attempt WHERE job_id = $1", waiting.id)
+    assert [row["outcome"] for row in told] == ["released"]
+
+
+async def test_a_claim_that_was_answered_after_the_lease_was_lost_is_given_back_without_a_crash(
+    brief: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @brief.task
+    async def work(job: Job) -> list[int]:
+        return [job.attempt, job.crashes]
+
+    claim = Claims.claim
+    late: list[UUID] = []
+
+    async def claim_late(self: Claims, worker: UUID, limit: int, limits: dict[str, int]) -> list[asyncpg.Record]:
+        rows = await claim(self, worker, limit, limits)
+        if rows and not late:
+            late.append(worker)
+            lease = opened._shift.lease
+            await connection.execute(RUN_OUT, worker)
+            await eventually(lambda: lease.is_lost)
+        return rows
+
+    await connection.execute(NO_RESCUE)
+    monkeypatch.setattr(Claims, "claim", claim_late)
+    async with brief.worker() as opened:
+        assert await (await work.enqueue()).result(timeout=10) == [2, 0]
+        assert opened.id not in late
+
+
+async def test_what_a_stopping_worker_holds_without_knowing_it_is_no_crash(
+    settings: Settings, connection: Connection
+) -> None:
+    async with Rowlock(settings=settings) as app:
+
+        @app.task
+        async def work() -> None: ...
+
+        async with app.worker() as worker:
+            job = await work.using(delay=3600).enqueue()
+            await connection.execute(  # a claim that was committed, and whose answer was lost
+                "UPDATE rowlock.job SET state = 'running', attempt = 1, worker = $1, started_at = now()", worker.id
+            )
+    assert await state_of(connection, job.id) == ("queued", 1, 0)
+    assert await connection.fetchval("SELECT outcome FROM rowlock.attempt") == "released"
+
+
+async def test_a_worker_that_gave_its_lease_up_has_not_crashed(claims: Claims, connection: Connection) -> None:
+    await register(connection)
+    job = await connection.fetchval("SELECT rowlock.enqueue('noop')")
+    await claims.claim(CLAIMANT, 10, {})
+    control = claims._connection
+    await control.fetch("end_lease", CLAIMANT)
+    [rescued] = await control.fetch("rescue", 1, 10, False)
+    assert not rescued["is_quarantined"], "one crash would have been too many"
+    assert await state_of(connection, job) == ("queued", 1, 0)
+    assert await connection.fetchval("SELECT outcome FROM rowlock.attempt") == "released"

@@ -1,0 +1,94 @@
+"""A database that has lost its newest claims: a failover to a standby that was behind, a backup that was restored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from rowlock import Job, Rowlock, Settings
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+RUNNING = "SELECT count(*) = 20 FROM rowlock.job WHERE state = 'running' AND attempt = $1"
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Rowlock]:
+    async with Rowlock(settings=replace(settings, poll_interval=timedelta(seconds=0.05))) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("attempt", [0, 4], ids=["the same attempt again", "another attempt"])
+async def test_a_job_that_is_claimed_while_it_runs_here_does_not_start_beside_itself(
+    attempt: int, app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.main_loop.ADOPT_EVERY", 0.1)
+    goes_on, calls, running = asyncio.Event(), Counter[UUID](), Counter[UUID]()
+    most: Counter[UUID] = Counter()
+
+    @app.task
+    async def work(job: Job) -> int:
+        calls[job.id] += 1
+        running[job.id] += 1
+        most[job.id] = max(most[job.id], running[job.id])
+        try:
+            await goes_on.wait()
+        finally:
+            running[job.id] -= 1
+        return job.attempt
+
+    handles = await app.enqueue_many([work.job() for _ in range(20)])
+    with capture_logs() as logs:
+        async with app.worker():
+            await eventually(lambda: connection.fetchval(RUNNING, 1))
+            await connection.execute(
+                "UPDATE rowlock.job SET state = 'queued', worker = NULL, started_at = NULL, attempt = $1", attempt
+            )
+            await eventually(lambda: connection.fetchval(RUNNING, attempt + 1))
+            await eventually(lambda: [entry for entry in logs if entry["event"] == "jobs_claimed_twice"])
+            goes_on.set()
+            results = [await handle.result(timeout=10) for handle in handles]
+    assert results == [attempt + 1] * 20
+    assert set(most.values()) == {1}, "never beside itself"
+    assert set(calls.values()) == {1 if attempt == 0 else 2}
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job WHERE crashes = 0") == 20
+
+
+async def test_a_job_that_was_claimed_while_it_waited_for_a_slot_starts_once(
+    app: Rowlock, connection: Connection
+) -> None:
+    goes_on, calls = asyncio.Event(), Counter[UUID]()
+
+    @app.task
+    async def hold() -> None:
+        await goes_on.wait()
+
+    @app.task
+    async def work(job: Job) -> None:
+        calls[job.id] += 1
+
+    async with app.worker(concurrency=1) as worker:
+        shift = worker._shift
+        first = await hold.enqueue()
+        await eventually(lambda: shift.slots.in_use == 1)
+        waiting = await work.enqueue()
+        rows = await shift.claims.claim(worker.id, 1, {})
+        for _ in range(2):
+            shift.slots.add(rows, shift.lease)
+        assert shift.slots.doubled == {waiting.id}
+        goes_on.set()
+        await first.result(timeout=10)
+        await waiting.result(timeout=10)
+        await eventually(lambda: not shift.slots.doubled)
+    assert calls[waiting.id] == 1
