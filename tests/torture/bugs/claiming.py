@@ -6,6 +6,25 @@ from typing import Final
 
 from tests.torture.bugs.kinds import CUTS, KILLS, SQL, Bug, Change, Pytest, Torture
 
+BESIDE_ITSELF: Final = (
+    Change(
+        file="rowlock/worker/slots.py",
+        old='            if self._held.setdefault(row["id"].bytes, attempt) is not attempt:\n',
+        new='            self._held[row["id"].bytes] = attempt\n            if not row:\n',
+    ),
+    Change(
+        file="rowlock/worker/slots.py",
+        old='            del self._held[attempt.claimed["id"].bytes]\n        if self._ready:\n',
+        new='            self._held.pop(attempt.claimed["id"].bytes, None)\n        if self._ready:\n',
+    ),
+    Change(
+        file="rowlock/worker/slots.py",
+        old='        del self._held[attempt.claimed["id"].bytes]\n        queue = ',
+        new='        self._held.pop(attempt.claimed["id"].bytes, None)\n        queue = ',
+    ),
+)
+"""The slots start whatever was claimed, also if it runs there already."""
+
 BUGS: Final = (
     Bug(
         name="notifications without a poll",
@@ -93,6 +112,7 @@ BUGS: Final = (
                 old='self._connection.fetch("adopt", worker, list(known))',
                 new='self._connection.fetch("adopt", worker, list(known)[:0])',
             ),
+            *BESIDE_ITSELF,
         ),
         engine=CUTS,
         rule="starts without a claim",
@@ -151,5 +171,57 @@ BUGS: Final = (
         ),
         engine=Pytest(file="tests/db/test_worker.py"),
         rule="test_a_notification_wakes_an_idle_worker",
+    ),
+    Bug(
+        name="the least urgent first",
+        promise="of the due jobs of a queue, each claim takes the most urgent first",
+        changes=(
+            Change(
+                file="rowlock/queue/claims.py",
+                old="PRIORITIES: Final = range(9, -1, -1)\n",
+                new="PRIORITIES: Final = range(10)\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="out of order",
+        needs=("out of order: beside other priorities",),
+    ),
+    Bug(
+        name="claims of expired jobs",
+        promise="a job that has not started when it expires never runs",
+        changes=(
+            Change(
+                file=f"{SQL}claim.sql",
+                old="(job.ends_at IS NULL OR job.ends_at > now())\n",
+                new="(job.ends_at IS NULL OR job.ends_at > '-infinity')\n",
+            ),
+            Change(
+                file=f"{SQL}end_overdue.sql",
+                old="AND ends_at IS NOT NULL AND ends_at <= now()\n",
+                new="AND ends_at IS NOT NULL AND ends_at <= now() - interval '1 day'\n",
+            ),
+            Change(
+                file="rowlock/worker/attempts.py",
+                old="    if ends_at <= claimed_at + waited:\n",
+                new="    if ends_at is None:\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="too late",
+        needs=("too late",),
+    ),
+    Bug(
+        name="claims of jobs that are not due",
+        promise="a job starts no earlier than its delay, or its time, says",
+        changes=(
+            Change(
+                file=f"{SQL}claim.sql",
+                old="                     AND job.run_at <= now()\n",
+                new="                     AND job.run_at < 'infinity'\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="too early",
+        needs=("too early: delayed jobs",),
     ),
 )

@@ -134,4 +134,21 @@ BUGS: Final = (
         engine=Pytest(file="tests/api/test_idempotency.py"),
         rule="test_simultaneous_requests_with_one_key_are_one_job_and_one_answer",
     ),
+    Bug(
+        name="many jobs in two commits",
+        promise="of many jobs in one call all are stored, or none",
+        changes=(
+            Change(
+                file="rowlock/queue/storing.py",
+                old="        return await self._enqueue_by_copy(jobs)\n",
+                new="        given = list(jobs)\n"
+                "        first, held = await self._enqueue_by_copy(given[: len(given) // 2])\n"
+                "        last, held_too = await self._enqueue_by_copy(given[len(given) // 2 :])\n"
+                "        return first + last, held | held_too\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="half stored",
+        needs=("half stored",),
+    ),
 )

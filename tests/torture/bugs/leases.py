@@ -32,8 +32,8 @@ BUGS: Final = (
             ),
             Change(
                 file="rowlock/worker/lease.py",
-                old='connection.fetch("renew_lease", worker, self._settings.lease, delay, memory)',
-                new='connection.fetch("renew_lease", worker, self._settings.lease, delay, memory, time.time())',
+                old="self._settings.lease, delay, resident_bytes())",
+                new="self._settings.lease, delay, resident_bytes(), time.time())",
             ),
         ),
         engine=KILLS,
@@ -45,8 +45,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file=f"{SQL}rescue.sql",
-                old="started_at = NULL, crashes = crashes + 1,",
-                new="started_at = NULL, attempt = attempt - 1, crashes = crashes + 1,",
+                old="started_at = NULL, run_at = clock_timestamp(),",
+                new="started_at = NULL, attempt = attempt - 1, run_at = clock_timestamp(),",
             ),
         ),
         engine=KILLS,
@@ -88,7 +88,7 @@ BUGS: Final = (
             Change(
                 file="rowlock/worker/attempts.py",
                 old="""\
-        if attempt.began >= self._lease.held_until:
+        if attempt.began >= attempt.lease.held_until:
             self._come_too_late(attempt, on_end)
             return
         logs.JOB.set(claimed)
@@ -132,8 +132,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file=f"{SQL}rescue.sql",
-                old="started_at = NULL, crashes = crashes + 1,",
-                new="started_at = NULL,",
+                old="THEN 1 ELSE 0 END,",
+                new="THEN 0 ELSE 0 END,",
             ),
         ),
         engine=KILLS,
