@@ -30,8 +30,8 @@ BUGS: Final = (
                 new="",
             ),
         ),
-        engine=Pytest(file="tests/db/test_lifecycle_machine.py"),
-        rule="test_whatever_happens_the_tables_say_what_the_documentation_says",
+        engine=Pytest(file="tests/db/test_statements.py"),
+        rule="test_an_outcome_of_another_attempt_is_refused",
     ),
     Bug(
         name="archived whatever the fence says",
@@ -97,11 +97,13 @@ BUGS: Final = (
             Change(
                 file="rowlock/worker/runtime.py",
                 old="                await self._commit(transaction)\n",
-                new="                await transaction.commit()\n                self._attempt.result = self._result\n",
+                new="                await transaction.commit()\n                await asyncio.sleep(0.3)\n"
+                "                self._attempt.result = self._result\n",
             ),
         ),
-        engine=Torture(faults="kill,delay", times=8, rate=1000),
+        engine=KILLS,
         rule="effects",
+        needs=("effects: ran more than once",),
     ),
     Bug(
         name="error texts as they are",
