@@ -41,7 +41,7 @@ BUGS: Final = (
                 new="            pass\n",
             ),
         ),
-        engine=Torture(faults="delay"),
+        engine=KILLS,
         rule="lost",
     ),
     Bug(

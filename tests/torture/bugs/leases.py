@@ -18,7 +18,7 @@ BUGS: Final = (
                 "                  WHERE slow.state = 'running' AND slow.started_at < now() - interval '3 seconds')",
             ),
         ),
-        engine=Torture(faults="delay"),
+        engine=KILLS,
         rule="unjustified rescues",
     ),
     Bug(
