@@ -27,6 +27,7 @@ from rowlock.torture.history import (
     read_event,
     read_lines,
 )
+from rowlock.torture.logs import Said, read_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,6 +38,9 @@ SECOND: Final = 1_000_000_000
 """In the history's nanoseconds."""
 PAUSES: Final = frozenset({"freeze", "stall"})
 """What keeps a process from running at all."""
+MAKING_ROOM: Final = frozenset({"claims_paused", "jobs_adopted", "concurrency_changed"})
+SLOW: Final = "slow"
+"""The kind of trouble when the machine, or the server, made everybody wait."""
 BLOCKS: Final = "torture.blocks"
 """The task whose handler blocks its process's event loop: nothing there can be stopped meanwhile."""
 
@@ -191,6 +195,11 @@ class Evidence:
     rescues: dict[UUID, list[Rescue]] = field(default_factory=lambda: defaultdict(list))
     """By the worker that had the jobs."""
 
+    said: dict[UUID, Said] = field(default_factory=dict)
+    """By the worker: what its log says."""
+    makers_of_room: set[int] = field(default_factory=set)
+    """The processes that gave back what had not begun: for a job that runs alone, or after an operator's act."""
+
     looked: Counter[str] = field(default_factory=Counter)
     """How many cases each rule had to look at: a rule that saw none has shown nothing. By the rule's name, or by
     `rule: case` for a case that a run may or may not have had."""
@@ -239,7 +248,17 @@ def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[
         evidence.last[last.id].append(last)
     evidence.ticks = list(read_audit(folder, Tick))
     evidence.tick_jobs = {tick.job for tick in evidence.ticks}
-    return evidence, _read_workers(read_audit(folder, Change), evidence)
+    changes = _read_workers(read_audit(folder, Change), evidence)
+    _take_logs(folder, evidence)
+    return evidence, changes
+
+
+def _take_logs(folder: Path, evidence: Evidence) -> None:
+    """Take in what the workers have logged."""
+    evidence.said = read_logs(folder)
+    for id_, said in evidence.said.items():
+        if id_ in evidence.workers and MAKING_ROOM & said.events.keys():
+            evidence.makers_of_room.add(evidence.workers[id_].pid)
 
 
 def _read_workers(changes: Iterator[Change], evidence: Evidence) -> Iterator[Change]:
@@ -349,7 +368,8 @@ class _Reader:
 
     def _stall(self, event: Stall) -> None:
         began = event.at - int(event.seconds * SECOND)
-        self._evidence.troubles.append(Trouble(kind="stall", process=event.pid, begins=began, ends=event.at))
+        kind, process = ("stall", event.pid) if event.of == "process" else (SLOW, 0)
+        self._evidence.troubles.append(Trouble(kind=kind, process=process, begins=began, ends=event.at))
 
     def _process(self, event: Process) -> None:
         self._evidence.names[event.process] = event.name

@@ -147,9 +147,13 @@ class Fault(Event, frozen=True, tag="fault"):
 
 
 class Stall(Event, frozen=True, tag="stall"):
-    """The process did not get to run for so long, until now: it was frozen, or the machine had no time for it."""
+    """The process did not get to run for so long, until now: it was frozen, or the machine had no time for it.
+
+    Of the `machine`, or the `server`, the runner says so: nothing ran for so long, or a commit took so long.
+    """
 
     seconds: float
+    of: Literal["process", "machine", "server"] = "process"
 
 
 AnyEvent = Began | Enqueue | Enqueued | Start | End | Act | Acted | Process | Fault | Stall

@@ -33,6 +33,7 @@ from rowlock.torture.stage import (
     python,
     url_through,
 )
+from rowlock.torture.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -133,6 +134,7 @@ class Torture:
             for link in self._links:
                 await link.open()
                 stack.push_async_callback(link.close)
+            await stack.enter_async_context(Watch(self._history, lambda: self._database.url))
             self._start_programs()
             began = time.monotonic()
             unavailable = await self._torment(began)

@@ -283,3 +283,7 @@ def _nasty(kind: str) -> Exception:
             return Unprintable()
         case _:
             return ValueError("not yet")
+
+
+if os.environ.get("ROWLOCK_TORTURE_NAME", "").startswith("worker"):
+    history()  # from its first moment on, a worker writes down when it did not get to run

@@ -195,14 +195,6 @@ def test_a_refused_retry_justifies_nothing(story: Story) -> None:
     assert broken(story) == {"unjustified duplicates"}
 
 
-def test_a_released_attempt_that_never_started_is_justified(story: Story) -> None:
-    job = story.enqueue()
-    story.claim(job)
-    story.again(job, "released")
-    story.run(job)
-    clean(story)
-
-
 def test_a_started_attempt_is_released_by_a_process_that_stops_and_by_no_other(story: Story) -> None:
     job = story.run(story.enqueue(), "stopped")
     story.again(job, "released")

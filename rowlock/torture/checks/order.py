@@ -22,7 +22,8 @@ MOST_OVERTAKEN: Final = 5
 """A claim passes by a row that somebody holds: a claim that is broken off, for a moment. So many claims are more."""
 MOST_READ: Final = 2000
 """Of each job, no more claims are looked at: it waited for long, and the first of them say enough."""
-HARMLESS: Final = frozenset({"pin", "terminate"})
+CALM_SECONDS: Final = 1.0
+HARMLESS: Final = frozenset({"pin", "terminate", "slow"})
 """What hits everybody, and leaves no row locked for longer than a moment."""
 
 
@@ -80,8 +81,14 @@ def out_of_order(evidence: Evidence) -> Iterator[tuple[str, str]]:
     after the due time, and ended before the job was taken, takes nothing of the same queue that is less urgent, or of
     the same priority and due later. One exception is allowed: a row that another transaction holds is passed by
     (SKIP LOCKED), such as a claim that is broken off. That lasts for moments; so the job must be overtaken by
-    MOST_OVERTAKEN claims, none of them while everybody's database was in trouble. Jobs on their last chance run apart.
+    MOST_OVERTAKEN claims, and those do not count that were made while everybody's database was in trouble, or just
+    after. Jobs on their last chance run apart.
     """
+    hard = [
+        (evidence.database_time(one.begins) - CALM_SECONDS, evidence.database_time(one.ends) + CALM_SECONDS)
+        for one in evidence.troubles
+        if not one.process and one.kind not in HARMLESS and evidence.epochs
+    ]
     claims = {queue: sorted(taken.values(), key=lambda one: one.began) for queue, taken in evidence.taken.items()}
     begins = {queue: [one.began for one in taken] for queue, taken in claims.items()}
     for wait in evidence.waits:
@@ -91,22 +98,14 @@ def out_of_order(evidence: Evidence) -> Iterator[tuple[str, str]]:
         for one in of_queue[first : first + MOST_READ]:
             if one.began >= wait.until:
                 break
-            if one.at < wait.until:
+            if one.at < wait.until and not any(begin <= one.began <= end for begin, end in hard):
                 while_it_waited.append(one)
         if while_it_waited:
             evidence.looked["out of order"] += 1
         if any(one.priority != wait.priority for one in while_it_waited):
             evidence.looked["out of order: beside other priorities"] += 1
         by = [one for one in while_it_waited if (-one.priority, one.run_at) > (-wait.priority, wait.run_at)]
-        if len(by) >= MOST_OVERTAKEN and not _was_hard(wait, evidence):
+        if len(by) >= MOST_OVERTAKEN:
             what = f"less urgent jobs of the queue {wait.queue!r}, such as {by[0].job} with priority {by[0].priority}"
             waited = f"it waited for {wait.until - wait.run_at:.2f} s with priority {wait.priority}"
             yield str(wait.job), f"{waited}, and {len(by)} claims took {what}"
-
-
-def _was_hard(wait: Wait, evidence: Evidence) -> bool:
-    """Whether transactions were broken off meanwhile, which may have held the row."""
-    if not evidence.epochs:
-        return False
-    begin, end = evidence.history_time(wait.run_at - 1.0), evidence.history_time(wait.until)
-    return any(not one.process and one.kind not in HARMLESS for one in evidence.troubles_between(begin, end))
