@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import CUTS, KILLS, SQL, Bug, Change, Pytest, Torture
+from tests.torture.bugs.kinds import CUTS, KILLS, SQL, Bug, Change, Pytest
 
 BESIDE_ITSELF: Final = (
     Change(

@@ -103,7 +103,7 @@ BUGS: Final = (
         ),
         engine=KILLS,
         rule="effects",
-        needs=("effects: ran more than once",),
+        needs=("effects: after several attempts",),
     ),
     Bug(
         name="error texts as they are",
