@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pgbouncer test-matrix contract check fmt bench docs screenshots lock clean
+.PHONY: help demo test test-pgbouncer test-matrix contract bugs check fmt bench docs screenshots lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test-matrix: $(READY) ## Run the tests on PostgreSQL 15 to 18 and Python 3.11 to
 
 contract: $(READY) ## Ask of the HTTP API, by tens of thousands of requests, what its OpenAPI document promises
 	$(BIN)/python -m pytest tests/api/test_contract.py --hypothesis-profile=long --capture=no $(ARGS)
+
+bugs: $(READY) ## Make each bug on purpose in a copy, and see that the harness finds it (ARGS="lease --jobs 1", …)
+	$(BIN)/python -m tests.torture.seeded $(ARGS)
 
 check: $(READY) ## Check format, lint, types, layers and migrations
 	$(BIN)/ruff format --check .

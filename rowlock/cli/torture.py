@@ -66,8 +66,7 @@ def command(  # noqa: PLR0917  # click gives them by name
     for line in outcome.lines():
         say(line)
     if as_json:
-        told = {"is_clean": outcome.is_clean, "seconds": outcome.seconds, "faults": dict(outcome.faults)}
-        print_json({"seed": seed, **told, "lines": list(outcome.lines()), "folder": str(folder)})
+        print_json({"seed": seed, **_document(outcome), "folder": str(folder)})
     if outcome.is_clean:
         say("Every promise was kept.")
         if keep is None:
@@ -75,6 +74,20 @@ def command(  # noqa: PLR0917  # click gives them by name
         return Exit.DONE
     say(f"A promise was broken. The history is in {folder}; the same seed makes the same faults again.")
     return Exit.NO
+
+
+def _document(outcome: Outcome) -> dict[str, object]:
+    """What `--json` says of a run, for other programs."""
+    return {
+        "is_clean": outcome.is_clean,
+        "seconds": outcome.seconds,
+        "faults": dict(outcome.faults),
+        "looked": dict(outcome.report.looked),
+        "nothing_to_look_at": [case.name for case in outcome.report.unseen],
+        "counts": outcome.counts,
+        "violations": [str(violation) for violation in outcome.report.violations],
+        "lines": list(outcome.lines()),
+    }
 
 
 async def _run(torture: Torture) -> Outcome:

@@ -11,6 +11,7 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
+from rowlock.torture import cases, contained
 from rowlock.torture.checks import (
     apis,
     atomicity,
@@ -132,12 +133,18 @@ class Report:
         """Whether no promise was broken."""
         return not any(self.counts.values())
 
+    @property
+    def unseen(self) -> list[cases.Case]:
+        """The cases that the run did not contain: of these it has shown nothing."""
+        return list(cases.missing(self.looked))
+
     def lines(self) -> list[str]:
-        """Return it line by line: the figures, then each rule, then the violations."""
+        """Return it line by line: the figures, what was looked at, each rule, then the violations."""
         figures = [f"{name} {value:,}" for name, value in self.figures.items()]
-        looked = [f"looked at: {case} {count:,}" for case, count in self.looked.items()]
+        looked = [f"looked at: {case} {count:,}" for case, count in self.looked.items() if count]
+        unseen = [f"nothing to look at: {case.name} (made by {case.made_by})" for case in self.unseen]
         counts = [f"{rule} {count:,}" for rule, count in self.counts.items()]
-        return figures + looked + counts + [str(violation) for violation in self.violations]
+        return figures + looked + unseen + counts + [str(violation) for violation in self.violations]
 
 
 def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report:
@@ -151,6 +158,7 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
         findings = _Findings()
         for life in lives(evidence, changes):
             _count(life, evidence, figures)
+            contained.count(life, evidence)
             keys.note_holds(life, evidence)
             attempts.note_rescues(life, evidence)
             atomicity.note_inserts(life, evidence)
@@ -166,6 +174,7 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
                     continue
                 for sentence in contradictions(life, evidence):
                     findings.add(rule, str(life.id), sentence)
+        contained.count_all(evidence)
         for rule, contradictions_of_all in OF_ALL:
             for subject, sentence in contradictions_of_all(evidence):
                 findings.add(rule, subject, sentence)

@@ -94,7 +94,18 @@ class Outcome:
     @property
     def is_clean(self) -> bool:
         """Whether every promise was kept."""
-        return self.report.is_clean and not (self.unexpected or self.left or self.repeated or self.left_behind)
+        return not any(self.counts.values())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each promise was broken: those of the checker's rules, and those that the run itself sees."""
+        return {
+            **self.report.counts,
+            "jobs left unfinished": self.left,
+            "HTTP requests that made two jobs": self.repeated,
+            "jobs that the claims' cursors left behind": self.left_behind,
+            "processes that ended by themselves": len(self.unexpected),
+        }
 
     def lines(self) -> Iterator[str]:
         """All of it, for people."""
@@ -103,10 +114,7 @@ class Outcome:
         if self.unavailable:
             yield f"not done here: {'; '.join(self.unavailable)}"
         yield from self.report.lines()
-        yield f"jobs left unfinished {self.left}"
-        yield f"HTTP requests that made two jobs {self.repeated}"
-        yield f"jobs that the claims' cursors left behind {self.left_behind}"
-        yield f"processes that ended by themselves {len(self.unexpected)}"
+        yield from (f"{name} {count:,}" for name, count in self.counts.items() if name not in self.report.counts)
         yield from self.unexpected[:20]
 
 

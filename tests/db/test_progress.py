@@ -229,6 +229,22 @@ async def test_the_next_attempt_reads_what_the_last_one_has_saved(app: Rowlock) 
     assert seen == [{"page": 1}, {"page": 2}, {"page": 3}]
 
 
+async def test_a_checkpoint_leaves_the_progress_of_an_earlier_attempt_to_that_attempt(app: Rowlock) -> None:
+    @app.task(max_attempts=2, backoff=0.01)
+    async def work(job: Job) -> None:
+        if job.attempt == 1:
+            await job.progress(0.5, "half")
+            raise ValueError("not yet")
+        await job.save_checkpoint({"page": 2})
+
+    handle = await work.enqueue()
+    async with app.worker():
+        await handle.result(timeout=10)
+    told = (await handle.get()).last_progress
+    assert told is not None
+    assert (told.attempt, told.fraction, told.message) == (1, 0.5, "half")
+
+
 async def test_a_plain_function_waits_for_its_checkpoint(app: Rowlock, connection: Connection) -> None:
     @app.task
     def crunch(job: Job) -> object:

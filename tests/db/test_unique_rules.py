@@ -503,6 +503,7 @@ async def test_a_running_job_is_not_replaced(until: Until, app: Rowlock, connect
         third = await index.enqueue("c")
         assert second.is_duplicate is (until == "finish")
         assert third.id == second.id
+        assert (await app.get(first.id)).args == {"text": "a"}, "its row says with what it runs"
         released.set()
         assert await first.result(timeout=10) == "a"
         assert await third.result(timeout=10) == ("a" if until == "finish" else "c")

@@ -653,7 +653,12 @@ async def test_a_job_runs_at_about_its_time_and_not_at_the_next_poll(unpolled: S
 
 
 @pytest.mark.needs_session("it waits for a notification")
-async def test_a_notification_wakes_an_idle_worker(unpolled: Settings, connection: Connection) -> None:
+async def test_a_notification_wakes_an_idle_worker(
+    unpolled: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "rowlock.queue.ear.TEST_EVERY", 3600.0
+    )  # after each test of its hearing a worker looks for jobs
     async with Rowlock(settings=unpolled) as app:
 
         @app.task

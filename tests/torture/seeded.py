@@ -1,171 +1,134 @@
-"""Shows that the harness sees something: makes each bug of tests/torture/bugs.py in a copy, and lets the harness look.
+"""Show that the harness sees something: make each bug of tests/torture/bugs in a copy, and let the harness look at it.
 
-`python -m tests.torture.seeded [WORD …]` for the bugs whose names contain one of the words, else for all; it prints a
-table, and ends with 1 if one was missed. `--control` lets the torture look at an unbroken copy: it must find nothing.
+`python -m tests.torture.seeded [WORD …]` for the bugs whose names contain one of the words, else for all. It copies the
+tree once, looks at the unbroken copy in each of the ways in which it looks at the bugs, and ends with a table; its exit
+code is 1 if a bug was not caught by its own check.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import re
-import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
-from tests.torture.bugs import BUGS, ROOT, SHORT_WAITS, Bug, Change, Pytest, Torture
+from tests.torture.bugs import BUGS, Bug, Pytest, Torture
+from tests.torture.looking import Look, Tree
+from tests.torture.verdicts import Result, Verdict, judge, page, result, row, table
 
-COPIED: Final = ("rowlock", "tests", "pyproject.toml")
-LONGEST: Final = 600.0
-LONGEST_LINE: Final = 150
-CONTROLS: Final = (
-    Torture(seed=1, times=1, minutes=0.5, rate=1000),
-    Torture(seed=2, times=1, minutes=0.5, rate=1000),
-    Torture(faults="cut,delay,server", times=8, rate=1000),
-    Torture(faults="black_hole", times=10, minutes=0.5, rate=1000),
-    Torture(faults="freeze", times=15),
-)
-"""How the unbroken copy is looked at: as in every run, and by the faults that are had oftener for a bug."""
+MOST_TRIES: Final = 3
+"""A run in which a bug had no effect is repeated with other seeds, until there were so many."""
+ALL_FAULTS: Final = Torture(times=1, minutes=0.5, rate=1000)
+"""The look at the unbroken tree that `--control` takes besides."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """What came of one look: the broken rules or failed tests, each with the first line that says so."""
+class Pass:
+    """One pass over some bugs on one tree."""
 
-    code: int
-    complaints: dict[str, str]
-    output: str
-    seconds: float
+    def __init__(self, tree: Tree, *, seed: int, keep: Path | None) -> None:
+        self._tree = tree
+        self._seed = seed
+        self._keep = keep
+        self._say = threading.Lock()
 
+    def run(self, bugs: Sequence[Bug], *, jobs: int) -> list[Result]:
+        """Look at the unbroken tree and then at each bug, `jobs` at a time, and print each result as it comes."""
+        with ThreadPoolExecutor(max_workers=jobs) as pool:
+            try:
+                # The controls are submitted first: no bug waits for one that has not begun.
+                controls = self._controls(pool, bugs)
+                trying = [pool.submit(self._try, bug, controls[bug.engine]) for bug in bugs]
+                return [future.result() for future in trying]
+            except BaseException:
+                self._tree.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
-def copy(to: Path, changes: Iterable[Change]) -> None:
-    """Copy what the harness needs, with these changes in it. Raises `RuntimeError` if Python imports something else."""
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, to / name)
-    for change in changes:
-        file = to / change.file
-        file.write_text(change.applied(file.read_text(encoding="utf-8")), encoding="utf-8")
-    imported = python(to, ["-c", "import rowlock; print(rowlock.__file__)"]).stdout.strip()
-    if Path(imported).parent.parent.resolve() != to.resolve():
-        raise RuntimeError(f"Python imports {imported}, not the copy in {to}.")
+    def control(self, bugs: Sequence[Bug], *, jobs: int) -> bool:
+        """Look at the unbroken tree alone. Returns whether the harness found nothing."""
+        with ThreadPoolExecutor(max_workers=jobs) as pool:
+            try:
+                looks = [*self._controls(pool, bugs).values(), pool.submit(self._look_unbroken, ALL_FAULTS, [])]
+                return all(future.result().code == 0 for future in looks)
+            except BaseException:
+                self._tree.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
+    def _controls(self, pool: ThreadPoolExecutor, bugs: Sequence[Bug]) -> dict[Torture | Pytest, Future[Look]]:
+        rules: dict[Torture | Pytest, list[str]] = {}
+        for bug in bugs:
+            rules.setdefault(bug.engine, []).append(bug.rule)
+        # Runs of the torture take longest.
+        ways = sorted(rules, key=lambda engine: isinstance(engine, Pytest))
+        return {engine: pool.submit(self._look_unbroken, engine, rules[engine]) for engine in ways}
 
-def python(folder: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run Python, and all the Pythons that it starts, with the package of a copy."""
-    return subprocess.run(
-        [sys.executable, *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LONGEST,
-        check=False,
-    )
+    def _look_unbroken(self, engine: Torture | Pytest, rules: Sequence[str]) -> Look:
+        look = self._tree.look(engine, (), rules=sorted(set(rules)), seed=self._seed)
+        said = "clean" if look.code == 0 else ", ".join(look.complaints) or "DID NOT RUN"
+        self._tell(f"unbroken    {look.seconds:4.0f} s  {engine}: {said}", "" if look.code == 0 else look.output)
+        return look
 
+    def _try(self, bug: Bug, control: Future[Look]) -> Result:
+        """Make a bug and look, again with another seed as long as the run could not show it."""
+        looks: list[Look] = []
+        while not looks or (len(looks) < MOST_TRIES and judge(bug, looks[-1], control.result()) is Verdict.NO_EFFECT):
+            seed = self._seed + len(looks)
+            looks.append(self._tree.look(bug.engine, bug.changes, rules=[bug.rule], seed=seed, keep=self._keep))
+        found = result(bug, looks, control.result())
+        self._tell(row(found), "" if found.is_caught else looks[-1].output)
+        return found
 
-def look(engine: Torture | Pytest, changes: Iterable[Change], keep: Path | None) -> Look:
-    """Let the harness look at a copy with these changes."""
-    with tempfile.TemporaryDirectory(prefix="rowlock-bug-") as name:
-        folder = Path(name)
-        copy(folder, changes)
-        began = time.monotonic()
-        history = ["--keep", str(folder / "history")] if isinstance(engine, Torture) else []
-        done = python(folder, [*engine.words(), *history])
-        seconds = time.monotonic() - began
-        if keep is not None and (folder / "history").is_dir():
-            shutil.copytree(folder / "history", keep, dirs_exist_ok=True)
-    read = broken_rules if isinstance(engine, Torture) else failed_tests
-    return Look(code=done.returncode, complaints=dict(read(done.stdout)), output=done.stdout, seconds=seconds)
-
-
-def broken_rules(output: str) -> Iterator[tuple[str, str]]:
-    """The rules that a torture's report counts violations of, each with its first violation."""
-    lines = output.splitlines()
-    for line in lines:
-        if (counted := re.fullmatch(r"([A-Za-z':;, ]+) ([\d,]+)", line)) and _is_complaint(
-            counted[1], lines, counted[2]
-        ):
-            yield counted[1], next((one for one in lines if one.startswith(f"{counted[1]}: ")), line)
-
-
-def _is_complaint(name: str, lines: Sequence[str], count: str) -> bool:
-    return count != "0" and (name in OUTCOMES or any(line.startswith(f"{name}: ") for line in lines))
-
-
-OUTCOMES: Final = (
-    "jobs left unfinished",
-    "HTTP requests that made two jobs",
-    "jobs that the claims' cursors left behind",
-    "processes that ended by themselves",
-)
-
-
-def failed_tests(output: str) -> Iterator[tuple[str, str]]:
-    """The names of the tests that have failed, each with its line in pytest's summary."""
-    for line in output.splitlines():
-        if failed := re.match(r"(?:FAILED|ERROR) [^:]+::(\w+)", line):
-            yield failed[1], line
-
-
-def try_one(bug: Bug, keep: Path | None) -> bool:
-    """Make one bug, let the harness look, and print a line of the table. Returns whether it was caught."""
-    harness, changes = "tests", bug.changes
-    if isinstance(bug.engine, Torture):
-        harness, changes = "torture", (*bug.changes, *SHORT_WAITS)
-    seen = look(bug.engine, changes, keep)
-    caught = [rule for rule in bug.caught_by if rule in seen.complaints] if seen.code == 1 else []
-    what = seen.complaints[caught[0]] if caught else f"MISSED ({seen.code}): {', '.join(seen.complaints) or 'clean'}"
-    _print_row(bug.name, harness, what, seen.seconds)
-    if not caught:
-        sys.stderr.write(f"{seen.output[-3000:]}\n")
-    return bool(caught)
-
-
-def _print_row(name: str, harness: str, what: str, seconds: float) -> None:
-    sys.stdout.write(f"| {name} | {harness} | {what[:LONGEST_LINE].replace('|', '/')} | {seconds:.0f} s |\n")
-    sys.stdout.flush()
-
-
-def control(keep: Path | None) -> bool:
-    """Let the torture look at an unbroken copy, in each way. Returns whether it found nothing."""
-    is_clean = True
-    for engine in CONTROLS:
-        seen = look(engine, (), keep)
-        name = f"unbroken: {engine.faults or 'all faults'}, {engine.times:g} times, seed {engine.seed}"
-        _print_row(
-            name, "torture", "clean" if seen.code == 0 else next(iter(seen.complaints.values()), "?"), seen.seconds
-        )
-        if seen.code != 0:
-            is_clean = False
-            sys.stderr.write(f"{seen.output[-3000:]}\n")
-    return is_clean
+    def _tell(self, line: str, output: str) -> None:
+        with self._say:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+            if output:
+                sys.stderr.write(f"{output[-3000:]}\n")
+                sys.stderr.flush()
 
 
 def main() -> int:
     """Run the program."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture.seeded", description=__doc__)
     parser.add_argument("words", metavar="WORD", nargs="*", help="only bugs whose names contain it")
-    parser.add_argument("--control", action="store_true", help="look at an unbroken copy instead")
-    parser.add_argument("--keep", type=Path, help="keep the history of the last torture in this folder")
+    parser.add_argument("--jobs", type=int, default=2, help="so many looks at a time (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of each first run (%(default)s)")
+    parser.add_argument("--control", action="store_true", help="look at an unbroken copy alone")
+    parser.add_argument(
+        "--table", action="store_true", help="print the table of docs/guarantees.md and do nothing else"
+    )
+    parser.add_argument("--keep", type=Path, help="keep the history of the last torture of a bug in this folder")
     given = parser.parse_args()
-    if given.control:
-        return 0 if control(given.keep) else 1
+    if given.table:
+        _print(page(BUGS))
+        return 0
     chosen = [bug for bug in BUGS if not given.words or any(word in bug.name for word in given.words)]
-    sys.stdout.write("| Bug | Looked for by | Caught: the first that says so | Took |\n| --- | --- | --- | --- |\n")
-    missed = [bug.name for bug in chosen if not try_one(bug, given.keep)]
-    sys.stdout.write(f"{len(chosen) - len(missed)} of {len(chosen)} were caught.\n")
-    return 1 if missed or not chosen else 0
+    signal.signal(signal.SIGTERM, _interrupt)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="rowlock-tree-") as folder:
+        one = Pass(Tree(Path(folder)), seed=given.seed, keep=given.keep)
+        if given.control:
+            return 0 if one.control(chosen, jobs=given.jobs) else 1
+        results = one.run(chosen, jobs=given.jobs)
+    caught = sum(found.is_caught for found in results)
+    _print(["", *table(results), "", f"{caught} of {len(results)} were caught, in {time.monotonic() - began:.0f} s."])
+    return 0 if results and caught == len(results) else 1
+
+
+def _print(lines: Iterable[str]) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,0 +1,97 @@
+"""The cases that a run must contain to show anything: what each rule looks at, and what makes that happen.
+
+A rule without a case to look at finds no violation, whatever is broken. Each case has a row here, the checks count the
+cases in `Evidence.looked`, and a report names the cases that its run did not contain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+WORKLOAD: Final = "the workload"
+"""Makes a case in each run, whatever its faults are."""
+_KILLS: Final = ("kill", "poison")
+_LOST_LEASES: Final = ("freeze", "black_hole", "half_open")
+_LOST_ANSWERS: Final = ("kill", "terminate", "server", "backend", "cut")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One case of a rule. `faults`: each of these makes it; empty if the workload does."""
+
+    rule: str
+    case: str = ""
+    faults: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of its counter in `Evidence.looked`."""
+        return f"{self.rule}: {self.case}" if self.case else self.rule
+
+    @property
+    def made_by(self) -> str:
+        """What makes it, for people."""
+        return " or ".join(self.faults) or WORKLOAD
+
+
+CASES: Final = (
+    Case(rule="lost"),
+    Case(rule="lost", case="jobs that were put back"),
+    Case(rule="unfinished"),
+    Case(rule="unfinished", case="unknown enqueues that were stored", faults=_LOST_ANSWERS),
+    Case(rule="unexpected"),
+    Case(rule="unexpected", case="enqueues that stored nothing"),
+    Case(rule="unjustified duplicates"),
+    Case(rule="unjustified rescues", faults=(*_KILLS, *_LOST_LEASES)),
+    Case(rule="unjustified rescues", case="after the end of the process", faults=_KILLS),
+    Case(rule="unjustified rescues", case="after freeze", faults=("freeze",)),
+    Case(rule="claims without a lease"),
+    Case(rule="crashes without a crash", faults=(*_KILLS, *_LOST_LEASES)),
+    Case(rule="crashes without a crash", case="of attempts that never began", faults=(*_KILLS, *_LOST_LEASES)),
+    Case(rule="needless releases", faults=("stop", *_LOST_LEASES)),
+    Case(rule="overlaps"),
+    Case(rule="overlaps", case="runs at the same time", faults=("freeze", "block")),
+    Case(rule="stale outcomes accepted"),
+    Case(rule="stale outcomes accepted", case="handlers that ended after a rescue", faults=_LOST_LEASES),
+    Case(rule="false outcomes"),
+    Case(rule="more than one final state"),
+    Case(rule="illegal transitions"),
+    Case(rule="unique violations"),
+    Case(rule="unique violations", case="refused because of another job"),
+    Case(rule="cancelled jobs that started"),
+    Case(rule="cancelled jobs that started", case="cancels that raced with a claim"),
+    Case(rule="cancelled jobs that started", case="cancels of running jobs"),
+    Case(rule="starts without a claim"),
+    Case(rule="starts past the limit"),
+    Case(rule="starts past the limit", case="used up its attempts"),
+    Case(rule="too early"),
+    Case(rule="too early", case="delayed jobs"),
+    Case(rule="too early", case="delays"),
+    Case(rule="too late"),
+    Case(rule="too late", case="jobs that ended as expired while they waited"),
+    Case(rule="effects"),
+    Case(rule="effects", case="after several attempts", faults=_KILLS),
+    Case(rule="inconsistencies"),
+    Case(rule="lapsed leases"),
+    Case(rule="lapsed leases", case="ran out in a process that lived on", faults=_LOST_LEASES),
+    Case(rule="unjustified quarantines", faults=("poison",)),
+    Case(rule="half stored"),
+    Case(rule="half stored", case="unknown calls, stored", faults=_LOST_ANSWERS),
+    Case(rule="half stored", case="unknown calls", faults=_LOST_ANSWERS),
+    Case(rule="out of order"),
+    Case(rule="out of order", case="beside other priorities"),
+    Case(rule="schedule ticks"),
+)
+"""Every rule of the checker has a row here; a rule has more where a run may lack the case that matters."""
+
+
+def missing(looked: Mapping[str, int]) -> Iterator[Case]:
+    """Give the cases that a run did not contain, by its counters."""
+    return (case for case in CASES if not looked.get(case.name))
+
+
+__all__ = ["CASES", "WORKLOAD", "Case", "missing"]

@@ -1,0 +1,227 @@
+"""Bugs of claiming and waking up."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.torture.bugs.kinds import CUTS, KILLS, SQL, Bug, Change, Pytest
+
+BESIDE_ITSELF: Final = (
+    Change(
+        file="rowlock/worker/slots.py",
+        old='            if self._held.setdefault(row["id"].bytes, attempt) is not attempt:\n',
+        new='            self._held[row["id"].bytes] = attempt\n            if not row:\n',
+    ),
+    Change(
+        file="rowlock/worker/slots.py",
+        old='            del self._held[attempt.claimed["id"].bytes]\n        if self._ready:\n',
+        new='            self._held.pop(attempt.claimed["id"].bytes, None)\n        if self._ready:\n',
+    ),
+    Change(
+        file="rowlock/worker/slots.py",
+        old='        del self._held[attempt.claimed["id"].bytes]\n        queue = ',
+        new='        self._held.pop(attempt.claimed["id"].bytes, None)\n        queue = ',
+    ),
+)
+"""The slots start whatever was claimed, also if it runs there already."""
+
+BUGS: Final = (
+    Bug(
+        name="notifications without a poll",
+        promise="a job that falls due is started, also if no notification says so",
+        changes=(
+            Change(
+                file="rowlock/worker/doze.py",
+                old="            due = await self._claims.until_next()\n",
+                new="            due, pause = None, 3600.0\n",
+            ),
+            Change(
+                file="rowlock/worker/doze.py",
+                old="            pause = min(pause, self._ear.due_in())\n",
+                new="            pass\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="lost",
+    ),
+    Bug(
+        name="cursors that settle at once",
+        promise="a job is found whose transaction commits late",
+        changes=(
+            Change(
+                file="rowlock/queue/cursors.py",
+                old="            self._newest = self._untagged = newest\n",
+                new="            self._settled = self._newest = newest\n",
+            ),
+            Change(file="rowlock/worker/upkeep.py", old="NET_EVERY: Final = 60.0", new="NET_EVERY: Final = 1e9"),
+        ),
+        engine=Pytest(file="tests/db/test_claims.py"),
+        rule="test_no_committed_job_is_missed_and_none_is_claimed_twice",
+    ),
+    Bug(
+        name="no scan behind the newest position",
+        promise="a job whose transaction commits late is found without waiting for the net",
+        changes=(
+            Change(
+                file="rowlock/queue/cursors.py",
+                old="        return not is_lagging or now >= self._rescan_at\n",
+                new="        return not is_lagging and not self._newest\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_claims.py"),
+        rule="test_nothing_is_missed_while_a_long_writing_transaction_is_open",
+    ),
+    Bug(
+        name="no adopting",
+        promise="the jobs of a claim whose answer was lost are done",
+        changes=(
+            Change(
+                file="rowlock/worker/main_loop.py",
+                old="        if self._loop.time() < self._adopt_at:\n            return\n",
+                new="        if self._loop:\n            return\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_lease.py"),
+        rule="test_jobs_of_a_claim_whose_answer_was_lost_run_without_waiting_for_the_lease",
+    ),
+    Bug(
+        name="claim without locks",
+        promise="a job is claimed by one worker",
+        changes=(
+            Change(file=f"{SQL}claim.sql", old="SELECT job.ctid AS tid", new="SELECT job.id AS tid"),
+            Change(
+                file=f"{SQL}claim.sql",
+                old="                     FOR NO KEY UPDATE SKIP LOCKED\n",
+                new="",
+            ),
+            Change(
+                file=f"{SQL}claim.sql",
+                old="     WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))\n       AND worker IS NULL\n",
+                new="     WHERE id = ANY(ARRAY(SELECT tid FROM candidate))\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="illegal transitions",
+    ),
+    Bug(
+        name="adopts what it knows of",
+        promise="a worker calls a handler once for each attempt",
+        changes=(
+            Change(
+                file="rowlock/queue/claims.py",
+                old='self._connection.fetch("adopt", worker, list(known))',
+                new='self._connection.fetch("adopt", worker, list(known)[:0])',
+            ),
+            *BESIDE_ITSELF,
+        ),
+        engine=CUTS,
+        rule="starts without a claim",
+    ),
+    Bug(
+        name="claims of a paused queue",
+        promise="once a queue is paused, no claim takes a job of it",
+        changes=(
+            Change(
+                file=f"{SQL}claim.sql",
+                old="WHERE name = ANY($5::text[]) AND paused_at IS NOT NULL\n",
+                new="WHERE name = ANY($5::text[]) AND paused_at > now()\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_queues.py"),
+        rule="test_no_claim_takes_a_job_of_a_paused_queue_and_others_are_taken",
+    ),
+    Bug(
+        name="claims of unknown tasks",
+        promise="a job of a task that a worker does not know stays queued, for one that knows it",
+        changes=(
+            Change(
+                file=f"{SQL}claim.sql",
+                old="""\
+                     AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
+                         = ANY($8::text[])
+""",
+                new="                     AND cardinality($8::text[]) >= 0\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_worker.py"),
+        rule="test_a_job_of_an_unknown_task_stays_queued_and_untouched",
+    ),
+    Bug(
+        name="limits that do not count what runs",
+        promise="of a queue with a limit, no more jobs run at once in a worker",
+        changes=(
+            Change(
+                file="rowlock/worker/slots.py",
+                old="        return {queue: limit - self._of_limited[queue] for queue, limit",
+                new="        return {queue: limit for queue, limit",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_worker.py"),
+        rule="test_a_limited_queue_runs_no_more_than_its_limit_while_others_go_on",
+    ),
+    Bug(
+        name="enqueues that wake nobody",
+        promise="a worker that sleeps hears of a job that is enqueued",
+        changes=(
+            Change(
+                file=f"{SQL}enqueue_plain.sql",
+                old="WHERE idle.queue = $2::text LIMIT 1",
+                new="WHERE idle.queue = $2::text AND idle.worker IS NULL LIMIT 1",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_worker.py"),
+        rule="test_a_notification_wakes_an_idle_worker",
+    ),
+    Bug(
+        name="the least urgent first",
+        promise="of the due jobs of a queue, each claim takes the most urgent first",
+        changes=(
+            Change(
+                file="rowlock/queue/claims.py",
+                old="PRIORITIES: Final = range(9, -1, -1)\n",
+                new="PRIORITIES: Final = range(10)\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="out of order",
+        needs=("out of order: beside other priorities",),
+    ),
+    Bug(
+        name="claims of expired jobs",
+        promise="a job that has not started when it expires never runs",
+        changes=(
+            Change(
+                file=f"{SQL}claim.sql",
+                old="(job.ends_at IS NULL OR job.ends_at > now())\n",
+                new="(job.ends_at IS NULL OR job.ends_at > '-infinity')\n",
+            ),
+            Change(
+                file=f"{SQL}end_overdue.sql",
+                old="AND ends_at IS NOT NULL AND ends_at <= now()\n",
+                new="AND ends_at IS NOT NULL AND ends_at <= now() - interval '1 day'\n",
+            ),
+            Change(
+                file="rowlock/worker/attempts.py",
+                old="    if ends_at <= claimed_at + waited:\n",
+                new="    if ends_at is None:\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="too late",
+        needs=("too late",),
+    ),
+    Bug(
+        name="claims of jobs that are not due",
+        promise="a job starts no earlier than its delay, or its time, says",
+        changes=(
+            Change(
+                file=f"{SQL}claim.sql",
+                old="                     AND job.run_at <= now()\n",
+                new="                     AND job.run_at < 'infinity'\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="too early",
+        needs=("too early: delayed jobs",),
+    ),
+)

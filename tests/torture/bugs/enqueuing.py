@@ -1,0 +1,154 @@
+"""Bugs of enqueues and unique keys."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.torture.bugs.kinds import KILLS, SCHEMA, SQL, Bug, Change, Pytest
+
+BUGS: Final = (
+    Bug(
+        name="lost connection acknowledged",
+        promise="a job whose enqueue is acknowledged is there",
+        changes=(
+            Change(
+                file="rowlock/queue/storing.py",
+                old="            raise _unknown(given, error) from error\n",
+                new="            return given, {}\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_enqueue_lost.py"),
+        rule="test_an_enqueue_whose_answer_was_lost_is_safe_to_do_again_at_any_time",
+    ),
+    Bug(
+        name="enqueued again under new ids",
+        promise="an enqueue whose answer was lost is not repeated in a way that can double its jobs",
+        changes=(
+            Change(
+                file="rowlock/queue/storing.py",
+                old="            raise _unknown(given, error) from error\n",
+                new="            import rowlock.queue.identifiers as new\n"
+                "            given = [NewJob(new.uuid7(), one.task, one.args, one.options, one.unique_key)\n"
+                "                     for one in given]\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_enqueue_lost.py"),
+        rule="test_an_enqueue_whose_answer_was_lost_is_safe_to_do_again_at_any_time",
+    ),
+    Bug(
+        name="again does not see finished jobs",
+        promise="an enqueue that is done again stores only what is missing, also if it has finished by then",
+        changes=(
+            Change(
+                file="rowlock/queue/storing.py",
+                old="        return [job for job in jobs if job.id not in finished]\n",
+                new="        return [job for job in jobs if finished is not None]\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_enqueue_lost.py"),
+        rule="test_a_job_that_finishes_while_it_is_enqueued_again_is_not_stored_again",
+    ),
+    Bug(
+        name="enqueue beside the caller's transaction",
+        promise="a job of a transaction that is rolled back does not exist",
+        changes=(
+            Change(
+                file="rowlock/queue/storing.py",
+                old="        return await self._enqueue(job, connection)\n\n",
+                new="        return await self._in_own_transaction([job], lambda: self._enqueue(job, None))\n\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="unexpected",
+    ),
+    Bug(
+        name="unique key by SELECT and INSERT",
+        promise="of all writers at the same time, one gets the key",
+        changes=(
+            Change(
+                file=f"{SCHEMA}tables.sql",
+                old="    CONSTRAINT unique_key_pkey PRIMARY KEY (key),\n    CONSTRAINT unique_key_length",
+                new="    CONSTRAINT unique_key_length",
+            ),
+            Change(
+                file=f"{SCHEMA}functions.sql",
+                old="        VALUES (take_key.key, take_key.job_id, take_key.until_start, clock_timestamp() + "
+                "take_key.period)\n        ON CONFLICT DO NOTHING;",
+                new="        SELECT take_key.key, take_key.job_id, take_key.until_start, clock_timestamp() + "
+                "take_key.period\n         WHERE NOT EXISTS (SELECT FROM rowlock.unique_key AS k WHERE k.key = "
+                "take_key.key);",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_unique_races.py"),
+        rule="test_of_forty_connections_a_third_of_which_roll_back_one_job_has_the_key",
+    ),
+    Bug(
+        name="key freed while its job waits for its next attempt",
+        promise="a job holds its unique key until it has finished",
+        changes=(
+            Change(
+                file=f"{SQL}again.sql",
+                old="), told AS (\n",
+                new="), freed AS (\n    DELETE FROM rowlock.unique_key WHERE job_id = ANY($2::uuid[])\n), told AS (\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="unique violations",
+    ),
+    Bug(
+        name="a finish frees a key for a period",
+        promise="a key for a period is held until the period is over, also if its job has finished",
+        changes=(
+            Change(
+                file=f"{SQL}succeed.sql",
+                old="       AND expires_at IS NULL\n",
+                new="",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_unique_rules.py"),
+        rule="test_a_key_for_a_period_outlives_its_job_and_ends_with_the_period",
+    ),
+    Bug(
+        name="replaces a running job",
+        promise="a duplicate replaces a job only while it waits",
+        changes=(
+            Change(
+                file=f"{SCHEMA}functions.sql",
+                old="      WHERE j.id = lock_waiting.job_id AND j.state IN ('queued', 'blocked')\n",
+                new="      WHERE j.id = lock_waiting.job_id\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_unique_rules.py"),
+        rule="test_a_running_job_is_not_replaced",
+    ),
+    Bug(
+        name="an HTTP request twice with one key",
+        promise="requests with the same Idempotency-Key make one job",
+        changes=(
+            Change(
+                file=f"{SQL}take_answer_key.sql",
+                old=" WHERE kept.expires_at <= clock_timestamp()\n",
+                new="",
+            ),
+        ),
+        engine=Pytest(file="tests/api/test_idempotency.py"),
+        rule="test_simultaneous_requests_with_one_key_are_one_job_and_one_answer",
+    ),
+    Bug(
+        name="many jobs in two commits",
+        promise="of many jobs in one call all are stored, or none",
+        changes=(
+            Change(
+                file="rowlock/queue/storing.py",
+                old="        return await self._enqueue_by_copy(jobs)\n",
+                new="        given = list(jobs)\n"
+                "        first, held = await self._enqueue_by_copy(given[: len(given) // 2])\n"
+                "        last, held_too = await self._enqueue_by_copy(given[len(given) // 2 :])\n"
+                "        return first + last, held | held_too\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="half stored",
+        needs=("half stored",),
+    ),
+)

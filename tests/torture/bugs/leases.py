@@ -1,0 +1,162 @@
+"""Bugs of leases, rescues, and what a worker does without its lease."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.torture.bugs.kinds import FREEZES, HOLES, KILLS, SQL, Bug, Change, Pytest, Torture
+
+BUGS: Final = (
+    Bug(
+        name="rescue by elapsed time",
+        promise="a job is taken from its worker only when the lease has run out, however long the job takes",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="           ARRAY(SELECT expired.id FROM expired)",
+                new="           ARRAY(SELECT slow.worker FROM rowlock.job AS slow\n"
+                "                  WHERE slow.state = 'running' AND slow.started_at < now() - interval '3 seconds')",
+            ),
+        ),
+        engine=KILLS,
+        rule="unjustified rescues",
+    ),
+    Bug(
+        name="lease by the worker's clock",
+        promise="leases count by the database's clock, whatever the machines' clocks say",
+        changes=(
+            Change(
+                file=f"{SQL}renew_lease.sql",
+                old="   SET expires_at = clock_timestamp() + $2::interval,",
+                new="   SET expires_at = to_timestamp($5::float8) + $2::interval,",
+            ),
+            Change(
+                file="rowlock/worker/lease.py",
+                old="self._settings.lease, delay, resident_bytes())",
+                new="self._settings.lease, delay, resident_bytes(), time.time())",
+            ),
+        ),
+        engine=KILLS,
+        rule="unjustified rescues",
+    ),
+    Bug(
+        name="rescue takes the attempt back",
+        promise="the numbers of attempts only go up: they are the fence",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="started_at = NULL, run_at = clock_timestamp(),",
+                new="started_at = NULL, attempt = attempt - 1, run_at = clock_timestamp(),",
+            ),
+        ),
+        engine=KILLS,
+        rule="illegal transitions",
+        needs=("unjustified rescues",),
+    ),
+    Bug(
+        name="handlers outlive the lease",
+        promise="a worker that has lost its lease stops its handlers",
+        changes=(Change(file="rowlock/worker/shift.py", old='        self.slots.stop("lease")\n', new=""),),
+        engine=HOLES,
+        rule="overlaps",
+    ),
+    Bug(
+        name="handlers stopped after the lease",
+        promise="a worker that cannot renew its lease stops its handlers before the lease runs out, not after",
+        changes=(Change(file="rowlock/worker/lease.py", old="MARGIN: Final = 0.2\n", new="MARGIN: Final = -1.5\n"),),
+        engine=Pytest(file="tests/db/test_links.py"),
+        rule="test_a_worker_behind_a_link_that_swallows_all_stops_its_handlers_before_another_one_has_their_jobs",
+    ),
+    Bug(
+        name="no quarantine",
+        promise="a job that takes its workers down is set aside",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="           CASE WHEN crashes + 1 < $1 THEN false\n",
+                new="           CASE WHEN true THEN false\n",
+            ),
+        ),
+        engine=Torture(faults="poison", times=2),
+        rule="starts past the limit",
+        needs=("unjustified quarantines",),
+    ),
+    Bug(
+        name="jobs start after the lease",
+        promise="no job begins in a worker whose lease has run out",
+        changes=(
+            Change(
+                file="rowlock/worker/attempts.py",
+                old="""\
+        if attempt.began >= attempt.lease.held_until:
+            self._come_too_late(attempt, on_end)
+            return
+        logs.JOB.set(claimed)
+        job: Job | None = None
+""",
+                new="        logs.JOB.set(claimed)\n        job: Job | None = None\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_links.py"),
+        rule="test_nothing_begins_in_a_worker_that_has_slept_past_the_end_of_its_lease",
+    ),
+    Bug(
+        name="cancelled calls wait for dead links",
+        promise="a handler that has to stop ends before its lease does, whatever it waits for",
+        changes=(
+            Change(
+                file="rowlock/queue/connections.py",
+                old="""\
+    except asyncio.CancelledError:
+        throw_away(connection)
+        raise
+    except BaseException:
+        await transaction.rollback()
+""",
+                new="    except BaseException:\n        await transaction.rollback()\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_links.py"),
+        rule="test_a_call_over_a_link_that_swallows_all_ends_at_once_when_it_is_cancelled",
+    ),
+    Bug(
+        name="lapsed leases renewed",
+        promise="a lease that has run out is not renewed: others may have the jobs",
+        changes=(Change(file=f"{SQL}renew_lease.sql", old="   AND expires_at > clock_timestamp()\n", new=""),),
+        engine=FREEZES,
+        rule="lapsed leases",
+    ),
+    Bug(
+        name="crashes that nobody counts",
+        promise="a job runs again only for a cause that is recorded and counted",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="THEN 1 ELSE 0 END,",
+                new="THEN 0 ELSE 0 END,",
+            ),
+        ),
+        engine=KILLS,
+        rule="unjustified duplicates",
+        needs=("unjustified duplicates",),
+    ),
+    Bug(
+        name="set aside beside others",
+        promise="good jobs beside one that takes its worker down are not set aside",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="                       LIMIT 1) IS NULL\n",
+                new="                       LIMIT 1) IS NOT DISTINCT FROM job.id OR true\n",
+            ),
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="           CASE WHEN crashes + 1 < $1 THEN false\n",
+                new="           CASE WHEN $1 < 0 THEN false\n",
+            ),
+        ),
+        engine=KILLS,
+        rule="unjustified quarantines",
+        needs=("unjustified quarantines",),
+    ),
+)

@@ -1,0 +1,171 @@
+"""Bugs that broke promises unseen, until an independent harness found them: each undoes one mend."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.torture.bugs.claiming import BESIDE_ITSELF
+from tests.torture.bugs.kinds import SCHEMA, SQL, Bug, Change, Pytest
+
+_CLOCK: Final = Pytest(file="tests/db/test_clock.py")
+_PINNED: Final = "SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD'"
+_LEASES: Final = Pytest(file="tests/db/test_lost_leases.py")
+
+BUGS: Final = (
+    Bug(
+        name="a lease lost while the worker registers",
+        promise="a worker that loses its lease begins another one, whatever it does at that moment",
+        changes=(
+            Change(
+                file="rowlock/worker/shift.py",
+                old="        self.lease = lease\n        await self.orders.read(self.claiming)\n",
+                new="        self.lease = lease\n        await self.orders.read(self.claiming)\n"
+                "        lease.is_lost = False\n",
+            ),
+        ),
+        engine=_LEASES,
+        rule="test_a_lease_lost_while_the_worker_registers_is_followed_by_another",
+    ),
+    Bug(
+        name="a claim of what runs here already",
+        promise="a job does not start beside itself in a worker, also if the database has lost an earlier claim",
+        changes=BESIDE_ITSELF,
+        engine=Pytest(file="tests/db/test_rewound.py"),
+        rule="test_a_job_that_is_claimed_while_it_runs_here_does_not_start_beside_itself",
+    ),
+    Bug(
+        name="claims after the lease",
+        promise="a worker whose lease has run out claims nothing",
+        changes=(
+            Change(
+                file=f"{SQL}claim.sql",
+                old="WHERE id = $9::uuid AND expires_at > clock_timestamp()\n",
+                new="WHERE id = $9::uuid\n",
+            ),
+        ),
+        engine=_LEASES,
+        rule="test_a_worker_whose_lease_has_run_out_claims_nothing_and_its_cursors_stay",
+    ),
+    Bug(
+        name="a crash for a lease that was given up",
+        promise="a worker that gave its lease up has not crashed: what it held never began",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="worker.expires_at = '-infinity'\n",
+                new="worker.expires_at > 'infinity'\n",
+            ),
+        ),
+        engine=_LEASES,
+        rule="test_a_worker_that_gave_its_lease_up_has_not_crashed",
+    ),
+    Bug(
+        name="partitions by the session's time zone",
+        promise="a day of the archive begins at midnight UTC, whatever the session's settings are",
+        changes=(
+            Change(
+                file=f"{SCHEMA}functions.sql",
+                old=f"\n{_PINNED} AS $$\nDECLARE\n    child text",
+                new=" AS $$\nDECLARE\n    child text",
+            ),
+            Change(
+                file=f"{SCHEMA}functions.sql",
+                old=f" {_PINNED} AS $$\nDECLARE\n    parent text;\n",
+                new=" AS $$\nDECLARE\n    parent text;\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_session_settings.py"),
+        rule="test_a_day_of_the_archive_begins_at_midnight_utc",
+    ),
+    Bug(
+        name="a duplicate by an old snapshot",
+        promise="a key until the start is decided by what is true now: no change is left without a run that follows it",
+        changes=(
+            Change(
+                file=f"{SCHEMA}functions.sql",
+                old="IF until_its_start AND current_setting('transaction_isolation') IN",
+                new="IF until_its_start IS NULL AND current_setting('transaction_isolation') IN",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_old_snapshots.py"),
+        rule="test_a_key_until_the_start_is_not_refused_for_a_holder_that_started_since",
+    ),
+    Bug(
+        name="duties wait for a clock that went back",
+        promise="upkeep goes on when the server's clock is set back",
+        changes=(
+            Change(
+                file=f"{SQL}claim_duty.sql",
+                old="(next_run_at <= now() OR set_at > clock_timestamp())",
+                new="next_run_at <= now()",
+            ),
+        ),
+        engine=_CLOCK,
+        rule="test_a_duty_that_was_set_in_the_future_is_due",
+    ),
+    Bug(
+        name="leases from a clock that went back",
+        promise="a dead worker's jobs are rescued when the server's clock is set back",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="WHERE expires_at > clock_timestamp() + lease\n",
+                new="WHERE expires_at > clock_timestamp() + lease + interval '1 day'\n",
+            ),
+        ),
+        engine=_CLOCK,
+        rule="test_a_dead_worker_s_lease_of_the_future_is_cut_and_its_job_rescued",
+    ),
+    Bug(
+        name="cursors ahead of a clock that went back",
+        promise="jobs that are enqueued after the server's clock went back are claimed by the next look",
+        changes=(
+            Change(
+                file="rowlock/queue/claims.py",
+                old="            self.cursors.reset()  # new jobs fall due behind",
+                new="            self.cursors.record(scan, rescan=rescan, took=self.took)  # new jobs fall due behind",
+            ),
+        ),
+        engine=_CLOCK,
+        rule="test_jobs_that_come_in_a_step_back_are_claimed_by_the_next_look",
+    ),
+    Bug(
+        name="a wait that ends with the server",
+        promise="who waits for a result goes on waiting while the database is away",
+        changes=(
+            Change(
+                file="rowlock/queue/handle.py",
+                old="            if not is_away(error):\n",
+                new="            if is_away(error):\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_waiting_for_results.py"),
+        rule="test_a_wait_for_a_result_outlives_an_outage_of_the_database",
+    ),
+    Bug(
+        name="the default partition keeps for ever",
+        promise="retention removes what is past its time, wherever it lies",
+        changes=(
+            Change(
+                file=f"{SQL}retain_default.sql",
+                old="SELECT rowlock.retain_default($1::text, $2::integer) AS removed\n",
+                new="SELECT 0 * length($1::text) * $2::integer AS removed\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_retention.py"),
+        rule="test_a_day_with_too_many_rows_to_move_is_said_to_be_overdue_and_goes_from_the_default_partition",
+    ),
+    Bug(
+        name="enqueues notify although nobody listens",
+        promise="where no worker listens, a transaction that enqueues can be prepared",
+        changes=(
+            Change(
+                file=f"{SQL}enqueue_plain.sql",
+                old="idle.queue) FROM rowlock.idle_worker AS idle WHERE idle.queue = $2::text LIMIT 1",
+                new="$2::text)",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_prepared_transactions.py"),
+        rule="test_a_transaction_that_enqueues_can_be_prepared_where_no_worker_listens",
+    ),
+)
