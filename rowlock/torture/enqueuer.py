@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import asyncpg
+import msgspec
 import structlog
 
 from rowlock.errors import (
@@ -58,6 +59,7 @@ MOST_WAITING: Final = 3000
 BATCH: Final = 60
 LAST_SECONDS: Final = 30.0
 CANCELLED_OF: Final = 4
+KEY_PERIOD: Final = 1.5
 REPEATED: Final = 0.05
 """The share of enqueues that are repeated although they were answered."""
 BURST: Final = 80
@@ -104,6 +106,8 @@ class Enqueuer:
             self._one: 20,
             self._in_transaction: 15,
             self._unique: 12,
+            self._unique_otherwise: 14,
+            self._skip: 3,
             self._cancel: 6,
             self._retry: 4,
             self._over_http: 4 if self._api else 0,
@@ -171,6 +175,52 @@ class Enqueuer:
             return None if stored == job.id else stored
 
         await self._enqueue("unique", [job], enqueue)
+
+    async def _unique_otherwise(self) -> None:
+        """Enqueue with a key for a period, one across tasks, or one whose waiting holder is given this content."""
+        rng = self._rng
+        job: NewJob[Any]
+        match rng.choice(["period", "across", "replace", "replace"]):
+            case "period":
+                unique = Unique(f"period-{rng.randrange(2)}", period=KEY_PERIOD)
+                job = workload.quick.using(unique=unique).job()
+            case "across":
+                unique = Unique(f"across-{rng.randrange(2)}", across_tasks=True)
+                job = rng.choice(
+                    [workload.slow.using(unique=unique).job(0.1), workload.flaky.using(unique=unique).job(1)]
+                )
+            case _:
+                unique = Unique(f"latest-{rng.randrange(2)}", until="start", on_duplicate="replace")
+                job = workload.latest.using(unique=unique, delay=rng.choice([0.0, 0.5, 1.0])).job(rng.getrandbits(48))
+
+        async def enqueue() -> UUID | None:
+            stored = await self._app.client.enqueue(job)
+            return None if stored == job.id else stored
+
+        await self._enqueue("unique", [job], enqueue)
+
+    async def _skip(self) -> None:
+        """Enqueue several jobs with keys at once, of which those are left out whose key is held: a call for each."""
+        keys = self._rng.sample(range(8), 3)
+        jobs = [
+            workload.slow.using(unique=Unique(f"skip-{key}", on_duplicate="skip")).job(self._rng.uniform(0, 0.3))
+            for key in keys
+        ]
+        ops = [uuid4().hex for _ in jobs]
+        for op, job in zip(ops, jobs, strict=True):
+            self._begin(op, "skip", [job])
+        stored: set[UUID] | None = None
+        outcome: Stored = "nothing"
+        try:
+            stored = {handle.id for handle in await self._app.enqueue_many(jobs)}
+        except EnqueueUnknown:
+            outcome = "unknown"
+        except LOST as error:
+            structlog.get_logger().info("enqueue_refused", how="skip", error=type(error).__name__)
+        for op, job in zip(ops, jobs, strict=True):
+            if stored is not None:
+                outcome = "stored" if job.id in stored else "existing"
+            self._history.write(Enqueued(op=op, outcome=outcome))
 
     async def _in_transaction(self) -> None:
         """Several enqueues in one transaction, some of them behind a savepoint, and often a rollback."""
@@ -352,19 +402,7 @@ class Enqueuer:
         return make()
 
     def _begin(self, op: str, how: str, jobs: Sequence[NewJob[Any]], *, is_again: bool = False) -> None:
-        wanted = [
-            Wanted(
-                id=job.id,
-                task=job.task,
-                key=job.unique_key,
-                until="start" if job.options.unique is not None and job.options.unique.until == "start" else "finish",
-                max_attempts=job.options.max_attempts,
-                delay=_seconds(job.options.delay),
-                expires=_seconds(job.options.expires),
-                deadline=_seconds(job.options.deadline),
-            )
-            for job in jobs
-        ]
+        wanted = [_wanted(job) for job in jobs]
         self._history.write(Enqueue(op=op, how=how, jobs=wanted, is_again=is_again))
 
     def _later(self, what: Awaitable[None]) -> None:
@@ -374,6 +412,29 @@ class Enqueuer:
         task = asyncio.create_task(run())
         self._loose.add(task)
         task.add_done_callback(self._loose.discard)
+
+
+def _wanted(job: NewJob[Any]) -> Wanted:
+    """What the job is to be, as its caller means it."""
+    options, unique = job.options, job.options.unique
+    until: Literal["finish", "start", "period"] = "finish"
+    key: str | None = None
+    if unique is not None:
+        until = unique.until if unique.period is None else "period"
+        key = f"{'' if unique.across_tasks else job.task}:{unique.key}"
+    return Wanted(
+        id=job.id,
+        task=job.task,
+        key=key,
+        until=until,
+        period=_seconds(unique.period) if unique is not None else None,
+        max_attempts=options.max_attempts,
+        delay=_seconds(options.delay),
+        expires=_seconds(options.expires),
+        deadline=_seconds(options.deadline),
+        content=msgspec.json.decode(job.args).get("content"),
+        replaces=unique is not None and unique.on_duplicate == "replace",
+    )
 
 
 def _seconds(option: object) -> float | None:
