@@ -334,3 +334,28 @@ class Story:
                 expires_at=EPOCH + until,
             )
         )
+
+
+def interrupted(story: Story, task: str = "torture.quick") -> Job:
+    """A job that runs."""
+    job = story.enqueue(task=task)
+    story.claim(job)
+    story.start(job)
+    return job
+
+
+def rescued(story: Story, job: Job) -> None:
+    """Let another worker have the job, and run it."""
+    story.rescue(job)
+    story.run(job, worker=story.workers[1])
+
+
+def frozen(story: Story, seconds: float = 20) -> Job:
+    """A job that is rescued and runs again while the process of its first attempt is frozen."""
+    job = interrupted(story)
+    story.first = job.run
+    story.fault("freeze", story.worker)
+    story.wait(seconds)
+    story.rescue(job)
+    story.run(job, worker=story.workers[1])
+    return job

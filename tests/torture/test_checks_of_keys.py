@@ -107,3 +107,72 @@ def test_a_refusal_because_of_a_job_that_had_started_before_is_found(story: Stor
     story.wait(3)
     story.enqueue("existing", key="k", until="start", holder=job)
     assert broken(story) == {"unfollowed"}
+
+
+# One holder at a time
+
+
+def test_a_key_is_held_by_one_job_after_the_other(story: Story) -> None:
+    first = story.enqueue(key="k")
+    story.enqueue("existing", key="k", holder=first)
+    story.run(first)
+    story.done(key="k")
+    story.done(key="other")
+    clean(story)
+
+
+def test_two_holders_of_a_key_are_found(story: Story) -> None:
+    first, second = story.enqueue(key="k"), story.enqueue(key="k")
+    story.run(first)
+    story.run(second)
+    assert broken(story) == {"unique violations"}
+
+
+def test_a_key_is_held_by_a_running_job_unless_it_is_held_until_the_start(story: Story) -> None:
+    for until in ("start", "finish"):
+        job = story.enqueue(key="k", until=until)
+        story.claim(job)
+        story.start(job)
+        other = story.enqueue(key="k", until=until)
+        story.end(job, "error")
+        story.again(job, "error")
+        story.run(job)
+        story.run(other)
+        assert story.check().counts["unique violations"] == (until == "finish")
+
+
+def test_a_job_that_was_put_back_holds_its_key_again(story: Story) -> None:
+    job = story.run(story.enqueue(key="k"), "fail")
+    story.fail(job, "failed")
+    other = story.enqueue(key="k")
+    story.act("retry", job)
+    story.run(other)
+    story.run(job)
+    assert broken(story) == {"unique violations"}
+
+
+def test_a_job_that_lost_its_key_on_the_way_is_found(story: Story) -> None:
+    job = story.enqueue(key="k", is_stored=False)
+    job.key = None
+    story.insert(job)
+    story.run(job)
+    assert broken(story) == {"unique violations"}
+
+
+def test_a_refusal_because_of_a_job_that_does_not_exist_is_found(story: Story) -> None:
+    story.enqueue("existing", key="k", holder=story.enqueue("nothing", key="k"))
+    assert broken(story) == {"unique violations"}
+
+
+def test_a_refusal_because_of_a_job_with_another_key_is_found(story: Story) -> None:
+    story.enqueue("existing", key="k", holder=story.done(key="other"))
+    assert broken(story) == {"unique violations"}
+
+
+def test_a_refusal_because_of_a_job_that_ended_long_ago_is_found(story: Story) -> None:
+    first = story.done(key="k")
+    story.enqueue("existing", key="k", holder=first)
+    clean(story)
+    story.wait(100)
+    story.enqueue("existing", key="k", holder=first)
+    assert broken(story) == {"unique violations"}
