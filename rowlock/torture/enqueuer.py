@@ -36,6 +36,7 @@ from rowlock.errors import (
 from rowlock.queue.unique import Unique
 from rowlock.torture import workload
 from rowlock.torture.history import Act, Acted, Enqueue, Enqueued, History, Wanted
+from rowlock.torture.posts import Posts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -82,6 +83,7 @@ class Enqueuer:
         self._rate = rate
         self._api = api
         self._app = workload.app
+        self._posts: Posts | None = None
         self._stopping = asyncio.Event()
         self._waiting = 0
         self._delayed: deque[UUID] = deque(maxlen=200)
@@ -93,7 +95,8 @@ class Enqueuer:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
         async with self._app, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-            self._session = session
+            if self._api is not None:
+                self._posts = Posts(self._api, session, self._history, self._rng, self._pause)
             counting = asyncio.create_task(self._count())
             await asyncio.gather(*(self._call() for _ in range(CALLERS)), self._bursts())
             counting.cancel()
@@ -110,9 +113,9 @@ class Enqueuer:
             self._skip: 3,
             self._cancel: 6,
             self._retry: 4,
-            self._over_http: 4 if self._api else 0,
-            self._many_over_http: 3 if self._api else 0,
         }
+        if self._posts is not None:
+            ways |= {self._posts.one: 4, self._posts.many: 3}
         while not self._stopping.is_set():
             if self._waiting < MOST_WAITING:
                 (way,) = self._rng.choices(list(ways), list(ways.values()))
@@ -120,10 +123,12 @@ class Enqueuer:
             # On average a call enqueues about as many jobs as this.
             await self._pause(self._rng.expovariate(self._rate / CALLERS / (BATCH * 0.5 * 0.35 + 1)))
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> bool:
+        """Wait for so long, or until the program is to stop. Returns whether it is."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
+        return self._stopping.is_set()
 
     async def _count(self) -> None:
         while True:
@@ -145,7 +150,7 @@ class Enqueuer:
         """
         while not self._stopping.is_set():
             await self._pause(self._rng.uniform(*BURST_EVERY))
-            if self._waiting >= MOST_WAITING or self._stopping.is_set():
+            if self._waiting >= 2 * MOST_WAITING or self._stopping.is_set():
                 continue
             jobs = [
                 workload.ordered.using(priority=self._rng.randrange(10), delay=BURST_DELAY).job(BURST_SECONDS)
@@ -296,48 +301,6 @@ class Enqueuer:
             return next((handle.id for handle in handles if handle.is_duplicate), None)  # of one job alone
 
         await self._enqueue("again", jobs, enqueue, is_again=True)
-
-    async def _over_http(self) -> None:
-        """Post a job with an Idempotency-Key, and repeat it until there is an answer."""
-        op = uuid4().hex
-        body = {"task": workload.over_http.name, "args": {"op": op}}
-        for _ in range(60):
-            with suppress(aiohttp.ClientError, TimeoutError, OSError):
-                async with self._session.post(
-                    f"{self._api}/v1/jobs", json=body, headers={"Idempotency-Key": op}
-                ) as answer:
-                    if answer.status == 201:
-                        job = UUID((await answer.json())["id"])
-                        wanted = [Wanted(id=job, task=workload.over_http.name)]
-                        self._history.write(Enqueue(op=op, how="http", jobs=wanted))
-                        self._history.write(Enqueued(op=op, outcome="stored"))
-                        return
-                    if answer.status < 500:
-                        raise AssertionError(f"The API answered {answer.status}: {await answer.text()}")
-            await asyncio.sleep(self._rng.uniform(0.1, 1.0))
-            if self._stopping.is_set():
-                return
-
-    async def _many_over_http(self) -> None:
-        """Post several jobs at once, and repeat it until there is an answer. The runner looks for what came of it."""
-        op, of = uuid4().hex, self._rng.randint(2, 8)
-        body = {"jobs": [{"task": workload.many_over_http.name, "args": {"op": op, "of": of}}] * of}
-        for _ in range(60):
-            with suppress(aiohttp.ClientError, TimeoutError, OSError):
-                async with self._session.post(
-                    f"{self._api}/v1/jobs/many", json=body, headers={"Idempotency-Key": op}
-                ) as answer:
-                    if answer.status == 201:
-                        jobs = [UUID(job["id"]) for job in (await answer.json())["jobs"]]
-                        wanted = [Wanted(id=job, task=workload.many_over_http.name) for job in jobs]
-                        self._history.write(Enqueue(op=op, how="http", jobs=wanted, of=of))
-                        self._history.write(Enqueued(op=op, outcome="stored"))
-                        return
-                    if answer.status < 500:
-                        raise AssertionError(f"The API answered {answer.status}: {await answer.text()}")
-            await self._pause(self._rng.uniform(0.1, 1.0))
-            if self._stopping.is_set():
-                return
 
     # What operators do.
 
