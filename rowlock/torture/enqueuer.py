@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 
 import aiohttp
 import asyncpg
+import msgspec
 import structlog
 
 from rowlock.errors import (
@@ -35,6 +36,7 @@ from rowlock.errors import (
 from rowlock.queue.unique import Unique
 from rowlock.torture import testimony, workload
 from rowlock.torture.history import Act, Acted, Enqueue, Enqueued, History, Wanted
+from rowlock.torture.posts import Posts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -58,6 +60,7 @@ MOST_WAITING: Final = 3000
 BATCH: Final = 60
 LAST_SECONDS: Final = 30.0
 CANCELLED_OF: Final = 4
+KEY_PERIOD: Final = 1.5
 REPEATED: Final = 0.05
 """The share of enqueues that are repeated although they were answered."""
 BURST: Final = 80
@@ -80,6 +83,7 @@ class Enqueuer:
         self._rate = rate
         self._api = api
         self._app = workload.app
+        self._posts: Posts | None = None
         self._stopping = asyncio.Event()
         self._waiting = 0
         self._delayed: deque[UUID] = deque(maxlen=200)
@@ -91,7 +95,8 @@ class Enqueuer:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
         async with self._app, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
-            self._session = session
+            if self._api is not None:
+                self._posts = Posts(self._api, session, self._history, self._rng, self._pause)
             counting = asyncio.create_task(self._count())
             await asyncio.gather(*(self._call() for _ in range(CALLERS)), self._bursts())
             counting.cancel()
@@ -104,11 +109,13 @@ class Enqueuer:
             self._one: 20,
             self._in_transaction: 15,
             self._unique: 12,
+            self._unique_otherwise: 14,
+            self._skip: 3,
             self._cancel: 6,
             self._retry: 4,
-            self._over_http: 4 if self._api else 0,
-            self._many_over_http: 3 if self._api else 0,
         }
+        if self._posts is not None:
+            ways |= {self._posts.one: 4, self._posts.many: 3}
         while not self._stopping.is_set():
             if self._waiting < MOST_WAITING:
                 (way,) = self._rng.choices(list(ways), list(ways.values()))
@@ -116,10 +123,12 @@ class Enqueuer:
             # On average a call enqueues about as many jobs as this.
             await self._pause(self._rng.expovariate(self._rate / CALLERS / (BATCH * 0.5 * 0.35 + 1)))
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause(self, seconds: float) -> bool:
+        """Wait for so long, or until the program is to stop. Returns whether it is."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
+        return self._stopping.is_set()
 
     async def _count(self) -> None:
         while True:
@@ -141,7 +150,7 @@ class Enqueuer:
         """
         while not self._stopping.is_set():
             await self._pause(self._rng.uniform(*BURST_EVERY))
-            if self._waiting >= MOST_WAITING or self._stopping.is_set():
+            if self._waiting >= 2 * MOST_WAITING or self._stopping.is_set():
                 continue
             jobs = [
                 workload.ordered.using(priority=self._rng.randrange(10), delay=BURST_DELAY).job(BURST_SECONDS)
@@ -171,6 +180,52 @@ class Enqueuer:
             return None if stored == job.id else stored
 
         await self._enqueue("unique", [job], enqueue)
+
+    async def _unique_otherwise(self) -> None:
+        """Enqueue with a key for a period, one across tasks, or one whose waiting holder is given this content."""
+        rng = self._rng
+        job: NewJob[Any]
+        match rng.choice(["period", "across", "replace", "replace"]):
+            case "period":
+                unique = Unique(f"period-{rng.randrange(2)}", period=KEY_PERIOD)
+                job = workload.quick.using(unique=unique).job()
+            case "across":
+                unique = Unique(f"across-{rng.randrange(2)}", across_tasks=True)
+                job = rng.choice(
+                    [workload.slow.using(unique=unique).job(0.1), workload.flaky.using(unique=unique).job(1)]
+                )
+            case _:
+                unique = Unique(f"latest-{rng.randrange(2)}", until="start", on_duplicate="replace")
+                job = workload.latest.using(unique=unique, delay=rng.choice([0.0, 0.5, 1.0])).job(rng.getrandbits(48))
+
+        async def enqueue() -> UUID | None:
+            stored = await self._app.client.enqueue(job)
+            return None if stored == job.id else stored
+
+        await self._enqueue("unique", [job], enqueue)
+
+    async def _skip(self) -> None:
+        """Enqueue several jobs with keys at once, of which those are left out whose key is held: a call for each."""
+        keys = self._rng.sample(range(8), 3)
+        jobs = [
+            workload.slow.using(unique=Unique(f"skip-{key}", on_duplicate="skip")).job(self._rng.uniform(0, 0.3))
+            for key in keys
+        ]
+        ops = [uuid4().hex for _ in jobs]
+        for op, job in zip(ops, jobs, strict=True):
+            self._begin(op, "skip", [job])
+        stored: set[UUID] | None = None
+        outcome: Stored = "nothing"
+        try:
+            stored = {handle.id for handle in await self._app.enqueue_many(jobs)}
+        except EnqueueUnknown:
+            outcome = "unknown"
+        except LOST as error:
+            structlog.get_logger().info("enqueue_refused", how="skip", error=type(error).__name__)
+        for op, job in zip(ops, jobs, strict=True):
+            if stored is not None:
+                outcome = "stored" if job.id in stored else "existing"
+            self._history.write(Enqueued(op=op, outcome=outcome))
 
     async def _in_transaction(self) -> None:
         """Several enqueues in one transaction, some of them behind a savepoint, and often a rollback."""
@@ -250,49 +305,6 @@ class Enqueuer:
 
         await self._enqueue("again", jobs, enqueue, is_again=True)
 
-    async def _over_http(self) -> None:
-        """Post a job with an Idempotency-Key, and repeat it until there is an answer."""
-        op = uuid4().hex
-        body = {"task": workload.over_http.name, "args": {"op": op}}
-        for _ in range(60):
-            with suppress(aiohttp.ClientError, TimeoutError, OSError):
-                async with self._session.post(
-                    f"{self._api}/v1/jobs", json=body, headers={"Idempotency-Key": op}
-                ) as answer:
-                    if answer.status == 201:
-                        job = UUID((await answer.json())["id"])
-                        wanted = [Wanted(id=job, task=workload.over_http.name)]
-                        self._history.write(Enqueue(op=op, how="http", jobs=wanted))
-                        self._history.write(Enqueued(op=op, outcome="stored"))
-                        testimony.note("stored", [job])
-                        return
-                    if answer.status < 500:
-                        raise AssertionError(f"The API answered {answer.status}: {await answer.text()}")
-            await asyncio.sleep(self._rng.uniform(0.1, 1.0))
-            if self._stopping.is_set():
-                return
-
-    async def _many_over_http(self) -> None:
-        """Post several jobs at once, and repeat it until there is an answer. The runner looks for what came of it."""
-        op, of = uuid4().hex, self._rng.randint(2, 8)
-        body = {"jobs": [{"task": workload.many_over_http.name, "args": {"op": op, "of": of}}] * of}
-        for _ in range(60):
-            with suppress(aiohttp.ClientError, TimeoutError, OSError):
-                async with self._session.post(
-                    f"{self._api}/v1/jobs/many", json=body, headers={"Idempotency-Key": op}
-                ) as answer:
-                    if answer.status == 201:
-                        jobs = [UUID(job["id"]) for job in (await answer.json())["jobs"]]
-                        wanted = [Wanted(id=job, task=workload.many_over_http.name) for job in jobs]
-                        self._history.write(Enqueue(op=op, how="http", jobs=wanted, of=of))
-                        self._history.write(Enqueued(op=op, outcome="stored"))
-                        return
-                    if answer.status < 500:
-                        raise AssertionError(f"The API answered {answer.status}: {await answer.text()}")
-            await self._pause(self._rng.uniform(0.1, 1.0))
-            if self._stopping.is_set():
-                return
-
     # What operators do.
 
     async def _cancel(self) -> None:
@@ -356,19 +368,7 @@ class Enqueuer:
         return make()
 
     def _begin(self, op: str, how: str, jobs: Sequence[NewJob[Any]], *, is_again: bool = False) -> None:
-        wanted = [
-            Wanted(
-                id=job.id,
-                task=job.task,
-                key=job.unique_key,
-                until="start" if job.options.unique is not None and job.options.unique.until == "start" else "finish",
-                max_attempts=job.options.max_attempts,
-                delay=_seconds(job.options.delay),
-                expires=_seconds(job.options.expires),
-                deadline=_seconds(job.options.deadline),
-            )
-            for job in jobs
-        ]
+        wanted = [_wanted(job) for job in jobs]
         self._history.write(Enqueue(op=op, how=how, jobs=wanted, is_again=is_again))
         testimony.note("asked", [job.id for job in jobs])
 
@@ -379,6 +379,29 @@ class Enqueuer:
         task = asyncio.create_task(run())
         self._loose.add(task)
         task.add_done_callback(self._loose.discard)
+
+
+def _wanted(job: NewJob[Any]) -> Wanted:
+    """What the job is to be, as its caller means it."""
+    options, unique = job.options, job.options.unique
+    until: Literal["finish", "start", "period"] = "finish"
+    key: str | None = None
+    if unique is not None:
+        until = unique.until if unique.period is None else "period"
+        key = f"{'' if unique.across_tasks else job.task}:{unique.key}"
+    return Wanted(
+        id=job.id,
+        task=job.task,
+        key=key,
+        until=until,
+        period=_seconds(unique.period) if unique is not None else None,
+        max_attempts=options.max_attempts,
+        delay=_seconds(options.delay),
+        expires=_seconds(options.expires),
+        deadline=_seconds(options.deadline),
+        content=msgspec.json.decode(job.args).get("content"),
+        replaces=unique is not None and unique.on_duplicate == "replace",
+    )
 
 
 def _seconds(option: object) -> float | None:

@@ -253,6 +253,8 @@ class Evidence:
     """Of the schedules that may miss no tick: the seconds between two."""
     holds: dict[str, list[tuple[int, float, UUID]]] = field(default_factory=lambda: defaultdict(list))
     """When a unique key was held (between the changes with these numbers), and by which job."""
+    periods_held: dict[str, list[tuple[float, float, float, UUID]]] = field(default_factory=lambda: defaultdict(list))
+    """When a job took a unique key for a period (began, at, seconds), and which job."""
     rescues: dict[UUID, list[Rescue]] = field(default_factory=lambda: defaultdict(list))
     """By the worker that had the jobs."""
 

@@ -169,6 +169,13 @@ async def batch(jobs: list[Job], errors: list[int]) -> list[Answer | BaseExcepti
     return await asyncio.gather(*(each(job, most) for job, most in pairs), return_exceptions=True)
 
 
+@app.task(name="torture.latest", queue="slow")
+async def latest(job: Job, content: int) -> Answer:
+    """Have the content that was given last: enqueued with a key until its start, its waiting job is replaced."""
+    with _written(job, content=content) as answer:
+        return answer
+
+
 @app.task(name="torture.doomed", max_attempts=2, backoff=0.1)
 async def doomed(job: Job) -> Answer:
     """Never succeed: a dead letter, that operators may put back."""

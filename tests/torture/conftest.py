@@ -26,3 +26,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture
 def story(tmp_path: Path) -> Story:
     return Story(tmp_path)
+
+
+@pytest.fixture
+def two_workers(story: Story) -> Story:
+    story.new_worker(pid=12)
+    return story

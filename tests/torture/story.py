@@ -150,6 +150,7 @@ class Story:
     def start(self, job: Job, worker: Worker | None = None, *, attempt: int | None = None, **more: Any) -> str:  # noqa: ANN401  # of Start
         worker = worker or self.worker
         job.run = uuid4().hex
+        more = {"content": job.content, **more}
         event = Start(job=job.id, attempt=attempt or job.attempt, run=job.run, task=job.task, **more)
         self.tell(event, by=worker.name, pid=worker.pid)
         return job.run
@@ -170,7 +171,7 @@ class Story:
         is_stored: bool | None = None,
         task: str = "torture.quick",
         key: str | None = None,
-        until: Literal["finish", "start"] = "finish",
+        until: Literal["finish", "start", "period"] = "finish",
         holder: Job | None = None,
         max_attempts: int = 10,
         again: Job | None = None,
@@ -194,6 +195,16 @@ class Story:
             self.jobs.append(job)
         job.state = "queued"
         self._change(job, old_state=None, state="queued", xid=xid)
+
+    def replace(self, job: Job, content: int | None, *, is_acknowledged: bool = True, **asked: Any) -> None:  # noqa: ANN401
+        """Give the waiting holder of a key another content, or only say so."""
+        self.op += 1
+        wanted = Wanted(id=uuid4(), task=job.task, key=job.key, until="start", content=content, replaces=True, **asked)
+        self.tell(Enqueue(op=str(self.op), how="unique", jobs=[wanted]), by=ENQUEUER)
+        if job.state == "queued":
+            self.update(job, content=content)
+        if is_acknowledged:
+            self.tell(Enqueued(op=str(self.op), outcome="existing", existing=job.id), by=ENQUEUER)
 
     def insert_many(self, jobs: list[Job]) -> None:
         """Store jobs in one transaction."""
@@ -315,6 +326,7 @@ class Story:
         columns = {name: getattr(job, name) for name in ("attempt", "errors", "crashes", "worker")}
         change = {"unique_key": job.key, "what": what, **columns, **values}
         at = EPOCH + self.now + self.offset
+        change["committed"] = at
         if change["state"] == "queued":
             change |= self._waiting(job)
         self.changes.append(Change(number=self.numbers, xid=xid or self.xid, at=at, began=at, id=job.id, **change))
@@ -324,8 +336,7 @@ class Story:
         times = {"run_at": job.run_at or self.now, "expires_at": job.expires_at, "deadline": job.deadline}
         ends = [at for at in (job.expires_at if not job.attempt else None, job.deadline) if at is not None]
         given = {name: None if at is None else EPOCH + self.offset + at for name, at in times.items()}
-        given |= {"ends_at": EPOCH + self.offset + min(ends) if ends else None}
-        given["committed"] = EPOCH + self.offset + self.now
+        given["ends_at"] = EPOCH + self.offset + min(ends) if ends else None
         return {**given, "queue": job.queue, "task": job.task, "priority": job.priority, "content": job.content}
 
     def _lease(self, worker: Worker, old_state: str | None, until: float, state: str | None = "registered") -> None:
@@ -344,3 +355,28 @@ class Story:
                 expires_at=EPOCH + until + self.offset,
             )
         )
+
+
+def interrupted(story: Story, task: str = "torture.quick") -> Job:
+    """A job that runs."""
+    job = story.enqueue(task=task)
+    story.claim(job)
+    story.start(job)
+    return job
+
+
+def rescued(story: Story, job: Job) -> None:
+    """Let another worker have the job, and run it."""
+    story.rescue(job)
+    story.run(job, worker=story.workers[1])
+
+
+def frozen(story: Story, seconds: float = 20) -> Job:
+    """A job that is rescued and runs again while the process of its first attempt is frozen."""
+    job = interrupted(story)
+    story.first = job.run
+    story.fault("freeze", story.worker)
+    story.wait(seconds)
+    story.rescue(job)
+    story.run(job, worker=story.workers[1])
+    return job

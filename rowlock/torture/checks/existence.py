@@ -35,7 +35,7 @@ def unfinished(life: Life, evidence: Evidence) -> Iterator[str]:
     """Whatever became of its enqueue's answer: a job that exists is finished in the end."""
     evidence.looked["unfinished"] += bool(life.changes)
     is_acknowledged = life.answers is not None and life.answers.stored
-    if life.answers is not None and life.answers.unknown:
+    if life.answers is not None and life.answers.unknown and not life.answers.stored:
         evidence.looked["unfinished: unknown enqueues that were stored"] += bool(life.changes)
     if life.changes and not is_acknowledged and life.state not in FINAL:
         yield f"it exists, and in the end it is {life.state or 'gone'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,10 @@ def note_holds(life: Life, evidence: Evidence) -> None:
         key = life.wanted.key
     if key is None or not life.changes:
         return
+    if life.wanted is not None and life.wanted.until == "period":
+        first = life.changes[0]
+        evidence.periods_held[key].append((first.began, first.at, life.wanted.period or 0.0, life.id))
+        return
     ends = {"claim", "finish"} if life.wanted is not None and life.wanted.until == "start" else {"finish"}
     holds = evidence.holds[key]
     begin: int | None = None
@@ -45,12 +50,71 @@ def unique(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """At most one job holds a key at a time."""
     for key, holds in evidence.holds.items():
         holds.sort()
+        evidence.looked["unique violations"] += len(holds)
+        evidence.looked["unique violations: keys across tasks"] += len(holds) * key.startswith(":")
         held_until, holder = 0.0, holds[0][2]
         for begin, end, job in holds:
             if begin < held_until:
                 yield str(job), f"it took the key {key!r} (change {begin}) while job {holder} held it"
             if end > held_until:
                 held_until, holder = end, job
+
+
+def periods(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """A key that is held for a period is taken again only when that is over, whatever became of the job."""
+    for key, holds in evidence.periods_held.items():
+        holds.sort(key=lambda hold: hold[1])
+        for (began, _, seconds, holder), (_, at, _, job) in pairwise(holds):
+            evidence.looked["unique violations: keys for a period"] += 1
+            if began and at < began + seconds:
+                yield str(job), f"it took the key {key!r} {at - began:.3f} s after job {holder}, for {seconds} s"
+
+
+def contents(life: Life, evidence: Evidence) -> Iterator[str]:
+    """What starts is what was acknowledged last: nothing that an acknowledged replacement had overwritten before.
+
+    A call that overlaps another one, or whose answer is unknown, may come before it or after it.
+    """
+    if life.wanted is None or not life.wanted.replaces or not evidence.epochs:
+        return
+    calls = [one for one in evidence.refusals.get(life.id, ()) if one.wanted[0].replaces]
+    ended = {one.wanted[0].content: evidence.database_time(one.ended) for one in calls}
+    for claim in life.claims:
+        row = claim.old
+        if row is None or row.content is None:
+            continue
+        evidence.looked["stale content"] += 1
+        evidence.looked["stale content: replaced jobs"] += row.content != life.wanted.content
+        for run in life.runs_of(claim.change.attempt):
+            if run.content != row.content:
+                yield f"attempt {run.attempt} was started with the content {run.content}, and its row had {row.content}"
+        if row.content != life.wanted.content and row.content not in ended:
+            continue  # of a call without an answer
+        known = ended.get(row.content, 0.0)
+        for one in calls:
+            began, answered = evidence.database_time(one.began), evidence.database_time(one.ended)
+            if known + CLOCK_SECONDS < began and answered + CLOCK_SECONDS < claim.change.began:
+                newer, before = one.wanted[0].content, claim.change.began - answered
+                has = f"attempt {claim.change.attempt} has the content {row.content}"
+                yield f"{has}, and {newer} had been acknowledged {before:.2f} s before"
+                break
+
+
+def unfollowed(life: Life, evidence: Evidence) -> Iterator[str]:
+    """Whoever is told "it exists already" of a key until the start, has a start that follows."""
+    for refusal in evidence.refusals.get(life.id, ()):
+        if refusal.wanted[0].until != "start" or not life.changes or not evidence.epochs:
+            continue
+        evidence.looked["unfollowed"] += 1
+        began = evidence.database_time(refusal.began)
+        follows = [claim.change for claim in life.claims] + [
+            step.change for step in life.steps if step.kind == "finish" and not step.ends_attempt
+        ]
+        if not any(
+            change.visible + (CLOCK_SECONDS if change.committed is not None else COMMIT_SECONDS) >= began
+            for change in follows
+        ):
+            yield f"job {refusal.wanted[0].id} was refused because of it, and it had started before that"
 
 
 def keyless(life: Life, _: Evidence) -> Iterator[str]:
@@ -64,6 +128,7 @@ def keyless(life: Life, _: Evidence) -> Iterator[str]:
 def refused(life: Life, evidence: Evidence) -> Iterator[str]:
     """Nobody is told "it exists already" of a job that does not, or that holds another key."""
     for refusal in evidence.refusals.get(life.id, ()):
+        evidence.looked["unique violations: refused enqueues"] += 1
         keys, job = {wanted.key for wanted in refusal.wanted}, refusal.wanted[0].id
         if not life.changes:
             yield f"job {job} was refused because of it, and it never existed"
@@ -78,6 +143,9 @@ def _was_live(life: Life, refusal: Refusal, evidence: Evidence) -> bool:
     if not evidence.epochs:
         return True
     begin, end = evidence.database_time(refusal.began), evidence.database_time(refusal.ended)
+    if refusal.wanted[0].until == "period":
+        first, seconds = life.changes[0], refusal.wanted[0].period or 0.0
+        return first.began <= end + CLOCK_SECONDS and first.at + seconds >= begin - CLOCK_SECONDS
     came = [step.change.at for step in life.steps if step.kind in {"enqueue", "retry"}]
     left = [step.change.at for step in life.steps if step.kind == "finish"]
     return any(
