@@ -79,6 +79,7 @@ class Server(Postgresql):  # type: ignore[misc]  # the library has no types
             "unix_socket_directories": self.socket_dir,
             "max_connections": str(_MAX_CONNECTIONS),
             "full_page_writes": "off",
+            "max_prepared_transactions": "4",
         }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return server_command("postgres", "-F", "-D", self.get_data_directory(), *options)

@@ -89,6 +89,7 @@ async def _examine(client: Client) -> list[Finding]:
         found += await _guarded("default partitions", _default_rows(client))
         found += await _guarded("archive", _archive(client))
         found += await _guarded("storage", _tables(client))
+        found += await _guarded("clock", _clock(client))
         found += await _guarded("workers", _workers(client))
         found += await _guarded("unclaimed jobs", _unclaimed(client))
         found += await _guarded("dead letters", _dead_letters(client))
@@ -137,6 +138,10 @@ async def _archive(client: Client) -> list[Finding]:
 
 async def _tables(client: Client) -> list[Finding]:
     return storage.judge_tables(client.settings.schema, await client.fetch("doctor_tables"))
+
+
+async def _clock(client: Client) -> list[Finding]:
+    return [findings.judge_clock(await client.fetch("doctor_clock", LOOKED_AT))]
 
 
 async def _workers(client: Client) -> list[Finding]:

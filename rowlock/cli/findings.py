@@ -245,9 +245,23 @@ def judge_default_rows(row: Row) -> Finding:
         return warn(
             "default partitions",
             f"hold {finished} finished jobs and {attempts} attempts: no worker ran before their day",
-            "Nothing is lost or hidden; a worker moves them within the hour, unless there are too many of a day.",
+            "Nothing is lost or hidden. A worker moves them within the hour; of a day that has more than 100,000, they "
+            "stay there until retention removes them.",
         )
     return ok("default partitions", "empty")
+
+
+def judge_clock(rows: Sequence[Row]) -> Finding:
+    """Whether the server's clock went back, from the rows of `doctor_clock.sql`."""
+    if not rows:
+        return ok("clock", "nothing was written later than now")
+    ahead = timedelta(seconds=round(max(row["ahead"] for row in rows).total_seconds()))
+    return warn(
+        "clock",
+        f"the server's clock went back by up to {ahead}: later than now are {', '.join(row['what'] for row in rows)}",
+        "Jobs and schedules that fall due later wait for their time. To have them now: rowlock schedules run, "
+        "or move run_at by SQL.",
+    )
 
 
 def judge_workers(rows: Sequence[Row]) -> Finding:

@@ -46,6 +46,7 @@ LONG_QUERIES: Final = frozenset(
     {
         *("create_partitions", "declare_schedules", "end_overdue", "late", "prune_ticks", "rescue"),
         *("drop_day", "due_days", "empty_days", "expired_results", "list_archive_days", "remove_results", "retain_day"),
+        "retain_default",
         *("forget_idempotency_keys", "forget_progress", "forget_unique_keys", "forget_waiters", "forget_workers"),
         *("group_dead_letters", "list_attempts", "list_finished", "list_jobs", "list_logs", "list_operations"),
         *("doctor_default_rows", "doctor_horizon", "doctor_partitions", "doctor_unclaimed", "doctor_workers"),

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from uuid import UUID
 
 import msgspec
+import structlog
 
-from rowlock.errors import JobFailed, ResultTimeout
+from rowlock.errors import DatabaseUnavailable, JobFailed, ResultTimeout
 from rowlock.queue.results import decode_result
+from rowlock.queue.server_errors import CONNECTION_LOST, is_away, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rowlock.queue.client import Client
     from rowlock.queue.job import Job, LogLine
+
+log = structlog.get_logger("rowlock.client")
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -27,6 +31,8 @@ _NET_FIRST = 0.25
 _NET_MOST = 5.0
 """The pauses between two looks of those who are notified: the net under a notification that got lost."""
 _WANTED_EVERY = 0.5
+_AWAY_MOST = 1.0
+"""The longest pause between two looks while the database is away."""
 
 
 class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
@@ -59,10 +65,16 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         None also where the task's `result_ttl` is over.
 
         `timeout` (seconds, or a `timedelta`; None: no limit) ends the waiting, not the job: raises `ResultTimeout`.
-        Raises `JobFailed` if the job ended as failed, cancelled or expired, and `JobNotFound`.
+        The waiting outlives the database: while it is away, it goes on. Raises `JobFailed` if the job ended as failed,
+        cancelled or expired, and `JobNotFound`.
         """
         limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        job = await wait_until_finished(self._client, self.id, limit)
+        try:
+            job = await wait_until_finished(self._client, self.id, limit)
+        except DatabaseUnavailable as error:
+            raise ResultTimeout(
+                f"Job {self.id} ({self.task}) may still run: the database did not answer for {limit} s."
+            ) from error
         if not job.is_finished:
             raise ResultTimeout(f"Job {self.id} ({self.task}) is still {job.state} after {limit} s; it goes on.")
         return cast("R_co", _outcome(job, self._returns))
@@ -85,11 +97,12 @@ async def wait_until_finished(
     """The job once it has finished; or as it is after `seconds` (None: no limit), or when nobody wants it any more.
 
     The end of the job wakes it by a notification, which all waits of an application hear over one connection. It looks
-    for itself besides, at growing pauses: all there is where the settings allow no LISTEN. Raises `JobNotFound`.
+    for itself besides, at growing pauses: all there is where the settings allow no LISTEN. A database that is away is
+    asked again until `seconds` are over. Raises `JobNotFound`, and `DatabaseUnavailable` if it was away at the end.
     """
     clock = asyncio.get_running_loop().time
     deadline = None if seconds is None else clock() + seconds
-    job = await client.get(job_id)
+    job = await _look(client, job_id, deadline, is_wanted)
     if job.is_finished or (seconds is not None and seconds <= 0) or not is_wanted():
         return job
     async with client.watch(job.id) as notified:
@@ -97,7 +110,7 @@ async def wait_until_finished(
         told = notified or asyncio.Event()
         while True:
             told.clear()
-            job = await client.get(job_id)
+            job = await _look(client, job_id, deadline, is_wanted)
             if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():
                 return job
             look_at = clock() + pause if deadline is None else min(clock() + pause, deadline)
@@ -106,6 +119,23 @@ async def wait_until_finished(
                 with suppress(TimeoutError):
                     async with asyncio.timeout(min(left, _WANTED_EVERY)):
                         await told.wait()
+
+
+async def _look(client: Client, job_id: UUID | str, deadline: float | None, is_wanted: Callable[[], bool]) -> Job:
+    """The job as it is now. A database that is away is asked again until the deadline."""
+    clock, pause = asyncio.get_running_loop().time, _POLL_FIRST
+    while True:
+        try:
+            return await client.get(job_id)
+        except (DatabaseUnavailable, *CONNECTION_LOST) as error:
+            if not is_away(error):
+                raise
+            if not is_wanted() or (deadline is not None and clock() + pause >= deadline):
+                raise unavailable(client.settings, error) from error
+            if pause == _POLL_FIRST:
+                log.warning("result_waits_for_database", job_id=str(job_id), error=type(error).__name__)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _AWAY_MOST)
 
 
 def _outcome(job: Job, returns: object) -> object:

@@ -36,6 +36,12 @@ FORGOTTEN: Final = asyncpg.InvalidSQLStatementNameError
 """What a session says of a statement that was prepared in another one: a pooler keeps no account of them."""
 
 
+def is_away(error: BaseException) -> bool:
+    """Whether an error says that the database is away for now: not that it refuses the login, or the statement."""
+    cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
+    return isinstance(cause, CONNECTION_LOST) and not isinstance(cause, ValueError)
+
+
 class WritesRefused(DatabaseUnavailable):
     """The server takes no writes: nothing was stored."""
 
@@ -50,6 +56,8 @@ def refused(settings: Settings, error: asyncpg.ReadOnlySQLTransactionError) -> W
 
 def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
     """The clear form of a driver's error at connecting: what did not answer, why, and what to look at."""
+    if isinstance(error, DatabaseUnavailable):
+        return error
     if type(error) is ValueError:  # its text may quote a part of the password, taken for the port
         return DatabaseUnavailable(
             f"The database URL {settings.masked_database_url()} cannot be read — write it as "

@@ -27,8 +27,10 @@ class Change(msgspec.Struct, kw_only=True, frozen=True):
     """One row that was inserted (`old_state` is None), updated, or deleted (`state` is None), in the order of `number`.
 
     `what` is `job` (a live one), `finished_job` (the archive) or `worker`. `id` is the job's, or the worker's; of a
-    deleted row the columns are the old ones. `at` and `expires_at` are the database's clock, in seconds since 1970; a
-    lease that was given up has expired at 0.
+    deleted row the columns are the old ones. Times are the database's clock, in seconds since 1970: `at` is the moment
+    of the change, `began` that of its transaction (a claim compares due times with it), `committed` that of the commit
+    where the server keeps it. A lease that was given up has expired at 0. The columns from `run_at` on are those of a
+    waiting job alone, like its `expires_at`; `content` is the argument of that name of a job with a unique key.
     """
 
     number: int
@@ -46,6 +48,20 @@ class Change(msgspec.Struct, kw_only=True, frozen=True):
     run: str | None = None
     pid: int | None = None
     expires_at: float | None = None
+    began: float = 0.0
+    committed: float | None = None
+    run_at: float | None = None
+    ends_at: float | None = None
+    deadline: float | None = None
+    queue: str | None = None
+    task: str | None = None
+    priority: int | None = None
+    content: int | None = None
+
+    @property
+    def visible(self) -> float:
+        """Return when others could see it, as far as the server knows: at the commit, else not before the change."""
+        return self.at if self.committed is None else max(self.at, self.committed)
 
 
 class Recorded(msgspec.Struct, kw_only=True, frozen=True):
@@ -90,9 +106,16 @@ Row = TypeVar("Row", Change, Recorded, Effect, Tick, Last)
 _QUERIES: Final[dict[type[msgspec.Struct], str]] = {
     Change: """
         SELECT number, xid::text::bigint AS xid, extract(epoch FROM at)::float8 AS at, what, id, old_state, state,
-               attempt, errors, crashes, worker, unique_key, run, pid,
+               attempt, errors, crashes, worker, unique_key, run, pid, queue, task, priority, content,
+               extract(epoch FROM began)::float8 AS began,
+               CASE WHEN (run_at IS NOT NULL OR state = 'running')
+                         AND current_setting('track_commit_timestamp')::boolean
+                    THEN extract(epoch FROM pg_xact_commit_timestamp(xid::xid))::float8 END AS committed,
                CASE WHEN expires_at IS NOT NULL THEN extract(epoch FROM greatest(expires_at, 'epoch'))::float8 END
-                   AS expires_at
+                   AS expires_at,
+               CASE WHEN run_at IS NOT NULL THEN extract(epoch FROM least(run_at, '9999-01-01'))::float8 END AS run_at,
+               CASE WHEN ends_at IS NOT NULL THEN extract(epoch FROM greatest(ends_at, 'epoch'))::float8 END AS ends_at,
+               extract(epoch FROM deadline)::float8 AS deadline
           FROM rowlock_audit.change ORDER BY what = 'worker' DESC, id, number""",
     Recorded: """
         SELECT job_id AS job, attempt, outcome, worker, extract(epoch FROM finished_at)::float8 AS at

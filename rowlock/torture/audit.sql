@@ -6,6 +6,7 @@ CREATE TABLE rowlock_audit.change (
     number     bigint GENERATED ALWAYS AS IDENTITY,
     xid        xid8 NOT NULL DEFAULT pg_current_xact_id(),
     at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    began      timestamptz NOT NULL DEFAULT now(), -- the transaction: a claim compares times with this moment
     what       text NOT NULL, -- job, finished_job, worker
     id         uuid NOT NULL, -- the job's, or the worker's
     old_state  text,          -- null: the row is new
@@ -17,7 +18,14 @@ CREATE TABLE rowlock_audit.change (
     unique_key text,
     run        text,          -- of a result: the call of the handler that made it
     pid        integer,       -- of a worker
-    expires_at timestamptz    -- of a worker
+    expires_at timestamptz,   -- of a worker, or of a waiting job
+    run_at     timestamptz,   -- this, and what follows, of a waiting job alone: claims and finishes are the most rows
+    ends_at    timestamptz,
+    deadline   timestamptz,
+    queue      text,
+    task       text,
+    priority   smallint,
+    content    bigint         -- of a job with a unique key: its argument of this name
 )
 --;
 -- A handler's own writes, committed with its job's success by job.transaction().
@@ -29,8 +37,13 @@ CREATE TABLE rowlock_audit.effect (
 --;
 CREATE FUNCTION rowlock_audit.job_inserted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO rowlock_audit.change (what, id, state, attempt, errors, crashes, worker, unique_key)
-    SELECT 'job', id, state, attempt, errors, crashes, worker, unique_key FROM added;
+    INSERT INTO rowlock_audit.change (
+        what, id, state, attempt, errors, crashes, worker, unique_key, run_at, ends_at, expires_at, deadline, queue, task,
+        priority, content
+    )
+    SELECT 'job', id, state, attempt, errors, crashes, worker, unique_key, run_at, ends_at, expires_at, deadline, queue, task,
+           priority, CASE WHEN unique_key IS NOT NULL THEN (args ->> 'content')::bigint END
+      FROM added;
     RETURN NULL;
 END $$
 --;
@@ -39,7 +52,17 @@ BEGIN
     INSERT INTO rowlock_audit.change (what, id, old_state, state, attempt, errors, crashes, worker, unique_key)
     SELECT 'job', added.id, removed.state, added.state, added.attempt, added.errors, added.crashes, added.worker,
            added.unique_key
-      FROM added JOIN removed ON removed.id = added.id;
+      FROM added JOIN removed ON removed.id = added.id
+     WHERE added.state = 'running';
+    INSERT INTO rowlock_audit.change (
+        what, id, old_state, state, attempt, errors, crashes, worker, unique_key, run_at, ends_at, expires_at, deadline, queue,
+        task, priority, content
+    )
+    SELECT 'job', added.id, removed.state, added.state, added.attempt, added.errors, added.crashes, added.worker,
+           added.unique_key, added.run_at, added.ends_at, added.expires_at, added.deadline, added.queue, added.task,
+           added.priority, CASE WHEN added.unique_key IS NOT NULL THEN (added.args ->> 'content')::bigint END
+      FROM added JOIN removed ON removed.id = added.id
+     WHERE added.state <> 'running';
     RETURN NULL;
 END $$
 --;

@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from rowlock.torture.checks import (
+    atomicity,
     attempts,
     clock,
     existence,
@@ -19,8 +20,11 @@ from rowlock.torture.checks import (
     leases,
     leftovers,
     operators,
+    order,
+    releases,
     rewound,
     ticks,
+    times,
     transitions,
 )
 from rowlock.torture.evidence import Evidence, gather
@@ -41,6 +45,9 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
     ("unexpected", existence.unexpected),
     ("unjustified duplicates", attempts.duplicates),
     ("unjustified rescues", leases.rescues),
+    ("claims without a lease", leases.unleased),
+    ("crashes without a crash", leases.uncrashed),
+    ("needless releases", releases.releases),
     ("overlaps", leases.overlaps),
     ("stale outcomes accepted", attempts.stale),
     ("false outcomes", attempts.outcomes),
@@ -51,6 +58,8 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
     ("cancelled jobs that started", operators.cancelled),
     ("starts without a claim", attempts.starts),
     ("starts past the limit", attempts.limits),
+    ("too early", times.early),
+    ("too late", times.late),
     ("effects", existence.effects),
     ("late rescues", clock.rescued_late),
     ("lost", rewound.lost),
@@ -61,6 +70,8 @@ OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]],
     ("lapsed leases", leases.lapsed),
     ("unjustified quarantines", attempts.quarantines),
     ("unique violations", keys.unique),
+    ("half stored", atomicity.half_stored),
+    ("out of order", order.out_of_order),
     ("schedule ticks", ticks.ticks),
     ("stops by the clock", clock.stoppages),
     ("leftovers", leftovers.leftovers),
@@ -123,6 +134,8 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
             clock.note_claims(life, evidence)
             is_rewound = rewound.window_of(life, evidence) is not None
             figures["jobs with an event in a rewound window"] += is_rewound
+            atomicity.note_inserts(life, evidence)
+            order.note_claims(life, evidence)
             for rule, contradictions in OF_ONE_JOB:
                 if contradictions in (rewound.EXCUSED if is_rewound else rewound.ONLY):
                     continue

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
 if TYPE_CHECKING:
     from rowlock.torture.audit import Change
     from rowlock.torture.history import Fault
+
+
+DUE: Final = ("expires_at", "run_at", "ends_at", "deadline")
+"""The times of a row that were computed from the clock of its change."""
+TRANSACTION_SECONDS: Final = 1.5
+"""A transaction that seems to be longer has seen a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +62,20 @@ class Clocks:
         offset = self._offset(change, epoch)
         if not offset:
             return change
-        until = change.expires_at
         return msgspec.structs.replace(
-            change, at=change.at - offset, expires_at=None if until is None else max(0.0, until - offset)
+            change,
+            at=change.at - offset,
+            began=self._near(change.began, change.at, offset),
+            committed=None if change.committed is None else self._near(change.committed, change.at, offset),
+            **{name: max(0.0, at - offset) for name in DUE if (at := getattr(change, name)) is not None},
         )
+
+    def _near(self, moment: float, at: float, offset: int) -> float:
+        """Return a moment of the change's transaction, which has begun, or ended, by another clock perhaps."""
+        if not moment or abs(moment - at) < TRANSACTION_SECONDS:
+            return moment - offset if moment else moment
+        offsets = {0, *(step.new for step in self.steps)}
+        return min((moment - one for one in offsets), key=lambda right: abs(right - (at - offset)))
 
     def right_time(self, at: float, epoch: float) -> float:
         """Return one of the database's times as if the clock had never stepped: the earliest that it can be."""

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections import deque
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID, uuid4
@@ -59,6 +60,11 @@ LAST_SECONDS: Final = 30.0
 CANCELLED_OF: Final = 4
 REPEATED: Final = 0.05
 """The share of enqueues that are repeated although they were answered."""
+BURST: Final = 80
+BURST_EVERY: Final = (3.0, 6.0)
+BURST_DELAY: Final = 1.5
+BURST_SECONDS: Final = 0.1
+"""A burst: how many jobs, after how many seconds, how long before they are due, and how long each takes."""
 ODD_JOBS: Final = 0.25
 """The share of jobs that are not simply quick."""
 SLOW_SECONDS: Final = (0.01, 0.2, 1.0, 2.0, 8.0)
@@ -87,7 +93,7 @@ class Enqueuer:
         async with self._app, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
             self._session = session
             counting = asyncio.create_task(self._count())
-            await asyncio.gather(*(self._call() for _ in range(CALLERS)))
+            await asyncio.gather(*(self._call() for _ in range(CALLERS)), self._bursts())
             counting.cancel()
             if self._loose:
                 await asyncio.wait(self._loose, timeout=LAST_SECONDS)
@@ -101,6 +107,7 @@ class Enqueuer:
             self._cancel: 6,
             self._retry: 4,
             self._over_http: 4 if self._api else 0,
+            self._many_over_http: 3 if self._api else 0,
         }
         while not self._stopping.is_set():
             if self._waiting < MOST_WAITING:
@@ -126,6 +133,21 @@ class Enqueuer:
     async def _many(self) -> None:
         jobs = [self._job() for _ in range(self._rng.randint(1, BATCH))]
         await self._enqueue("many", jobs, lambda: self._app.enqueue_many(jobs))
+
+    async def _bursts(self) -> None:
+        """Have many jobs of mixed priority fall due at once in a queue with few slots, now and then.
+
+        They are stored well before that: so no claim has a reason to overlook one of them.
+        """
+        while not self._stopping.is_set():
+            await self._pause(self._rng.uniform(*BURST_EVERY))
+            if self._waiting >= MOST_WAITING or self._stopping.is_set():
+                continue
+            jobs = [
+                workload.ordered.using(priority=self._rng.randrange(10), delay=BURST_DELAY).job(BURST_SECONDS)
+                for _ in range(BURST)
+            ]
+            await self._enqueue("many", jobs, lambda jobs=jobs: self._app.enqueue_many(jobs))  # type: ignore[misc]  # of its default
 
     async def _one(self) -> None:
         job = self._job()
@@ -246,6 +268,27 @@ class Enqueuer:
             if self._stopping.is_set():
                 return
 
+    async def _many_over_http(self) -> None:
+        """Post several jobs at once, and repeat it until there is an answer. The runner looks for what came of it."""
+        op, of = uuid4().hex, self._rng.randint(2, 8)
+        body = {"jobs": [{"task": workload.many_over_http.name, "args": {"op": op, "of": of}}] * of}
+        for _ in range(60):
+            with suppress(aiohttp.ClientError, TimeoutError, OSError):
+                async with self._session.post(
+                    f"{self._api}/v1/jobs/many", json=body, headers={"Idempotency-Key": op}
+                ) as answer:
+                    if answer.status == 201:
+                        jobs = [UUID(job["id"]) for job in (await answer.json())["jobs"]]
+                        wanted = [Wanted(id=job, task=workload.many_over_http.name) for job in jobs]
+                        self._history.write(Enqueue(op=op, how="http", jobs=wanted, of=of))
+                        self._history.write(Enqueued(op=op, outcome="stored"))
+                        return
+                    if answer.status < 500:
+                        raise AssertionError(f"The API answered {answer.status}: {await answer.text()}")
+            await self._pause(self._rng.uniform(0.1, 1.0))
+            if self._stopping.is_set():
+                return
+
     # What operators do.
 
     async def _cancel(self) -> None:
@@ -302,6 +345,8 @@ class Enqueuer:
             workload.doomed.job: 4,
             lambda: workload.quick.using(delay=rng.uniform(0, 3)).job(): 10,
             lambda: workload.quick.using(delay=0.2, expires=rng.choice([0.21, 5.0])).job(): 4,
+            lambda: workload.quick.using(delay=0.2, deadline=rng.choice([0.21, 5.0])).job(): 4,
+            lambda: workload.flaky.using(deadline=rng.choice([0.3, 5.0])).job(2): 4,
         }
         (make,) = rng.choices(list(makers), list(makers.values()))
         return make()
@@ -314,6 +359,9 @@ class Enqueuer:
                 key=job.unique_key,
                 until="start" if job.options.unique is not None and job.options.unique.until == "start" else "finish",
                 max_attempts=job.options.max_attempts,
+                delay=_seconds(job.options.delay),
+                expires=_seconds(job.options.expires),
+                deadline=_seconds(job.options.deadline),
             )
             for job in jobs
         ]
@@ -326,6 +374,10 @@ class Enqueuer:
         task = asyncio.create_task(run())
         self._loose.add(task)
         task.add_done_callback(self._loose.discard)
+
+
+def _seconds(option: object) -> float | None:
+    return option.total_seconds() if isinstance(option, timedelta) else None
 
 
 def main(name: str, seed: str, rate: str, api: str | None = None) -> None:

@@ -28,6 +28,7 @@ from rowlock.torture.history import (
     read_event,
     read_lines,
 )
+from rowlock.torture.logs import Said, read_logs
 from rowlock.torture.remains import Remains, read_remains
 from rowlock.torture.rewinds import Rewinds, rewound
 
@@ -40,6 +41,9 @@ SECOND: Final = 1_000_000_000
 """In the history's nanoseconds."""
 PAUSES: Final = frozenset({"freeze", "stall"})
 """What keeps a process from running at all."""
+MAKING_ROOM: Final = frozenset({"claims_paused", "jobs_adopted", "concurrency_changed"})
+SLOW: Final = "slow"
+"""The kind of trouble when the machine, or the server, made everybody wait."""
 BLOCKS: Final = "torture.blocks"
 """The task whose handler blocks its process's event loop: nothing there can be stopped meanwhile."""
 
@@ -60,6 +64,9 @@ class Run:
     ended: float = inf
     how: str | None = None
     """As in `End`; None if there is no such event."""
+    content: int | None = None
+    delay: float = 0.0
+    """As in `Start` and `End`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,6 +86,39 @@ class Refusal:
     began: int
     ended: int
     wanted: list[Wanted]
+
+
+@dataclass(slots=True, kw_only=True)
+class Bulk:
+    """A call that was given several jobs, to store all of them or none; `of` as in `Enqueue`, or how many there are."""
+
+    op: str
+    how: str
+    jobs: list[UUID]
+    of: int
+    outcome: str = "unknown"
+
+
+@dataclass(slots=True, kw_only=True)
+class Taken:
+    """What one claim statement took of one queue: the least urgent job of it, as (priority, due time, job)."""
+
+    began: float
+    at: float
+    priority: int
+    run_at: float
+    job: UUID
+
+
+@dataclass(slots=True, kw_only=True)
+class Wait:
+    """A delayed job that no claim can have overlooked, from when it was due until it was taken, or ended."""
+
+    job: UUID
+    queue: str
+    priority: int
+    run_at: float
+    until: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,6 +174,13 @@ class Evidence:
     operations: dict[UUID, list[Operation]] = field(default_factory=lambda: defaultdict(list))
     refusals: dict[UUID, list[Refusal]] = field(default_factory=lambda: defaultdict(list))
     """By the job that held the key."""
+    bulks: dict[str, Bulk] = field(default_factory=dict)
+    """By the call's name: those of several jobs without a unique key."""
+    inserted: dict[UUID, int] = field(default_factory=dict)
+    """The transaction that stored a job first, of those that several were given of at once."""
+    taken: dict[str, dict[tuple[int, UUID | None], Taken]] = field(default_factory=lambda: defaultdict(dict))
+    """By the queue: what each claim took, by its transaction and worker."""
+    waits: list[Wait] = field(default_factory=list)
     blocking: dict[int, list[Run]] = field(default_factory=lambda: defaultdict(list))
     """The runs that blocked the event loop of the process with this number."""
     deaths: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -162,6 +209,11 @@ class Evidence:
     """When a unique key was held (between the changes with these numbers), and by which job."""
     rescues: dict[UUID, list[Rescue]] = field(default_factory=lambda: defaultdict(list))
     """By the worker that had the jobs."""
+
+    said: dict[UUID, Said] = field(default_factory=dict)
+    """By the worker: what its log says."""
+    makers_of_room: set[int] = field(default_factory=set)
+    """The processes that gave back what had not begun: for a job that runs alone, or after an operator's act."""
 
     looked: Counter[str] = field(default_factory=Counter)
     """How many cases each rule had to look at: a rule that saw none has shown nothing. By the rule's name, or by
@@ -223,8 +275,18 @@ def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[
         evidence.last[last.id].append(last)
     evidence.ticks = list(read_audit(folder, Tick))
     evidence.tick_jobs = {tick.job for tick in evidence.ticks}
-    changes = (evidence.clocks.right(change, evidence.epoch) for change in read_audit(folder, Change))
-    return evidence, _read_workers(changes, evidence)
+    rows = (evidence.clocks.right(change, evidence.epoch) for change in read_audit(folder, Change))
+    changes = _read_workers(rows, evidence)
+    _take_logs(folder, evidence)
+    return evidence, changes
+
+
+def _take_logs(folder: Path, evidence: Evidence) -> None:
+    """Take in what the workers have logged."""
+    evidence.said = read_logs(folder)
+    for id_, said in evidence.said.items():
+        if id_ in evidence.workers and MAKING_ROOM & said.events.keys():
+            evidence.makers_of_room.add(evidence.workers[id_].pid)
 
 
 def _read_workers(changes: Iterator[Change], evidence: Evidence) -> Iterator[Change]:
@@ -291,6 +353,7 @@ class _Reader:
             is_stubborn=event.is_stubborn,
             started=event.at,
             child=event.child,
+            content=event.content,
         )
         self._evidence.runs[event.job].append(run)
         if event.task == BLOCKS:
@@ -298,16 +361,23 @@ class _Reader:
 
     def _end(self, event: End) -> None:
         run = self._runs.pop(event.run)
-        run.ended, run.how = event.at, event.how
+        run.ended, run.how, run.delay = event.at, event.how, event.delay
 
     def _enqueue(self, event: Enqueue) -> None:
         self._enqueues[event.op] = event
         for wanted in event.jobs:
             self._evidence.wanted[wanted.id] = wanted
+        together = [wanted.id for wanted in event.jobs if wanted.key is None]
+        if max(len(together), event.of) > 1 and not event.is_again:
+            self._evidence.bulks[event.op] = Bulk(
+                op=event.op, how=event.how, jobs=together, of=event.of or len(together)
+            )
 
     def _enqueued(self, event: Enqueued) -> None:
         enqueue = self._enqueues.pop(event.op)
         self._count(enqueue, event.outcome, event.at)
+        if (bulk := self._evidence.bulks.get(event.op)) is not None:
+            bulk.outcome = event.outcome
         if event.existing is not None:
             refusal = Refusal(began=enqueue.at, ended=event.at, wanted=enqueue.jobs)
             self._evidence.refusals[event.existing].append(refusal)
@@ -329,7 +399,8 @@ class _Reader:
 
     def _stall(self, event: Stall) -> None:
         began = event.at - int(event.seconds * SECOND)
-        self._evidence.troubles.append(Trouble(kind="stall", process=event.pid, begins=began, ends=event.at))
+        kind, process = ("stall", event.pid) if event.of == "process" else (SLOW, 0)
+        self._evidence.troubles.append(Trouble(kind=kind, process=process, begins=began, ends=event.at))
 
     def _process(self, event: Process) -> None:
         self._evidence.names[event.process] = event.name

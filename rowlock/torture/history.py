@@ -30,23 +30,35 @@ class Event(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, tag_f
 
 class Wanted(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """A job that somebody wants to enqueue. `key` is its unique key as it is stored (`task:key`, or `:key` if it is of
-    no task), and `until` says how long it is held.
+    no task), and `until` says how long it is held: `period` is how many seconds, of one that is held for a period.
+
+    `delay`, `expires` and `deadline` are the options of these names, in seconds. `content` is the argument of that
+    name, which is the handler's to write down; `replaces` says that a waiting holder of the key is to have it.
     """
 
     id: UUID
     task: str
     key: str | None = None
-    until: Literal["finish", "start"] = "finish"
+    until: Literal["finish", "start", "period"] = "finish"
     max_attempts: int = 10
+    period: float | None = None
+    delay: float | None = None
+    expires: float | None = None
+    deadline: float | None = None
+    content: int | None = None
+    replaces: bool = False
 
 
 class Enqueue(Event, frozen=True, tag="enqueue"):
-    """Before an enqueue: `op` names the call, `is_again` that these jobs were given before."""
+    """Before an enqueue: `op` names the call, `is_again` that these jobs were given before. All jobs of one call are
+    stored or none; `of` is how many these are, if `jobs` has only those that were found stored.
+    """
 
     op: str
     how: str
     jobs: list[Wanted]
     is_again: bool = False
+    of: int = 0
 
 
 class Enqueued(Event, frozen=True, tag="enqueued"):
@@ -70,17 +82,21 @@ class Start(Event, frozen=True, tag="start"):
     """It cannot be stopped from outside: it blocks its event loop, or is a plain function in a thread."""
     child: int = 0
     """The process that runs it, if that is not the worker's (`pid`) but one for process tasks."""
+    content: int | None = None
+    """The argument of this name, as the handler was given it."""
 
 
 class End(Event, frozen=True, tag="end"):
     """The handler is about to return or raise: `how` is `return`, `error`, `snooze`, `fail`, `cancel` (as a directive
-    of its own), or `stopped`: it was cancelled from outside (a stop, a timeout, a lost lease, an operator).
+    of its own), or `stopped`: it was cancelled from outside (a stop, a timeout, a lost lease, an operator). `delay` is
+    how many seconds at least the next attempt is to wait.
     """
 
     job: UUID
     attempt: int
     run: str
     how: Literal["return", "error", "snooze", "fail", "cancel", "stopped"]
+    delay: float = 0.0
 
 
 class Act(Event, frozen=True, tag="act"):
@@ -136,9 +152,13 @@ class Fault(Event, frozen=True, tag="fault"):
 
 
 class Stall(Event, frozen=True, tag="stall"):
-    """The process did not get to run for so long, until now: it was frozen, or the machine had no time for it."""
+    """The process did not get to run for so long, until now: it was frozen, or the machine had no time for it.
+
+    Of the `machine`, or the `server`, the runner says so: nothing ran for so long, or a commit took so long.
+    """
 
     seconds: float
+    of: Literal["process", "machine", "server"] = "process"
 
 
 AnyEvent = Began | Enqueue | Enqueued | Start | End | Act | Acted | Process | Fault | Stall

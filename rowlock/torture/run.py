@@ -39,6 +39,7 @@ from rowlock.torture.stage import (
     temporary_files,
     url_through,
 )
+from rowlock.torture.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -135,6 +136,7 @@ class Torture:
             self._programs = Programs(options.folder, self._history, random.Random(options.seed))  # noqa: S311
             stack.push_async_callback(self._programs.kill_all)
             await self._open_links(stack, has_pooler="pgbouncer" in kinds)
+            await stack.enter_async_context(Watch(self._history, lambda: self._database.server.url))
             self._start_programs()
             began = time.monotonic()
             await self._torment(began, kinds)
@@ -197,9 +199,10 @@ class Torture:
         for number, name in enumerate(numbered("worker", options.workers)):
             link = self._links[number % 4 - 2] if number % 4 >= 2 else None
             is_spared = number == 0 and options.workers > 1
-            queues = ["--queues", ",".join(_queues_but(workload.POISON_QUEUE))] if is_spared else []
-            self._add(name, [*_WORKER, *queues], link, is_spared=is_spared)
-        self._add(f"{SUPERVISED}-1", [*_WORKER, "--processes", "2"], self._links[1])
+            queues = workload.queues(workload.POISON_QUEUE) if is_spared else workload.queues()
+            self._add(name, [*_WORKER, "--queues", queues], link, is_spared=is_spared)
+        supervised = [*_WORKER, "--queues", workload.queues(), "--processes", "2"]
+        self._add(f"{SUPERVISED}-1", supervised, self._links[1])
         for number, (name, link) in enumerate(zip(enqueuers, (None, self._links[0]), strict=True)):
             seed, rate = f"{options.seed}-{name}-{{start}}", str(options.rate / len(enqueuers))
             address = f"http://127.0.0.1:{ports[number]}"
@@ -301,12 +304,17 @@ class Torture:
         for row in rows:
             wanted = [Wanted(id=row["id"], task=workload.over_http.name)]
             self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted))
-        return len(rows) - len({row["op"] for row in rows})
-
-
-def _queues_but(left_out: str) -> list[str]:
-    """All queues of the tasks, but for one."""
-    return sorted({task.queue for task in workload.app.tasks.values()} - {left_out})
+        repeated = len(rows) - len({row["op"] for row in rows})
+        rows = await connection.fetch(
+            "SELECT array_agg(id) AS ids, args ->> 'op' AS op, min((args ->> 'of')::integer) AS wanted "
+            "FROM rowlock.jobs WHERE task = $1 GROUP BY 2",
+            workload.many_over_http.name,
+        )
+        for row in rows:
+            wanted = [Wanted(id=job, task=workload.many_over_http.name) for job in row["ids"]]
+            self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted, of=row["wanted"]))
+            repeated += len(row["ids"]) > row["wanted"]
+        return repeated
 
 
 def _count(folder: Path, event: str) -> int:

@@ -30,6 +30,7 @@ SETTINGS: Final = {
     "max_connections": "150",
     "shared_buffers": "256MB",
     "max_wal_size": "1GB",
+    "track_commit_timestamp": "on",  # the audit asks since when a row was visible
     "dynamic_shared_memory_type": "mmap",  # in the data folder: what a killed server leaves goes with it
 }
 START_SECONDS: Final = 60.0

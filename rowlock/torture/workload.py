@@ -35,6 +35,12 @@ POISONED: Final = (POISON_EXIT, -signal.SIGSEGV, -signal.SIGKILL, -signal.SIGABR
 """How a process may end that a poison job was in."""
 STALL_SECONDS: Final = 0.5
 """From when on it counts that a process did not get to run."""
+FLAKY_BACKOFF: Final = 0.2
+LEAST_JITTER: Final = 0.89
+"""The share of a backoff that its jitter leaves, and a little less."""
+ORDERED: Final = "ordered"
+"""The queue in which bursts of jobs of mixed priority wait for few slots."""
+ORDERED_SLOTS: Final = 2
 
 Answer = dict[str, str]
 app = Rowlock()
@@ -46,6 +52,12 @@ def history() -> History:
     opened = History(Path(os.environ["ROWLOCK_TORTURE_FOLDER"]), os.environ["ROWLOCK_TORTURE_NAME"])
     threading.Thread(target=_watch_the_time, args=(opened,), name="torture-stalls", daemon=True).start()
     return opened
+
+
+def queues(*left_out: str) -> str:
+    """Return the queues of all tasks as `--queues` takes them, but for some, with the limit of the ordered one."""
+    names = sorted({task.queue for task in app.tasks.values()} - {ORDERED, *left_out})
+    return ",".join([*names, f"{ORDERED}:{ORDERED_SLOTS}"])
 
 
 def _block(seconds: float) -> None:
@@ -65,19 +77,29 @@ def _watch_the_time(opened: History) -> None:
 
 
 @contextmanager
-def _written(job: Job, *, is_stubborn: bool = False) -> Iterator[Answer]:
-    """Write the handler's start and its end down; gives what it is to return."""
+def _written(
+    job: Job, *, is_stubborn: bool = False, backoff: float = 0.0, content: int | None = None
+) -> Iterator[Answer]:
+    """Write down when the handler starts and ends; give what it is to return.
+
+    `backoff` is how many seconds at least the job waits after an error, `content` what the handler was given.
+    """
     run = uuid4().hex
     how: Literal["return", "error", "snooze", "fail", "cancel", "stopped"] = "error"
-    history().write(Start(job=job.id, attempt=job.attempt, run=run, task=job.task, is_stubborn=is_stubborn))
+    delay = backoff
+    start = Start(job=job.id, attempt=job.attempt, run=run, task=job.task, is_stubborn=is_stubborn, content=content)
+    history().write(start)
     try:
         yield {"run": run}
         how = "return"
     except asyncio.CancelledError:
         how = "stopped"
         raise
-    except Snooze:
-        how = "snooze"
+    except Retry as directive:
+        delay = directive.delay.total_seconds()
+        raise
+    except Snooze as directive:
+        how, delay = "snooze", directive.delay.total_seconds()
         raise
     except Fail:
         how = "fail"
@@ -86,7 +108,7 @@ def _written(job: Job, *, is_stubborn: bool = False) -> Iterator[Answer]:
         how = "cancel"
         raise
     finally:
-        history().write(End(job=job.id, attempt=job.attempt, run=run, how=how))
+        history().write(End(job=job.id, attempt=job.attempt, run=run, how=how, delay=delay))
 
 
 @app.task(name="torture.quick")
@@ -104,10 +126,18 @@ async def slow(job: Job, seconds: float) -> Answer:
         return answer
 
 
-@app.task(name="torture.flaky", backoff=0.2)
+@app.task(name="torture.ordered", queue=ORDERED)
+async def ordered(job: Job, seconds: float) -> Answer:
+    """Wait with many others for a slot, in the order of their priorities."""
+    with _written(job) as answer:
+        await asyncio.sleep(seconds)
+        return answer
+
+
+@app.task(name="torture.flaky", backoff=FLAKY_BACKOFF)
 async def flaky(job: Job, errors: int, nasty: str = "") -> Answer:
     """Raise so many errors, of a nasty kind if asked to, and succeed then."""
-    with _written(job) as answer:
+    with _written(job, backoff=FLAKY_BACKOFF * 2**job.errors * LEAST_JITTER) as answer:
         if job.errors < errors:
             raise _nasty(nasty)
         return answer
@@ -204,6 +234,13 @@ async def over_http(job: Job, op: str) -> Answer:  # noqa: ARG001  # the runner 
         return answer
 
 
+@app.task(name="torture.http_many")
+async def many_over_http(job: Job, op: str, of: int) -> Answer:  # noqa: ARG001  # the runner reads them from the table
+    """Be enqueued with others by one HTTP request: `op` is the request, `of` how many jobs it asks for."""
+    with _written(job) as answer:
+        return answer
+
+
 @app.task(name="torture.poison", queue=POISON_QUEUE)
 async def poison(job: Job, how: Literal["exit", "segfault", "kill", "abort"]) -> NoReturn:
     """Take the whole process down."""
@@ -252,3 +289,7 @@ def _nasty(kind: str) -> Exception:
             return Unprintable()
         case _:
             return ValueError("not yet")
+
+
+if os.environ.get("ROWLOCK_TORTURE_NAME", "").startswith("worker"):
+    history()  # from its first moment on, a worker writes down when it did not get to run

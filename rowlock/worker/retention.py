@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("rowlock.worker")
 
+ARCHIVES: Final = ("finished_job", "attempt", "attempt_log")
+PORTION: Final = 10_000
+"""Rows of a default partition that one transaction removes."""
 LONGEST: Final = 3600.0
 """Seconds that one day may take: tens of millions of rows are read, and some of them copied."""
 
@@ -56,6 +59,8 @@ class Retention:
                     await self._retain(row["archive"], row["day"])
                 except asyncpg.PostgresError as error:  # a statement_timeout, say: the other days must not wait for it
                     _complain(error, archive=row["archive"], day=str(row["day"]))
+            for archive in ARCHIVES:
+                await self._retain_default(archive)
             for row in await self._connection.fetch("empty_days"):
                 dropped = await self._client.fetch("drop_day", row["archive"], row["day"])
                 if not dropped[0]["is_dropped"]:
@@ -64,6 +69,16 @@ class Retention:
                 log.info("day_dropped", archive=row["archive"], day=str(row["day"]))
         except (*server_errors.CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
             _complain(error)
+
+    async def _retain_default(self, archive: str) -> None:
+        """Remove what is past its time and lies in the default partition, in portions that others can pass between."""
+        total, is_more = 0, True
+        while is_more:
+            (row,) = await self._client.fetch("retain_default", archive, PORTION)
+            total += row["removed"]
+            is_more = row["removed"] >= PORTION
+        if total:
+            log.info("default_partition_retained", archive=archive, removed=total)
 
     async def _retain(self, archive: str, day: date) -> None:
         async with self._client.connection() as connection, connections.own_transaction(connection):

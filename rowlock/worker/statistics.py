@@ -86,8 +86,10 @@ class Statistics:
             marks = {row["name"]: row["until"] for row in rows}
             due = {"counted": now, "recounted": slot_of(now - AGAIN_AFTER, SHORTEST_STEP)}
             spans = {name: _next_part(marks[name], due[name], now) for name in due if marks[name] < due[name]}
+            if any(mark > now for mark in marks.values()):  # the server's clock has gone back
+                await fetch("set_back_statistics", now)
             if not spans:
-                return True  # the server's clock was put back
+                return True
             for since, until in spans.values():
                 await fetch("count_finished", SHORTEST_STEP, since, until, MOST_NAMED)
             since, until = min(begin for begin, _ in spans.values()), max(end for _, end in spans.values())

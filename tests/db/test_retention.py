@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 
 from rowlock import JobFilter, JobNotFound, Rowlock, Settings
+from rowlock.cli.doctor import examine
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.retention import OUTCOMES
@@ -410,6 +411,30 @@ async def test_rows_of_the_default_partition_move_into_those_of_their_days(
         assert await connection.fetchval(f"SELECT count(*) FROM rowlock.{archive}_default") == 0
         assert await connection.fetchval(f"SELECT count(*) FROM rowlock.{archive}_{at:%Y%m%d}") == 1
     assert (await app.get(job)).state == "failed"
+
+
+async def test_a_day_with_too_many_rows_to_move_is_said_to_be_overdue_and_goes_from_the_default_partition(
+    app: Rowlock, settings: Settings, connection: Connection, now: datetime
+) -> None:
+    await connection.execute(
+        "INSERT INTO rowlock.finished_job (id, task, state, attempt, crashes, run_at, created_at, finished_at, "
+        "max_attempts, errors, priority, queue, args) "
+        "SELECT rowlock.uuid7(), 'old', CASE n WHEN 1 THEN 'failed' ELSE 'succeeded' END, 1, 0, $1, $1, $1, 1, 0, 5, "
+        "'x', '{}' FROM generate_series(1, 100002) AS n",
+        noon(now, 40),
+    )
+    await connection.fetch(statement("create_partitions", "rowlock"), 0)
+    assert noon(now, 40).date() not in await days(connection), "too many to move"
+    await app.keep("*", succeeded=30 * DAY)
+    await connection.execute("UPDATE rowlock.queue SET updated_at = now() - interval '1 day'")
+    found = {finding.check: finding for finding in await examine(settings)}
+    assert str(noon(now, 40).date()) in found["retention"].detail
+    await remove(app)
+    assert await connection.fetchval("SELECT array_agg(state) FROM rowlock.finished_job_default") == ["failed"]
+    found = {finding.check: finding for finding in await examine(settings)}
+    assert found["retention"].status == "ok", "what is kept is not overdue"
+    await connection.fetch(statement("create_partitions", "rowlock"), 0)
+    assert noon(now, 40).date() in await days(connection), "few enough to move"
 
 
 # What is said, and by whom.

@@ -1,11 +1,15 @@
-"""Says at the end how many crash points were visited."""
+"""What the torture's tests share, and how many crash points were visited, at the end."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from tests.torture.story import Story
+
 if TYPE_CHECKING:
-    import pytest
+    from pathlib import Path
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -17,3 +21,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if counts:
         each = ", ".join(f"{name} {count}" for name, count in counts.items())
         terminalreporter.write_line(f"Crash points: {sum(counts.values()):,} ({each})")
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    return Story(tmp_path)

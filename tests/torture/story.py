@@ -55,6 +55,13 @@ class Job:
     worker: UUID | None = None
     result: str | None = None
     run: str = ""
+    queue: str = "default"
+    priority: int = 5
+    run_at: float | None = None
+    """When it is due; None: at once. These times are seconds of the story."""
+    expires_at: float | None = None
+    deadline: float | None = None
+    content: int | None = None
 
 
 class Story:
@@ -167,10 +174,13 @@ class Story:
         holder: Job | None = None,
         max_attempts: int = 10,
         again: Job | None = None,
+        row: dict[str, Any] | None = None,
+        **asked: Any,  # noqa: ANN401  # of Wanted
     ) -> Job:
-        job = again or Job(uuid4(), task, f"{task}:{key}" if key else None)
+        """Enqueue a job; `row` says what its row has, and `asked` what else was asked for."""
+        job = again or Job(uuid4(), task, f"{task}:{key}" if key else None, **(row or {}))
         self.op += 1
-        wanted = Wanted(id=job.id, task=task, key=job.key, until=until, max_attempts=max_attempts)
+        wanted = Wanted(id=job.id, task=task, key=job.key, until=until, max_attempts=max_attempts, **asked)
         self.tell(Enqueue(op=str(self.op), how="own", jobs=[wanted], is_again=again is not None), by=ENQUEUER)
         if is_stored if is_stored is not None else outcome == "stored":
             self.insert(job)
@@ -185,21 +195,27 @@ class Story:
         job.state = "queued"
         self._change(job, old_state=None, state="queued", xid=xid)
 
-    def claim(self, job: Job, worker: Worker | None = None) -> None:
-        job.attempt += 1
-        self.update(job, state="running", worker=(worker or self.worker).id)
+    def insert_many(self, jobs: list[Job]) -> None:
+        """Store jobs in one transaction."""
+        self.xid += 1
+        for job in jobs:
+            self.insert(job, xid=self.xid)
 
-    def update(self, job: Job, **values: Any) -> None:  # noqa: ANN401  # columns
+    def claim(self, job: Job, worker: Worker | None = None, *, xid: int = 0) -> None:
+        job.attempt += 1
+        self.update(job, state="running", worker=(worker or self.worker).id, xid=xid)
+
+    def update(self, job: Job, *, xid: int = 0, **values: Any) -> None:  # noqa: ANN401  # columns
         old_state = job.state
         for name, value in values.items():
             setattr(job, name, value)
-        self._change(job, old_state=old_state, state=job.state)
+        self._change(job, old_state=old_state, state=job.state, xid=xid)
 
-    def again(self, job: Job, outcome: str) -> None:
+    def again(self, job: Job, outcome: str, *, run_at: float | None = None) -> None:
         """Put an attempt back: running → queued."""
         self.record(job, outcome)
         counts = outcome in {"error", "timeout", "retried"}
-        self.update(job, state="queued", worker=None, errors=job.errors + counts)
+        self.update(job, state="queued", worker=None, errors=job.errors + counts, run_at=run_at)
 
     def rescue(self, job: Job) -> None:
         self.record(job, "crashed")
@@ -299,7 +315,20 @@ class Story:
         columns = {name: getattr(job, name) for name in ("attempt", "errors", "crashes", "worker")}
         change = {"unique_key": job.key, "what": what, **columns, **values}
         at = EPOCH + self.now + self.offset
-        self.changes.append(Change(number=self.numbers, xid=xid or self.xid, at=at, id=job.id, **change))
+        if change["state"] == "queued":
+            change |= self._waiting(job)
+        self.changes.append(Change(number=self.numbers, xid=xid or self.xid, at=at, began=at, id=job.id, **change))
+
+    def _waiting(self, job: Job) -> dict[str, Any]:
+        """The columns that the audit has of a waiting job alone."""
+        times = {"run_at": job.run_at or self.now, "expires_at": job.expires_at, "deadline": job.deadline}
+        ends = [at for at in (job.expires_at if not job.attempt else None, job.deadline) if at is not None]
+        given = {name: None if at is None else EPOCH + self.offset + at for name, at in times.items()}
+        given |= {
+            "ends_at": EPOCH + self.offset + min(ends) if ends else None,
+            "committed": EPOCH + self.now + self.offset,
+        }
+        return {**given, "queue": job.queue, "task": job.task, "priority": job.priority, "content": job.content}
 
     def _lease(self, worker: Worker, old_state: str | None, until: float, state: str | None = "registered") -> None:
         self.numbers += 1

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import mmap
-from pathlib import Path
 from uuid import uuid4
 
 import msgspec
 import pytest
 
 from rowlock.torture.audit import Effect, Last, Tick
-from rowlock.torture.checker import MOST_KEPT, RULES, Report, check
+from rowlock.torture.checker import MOST_KEPT, RULES, check
 from rowlock.torture.checks.leases import HITS_ALL
 from rowlock.torture.history import Began, Fault, Process, Stall
 from rowlock.torture.timeline import timelines
+from tests.torture.reports import broken, clean
 from tests.torture.story import EPOCH, LEASE, Job, Story
-
-
-@pytest.fixture
-def story(tmp_path: Path) -> Story:
-    return Story(tmp_path)
-
-
-def clean(story: Story) -> Report:
-    report = story.check()
-    assert report.violations == ()
-    assert report.is_clean
-    return report
-
-
-def broken(story: Story) -> set[str]:
-    report = story.check()
-    assert not report.is_clean
-    return {violation.rule for violation in report.violations}
 
 
 def test_a_run_in_which_all_went_well_is_clean(story: Story) -> None:
@@ -212,14 +194,6 @@ def test_a_refused_retry_justifies_nothing(story: Story) -> None:
     story.act("retry", job, "refused", does=True)
     story.run(job)
     assert broken(story) == {"unjustified duplicates"}
-
-
-def test_a_released_attempt_that_never_started_is_justified(story: Story) -> None:
-    job = story.enqueue()
-    story.claim(job)
-    story.again(job, "released")
-    story.run(job)
-    clean(story)
 
 
 def test_a_started_attempt_is_released_by_a_process_that_stops_and_by_no_other(story: Story) -> None:

@@ -27,6 +27,7 @@ def starts(life: Life, evidence: Evidence) -> Iterator[str]:
     """A handler is called once for each attempt at most, by the worker that has claimed it."""
     seen: set[int] = set()
     for run in life.runs:
+        evidence.looked["starts without a claim"] += 1
         claim = life.claim_of(run.attempt)
         if claim is None:
             yield f"attempt {run.attempt} started in process {run.pid} (run {run.run}), and nobody has claimed it"
@@ -41,6 +42,7 @@ def duplicates(life: Life, evidence: Evidence) -> Iterator[str]:
     """A job starts again only for a cause: an error, a directive, a release, a crash, or an operator."""
     asked = len(life.asked("retry"))
     for step in life.steps:
+        evidence.looked["unjustified duplicates"] += step.kind in {"retry", "requeue"}
         if step.kind == "retry":
             asked -= 1
             if asked < 0:
@@ -80,6 +82,7 @@ def _was_stopped(run: Run, at: float, evidence: Evidence) -> bool:
 def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
     """What is recorded of an attempt is what its handler did."""
     for row in life.recorded:
+        evidence.looked["false outcomes"] += 1
         runs = life.runs_of(row.attempt)
         said = [run.how for run in runs]
         match row.outcome:
@@ -124,7 +127,7 @@ def _has_died(run: Run, evidence: Evidence) -> bool:
     return evidence.death_of(run) != float("inf")
 
 
-def stale(life: Life, _: Evidence) -> Iterator[str]:
+def stale(life: Life, evidence: Evidence) -> Iterator[str]:
     """An outcome is accepted from the attempt that is running, and its worker, alone; and one for each attempt."""
     claim: Step | None = None
     ends: dict[int | None, Step] = {}
@@ -132,10 +135,17 @@ def stale(life: Life, _: Evidence) -> Iterator[str]:
         if step.kind == "claim":
             claim = step
         elif step.ends_attempt:
+            evidence.looked["stale outcomes accepted"] += 1
             ends[step.change.attempt] = step
             if step.kind == "finish":
                 yield from _stale_finish(life, step, claim)
     yield from _stale_rows(life, ends)
+    for run in life.runs:
+        end = ends.get(run.attempt)
+        if run.how is not None and end is not None and end.is_crash:
+            evidence.looked["stale outcomes accepted: handlers that ended after a rescue"] += (
+                run.ended > evidence.history_time(end.change.at)
+            )
 
 
 def _stale_finish(life: Life, step: Step, claim: Step | None) -> Iterator[str]:
@@ -166,8 +176,9 @@ def _stale_rows(life: Life, ends: dict[int | None, Step]) -> Iterator[str]:
             )
 
 
-def limits(life: Life, _: Evidence) -> Iterator[str]:
+def limits(life: Life, evidence: Evidence) -> Iterator[str]:
     """A job starts as often as max_attempts, its crashes and what does not count allow, and no oftener."""
+    evidence.looked["starts past the limit"] += len(life.runs) > 1
     most_errors = life.wanted.max_attempts if life.wanted is not None else 10
     for step in life.steps:
         errors, crashes = step.change.errors or 0, step.change.crashes or 0
@@ -204,6 +215,7 @@ def quarantines(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """A job is set aside for taking its worker down only after three crashes, and if it was all that this one held."""
     for worker, rescues in evidence.rescues.items():
         for one in rescues:
+            evidence.looked["unjustified quarantines"] += one.is_quarantine
             if one.is_quarantine and one.crashes < MAX_CRASHES:
                 yield str(one.job), f"it was set aside after {one.crashes} crashes"
             beside = [

@@ -16,30 +16,38 @@ EXACTLY_ONCE: Final = "torture.exactly_once"
 """The task whose handler writes an effect in job.transaction()."""
 
 
-def lost(life: Life, _: Evidence) -> Iterator[str]:
+def lost(life: Life, evidence: Evidence) -> Iterator[str]:
     """A job whose enqueue was acknowledged is there, and is finished in the end. So is one that was put back."""
     if life.answers is not None and life.answers.stored:
+        evidence.looked["lost"] += 1
         if not life.changes:
             yield "its enqueue was acknowledged, and it was never in the database"
         elif life.state not in FINAL:
             yield f"its enqueue was acknowledged, and in the end it is {life.state or 'gone'}"
+    evidence.looked["lost: jobs that were put back"] += any(one.what == "retry" for one in life.operations)
     put_back = sum(step.kind == "retry" for step in life.steps)
     acknowledged = sum(one.what == "retry" and one.outcome == "done" for one in life.operations)
     if put_back < acknowledged:
         yield f"{acknowledged} retries were acknowledged, and it was put back {put_back} times"
 
 
-def unfinished(life: Life, _: Evidence) -> Iterator[str]:
+def unfinished(life: Life, evidence: Evidence) -> Iterator[str]:
     """Whatever became of its enqueue's answer: a job that exists is finished in the end."""
+    evidence.looked["unfinished"] += bool(life.changes)
     is_acknowledged = life.answers is not None and life.answers.stored
+    if life.answers is not None and life.answers.unknown:
+        evidence.looked["unfinished: unknown enqueues that were stored"] += bool(life.changes)
     if life.changes and not is_acknowledged and life.state not in FINAL:
         yield f"it exists, and in the end it is {life.state or 'gone'}"
 
 
-def unexpected(life: Life, _: Evidence) -> Iterator[str]:
+def unexpected(life: Life, evidence: Evidence) -> Iterator[str]:
     """A job exists only if somebody has enqueued it, and was not told that it was not stored."""
+    if life.answers is not None and (life.answers.nothing or life.answers.existing):
+        evidence.looked["unexpected: enqueues that stored nothing"] += 1
     if not life.changes or life.is_tick:
         return
+    evidence.looked["unexpected"] += 1
     if life.wanted is None or life.answers is None:
         yield f"it is in the database ({life.state}), and nobody has enqueued it"
     elif not (life.answers.stored or life.answers.unknown):
@@ -47,9 +55,10 @@ def unexpected(life: Life, _: Evidence) -> Iterator[str]:
         yield f"its enqueue was told that {why}, and it is in the database ({life.state})"
 
 
-def final_states(life: Life, _: Evidence) -> Iterator[str]:
+def final_states(life: Life, evidence: Evidence) -> Iterator[str]:
     """A job has one final state, which nothing but an operator's retry undoes."""
     kept = 0
+    evidence.looked["more than one final state"] += len(life.last) > 0
     for change in life.changes:
         if change.what == "finished_job":
             kept += 1 if change.old_state is None else -1
@@ -59,9 +68,11 @@ def final_states(life: Life, _: Evidence) -> Iterator[str]:
         yield f"it is there {len(life.last)} times in the end: {', '.join(last.state for last in life.last)}"
 
 
-def effects(life: Life, _: Evidence) -> Iterator[str]:
+def effects(life: Life, evidence: Evidence) -> Iterator[str]:
     """What a handler writes in job.transaction() is there once if its job succeeded, of that run; else never."""
     task = life.last[-1].task if life.last else life.wanted.task if life.wanted else ""
+    evidence.looked["effects"] += task == EXACTLY_ONCE
+    evidence.looked["effects: after several attempts"] += task == EXACTLY_ONCE and len(life.runs) > 1
     if life.state != "succeeded":
         if life.effects:
             yield f"it has {len(life.effects)} effects, and is {life.state}"
@@ -76,8 +87,9 @@ def effects(life: Life, _: Evidence) -> Iterator[str]:
             )
 
 
-def consistency(life: Life, _: Evidence) -> Iterator[str]:
+def consistency(life: Life, evidence: Evidence) -> Iterator[str]:
     """What people see in the end is what the last change left."""
+    evidence.looked["inconsistencies"] += 1
     if not life.changes:
         if life.last:
             yield f"it is {life.state} in the end, and no change was ever made to it"

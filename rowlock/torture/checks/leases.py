@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture.evidence import PAUSES, SECOND
+from rowlock.torture.evidence import PAUSES, SECOND, SLOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rowlock.torture.audit import Change
     from rowlock.torture.evidence import Evidence, Run, Trouble, Worker
     from rowlock.torture.life import Life, Step
 
@@ -22,6 +23,23 @@ CLOCK_SECONDS: Final = 2.0
 NETWORK: Final = frozenset({"cut", "delay", "black_hole", "half_open", "pgbouncer"})
 """Faults that also hit the process that takes the place of one that has ended: it has the same way to the server."""
 HITS_ONE: Final = NETWORK | {"kill", "freeze", "stall", "stop", "terminate"}
+STARVED_SHARE: Final = 0.25
+"""The share of a lease for which the machine, or the server, must have stood still to explain that it was lost."""
+LOST_CONNECTION: Final = frozenset(
+    {
+        "AdminShutdownError",
+        "BrokenPipeError",
+        "CannotConnectNowError",
+        "ConnectionDoesNotExistError",
+        "ConnectionFailureError",
+        "ConnectionRefusedError",
+        "ConnectionResetError",
+        "CrashShutdownError",
+        "DatabaseUnavailable",
+        "InterfaceError",
+    }
+)
+"""What a renewal that was not made says in the worker's log. Not a timeout: a defect could be the cause of that."""
 HITS_ALL: Final = NETWORK | {"server", "full", "full_wal", "terminate", "locks", "failover", "rewind", "clock"}
 """Faults that may keep a worker from renewing its lease. A wrong clock, or an old transaction, is no excuse."""
 
@@ -30,9 +48,12 @@ def rescues(life: Life, evidence: Evidence) -> Iterator[str]:
     """A job is taken from a worker whose lease has run out, and no lease runs out without a reason."""
     for step in life.steps:
         if step.is_crash and step.old is not None and (worker := evidence.workers.get(step.old.worker)):  # type: ignore[arg-type]  # None is in no dict
+            evidence.looked["unjustified rescues"] += 1
             if wrong := _not_expired(step, worker, evidence):
                 yield f"{step}: {wrong}"
-            elif not _has_reason(step, worker, evidence):
+            elif reason := _reason(step, worker, evidence):
+                evidence.looked[f"unjustified rescues: after {reason}"] += 1
+            else:
                 yield f"{step}: nothing kept process {worker.pid} from renewing its lease"
 
 
@@ -51,22 +72,31 @@ def _not_expired(step: Step, worker: Worker, evidence: Evidence) -> str:
     return f"process {worker.pid} had renewed its lease {at - written:.2f} s before, for another {until - at:.2f} s"
 
 
-def _has_reason(step: Step, worker: Worker, evidence: Evidence) -> bool:
-    """Whether a fault hit the worker, or everybody, in the time of its last lease or the one before."""
+def _reason(step: Step, worker: Worker, evidence: Evidence) -> str:
+    """Why the worker lost its lease, by the evidence; empty if nothing shows it.
+
+    A fault hit it, or everybody, in the time of its last lease or the one before; or its own log says that the
+    connection of the renewals was lost; or the runner, which no fault hits, saw the machine or the server stand still.
+    """
     if not evidence.epochs:
-        return True
+        return "what nobody knows"
     at = step.change.at
     renewed = [(written, until) for written, until in worker.marks if until is not None and until > written]
     if not renewed:
-        return True
+        return "what nobody knows"
     lease = max(until - written for written, until in renewed)
     begin = max((written for written, _ in renewed if written <= at), default=at) - lease
     end = evidence.history_time(at)
     if evidence.death(worker.pid, evidence.history_time(worker.marks[0][0])) <= end + lease * SECOND:
-        return True
-    return any(
-        _hits(trouble, worker.pid, evidence) for trouble in evidence.troubles_between(evidence.history_time(begin), end)
-    )
+        return "the end of the process"
+    troubles = list(evidence.troubles_between(evidence.history_time(begin), end))
+    if kinds := sorted({one.kind for one in troubles if _hits(one, worker.pid, evidence)}):
+        return kinds[0]
+    said = evidence.said.get(step.old.worker) if step.old is not None and step.old.worker is not None else None
+    if said is not None and LOST_CONNECTION & said.errors.keys():
+        return "a lost connection"
+    slow = sum(min(one.ends, end) - one.begins for one in troubles if one.kind == SLOW) / SECOND
+    return "a slow machine or server" if slow >= STARVED_SHARE * lease else ""
 
 
 def _hits(trouble: Trouble, pid: int, evidence: Evidence) -> bool:
@@ -82,14 +112,51 @@ def _hits(trouble: Trouble, pid: int, evidence: Evidence) -> bool:
 def lapsed(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """A lease that has run out is not renewed: others may have the jobs."""
     for id_, worker in evidence.workers.items():
+        evidence.looked["lapsed leases"] += 1
         for (_, ended), (written, until) in pairwise(worker.marks):
             if ended is not None and until is not None and ended < written - COMMIT_SECONDS < until:
                 yield str(id_), f"process {worker.pid} renewed a lease that had run out {written - ended:.2f} s before"
 
 
+def unleased(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A worker claims only while its lease holds, by the database's clock."""
+    for step in life.claims:
+        worker = evidence.workers.get(step.change.worker)  # type: ignore[arg-type]  # None is in no dict
+        if worker is not None and step.change.began:
+            evidence.looked["claims without a lease"] += 1
+            if over := _without_lease(step.change, worker):
+                yield f"attempt {step.change.attempt} was claimed by process {worker.pid} {over:.3f} s after its lease"
+
+
+def uncrashed(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A crash counts against an attempt that began, or that a worker claimed while its lease held."""
+    claim: Step | None = None
+    for step in life.steps:
+        if step.kind == "claim":
+            claim = step
+        elif step.is_crash and claim is not None and claim.change.began:
+            worker = evidence.workers.get(claim.change.worker)  # type: ignore[arg-type]  # None is in no dict
+            has_begun = bool(life.runs_of(claim.change.attempt))
+            evidence.looked["crashes without a crash"] += 1
+            evidence.looked["crashes without a crash: of attempts that never began"] += not has_begun
+            if worker is not None and not has_begun and (over := _without_lease(claim.change, worker)):
+                yield f"{step}: it never began, and was claimed {over:.3f} s after the lease of its worker"
+
+
+def _without_lease(claim: Change, worker: Worker) -> float:
+    """How long the lease was over when the claim began; 0 if it held."""
+    seen = [mark for mark in worker.marks if mark[0] <= claim.began]
+    if not seen:
+        return 0.0  # its registration is not older than the claim: another transaction at the same moment
+    _, until = seen[-1]
+    return max(0.0, claim.began - (until or 0.0))
+
+
 def overlaps(life: Life, evidence: Evidence) -> Iterator[str]:
     """A job runs once at a time, unless the process of the earlier attempt could not stop it."""
+    evidence.looked["overlaps"] += len(life.runs) > 1
     for stale, fresh, seconds in overlapping(life):
+        evidence.looked["overlaps: runs at the same time"] += 1
         if not is_excused(stale, fresh, evidence):
             yield (
                 f"attempt {stale.attempt} in process {stale.pid} and attempt {fresh.attempt} in process {fresh.pid} "

@@ -22,6 +22,7 @@ def cancelled(life: Life, evidence: Evidence) -> Iterator[str]:
     """A waiting job whose cancel was acknowledged never starts; of a running one, no other attempt begins."""
     for operation in life.operations:
         if operation.what == "cancel" and operation.outcome == "done":
+            evidence.looked["cancelled jobs that started"] += 1
             yield from _cancelled(life, operation, evidence)
         elif operation.what == "cancel" and operation.outcome == "requested" and evidence.epochs:
             yield from _requested(life, operation, evidence)
@@ -34,6 +35,10 @@ def _cancelled(life: Life, operation: Operation, evidence: Evidence) -> Iterator
         yield f"its cancel was acknowledged, and it is {life.state}"
         return
     end = [step for step in ends if step.change.at <= known][-1:] or ends[:1]
+    claims = [evidence.history_time(claim.change.at) for claim in life.claims]
+    near = CLOCK_SECONDS * SECOND
+    is_race = any(operation.began - near <= at <= operation.ended + near for at in claims)
+    evidence.looked["cancelled jobs that started: cancels that raced with a claim"] += is_race
     for run in life.runs:
         is_late = run.attempt <= (end[0].change.attempt or 0) and run.started > operation.ended
         if is_late and not _was_frozen(run, operation, evidence):
@@ -47,6 +52,7 @@ def _was_frozen(run: Run, operation: Operation, evidence: Evidence) -> bool:
 
 
 def _requested(life: Life, operation: Operation, evidence: Evidence) -> Iterator[str]:
+    evidence.looked["cancelled jobs that started: cancels of running jobs"] += 1
     asked = evidence.database_time(operation.ended) + CLOCK_SECONDS
     put_back = [step.change.at for step in life.steps if step.kind == "retry"]
     for claim in life.claims:

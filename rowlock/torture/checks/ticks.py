@@ -19,6 +19,7 @@ def ticks(evidence: Evidence) -> Iterator[tuple[str, str]]:
     made_by: dict[UUID, Tick] = {}
     schedules: dict[str, list[float]] = defaultdict(list)
     for tick in evidence.ticks:
+        evidence.looked["schedule ticks"] += 1
         schedules[tick.schedule].append(tick.tick_at)
         other = made_by.setdefault(tick.job, tick)
         if other is not tick:

@@ -17,9 +17,10 @@ _PAIRS: Final = frozenset((None if old is None else str(old), str(new)) for old,
 _Counters = tuple[int | None, int | None, int | None]
 
 
-def transitions(life: Life, _: Evidence) -> Iterator[str]:
+def transitions(life: Life, evidence: Evidence) -> Iterator[str]:
     """A job goes along the edges of the life cycle only; each claim, and nothing else, makes its attempt one higher."""
     row: Change | None = None
+    evidence.looked["illegal transitions"] += len(life.steps)
     for step in life.steps:
         if wrong := _wrong(step, row):
             yield f"{step}: {wrong}"

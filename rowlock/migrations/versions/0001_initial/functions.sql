@@ -41,6 +41,7 @@ CREATE FUNCTION rowlock.take_key(
 ) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     holder uuid;
+    until_its_start boolean;
     is_free boolean;
 BEGIN
     LOOP
@@ -50,16 +51,26 @@ BEGIN
         IF FOUND THEN
             RETURN NULL;
         END IF;
-        SELECT k.job_id,
+        SELECT k.job_id, k.until_start,
                k.expires_at <= clock_timestamp() OR k.until_start AND NOT EXISTS (
                    SELECT FROM rowlock.job AS j
                     WHERE j.id = k.job_id AND j.state IN ('queued', 'blocked')
                       AND (j.ends_at IS NULL OR j.ends_at > clock_timestamp())
                )
-          INTO holder, is_free
+          INTO holder, until_its_start, is_free
           FROM rowlock.unique_key AS k WHERE k.key = take_key.key;
         CONTINUE WHEN NOT FOUND;  -- the holder finished between the two statements
         IF is_free IS NOT TRUE THEN
+            IF until_its_start AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
+                -- The snapshot is as old as the transaction: since then the holder may have started, and even ended. A second
+                -- row with its id shows it: PostgreSQL refuses the insert with a serialization failure where a newer version
+                -- is there than the snapshot sees, and makes it where none is there any more. It waits for no claim's lock.
+                INSERT INTO rowlock.job (id, task) VALUES (holder, '-') ON CONFLICT DO NOTHING;
+                IF FOUND THEN
+                    RAISE EXCEPTION 'job % has ended since this transaction began', holder
+                        USING ERRCODE = 'serialization_failure', HINT = 'Run the whole transaction again';
+                END IF;
+            END IF;
             PERFORM rowlock.leave_trace();
             RETURN nullif(holder, take_key.job_id);
         END IF;
@@ -139,7 +150,7 @@ BEGIN
     ELSIF checked_options.delay IS NOT NULL AND checked_options.run_at IS NOT NULL THEN
         RAISE EXCEPTION 'delay and run_at are both given'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give one of them';
-    ELSIF checked_options.delay > '36500 days' OR checked_options.run_at >= '10000-01-01' THEN
+    ELSIF checked_options.delay > '36500 days' OR checked_options.run_at >= '10000-01-01 00:00:00+00' THEN
         RAISE EXCEPTION 'delay % or run_at % is too far away', checked_options.delay, checked_options.run_at
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a delay of at most 100 years, or a year up to 9999';
     ELSIF checked_options.timeout > '36500 days' THEN
@@ -344,8 +355,12 @@ $$
 --;
 -- Make the partition of one day (UTC), if it is missing: whether it was made. Built apart and then attached, which does
 -- not lock out the readers and writers of the parent; but it does those of the default partition, which every read of the
--- archive is. The rows of that day that are in the default partition move: there was no partition when they came.
-CREATE FUNCTION rowlock.create_partition(parent text, day date) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+-- archive is. The rows of that day that are in the default partition move: there was no partition when they came. More than
+-- 100,000 do not: they would lock out the readers for too long. They stay readable where they are, and retention removes
+-- them there (retain_default).
+-- Its times are written and read as text: whatever the session's settings are, they mean UTC.
+CREATE FUNCTION rowlock.create_partition(parent text, day date) RETURNS boolean LANGUAGE plpgsql VOLATILE
+SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
 DECLARE
     child text := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
     spare text := parent || '_default';
@@ -381,7 +396,7 @@ $$
 -- are missing. Behind a long read of the archive (a backup, a report) it waits for a second at most, and succeeds another
 -- time. Returns how many were made.
 CREATE FUNCTION rowlock.create_partitions(days integer) RETURNS integer LANGUAGE plpgsql VOLATILE
-SET lock_timeout = '1s' AS $$
+SET lock_timeout = '1s' SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
 DECLARE
     parent text;
     day date;

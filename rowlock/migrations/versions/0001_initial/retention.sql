@@ -53,7 +53,8 @@ CREATE FUNCTION rowlock.must_be_removed(archive text, day date, at timestamptz) 
 $$
 --;
 -- Which rows of a day stay, as a condition on them.
-CREATE FUNCTION rowlock.what_stays(archive text, day date) RETURNS text LANGUAGE sql VOLATILE AS $$
+CREATE FUNCTION rowlock.what_stays(archive text, day date) RETURNS text LANGUAGE sql VOLATILE
+SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
     SELECT CASE WHEN archive = 'finished_job' THEN (
                SELECT coalesce(
                           string_agg(
@@ -82,7 +83,7 @@ $$
 -- it from the truncation on, so for about ten microseconds a row that stays. The first lock is EXCLUSIVE, since that is
 -- what also SELECT … FOR UPDATE waits for: nobody holds one when the stronger one is taken.
 CREATE FUNCTION rowlock.retain_day(archive text, day date, OUT done text, OUT kept bigint) LANGUAGE plpgsql VOLATILE
-SET lock_timeout = '1s' AS $$
+SET lock_timeout = '1s' SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
 DECLARE
     child text := format('%s_%s', archive, to_char(day, 'YYYYMMDD'));
     removed text := rowlock.must_be_removed(archive, day, clock_timestamp());
@@ -123,10 +124,37 @@ EXCEPTION WHEN lock_not_available THEN
 END
 $$
 --;
+-- Remove from the default partition of an archive what is past its time, `most` rows at a time: how many rows that were.
+-- There, rows of many days lie together, so that they are deleted one by one; it is empty unless no worker ran for days.
+CREATE FUNCTION rowlock.retain_default(archive text, most integer) RETURNS bigint LANGUAGE plpgsql VOLATILE
+SET lock_timeout = '1s' SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
+DECLARE
+    spare text := archive || '_default';
+    at text := CASE archive WHEN 'attempt_log' THEN 'created_at' ELSE 'finished_at' END;
+    day date;
+    gone bigint;
+    removed bigint := 0;
+BEGIN
+    FOR day IN EXECUTE format('SELECT DISTINCT (%I AT TIME ZONE ''UTC'')::date FROM rowlock.%I ORDER BY 1', at, spare) LOOP
+        CONTINUE WHEN rowlock.must_be_removed(archive, day, clock_timestamp()) IS NULL;
+        EXECUTE format(
+            'WITH gone AS (DELETE FROM rowlock.%1$I WHERE ctid = ANY(ARRAY('
+            'SELECT ctid FROM rowlock.%1$I WHERE %2$I >= %3$L AND %2$I < %4$L AND NOT (%5$s) LIMIT %6$s)) RETURNING 1)'
+            ' SELECT count(*) FROM gone',
+            spare, at, day::timestamp AT TIME ZONE 'UTC', (day + 1)::timestamp AT TIME ZONE 'UTC',
+            rowlock.what_stays(archive, day), most - removed
+        ) INTO gone;
+        removed := removed + gone;
+        EXIT WHEN removed >= most;
+    END LOOP;
+    RETURN removed;
+END
+$$
+--;
 -- Drop a day that is empty: whether it is gone. This takes the lock of the whole archive, for which who finishes jobs has
 -- to wait; so it gives up after a fifth of a second, and is worth no more: an empty partition costs nothing but planning.
 CREATE FUNCTION rowlock.drop_day(archive text, day date) RETURNS boolean LANGUAGE plpgsql VOLATILE
-SET lock_timeout = '200ms' AS $$
+SET lock_timeout = '200ms' SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
 DECLARE
     child text := format('%s_%s', archive, to_char(day, 'YYYYMMDD'));
     is_used boolean;

@@ -1,0 +1,20 @@
+-- What the server's clock has set, and what lies in the future now: the clock went back since. By how much, of each kind.
+-- Of the jobs, up to $1 rows are looked at. Reads small tables, and takes no lock.
+SELECT what, ahead
+  FROM (
+       SELECT 'duties' AS what, max(set_at) - clock_timestamp() AS ahead FROM rowlock.duty WHERE set_at < 'infinity'
+        UNION ALL
+       SELECT 'leases', max(expires_at - lease) - clock_timestamp() FROM rowlock.worker
+        UNION ALL
+       SELECT 'schedules', max(greatest(updated_at, last_tick_at)) - clock_timestamp() FROM rowlock.schedule
+        UNION ALL
+       SELECT 'statistics', max(until) - clock_timestamp() FROM rowlock.statistic_mark
+        UNION ALL
+       SELECT 'operations', max(at) - clock_timestamp()
+         FROM (SELECT at FROM rowlock.operation ORDER BY id DESC LIMIT 1) AS newest
+        UNION ALL
+       SELECT 'jobs', max(created_at) - clock_timestamp()
+         FROM (SELECT created_at FROM rowlock.job LIMIT $1::integer) AS sample
+       ) AS seen
+ WHERE ahead > interval '1 second'
+ ORDER BY what

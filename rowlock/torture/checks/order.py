@@ -1,0 +1,121 @@
+"""Does a claim take the most urgent jobs of a queue, and of those of one priority the ones that were due first."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+from rowlock.torture.evidence import Taken, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rowlock.torture.audit import Change
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.life import Life
+
+SEEN_SECONDS: Final = 0.3
+"""A job is visible to all so long after its commit, at the latest."""
+LAST_CHANCE: Final = 2
+"""With so many crashes a job runs alone, out of the order of the others."""
+MOST_OVERTAKEN: Final = 5
+"""A claim passes by a row that somebody holds: a claim that is broken off, for a moment. So many claims are more."""
+MOST_READ: Final = 2000
+"""Of each job, no more claims are looked at: it waited for long, and the first of them say enough."""
+CALM_SECONDS: Final = 1.0
+LONGEST_DELAY: Final = 20.0
+"""So long before its due time a job may have been enqueued."""
+HARMLESS: Final = frozenset({"pin", "terminate", "slow"})
+"""What hits everybody, and leaves no row locked for longer than a moment."""
+
+
+def note_claims(life: Life, evidence: Evidence) -> None:
+    """Note what the claims took, and which jobs waited so that a claim could not overlook them."""
+    for index, step in enumerate(life.steps):
+        row = step.new
+        if step.kind == "claim" and step.old is not None:
+            _note_taken(step.old, step.change, evidence)
+        if row is None or not _is_certain(row):
+            continue
+        ends = [row.ends_at] if row.ends_at is not None else []
+        if index + 1 < len(life.steps):
+            following = life.steps[index + 1].change
+            ends.append(min(following.began, following.at))
+        if ends and row.queue is not None and row.priority is not None and row.run_at is not None:
+            evidence.waits.append(
+                Wait(job=life.id, queue=row.queue, priority=row.priority, run_at=row.run_at, until=min(ends))
+            )
+
+
+def _is_certain(row: Change) -> bool:
+    """Whether every claim from the due time on sees the row: it was visible before it fell due.
+
+    The cursors of the claims never pass a time that is not over. So such a job is always in front of them, however
+    many transactions were open when it was stored.
+    """
+    is_usual = row.state == "queued" and (row.crashes or 0) < LAST_CHANCE and row.unique_key is None
+    if not is_usual or row.run_at is None or row.committed is None:
+        return False
+    return row.run_at > row.visible + SEEN_SECONDS
+
+
+def _note_taken(row: Change, claim: Change, evidence: Evidence) -> None:
+    if row.queue is None or row.priority is None or row.run_at is None or (row.crashes or 0) >= LAST_CHANCE:
+        return
+    claims = evidence.taken[row.queue]
+    known = claims.get((claim.xid, claim.worker))
+    if known is None or (-row.priority, row.run_at) > (-known.priority, known.run_at):
+        claims[claim.xid, claim.worker] = Taken(
+            began=claim.began,
+            at=max(claim.at, known.at if known else 0.0),
+            priority=row.priority,
+            run_at=row.run_at,
+            job=claim.id,
+        )
+    else:
+        known.at = max(known.at, claim.at)
+
+
+def out_of_order(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """A job is overtaken by less urgent ones of its queue only by chance, and not by claim after claim.
+
+    Only delayed jobs are judged, since no claim can have overlooked them: a claim that began (now() of its transaction)
+    after the due time, and ended before the job was taken, takes nothing of the same queue that is less urgent, or of
+    the same priority and due later. One exception is allowed: a row that another transaction holds is passed by
+    (SKIP LOCKED), such as a claim that is broken off. That lasts for moments; so the job must be overtaken by
+    MOST_OVERTAKEN claims, and those do not count that were made while everybody's database was in trouble, or just
+    after. Jobs on their last chance run apart.
+    """
+    hard = [
+        (evidence.database_time(one.begins) - CALM_SECONDS, evidence.database_time(one.ends) + CALM_SECONDS)
+        for one in evidence.troubles
+        if not one.process and one.kind not in HARMLESS and evidence.epochs
+    ]
+    claims = {queue: sorted(taken.values(), key=lambda one: one.began) for queue, taken in evidence.taken.items()}
+    begins = {queue: [one.began for one in taken] for queue, taken in claims.items()}
+    for wait in evidence.waits:
+        if _spans_a_step(wait, evidence):
+            continue
+        of_queue = claims.get(wait.queue, [])
+        first = bisect_left(begins.get(wait.queue, []), wait.run_at)
+        while_it_waited = []
+        for one in of_queue[first : first + MOST_READ]:
+            if one.began >= wait.until:
+                break
+            if one.at < wait.until and not any(begin <= one.began <= end for begin, end in hard):
+                while_it_waited.append(one)
+        if while_it_waited:
+            evidence.looked["out of order"] += 1
+        if any(one.priority != wait.priority for one in while_it_waited):
+            evidence.looked["out of order: beside other priorities"] += 1
+        by = [one for one in while_it_waited if (-one.priority, one.run_at) > (-wait.priority, wait.run_at)]
+        if len(by) >= MOST_OVERTAKEN:
+            what = f"less urgent jobs of the queue {wait.queue!r}, such as {by[0].job} with priority {by[0].priority}"
+            waited = f"it waited for {wait.until - wait.run_at:.2f} s with priority {wait.priority}"
+            yield str(wait.job), f"{waited}, and {len(by)} claims took {what}"
+
+
+def _spans_a_step(wait: Wait, evidence: Evidence) -> bool:
+    """Whether the server's clock stepped while the job waited: due times by two clocks have no order."""
+    begin, end = evidence.history_time(wait.run_at - LONGEST_DELAY), evidence.history_time(wait.until)
+    return evidence.clocks.stepped_between(begin, end)

@@ -1,0 +1,68 @@
+"""Does a worker give back what it has claimed, and not begun, only for a reason."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rowlock.torture.checks.attempts import cause
+from rowlock.torture.evidence import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rowlock.torture.evidence import Evidence, Worker
+    from rowlock.torture.life import Life, Step
+
+STALE_SECONDS: Final = 1.9
+"""A job that waited for a slot so long is given back: another worker may be free."""
+LEASE_SECONDS: Final = 0.5
+"""A worker counts its lease from before the renewal was sent: so much earlier it may be over for it."""
+STEP_SECONDS: Final = 5.0
+"""So long after the server's clock stepped the lease of a worker may be over by the new time."""
+STOP_SECONDS: Final = 120
+LAST_CHANCE: Final = 2
+
+
+def releases(life: Life, evidence: Evidence) -> Iterator[str]:
+    """An attempt that never began is given back only where something explains it.
+
+    The process stops; the job waited for a slot for two seconds; the lease was over when it was to begin; the job's
+    own time was over; or the worker made room: for a job that runs alone, or because an operator said so.
+    """
+    claim: Step | None = None
+    for step in life.steps:
+        if step.kind == "claim":
+            claim = step
+        elif step.kind == "requeue" and claim is not None and cause(life, step) == "released":
+            attempt = claim.change.attempt
+            worker = evidence.workers.get(claim.change.worker)  # type: ignore[arg-type]  # None is in no dict
+            if life.runs_of(attempt) or worker is None or not evidence.epochs:
+                continue
+            evidence.looked["needless releases"] += 1
+            if reason := _reason(claim, step, worker, evidence):
+                evidence.looked[f"needless releases: {reason}"] += 1
+            else:
+                waited = step.change.at - claim.change.began
+                yield f"process {worker.pid} gave attempt {attempt} back after {waited:.3f} s, and nothing explains it"
+
+
+def _reason(claim: Step, step: Step, worker: Worker, evidence: Evidence) -> str:
+    at, row = step.change.at, claim.old
+    if at - claim.change.began >= STALE_SECONDS:
+        return "it waited for a slot"
+    if row is not None and ((row.crashes or 0) >= LAST_CHANCE or worker.pid in evidence.makers_of_room):
+        return "its worker made room"
+    if row is not None and row.ends_at is not None and row.ends_at <= at:
+        return "its time was over"
+    until = [until or 0.0 for written, until in worker.marks if written <= at]
+    if until and until[-1] <= at + LEASE_SECONDS:
+        return "its lease was over"
+    if evidence.clocks.stepped_between(
+        evidence.history_time(claim.change.at - STEP_SECONDS), evidence.history_time(at)
+    ):
+        return "the server's clock stepped"
+    late = evidence.history_time(at) + STOP_SECONDS * SECOND
+    asked = (one for one in evidence.troubles_between(0, late) if one.kind == "stop" and one.process == worker.pid)
+    if any(asked) or evidence.death(worker.pid, evidence.history_time(worker.marks[0][0])) <= late:
+        return "its process stopped"
+    return ""

@@ -1,0 +1,153 @@
+"""Does nothing start before its time, and nothing after it: delays, due times, expiries and deadlines.
+
+All of it is by the database's clock. `began` is now() of a transaction: a claim compares due times with it, and what
+an enqueue or a retry computes with clock_timestamp() is never before it. So the comparisons need no slack.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rowlock.torture.checks.attempts import cause
+from rowlock.torture.evidence import PAUSES, SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rowlock.torture.audit import Change
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.life import Life, Step
+
+ROUNDING_SECONDS: Final = 0.001
+DELAYED_SECONDS: Final = 0.01
+"""A job that is due so long after its row was written was told to wait."""
+START_SECONDS: Final = 2.0
+"""A handler may start so long after the time that its worker has checked."""
+SOON_SECONDS: Final = 20.0
+"""Within so long a waiting job ends whose time is over, if nothing keeps everybody from the database."""
+WAITED_AFTER: Final = frozenset({"error", "retried", "snoozed"})
+CLOCK: Final = frozenset({"clock"})
+"""The faults that set the server's clock: what it says of two moments cannot be compared then."""
+EVERYBODY: Final = CLOCK | {"server", "full", "full_wal", "locks", "failover", "rewind", "terminate", "pin", "slow"}
+
+
+def early(life: Life, evidence: Evidence) -> Iterator[str]:
+    """No claim takes a job before it is due, and it is due no earlier than a delay, a backoff or a snooze says."""
+    for step in life.steps:
+        if step.kind == "claim":
+            yield from _early_claim(step, evidence)
+        elif step.kind == "enqueue" and life.wanted is not None and life.wanted.delay and not life.is_tick:
+            yield from _too_short(step, life.wanted.delay, "it was to wait", evidence)
+        elif step.kind == "requeue":
+            delays = [run.delay for run in life.runs_of(step.change.attempt) if run.how in {"snooze", "error"}]
+            if delays and delays[-1] and cause(life, step) in WAITED_AFTER:
+                yield from _too_short(step, delays[-1], f"after attempt {step.change.attempt} it was to wait", evidence)
+
+
+def _early_claim(step: Step, evidence: Evidence) -> Iterator[str]:
+    row, claim = step.old, step.change
+    if row is None or row.run_at is None:
+        return
+    evidence.looked["too early"] += 1
+    if row.run_at > row.at + DELAYED_SECONDS:
+        evidence.looked["too early: delayed jobs"] += 1
+    if claim.began < row.run_at - ROUNDING_SECONDS and _is_steady(row, claim, evidence):
+        yield f"attempt {claim.attempt} was claimed {row.run_at - claim.began:.3f} s before the job was due"
+
+
+def _too_short(step: Step, delay: float, what: str, evidence: Evidence) -> Iterator[str]:
+    row = step.new
+    if row is None or row.run_at is None:
+        return
+    evidence.looked["too early: delays"] += 1
+    if row.run_at < row.began + delay - ROUNDING_SECONDS and _is_steady(row, row, evidence):
+        yield f"{what} {delay:.3f} s, and was due {row.run_at - row.began:.3f} s after its transaction began"
+
+
+def late(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A job that has expired never starts; after a deadline no attempt does. Such a job ends soon, as it is to."""
+    has_started = False
+    row: Change | None = None
+    for step in life.steps:
+        if step.kind == "enqueue":
+            yield from _limits_kept(life, step, evidence)
+        elif step.kind == "claim" and step.old is not None:
+            yield from _late_claim(step.old, step.change, evidence, has_started=has_started)
+            yield from _late_starts(life, step, evidence, has_started=has_started)
+            has_started = has_started or bool(life.runs_of(step.change.attempt))
+        elif step.kind == "finish" and not step.ends_attempt and row is not None:
+            yield from _ended(row, step.change, evidence)
+        row = step.new
+
+
+def _limits_kept(life: Life, step: Step, evidence: Evidence) -> Iterator[str]:
+    """The row has the expiry and the deadline that were asked for."""
+    row, wanted = step.new, life.wanted
+    if row is None or wanted is None or row.run_at is None or not _is_steady(row, row, evidence):
+        return
+    for name, seconds, stored in (
+        ("expiry", wanted.expires, row.expires_at),
+        ("deadline", wanted.deadline, row.deadline),
+    ):
+        if seconds is not None and (
+            stored is None or not row.began - ROUNDING_SECONDS <= stored - seconds <= row.at + ROUNDING_SECONDS
+        ):
+            has = "none" if stored is None else f"one {stored - row.at:.3f} s after it was written"
+            yield f"it was to have an {name} after {seconds} s, and its row has {has}"
+
+
+def _late_claim(row: Change, claim: Change, evidence: Evidence, *, has_started: bool) -> Iterator[str]:
+    for name, limit in (("expired", None if has_started else row.expires_at), ("had its deadline", row.deadline)):
+        if limit is None:
+            continue
+        evidence.looked["too late"] += 1
+        if claim.began >= limit + ROUNDING_SECONDS and _is_steady(row, claim, evidence):
+            yield f"attempt {claim.attempt} was claimed {claim.began - limit:.3f} s after the job {name}"
+
+
+def _late_starts(life: Life, step: Step, evidence: Evidence, *, has_started: bool) -> Iterator[str]:
+    """The worker looks again before it starts what it has claimed."""
+    row = step.old
+    limits = () if row is None else (None if has_started else row.expires_at, row.deadline)
+    limit = min((one for one in limits if one is not None), default=None)
+    if limit is None or not evidence.epochs:
+        return
+    for run in life.runs_of(step.change.attempt):
+        late_by = evidence.database_time(run.started) - limit
+        asleep = evidence.troubles_between(run.started - (late_by + START_SECONDS) * SECOND, run.started)
+        is_known = row is not None and _is_steady(row, step.change, evidence)
+        if (
+            late_by > START_SECONDS
+            and is_known
+            and not any(one.process == run.pid and one.kind in PAUSES for one in asleep)
+        ):
+            yield f"attempt {run.attempt} started {late_by:.3f} s after the time until which it was allowed to"
+
+
+def _ended(before: Change, end: Change, evidence: Evidence) -> Iterator[str]:
+    """A waiting job that has ended by itself had passed its time, and not long ago."""
+    if before.run_at is None or end.state not in {"expired", "failed"}:
+        return
+    limit = before.expires_at if end.state == "expired" else before.deadline
+    evidence.looked[f"too late: jobs that ended as {end.state} while they waited"] += 1
+    if limit is None or end.at < limit - ROUNDING_SECONDS:
+        if _is_steady(before, end, evidence):
+            yield f"it ended as {end.state}, and its time was not over ({limit or 'there was no limit'})"
+    elif end.began - max(limit, before.at) > SOON_SECONDS and not _was_hard(limit, end, evidence):
+        yield f"it ended as {end.state} only {end.began - limit:.1f} s after its time was over"
+
+
+def _was_hard(limit: float, end: Change, evidence: Evidence) -> bool:
+    """Whether something kept everybody from the database meanwhile, or nobody knows."""
+    if not evidence.epochs:
+        return True
+    between = evidence.troubles_between(evidence.history_time(limit), evidence.history_time(end.at))
+    return any(one.kind in EVERYBODY and not one.process for one in between)
+
+
+def _is_steady(first: Change, last: Change, evidence: Evidence) -> bool:
+    """Whether nobody has set the server's clock between the two."""
+    if not any(one.kind in CLOCK for one in evidence.troubles) or not evidence.epochs:
+        return True
+    begin, end = evidence.history_time(min(first.began, last.began)), evidence.history_time(max(first.at, last.at))
+    return not any(one.kind in CLOCK for one in evidence.troubles_between(begin - 10 * SECOND, end + 10 * SECOND))

@@ -1,0 +1,70 @@
+"""What the workers' own logs say: why a lease was not renewed, and when a worker made room for a job that runs alone.
+
+Their times are not used: a process may have a wrong clock. A line belongs to the worker that it names, or to the one
+that was started last in its file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WORDS: Final = (
+    "worker_started",
+    "lease_not_renewed",
+    "lease_lost",
+    "claims_paused",
+    "jobs_adopted",
+    "concurrency_changed",
+)
+
+
+class Line(msgspec.Struct, kw_only=True, frozen=True):
+    """One line of a log, as far as it matters here."""
+
+    event: str
+    worker: UUID | None = None
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Said:
+    """What one worker has logged: how often each event, and the errors of its renewals."""
+
+    events: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+def read_logs(folder: Path) -> dict[UUID, Said]:
+    """Read the logs of the workers in a run's folder."""
+    said: dict[UUID, Said] = defaultdict(Said)
+    for file in sorted((*folder.glob("worker-*.log"), *folder.glob("supervised-*.log"))):
+        last: UUID | None = None
+        for line in _lines(file):
+            if line.event == "worker_started":
+                last = line.worker
+            worker = line.worker or last
+            if worker is not None:
+                said[worker].events[line.event] += 1
+                if line.event == "lease_not_renewed":
+                    said[worker].errors[line.error] += 1
+    return said
+
+
+def _lines(file: Path) -> Iterator[Line]:
+    decoder = msgspec.json.Decoder(Line)
+    with file.open("rb") as lines:
+        for line in lines:
+            if any(f'"{word}"'.encode() in line for word in WORDS):
+                try:
+                    yield decoder.decode(line)
+                except msgspec.DecodeError:
+                    continue  # half a line: its process was killed

@@ -1,0 +1,78 @@
+"""Waiting for a result while the database is away."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from rowlock import DatabaseUnavailable, ResultTimeout, Rowlock, Settings
+from rowlock.queue.handle import wait_until_finished
+from rowlock.queue.server_errors import CONNECTION_LOST
+from tests.db.links import Link, linked
+from tests.waiting import eventually
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+
+@pytest.fixture
+async def link(server: Server, database_url: str) -> AsyncIterator[Link]:
+    async with linked(server, database_url) as link:
+        yield link
+
+
+@pytest.fixture
+async def far(settings: Settings, link: Link) -> AsyncIterator[Rowlock]:
+    async with Rowlock(settings=replace(settings, database_url=link.url)) as app:
+        yield app
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["listening", "polling"])
+async def test_a_wait_for_a_result_outlives_an_outage_of_the_database(
+    listens: bool, settings: Settings, link: Link, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    brief = replace(settings, database_url=link.url, listen=listens, poll_interval=timedelta(seconds=0.05))
+    async with Rowlock(settings=brief) as app:
+
+        @app.task
+        async def work() -> int:
+            return 7
+
+        handle = await work.enqueue()
+        waiting = asyncio.create_task(handle.result(timeout=30))
+        await eventually(lambda: connection.fetchval("SELECT EXISTS (SELECT FROM rowlock.waiter)") if listens else True)
+        await link.close()
+        with pytest.raises((DatabaseUnavailable, *CONNECTION_LOST)):  # so it is away
+            await handle.get()
+        assert not waiting.done()
+        await link.open()
+        await app.worker().drain()
+        assert await waiting == 7
+
+
+async def test_a_wait_that_begins_while_the_database_is_away_ends_within_its_timeout(far: Rowlock, link: Link) -> None:
+    @far.task
+    async def work() -> None: ...
+
+    handle = await work.enqueue()
+    await link.close()
+    with pytest.raises(ResultTimeout, match="did not answer"):
+        await handle.result(timeout=0.3)
+    with pytest.raises(DatabaseUnavailable):
+        await wait_until_finished(far.client, handle.id, 0)
+
+
+async def test_a_refused_login_is_not_waited_for(settings: Settings) -> None:
+    assert settings.database_url is not None
+    elsewhere = re.sub(r"/test_\d+", "/there_is_none", settings.database_url)
+    assert elsewhere != settings.database_url
+    async with Rowlock(settings=replace(settings, database_url=elsewhere)) as app:
+        with pytest.raises(DatabaseUnavailable):
+            await wait_until_finished(app.client, "01900000-0000-7000-8000-000000000000", None)
