@@ -131,11 +131,11 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
             _count(life, evidence, figures)
             keys.note_holds(life, evidence)
             attempts.note_rescues(life, evidence)
+            atomicity.note_inserts(life, evidence)
+            order.note_claims(life, evidence)
             clock.note_claims(life, evidence)
             is_rewound = rewound.window_of(life, evidence) is not None
             figures["jobs with an event in a rewound window"] += is_rewound
-            atomicity.note_inserts(life, evidence)
-            order.note_claims(life, evidence)
             for rule, contradictions in OF_ONE_JOB:
                 if contradictions in (rewound.EXCUSED if is_rewound else rewound.ONLY):
                     continue

@@ -275,8 +275,8 @@ def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[
         evidence.last[last.id].append(last)
     evidence.ticks = list(read_audit(folder, Tick))
     evidence.tick_jobs = {tick.job for tick in evidence.ticks}
-    rows = (evidence.clocks.right(change, evidence.epoch) for change in read_audit(folder, Change))
-    changes = _read_workers(rows, evidence)
+    righted = (evidence.clocks.right(change, evidence.epoch) for change in read_audit(folder, Change))
+    changes = _read_workers(righted, evidence)
     _take_logs(folder, evidence)
     return evidence, changes
 
@@ -352,8 +352,8 @@ class _Reader:
             task=event.task,
             is_stubborn=event.is_stubborn,
             started=event.at,
-            child=event.child,
             content=event.content,
+            child=event.child,
         )
         self._evidence.runs[event.job].append(run)
         if event.task == BLOCKS:

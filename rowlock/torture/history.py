@@ -80,10 +80,10 @@ class Start(Event, frozen=True, tag="start"):
     task: str
     is_stubborn: bool = False
     """It cannot be stopped from outside: it blocks its event loop, or is a plain function in a thread."""
-    child: int = 0
-    """The process that runs it, if that is not the worker's (`pid`) but one for process tasks."""
     content: int | None = None
     """The argument of this name, as the handler was given it."""
+    child: int = 0
+    """The process that runs it, if that is not the worker's (`pid`) but one for process tasks."""
 
 
 class End(Event, frozen=True, tag="end"):

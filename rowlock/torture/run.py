@@ -135,8 +135,8 @@ class Torture:
             stack.push_async_callback(self._client.close)
             self._programs = Programs(options.folder, self._history, random.Random(options.seed))  # noqa: S311
             stack.push_async_callback(self._programs.kill_all)
-            await self._open_links(stack, has_pooler="pgbouncer" in kinds)
             await stack.enter_async_context(Watch(self._history, lambda: self._database.server.url))
+            await self._open_links(stack, has_pooler="pgbouncer" in kinds)
             self._start_programs()
             began = time.monotonic()
             await self._torment(began, kinds)
@@ -199,10 +199,9 @@ class Torture:
         for number, name in enumerate(numbered("worker", options.workers)):
             link = self._links[number % 4 - 2] if number % 4 >= 2 else None
             is_spared = number == 0 and options.workers > 1
-            queues = workload.queues(workload.POISON_QUEUE) if is_spared else workload.queues()
+            queues = workload.queues(but=workload.POISON_QUEUE if is_spared else None)
             self._add(name, [*_WORKER, "--queues", queues], link, is_spared=is_spared)
-        supervised = [*_WORKER, "--queues", workload.queues(), "--processes", "2"]
-        self._add(f"{SUPERVISED}-1", supervised, self._links[1])
+        self._add(f"{SUPERVISED}-1", [*_WORKER, "--queues", workload.queues(), "--processes", "2"], self._links[1])
         for number, (name, link) in enumerate(zip(enqueuers, (None, self._links[0]), strict=True)):
             seed, rate = f"{options.seed}-{name}-{{start}}", str(options.rate / len(enqueuers))
             address = f"http://127.0.0.1:{ports[number]}"

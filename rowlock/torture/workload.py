@@ -54,9 +54,9 @@ def history() -> History:
     return opened
 
 
-def queues(*left_out: str) -> str:
-    """Return the queues of all tasks as `--queues` takes them, but for some, with the limit of the ordered one."""
-    names = sorted({task.queue for task in app.tasks.values()} - {ORDERED, *left_out})
+def queues(*, but: str | None = None) -> str:
+    """Return the queues of all tasks as `--queues` takes them, with the limit of the ordered one; `but` is left out."""
+    names = sorted({task.queue for task in app.tasks.values()} - {ORDERED, but})
     return ",".join([*names, f"{ORDERED}:{ORDERED_SLOTS}"])
 
 

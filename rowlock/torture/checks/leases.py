@@ -22,7 +22,6 @@ CLOCK_SECONDS: Final = 2.0
 """So long after the server's clock stepped ahead a worker may not know yet that its lease has run out."""
 NETWORK: Final = frozenset({"cut", "delay", "black_hole", "half_open", "pgbouncer"})
 """Faults that also hit the process that takes the place of one that has ended: it has the same way to the server."""
-HITS_ONE: Final = NETWORK | {"kill", "freeze", "stall", "stop", "terminate"}
 STARVED_SHARE: Final = 0.25
 """The share of a lease for which the machine, or the server, must have stood still to explain that it was lost."""
 LOST_CONNECTION: Final = frozenset(
@@ -40,6 +39,7 @@ LOST_CONNECTION: Final = frozenset(
     }
 )
 """What a renewal that was not made says in the worker's log. Not a timeout: a defect could be the cause of that."""
+HITS_ONE: Final = NETWORK | {"kill", "freeze", "stall", "stop", "terminate"}
 HITS_ALL: Final = NETWORK | {"server", "full", "full_wal", "terminate", "locks", "failover", "rewind", "clock"}
 """Faults that may keep a worker from renewing its lease. A wrong clock, or an old transaction, is no excuse."""
 
