@@ -12,12 +12,13 @@ import asyncpg
 import click
 from rich.text import Text
 
-from rowlock.cli import findings, running, storage
+from rowlock.cli import audited, findings, running, storage
 from rowlock.cli.findings import Finding
 from rowlock.cli.output import Exit, clean, print_json, with_json
 from rowlock.cli.tables import print_text, state
 from rowlock.embedded import EmbeddedServer
 from rowlock.errors import ConfigurationError, RowlockError, SchemaNotMigrated
+from rowlock.queue import audits
 from rowlock.queue.client import Client
 from rowlock.queue.operators import LOOKED_AT
 from rowlock.queue.statements import statement
@@ -93,6 +94,7 @@ async def _examine(client: Client) -> list[Finding]:
         found += await _guarded("workers", _workers(client))
         found += await _guarded("unclaimed jobs", _unclaimed(client))
         found += await _guarded("dead letters", _dead_letters(client))
+        found += await _guarded("audit", _audit(client))
     return found
 
 
@@ -154,6 +156,10 @@ async def _unclaimed(client: Client) -> list[Finding]:
 
 async def _dead_letters(client: Client) -> list[Finding]:
     return [findings.judge_dead_letters((await client.fetch("count_dead_letters", None))[0])]
+
+
+async def _audit(client: Client) -> list[Finding]:
+    return audited.judge_audit(await audits.audit(client, audits.QUICK))
 
 
 async def _pooler(client: Client) -> list[Finding]:

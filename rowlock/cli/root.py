@@ -38,6 +38,7 @@ COMMANDS: Final = (
     "operations",
     "keys",
     "doctor",
+    "audit",
     "torture",
 )
 """The subcommands, in the order in which people meet them; the module of the same name has each as `command`."""

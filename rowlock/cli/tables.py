@@ -35,6 +35,10 @@ _COLOURS: Final = {
     "ok": "green",
     "warn": "yellow",
     "fail": "red",
+    "kept": "green",
+    "partly": "yellow",
+    "unknown": "yellow",
+    "broken": "red",
 }
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _BIG: Final = 10_000_000

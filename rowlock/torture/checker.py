@@ -12,17 +12,26 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from rowlock.torture.checks import (
+    apis,
     atomicity,
     attempts,
+    bulk,
     clock,
+    executors,
     existence,
     keys,
     leases,
     leftovers,
     operators,
     order,
+    policies,
+    progress,
     releases,
+    results,
+    retention,
     rewound,
+    statistics,
+    switches,
     ticks,
     times,
     transitions,
@@ -65,6 +74,11 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
     ("lost", rewound.lost),
     ("overlaps", rewound.overlaps),
     ("inconsistencies", existence.consistency),
+    (results.RULE, results.results),
+    (switches.STARTS, switches.pauses),
+    (progress.CHECKPOINTS, progress.checkpoints),
+    (progress.PROGRESS, progress.progress),
+    (executors.RULE, executors.processes),
 )
 OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]], ...]] = (
     ("lapsed leases", leases.lapsed),
@@ -77,6 +91,14 @@ OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]],
     ("leftovers", leftovers.leftovers),
     ("leftovers", leftovers.growth),
     ("inconsistencies", existence.whole_lines),
+    (switches.LIMITS, switches.scales),
+    (bulk.RULE, bulk.bulk),
+    (bulk.AGAIN, bulk.again),
+    (policies.OVERLAP, policies.overlaps),
+    (policies.MISFIRE, policies.misfires),
+    (statistics.RULE, statistics.statistics),
+    (retention.RULE, retention.retention),
+    (apis.RULE, apis.apis),
 )
 RULES: Final = tuple(dict.fromkeys(rule for rule, _ in (*OF_ONE_JOB, *OF_ALL)))
 
@@ -136,6 +158,9 @@ def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report
             clock.note_claims(life, evidence)
             is_rewound = rewound.window_of(life, evidence) is not None
             figures["jobs with an event in a rewound window"] += is_rewound
+            statistics.note_ends(life, evidence)
+            if life.is_tick or life.id in evidence.deeds_on:
+                evidence.kept[life.id] = life
             for rule, contradictions in OF_ONE_JOB:
                 if contradictions in (rewound.EXCUSED if is_rewound else rewound.ONLY):
                     continue

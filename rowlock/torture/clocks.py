@@ -60,8 +60,6 @@ class Clocks:
         if not self.steps:
             return change
         offset = self._offset(change, epoch)
-        if not offset:
-            return change
         return msgspec.structs.replace(
             change,
             at=change.at - offset,
@@ -74,7 +72,7 @@ class Clocks:
         """Return a moment of the change's transaction, which has begun, or ended, by another clock perhaps."""
         if not moment or abs(moment - at) < TRANSACTION_SECONDS:
             return moment - offset if moment else moment
-        offsets = {0, *(step.new for step in self.steps)}
+        offsets = {offset for step in self.steps for offset in (step.old, step.new)}
         return min((moment - one for one in offsets), key=lambda right: abs(right - (at - offset)))
 
     def right_time(self, at: float, epoch: float) -> float:

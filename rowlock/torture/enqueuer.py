@@ -33,7 +33,7 @@ from rowlock.errors import (
     WrongState,
 )
 from rowlock.queue.unique import Unique
-from rowlock.torture import workload
+from rowlock.torture import testimony, workload
 from rowlock.torture.history import Act, Acted, Enqueue, Enqueued, History, Wanted
 
 if TYPE_CHECKING:
@@ -209,8 +209,10 @@ class Enqueuer:
         except LOST:
             pass  # before the commit: certainly nothing
         self._history.write(Enqueued(op=op, outcome=outcome))
+        testimony.note(outcome, [job.id for job in jobs])
         if undone:
             self._history.write(Enqueued(op=op_undone, outcome="nothing"))
+            testimony.note("nothing", [job.id for job in undone])
 
     async def _enqueue(
         self, how: str, jobs: Sequence[NewJob[Any]], call: Callable[[], Awaitable[object]], *, is_again: bool = False
@@ -234,6 +236,7 @@ class Enqueuer:
             if isinstance(answer, UUID) and how in {"unique", "again"}:
                 outcome, existing = "existing", answer
         self._history.write(Enqueued(op=op, outcome=outcome, existing=existing))
+        testimony.note(outcome, [job.id for job in jobs])
         if outcome == "stored" and how in {"many", "own"} and self._rng.random() < REPEATED:
             self._later(self._again(jobs))
 
@@ -261,6 +264,7 @@ class Enqueuer:
                         wanted = [Wanted(id=job, task=workload.over_http.name)]
                         self._history.write(Enqueue(op=op, how="http", jobs=wanted))
                         self._history.write(Enqueued(op=op, outcome="stored"))
+                        testimony.note("stored", [job])
                         return
                     if answer.status < 500:
                         raise AssertionError(f"The API answered {answer.status}: {await answer.text()}")
@@ -366,6 +370,7 @@ class Enqueuer:
             for job in jobs
         ]
         self._history.write(Enqueue(op=op, how=how, jobs=wanted, is_again=is_again))
+        testimony.note("asked", [job.id for job in jobs])
 
     def _later(self, what: Awaitable[None]) -> None:
         async def run() -> None:

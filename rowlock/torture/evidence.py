@@ -6,20 +6,25 @@ import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from math import inf
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from rowlock.torture.audit import Change, Effect, Last, Recorded, Tick, read_audit
 from rowlock.torture.clocks import Clocks, Step
+from rowlock.torture.closing import Closing, read_closing
 from rowlock.torture.history import (
     Act,
     Acted,
+    Answer,
     Began,
+    Call,
     End,
     Enqueue,
     Enqueued,
     Fault,
+    Note,
     Process,
     Stall,
     Start,
@@ -37,6 +42,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from rowlock.torture.life import Life
+
 SECOND: Final = 1_000_000_000
 """In the history's nanoseconds."""
 PAUSES: Final = frozenset({"freeze", "stall"})
@@ -44,6 +51,8 @@ PAUSES: Final = frozenset({"freeze", "stall"})
 MAKING_ROOM: Final = frozenset({"claims_paused", "jobs_adopted", "concurrency_changed"})
 SLOW: Final = "slow"
 """The kind of trouble when the machine, or the server, made everybody wait."""
+ON_MANY: Final = {"cancel_many": "cancel", "retry_many": "retry"}
+"""The operating program's calls that do to many jobs what an operator does to one."""
 BLOCKS: Final = "torture.blocks"
 """The task whose handler blocks its process's event loop: nothing there can be stopped meanwhile."""
 
@@ -59,14 +68,14 @@ class Run:
     task: str
     is_stubborn: bool
     started: int
-    child: int = 0
-    """The process of a process task that it runs in; 0: it runs in the worker's."""
     ended: float = inf
     how: str | None = None
     """As in `End`; None if there is no such event."""
     content: int | None = None
     delay: float = 0.0
     """As in `Start` and `End`."""
+    child: int = 0
+    """The process of the handler, if that is not the worker's; `pid` is the worker's."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,6 +86,20 @@ class Operation:
     began: int
     ended: float = inf
     outcome: str = "unknown"
+
+
+@dataclass(slots=True, kw_only=True)
+class Deed:
+    """A call of the operating program. `ended` is infinite if its answer was never written down."""
+
+    what: str
+    pid: int
+    began: int
+    jobs: list[UUID]
+    about: dict[str, Any]
+    ended: float = inf
+    outcome: str = "unknown"
+    said: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -153,6 +176,19 @@ class Worker:
 
 
 @dataclass(slots=True)
+class Ends:
+    """How the jobs of each task ended, and how many attempts failed: what the statistics must come to."""
+
+    last: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By task and state: the jobs that are in this state in the end."""
+    ever: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By task and state: how often a job came to this state, put back since then or not."""
+    undone: Counter[str] = field(default_factory=Counter)
+    """By task: the ends that an operator's retry undid."""
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
 class Answers:
     """How many of the enqueues of one job had which outcome."""
 
@@ -183,6 +219,16 @@ class Evidence:
     waits: list[Wait] = field(default_factory=list)
     blocking: dict[int, list[Run]] = field(default_factory=lambda: defaultdict(list))
     """The runs that blocked the event loop of the process with this number."""
+    deeds: list[Deed] = field(default_factory=list)
+    """What the operating program did, in the order of time."""
+    deeds_on: dict[UUID, list[Deed]] = field(default_factory=lambda: defaultdict(list))
+    """The same, by the jobs that they were about."""
+    kept: dict[UUID, Life] = field(default_factory=dict)
+    """The lives of those jobs, and of the jobs of schedules: few enough to keep."""
+    notes: dict[UUID, list[Note]] = field(default_factory=lambda: defaultdict(list))
+    """What handlers noted, by job, in the order of time."""
+    closing: Closing = field(default_factory=Closing)
+    ends: Ends = field(default_factory=Ends)
     deaths: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     """When the processes with this number were killed, or were seen to have ended."""
     names: dict[int, str] = field(default_factory=dict)
@@ -239,6 +285,14 @@ class Evidence:
         child = self.death(run.child, run.started) if run.child else inf
         return min(child, self.death(run.pid, run.started))
 
+    def is_calm(self, pid: int, begin: float, end: float) -> bool:
+        """Whether no fault hit this process, or everybody, between the two."""
+        return not any(trouble.process in {0, pid} for trouble in self.troubles_between(begin, end))
+
+    def deeds_of(self, *what: str) -> Iterator[Deed]:
+        """Return the operating program's calls of these kinds, in the order of time."""
+        return (deed for deed in self.deeds if deed.what in what)
+
     def troubles_between(self, begin: float, end: float) -> Iterator[Trouble]:
         """What went on at some moment between the two."""
         return (trouble for trouble in self.troubles if trouble.begins <= end and trouble.ends >= begin)
@@ -255,16 +309,14 @@ def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[
         if fault.kind == "kill" and not fault.is_over:
             evidence.deaths[fault.process].append(fault.at)
     evidence.epoch = statistics.median(evidence.epochs) if evidence.epochs else 0.0  # some have a wrong clock
-    for runs in evidence.runs.values():
-        for run in runs:
-            if run.how is None:
-                run.ended = evidence.death_of(run)
+    _put_in_order(evidence)
     evidence.clocks.steps += sorted(
         (Step.from_fault(fault) for fault in faults if fault.kind == "clock" and fault.is_over),
         key=lambda step: step.at,
     )
     evidence.rewinds.windows += rewound(faults)
     evidence.remains = read_remains(folder)
+    evidence.closing = read_closing(folder)
 
     for row in read_audit(folder, Recorded):
         at = evidence.clocks.right_time(row.at, evidence.epoch)
@@ -287,6 +339,25 @@ def _take_logs(folder: Path, evidence: Evidence) -> None:
     for id_, said in evidence.said.items():
         if id_ in evidence.workers and MAKING_ROOM & said.events.keys():
             evidence.makers_of_room.add(evidence.workers[id_].pid)
+
+
+def _put_in_order(evidence: Evidence) -> None:
+    """Sort what the processes wrote side by side, and give each run its end."""
+    evidence.deeds.sort(key=attrgetter("began"))
+    for deeds in evidence.deeds_on.values():
+        deeds.sort(key=attrgetter("began"))
+    for notes in evidence.notes.values():
+        notes.sort(key=attrgetter("at"))
+    for runs in evidence.runs.values():
+        for run in runs:
+            if run.how is None:
+                run.ended = _end_of(run, evidence)
+
+
+def _end_of(run: Run, evidence: Evidence) -> float:
+    """When a run ended that did not say so: with its process, or after the last beat of a process of its own."""
+    beats = [note.at for note in evidence.notes.get(run.job, ()) if note.run == run.run and note.what == "beat"]
+    return min(evidence.death_of(run), max(beats, default=inf))
 
 
 def _read_workers(changes: Iterator[Change], evidence: Evidence) -> Iterator[Change]:
@@ -316,6 +387,7 @@ class _Reader:
         self._runs: dict[str, Run] = {}
         self._enqueues: dict[str, Enqueue] = {}
         self._operations: dict[str, Operation] = {}
+        self._deeds: dict[str, Deed] = {}
         self._takes: dict[type, Callable[[Any], None]] = {
             Began: self._began,
             Start: self._start,
@@ -327,6 +399,9 @@ class _Reader:
             Process: self._process,
             Fault: self._faults.append,
             Stall: self._stall,
+            Call: self._call,
+            Answer: self._answer,
+            Note: self._note,
         }
 
     def read(self, file: Path) -> None:
@@ -348,12 +423,12 @@ class _Reader:
             job=event.job,
             attempt=event.attempt,
             run=event.run,
-            pid=event.pid,
+            pid=event.worker or event.pid,
             task=event.task,
             is_stubborn=event.is_stubborn,
             started=event.at,
             content=event.content,
-            child=event.child,
+            child=event.pid if event.worker else 0,
         )
         self._evidence.runs[event.job].append(run)
         if event.task == BLOCKS:
@@ -396,6 +471,24 @@ class _Reader:
     def _acted(self, event: Acted) -> None:
         operation = self._operations.pop(event.op)
         operation.ended, operation.outcome = event.at, event.outcome
+
+    def _call(self, event: Call) -> None:
+        deed = self._deeds[event.op] = Deed(
+            what=event.what, pid=event.pid, began=event.at, jobs=event.jobs, about=event.about
+        )
+        self._evidence.deeds.append(deed)
+        for job in event.jobs:
+            self._evidence.deeds_on[job].append(deed)
+        if event.what in ON_MANY:
+            for job in event.jobs:  # of a single one nobody says what became of it: `unknown`
+                self._evidence.operations[job].append(Operation(what=ON_MANY[event.what], began=event.at))
+
+    def _answer(self, event: Answer) -> None:
+        deed = self._deeds.pop(event.op)
+        deed.ended, deed.outcome, deed.said = event.at, event.outcome, event.said
+
+    def _note(self, event: Note) -> None:
+        self._evidence.notes[event.job].append(event)
 
     def _stall(self, event: Stall) -> None:
         began = event.at - int(event.seconds * SECOND)

@@ -10,7 +10,7 @@ import mmap
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self
 from uuid import UUID
 
 import msgspec
@@ -82,8 +82,8 @@ class Start(Event, frozen=True, tag="start"):
     """It cannot be stopped from outside: it blocks its event loop, or is a plain function in a thread."""
     content: int | None = None
     """The argument of this name, as the handler was given it."""
-    child: int = 0
-    """The process that runs it, if that is not the worker's (`pid`) but one for process tasks."""
+    worker: int = 0
+    """The process of the worker, if the handler runs in another one (`executor="process"`)."""
 
 
 class End(Event, frozen=True, tag="end"):
@@ -161,7 +161,36 @@ class Stall(Event, frozen=True, tag="stall"):
     of: Literal["process", "machine", "server"] = "process"
 
 
-AnyEvent = Began | Enqueue | Enqueued | Start | End | Act | Acted | Process | Fault | Stall
+class Call(Event, frozen=True, tag="call"):
+    """Before a call of the operating program: `what` it does, to which `jobs`, and `about` what else."""
+
+    op: str
+    what: str
+    jobs: list[UUID] = []
+    about: dict[str, Any] = {}
+
+
+class Answer(Event, frozen=True, tag="answer"):
+    """After it: `said` is what the call returned, or raised (`refused`). `unknown`: the answer was lost."""
+
+    op: str
+    outcome: Literal["done", "refused", "unknown"]
+    said: dict[str, Any] = {}
+
+
+class Note(Event, frozen=True, tag="note"):
+    """A handler's note in the run `run`: `found`, `saving` or `saved` a checkpoint, `told` progress; a `beat` of the
+    process of a task says that it lives.
+    """
+
+    job: UUID
+    attempt: int
+    run: str
+    what: Literal["found", "saving", "saved", "stale", "told", "beat"]
+    value: str = ""
+
+
+AnyEvent = Began | Enqueue | Enqueued | Start | End | Act | Acted | Process | Fault | Stall | Call | Answer | Note
 _decoder: Final = msgspec.json.Decoder(AnyEvent)
 _encoder: Final = msgspec.json.Encoder()
 
@@ -169,18 +198,16 @@ _encoder: Final = msgspec.json.Encoder()
 class History:
     """The events of this process, appended to a file of its own in the run's folder; `by` is its name in the run.
 
-    A process for process tasks writes in the name of its `worker`, whose number it gives.
-
     >>> with History(folder, "enqueuer-1") as history:  # doctest: +SKIP
     ...     history.write(Enqueue(op="1", how="own", jobs=[...]))
     """
 
     SUFFIX: ClassVar = ".history"
 
-    def __init__(self, folder: Path, by: str, *, worker: int = 0) -> None:
+    def __init__(self, folder: Path, by: str) -> None:
         self.by = by
-        self._pid = worker or os.getpid()
-        self._file = os.open(folder / f"{by}-{os.getpid()}{self.SUFFIX}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._pid = os.getpid()
+        self._file = os.open(folder / f"{by}-{self._pid}{self.SUFFIX}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         self.write(Began(clock=time.time()))
 
     def write(self, event: Event) -> None:

@@ -25,13 +25,13 @@ _WORKER: Final = os.getppid()
 
 @lru_cache
 def _history() -> History:
-    return History(Path(os.environ["ROWLOCK_TORTURE_FOLDER"]), os.environ["ROWLOCK_TORTURE_NAME"], worker=_WORKER)
+    return History(Path(os.environ["ROWLOCK_TORTURE_FOLDER"]), os.environ["ROWLOCK_TORTURE_NAME"])
 
 
 def compute(job: Job, seconds: float, hoards: bool = False) -> dict[str, str]:  # noqa: FBT001, FBT002  # a job's argument
     """Take so many seconds; `hoards` in vain for more memory than the process may use, at the first attempt."""
     run = uuid4().hex
-    start = Start(job=job.id, attempt=job.attempt, run=run, task=job.task, child=os.getpid())
+    start = Start(job=job.id, attempt=job.attempt, run=run, task=job.task, worker=_WORKER)
     _history().write(start)
     try:
         threading.Event().wait(seconds)  # not time.sleep(), which a wrong clock by libfaketime breaks

@@ -8,7 +8,7 @@ import socket
 import time
 from collections import Counter
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -16,9 +16,10 @@ import asyncpg
 from rowlock.migrations import upgrade
 from rowlock.queue.client import Client
 from rowlock.settings import Settings
-from rowlock.torture import workload
+from rowlock.torture import operated, testimony, witness, workload
 from rowlock.torture.audit import install, write_audit
-from rowlock.torture.checker import Report, check
+from rowlock.torture.checker import Report, Violation, check
+from rowlock.torture.closing import plant, settle, write_closing
 from rowlock.torture.database import Database, faketime
 from rowlock.torture.disk import Disk
 from rowlock.torture.faults import Faults
@@ -52,8 +53,13 @@ STUCK_SECONDS: Final = 60.0
 """If nothing happens to the jobs that are left for so long, nothing will."""
 STOP_SECONDS: Final = 40.0
 UPKEEP_SECONDS: Final = 30.0
+NAMELESS: Final = (workload.over_http.name, operated.again.name, operated.now.name)
+"""The tasks of the jobs whose ids nobody chooses."""
+DEADLY: Final = (workload.POISON_QUEUE, operated.compute.queue)
+"""The queues with jobs that take their worker down: a worker that is to live for the whole run does not serve them."""
 _WORKER: Final = python(
-    "-m", "rowlock", "worker", "rowlock.torture.workload:app", "--concurrency", "30", "--threads", "5"
+    *("-m", "rowlock", "worker", "rowlock.torture.application:app"),
+    *("--concurrency", "30", "--threads", "5", "--task-processes", "1"),
 )
 
 
@@ -118,6 +124,7 @@ class Torture:
         self._rng = random.Random(options.seed)  # noqa: S311  # the same again for the same seed
         async with AsyncExitStack() as stack:
             self._history = stack.enter_context(History(options.folder, "runner"))
+            testimony.open_file(options.folder, "runner")
             self._disk = Disk()
             stack.callback(self._disk.remove)
             kinds, unavailable = self._available()
@@ -129,7 +136,9 @@ class Torture:
             settings = Settings(database_url=self._database.url)
             await asyncio.to_thread(upgrade, settings)
             connection = await self._database.connect()
+            await plant(connection)
             await install(connection)
+            await witness.install(connection)
             await connection.close()
             self._client = Client(settings)
             stack.push_async_callback(self._client.close)
@@ -139,19 +148,28 @@ class Torture:
             await self._open_links(stack, has_pooler="pgbouncer" in kinds)
             self._start_programs()
             began = time.monotonic()
+            watch = witness.Watch(self._client)
+            watching = asyncio.create_task(watch.run())
+            stack.callback(watching.cancel)
             await self._torment(began, kinds)
+            watching.cancel()
             self.say("healing, and waiting for the rest")
             left = await self._settle()
             seconds = time.monotonic() - began
             connection = await self._database.connect()
             repeated = await self._tell_http(connection)
+            await write_closing(connection, options.folder, self._settled)
             await self._look_for_remains(connection)
             await write_audit(connection, options.folder)
+            verdicts = [
+                *await witness.judge(connection, options.folder),
+                *await witness.audited(self._client),
+            ]
             await connection.close()
         self.say("checking")
         report = await asyncio.to_thread(check, options.folder, periods={"torture.tick": float(workload.TICK_SECONDS)})
         return Outcome(
-            report=report,
+            report=_joined(report, witness.together(watch.verdicts, verdicts)),
             faults=self.faults,
             unexpected=self._programs.unexpected,
             unavailable=unavailable,
@@ -196,20 +214,22 @@ class Torture:
         options = self.options
         enqueuers, apis = list(numbered("enqueuer", 2)), list(numbered("api", 2))
         ports = [_free_port() for _ in apis]
+        addresses = [f"http://127.0.0.1:{port}" for port in ports]
         for number, name in enumerate(numbered("worker", options.workers)):
             link = self._links[number % 4 - 2] if number % 4 >= 2 else None
             is_spared = number == 0 and options.workers > 1
-            queues = workload.queues(but=workload.POISON_QUEUE if is_spared else None)
+            queues = workload.queues(but=DEADLY if is_spared else ())
             self._add(name, [*_WORKER, "--queues", queues], link, is_spared=is_spared)
         self._add(f"{SUPERVISED}-1", [*_WORKER, "--queues", workload.queues(), "--processes", "2"], self._links[1])
         for number, (name, link) in enumerate(zip(enqueuers, (None, self._links[0]), strict=True)):
             seed, rate = f"{options.seed}-{name}-{{start}}", str(options.rate / len(enqueuers))
-            address = f"http://127.0.0.1:{ports[number]}"
-            command = python("-m", "rowlock.torture.enqueuer", name, seed, rate, address)
+            command = python("-m", "rowlock.torture.enqueuer", name, seed, rate, addresses[number])
             self._add(name, command, link, is_spared=number == 0)
         for number, name in enumerate(apis):
-            command = python("-m", "rowlock", "api", "rowlock.torture.workload:app", "--port", str(ports[number]))
+            command = python("-m", "rowlock", "api", "rowlock.torture.application:app", "--port", str(ports[number]))
             self._add(name, command, self._links[1], is_spared=number == 0)
+        seed = f"{options.seed}-operator-{{start}}"
+        self._add("operator", python("-m", "rowlock.torture.operator", "operator", seed, *addresses), self._links[0])
         self._programs.watch()
 
     def _add(self, name: str, command: list[str], link: Link | None, *, is_spared: bool = False) -> None:
@@ -256,9 +276,10 @@ class Torture:
             link.heal()
         if self._database.clock is not None:  # what became due by a clock that was ahead must not wait for that time
             await step_to(self._scene, self._database.clock.highest)
-        await self._programs.end(self._programs.of("enqueuer"), within=STOP_SECONDS)
+        await self._programs.end(self._programs.of("enqueuer", "operator"), within=STOP_SECONDS)
         connection = await self._database.connect()
         await connection.execute("UPDATE rowlock.schedule SET is_paused = true")
+        await connection.execute("UPDATE rowlock.queue SET paused_at = NULL, concurrency = NULL")
         began = changed = time.monotonic()
         left, last = 1, None
         while left and time.monotonic() < min(began + DRAIN_SECONDS, changed + STUCK_SECONDS):
@@ -267,6 +288,7 @@ class Torture:
             if seen != last:
                 last, changed = seen, time.monotonic()
                 left = seen["jobs"]
+        self._settled = await settle(connection)
         await self._wait_for_upkeep(connection)
         await connection.close()
         await self._programs.end(self._programs.of("worker", SUPERVISED, "api"), within=STOP_SECONDS)
@@ -298,12 +320,13 @@ class Torture:
         Returns how many requests made more than one job.
         """
         rows = await connection.fetch(
-            "SELECT id, args ->> 'op' AS op FROM rowlock.jobs WHERE task = $1", workload.over_http.name
+            "SELECT id, task, args ->> 'op' AS op FROM rowlock.jobs WHERE task = ANY($1::text[])", list(NAMELESS)
         )
         for row in rows:
-            wanted = [Wanted(id=row["id"], task=workload.over_http.name)]
-            self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted))
-        repeated = len(rows) - len({row["op"] for row in rows})
+            wanted = [Wanted(id=row["id"], task=row["task"])]
+            self._history.write(Enqueue(op=f"{row['id']}-request", how="http", jobs=wanted))
+        ops = [row["op"] for row in rows if row["task"] == workload.over_http.name]
+        repeated = len(ops) - len(set(ops))
         rows = await connection.fetch(
             "SELECT array_agg(id) AS ids, args ->> 'op' AS op, min((args ->> 'of')::integer) AS wanted "
             "FROM rowlock.jobs WHERE task = $1 GROUP BY 2",
@@ -314,6 +337,17 @@ class Torture:
             self._history.write(Enqueue(op=f"{row['op']}-request", how="http", jobs=wanted, of=row["wanted"]))
             repeated += len(row["ids"]) > row["wanted"]
         return repeated
+
+
+def _joined(report: Report, verdicts: list[witness.Verdict]) -> Report:
+    """The checker's report with the witness's verdicts as further rules."""
+    sentences = [(one.rule, sentence) for one in verdicts for sentence in one.sentences]
+    return replace(
+        report,
+        counts={**report.counts, **{one.rule: one.count for one in verdicts}},
+        violations=(*report.violations, *(Violation(rule=rule, subject="", evidence=what) for rule, what in sentences)),
+        looked={**report.looked, **{one.rule: one.looked_at for one in verdicts}},
+    )
 
 
 def _count(folder: Path, event: str) -> int:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rowlock.torture import testimony
 from rowlock.torture.enqueuer import LOST
 from rowlock.torture.history import Enqueue, Enqueued, Fault, History, Wanted
 
@@ -55,6 +56,7 @@ class Scene:
         wanted = [Wanted(id=job.id, task=job.task, max_attempts=job.options.max_attempts)]
         for number in range(100):
             op = f"{job.id}-{number}"
+            testimony.note("asked", [job.id])
             self.history.write(Enqueue(op=op, how="runner", jobs=wanted, is_again=number > 0))
             try:
                 await self.client.enqueue_many([job], again=True)
@@ -63,6 +65,7 @@ class Scene:
                 await asyncio.sleep(0.5)
             else:
                 self.history.write(Enqueued(op=op, outcome="stored"))
+                testimony.note("stored", [job.id])
                 return
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from rowlock.errors import EnqueueUnknown
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.schedule import Schedule
-from rowlock.torture import process_tasks
+from rowlock.torture import process_tasks, testimony
 from rowlock.torture.history import End, Enqueue, Enqueued, History, Stall, Start, Wanted
 
 TICK_SECONDS: Final = 2
@@ -44,6 +44,7 @@ ORDERED_SLOTS: Final = 2
 
 Answer = dict[str, str]
 app = Rowlock()
+_effects: Final = testimony.Effects()
 
 
 @lru_cache
@@ -54,9 +55,9 @@ def history() -> History:
     return opened
 
 
-def queues(*, but: str | None = None) -> str:
-    """Return the queues of all tasks as `--queues` takes them, with the limit of the ordered one; `but` is left out."""
-    names = sorted({task.queue for task in app.tasks.values()} - {ORDERED, but})
+def queues(*, but: Collection[str] = ()) -> str:
+    """Return the queues of all tasks but these, as `--queues` takes them, with the limit of the ordered one."""
+    names = sorted({task.queue for task in app.tasks.values()} - {ORDERED, *but})
     return ",".join([*names, f"{ORDERED}:{ORDERED_SLOTS}"])
 
 
@@ -90,7 +91,8 @@ def _written(
     start = Start(job=job.id, attempt=job.attempt, run=run, task=job.task, is_stubborn=is_stubborn, content=content)
     history().write(start)
     try:
-        yield {"run": run}
+        with testimony.attempt(job.id, job.attempt, run):
+            yield {"run": run}
         how = "return"
     except asyncio.CancelledError:
         how = "stopped"
@@ -111,10 +113,17 @@ def _written(
         history().write(End(job=job.id, attempt=job.attempt, run=run, how=how, delay=delay))
 
 
+async def _insert_effect(job: Job, answer: Answer) -> None:
+    """Insert the effect of some jobs of some tasks, as the witness wants it."""
+    dsn = os.environ["ROWLOCK_DATABASE_URL"]
+    await _effects.insert(dsn, job.task, job.id, job.attempt, answer["run"])
+
+
 @app.task(name="torture.quick")
 async def quick(job: Job) -> Answer:
     """Return at once."""
     with _written(job) as answer:
+        await _insert_effect(job, answer)
         return answer
 
 
@@ -140,6 +149,7 @@ async def flaky(job: Job, errors: int, nasty: str = "") -> Answer:
     with _written(job, backoff=FLAKY_BACKOFF * 2**job.errors * LEAST_JITTER) as answer:
         if job.errors < errors:
             raise _nasty(nasty)
+        await _insert_effect(job, answer)
         return answer
 
 
@@ -152,6 +162,7 @@ async def batch(jobs: list[Job], errors: list[int]) -> list[Answer | BaseExcepti
             await asyncio.sleep(0.02)
             if job.errors < most:
                 raise ValueError("not yet")
+            await _insert_effect(job, answer)
             return answer
 
     pairs = zip(jobs, errors, strict=True)
@@ -206,10 +217,13 @@ async def exactly_once(job: Job) -> None:
             await connection.execute(
                 "INSERT INTO rowlock_audit.effect VALUES ($1, $2, $3)", job.id, job.attempt, answer["run"]
             )
+            await connection.execute(testimony.EFFECT, job.id, job.attempt, answer["run"])
+            testimony.note("asked", [child.id])
             history().write(Enqueue(op=op, how="handler", jobs=[Wanted(id=child.id, task=child.task)]))
             await app.enqueue_many([child], connection=connection)
             job.set_result(answer)
         history().write(Enqueued(op=op, outcome="stored"))
+        testimony.note("stored", [child.id])
 
 
 @app.task(name="torture.parent")
@@ -218,12 +232,14 @@ async def parent(job: Job) -> Answer:
     with _written(job) as answer:
         child = quick.job()
         history().write(Enqueue(op=answer["run"], how="handler", jobs=[Wanted(id=child.id, task=child.task)]))
+        testimony.note("asked", [child.id])
         try:
             await app.enqueue_many([child])
         except EnqueueUnknown:
             history().write(Enqueued(op=answer["run"], outcome="unknown"))
             raise
         history().write(Enqueued(op=answer["run"], outcome="stored"))
+        testimony.note("stored", [child.id])
         return answer
 
 

@@ -93,7 +93,9 @@ def broken_rules(output: str) -> Iterator[tuple[str, str]]:
     """The rules that a torture's report counts violations of, each with its first violation."""
     lines = output.splitlines()
     for line in lines:
-        if (counted := re.fullmatch(r"([A-Za-z' ]+) ([\d,]+)", line)) and _is_complaint(counted[1], lines, counted[2]):
+        if (counted := re.fullmatch(r"([A-Za-z':;, ]+) ([\d,]+)", line)) and _is_complaint(
+            counted[1], lines, counted[2]
+        ):
             yield counted[1], next((one for one in lines if one.startswith(f"{counted[1]}: ")), line)
 
 

@@ -324,10 +324,8 @@ class Story:
         times = {"run_at": job.run_at or self.now, "expires_at": job.expires_at, "deadline": job.deadline}
         ends = [at for at in (job.expires_at if not job.attempt else None, job.deadline) if at is not None]
         given = {name: None if at is None else EPOCH + self.offset + at for name, at in times.items()}
-        given |= {
-            "ends_at": EPOCH + self.offset + min(ends) if ends else None,
-            "committed": EPOCH + self.now + self.offset,
-        }
+        given |= {"ends_at": EPOCH + self.offset + min(ends) if ends else None}
+        given["committed"] = EPOCH + self.offset + self.now
         return {**given, "queue": job.queue, "task": job.task, "priority": job.priority, "content": job.content}
 
     def _lease(self, worker: Worker, old_state: str | None, until: float, state: str | None = "registered") -> None:

@@ -11,7 +11,7 @@ import pytest
 from rowlock.torture.audit import Effect, Last, Tick
 from rowlock.torture.checker import MOST_KEPT, RULES, check
 from rowlock.torture.checks.leases import HITS_ALL
-from rowlock.torture.history import Began, Fault, Process, Stall
+from rowlock.torture.history import Began, Stall
 from rowlock.torture.timeline import timelines
 from tests.torture.reports import broken, clean
 from tests.torture.story import EPOCH, LEASE, Job, Story
@@ -1059,17 +1059,3 @@ def test_the_timeline_of_a_job_tells_what_happened_to_it_and_around_it(two_worke
         "process 12: attempt 2 ends: return",
     ]:
         assert what in told
-
-
-@pytest.mark.parametrize("seconds, is_explained", [(1, True), (30, False)])
-def test_an_error_without_a_call_is_true_if_the_process_of_the_task_was_killed(
-    story: Story, seconds: float, is_explained: bool
-) -> None:
-    job = story.enqueue()
-    story.claim(job)
-    story.tell(Process(name=story.worker.name, process=77, what="started"), by="nemesis")
-    story.tell(Fault(kind="kill", process=77), by="nemesis")
-    story.wait(seconds)
-    story.again(job, "error")
-    story.run(job)
-    assert story.check().is_clean is is_explained

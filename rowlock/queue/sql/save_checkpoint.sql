@@ -3,14 +3,15 @@
 -- $1 the worker   $2 the job   $3 the attempt   $4 the data as JSON text
 --
 -- Returns whether it was saved. Index: job_pkey, progress_pkey. Locks: the job's row against a change until the commit, so that
--- no newer attempt can have begun.
+-- no newer attempt can have begun. The row's `attempt` and `updated_at` say whose its progress is, and since when: a checkpoint
+-- leaves them as they are.
 WITH alive AS MATERIALIZED (
     SELECT id FROM rowlock.job WHERE id = $2::uuid AND worker = $1::uuid AND attempt = $3::integer FOR SHARE
 ), saved AS (
     INSERT INTO rowlock.progress (job_id, attempt, checkpoint, updated_at)
     SELECT id, $3::integer, $4::text::jsonb, clock_timestamp() FROM alive
     ON CONFLICT (job_id) DO UPDATE
-       SET attempt = excluded.attempt, checkpoint = excluded.checkpoint, updated_at = excluded.updated_at
+       SET checkpoint = excluded.checkpoint
     RETURNING job_id
 )
 SELECT count(*) = 1 AS is_saved FROM saved

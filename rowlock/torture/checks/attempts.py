@@ -17,8 +17,7 @@ MAX_CRASHES: Final = 3
 """After so many a job is set aside, if it was alone when its worker died."""
 MOST_CRASHES: Final = 2 * MAX_CRASHES
 """So often its worker does not die beside others: from the third crash on the job runs alone."""
-CHILD_SECONDS: Final = 10.0
-"""So long it may take to record the end of an attempt whose process was killed."""
+PROCESS_TASKS: Final = frozenset({"torture.process", "operate.compute", "operate.crash"})
 STOP_SECONDS: Final = 120
 """A worker that gives jobs back has ended after this time."""
 
@@ -87,11 +86,8 @@ def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
         said = [run.how for run in runs]
         match row.outcome:
             case "error" | "retried":
-                is_true = (
-                    "error" in said
-                    or any(run.how is None and _has_died(run, evidence) for run in runs)
-                    or (not runs and _lost_its_process(life, row, evidence))
-                )
+                has_died = any(run.how is None and _has_died(run, evidence) for run in runs)
+                is_true = "error" in said or has_died or (not runs and _runs_apart(life))
             case "snoozed":
                 is_true = "snooze" in said
             case "failed":
@@ -108,19 +104,9 @@ def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
         yield "it was cancelled while it waited, and no operator had asked for it"
 
 
-def _lost_its_process(life: Life, row: Recorded, evidence: Evidence) -> bool:
-    """Whether a process of the worker's, for process tasks, was killed just before, so that no handler was called."""
-    claim = life.claim_of(row.attempt)
-    worker = evidence.workers.get(claim.change.worker) if claim is not None else None  # type: ignore[arg-type]  # None is in no dict
-    if worker is None:
-        return False
-    name, at = evidence.names.get(worker.pid), evidence.history_time(row.at)
-    return name is not None and any(
-        at - CHILD_SECONDS * SECOND <= death <= at + SECOND
-        for pid, deaths in evidence.deaths.items()
-        if pid != worker.pid and evidence.names.get(pid) == name
-        for death in deaths
-    )
+def _runs_apart(life: Life) -> bool:
+    """Whether the handler runs in a process of its own, which can end before it writes that it has started."""
+    return life.wanted is not None and life.wanted.task in PROCESS_TASKS
 
 
 def _has_died(run: Run, evidence: Evidence) -> bool:

@@ -1,5 +1,5 @@
 -- What running handlers say of their jobs, apart from the hot row of the job: how far they are, and where to go on.
--- Kept over the attempts. `updated_at` is the last write of either.
+-- Kept over the attempts. `attempt` and `updated_at` are those of the progress, or of the first checkpoint before any.
 CREATE TABLE rowlock.progress (
     job_id     uuid NOT NULL,
     attempt    integer NOT NULL,

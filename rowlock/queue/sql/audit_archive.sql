@@ -1,0 +1,56 @@
+-- Audit a part of the archive: each job in it is there once and not live, its columns agree, and no time is ahead of the clock.
+-- One row an invariant.
+--
+-- $1 from when, $2 until when   $3 from when on a second row of a job is looked for   $4 how many rows to look at
+-- $5 how many examples
+--
+-- Index: finished_job_finished_at (BRIN); per row job_pkey, and finished_job_id of each partition since $3. Run it where the
+-- planner does without sequential scans: it may still believe that a partition is empty. Takes no lock beyond ACCESS SHARE.
+WITH looked AS MATERIALIZED (
+    SELECT id, state, attempt, errors, crashes, worker, created_at, started_at, finished_at, discarded_at
+      FROM rowlock.finished_job
+     WHERE finished_at >= $1::timestamptz AND finished_at < $2::timestamptz
+     LIMIT $4::integer
+), pair AS (
+    SELECT id, state, finished_at, (SELECT job.state FROM rowlock.job WHERE job.id = looked.id) AS live,
+           (
+               SELECT count(*) FROM rowlock.finished_job AS other
+                WHERE other.id = looked.id AND other.finished_at >= $3::timestamptz
+           ) AS copies
+      FROM looked
+), contradiction AS (
+    SELECT id, concat_ws(
+               ', ',
+               CASE WHEN state = 'succeeded' AND (worker IS NULL OR started_at IS NULL OR attempt < 1)
+                    THEN format('succeeded with worker %s, started_at %s, attempt %s', worker, started_at, attempt) END,
+               CASE WHEN errors + crashes > attempt
+                    THEN format('%s errors and %s crashes in %s attempts', errors, crashes, attempt) END,
+               CASE WHEN discarded_at IS NOT NULL AND state <> 'failed' THEN format('%s and discarded', state) END,
+               CASE WHEN greatest(created_at, started_at) > finished_at + interval '1 minute'
+                    THEN format('finished at %s, before %s', finished_at, greatest(created_at, started_at)) END
+           ) AS what
+      FROM looked
+), broken AS (
+    SELECT 'job in both tables' AS invariant, format('job %s is %s, and %s at %s', id, live, state, finished_at) AS example
+      FROM pair
+     WHERE live IS NOT NULL
+     UNION ALL
+    SELECT 'job archived twice', format('job %s has %s rows, one of them %s at %s', id, copies, state, finished_at)
+      FROM pair
+     WHERE copies > 1
+     UNION ALL
+    SELECT 'finished job whose columns disagree', format('job %s: %s', id, what)
+      FROM contradiction
+     WHERE what <> ''
+     UNION ALL
+    SELECT 'finished job from the future', format('job %s: written at %s', id, greatest(finished_at, discarded_at))
+      FROM looked
+     WHERE greatest(finished_at, discarded_at) > now() + interval '1 minute'
+)
+SELECT named.invariant, count(broken.example) AS broken, (SELECT count(*) FROM looked) AS looked_at,
+       (SELECT count(*) >= $4::integer FROM looked) AS is_cut,
+       coalesce((array_agg(broken.example) FILTER (WHERE broken.example IS NOT NULL))[1:$5::integer], '{}') AS examples
+  FROM unnest(ARRAY['job in both tables', 'job archived twice', 'finished job whose columns disagree',
+                    'finished job from the future']) AS named (invariant)
+  LEFT JOIN broken ON broken.invariant = named.invariant
+ GROUP BY named.invariant

@@ -1,0 +1,31 @@
+"""Do two HTTP APIs say the same, and make one job of one request: docs/http-api.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rowlock.torture.evidence import Evidence
+
+RULE: Final = "answers of the APIs"
+
+
+def apis(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Each API says the same of a finished job. A request with an Idempotency-Key makes one job, whichever has it."""
+    for deed in evidence.deeds_of("both"):
+        answers = [answer for answer in deed.said.get("answers", ()) if answer["status"] == 200]
+        if deed.outcome != "done" or len(answers) < len(deed.said["answers"]):
+            continue
+        evidence.looked[RULE] += 1
+        different = sorted({name for answer in answers for name in answer if answer[name] != answers[0].get(name)})
+        if different:
+            yield str(deed.jobs[0]), f"the APIs say different things of its {', '.join(different)}"
+    for deed in evidence.deeds_of("twice"):
+        ids = [id_ for id_ in deed.said.get("ids", ()) if id_ is not None]
+        evidence.looked[f"{RULE}: an Idempotency-Key at each"] += len(ids) > 1
+        if refused := [id_ for id_ in ids if id_[:1] == "4" and " " in id_]:
+            yield str(deed.about["op"]), f"a request that was sent again was refused: {refused[0]}"
+        elif len(set(ids)) > 1:
+            yield str(deed.about["op"]), f"one request with an Idempotency-Key made the jobs {', '.join(ids)}"

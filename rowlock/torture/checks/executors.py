@@ -1,0 +1,56 @@
+"""Do tasks in processes end as documented, and no process after its worker: docs/executors.md."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from rowlock.torture.evidence import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rowlock.torture.evidence import Deed, Evidence
+    from rowlock.torture.life import Life
+
+RULE: Final = "process tasks"
+CRASH: Final = "operate.crash"
+TOLD: Final = {
+    "exit": "ProcessEnded: The process of the task ended",
+    "kill": "ProcessEnded: The process of the task ended by SIGKILL",
+    "memory": "MemoryError",
+}
+"""How the error of a crash begins, or what it contains."""
+OUTLIVED_SECONDS: Final = 2.0
+"""The kernel ends a process with its worker. When the worker ended is known so exactly."""
+
+
+def processes(life: Life, evidence: Evidence) -> Iterator[str]:
+    """The crash of a process fails its attempt, in the words of the documentation. No process outlives its worker."""
+    for run in life.runs:
+        if run.child:
+            evidence.looked[RULE] += 1
+            death = evidence.death(run.pid, run.started)
+            beats = [one.at for one in evidence.notes.get(life.id, ()) if one.run == run.run and one.what == "beat"]
+            evidence.looked[f"{RULE}: their worker died"] += death < (inf if run.how is None else run.ended)
+            if beats and max(beats) > death + OUTLIVED_SECONDS * SECOND:
+                late = (max(beats) - death) / SECOND
+                yield f"process {run.child} still lived {late:.2f} s after its worker, process {run.pid}"
+    if life.wanted is not None and life.wanted.task == CRASH:
+        for deed in evidence.deeds_on.get(life.id, ()):
+            yield from _told(deed, life, evidence)
+
+
+def _told(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
+    """What a crash is told as; unless the worker's own crashes ended the job."""
+    how, error = deed.about.get("how"), deed.said.get("error") or ""
+    if deed.outcome != "done" or how not in TOLD or not deed.said.keys() & {"state", "result"}:
+        return
+    if any(step.kind == "finish" and step.is_crash for step in life.steps):
+        return
+    evidence.looked[f"{RULE}: {how}"] += 1
+    if TOLD[how] not in error:
+        yield f"its process ended by {how}, and its error is {error!r}"
+    outcomes = [row.outcome for row in life.recorded if row.outcome not in {"released", "crashed"}]
+    if outcomes != ["error"]:
+        yield f"its process ended by {how}, and its attempts are recorded as {outcomes}"

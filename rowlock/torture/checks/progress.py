@@ -1,0 +1,77 @@
+"""Do checkpoints survive, and is progress that of the attempt that told it: docs/progress.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rowlock.torture.evidence import SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.history import Note
+    from rowlock.torture.life import Life
+
+CHECKPOINTS: Final = "checkpoints"
+PROGRESS: Final = "progress"
+WRITE_SECONDS: Final = 3.0
+"""A last report is written before the attempt's end, unless something keeps the worker from it."""
+
+
+def checkpoints(life: Life, evidence: Evidence) -> Iterator[str]:
+    """An attempt finds the last checkpoint that was saved, or one without an answer. A stale one saves nothing."""
+    saved, open_ones = "", list[str]()
+    newest = 0
+    for note in evidence.notes.get(life.id, ()):
+        match note.what:
+            case "found":
+                evidence.looked[CHECKPOINTS] += 1
+                evidence.looked[f"{CHECKPOINTS}: found by a later attempt"] += bool(note.value)
+                if note.value != saved and note.value not in open_ones:
+                    yield f"attempt {note.attempt} found the checkpoint {note.value!r}, and {saved!r} was saved last"
+                saved, open_ones = note.value, [one for one in open_ones if one != note.value]
+                newest = max(newest, note.attempt)
+            case "saving":
+                open_ones.append(note.value)
+            case "saved":
+                if note.attempt < newest and _began_late(note, newest, life, evidence):
+                    yield f"attempt {note.attempt} saved a checkpoint when attempt {newest} had begun"
+                saved = note.value
+                open_ones = [one for one in open_ones if one != note.value]
+            case "stale":
+                evidence.looked[f"{CHECKPOINTS}: refused to a stale attempt"] += 1
+                open_ones = [one for one in open_ones if one != note.value]
+            case _:
+                pass
+
+
+def _began_late(note: Note, newest: int, life: Life, evidence: Evidence) -> bool:
+    """Whether a save began when the newer attempt had started: it cannot have been stored before that."""
+    started = min((run.started for run in life.runs_of(newest)), default=note.at)
+    return any(one.what == "saving" and one.value == note.value and one.at > started for one in evidence.notes[life.id])
+
+
+def progress(life: Life, evidence: Evidence) -> Iterator[str]:
+    """The last progress is what an attempt told, under its number, and never replaces that of a newer attempt."""
+    told = [note for note in evidence.notes.get(life.id, ()) if note.what == "told"]
+    shown = evidence.closing.progress_of.get(life.id)
+    if not told:
+        return
+    evidence.looked[PROGRESS] += 1
+    evidence.looked[f"{PROGRESS}: several attempts told some"] += len({note.attempt for note in told}) > 1
+    if shown is not None:
+        who = next((note for note in told if note.value == shown.message), None)
+        if who is None:
+            yield f"its progress is {shown.message!r}, which nobody told"
+            return
+        if who.attempt != shown.attempt:
+            said = f"is shown as of attempt {shown.attempt}, and attempt {who.attempt} told it"
+            yield f"its progress {shown.message!r} {said}"
+    last = max(told, key=lambda note: (note.attempt, note.at))
+    run = next((run for run in life.runs if run.run == last.run), None)
+    if run is None or run.how is None or run.how == "stopped":
+        return
+    is_calm = evidence.is_calm(run.pid, run.started, run.ended + WRITE_SECONDS * SECOND)
+    if is_calm and (shown is None or shown.message != last.value):
+        yield f"attempt {last.attempt} told {last.value!r} last, and {shown.message if shown else None!r} is shown"

@@ -1,0 +1,132 @@
+"""Does a paused queue stand still, a drained one too, and does a scaled one keep its limit: docs/queues.md."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rowlock.torture.evidence import PAUSES, SECOND
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rowlock.torture.evidence import Deed, Evidence, Run
+    from rowlock.torture.life import Life
+
+PAUSED: Final = "operate.paused"
+SCALED: Final = "operate.scaled"
+"""The tasks in the queues that are paused and scaled: each has a queue of its own, with its name."""
+STARTS: Final = "starts while paused"
+LIMITS: Final = "starts past a scale"
+CLAIM_SECONDS: Final = 2.0
+"""A claim that began before the pause was acknowledged may be written so much later."""
+START_SECONDS: Final = 5.0
+"""What was claimed in the same moment starts, or is given back, within a second: workers look once a second."""
+SCALE_SECONDS: Final = 6.0
+"""A scale holds after a second or so: workers look for it every second."""
+RESUMED_SECONDS: Final = 15.0
+
+
+def pauses(life: Life, evidence: Evidence) -> Iterator[str]:
+    """No job of a queue is claimed once its pause is acknowledged, and none starts after a second or so.
+
+    After a drain, none runs and none starts at all, until the queue is resumed. Then all of them run.
+    """
+    if life.wanted is None or life.wanted.task != PAUSED:
+        return
+    switches = list(evidence.deeds_of("pause", "drain", "resume"))
+    for claim in life.claims:
+        if evidence.epochs:
+            at = evidence.history_time(claim.change.at)
+            evidence.looked[STARTS] += 1
+            pause = _pause_before(switches, at)
+            if pause is not None and at > pause.ended + CLAIM_SECONDS * SECOND:
+                yield f"attempt {claim.change.attempt} was claimed {_after(pause, at)}"
+    for run in life.runs:
+        yield from _starts(run, switches, life, evidence)
+        yield from _over_drain(run, switches, evidence)
+    for deed in evidence.deeds_on.get(life.id, ()):
+        if deed.what == "resumed":
+            yield from _resumed(deed, evidence)
+
+
+def _starts(run: Run, switches: list[Deed], life: Life, evidence: Evidence) -> Iterator[str]:
+    pause = _pause_before(switches, run.started)
+    if pause is None:
+        return
+    is_drained = pause.what == "drain" and pause.outcome == "done"
+    bound = 0.0 if is_drained else START_SECONDS * SECOND
+    evidence.looked[f"{STARTS}: in the moment of the pause"] += run.started <= pause.ended
+    if run.started > pause.ended + bound:
+        claim = life.claim_of(run.attempt)
+        since = evidence.history_time(claim.change.at) if claim and evidence.epochs else float(pause.began)
+        if not _was_held(run, min(since, pause.began), run.started, evidence):
+            yield f"attempt {run.attempt} started {_after(pause, run.started)}"
+
+
+def _over_drain(run: Run, switches: list[Deed], evidence: Evidence) -> Iterator[str]:
+    for drain in switches:
+        if drain.what == "drain" and drain.outcome == "done":
+            evidence.looked[f"{STARTS}: drained while it ran"] += drain.began <= run.ended <= drain.ended
+            if run.started < drain.ended < run.ended and not _was_held(run, run.started, run.ended, evidence):
+                yield f"attempt {run.attempt} still ran for {(run.ended - drain.ended) / SECOND:.2f} s after the drain"
+
+
+def _pause_before(switches: list[Deed], at: float) -> Deed | None:
+    """The pause, or the drain, in which this moment lies; None if it is not certain that there is one.
+
+    A drain that was given up in time leaves its queue paused.
+    """
+    last = None
+    for deed in switches:
+        if deed.began <= at:
+            last = deed
+    return None if last is None or last.what == "resume" or last.outcome == "unknown" else last
+
+
+def _was_held(run: Run, begin: float, end: float, evidence: Evidence) -> bool:
+    """Whether the run's process was frozen meanwhile, or its event loop blocked."""
+    frozen = any(one.kind in PAUSES and one.process == run.pid for one in evidence.troubles_between(begin, end))
+    return frozen or any(one.started <= end and one.ended >= begin for one in evidence.blocking.get(run.pid, ()))
+
+
+def _after(pause: Deed, at: float) -> str:
+    return f"{(at - pause.ended) / SECOND:.2f} s after a {pause.what} of its queue was acknowledged"
+
+
+def _resumed(deed: Deed, evidence: Evidence) -> Iterator[str]:
+    evidence.looked[f"{STARTS}: waited for after the resume"] += 1
+    is_hit = any(one.kind in {"server", "full"} for one in evidence.troubles_between(deed.began, deed.ended))
+    if deed.said.get("is_late") and not is_hit:
+        yield f"it did not run within {(deed.ended - deed.began) / SECOND:.0f} s of the resume of its queue"
+
+
+def scales(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """No worker has more jobs of a queue than its scale says when one of them starts. What runs goes on."""
+    orders = list(evidence.deeds_of("scale"))
+    workers: dict[int, list[Run]] = {}
+    for runs in evidence.runs.values():
+        for run in runs:
+            if run.task == SCALED:
+                workers.setdefault(run.pid, []).append(run)
+    for pid, runs in workers.items():
+        for run in runs:
+            most = _scale_at(orders, run, evidence)
+            if most is None:
+                continue
+            beside = sum(other.started <= run.started < other.ended for other in runs)
+            evidence.looked[LIMITS] += 1
+            evidence.looked[f"{LIMITS}: as many as there may be"] += beside == most
+            if beside > most:
+                yield str(run.job), f"process {pid} ran {beside} jobs of the queue at once, of at most {most}"
+
+
+def _scale_at(orders: list[Deed], run: Run, evidence: Evidence) -> int | None:
+    """How many jobs may run when this one starts; None if the worker may not have heard of it yet."""
+    last = None
+    for deed in orders:
+        if deed.began <= run.started:
+            last = deed
+    since = run.started - SCALE_SECONDS * SECOND
+    if last is None or last.outcome != "done" or not last.about["most"] or last.ended > since:
+        return None
+    return int(last.about["most"]) if evidence.is_calm(run.pid, since, run.started) else None

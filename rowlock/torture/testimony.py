@@ -1,0 +1,129 @@
+"""What processes of a run testify: plain lines in a file of each, and rows that handlers insert, for the witness.
+
+`witness-NAME-PID.txt` gets its lines by one `write` each: `asked`, `stored` or `nothing` and a job's id; `begun` or
+`ended` with the job, the attempt, the handler's call and how it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from uuid import UUID
+
+    from asyncpg import Connection, Record
+
+EXACTLY_ONCE: Final = frozenset({"torture.exactly_once"})
+"""The tasks that insert their effect in `job.transaction()`: one for each success, and no other."""
+AT_LEAST_ONCE: Final = frozenset({"torture.quick", "torture.flaky", "torture.batch"})
+"""The tasks that insert theirs over a connection of their own: at least one for each success."""
+ONE_OF: Final = 8
+"""Of the latter, one job in so many does: the run is to load the queue, not this table."""
+EFFECT_SECONDS: Final = 10.0
+PAUSE_SECONDS: Final = 0.2
+CALL_SECONDS: Final = 3.0
+MOST_IDLE: Final = 4
+EFFECT: Final = "INSERT INTO witness.effect (job, attempt, run) VALUES ($1, $2, $3)"
+AWAY: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+
+
+_opened: Final[list[int]] = []
+
+
+def open_file(folder: Path, name: str) -> None:
+    """Have this process write into the run's folder, by its name in the run."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    _opened[:] = [os.open(folder / f"witness-{name}-{os.getpid()}.txt", flags, 0o600)]
+
+
+def _write(lines: str) -> None:
+    """Write lines at once, into the file that the environment names unless one is open."""
+    if not _opened:
+        open_file(Path(os.environ["ROWLOCK_TORTURE_FOLDER"]), os.environ["ROWLOCK_TORTURE_NAME"])
+    os.write(_opened[0], lines.encode())
+
+
+def note(what: str, jobs: Iterable[object]) -> None:
+    """Write down that these jobs are `asked` for, are `stored` as somebody was told, or that `nothing` was; other
+    outcomes tell nothing.
+    """
+    if what not in {"asked", "stored", "nothing"}:
+        return
+    if lines := "".join(f"{what} {job}\n" for job in jobs):
+        _write(lines)
+
+
+@contextmanager
+def attempt(job: UUID, number: int, run: str) -> Iterator[None]:
+    """Write down that a handler has begun an attempt, and how it ended."""
+    _write(f"begun {job} {number} {run}\n")
+    how = "raised"
+    try:
+        yield
+        how = "returned"
+    finally:
+        _write(f"ended {job} {number} {run} {how}\n")
+
+
+def is_inserted(task: str, job: UUID) -> bool:
+    """Whether this job's handler inserts an effect over a connection of its own."""
+    return task in AT_LEAST_ONCE and job.int % ONE_OF == 0
+
+
+class Effects:
+    """Inserts effects over connections of its own. A handler that is stopped meanwhile stops at once."""
+
+    def __init__(self) -> None:
+        self._idle: list[Connection[Record]] = []
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def insert(self, dsn: str, task: str, job: UUID, number: int, run: str) -> None:
+        """Insert the effect of an attempt, if this job has any; raise if that cannot be done for a while."""
+        if not is_inserted(task, job):
+            return
+        inserting = asyncio.create_task(self._insert(dsn, job, number, run))
+        self._running.add(inserting)
+        inserting.add_done_callback(self._forget)
+        await asyncio.shield(inserting)  # whoever waits for a dead link must not hold up a handler that has to stop
+
+    async def _insert(self, dsn: str, job: UUID, number: int, run: str) -> None:
+        until = asyncio.get_running_loop().time() + EFFECT_SECONDS
+        while True:
+            try:
+                await self._insert_once(dsn, job, number, run)
+            except AWAY:
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                await asyncio.sleep(PAUSE_SECONDS)
+            else:
+                return
+
+    async def _insert_once(self, dsn: str, job: UUID, number: int, run: str) -> None:
+        """Insert it over an idle connection or a new one. One that fails is cut: nothing else of it is waited for."""
+        connection = self._idle.pop() if self._idle else await asyncpg.connect(dsn, timeout=CALL_SECONDS)
+        try:
+            await connection.execute(EFFECT, job, number, run, timeout=CALL_SECONDS)
+        except BaseException:
+            connection.terminate()
+            raise
+        if len(self._idle) < MOST_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.terminate()
+
+    def close(self) -> None:
+        """Cut the idle connections."""
+        while self._idle:
+            self._idle.pop().terminate()
+
+    def _forget(self, done: asyncio.Task[None]) -> None:
+        self._running.discard(done)
+        if not done.cancelled():
+            done.exception()  # the handler has got it, or was stopped and does not care

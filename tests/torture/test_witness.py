@@ -1,0 +1,261 @@
+"""The witness: silent on an honest run; each of its rules sees what breaks it, in files and rows that are made up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeAlias
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from rowlock import Settings
+from rowlock.queue.client import Client
+from rowlock.torture import testimony, witness
+from rowlock.torture.witness import Call, Last, Verdict
+from tests.waiting import eventually
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+QUICK, EXACT, SLOW = "torture.quick", "torture.exactly_once", "torture.slow"
+SEEN = UUID(int=8 * 1000)
+"""A quick job with this id inserts an effect."""
+
+
+class Run:
+    """What an honest run leaves behind, until somebody changes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.last: dict[UUID, Last] = {}
+        self.effects: list[Call] = []
+        testimony.open_file(folder, "worker-1")
+
+    def job(self, task: str, job: UUID | None = None, *, errors: int = 0, state: str = "succeeded") -> UUID:
+        """A job that was asked for, stored, and done after so many errors."""
+        job = job or uuid4()
+        testimony.note("asked", [job])
+        testimony.note("stored", [job])
+        run = ""
+        for number in range(1, errors + 2):
+            run = f"run-{number}"
+            is_last = number == errors + 1 and state == "succeeded"
+            with suppress(ValueError), testimony.attempt(job, number, run):
+                if not is_last:
+                    int("not a number")
+        if state == "succeeded" and (task == EXACT or testimony.is_inserted(task, job)):
+            self.effects.append(Call(job, errors + 1, run))
+        self.last[job] = Last(job, task, state, errors + 1, run if state == "succeeded" else None)
+        return job
+
+    def change(self, job: UUID, **columns: object) -> None:
+        self.last[job] = self.last[job]._replace(**columns)  # type: ignore[arg-type]  # of the columns
+
+    def broken(self) -> dict[str, int]:
+        return {one.rule: one.count for one in self.verdicts() if one.count}
+
+    def verdicts(self) -> list[Verdict]:
+        return witness.verdicts(witness.read_testimony(self.folder), list(self.last.values()), self.effects)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    made = Run(tmp_path)
+    made.job(QUICK, SEEN)
+    made.job(SLOW, errors=2)
+    made.job(SLOW, state="failed", errors=1)
+    made.job(EXACT)
+    made.job(EXACT, errors=1)
+    undone = uuid4()
+    testimony.note("asked", [undone])
+    testimony.note("nothing", [undone])
+    again = made.job(SLOW)
+    testimony.note("asked", [again])
+    testimony.note("nothing", [again])
+    testimony.note("unknown", [uuid4()])
+    tick = uuid4()
+    made.last[tick] = Last(tick, "torture.tick", "cancelled", 0, None)
+    yield made
+    testimony._opened.clear()
+
+
+def test_an_honest_run_is_clean_and_every_rule_has_something_to_look_at(run: Run) -> None:
+    assert run.broken() == {}
+    assert all(one.looked_at for one in run.verdicts())
+
+
+def test_a_job_that_was_acknowledged_and_is_nowhere_is_missing(run: Run) -> None:
+    del run.last[run.job(SLOW)]
+    assert run.broken() == {"witness: acknowledged and missing": 1, "witness: attempt that nobody has had": 1}
+
+
+def test_a_job_that_nobody_was_told_of_may_be_missing(run: Run) -> None:
+    testimony.note("asked", [uuid4()])
+    assert run.broken() == {}
+
+
+def test_a_job_that_was_rolled_back_must_not_be_there(run: Run) -> None:
+    job = uuid4()
+    testimony.note("asked", [job])
+    testimony.note("nothing", [job])
+    run.last[job] = Last(job, SLOW, "cancelled", 0, None)
+    assert run.broken() == {"witness: stored although it was not to be": 1}
+
+
+def test_a_job_that_nobody_asked_for_is_named(run: Run) -> None:
+    job = uuid4()
+    run.last[job] = Last(job, SLOW, "cancelled", 0, None)
+    assert run.broken() == {"witness: nobody asked for it": 1}
+
+
+def test_an_attempt_begins_once(run: Run) -> None:
+    job = run.job(SLOW)
+    with testimony.attempt(job, 1, "another"):
+        pass
+    assert run.broken() == {"witness: attempt begun twice": 1}
+
+
+def test_an_attempt_that_the_job_never_had_is_named(run: Run) -> None:
+    job = run.job(SLOW, errors=1)
+    with testimony.attempt(job, 3, "later"):
+        pass
+    assert run.broken() == {"witness: attempt that nobody has had": 1}
+
+
+def test_a_success_needs_a_handler_that_returned(run: Run) -> None:
+    run.change(run.job(SLOW, state="failed", errors=1), state="succeeded")
+    assert run.broken() == {"witness: success without its work": 1}
+
+
+def test_a_success_is_that_of_the_call_whose_result_it_has(run: Run) -> None:
+    run.change(run.job(SLOW), run="somebody else's")
+    assert run.broken() == {"witness: success without its work": 1}
+
+
+def test_a_handler_that_was_killed_after_its_commit_has_done_its_work(run: Run) -> None:
+    job = run.job(EXACT)
+    file = next(run.folder.glob("witness-*.txt"))
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if f"ended {job}" not in line))
+    assert run.broken() == {}
+    run.change(job, task=SLOW)
+    assert "witness: success without its work" in run.broken()
+
+
+@pytest.mark.parametrize("task, job", [(EXACT, None), (QUICK, UUID(int=8 * 7777))])
+def test_a_success_without_its_effect_is_named(run: Run, task: str, job: UUID | None) -> None:
+    run.job(task, job)
+    run.effects.pop()
+    assert run.broken() == {"witness: success without its effect": 1}
+
+
+def test_a_success_with_the_effect_of_an_earlier_attempt_alone_lacks_its_own(run: Run) -> None:
+    job = run.job(QUICK, UUID(int=8 * 7777), errors=1)
+    run.effects[-1] = Call(job, 1, "run-1")
+    assert run.broken() == {"witness: success without its effect": 1}
+
+
+def test_two_effects_in_the_job_s_transaction_are_one_too_many(run: Run) -> None:
+    run.job(EXACT)
+    run.effects.append(run.effects[-1])
+    assert run.broken() == {"witness: effect twice": 1}
+
+
+def test_an_effect_over_another_connection_may_come_twice(run: Run) -> None:
+    job = run.job(QUICK, UUID(int=8 * 7777), errors=1)
+    run.effects += [run.effects[-1], Call(job, 1, "run-1")]
+    assert run.broken() == {}
+
+
+def test_an_effect_in_the_job_s_transaction_without_its_success_is_named(run: Run) -> None:
+    job = run.job(EXACT, state="failed")
+    run.effects.append(Call(job, 1, "run-1"))
+    assert run.broken() == {"witness: effect without a cause": 1}
+
+
+def test_an_effect_that_no_handler_can_have_made_is_named(run: Run) -> None:
+    job = run.job(QUICK, UUID(int=8 * 7777))
+    run.effects.append(Call(job, 1, "nobody's"))
+    assert run.broken() == {"witness: effect without a cause": 1}
+
+
+def test_the_end_of_a_line_that_a_kill_has_cut_is_not_read(run: Run) -> None:
+    with next(run.folder.glob("witness-*.txt")).open("a") as file:
+        file.write(f"stored {str(uuid4())[:-3]}")
+    assert run.broken() == {}
+
+
+async def test_the_effects_and_the_jobs_are_read_from_the_database(
+    run: Run, settings: Settings, connection: Connection, database_url: str
+) -> None:
+    await witness.install(connection)
+    for job in list(run.last):
+        del run.last[job]
+    enqueued = await connection.fetchval("SELECT rowlock.enqueue($1)", QUICK)
+    effects = testimony.Effects()
+    await effects.insert(database_url, QUICK, SEEN, 1, "run-1")
+    effects.close()
+    found = {one.rule: one for one in await witness.judge(connection, run.folder)}
+    assert any(str(enqueued) in sentence for sentence in found["witness: nobody asked for it"].sentences)
+    assert "is nowhere" in found["witness: effect without a cause"].sentences[0]
+    client = Client(settings)
+    key = "INSERT INTO rowlock.unique_key (key, job_id) VALUES ('lost', $1)"
+    first = await witness.audited(client)
+    await connection.execute(key, uuid4())
+    second = await witness.audited(client)
+    summed = {one.rule: one for one in witness.together(first, second)}
+    assert {rule for rule, one in summed.items() if one.count} == {"audit: unique key without its job"}
+    assert summed["audit: live job whose columns disagree"].looked_at == 2
+    await client.close()
+
+
+async def test_an_effect_is_not_waited_for_by_a_handler_that_has_to_stop(
+    connection: Connection, direct_url: str
+) -> None:
+    await witness.install(connection)
+    effects = testimony.Effects()
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE witness.effect")
+        handler = asyncio.create_task(effects.insert(direct_url, QUICK, SEEN, 1, "run-1"))
+        await asyncio.sleep(0)
+        handler.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await handler
+    await asyncio.gather(*effects._running)
+    assert await connection.fetchval("SELECT count(*) FROM witness.effect") == 1, "it is inserted all the same"
+    effects.close()
+
+
+async def test_an_effect_is_inserted_anew_when_its_connection_is_lost(
+    connection: Connection, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testimony, "PAUSE_SECONDS", 0.01)
+    await witness.install(connection)
+    effects = testimony.Effects()
+    await effects.insert(direct_url, QUICK, SEEN, 1, "run-1")
+    await connection.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    await effects.insert(direct_url, QUICK, SEEN, 2, "run-2")
+    assert await connection.fetchval("SELECT count(*) FROM witness.effect") == 2
+    effects.close()
+
+
+async def test_the_watch_adds_up_what_it_sees_while_everything_goes_on(
+    settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witness, "WATCH_SECONDS", 0.01)
+    client = Client(settings)
+    watch = witness.Watch(client)
+    watching = asyncio.create_task(watch.run())
+    await eventually(lambda: any(one.looked_at for one in watch.verdicts))
+    assert not any(one.count for one in watch.verdicts)
+    await connection.execute("INSERT INTO rowlock.unique_key (key, job_id) VALUES ('lost', $1)", uuid4())
+    await eventually(lambda: any(one.count for one in watch.verdicts))
+    watching.cancel()
+    await asyncio.wait({watching})
+    assert {one.rule for one in watch.verdicts if one.count} == {"audit: unique key without its job"}
+    await client.close()
