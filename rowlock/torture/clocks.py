@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from rowlock.torture.history import Fault
 
 
-TIMES: Final = ("at", "began", "committed", "run_at", "ends_at", "expires_at", "deadline")
-"""What a change has of the database's clock."""
+DUE: Final = ("expires_at", "run_at", "ends_at", "deadline")
+"""The times of a row that were computed from the clock of its change."""
+TRANSACTION_SECONDS: Final = 1.5
+"""A transaction that seems to be longer has seen a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +60,20 @@ class Clocks:
         if not self.steps:
             return change
         offset = self._offset(change, epoch)
-        if not offset:
-            return change
-        times = {name: getattr(change, name) for name in TIMES}
         return msgspec.structs.replace(
-            change, **{name: max(0.0, time - offset) for name, time in times.items() if time is not None}
+            change,
+            at=change.at - offset,
+            began=self._near(change.began, change.at, offset),
+            committed=None if change.committed is None else self._near(change.committed, change.at, offset),
+            **{name: max(0.0, at - offset) for name in DUE if (at := getattr(change, name)) is not None},
         )
+
+    def _near(self, moment: float, at: float, offset: int) -> float:
+        """Return a moment of the change's transaction, which has begun, or ended, by another clock perhaps."""
+        if not moment or abs(moment - at) < TRANSACTION_SECONDS:
+            return moment - offset if moment else moment
+        offsets = {offset for step in self.steps for offset in (step.old, step.new)}
+        return min((moment - one for one in offsets), key=lambda right: abs(right - (at - offset)))
 
     def right_time(self, at: float, epoch: float) -> float:
         """Return one of the database's times as if the clock had never stepped: the earliest that it can be."""

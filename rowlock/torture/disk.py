@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from contextlib import suppress
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
 
 DISK_BYTES: Final = 6 * 1024**3
 WAL_BYTES: Final = 3 * 1024**3
+ATTEMPTS: Final = 5
+SPARE_BYTES: Final = 4 * 1024**2
+"""What may be written while the disk is made smaller: no size below what is used is taken."""
 
 
 class Volume:
@@ -23,32 +25,40 @@ class Volume:
 
     def __init__(self, location: Path, size: int) -> None:
         self.location = location
+        self._size = size
         location.mkdir()
-        options = ["-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(location)]
-        mount = shutil.which("mount")
-        done = None if mount is None else subprocess.run([mount, *options], capture_output=True, check=False)
-        self.can_be_filled = done is not None and done.returncode == 0
+        self.can_be_filled = _mount("-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(location))
         give_to_server_user(location)
         self._ballast = location / "ballast"
 
     def fill(self) -> None:
-        """Take all the space that is left."""
+        """Make the disk as small as what is on it, and take the last pages."""
+        for _ in range(ATTEMPTS):  # more may have been written meanwhile
+            if self._resize(shutil.disk_usage(self.location).used + SPARE_BYTES):
+                break
         with suppress(OSError), self._ballast.open("wb") as file:
-            left = shutil.disk_usage(self.location).free
-            os.posix_fallocate(file.fileno(), 0, left)
             while True:
-                file.seek(0, os.SEEK_END)
                 file.write(b"\0" * 4096)
                 file.flush()
 
     def free(self) -> None:
         """Give the space back."""
         self._ballast.unlink(missing_ok=True)
+        self._resize(self._size)
+
+    def _resize(self, size: int) -> bool:
+        return self.can_be_filled and _mount("-o", f"remount,size={size}", str(self.location))
 
     def unmount(self) -> None:
         """Unmount the disk, if it was mounted."""
         if self.can_be_filled:
             subprocess.run(["umount", "--lazy", str(self.location)], capture_output=True, check=False)  # noqa: S607
+
+
+def _mount(*arguments: str) -> bool:
+    """Whether this process may, and has done so."""
+    mount = shutil.which("mount")
+    return mount is not None and subprocess.run([mount, *arguments], capture_output=True, check=False).returncode == 0
 
 
 class Disk:

@@ -29,6 +29,7 @@ class Faults:
         self._say = say
         self._server_lock = asyncio.Lock()
         self._register_lock = asyncio.Lock()
+        self._pooler_lock = asyncio.Lock()
         self.done: Counter[str] = Counter()
 
     async def do(self, fault: Planned) -> None:
@@ -51,6 +52,9 @@ class Faults:
             case "server" | "backend" | "full" | "full_wal" | "clock" | "failover" | "rewind":
                 async with self._server_lock:  # one at a time
                     await hit_server(self._scene, fault)
+            case "pgbouncer":
+                async with self._pooler_lock:
+                    await hit_sessions(self._scene, fault)
             case "poison":
                 how = POISONS[int(fault.choice * len(POISONS))]
                 await self._scene.enqueue(workload.poison.job(how))  # type: ignore[arg-type]  # one of its literals

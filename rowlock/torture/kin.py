@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from rowlock.torture.history import Process
 from rowlock.torture.remains import Vital
+from rowlock.torture.server import sweep_faketime
 
 if TYPE_CHECKING:
     from rowlock.torture.history import History
@@ -94,6 +95,8 @@ class Kin:
 
     def _ended(self, pid: int) -> None:
         seen = self._seen[pid]
+        if seen.name:
+            sweep_faketime(pid)
         if seen.name and pid not in self.mains:
             self.history.write(Process(name=seen.name, process=pid, what="ended"))
         # A zombie stays in the list, without a name, until it is gone.

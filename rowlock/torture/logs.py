@@ -46,7 +46,7 @@ class Said:
 def read_logs(folder: Path) -> dict[UUID, Said]:
     """Read the logs of the workers in a run's folder."""
     said: dict[UUID, Said] = defaultdict(Said)
-    for file in sorted(folder.glob("worker-*.log")):
+    for file in sorted((*folder.glob("worker-*.log"), *folder.glob("supervised-*.log"))):
         last: UUID | None = None
         for line in _lines(file):
             if line.event == "worker_started":

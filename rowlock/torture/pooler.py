@@ -74,7 +74,9 @@ class Pooler:
         return self._folder / f".s.PGSQL.{POOLER_PORT}"
 
     def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start it, if it does not run, and wait until it listens."""
+        if self._process is not None and self._process.poll() is None:
+            return
         for file in self._folder.glob(".s.PGSQL.*"):
             file.unlink()
         command = [self._program, "-q", str(self._folder / "pgbouncer.ini")]

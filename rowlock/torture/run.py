@@ -152,7 +152,7 @@ class Torture:
             stack.push_async_callback(self._client.close)
             self._programs = Programs(options.folder, self._history, random.Random(options.seed))  # noqa: S311
             stack.push_async_callback(self._programs.kill_all)
-            await stack.enter_async_context(Watch(self._history, lambda: self._database.url))
+            await stack.enter_async_context(Watch(self._history, lambda: self._database.server.url))
             await self._open_links(stack, has_pooler="pgbouncer" in kinds)
             self._start_programs()
             began = time.monotonic()

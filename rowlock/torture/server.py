@@ -152,8 +152,7 @@ class Server:
 
     def _sweep(self, pid: int) -> None:
         """Remove the shared memory that a killed server leaves: its own, and that of libfaketime."""
-        for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
-            Path("/dev/shm", name).unlink(missing_ok=True)  # noqa: S108  # where the kernel has shared memory
+        sweep_faketime(pid)
         with suppress(OSError, IndexError):
             segment = (self.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
             subprocess.run(["ipcrm", "-m", segment], capture_output=True, check=False)  # noqa: S607
@@ -171,6 +170,12 @@ class Server:
                 env=_clean_environment(),
                 start_new_session=True,
             )
+
+
+def sweep_faketime(pid: int) -> None:
+    """Remove the shared memory that libfaketime leaves of a process that was killed."""
+    for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
+        Path("/dev/shm", name).unlink(missing_ok=True)  # noqa: S108  # where the kernel has shared memory
 
 
 def children_of(pid: int) -> list[int]:
@@ -219,4 +224,4 @@ def _wait(is_so: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-__all__ = ["DATABASE", "UNREACHABLE", "Server", "children_of"]
+__all__ = ["DATABASE", "UNREACHABLE", "Server", "children_of", "sweep_faketime"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
+from rowlock.torture.audit import Change
 from rowlock.torture.checker import Report
+from rowlock.torture.clocks import Clocks, Step
 from tests.torture.story import Story
 
 
@@ -83,3 +86,24 @@ def test_a_dead_workers_job_is_rescued_within_seconds(
     report = story.check()
     assert broken(report) == ({"late rescues"} if is_late else set())
     assert report.looked["late rescues"] == 1
+
+
+@pytest.mark.parametrize("offset", [0, -3600])
+def test_a_lease_that_a_step_back_made_longer_may_be_renewed(story: Story, offset: int) -> None:
+    story.done()
+    story.worker.is_renewing = False
+    story.wait(20)
+    if offset:
+        story.step_clock(offset)
+    story.worker.is_renewing = True
+    story.renew()
+    assert broken(story.check()) == (set() if offset else {"lapsed leases"})
+
+
+def test_a_transaction_that_saw_a_step_has_one_clock_in_the_end() -> None:
+    step = Step(at=1_000_000_000_000, old=-3600, new=0, first_number=10, last_number=10)
+    change = Change(
+        number=11, xid=1, what="job", id=uuid4(), at=1000.5, began=999.5 - 3600, committed=1000.6, run_at=1003
+    )
+    righted = Clocks([step]).right(change, epoch=0.0)
+    assert (righted.began, righted.at, righted.committed, righted.run_at) == (999.5, 1000.5, 1000.6, 1003)

@@ -67,7 +67,7 @@ def _not_expired(step: Step, worker: Worker, evidence: Evidence) -> str:
     written, until = seen[-1]
     if until is None or until <= at:
         return ""
-    if evidence.clocks.stepped_between(evidence.history_time(written) - SECOND, evidence.history_time(at) + SECOND):
+    if _has_stepped(written, at, evidence):
         return ""
     return f"process {worker.pid} had renewed its lease {at - written:.2f} s before, for another {until - at:.2f} s"
 
@@ -109,12 +109,19 @@ def _hits(trouble: Trouble, pid: int, evidence: Evidence) -> bool:
     return trouble.kind in NETWORK and name is not None and evidence.names.get(trouble.process) == name
 
 
+def _has_stepped(begin: float, end: float, evidence: Evidence) -> bool:
+    """Whether the server's clock stepped between two of its times, or just before or after: a lease has no age then."""
+    return evidence.clocks.stepped_between(evidence.history_time(begin) - SECOND, evidence.history_time(end) + SECOND)
+
+
 def lapsed(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """A lease that has run out is not renewed: others may have the jobs."""
     for id_, worker in evidence.workers.items():
         evidence.looked["lapsed leases"] += 1
         for (_, ended), (written, until) in pairwise(worker.marks):
-            if ended is not None and until is not None and ended < written - COMMIT_SECONDS < until:
+            if ended is None or until is None or not ended < written - COMMIT_SECONDS < until:
+                continue
+            if not _has_stepped(ended, written, evidence):
                 yield str(id_), f"process {worker.pid} renewed a lease that had run out {written - ended:.2f} s before"
 
 

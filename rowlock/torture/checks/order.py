@@ -23,6 +23,8 @@ MOST_OVERTAKEN: Final = 5
 MOST_READ: Final = 2000
 """Of each job, no more claims are looked at: it waited for long, and the first of them say enough."""
 CALM_SECONDS: Final = 1.0
+LONGEST_DELAY: Final = 20.0
+"""So long before its due time a job may have been enqueued."""
 HARMLESS: Final = frozenset({"pin", "terminate", "slow"})
 """What hits everybody, and leaves no row locked for longer than a moment."""
 
@@ -92,6 +94,8 @@ def out_of_order(evidence: Evidence) -> Iterator[tuple[str, str]]:
     claims = {queue: sorted(taken.values(), key=lambda one: one.began) for queue, taken in evidence.taken.items()}
     begins = {queue: [one.began for one in taken] for queue, taken in claims.items()}
     for wait in evidence.waits:
+        if _spans_a_step(wait, evidence):
+            continue
         of_queue = claims.get(wait.queue, [])
         first = bisect_left(begins.get(wait.queue, []), wait.run_at)
         while_it_waited = []
@@ -109,3 +113,9 @@ def out_of_order(evidence: Evidence) -> Iterator[tuple[str, str]]:
             what = f"less urgent jobs of the queue {wait.queue!r}, such as {by[0].job} with priority {by[0].priority}"
             waited = f"it waited for {wait.until - wait.run_at:.2f} s with priority {wait.priority}"
             yield str(wait.job), f"{waited}, and {len(by)} claims took {what}"
+
+
+def _spans_a_step(wait: Wait, evidence: Evidence) -> bool:
+    """Whether the server's clock stepped while the job waited: due times by two clocks have no order."""
+    begin, end = evidence.history_time(wait.run_at - LONGEST_DELAY), evidence.history_time(wait.until)
+    return evidence.clocks.stepped_between(begin, end)

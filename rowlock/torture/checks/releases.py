@@ -17,6 +17,8 @@ STALE_SECONDS: Final = 1.9
 """A job that waited for a slot so long is given back: another worker may be free."""
 LEASE_SECONDS: Final = 0.5
 """A worker counts its lease from before the renewal was sent: so much earlier it may be over for it."""
+STEP_SECONDS: Final = 5.0
+"""So long after the server's clock stepped the lease of a worker may be over by the new time."""
 STOP_SECONDS: Final = 120
 LAST_CHANCE: Final = 2
 
@@ -48,15 +50,22 @@ def _reason(claim: Step, step: Step, worker: Worker, evidence: Evidence) -> str:
     at, row = step.change.at, claim.old
     if at - claim.change.began >= STALE_SECONDS:
         return "it waited for a slot"
+    if _is_over(claim, at, worker, evidence):
+        return "its lease was over"
     if row is not None and ((row.crashes or 0) >= LAST_CHANCE or worker.pid in evidence.makers_of_room):
         return "its worker made room"
     if row is not None and row.ends_at is not None and row.ends_at <= at:
         return "its time was over"
-    until = [until or 0.0 for written, until in worker.marks if written <= at]
-    if until and until[-1] <= at + LEASE_SECONDS:
-        return "its lease was over"
     late = evidence.history_time(at) + STOP_SECONDS * SECOND
     asked = (one for one in evidence.troubles_between(0, late) if one.kind == "stop" and one.process == worker.pid)
     if any(asked) or evidence.death(worker.pid, evidence.history_time(worker.marks[0][0])) <= late:
         return "its process stopped"
     return ""
+
+
+def _is_over(claim: Step, at: float, worker: Worker, evidence: Evidence) -> bool:
+    """Whether the lease was over, or may have been because the server's clock stepped."""
+    until = [until or 0.0 for written, until in worker.marks if written <= at]
+    before = evidence.history_time(claim.change.at - STEP_SECONDS)
+    has_ended = bool(until) and until[-1] <= at + LEASE_SECONDS
+    return has_ended or evidence.clocks.stepped_between(before, evidence.history_time(at))

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rowlock.queue.lifecycle import FINAL
-from rowlock.torture.checks import attempts, existence, keys, leases, operators
+from rowlock.torture.checks import attempts, existence, keys, leases, operators, releases, times
 from rowlock.torture.evidence import SECOND
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ EXCUSED: Final[frozenset[Callable[[Life, Evidence], Iterator[str]]]] = frozenset
         leases.overlaps,  # `overlaps` below takes its place
         keys.refused,  # by a job that is forgotten
         operators.cancelled,  # the cancel is forgotten
+        releases.releases,  # a worker gives back what it runs already
+        times.early,  # a snooze, or a retry, is forgotten
+        times.late,
     }
 )
 """The checks that do not hold for such a job."""

@@ -28,7 +28,7 @@ SOON_SECONDS: Final = 20.0
 WAITED_AFTER: Final = frozenset({"error", "retried", "snoozed"})
 CLOCK: Final = frozenset({"clock"})
 """The faults that set the server's clock: what it says of two moments cannot be compared then."""
-EVERYBODY: Final = frozenset({"server", "full", "terminate", "pin", "slow"})
+EVERYBODY: Final = CLOCK | {"server", "full", "full_wal", "locks", "failover", "rewind", "terminate", "pin", "slow"}
 
 
 def early(life: Life, evidence: Evidence) -> Iterator[str]:
@@ -115,7 +115,12 @@ def _late_starts(life: Life, step: Step, evidence: Evidence, *, has_started: boo
     for run in life.runs_of(step.change.attempt):
         late_by = evidence.database_time(run.started) - limit
         asleep = evidence.troubles_between(run.started - (late_by + START_SECONDS) * SECOND, run.started)
-        if late_by > START_SECONDS and not any(one.process == run.pid and one.kind in PAUSES for one in asleep):
+        is_known = row is not None and _is_steady(row, step.change, evidence)
+        if (
+            late_by > START_SECONDS
+            and is_known
+            and not any(one.process == run.pid and one.kind in PAUSES for one in asleep)
+        ):
             yield f"attempt {run.attempt} started {late_by:.3f} s after the time until which it was allowed to"
 
 
