@@ -8,8 +8,6 @@ from tests.torture.reports import clean
 from tests.torture.story import LEASE, Story
 
 PAIRED = (
-    "unique violations",
-    "unique violations: refused because of another job",
     "starts past the limit: used up its attempts",
     "lapsed leases: ran out in a process that lived on",
 )
@@ -23,20 +21,6 @@ def looked(story: Story) -> dict[str, int]:
 def test_jobs_that_simply_run_are_none_of_these_cases(story: Story) -> None:
     story.done()
     assert looked(story) == {}
-
-
-def test_keys_and_refused_enqueues_count(story: Story) -> None:
-    story.enqueue("nothing")
-    holder = story.enqueue(key="a")
-    story.run(holder)
-    assert looked(story) == {"unique violations": 1}
-
-
-def test_enqueues_that_were_refused_because_of_another_job_count(story: Story) -> None:
-    holder = story.enqueue(key="a")
-    story.enqueue("existing", key="a", holder=holder)
-    story.run(holder)
-    assert looked(story) == {"unique violations": 2, "unique violations: refused because of another job": 1}
 
 
 @pytest.mark.parametrize("fault, count", [("kill", 0), ("freeze", 1), ("black_hole", 1)])
