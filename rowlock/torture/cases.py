@@ -46,6 +46,7 @@ CASES: Final = (
     Case(rule="unexpected"),
     Case(rule="unexpected", case="enqueues that stored nothing"),
     Case(rule="unjustified duplicates"),
+    Case(rule="unjustified duplicates", case="recorded as crashes", faults=(*_KILLS, *_LOST_LEASES)),
     Case(rule="unjustified rescues", faults=(*_KILLS, *_LOST_LEASES)),
     Case(rule="unjustified rescues", case="after the end of the process", faults=_KILLS),
     Case(rule="unjustified rescues", case="after freeze", faults=("freeze",)),

@@ -8,6 +8,7 @@ from tests.torture.reports import clean
 from tests.torture.story import LEASE, Story
 
 PAIRED = (
+    "unjustified duplicates: recorded as crashes",
     "starts past the limit: used up its attempts",
     "lapsed leases: ran out in a process that lived on",
 )
@@ -37,6 +38,7 @@ def test_leases_that_run_out_count_if_their_process_lives_on(story: Story, fault
     if fault != "kill":
         story.end(job, "stopped", run=first, attempt=1)
     story.run(job, worker=other)
+    assert looked(story)["unjustified duplicates: recorded as crashes"] == 1
     assert looked(story).get("lapsed leases: ran out in a process that lived on", 0) == count
 
 
