@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 def count(life: Life, evidence: Evidence) -> None:
     """Count the cases of one job."""
-    if life.wanted is not None and life.wanted.key is not None:
-        evidence.looked["unique violations"] += 1
-    evidence.looked["unique violations: refused because of another job"] += len(evidence.refusals.get(life.id, ()))
     for step in life.steps:
         evidence.looked["starts past the limit: used up its attempts"] += _is_last_error(life, step)
 

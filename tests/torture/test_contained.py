@@ -9,7 +9,7 @@ from tests.torture.story import LEASE, Story
 
 PAIRED = (
     "unique violations",
-    "unique violations: refused because of another job",
+    "unique violations: refused enqueues",
     "starts past the limit: used up its attempts",
     "lapsed leases: ran out in a process that lived on",
 )
@@ -36,7 +36,7 @@ def test_enqueues_that_were_refused_because_of_another_job_count(story: Story) -
     holder = story.enqueue(key="a")
     story.enqueue("existing", key="a", holder=holder)
     story.run(holder)
-    assert looked(story) == {"unique violations": 2, "unique violations: refused because of another job": 1}
+    assert looked(story) == {"unique violations": 1, "unique violations: refused enqueues": 1}
 
 
 @pytest.mark.parametrize("fault, count", [("kill", 0), ("freeze", 1), ("black_hole", 1)])
