@@ -37,7 +37,8 @@ from rowlock.torture.checks import (
     times,
     transitions,
 )
-from rowlock.torture.evidence import Evidence, gather
+from rowlock.torture.evidence import Evidence
+from rowlock.torture.gathering import gather
 from rowlock.torture.life import Life, steps_of
 
 if TYPE_CHECKING:

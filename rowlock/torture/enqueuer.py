@@ -14,14 +14,12 @@ import signal
 import sys
 from collections import deque
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID, uuid4
 
 import aiohttp
 import asyncpg
-import msgspec
 import structlog
 
 from rowlock.errors import (
@@ -35,7 +33,8 @@ from rowlock.errors import (
 )
 from rowlock.queue.unique import Unique
 from rowlock.torture import testimony, workload
-from rowlock.torture.history import Act, Acted, Enqueue, Enqueued, History, Wanted
+from rowlock.torture.history import Act, Acted, Enqueue, Enqueued, History
+from rowlock.torture.jobs import make_job, wanted
 from rowlock.torture.posts import Posts
 
 if TYPE_CHECKING:
@@ -68,10 +67,6 @@ BURST_EVERY: Final = (3.0, 6.0)
 BURST_DELAY: Final = 1.5
 BURST_SECONDS: Final = 0.1
 """A burst: how many jobs, after how many seconds, how long before they are due, and how long each takes."""
-ODD_JOBS: Final = 0.25
-"""The share of jobs that are not simply quick."""
-SLOW_SECONDS: Final = (0.01, 0.2, 1.0, 2.0, 8.0)
-"""How long slow jobs take: some of them longer than the lease, so that they still run when it is lost."""
 
 
 class Enqueuer:
@@ -140,7 +135,7 @@ class Enqueuer:
     # The ways to enqueue.
 
     async def _many(self) -> None:
-        jobs = [self._job() for _ in range(self._rng.randint(1, BATCH))]
+        jobs = [make_job(self._rng) for _ in range(self._rng.randint(1, BATCH))]
         await self._enqueue("many", jobs, lambda: self._app.enqueue_many(jobs))
 
     async def _bursts(self) -> None:
@@ -159,7 +154,7 @@ class Enqueuer:
             await self._enqueue("many", jobs, lambda jobs=jobs: self._app.enqueue_many(jobs))  # type: ignore[misc]  # of its default
 
     async def _one(self) -> None:
-        job = self._job()
+        job = make_job(self._rng)
         await self._enqueue("own", [job], lambda: self._app.client.enqueue(job))
 
     async def _unique(self) -> None:
@@ -229,8 +224,8 @@ class Enqueuer:
 
     async def _in_transaction(self) -> None:
         """Several enqueues in one transaction, some of them behind a savepoint, and often a rollback."""
-        jobs = [self._job() for _ in range(self._rng.randint(1, 5))]
-        undone = [self._job()] if self._rng.random() < 0.3 else []
+        jobs = [make_job(self._rng) for _ in range(self._rng.randint(1, 5))]
+        undone = [make_job(self._rng)] if self._rng.random() < 0.3 else []
         commits = self._rng.random() < 0.7
         op, op_undone = uuid4().hex, uuid4().hex
         self._begin(op, "transaction", jobs)
@@ -344,32 +339,9 @@ class Enqueuer:
             outcome = "requested" if answer == "requested" else "done"
         self._history.write(Acted(op=op, outcome=outcome))
 
-    # The jobs.
-
-    def _job(self) -> NewJob[Any]:
-        rng = self._rng
-        if rng.random() > ODD_JOBS:
-            return workload.quick.using(priority=rng.choice([5, 5, 5, 0, 9])).job()
-        makers: dict[Callable[[], NewJob[Any]], int] = {
-            lambda: workload.slow.job(rng.choices(SLOW_SECONDS, (3, 3, 3, 3, 1))[0]): 12,
-            lambda: workload.flaky.job(rng.randint(1, 2), rng.choice(workload.NASTY)): 20,
-            lambda: workload.directed.job(rng.choice(["snooze", "retry", "fail", "cancel"])): 10,
-            lambda: workload.in_a_thread.job(rng.choice([0.0, 0.05])): 10,
-            lambda: workload.batch.job(rng.choice([0, 0, 0, 1])): 20,
-            workload.exactly_once.job: 20,
-            workload.parent.job: 10,
-            workload.doomed.job: 4,
-            lambda: workload.quick.using(delay=rng.uniform(0, 3)).job(): 10,
-            lambda: workload.quick.using(delay=0.2, expires=rng.choice([0.21, 5.0])).job(): 4,
-            lambda: workload.quick.using(delay=0.2, deadline=rng.choice([0.21, 5.0])).job(): 4,
-            lambda: workload.flaky.using(deadline=rng.choice([0.3, 5.0])).job(2): 4,
-        }
-        (make,) = rng.choices(list(makers), list(makers.values()))
-        return make()
-
     def _begin(self, op: str, how: str, jobs: Sequence[NewJob[Any]], *, is_again: bool = False) -> None:
-        wanted = [_wanted(job) for job in jobs]
-        self._history.write(Enqueue(op=op, how=how, jobs=wanted, is_again=is_again))
+        event = Enqueue(op=op, how=how, jobs=[wanted(job) for job in jobs], is_again=is_again)
+        self._history.write(event)
         testimony.note("asked", [job.id for job in jobs])
 
     def _later(self, what: Awaitable[None]) -> None:
@@ -379,33 +351,6 @@ class Enqueuer:
         task = asyncio.create_task(run())
         self._loose.add(task)
         task.add_done_callback(self._loose.discard)
-
-
-def _wanted(job: NewJob[Any]) -> Wanted:
-    """What the job is to be, as its caller means it."""
-    options, unique = job.options, job.options.unique
-    until: Literal["finish", "start", "period"] = "finish"
-    key: str | None = None
-    if unique is not None:
-        until = unique.until if unique.period is None else "period"
-        key = f"{'' if unique.across_tasks else job.task}:{unique.key}"
-    return Wanted(
-        id=job.id,
-        task=job.task,
-        key=key,
-        until=until,
-        period=_seconds(unique.period) if unique is not None else None,
-        max_attempts=options.max_attempts,
-        delay=_seconds(options.delay),
-        expires=_seconds(options.expires),
-        deadline=_seconds(options.deadline),
-        content=msgspec.json.decode(job.args).get("content"),
-        replaces=unique is not None and unique.on_duplicate == "replace",
-    )
-
-
-def _seconds(option: object) -> float | None:
-    return option.total_seconds() if isinstance(option, timedelta) else None
 
 
 def main(name: str, seed: str, rate: str, api: str | None = None) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from rowlock.torture.checker import lives
-from rowlock.torture.evidence import SECOND, gather
+from rowlock.torture.evidence import SECOND
+from rowlock.torture.gathering import gather
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import fields
 from datetime import timedelta
@@ -14,7 +15,11 @@ import pytest
 
 from examples.tour.pages import PAGES, ROOT, examples, name_of, run_page
 from rowlock import Rowlock, Settings
+from rowlock.queue.audits import INVARIANTS
 from rowlock.queue.lifecycle import EDGES, FINAL
+from rowlock.torture import witness
+from rowlock.torture.checker import RULES
+from tests.torture.bugs import BUGS
 
 NOT_RUN = {
     ("docs/http-api.md", "serves until it is stopped"),
@@ -119,6 +124,29 @@ def test_tests_that_show_the_promises_exist() -> None:
         for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
     }
     assert set(named) <= found
+
+
+def promises() -> dict[str, str]:
+    """Each numbered promise of the page, by its first words."""
+    page = (ROOT / "docs" / "guarantees.md").read_text()
+    parts = page.partition('## What "unknown" means')[0].split("\n**")[1:]
+    return {part.partition("**")[0]: " ".join(part.split()) for part in parts}
+
+
+def test_each_promise_names_the_checks_and_the_bugs_that_watch_over_it() -> None:
+    audited = {f"audit: {invariant}" for invariants in INVARIANTS.values() for invariant in invariants}
+    rules, bugs = Counter[str](), Counter[str]()
+    for promise, text in promises().items():
+        watching = re.findall(r"\*([^*]+)\*", text.partition("- Torture: ")[2].partition("- Bugs on purpose: ")[0])
+        assert watching, f"{promise}: no rule watches over it"
+        rules.update(watching)
+        bugs.update(filter(None, text.partition("- Bugs on purpose: ")[2].split(", ")))
+    of_the_witness = {rule for rule in rules if rule.startswith("witness: ")}
+    assert of_the_witness <= {verdict.rule for verdict in witness.verdicts(witness.Testimony(), [], [])}
+    assert {rule for rule in rules if rule.startswith("audit: ")} <= audited
+    assert {rule for rule in rules if not rule.startswith(("witness: ", "audit: "))} == set(RULES), "each at a promise"
+    assert set(bugs) == {bug.name for bug in BUGS}
+    assert max((*rules.values(), *bugs.values())) == 1
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -42,7 +42,7 @@ def test_a_run_that_leaves_nothing_is_clean(story: Story, tmp_path: Path) -> Non
     write_remains(tmp_path, Remains(left={"session": [], "temporary file": []}, vitals=grown()))
     report = story.check()
     assert report.is_clean
-    assert report.looked["leftovers: session"] == 1
+    assert report.looked["leftovers"] == 2
     assert report.looked["leftovers: growth"] == 1
 
 

@@ -27,7 +27,7 @@ def leftovers(evidence: Evidence) -> Iterator[tuple[str, str]]:
     if evidence.remains is None:
         return
     for kind, left in evidence.remains.left.items():
-        evidence.looked[f"leftovers: {kind}"] += 1
+        evidence.looked["leftovers"] += 1
         for what in left:
             yield kind, what
 

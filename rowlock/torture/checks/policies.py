@@ -45,6 +45,7 @@ def misfires(evidence: Evidence) -> Iterator[tuple[str, str]]:
         fired.setdefault(tick.schedule, set()).add(tick.tick_at)
     for deed in evidence.deeds_of("miss"):
         if deed.outcome == "done" and deed.said["fired"] is not None:
+            evidence.looked[MISFIRE] += 1
             evidence.looked[f"{MISFIRE}: {deed.about['policy']}"] += 1
             yield from _misfire(deed, fired.get(deed.about["schedule"], set()))
 

@@ -1,0 +1,74 @@
+"""The jobs that the enqueuing programs make, and what the checker is to expect of them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+from rowlock.torture import workload
+from rowlock.torture.history import Wanted
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from rowlock.queue.new_job import NewJob
+
+ODD_JOBS: Final = 0.25
+"""The share of jobs that are not simply quick."""
+SLOW_SECONDS: Final = (0.01, 0.2, 1.0, 2.0, 8.0)
+"""How long slow jobs take: some of them longer than the lease, so that they still run when it is lost."""
+
+
+def make_job(rng: random.Random) -> NewJob[Any]:
+    """Make a job of any kind: most of them quick, some slow, failing, delayed, or ending before their time."""
+    if rng.random() > ODD_JOBS:
+        return workload.quick.using(priority=rng.choice([5, 5, 5, 0, 9])).job()
+    makers: dict[Callable[[], NewJob[Any]], int] = {
+        lambda: workload.slow.job(rng.choices(SLOW_SECONDS, (3, 3, 3, 3, 1))[0]): 12,
+        lambda: workload.flaky.job(rng.randint(1, 2), rng.choice(workload.NASTY)): 20,
+        lambda: workload.directed.job(rng.choice(["snooze", "retry", "fail", "cancel"])): 10,
+        lambda: workload.in_a_thread.job(rng.choice([0.0, 0.05])): 10,
+        lambda: workload.batch.job(rng.choice([0, 0, 0, 1])): 20,
+        workload.exactly_once.job: 20,
+        workload.parent.job: 10,
+        workload.doomed.job: 4,
+        lambda: workload.quick.using(delay=rng.uniform(0, 3)).job(): 10,
+        lambda: workload.quick.using(delay=0.2, expires=rng.choice([0.21, 5.0])).job(): 4,
+        lambda: workload.quick.using(delay=0.2, deadline=rng.choice([0.21, 5.0])).job(): 4,
+        lambda: workload.flaky.using(deadline=rng.choice([0.3, 5.0])).job(2): 4,
+    }
+    (make,) = rng.choices(list(makers), list(makers.values()))
+    return make()
+
+
+def wanted(job: NewJob[Any]) -> Wanted:
+    """What the job is to be, as its caller means it."""
+    options, unique = job.options, job.options.unique
+    until: Literal["finish", "start", "period"] = "finish"
+    key: str | None = None
+    if unique is not None:
+        until = unique.until if unique.period is None else "period"
+        key = f"{'' if unique.across_tasks else job.task}:{unique.key}"
+    return Wanted(
+        id=job.id,
+        task=job.task,
+        key=key,
+        until=until,
+        period=_seconds(unique.period) if unique is not None else None,
+        max_attempts=options.max_attempts,
+        delay=_seconds(options.delay),
+        expires=_seconds(options.expires),
+        deadline=_seconds(options.deadline),
+        content=msgspec.json.decode(job.args).get("content"),
+        replaces=unique is not None and unique.on_duplicate == "replace",
+    )
+
+
+def _seconds(option: object) -> float | None:
+    return option.total_seconds() if isinstance(option, timedelta) else None
+
+
+__all__ = ["make_job", "wanted"]
