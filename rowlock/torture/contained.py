@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 def count(life: Life, evidence: Evidence) -> None:
     """Count the cases of one job."""
+    evidence.looked["unjustified duplicates: recorded as crashes"] += sum(
+        row.outcome == "crashed" for row in life.recorded
+    )
     for step in life.steps:
         evidence.looked["starts past the limit: used up its attempts"] += _is_last_error(life, step)
 

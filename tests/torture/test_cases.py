@@ -25,8 +25,7 @@ def outcome(of: Report, **seen: int) -> Outcome:
     return Outcome(report=of, faults=Counter(), unexpected=[], unavailable=[], seconds=1.0, **left)
 
 
-def test_the_table_has_each_rule_once_and_no_other() -> None:
-    assert sorted(case.rule for case in CASES if not case.case) == sorted(RULES)
+def test_the_table_has_each_rule_and_no_other() -> None:
     assert {case.rule for case in CASES} == set(RULES)
     assert all(count == 1 for count in Counter(case.name for case in CASES).values())
 
@@ -42,6 +41,7 @@ def test_whatever_the_checks_count_is_in_the_table() -> None:
         for name in re.findall(r"""looked\[f?"([^"{]+)"\]""", file.read_text(encoding="utf-8"))
     }
     assert counted <= {case.name for case in CASES}
+    assert len(counted) > 30
 
 
 def test_a_case_that_did_not_occur_is_named_with_what_makes_it() -> None:

@@ -8,8 +8,7 @@ from tests.torture.reports import clean
 from tests.torture.story import LEASE, Story
 
 PAIRED = (
-    "unique violations",
-    "unique violations: refused enqueues",
+    "unjustified duplicates: recorded as crashes",
     "starts past the limit: used up its attempts",
     "lapsed leases: ran out in a process that lived on",
 )
@@ -23,20 +22,6 @@ def looked(story: Story) -> dict[str, int]:
 def test_jobs_that_simply_run_are_none_of_these_cases(story: Story) -> None:
     story.done()
     assert looked(story) == {}
-
-
-def test_keys_and_refused_enqueues_count(story: Story) -> None:
-    story.enqueue("nothing")
-    holder = story.enqueue(key="a")
-    story.run(holder)
-    assert looked(story) == {"unique violations": 1}
-
-
-def test_enqueues_that_were_refused_because_of_another_job_count(story: Story) -> None:
-    holder = story.enqueue(key="a")
-    story.enqueue("existing", key="a", holder=holder)
-    story.run(holder)
-    assert looked(story) == {"unique violations": 1, "unique violations: refused enqueues": 1}
 
 
 @pytest.mark.parametrize("fault, count", [("kill", 0), ("freeze", 1), ("black_hole", 1)])
@@ -53,6 +38,7 @@ def test_leases_that_run_out_count_if_their_process_lives_on(story: Story, fault
     if fault != "kill":
         story.end(job, "stopped", run=first, attempt=1)
     story.run(job, worker=other)
+    assert looked(story)["unjustified duplicates: recorded as crashes"] == 1
     assert looked(story).get("lapsed leases: ran out in a process that lived on", 0) == count
 
 

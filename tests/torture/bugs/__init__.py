@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs import claiming, enqueuing, finishing, leases, operating, unseen
+from tests.torture.bugs import acts, claiming, enqueuing, finishing, handlers, leases, operating, unseen
 from tests.torture.bugs.kinds import ROOT, SHORT_WAITS, Bug, Change, Pytest, Torture
 
 BUGS: Final[tuple[Bug, ...]] = (
@@ -16,6 +16,8 @@ BUGS: Final[tuple[Bug, ...]] = (
     *leases.BUGS,
     *finishing.BUGS,
     *operating.BUGS,
+    *acts.BUGS,
+    *handlers.BUGS,
     *unseen.BUGS,
 )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import CUTS, KILLS, SQL, Bug, Change, Pytest
+from tests.torture.bugs.kinds import KILLS, SQL, Bug, Change, Pytest
 
 BESIDE_ITSELF: Final = (
     Change(
@@ -101,20 +101,6 @@ BUGS: Final = (
             ),
         ),
         engine=KILLS,
-        rule="illegal transitions",
-    ),
-    Bug(
-        name="adopts what it knows of",
-        promise="a worker calls a handler once for each attempt",
-        changes=(
-            Change(
-                file="rowlock/queue/claims.py",
-                old='self._connection.fetch("adopt", worker, list(known))',
-                new='self._connection.fetch("adopt", worker, list(known)[:0])',
-            ),
-            *BESIDE_ITSELF,
-        ),
-        engine=CUTS,
         rule="starts without a claim",
     ),
     Bug(
@@ -127,8 +113,9 @@ BUGS: Final = (
                 new="WHERE name = ANY($5::text[]) AND paused_at > now()\n",
             ),
         ),
-        engine=Pytest(file="tests/db/test_queues.py"),
-        rule="test_no_claim_takes_a_job_of_a_paused_queue_and_others_are_taken",
+        engine=KILLS,
+        rule="starts while paused",
+        needs=("starts while paused",),
     ),
     Bug(
         name="claims of unknown tasks",

@@ -86,3 +86,5 @@ KILLS: Final = Torture(faults="kill")
 CUTS: Final = Torture(faults="cut,delay,server", times=8, rate=1000)
 FREEZES: Final = Torture(faults="freeze", times=15)
 HOLES: Final = Torture(faults="black_hole", times=10, rate=1000)
+MIXED: Final = Torture(faults="kill,cut,poison", times=1, minutes=0.4, rate=200)
+"""The program that operates the queue has room for its acts."""

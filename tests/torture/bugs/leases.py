@@ -138,7 +138,7 @@ BUGS: Final = (
         ),
         engine=KILLS,
         rule="unjustified duplicates",
-        needs=("unjustified duplicates",),
+        needs=("unjustified duplicates: recorded as crashes",),
     ),
     Bug(
         name="set aside beside others",

@@ -74,15 +74,14 @@ BUGS: Final = (
         rule="test_tick_that_has_fired_does_not_again_even_if_somebody_sets_the_clock_of_the_schedule_back",
     ),
     Bug(
-        name="ticks due at their own time",
-        promise="what makes a job due sets its time no earlier than the clock: claims have passed what is earlier",
+        name="ticks in a queue that nobody serves",
+        promise="the job of a tick goes to the queue of its schedule, or else of its task, and runs there",
         changes=(
             Change(
                 file=f"{SQL}fire_ticks.sql",
-                old="               greatest(clock_timestamp(), tick.tick_at + random() * schedule.jitter)\n",
-                new="               tick.tick_at - interval '3 seconds'\n",
+                old="coalesce(s.queue, known.queue, 'default') AS queue",
+                new="coalesce(s.queue, s.name, known.queue) AS queue",
             ),
-            Change(file="rowlock/worker/upkeep.py", old="NET_EVERY: Final = 60.0", new="NET_EVERY: Final = 1e9"),
         ),
         engine=KILLS,
         rule="unfinished",
@@ -91,6 +90,11 @@ BUGS: Final = (
         name="retries of succeeded jobs",
         promise="a job that succeeded does not run again: an operator can only run it as a new one",
         changes=(
+            Change(
+                file="rowlock/queue/operators.py",
+                old='            if rows and rows[0]["state"] in _RETRYABLE:\n',
+                new="            if rows:\n",
+            ),
             Change(
                 file=f"{SQL}retry.sql",
                 old="state IN ('failed', 'cancelled', 'expired')\n",

@@ -1,0 +1,144 @@
+"""Bugs of acts on many jobs, of switches that operators turn, and of the API."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.torture.bugs.kinds import MIXED, SCHEMA, SQL, Bug, Change
+
+BUGS: Final = (
+    Bug(
+        name="drains that do not wait",
+        promise="a drained queue has nothing that runs when the drain is done",
+        changes=(
+            Change(
+                file="rowlock/queue/queues.py", old='if not under_way and row["running"] == 0:', new="if not under_way:"
+            ),
+        ),
+        engine=MIXED,
+        rule="starts while paused",
+        needs=("starts while paused: drained while it ran",),
+    ),
+    Bug(
+        name="one job more than a scale",
+        promise="a worker runs no more jobs of a queue than an operator has said",
+        changes=(
+            Change(
+                file="rowlock/worker/orders.py",
+                old='{row["queue"]: row["queue_concurrency"] for row in rows if',
+                new='{row["queue"]: row["queue_concurrency"] + 1 for row in rows if',
+            ),
+        ),
+        engine=MIXED,
+        rule="starts past a scale",
+        needs=("starts past a scale: as many as there may be",),
+    ),
+    Bug(
+        name="cancel_many leaves running jobs out",
+        promise="an act on many jobs is done to all that its filter means",
+        changes=(
+            Change(file="rowlock/queue/operators.py", old="stored = {None: _LIVE,", new='stored = {None: ["queued"],'),
+        ),
+        engine=MIXED,
+        rule="acts on many jobs",
+        needs=("acts on many jobs: cancels of jobs that ran",),
+    ),
+    Bug(
+        name="retry_many leaves one of each batch out",
+        promise="a retry of many puts all of them back",
+        changes=(
+            Change(
+                file="rowlock/queue/operators.py",
+                old='back = await act.retry([row["id"] for row in rows if row["id"] not in holders])',
+                new='back = await act.retry([row["id"] for row in rows[1:] if row["id"] not in holders])',
+            ),
+        ),
+        engine=MIXED,
+        rule="acts on many jobs",
+        needs=("acts on many jobs",),
+    ),
+    Bug(
+        name="a dry run that does it",
+        promise="a dry run changes nothing",
+        changes=(
+            Change(
+                file="rowlock/queue/operators.py",
+                old="changed = Counter(found=len(ids)) if dry_run else await change(act, ids)",
+                new="changed = await change(act, ids)",
+            ),
+        ),
+        engine=MIXED,
+        rule="acts on many jobs",
+        needs=("acts on many jobs: a dry run",),
+    ),
+    Bug(
+        name="run again with another priority",
+        promise="a job that is run again is like the first one",
+        changes=(
+            Change(
+                file="rowlock/queue/operators.py",
+                old="                priority=old.priority,\n                max_attempts=old.max_attempts,\n",
+                new="                priority=5,\n                max_attempts=old.max_attempts,\n",
+            ),
+        ),
+        engine=MIXED,
+        rule="jobs run again",
+        needs=("jobs run again",),
+    ),
+    Bug(
+        name="retention the other way round",
+        promise="what a queue keeps for longer stays, and what is past its time goes",
+        changes=(
+            Change(
+                file=f"{SCHEMA}retention.sql",
+                old="CASE WHEN is_past THEN ' AND queue = ANY(%L)' ELSE ' AND queue <> ALL(%L)' END",
+                new="CASE WHEN is_past THEN ' AND queue <> ALL(%L)' ELSE ' AND queue = ANY(%L)' END",
+            ),
+        ),
+        engine=MIXED,
+        rule="retention",
+        needs=("retention",),
+    ),
+    Bug(
+        name="an Idempotency-Key for each API",
+        promise="an Idempotency-Key is the same at each process of the API",
+        changes=(
+            Change(
+                file="rowlock/api/idempotency.py",
+                old="msgspec.json.encode([call.access.by, queues, call.request.path, given[0]])",
+                new="msgspec.json.encode([str(call.request.url.port), queues, call.request.path, given[0]])",
+            ),
+        ),
+        engine=MIXED,
+        rule="answers of the APIs",
+        needs=("answers of the APIs: an Idempotency-Key at each",),
+    ),
+    Bug(
+        name="tags that begin alike",
+        promise="an act on many jobs is done to no others than its filter means",
+        changes=(
+            Change(
+                file=f"{SQL}find_live.sql",
+                old="$11::text = ANY(tags))",
+                new="EXISTS (SELECT FROM unnest(tags) AS one (tag) WHERE starts_with(one.tag, $11::text)))",
+            ),
+        ),
+        engine=MIXED,
+        rule="acts on many jobs",
+        needs=("acts on many jobs: cancels of jobs that ran",),
+    ),
+    Bug(
+        name="discard_many counts one of each batch",
+        promise="an act on many jobs says how many it changed",
+        changes=(
+            Change(
+                file=f"{SQL}discard.sql",
+                old="RETURNING id\n)\nSELECT id FROM done",
+                new="RETURNING id\n)\nSELECT id FROM done LIMIT 1",
+            ),
+        ),
+        engine=MIXED,
+        rule="acts on many jobs",
+        needs=("acts on many jobs",),
+    ),
+)
