@@ -69,6 +69,25 @@ async def test_a_wait_that_begins_while_the_database_is_away_ends_within_its_tim
         await wait_until_finished(far.client, handle.id, 0)
 
 
+@pytest.mark.parametrize("table", ["job", "waiter"])
+async def test_a_wait_ends_in_time_although_the_database_does_not_answer(
+    table: str, settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with Rowlock(settings=settings) as app:
+
+        @app.task
+        async def work() -> None: ...
+
+        handle = await work.enqueue()
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE rowlock.{table} IN ACCESS EXCLUSIVE MODE")
+            waiting = asyncio.create_task(handle.result(timeout=0.5))
+            done, _ = await asyncio.wait({waiting}, timeout=5)  # the lock is held for longer than a query may take
+            assert done
+            with pytest.raises(ResultTimeout):
+                await waiting
+
+
 async def test_a_refused_login_is_not_waited_for(settings: Settings) -> None:
     assert settings.database_url is not None
     elsewhere = re.sub(r"/test_\d+", "/there_is_none", settings.database_url)
