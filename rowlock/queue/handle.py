@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -140,11 +141,12 @@ async def _look(
         except (DatabaseUnavailable, *CONNECTION_LOST) as error:
             if not is_away(error):
                 raise
-            if not is_wanted() or (deadline is not None and clock() + pause >= deadline):
+            left = math.inf if deadline is None else deadline - clock()
+            if left <= 0 or not is_wanted():
                 raise unavailable(client.settings, error) from error
             if pause == _POLL_FIRST:
                 log.warning("result_waits_for_database", job_id=str(job_id), error=type(error).__name__)
-        await asyncio.sleep(pause)
+        await asyncio.sleep(min(pause, left))  # and look once more when the time is over
         pause = min(pause * 2, _AWAY_MOST)
 
 
