@@ -41,8 +41,8 @@ BUGS: Final = (
                 new="            pass\n",
             ),
         ),
-        engine=KILLS,
-        rule="lost",
+        engine=Pytest(file="tests/db/test_worker.py"),
+        rule="test_a_job_runs_at_about_its_time_and_not_at_the_next_poll",
     ),
     Bug(
         name="cursors that settle at once",
