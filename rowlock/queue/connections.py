@@ -65,7 +65,10 @@ SERVER_KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval
 """The other way round: the server notices within 16 seconds that this side is gone without a word, and lets go of what
 an open transaction has locked. By itself it takes two hours. A transaction pooler would refuse to be told."""
 
-_SESSION: Final = PLANNER_SETTINGS | SERVER_KEEPALIVE | {"default_transaction_isolation": "read committed"}
+READ_COMMITTED: Final = {"default_transaction_isolation": "read committed"}
+"""Whatever the role's default is: Rowlock's statements count on seeing what is committed when each of them begins."""
+
+_SESSION: Final = PLANNER_SETTINGS | SERVER_KEEPALIVE | READ_COMMITTED
 
 
 def deadline(name: str) -> float:
@@ -131,7 +134,8 @@ async def own_transaction(
         throw_away(connection)
         raise
     except BaseException:
-        await transaction.rollback()
+        with suppress(*CONNECTION_LOST):  # the first error says more
+            await transaction.rollback()
         raise
     await transaction.commit()
 

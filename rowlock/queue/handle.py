@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -31,6 +32,8 @@ _NET_FIRST = 0.25
 _NET_MOST = 5.0
 """The pauses between two looks of those who are notified: the net under a notification that got lost."""
 _WANTED_EVERY = 0.5
+_LAST_LOOK = 0.5
+"""A look that has begun in time may take so much longer."""
 _AWAY_MOST = 1.0
 """The longest pause between two looks while the database is away."""
 
@@ -102,15 +105,16 @@ async def wait_until_finished(
     """
     clock = asyncio.get_running_loop().time
     deadline = None if seconds is None else clock() + seconds
-    job = await _look(client, job_id, deadline, is_wanted)
-    if job.is_finished or (seconds is not None and seconds <= 0) or not is_wanted():
+    limit = None if deadline is None or seconds == 0 else deadline + _LAST_LOOK
+    job = await _look(client, job_id, deadline, limit, is_wanted)
+    if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():
         return job
     async with client.watch(job.id) as notified:
         pause, most = (_POLL_FIRST, _POLL_MOST) if notified is None else (_NET_FIRST, _NET_MOST)
         told = notified or asyncio.Event()
         while True:
             told.clear()
-            job = await _look(client, job_id, deadline, is_wanted)
+            job = await _look(client, job_id, deadline, limit, is_wanted)
             if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():
                 return job
             look_at = clock() + pause if deadline is None else min(clock() + pause, deadline)
@@ -121,20 +125,28 @@ async def wait_until_finished(
                         await told.wait()
 
 
-async def _look(client: Client, job_id: UUID | str, deadline: float | None, is_wanted: Callable[[], bool]) -> Job:
-    """The job as it is now. A database that is away is asked again until the deadline."""
+async def _look(
+    client: Client,
+    job_id: UUID | str,
+    deadline: float | None,
+    limit: float | None,
+    is_wanted: Callable[[], bool],
+) -> Job:
+    """The job as it is now. A database that is away is asked again until the deadline; no look outlasts the limit."""
     clock, pause = asyncio.get_running_loop().time, _POLL_FIRST
     while True:
         try:
-            return await client.get(job_id)
+            async with asyncio.timeout_at(limit):
+                return await client.get(job_id)
         except (DatabaseUnavailable, *CONNECTION_LOST) as error:
             if not is_away(error):
                 raise
-            if not is_wanted() or (deadline is not None and clock() + pause >= deadline):
+            left = math.inf if deadline is None else deadline - clock()
+            if left <= 0 or not is_wanted():
                 raise unavailable(client.settings, error) from error
             if pause == _POLL_FIRST:
                 log.warning("result_waits_for_database", job_id=str(job_id), error=type(error).__name__)
-        await asyncio.sleep(pause)
+        await asyncio.sleep(min(pause, left))  # and look once more when the time is over
         pause = min(pause * 2, _AWAY_MOST)
 
 

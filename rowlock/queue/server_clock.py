@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from datetime import datetime
 
-TOLERANCE: Final = 0.05
-"""Seconds. A smaller step is not worth a search from the beginning."""
+TOLERANCE: Final = 0.002
+"""Seconds. A smaller step hides next to nothing."""
 DRIFT: Final = 0.001
 """So many seconds a second two clocks may drift apart: twice as much as NTP slews a clock."""
 

@@ -7,7 +7,7 @@ then. Those who wait poll besides: a notification is a hint, whose loss costs on
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 LIFETIME: Final = timedelta(minutes=1)
 """How long what is written of a wait counts, without being renewed."""
+WRITE_SECONDS: Final = 0.5
+"""So long a wait waits at most for being written."""
 RENEW_SECONDS: Final = 20.0
 IDLE_SECONDS: Final = 10.0
 """The connection is closed when nobody has waited for so long."""
@@ -48,14 +50,16 @@ class Waits:
         self._keeper: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event]:
-        """An event that is set when the job may have ended. What ended before the block began must be looked for."""
+    async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event | None]:
+        """An event that is set when the job may have ended. What ended before the block began must be looked for.
+
+        None where the database could not be told in time who waits: then polling must do.
+        """
         told = asyncio.Event()
         self._told.setdefault(job_id, set()).add(told)
         try:
-            if job_id not in self._written:
-                await self._be_written()
-            yield told
+            is_known = job_id in self._written or await self._be_written(job_id)
+            yield told if is_known else None
         finally:
             waiting = self._told[job_id]
             waiting.discard(told)
@@ -70,14 +74,17 @@ class Waits:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
 
-    async def _be_written(self) -> None:
-        """Wait until the database knows of all waits so far, or cannot be told."""
+    async def _be_written(self, job_id: UUID) -> bool:
+        """Wait until the database knows of all waits so far, or cannot be told. Returns whether it knows this one."""
         written = self.loop.create_future()
         self._unwritten.append(written)
         self._changed.set()
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep())
-        await written
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WRITE_SECONDS):
+                await written
+        return job_id in self._written
 
     async def _keep(self) -> None:
         """Write down who waits, all that came meanwhile at once; renew it; end when nobody has waited for a while."""

@@ -132,5 +132,6 @@ class Alone:
             log.info("job_runs_alone", job_id=str(row["id"]), task=row["task"], crashes=row["crashes"])
         if rows and self._until is None:
             self._until = time.monotonic() + ENOUGH_SECONDS
-        self._slots.add(rows, lease)
+        for attempt in self._slots.add(rows, lease):
+            self._release(attempt)
         return bool(rows)

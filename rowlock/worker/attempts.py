@@ -289,11 +289,16 @@ class Performer:
         log.info("job_cancelled", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
         self._finishes.ended(Unsuccess(attempt.claimed, CANCELLED, described, attempt.began, attempt.worker))
 
-    def release(self, attempt: Attempt) -> None:
-        """Give the job back: another worker may have it at once, and this attempt does not count."""
+    def release(self, attempt: Attempt, after: float = 0.0) -> None:
+        """Give the job back: another worker may have it after so many seconds, and this attempt does not count."""
         if attempt.is_recorded:
             return
-        self._finishes.ended(Unsuccess(attempt.claimed, RELEASED, None, attempt.began, attempt.worker))
+        decision = replace(RELEASED, delay=timedelta(seconds=after)) if after else RELEASED
+        self._finishes.ended(Unsuccess(attempt.claimed, decision, None, attempt.began, attempt.worker))
+
+    def leave_threads(self) -> None:
+        """Let the plain functions of a lost lease go on in threads of their own: no later job waits for them."""
+        self._threads.leave()
 
     def unstorable(self, success: Success, error: Exception) -> Unsuccess:
         """The outcome of an attempt whose result the database itself did not take."""

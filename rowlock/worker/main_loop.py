@@ -39,9 +39,16 @@ MOST_PENDING: Final = 5000
 LATE_SECONDS: Final = 0.05
 """How long the loop waits at a time while the lease is neither held nor lost."""
 REWOUND: Final = "the database has lost their earlier claims; they go on as they run"
+BLOCKED: Final = "its earlier attempt still runs here: it was stopped with a lost lease, and has not ended"
 ADOPT_SECONDS: Final = 60.0
 ADOPT_EVERY: Final = 5.0
-"""After a claim failed, it may still be under way in the server: for so long, and so often, its jobs are looked for."""
+"""After a claim failed, it may still be under way in the server: for so long, and so often, its jobs are looked for.
+Likewise after a reconnect: another server may have lost outcomes of this worker, whose jobs run under its name then."""
+ADOPT_NET: Final = 60.0
+"""How often they are looked for in any case: behind a pooler a failover is no reconnect."""
+BLOCKED_SECONDS: Final = 5.0
+"""A job that is given back because its earlier attempt still runs here is not due for so long: another worker may take
+it meanwhile, or the earlier attempt may end."""
 
 
 class MainLoop:
@@ -59,7 +66,7 @@ class MainLoop:
         lease: Callable[[], Lease],
         stopping: asyncio.Event,
         register: Callable[[], Awaitable[None]],
-        release: Callable[[Attempt], None],
+        release: Callable[..., None],
     ) -> None:
         self._claims = claims
         self._slots = slots
@@ -73,6 +80,11 @@ class MainLoop:
         self._release = release
         self._loop = asyncio.get_running_loop()
         self._adopt_until = self._adopt_at = 0.0
+        self._adopt_net_at = self._loop.time() + ADOPT_NET
+
+    def look_for_unknown(self) -> None:
+        """Look for jobs that the database has as this worker's and that it does not know of, for a while."""
+        self._adopt_until = self._loop.time() + ADOPT_SECONDS
 
     async def until_stopped(self, background: Sequence[asyncio.Task[None]]) -> None:
         """Work until the worker is to stop, or one of these tasks has failed."""
@@ -84,17 +96,20 @@ class MainLoop:
             try:
                 await self._work_once()
                 pause = PAUSE_FIRST
+            except NotLeased:
+                await self._stops_within(LATE_SECONDS)  # the lease's thread is about to notice
             except TRANSIENT as error:
                 log.warning("claim_failed", error=type(error).__name__, detail=str(error), retry_in=round(pause, 1))
                 self._claims.cursors.reset()
-                self._adopt_until = self._loop.time() + ADOPT_SECONDS
+                self.look_for_unknown()
                 await self._stops_within(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
                 pause = min(pause * 2, PAUSE_MOST)
 
     async def _work_once(self) -> None:
         if not await self._has_lease():
             return
-        if self._loop.time() < self._adopt_until or self._slots.doubled:
+        now = self._loop.time()
+        if now < self._adopt_until or now >= self._adopt_net_at or self._slots.doubled:
             await self._adopt()
         for attempt in self._slots.take_ready(older_than=STALE_SECONDS):
             self._release(attempt)
@@ -132,6 +147,7 @@ class MainLoop:
         rows = await self._claims.adopt(lease.worker, known)
         self._slots.doubled &= known  # the others are among these rows, or not this worker's
         self._adopt_at = self._loop.time() + ADOPT_EVERY
+        self._adopt_net_at = self._loop.time() + ADOPT_NET
         if rows:
             self._counts.adopted += len(rows)
             log.info("jobs_adopted", count=len(rows))
@@ -152,7 +168,9 @@ class MainLoop:
                 self._release(Attempt(row, time.monotonic(), lease))
             return
         doubled = len(self._slots.doubled)
-        self._slots.add(rows, lease)
+        for attempt in self._slots.add(rows, lease):
+            log.warning("job_given_back", job_id=str(attempt.claimed["id"]), why=BLOCKED)
+            self._release(attempt, BLOCKED_SECONDS)
         if len(self._slots.doubled) > doubled:
             log.warning("jobs_claimed_twice", count=len(self._slots.doubled) - doubled, why=REWOUND)
 

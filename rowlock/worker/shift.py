@@ -289,6 +289,7 @@ class Shift:
         """The claims have a new connection: what they knew of the server may be old."""
         self.claims.cursors.reset()
         self.doze.lost_mark()
+        self.main_loop.look_for_unknown()
 
     def _lose_lease_soon(self, lease: Lease) -> None:
         """Called by the lease's thread."""
@@ -303,6 +304,7 @@ class Shift:
         for attempt in self.slots.take_ready():
             self.performer.release(attempt)
         self.slots.stop("lease")
+        self.performer.leave_threads()
         self.slots.doubled.clear()
         self.alone.end()
         self.doze.lost_mark()

@@ -117,22 +117,28 @@ class Slots:
         """How many attempts of this queue can run at once."""
         return min(self._concurrency, self._limits.get(queue, self._concurrency))
 
-    def add(self, rows: Sequence[Record], lease: Lease) -> None:
+    def add(self, rows: Sequence[Record], lease: Lease) -> list[Attempt]:
         """Take jobs claimed under this lease: each starts at once if a slot is free, or as soon as one is.
 
         A job that runs or waits here already is left out, and noted in `doubled`: the database has gone back to a time
-        before its earlier claim (a failover to a standby that was behind, a restored backup).
+        before its earlier claim (a failover to a standby that was behind, a restored backup). Returns those that must
+        not start here, to be given back: an attempt under an earlier lease was stopped and has not ended.
         """
-        now = time.monotonic()
+        now, blocked = time.monotonic(), []
         for row in rows:
             attempt = Attempt(row, now, lease)
-            if self._held.setdefault(row["id"].bytes, attempt) is not attempt:
-                self.doubled.add(row["id"])
+            held = self._held.setdefault(row["id"].bytes, attempt)
+            if held is not attempt:
+                if held.lease is lease:
+                    self.doubled.add(row["id"])
+                else:
+                    blocked.append(attempt)
                 continue
             self._ready.append(attempt)
             if self._limits and row["queue"] in self._limits:
                 self._of_limited[row["queue"]] += 1
         self._fill()
+        return blocked
 
     async def changed(self, timeout: float) -> bool:
         """Wait until there may be room again, at most `timeout` seconds; False if there is none by then."""

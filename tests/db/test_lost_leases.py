@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -167,6 +168,56 @@ async def test_what_waited_for_a_slot_when_the_lease_was_lost_is_given_back_with
         assert await waiting.result(timeout=10) == [2, 0]
     told = await connection.fetch("SELECT outcome FROM rowlock.attempt WHERE job_id = $1", waiting.id)
     assert [row["outcome"] for row in told] == ["released"]
+
+
+async def test_what_an_attempt_of_a_lost_lease_blocks_is_given_back_and_runs_elsewhere(
+    brief: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.main_loop.BLOCKED_SECONDS", 0.5)
+    goes_on, stopped = asyncio.Event(), asyncio.Event()
+
+    @brief.task
+    async def stubborn(job: Job) -> int:
+        while job.attempt == 1 and not goes_on.is_set():
+            try:
+                await goes_on.wait()
+            except asyncio.CancelledError:
+                stopped.set()
+        return job.attempt
+
+    async with brief.worker() as first:
+        handle = await stubborn.enqueue()
+        await eventually(lambda: connection.fetchval("SELECT bool_and(worker IS NOT NULL) FROM rowlock.job"))
+        await connection.execute(RUN_OUT, first.id)
+        await stopped.wait()
+        given_back = "SELECT EXISTS (SELECT FROM rowlock.attempt WHERE outcome = 'released')"
+        await eventually(lambda: connection.fetchval(given_back), timeout=20)
+        async with brief.worker():
+            assert await handle.result(timeout=20) > 2
+        goes_on.set()
+
+
+async def test_plain_functions_of_a_lost_lease_keep_no_thread_from_later_jobs(
+    brief: Rowlock, connection: Connection
+) -> None:
+    goes_on, calls = threading.Event(), []
+
+    @brief.task
+    def hang(job: Job) -> int:
+        calls.append(job.attempt)
+        if job.attempt == 1:
+            goes_on.wait()
+        return job.attempt
+
+    try:
+        async with brief.worker(concurrency=1) as worker:
+            handle = await hang.enqueue()
+            await eventually(lambda: calls == [1])
+            await connection.execute(RUN_OUT, worker.id)
+            assert await handle.result(timeout=20) > 1
+            goes_on.set()
+    finally:
+        goes_on.set()
 
 
 async def test_a_claim_that_was_answered_after_the_lease_was_lost_is_given_back_without_a_crash(

@@ -65,6 +65,37 @@ async def test_a_job_that_is_claimed_while_it_runs_here_does_not_start_beside_it
     assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job WHERE crashes = 0") == 20
 
 
+@pytest.mark.parametrize("way", ["a reconnect", "the net"])
+async def test_a_job_whose_outcome_the_database_has_lost_runs_again(
+    way: str, app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.main_loop.ADOPT_EVERY", 0.1)
+    monkeypatch.setattr("rowlock.worker.main_loop.ADOPT_NET", 0.2 if way == "the net" else 1e9)
+    calls = Counter[UUID]()
+
+    @app.task
+    async def work(job: Job) -> int:
+        calls[job.id] += 1
+        return calls[job.id]
+
+    async with app.worker() as worker:
+        handle = await work.enqueue()
+        assert await handle.result(timeout=10) == 1
+        await connection.execute(  # as the standby has it that takes over
+            "WITH lost AS (DELETE FROM rowlock.finished_job RETURNING id, task, queue, priority, run_at, created_at) "
+            "INSERT INTO rowlock.job (id, task, queue, priority, run_at, created_at, state, attempt, worker, "
+            "started_at) SELECT id, task, queue, priority, run_at, created_at, 'running', 1, $1, now() FROM lost",
+            worker.id,
+        )
+        if way == "a reconnect":
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name = 'rowlock claim'"
+            )
+        assert await handle.result(timeout=10) == 2
+        assert (await handle.get()).crashes == 0
+
+
 async def test_a_job_that_was_claimed_while_it_waited_for_a_slot_starts_once(
     app: Rowlock, connection: Connection
 ) -> None:

@@ -88,6 +88,11 @@ async def test_each_function_that_builds_statements_says_how_times_are_written(c
         assert "datestyle=iso" in settings, row["proname"]
 
 
+async def test_ids_are_made_whatever_a_backslash_means(connection: Connection) -> None:
+    await connection.execute("SET standard_conforming_strings = off; SET escape_string_warning = off")
+    assert (await connection.fetchval("SELECT rowlock.enqueue('noop')")).version == 7
+
+
 async def test_what_is_too_far_away_does_not_depend_on_the_time_zone(connection: Connection) -> None:
     for time_zone in ("Pacific/Kiritimati", "-12"):
         await set_oddly(connection, time_zone, "ISO, YMD")

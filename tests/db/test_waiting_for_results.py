@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import asyncpg
 import pytest
 
-from rowlock import DatabaseUnavailable, ResultTimeout, Rowlock, Settings
+from rowlock import DatabaseUnavailable, Job, ResultTimeout, Rowlock, Settings
 from rowlock.queue.handle import wait_until_finished
 from rowlock.queue.server_errors import CONNECTION_LOST
 from tests.db.links import Link, linked
@@ -67,6 +68,48 @@ async def test_a_wait_that_begins_while_the_database_is_away_ends_within_its_tim
         await handle.result(timeout=0.3)
     with pytest.raises(DatabaseUnavailable):
         await wait_until_finished(far.client, handle.id, 0)
+
+
+async def test_a_database_that_is_back_just_before_the_time_is_over_is_asked(far: Rowlock, link: Link) -> None:
+    @far.task
+    async def work() -> int:
+        return 7
+
+    handle = await work.enqueue()
+    await far.worker().drain()
+    await link.close()
+    waiting = asyncio.create_task(handle.result(timeout=2.0))
+    looks: list[float] = []
+    get = far.client.get
+
+    async def count(job_id: UUID | str, connection: object = None) -> Job:
+        looks.append(asyncio.get_running_loop().time())
+        return await get(job_id, connection)
+
+    far.client.get = count  # type: ignore[method-assign]  # at named points
+    began = asyncio.get_running_loop().time()
+    await eventually(lambda: looks and looks[-1] - began > 1.0)  # the next pause alone would outlast the time
+    await link.open()
+    assert await waiting == 7
+
+
+@pytest.mark.parametrize("table", ["job", "waiter"])
+async def test_a_wait_ends_in_time_although_the_database_does_not_answer(
+    table: str, settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    async with Rowlock(settings=settings) as app:
+
+        @app.task
+        async def work() -> None: ...
+
+        handle = await work.enqueue()
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE rowlock.{table} IN ACCESS EXCLUSIVE MODE")
+            waiting = asyncio.create_task(handle.result(timeout=0.5))
+            done, _ = await asyncio.wait({waiting}, timeout=5)  # the lock is held for longer than a query may take
+            assert done
+            with pytest.raises(ResultTimeout):
+                await waiting
 
 
 async def test_a_refused_login_is_not_waited_for(settings: Settings) -> None:

@@ -6,7 +6,7 @@ CREATE FUNCTION rowlock.uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
                 uuid_send(gen_random_uuid())
                 PLACING substring(int8send((extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6
             )
-            PLACING set_byte('\x00'::bytea, 0, (get_byte(uuid_send(gen_random_uuid()), 0) & 15) | 112) FROM 7 FOR 1
+            PLACING set_byte(decode('00', 'hex'), 0, (get_byte(uuid_send(gen_random_uuid()), 0) & 15) | 112) FROM 7 FOR 1
         ),
         'hex'
     )::uuid
