@@ -134,8 +134,8 @@ async def own_transaction(
         throw_away(connection)
         raise
     except BaseException:
-        with suppress(*CONNECTION_LOST):  # the first error says more
-            await transaction.rollback()
+        with suppress(*CONNECTION_LOST):
+            await transaction.rollback()  # if that fails, too, the first error says more
         raise
     await transaction.commit()
 

@@ -9,8 +9,8 @@ from tests.torture.bugs.kinds import KILLS, SQL, Bug, Change, Pytest
 BESIDE_ITSELF: Final = (
     Change(
         file="rowlock/worker/slots.py",
-        old='            if self._held.setdefault(row["id"].bytes, attempt) is not attempt:\n',
-        new='            self._held[row["id"].bytes] = attempt\n            if not row:\n',
+        old='            held = self._held.setdefault(row["id"].bytes, attempt)\n',
+        new='            held = self._held[row["id"].bytes] = attempt\n',
     ),
     Change(
         file="rowlock/worker/slots.py",

@@ -111,9 +111,9 @@ BUGS: Final = (
         throw_away(connection)
         raise
     except BaseException:
-        await transaction.rollback()
+        with suppress(*CONNECTION_LOST):
 """,
-                new="    except BaseException:\n        await transaction.rollback()\n",
+                new="    except BaseException:\n        with suppress(*CONNECTION_LOST):\n",
             ),
         ),
         engine=Pytest(file="tests/db/test_links.py"),

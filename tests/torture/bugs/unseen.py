@@ -168,4 +168,43 @@ BUGS: Final = (
         engine=Pytest(file="tests/db/test_prepared_transactions.py"),
         rule="test_a_transaction_that_enqueues_can_be_prepared_where_no_worker_listens",
     ),
+    Bug(
+        name="no look for what another server has lost",
+        promise="a job whose outcome is lost with a failover runs again",
+        changes=(
+            Change(
+                file="rowlock/worker/shift.py",
+                old="        self.doze.lost_mark()\n        self.main_loop.look_for_unknown()\n",
+                new="        self.doze.lost_mark()\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_rewound.py"),
+        rule="test_a_job_whose_outcome_the_database_has_lost_runs_again",
+    ),
+    Bug(
+        name="jobs held behind their stopped attempt",
+        promise="a worker holds no job that it cannot start",
+        changes=(
+            Change(
+                file="rowlock/worker/slots.py",
+                old="                if held.lease is lease:\n",
+                new="                if held.lease is not None:\n",
+            ),
+        ),
+        engine=_LEASES,
+        rule="test_what_an_attempt_of_a_lost_lease_blocks_is_given_back_and_runs_elsewhere",
+    ),
+    Bug(
+        name="a wait that outlasts its timeout",
+        promise="a wait for a result ends with its timeout, also if the database does not answer",
+        changes=(
+            Change(
+                file="rowlock/queue/handle.py",
+                old="async with asyncio.timeout_at(limit):",
+                new="async with asyncio.timeout_at(None):",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_waiting_for_results.py"),
+        rule="test_a_wait_ends_in_time_although_the_database_does_not_answer",
+    ),
 )
