@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import MIXED, SCHEMA, SQL, Bug, Change
+from tests.torture.bugs.kinds import MIXED, SCHEMA, SQL, Bug, Change, Pytest
 
 BUGS: Final = (
     Bug(
@@ -137,8 +137,7 @@ BUGS: Final = (
                 new="RETURNING id\n)\nSELECT id FROM done LIMIT 1",
             ),
         ),
-        engine=MIXED,
-        rule="acts on many jobs",
-        needs=("acts on many jobs",),
+        engine=Pytest(file="tests/db/test_operators.py"),
+        rule="test_many_dead_letters_are_discarded",
     ),
 )
