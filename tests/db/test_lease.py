@@ -418,6 +418,27 @@ async def test_attempts_cancelled_before_their_first_step_leave_their_slots() ->
     assert slots.limits() == {"default": 3}
 
 
+async def test_two_outcomes_of_one_job_in_one_batch_are_one_end(app: Rowlock, connection: Connection) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    worker = await add_worker(connection, timedelta(hours=1))
+    for name, further in (
+        ("succeed", [["1", "2"]]),
+        ("fail", [["failed"] * 2, ["failed"] * 2, [True] * 2, [None] * 2, ["1", "2"], [None] * 2]),
+        ("again", [[timedelta(0)] * 2, ["error"] * 2, [True] * 2, [None] * 2, ["1", "2"], [None] * 2]),
+    ):
+        job = (await work.enqueue()).id
+        await hand_to(connection, worker, job)
+        await connection.execute("UPDATE rowlock.job SET attempt = 2 WHERE id = $1", job)
+        given = [further[0], [0.1, 0.1]] if name == "succeed" else [[0.1, 0.1], *further]
+        await connection.fetch(statement(name, "rowlock"), worker, [job, job], [1, 2], *given)
+        seen = await connection.fetch("SELECT attempt, result, error FROM rowlock.jobs WHERE id = $1", job)
+        assert [(row["attempt"], row["result"] or row["error"]) for row in seen] == [(2, "2")], name
+    told = await connection.fetch("SELECT attempt FROM rowlock.attempt")
+    assert [row["attempt"] for row in told] == [2, 2]
+
+
 # The duties.
 
 

@@ -14,13 +14,13 @@ WITH outcome AS MATERIALIZED (
 ), back AS (
     UPDATE rowlock.job
        SET state = 'queued', worker = NULL, started_at = NULL,
-           run_at = clock_timestamp() + (SELECT delay FROM outcome WHERE outcome.id = job.id),
-           errors = errors + (SELECT counts::integer FROM outcome WHERE outcome.id = job.id),
+           run_at = clock_timestamp() + (SELECT delay FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt),
+           errors = errors + (SELECT counts::integer FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt),
            ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity'
-                          WHEN (SELECT outcome.outcome FROM outcome WHERE outcome.id = job.id) = 'released' THEN ends_at
+                          WHEN (SELECT outcome.outcome FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt) = 'released' THEN ends_at
                           ELSE deadline END,
            error = coalesce((SELECT left(nullif(concat_ws(': ', error_type, message), ''), 1000)
-                               FROM outcome WHERE outcome.id = job.id AND counts), error)
+                               FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt AND counts), error)
      WHERE id = ANY($2::uuid[])
        AND worker = $1
        AND CASE WHEN (id, attempt) IN (SELECT outcome.id, outcome.attempt FROM outcome) THEN true ELSE false END
@@ -34,7 +34,7 @@ WITH outcome AS MATERIALIZED (
            now() - outcome.elapsed * interval '1 second', now(),
            outcome.error_type, outcome.message, outcome.traceback
       FROM back
-      JOIN outcome ON outcome.id = back.id
+      JOIN outcome ON outcome.id = back.id AND outcome.attempt = back.attempt
 )
 SELECT id FROM outcome
 EXCEPT

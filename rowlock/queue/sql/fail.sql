@@ -31,7 +31,7 @@ WITH outcome AS MATERIALIZED (
            now() - outcome.elapsed * interval '1 second', now(),
            outcome.error_type, outcome.message, outcome.traceback
       FROM gone
-      JOIN outcome ON outcome.id = gone.id
+      JOIN outcome ON outcome.id = gone.id AND outcome.attempt = gone.attempt
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,
@@ -42,7 +42,7 @@ WITH outcome AS MATERIALIZED (
            gone.priority, outcome.state, gone.queue, gone.task, gone.args_version, gone.unique_key,
            coalesce(concat_ws(': ', outcome.error_type, outcome.message), gone.error), gone.args, gone.tags, gone.trace
       FROM gone
-      JOIN outcome ON outcome.id = gone.id
+      JOIN outcome ON outcome.id = gone.id AND outcome.attempt = gone.attempt
 )
 SELECT id FROM outcome
 EXCEPT

@@ -46,7 +46,7 @@ BUGS: Final = (
            gone.queue, gone.task, gone.args_version, gone.unique_key, gone.error, gone.args, outcome.result,
            gone.tags, gone.trace
       FROM gone
-      JOIN outcome ON outcome.id = gone.id
+      JOIN outcome ON outcome.id = gone.id AND outcome.attempt = gone.attempt
 """,
                 new="""\
     SELECT outcome.id, coalesce(gone.run_at, now()), coalesce(gone.created_at, now()), now(), statement_timestamp(), $1,
