@@ -69,11 +69,18 @@ class Call:
         return job
 
     async def is_still_allowed(self, scope: Scope) -> bool:
-        """Whether whoever asked would be let in as before: a key may have been revoked, or a session have ended."""
+        """Whether the client would be let in as before: a key may have been revoked, or a session have ended.
+
+        For a response that has begun: where nobody can tell, it ends, and the client comes back and learns why.
+        """
         try:
-            access: Access | None = await self.request.app[AUTHENTICATE](self.request)
-        except Exception:  # noqa: BLE001  # a host's function may raise anything, and a response may have begun
-            return False  # nobody can tell: the client comes back, and is told why
+            return await self.is_allowed_again(scope)
+        except Exception:  # noqa: BLE001  # a host's function may raise anything
+            return False
+
+    async def is_allowed_again(self, scope: Scope) -> bool:
+        """Whether the client would be let in as before. Raises what authenticating it raises: the database is away."""
+        access: Access | None = await self.request.app[AUTHENTICATE](self.request)
         return access is not None and access.allows(scope) and access.queues == self.access.queues
 
     async def sight(self) -> Sight:

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.typedefs import Handler
 from aiohttp.web import Application, Request
 
-from rowlock import Job, Rowlock
+from rowlock import DatabaseUnavailable, Job, Rowlock
 from rowlock.api import create_app, nobody_is_asked
 from rowlock.queue.keys import Holder
 
@@ -196,3 +196,25 @@ async def test_whose_key_is_revoked_meanwhile_is_not_told(app: Rowlock, monkeypa
     assert good[0] == 200
     assert revoked[0] == 401
     assert "result" not in revoked[1].replace("/result", "")
+
+
+async def test_who_cannot_be_authenticated_after_the_wait_is_told_that_the_database_is_away(
+    app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.api.results.CHECK_SECONDS", 0.0)
+    text = (await app.keys.create("reader", scopes=["read"])).text
+    handle = await app.enqueue("add", {"x": 1})
+    asked: list[str] = []
+    holder = app.keys.holder
+
+    async def away(shown: str) -> Holder | None:
+        asked.append(shown)
+        if len(asked) > 1:
+            raise DatabaseUnavailable("No PostgreSQL answers.")
+        return await holder(shown)
+
+    monkeypatch.setattr(app.keys, "holder", away)
+    async with TestClient(TestServer(create_app(app))) as http:
+        answer = await http.get(f"/v1/jobs/{handle.id}/result?wait=0.1", headers={"Authorization": f"Bearer {text}"})
+        assert answer.status == 503, await answer.text()
+    assert len(asked) == 2
