@@ -61,7 +61,11 @@ def command(  # noqa: PLR0917  # click gives them by name
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         outcome = asyncio.run(_run(Torture(options, say if verbose else lambda _: None)))
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            note(f"Interrupted. The history so far is in {folder}.")
         raise click.Abort from None
     for line in outcome.lines():
         say(line)
@@ -91,7 +95,18 @@ def _document(outcome: Outcome) -> dict[str, object]:
 
 
 async def _run(torture: Torture) -> Outcome:
-    """Run it; after SIGTERM as after Ctrl-C, nothing is left behind."""
+    """Run it. The first SIGTERM or SIGINT stops it; later ones do not keep it from leaving nothing behind."""
     running = asyncio.ensure_future(torture.run())
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    is_stopping = False
+
+    def stop() -> None:
+        nonlocal is_stopping
+        if is_stopping:
+            note("Stopping already: it removes what it has started.")
+        else:
+            is_stopping = True
+            running.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     return await running
