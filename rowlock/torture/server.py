@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -54,7 +55,7 @@ class Server:
         self._environment = environment
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._is_given_up = False
+        self._given_up = threading.Event()
         folder.mkdir()
         give_to_server_user(folder)
 
@@ -65,7 +66,7 @@ class Server:
 
     def give_up(self) -> None:
         """Start nothing more: a call that waits for the server's start raises `DatabaseUnavailable`."""
-        self._is_given_up = True
+        self._given_up.set()
 
     def initialize(self) -> None:
         """Make the cluster, with an empty database."""
@@ -98,7 +99,7 @@ class Server:
 
     def start(self) -> None:
         """Start the server, or wait until it has recovered by itself. Raises `DatabaseUnavailable`."""
-        if self._is_given_up:
+        if self._given_up.is_set():
             raise DatabaseUnavailable(f"The server in {self.folder} is given up.")
         if self._process is None or self._process.poll() is not None:
             self._launch()
@@ -107,9 +108,9 @@ class Server:
 
         def is_settled() -> bool:
             running = find_postmaster(self.data)
-            return self._is_given_up or process.poll() is not None or (running is not None and running.is_ready)
+            return self._given_up.is_set() or process.poll() is not None or (running is not None and running.is_ready)
 
-        if not _wait(is_settled, START_SECONDS) or self._is_given_up or process.poll() is not None:
+        if not _wait(is_settled, START_SECONDS) or self._given_up.is_set() or process.poll() is not None:
             tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
             raise DatabaseUnavailable(f"The server in {self.folder} did not start. Its log ends with:\n{tail}")
 

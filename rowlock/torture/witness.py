@@ -151,7 +151,8 @@ class _Reader:
     def __init__(self, windows: Sequence[Window]) -> None:
         self._windows = windows
         self._asked_at: dict[UUID, int] = {}
-        self._stored_at: list[tuple[UUID, int]] = []
+        self._stored: list[tuple[UUID, int, int]] = []
+        """Of each acknowledgement, when the last call before it began, and when it came."""
         self._touched: dict[UUID, set[Window]] = defaultdict(set)
         self._found = Testimony()
 
@@ -179,9 +180,9 @@ class _Reader:
         match what:
             case "asked":
                 self._found.asked[job] += 1
-                self._asked_at[job] = min(at, self._asked_at.get(job, at))
+                self._asked_at[job] = at
             case "stored":
-                self._stored_at.append((job, at))
+                self._stored.append((job, self._asked_at.get(job, at - REQUEST_SECONDS * SECOND), at))
             case _:
                 self._found.nothing[job] += 1
 
@@ -193,8 +194,7 @@ class _Reader:
 
     def finish(self) -> Testimony:
         """Decide which acknowledgements a rewind cannot have undone, when all lines are read."""
-        for job, at in self._stored_at:
-            asked = self._asked_at.get(job, at - REQUEST_SECONDS * SECOND)
+        for job, asked, at in self._stored:
             may_be_lost = any(
                 asked <= window.ends and at >= window.begins - LAG_SECONDS * SECOND for window in self._windows
             )
