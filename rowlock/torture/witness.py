@@ -48,7 +48,7 @@ LAG_SECONDS: Final = 1.0
 """A standby may lack a commit that was acknowledged so long before the moment that the database went back to."""
 MARGIN_SECONDS: Final = 5.0
 """A commit may be so much older, or younger, than the line about it."""
-REQUEST_SECONDS: Final = 10.0
+REQUEST_SECONDS: Final = 10
 """A job without an `asked` line was asked for at most so long before its `stored` line."""
 BY_THE_CLOCK: Final = frozenset(
     {
