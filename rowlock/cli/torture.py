@@ -8,12 +8,15 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import click
 
 from rowlock.cli.output import Exit, note, print_json, with_json
 from rowlock.torture.nemesis import DEFAULT, OPTIONAL, RATES
 from rowlock.torture.run import Options, Outcome, Torture
+
+STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command("torture", short_help="Let faults loose on a queue of its own.")
@@ -63,7 +66,7 @@ def command(  # noqa: PLR0917  # click gives them by name
         outcome = asyncio.run(_run(Torture(options, say if verbose else lambda _: None)))
     except (asyncio.CancelledError, KeyboardInterrupt):
         if keep is None:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         else:
             note(f"Interrupted. The history so far is in {folder}.")
         raise click.Abort from None
@@ -94,19 +97,29 @@ def _document(outcome: Outcome) -> dict[str, object]:
     }
 
 
+def _remove(folder: Path) -> None:
+    """Remove the folder, whatever signals come meanwhile."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING}
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 async def _run(torture: Torture) -> Outcome:
     """Run it. The first SIGTERM or SIGINT stops it; later ones do not keep it from leaving nothing behind."""
     running = asyncio.ensure_future(torture.run())
-    is_stopping = False
+    signals = 0
 
     def stop() -> None:
-        nonlocal is_stopping
-        if is_stopping:
-            note("Stopping already: it removes what it has started.")
-        else:
-            is_stopping = True
+        nonlocal signals
+        signals += 1
+        if signals == 1:
             running.cancel()
+        elif signals == 2:
+            note("Stopping already: removing what it has started.")
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOPPING:
         asyncio.get_running_loop().add_signal_handler(number, stop)
     return await running

@@ -58,9 +58,9 @@ def is_healing(_: Path, output: Path) -> bool:
         (is_healing, ["--only", "clock", "--minutes", "0.2"], signal.SIGTERM, False),
     ],
     ids=[
-        "start-up, SIGINT again and again",
+        "start-up, SIGINTs",
         "start-up",
-        "upgrade, SIGTERM again and again",
+        "upgrade, SIGTERMs",
         "a standby's copy",
         "healing",
     ],
@@ -95,7 +95,7 @@ def test_an_interrupted_run_leaves_nothing_behind(
         finally:
             process.kill()
     said = output.read_text()
-    assert process.returncode == 130, said
+    assert process.returncode in ({130, -number} if is_repeated else {130}), said  # a signal may hit its last moment
     assert "Traceback" not in said, said
     assert "never retrieved" not in said, said
     assert [file.name for file in place.iterdir()] == ["output"], said
