@@ -16,8 +16,9 @@ import pytest
 from rowlock import Settings
 from rowlock.queue.client import Client
 from rowlock.torture import testimony, witness
+from rowlock.torture.hearing import Call, read_testimony
 from rowlock.torture.rewinds import Window
-from rowlock.torture.witness import Call, Last, Verdict
+from rowlock.torture.witness import Last, Verdict
 from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -61,7 +62,7 @@ class Run:
         return {one.rule: one.count for one in self.verdicts() if one.count}
 
     def verdicts(self) -> list[Verdict]:
-        told = witness.read_testimony(self.folder, self.windows)
+        told = read_testimony(self.folder, self.windows)
         return witness.verdicts(told, list(self.last.values()), self.effects)
 
     def rewind(self, begins: float = -1.0, ends: float = 1.0) -> None:
