@@ -8,12 +8,15 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import click
 
 from rowlock.cli.output import Exit, note, print_json, with_json
 from rowlock.torture.nemesis import DEFAULT, OPTIONAL, RATES
 from rowlock.torture.run import Options, Outcome, Torture
+
+STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 @click.command("torture", short_help="Let faults loose on a queue of its own.")
@@ -61,7 +64,11 @@ def command(  # noqa: PLR0917  # click gives them by name
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         outcome = asyncio.run(_run(Torture(options, say if verbose else lambda _: None)))
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        if keep is None:
+            _remove(folder)
+        else:
+            note(f"Interrupted. The history so far is in {folder}.")
         raise click.Abort from None
     for line in outcome.lines():
         say(line)
@@ -90,8 +97,29 @@ def _document(outcome: Outcome) -> dict[str, object]:
     }
 
 
+def _remove(folder: Path) -> None:
+    """Remove the folder, whatever signals come meanwhile."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING}
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 async def _run(torture: Torture) -> Outcome:
-    """Run it; after SIGTERM as after Ctrl-C, nothing is left behind."""
+    """Run it. The first SIGTERM or SIGINT stops it; later ones do not keep it from leaving nothing behind."""
     running = asyncio.ensure_future(torture.run())
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    signals = 0
+
+    def stop() -> None:
+        nonlocal signals
+        signals += 1
+        if signals == 1:
+            running.cancel()
+        elif signals == 2:
+            note("Stopping already: removing what it has started.")
+
+    for number in STOPPING:
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     return await running

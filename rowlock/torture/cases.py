@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 WORKLOAD: Final = "the workload"
 """Makes a case in each run, whatever its faults are."""
@@ -129,12 +129,16 @@ CASES: Final = (
     Case(rule="answers of the APIs"),
     Case(rule="answers of the APIs", case="an Idempotency-Key at each"),
 )
-"""Every rule of the checker has a row here; a rule has more where a run may lack the case that matters."""
+"""Every rule of the checker has a row here; a rule has more where a run may lack the case that matters. The rules of
+the witness and of the audit have none: each is a case by itself.
+"""
 
 
-def missing(looked: Mapping[str, int]) -> Iterator[Case]:
-    """Give the cases that a run did not contain, by its counters."""
-    return (case for case in CASES if not looked.get(case.name))
+def missing(looked: Mapping[str, int], rules: Iterable[str] = ()) -> Iterator[Case]:
+    """Give the cases that a run did not contain, by its counters; also the `rules` without a row that saw nothing."""
+    known = {case.rule for case in CASES}
+    others = (Case(rule=rule) for rule in rules if rule not in known)
+    return (case for case in (*CASES, *others) if not looked.get(case.name))
 
 
 __all__ = ["CASES", "WORKLOAD", "Case", "missing"]

@@ -77,12 +77,15 @@ OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], .
     ("late rescues", clock.rescued_late),
     ("lost", rewound.lost),
     ("overlaps", rewound.overlaps),
+    (results.RULE, rewound.answers),
     ("inconsistencies", existence.consistency),
     (results.RULE, results.results),
+    (results.RULE, results.answers),
     (switches.STARTS, switches.pauses),
     (progress.CHECKPOINTS, progress.checkpoints),
     (progress.PROGRESS, progress.progress),
     (executors.RULE, executors.processes),
+    (executors.RULE, executors.crashes),
 )
 OF_ALL: Final[tuple[tuple[str, Callable[[Evidence], Iterator[tuple[str, str]]]], ...]] = (
     ("lapsed leases", leases.lapsed),
@@ -140,7 +143,7 @@ class Report:
     @property
     def unseen(self) -> list[cases.Case]:
         """The cases that the run did not contain: of these it has shown nothing."""
-        return list(cases.missing(self.looked))
+        return list(cases.missing(self.looked, self.counts))
 
     def lines(self) -> list[str]:
         """Return it line by line: the figures, what was looked at, each rule, then the violations."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import asyncpg
     from asyncpg import Record
 
-COUNT_SECONDS: Final = 30.0
+COUNT_SECONDS: Final = 60.0
 """The workers may take so long to count everything again, and to remove what is due. No fault is left then."""
 RELICS: Final = 20
 """So many finished jobs of each kind are planted."""
@@ -109,12 +109,14 @@ RELICS_LEFT: Final = """
            EXISTS (SELECT FROM rowlock.attempt WHERE attempt.job_id = finished_job.id) AS has_attempt
       FROM rowlock.finished_job WHERE task = 'operate.relic' ORDER BY queue, state, id"""
 COUNT_AGAIN: Final = """
-    WITH mark AS (
-        UPDATE rowlock.statistic_mark
-           SET until = least(until, (SELECT min(at) FROM rowlock_audit.change) - interval '1 minute')
-         WHERE name = 'counted'
-    )
-    UPDATE rowlock.duty SET next_run_at = clock_timestamp() WHERE name IN ('statistics', 'retention')"""
+    UPDATE rowlock.statistic_mark
+       SET until = least(until, (SELECT min(at) FROM rowlock_audit.change) - interval '1 minute')
+     WHERE name = 'counted'"""
+MAKE_DUE: Final = """
+    UPDATE rowlock.duty SET next_run_at = clock_timestamp()
+     WHERE name IN ('statistics', 'retention') AND next_run_at > clock_timestamp()"""
+DUE_EVERY: Final = 5.0
+"""After so many seconds the duties are made due again: a run that was under way puts its duty off for long."""
 STATUS: Final = """
     SELECT (SELECT until FROM rowlock.statistic_mark WHERE name = 'counted') > $1::timestamptz AS is_counted,
            EXISTS (
@@ -144,7 +146,11 @@ async def settle(connection: asyncpg.Connection[Record]) -> Settled:
     now = await connection.fetchval("SELECT clock_timestamp()")
     await connection.execute(COUNT_AGAIN)
     until = monotonic() + COUNT_SECONDS
+    due = 0.0
     while True:
+        if monotonic() >= due:
+            await connection.execute(MAKE_DUE)
+            due = monotonic() + DUE_EVERY
         (row,) = await connection.fetch(STATUS, now)
         if (row["is_counted"] and not row["is_left"]) or monotonic() > until:
             return Settled(is_counted=row["is_counted"], planted=RELICS)

@@ -83,6 +83,7 @@ class Database:
         hosts = [str(a.folder), str(b.folder)] if has_two else [str(self._place)]
         ports = ",".join(str(PORT) for _ in hosts)
         self.url = f"postgresql://postgres@/{DATABASE}?host={','.join(map(quote, hosts))}&port={ports}"
+        self._working: set[asyncio.Future[None]] = set()
         self._lead_to(a)
         atexit.register(self._kill)
 
@@ -91,16 +92,28 @@ class Database:
         """The primary's socket, by way of a link that leads to whichever server is the primary."""
         return self._place / f".s.PGSQL.{PORT}"
 
+    async def _work(self, do: Callable[..., None], *arguments: object) -> None:
+        """Call it in a thread. A thread goes on when who waits for it is cancelled: `stop` waits for it."""
+        working = asyncio.ensure_future(asyncio.to_thread(do, *arguments))
+        self._working.add(working)
+        working.add_done_callback(self._forget)
+        await asyncio.shield(working)
+
+    def _forget(self, working: asyncio.Future[None]) -> None:
+        self._working.discard(working)
+        if not working.cancelled():
+            working.exception()  # who waited has got it, or was cancelled
+
     async def create(self) -> None:
         """Make the database, and start it."""
-        await asyncio.to_thread(self.server.initialize)
+        await self._work(self.server.initialize)
         await self.start()
 
     async def start(self) -> None:
         """Start the server, or wait until it has recovered by itself."""
         while True:
             with suppress(RowlockError, *UNREACHABLE):
-                await asyncio.to_thread(self.server.start)
+                await self._work(self.server.start)
                 connection = await self.server.connect()
                 await connection.close(timeout=5)
                 return
@@ -108,10 +121,13 @@ class Database:
 
     async def crash(self) -> None:
         """Stop it at once, as `pg_ctl stop -m immediate` does."""
-        await asyncio.to_thread(self.server.crash)
+        await self._work(self.server.crash)
 
     async def stop(self) -> None:
-        """Stop everything for good."""
+        """Stop everything for good, once nothing works on the servers any more."""
+        for server in (self.server, self.other):
+            server.give_up()
+        await asyncio.gather(*self._working, return_exceptions=True)
         for server in (self.server, self.other):
             await asyncio.to_thread(server.crash)
         atexit.unregister(self._kill)
@@ -127,9 +143,9 @@ class Database:
 
     async def attach(self, *, is_synchronous: bool) -> None:
         """Start a standby; all commits wait for it if `is_synchronous`."""
-        await asyncio.to_thread(self.other.kill)
-        await asyncio.to_thread(self.other.follow, self.server)
-        await asyncio.to_thread(self.other.start)
+        await self._work(self.other.kill)
+        await self._work(self.other.follow, self.server)
+        await self._work(self.other.start)
         if is_synchronous:
             await self.server.configure("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
         wanted = "sync" if is_synchronous else "async"
@@ -142,12 +158,12 @@ class Database:
 
     async def give_up_standby(self) -> None:
         """Go on without the standby."""
-        await asyncio.to_thread(self.other.kill)
+        await self._work(self.other.kill)
         await self.server.configure("ALTER SYSTEM RESET synchronous_standby_names")
 
     async def fail_over(self, *, skips_numbers: bool = False) -> None:
         """SIGKILL the primary, and promote the standby."""
-        await asyncio.to_thread(self.server.kill)
+        await self._work(self.server.kill)
         connection = await self.other.connect()
         await connection.execute("SELECT pg_promote(wait => false)")
 
@@ -164,13 +180,13 @@ class Database:
     async def snapshot(self) -> None:
         """Stop the server, copy its data, and start it again."""
         await self.crash()
-        await asyncio.to_thread(self.other.copy, self.server)
+        await self._work(self.other.copy, self.server)
         await self.start()
 
     async def restore(self) -> None:
         """SIGKILL the server, and go on with the copy."""
-        await asyncio.to_thread(self.server.kill)
-        await asyncio.to_thread(self.other.execute_alone, SKIP_NUMBERS)
+        await self._work(self.server.kill)
+        await self._work(self.other.execute_alone, SKIP_NUMBERS)
         self._swap()
         await self.start()
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 DISK_BYTES: Final = 6 * 1024**3
 WAL_BYTES: Final = 3 * 1024**3
 ATTEMPTS: Final = 5
+REMOVE_SECONDS: Final = 5.0
 SPARE_BYTES: Final = 4 * 1024**2
 """What may be written while the disk is made smaller: no size below what is used is taken."""
 
@@ -30,9 +33,16 @@ class Volume:
         self.can_be_filled = _mount("-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(location))
         give_to_server_user(location)
         self._ballast = location / "ballast"
+        self._lock = threading.Lock()
+        self._is_over = False
 
     def fill(self) -> None:
-        """Make the disk as small as what is on it, and take the last pages."""
+        """Make the disk as small as what is on it, and take the last pages; nothing once it is unmounted."""
+        with self._lock:
+            if self.can_be_filled and not self._is_over:
+                self._fill()
+
+    def _fill(self) -> None:
         for _ in range(ATTEMPTS):  # more may have been written meanwhile
             if self._resize(shutil.disk_usage(self.location).used + SPARE_BYTES):
                 break
@@ -43,14 +53,17 @@ class Volume:
 
     def free(self) -> None:
         """Give the space back."""
-        self._ballast.unlink(missing_ok=True)
-        self._resize(self._size)
+        with self._lock:
+            self._ballast.unlink(missing_ok=True)
+            self._resize(self._size)
 
     def _resize(self, size: int) -> bool:
-        return self.can_be_filled and _mount("-o", f"remount,size={size}", str(self.location))
+        return self.can_be_filled and not self._is_over and _mount("-o", f"remount,size={size}", str(self.location))
 
     def unmount(self) -> None:
         """Unmount the disk, if it was mounted."""
+        with self._lock:
+            self._is_over = True
         if self.can_be_filled:
             subprocess.run(["umount", "--lazy", str(self.location)], capture_output=True, check=False)  # noqa: S607
 
@@ -75,10 +88,15 @@ class Disk:
         return self.data.can_be_filled and self.wal.can_be_filled
 
     def remove(self) -> None:
-        """Remove everything."""
+        """Remove everything; for a while again, if a process that was killed still wrote."""
         self.data.unmount()
         self.wal.unmount()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        deadline = time.monotonic() + REMOVE_SECONDS
+        while True:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if not self.folder.exists() or time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
 
 
 __all__ = ["Disk", "Volume"]

@@ -15,6 +15,7 @@ from rowlock.errors import StaleAttempt
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import Fail
 from rowlock.queue.schedule import Schedule
+from rowlock.torture import testimony
 from rowlock.torture.history import End, Note, Start
 from rowlock.torture.workload import Answer, app, history
 
@@ -35,7 +36,8 @@ def written(job: Job, *, worker: int = 0) -> Iterator[Answer]:
     how: Literal["return", "error", "fail", "stopped"] = "error"
     history().write(Start(job=job.id, attempt=job.attempt, run=run, task=job.task, worker=worker))
     try:
-        yield {"run": run}
+        with testimony.attempt(job.id, job.attempt, run):
+            yield {"run": run}
         how = "return"
     except asyncio.CancelledError:
         how = "stopped"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rowlock.torture.history import Fault, History, read_event, read_lines
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    from rowlock.torture.history import Fault
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,4 +34,11 @@ def rewound(faults: Sequence[Fault]) -> Iterator[Window]:
             yield Window(begins=int(fault.note), ends=fault.at)
 
 
-__all__ = ["Rewinds", "Window", "rewound"]
+def read_windows(folder: Path) -> list[Window]:
+    """Read the windows of a run from the history of its runner."""
+    files = folder.glob(f"runner-*{History.SUFFIX}")
+    events = [read_event(line) for file in files for line in read_lines(file)]
+    return list(rewound([event for event in events if isinstance(event, Fault)]))
+
+
+__all__ = ["Rewinds", "Window", "read_windows", "rewound"]

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ STOP_SECONDS: Final = 20.0
 UNREACHABLE: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
 """What a call raises while the server is down, or does not take connections yet."""
 _LOG_LINES: Final = 15
+SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # where the kernel has shared memory
 
 
 class Server:
@@ -53,6 +55,7 @@ class Server:
         self._environment = environment
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
+        self._given_up = threading.Event()
         folder.mkdir()
         give_to_server_user(folder)
 
@@ -60,6 +63,10 @@ class Server:
     def url(self) -> str:
         """The DSN that leads to this server and no other."""
         return f"postgresql://postgres@/{DATABASE}?host={quote(str(self.folder))}&port={PORT}"
+
+    def give_up(self) -> None:
+        """Start nothing more: a call that waits for the server's start raises `DatabaseUnavailable`."""
+        self._given_up.set()
 
     def initialize(self) -> None:
         """Make the cluster, with an empty database."""
@@ -92,6 +99,8 @@ class Server:
 
     def start(self) -> None:
         """Start the server, or wait until it has recovered by itself. Raises `DatabaseUnavailable`."""
+        if self._given_up.is_set():
+            raise DatabaseUnavailable(f"The server in {self.folder} is given up.")
         if self._process is None or self._process.poll() is not None:
             self._launch()
         process = self._process
@@ -99,9 +108,9 @@ class Server:
 
         def is_settled() -> bool:
             running = find_postmaster(self.data)
-            return process.poll() is not None or (running is not None and running.is_ready)
+            return self._given_up.is_set() or process.poll() is not None or (running is not None and running.is_ready)
 
-        if not _wait(is_settled, START_SECONDS) or process.poll() is not None:
+        if not _wait(is_settled, START_SECONDS) or self._given_up.is_set() or process.poll() is not None:
             tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
             raise DatabaseUnavailable(f"The server in {self.folder} did not start. Its log ends with:\n{tail}")
 
@@ -175,7 +184,20 @@ class Server:
 def sweep_faketime(pid: int) -> None:
     """Remove the shared memory that libfaketime leaves of a process that was killed."""
     for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
-        Path("/dev/shm", name).unlink(missing_ok=True)  # noqa: S108  # where the kernel has shared memory
+        (SHARED_MEMORY / name).unlink(missing_ok=True)
+
+
+def faketime_files() -> set[Path]:
+    """Find the shared memory of libfaketime, of all processes."""
+    return {*SHARED_MEMORY.glob("faketime_shm_*"), *SHARED_MEMORY.glob("sem.faketime_sem_*")}
+
+
+def sweep_dead_faketime(known: set[Path]) -> None:
+    """Remove the shared memory of libfaketime whose process is dead, but for the files in `known`."""
+    for file in faketime_files() - known:
+        if not Path("/proc", file.name.rpartition("_")[2]).exists():
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def children_of(pid: int) -> list[int]:
@@ -224,4 +246,12 @@ def _wait(is_so: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-__all__ = ["DATABASE", "UNREACHABLE", "Server", "children_of", "sweep_faketime"]
+__all__ = [
+    "DATABASE",
+    "UNREACHABLE",
+    "Server",
+    "children_of",
+    "faketime_files",
+    "sweep_dead_faketime",
+    "sweep_faketime",
+]

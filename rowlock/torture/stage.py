@@ -148,7 +148,8 @@ class Programs:
             program.signal(signal.SIGTERM)
         running = [program.process.wait() for program in programs if program.process is not None]
         with suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*running), within)
+            async with asyncio.timeout(within):
+                await asyncio.gather(*running)
         for program in programs:
             if program.pid:
                 self.unexpected.append(f"{program.name} did not stop within {within:.0f} s of SIGTERM")

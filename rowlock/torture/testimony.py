@@ -1,13 +1,15 @@
 """What processes of a run testify: plain lines in a file of each, and rows that handlers insert, for the witness.
 
 `witness-NAME-PID.txt` gets its lines by one `write` each: `asked`, `stored` or `nothing` and a job's id; `begun` or
-`ended` with the job, the attempt, the handler's call and how it ended.
+`ended` with the job, the attempt, the handler's call and how it ended. Each line ends with its time: the machine's
+monotonic clock, in nanoseconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -56,20 +58,21 @@ def note(what: str, jobs: Iterable[object]) -> None:
     """
     if what not in {"asked", "stored", "nothing"}:
         return
-    if lines := "".join(f"{what} {job}\n" for job in jobs):
+    at = time.monotonic_ns()
+    if lines := "".join(f"{what} {job} {at}\n" for job in jobs):
         _write(lines)
 
 
 @contextmanager
 def attempt(job: UUID, number: int, run: str) -> Iterator[None]:
     """Write down that a handler has begun an attempt, and how it ended."""
-    _write(f"begun {job} {number} {run}\n")
+    _write(f"begun {job} {number} {run} {time.monotonic_ns()}\n")
     how = "raised"
     try:
         yield
         how = "returned"
     finally:
-        _write(f"ended {job} {number} {run} {how}\n")
+        _write(f"ended {job} {number} {run} {how} {time.monotonic_ns()}\n")
 
 
 def is_inserted(task: str, job: UUID) -> bool:

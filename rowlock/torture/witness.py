@@ -1,9 +1,12 @@
 """The witness: a second opinion on a run, from what its processes wrote down themselves and the tables in the end.
 
-It shares nothing with the checker: no triggers, no history, no times. Every process appends plain lines to a file of
-its own (`witness-NAME-PID.txt`), one `write` each: `asked`, `stored` or `nothing` and a job's id; `begun` or `ended`
-with the job, the attempt, the handler's call and how it ended. Some handlers also insert a row into the table
-`witness.effect`: in `job.transaction()`, or over a connection of their own once their work is done.
+It shares nothing with the checker: no triggers, no history. Every process appends plain lines to a file of its own
+(`witness-NAME-PID.txt`), one `write` each: `asked`, `stored` or `nothing` and a job's id; `begun` or `ended` with the
+job, the attempt, the handler's call and how it ended. Some handlers also insert a row into the table `witness.effect`:
+in `job.transaction()`, or over a connection of their own once their work is done.
+
+A line's time serves one purpose: the run names the windows that the database has lost, and the witness excuses the jobs
+with a line in one of them from what a rewind may break.
 
 Order is left out: a claim takes jobs in order, but a job that is given back or rescued falls due again later, so that
 under faults no order of starts is promised.
@@ -21,21 +24,38 @@ from uuid import UUID
 
 from rowlock.errors import RowlockError
 from rowlock.queue.audits import Scope, audit
+from rowlock.torture.hearing import Call, Testimony, read_testimony
 from rowlock.torture.testimony import AWAY, EXACTLY_ONCE, is_inserted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from asyncpg import Connection, Record
 
     from rowlock.queue.client import Client
+    from rowlock.torture.rewinds import Window
 
 UNASKED: Final = frozenset({"torture.http", "torture.http_many", "torture.tick"})
 """The tasks whose jobs get their ids in the API and in the database: nobody can ask for these beforehand."""
 SILENT: Final = frozenset({"torture.process"})
 """The tasks whose handlers testify nothing: they run in a process of their own."""
-TESTIFYING: Final = "torture."
-"""The tasks of the enqueuing programs. Those of the operating program testify nothing."""
+ASKED: Final = "torture."
+"""The tasks of the enqueuing programs, which testify what they ask for. The operating program does not."""
+TESTIFYING: Final = (ASKED, "operate.")
+"""The tasks whose handlers testify."""
+BY_THE_CLOCK: Final = frozenset(
+    {
+        "audit: attempt from the future",
+        "audit: duty too far ahead",
+        "audit: expired worker left behind",
+        "audit: finished job from the future",
+        "audit: live job from the future",
+        "audit: statistics from the future",
+        "audit: tick from the future",
+        "audit: worker from the future",
+    }
+)
+"""The invariants that a step of the server's clock breaks for a while."""
 MOST_KEPT: Final = 20
 WATCH_SECONDS: Final = 2.0
 PASSING: Final = Scope(days=1, rows=10_000, seconds=10.0)
@@ -51,14 +71,6 @@ _LAST: Final = """
       FROM rowlock.jobs"""
 
 
-class Call(NamedTuple):
-    """One call of a handler, which `run` names."""
-
-    job: UUID
-    attempt: int
-    run: str
-
-
 class Last(NamedTuple):
     """A job as it is in the end."""
 
@@ -67,18 +79,6 @@ class Last(NamedTuple):
     state: str
     attempt: int
     run: str | None
-
-
-@dataclass(slots=True, kw_only=True)
-class Testimony:
-    """What the processes have written down: per job how often it was asked for, stored, and not; and the calls, each
-    with how it ended, `returned` or `raised`; None if its process ended first.
-    """
-
-    asked: Counter[UUID] = field(default_factory=Counter)
-    stored: Counter[UUID] = field(default_factory=Counter)
-    nothing: Counter[UUID] = field(default_factory=Counter)
-    calls: dict[Call, str | None] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,29 +105,11 @@ async def install(connection: Connection[Record]) -> None:
         await connection.execute(statement)
 
 
-def read_testimony(folder: Path) -> Testimony:
-    """Read what all processes have written down. A last line that was cut by a kill does not count."""
-    found = Testimony()
-    counts = {"asked": found.asked, "stored": found.stored, "nothing": found.nothing}
-    for file in sorted(folder.glob("witness-*.txt")):
-        with file.open(encoding="ascii") as lines:
-            for line in lines:
-                if not line.endswith("\n"):
-                    continue
-                what, job, *more = line.split()
-                if what in counts:
-                    counts[what][UUID(job)] += 1
-                else:
-                    call = Call(UUID(job), int(more[0]), more[1])
-                    found.calls[call] = more[2] if what == "ended" else None
-    return found
-
-
-async def judge(connection: Connection[Record], folder: Path) -> list[Verdict]:
-    """Compare what was written down with the jobs and the effects in the database."""
+async def judge(connection: Connection[Record], folder: Path, windows: Sequence[Window] = ()) -> list[Verdict]:
+    """Compare what was written down with the jobs and the effects in the database, which has lost these windows."""
     last = [Last(*row) for row in await connection.fetch(_LAST)]
     effects = [Call(*row) for row in await connection.fetch(_EFFECTS)]
-    return verdicts(await asyncio.to_thread(read_testimony, folder), last, effects)
+    return verdicts(await asyncio.to_thread(read_testimony, folder, windows), last, effects)
 
 
 def verdicts(told: Testimony, last: Sequence[Last], effects: Sequence[Call]) -> list[Verdict]:
@@ -146,8 +128,9 @@ def verdicts(told: Testimony, last: Sequence[Last], effects: Sequence[Call]) -> 
 
 def _existence(told: Testimony, jobs: dict[UUID, Last]) -> Iterator[Verdict]:
     missing = Verdict(rule="witness: acknowledged and missing")
-    for job in told.stored:
-        missing.look(None if job in jobs else f"{job}: somebody was told that it is stored, and it is nowhere")
+    for job, is_sure in told.stored.items():
+        if is_sure or job in jobs:
+            missing.look(None if job in jobs else f"{job}: somebody was told that it is stored, and it is nowhere")
     yield missing
     withdrawn = Verdict(rule="witness: stored although it was not to be")
     for job, times in told.nothing.items():
@@ -156,19 +139,21 @@ def _existence(told: Testimony, jobs: dict[UUID, Last]) -> Iterator[Verdict]:
     yield withdrawn
     unknown = Verdict(rule="witness: nobody asked for it")
     for one in jobs.values():
-        is_known = one.id in told.asked or one.task in UNASKED or not one.task.startswith(TESTIFYING)
+        is_known = one.id in told.asked or one.task in UNASKED or not one.task.startswith(ASKED)
         unknown.look(None if is_known else f"{one.id}: a job of {one.task} that nobody has asked for")
     yield unknown
 
 
 def _calls(told: Testimony, jobs: dict[UUID, Last]) -> Iterator[Verdict]:
-    """An attempt begins once, and is one that its job has had."""
+    """An attempt begins once, and is one that its job has had. Each window that touches the job forgets attempts."""
     begun = Counter((call.job, call.attempt) for call in told.calls)
     once, of_a_job = Verdict(rule="witness: attempt begun twice"), Verdict(rule="witness: attempt that nobody has had")
     for (job, number), times in begun.items():
-        once.look(None if times == 1 else f"{job}: attempt {number} has begun {times} times")
-        had = jobs[job].attempt if job in jobs else 0
-        of_a_job.look(None if number <= had else f"{job}: attempt {number} has begun, and the job has had {had}")
+        most = 1 + told.touched[job]
+        once.look(None if times <= most else f"{job}: attempt {number} has begun {times} times")
+        if job not in told.touched:
+            had = jobs[job].attempt if job in jobs else 0
+            of_a_job.look(None if number <= had else f"{job}: attempt {number} has begun, and the job has had {had}")
     yield once
     yield of_a_job
 
@@ -208,6 +193,8 @@ def _unfounded(told: Testimony, jobs: dict[UUID, Last], effects: Sequence[Call])
         problem = None
         if effect not in told.calls:
             problem = f"{effect.job}: no handler has begun attempt {effect.attempt}, run {effect.run}"
+        elif job is None and effect.job in told.touched:
+            problem = None
         elif job is None:
             problem = f"{effect.job}: an effect of attempt {effect.attempt} of a job that is nowhere"
         elif job.task in EXACTLY_ONCE and (job.state != "succeeded" or job.attempt != effect.attempt):
@@ -234,11 +221,13 @@ async def audited(client: Client, scope: Scope = WHOLE) -> list[Verdict]:
 class Watch:
     """Audits the database again and again while everything goes on: what must hold at any moment, holds at many.
 
-    An audit that the faults keep from looking is left out; `verdicts` are those of all others together.
+    An audit that the faults keep from looking is left out; `verdicts` are those of all others together, but for the
+    rules in `excused`.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, excused: Collection[str] = ()) -> None:
         self._client = client
+        self._excused = excused
         self.verdicts: list[Verdict] = []
 
     async def run(self) -> None:
@@ -248,7 +237,12 @@ class Watch:
             with suppress(RowlockError, *AWAY):
                 seen = await audited(self._client, PASSING)
                 if not any(one.count and not one.looked_at for one in seen):
-                    self.verdicts = together(self.verdicts, seen)
+                    self.verdicts = together(self.verdicts, without(seen, self._excused))
+
+
+def without(verdicts_of_round: Iterable[Verdict], excused: Collection[str]) -> list[Verdict]:
+    """Leave out the verdicts of these rules."""
+    return [one for one in verdicts_of_round if one.rule not in excused]
 
 
 def together(*rounds: Iterable[Verdict]) -> list[Verdict]:

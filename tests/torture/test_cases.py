@@ -60,6 +60,13 @@ def test_a_run_that_contained_each_case_names_none() -> None:
     assert "looked at: lost 2" in of.lines()
 
 
+def test_a_rule_of_the_witness_or_the_audit_that_saw_nothing_is_named() -> None:
+    counts = {"witness: effect twice": 0, "audit: tick without its job": 0, "audit: job of two ticks": 0}
+    of = report({**{case.name: 2 for case in CASES}, "audit: job of two ticks": 3}, **counts)
+    assert [case.name for case in of.unseen] == ["witness: effect twice", "audit: tick without its job"]
+    assert "nothing to look at: witness: effect twice (made by the workload)" in of.lines()
+
+
 def test_an_outcome_counts_what_the_checker_and_the_run_have_seen() -> None:
     assert outcome(report({})).is_clean
     assert not outcome(report({}, lost=1)).is_clean

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from rowlock.torture.audit import Effect
+from rowlock.torture.audit import Effect, Last
 from tests.torture.reports import broken, clean
 from tests.torture.story import Job, Story
 
@@ -84,3 +84,21 @@ def test_an_effect_of_another_run_than_the_one_that_succeeded_is_found(story: St
     job = story.done(task="torture.exactly_once")
     story.effects.append(Effect(job=job.id, attempt=1, run="another"))
     assert broken(story) == {"effects"}
+
+
+def leave(story: Story, shown: str) -> None:
+    """Leave a job that waits after an error, and have the view show it so."""
+    job = story.run(story.enqueue(), "error")
+    story.again(job, "error")
+    story.lasts[job.id] = Last(id=job.id, task=job.task, state=shown, attempt=job.attempt, run=None)
+
+
+@pytest.mark.parametrize("shown", ["queued", "retrying", "scheduled"])
+def test_a_waiting_job_that_is_left_is_lost_and_shown_as_it_is_stored(story: Story, shown: str) -> None:
+    leave(story, shown)
+    assert broken(story) == {"lost"}
+
+
+def test_a_waiting_job_that_is_shown_as_running_is_inconsistent(story: Story) -> None:
+    leave(story, "running")
+    assert broken(story) == {"lost", "inconsistencies"}

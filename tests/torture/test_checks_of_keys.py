@@ -21,6 +21,13 @@ def test_a_key_is_taken_again_when_its_period_is_over(story: Story) -> None:
     assert clean(story).looked["unique violations: keys for a period"] == 1
 
 
+def test_a_period_ends_by_the_server_s_clock_however_that_is_set(story: Story) -> None:
+    of_period(story)
+    story.step_clock(3600)
+    of_period(story)
+    clean(story)
+
+
 def test_a_key_that_is_taken_again_within_its_period_is_found_although_its_job_has_ended(story: Story) -> None:
     of_period(story)
     of_period(story)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import asyncpg
 import pytest
 
+from rowlock.torture import closing
+from rowlock.torture.audit import install
 from rowlock.torture.checks import retention, statistics
 from rowlock.torture.closing import Counted, Relic
 from tests.torture.operating import broken, clean, close, kept_relics
 from tests.torture.story import Story
+from tests.waiting import eventually
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @pytest.fixture
@@ -67,3 +74,30 @@ def test_retention_removes_what_is_due_and_nothing_else(story: Story) -> None:
 def test_retention_that_removes_too_much_or_too_little_is_seen(story: Story, relics: list[Relic]) -> None:
     close(story, relics=relics)
     assert broken(story) == {retention.RULE}
+
+
+async def test_the_duties_are_made_due_again_while_nothing_is_counted(
+    connection: Connection, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "DUE_EVERY", 0.05)
+    await install(connection)
+    other = await asyncpg.connect(direct_url)
+    settling = asyncio.create_task(closing.settle(connection))
+    due = (
+        "SELECT bool_and(next_run_at <= clock_timestamp()) FROM rowlock.duty WHERE name IN ('statistics', 'retention')"
+    )
+    for _ in range(2):  # a count that was under way puts its duty off, whenever it ends
+        await other.execute("UPDATE rowlock.duty SET next_run_at = clock_timestamp() + interval '1 hour'")
+        await eventually(lambda: other.fetchval(due))
+    assert not settling.done()
+    await other.execute("UPDATE rowlock.statistic_mark SET until = clock_timestamp() WHERE name = 'counted'")
+    assert (await settling).is_counted
+    await other.close()
+
+
+async def test_a_closing_without_workers_says_that_nothing_is_counted(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "COUNT_SECONDS", 0.01)
+    await install(connection)
+    assert not (await closing.settle(connection)).is_counted

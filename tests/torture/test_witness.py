@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,9 @@ import pytest
 from rowlock import Settings
 from rowlock.queue.client import Client
 from rowlock.torture import testimony, witness
-from rowlock.torture.witness import Call, Last, Verdict
+from rowlock.torture.hearing import Call, read_testimony
+from rowlock.torture.rewinds import Window
+from rowlock.torture.witness import Last, Verdict
 from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -32,6 +35,7 @@ class Run:
         self.folder = folder
         self.last: dict[UUID, Last] = {}
         self.effects: list[Call] = []
+        self.windows: list[Window] = []
         testimony.open_file(folder, "worker-1")
 
     def job(self, task: str, job: UUID | None = None, *, errors: int = 0, state: str = "succeeded") -> UUID:
@@ -58,7 +62,17 @@ class Run:
         return {one.rule: one.count for one in self.verdicts() if one.count}
 
     def verdicts(self) -> list[Verdict]:
-        return witness.verdicts(witness.read_testimony(self.folder), list(self.last.values()), self.effects)
+        told = read_testimony(self.folder, self.windows)
+        return witness.verdicts(told, list(self.last.values()), self.effects)
+
+    def rewind(self, begins: float = -1.0, ends: float = 1.0) -> None:
+        """Have the database lose a window, which begins and ends so many seconds from now."""
+        now = time.monotonic_ns()
+        self.windows.append(Window(begins=now + int(begins * 1e9), ends=now + int(ends * 1e9)))
+
+    def rules(self) -> dict[str, int]:
+        """How many cases each rule looked at."""
+        return {one.rule: one.looked_at for one in self.verdicts()}
 
 
 @pytest.fixture
@@ -187,6 +201,97 @@ def test_the_end_of_a_line_that_a_kill_has_cut_is_not_read(run: Run) -> None:
     assert run.broken() == {}
 
 
+def test_a_job_that_was_acknowledged_in_a_lost_window_may_be_missing(run: Run) -> None:
+    job = run.job(QUICK, UUID(int=8 * 7777))
+    del run.last[job]
+    run.rewind()
+    assert run.broken() == {}
+    run.windows.clear()
+    assert set(run.broken()) == {
+        "witness: acknowledged and missing",
+        "witness: attempt that nobody has had",
+        "witness: effect without a cause",
+    }
+
+
+@pytest.mark.parametrize("begins, ends", [(3.0, 4.0), (-60.0, -50.0)])
+def test_a_job_that_was_acknowledged_outside_of_the_window_may_not(run: Run, begins: float, ends: float) -> None:
+    del run.last[run.job(SLOW)]
+    run.rewind(begins, ends)
+    assert "witness: acknowledged and missing" in run.broken()
+
+
+def test_a_job_that_was_acknowledged_again_after_the_window_may_not_be_missing(run: Run) -> None:
+    job = run.job(SLOW)
+    file = next(run.folder.glob("witness-*.txt"))
+    later = time.monotonic_ns() + 60 * 10**9
+    file.write_text(f"{file.read_text()}asked {job} {later}\nstored {job} {later}\n")
+    del run.last[job]
+    run.rewind()
+    assert set(run.broken()) == {"witness: acknowledged and missing"}
+
+
+@pytest.mark.parametrize("times, is_broken", [(1, False), (2, True)])
+def test_an_attempt_whose_claim_was_lost_begins_once_more(run: Run, times: int, *, is_broken: bool) -> None:
+    job = run.job(SLOW)
+    run.rewind()
+    for number in range(times):
+        with testimony.attempt(job, 1, f"again-{number}"):
+            pass
+    assert run.broken() == ({"witness: attempt begun twice": 1} if is_broken else {})
+
+
+def test_an_attempt_whose_claim_was_lost_is_one_that_the_job_has_not_had(run: Run) -> None:
+    run.change(run.job(SLOW, errors=1), attempt=1, run="run-1", state="failed")
+    assert run.broken() == {"witness: attempt that nobody has had": 1}
+    run.rewind()
+    assert run.broken() == {}
+
+
+def test_a_call_that_goes_on_over_a_window_is_in_it(run: Run) -> None:
+    job, now = uuid4(), time.monotonic_ns()
+    lines = f"begun {job} 1 long {now - 60 * 10**9}\nended {job} 1 long returned {now + 60 * 10**9}\n"
+    (run.folder / "witness-worker-2-1.txt").write_text(lines)
+    assert run.broken() == {"witness: attempt that nobody has had": 1}
+    run.rewind(20, 30)
+    assert run.broken() == {}
+
+
+def test_a_call_without_an_end_ended_with_its_process(run: Run) -> None:
+    job, now = uuid4(), time.monotonic_ns()
+    (run.folder / "witness-worker-2-1.txt").write_text(f"begun {job} 1 cut {now - 60 * 10**9}\n")
+    run.rewind(20, 30)
+    assert run.broken() == {"witness: attempt that nobody has had": 1}
+
+
+def test_an_effect_in_the_job_s_transaction_needs_its_success_after_a_rewind_too(run: Run) -> None:
+    job = run.job(EXACT, state="failed")
+    run.effects.append(Call(job, 1, "run-1"))
+    run.rewind()
+    assert run.broken() == {"witness: effect without a cause": 1}
+
+
+def test_what_a_lost_window_excuses_is_not_looked_at(run: Run) -> None:
+    before = run.rules()
+    del run.last[run.job(SLOW)]
+    run.rewind()
+    assert run.rules()["witness: acknowledged and missing"] == before["witness: acknowledged and missing"]
+    assert run.rules()["witness: attempt that nobody has had"] == 0
+
+
+def test_a_success_of_the_operating_program_s_job_needs_its_work(run: Run) -> None:
+    job = run.job("operate.answer")
+    assert run.broken() == {}
+    run.change(job, run="somebody else's")
+    assert run.broken() == {"witness: success without its work": 1}
+
+
+def test_a_job_of_the_operating_program_may_be_one_that_nobody_asked_for(run: Run) -> None:
+    job = uuid4()
+    run.last[job] = Last(job, "operate.again", "cancelled", 0, None)
+    assert run.broken() == {}
+
+
 async def test_the_effects_and_the_jobs_are_read_from_the_database(
     run: Run, settings: Settings, connection: Connection, database_url: str
 ) -> None:
@@ -258,4 +363,23 @@ async def test_the_watch_adds_up_what_it_sees_while_everything_goes_on(
     watching.cancel()
     await asyncio.wait({watching})
     assert {one.rule for one in watch.verdicts if one.count} == {"audit: unique key without its job"}
+    await client.close()
+
+
+async def test_the_watch_leaves_out_what_a_step_of_the_clock_breaks_for_a_while(
+    settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(witness, "WATCH_SECONDS", 0.01)
+    client = Client(settings)
+    await connection.execute("UPDATE rowlock.duty SET next_run_at = clock_timestamp() + interval '1 hour'")
+    watch = witness.Watch(client, excused=witness.BY_THE_CLOCK)
+    watching = asyncio.create_task(watch.run())
+    await eventually(lambda: any(one.looked_at for one in watch.verdicts))
+    watching.cancel()
+    await asyncio.wait({watching})
+    assert not any(one.count for one in watch.verdicts)
+    seen = await witness.audited(client)
+    assert {one.rule for one in seen if one.count} == {"audit: duty too far ahead"}
+    assert not any(one.count for one in witness.without(seen, witness.BY_THE_CLOCK))
+    assert {one.rule for one in seen} > witness.BY_THE_CLOCK, "each is an invariant of the audit"
     await client.close()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rowlock.torture.checks import rewound
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,6 +20,8 @@ def apis(evidence: Evidence) -> Iterator[tuple[str, str]]:
         answers = [answer for answer in deed.said.get("answers", ()) if answer["status"] == 200]
         if deed.outcome != "done" or len(answers) < len(deed.said["answers"]):
             continue
+        if rewound.of_deed(deed, evidence) is not None:
+            continue
         evidence.looked[RULE] += 1
         different = sorted({name for answer in answers for name in answer if answer[name] != answers[0].get(name)})
         if different:
@@ -27,5 +31,5 @@ def apis(evidence: Evidence) -> Iterator[tuple[str, str]]:
         evidence.looked[f"{RULE}: an Idempotency-Key at each"] += len(ids) > 1
         if refused := [id_ for id_ in ids if id_[:1] == "4" and " " in id_]:
             yield str(deed.about["op"]), f"a request that was sent again was refused: {refused[0]}"
-        elif len(set(ids)) > 1:
+        elif len(set(ids)) > 1 and rewound.of_deed(deed, evidence) is None:
             yield str(deed.about["op"]), f"one request with an Idempotency-Key made the jobs {', '.join(ids)}"

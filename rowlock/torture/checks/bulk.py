@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rowlock.torture.checks import rewound
+from rowlock.torture.evidence import SECOND
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -28,7 +31,8 @@ def bulk(evidence: Evidence) -> Iterator[tuple[str, str]]:
         evidence.looked[f"{RULE}: the answer was lost"] += deed.outcome == "unknown"
         if deed.outcome == "done":
             wrong = {"cancel_many": _cancelled, "retry_many": _retried, "discard_many": _discarded}[deed.what]
-            yield from ((deed.what, sentence) for sentence in wrong(deed, lives, evidence))
+            if rewound.of_deed(deed, evidence) is None:
+                yield from ((deed.what, sentence) for sentence in wrong(deed, lives, evidence))
             strange = set(deed.said["first_ids"]) - {str(job) for job in deed.jobs}
             if strange:
                 yield deed.what, f"it named job {min(strange)}, which does not fit its filter"
@@ -97,6 +101,8 @@ def _put_aside(deed: Deed, evidence: Evidence) -> Iterator[str]:
     acts = [one for job in deed.jobs for one in evidence.deeds_on[job] if one.what == "discard_many"]
     if not acts or acts[0].outcome != "done" or deed.outcome != "done":
         return
+    if any(rewound.of_deed(one, evidence) is not None for one in (acts[0], deed)):
+        return
     at = evidence.database_time(acts[0].began) - CLOCK_SECONDS
     dead = {str(life.id) for life in _lives(deed, evidence) if _is_dead(life, at)}
     if missing := dead - set(deed.said["discarded"]):
@@ -117,7 +123,8 @@ def _is_dead(life: Life, at: float) -> bool:
 def _dry(deed: Deed, evidence: Evidence) -> Iterator[str]:
     """A dry run changes nothing, and counts no more jobs than fit."""
     end = evidence.database_time(deed.ended)
-    for life in _lives(deed, evidence):
+    is_rewound = rewound.of_deed(deed, evidence) is not None
+    for life in () if is_rewound else _lives(deed, evidence):
         real = [one.began for one in evidence.deeds_on[life.id] if one.what == deed.what.removeprefix("dry ")]
         until = min(end, evidence.database_time(min(real))) if real else end
         begin = evidence.database_time(deed.began)
@@ -140,7 +147,8 @@ def again(evidence: Evidence) -> Iterator[tuple[str, str]]:
         subject = str(old["id"])
         if new["id"] == old["id"]:
             yield subject, "it was run again under its own id"
-        if changed := [name for name in UNTOUCHED if old[name] != after[name]]:
+        untouched = UNTOUCHED if rewound.of_deed(deed, evidence) is None else ("id", *COPIED)
+        if changed := [name for name in untouched if old[name] != after[name]]:
             yield subject, f"it was run again, and its {', '.join(changed)} changed"
         if different := [name for name in COPIED if old[name] != new[name]]:
             yield subject, f"it was run again, and {', '.join(different)} of the new job is another"
@@ -149,4 +157,6 @@ def again(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for deed in evidence.deeds_of("run_now"):
         evidence.looked[f"{AGAIN}: schedules run by hand"] += 1
         if deed.outcome == "done" and all(deed.said["job"] != str(job) for job in evidence.last):
-            yield str(deed.said["job"]), "a schedule was run by hand, and its job is nowhere"
+            window = rewound.of_deed(deed, evidence)
+            if window is None or deed.ended < window.begins - rewound.LAG_SECONDS * SECOND:
+                yield str(deed.said["job"]), "a schedule was run by hand, and its job is nowhere"

@@ -26,7 +26,7 @@ OUTLIVED_SECONDS: Final = 2.0
 
 
 def processes(life: Life, evidence: Evidence) -> Iterator[str]:
-    """The crash of a process fails its attempt, in the words of the documentation. No process outlives its worker."""
+    """No process outlives its worker."""
     for run in life.runs:
         if run.child:
             evidence.looked[RULE] += 1
@@ -36,6 +36,10 @@ def processes(life: Life, evidence: Evidence) -> Iterator[str]:
             if beats and max(beats) > death + OUTLIVED_SECONDS * SECOND:
                 late = (max(beats) - death) / SECOND
                 yield f"process {run.child} still lived {late:.2f} s after its worker, process {run.pid}"
+
+
+def crashes(life: Life, evidence: Evidence) -> Iterator[str]:
+    """The crash of a process fails its attempt, in the words of the documentation."""
     if life.wanted is not None and life.wanted.task == CRASH:
         for deed in evidence.deeds_on.get(life.id, ()):
             yield from _told(deed, life, evidence)

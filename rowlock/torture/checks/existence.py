@@ -87,6 +87,10 @@ def effects(life: Life, evidence: Evidence) -> Iterator[str]:
             )
 
 
+SHOWN: Final = {"scheduled": "queued", "retrying": "queued"}
+"""What the view shows, and the state that is stored: a waiting job has other names before its time, or after errors."""
+
+
 def consistency(life: Life, evidence: Evidence) -> Iterator[str]:
     """What people see in the end is what the last change left."""
     evidence.looked["inconsistencies"] += 1
@@ -95,7 +99,8 @@ def consistency(life: Life, evidence: Evidence) -> Iterator[str]:
             yield f"it is {life.state} in the end, and no change was ever made to it"
         return
     new = life.steps[-1].new
-    seen = (life.last[-1].state, life.last[-1].attempt) if life.last else None
+    last = life.last[-1] if life.last else None
+    seen = None if last is None else (SHOWN.get(last.state, last.state), last.attempt)
     left = None if new is None else (new.state, new.attempt)
     if seen != left:
         yield f"its last change left (state, attempt) = {left}, and in the end it is {seen}"

@@ -6,6 +6,8 @@ from itertools import pairwise
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from rowlock.torture.evidence import SECOND
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -66,8 +68,14 @@ def periods(evidence: Evidence) -> Iterator[tuple[str, str]]:
         holds.sort(key=lambda hold: hold[1])
         for (began, _, seconds, holder), (_, at, _, job) in pairwise(holds):
             evidence.looked["unique violations: keys for a period"] += 1
-            if began and at < began + seconds:
+            if began and at < began + seconds and not _has_stepped(began, at, evidence):
                 yield str(job), f"it took the key {key!r} {at - began:.3f} s after job {holder}, for {seconds} s"
+
+
+def _has_stepped(begin: float, end: float, evidence: Evidence) -> bool:
+    """Whether the server's clock, by which a period ends, was set between two of the database's times."""
+    margin = CLOCK_SECONDS * SECOND
+    return evidence.clocks.stepped_between(evidence.history_time(begin) - margin, evidence.history_time(end) + margin)
 
 
 def contents(life: Life, evidence: Evidence) -> Iterator[str]:
@@ -144,6 +152,8 @@ def _was_live(life: Life, refusal: Refusal, evidence: Evidence) -> bool:
         return True
     begin, end = evidence.database_time(refusal.began), evidence.database_time(refusal.ended)
     if refusal.wanted[0].until == "period":
+        if _has_stepped(life.changes[0].began, end, evidence):
+            return True
         first, seconds = life.changes[0], refusal.wanted[0].period or 0.0
         return first.began <= end + CLOCK_SECONDS and first.at + seconds >= begin - CLOCK_SECONDS
     came = [step.change.at for step in life.steps if step.kind in {"enqueue", "retry"}]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rowlock.torture.checks import rewound
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -44,7 +46,8 @@ def misfires(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for tick in evidence.ticks:
         fired.setdefault(tick.schedule, set()).add(tick.tick_at)
     for deed in evidence.deeds_of("miss"):
-        if deed.outcome == "done" and deed.said["fired"] is not None:
+        is_kept = rewound.of_deed(deed, evidence) is None
+        if is_kept and deed.outcome == "done" and deed.said["fired"] is not None:
             evidence.looked[MISFIRE] += 1
             evidence.looked[f"{MISFIRE}: {deed.about['policy']}"] += 1
             yield from _misfire(deed, fired.get(deed.about["schedule"], set()))

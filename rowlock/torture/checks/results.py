@@ -24,7 +24,7 @@ CLOCK_SECONDS: Final = 0.5
 
 
 def results(life: Life, evidence: Evidence) -> Iterator[str]:
-    """`result(timeout)` returns what the handler returned, or raises what became of the job, within its timeout.
+    """`result(timeout)` returns, or raises, within its timeout.
 
     While the timeout lasts, a lost connection is waited out. Over HTTP it ends the request with a 503.
     """
@@ -32,7 +32,14 @@ def results(life: Life, evidence: Evidence) -> Iterator[str]:
         if deed.what in {"result", "http result"} and deed.ended < inf:
             evidence.looked[RULE] += 1
             _count(deed, evidence)
-            yield from _wrong_time(deed, life, evidence)
+            yield from _wrong_time(deed, evidence)
+
+
+def answers(life: Life, evidence: Evidence) -> Iterator[str]:
+    """What a wait is told is what became of the job, and it is told soon after the job's end."""
+    for deed in evidence.deeds_on.get(life.id, ()):
+        if deed.what in {"result", "http result"} and deed.ended < inf:
+            yield from _told_late(deed, life, evidence)
             yield from _wrong_answer(deed, life, evidence)
 
 
@@ -48,7 +55,7 @@ def _is_late(deed: Deed) -> bool:
     return bool(deed.said.get("is_late")) or deed.said.get("status") == 202
 
 
-def _wrong_time(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
+def _wrong_time(deed: Deed, evidence: Evidence) -> Iterator[str]:
     waited, timeout = (deed.ended - deed.began) / SECOND, float(deed.about["timeout"])
     stalled = sum(
         (min(one.ends, deed.ended) - max(one.begins, deed.began)) / SECOND
@@ -61,7 +68,6 @@ def _wrong_time(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
         yield f"a wait of at most {timeout:g} s raised {deed.said.get('error')} after {waited:.2f} s"
     if _is_late(deed) and waited < timeout - EARLY_SECONDS:
         yield f"a wait of at most {timeout:g} s ended after {waited:.2f} s without a result"
-    yield from _told_late(deed, life, evidence)
 
 
 def _told_late(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:

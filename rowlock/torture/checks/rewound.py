@@ -6,21 +6,37 @@ bounded: it concerns the jobs with an event in a window. For these jobs this sti
 
 - a job that was acknowledged before the window is there, and a job that is there finishes, once;
 - each of its steps is an edge of the life cycle, its key is held once, its effects are those of its final success;
-- it does not run twice at once in one process, unless the earlier run cannot be stopped.
+- it does not run twice at once in one process, unless the earlier run cannot be stopped;
+- a wait for its result ends in time, with what one of its handler's calls returned.
+
+A call of the operating program in a window, or on such a job, is excused from what compares its answer with the
+database (`of_deed`). What it says of itself must hold all the same.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from rowlock.queue.lifecycle import FINAL
-from rowlock.torture.checks import attempts, existence, keys, leases, operators, releases, times
+from rowlock.torture.checks import (
+    attempts,
+    executors,
+    existence,
+    keys,
+    leases,
+    operators,
+    progress,
+    releases,
+    results,
+    times,
+)
 from rowlock.torture.evidence import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.evidence import Deed, Evidence
     from rowlock.torture.life import Life
     from rowlock.torture.rewinds import Window
 
@@ -38,8 +54,14 @@ EXCUSED: Final[frozenset[Callable[[Life, Evidence], Iterator[str]]]] = frozenset
         attempts.outcomes,  # the number of an attempt may name two
         leases.overlaps,  # `overlaps` below takes its place
         keys.refused,  # by a job that is forgotten
+        keys.contents,  # the replacement is forgotten
+        keys.unfollowed,  # the start that followed is forgotten
         operators.cancelled,  # the cancel is forgotten
         releases.releases,  # a worker gives back what it runs already
+        results.answers,  # `answers` below takes its place
+        progress.checkpoints,  # the last ones saved are forgotten
+        progress.progress,
+        executors.crashes,  # the recorded attempt is forgotten
         times.early,  # a snooze, or a retry, is forgotten
         times.late,
     }
@@ -52,14 +74,36 @@ def window_of(life: Life, evidence: Evidence) -> Window | None:
     return next((window for window in evidence.rewinds.windows if _is_touched(life, window, evidence)), None)
 
 
+def of_deed(deed: Deed, evidence: Evidence) -> Window | None:
+    """Return the first window in which a call of the operating program, or one of its jobs, may have lost something."""
+    if not evidence.rewinds.windows:
+        return None
+    ended = _end_of(deed, evidence)
+    for window in evidence.rewinds.windows:
+        begin, end = _bounds(window)
+        if deed.began <= end and ended >= begin:
+            return window
+    lives = (evidence.kept[job] for job in deed.jobs if job in evidence.kept)
+    return next((found for found in (window_of(life, evidence) for life in lives) if found is not None), None)
+
+
+def _end_of(deed: Deed, evidence: Evidence) -> float:
+    return min(deed.ended, evidence.death(deed.pid, deed.began))
+
+
+def _bounds(window: Window) -> tuple[float, float]:
+    return window.begins - MARGIN_SECONDS * SECOND, window.ends + MARGIN_SECONDS * SECOND
+
+
 def _is_touched(life: Life, window: Window, evidence: Evidence) -> bool:
-    begin, end = window.begins - MARGIN_SECONDS * SECOND, window.ends + MARGIN_SECONDS * SECOND
-    acknowledged = float("inf") if life.answers is None else life.answers.first_stored
+    begin, end = _bounds(window)
+    acknowledged = inf if life.answers is None else life.answers.first_stored
     return (
         begin <= acknowledged <= end
         or any(run.started <= end and run.ended >= begin for run in life.runs)
         or any(one.began <= end and one.ended >= begin for one in life.operations)
         or any(one.began <= end and one.ended >= begin for one in evidence.refusals.get(life.id, ()))
+        or any(one.began <= end and _end_of(one, evidence) >= begin for one in evidence.deeds_on.get(life.id, ()))
     )
 
 
@@ -86,7 +130,20 @@ def overlaps(life: Life, evidence: Evidence) -> Iterator[str]:
             )
 
 
-ONLY: Final[frozenset[Callable[[Life, Evidence], Iterator[str]]]] = frozenset({lost, overlaps})
+def answers(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A wait is given what a call of the job's handler returned, though the database may have forgotten that call."""
+    known = {run.run for run in life.runs}
+    for deed in evidence.deeds_on.get(life.id, ()):
+        result = deed.said.get("result") if deed.what in {"result", "http result"} else None
+        if result is None:
+            continue
+        if result.get("run") not in known:
+            yield f"a wait was given the result {result}, which no call of its handler returned"
+        elif "square" in deed.about and result.get("square") != deed.about["square"]:
+            yield f"a wait was given {result.get('square')}, and its handler returned {deed.about['square']}"
+
+
+ONLY: Final[frozenset[Callable[[Life, Evidence], Iterator[str]]]] = frozenset({lost, overlaps, answers})
 """The checks that are for such a job alone."""
 
-__all__ = ["EXCUSED", "ONLY", "lost", "overlaps", "window_of"]
+__all__ = ["EXCUSED", "ONLY", "answers", "lost", "of_deed", "overlaps", "window_of"]

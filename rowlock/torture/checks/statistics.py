@@ -14,7 +14,7 @@ RULE: Final = "statistics"
 STATES: Final = ("succeeded", "failed", "cancelled", "expired")
 ERRORS: Final = frozenset({"error", "timeout", "crashed", "failed"})
 """The outcomes of attempts that count as errors."""
-CLOCKS: Final = frozenset({"clock", "failover", "restore"})
+CLOCKS: Final = frozenset({"clock", "failover", "rewind"})
 """Faults that change the server's clock, or what it knows: what ended in its future is not counted yet."""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from rowlock.torture.checks import rewound
 from rowlock.torture.evidence import PAUSES, SECOND
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def pauses(life: Life, evidence: Evidence) -> Iterator[str]:
     """
     if life.wanted is None or life.wanted.task != PAUSED:
         return
-    switches = list(evidence.deeds_of("pause", "drain", "resume"))
+    switches = [_as_kept(deed, evidence) for deed in evidence.deeds_of("pause", "drain", "resume")]
     for claim in life.claims:
         if evidence.epochs:
             at = evidence.history_time(claim.change.at)
@@ -45,8 +47,13 @@ def pauses(life: Life, evidence: Evidence) -> Iterator[str]:
         yield from _starts(run, switches, life, evidence)
         yield from _over_drain(run, switches, evidence)
     for deed in evidence.deeds_on.get(life.id, ()):
-        if deed.what == "resumed":
+        if deed.what == "resumed" and rewound.of_deed(deed, evidence) is None:
             yield from _resumed(deed, evidence)
+
+
+def _as_kept(deed: Deed, evidence: Evidence) -> Deed:
+    """Return the act; as one without an answer, if the database may have forgotten it."""
+    return deed if rewound.of_deed(deed, evidence) is None else replace(deed, outcome="unknown")
 
 
 def _starts(run: Run, switches: list[Deed], life: Life, evidence: Evidence) -> Iterator[str]:
@@ -102,7 +109,7 @@ def _resumed(deed: Deed, evidence: Evidence) -> Iterator[str]:
 
 def scales(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """No worker has more jobs of a queue than its scale says when one of them starts. What runs goes on."""
-    orders = list(evidence.deeds_of("scale"))
+    orders = [_as_kept(deed, evidence) for deed in evidence.deeds_of("scale")]
     workers: dict[int, list[Run]] = {}
     for runs in evidence.runs.values():
         for run in runs:
