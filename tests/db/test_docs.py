@@ -17,7 +17,7 @@ from examples.tour.pages import PAGES, ROOT, examples, name_of, run_page
 from rowlock import Rowlock, Settings
 from rowlock.queue.audits import INVARIANTS
 from rowlock.queue.lifecycle import EDGES, FINAL
-from rowlock.torture import witness
+from rowlock.torture import hearing, witness
 from rowlock.torture.checker import RULES
 from tests.torture.bugs import BUGS
 
@@ -142,7 +142,7 @@ def test_each_promise_names_the_checks_and_the_bugs_that_watch_over_it() -> None
         rules.update(watching)
         bugs.update(filter(None, text.partition("- Bugs on purpose: ")[2].split(", ")))
     of_the_witness = {rule for rule in rules if rule.startswith("witness: ")}
-    assert of_the_witness <= {verdict.rule for verdict in witness.verdicts(witness.Testimony(), [], [])}
+    assert of_the_witness <= {verdict.rule for verdict in witness.verdicts(hearing.Testimony(), [], [])}
     assert {rule for rule in rules if rule.startswith("audit: ")} <= audited
     assert {rule for rule in rules if not rule.startswith(("witness: ", "audit: "))} == set(RULES), "each at a promise"
     assert set(bugs) == {bug.name for bug in BUGS}
