@@ -11,7 +11,7 @@ from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.output import Exit, note, print_json, with_json
 from rowlock.cli.tables import number, print_table, print_text, text, whole
-from rowlock.queue.audits import Audited, Scope, audit
+from rowlock.queue.audits import MOST_ROWS, MOST_SECONDS, Audited, Scope, audit
 
 _COLUMNS: Final = (
     whole("STATUS"),
@@ -21,13 +21,14 @@ _COLUMNS: Final = (
     whole("BACK TO", leaves=1),
 )
 _USUAL: Final = Scope()
+_WHOLE: Final = Scope(days=None, rows=MOST_ROWS, seconds=MOST_SECONDS)
 
 
 @click.command("audit", short_help="Check what must hold of the tables at any moment.")
-@click.option("--days", type=click.IntRange(1), default=_USUAL.days, show_default=True, help="Of the archive.")
+@click.option("--days", type=int, default=_USUAL.days, show_default=True, help="Of the archive.")
 @click.option("--all", "everything", is_flag=True, help="All of the archive; gives --rows and --seconds no default.")
-@click.option("--rows", type=click.IntRange(1), help="Of each table, at most.  [default: 1000000]")
-@click.option("--seconds", type=click.FloatRange(1, 86_400), help="In all, at most.  [default: 60]")
+@click.option("--rows", type=int, help="Of each table, at most.  [default: 1000000]")
+@click.option("--seconds", type=float, help="In all, at most.  [default: 60]")
 @with_json
 def command(days: int, everything: bool, rows: int | None, seconds: float | None, as_json: bool) -> int:  # noqa: FBT001  # click's
     """Check what must hold of the tables at any moment, such as each job in one place, and each key with its holder.
@@ -36,10 +37,11 @@ def command(days: int, everything: bool, rows: int | None, seconds: float | None
     as well. Exits with 0 if every invariant is kept as far as it looked, with 1 if one is broken, and with 2 if it
     could not look at one.
     """
+    usual = _WHOLE if everything else _USUAL
     scope = Scope(
         days=None if everything else days,
-        rows=rows or (2**31 - 1 if everything else _USUAL.rows),
-        seconds=seconds or (86_400.0 if everything else _USUAL.seconds),
+        rows=usual.rows if rows is None else rows,
+        seconds=usual.seconds if seconds is None else seconds,
     )
 
     async def look() -> list[Audited]:

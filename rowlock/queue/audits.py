@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import asyncpg
 
+from rowlock.errors import InvalidOption
 from rowlock.queue import server_errors
 from rowlock.queue.statements import statement
 
@@ -35,6 +36,9 @@ PATIENCE: Final = timedelta(minutes=5)
 """So long, and at least for four leases, upkeep may take to do what is due: to rescue, to remove what is over."""
 LEASES: Final = 4
 EXAMPLES: Final = 5
+MOST_DAYS: Final = 36_500
+MOST_ROWS: Final = 2**31 - 1
+MOST_SECONDS: Final = 86_400.0
 SLOTS: Final = ((10, timedelta(minutes=10)), (60, timedelta(hours=1)), (900, timedelta(hours=23)))
 """Which slots of the statistics are compared: their seconds, and how far back they are sure to be there. After a pause
 the statistics begin a day back at most."""
@@ -46,11 +50,14 @@ INVARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "audit_workers": ("expired worker left behind", "worker from the future"),
     "audit_duties": ("duty too far ahead", "duty left undone", "statistics from the future"),
     "audit_keys": ("unique key without its job", "unique key past its time"),
+    "audit_idempotency": ("idempotency key past its time",),
     "audit_jobs": (
         "live job whose columns disagree",
         "live job from the future",
-        "waiting job whose key another one holds",
+        "two live jobs with one key",
+        "waiting job whose time is over",
     ),
+    "audit_schedules": ("schedule left behind", "schedule whose last job is nowhere"),
     "audit_ticks": ("tick without its job", "job of two ticks", "tick from the future"),
     "audit_progress": ("progress of no job", "progress above its job's"),
     "audit_statistics": ("slot of statistics that counts too few",),
@@ -58,12 +65,14 @@ INVARIANTS: Final[dict[str, tuple[str, ...]]] = {
         "attempt of no job",
         "attempt above its job's",
         "attempt recorded twice",
+        "attempt that its job contradicts",
         "attempt from the future",
     ),
     "audit_archive": (
         "job in both tables",
         "job archived twice",
         "finished job whose columns disagree",
+        "failed job without its last attempt",
         "finished job from the future",
     ),
 }
@@ -73,12 +82,32 @@ INVARIANTS: Final[dict[str, tuple[str, ...]]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """How much an audit looks at. `days`: of the archive, newest first (None: all of it); `rows`: of each table, at
-    most; `seconds`: in all.
+    most; `seconds`: in all. Raises `InvalidOption`.
     """
 
     days: int | None = 2
     rows: int = 1_000_000
     seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.days is not None:
+            _check_whole("days", self.days, MOST_DAYS, "Give fewer days, or look at the whole archive (--all).")
+        _check_whole("rows", self.rows, MOST_ROWS, "Give fewer rows.")
+        if not _is_number(self.seconds) or not 0 < self.seconds <= MOST_SECONDS:
+            rule = f"seconds must be a number above 0 and at most {MOST_SECONDS:g}"
+            raise InvalidOption(
+                f"{rule}; got {self.seconds!r}. Give the time that the audit may take.", option="seconds"
+            )
+
+
+def _check_whole(option: str, value: object, most: int, remedy: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+        rule = f"{option} must be a whole number from 1 to {most}"
+        raise InvalidOption(f"{rule}; got {value!r}. {remedy}", option=option)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 QUICK: Final = Scope(days=1, rows=10_000, seconds=5.0)
@@ -146,19 +175,22 @@ class _Audit:
     async def run(self) -> list[Audited]:
         rows, patience = self._scope.rows, self._patience
         ((now, oldest, kept_since),) = await self._fetch("audit_span")
-        begin = _BEGINNING if self._scope.days is None else now - timedelta(days=self._scope.days)
+        most = now - _BEGINNING
+        begin = now - (most if self._scope.days is None else min(timedelta(days=self._scope.days), most))
         await self._look("audit_running", rows, patience, EXAMPLES)
         await self._look("audit_workers", patience, EXAMPLES)
         await self._look("audit_duties", patience, EXAMPLES)
         await self._look("audit_keys", rows, patience, EXAMPLES)
-        await self._look("audit_jobs", rows, EXAMPLES)
+        await self._look("audit_idempotency", rows, patience, EXAMPLES)
+        await self._look("audit_jobs", rows, EXAMPLES, patience)
+        await self._look("audit_schedules", rows, patience, EXAMPLES, kept_since)
         await self._look("audit_ticks", begin, rows, EXAMPLES, kept_since)
         await self._look("audit_progress", rows, EXAMPLES, kept_since)
         for step, back in SLOTS:
             await self._look("audit_statistics", step, back, rows, EXAMPLES)
         days = list(days_back(now, begin, oldest))
         await self._look_back("audit_attempts", days, kept_since)
-        await self._look_back("audit_archive", days)
+        await self._look_back("audit_archive", days, kept_since)
         return list(self._found.values())
 
     async def _look_back(self, name: str, days: Sequence[tuple[datetime, datetime]], *more: object) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import asyncpg
 import pytest
 
-from rowlock import Cancel, Fail, Job, Rowlock, Settings, Snooze, Unique
+from rowlock import Cancel, Fail, InvalidOption, Job, Retry, Rowlock, Settings, Snooze, Unique
 from rowlock.queue import audits
 from rowlock.queue.audits import INVARIANTS, Audited, Scope, audit, days_back
 from rowlock.queue.client import Client
@@ -97,7 +97,9 @@ async def test_what_went_through_everything_is_as_it_must_be(app: Rowlock, conne
     assert found["job in both tables"].looked_at == await connection.fetchval(
         "SELECT count(*) FROM rowlock.finished_job"
     )
-    assert found["waiting job whose key another one holds"].looked_at == 1
+    assert found["two live jobs with one key"].looked_at == 1
+    assert found["failed job without its last attempt"].looked_at == 2
+    assert found["schedule left behind"].looked_at == found["schedule whose last job is nowhere"].looked_at == 1
     await app.close()
 
 
@@ -143,7 +145,15 @@ RECORDED = (
 )
 A_FINISHED_ONE = "(SELECT id FROM rowlock.finished_job WHERE state = 'succeeded' LIMIT 1)"
 A_WAITING_ONE = "(SELECT id FROM rowlock.job WHERE unique_key IS NULL LIMIT 1)"
+STARTED = f"UPDATE rowlock.job SET state = 'running', attempt = 1, worker = '{OTHER}', started_at = now()"
+WAITS = "state = 'queued', worker = NULL, started_at = NULL"
 KEYED = "'work:waits'"
+HELD = f"UPDATE rowlock.job SET run_at = created_at WHERE unique_key = {KEYED}"
+SECOND = (
+    "INSERT INTO rowlock.job (id, task, state, attempt, unique_key, worker, started_at) "
+    f"SELECT rowlock.uuid7(), 'work', '{{state}}', {{attempt}}, {KEYED}, {{worker}}, "
+    "CASE '{state}' WHEN 'running' THEN now() END"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,9 +222,110 @@ BREAKS = [
     ),
     by("live job from the future", "UPDATE rowlock.job SET created_at = now() + interval '1 hour'", word="written at"),
     by(
-        "waiting job whose key another one holds",
-        f"UPDATE rowlock.unique_key SET job_id = {A_WAITING_ONE} WHERE key = {KEYED}",
-        word="waits with the key",
+        "live job whose columns disagree",
+        "UPDATE rowlock.job SET errors = 10, attempt = 10",
+        word="10 errors, of at most",
+    ),
+    by(
+        "two live jobs with one key",
+        HELD,
+        SECOND.format(state="queued", attempt=0, worker="NULL"),
+        word="(queued), created",
+    ),
+    by(
+        "two live jobs with one key",
+        HELD,
+        SECOND.format(state="queued", attempt=3, worker="NULL"),
+        word="(queued), created",
+    ),
+    by(
+        "two live jobs with one key",
+        HELD,
+        SECOND.format(state="running", attempt=1, worker=f"'{WORKER}'"),
+        word="(running), created",
+    ),
+    by(
+        "two live jobs with one key",
+        HELD,
+        SECOND.format(state="queued", attempt=0, worker="NULL"),
+        f"UPDATE rowlock.job SET state = 'running', attempt = 1, worker = '{WORKER}', started_at = now() "
+        f"WHERE id = (SELECT job_id FROM rowlock.unique_key WHERE key = {KEYED})",
+        word="(running) has held",
+    ),
+    by(
+        "waiting job whose time is over",
+        REGISTERED.format(id=OTHER, age="1 hour", left="1 hour"),
+        f"UPDATE rowlock.job SET expires_at = now() - interval '20 minutes', ends_at = now() - interval '20 minutes', "
+        f"created_at = now() - interval '1 hour' WHERE id = {A_WAITING_ONE}",
+        word="is queued, and was over",
+    ),
+    by(
+        "waiting job whose time is over",
+        REGISTERED.format(id=OTHER, age="1 hour", left="1 hour"),
+        "UPDATE rowlock.job SET cancel_requested_at = now() - interval '20 minutes', ends_at = '-infinity', "
+        "attempt = 1, run_at = now() - interval '20 minutes', created_at = now() - interval '1 hour'",
+        word="is queued, and was over",
+    ),
+    by(
+        "schedule left behind",
+        REGISTERED.format(id=OTHER, age="1 hour", left="1 hour"),
+        "UPDATE rowlock.worker SET tasks = '{tick@2}'",
+        "UPDATE rowlock.schedule "
+        "SET next_run_at = now() - interval '20 minutes', updated_at = now() - interval '1 hour'",
+        word="each-second was due",
+    ),
+    by(
+        "schedule whose last job is nowhere",
+        "UPDATE rowlock.schedule SET last_job_id = gen_random_uuid()",
+        word="the last job of each-second",
+    ),
+    by(
+        "idempotency key past its time",
+        REGISTERED.format(id=OTHER, age="1 hour", left="1 hour"),
+        "INSERT INTO rowlock.idempotency_key (key_hash, fingerprint, expires_at) "
+        "VALUES ('\\x01', '\\x02', now() - interval '20 minutes')",
+        word="key 01… was over",
+    ),
+    by(
+        "finished job whose columns disagree",
+        "UPDATE rowlock.finished_job SET started_at = created_at WHERE state = 'expired'",
+        word="expired with worker",
+    ),
+    by(
+        "finished job whose columns disagree",
+        "UPDATE rowlock.finished_job SET errors = 0 WHERE state = 'failed'",
+        word="failed with 0 errors",
+    ),
+    by(
+        "finished job whose columns disagree",
+        "UPDATE rowlock.finished_job SET worker = NULL WHERE state = 'failed'",
+        word="without a worker or a passed deadline: Fail: makes no sense",
+    ),
+    by(
+        "failed job without its last attempt",
+        "DELETE FROM rowlock.attempt WHERE outcome = 'failed'",
+        word="which is recorded nowhere",
+    ),
+    by(
+        "attempt that its job contradicts",
+        RECORDED.format(job=A_FINISHED_ONE, attempt=1, at="now()"),
+        word="its job succeeded by it",
+    ),
+    by(
+        "attempt that its job contradicts",
+        RUNNING.format(worker=WORKER, age="0"),
+        RECORDED.format(job="(SELECT id FROM rowlock.job WHERE state = 'running')", attempt=1, at="now()"),
+        word="its job still runs it",
+    ),
+    by(
+        "attempt that its job contradicts",
+        f"UPDATE rowlock.attempt SET worker = '{OTHER}' WHERE outcome = 'failed'",
+        word="and its job ended on",
+    ),
+    by(
+        "attempt that its job contradicts",
+        "UPDATE rowlock.attempt SET queue = 'elsewhere' WHERE outcome = 'failed'",
+        word="of work in elsewhere",
     ),
     by(
         "running job without a lease",
@@ -477,6 +588,151 @@ async def test_the_command_says_what_is_broken(app: Rowlock, database_url: str, 
     assert told["unique key without its job"]["count"] == 1
     assert told["job in both tables"]["status"] == "kept"
     await app.close()
+
+
+async def test_keys_of_several_kinds_are_held_one_after_the_other(settings: Settings, connection: Connection) -> None:
+    """A key that was free again, after a period or a start, is in two live jobs: both of them are as they must be."""
+    async with application(settings) as app:
+        work = app.tasks["work"]
+        await work.using(delay=3600, unique=Unique("period", period=0.05)).enqueue("succeed")
+        await eventually(lambda: _is_period_over(connection), timeout=30)
+        await work.using(unique=Unique("period")).enqueue("succeed")
+        started = await work.using(unique=Unique("start", until="start")).enqueue("succeed")
+        await connection.execute(f"{STARTED} WHERE id = $1", started.id)
+        await work.using(unique=Unique("start")).enqueue("succeed")
+        assert await broken(app.client) == {}
+        snoozed = f"UPDATE rowlock.job SET {WAITS}, run_at = now() WHERE id = $1"
+        await connection.execute(snoozed, started.id)
+        assert await broken(app.client) == {}
+
+
+async def _is_period_over(connection: Connection) -> bool:
+    return bool(await connection.fetchval("SELECT bool_and(expires_at < now()) FROM rowlock.unique_key"))
+
+
+async def test_a_replaced_job_may_have_more_errors_than_attempts(settings: Settings, connection: Connection) -> None:
+    async with application(settings) as app:
+        work, unique = app.tasks["work"], Unique("again", on_duplicate="replace")
+        job = await work.using(unique=unique).enqueue("succeed")
+        await connection.execute("UPDATE rowlock.job SET errors = 3, attempt = 3")
+        assert (await work.using(unique=unique, max_attempts=2, queue="elsewhere").enqueue("succeed")).id == job.id
+        await connection.execute(RECORDED.format(job=f"'{job.id}'", attempt=3, at="now()"))
+        assert await broken(app.client) == {}
+
+
+async def test_what_has_only_just_come_back_is_not_late(app: Rowlock, connection: Connection) -> None:
+    """A job whose time was over while it ran, a schedule that was resumed, and one that makes up for every tick."""
+    await connection.execute(REGISTERED.format(id=OTHER, age="1 hour", left="1 hour"))
+    await connection.execute("UPDATE rowlock.worker SET tasks = '{work,tick}'")
+    await connection.execute(
+        "UPDATE rowlock.job SET created_at = now() - interval '1 hour', deadline = now() - interval '20 minutes', "
+        "expires_at = NULL, ends_at = now() - interval '20 minutes', attempt = 1, run_at = now()"
+    )
+    late = "UPDATE rowlock.schedule SET next_run_at = now() - interval '20 minutes'"
+    await connection.execute(late + ", updated_at = now()")
+    assert await broken(app.client) == {}
+    await connection.execute(late + ", updated_at = now() - interval '1 hour', misfire = 'all'")
+    assert await broken(app.client) == {}
+    await connection.execute("UPDATE rowlock.schedule SET misfire = 'latest', is_paused = true")
+    assert await broken(app.client) == {}
+    await connection.execute("UPDATE rowlock.schedule SET is_paused = false")
+    await connection.execute("UPDATE rowlock.job SET run_at = now() - interval '20 minutes'")
+    assert set(await broken(app.client)) == {"waiting job whose time is over", "schedule left behind"}
+    await connection.execute("UPDATE rowlock.duty SET set_at = now() - interval '18 minutes'")
+    assert await broken(app.client) == {}, "the duty that ends them has not run since"
+    await app.close()
+
+
+async def test_in_the_middle_of_work_nothing_is_broken(settings: Settings, connection: Connection) -> None:
+    """A retry and a snooze that wait, a job that runs and is to be cancelled, a paused queue, one set aside."""
+    app = application(settings)
+    begun: list[Job] = []
+
+    @app.task(backoff=3600)
+    async def stay(job: Job, how: str) -> None:
+        begun.append(job)
+        match how:
+            case "snooze":
+                raise Snooze(3600)
+            case "retry":
+                raise Retry(3600)
+            case "error":
+                raise ValueError("not yet")
+            case _:
+                await eventually(lambda: len(begun) < 0, timeout=60)
+
+    async with app:
+        await app.queues.pause("paused")
+        await stay.using(queue="paused", expires=3600, unique=Unique("paused")).enqueue("run")
+        crashed = await stay.enqueue("run")
+        await connection.execute(f"{STARTED} WHERE id = $1", crashed.id)
+        await connection.execute("UPDATE rowlock.job SET crashes = 2, attempt = 3 WHERE id = $1", crashed.id)
+        async with app.worker(queues=["default", "paused"]):
+            await eventually(lambda: _is_over(app, crashed.id), timeout=30)
+            for how in ("snooze", "retry", "error"):
+                await stay.using(deadline=7200).enqueue(how)
+            for until in ("start", "finish"):
+                await stay.using(unique=Unique(until, until=until)).enqueue("run")
+            await eventually(lambda: len(begun) == 5, timeout=30)
+            await eventually(lambda: _is_waiting_again(connection), timeout=30)
+            await stay.using(unique=Unique("start", until="start")).enqueue("snooze")
+            assert await broken(app.client) == {}
+            await app.cancel(begun[-1].id)
+            await app.retry(crashed.id)
+            assert await broken(app.client) == {}
+
+
+async def _is_waiting_again(connection: Connection) -> bool:
+    again = "SELECT count(*) = 3 FROM rowlock.job WHERE state = 'queued' AND attempt = 1"
+    return bool(await connection.fetchval(again))
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("days", 0),
+        ("days", 36_501),
+        ("days", 999_999_999_999),
+        ("days", True),
+        ("days", 1.5),
+        ("rows", 0),
+        ("rows", 3_000_000_000),
+        ("seconds", 0),
+        ("seconds", float("nan")),
+        ("seconds", float("inf")),
+        ("seconds", 86_401),
+    ],
+)
+def test_a_scope_that_makes_no_sense_is_refused(option: str, value: object) -> None:
+    with pytest.raises(InvalidOption, match=rf"^{option} must be a .*; got .*\. (Give|Omit) .*\.$") as refused:
+        Scope(**{option: value})  # type: ignore[arg-type]  # what a caller without types may give
+    assert refused.value.option == option
+
+
+async def test_the_widest_scope_is_looked_at(settings: Settings) -> None:
+    async with application(settings) as app:
+        widest = Scope(days=audits.MOST_DAYS, rows=audits.MOST_ROWS, seconds=audits.MOST_SECONDS)
+        assert {one.status for one in await audit(app.client, widest)} <= {"kept", "empty"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--days", "800000"),
+        ("--days", "999999999999"),
+        ("--days", "0"),
+        ("--rows", "3000000000"),
+        ("--rows", "0"),
+        ("--seconds", "nan"),
+        ("--seconds", "-1"),
+        ("--all", "--seconds", "inf"),
+    ],
+)
+async def test_the_command_refuses_what_makes_no_sense(given: tuple[str, ...], database_url: str) -> None:
+    done = await rowlock("audit", *given, url=database_url)
+    assert (done.code, done.out) == (2, "")
+    assert f"{given[-2].removeprefix('--')} must be a" in done.err
+    assert "Traceback" not in done.err
 
 
 async def test_the_command_cannot_look_at_what_is_not_there(empty_database_url: str) -> None:

@@ -1,13 +1,17 @@
--- Audit a part of the archive: each job in it is there once and not live, its columns agree, and no time is ahead of the clock.
--- One row an invariant.
+-- Audit a part of the archive: each job in it is there once and not live, its columns agree, the attempt by which one failed is
+-- recorded, and no time is ahead of the clock. One row an invariant.
 --
 -- $1 from when, $2 until when   $3 from when on a second row of a job is looked for   $4 how many rows to look at
--- $5 how many examples
+-- $5 how many examples   $6 from when on retention has removed nothing; null: always
 --
--- Index: finished_job_finished_at (BRIN); per row job_pkey, and finished_job_id of each partition since $3. Run it where the
--- planner does without sequential scans: it may still believe that a partition is empty. Takes no lock beyond ACCESS SHARE.
+-- A job fails by an attempt, which counts as an error or a crash and is recorded by the same statement, at the same time; or,
+-- while it waits, by its deadline (end_overdue.sql), with no worker, and the deadline as its error. A job expires while it waits,
+-- before its first start. Attempts go later than their jobs; where retention rewrites their partition, for a moment an older
+-- snapshot sees none of them: so only what is younger than $6 is looked for.
+-- Index: finished_job_finished_at (BRIN); per row job_pkey, and finished_job_id of each partition since $3; attempt_job_id for
+-- those that failed. Run it where the planner does without sequential scans: it may still believe that a partition is empty. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
-    SELECT id, state, attempt, errors, crashes, worker, created_at, started_at, finished_at, discarded_at
+    SELECT id, state, attempt, errors, crashes, worker, error, created_at, started_at, finished_at, discarded_at
       FROM rowlock.finished_job
      WHERE finished_at >= $1::timestamptz AND finished_at < $2::timestamptz
      LIMIT $4::integer
@@ -25,11 +29,22 @@ WITH looked AS MATERIALIZED (
                     THEN format('succeeded with worker %s, started_at %s, attempt %s', worker, started_at, attempt) END,
                CASE WHEN errors + crashes > attempt
                     THEN format('%s errors and %s crashes in %s attempts', errors, crashes, attempt) END,
+               CASE WHEN state = 'expired' AND (worker IS NOT NULL OR started_at IS NOT NULL)
+                    THEN format('expired with worker %s, started_at %s', worker, started_at) END,
+               CASE WHEN state = 'failed' AND worker IS NOT NULL AND errors + crashes < 1
+                    THEN 'failed with 0 errors and 0 crashes' END,
+               CASE WHEN state = 'failed' AND worker IS NULL
+                         AND coalesce(error, '') NOT LIKE 'its deadline passed at %'
+                    THEN format('failed without a worker or a passed deadline: %s', left(error, 100)) END,
                CASE WHEN discarded_at IS NOT NULL AND state <> 'failed' THEN format('%s and discarded', state) END,
                CASE WHEN greatest(created_at, started_at) > finished_at + interval '1 minute'
                     THEN format('finished at %s, before %s', finished_at, greatest(created_at, started_at)) END
            ) AS what
       FROM looked
+), attempted AS (
+    SELECT id, attempt, finished_at
+      FROM looked
+     WHERE state = 'failed' AND worker IS NOT NULL AND coalesce(finished_at >= $6::timestamptz, true)
 ), broken AS (
     SELECT 'job in both tables' AS invariant, format('job %s is %s, and %s at %s', id, live, state, finished_at) AS example
       FROM pair
@@ -43,14 +58,28 @@ WITH looked AS MATERIALIZED (
       FROM contradiction
      WHERE what <> ''
      UNION ALL
+    SELECT 'failed job without its last attempt',
+           format('job %s failed by attempt %s at %s, which is recorded nowhere', id, attempt, finished_at)
+      FROM attempted
+     WHERE NOT EXISTS (
+               SELECT FROM rowlock.attempt
+                WHERE attempt.job_id = attempted.id
+                  AND attempt.attempt = attempted.attempt
+                  AND attempt.finished_at >= attempted.finished_at - interval '1 minute'
+                  AND attempt.finished_at <= attempted.finished_at + interval '1 minute'
+                OFFSET 0
+           )
+     UNION ALL
     SELECT 'finished job from the future', format('job %s: written at %s', id, greatest(finished_at, discarded_at))
       FROM looked
      WHERE greatest(finished_at, discarded_at) > now() + interval '1 minute'
 )
-SELECT named.invariant, count(broken.example) AS broken, (SELECT count(*) FROM looked) AS looked_at,
+SELECT named.invariant, count(broken.example) AS broken,
+       CASE named.invariant WHEN 'failed job without its last attempt' THEN (SELECT count(*) FROM attempted)
+            ELSE (SELECT count(*) FROM looked) END AS looked_at,
        (SELECT count(*) >= $4::integer FROM looked) AS is_cut,
        coalesce((array_agg(broken.example) FILTER (WHERE broken.example IS NOT NULL))[1:$5::integer], '{}') AS examples
   FROM unnest(ARRAY['job in both tables', 'job archived twice', 'finished job whose columns disagree',
-                    'finished job from the future']) AS named (invariant)
+                    'failed job without its last attempt', 'finished job from the future']) AS named (invariant)
   LEFT JOIN broken ON broken.invariant = named.invariant
  GROUP BY named.invariant

@@ -1,30 +1,48 @@
--- Audit the recorded attempts of a part of the archive: each is of a job that exists, has no higher number than its job, and
--- is recorded once. One row an invariant.
+-- Audit the recorded attempts of a part of the archive: each is of a job that exists, has no higher number than its job, is
+-- recorded once, and agrees with its job. One row an invariant.
 --
 -- $1 from when, $2 until when   $3 from when on a second row of an attempt is looked for   $4 how many rows to look at
 -- $5 how many examples   $6 from when on retention has removed no job; null: always
 --
+-- A recorded attempt did not succeed, and is over: the next one has a higher number. So its job neither succeeded by it nor
+-- runs it. A job that ended by an attempt (its worker is known then) was written in the statement that recorded this one, with
+-- the same worker. Nothing changes a job's queue and task but an enqueue with on_duplicate 'replace', which meets jobs with a
+-- key alone: these are not compared. Jobs with two rows are audit_archive.sql's.
 -- Index: attempt_finished_at (BRIN); per row job_pkey, and finished_job_id and attempt_job_id of each partition since then.
 -- Run it where the planner does without sequential scans. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
-    SELECT job_id, attempt, outcome, finished_at,
-           coalesce(
-               (SELECT job.attempt FROM rowlock.job WHERE job.id = attempt.job_id),
-               (
-                   SELECT max(finished_job.attempt) FROM rowlock.finished_job
-                    WHERE finished_job.id = attempt.job_id
-                      AND finished_job.finished_at >= $1::timestamptz - interval '1 day'
-               )
-           ) AS newest,
+    SELECT attempt.job_id, attempt.attempt, attempt.outcome, attempt.finished_at, attempt.queue, attempt.task, attempt.worker,
+           job.attempt AS newest, job.state, job.queue AS job_queue, job.task AS job_task, job.worker AS job_worker,
+           job.unique_key,
            (
                SELECT count(*) FROM rowlock.attempt AS other
                 WHERE other.job_id = attempt.job_id AND other.attempt = attempt.attempt
                   AND other.finished_at >= $3::timestamptz
            ) AS copies,
            coalesce(finished_at >= $6::timestamptz, true) AS is_kept
-      FROM rowlock.attempt
-     WHERE finished_at >= $1::timestamptz AND finished_at < $2::timestamptz
-     LIMIT $4::integer
+      FROM (
+           SELECT job_id, attempt, outcome, finished_at, queue, task, worker
+             FROM rowlock.attempt
+            WHERE finished_at >= $1::timestamptz AND finished_at < $2::timestamptz
+            LIMIT $4::integer
+           ) AS attempt
+      LEFT JOIN LATERAL (
+           (
+           SELECT live.attempt, live.state, live.queue, live.task, live.worker, live.unique_key
+             FROM rowlock.job AS live
+            WHERE live.id = attempt.job_id
+           )
+            UNION ALL
+           (
+           SELECT ended.attempt, ended.state, ended.queue, ended.task, ended.worker, ended.unique_key
+             FROM rowlock.finished_job AS ended
+            WHERE ended.id = attempt.job_id
+              AND ended.finished_at >= $1::timestamptz - interval '1 day'
+            ORDER BY ended.attempt DESC
+            LIMIT 1
+           )
+            LIMIT 1
+           ) AS job ON true
 ), broken AS (
     SELECT 'attempt of no job' AS invariant,
            format('attempt %s (%s) of job %s, which is nowhere', attempt, outcome, job_id) AS example
@@ -39,6 +57,21 @@ WITH looked AS MATERIALIZED (
       FROM looked
      WHERE copies > 1
      UNION ALL
+    SELECT 'attempt that its job contradicts', format('attempt %s (%s) of job %s: %s', attempt, outcome, job_id, what)
+      FROM (
+           SELECT job_id, attempt, outcome, concat_ws(
+                      ', ',
+                      CASE WHEN attempt = newest AND state = 'succeeded' THEN 'its job succeeded by it' END,
+                      CASE WHEN attempt = newest AND state = 'running' THEN 'its job still runs it' END,
+                      CASE WHEN attempt = newest AND state IN ('failed', 'cancelled') AND worker <> job_worker
+                           THEN format('on worker %s, and its job ended on %s', worker, job_worker) END,
+                      CASE WHEN unique_key IS NULL AND (queue, task) <> (job_queue, job_task)
+                           THEN format('of %s in %s, and its job is of %s in %s', task, queue, job_task, job_queue) END
+                  ) AS what
+             FROM looked
+           ) AS contradiction
+     WHERE what <> ''
+     UNION ALL
     SELECT 'attempt from the future', format('attempt %s of job %s ended at %s', attempt, job_id, finished_at)
       FROM looked
      WHERE finished_at > now() + interval '1 minute'
@@ -47,7 +80,7 @@ SELECT named.invariant, count(broken.example) AS broken,
        (SELECT count(*) FROM looked WHERE is_kept OR named.invariant <> 'attempt of no job') AS looked_at,
        (SELECT count(*) >= $4::integer FROM looked) AS is_cut,
        coalesce((array_agg(broken.example) FILTER (WHERE broken.example IS NOT NULL))[1:$5::integer], '{}') AS examples
-  FROM unnest(ARRAY['attempt of no job', 'attempt above its job''s', 'attempt recorded twice', 'attempt from the future'])
-       AS named (invariant)
+  FROM unnest(ARRAY['attempt of no job', 'attempt above its job''s', 'attempt recorded twice',
+                    'attempt that its job contradicts', 'attempt from the future']) AS named (invariant)
   LEFT JOIN broken ON broken.invariant = named.invariant
  GROUP BY named.invariant

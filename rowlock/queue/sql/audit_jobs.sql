@@ -1,16 +1,21 @@
--- Audit the live jobs, newest first: their columns agree, no time is ahead of the clock, and nobody else holds the key of one
--- that waits for its first attempt. One row an invariant.
+-- Audit the live jobs, newest first: their columns agree, no time is ahead of the clock, none came to a key that another one
+-- held, and none waits whose time was over long ago. One row an invariant.
 --
--- $1 how many jobs to look at   $2 how many examples
+-- $1 how many jobs to look at   $2 how many examples   $3 how long upkeep may leave a job whose time is over interval
 --
--- How long a job holds its key is written in the key's row alone. So a job without such a row is not judged (its period may
--- be over), nor one that has started (it may have had the key until then), nor one whose key another job has for a period.
+-- Errors: an attempt that leaves as many as max_attempts ends its job. An enqueue with on_duplicate 'replace' may lower the
+-- max_attempts of a job that has a key and waits: such jobs are not judged by it. Crashes have no limit that the tables know:
+-- it is a setting of each worker, and a job that did not run alone crashes once more.
+-- Keys: the key's row names the job that took the key last, whatever its kind. That job took it before its run_at (and
+-- created_at) was written. A job that was created later and has the same key cannot have taken it: its enqueue came to a key
+-- that was held. What was created earlier may have had the key before, until its start or for a period: the tables do not tell.
+-- The ids must have the same order: created_at alone has another one where the server's clock was put back.
+-- Time: the duty 'overdue' has run since the time was over, and for as long as $3 later. A job that came back to wait, or was
+-- replaced, did so by its run_at; one of a key may have been replaced. An enqueue that commits after $3 leads to the same.
 -- Index: job_pkey, unique_key_pkey. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT id, state, run_at, created_at, started_at, ends_at, expires_at, deadline, cancel_requested_at, worker, attempt,
-           errors, crashes, unique_key,
-           unique_key IS NOT NULL AND attempt = 0 AND state <> 'running' AND (ends_at IS NULL OR ends_at > now())
-               AS has_key
+           max_attempts, errors, crashes, unique_key
       FROM rowlock.job
      ORDER BY id DESC
      LIMIT $1::integer
@@ -23,6 +28,8 @@ WITH looked AS MATERIALIZED (
                CASE WHEN state = 'running' AND attempt < 1 THEN format('running with attempt %s', attempt) END,
                CASE WHEN errors + crashes > attempt
                     THEN format('%s errors and %s crashes in %s attempts', errors, crashes, attempt) END,
+               CASE WHEN unique_key IS NULL AND errors >= max_attempts
+                    THEN format('%s with %s errors, of at most %s attempts', state, errors, max_attempts) END,
                CASE WHEN state <> 'blocked' AND NOT isfinite(run_at) THEN format('run_at %s', run_at) END,
                CASE WHEN cancel_requested_at IS NOT NULL AND ends_at IS DISTINCT FROM '-infinity'
                     THEN format('ends_at %s although a cancel was requested', ends_at)
@@ -32,6 +39,12 @@ WITH looked AS MATERIALIZED (
                     THEN format('ends_at %s with expires_at %s and deadline %s', ends_at, expires_at, deadline) END
            ) AS what
       FROM looked
+), over AS (
+    SELECT id, state, ends_at,
+           greatest(created_at, nullif(ends_at, '-infinity'), cancel_requested_at,
+                    CASE WHEN attempt > 0 OR unique_key IS NOT NULL THEN run_at END) AS over_at
+      FROM looked
+     WHERE state <> 'running' AND ends_at IS NOT NULL
 ), broken AS (
     SELECT 'live job whose columns disagree' AS invariant, format('job %s: %s', id, what) AS example
       FROM contradiction
@@ -42,21 +55,34 @@ WITH looked AS MATERIALIZED (
       FROM looked
      WHERE greatest(created_at, started_at, cancel_requested_at) > now() + interval '1 minute'
      UNION ALL
-    SELECT 'waiting job whose key another one holds',
-           format('job %s waits with the key %s, which job %s holds', looked.id, looked.unique_key, holder.job_id)
+    SELECT 'two live jobs with one key',
+           format('job %s (%s), created at %s, has the key %s, which job %s (%s) has held since %s or earlier', looked.id,
+                  looked.state, looked.created_at, looked.unique_key, holder.id, holder.state, holder.since)
       FROM looked
      CROSS JOIN LATERAL (
-           SELECT job_id FROM rowlock.unique_key WHERE key = looked.unique_key AND expires_at IS NULL LIMIT 1
+           SELECT job.id, job.state, greatest(job.created_at, job.run_at) AS since
+             FROM rowlock.unique_key
+             JOIN rowlock.job ON job.id = unique_key.job_id AND job.unique_key = unique_key.key
+            WHERE unique_key.key = looked.unique_key
+            LIMIT 1
            ) AS holder
-     WHERE looked.has_key AND holder.job_id <> looked.id
+     WHERE holder.id < looked.id AND holder.since < looked.created_at
+     UNION ALL
+    SELECT 'waiting job whose time is over', format('job %s is %s, and was over at %s', id, state, over_at)
+      FROM over
+     WHERE over_at + $3::interval < (SELECT least(set_at, now()) FROM rowlock.duty WHERE name = 'overdue')
+       AND EXISTS (
+           SELECT FROM rowlock.worker WHERE worker.expires_at > now() AND worker.started_at < now() - $3::interval
+       )
 )
 SELECT named.invariant, count(broken.example) AS broken,
-       (SELECT count(*) FROM looked WHERE looked.has_key OR NOT named.needs_key) AS looked_at,
+       CASE named.invariant
+            WHEN 'two live jobs with one key' THEN (SELECT count(*) FROM looked WHERE unique_key IS NOT NULL)
+            WHEN 'waiting job whose time is over' THEN (SELECT count(*) FROM over)
+            ELSE (SELECT count(*) FROM looked) END AS looked_at,
        (SELECT count(*) >= $1::integer FROM looked) AS is_cut,
        coalesce((array_agg(broken.example) FILTER (WHERE broken.example IS NOT NULL))[1:$2::integer], '{}') AS examples
-  FROM (
-       VALUES ('live job whose columns disagree', false), ('live job from the future', false),
-              ('waiting job whose key another one holds', true)
-       ) AS named (invariant, needs_key)
+  FROM unnest(ARRAY['live job whose columns disagree', 'live job from the future', 'two live jobs with one key',
+                    'waiting job whose time is over']) AS named (invariant)
   LEFT JOIN broken ON broken.invariant = named.invariant
- GROUP BY named.invariant, named.needs_key
+ GROUP BY named.invariant

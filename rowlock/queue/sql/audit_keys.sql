@@ -3,7 +3,7 @@
 -- $1 how many keys to look at   $2 how long upkeep may leave a key whose period is over interval   $3 how many examples
 --
 -- A key until the start of a job that is gone, and one whose period is over, are upkeep's to remove (forget_unique_keys.sql);
--- the latter counts only while a worker has lived for as long.
+-- the latter counts only while a worker has lived for as long, and once the duty 'keys' has run so long after.
 -- Index: unique_key_pkey, job_pkey. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT key, job_id, expires_at, until_start, expires_at IS NULL AND NOT until_start AS is_until_finish,
@@ -22,7 +22,7 @@ WITH looked AS MATERIALIZED (
     SELECT 'unique key past its time',
            format('key %s, held for a period by job %s, ended at %s', key, job_id, expires_at)
       FROM looked
-     WHERE expires_at < now() - $2::interval
+     WHERE expires_at + $2::interval < (SELECT least(set_at, now()) FROM rowlock.duty WHERE name = 'keys')
        AND EXISTS (
            SELECT FROM rowlock.worker WHERE worker.expires_at > now() AND worker.started_at < now() - $2::interval
        )

@@ -1,0 +1,26 @@
+-- Audit the answers to HTTP requests: none is left long after its time. One row.
+--
+-- $1 how many keys to look at   $2 how long upkeep may leave a key whose time is over interval   $3 how many examples
+--
+-- A key is upkeep's to remove (forget_idempotency_keys.sql). It counts only while a worker has lived for as long, and once the
+-- duty 'keys' has run so long after: the duty passes by a key that a request has locked, and requests last for seconds.
+-- Index: idempotency_key_expires_at, the oldest first. Takes no lock beyond ACCESS SHARE.
+WITH looked AS MATERIALIZED (
+    SELECT left(encode(key_hash, 'hex'), 16) AS key, expires_at
+      FROM rowlock.idempotency_key
+     ORDER BY idempotency_key.expires_at
+     LIMIT $1::integer
+), broken AS (
+    SELECT 'idempotency key past its time' AS invariant, format('key %s… was over at %s', key, expires_at) AS example
+      FROM looked
+     WHERE expires_at + $2::interval < (SELECT least(set_at, now()) FROM rowlock.duty WHERE name = 'keys')
+       AND EXISTS (
+           SELECT FROM rowlock.worker WHERE worker.expires_at > now() AND worker.started_at < now() - $2::interval
+       )
+)
+SELECT named.invariant, count(broken.example) AS broken, (SELECT count(*) FROM looked) AS looked_at,
+       (SELECT count(*) >= $1::integer FROM looked) AS is_cut,
+       coalesce((array_agg(broken.example) FILTER (WHERE broken.example IS NOT NULL))[1:$3::integer], '{}') AS examples
+  FROM unnest(ARRAY['idempotency key past its time']) AS named (invariant)
+  LEFT JOIN broken ON broken.invariant = named.invariant
+ GROUP BY named.invariant
