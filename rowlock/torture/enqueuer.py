@@ -191,7 +191,11 @@ class Enqueuer:
                 )
             case _:
                 unique = Unique(f"latest-{rng.randrange(2)}", until="start", on_duplicate="replace")
-                job = workload.latest.using(unique=unique, delay=rng.choice([0.0, 0.5, 1.0])).job(rng.getrandbits(48))
+                priority, tags = rng.randrange(10), [f"tag-{rng.randrange(5)}"]
+                given = workload.latest.using(
+                    unique=unique, delay=rng.choice([0.0, 0.5, 1.0]), priority=priority, tags=tags
+                )
+                job = given.job(rng.getrandbits(48))
 
         async def enqueue() -> UUID | None:
             stored = await self._app.client.enqueue(job)

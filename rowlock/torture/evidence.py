@@ -50,6 +50,7 @@ class Run:
     """As in `End`; None if there is no such event."""
     content: int | None = None
     delay: float = 0.0
+    longest: float = 0.0
     """As in `Start` and `End`."""
     child: int = 0
     """The process of the handler, if that is not the worker's; `pid` is the worker's."""

@@ -64,6 +64,37 @@ def _too_short(step: Step, delay: float, what: str, evidence: Evidence) -> Itera
         yield f"{what} {delay:.3f} s, and was due {row.run_at - row.began:.3f} s after its transaction began"
 
 
+def overdue(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A job is due no later than it was to: a delay, a backoff or a snooze after its row was written, or at once."""
+    for step in life.steps:
+        row = step.new
+        if row is None or row.run_at is None or row.what != "job" or not _is_steady(row, row, evidence):
+            continue
+        most = _longest(life, step)
+        if most is None:
+            continue
+        evidence.looked["too late: waits between two attempts"] += step.kind == "requeue"
+        if row.run_at > row.at + most + ROUNDING_SECONDS:
+            waits = row.run_at - row.at
+            yield f"it was to wait {most:.3f} s at most, and is due {waits:.3f} s after it was written ({step})"
+
+
+def _longest(life: Life, step: Step) -> float | None:
+    """How many seconds a step lets the job wait; None if nobody knows."""
+    if step.kind == "retry":
+        return 0.0
+    if step.kind == "enqueue":
+        wanted = life.wanted
+        return None if wanted is None or wanted.queue is None or wanted.run_at is not None else wanted.delay or 0.0
+    if step.kind != "requeue":
+        return None
+    outcome = cause(life, step)
+    if outcome in {"crashed", "released"}:
+        return 0.0
+    runs = [run for run in life.runs_of(step.change.attempt) if run.how in {"snooze", "error"}]
+    return (runs[-1].longest or None) if runs and outcome in WAITED_AFTER else None
+
+
 def late(life: Life, evidence: Evidence) -> Iterator[str]:
     """A job that has expired never starts; after a deadline no attempt does. Such a job ends soon, as it is to."""
     has_started = False
