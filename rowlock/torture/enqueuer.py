@@ -59,6 +59,8 @@ MOST_WAITING: Final = 3000
 BATCH: Final = 60
 LAST_SECONDS: Final = 30.0
 CANCELLED_OF: Final = 4
+LONG_SECONDS: Final = 10.0
+"""How long some jobs take that are to be cancelled while they run: longer than a worker needs to hear of it."""
 KEY_PERIOD: Final = 1.5
 REPEATED: Final = 0.05
 """The share of enqueues that are repeated although they were answered."""
@@ -105,6 +107,7 @@ class Enqueuer:
             self._in_transaction: 15,
             self._unique: 12,
             self._unique_otherwise: 14,
+            self._unique_and_over: 8,
             self._skip: 3,
             self._cancel: 6,
             self._retry: 4,
@@ -169,12 +172,35 @@ class Enqueuer:
             job = workload.slow.using(unique=unique).job(self._rng.uniform(0, 0.2))
         else:  # one that waits for another attempt
             job = workload.flaky.using(unique=unique).job(1)
+        await self._enqueue_unique(job)
 
+    async def _enqueue_unique(self, job: NewJob[Any]) -> None:
         async def enqueue() -> UUID | None:
             stored = await self._app.client.enqueue(job)
             return None if stored == job.id else stored
 
         await self._enqueue("unique", [job], enqueue)
+
+    async def _unique_and_over(self) -> None:
+        """Enqueue with a key a job that is cancelled while it waits, that expires, or that fails and is put back."""
+        rng = self._rng
+        unique = Unique(f"over-{rng.randrange(2)}")
+        match rng.choice(["cancel", "expire", "fail", "fail"]):
+            case "cancel":
+                job: NewJob[Any] = workload.slow.using(unique=unique, delay=6.0).job(0.0)
+                await self._enqueue_unique(job)
+                await self._act("cancel", job.id, lambda: self._app.cancel(job.id, by="torture"))
+            case "expire":
+                await self._enqueue_unique(workload.quick.using(unique=unique, delay=0.5, expires=0.51).job())
+            case _:
+                job = workload.doomed.using(unique=unique).job()
+                await self._enqueue_unique(job)
+                self._later(self._put_back(job.id))
+
+    async def _put_back(self, job: UUID) -> None:
+        """Put it back when it has failed, if it was stored, and if no other job holds its key by then."""
+        await self._pause(self._rng.choice([1.0, 2.0]))
+        await self._act("retry", job, lambda: self._app.retry(job, by="torture"))
 
     async def _unique_otherwise(self) -> None:
         """Enqueue with a key for a period, one across tasks, or one whose waiting holder is given this content."""
@@ -196,12 +222,7 @@ class Enqueuer:
                     unique=unique, delay=rng.choice([0.0, 0.5, 1.0]), priority=priority, tags=tags
                 )
                 job = given.job(rng.getrandbits(48))
-
-        async def enqueue() -> UUID | None:
-            stored = await self._app.client.enqueue(job)
-            return None if stored == job.id else stored
-
-        await self._enqueue("unique", [job], enqueue)
+        await self._enqueue_unique(job)
 
     async def _skip(self) -> None:
         """Enqueue several jobs with keys at once, of which those are left out whose key is held: a call for each."""
@@ -275,6 +296,7 @@ class Enqueuer:
         self._begin(op, how, jobs, is_again=is_again)
         outcome: Stored = "stored"
         existing: UUID | None = None
+        raised = False
         try:
             answer = await call()
         except EnqueueUnknown as error:
@@ -282,14 +304,14 @@ class Enqueuer:
             if self._rng.random() < 0.8:
                 self._later(self._again(error.jobs))
         except DuplicateJob as error:
-            outcome, existing = "existing", error.job_id
+            outcome, existing, raised = "existing", error.job_id, True
         except LOST as error:
             structlog.get_logger().info("enqueue_refused", how=how, error=type(error).__name__, detail=str(error)[:200])
             outcome = "nothing"
         else:
             if isinstance(answer, UUID) and how in {"unique", "again"}:
                 outcome, existing = "existing", answer
-        self._history.write(Enqueued(op=op, outcome=outcome, existing=existing))
+        self._history.write(Enqueued(op=op, outcome=outcome, existing=existing, raised=raised))
         testimony.note(outcome, [job.id for job in jobs])
         if outcome == "stored" and how in {"many", "own"} and self._rng.random() < REPEATED:
             self._later(self._again(jobs))
@@ -308,7 +330,7 @@ class Enqueuer:
 
     async def _cancel(self) -> None:
         """Enqueue a job, and cancel one of the last few: not due yet, due just now, running, or finished already."""
-        job: NewJob[Any] = workload.slow.job(2.0)
+        job: NewJob[Any] = workload.slow.job(self._rng.choice([2.0, LONG_SECONDS]))
         if self._rng.random() < 0.8:
             job = workload.quick.using(delay=self._rng.choice([0.05, 0.5, 3.0, 8.0])).job()
         await self._enqueue("own", [job], lambda: self._app.client.enqueue(job))

@@ -216,7 +216,12 @@ class _Reader:
         if (bulk := self._evidence.bulks.get(event.op)) is not None:
             bulk.outcome = event.outcome
         if event.existing is not None:
-            refusal = Refusal(began=enqueue.at, ended=event.at, wanted=enqueue.jobs)
+            refusal = Refusal(
+                began=enqueue.at,
+                ended=event.at,
+                wanted=enqueue.jobs,
+                raised=None if enqueue.is_again else event.raised,
+            )
             self._evidence.refusals[event.existing].append(refusal)
 
     def _count(self, enqueue: Enqueue, outcome: str, at: float = inf) -> None:

@@ -72,12 +72,14 @@ class Enqueue(Event, frozen=True, tag="enqueue"):
 
 class Enqueued(Event, frozen=True, tag="enqueued"):
     """After an enqueue. `stored`: each of its jobs is in the database, acknowledged. `existing`: refused, since the job
-    `existing` holds the key. `nothing`: certainly not stored (refused, or rolled back). `unknown`: nobody can say.
+    `existing` holds the key; the call `raised` DuplicateJob, or returned. `nothing`: certainly not stored (refused, or
+    rolled back). `unknown`: nobody can say.
     """
 
     op: str
     outcome: Literal["stored", "existing", "nothing", "unknown"]
     existing: UUID | None = None
+    raised: bool = False
 
 
 class Start(Event, frozen=True, tag="start"):

@@ -25,6 +25,7 @@ from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.schedule import Schedule
 from rowlock.torture import process_tasks, testimony
+from rowlock.torture.evidence import TIMED, TIMEOUT
 from rowlock.torture.history import End, Enqueue, Enqueued, History, Stall, Start, Wanted
 
 TICK_SECONDS: Final = 2
@@ -175,6 +176,14 @@ async def batch(jobs: list[Job], errors: list[int]) -> list[Answer | BaseExcepti
 async def versioned(job: Job, new: int) -> Answer:  # noqa: ARG001  # the second version of the arguments has it
     """Have arguments of the second version."""
     with _written(job) as answer:
+        return answer
+
+
+@app.task(name=TIMED, queue="slow", timeout=TIMEOUT, backoff=0.1)
+async def timed(job: Job, seconds: float) -> Answer:
+    """Take so many seconds at the first attempt, more than the task's timeout perhaps."""
+    with _written(job) as answer:
+        await asyncio.sleep(seconds if job.errors == 0 else 0.0)
         return answer
 
 

@@ -180,6 +180,7 @@ class Story:
         max_attempts: int = 10,
         again: Job | None = None,
         row: dict[str, Any] | None = None,
+        raised: bool = False,
         **asked: Any,  # noqa: ANN401  # of Wanted
     ) -> Job:
         """Enqueue a job; `row` says what its row has, and `asked` what else was asked for."""
@@ -191,7 +192,7 @@ class Story:
             self.insert(job)
         if outcome != "killed":
             existing = holder.id if holder else None
-            self.tell(Enqueued(op=str(self.op), outcome=outcome, existing=existing), by=ENQUEUER)
+            self.tell(Enqueued(op=str(self.op), outcome=outcome, existing=existing, raised=raised), by=ENQUEUER)
         return job
 
     def insert(self, job: Job, xid: int = 0) -> None:

@@ -193,3 +193,35 @@ def test_a_job_that_is_due_after_its_delay_is_found(
     story.wait(has)
     story.run(job)
     assert story.check().counts["too late"] == (not is_right)
+
+
+# Handlers that go on past their time
+
+
+@pytest.mark.parametrize("seconds, is_right", [(1.0, True), (9.0, False)])
+@pytest.mark.parametrize("name", ["timeout", "deadline"])
+def test_a_handler_that_goes_on_past_its_time_is_found(
+    story: Story, name: str, seconds: float, *, is_right: bool
+) -> None:
+    job = limited(story, "deadline") if name == "deadline" else story.enqueue(timeout=SOON)
+    story.claim(job)
+    story.start(job)
+    story.wait(seconds)
+    story.end(job)
+    story.succeed(job)
+    report = story.check()
+    assert report.counts["too late"] == (not is_right)
+    assert report.looked[f"too late: handlers with a {name}"] == 1
+
+
+def test_a_stubborn_handler_and_one_behind_a_fault_may_go_on(story: Story) -> None:
+    for is_stubborn in (True, False):
+        job = story.enqueue(timeout=SOON)
+        story.claim(job)
+        story.start(job, is_stubborn=is_stubborn)
+        if not is_stubborn:
+            story.fault("cut")
+        story.wait(9)
+        story.end(job)
+        story.succeed(job)
+    clean(story)

@@ -1,4 +1,4 @@
-"""Bugs that lose what a caller asked for: options, times, upper bounds."""
+"""Bugs that store a job otherwise than its caller asked for, or let it wait too long."""
 
 from __future__ import annotations
 
