@@ -61,6 +61,8 @@ LAST_SECONDS: Final = 30.0
 CANCELLED_OF: Final = 4
 LONG_SECONDS: Final = 10.0
 """How long some jobs take that are to be cancelled while they run: longer than a worker needs to hear of it."""
+PUT_BACK_TIMES: Final = 10
+"""So often a retry of a job with a key is tried, until the job has failed and its key is free."""
 KEY_PERIOD: Final = 1.5
 REPEATED: Final = 0.05
 """The share of enqueues that are repeated although they were answered."""
@@ -174,12 +176,12 @@ class Enqueuer:
             job = workload.flaky.using(unique=unique).job(1)
         await self._enqueue_unique(job)
 
-    async def _enqueue_unique(self, job: NewJob[Any]) -> None:
+    async def _enqueue_unique(self, job: NewJob[Any]) -> Stored:
         async def enqueue() -> UUID | None:
             stored = await self._app.client.enqueue(job)
             return None if stored == job.id else stored
 
-        await self._enqueue("unique", [job], enqueue)
+        return await self._enqueue("unique", [job], enqueue)
 
     async def _unique_and_over(self) -> None:
         """Enqueue with a key a job that is cancelled while it waits, that expires, or that fails and is put back."""
@@ -194,13 +196,16 @@ class Enqueuer:
                 await self._enqueue_unique(workload.quick.using(unique=unique, delay=0.5, expires=0.51).job())
             case _:
                 job = workload.doomed.using(unique=unique).job()
-                await self._enqueue_unique(job)
-                self._later(self._put_back(job.id))
+                if await self._enqueue_unique(job) == "stored":
+                    self._later(self._put_back(job.id))
 
     async def _put_back(self, job: UUID) -> None:
-        """Put it back when it has failed, if it was stored, and if no other job holds its key by then."""
-        await self._pause(self._rng.choice([1.0, 2.0]))
-        await self._act("retry", job, lambda: self._app.retry(job, by="torture"))
+        """Put it back when it has failed, if no other job holds its key by then."""
+        for _ in range(PUT_BACK_TIMES):
+            if await self._pause(self._rng.choice([0.5, 1.0])):
+                return
+            if await self._act("retry", job, lambda: self._app.retry(job, by="torture")) != "refused":
+                return
 
     async def _unique_otherwise(self) -> None:
         """Enqueue with a key for a period, one across tasks, or one whose waiting holder is given this content."""
@@ -291,7 +296,7 @@ class Enqueuer:
 
     async def _enqueue(
         self, how: str, jobs: Sequence[NewJob[Any]], call: Callable[[], Awaitable[object]], *, is_again: bool = False
-    ) -> None:
+    ) -> Stored:
         op = uuid4().hex
         self._begin(op, how, jobs, is_again=is_again)
         outcome: Stored = "stored"
@@ -315,6 +320,7 @@ class Enqueuer:
         testimony.note(outcome, [job.id for job in jobs])
         if outcome == "stored" and how in {"many", "own"} and self._rng.random() < REPEATED:
             self._later(self._again(jobs))
+        return outcome
 
     async def _again(self, jobs: Sequence[NewJob[Any]]) -> None:
         """Repeat an enqueue whose answer was lost, or was as if it had been, perhaps when its jobs have finished."""
@@ -351,7 +357,7 @@ class Enqueuer:
         target = self._doomed.popleft()
         await self._act("retry", target, lambda: self._app.retry(target, by="torture"))
 
-    async def _act(self, what: Literal["cancel", "retry"], job: UUID, call: Callable[[], Awaitable[object]]) -> None:
+    async def _act(self, what: Literal["cancel", "retry"], job: UUID, call: Callable[[], Awaitable[object]]) -> str:
         op = uuid4().hex
         self._history.write(Act(op=op, what=what, job=job))
         outcome: Literal["done", "requested", "refused", "unknown"]
@@ -364,6 +370,7 @@ class Enqueuer:
         else:
             outcome = "requested" if answer == "requested" else "done"
         self._history.write(Acted(op=op, outcome=outcome))
+        return outcome
 
     def _begin(self, op: str, how: str, jobs: Sequence[NewJob[Any]], *, is_again: bool = False) -> None:
         event = Enqueue(op=op, how=how, jobs=[wanted(job) for job in jobs], is_again=is_again)
