@@ -38,7 +38,7 @@ def make_job(rng: random.Random) -> NewJob[Any]:
         lambda: workload.quick.using(delay=rng.uniform(0, 3)).job(): 10,
         lambda: _with_options(rng): 20,
         lambda: workload.timed.job(rng.choice([0.1, 12.0])): 4,
-        lambda: workload.slow.using(deadline=rng.uniform(1.0, 2.0)).job(12.0): 3,
+        lambda: workload.slow.using(deadline=rng.choice([3.0, 6.0])).job(20.0): 4,
         lambda: workload.versioned.job(new=rng.randrange(100)): 5,
         lambda: workload.quick.using(delay=0.2, expires=rng.choice([0.21, 5.0])).job(): 4,
         lambda: workload.quick.using(delay=0.2, deadline=rng.choice([0.21, 5.0])).job(): 4,
