@@ -57,6 +57,10 @@ class Change(msgspec.Struct, kw_only=True, frozen=True):
     task: str | None = None
     priority: int | None = None
     content: int | None = None
+    max_attempts: int | None = None
+    timeout: float | None = None
+    tags: list[str] | None = None
+    args_version: int | None = None
 
     @property
     def visible(self) -> float:
@@ -107,8 +111,9 @@ _QUERIES: Final[dict[type[msgspec.Struct], str]] = {
     Change: """
         SELECT number, xid::text::bigint AS xid, extract(epoch FROM at)::float8 AS at, what, id, old_state, state,
                attempt, errors, crashes, worker, unique_key, run, pid, queue, task, priority, content,
+               max_attempts, extract(epoch FROM timeout)::float8 AS timeout, tags, args_version,
                extract(epoch FROM began)::float8 AS began,
-               CASE WHEN (run_at IS NOT NULL OR state = 'running')
+               CASE WHEN (run_at IS NOT NULL OR state = 'running' OR unique_key IS NOT NULL)
                          AND current_setting('track_commit_timestamp')::boolean
                     THEN extract(epoch FROM pg_xact_commit_timestamp(xid::xid))::float8 END AS committed,
                CASE WHEN expires_at IS NOT NULL THEN extract(epoch FROM greatest(expires_at, 'epoch'))::float8 END

@@ -25,7 +25,11 @@ CREATE TABLE rowlock_audit.change (
     queue      text,
     task       text,
     priority   smallint,
-    content    bigint         -- of a job with a unique key: its argument of this name
+    content    bigint,        -- of a job with a unique key: its argument of this name
+    max_attempts integer,
+    timeout    interval,
+    tags       text[],
+    args_version smallint
 )
 --;
 -- A handler's own writes, committed with its job's success by job.transaction().
@@ -39,10 +43,11 @@ CREATE FUNCTION rowlock_audit.job_inserted() RETURNS trigger LANGUAGE plpgsql AS
 BEGIN
     INSERT INTO rowlock_audit.change (
         what, id, state, attempt, errors, crashes, worker, unique_key, run_at, ends_at, expires_at, deadline, queue, task,
-        priority, content
+        priority, content, max_attempts, timeout, tags, args_version
     )
     SELECT 'job', id, state, attempt, errors, crashes, worker, unique_key, run_at, ends_at, expires_at, deadline, queue, task,
-           priority, CASE WHEN unique_key IS NOT NULL THEN (args ->> 'content')::bigint END
+           priority, CASE WHEN unique_key IS NOT NULL THEN (args ->> 'content')::bigint END,
+           max_attempts, timeout, tags, args_version
       FROM added;
     RETURN NULL;
 END $$
@@ -56,11 +61,12 @@ BEGIN
      WHERE added.state = 'running';
     INSERT INTO rowlock_audit.change (
         what, id, old_state, state, attempt, errors, crashes, worker, unique_key, run_at, ends_at, expires_at, deadline, queue,
-        task, priority, content
+        task, priority, content, max_attempts, timeout, tags, args_version
     )
     SELECT 'job', added.id, removed.state, added.state, added.attempt, added.errors, added.crashes, added.worker,
            added.unique_key, added.run_at, added.ends_at, added.expires_at, added.deadline, added.queue, added.task,
-           added.priority, CASE WHEN added.unique_key IS NOT NULL THEN (added.args ->> 'content')::bigint END
+           added.priority, CASE WHEN added.unique_key IS NOT NULL THEN (added.args ->> 'content')::bigint END,
+           added.max_attempts, added.timeout, added.tags, added.args_version
       FROM added JOIN removed ON removed.id = added.id
      WHERE added.state <> 'running';
     RETURN NULL;

@@ -12,7 +12,8 @@ import structlog
 
 from rowlock.errors import EnqueueUnknown, RowlockError
 from rowlock.torture.application import app
-from rowlock.torture.history import Answer, Call, Enqueue, Enqueued, Wanted
+from rowlock.torture.history import Answer, Call, Enqueue, Enqueued
+from rowlock.torture.jobs import wanted
 from rowlock.torture.workload import history
 
 if TYPE_CHECKING:
@@ -53,8 +54,7 @@ class Calls:
     async def enqueue(self, jobs: Sequence[NewJob[Any]]) -> list[JobHandle[Any]]:
         """Enqueue jobs. Returns their handles, none if nobody knows whether they are stored."""
         op = uuid4().hex
-        wanted = [Wanted(id=job.id, task=job.task, max_attempts=job.options.max_attempts) for job in jobs]
-        history().write(Enqueue(op=op, how="operator", jobs=wanted))
+        history().write(Enqueue(op=op, how="operator", jobs=[wanted(job) for job in jobs]))
         handles: list[JobHandle[Any]] = []
         outcome: Literal["stored", "nothing", "unknown"]
         try:

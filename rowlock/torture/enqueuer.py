@@ -59,6 +59,10 @@ MOST_WAITING: Final = 3000
 BATCH: Final = 60
 LAST_SECONDS: Final = 30.0
 CANCELLED_OF: Final = 4
+LONG_SECONDS: Final = 10.0
+"""How long some jobs take that are to be cancelled while they run: longer than a worker needs to hear of it."""
+PUT_BACK_TIMES: Final = 10
+"""So often a retry of a job with a key is tried, until the job has failed and its key is free."""
 KEY_PERIOD: Final = 1.5
 REPEATED: Final = 0.05
 """The share of enqueues that are repeated although they were answered."""
@@ -105,6 +109,7 @@ class Enqueuer:
             self._in_transaction: 15,
             self._unique: 12,
             self._unique_otherwise: 14,
+            self._unique_and_over: 8,
             self._skip: 3,
             self._cancel: 6,
             self._retry: 4,
@@ -169,12 +174,38 @@ class Enqueuer:
             job = workload.slow.using(unique=unique).job(self._rng.uniform(0, 0.2))
         else:  # one that waits for another attempt
             job = workload.flaky.using(unique=unique).job(1)
+        await self._enqueue_unique(job)
 
+    async def _enqueue_unique(self, job: NewJob[Any]) -> Stored:
         async def enqueue() -> UUID | None:
             stored = await self._app.client.enqueue(job)
             return None if stored == job.id else stored
 
-        await self._enqueue("unique", [job], enqueue)
+        return await self._enqueue("unique", [job], enqueue)
+
+    async def _unique_and_over(self) -> None:
+        """Enqueue with a key a job that is cancelled while it waits, that expires, or that fails and is put back."""
+        rng = self._rng
+        unique = Unique(f"over-{rng.randrange(2)}")
+        match rng.choice(["cancel", "expire", "fail", "fail"]):
+            case "cancel":
+                job: NewJob[Any] = workload.slow.using(unique=unique, delay=6.0).job(0.0)
+                await self._enqueue_unique(job)
+                await self._act("cancel", job.id, lambda: self._app.cancel(job.id, by="torture"))
+            case "expire":
+                await self._enqueue_unique(workload.quick.using(unique=unique, delay=0.5, expires=0.51).job())
+            case _:
+                job = workload.doomed.using(unique=unique).job()
+                if await self._enqueue_unique(job) == "stored":
+                    self._later(self._put_back(job.id))
+
+    async def _put_back(self, job: UUID) -> None:
+        """Put it back when it has failed, if no other job holds its key by then."""
+        for _ in range(PUT_BACK_TIMES):
+            if await self._pause(self._rng.choice([0.5, 1.0])):
+                return
+            if await self._act("retry", job, lambda: self._app.retry(job, by="torture")) != "refused":
+                return
 
     async def _unique_otherwise(self) -> None:
         """Enqueue with a key for a period, one across tasks, or one whose waiting holder is given this content."""
@@ -191,13 +222,12 @@ class Enqueuer:
                 )
             case _:
                 unique = Unique(f"latest-{rng.randrange(2)}", until="start", on_duplicate="replace")
-                job = workload.latest.using(unique=unique, delay=rng.choice([0.0, 0.5, 1.0])).job(rng.getrandbits(48))
-
-        async def enqueue() -> UUID | None:
-            stored = await self._app.client.enqueue(job)
-            return None if stored == job.id else stored
-
-        await self._enqueue("unique", [job], enqueue)
+                priority, tags = rng.randrange(10), [f"tag-{rng.randrange(5)}"]
+                given = workload.latest.using(
+                    unique=unique, delay=rng.choice([0.0, 0.5, 1.0]), priority=priority, tags=tags
+                )
+                job = given.job(rng.getrandbits(48))
+        await self._enqueue_unique(job)
 
     async def _skip(self) -> None:
         """Enqueue several jobs with keys at once, of which those are left out whose key is held: a call for each."""
@@ -266,11 +296,12 @@ class Enqueuer:
 
     async def _enqueue(
         self, how: str, jobs: Sequence[NewJob[Any]], call: Callable[[], Awaitable[object]], *, is_again: bool = False
-    ) -> None:
+    ) -> Stored:
         op = uuid4().hex
         self._begin(op, how, jobs, is_again=is_again)
         outcome: Stored = "stored"
         existing: UUID | None = None
+        raised = False
         try:
             answer = await call()
         except EnqueueUnknown as error:
@@ -278,17 +309,18 @@ class Enqueuer:
             if self._rng.random() < 0.8:
                 self._later(self._again(error.jobs))
         except DuplicateJob as error:
-            outcome, existing = "existing", error.job_id
+            outcome, existing, raised = "existing", error.job_id, True
         except LOST as error:
             structlog.get_logger().info("enqueue_refused", how=how, error=type(error).__name__, detail=str(error)[:200])
             outcome = "nothing"
         else:
             if isinstance(answer, UUID) and how in {"unique", "again"}:
                 outcome, existing = "existing", answer
-        self._history.write(Enqueued(op=op, outcome=outcome, existing=existing))
+        self._history.write(Enqueued(op=op, outcome=outcome, existing=existing, raised=raised))
         testimony.note(outcome, [job.id for job in jobs])
         if outcome == "stored" and how in {"many", "own"} and self._rng.random() < REPEATED:
             self._later(self._again(jobs))
+        return outcome
 
     async def _again(self, jobs: Sequence[NewJob[Any]]) -> None:
         """Repeat an enqueue whose answer was lost, or was as if it had been, perhaps when its jobs have finished."""
@@ -304,7 +336,7 @@ class Enqueuer:
 
     async def _cancel(self) -> None:
         """Enqueue a job, and cancel one of the last few: not due yet, due just now, running, or finished already."""
-        job: NewJob[Any] = workload.slow.job(2.0)
+        job: NewJob[Any] = workload.slow.job(self._rng.choice([2.0, LONG_SECONDS]))
         if self._rng.random() < 0.8:
             job = workload.quick.using(delay=self._rng.choice([0.05, 0.5, 3.0, 8.0])).job()
         await self._enqueue("own", [job], lambda: self._app.client.enqueue(job))
@@ -325,7 +357,7 @@ class Enqueuer:
         target = self._doomed.popleft()
         await self._act("retry", target, lambda: self._app.retry(target, by="torture"))
 
-    async def _act(self, what: Literal["cancel", "retry"], job: UUID, call: Callable[[], Awaitable[object]]) -> None:
+    async def _act(self, what: Literal["cancel", "retry"], job: UUID, call: Callable[[], Awaitable[object]]) -> str:
         op = uuid4().hex
         self._history.write(Act(op=op, what=what, job=job))
         outcome: Literal["done", "requested", "refused", "unknown"]
@@ -338,6 +370,7 @@ class Enqueuer:
         else:
             outcome = "requested" if answer == "requested" else "done"
         self._history.write(Acted(op=op, outcome=outcome))
+        return outcome
 
     def _begin(self, op: str, how: str, jobs: Sequence[NewJob[Any]], *, is_again: bool = False) -> None:
         event = Enqueue(op=op, how=how, jobs=[wanted(job) for job in jobs], is_again=is_again)

@@ -30,6 +30,9 @@ PAUSES: Final = frozenset({"freeze", "stall"})
 """What keeps a process from running at all."""
 SLOW: Final = "slow"
 """The kind of trouble when the machine, or the server, made everybody wait."""
+TIMED: Final = "torture.timed"
+TIMEOUT: Final = 0.5
+"""A task with a timeout, in seconds. No other task of the workload has one."""
 BLOCKS: Final = "torture.blocks"
 """The task whose handler blocks its process's event loop: nothing there can be stopped meanwhile."""
 
@@ -50,6 +53,7 @@ class Run:
     """As in `End`; None if there is no such event."""
     content: int | None = None
     delay: float = 0.0
+    longest: float = 0.0
     """As in `Start` and `End`."""
     child: int = 0
     """The process of the handler, if that is not the worker's; `pid` is the worker's."""
@@ -86,6 +90,8 @@ class Refusal:
     began: int
     ended: int
     wanted: list[Wanted]
+    raised: bool | None = None
+    """Whether the call raised; None of a call that stores jobs again."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -130,6 +136,7 @@ class Rescue:
     number: int
     xid: int
     crashes: int
+    at: float
     is_quarantine: bool
 
 

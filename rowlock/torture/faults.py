@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Final
+from uuid import uuid4
 
+from rowlock.queue.unique import Unique
 from rowlock.torture import workload
 from rowlock.torture.faults_of_processes import hit_process
 from rowlock.torture.faults_of_servers import hit_server
@@ -57,7 +59,7 @@ class Faults:
                     await hit_sessions(self._scene, fault)
             case "poison":
                 how = POISONS[int(fault.choice * len(POISONS))]
-                await self._scene.enqueue(workload.poison.job(how))  # type: ignore[arg-type]  # one of its literals
+                await self._scene.enqueue(workload.poison.using(unique=Unique(uuid4().hex)).job(how))  # type: ignore[arg-type]  # one of its literals
             case "block":
                 await self._scene.enqueue(workload.blocks.job(fault.seconds))
             case _:

@@ -197,12 +197,13 @@ class _Reader:
 
     def _end(self, event: End) -> None:
         run = self._runs.pop(event.run)
-        run.ended, run.how, run.delay = event.at, event.how, event.delay
+        run.ended, run.how, run.delay, run.longest = event.at, event.how, event.delay, event.longest
 
     def _enqueue(self, event: Enqueue) -> None:
         self._enqueues[event.op] = event
         for wanted in event.jobs:
-            self._evidence.wanted[wanted.id] = wanted
+            if wanted.queue is not None or wanted.id not in self._evidence.wanted:
+                self._evidence.wanted[wanted.id] = wanted
         together = [wanted.id for wanted in event.jobs if wanted.key is None]
         if max(len(together), event.of) > 1 and not event.is_again:
             self._evidence.bulks[event.op] = Bulk(
@@ -215,7 +216,12 @@ class _Reader:
         if (bulk := self._evidence.bulks.get(event.op)) is not None:
             bulk.outcome = event.outcome
         if event.existing is not None:
-            refusal = Refusal(began=enqueue.at, ended=event.at, wanted=enqueue.jobs)
+            refusal = Refusal(
+                began=enqueue.at,
+                ended=event.at,
+                wanted=enqueue.jobs,
+                raised=None if enqueue.is_again else event.raised,
+            )
             self._evidence.refusals[event.existing].append(refusal)
 
     def _count(self, enqueue: Enqueue, outcome: str, at: float = inf) -> None:

@@ -33,7 +33,9 @@ class Wanted(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     no task), and `until` says how long it is held: `period` is how many seconds, of one that is held for a period.
 
     `delay`, `expires` and `deadline` are the options of these names, in seconds. `content` is the argument of that
-    name, which is the handler's to write down; `replaces` says that a waiting holder of the key is to have it.
+    name, which is the handler's to write down; `replaces` says that a waiting holder of the key is to have it, and
+    `raises` that a duplicate raises. `queue`, `priority`, `timeout` (seconds), `tags`, `args_version` and `run_at`
+    (seconds since 1970) are the options of these names. Without a `queue`, nobody knows the options.
     """
 
     id: UUID
@@ -47,6 +49,13 @@ class Wanted(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     deadline: float | None = None
     content: int | None = None
     replaces: bool = False
+    raises: bool = False
+    queue: str | None = None
+    priority: int = 5
+    timeout: float | None = None
+    tags: list[str] = []
+    args_version: int = 1
+    run_at: float | None = None
 
 
 class Enqueue(Event, frozen=True, tag="enqueue"):
@@ -63,12 +72,14 @@ class Enqueue(Event, frozen=True, tag="enqueue"):
 
 class Enqueued(Event, frozen=True, tag="enqueued"):
     """After an enqueue. `stored`: each of its jobs is in the database, acknowledged. `existing`: refused, since the job
-    `existing` holds the key. `nothing`: certainly not stored (refused, or rolled back). `unknown`: nobody can say.
+    `existing` holds the key; the call `raised` DuplicateJob, or returned. `nothing`: certainly not stored (refused, or
+    rolled back). `unknown`: nobody can say.
     """
 
     op: str
     outcome: Literal["stored", "existing", "nothing", "unknown"]
     existing: UUID | None = None
+    raised: bool = False
 
 
 class Start(Event, frozen=True, tag="start"):
@@ -89,7 +100,7 @@ class Start(Event, frozen=True, tag="start"):
 class End(Event, frozen=True, tag="end"):
     """The handler is about to return or raise: `how` is `return`, `error`, `snooze`, `fail`, `cancel` (as a directive
     of its own), or `stopped`: it was cancelled from outside (a stop, a timeout, a lost lease, an operator). `delay` is
-    how many seconds at least the next attempt is to wait.
+    how many seconds at least the next attempt is to wait, and `longest` how many at most (0: nobody knows).
     """
 
     job: UUID
@@ -97,6 +108,7 @@ class End(Event, frozen=True, tag="end"):
     run: str
     how: Literal["return", "error", "snooze", "fail", "cancel", "stopped"]
     delay: float = 0.0
+    longest: float = 0.0
 
 
 class Act(Event, frozen=True, tag="act"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -36,12 +36,27 @@ def make_job(rng: random.Random) -> NewJob[Any]:
         workload.parent.job: 10,
         workload.doomed.job: 4,
         lambda: workload.quick.using(delay=rng.uniform(0, 3)).job(): 10,
+        lambda: _with_options(rng): 20,
+        lambda: workload.timed.job(rng.choice([0.1, 12.0])): 4,
+        lambda: workload.slow.using(deadline=rng.choice([3.0, 6.0])).job(20.0): 4,
+        lambda: workload.versioned.job(new=rng.randrange(100)): 5,
         lambda: workload.quick.using(delay=0.2, expires=rng.choice([0.21, 5.0])).job(): 4,
         lambda: workload.quick.using(delay=0.2, deadline=rng.choice([0.21, 5.0])).job(): 4,
         lambda: workload.flaky.using(deadline=rng.choice([0.3, 5.0])).job(2): 4,
     }
     (make,) = rng.choices(list(makers), list(makers.values()))
     return make()
+
+
+def _with_options(rng: random.Random) -> NewJob[Any]:
+    """Make a job that differs from its task's options in each of them. Its time is a moment, over or to come."""
+    return workload.flaky.using(
+        priority=rng.randrange(10),
+        max_attempts=rng.randint(2, 20),
+        timeout=rng.uniform(60, 90),
+        tags=[f"tag-{rng.randrange(3)}", "torture"],
+        run_at=datetime.now(UTC) + timedelta(seconds=rng.choice([-5.0, 0.5, 1.0, 2.0])),
+    ).job(rng.randint(0, 1))
 
 
 def wanted(job: NewJob[Any]) -> Wanted:
@@ -64,6 +79,13 @@ def wanted(job: NewJob[Any]) -> Wanted:
         deadline=_seconds(options.deadline),
         content=msgspec.json.decode(job.args).get("content"),
         replaces=unique is not None and unique.on_duplicate == "replace",
+        raises=unique is not None and unique.on_duplicate == "raise",
+        queue=options.queue,
+        priority=options.priority,
+        timeout=_seconds(options.timeout),
+        tags=list(options.tags or ()),
+        args_version=job.args_version,
+        run_at=None if options.run_at is None else options.run_at.timestamp(),
     )
 
 

@@ -78,8 +78,18 @@ async def scaled(job: Job, seconds: float) -> Answer:
 
 
 @app.task(name="operate.bulk", queue="operate.bulk", max_attempts=1)
-async def bulk(job: Job, *, fails: bool, seconds: float = 0.0) -> Answer:
-    """Be cancelled, retried or discarded with others; fail once if asked to."""
+async def bulk(job: Job, *, fails: bool, seconds: float = 0.0, part: str = "a") -> Answer:  # noqa: ARG001  # a filter's
+    """Be cancelled, retried or discarded with others, by the `part` too; fail once if asked to."""
+    with written(job) as given:
+        await asyncio.sleep(seconds)
+        if fails and job.attempt == 1:
+            raise ValueError("the first time")
+        return given
+
+
+@app.task(name="operate.bulk_too", queue="operate.bulk", max_attempts=1)
+async def bulk_too(job: Job, *, fails: bool, seconds: float = 0.0, part: str = "a") -> Answer:  # noqa: ARG001  # a filter's
+    """Be another task in the same queue, which a filter leaves out."""
     with written(job) as given:
         await asyncio.sleep(seconds)
         if fails and job.attempt == 1:

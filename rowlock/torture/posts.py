@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -36,7 +36,14 @@ class Posts:
     async def one(self) -> None:
         """Post a job with an Idempotency-Key, and repeat it until there is an answer."""
         op = uuid4().hex
-        body = {"task": workload.over_http.name, "args": {"op": op}}
+        options: dict[str, Any] = {
+            "priority": self._rng.randrange(10),
+            "max_attempts": 7,
+            "timeout": 60,
+            "delay": 0.5,
+            "tags": ["http"],
+        }
+        body = {"task": workload.over_http.name, "args": {"op": op}, **options}
         for _ in range(60):
             with suppress(aiohttp.ClientError, TimeoutError, OSError):
                 async with self._session.post(
@@ -44,7 +51,7 @@ class Posts:
                 ) as answer:
                     if answer.status == 201:
                         job = UUID((await answer.json())["id"])
-                        wanted = [Wanted(id=job, task=workload.over_http.name)]
+                        wanted = [Wanted(id=job, task=workload.over_http.name, queue="default", **options)]
                         self._history.write(Enqueue(op=op, how="http", jobs=wanted))
                         self._history.write(Enqueued(op=op, outcome="stored"))
                         testimony.note("stored", [job])
@@ -56,8 +63,9 @@ class Posts:
 
     async def many(self) -> None:
         """Post several jobs at once, and repeat it until there is an answer. The runner looks for what came of it."""
-        op, of = uuid4().hex, self._rng.randint(2, 8)
-        body = {"jobs": [{"task": workload.many_over_http.name, "args": {"op": op, "of": of}}] * of}
+        op, of, name = uuid4().hex, self._rng.randint(2, 8), workload.many_over_http.name
+        options: dict[str, Any] = {"priority": self._rng.randrange(10), "timeout": 60, "tags": ["http"]}
+        body = {"jobs": [{"task": name, "args": {"op": op, "of": of}, **options}] * of}
         for _ in range(60):
             with suppress(aiohttp.ClientError, TimeoutError, OSError):
                 async with self._session.post(
@@ -65,7 +73,7 @@ class Posts:
                 ) as answer:
                     if answer.status == 201:
                         jobs = [UUID(job["id"]) for job in (await answer.json())["jobs"]]
-                        wanted = [Wanted(id=job, task=workload.many_over_http.name) for job in jobs]
+                        wanted = [Wanted(id=job, task=name, queue="default", **options) for job in jobs]
                         self._history.write(Enqueue(op=op, how="http", jobs=wanted, of=of))
                         self._history.write(Enqueued(op=op, outcome="stored"))
                         testimony.note("stored", jobs)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID, uuid4
 
@@ -20,7 +22,9 @@ from rowlock.torture import operated
 from rowlock.torture.calls import LOST, Calls, Said
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from rowlock.queue.new_job import NewJob
 
 PAUSED: Final = operated.paused.options.queue
 SCALED: Final = operated.scaled.options.queue
@@ -37,6 +41,14 @@ SET_BACK: Final = """
 FIRED: Final = """
     SELECT next_run_at > now() AS is_done, extract(epoch FROM clock_timestamp())::float8 AS at
       FROM rowlock.schedule WHERE name = $1"""
+OLD_SECONDS: Final = 4.0
+BY: Final[dict[str, dict[str, Any]]] = {
+    "tag": {},
+    "task": {"task": operated.bulk.name},
+    "args": {"args": {"part": "a"}},
+    "age": {"older_than": OLD_SECONDS},
+}
+"""What tells the jobs that are meant from others, and what the filter says of it beside the tag."""
 FIRED_SECONDS: Final = 15.0
 RESUMED_SECONDS: Final = 20.0
 SURELY_SECONDS: Final = 1.0
@@ -111,45 +123,85 @@ async def undo(calls: Calls) -> None:
 
 
 async def cancel_many(calls: Calls) -> None:
-    """Cancel the jobs with a tag: some wait, some run, some have finished; all of them, or only the scheduled ones."""
+    """Cancel the jobs with a tag: some wait, some run, some have finished; all of them, or only the scheduled ones.
+
+    Others, which another part of the filter leaves out, go on.
+    """
     rng, tag = calls.rng, uuid4().hex
-    others = [operated.bulk.using(tags=[f"{tag}-not"], delay=rng.choice([0.0, 1.0])).job(fails=False) for _ in range(4)]
+    by = rng.choice(list(BY))
+    others = [_other(by, tag, delay=rng.choice([0.0, 1.0, 6.0]), fails=False) for _ in range(4)]
     group = [
         operated.bulk.using(tags=[tag], delay=rng.choice([0.0, 0.3, 6.0])).job(
-            fails=False, seconds=rng.choice([0.0, 2.0])
+            fails=False, seconds=rng.choice([0.0, 2.0]), part="a"
         )
         for _ in range(rng.randint(2, 25))
     ]
-    if not await calls.enqueue([*group, *others]):
+    began = await _enqueue_both(calls, group, others, by)
+    if began is None:
         return
-    await calls.pause(rng.choice([0.0, 0.2, 0.5]))
     ids = [job.id for job in group]
     state: Literal["scheduled"] | None = "scheduled" if rng.random() < 0.3 else None
-    which = JobFilter(tag=tag, queue="operate.bulk", state=state)
+    which = JobFilter(tag=tag, queue="operate.bulk", state=state, **BY[by])
 
     async def try_it() -> Said:
-        return {"count": (await calls.app.cancel_many(which, dry_run=True)).count}
+        async with _young(began, by):
+            return {"count": (await calls.app.cancel_many(which, dry_run=True)).count}
 
     async def do() -> Said:
-        done = await calls.app.cancel_many(which, reason="torture", by="torture")
+        async with _young(began, by):
+            done = await calls.app.cancel_many(which, reason="torture", by="torture")
         return {"count": done.count, "requested": done.requested, "first_ids": [str(id_) for id_ in done.first_ids]}
 
     if rng.random() < 0.3:
         await calls.call("dry cancel_many", try_it, jobs=ids)
-    await calls.call("cancel_many", do, jobs=ids, about={"state": state})
+    await calls.call("cancel_many", do, jobs=ids, about={"state": state, "by": by})
+
+
+def _other(by: str, tag: str, *, delay: float = 0.0, fails: bool) -> NewJob[Any]:
+    """A job that differs from those that are meant in one thing alone, which the filter names."""
+    task = operated.bulk_too if by == "task" else operated.bulk
+    tags = [f"{tag}-not" if by == "tag" else tag]
+    return task.using(tags=tags, delay=delay).job(fails=fails, part="b" if by == "args" else "a")
+
+
+async def _enqueue_both(calls: Calls, group: list[NewJob[Any]], others: list[NewJob[Any]], by: str) -> float | None:
+    """Enqueue the jobs that are meant and others, which are younger where the age tells them apart.
+
+    Returns when the others' enqueue began; None if nobody knows what is stored.
+    """
+    if by != "age":
+        began = time.monotonic()
+        if not await calls.enqueue([*group, *others]):
+            return None
+        await calls.pause(calls.rng.choice([0.0, 0.2, 0.5]))
+        return began
+    if not await calls.enqueue(group):
+        return None
+    await calls.pause(OLD_SECONDS + SURELY_SECONDS)
+    began = time.monotonic()
+    return began if await calls.enqueue(others) else None
+
+
+@asynccontextmanager
+async def _young(began: float, by: str) -> AsyncIterator[None]:
+    """Give up, with a TimeoutError, before the others are as old as those that are meant."""
+    left = OLD_SECONDS - SURELY_SECONDS - (time.monotonic() - began)
+    async with asyncio.timeout(left if by == "age" else None):
+        yield
 
 
 async def retry_many(calls: Calls) -> None:
     """Put dead letters with a tag back, or discard them. Others, with another tag, stay as they are."""
     rng, tag = calls.rng, uuid4().hex
-    group = [operated.bulk.using(tags=[tag]).job(fails=rng.random() < 0.7) for _ in range(rng.randint(2, 15))]
-    others = [operated.bulk.using(tags=[f"{tag}-not"]).job(fails=True) for _ in range(2)]
+    group = [operated.bulk.using(tags=[tag]).job(fails=rng.random() < 0.7, part="a") for _ in range(rng.randint(2, 15))]
+    by = rng.choice([one for one in BY if one != "age"])
+    others = [_other(by, tag, fails=True) for _ in range(2)]
     handles = await calls.enqueue([*group, *others])
     if not handles:
         return
     await asyncio.gather(*(_finish(handle) for handle in handles))
     ids = [job.id for job in group]
-    which = JobFilter(tag=tag, queue="operate.bulk")
+    which = JobFilter(tag=tag, queue="operate.bulk", **BY[by])
     what: Literal["retry_many", "discard_many"] = "discard_many" if rng.random() < 0.3 else "retry_many"
 
     async def try_it() -> Said:
@@ -161,7 +213,7 @@ async def retry_many(calls: Calls) -> None:
 
     await calls.call(f"dry {what}", try_it, jobs=ids)
     await calls.pause(SURELY_SECONDS)
-    await calls.call(what, do, jobs=ids)
+    await calls.call(what, do, jobs=ids, about={"by": by})
     if what == "discard_many":
         await _look_at_discarded(calls, tag, ids)
 

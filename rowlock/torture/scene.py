@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from rowlock.torture import testimony
 from rowlock.torture.enqueuer import LOST
-from rowlock.torture.history import Enqueue, Enqueued, Fault, History, Wanted
+from rowlock.torture.history import Enqueue, Enqueued, Fault, History
+from rowlock.torture.jobs import wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,11 +54,10 @@ class Scene:
 
     async def enqueue(self, job: NewJob[Any]) -> None:
         """Enqueue a job, again and again until there is an answer."""
-        wanted = [Wanted(id=job.id, task=job.task, max_attempts=job.options.max_attempts)]
         for number in range(100):
             op = f"{job.id}-{number}"
             testimony.note("asked", [job.id])
-            self.history.write(Enqueue(op=op, how="runner", jobs=wanted, is_again=number > 0))
+            self.history.write(Enqueue(op=op, how="runner", jobs=[wanted(job)], is_again=number > 0))
             try:
                 await self.client.enqueue_many([job], again=True)
             except LOST:

@@ -25,6 +25,7 @@ from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.schedule import Schedule
 from rowlock.torture import process_tasks, testimony
+from rowlock.torture.evidence import TIMED, TIMEOUT
 from rowlock.torture.history import End, Enqueue, Enqueued, History, Stall, Start, Wanted
 
 TICK_SECONDS: Final = 2
@@ -83,11 +84,12 @@ def _written(
 ) -> Iterator[Answer]:
     """Write down when the handler starts and ends; give what it is to return.
 
-    `backoff` is how many seconds at least the job waits after an error, `content` what the handler was given.
+    `backoff` is how many seconds the job waits after an error, without its jitter; `content` is what the handler was
+    given.
     """
     run = uuid4().hex
     how: Literal["return", "error", "snooze", "fail", "cancel", "stopped"] = "error"
-    delay = backoff
+    delay, longest = LEAST_JITTER * backoff, backoff
     start = Start(job=job.id, attempt=job.attempt, run=run, task=job.task, is_stubborn=is_stubborn, content=content)
     history().write(start)
     try:
@@ -98,10 +100,11 @@ def _written(
         how = "stopped"
         raise
     except Retry as directive:
-        delay = directive.delay.total_seconds()
+        delay = longest = directive.delay.total_seconds()
         raise
     except Snooze as directive:
         how, delay = "snooze", directive.delay.total_seconds()
+        longest = delay
         raise
     except Fail:
         how = "fail"
@@ -110,7 +113,7 @@ def _written(
         how = "cancel"
         raise
     finally:
-        history().write(End(job=job.id, attempt=job.attempt, run=run, how=how, delay=delay))
+        history().write(End(job=job.id, attempt=job.attempt, run=run, how=how, delay=delay, longest=longest))
 
 
 async def _insert_effect(job: Job, answer: Answer) -> None:
@@ -146,7 +149,7 @@ async def ordered(job: Job, seconds: float) -> Answer:
 @app.task(name="torture.flaky", backoff=FLAKY_BACKOFF)
 async def flaky(job: Job, errors: int, nasty: str = "") -> Answer:
     """Raise so many errors, of a nasty kind if asked to, and succeed then."""
-    with _written(job, backoff=FLAKY_BACKOFF * 2**job.errors * LEAST_JITTER) as answer:
+    with _written(job, backoff=FLAKY_BACKOFF * 2**job.errors) as answer:
         if job.errors < errors:
             raise _nasty(nasty)
         await _insert_effect(job, answer)
@@ -167,6 +170,21 @@ async def batch(jobs: list[Job], errors: list[int]) -> list[Answer | BaseExcepti
 
     pairs = zip(jobs, errors, strict=True)
     return await asyncio.gather(*(each(job, most) for job, most in pairs), return_exceptions=True)
+
+
+@app.task(name="torture.versioned", version=2)
+async def versioned(job: Job, new: int) -> Answer:  # noqa: ARG001  # the second version of the arguments has it
+    """Have arguments of the second version."""
+    with _written(job) as answer:
+        return answer
+
+
+@app.task(name=TIMED, queue="slow", timeout=TIMEOUT, backoff=0.1)
+async def timed(job: Job, seconds: float) -> Answer:
+    """Take so many seconds at the first attempt, more than the task's timeout perhaps."""
+    with _written(job) as answer:
+        await asyncio.sleep(seconds if job.errors == 0 else 0.0)
+        return answer
 
 
 @app.task(name="torture.latest", queue="slow")

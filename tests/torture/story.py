@@ -62,6 +62,10 @@ class Job:
     expires_at: float | None = None
     deadline: float | None = None
     content: int | None = None
+    max_attempts: int = 10
+    timeout: float | None = None
+    tags: list[str] | None = None
+    args_version: int = 1
 
 
 class Story:
@@ -176,6 +180,7 @@ class Story:
         max_attempts: int = 10,
         again: Job | None = None,
         row: dict[str, Any] | None = None,
+        raised: bool = False,
         **asked: Any,  # noqa: ANN401  # of Wanted
     ) -> Job:
         """Enqueue a job; `row` says what its row has, and `asked` what else was asked for."""
@@ -187,7 +192,7 @@ class Story:
             self.insert(job)
         if outcome != "killed":
             existing = holder.id if holder else None
-            self.tell(Enqueued(op=str(self.op), outcome=outcome, existing=existing), by=ENQUEUER)
+            self.tell(Enqueued(op=str(self.op), outcome=outcome, existing=existing, raised=raised), by=ENQUEUER)
         return job
 
     def insert(self, job: Job, xid: int = 0) -> None:
@@ -337,7 +342,8 @@ class Story:
         ends = [at for at in (job.expires_at if not job.attempt else None, job.deadline) if at is not None]
         given = {name: None if at is None else EPOCH + self.offset + at for name, at in times.items()}
         given["ends_at"] = EPOCH + self.offset + min(ends) if ends else None
-        return {**given, "queue": job.queue, "task": job.task, "priority": job.priority, "content": job.content}
+        names = ("queue", "task", "priority", "content", "max_attempts", "timeout", "tags", "args_version")
+        return {**given, **{name: getattr(job, name) for name in names}}
 
     def _lease(self, worker: Worker, old_state: str | None, until: float, state: str | None = "registered") -> None:
         self.numbers += 1

@@ -168,3 +168,27 @@ def test_a_schedule_that_is_run_by_hand_makes_a_job(story: Story) -> None:
     clean(story)
     call(story, "run_now", said={"job": str(uuid4())})
     assert broken(story) == {bulk.AGAIN}
+
+
+@pytest.mark.parametrize("by", ["tag", "task", "args", "age"])
+def test_a_job_that_another_part_of_the_filter_leaves_out_is_seen_in_the_number(story: Story, by: str) -> None:
+    jobs = group(story)
+    said = {"count": 4, "requested": 0, "first_ids": [str(job.id) for job in jobs]}
+
+    def cancel() -> None:
+        for job in jobs:
+            story.finish(job, "cancelled")
+
+    call(story, "cancel_many", cancel, jobs=jobs, about={"state": None, "by": by}, said=said)
+    report = story.check()
+    assert {violation.rule for violation in report.violations} == {bulk.RULE}
+    assert report.looked[f"{bulk.RULE}: by {by}"] == 1
+
+
+def test_an_act_by_age_over_a_step_of_the_clock_is_not_judged(story: Story) -> None:
+    jobs = group(story)
+    story.step_clock(30)
+    call(story, "cancel_many", jobs=jobs, about={"state": None, "by": "age"}, said={"count": 0, "requested": 0})
+    for job in jobs:
+        story.run(job)
+    assert story.check().counts[bulk.RULE] == 0

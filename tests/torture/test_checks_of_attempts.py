@@ -223,3 +223,27 @@ def test_a_running_job_is_cancelled_on_request(story: Story) -> None:
     story.end(job, "stopped")
     story.fail(job, "cancelled")
     clean(story)
+
+
+@pytest.mark.parametrize(
+    "asked, seconds, is_right",
+    [
+        ({"timeout": 1.0}, 2.0, True),
+        ({"timeout": 3.0}, 1.0, False),
+        ({}, 1.0, False),
+        ({"deadline": 1.0}, 0.1, True),
+    ],
+)
+def test_a_timeout_is_of_a_job_with_a_limit_whose_handler_ran_that_long(
+    story: Story, asked: dict[str, float], seconds: float, *, is_right: bool
+) -> None:
+    job = story.enqueue(queue="default", **asked)  # type: ignore[arg-type]  # of Wanted
+    story.claim(job)
+    story.start(job)
+    story.wait(seconds)
+    story.end(job, "stopped")
+    story.again(job, "timeout")
+    story.run(job)
+    report = story.check()
+    assert report.counts["false outcomes"] == (not is_right)
+    assert report.looked["false outcomes: timeouts"] == 1

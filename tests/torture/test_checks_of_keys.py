@@ -183,3 +183,33 @@ def test_a_refusal_because_of_a_job_that_ended_long_ago_is_found(story: Story) -
     story.wait(100)
     story.enqueue("existing", key="k", holder=first)
     assert broken(story) == {"unique violations"}
+
+
+# Duplicates that raise, and keys of jobs that have ended
+
+
+@pytest.mark.parametrize("raises", [True, False])
+@pytest.mark.parametrize("raised", [True, False])
+def test_a_duplicate_raises_if_and_only_if_its_call_asked_for_that(story: Story, *, raises: bool, raised: bool) -> None:
+    holder = story.enqueue(key="k")
+    story.enqueue("existing", key="k", holder=holder, raises=raises, raised=raised)
+    story.run(holder)
+    report = story.check()
+    assert report.counts["unique violations"] == (raises != raised)
+    assert report.looked["unique violations: duplicates that raise"] == raises
+
+
+@pytest.mark.parametrize("state", ["cancelled", "expired", "failed"])
+def test_a_key_that_its_ended_job_keeps_is_found(story: Story, state: str) -> None:
+    holder = story.enqueue(key="k", expires=1.0, deadline=1.0, row={"expires_at": story.now, "deadline": story.now})
+    if state == "cancelled":
+        story.act("cancel", holder)
+    else:
+        story.finish(holder, state)
+    report = story.check()
+    assert report.counts["unique violations"] == 0
+    name = "that were cancelled while they waited" if state == "cancelled" else f"that {state}"
+    assert report.looked[f"unique violations: keys of jobs {name}"] == 1
+    story.wait(3)
+    story.enqueue("existing", key="k", holder=holder)
+    assert story.check().counts["unique violations"] == 1

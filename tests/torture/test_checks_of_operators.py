@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from tests.torture.reports import broken, clean
 from tests.torture.story import Story, interrupted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rowlock.torture.checker import Report
 
 
 def test_a_cancelled_job_that_starts_is_found(story: Story) -> None:
@@ -80,3 +87,40 @@ def test_a_job_may_be_put_back_after_its_requested_cancel(story: Story) -> None:
     story.act("retry", job)
     story.run(job)
     clean(story)
+
+
+def stop_after(story: Story, seconds: float, *, is_stubborn: bool = False, fault: str = "") -> Report:
+    job = story.enqueue()
+    story.claim(job)
+    story.start(job, is_stubborn=is_stubborn)
+    story.act("cancel", job, "requested")
+    if fault:
+        story.fault(fault, story.worker)
+    story.wait(seconds)
+    if fault:
+        story.fault(fault, story.worker, is_over=True)
+    story.end(job, "stopped")
+    story.fail(job, "cancelled")
+    return story.check()
+
+
+@pytest.mark.parametrize("seconds, is_right", [(1.0, True), (9.0, False)])
+def test_a_running_job_that_goes_on_after_its_cancel_is_found(story: Story, seconds: float, *, is_right: bool) -> None:
+    report = stop_after(story, seconds)
+    assert report.counts["cancels not heard"] == (not is_right)
+    assert report.looked["cancels not heard"] == 1
+
+
+def test_a_stubborn_handler_and_one_behind_a_fault_may_go_on(tmp_path: Path) -> None:
+    for name, options in {"stubborn": {"is_stubborn": True}, "frozen": {"fault": "freeze"}}.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        assert stop_after(Story(folder), 9.0, **options).counts["cancels not heard"] == 0  # type: ignore[arg-type]  # of each
+
+
+def test_a_handler_that_blocks_its_loop_may_go_on(story: Story) -> None:
+    blocker = story.enqueue(task="torture.blocks")
+    story.claim(blocker)
+    story.start(blocker, is_stubborn=True)
+    report = stop_after(story, 9.0)
+    assert report.counts["cancels not heard"] == 0

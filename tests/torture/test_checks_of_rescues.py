@@ -50,8 +50,32 @@ def test_a_job_that_crashes_again_and_again_is_past_the_limit(story: Story) -> N
     assert broken(story) == {"starts past the limit"}
 
 
-def test_a_few_more_crashes_may_be_those_of_jobs_beside_it(story: Story) -> None:
-    crash_alone_and_go_on(story, crashes=5)
+def test_a_job_that_was_alone_at_its_third_crash_and_goes_on_is_found(story: Story) -> None:
+    crash_alone_and_go_on(story, crashes=3)
+    report = story.check()
+    assert [violation.rule for violation in report.violations] == ["starts past the limit"]
+    assert report.looked["starts past the limit: crashes alone"] == 1
+
+
+def test_two_crashes_alone_are_no_reason_to_set_a_job_aside(story: Story) -> None:
+    crash_alone_and_go_on(story, crashes=2)
+    clean(story)
+
+
+def test_a_third_crash_beside_another_job_is_no_reason_to_set_a_job_aside(story: Story) -> None:
+    first, second = story.enqueue(), story.enqueue()
+    for pid in (21, 22, 23):
+        worker = story.new_worker(pid)
+        for job in (first, second):
+            story.claim(job, worker)
+            story.start(job, worker)
+        story.kill(worker)
+        story.wait(20)
+        for job in (first, second):
+            story.record(job, "crashed")
+            story.update(job, state="queued", worker=None, crashes=job.crashes + 1)
+    story.run(first)
+    story.run(second)
     clean(story)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from rowlock.torture.history import End
 from tests.torture.reports import broken, clean
-from tests.torture.story import Job, Story
+from tests.torture.story import Job, Story, interrupted
 
 SOON = 1.0
 
@@ -141,3 +141,87 @@ def test_a_job_whose_time_was_over_long_ago_is_found_unless_the_server_was_away(
     story.wait(20)
     end_overdue(story, job, "expired")
     assert story.check().counts["too late"] == (not has_trouble)
+
+
+# Due too late
+
+
+def put_back(story: Story, how: Literal["snooze", "error"], outcome: str, waits: float, longest: float = SOON) -> None:
+    job = story.enqueue()
+    story.claim(job)
+    run = story.start(job)
+    end = End(job=job.id, attempt=1, run=run, how=how, delay=SOON, longest=longest)
+    story.tell(end, by=story.worker.name, pid=11)
+    story.again(job, outcome, run_at=story.now + 0.01 + waits)
+    story.wait(waits)
+    story.run(job)
+
+
+@pytest.mark.parametrize("how, outcome", [("snooze", "snoozed"), ("error", "error"), ("error", "retried")])
+@pytest.mark.parametrize("waits, is_right", [(1.0, True), (1.2, False)])
+def test_a_wait_that_is_longer_than_the_handler_said_is_found(
+    story: Story, how: Literal["snooze", "error"], outcome: str, waits: float, *, is_right: bool
+) -> None:
+    put_back(story, how, outcome, waits)
+    report = story.check()
+    assert report.counts["too late"] == (not is_right)
+    assert report.looked["too late: waits between two attempts"] == 1
+
+
+def test_a_wait_whose_length_nobody_knows_is_not_judged(story: Story) -> None:
+    put_back(story, "error", "error", 9.0, longest=0.0)
+    clean(story)
+
+
+@pytest.mark.parametrize("waits, is_right", [(0.0, True), (20.0, False)])
+def test_a_rescued_job_is_due_at_once(two_workers: Story, waits: float, *, is_right: bool) -> None:
+    story, job = two_workers, interrupted(two_workers)
+    story.kill(story.worker)
+    story.wait(20)
+    job.run_at = story.now + waits
+    story.rescue(job)
+    story.wait(waits)
+    story.run(job, worker=story.workers[1])
+    assert story.check().counts["too late"] == (not is_right)
+
+
+@pytest.mark.parametrize("asked, has, is_right", [(1.0, 1.0, True), (1.0, 3.0, False), (None, 3.0, False)])
+def test_a_job_that_is_due_after_its_delay_is_found(
+    story: Story, asked: float | None, has: float, *, is_right: bool
+) -> None:
+    job = story.enqueue(delay=asked, queue="default", row={"run_at": story.now + 0.11 + has})
+    story.wait(has)
+    story.run(job)
+    assert story.check().counts["too late"] == (not is_right)
+
+
+# Handlers that go on past their time
+
+
+@pytest.mark.parametrize("seconds, is_right", [(1.0, True), (9.0, False)])
+@pytest.mark.parametrize("name", ["timeout", "deadline"])
+def test_a_handler_that_goes_on_past_its_time_is_found(
+    story: Story, name: str, seconds: float, *, is_right: bool
+) -> None:
+    job = limited(story, "deadline") if name == "deadline" else story.enqueue(timeout=SOON)
+    story.claim(job)
+    story.start(job)
+    story.wait(seconds)
+    story.end(job)
+    story.succeed(job)
+    report = story.check()
+    assert report.counts["too late"] == (not is_right)
+    assert report.looked[f"too late: handlers with a {name}"] == 1
+
+
+def test_a_stubborn_handler_and_one_behind_a_fault_may_go_on(story: Story) -> None:
+    for is_stubborn in (True, False):
+        job = story.enqueue(timeout=SOON)
+        story.claim(job)
+        story.start(job, is_stubborn=is_stubborn)
+        if not is_stubborn:
+            story.fault("cut")
+        story.wait(9)
+        story.end(job)
+        story.succeed(job)
+    clean(story)

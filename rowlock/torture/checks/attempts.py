@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture.evidence import SECOND, Rescue
+from rowlock.torture.evidence import SECOND, TIMED, TIMEOUT, Rescue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,6 +18,8 @@ MAX_CRASHES: Final = 3
 MOST_CRASHES: Final = 2 * MAX_CRASHES
 """So often its worker does not die beside others: from the third crash on the job runs alone."""
 PROCESS_TASKS: Final = frozenset({"torture.process", "operate.compute", "operate.crash"})
+SHORT_SECONDS: Final = 0.2
+"""A handler's own start may come so long after that of its timeout."""
 STOP_SECONDS: Final = 120
 """A worker that gives jobs back has ended after this time."""
 
@@ -94,7 +96,10 @@ def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
                 is_true = "fail" in said
             case "cancelled":
                 is_true = "cancel" in said or bool(life.asked("cancel"))
-            case _:  # a timeout, a release or a crash is nobody's word
+            case "timeout":
+                evidence.looked["false outcomes: timeouts"] += 1
+                is_true = _may_time_out(life, runs)
+            case _:  # a release or a crash is nobody's word
                 is_true = True
         if not is_true:
             yield f"attempt {row.attempt} is recorded as {row.outcome}, and its handler said {said or 'nothing'}"
@@ -102,6 +107,17 @@ def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
         operation.what == "cancel" for operation in life.operations
     ):
         yield "it was cancelled while it waited, and no operator had asked for it"
+
+
+def _may_time_out(life: Life, runs: list[Run]) -> bool:
+    """Whether the job has a deadline, or a timeout that its handler had reached, or needed so long to start."""
+    wanted = life.wanted
+    if wanted is None or wanted.queue is None:
+        return True
+    seconds = wanted.timeout or (TIMEOUT if wanted.task == TIMED else None)
+    if wanted.deadline is not None or (seconds is not None and not runs):
+        return True
+    return seconds is not None and any(run.ended - run.started >= (seconds - SHORT_SECONDS) * SECOND for run in runs)
 
 
 def _runs_apart(life: Life) -> bool:
@@ -192,9 +208,29 @@ def note_rescues(life: Life, evidence: Evidence) -> None:
                 number=step.change.number,
                 xid=step.change.xid,
                 crashes=step.change.crashes or 0,
+                at=step.change.at,
                 is_quarantine=step.kind == "finish",
             )
             evidence.rescues[step.old.worker].append(rescue)
+
+
+def chances(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """A job that was alone at its third crash is set aside: docs/worker.md, 'Jobs that take their worker down'.
+
+    It was alone if nothing else was rescued from the worker that it held at the same time. Only workers are judged
+    that had ended before: they finished nothing meanwhile.
+    """
+    for worker, rescues in evidence.rescues.items():
+        for one in rescues:
+            at = evidence.history_time(one.at)
+            pid = evidence.workers[worker].pid if worker in evidence.workers else 0
+            if one.crashes < MAX_CRASHES or evidence.death(pid, 0.0) > at or not evidence.epochs:
+                continue
+            if any(other.job != one.job and other.number > one.claimed for other in rescues):
+                continue
+            evidence.looked["starts past the limit: crashes alone"] += 1
+            if not one.is_quarantine:
+                yield str(one.job), f"it was alone at its crash number {one.crashes}, and went back to the queue"
 
 
 def quarantines(evidence: Evidence) -> Iterator[tuple[str, str]]:

@@ -28,6 +28,10 @@ def bulk(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for deed in evidence.deeds_of("cancel_many", "retry_many", "discard_many"):
         lives = _lives(deed, evidence)
         evidence.looked[RULE] += 1
+        by = deed.about.get("by", "tag")
+        if by == "age" and evidence.clocks.steps:
+            continue  # the ages are by a clock that stepped
+        evidence.looked[f"{RULE}: by {by}"] += 1
         evidence.looked[f"{RULE}: the answer was lost"] += deed.outcome == "unknown"
         if deed.outcome == "done":
             wrong = {"cancel_many": _cancelled, "retry_many": _retried, "discard_many": _discarded}[deed.what]

@@ -35,6 +35,7 @@ def note_holds(life: Life, evidence: Evidence) -> None:
         evidence.periods_held[key].append((first.began, first.at, life.wanted.period or 0.0, life.id))
         return
     ends = {"claim", "finish"} if life.wanted is not None and life.wanted.until == "start" else {"finish"}
+    _count_ends(life, evidence)
     holds = evidence.holds[key]
     begin: int | None = None
     for step in life.steps:
@@ -46,6 +47,16 @@ def note_holds(life: Life, evidence: Evidence) -> None:
             begin = None
     if begin is not None:
         holds.append((begin, inf, life.id))
+
+
+def _count_ends(life: Life, evidence: Evidence) -> None:
+    """Count by which ways the job let its key go."""
+    ends = [step.change.state for step in life.steps if step.kind == "finish"]
+    is_cancelled = any(step.is_cancel_of_waiting for step in life.steps)
+    evidence.looked["unique violations: keys of jobs that were cancelled while they waited"] += is_cancelled
+    evidence.looked["unique violations: keys of jobs that expired"] += "expired" in ends
+    evidence.looked["unique violations: keys of jobs that failed"] += "failed" in ends
+    evidence.looked["unique violations: keys that were taken again"] += any(step.kind == "retry" for step in life.steps)
 
 
 def unique(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -133,6 +144,18 @@ def keyless(life: Life, _: Evidence) -> Iterator[str]:
             yield f"it was to have the unique key {life.wanted.key!r}, and has {stored!r}"
 
 
+def raised(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A duplicate raises if and only if its call asked for that."""
+    for refusal in evidence.refusals.get(life.id, ()):
+        if refusal.raised is None:
+            continue
+        wanted = refusal.wanted[0]
+        evidence.looked["unique violations: duplicates that raise"] += wanted.raises
+        if refusal.raised != wanted.raises:
+            did = "raised" if refusal.raised else "returned"
+            yield f"job {wanted.id} was refused because of it, and the call {did} ({wanted.raises=})"
+
+
 def refused(life: Life, evidence: Evidence) -> Iterator[str]:
     """Nobody is told "it exists already" of a job that does not, or that holds another key."""
     for refusal in evidence.refusals.get(life.id, ()):
@@ -157,8 +180,12 @@ def _was_live(life: Life, refusal: Refusal, evidence: Evidence) -> bool:
         first, seconds = life.changes[0], refusal.wanted[0].period or 0.0
         return first.began <= end + CLOCK_SECONDS and first.at + seconds >= begin - CLOCK_SECONDS
     came = [step.change.at for step in life.steps if step.kind in {"enqueue", "retry"}]
-    left = [step.change.at for step in life.steps if step.kind == "finish"]
+    is_known = refusal.wanted[0].until == "finish"  # what follows a start is for `unfollowed`
+    left = [
+        step.change.visible + (CLOCK_SECONDS if is_known and step.change.committed is not None else COMMIT_SECONDS)
+        for step in life.steps
+        if step.kind == "finish"
+    ]
     return any(
-        since <= end + CLOCK_SECONDS and until >= begin - COMMIT_SECONDS
-        for since, until in zip(came, [*left, inf], strict=False)
+        since <= end + CLOCK_SECONDS and until >= begin for since, until in zip(came, [*left, inf], strict=False)
     )

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from rowlock.torture.evidence import Evidence, Operation, Run
     from rowlock.torture.life import Life
 
+UNHEARD: Final = "cancels not heard"
+HEARD_SECONDS: Final = 5.0
+"""So long after its acknowledgement a cancel of a running job has stopped the handler, in a calm process."""
+BEFORE_SECONDS: Final = 5.0
+"""A fault that ended so long before the cancel may still keep the worker from its database."""
 CLOCK_SECONDS: Final = 0.5
 """How far the two clocks may be apart."""
 WAKE_SECONDS: Final = 3.0
@@ -49,6 +54,27 @@ def _was_frozen(run: Run, operation: Operation, evidence: Evidence) -> bool:
     """Whether the process had claimed it long before, and was frozen over the cancel."""
     between = evidence.troubles_between(operation.began - WAKE_SECONDS * SECOND, run.started)
     return any(one.kind in PAUSES and one.process == run.pid for one in between)
+
+
+def unheard(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A running handler that can be stopped ends soon after a cancel was requested, unless a fault keeps it."""
+    for operation in life.operations:
+        if operation.what != "cancel" or operation.outcome != "requested":
+            continue
+        for run in life.runs:
+            limit = operation.ended + HEARD_SECONDS * SECOND
+            if run.is_stubborn or not run.started <= operation.ended < run.ended:
+                continue
+            evidence.looked[UNHEARD] += 1
+            if run.ended > limit and not _is_kept(run, operation.began - BEFORE_SECONDS * SECOND, limit, evidence):
+                late = (run.ended - operation.ended) / SECOND
+                yield f"attempt {run.attempt} went on for {late:.2f} s after a cancel was requested"
+
+
+def _is_kept(run: Run, begin: float, end: float, evidence: Evidence) -> bool:
+    """Whether a fault, or a handler that blocks its loop, kept the run's process from hearing of it."""
+    blocked = any(one.started <= end and one.ended >= begin for one in evidence.blocking.get(run.pid, ()))
+    return blocked or not evidence.is_calm(run.pid, begin, end)
 
 
 def _requested(life: Life, operation: Operation, evidence: Evidence) -> Iterator[str]:

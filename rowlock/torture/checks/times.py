@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rowlock.torture.checks.attempts import cause
-from rowlock.torture.evidence import PAUSES, SECOND
+from rowlock.torture.evidence import PAUSES, SECOND, TIMED, TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rowlock.torture.audit import Change
-    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.evidence import Evidence, Run
     from rowlock.torture.life import Life, Step
 
 ROUNDING_SECONDS: Final = 0.001
@@ -23,6 +23,8 @@ DELAYED_SECONDS: Final = 0.01
 """A job that is due so long after its row was written was told to wait."""
 START_SECONDS: Final = 2.0
 """A handler may start so long after the time that its worker has checked."""
+STOPPED_SECONDS: Final = 5.0
+"""A handler that is stopped has ended after so long."""
 SOON_SECONDS: Final = 20.0
 """Within so long a waiting job ends whose time is over, if nothing keeps everybody from the database."""
 WAITED_AFTER: Final = frozenset({"error", "retried", "snoozed"})
@@ -51,7 +53,7 @@ def _early_claim(step: Step, evidence: Evidence) -> Iterator[str]:
     evidence.looked["too early"] += 1
     if row.run_at > row.at + DELAYED_SECONDS:
         evidence.looked["too early: delayed jobs"] += 1
-    if claim.began < row.run_at - ROUNDING_SECONDS and _is_steady(row, claim, evidence):
+    if claim.began < row.run_at - ROUNDING_SECONDS and is_steady(row, claim, evidence):
         yield f"attempt {claim.attempt} was claimed {row.run_at - claim.began:.3f} s before the job was due"
 
 
@@ -60,8 +62,74 @@ def _too_short(step: Step, delay: float, what: str, evidence: Evidence) -> Itera
     if row is None or row.run_at is None:
         return
     evidence.looked["too early: delays"] += 1
-    if row.run_at < row.began + delay - ROUNDING_SECONDS and _is_steady(row, row, evidence):
+    if row.run_at < row.began + delay - ROUNDING_SECONDS and is_steady(row, row, evidence):
         yield f"{what} {delay:.3f} s, and was due {row.run_at - row.began:.3f} s after its transaction began"
+
+
+def overdue(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A job is due no later than it was to: a delay, a backoff or a snooze after its row was written, or at once."""
+    for step in life.steps:
+        row = step.new
+        if row is None or row.run_at is None or row.what != "job" or not is_steady(row, row, evidence):
+            continue
+        most = _longest(life, step)
+        if most is None:
+            continue
+        evidence.looked["too late: waits between two attempts"] += step.kind == "requeue"
+        if row.run_at > row.at + most + ROUNDING_SECONDS:
+            waits = row.run_at - row.at
+            yield f"it was to wait {most:.3f} s at most, and is due {waits:.3f} s after it was written ({step})"
+
+
+def _longest(life: Life, step: Step) -> float | None:
+    """How many seconds a step lets the job wait; None if nobody knows."""
+    if step.kind == "retry":
+        return 0.0
+    if step.kind == "enqueue":
+        wanted = life.wanted
+        return None if wanted is None or wanted.queue is None or wanted.run_at is not None else wanted.delay or 0.0
+    if step.kind != "requeue":
+        return None
+    outcome = cause(life, step)
+    if outcome in {"crashed", "released"}:
+        return 0.0
+    runs = [run for run in life.runs_of(step.change.attempt) if run.how in {"snooze", "error"}]
+    return (runs[-1].longest or None) if runs and outcome in WAITED_AFTER else None
+
+
+def outlasted(life: Life, evidence: Evidence) -> Iterator[str]:
+    """A handler that can be stopped ends soon after its timeout, and after its job's deadline."""
+    for run in life.runs:
+        claim = life.claim_of(run.attempt)
+        limits: dict[str, float] = {}
+        if (seconds := timeout_of(life)) is not None:
+            limits["timeout"] = run.started + seconds * SECOND
+        deadline = claim.old.deadline if claim is not None and claim.old is not None else None
+        if deadline is not None and evidence.epochs and not _has_stepped(life, run, evidence):
+            limits["deadline"] = max(evidence.history_time(deadline), float(run.started))
+        for name, limit in limits.items():
+            evidence.looked[f"too late: handlers with a {name}"] += 1
+            until = limit + STOPPED_SECONDS * SECOND
+            if run.ended > until and not run.is_stubborn and not _is_blocked(run, until, evidence):
+                yield f"attempt {run.attempt} ran {(run.ended - limit) / SECOND:.2f} s past its {name}"
+
+
+def _has_stepped(life: Life, run: Run, evidence: Evidence) -> bool:
+    """Whether the server's clock stepped between the job's enqueue and the run's end: the deadline is another then."""
+    return evidence.clocks.stepped_between(evidence.history_time(life.changes[0].at) - 10 * SECOND, run.ended)
+
+
+def timeout_of(life: Life) -> float | None:
+    """The timeout of the job, or that of its task."""
+    if life.wanted is None:
+        return None
+    return life.wanted.timeout or (TIMEOUT if life.wanted.task == TIMED else None)
+
+
+def _is_blocked(run: Run, until: float, evidence: Evidence) -> bool:
+    """Whether the process of a run did not get to run for some time, or that is not known."""
+    blocked = any(one.started <= until and one.ended >= run.started for one in evidence.blocking.get(run.pid, ()))
+    return blocked or not evidence.is_calm(run.pid, run.started, until)
 
 
 def late(life: Life, evidence: Evidence) -> Iterator[str]:
@@ -83,7 +151,7 @@ def late(life: Life, evidence: Evidence) -> Iterator[str]:
 def _limits_kept(life: Life, step: Step, evidence: Evidence) -> Iterator[str]:
     """The row has the expiry and the deadline that were asked for."""
     row, wanted = step.new, life.wanted
-    if row is None or wanted is None or row.run_at is None or not _is_steady(row, row, evidence):
+    if row is None or wanted is None or row.run_at is None or not is_steady(row, row, evidence):
         return
     for name, seconds, stored in (
         ("expiry", wanted.expires, row.expires_at),
@@ -101,7 +169,7 @@ def _late_claim(row: Change, claim: Change, evidence: Evidence, *, has_started: 
         if limit is None:
             continue
         evidence.looked["too late"] += 1
-        if claim.began >= limit + ROUNDING_SECONDS and _is_steady(row, claim, evidence):
+        if claim.began >= limit + ROUNDING_SECONDS and is_steady(row, claim, evidence):
             yield f"attempt {claim.attempt} was claimed {claim.began - limit:.3f} s after the job {name}"
 
 
@@ -115,7 +183,7 @@ def _late_starts(life: Life, step: Step, evidence: Evidence, *, has_started: boo
     for run in life.runs_of(step.change.attempt):
         late_by = evidence.database_time(run.started) - limit
         asleep = evidence.troubles_between(run.started - (late_by + START_SECONDS) * SECOND, run.started)
-        is_known = row is not None and _is_steady(row, step.change, evidence)
+        is_known = row is not None and is_steady(row, step.change, evidence)
         if (
             late_by > START_SECONDS
             and is_known
@@ -131,7 +199,7 @@ def _ended(before: Change, end: Change, evidence: Evidence) -> Iterator[str]:
     limit = before.expires_at if end.state == "expired" else before.deadline
     evidence.looked[f"too late: jobs that ended as {end.state} while they waited"] += 1
     if limit is None or end.at < limit - ROUNDING_SECONDS:
-        if _is_steady(before, end, evidence):
+        if is_steady(before, end, evidence):
             yield f"it ended as {end.state}, and its time was not over ({limit or 'there was no limit'})"
     elif end.began - max(limit, before.at) > SOON_SECONDS and not _was_hard(limit, end, evidence):
         yield f"it ended as {end.state} only {end.began - limit:.1f} s after its time was over"
@@ -145,7 +213,7 @@ def _was_hard(limit: float, end: Change, evidence: Evidence) -> bool:
     return any(one.kind in EVERYBODY and not one.process for one in between)
 
 
-def _is_steady(first: Change, last: Change, evidence: Evidence) -> bool:
+def is_steady(first: Change, last: Change, evidence: Evidence) -> bool:
     """Whether nobody has set the server's clock between the two."""
     if not any(one.kind in CLOCK for one in evidence.troubles) or not evidence.epochs:
         return True

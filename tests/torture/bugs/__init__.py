@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs import acts, claiming, enqueuing, finishing, handlers, leases, operating, unseen
+from tests.torture.bugs import (
+    acts,
+    claiming,
+    enqueuing,
+    finishing,
+    handlers,
+    leases,
+    limits,
+    operating,
+    options,
+    unseen,
+)
 from tests.torture.bugs.kinds import ROOT, SHORT_WAITS, Bug, Change, Pytest, Torture
 
 BUGS: Final[tuple[Bug, ...]] = (
@@ -19,6 +30,8 @@ BUGS: Final[tuple[Bug, ...]] = (
     *acts.BUGS,
     *handlers.BUGS,
     *unseen.BUGS,
+    *options.BUGS,
+    *limits.BUGS,
 )
 
 __all__ = ["BUGS", "ROOT", "SHORT_WAITS", "Bug", "Change", "Pytest", "Torture"]

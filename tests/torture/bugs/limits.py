@@ -1,0 +1,187 @@
+"""Bugs of cancels, of keys of ended jobs, of filters, timeouts and crashes: what goes on, or stays, for too long."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.torture.bugs.kinds import SQL, Bug, Change, Torture
+
+_CALM: Final = Torture(faults="stop", times=1, minutes=0.25, rate=200)
+_KEPT: Final = "       AND expires_at IS NULL\n       AND NOT until_start\n"
+_KEPT_FALSE: Final = f"{_KEPT.rstrip()} AND false\n"
+_OVERTIME: Final = Torture(faults="stop", times=1, minutes=0.4, rate=200)
+_POISON: Final = Torture(faults="poison", times=12, minutes=0.4, rate=200)
+
+BUGS: Final = (
+    Bug(
+        name="cancels that running jobs are not told",
+        promise="a running job whose cancel was requested is stopped",
+        changes=(
+            Change(
+                file="rowlock/worker/upkeep.py",
+                old="        if rows:\n            self._on_cancel(",
+                new="        if not rows:\n            self._on_cancel(",
+            ),
+        ),
+        engine=_OVERTIME,
+        rule="cancels not heard",
+        needs=("cancels not heard",),
+    ),
+    Bug(
+        name="a key kept at the expiry",
+        promise="a job that has expired holds no key",
+        changes=(Change(file=f"{SQL}end_overdue.sql", old=_KEPT, new=_KEPT_FALSE),),
+        engine=_CALM,
+        rule="unique violations",
+        needs=("unique violations: keys of jobs that expired",),
+    ),
+    Bug(
+        name="a key kept at the cancel",
+        promise="a job that was cancelled while it waited holds no key",
+        changes=(
+            Change(
+                file=f"{SQL}cancel.sql",
+                old="       AND expires_at IS NULL\n",
+                new="       AND expires_at IS NULL AND false\n",
+            ),
+        ),
+        engine=_CALM,
+        rule="unique violations",
+        needs=("unique violations: keys of jobs that were cancelled while they waited",),
+    ),
+    Bug(
+        name="a key kept at the failure",
+        promise="a job that has failed holds no key",
+        changes=(Change(file=f"{SQL}fail.sql", old=_KEPT, new=_KEPT_FALSE),),
+        engine=_CALM,
+        rule="unique violations",
+        needs=("unique violations: keys of jobs that failed",),
+    ),
+    Bug(
+        name="a retry that takes no key",
+        promise="a job that is put back holds its key again, or is refused",
+        changes=(
+            Change(
+                file=f"{SQL}retake_keys.sql",
+                old=" WHERE taken.holder <> taken.id",
+                new=" WHERE taken.holder <> taken.id AND false",
+            ),
+        ),
+        engine=_OVERTIME,
+        rule="unique violations",
+        needs=("unique violations: keys that were taken again",),
+    ),
+    Bug(
+        name="duplicates that are to raise return",
+        promise="a duplicate raises if its call asked for that",
+        changes=(
+            Change(
+                file="rowlock/queue/storing.py",
+                old="        raise DuplicateJob(f",
+                new="        DuplicateJob(f",
+            ),
+        ),
+        engine=_CALM,
+        rule="unique violations",
+        needs=("unique violations: duplicates that raise",),
+    ),
+    Bug(
+        name="a filter that ignores the task",
+        promise="an act on many jobs changes those of the task that its filter names",
+        changes=(
+            Change(
+                file="rowlock/queue/filters.py",
+                old="            self.task,\n            low,",
+                new="            None,\n            low,",
+            ),
+        ),
+        engine=_OVERTIME,
+        rule="acts on many jobs",
+        needs=("acts on many jobs: by task",),
+    ),
+    Bug(
+        name="a filter that ignores the age",
+        promise="an act on many jobs changes those that are as old as its filter says",
+        changes=(
+            Change(
+                file="rowlock/queue/filters.py",
+                old='            _age("older_than", self.older_than),',
+                new="            None,",
+            ),
+        ),
+        engine=_OVERTIME,
+        rule="acts on many jobs",
+        needs=("acts on many jobs: by age",),
+    ),
+    Bug(
+        name="a filter that ignores the arguments",
+        promise="an act on many jobs changes those with the arguments that its filter names",
+        changes=(
+            Change(
+                file="rowlock/queue/filters.py",
+                old="            None if self.args is None else msgspec.json.encode(self.args).decode(),",
+                new="            None,",
+            ),
+        ),
+        engine=_OVERTIME,
+        rule="acts on many jobs",
+        needs=("acts on many jobs: by args",),
+    ),
+    Bug(
+        name="errors recorded as timeouts",
+        promise="an attempt is recorded as it ended",
+        changes=(
+            Change(
+                file="rowlock/queue/lifecycle.py",
+                old='            outcome = "error"\n',
+                new='            outcome = "timeout"\n',
+            ),
+        ),
+        engine=_CALM,
+        rule="false outcomes",
+        needs=("false outcomes: timeouts",),
+    ),
+    Bug(
+        name="timeouts that stop nothing",
+        promise="an attempt is stopped at its timeout",
+        changes=(
+            Change(
+                file="rowlock/worker/attempts.py",
+                old="limit = _limited(attempt, limit)\n            if task.is_async:",
+                new="limit = _limited(attempt, None)\n            else:\n                limit = None\n"
+                "            if task.is_async:",
+            ),
+        ),
+        engine=_OVERTIME,
+        rule="too late",
+        needs=("too late: handlers with a timeout",),
+    ),
+    Bug(
+        name="deadlines that stop nothing",
+        promise="an attempt is stopped at its job's deadline",
+        changes=(
+            Change(
+                file="rowlock/worker/attempts.py",
+                old="    if deadline is None:\n        return limit\n",
+                new="    if deadline is None or True:\n        return limit\n",
+            ),
+        ),
+        engine=_OVERTIME,
+        rule="too late",
+        needs=("too late: handlers with a deadline",),
+    ),
+    Bug(
+        name="one crash too many",
+        promise="a job that was alone at its third crash is set aside",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="CASE WHEN crashes + 1 < $1 THEN false",
+                new="CASE WHEN crashes < $1 THEN false",
+            ),
+        ),
+        engine=_POISON,
+        rule="starts past the limit",
+        needs=("starts past the limit: crashes alone",),
+    ),
+)
