@@ -349,7 +349,7 @@ class Model:
                 self.jobs[job] = replace(row, state="failed")
                 self._free(job)
             else:
-                ends = -math.inf if row.is_cancel_requested else row.deadline
+                ends = -math.inf if row.is_cancel_requested else row.deadline if is_crash else row.ends
                 self.jobs[job] = replace(row, state="queued", worker=None, due=self.now, ends=ends)
         return lost
 

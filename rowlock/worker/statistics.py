@@ -86,8 +86,9 @@ class Statistics:
             marks = {row["name"]: row["until"] for row in rows}
             due = {"counted": now, "recounted": slot_of(now - AGAIN_AFTER, SHORTEST_STEP)}
             spans = {name: _next_part(marks[name], due[name], now) for name in due if marks[name] < due[name]}
-            if any(mark > now for mark in marks.values()):  # the server's clock has gone back
-                await fetch("set_back_statistics", now)
+            if any(mark > now for mark in marks.values()):
+                # The server's clock has gone back. What ended since is before `now`, and is counted as well.
+                await fetch("set_back_statistics", now, slot_of(now - AGAIN_AFTER, SHORTEST_STEP))
             if not spans:
                 return True
             for since, until in spans.values():

@@ -265,11 +265,14 @@ async def test_what_a_stopping_worker_holds_without_knowing_it_is_no_crash(
 
 async def test_a_worker_that_gave_its_lease_up_has_not_crashed(claims: Claims, connection: Connection) -> None:
     await register(connection)
-    job = await connection.fetchval("SELECT rowlock.enqueue('noop')")
+    job = await connection.fetchval("SELECT rowlock.enqueue('noop', expires_at => now() + interval '1 hour')")
     await claims.claim(CLAIMANT, 10, {})
     control = claims._connection
     await control.fetch("end_lease", CLAIMANT)
     [rescued] = await control.fetch("rescue", 1, 10, False)
     assert not rescued["is_quarantined"], "one crash would have been too many"
     assert await state_of(connection, job) == ("queued", 1, 0)
+    assert await connection.fetchval("SELECT ends_at = expires_at FROM rowlock.job"), (
+        "it has not started: it can expire"
+    )
     assert await connection.fetchval("SELECT outcome FROM rowlock.attempt") == "released"

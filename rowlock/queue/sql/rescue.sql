@@ -1,7 +1,7 @@
 -- Take back the jobs of workers whose lease has run out, or whose row is gone: running → queued, or → failed for a job
 -- that has taken its worker down $1 times, the last time alone: while its worker held nothing else. A crash is no error of
 -- the job: it is counted apart, for all that the worker held. A worker that gave its lease up has not crashed: what it still
--- held never began, and counts as released.
+-- held never began, and counts as released. After a crash nobody knows whether the handler began: it counts as started.
 -- A lease never reaches further than its length from now, unless the server's clock has gone back: then it is cut to that.
 -- A live worker renews it in time.
 --
@@ -47,7 +47,9 @@ WITH cut AS (
     UPDATE rowlock.job
        SET state = 'queued', worker = NULL, started_at = NULL, run_at = clock_timestamp(),
            crashes = crashes + CASE WHEN id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_crash)) THEN 1 ELSE 0 END,
-           ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity' ELSE deadline END
+           ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity'
+                          WHEN NOT id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_crash)) THEN ends_at
+                          ELSE deadline END
      WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE NOT orphan.is_quarantined))
        AND worker IS NOT NULL
 ), quarantined AS (

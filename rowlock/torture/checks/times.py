@@ -145,6 +145,7 @@ def late(life: Life, evidence: Evidence) -> Iterator[str]:
             has_started = has_started or bool(life.runs_of(step.change.attempt))
         elif step.kind == "finish" and not step.ends_attempt and row is not None:
             yield from _ended(row, step.change, evidence)
+        has_started = has_started or step.is_crash  # nobody knows whether the handler began
         row = step.new
 
 
