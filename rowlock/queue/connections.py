@@ -65,10 +65,7 @@ SERVER_KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval
 """The other way round: the server notices within 16 seconds that this side is gone without a word, and lets go of what
 an open transaction has locked. By itself it takes two hours. A transaction pooler would refuse to be told."""
 
-READ_COMMITTED: Final = {"default_transaction_isolation": "read committed"}
-"""Whatever the role's default is: Rowlock's statements count on seeing what is committed when each of them begins."""
-
-_SESSION: Final = PLANNER_SETTINGS | SERVER_KEEPALIVE | READ_COMMITTED
+_SESSION: Final = PLANNER_SETTINGS | SERVER_KEEPALIVE | {"default_transaction_isolation": "read committed"}
 
 
 def deadline(name: str) -> float:

@@ -102,18 +102,13 @@ class ClientPool:
                         command_timeout=None if self._is_patient else connections.LONG_QUERY_TIMEOUT,
                         connection_class=asyncpg.Connection if self._settings.listen else connections.Pooled,
                         reset=None if self._settings.listen else _nothing_to_reset,
-                        server_settings={"application_name": f"rowlock {self._purpose}"} | self._session(),
+                        server_settings={"application_name": f"rowlock {self._purpose}"}
+                        | (connections.SERVER_KEEPALIVE if self._settings.listen else {}),
                     )
                 except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
                     raise unavailable(self._settings, error) from error
                 self._loop = loop
         return self._pool
-
-    def _session(self) -> dict[str, str]:
-        """What each session is told: nothing through a pooler. A handler's own statements keep the role's isolation."""
-        if not self._settings.listen:
-            return {}
-        return connections.SERVER_KEEPALIVE | ({} if self._is_patient else connections.READ_COMMITTED)
 
     async def close(self) -> None:
         """Close all connections; those in use are waited for, up to five seconds."""

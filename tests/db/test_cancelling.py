@@ -21,6 +21,7 @@ from rowlock.queue.cursors import BEGINNING
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.lifecycle import LIVE
 from rowlock.queue.statements import statement
+from tests.db.claimants import register
 from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -325,6 +326,7 @@ class Race:
         """Claim, and finish or put back; until nothing is left to claim."""
         worker = UUID(int=number)
         connection = await asyncpg.connect(self.url, server_settings=PLANNER_SETTINGS)
+        await register(connection, worker)
         try:
             while not self.is_over:
                 if not await self._claim_once(connection, worker):

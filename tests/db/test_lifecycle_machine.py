@@ -95,7 +95,7 @@ KEYS: Final = (
     f"SELECT key, job_id, until_start, {_HOURS_FROM_NOW.format('expires_at')} AS expires FROM rowlock.unique_key"
 )
 ALIVE: Final = "SELECT id, expires_at > now() AS is_alive FROM rowlock.worker"
-RUN_OUT: Final = "UPDATE rowlock.worker SET expires_at = least(expires_at, now()) WHERE id = $1"
+RUN_OUT: Final = "UPDATE rowlock.worker SET expires_at = least(expires_at, now() - interval '2 s') WHERE id = $1"
 ONE_HOUR_PASSES: Final = (
     (
         "UPDATE rowlock.job SET run_at = run_at - $1::interval, ends_at = ends_at - $1, expires_at = expires_at - $1, "

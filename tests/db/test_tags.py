@@ -130,7 +130,7 @@ async def test_a_crashed_job_keeps_them_until_it_is_set_aside(app: Rowlock, conn
     await connection.execute("UPDATE rowlock.job SET state = 'running', worker = $1, crashes = 2", gone)
     await connection.execute(
         "INSERT INTO rowlock.worker (id, hostname, pid, version, queues, tasks, concurrency, expires_at) "
-        "VALUES ($1, 'h', 1, '1', '{}', '{}', 1, '-infinity')",
+        "VALUES ($1, 'h', 1, '1', '{}', '{}', 1, now() - interval '1 minute')",
         gone,
     )
     await app.client.fetch("rescue", 3, 100, False)

@@ -6,7 +6,7 @@ DROP TABLE rowlock.schedule_tick, rowlock.schedule
 --;
 DROP VIEW rowlock.jobs, rowlock.archive_day
 --;
-DROP FUNCTION rowlock.drop_day(text, date), rowlock.retain_day(text, date), rowlock.what_stays(text, date),
+DROP FUNCTION rowlock.drop_day(text, date), rowlock.retain_day(text, date), rowlock.retain_default(text, integer), rowlock.what_stays(text, date),
     rowlock.must_be_removed(text, date, timestamptz), rowlock.past_retention(timestamptz, timestamptz)
 --;
 DROP FUNCTION rowlock.create_partitions(integer), rowlock.create_partition(text, date)
