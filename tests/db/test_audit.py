@@ -117,7 +117,7 @@ async def test_what_runs_is_as_it_must_be(settings: Settings) -> None:
         await endless.using(deadline=3600, expires=60).enqueue()
         await eventually(lambda: len(begun) == 2)
         found = {one.invariant: one for one in await audit(app.client)}
-        assert found["running job without a lease"].looked_at == 2
+        assert found["running job without a lease"].looked_at >= 2  # and perhaps a tick
         assert {one.status for one in found.values()} <= {"kept", "empty"}
         for job in begun:
             await app.cancel(job.id)
