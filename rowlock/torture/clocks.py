@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 DUE: Final = ("expires_at", "run_at", "ends_at", "deadline")
 """The times of a row that were computed from the clock of its change."""
-TRANSACTION_SECONDS: Final = 1.5
-"""A transaction that seems to be longer has seen a step."""
+STEP_SECONDS: Final = 1.0
+"""A step may show so long before it was written down, or after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,17 +63,29 @@ class Clocks:
         return msgspec.structs.replace(
             change,
             at=change.at - offset,
-            began=self._near(change.began, change.at, offset),
-            committed=None if change.committed is None else self._near(change.committed, change.at, offset),
+            began=self._right_by(change.began, offset, epoch),
+            committed=None if change.committed is None else self._right_by(change.committed, offset, epoch),
             **{name: max(0.0, at - offset) for name in DUE if (at := getattr(change, name)) is not None},
         )
 
-    def _near(self, moment: float, at: float, offset: int) -> float:
-        """Return a moment of the change's transaction, which has begun, or ended, by another clock perhaps."""
-        if not moment or abs(moment - at) < TRANSACTION_SECONDS:
+    def _right_by(self, moment: float, offset: int, epoch: float) -> float:
+        """Return a moment of the change's transaction without the steps. It began, or ended, by another clock if this
+        one was not in force then.
+        """
+        if not moment or self._was_in_force(offset, moment - offset, epoch):
             return moment - offset if moment else moment
-        offsets = {offset for step in self.steps for offset in (step.old, step.new)}
-        return min((moment - one for one in offsets), key=lambda right: abs(right - (at - offset)))
+        others = (other for step in self.steps for other in (step.old, step.new))
+        return moment - next((one for one in others if self._was_in_force(one, moment - one, epoch)), offset)
+
+    def _was_in_force(self, offset: int, at: float, epoch: float) -> bool:
+        """Whether the clock was so far ahead at a moment that is given without the steps."""
+        begins, seen = float("-inf"), self.steps[0].old
+        for step in self.steps:
+            ends = step.at / 1e9 + epoch
+            if seen == offset and begins - STEP_SECONDS <= at <= ends + STEP_SECONDS:
+                return True
+            begins, seen = ends, step.new
+        return seen == offset and at >= begins - STEP_SECONDS
 
     def right_time(self, at: float, epoch: float) -> float:
         """Return one of the database's times as if the clock had never stepped: the earliest that it can be."""

@@ -107,3 +107,12 @@ def test_a_transaction_that_saw_a_step_has_one_clock_in_the_end() -> None:
     )
     righted = Clocks([step]).right(change, epoch=0.0)
     assert (righted.began, righted.at, righted.committed, righted.run_at) == (999.5, 1000.5, 1000.6, 1003)
+
+
+@pytest.mark.parametrize("began, right", [(-3.0, -3.0), (5.0, 3.0), (9.0, 7.0)])
+def test_a_transaction_s_begin_is_by_the_clock_that_was_in_force_then(began: float, right: float) -> None:
+    """However long it took: the clock stepped two seconds ahead at zero, and the change came ten seconds later."""
+    clocks = Clocks([Step(at=0, old=0, new=2, first_number=1, last_number=1)])
+    change = Change(number=2, xid=1, at=1012.0, what="job", id=uuid4(), state="queued", began=1000.0 + began)
+    seen = clocks.right(change, 1000.0)
+    assert (seen.at, seen.began) == (1010.0, 1000.0 + right)

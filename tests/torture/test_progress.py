@@ -51,6 +51,31 @@ def test_an_attempt_finds_the_last_checkpoint_or_one_without_an_answer(
     assert broken(story) == ({progress.CHECKPOINTS} if is_broken else set())
 
 
+def test_a_process_that_was_frozen_after_its_save_writes_it_down_late(story: Story) -> None:
+    job = story.enqueue(task="operate.steps")
+    run = begin(story, job)
+    note(story, job, "saving", "a")
+    story.fault("freeze", story.worker)
+    story.wait(16)
+    story.rescue(job)
+    other = story.new_worker(12)
+    story.claim(job, other)
+    story.start(job, other)
+    note(story, job, "found", "a")
+    save(story, job, "b")
+    note(story, job, "saved", "a", attempt=1, run=run)
+    story.fault("freeze", story.workers[0], is_over=True)
+    story.end(job, "stopped", run=run, attempt=1, worker=story.workers[0])
+    story.end(job, "error", worker=other)
+    story.again(job, "error")
+    story.claim(job, other)
+    story.start(job, other)
+    note(story, job, "found", "b")
+    story.end(job, worker=other)
+    story.succeed(job)
+    assert progress.CHECKPOINTS not in broken(story)
+
+
 def test_a_stale_attempt_saves_nothing(story: Story) -> None:
     job = story.enqueue(task="operate.steps")
     run = begin(story, job)

@@ -20,8 +20,11 @@ WRITE_SECONDS: Final = 3.0
 
 
 def checkpoints(life: Life, evidence: Evidence) -> Iterator[str]:
-    """An attempt finds the last checkpoint that was saved, or one without an answer. A stale one saves nothing."""
-    saved, open_ones = "", list[str]()
+    """An attempt finds the last checkpoint that was saved, or one without an answer. A stale one saves nothing.
+
+    A process that is frozen after its save writes down late that it was done: a newer attempt's save is the later one.
+    """
+    saved, saved_by, open_ones = "", 0, list[str]()
     newest = 0
     for note in evidence.notes.get(life.id, ()):
         match note.what:
@@ -31,13 +34,15 @@ def checkpoints(life: Life, evidence: Evidence) -> Iterator[str]:
                 if note.value != saved and note.value not in open_ones:
                     yield f"attempt {note.attempt} found the checkpoint {note.value!r}, and {saved!r} was saved last"
                 saved, open_ones = note.value, [one for one in open_ones if one != note.value]
+                saved_by = max(saved_by, note.attempt)
                 newest = max(newest, note.attempt)
             case "saving":
                 open_ones.append(note.value)
             case "saved":
                 if note.attempt < newest and _began_late(note, newest, life, evidence):
                     yield f"attempt {note.attempt} saved a checkpoint when attempt {newest} had begun"
-                saved = note.value
+                if note.attempt >= saved_by:
+                    saved, saved_by = note.value, note.attempt
                 open_ones = [one for one in open_ones if one != note.value]
             case "stale":
                 evidence.looked[f"{CHECKPOINTS}: refused to a stale attempt"] += 1
