@@ -141,20 +141,7 @@ class Torture:
             self._disk = Disk()
             stack.callback(self._disk.remove)
             kinds, unavailable = self._available()
-            self._database = Database(
-                self._disk, has_clock="clock" in kinds, has_two=bool({"failover", "rewind"} & kinds)
-            )
-            stack.push_async_callback(self._database.stop)
-            await self._database.create()
-            settings = Settings(database_url=self._database.url)
-            await asyncio.to_thread(upgrade, settings)
-            connection = await self._database.connect()
-            await plant(connection)
-            await install(connection)
-            await witness.install(connection)
-            await connection.close()
-            self._client = Client(settings)
-            stack.push_async_callback(self._client.close)
+            await self._make_database(stack, kinds)
             self._programs = Programs(options.folder, self._history, random.Random(options.seed))  # noqa: S311
             stack.push_async_callback(self._programs.kill_all)
             await stack.enter_async_context(Watch(self._history, lambda: self._database.server.url))
@@ -169,16 +156,7 @@ class Torture:
             self.say("healing, and waiting for the rest")
             left = await self._settle()
             seconds = time.monotonic() - began
-            connection = await self._database.connect()
-            repeated = await self._tell_http(connection)
-            await write_closing(connection, options.folder, self._settled)
-            await self._look_for_remains(connection)
-            await write_audit(connection, options.folder)
-            verdicts = [
-                *await witness.judge(connection, options.folder, await asyncio.to_thread(read_windows, options.folder)),
-                *witness.without(await witness.audited(self._client), self._excused_in_the_end()),
-            ]
-            await connection.close()
+            repeated, verdicts = await self._write_down()
         self.say("checking")
         report = await asyncio.to_thread(check, options.folder, periods={"torture.tick": float(workload.TICK_SECONDS)})
         return Outcome(
@@ -191,6 +169,37 @@ class Torture:
             repeated=repeated,
             left_behind=_count(options.folder, '"job_left_behind"'),
         )
+
+    async def _make_database(self, stack: AsyncExitStack, kinds: Collection[str]) -> None:
+        """Make the server and the schema, with all that watches the tables."""
+        has_two = not {"failover", "rewind"}.isdisjoint(kinds)
+        self._database = Database(self._disk, has_clock="clock" in kinds, has_two=has_two)
+        stack.push_async_callback(self._database.stop)
+        await self._database.create()
+        settings = Settings(database_url=self._database.url)
+        await asyncio.to_thread(upgrade, settings)
+        connection = await self._database.connect()
+        await plant(connection)
+        await install(connection)
+        await witness.install(connection)
+        await connection.close()
+        self._client = Client(settings)
+        stack.push_async_callback(self._client.close)
+
+    async def _write_down(self) -> tuple[int, list[witness.Verdict]]:
+        """Write down what the database shows in the end. Returns how many requests were repeated, and the verdicts."""
+        folder = self.options.folder
+        connection = await self._database.connect()
+        repeated = await self._tell_http(connection)
+        await write_closing(connection, folder, self._settled)
+        await self._look_for_remains(connection)
+        await write_audit(connection, folder)
+        verdicts = [
+            *await witness.judge(connection, folder, await asyncio.to_thread(read_windows, folder)),
+            *witness.without(await witness.audited(self._client), self._excused_in_the_end()),
+        ]
+        await connection.close()
+        return repeated, verdicts
 
     def _excused_in_the_end(self) -> Collection[str]:
         """Return the invariants that the last audit excuses: those of the clock, if it was stepped."""

@@ -94,7 +94,7 @@ class Effects:
         inserting = asyncio.create_task(self._insert(dsn, job, number, run))
         self._running.add(inserting)
         inserting.add_done_callback(self._forget)
-        await asyncio.shield(inserting)  # whoever waits for a dead link must not hold up a handler that has to stop
+        await asyncio.shield(inserting)  # a dead link must not hold up a handler that has to stop
 
     async def _insert(self, dsn: str, job: UUID, number: int, run: str) -> None:
         until = asyncio.get_running_loop().time() + EFFECT_SECONDS

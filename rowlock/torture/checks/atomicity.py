@@ -21,7 +21,7 @@ def half_stored(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """One transaction stores all jobs of a call, or none does.
 
     A repeated call stores what is missing: all of them, in a transaction of its own. So the jobs of a call never have
-    two transactions, and never one and none, whatever its answer was and whoever was killed meanwhile.
+    two transactions, and never one and none, whatever its answer was and whichever process was killed meanwhile.
     """
     for bulk in evidence.bulks.values():
         xids = [evidence.inserted[job] for job in bulk.jobs if job in evidence.inserted]
