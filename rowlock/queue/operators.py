@@ -293,7 +293,7 @@ class Operators:
         """
         parameters, operation = which.parameters(sight), uuid7()
         done, first = Counter[str](), list[UUID]()
-        last, until = _BEGINNING, (await self._client.fetch("moment"))[0]["now"]
+        last, until = _BEGINNING, (await self._client.fetch("until"))[0]["until"]
         while True:
             async with acting(self._client, ActOnJobs, origin) as act:
                 if find == "find_finished" and not dry_run:
@@ -307,6 +307,8 @@ class Operators:
                     told = {"filter": which.described(), **details, **done}
                     await act.record(verb, None, told, operation=operation)
             first += ids[: FIRST_IDS - len(first)]
+            if len(ids) < BATCH:
+                break
             last = ids[-1]
         skipped = done.pop("skipped", 0)
         return BulkResult(

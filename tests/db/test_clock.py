@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
-from rowlock import Rowlock, Settings
+from rowlock import JobFilter, Rowlock, Settings
 from rowlock.cli.doctor import examine
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import ControlConnection
@@ -170,6 +170,23 @@ async def test_results_that_come_a_second_time_to_an_hour_are_removed(
     await connection.execute("UPDATE rowlock.task SET results_removed_until = '-infinity'")
     assert [row["name"] for row in await control.fetch("expired_results")] == ["noop"]
     assert await connection.fetchval("SELECT results_removed_until = '-infinity' FROM rowlock.task")
+
+
+async def test_acts_on_many_mean_what_came_in_before_the_clock_went_back(app: Rowlock, connection: Connection) -> None:
+    @app.task(max_attempts=1)
+    async def fail(number: int) -> None:
+        raise RuntimeError(number)
+
+    dead = JobFilter(state="failed")
+    for number in range(4):
+        await fail.enqueue(number)
+    await app.worker().drain()
+    await connection.execute("UPDATE rowlock.finished_job SET finished_at = finished_at + interval '1 hour'")
+    assert (await app.discard_many(JobFilter(args={"number": 0}))).count == 1
+    assert (await app.retry_many(dead, dry_run=True)).count == 3
+    assert (await app.retry_many(dead)).count == 3
+    await connection.execute("UPDATE rowlock.job SET created_at = created_at + interval '1 hour'")
+    assert (await app.cancel_many(JobFilter(task=fail.name))).count == 3
 
 
 @pytest.mark.parametrize(

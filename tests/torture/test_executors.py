@@ -8,9 +8,9 @@ from uuid import uuid4
 import pytest
 
 from rowlock.torture.checks import executors, results
-from rowlock.torture.history import Start
+from rowlock.torture.history import Fault, Start
 from tests.torture.operating import broken, call, clean, note
-from tests.torture.story import Job, Story
+from tests.torture.story import NEMESIS, Job, Story
 
 COMPUTE = "operate.compute"
 CHILD = 99
@@ -59,6 +59,25 @@ def test_a_crash_is_told_as_documented(story: Story, how: str, error: str, *, is
     report = story.check()
     assert {violation.rule for violation in report.violations} == ({executors.RULE} if is_broken else set())
     assert report.looked[f"{executors.RULE}: {how}"] == 1
+
+
+@pytest.mark.parametrize(
+    "ran, killed, is_broken",
+    [(True, CHILD, False), (True, CHILD + 1, True), (False, CHILD, False), (False, None, True)],
+)
+def test_a_process_that_a_fault_ends_first_is_told_as_killed(
+    story: Story, killed: int | None, *, ran: bool, is_broken: bool
+) -> None:
+    if ran:
+        job = begin(story, executors.CRASH)
+    else:
+        job = story.enqueue(task=executors.CRASH, max_attempts=1)
+        story.claim(job)
+    story.tell(Fault(kind="kill", process=killed or story.new_worker(12).pid), by=NEMESIS)
+    story.fail(job)
+    said = {"state": "failed", "error": "ProcessEnded: The process of the task ended by SIGKILL before it was done."}
+    call(story, "result", jobs=[job], about={"timeout": 20, "how": "memory"}, said=said)
+    assert (executors.RULE in broken(story)) == is_broken
 
 
 def test_a_crash_that_did_not_happen_is_seen(story: Story) -> None:

@@ -21,6 +21,7 @@ TOLD: Final = {
     "memory": "MemoryError",
 }
 """How the error of a crash begins, or what it contains."""
+KILLED: Final = TOLD["kill"]
 OUTLIVED_SECONDS: Final = 2.0
 """The kernel ends a process with its worker. When the worker ended is known so exactly."""
 
@@ -53,8 +54,20 @@ def _told(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
     if any(step.kind == "finish" and step.is_crash for step in life.steps):
         return
     evidence.looked[f"{RULE}: {how}"] += 1
-    if TOLD[how] not in error:
+    if TOLD[how] not in error and not (KILLED in error and _was_killed(life, evidence)):
         yield f"its process ended by {how}, and its error is {error!r}"
     outcomes = [row.outcome for row in life.recorded if row.outcome not in {"released", "crashed"}]
     if outcomes != ["error"]:
         yield f"its process ended by {how}, and its attempts are recorded as {outcomes}"
+
+
+def _was_killed(life: Life, evidence: Evidence) -> bool:
+    """Whether a fault ended its process first: that of its run, or one that is nobody's if it did not come to run."""
+    if life.runs:
+        return any(evidence.death(run.child, run.started) < inf for run in life.runs)
+    ends = (step.change.at for step in life.steps if step.kind == "finish")
+    begin, end = life.steps[0].change.at, min(ends, default=inf)
+    return any(
+        trouble.kind == "kill" and trouble.process not in evidence.names
+        for trouble in evidence.troubles_between(evidence.history_time(begin), evidence.history_time(end))
+    )

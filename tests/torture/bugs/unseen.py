@@ -104,6 +104,19 @@ BUGS: Final = (
         rule="test_a_duty_that_was_set_in_the_future_is_due",
     ),
     Bug(
+        name="acts that stop at a clock that went back",
+        promise="an act on many means all that is there, also what came in before the server's clock was set back",
+        changes=(
+            Change(
+                file=f"{SQL}until.sql",
+                old="(SELECT max(finished_at) FROM rowlock.finished_job WHERE finished_at > now())",
+                new="NULL::timestamptz",
+            ),
+        ),
+        engine=_CLOCK,
+        rule="test_acts_on_many_mean_what_came_in_before_the_clock_went_back",
+    ),
+    Bug(
         name="leases from a clock that went back",
         promise="a dead worker's jobs are rescued when the server's clock is set back",
         changes=(
