@@ -178,6 +178,8 @@ async def _enqueue_both(calls: Calls, group: list[NewJob[Any]], others: list[New
     if not await calls.enqueue(group):
         return None
     await calls.pause(OLD_SECONDS + SURELY_SECONDS)
+    if calls.stopping.is_set():  # perhaps before they were old enough
+        return None
     began = time.monotonic()
     return began if await calls.enqueue(others) else None
 

@@ -68,6 +68,11 @@ def test_a_process_that_uses_a_little_more_is_not_complained_of(story: Story, tm
     assert story.check().is_clean
 
 
+def test_what_is_in_use_for_a_while_is_not_complained_of(story: Story, tmp_path: Path) -> None:
+    write_remains(tmp_path, Remains(left={}, vitals=[*grown(descriptors=40)[:-1], *grown()[-1:]]))
+    assert story.check().is_clean
+
+
 def test_what_a_young_process_uses_says_nothing(story: Story, tmp_path: Path) -> None:
     write_remains(tmp_path, Remains(left={}, vitals=grown(resident=900 * MIB)[30:]))
     report = story.check()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import groupby
 from operator import attrgetter
-from statistics import median
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ MEMORY_FACTOR: Final = 1.3
 MEMORY_BYTES: Final = 48 * 1024**2
 DESCRIPTORS: Final = 16
 THREADS: Final = 8
-"""By so much a process may use more in the last quarter of its life than at most in the second."""
+"""By so much a process may use more in the last quarter of its life, at least, than at most in the second."""
 
 
 def leftovers(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -33,7 +32,10 @@ def leftovers(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def growth(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """A process that lives for the whole run uses no more memory, descriptors or threads in the end than early on."""
+    """A process that lives for the whole run uses no more memory, descriptors or threads in the end than early on.
+
+    What has leaked does not come back, and what is in use does: the least of the last quarter counts.
+    """
     vitals = [] if evidence.remains is None else sorted(evidence.remains.vitals, key=attrgetter("name", "pid", "at"))
     for (name, pid), group in groupby(vitals, key=attrgetter("name", "pid")):
         seen = list(group)
@@ -45,14 +47,14 @@ def growth(evidence: Evidence) -> Iterator[tuple[str, str]]:
 def _growth(seen: Sequence[Vital]) -> Iterator[str]:
     quarter = len(seen) // 4
     early, late = seen[quarter : 2 * quarter], seen[-quarter:]
-    was, now = max(one.resident for one in early), median(one.resident for one in late)
+    was, now = max(one.resident for one in early), min(one.resident for one in late)
     if now > was * MEMORY_FACTOR + MEMORY_BYTES:
         yield f"its memory grew from {was / 1024**2:.0f} MiB to {now / 1024**2:.0f} MiB"
     for what, most in (("descriptors", DESCRIPTORS), ("threads", THREADS)):
         before = max(getattr(one, what) for one in early)
-        after = median(getattr(one, what) for one in late)
+        after = min(getattr(one, what) for one in late)
         if after > before + most:
-            yield f"its {what} grew from {before} to {after:.0f}"
+            yield f"its {what} grew from {before} to {after}"
 
 
 __all__ = ["growth", "leftovers"]
