@@ -29,6 +29,8 @@ PART: Final = timedelta(minutes=10)
 """How much of the archive is counted in one transaction, after a pause."""
 FURTHEST: Final = timedelta(days=1)
 """How far back it begins after a pause. What ended before stays uncounted."""
+BEFORE_A_STEP: Final = timedelta(hours=1)
+"""How far back it begins when the server's clock has gone back. It may have rested so long since then."""
 AGAIN_AFTER: Final = timedelta(minutes=2)
 """Everything is counted a second time so much later: a finish may commit long after its time was taken."""
 SHARE: Final = 50
@@ -84,14 +86,15 @@ class Statistics:
                 return True
             now: datetime = rows[0]["now"]
             marks = {row["name"]: row["until"] for row in rows}
+            if any(mark > now for mark in marks.values()):
+                # The server's clock has gone back, and nobody knows when: what was counted already keeps its counts.
+                await fetch("set_back_statistics", slot_of(now - BEFORE_A_STEP, SHORTEST_STEP))
+                return False
             due = {"counted": now, "recounted": slot_of(now - AGAIN_AFTER, SHORTEST_STEP)}
             spans = {name: _next_part(marks[name], due[name], now) for name in due if marks[name] < due[name]}
-            if any(mark > now for mark in marks.values()):
-                # The server's clock has gone back. What ended since is before `now`, and is counted as well.
-                await fetch("set_back_statistics", now, slot_of(now - AGAIN_AFTER, SHORTEST_STEP))
             if not spans:
                 return True
-            for since, until in spans.values():
+            for since, until in set(spans.values()):
                 await fetch("count_finished", SHORTEST_STEP, since, until, MOST_NAMED)
             since, until = min(begin for begin, _ in spans.values()), max(end for _, end in spans.values())
             for shorter, longer in pairwise(STEPS):

@@ -157,6 +157,26 @@ async def test_statistics_go_on_when_the_clock_goes_back(
     assert await connection.fetchval("SELECT sum(succeeded) FROM rowlock.statistic WHERE step = 10") == 1
 
 
+@pytest.mark.parametrize("mark", ["counted", "recounted"])
+async def test_what_ends_between_a_step_back_and_the_next_count_is_counted(
+    mark: str, app: Rowlock, control: ControlConnection, connection: Connection
+) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    await work.enqueue()
+    await app.worker().drain()
+    await connection.execute("UPDATE rowlock.finished_job SET finished_at = now() - interval '30 minutes'")
+    await connection.execute("UPDATE rowlock.statistic_mark SET until = now() - interval '1 minute'")
+    await connection.execute(
+        "UPDATE rowlock.statistic_mark SET until = now() + interval '20 minutes' WHERE name = $1", mark
+    )
+    await Statistics(control, app.client).count()
+    assert await connection.fetchval("SELECT max(until) <= now() FROM rowlock.statistic_mark")
+    counted = "SELECT sum(succeeded) FROM rowlock.statistic WHERE step = 300 AND at < now() - interval '20 minutes'"
+    assert await connection.fetchval(counted) == 1
+
+
 async def test_results_that_come_a_second_time_to_an_hour_are_removed(
     control: ControlConnection, connection: Connection
 ) -> None:

@@ -54,7 +54,7 @@ def test_what_is_left_is_named(story: Story, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "what, more", [("resident", 200 * MIB), ("threads", 20), ("descriptors", 40)], ids=["memory", "threads", "files"]
+    "what, more", [("resident", 200 * MIB), ("threads", 20), ("descriptors", 80)], ids=["memory", "threads", "files"]
 )
 def test_a_process_that_uses_more_and_more_is_found(story: Story, tmp_path: Path, what: str, more: int) -> None:
     write_remains(tmp_path, Remains(left={}, vitals=grown(**{what: more})))
@@ -69,7 +69,7 @@ def test_a_process_that_uses_a_little_more_is_not_complained_of(story: Story, tm
 
 
 def test_what_is_in_use_for_a_while_is_not_complained_of(story: Story, tmp_path: Path) -> None:
-    write_remains(tmp_path, Remains(left={}, vitals=[*grown(descriptors=40)[:-1], *grown()[-1:]]))
+    write_remains(tmp_path, Remains(left={}, vitals=[*grown(descriptors=80)[:-1], *grown()[-1:]]))
     assert story.check().is_clean
 
 

@@ -133,3 +133,10 @@ def test_progress_may_be_lost_with_the_server(story: Story) -> None:
     story.fault("server", is_over=True)
     close(story, shown=[Shown(job=job.id, attempt=1, message="0-last")])
     assert broken(story) - {"statistics"} == set()
+
+
+def test_progress_may_be_lost_with_its_worker(story: Story) -> None:
+    job = told_twice(story)
+    story.ended(story.worker)
+    close(story, shown=[Shown(job=job.id, attempt=2, message="1-first")])
+    assert broken(story) - {"statistics"} == set()

@@ -12,7 +12,7 @@ WITH settled AS MATERIALIZED (
     SELECT date_bin($1::integer * interval '1 second', until, 'epoch') AS until,
            date_bin($1::integer * interval '1 second', until - $2::interval, 'epoch') AS since
       FROM rowlock.statistic_mark
-     WHERE name = 'recounted'
+     WHERE name = 'recounted' AND until <= now() -- else the clock has gone back, and all is counted anew
 ), ended AS MATERIALIZED (
     (
     SELECT finished_at FROM rowlock.finished_job

@@ -16,7 +16,7 @@ LEAST_SECONDS: Final = 40.0
 """What a process uses says something only if it has lived so long."""
 MEMORY_FACTOR: Final = 1.3
 MEMORY_BYTES: Final = 48 * 1024**2
-DESCRIPTORS: Final = 16
+DESCRIPTORS: Final = 48  # thirty handlers have a connection each, when all are in the middle of something
 THREADS: Final = 8
 """By so much a process may use more in the last quarter of its life, at least, than at most in the second."""
 

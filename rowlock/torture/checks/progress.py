@@ -77,6 +77,7 @@ def progress(life: Life, evidence: Evidence) -> Iterator[str]:
     run = next((run for run in life.runs if run.run == last.run), None)
     if run is None or run.how is None or run.how == "stopped":
         return
-    is_calm = evidence.is_calm(run.pid, run.started, run.ended + WRITE_SECONDS * SECOND)
-    if is_calm and (shown is None or shown.message != last.value):
+    until = run.ended + WRITE_SECONDS * SECOND
+    could_write = evidence.is_calm(run.pid, run.started, until) and evidence.death(run.pid, run.started) > until
+    if could_write and (shown is None or shown.message != last.value):
         yield f"attempt {last.attempt} told {last.value!r} last, and {shown.message if shown else None!r} is shown"
