@@ -106,6 +106,7 @@ class Finishes:
         self._successes: list[Success] = []
         self._unsuccesses: list[Unsuccess] = []
         self._sending: Sequence[Success | Unsuccess] = ()
+        self._may_repeat = False
         self._arrived = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -149,15 +150,18 @@ class Finishes:
             while self._successes or self._unsuccesses:
                 if self._successes:
                     size = _batch_size(self._successes)
+                    if self._may_repeat:
+                        size = _one_each(self._successes[:size])
                     batch, self._successes = self._successes[:size], self._successes[size:]
                     self._sending = batch
                     await self._send(batch, self._record_successes, self._record_one_success)
                 if self._unsuccesses:
-                    size = _same_worker(self._unsuccesses[:LARGEST_UNSUCCESSFUL_BATCH])
+                    size = _one_each(self._unsuccesses[:LARGEST_UNSUCCESSFUL_BATCH])
                     few, self._unsuccesses = self._unsuccesses[:size], self._unsuccesses[size:]
                     self._sending = few
                     await self._send(few, self._record_unsuccesses, self._record_one_unsuccess)
                 self._sending = ()
+            self._may_repeat = False
             self._settled.set()
 
     async def _send(
@@ -187,6 +191,8 @@ class Finishes:
                     await self._send([outcome], lambda alone: record_one(alone[0]), None, is_repeated=is_repeated)
                 return
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+                # The database may go back in time meanwhile, and hand out again what has ended here.
+                self._may_repeat = True
                 log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
                 pause, is_repeated = min(pause * 2, PAUSE_MOST), True
@@ -296,7 +302,11 @@ def _batch_size(successes: Sequence[Success]) -> int:
     return LARGEST_BATCH
 
 
-def _same_worker(outcomes: Sequence[Unsuccess]) -> int:
-    """How many of the first outcomes were claimed by the same worker id: a statement names one."""
-    worker = outcomes[0].worker
-    return next((number for number, one in enumerate(outcomes) if one.worker is not worker), len(outcomes))
+def _one_each(outcomes: Sequence[Outcome]) -> int:
+    """How many of the first outcomes are of the same worker id and of different jobs: a statement takes no others."""
+    worker, jobs = outcomes[0].worker, set[UUID]()
+    for number, one in enumerate(outcomes):
+        if one.worker is not worker or one.claimed["id"] in jobs:
+            return number
+        jobs.add(one.claimed["id"])
+    return len(outcomes)

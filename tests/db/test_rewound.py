@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeAlias
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -15,6 +17,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from rowlock import Job, Rowlock, Settings
+from rowlock.queue.connections import ControlConnection
+from rowlock.queue.finishes import Finishes, Unsuccess
+from rowlock.queue.lifecycle import Again
+from rowlock.queue.results import ErrorText
+from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -123,3 +130,49 @@ async def test_a_job_that_was_claimed_while_it_waited_for_a_slot_starts_once(
         await waiting.result(timeout=10)
         await eventually(lambda: not shift.slots.doubled)
     assert calls[waiting.id] == 1
+
+
+@pytest.mark.parametrize("kind", ["success", "error"])
+async def test_a_job_that_runs_again_before_its_first_outcome_is_recorded_ends_once(
+    kind: str, settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database was away, and is now as it was before the claim: both outcomes are of the first attempt."""
+    assert settings.database_url is not None
+    control = ControlConnection(settings, settings.database_url, purpose="finish")
+    finishes = Finishes(control, lambda _success, error: pytest.fail(str(error)))
+    tried, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def is_away(*_args: object) -> list[asyncpg.Record]:
+        monkeypatch.undo()
+        tried.set()
+        await goes_on.wait()
+        raise ConnectionResetError
+
+    def give(job: UUID, text: str) -> None:
+        claimed: Any = {"id": job, "attempt": 1, "task": "noop"}
+        if kind == "success":
+            success: Any = SimpleNamespace(claimed=claimed, worker=CLAIMANT, result=text, began=time.monotonic())
+            finishes.succeeded(success)
+        else:
+            error = ErrorText(type="ValueError", message=text, traceback="")
+            again = Again(delay=timedelta(0), outcome="error", counts=True)
+            finishes.ended(Unsuccess(claimed, again, error, time.monotonic(), CLAIMANT))
+
+    await register(connection)
+    first, second = [await connection.fetchval("SELECT rowlock.enqueue('noop')") for _ in range(2)]
+    await connection.execute(
+        "UPDATE rowlock.job SET state = 'running', attempt = 1, worker = $1, started_at = now()", CLAIMANT
+    )
+    monkeypatch.setattr(control, "fetch", is_away)
+    running = asyncio.create_task(finishes.run())
+    give(first, "1")
+    await tried.wait()
+    give(second, "2")
+    give(second, "3")
+    goes_on.set()
+    await asyncio.wait_for(finishes.flush(), 10)
+    running.cancel()
+    await control.close()
+    rows = await connection.fetch("SELECT id, coalesce(result::text, error) AS told FROM rowlock.jobs ORDER BY id")
+    told = ["1", "2"] if kind == "success" else ["ValueError: 1", "ValueError: 2"]
+    assert [(row["id"], row["told"]) for row in rows] == [(first, told[0]), (second, told[1])]
