@@ -50,7 +50,7 @@ BY: Final[dict[str, dict[str, Any]]] = {
 }
 """What tells the jobs that are meant from others, and what the filter says of it beside the tag."""
 FIRED_SECONDS: Final = 15.0
-RESUMED_SECONDS: Final = 20.0
+RESUMED_SECONDS: Final = 40.0
 SURELY_SECONDS: Final = 1.0
 """So long before an act its jobs have ended: by any of the clocks."""
 

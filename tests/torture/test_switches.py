@@ -110,6 +110,16 @@ def test_a_resumed_queue_runs_its_jobs(story: Story) -> None:
     assert broken(story) == {switches.STARTS}
 
 
+def test_a_job_from_before_a_step_back_runs_when_the_clock_has_caught_up(story: Story) -> None:
+    job = job_of(story)
+    story.step_clock(-3600)
+    call(story, "resume")
+    call(story, "resumed", lambda: story.wait(40), jobs=[job], said={"is_late": True})
+    story.step_clock(0)
+    story.run(job)
+    assert switches.STARTS not in broken(story)
+
+
 def two_at_once(story: Story) -> None:
     jobs = [job_of(story, switches.SCALED) for _ in range(2)]
     for job in jobs:

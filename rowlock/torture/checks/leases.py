@@ -115,13 +115,16 @@ def _has_stepped(begin: float, end: float, evidence: Evidence) -> bool:
 
 
 def lapsed(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """A lease that has run out is not renewed: others may have the jobs."""
+    """A lease that has run out is not renewed: others may have the jobs.
+
+    Unless the clock stepped since it was written. A lease that lies in the future then is cut, by any worker's upkeep.
+    """
     for id_, worker in evidence.workers.items():
         evidence.looked["lapsed leases"] += 1
-        for (_, ended), (written, until) in pairwise(worker.marks):
+        for (begun, ended), (written, until) in pairwise(worker.marks):
             if ended is None or until is None or not ended < written - COMMIT_SECONDS < until:
                 continue
-            if not _has_stepped(ended, written, evidence):
+            if not _has_stepped(begun, written, evidence):
                 yield str(id_), f"process {worker.pid} renewed a lease that had run out {written - ended:.2f} s before"
 
 
