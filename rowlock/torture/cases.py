@@ -50,6 +50,7 @@ CASES: Final = (
     Case(rule="unjustified rescues", faults=(*_KILLS, *_LOST_LEASES)),
     Case(rule="unjustified rescues", case="after the end of the process", faults=_KILLS),
     Case(rule="unjustified rescues", case="after freeze", faults=("freeze",)),
+    Case(rule="unjustified rescues", case="processes whose clock is behind"),
     Case(rule="claims without a lease"),
     Case(rule="crashes without a crash", faults=(*_KILLS, *_LOST_LEASES)),
     Case(rule="crashes without a crash", case="of attempts that never began", faults=(*_KILLS, *_LOST_LEASES)),

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rowlock.torture.evidence import SECOND
 
 if TYPE_CHECKING:
     from rowlock.torture.evidence import Evidence
     from rowlock.torture.life import Life, Step
+
+BEHIND_SECONDS: Final = 60.0
+"""A clock that is so much behind the others would end every lease at once, if it counted."""
 
 
 def count(life: Life, evidence: Evidence) -> None:
@@ -31,6 +34,8 @@ def _is_last_error(life: Life, step: Step) -> bool:
 
 def count_all(evidence: Evidence) -> None:
     """Count the cases of the workers. Call it when the rescues are noted."""
+    behind = sum(epoch < evidence.epoch - BEHIND_SECONDS for epoch in evidence.epochs)
+    evidence.looked["unjustified rescues: processes whose clock is behind"] += behind
     for id_, worker in evidence.workers.items():
         ends = [until for _, until in worker.marks if until is not None]
         if not ends or not evidence.epochs:

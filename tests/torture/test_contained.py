@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rowlock.torture.history import Began
 from tests.torture.reports import clean
-from tests.torture.story import LEASE, Story
+from tests.torture.story import EPOCH, LEASE, Story
 
 PAIRED = (
     "unjustified duplicates: recorded as crashes",
@@ -47,3 +48,10 @@ def test_attempts_that_are_used_up_count(story: Story) -> None:
     assert looked(story) == {}
     story.fail(story.run(story.enqueue(max_attempts=1), "error"))
     assert looked(story) == {"starts past the limit: used up its attempts": 1}
+
+
+def test_processes_whose_clock_is_behind_count(story: Story) -> None:
+    story.done()
+    for name, clock in (("enqueuer-1", EPOCH), ("enqueuer-2", EPOCH), ("worker-2", EPOCH - 3600)):
+        story.tell(Began(clock=clock + story.now), by=name)
+    assert story.check().looked["unjustified rescues: processes whose clock is behind"] == 1

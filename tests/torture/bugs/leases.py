@@ -38,6 +38,7 @@ BUGS: Final = (
         ),
         engine=KILLS,
         rule="unjustified rescues",
+        needs=("unjustified rescues: processes whose clock is behind",),
     ),
     Bug(
         name="rescue takes the attempt back",
