@@ -126,6 +126,7 @@ BUGS: Final = (
         changes=(Change(file=f"{SQL}renew_lease.sql", old="   AND expires_at > clock_timestamp()\n", new=""),),
         engine=FREEZES,
         rule="lapsed leases",
+        needs=("lapsed leases: ran out in a process that lived on",),
     ),
     Bug(
         name="crashes that nobody counts",
