@@ -31,6 +31,9 @@ MOST_CONNECTIONS: Final = 1000
 """How many connections are served; those that come later are closed."""
 REQUESTS_SECONDS: Final = 5.0
 """How long open requests (a wait for a result, a stream) may go on after the signal."""
+LINGER: Final = 0.5
+"""Seconds for which the rest of a refused body is read and thrown away: a client that is still sending would lose the
+answer to a connection that is closed at once (RFC 9112, 9.6)."""
 LOOK_EVERY: Final = 1.0
 
 
@@ -69,6 +72,8 @@ async def serving(
         logger=SERVER_LOG,
         shutdown_timeout=REQUESTS_SECONDS,
         keepalive_timeout=HEAD_WITHIN,
+        lingering_time=LINGER,
+        auto_decompress=False,
     )
     await runner.setup()
     watching = asyncio.create_task(_cut_off(runner), name="rowlock-api-connections")
