@@ -21,6 +21,7 @@ RowlockError
 ├── WrongState                   the job's state does not allow what was asked; nothing was changed
 │   └── JobAlreadyFinished       a cancel came too late
 ├── KeyHeld                      a job cannot go back: another one holds its unique key by now
+├── LockTimeout                  somebody's open transaction holds the unique key or the row; nothing was changed
 ├── ScheduleNotFound             (LookupError) no schedule has this name
 ├── ScheduleChanged              over HTTP, with `If-Match`: somebody has changed the schedule since it was read
 ├── WorkerNotFound               (LookupError) no live worker has this id
@@ -152,6 +153,13 @@ class JobAlreadyFinished(WrongState):
 
 class KeyHeld(RowlockError):
     """A finished job cannot go back, since another job holds its unique key by now. Nothing was changed."""
+
+
+class LockTimeout(RowlockError):
+    """An open transaction of somebody else's holds the unique key or the row that is needed, and does not end.
+
+    Nothing was changed: try again once it is committed or rolled back.
+    """
 
 
 class ScheduleNotFound(RowlockError, LookupError):

@@ -41,7 +41,6 @@ from rowlock.api.wire.jobs import (
 )
 from rowlock.errors import DatabaseUnavailable, UnknownTask
 from rowlock.queue.client import Client
-from rowlock.queue.connections import own_transaction
 from rowlock.queue.handle import JobHandle
 from rowlock.queue.idempotency import Answer, answer_once
 from rowlock.queue.job import Job
@@ -107,9 +106,9 @@ def _answer(given: Answer, headers: dict[str, str]) -> web.Response:
 
 async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connection: object) -> Answer:
     if connection is None:
-        client = call.backend.client
-        async with client.connection() as own, own_transaction(own):
-            return await _enqueue_many(call, body, holders, own)
+        return await call.backend.client.in_contended_transaction(
+            partial(_enqueue_many, call, body, holders), "a unique key of these jobs"
+        )
     stored = [await _stored(call, one, connection) for one in body.jobs]
     holders.require(stored)
     jobs = [EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate) for handle in stored]
@@ -160,8 +159,9 @@ def _trace(request: web.Request) -> str | None:
 
 async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: object) -> Answer:
     if connection is None and holders.are_limited:
-        async with call.backend.client.connection() as own, own_transaction(own):
-            return await _enqueue(call, body, holders, own)
+        return await call.backend.client.in_contended_transaction(
+            partial(_enqueue, call, body, holders), "the unique key"
+        )
     handle, backend = await _stored(call, body, connection), call.backend
     holders.require([handle])
     try:

@@ -23,6 +23,7 @@ from rowlock.api.problems import (
     INTERNAL,
     INVALID_KEY,
     INVALID_REQUEST,
+    LOCKED,
     NOT_JSON,
     SCHEDULE_CHANGED,
     SCHEMA_NOT_MIGRATED,
@@ -237,6 +238,8 @@ def _common(endpoint: Endpoint) -> Iterable[Kind]:
         yield _NOTHING
     if endpoint.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
         yield CROSS_SITE
+        if endpoint.scope is not None:
+            yield LOCKED
     if endpoint.body is not None:
         yield from (NOT_JSON, TOO_SLOW, TOO_LARGE, UNSUPPORTED_TYPE)
 

@@ -21,6 +21,7 @@ from rowlock.errors import (
     InvalidOption,
     JobNotFound,
     KeyHeld,
+    LockTimeout,
     ScheduleChanged,
     ScheduleNotFound,
     SchemaNotMigrated,
@@ -63,6 +64,7 @@ JOB_NOT_FOUND: Final = Kind(status=404, title="There is no such job", name="job-
 TOO_MANY_FAILURES: Final = Kind(status=429, title="Too many wrong keys", name="too-many-failures")
 NO_LOGIN: Final = Kind(status=409, title="One does not log in here", name="no-login")
 WRONG_STATE: Final = Kind(status=409, title="The job's state does not allow this", name="wrong-state")
+LOCKED: Final = Kind(status=409, title="An open transaction is in the way", name="locked")
 KEY_HELD: Final = Kind(status=409, title="Another job holds the unique key", name="key-held")
 WORKER_NOT_FOUND: Final = Kind(status=404, title="There is no such live worker", name="worker-not-found")
 SCHEDULE_NOT_FOUND: Final = Kind(status=404, title="There is no such schedule", name="schedule-not-found")
@@ -92,6 +94,7 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] 
     (JobNotFound, JOB_NOT_FOUND, None, None),
     (WrongState, WRONG_STATE, None, None),
     (KeyHeld, KEY_HELD, None, None),
+    (LockTimeout, LOCKED, None, None),
     (ScheduleNotFound, SCHEDULE_NOT_FOUND, None, None),
     (ScheduleChanged, SCHEDULE_CHANGED, None, None),
     (WorkerNotFound, WORKER_NOT_FOUND, None, None),

@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from rowlock.queue import connections
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -39,15 +38,22 @@ async def answer_once(
     """Give an answer, or the one that was given before with the same key; None if that was to another request.
 
     `key` and `fingerprint` are hashes. What `give` does over the connection commits together with the answer; if it
-    raises, neither is there, and the key is free. Of several requests at once, the others wait for the first.
+    raises, neither is there, and the key is free. Of several requests at once, the others wait for the first. Raises
+    `LockTimeout`.
     """
     schema = client.settings.schema
-    async with client.connection() as own, connections.own_transaction(own):
+
+    async def once(own: PoolConnectionProxy[Record]) -> Answer | Record:
         if await own.fetch(statement("take_answer_key", schema), key, fingerprint, KEPT):
             answer = await give(own)
             await own.fetch(statement("keep_answer", schema), key, answer.status, answer.body, answer.job_id)
             return answer
         (row,) = await own.fetch(statement("get_answer", schema), key)
+        return row
+
+    row = await client.in_contended_transaction(once, "the idempotency key, or the unique key")
+    if isinstance(row, Answer):
+        return row
     if row["fingerprint"] != fingerprint:
         return None
     return Answer(status=row["status"], body=row["body"], job_id=row["job_id"], is_repeated=True)

@@ -43,6 +43,7 @@ EXPORTED = [
     "Keys",
     "Linear",
     "LiveWorker",
+    "LockTimeout",
     "LogLine",
     "NewApiKey",
     "NewJob",
