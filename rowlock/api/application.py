@@ -35,6 +35,7 @@ from rowlock.api.backend import BACKEND, CLOSING, Backend
 from rowlock.api.browsers import BEHIND_PROXY, refuse_cross_site
 from rowlock.api.exchange import BODY_LIMIT, identify, refuse_encoded, set_headers
 from rowlock.api.failures import FAILURES, Failures
+from rowlock.api.let_in import LET_IN, LetIn
 from rowlock.api.metrics import ERRORS, PARTS
 from rowlock.api.observing import REQUESTS, Requests, observe
 from rowlock.api.openapi import DOCUMENT, describe
@@ -91,6 +92,7 @@ def create_app(
     app[AUTHENTICATE] = authenticate
     app[BEHIND_PROXY] = behind_proxy
     app[FAILURES] = Failures()
+    app[LET_IN] = LetIn()
     app[READINGS] = Readings()
     app[REQUESTS] = Requests()
     app[ERRORS] = Counter(dict.fromkeys(PARTS, 0))

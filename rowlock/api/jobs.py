@@ -37,6 +37,7 @@ from rowlock.api.wire.jobs import (
     JobPage,
     JobRequest,
     JobsRequest,
+    Receipt,
     UniqueRequest,
 )
 from rowlock.errors import DatabaseUnavailable, UnknownTask
@@ -57,7 +58,7 @@ TRACE_HEADER: Final = "traceparent"
     "/v1/jobs",
     scope="enqueue",
     by_queue=True,
-    answers={201: EnqueuedJob, 200: EnqueuedJob},
+    answers={201: EnqueuedJob | Receipt, 200: EnqueuedJob | Receipt},
     headers={201: (hdrs.LOCATION, REPEATED_HEADER), 200: (hdrs.LOCATION, REPEATED_HEADER)},
     problems=(INVALID_KEY, KEY_REUSED, DUPLICATE_JOB, UNKNOWN_TASK, INVALID_ARGUMENTS),
 )
@@ -111,31 +112,53 @@ async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connect
         )
     stored = [await _stored(call, one, connection) for one in body.jobs]
     holders.require(stored)
-    jobs = [EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate) for handle in stored]
+    may_read = call.access.allows("read")  # else the task of a duplicate, which may be another one, is not told
+    jobs = [
+        EnqueuedOne(id=handle.id, task=handle.task if may_read else one.task, is_duplicate=handle.is_duplicate)
+        for one, handle in zip(body.jobs, stored, strict=True)
+    ]
     return Answer(status=201, body=msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode(), job_id=jobs[0].id)
 
 
 async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
-    """Enqueue one job. Raises `Refused` for a queue that this access does not see."""
+    """Enqueue one job. Raises `Refused` for what this access may not enqueue."""
+    rules = body.unique if isinstance(body.unique, UniqueRequest) else UniqueRequest()
+    if rules.on_duplicate == "replace" and not call.access.allows("operate"):
+        detail = 'on_duplicate "replace" changes a job that is there: use a key that has the scope operate.'
+        raise Refused(FORBIDDEN, detail, field="unique")
     try:
+        if call.access.queues is not None:
+            await _require_queues(call, body, rules, connection)
         return await _stored_of_task(call, body, connection)
     except UnknownTask as error:
         if call.access.allows("read") and call.access.queues is None:
             raise
-        detail = f"The task {body.task!r} is not known: check the name, or start a worker that has it."
+        detail = f"The task {body.task!r} is not known to this key: check the name, or start a worker that has it."
         raise Refused(UNKNOWN_TASK, detail, field="task") from error  # the error names tasks of other queues
 
 
+async def _require_queues(call: Call, body: JobRequest, rules: UniqueRequest, connection: object) -> None:
+    """Make sure that this access, which is limited to queues, sees the job's queue, and its task's.
+
+    Else whoever may enqueue into one queue could have its workers run any task. A task of another queue is answered
+    like one that is not there. Raises `Refused`, `UnknownTask`.
+    """
+    if body.queue is not None and not call.access.sees(body.queue):
+        raise Refused(
+            FORBIDDEN, f"This key is not for the queue {body.queue!r}: it is limited to others.", field="queue"
+        )
+    if rules.across_tasks:
+        detail = "across_tasks would tell of jobs of other queues, which this key is not for: leave it out."
+        raise Refused(FORBIDDEN, detail, field="unique")
+    if not call.access.sees(await call.backend.queue_of(body.task, connection=connection)):
+        raise UnknownTask(body.task)
+
+
 async def _stored_of_task(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
-    queue = body.queue
-    if call.access.queues is not None:
-        queue = queue or await call.backend.queue_of(body.task, connection=connection)
-        if not call.access.sees(queue):
-            raise Refused(FORBIDDEN, f"This key is not for the queue {queue!r}: it is limited to others.")
     return await call.backend.enqueue(
         body.task,
         body.args,
-        queue=queue,
+        queue=body.queue,
         priority=body.priority,
         delay=body.delay,
         run_at=_instant("run_at", body.run_at),
@@ -164,6 +187,10 @@ async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: o
         )
     handle, backend = await _stored(call, body, connection), call.backend
     holders.require([handle])
+    status = 200 if handle.is_duplicate else 201
+    if not call.access.allows("read"):
+        receipt = Receipt(id=handle.id, is_duplicate=handle.is_duplicate)
+        return Answer(status=status, body=msgspec.json.encode(receipt).decode(), job_id=handle.id)
     try:
         stored = await backend.client.get(handle.id, connection)
     except (DatabaseUnavailable, *CONNECTION_LOST) as error:
@@ -175,11 +202,8 @@ async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: o
             "its id, and do not enqueue it again.",
             job_id=handle.id,
         ) from error
-    job = EnqueuedJob.of(stored, is_duplicate=handle.is_duplicate)
-    if not call.access.allows("read"):
-        job = msgspec.structs.replace(job, error=None)  # a duplicate's: it may say what the key is not to see
-    document = msgspec.json.encode(job).decode()
-    return Answer(status=200 if handle.is_duplicate else 201, body=document, job_id=job.id)
+    document = msgspec.json.encode(EnqueuedJob.of(stored, is_duplicate=handle.is_duplicate)).decode()
+    return Answer(status=status, body=document, job_id=handle.id)
 
 
 @routes.get("/v1/jobs", scope="read", by_queue=True, answers={200: JobPage})

@@ -191,9 +191,7 @@ def _parameters(endpoint: Endpoint, schemas: _Schemas) -> Iterable[dict[str, obj
 
 def _parameter(name: str, place: str, schema: dict[str, Any], *, is_required: bool) -> dict[str, object]:
     about = {"description": schema.pop("description")} if "description" in schema else {}
-    media = schema.pop("contentMediaType", None)
-    held = {"schema": schema} if media is None else {"content": {media: {"schema": schema.pop("contentSchema")}}}
-    return {"name": name, "in": place, "required": is_required, **about, **held}
+    return {"name": name, "in": place, "required": is_required, **about, "schema": schema}
 
 
 def _responses(endpoint: Endpoint, schemas: _Schemas) -> Iterable[tuple[int, dict[str, object]]]:
@@ -213,15 +211,14 @@ def _responses(endpoint: Endpoint, schemas: _Schemas) -> Iterable[tuple[int, dic
 
 
 def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, object]:
-    """The answer of one status that is no success: which problems it may be."""
-    types = sorted({kind.type for kind in kinds})
-    members = {"type": {"enum": types}, "status": {"const": status}}
-    schema = {"allOf": [_PROBLEM, {"type": "object", "properties": members}]}
+    """The answer of one status that is no success, and in words which problems it may be: no schema of its own, which
+    generators of clients make nothing of.
+    """
     headers = {401: (hdrs.WWW_AUTHENTICATE,), 503: (hdrs.RETRY_AFTER,)}.get(status, ())
     return {
-        "description": "; ".join(dict.fromkeys(kind.title for kind in kinds)),
+        "description": "; ".join(dict.fromkeys(f"{kind.title} (`{kind.type}`)" for kind in kinds)),
         "headers": {} if status == 400 else _headers(headers),
-        "content": {CONTENT_TYPE: {"schema": schema}} | (_PLAIN if status == 400 else {}),
+        "content": {CONTENT_TYPE: {"schema": _PROBLEM}} | (_PLAIN if status == 400 else {}),
     }
 
 
