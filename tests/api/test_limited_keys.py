@@ -123,7 +123,7 @@ async def test_who_may_not_read_is_told_the_id_alone(api: Http, app: Rowlock) ->
     status, new = await post(api, "/v1/jobs", {"task": "echo"}, producer)
     assert (status, set(new), new["is_duplicate"]) == (201, {"id", "is_duplicate"}, False)
     across = {"key": "across", "across_tasks": True}
-    await app.tasks["mine"].using(unique=Unique(**across)).enqueue()
+    await app.tasks["mine"].using(unique=Unique("across", across_tasks=True)).enqueue()
     _, many = await post(api, "/v1/jobs/many", {"jobs": [{"task": "echo", "unique": across}]}, producer)
     assert [(one["task"], one["is_duplicate"]) for one in many["jobs"]] == [("echo", True)]
 
