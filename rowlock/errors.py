@@ -11,6 +11,7 @@ RowlockError
 │   ├── UnknownTask              no task of this name is known
 │   ├── InvalidArguments         arguments that do not fit the task, or are not JSON
 │   └── InvalidOption            a queue, priority, delay, key, … that makes no sense
+│       └── ScheduleExists       a schedule has this name already
 ├── DuplicateJob                 another job holds the unique key, and `on_duplicate` is `raise`; nothing was stored
 ├── EnqueueUnknown               the connection was lost in the middle: the jobs may be stored, or not
 ├── InvalidResult                (TypeError) a handler returned what JSON cannot hold
@@ -93,6 +94,10 @@ class InvalidOption(InvalidJob):
     def __init__(self, message: str, *, option: str | None = None) -> None:
         super().__init__(message)
         self.option = option
+
+
+class ScheduleExists(InvalidOption):
+    """A schedule was to be created whose name another one has. Nothing was changed."""
 
 
 class DuplicateJob(RowlockError):

@@ -37,7 +37,7 @@ BODY_WITHIN: Final = 30.0
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 
-_HEADERS: Final = {
+HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -87,7 +87,7 @@ async def refuse_encoded(request: web.Request, handler: Handler) -> web.StreamRe
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:  # aiohttp awaits it
     """Set the headers of all responses. A page of the dashboard has a policy of its own; data does nothing at all."""
-    for name, value in _HEADERS.items():
+    for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if (request_id := request.get(REQUEST_ID)) is not None:
         response.headers[REQUEST_ID_HEADER] = request_id

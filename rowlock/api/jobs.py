@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -12,7 +11,7 @@ from aiohttp import hdrs, web
 
 from rowlock.api.exchange import accepted_age, answer, answer_if_new
 from rowlock.api.holders import Holders
-from rowlock.api.idempotency import KEY_HEADER, REPEATED_HEADER, fingerprint, read_key
+from rowlock.api.idempotency import REPEATED_HEADER, answer_again, once
 from rowlock.api.pages import JobsQuery, page_of
 from rowlock.api.problems import (
     DATABASE_UNAVAILABLE,
@@ -43,7 +42,7 @@ from rowlock.api.wire.jobs import (
 from rowlock.errors import DatabaseUnavailable, UnknownTask
 from rowlock.queue.client import Client
 from rowlock.queue.handle import JobHandle
-from rowlock.queue.idempotency import Answer, answer_once
+from rowlock.queue.idempotency import Answer
 from rowlock.queue.job import Job
 from rowlock.queue.options import TRACE
 from rowlock.queue.server_errors import CONNECTION_LOST
@@ -65,9 +64,9 @@ TRACE_HEADER: Final = "traceparent"
 async def enqueue(call: Call, body: JobRequest) -> web.Response:
     """Enqueue a job: 201, or 200 if another one holds its unique key. With an Idempotency-Key, once."""
     holders = Holders(call)
-    given = await holders.heed(lambda: _once(call, partial(_enqueue, call, body, holders)))
+    given = await holders.heed(lambda: once(call, partial(_enqueue, call, body, holders)))
     place = call.request.rel_url.with_query(None) / str(given.job_id)
-    return _answer(given, {hdrs.LOCATION: str(place)})
+    return answer_again(given, {hdrs.LOCATION: str(place)})
 
 
 @routes.post(
@@ -84,25 +83,7 @@ async def enqueue_many(call: Call, body: JobsRequest) -> web.Response:
         detail = f"jobs has {len(body.jobs)} of them: send 1 to {MOST_AT_ONCE} at once."
         raise Refused(INVALID_REQUEST, detail, field="jobs")
     holders = Holders(call)
-    return _answer(await holders.heed(lambda: _once(call, partial(_enqueue_many, call, body, holders))), {})
-
-
-async def _once(call: Call, enqueue: Callable[[object], Awaitable[Answer]]) -> Answer:
-    """Enqueue, or with an Idempotency-Key that was used before, find what it was answered with."""
-    key = read_key(call)
-    if key is None:
-        return await enqueue(None)
-    given = await answer_once(call.backend.client, key, fingerprint(await call.request.read()), enqueue)
-    if given is None:
-        raise Refused(KEY_REUSED, f"This {KEY_HEADER} came with another body before: use a new one for a new request.")
-    return given
-
-
-def _answer(given: Answer, headers: dict[str, str]) -> web.Response:
-    repeated = {REPEATED_HEADER: "true"} if given.is_repeated else {}
-    return web.Response(
-        text=given.body, status=given.status, headers=headers | repeated, content_type="application/json"
-    )
+    return answer_again(await holders.heed(lambda: once(call, partial(_enqueue_many, call, body, holders))), {})
 
 
 async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connection: object) -> Answer:

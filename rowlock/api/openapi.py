@@ -40,8 +40,6 @@ from rowlock.queue.forms import JobId, QueueName, ScheduleName, said
 DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
-_PLAIN: Final = {"text/plain": {"schema": {"type": "string"}}}
-"""What aiohttp answers by itself."""
 _PROBLEM: Final = {"$ref": _TEMPLATE.format(name="Problem")}
 _KEPT: Final = r"^(\*|\.{3,}|\.*[A-Za-z0-9_-][A-Za-z0-9_.-]*)$"
 _NOTHING: Final = Kind(status=404, title="There is nothing at this path")
@@ -207,7 +205,8 @@ def _responses(endpoint: Endpoint, schemas: _Schemas) -> Iterable[tuple[int, dic
     for status, of_status in sorted(kinds.items()):
         yield status, _refusal(status, list(of_status))
     if 400 not in kinds:
-        yield 400, {"description": "No HTTP, or a head that is too large", "headers": {}, "content": _PLAIN}
+        content = {CONTENT_TYPE: {"schema": _PROBLEM}}
+        yield 400, {"description": "No HTTP, or a head that is too large", "headers": {}, "content": content}
 
 
 def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, object]:
@@ -218,7 +217,7 @@ def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, object]:
     return {
         "description": "; ".join(dict.fromkeys(f"{kind.title} (`{kind.type}`)" for kind in kinds)),
         "headers": {} if status == 400 else _headers(headers),
-        "content": {CONTENT_TYPE: {"schema": _PROBLEM}} | (_PLAIN if status == 400 else {}),
+        "content": {CONTENT_TYPE: {"schema": _PROBLEM}},
     }
 
 

@@ -23,6 +23,7 @@ from rowlock.errors import (
     KeyHeld,
     LockTimeout,
     ScheduleChanged,
+    ScheduleExists,
     ScheduleNotFound,
     SchemaNotMigrated,
     SchemaTooNew,
@@ -68,6 +69,7 @@ LOCKED: Final = Kind(status=409, title="An open transaction is in the way", name
 KEY_HELD: Final = Kind(status=409, title="Another job holds the unique key", name="key-held")
 WORKER_NOT_FOUND: Final = Kind(status=404, title="There is no such live worker", name="worker-not-found")
 SCHEDULE_NOT_FOUND: Final = Kind(status=404, title="There is no such schedule", name="schedule-not-found")
+SCHEDULE_EXISTS: Final = Kind(status=409, title="A schedule has this name already", name="schedule-exists")
 KEY_REUSED: Final = Kind(status=409, title="The key belongs to another request", name="idempotency-key-reused")
 DUPLICATE_JOB: Final = Kind(status=409, title="Another job holds the unique key", name="duplicate-job")
 SCHEDULE_CHANGED: Final = Kind(status=412, title="Somebody has changed the schedule", name="schedule-changed")
@@ -89,6 +91,7 @@ SCHEMA_TOO_NEW: Final = Kind(status=503, title="The schema is newer than this pr
 _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] = (
     (UnknownTask, UNKNOWN_TASK, "task", None),
     (InvalidArguments, INVALID_ARGUMENTS, "args", None),
+    (ScheduleExists, SCHEDULE_EXISTS, "name", None),
     (InvalidJob, INVALID_REQUEST, None, None),
     (DuplicateJob, DUPLICATE_JOB, "unique", None),
     (JobNotFound, JOB_NOT_FOUND, None, None),

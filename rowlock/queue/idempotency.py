@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
 from rowlock.queue.statements import statement
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     from rowlock.queue.client import Client
+
+    Connection: TypeAlias = PoolConnectionProxy[Record]
+    """A connection of Rowlock's own, in a transaction."""
 
 KEPT: Final = timedelta(hours=24)
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from rowlock.queue.client import Client
+    from rowlock.queue.idempotency import Connection
     from rowlock.queue.task import Task
 
 CancelAnswer: TypeAlias = Literal["cancelled", "requested"]
@@ -150,10 +151,20 @@ class Operators:
         what = "it succeeded: enqueue a new one" if job.state == "succeeded" else f"it is {job.state}, and not finished"
         raise WrongState(f"Job {wanted} ({job.task}) cannot be retried: {what}.", state=job.state)
 
-    async def run_again(self, job_id: UUID | str, *, args: Mapping[str, object] | None, origin: Origin) -> Job:
-        """Enqueue a new job that is like a finished one. Raises `JobNotFound`, `WrongState`, `InvalidArguments`."""
+    async def run_again(
+        self,
+        job_id: UUID | str,
+        *,
+        args: Mapping[str, object] | None,
+        origin: Origin,
+        connection: Connection | None = None,
+    ) -> Job:
+        """Enqueue a new job that is like a finished one; in the transaction of `connection`, if that is given.
+
+        Raises `JobNotFound`, `WrongState`, `InvalidArguments`.
+        """
         wanted = parse_id(job_id)
-        async with acting(self._client, ActOnJobs, origin) as act:
+        async with acting(self._client, ActOnJobs, origin, connection) as act:
             rows = await act.fetch("get_job", wanted)
             if not rows:
                 raise no_job(wanted)

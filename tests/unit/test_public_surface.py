@@ -64,6 +64,7 @@ EXPORTED = [
     "Rowlock",
     "RowlockError",
     "Schedule",
+    "ScheduleExists",
     "ScheduleNotFound",
     "Schedules",
     "SchemaNotMigrated",
