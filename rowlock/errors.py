@@ -11,6 +11,7 @@ RowlockError
 │   ├── UnknownTask              no task of this name is known
 │   ├── InvalidArguments         arguments that do not fit the task, or are not JSON
 │   └── InvalidOption            a queue, priority, delay, key, … that makes no sense
+│       └── ScheduleExists       a schedule has this name already
 ├── DuplicateJob                 another job holds the unique key, and `on_duplicate` is `raise`; nothing was stored
 ├── EnqueueUnknown               the connection was lost in the middle: the jobs may be stored, or not
 ├── InvalidResult                (TypeError) a handler returned what JSON cannot hold
@@ -21,6 +22,7 @@ RowlockError
 ├── WrongState                   the job's state does not allow what was asked; nothing was changed
 │   └── JobAlreadyFinished       a cancel came too late
 ├── KeyHeld                      a job cannot go back: another one holds its unique key by now
+├── LockTimeout                  somebody's open transaction holds the unique key or the row; nothing was changed
 ├── ScheduleNotFound             (LookupError) no schedule has this name
 ├── ScheduleChanged              over HTTP, with `If-Match`: somebody has changed the schedule since it was read
 ├── WorkerNotFound               (LookupError) no live worker has this id
@@ -94,6 +96,10 @@ class InvalidOption(InvalidJob):
         self.option = option
 
 
+class ScheduleExists(InvalidOption):
+    """A schedule was to be created whose name another one has. Nothing was changed."""
+
+
 class DuplicateJob(RowlockError):
     """Another job holds the unique key of the one that was to be enqueued, and that was to be an error.
 
@@ -152,6 +158,13 @@ class JobAlreadyFinished(WrongState):
 
 class KeyHeld(RowlockError):
     """A finished job cannot go back, since another job holds its unique key by now. Nothing was changed."""
+
+
+class LockTimeout(RowlockError):
+    """An open transaction of somebody else's holds the unique key or the row that is needed, and does not end.
+
+    Nothing was changed: try again once it is committed or rolled back.
+    """
 
 
 class ScheduleNotFound(RowlockError, LookupError):

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
+import msgspec
 from aiohttp import hdrs, web
 
 from rowlock.api.exchange import answer
+from rowlock.api.idempotency import REPEATED_HEADER, answer_again, once
 from rowlock.api.pages import FilterPageQuery, FilterQuery, LimitQuery, page_of
-from rowlock.api.problems import INVALID_ARGUMENTS, JOB_NOT_FOUND, KEY_HELD, WRONG_STATE, Refused
+from rowlock.api.problems import (
+    INVALID_ARGUMENTS,
+    INVALID_KEY,
+    JOB_NOT_FOUND,
+    KEY_HELD,
+    KEY_REUSED,
+    WRONG_STATE,
+    Refused,
+)
 from rowlock.api.readings import READINGS
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire.jobs import (
@@ -23,7 +34,11 @@ from rowlock.api.wire.jobs import (
 )
 from rowlock.api.wire.queues import DeadLetterGroups, UnclaimedKind, UnclaimedKinds
 from rowlock.errors import KeyHeld
+from rowlock.queue.idempotency import Answer
 from rowlock.queue.operators import BulkResult
+
+if TYPE_CHECKING:
+    from rowlock.queue.idempotency import Connection
 
 routes = Routes("jobs")
 
@@ -100,13 +115,21 @@ async def retry(call: Call, body: RetryRequest) -> web.Response:
     scope="operate",
     by_queue=True,
     answers={201: JobSummary},
-    problems=(JOB_NOT_FOUND, WRONG_STATE, INVALID_ARGUMENTS),
+    headers={201: (hdrs.LOCATION, REPEATED_HEADER)},
+    problems=(JOB_NOT_FOUND, WRONG_STATE, INVALID_ARGUMENTS, INVALID_KEY, KEY_REUSED),
 )
 async def run_again(call: Call, body: RunAgainRequest) -> web.Response:
-    """Enqueue a new job like one that has finished: 201."""
-    job = await call.backend.operators.run_again(await call.job_id(), args=body.args, origin=call.origin)
-    location = call.request.rel_url.with_query(None).parent.parent / str(job.id)
-    return answer(JobSummary.of(job), status=201, headers={hdrs.LOCATION: str(location)})
+    """Enqueue a new job like one that has finished: 201. With an Idempotency-Key, once."""
+    old = await call.job_id()
+
+    async def run(connection: Connection | None) -> Answer:
+        operators = call.backend.operators
+        job = await operators.run_again(old, args=body.args, origin=call.origin, connection=connection)
+        return Answer(status=201, body=msgspec.json.encode(JobSummary.of(job)).decode(), job_id=job.id)
+
+    given = await once(call, run)
+    location = call.request.rel_url.with_query(None).parent.parent / str(given.job_id)
+    return answer_again(given, {hdrs.LOCATION: str(location)})
 
 
 @routes.post(

@@ -33,8 +33,9 @@ from rowlock.api.access import AUTHENTICATE, Authenticate
 from rowlock.api.authentication import keys_are_demanded
 from rowlock.api.backend import BACKEND, CLOSING, Backend
 from rowlock.api.browsers import BEHIND_PROXY, refuse_cross_site
-from rowlock.api.exchange import BODY_LIMIT, identify, set_headers
+from rowlock.api.exchange import BODY_LIMIT, identify, refuse_encoded, set_headers
 from rowlock.api.failures import FAILURES, Failures
+from rowlock.api.let_in import LET_IN, LetIn
 from rowlock.api.metrics import ERRORS, PARTS
 from rowlock.api.observing import REQUESTS, Requests, observe
 from rowlock.api.openapi import DOCUMENT, describe
@@ -84,13 +85,14 @@ def create_app(
     >>> site.add_subapp("/queue", create_app(app, authenticate=nobody_is_asked))
     """
     app = web.Application(
-        middlewares=(identify, observe, answer_problems, refuse_cross_site), client_max_size=BODY_LIMIT
+        middlewares=(identify, observe, refuse_encoded, answer_problems, refuse_cross_site), client_max_size=BODY_LIMIT
     )
     app[BACKEND] = rowlock
     app[CLOSING] = asyncio.Event()
     app[AUTHENTICATE] = authenticate
     app[BEHIND_PROXY] = behind_proxy
     app[FAILURES] = Failures()
+    app[LET_IN] = LetIn()
     app[READINGS] = Readings()
     app[REQUESTS] = Requests()
     app[ERRORS] = Counter(dict.fromkeys(PARTS, 0))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from ipaddress import ip_address
 from typing import Final, NoReturn
 
-from aiohttp import web
-from yarl import URL
+from aiohttp import hdrs, web
 
 from rowlock.api.access import EVERYTHING, Access, Authenticate
 from rowlock.api.backend import BACKEND
@@ -17,6 +17,7 @@ from rowlock.api.problems import FORBIDDEN, TOO_MANY_FAILURES, UNAUTHENTICATED, 
 from rowlock.queue.keys import Holder
 
 _OF_A_PROXY: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
+_HOST: Final = re.compile(r"(?:(?P<host>[A-Za-z0-9.-]+)|\[(?P<address>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 
 
 async def keys_are_demanded(request: web.Request) -> Access | None:
@@ -52,7 +53,7 @@ class OpenUntilFirstKey:
                 UNAUTHENTICATED, "This came through a proxy, and there is no key yet: make one, rowlock keys create."
             )
         if not is_loopback(_host(request)):
-            detail = f"Without a key this answers this machine alone, as localhost, and not as {_host(request)!r}."
+            detail = f"Without a key this answers this machine alone, as localhost, and not as {request.host!r}."
             raise Refused(FORBIDDEN, detail)
         return EVERYTHING
 
@@ -94,7 +95,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _host(request: web.Request) -> str:
-    try:
-        return URL(f"http://{request.host}").host or ""
-    except ValueError:
-        return ""
+    """The host that is asked for, without the port; nothing if the header has more than these, or there are several."""
+    given = request.headers.getall(hdrs.HOST, [])
+    found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
+    return "" if found is None else found["host"] or found["address"]

@@ -39,6 +39,11 @@ def address(request: web.Request) -> str:
     return request.remote or ""
 
 
+def is_gone(request: web.Request) -> bool:
+    """Whether the connection has ended on which the request came."""
+    return request.transport is None or request.transport.is_closing()
+
+
 def session_cookie(request: web.Request) -> str | None:
     """What the cookie of a session holds. By TLS only one counts that was set by TLS, by this host itself.
 

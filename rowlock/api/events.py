@@ -9,9 +9,10 @@ from uuid import UUID
 import msgspec
 from aiohttp import hdrs, web
 
+from rowlock.api.browsers import is_gone
 from rowlock.api.problems import JOB_NOT_FOUND, TOO_MANY_STREAMS, Refused
 from rowlock.api.routes import Call, Routes
-from rowlock.api.streams import MOST_STREAMS, STREAMS, Stream
+from rowlock.api.streams import MOST_OF_ONE, MOST_STREAMS, STREAMS, Stream
 from rowlock.queue.forms import said
 
 routes = Routes("events")
@@ -43,11 +44,14 @@ async def events(call: Call, query: EventsQuery) -> web.StreamResponse:
     streams, queues = call.request.app[STREAMS], call.access.queues
     if query.job is not None:
         await call.visible(query.job)
-    if streams.are_full:
-        detail = f"{MOST_STREAMS} streams are open already: close some, or ask for /v1/overview instead."
+    if streams.room_for(call.access.by) <= 0:
+        detail = (
+            f"{MOST_STREAMS} streams are open already, or {MOST_OF_ONE} of this key: close some, or ask for "
+            "/v1/overview instead."
+        )
         raise Refused(TOO_MANY_STREAMS, detail)
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: EVENT_STREAM, "X-Accel-Buffering": "no"})
-    stream = Stream(queues, query.job)
+    stream = Stream(queues, query.job, by=call.access.by, is_gone=lambda: is_gone(call.request))
     if call.request.method == hdrs.METH_HEAD:
         await response.prepare(call.request)
         return response

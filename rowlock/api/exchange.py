@@ -22,6 +22,7 @@ from rowlock.api.problems import (
     TOO_SLOW,
     UNSUPPORTED_TYPE,
     Refused,
+    respond,
 )
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.json_values import NESTING_LIMIT, find_defect
@@ -36,7 +37,7 @@ BODY_WITHIN: Final = 30.0
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 
-_HEADERS: Final = {
+HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -68,12 +69,31 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
         return await handler(request)
 
 
+@web.middleware
+async def refuse_encoded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse a compressed body by its head alone, whoever sends it, and close the connection.
+
+    A megabyte can unpack to a thousand, and a server that decompresses would do so even to throw the body away.
+    """
+    if hdrs.CONTENT_ENCODING not in request.headers:
+        return await handler(request)
+    refused = Refused(UNSUPPORTED_TYPE, "Content-Encoding is not supported: send the body as it is.")
+    response = respond(request, refused, headers={hdrs.ACCEPT_ENCODING: "identity"})
+    await response.prepare(request)
+    await response.write_eof()
+    request.protocol.force_close()
+    return response
+
+
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:  # aiohttp awaits it
     """Set the headers of all responses. A page of the dashboard has a policy of its own; data does nothing at all."""
-    for name, value in _HEADERS.items():
+    for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if (request_id := request.get(REQUEST_ID)) is not None:
         response.headers[REQUEST_ID_HEADER] = request_id
+    if not request.content.is_eof():  # what is left of the body is not waited for
+        response.force_close()
+        response.headers[hdrs.CONNECTION] = "close"
 
 
 def accepted_age(request: web.Request) -> float:
@@ -137,7 +157,7 @@ async def read_body(request: web.Request, form: type[T], limit: int = BODY_LIMIT
     except TimeoutError as error:
         raise Refused(TOO_SLOW, f"The body was not there after {BODY_WITHIN:g} s.") from error
     except (web.RequestPayloadError, ConnectionError) as error:
-        raise Refused(NOT_JSON, "The body could not be read to its end, or not be decompressed.") from error
+        raise Refused(NOT_JSON, "The body could not be read to its end.") from error
     if len(body) > limit:
         raise Refused(TOO_LARGE, f"The body has more than {limit} bytes.")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -12,7 +11,7 @@ from aiohttp import hdrs, web
 
 from rowlock.api.exchange import accepted_age, answer, answer_if_new
 from rowlock.api.holders import Holders
-from rowlock.api.idempotency import KEY_HEADER, REPEATED_HEADER, fingerprint, read_key
+from rowlock.api.idempotency import REPEATED_HEADER, answer_again, once
 from rowlock.api.pages import JobsQuery, page_of
 from rowlock.api.problems import (
     DATABASE_UNAVAILABLE,
@@ -37,13 +36,13 @@ from rowlock.api.wire.jobs import (
     JobPage,
     JobRequest,
     JobsRequest,
+    Receipt,
     UniqueRequest,
 )
 from rowlock.errors import DatabaseUnavailable, UnknownTask
 from rowlock.queue.client import Client
-from rowlock.queue.connections import own_transaction
 from rowlock.queue.handle import JobHandle
-from rowlock.queue.idempotency import Answer, answer_once
+from rowlock.queue.idempotency import Answer
 from rowlock.queue.job import Job
 from rowlock.queue.options import TRACE
 from rowlock.queue.server_errors import CONNECTION_LOST
@@ -58,16 +57,16 @@ TRACE_HEADER: Final = "traceparent"
     "/v1/jobs",
     scope="enqueue",
     by_queue=True,
-    answers={201: EnqueuedJob, 200: EnqueuedJob},
+    answers={201: EnqueuedJob | Receipt, 200: EnqueuedJob | Receipt},
     headers={201: (hdrs.LOCATION, REPEATED_HEADER), 200: (hdrs.LOCATION, REPEATED_HEADER)},
     problems=(INVALID_KEY, KEY_REUSED, DUPLICATE_JOB, UNKNOWN_TASK, INVALID_ARGUMENTS),
 )
 async def enqueue(call: Call, body: JobRequest) -> web.Response:
     """Enqueue a job: 201, or 200 if another one holds its unique key. With an Idempotency-Key, once."""
     holders = Holders(call)
-    given = await holders.heed(lambda: _once(call, partial(_enqueue, call, body, holders)))
+    given = await holders.heed(lambda: once(call, partial(_enqueue, call, body, holders)))
     place = call.request.rel_url.with_query(None) / str(given.job_id)
-    return _answer(given, {hdrs.LOCATION: str(place)})
+    return answer_again(given, {hdrs.LOCATION: str(place)})
 
 
 @routes.post(
@@ -84,59 +83,63 @@ async def enqueue_many(call: Call, body: JobsRequest) -> web.Response:
         detail = f"jobs has {len(body.jobs)} of them: send 1 to {MOST_AT_ONCE} at once."
         raise Refused(INVALID_REQUEST, detail, field="jobs")
     holders = Holders(call)
-    return _answer(await holders.heed(lambda: _once(call, partial(_enqueue_many, call, body, holders))), {})
-
-
-async def _once(call: Call, enqueue: Callable[[object], Awaitable[Answer]]) -> Answer:
-    """Enqueue, or with an Idempotency-Key that was used before, find what it was answered with."""
-    key = read_key(call)
-    if key is None:
-        return await enqueue(None)
-    given = await answer_once(call.backend.client, key, fingerprint(await call.request.read()), enqueue)
-    if given is None:
-        raise Refused(KEY_REUSED, f"This {KEY_HEADER} came with another body before: use a new one for a new request.")
-    return given
-
-
-def _answer(given: Answer, headers: dict[str, str]) -> web.Response:
-    repeated = {REPEATED_HEADER: "true"} if given.is_repeated else {}
-    return web.Response(
-        text=given.body, status=given.status, headers=headers | repeated, content_type="application/json"
-    )
+    return answer_again(await holders.heed(lambda: once(call, partial(_enqueue_many, call, body, holders))), {})
 
 
 async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connection: object) -> Answer:
     if connection is None:
-        client = call.backend.client
-        async with client.connection() as own, own_transaction(own):
-            return await _enqueue_many(call, body, holders, own)
+        return await call.backend.client.in_contended_transaction(
+            partial(_enqueue_many, call, body, holders), "a unique key of these jobs"
+        )
     stored = [await _stored(call, one, connection) for one in body.jobs]
     holders.require(stored)
-    jobs = [EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate) for handle in stored]
+    may_read = call.access.allows("read")  # else the task of a duplicate, which may be another one, is not told
+    jobs = [
+        EnqueuedOne(id=handle.id, task=handle.task if may_read else one.task, is_duplicate=handle.is_duplicate)
+        for one, handle in zip(body.jobs, stored, strict=True)
+    ]
     return Answer(status=201, body=msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode(), job_id=jobs[0].id)
 
 
 async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
-    """Enqueue one job. Raises `Refused` for a queue that this access does not see."""
+    """Enqueue one job. Raises `Refused` for what this access may not enqueue."""
+    rules = body.unique if isinstance(body.unique, UniqueRequest) else UniqueRequest()
+    if rules.on_duplicate == "replace" and not call.access.allows("operate"):
+        detail = 'on_duplicate "replace" changes a job that is there: use a key that has the scope operate.'
+        raise Refused(FORBIDDEN, detail, field="unique")
     try:
+        if call.access.queues is not None:
+            await _require_queues(call, body, rules, connection)
         return await _stored_of_task(call, body, connection)
     except UnknownTask as error:
         if call.access.allows("read") and call.access.queues is None:
             raise
-        detail = f"The task {body.task!r} is not known: check the name, or start a worker that has it."
+        detail = f"The task {body.task!r} is not known to this key: check the name, or start a worker that has it."
         raise Refused(UNKNOWN_TASK, detail, field="task") from error  # the error names tasks of other queues
 
 
+async def _require_queues(call: Call, body: JobRequest, rules: UniqueRequest, connection: object) -> None:
+    """Make sure that this access, which is limited to queues, sees the job's queue, and its task's.
+
+    Else whoever may enqueue into one queue could have its workers run any task. A task of another queue is answered
+    like one that is not there. Raises `Refused`, `UnknownTask`.
+    """
+    if body.queue is not None and not call.access.sees(body.queue):
+        raise Refused(
+            FORBIDDEN, f"This key is not for the queue {body.queue!r}: it is limited to others.", field="queue"
+        )
+    if rules.across_tasks:
+        detail = "across_tasks would tell of jobs of other queues, which this key is not for: leave it out."
+        raise Refused(FORBIDDEN, detail, field="unique")
+    if not call.access.sees(await call.backend.queue_of(body.task, connection=connection)):
+        raise UnknownTask(body.task)
+
+
 async def _stored_of_task(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
-    queue = body.queue
-    if call.access.queues is not None:
-        queue = queue or await call.backend.queue_of(body.task, connection=connection)
-        if not call.access.sees(queue):
-            raise Refused(FORBIDDEN, f"This key is not for the queue {queue!r}: it is limited to others.")
     return await call.backend.enqueue(
         body.task,
         body.args,
-        queue=queue,
+        queue=body.queue,
         priority=body.priority,
         delay=body.delay,
         run_at=_instant("run_at", body.run_at),
@@ -160,10 +163,15 @@ def _trace(request: web.Request) -> str | None:
 
 async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: object) -> Answer:
     if connection is None and holders.are_limited:
-        async with call.backend.client.connection() as own, own_transaction(own):
-            return await _enqueue(call, body, holders, own)
+        return await call.backend.client.in_contended_transaction(
+            partial(_enqueue, call, body, holders), "the unique key"
+        )
     handle, backend = await _stored(call, body, connection), call.backend
     holders.require([handle])
+    status = 200 if handle.is_duplicate else 201
+    if not call.access.allows("read"):
+        receipt = Receipt(id=handle.id, is_duplicate=handle.is_duplicate)
+        return Answer(status=status, body=msgspec.json.encode(receipt).decode(), job_id=handle.id)
     try:
         stored = await backend.client.get(handle.id, connection)
     except (DatabaseUnavailable, *CONNECTION_LOST) as error:
@@ -175,11 +183,8 @@ async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: o
             "its id, and do not enqueue it again.",
             job_id=handle.id,
         ) from error
-    job = EnqueuedJob.of(stored, is_duplicate=handle.is_duplicate)
-    if not call.access.allows("read"):
-        job = msgspec.structs.replace(job, error=None)  # a duplicate's: it may say what the key is not to see
-    document = msgspec.json.encode(job).decode()
-    return Answer(status=200 if handle.is_duplicate else 201, body=document, job_id=job.id)
+    document = msgspec.json.encode(EnqueuedJob.of(stored, is_duplicate=handle.is_duplicate)).decode()
+    return Answer(status=status, body=document, job_id=handle.id)
 
 
 @routes.get("/v1/jobs", scope="read", by_queue=True, answers={200: JobPage})

@@ -49,11 +49,19 @@ ERRORS: web.AppKey[Counter[str]] = web.AppKey("scrape_errors")
 PARTS: Final = ("overview", "horizon", "tables")
 
 
-@routes.get("/metrics", scope="read", answers={200: str}, media=TEXT, problems=(METRICS_UNAVAILABLE,))
+@routes.get(
+    "/metrics",
+    scope="read",
+    answers={200: str},
+    media=TEXT,
+    problems=(METRICS_UNAVAILABLE,),
+    outlives_database=True,
+)
 async def metrics(call: Call) -> web.Response:
     """How the database and this process fare, in the text format of Prometheus. At most some seconds old.
 
-    While the database is away, `rowlock_database_up` is 0, and what concerns this process is served all the same.
+    While the database is away, `rowlock_database_up` is 0, and what concerns this process is served all the same, to
+    whoever was let in within the hour before.
     """
     try:
         prometheus = importlib.import_module("rowlock.integrations.prometheus")  # which imports an extra

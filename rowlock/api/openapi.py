@@ -23,6 +23,7 @@ from rowlock.api.problems import (
     INTERNAL,
     INVALID_KEY,
     INVALID_REQUEST,
+    LOCKED,
     NOT_JSON,
     SCHEDULE_CHANGED,
     SCHEMA_NOT_MIGRATED,
@@ -39,8 +40,6 @@ from rowlock.queue.forms import JobId, QueueName, ScheduleName, said
 DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")
 
 _TEMPLATE: Final = "#/components/schemas/{name}"
-_PLAIN: Final = {"text/plain": {"schema": {"type": "string"}}}
-"""What aiohttp answers by itself."""
 _PROBLEM: Final = {"$ref": _TEMPLATE.format(name="Problem")}
 _KEPT: Final = r"^(\*|\.{3,}|\.*[A-Za-z0-9_-][A-Za-z0-9_.-]*)$"
 _NOTHING: Final = Kind(status=404, title="There is nothing at this path")
@@ -190,9 +189,7 @@ def _parameters(endpoint: Endpoint, schemas: _Schemas) -> Iterable[dict[str, obj
 
 def _parameter(name: str, place: str, schema: dict[str, Any], *, is_required: bool) -> dict[str, object]:
     about = {"description": schema.pop("description")} if "description" in schema else {}
-    media = schema.pop("contentMediaType", None)
-    held = {"schema": schema} if media is None else {"content": {media: {"schema": schema.pop("contentSchema")}}}
-    return {"name": name, "in": place, "required": is_required, **about, **held}
+    return {"name": name, "in": place, "required": is_required, **about, "schema": schema}
 
 
 def _responses(endpoint: Endpoint, schemas: _Schemas) -> Iterable[tuple[int, dict[str, object]]]:
@@ -208,19 +205,19 @@ def _responses(endpoint: Endpoint, schemas: _Schemas) -> Iterable[tuple[int, dic
     for status, of_status in sorted(kinds.items()):
         yield status, _refusal(status, list(of_status))
     if 400 not in kinds:
-        yield 400, {"description": "No HTTP, or a head that is too large", "headers": {}, "content": _PLAIN}
+        content = {CONTENT_TYPE: {"schema": _PROBLEM}}
+        yield 400, {"description": "No HTTP, or a head that is too large", "headers": {}, "content": content}
 
 
 def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, object]:
-    """The answer of one status that is no success: which problems it may be."""
-    types = sorted({kind.type for kind in kinds})
-    members = {"type": {"enum": types}, "status": {"const": status}}
-    schema = {"allOf": [_PROBLEM, {"type": "object", "properties": members}]}
+    """The answer of one status that is no success, and in words which problems it may be: no schema of its own, which
+    generators of clients make nothing of.
+    """
     headers = {401: (hdrs.WWW_AUTHENTICATE,), 503: (hdrs.RETRY_AFTER,)}.get(status, ())
     return {
-        "description": "; ".join(dict.fromkeys(kind.title for kind in kinds)),
+        "description": "; ".join(dict.fromkeys(f"{kind.title} (`{kind.type}`)" for kind in kinds)),
         "headers": {} if status == 400 else _headers(headers),
-        "content": {CONTENT_TYPE: {"schema": schema}} | (_PLAIN if status == 400 else {}),
+        "content": {CONTENT_TYPE: {"schema": _PROBLEM}},
     }
 
 
@@ -237,6 +234,8 @@ def _common(endpoint: Endpoint) -> Iterable[Kind]:
         yield _NOTHING
     if endpoint.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:
         yield CROSS_SITE
+        if endpoint.scope is not None:
+            yield LOCKED
     if endpoint.body is not None:
         yield from (NOT_JSON, TOO_SLOW, TOO_LARGE, UNSUPPORTED_TYPE)
 

@@ -21,7 +21,9 @@ from rowlock.errors import (
     InvalidOption,
     JobNotFound,
     KeyHeld,
+    LockTimeout,
     ScheduleChanged,
+    ScheduleExists,
     ScheduleNotFound,
     SchemaNotMigrated,
     SchemaTooNew,
@@ -63,9 +65,11 @@ JOB_NOT_FOUND: Final = Kind(status=404, title="There is no such job", name="job-
 TOO_MANY_FAILURES: Final = Kind(status=429, title="Too many wrong keys", name="too-many-failures")
 NO_LOGIN: Final = Kind(status=409, title="One does not log in here", name="no-login")
 WRONG_STATE: Final = Kind(status=409, title="The job's state does not allow this", name="wrong-state")
+LOCKED: Final = Kind(status=409, title="An open transaction is in the way", name="locked")
 KEY_HELD: Final = Kind(status=409, title="Another job holds the unique key", name="key-held")
 WORKER_NOT_FOUND: Final = Kind(status=404, title="There is no such live worker", name="worker-not-found")
 SCHEDULE_NOT_FOUND: Final = Kind(status=404, title="There is no such schedule", name="schedule-not-found")
+SCHEDULE_EXISTS: Final = Kind(status=409, title="A schedule has this name already", name="schedule-exists")
 KEY_REUSED: Final = Kind(status=409, title="The key belongs to another request", name="idempotency-key-reused")
 DUPLICATE_JOB: Final = Kind(status=409, title="Another job holds the unique key", name="duplicate-job")
 SCHEDULE_CHANGED: Final = Kind(status=412, title="Somebody has changed the schedule", name="schedule-changed")
@@ -87,11 +91,13 @@ SCHEMA_TOO_NEW: Final = Kind(status=503, title="The schema is newer than this pr
 _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] = (
     (UnknownTask, UNKNOWN_TASK, "task", None),
     (InvalidArguments, INVALID_ARGUMENTS, "args", None),
+    (ScheduleExists, SCHEDULE_EXISTS, "name", None),
     (InvalidJob, INVALID_REQUEST, None, None),
     (DuplicateJob, DUPLICATE_JOB, "unique", None),
     (JobNotFound, JOB_NOT_FOUND, None, None),
     (WrongState, WRONG_STATE, None, None),
     (KeyHeld, KEY_HELD, None, None),
+    (LockTimeout, LOCKED, None, None),
     (ScheduleNotFound, SCHEDULE_NOT_FOUND, None, None),
     (ScheduleChanged, SCHEDULE_CHANGED, None, None),
     (WorkerNotFound, WORKER_NOT_FOUND, None, None),

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import hdrs, web
 
 from rowlock.api.backend import CLOSING
+from rowlock.api.browsers import is_gone
 from rowlock.api.exchange import answer
 from rowlock.api.problems import JOB_NOT_FOUND, UNAUTHENTICATED, Refused
 from rowlock.api.routes import Call, Routes
@@ -44,8 +45,7 @@ async def result(call: Call, query: WaitQuery) -> web.Response:
     request, closing = call.request, call.request.app[CLOSING]
 
     def is_wanted() -> bool:
-        transport = request.transport
-        return not closing.is_set() and transport is not None and not transport.is_closing()
+        return not closing.is_set() and not is_gone(request)
 
     clock = asyncio.get_running_loop().time
     began = clock()

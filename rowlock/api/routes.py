@@ -15,10 +15,10 @@ from aiohttp import hdrs, web
 from rowlock.api.access import AUTHENTICATE, EVERYTHING, Access
 from rowlock.api.backend import BACKEND, Backend
 from rowlock.api.exchange import BODY_LIMIT, OPEN_BODY_LIMIT, read_body, read_query
+from rowlock.api.let_in import LET_IN
 from rowlock.api.problems import FORBIDDEN, UNAUTHENTICATED, Kind, Refused
 from rowlock.api.readings import READINGS
-from rowlock.errors import JobNotFound
-from rowlock.queue.client import parse_id
+from rowlock.queue.client import no_job, parse_id
 from rowlock.queue.filters import Sight
 from rowlock.queue.job import Job
 from rowlock.queue.keys import Scope
@@ -65,7 +65,7 @@ class Call:
         """The job with this id. Raises `JobNotFound`, also for one in a queue that this access does not see."""
         job = await self.backend.client.get(job_id)
         if not self.access.sees(job.queue):
-            raise JobNotFound(f"There is no job {job.id}.")
+            raise no_job(job.id)
         return job
 
     async def is_still_allowed(self, scope: Scope) -> bool:
@@ -104,7 +104,8 @@ class Endpoint:
 
     `scope` None: by everybody. `by_queue`: also by those who are limited to some queues; the handler heeds it.
     `answers`: the form of each status, None for one without a body, as `media`; `headers`: those of a status.
-    `problems`: those of its own; what any request can meet is not among them.
+    `problems`: those of its own; what any request can meet is not among them. `outlives_database`: while nobody can be
+    asked who it is, whoever was let in lately is let in.
     """
 
     method: str
@@ -119,6 +120,7 @@ class Endpoint:
     media: str = JSON
     headers: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     problems: tuple[Kind, ...] = ()
+    outlives_database: bool = False
 
     @property
     def name(self) -> str:
@@ -158,7 +160,10 @@ class Endpoint:
     async def _admitted(self, request: web.Request) -> Access:
         if self.scope is None:
             return EVERYTHING
-        access = await whoever_asks(request)
+        if self.outlives_database:
+            access = await request.app[LET_IN].admit(request, whoever_asks)
+        else:
+            access = await whoever_asks(request)
         if not access.allows(self.scope):
             raise Refused(FORBIDDEN, f"This needs the scope {self.scope}: use a key that has it.")
         if access.queues is not None and not self.by_queue:
@@ -187,6 +192,7 @@ class _Options(TypedDict, total=False):
     media: str
     headers: Mapping[int, tuple[str, ...]]
     problems: tuple[Kind, ...]
+    outlives_database: bool
 
 
 class Routes:

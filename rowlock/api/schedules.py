@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from aiohttp import ETag, hdrs, web
 
 from rowlock.api.exchange import IF_MATCH_HEADER, answer, answer_if_new, seen_revisions, tag_of
+from rowlock.api.idempotency import REPEATED_HEADER, answer_again, once
 from rowlock.api.problems import (
     INVALID_ARGUMENTS,
+    INVALID_KEY,
     INVALID_REQUEST,
+    KEY_REUSED,
     SCHEDULE_CHANGED,
+    SCHEDULE_EXISTS,
     SCHEDULE_NOT_FOUND,
     UNKNOWN_TASK,
     Refused,
@@ -26,8 +30,12 @@ from rowlock.api.wire.schedules import (
     ScheduleRequest,
     StartedJob,
 )
+from rowlock.queue.idempotency import Answer
 from rowlock.queue.schedule import StoredSchedule, revision
 from rowlock.queue.schedules import Schedules
+
+if TYPE_CHECKING:
+    from rowlock.queue.idempotency import Connection
 
 TICKS_SHOWN: Final = 50
 
@@ -45,7 +53,7 @@ async def list_schedules(call: Call) -> web.Response:
     scope="admin",
     answers={201: ScheduleForm},
     headers={201: (hdrs.LOCATION, hdrs.ETAG)},
-    problems=(UNKNOWN_TASK, INVALID_ARGUMENTS),
+    problems=(SCHEDULE_EXISTS, UNKNOWN_TASK, INVALID_ARGUMENTS),
 )
 async def create_schedule(call: Call, body: ScheduleRequest) -> web.Response:
     """Create a schedule: 201."""
@@ -118,14 +126,20 @@ async def resume_schedule(call: Call) -> web.Response:
     "/v1/schedules/{schedule}/run",
     scope="operate",
     answers={201: StartedJob},
-    headers={201: (hdrs.LOCATION,)},
-    problems=(SCHEDULE_NOT_FOUND,),
+    headers={201: (hdrs.LOCATION, REPEATED_HEADER)},
+    problems=(SCHEDULE_NOT_FOUND, INVALID_KEY, KEY_REUSED),
 )
 async def run_schedule(call: Call) -> web.Response:
-    """Enqueue a job now: 201, with its id, and where it is."""
-    handle = await _schedules(call).run(call.path["schedule"])
-    location = call.request.rel_url.with_query(None).parent.parent.parent / "jobs" / str(handle.id)
-    return answer(StartedJob(id=handle.id, task=handle.task), status=201, headers={hdrs.LOCATION: str(location)})
+    """Enqueue a job now: 201, with its id, and where it is. With an Idempotency-Key, once."""
+
+    async def run(connection: Connection | None) -> Answer:
+        handle = await _schedules(call).run(call.path["schedule"], connection=connection)
+        body = msgspec.json.encode(StartedJob(id=handle.id, task=handle.task)).decode()
+        return Answer(status=201, body=body, job_id=handle.id)
+
+    given = await once(call, run, has_body=False)
+    location = call.request.rel_url.with_query(None).parent.parent.parent / "jobs" / str(given.job_id)
+    return answer_again(given, {hdrs.LOCATION: str(location)})
 
 
 def _schedules(call: Call) -> Schedules:

@@ -10,16 +10,16 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from http import HTTPStatus
+from typing import Final, cast
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError
 
+from rowlock.api.exchange import HEADERS
+from rowlock.api.problems import Kind, Refused, respond
 from rowlock.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from aiohttp.web_protocol import RequestHandler
 
 log = structlog.get_logger("rowlock.api")
 
@@ -31,6 +31,9 @@ MOST_CONNECTIONS: Final = 1000
 """How many connections are served; those that come later are closed."""
 REQUESTS_SECONDS: Final = 5.0
 """How long open requests (a wait for a result, a stream) may go on after the signal."""
+LINGER: Final = 0.5
+"""Seconds for which the rest of a refused body is read and thrown away: a client that is still sending would lose the
+answer to a connection that is closed at once (RFC 9112, 9.6)."""
 LOOK_EVERY: Final = 1.0
 
 
@@ -53,6 +56,29 @@ SERVER_LOG: Final = logging.getLogger("rowlock.api.server")
 SERVER_LOG.addFilter(_Unreadable())
 
 
+class _Connection(web.RequestHandler):
+    """A connection, on which a request that aiohttp cannot read is answered like all others: by a problem document."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what cannot be read, without quoting it. Anything else is aiohttp's."""
+        response = super().handle_error(request, status, exc, message)
+        if not isinstance(exc, HttpProcessingError):
+            return response
+        detail = "This is no HTTP/1.1 request, or its head is too large."
+        if isinstance(exc, BadHttpMethod):
+            detail = "There is no such method: use GET, HEAD, POST, PUT, PATCH or DELETE, in capitals."
+        answered = respond(request, Refused(Kind(status=status, title=HTTPStatus(status).phrase), detail))
+        answered.headers.update(HEADERS)
+        answered.force_close()
+        return answered
+
+
 @asynccontextmanager
 async def serving(
     application: web.Application, host: str, port: int, *, what: str = "The API", option: str = "--port"
@@ -63,26 +89,36 @@ async def serving(
 
     Raises `ConfigurationError` if the address cannot be used.
     """
-    runner = web.AppRunner(
-        application,
-        access_log=None,
-        logger=SERVER_LOG,
-        shutdown_timeout=REQUESTS_SECONDS,
-        keepalive_timeout=HEAD_WITHIN,
-    )
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=REQUESTS_SECONDS)
     await runner.setup()
+    loop, manager = asyncio.get_running_loop(), cast("web.Server", runner.server)  # there is one once it is set up
+
+    def connection() -> web.RequestHandler:
+        return _Connection(
+            manager,
+            loop=loop,
+            access_log=None,
+            logger=SERVER_LOG,
+            keepalive_timeout=HEAD_WITHIN,
+            lingering_time=LINGER,
+            auto_decompress=False,
+        )
+
     watching = asyncio.create_task(_cut_off(runner), name="rowlock-api-connections")
+    listening: asyncio.Server | None = None
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            listening = await loop.create_server(connection, host, port, backlog=128)
         except OSError as error:
             raise ConfigurationError(
                 f"{what} cannot listen on {host} port {port}: {error.strerror or error}. "
                 f"End what listens there, or choose another {option}."
             ) from error
-        name, bound = runner.addresses[0][:2]
+        name, bound = listening.sockets[0].getsockname()[:2]
         yield f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"
     finally:
+        if listening is not None:
+            listening.close()
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
@@ -92,7 +128,7 @@ async def serving(
 async def _cut_off(runner: web.AppRunner) -> None:
     """Abort the connections whose clients do not read, and those beyond the limit, for as long as it runs."""
     clock = asyncio.get_running_loop().time
-    unread: dict[RequestHandler, float] = {}
+    unread: dict[web.RequestHandler, float] = {}
     while True:
         await asyncio.sleep(LOOK_EVERY)
         connections = [] if runner.server is None else runner.server.connections

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import ClassVar, Self
 
 import msgspec
@@ -15,6 +14,7 @@ from rowlock.api.exchange import answer
 from rowlock.api.failures import FAILURES
 from rowlock.api.problems import NO_LOGIN, TOO_MANY_FAILURES, UNAUTHENTICATED, Refused
 from rowlock.api.routes import Call, Routes, whoever_asks
+from rowlock.queue.forms import Moment
 from rowlock.queue.keys import SCOPES, Scope
 
 routes = Routes("session")
@@ -34,7 +34,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
     by: str | None
     scopes: list[Scope]
     queues: list[str] | None
-    expires_at: datetime | None
+    expires_at: Moment | None
     is_open: bool
 
     @classmethod

@@ -24,6 +24,8 @@ log = structlog.get_logger("rowlock.api")
 EVERY: Final = 2.0
 PAUSE_MOST: Final = 10.0
 MOST_STREAMS: Final = 200
+MOST_OF_ONE: Final = 50
+"""How many of them one key, or one session's key, may have; all of them where nobody is asked who it is."""
 MOST_UNSENT: Final = 64
 """How many events may wait for one client: whoever reads slower is cut off."""
 LOOKED_AT: Final = 50
@@ -35,11 +37,24 @@ Details = Callable[[UUID], Awaitable[msgspec.Struct]]
 
 
 class Stream:
-    """What one client is still to be sent. `queues`: those that it sees, or None for all; `job`: the one it watches."""
+    """What one client is still to be sent.
 
-    def __init__(self, queues: frozenset[str] | None, job: UUID | None) -> None:
+    `queues`: those that it sees, or None for all; `job`: the one it watches; `by`: who it is, None for nobody in
+    particular; `is_gone` tells whether the connection has ended.
+    """
+
+    def __init__(
+        self,
+        queues: frozenset[str] | None,
+        job: UUID | None,
+        *,
+        by: str | None = None,
+        is_gone: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.queues = queues
         self.job = job
+        self.by = by
+        self.is_gone = is_gone
         self.is_over = False
         self.is_behind = False
         self.operations: set[UUID] | None = None
@@ -89,10 +104,15 @@ class Streams:
         self._look = asyncio.Event()
         self._is_closed = False
 
-    @property
-    def are_full(self) -> bool:
-        """Whether there is no room for another one."""
-        return len(self._streams) >= MOST_STREAMS
+    def room_for(self, by: str | None) -> int:
+        """How many more streams there is room for, of all and of this one's. Those whose clients have gone end now."""
+        for stream in [stream for stream in self._streams if stream.is_gone()]:
+            stream.end()
+            self._streams.discard(stream)
+        room = MOST_STREAMS - len(self._streams)
+        if by is not None:
+            room = min(room, MOST_OF_ONE - sum(stream.by == by for stream in self._streams))
+        return room
 
     def add(self, stream: Stream) -> None:
         """Let the poller tell this one, too, beginning at once."""

@@ -42,6 +42,7 @@ _NOT_PASSED_ON: Final = frozenset(
     | {_SCHEME.lower().encode(), _REMOTE.lower().encode()}
 )
 """Headers that are not passed on: of one connection, by the server itself, and those by which this module speaks."""
+_SAY_THAT_THERE_IS_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def asgi(queue: Rowlock, *, authenticate: Authenticate = keys_are_demanded) -> _Bridge:
@@ -94,7 +95,7 @@ class _Bridge:
         if prefix:
             site = web.Application()
             site.add_subapp(prefix, api)
-        runner = web.AppRunner(site, access_log=None, logger=SERVER_LOG, shutdown_timeout=1)
+        runner = web.AppRunner(site, access_log=None, logger=SERVER_LOG, shutdown_timeout=1, auto_decompress=False)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
         await web.UnixSite(runner, socket).start()
@@ -124,7 +125,8 @@ async def _as_it_came(request: web.Request, handler: Handler) -> web.StreamRespo
 async def _pass_on(client: aiohttp.ClientSession, scope: Scope, receive: Receive, send: Send) -> None:
     """Send the request to the API, and its answer back, until it ends or the client has gone."""
     body, is_read = None, asyncio.Event()
-    if {name for name, _ in scope["headers"]} & {b"content-length", b"transfer-encoding"}:
+    names = {name for name, _ in scope["headers"]}
+    if names & _SAY_THAT_THERE_IS_A_BODY and b"content-encoding" not in names:  # else it is refused by its head
         body = _body(receive, is_read)
     else:
         is_read.set()
@@ -184,7 +186,8 @@ def _url(scope: Scope) -> URL:
 def _headers(scope: Scope) -> Iterable[tuple[str, str]]:
     """The headers as they came: UTF-8, which aiohttp reads them as. Chunks beat a length (RFC 9112, 6.3)."""
     names = {name for name, _ in scope["headers"]}
-    left_out = _NOT_PASSED_ON | ({b"content-length"} if b"transfer-encoding" in names else set())
+    is_without_length = bool(names & {b"transfer-encoding", b"content-encoding"})
+    left_out = _NOT_PASSED_ON | ({b"content-length"} if is_without_length else set())
     given = [
         (name.decode("latin-1"), value.decode("utf-8", "replace"))
         for name, value in scope["headers"]

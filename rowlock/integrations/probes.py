@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from rowlock.api.exchange import answer, identify, set_headers
+from rowlock.api.exchange import answer, identify, refuse_encoded, set_headers
 from rowlock.api.health import Health, check_database
 from rowlock.api.problems import METRICS_UNAVAILABLE, Kind, Refused, answer_problems
 
@@ -46,7 +46,7 @@ def create_probes(worker: Worker, client: Client) -> web.Application:
         return web.Response(body=await asyncio.to_thread(exposition), content_type=TEXT, charset="utf-8")
 
     exposition = _exposition(worker)
-    app = web.Application(middlewares=(identify, answer_problems))
+    app = web.Application(middlewares=(identify, refuse_encoded, answer_problems))
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)

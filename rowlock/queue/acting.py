@@ -5,10 +5,13 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
+import asyncpg
 import msgspec
 import structlog
 
+from rowlock.errors import LockTimeout
 from rowlock.queue import connections, server_errors
+from rowlock.queue.connected import ACT_LOCK_WAIT
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -108,16 +111,36 @@ class ActOnWorker(ActOnQueue):
 
 
 @asynccontextmanager
-async def acting(client: Client, act: type[A], origin: Origin) -> AsyncIterator[A]:
-    """A transaction for such an act."""
-    async with client.connection() as connection:
+async def acting(
+    client: Client, act: type[A], origin: Origin, connection: PoolConnectionProxy[Record] | None = None
+) -> AsyncIterator[A]:
+    """A transaction for such an act. Raises `LockTimeout` if somebody else's holds what is acted on.
+
+    With a `connection`, the act is a part of the transaction that is open there.
+    """
+    if connection is not None:
+        made = act(connection, client.settings.schema, origin)
+        yield made
+        _tell(made)
+        return
+    async with client.contended(), client.connection() as own:
         try:
             # READ COMMITTED, whatever the server's default: each statement sees what others committed before it.
-            async with connections.own_transaction(connection):
-                made = act(connection, client.settings.schema, origin)
+            async with connections.own_transaction(own):
+                made = act(own, client.settings.schema, origin)
+                await made.fetch("limit_lock_wait", ACT_LOCK_WAIT)
                 yield made
         except server_errors.NOT_MIGRATED as error:
             raise server_errors.not_migrated(client.settings) from error
+        except asyncpg.LockNotAvailableError as error:
+            raise LockTimeout(
+                f"An open transaction holds the {act.kind} that is to be changed, and did not end within "
+                f"{ACT_LOCK_WAIT}. Nothing was changed. Commit it or roll it back, and try again."
+            ) from error
+    _tell(made)
+
+
+def _tell(made: Act) -> None:
     for event, fields in made.told:
         log.info(event, **fields)
 

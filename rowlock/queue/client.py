@@ -26,7 +26,7 @@ class Client(Storing):
         """The job, alive or finished, as the caller's transaction sees it if given. Raises `JobNotFound`."""
         rows = await self.tell(connection, "get_job", parse_id(job_id))
         if not rows:
-            raise JobNotFound(f"There is no job {job_id}: it was never committed, or retention has removed it.")
+            raise no_job(job_id)
         return Job.from_row(rows[0])
 
     async def foreign_holders(
@@ -56,6 +56,11 @@ class Client(Storing):
     async def logs(self, job_id: UUID | str) -> list[LogLine]:
         """The lines that the job's attempts have logged, in their order. Raises `JobNotFound` for what can be no id."""
         return [line for row in await self.fetch("list_logs", parse_id(job_id)) for line in LogLine.of_row(row)]
+
+
+def no_job(job_id: UUID | str) -> JobNotFound:
+    """The error that no job has this id: the same for each that asks, whatever it may not see."""
+    return JobNotFound(f"There is no job {job_id}: it was never committed, or retention has removed it.")
 
 
 def parse_id(text: UUID | str) -> UUID:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 import asyncpg
 
 from rowlock.embedded import EmbeddedServer
-from rowlock.errors import SchemaTooNew, SchemaTooOld
+from rowlock.errors import LockTimeout, SchemaTooNew, SchemaTooOld
 from rowlock.queue import callers, connections, server_errors
 from rowlock.queue.background import Background
-from rowlock.queue.pool import MOST_CONNECTIONS, ClientPool, PoolUse
+from rowlock.queue.pool import MOST_CONNECTIONS, MOST_CONTENDED, ClientPool, PoolUse
 from rowlock.queue.statements import statement
 from rowlock.queue.waits import Waits
 from rowlock.schema import REVISION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
     from typing import Any
     from uuid import UUID
 
@@ -31,16 +32,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PATIENCE: Final = 10.0
+"""Seconds in which a transaction of somebody else's must end that is waited for."""
+LOCK_WAIT: Final = "250ms"
+"""How long one try waits with a connection of the pool; between the tries it has none."""
+ACT_LOCK_WAIT: Final = "2s"
+"""An act is tried once."""
+_LONGEST_PAUSE: Final = 1.0
+
 
 class _OfLoop:
     """What belongs to one event loop: the program's own, or the one in the background for synchronous callers."""
 
-    __slots__ = ("_loop", "pool", "waits")
+    __slots__ = ("_loop", "contended", "pool", "waits")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = ref(loop)
         self.pool: ClientPool | None = None
         self.waits: Waits | None = None
+        self.contended = asyncio.Semaphore(MOST_CONTENDED)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -147,6 +157,58 @@ class Connected:
             raise server_errors.refused(self.settings, error) from error
         except server_errors.FORGOTTEN as error:
             raise server_errors.forgotten(self.settings) from error
+
+    async def patiently(self, work: Callable[[], Awaitable[T]], waits_for: str) -> T:
+        """Call `work`, a transaction that waits `LOCK_WAIT` at most for those of others, until it has not to wait.
+
+        While it waits longer than that it holds no connection; and `MOST_CONTENDED` have one at a time, so that what
+        waits for nobody always finds one. `waits_for` names what somebody holds. Raises `LockTimeout`.
+        """
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + PATIENCE, 0.02
+        while True:
+            try:
+                async with self.contended(until):
+                    return await work()
+            except (asyncpg.LockNotAvailableError, LockTimeout) as error:
+                if loop.time() + pause >= until:
+                    raise LockTimeout(
+                        f"An open transaction holds {waits_for}, and did not end within {PATIENCE:g} s. Nothing was "
+                        "stored. Commit it or roll it back, and try again."
+                    ) from error
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # a jitter is no secret
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    @asynccontextmanager
+    async def contended(self, until: float | None = None) -> AsyncIterator[None]:
+        """Be one of those that may wait for transactions of others with a connection of the pool.
+
+        Raises `LockTimeout` if by `until` (a time of the loop) there were too many.
+        """
+        slots = self._of_this_loop().contended
+        try:
+            async with asyncio.timeout_at(until or asyncio.get_running_loop().time() + PATIENCE):
+                await slots.acquire()
+        except TimeoutError as error:
+            raise LockTimeout(
+                f"{MOST_CONTENDED} transactions wait for those of others already. Nothing was changed: try again."
+            ) from error
+        try:
+            yield
+        finally:
+            slots.release()
+
+    async def in_contended_transaction(
+        self, work: Callable[[PoolConnectionProxy[Record]], Awaitable[T]], waits_for: str
+    ) -> T:
+        """Call `work` in a transaction of its own, as `patiently` does: anew each time. Raises `LockTimeout`."""
+
+        async def once() -> T:
+            async with self.connection() as own, connections.own_transaction(own):
+                await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
+                return await work(own)
+
+        return await self.patiently(once, waits_for)
 
     def pool_use(self, loop: asyncio.AbstractEventLoop) -> PoolUse:
         """How many connections the callers of this event loop have just now; asked in any thread."""

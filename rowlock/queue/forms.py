@@ -62,5 +62,7 @@ AgeText: TypeAlias = Annotated[
 Wait: TypeAlias = Annotated[float, said("seconds from now on", minimum=0, maximum=A_HUNDRED_YEARS)]
 Limit: TypeAlias = Annotated[float, said("seconds", minimum=SHORTEST, maximum=A_HUNDRED_YEARS)]
 Count: TypeAlias = Annotated[int, said("how many", minimum=0)]
+Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
+"""A time, as answers have it. With its zone, so that the schema says which format it has."""
 Instant: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True, description="a time with its zone")]
 Seconds: TypeAlias = Annotated[float, said("seconds")]

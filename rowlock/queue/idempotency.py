@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
-from rowlock.queue import connections
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
     from rowlock.queue.client import Client
+
+    Connection: TypeAlias = PoolConnectionProxy[Record]
+    """A connection of Rowlock's own, in a transaction."""
 
 KEPT: Final = timedelta(hours=24)
 
@@ -39,15 +41,22 @@ async def answer_once(
     """Give an answer, or the one that was given before with the same key; None if that was to another request.
 
     `key` and `fingerprint` are hashes. What `give` does over the connection commits together with the answer; if it
-    raises, neither is there, and the key is free. Of several requests at once, the others wait for the first.
+    raises, neither is there, and the key is free. Of several requests at once, the others wait for the first. Raises
+    `LockTimeout`.
     """
     schema = client.settings.schema
-    async with client.connection() as own, connections.own_transaction(own):
+
+    async def once(own: PoolConnectionProxy[Record]) -> Answer | Record:
         if await own.fetch(statement("take_answer_key", schema), key, fingerprint, KEPT):
             answer = await give(own)
             await own.fetch(statement("keep_answer", schema), key, answer.status, answer.body, answer.job_id)
             return answer
         (row,) = await own.fetch(statement("get_answer", schema), key)
+        return row
+
+    row = await client.in_contended_transaction(once, "the idempotency key, or the unique key")
+    if isinstance(row, Answer):
+        return row
     if row["fingerprint"] != fingerprint:
         return None
     return Answer(status=row["status"], body=row["body"], job_id=row["job_id"], is_repeated=True)

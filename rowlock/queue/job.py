@@ -11,6 +11,7 @@ import msgspec
 
 from rowlock.errors import OutsideHandler
 from rowlock.queue import options
+from rowlock.queue.forms import Moment
 from rowlock.queue.lifecycle import FINAL
 from rowlock.queue.pending import TURN, Pending
 
@@ -32,14 +33,14 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     fraction: float
     message: str | None
     attempt: int
-    updated_at: datetime
+    updated_at: Moment
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True):
     """A line that a handler logged: when, with which `level` (lower-case), by which `logger`, and its `text`."""
 
     attempt: int
-    at: datetime
+    at: Moment
     level: str
     logger: str | None
     text: str

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
 
-from rowlock.errors import InvalidOption, JobAlreadyFinished, JobNotFound, KeyHeld, WrongState
+from rowlock.errors import InvalidOption, JobAlreadyFinished, KeyHeld, WrongState
 from rowlock.queue.acting import Act, acting
 from rowlock.queue.arguments import plain_document
-from rowlock.queue.client import parse_id
+from rowlock.queue.client import no_job, parse_id
 from rowlock.queue.filters import ALL, JobFilter, Sight
+from rowlock.queue.forms import Moment
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job, plain_json
 from rowlock.queue.json_values import find_defect
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from rowlock.queue.client import Client
+    from rowlock.queue.idempotency import Connection
     from rowlock.queue.task import Task
 
 CancelAnswer: TypeAlias = Literal["cancelled", "requested"]
@@ -65,7 +67,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table `operation`: who did what to what, when and from where (`python`, `cli`, `http`, `sql`)."""
 
     id: UUID
-    at: datetime
+    at: Moment
     verb: str
     target_kind: str
     target: str | None
@@ -86,8 +88,8 @@ class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     is_sensitive: bool
     jobs: int
-    first_at: datetime
-    last_at: datetime
+    first_at: Moment
+    last_at: Moment
 
 
 class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,13 +151,23 @@ class Operators:
         what = "it succeeded: enqueue a new one" if job.state == "succeeded" else f"it is {job.state}, and not finished"
         raise WrongState(f"Job {wanted} ({job.task}) cannot be retried: {what}.", state=job.state)
 
-    async def run_again(self, job_id: UUID | str, *, args: Mapping[str, object] | None, origin: Origin) -> Job:
-        """Enqueue a new job that is like a finished one. Raises `JobNotFound`, `WrongState`, `InvalidArguments`."""
+    async def run_again(
+        self,
+        job_id: UUID | str,
+        *,
+        args: Mapping[str, object] | None,
+        origin: Origin,
+        connection: Connection | None = None,
+    ) -> Job:
+        """Enqueue a new job that is like a finished one; in the transaction of `connection`, if that is given.
+
+        Raises `JobNotFound`, `WrongState`, `InvalidArguments`.
+        """
         wanted = parse_id(job_id)
-        async with acting(self._client, ActOnJobs, origin) as act:
+        async with acting(self._client, ActOnJobs, origin, connection) as act:
             rows = await act.fetch("get_job", wanted)
             if not rows:
-                raise JobNotFound(f"There is no job {wanted}: it was never committed, or retention has removed it.")
+                raise no_job(wanted)
             old = Job.from_row(rows[0])
             if not old.is_finished:
                 raise WrongState(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from rowlock.queue.connections import PLANNER_SETTINGS
+from rowlock.queue.forms import Moment
 from rowlock.queue.operators import LOOKED_AT
 from rowlock.queue.planning import planned
 from rowlock.queue.queues import MANY, Queue
@@ -31,12 +32,12 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     longest in each queue and priority.
     """
 
-    at: datetime
+    at: Moment
     waiting: int
     scheduled: int
     running: int
     blocked: int
-    oldest_due_at: datetime | None
+    oldest_due_at: Moment | None
     dead_letters: int
     queues: list[Queue]
     workers: int

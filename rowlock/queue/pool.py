@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_CONNECTIONS: Final = 10
 """Of one pool."""
+MOST_CONTENDED: Final = 7
+"""How many of them may wait for transactions of others: the rest is for statements that wait for nobody."""
 RELEASE_TIMEOUT: Final = 1.0
 """For whatever a connection has to undo before it is free again; else it is thrown away."""
 

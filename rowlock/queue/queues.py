@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from rowlock.errors import DrainTimeout
 from rowlock.queue import options
 from rowlock.queue.acting import ActOnQueue, acting
-from rowlock.queue.forms import Concurrency, Count, QueueName, said
+from rowlock.queue.forms import Concurrency, Count, Moment, QueueName, said
 from rowlock.queue.origin import Origin
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: QueueName
-    paused_at: Annotated[datetime, said("since when it is paused")] | None
+    paused_at: Annotated[Moment, said("since when it is paused")] | None
     concurrency: Concurrency | None
     waiting: Annotated[int, said("jobs that are due", minimum=0)]
     scheduled: Annotated[int, said("jobs that fall due later", minimum=0)]
     running: Count
     blocked: Count
-    oldest_due_at: Annotated[datetime, said("since when the first one is due")] | None
+    oldest_due_at: Annotated[Moment, said("since when the first one is due")] | None
     workers: Annotated[int, said("how many live ones serve it", minimum=0)]
 
 

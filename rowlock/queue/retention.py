@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
 from rowlock.queue.acting import Act, acting
+from rowlock.queue.forms import Moment
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -61,8 +62,8 @@ class ArchiveDay(msgspec.Struct, frozen=True, kw_only=True):
     jobs: int
     bytes: int
     attempt_bytes: int
-    next_at: datetime | None
-    gone_at: datetime | None
+    next_at: Moment | None
+    gone_at: Moment | None
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from rowlock.errors import InvalidOption, ScheduleChanged, ScheduleNotFound, UnknownTask
+from rowlock.errors import InvalidOption, ScheduleChanged, ScheduleExists, ScheduleNotFound, UnknownTask
 from rowlock.queue import options
 from rowlock.queue.acting import Act, acting
 from rowlock.queue.arguments import plain_document
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from rowlock.queue.client import Client
+    from rowlock.queue.idempotency import Connection
     from rowlock.queue.task import Task
 
 MOST_TICKS: Final = 1000
@@ -82,8 +83,8 @@ class Schedules:
     ) -> StoredSchedule:
         """Create a schedule; the options are those of `Schedule`. Its first tick is the next one from now on.
 
-        The task is one of this application's, or one that a worker has registered. Raises `InvalidOption`, also for a
-        name that is taken, `InvalidArguments` and `UnknownTask`.
+        The task is one of this application's, or one that a worker has registered. Raises `InvalidOption`,
+        `ScheduleExists`, `InvalidArguments` and `UnknownTask`.
         """
         given = Schedule(
             cron,
@@ -103,7 +104,7 @@ class Schedules:
             checked = Declared(name=name, task=task, args=document, args_version=version, schedule=given)
             now = (await act.fetch("moment"))[0]["now"]
             if not await act.fetch("add_schedule", *checked.parameters(), is_paused, given.times.next(now)):
-                raise InvalidOption(
+                raise ScheduleExists(
                     f"schedule {name!r} is there already: edit it, delete it first, or use another name.", option="name"
                 )
             await act.record("create", name, {"task": task, "cron": given.cron, "timezone": timezone})
@@ -160,13 +161,14 @@ class Schedules:
         """Let ticks fire again, from now on: those of the pause do not. Raises `ScheduleNotFound`."""
         return await self._set_pause(name, by, is_paused=False)
 
-    async def run(self, name: str, *, by: str | None = None) -> JobHandle[Any]:
+    async def run(self, name: str, *, by: str | None = None, connection: Connection | None = None) -> JobHandle[Any]:
         """Enqueue a job of the schedule now, also while it is paused and whatever its overlap policy says.
 
-        Its ticks stay as they are. Raises `ScheduleNotFound`.
+        Its ticks stay as they are. In the transaction of `connection`, one of Rowlock's own, if that is given. Raises
+        `ScheduleNotFound`.
         """
         job_id = uuid7()
-        async with self._act(by) as act:
+        async with self._act(by, connection) as act:
             before, _ = await self._lock(act, name)
             known = self._tasks.get(before.task)
             limits = (None, None) if known is None else (known.options.expires, known.options.deadline)
@@ -226,8 +228,8 @@ class Schedules:
             )
         return locked, now
 
-    def _act(self, by: str | None) -> AbstractAsyncContextManager[_Act]:
-        return acting(self._client, _Act, self._origin if by is None else replace(self._origin, by=by))
+    def _act(self, by: str | None, connection: Connection | None = None) -> AbstractAsyncContextManager[_Act]:
+        return acting(self._client, _Act, self._origin if by is None else replace(self._origin, by=by), connection)
 
 
 class _Act(Act):

@@ -11,6 +11,7 @@ import msgspec
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
+from rowlock.queue.forms import Moment
 from rowlock.queue.histograms import percentile
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Point(Figures, frozen=True, kw_only=True):
     `oldest_due`: for how many seconds the job had been due that was due longest.
     """
 
-    at: datetime
+    at: Moment
     waiting: int | None = None
     running: int | None = None
     oldest_due: float | None = None
@@ -98,8 +99,8 @@ class TaskFigures(Figures, frozen=True, kw_only=True):
 class Statistics(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from"}):
     """What ended between two times: in all, in slots of `step` seconds, and of the 50 busiest queues and tasks."""
 
-    since: datetime
-    until: datetime
+    since: Moment
+    until: Moment
     step: int
     total: Figures
     points: list[Point]

@@ -16,7 +16,7 @@ import msgspec
 
 from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption
 from rowlock.queue import callers, columns, connections, server_errors
-from rowlock.queue.connected import Connected
+from rowlock.queue.connected import LOCK_WAIT, Connected
 from rowlock.queue.new_job import JobOptions, NewJob
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class Storing(Connected):
             job.args_version,
             None if options.tags is None else list(options.tags),
             options.trace,
+            LOCK_WAIT if connection is None and job.unique_key is not None else None,
         )
         stored = uuid_of(rows[0][0])
         if stored != job.id:
@@ -147,7 +148,7 @@ class Storing(Connected):
                 return given, await self._copy_many(given, coming, own)
         except server_errors.NOT_MIGRATED as error:
             raise server_errors.not_migrated(self.settings) from error
-        except (asyncpg.UniqueViolationError, *_TRY_AGAIN):
+        except (asyncpg.UniqueViolationError, asyncpg.LockNotAvailableError, *_TRY_AGAIN):
             # Of the first: some of them are stored already.
             if failed:
                 raise
@@ -175,6 +176,7 @@ class Storing(Connected):
             given.extend(coming)
             timed = [job for job in given[start:] if job.unique_key is None]
             await self._copy(own, ((*columns.plain(job), *columns.timed(job, now)) for job in timed), columns.TIMED)
+            await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
             holders = await self._insert_unique(given[start:], own)
         await own.fetch(self._sql("wake"), _queues(given))
         return holders
@@ -203,6 +205,7 @@ class Storing(Connected):
 
     async def _insert_own(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
         async with self.connection() as own, connections.own_transaction(own):
+            await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
             return await self._insert_many(jobs, own)
 
     async def _enqueue_again(
@@ -223,6 +226,7 @@ class Storing(Connected):
         Where nothing is missing, the commit still has to wait for the standby, so something is written.
         """
         async with self.connection() as own, connections.own_transaction(own):
+            await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
             await own.fetch(self._sql("leave_trace"))
             missing = await self._without_finished(jobs, own)
             while missing:
@@ -246,10 +250,16 @@ class Storing(Connected):
         """Call `store`, which stores the jobs in a transaction of Rowlock's own: anew after a deadlock, or where a
         server took no writes, a few times.
 
-        Raises `EnqueueUnknown` if the connection was lost on the way.
+        Raises `EnqueueUnknown` if the connection was lost on the way, and `LockTimeout`.
         """
         if self._dsn is None:
             await self.dsn()
+        if not any(job.unique_key is not None for job in jobs):
+            return await self._tried(jobs, store)
+        what = f"the unique key {jobs[0].unique_key!r}" if len(jobs) == 1 else "a unique key of these jobs"
+        return await self.patiently(lambda: self._tried(jobs, store), what)
+
+    async def _tried(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
         try:
             for longest in _PAUSES:
                 try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -11,7 +10,7 @@ import msgspec
 from rowlock.errors import WorkerNotFound
 from rowlock.queue import options
 from rowlock.queue.acting import ActOnWorker, acting
-from rowlock.queue.forms import said
+from rowlock.queue.forms import Moment, said
 from rowlock.queue.job import Job
 from rowlock.queue.origin import Origin
 
@@ -37,8 +36,8 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     queues: Annotated[list[str], said("those that it serves now")]
     concurrency: Annotated[int, said("how many jobs it runs at once at most", minimum=1)]
     running: Annotated[int, said("how many jobs it has claimed", minimum=0)]
-    started_at: datetime
-    expires_at: Annotated[datetime, said("until when its lease holds, unless it renews it")]
+    started_at: Moment
+    expires_at: Annotated[Moment, said("until when its lease holds, unless it renews it")]
     loop_delay_ms: Annotated[int, said("how late its event loop was at most, in milliseconds", minimum=0)]
     memory_bytes: Annotated[int, said("what its process uses; null where that cannot be told", minimum=0)] | None
 

@@ -39,6 +39,8 @@ def before_call(_context: object, case: Any, _kwargs: object) -> None:  # noqa: 
         case.headers["If-Match"] = "*"  # any other tag was never answered, or is one of long ago
     if "wait" in (case.query or {}):
         case.query["wait"] = 0.01  # else most of the time is spent on jobs that do not end
+    if "args" in (case.query or {}):
+        case.query["args"] = '{"value": 1}'  # JSON, as text
     if case.operation.label == "PUT /v1/retention/{queue}":
         case.body = {"succeeded": 7200}
     elif not isinstance(case.body, dict) and case.operation.label.startswith("POST /v1/jobs/bulk/"):

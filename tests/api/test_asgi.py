@@ -124,3 +124,11 @@ async def test_a_length_beside_chunks_is_left_out(url: str) -> None:
     async with asyncio.timeout(10):
         assert (await reader.readline()).split()[1] == b"201"
     writer.close()
+
+
+async def test_a_compressed_body_is_refused_by_its_head(url: str) -> None:
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    body = BytesIO(b"x" * 1_000_000)
+    async with ClientSession(url) as http, http.post("/queue/nowhere", data=body, headers=headers) as response:
+        assert response.status == 415
+        assert (await response.json(content_type=None))["type"] == "urn:rowlock:problem:unsupported-type"

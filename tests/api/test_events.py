@@ -162,6 +162,28 @@ async def test_no_more_streams_are_open_than_there_is_room(http: Http, monkeypat
     await eventually(lambda: has_room(http))
 
 
+async def test_one_key_has_a_share_of_the_streams(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rowlock.api.streams.MOST_OF_ONE", 1)
+    greedy, other = [await app.keys.create(name, scopes=["read"]) for name in ("greedy", "other")]
+    headers = [{"Authorization": f"Bearer {key.text}"} for key in (greedy, other)]
+    async with TestClient(TestServer(create_app(app))) as http, http.get("/v1/events", headers=headers[0]) as first:
+        assert first.status == 200
+        async with http.get("/v1/events", headers=headers[0]) as response:
+            assert response.status == 503
+        async with http.get("/v1/events", headers=headers[1]) as response:
+            assert response.status == 200
+
+
+async def test_the_place_of_a_client_that_has_gone_is_free(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rowlock.api.streams.MOST_STREAMS", 1)
+    monkeypatch.setattr("rowlock.api.streams.EVERY", 3600)  # nothing is sent by which the server would notice
+    monkeypatch.setattr("rowlock.api.events.CHECK_SECONDS", 3600)
+    for _ in range(3):
+        async with listening(http) as client:
+            await client.next("overview")
+        await eventually(lambda: has_room(http))
+
+
 async def has_room(http: Http) -> bool:
     async with http.get("/v1/events") as response:
         return response.status == 200

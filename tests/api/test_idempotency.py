@@ -167,3 +167,24 @@ async def test_rules_that_make_no_sense_are_refused(unique: object, words: str, 
     assert (status, json.loads(text)["type"]) == (422, "urn:rowlock:problem:invalid-request")
     assert words in json.loads(text)["detail"]
     assert await jobs(app) == 0
+
+
+async def test_what_runs_again_with_a_key_runs_once(http: Http, app: Rowlock) -> None:
+    old = await app.enqueue("add", {"x": 1})
+    await app.worker().drain()
+    await app.schedules.create("nightly", "echo", "0 3 * * *")
+    for path in (f"/v1/jobs/{old.id}/run-again", "/v1/schedules/nightly/run"):
+        answers = []
+        for key in ("one", "one", "another"):
+            async with http.post(path, headers={"Idempotency-Key": key}) as response:
+                assert response.status == 201, await response.text()
+                repeated = response.headers.get("Idempotency-Replayed")
+                answers.append((await response.text(), response.headers["Location"], repeated))
+        first, again, another = answers
+        assert again == (*first[:2], "true")
+        assert another[:2] != first[:2]
+        assert first[2] is another[2] is None
+    headers = {"Idempotency-Key": "one"}
+    async with http.post(f"/v1/jobs/{old.id}/run-again", json={"args": {"x": 2}}, headers=headers) as response:
+        assert response.status == 409
+    assert len(await app.jobs()) == 5

@@ -5,17 +5,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
-from rowlock import Rowlock
+from rowlock import Rowlock, Unique
 from rowlock.api import create_app
 from rowlock.queue.keys import Scope
 from tests.api.conftest import Http
 
-UNIQUE = {"key": "k", "across_tasks": True}
+UNIQUE = {"key": "k"}
+
+
+@pytest.fixture(autouse=True)
+def tasks_of_mine(app: Rowlock) -> None:
+    """The tasks of the queue `mine`; those of the other tests are of other queues."""
+
+    @app.task(queue="mine")
+    async def mine(value: object = None) -> object:
+        return value
+
+    @app.task(queue="mine")
+    async def another(value: object = None) -> object:
+        return value
 
 
 @pytest.fixture
@@ -41,12 +55,77 @@ async def post(http: Http, path: str, body: object, headers: dict[str, str]) -> 
 
 
 async def test_jobs_are_enqueued_in_its_queues_alone(api: Http, app: Rowlock, limited: dict[str, str]) -> None:
-    assert (await post(api, "/v1/jobs", {"task": "echo", "queue": "mine"}, limited))[0] == 201
-    for body in ({"task": "echo"}, {"task": "echo", "queue": "other"}):
-        assert (await post(api, "/v1/jobs", body, limited))[0] == 403
-        both = {"jobs": [{"task": "echo", "queue": "mine"}, body]}
-        assert (await post(api, "/v1/jobs/many", both, limited))[0] == 403
+    assert (await post(api, "/v1/jobs", {"task": "mine"}, limited))[0] == 201
+    body = {"task": "mine", "queue": "other"}
+    assert (await post(api, "/v1/jobs", body, limited))[0] == 403
+    assert (await post(api, "/v1/jobs/many", {"jobs": [{"task": "mine"}, body]}, limited))[0] == 403
     assert [job.queue for job in await app.client.list_jobs()] == ["mine"]
+
+
+@pytest.mark.parametrize("more", [{}, {"queue": "mine"}])
+async def test_a_task_of_another_queue_is_answered_like_one_that_nobody_knows(
+    api: Http, app: Rowlock, limited: dict[str, str], more: dict[str, str]
+) -> None:
+    answers = []
+    for task in ("echo", "nope"):
+        status, problem = await post(api, "/v1/jobs", {"task": task} | more, limited)
+        many = await post(api, "/v1/jobs/many", {"jobs": [{"task": task} | more]}, limited)
+        assert (status, problem["type"]) == (many[0], many[1]["type"]) == (422, "urn:rowlock:problem:unknown-task")
+        answers.append({name: str(value).replace(task, "…") for name, value in problem.items()})
+    assert answers[0] == answers[1]
+    assert await app.client.list_jobs() == []
+
+
+async def test_a_job_of_another_queue_is_answered_like_one_that_is_nowhere(
+    api: Http, app: Rowlock, limited: dict[str, str]
+) -> None:
+    theirs, nowhere = (await app.enqueue("echo")).id, uuid4()
+    for path in ("cancel", "retry", "discard", "run-again"):
+        answers = []
+        for job in (theirs, nowhere):
+            status, problem = await post(api, f"/v1/jobs/{job}/{path}", {}, limited)
+            answers.append((status, str(problem).replace(str(job), "…")))
+        assert answers[0] == answers[1], path
+    for path in ("", "/result", "/logs"):
+        shown = []
+        for job in (theirs, nowhere):
+            async with api.get(f"/v1/jobs/{job}{path}", headers=limited) as response:
+                shown.append((response.status, (await response.text()).replace(str(job), "…")))
+        assert shown[0] == shown[1], path
+
+
+async def test_keys_across_tasks_are_not_for_those_that_are_limited(api: Http, limited: dict[str, str]) -> None:
+    body = {"task": "mine", "unique": {"key": "k", "across_tasks": True}}
+    status, problem = await post(api, "/v1/jobs", body, limited)
+    assert (status, problem["type"], problem["field"]) == (403, "urn:rowlock:problem:forbidden", "unique")
+
+
+async def test_a_job_that_is_there_is_replaced_only_by_those_who_may_operate(api: Http, app: Rowlock) -> None:
+    handle = await app.tasks["echo"].using(unique=Unique("k"), delay=60).enqueue("first")
+    body = {"task": "echo", "args": {"value": "second"}, "unique": {"key": "k", "on_duplicate": "replace"}}
+    producer = await key_for(app, "producer", ["enqueue"], None)
+    for path, one in (("/v1/jobs", body), ("/v1/jobs/many", {"jobs": [body]})):
+        status, problem = await post(api, path, one, producer)
+        assert (status, problem["type"], problem["field"]) == (403, "urn:rowlock:problem:forbidden", "unique")
+    assert (await app.get(handle.id)).args == {"value": "first"}
+    operator = await key_for(app, "operator", ["enqueue", "operate"], None)
+    assert (await post(api, "/v1/jobs", body, operator))[0] == 200
+    assert (await app.get(handle.id)).args == {"value": "second"}
+
+
+async def test_who_may_not_read_is_told_the_id_alone(api: Http, app: Rowlock) -> None:
+    theirs = await app.tasks["echo"].using(unique=Unique("k"), tags=["secret"]).enqueue()
+    producer = await key_for(app, "producer", ["enqueue"], None)
+    assert (await post(api, "/v1/jobs", {"task": "echo", "unique": "k"}, producer)) == (
+        200,
+        {"id": str(theirs.id), "is_duplicate": True},
+    )
+    status, new = await post(api, "/v1/jobs", {"task": "echo"}, producer)
+    assert (status, set(new), new["is_duplicate"]) == (201, {"id", "is_duplicate"}, False)
+    across = {"key": "across", "across_tasks": True}
+    await app.tasks["mine"].using(unique=Unique("across", across_tasks=True)).enqueue()
+    _, many = await post(api, "/v1/jobs/many", {"jobs": [{"task": "echo", "unique": across}]}, producer)
+    assert [(one["task"], one["is_duplicate"]) for one in many["jobs"]] == [("echo", True)]
 
 
 @pytest.mark.parametrize("on_duplicate", ["return", "raise", "replace", "skip"])
@@ -55,9 +134,9 @@ async def test_unique_key_does_not_lead_to_a_job_of_another_queue(
     api: Http, app: Rowlock, limited: dict[str, str], on_duplicate: str, way: str
 ) -> None:
     everything = await key_for(app, "all", ["admin"], None)
-    theirs = {"task": "echo", "queue": "theirs", "args": {"value": "secret"}, "unique": UNIQUE}
+    theirs = {"task": "mine", "queue": "theirs", "args": {"value": "secret"}, "unique": UNIQUE}
     _, holder = await post(api, "/v1/jobs", theirs, everything)
-    mine = {"task": "echo", "queue": "mine", "unique": UNIQUE | {"on_duplicate": on_duplicate}}
+    mine = {"task": "mine", "queue": "mine", "unique": UNIQUE | {"on_duplicate": on_duplicate}}
     headers = limited | ({"Idempotency-Key": "k"} if way == "one again" else {})
     path, body = ("/v1/jobs/many", {"jobs": [mine]}) if way == "many" else ("/v1/jobs", mine)
     for _ in range(2):
@@ -69,7 +148,7 @@ async def test_unique_key_does_not_lead_to_a_job_of_another_queue(
 
 
 async def test_unique_key_leads_to_a_job_of_its_own_queue(api: Http, limited: dict[str, str]) -> None:
-    body = {"task": "echo", "queue": "mine", "unique": UNIQUE}
+    body = {"task": "mine", "queue": "mine", "unique": UNIQUE}
     _, first = await post(api, "/v1/jobs", body, limited)
     status, second = await post(api, "/v1/jobs", body, limited)
     assert (status, second["id"], second["is_duplicate"]) == (200, first["id"], True)
@@ -86,9 +165,9 @@ async def test_job_that_holds_the_key_is_not_named_when_it_may_be_of_another_que
     api: Http, app: Rowlock, limited: dict[str, str]
 ) -> None:
     everything = await key_for(app, "all", ["admin"], None)
-    _, mine = await post(api, "/v1/jobs", {"task": "echo", "queue": "mine", "unique": UNIQUE}, limited)
+    _, mine = await post(api, "/v1/jobs", {"task": "mine", "queue": "mine", "unique": UNIQUE}, limited)
     await app.cancel(mine["id"])
-    _, theirs = await post(api, "/v1/jobs", {"task": "echo", "queue": "theirs", "unique": UNIQUE}, everything)
+    _, theirs = await post(api, "/v1/jobs", {"task": "mine", "queue": "theirs", "unique": UNIQUE}, everything)
     status, problem = await post(api, f"/v1/jobs/{mine['id']}/retry", {}, limited)
     assert (status, problem["type"]) == (409, "urn:rowlock:problem:key-held")
     assert theirs["id"] not in str(problem)
@@ -105,20 +184,6 @@ async def test_jobs_of_other_queues_are_not_there(api: Http, app: Rowlock, limit
     for act in ("cancel", "retry", "discard", "run-again"):
         assert (await post(api, f"/v1/jobs/{theirs.id}/{act}", {}, limited))[0] == 404, act
     assert (await app.get(theirs.id)).state == "queued"
-
-
-async def test_who_may_only_enqueue_is_not_told_what_became_of_a_duplicate(api: Http, app: Rowlock) -> None:
-    unique = {"key": "k", "period": 3600}
-    body = {"task": "explode", "args": {"how": "fail"}, "unique": unique}
-    both = await key_for(app, "both", ["enqueue", "read"], None)
-    assert (await post(api, "/v1/jobs", body, both))[0] == 201
-    await app.worker().drain()
-    assert (await post(api, "/v1/jobs", body, both))[1]["error"] is not None
-    blind = await key_for(app, "blind", ["enqueue"], None)
-    status, job = await post(api, "/v1/jobs", body, blind)
-    assert (status, job["error"]) == (200, None)
-    async with api.get(f"/v1/jobs/{job['id']}", headers=blind) as response:
-        assert response.status == 403
 
 
 async def test_lists_have_the_jobs_of_its_queues_alone(api: Http, app: Rowlock, limited: dict[str, str]) -> None:

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 
 from rowlock import Rowlock, Settings
 from rowlock.api import create_app, metrics, nobody_is_asked
+from rowlock.api.readings import READINGS
 from rowlock.integrations import prometheus
 from rowlock.integrations.prometheus import DESCRIBED, MOST_QUEUES
 from rowlock.queue.client import Client
@@ -114,6 +115,37 @@ async def test_without_a_database_the_process_is_told_all_the_same(without_datab
     assert samples["process_cpu_seconds_total", ()] > 0
     assert not any(name.startswith("rowlock_queue") for name, _ in samples)
     assert (await scrape(without_database))["rowlock_http_requests_total", ("GET", "/metrics", "2xx")] == 1
+
+
+async def test_a_key_that_was_let_in_before_is_told_while_the_database_is_away(
+    app: Rowlock, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = await app.keys.create("prometheus", scopes=["read"])
+    other = await app.keys.create("other", scopes=["read"])
+    async with TestClient(TestServer(create_app(app))) as http:
+
+        async def ask(text: str) -> tuple[int, str]:
+            async with http.get("/metrics", headers={"Authorization": f"Bearer {text}"}) as response:
+                return response.status, await response.text()
+
+        assert (await ask(reader.text))[0] == 200
+
+        def away(*_: object, **__: object) -> None:
+            raise ConnectionRefusedError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(app.client, "connection", away)
+            http.app[READINGS].forget()
+            status, text = await ask(reader.text)
+            assert (status, "rowlock_database_up 0.0" in text) == (200, True)
+            assert "process_cpu_seconds_total" in text
+            assert (await ask(other.text))[0] == 503
+            assert (await ask("rowlock_" + "x" * 43))[0] == 503
+            async with http.get("/v1/jobs", headers={"Authorization": f"Bearer {reader.text}"}) as response:
+                assert response.status == 503
+            patched.setattr("rowlock.api.let_in.REMEMBERED_SECONDS", -1)
+        await app.keys.revoke("prometheus")
+        assert (await ask(reader.text))[0] == 401
 
 
 async def test_a_part_that_fails_loses_no_other(http: Http, connection: asyncpg.Connection) -> None:

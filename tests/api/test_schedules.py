@@ -119,9 +119,9 @@ async def test_nonsense_is_refused_and_the_member_named(
 
 async def test_name_that_is_taken_or_is_none_is_said_to_be_the_wrong_member(http: Http) -> None:
     await ask(http, "POST", "/v1/schedules", NEW)
-    for name in ("nightly", "a b"):
+    for name, expected, kind in (("nightly", 409, "schedule-exists"), ("a b", 422, "invalid-request")):
         status, problem = await ask(http, "POST", "/v1/schedules", NEW | {"name": name})
-        assert (status, problem["field"]) == (422, "name")
+        assert (status, problem["field"], problem["type"]) == (expected, "name", f"urn:rowlock:problem:{kind}")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -302,3 +303,18 @@ async def test_what_is_no_http_is_logged_in_a_line_and_not_quoted(
     assert [entry["status"] for entry in logs if entry["event"] == "request_unreadable"] == [400]
     assert "rowlock_secret" not in f"{logs}{caplog.text}"
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("line", [b"BREW /v1/jobs HTTP/1.1", b"get /healthz HTTP/1.1", b"\x16\x03\x01TLS"])
+async def test_what_is_no_method_of_http_is_a_problem_that_quotes_nothing(line: bytes, app: Rowlock) -> None:
+    async with serving(create_app(app), "127.0.0.1", 0) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(url).port)
+        writer.write(line + b"\r\nHost: localhost\r\n\r\n")
+        async with asyncio.timeout(10):
+            head, _, document = (await reader.read()).partition(b"\r\n\r\n")
+        writer.close()
+    assert b"Content-Type: application/problem+json" in head
+    assert b"nosniff" in head
+    problem = json.loads(document)
+    assert (problem["status"], problem["type"]) == (400, "about:blank")
+    assert line.split()[0].decode() not in problem["detail"]

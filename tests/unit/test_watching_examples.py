@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +111,10 @@ def test_each_rule_says_what_is_wrong_and_what_to_do() -> None:
     for rule in RULES:
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert set(rule["annotations"]) == {"summary", "remedy"}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here (Debian has it in prometheus)")
+def test_the_rules_fire_when_they_should() -> None:
+    tests = EXAMPLES / "prometheus" / "rowlock_alerts_test.yml"
+    done = subprocess.run(["promtool", "test", "rules", tests], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from rowlock.queue.forms import (
     JobId,
     Limit,
     MaxAttempts,
+    Moment,
     Priority,
     QueueName,
     Reason,
@@ -148,18 +148,18 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: MaxAttempts
     errors: Annotated[int, said("how many attempts went wrong", minimum=0)]
     crashes: Annotated[int, said("how many took their worker down", minimum=0)]
-    created_at: datetime
-    run_at: Annotated[datetime, said("when it is due")]
-    started_at: datetime | None
-    finished_at: datetime | None
+    created_at: Moment
+    run_at: Annotated[Moment, said("when it is due")]
+    started_at: Moment | None
+    finished_at: Moment | None
     timeout: Annotated[float, said("of each attempt, in seconds")] | None
-    expires_at: Annotated[datetime, said("not started by then, it never runs")] | None
-    deadline: Annotated[datetime, said("by then it is over, one way or the other")] | None
+    expires_at: Annotated[Moment, said("not started by then, it never runs")] | None
+    deadline: Annotated[Moment, said("by then it is over, one way or the other")] | None
     unique: Annotated[str, said("its unique key")] | None
     worker: Annotated[UUID, said("the worker that runs it")] | None
     error: Annotated[str, said("the text of its last error")] | None
-    cancel_requested_at: datetime | None
-    discarded_at: Annotated[datetime, said("since when it is no dead letter any more")] | None
+    cancel_requested_at: Moment | None
+    discarded_at: Annotated[Moment, said("since when it is no dead letter any more")] | None
     tags: Tags
     is_sensitive: Sensitive
 
@@ -182,6 +182,13 @@ _SAME = tuple(name for name in JobSummary.__struct_fields__ if name not in {"tim
 class EnqueuedJob(JobSummary, frozen=True, kw_only=True):
     """The answer to an enqueue: the new job, or the one that holds its unique key."""
 
+    is_duplicate: IsDuplicate
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to an enqueue by a key without the scope `read`."""
+
+    id: JobId
     is_duplicate: IsDuplicate
 
 
@@ -208,8 +215,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None
     traceback: str | None
     worker: UUID | None
-    started_at: datetime | None
-    finished_at: datetime
+    started_at: Moment | None
+    finished_at: Moment
 
     @classmethod
     def of(cls, row: Mapping[str, Any], *, is_sensitive: bool) -> Self:
@@ -255,7 +262,7 @@ class JobPage(msgspec.Struct, frozen=True, kw_only=True):
 
     jobs: list[JobSummary]
     next: NextPage
-    searched_until: datetime | None
+    searched_until: Moment | None
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True):

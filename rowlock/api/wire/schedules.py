@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from rowlock.queue.forms import (
     ArgumentsVersion,
     JobId,
     MaxAttempts,
+    Moment,
     Priority,
     QueueName,
     ScheduleName,
@@ -82,8 +82,8 @@ class ScheduleChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class TickForm(msgspec.Struct, frozen=True, kw_only=True):
     """A tick that has fired, and its job."""
 
-    tick_at: datetime
-    fired_at: datetime
+    tick_at: Moment
+    fired_at: Moment
     job: UUID
     state: str | None
 
@@ -110,11 +110,11 @@ class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     jitter: Jitter
     is_paused: bool
     origin: Annotated[str, said("who made it: a worker's code, or an operator", enum=["code", "user"])]
-    next_run_at: datetime | None
-    last_tick_at: datetime | None
+    next_run_at: Moment | None
+    last_tick_at: Moment | None
     last_job_id: UUID | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment
     is_sensitive: Sensitive
 
     @classmethod
@@ -129,7 +129,7 @@ class ScheduleDetail(ScheduleForm, frozen=True, kw_only=True):
     """A schedule with the last ticks that fired, newest first, and the next ones that will."""
 
     ticks: list[TickForm]
-    next_ticks: list[datetime]
+    next_ticks: list[Moment]
 
     @classmethod
     def of_ticks(cls, schedule: StoredSchedule, ticks: Sequence[Tick]) -> Self:
