@@ -29,7 +29,6 @@ OLD_TRANSACTION: Final = timedelta(minutes=10)
 LEFT_PREPARED: Final = timedelta(minutes=1)
 OVERDUE: Final = timedelta(hours=3)
 NOTIFY_SECONDS: Final = 3.0
-_KINDS: Final = 20
 
 
 @click.command("doctor")
@@ -151,7 +150,7 @@ async def _workers(client: Client) -> list[Finding]:
 
 
 async def _unclaimed(client: Client) -> list[Finding]:
-    return findings.judge_unclaimed(await client.fetch("doctor_unclaimed", _KINDS, LOOKED_AT))
+    return findings.judge_unclaimed(await client.fetch("doctor_unclaimed", None, LOOKED_AT))
 
 
 async def _dead_letters(client: Client) -> list[Finding]:

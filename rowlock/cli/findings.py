@@ -19,6 +19,8 @@ Row: TypeAlias = Mapping[str, Any] | Record
 OLDEST_VERSION: Final = 150000
 CONNECTIONS_OF_A_WORKER: Final = 4
 COUNTED_ROWS: Final = 1000
+MOST_KINDS: Final = 20
+"""So many kinds of jobs that nobody takes have a line of their own."""
 LEAST_VACUUMERS: Final = 2
 """While one autovacuum process is busy with a large table of anybody's, another one must be left for the jobs."""
 LONGEST_NAP: Final = 300.0
@@ -281,16 +283,20 @@ _REMEDIES: Final = {
 
 
 def judge_unclaimed(rows: Sequence[Row]) -> list[Finding]:
-    """Due jobs that no live worker would take, from the rows of `doctor_unclaimed.sql`."""
-    return [
+    """Due jobs that no live worker would take, from the rows of `doctor_unclaimed.sql`: the most frequent kinds."""
+    found = [
         warn(
             "unclaimed jobs",
             f"{counted(row['jobs'], 'due job')} of the task {row['task']} (version {row['args_version']}) in the queue "
             f"{row['queue']}, which no live worker takes: {WHY_UNCLAIMED[row['why']]}",
             _REMEDIES[row["why"]].format(**row),
         )
-        for row in rows
-    ] or [ok("unclaimed jobs", "none")]
+        for row in rows[:MOST_KINDS]
+    ]
+    if others := rows[MOST_KINDS:]:
+        detail = f"{counted(sum(row['jobs'] for row in others), 'due job')} of {len(others)} other kinds"
+        found.append(warn("unclaimed jobs", detail, "See them: rowlock unclaimed --limit 500"))
+    return found or [ok("unclaimed jobs", "none")]
 
 
 def judge_dead_letters(row: Row) -> Finding:

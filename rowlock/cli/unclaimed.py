@@ -48,3 +48,5 @@ def command(limit: int, as_json: bool) -> None:  # noqa: FBT001  # click's
                 for kind in kinds
             ),
         )
+        if len(kinds) == limit:
+            note("There may be more: give a higher --limit.")

@@ -44,7 +44,15 @@ LONG_QUERY_TIMEOUT: Final = 30.0
 """For what reads or writes many rows, or waits for another transaction."""
 LONG_QUERIES: Final = frozenset(
     {
-        *("create_partitions", "declare_schedules", "end_overdue", "late", "prune_ticks", "rescue"),
+        *(
+            "create_partition",
+            "missing_partitions",
+            "declare_schedules",
+            "end_overdue",
+            "late",
+            "prune_ticks",
+            "rescue",
+        ),
         *("drop_day", "due_days", "empty_days", "expired_results", "list_archive_days", "remove_results", "retain_day"),
         "retain_default",
         *("forget_idempotency_keys", "forget_progress", "forget_unique_keys", "forget_waiters", "forget_workers"),

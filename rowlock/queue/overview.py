@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 MINUTE: Final = timedelta(minutes=1)
 OLDEST: Final = timedelta(seconds=90)
 """What ended earlier than this is not of the last minute, even if nothing was counted since."""
-UNCLAIMED_KINDS: Final = 100
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +47,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 async def read_overview(client: Client, within: frozenset[str] | None = None) -> Overview:
     """How it stands; `within`: with these queues alone, and the workers that serve any of them.
 
-    Where there are very many live jobs, how many is taken from the last sample.
+    Where there are very many live jobs, how many is taken from the last sample that names every queue.
     """
     only = None if within is None else sorted(within)
     async with planned(client, PLANNER_SETTINGS) as fetch:
@@ -56,7 +55,7 @@ async def read_overview(client: Client, within: frozenset[str] | None = None) ->
         queues = [Queue(**row) for row in await fetch("list_queues", None, MANY)]
         ((dead_letters,),) = await fetch("count_dead_letters", only)
         ((workers,),) = await fetch("count_workers", only)
-        unclaimed = await fetch("doctor_unclaimed", UNCLAIMED_KINDS, LOOKED_AT)
+        unclaimed = await fetch("doctor_unclaimed", None, LOOKED_AT)
         until = slot_of(counted, SHORTEST_STEP)
         since = max(until - MINUTE, slot_of(now - OLDEST, SHORTEST_STEP))
         minute = await fetch("read_statistics", SHORTEST_STEP, since, until, only, None, 1)

@@ -7,7 +7,8 @@ import random
 from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -19,7 +20,7 @@ from rowlock.worker.retention import Retention
 from rowlock.worker.statistics import Statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from rowlock.queue.claims import Claims
     from rowlock.queue.client import Client
@@ -38,11 +39,13 @@ HOLD: Final = timedelta(seconds=3)
 """How long the duty `suspects` is kept from the other workers at a time; and from all of them once the one that has it
 is done, so that there is time for other jobs."""
 RESCUE_BATCH: Final = 500
+FIRST_IDS: Final = 10
 FORGET_BATCH: Final = 1000
 DAYS_AHEAD: Final = 3
+TRY_PARTITIONS_AGAIN: Final = timedelta(minutes=1)
 TICKS_KEPT: Final = 1000
 TICKS_KEPT_FOR: Final = timedelta(days=7)
-RESULTS_BATCH: Final = 10_000
+RESULTS_BATCH: Final = 2000
 RESULTS_PART: Final = timedelta(minutes=1)
 RESULTS_LONGEST_PART: Final = timedelta(days=365)
 """Results are removed in parts of the time that is due: short ones where there is much, long ones where little."""
@@ -53,9 +56,13 @@ UNCLAIMED_KINDS: Final = 20
 UNCLAIMED_LOOK: Final = 1000
 
 
+Steps: TypeAlias = "AsyncGenerator[None]"
+"""A duty on its way: it yields after each bounded step, so that cancels, orders and other duties have their turn."""
+
+
 class Upkeep:
     """Does the duties that are due, finds the cancels and orders that concern this worker, and looks about once a
-    minute for jobs that the cursors could have left behind.
+    minute for jobs that the cursors could have left behind. Duties take turns, a bounded step at a time.
 
     `left_behind` counts how often there was one: it should stay at zero. `rescued` and, of these, `quarantined` count
     the jobs that were taken back, and `ended_overdue` those that ended because their time was over, by their state.
@@ -84,6 +91,22 @@ class Upkeep:
         self._asked = asyncio.Event()
         self._retention = Retention(connection, client)
         self._statistics = Statistics(connection, client)
+        self._duties: dict[str, Callable[[], Steps]] = {
+            "rescue": self._rescue,
+            "orphans": partial(self._rescue, orphans=True),
+            "overdue": self._end_overdue,
+            "suspects": _one_step(self._look_for_suspects),
+            "keys": self._forget_keys,
+            "partitions": self._create_partitions,
+            "retention": _one_step(self._retention.begin),
+            "ticks": _one_step(self._prune_ticks),
+            "results": self._remove_results,
+            "progress": self._forget_progress,
+            "waiters": _one_step(self._forget_waiters),
+            "unclaimed": _one_step(self._look_for_unclaimed),
+            "statistics": _one_step(self._statistics.begin_counting),
+            "backlog": _one_step(self._statistics.begin_sampling),
+        }
         self.left_behind = 0
         self.rescued = self.quarantined = 0
         self.ended_overdue: Counter[str] = Counter()
@@ -101,44 +124,57 @@ class Upkeep:
             await self._statistics.stop()
 
     async def _run(self) -> None:
-        duties = {
-            "rescue": self._rescue,
-            "orphans": self._rescue_orphans,
-            "overdue": self._end_overdue,
-            "suspects": self._look_for_suspects,
-            "keys": self._forget_keys,
-            "partitions": self._create_partitions,
-            "retention": self._retention.begin,
-            "ticks": self._prune_ticks,
-            "results": self._remove_results,
-            "progress": self._forget_progress,
-            "waiters": self._forget_waiters,
-            "unclaimed": self._look_for_unclaimed,
-            "statistics": self._statistics.begin_counting,
-            "backlog": self._statistics.begin_sampling,
-        }
+        begun: dict[str, Steps] = {}
         loop = asyncio.get_running_loop()
-        net_at = loop.time() + NET_EVERY
+        attend_at, net_at = loop.time(), loop.time() + NET_EVERY
         pause = LOOK_EVERY
-        while True:
-            self._asked.clear()
-            try:
-                await self._find_cancelled()
-                await self._orders.look(self._connection)
-                if self._alone.is_wanted:
-                    await self._connection.fetch("hold_duty", "suspects", HOLD)
-                while rows := await self._connection.fetch("claim_duty", list(duties)):
-                    await duties[rows[0]["name"]]()
-                if loop.time() >= net_at:
-                    took = await self._look_behind()
-                    net_at = loop.time() + max(NET_EVERY, 50 * took)
-                pause = LOOK_EVERY
-            except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-                log.warning("upkeep_failed", error=type(error).__name__, detail=str(error))
-                pause = min(pause * 2, PAUSE_MOST)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
-                    await self._asked.wait()
+        try:
+            while True:
+                is_idle = False
+                try:
+                    if self._asked.is_set() or loop.time() >= attend_at:
+                        self._asked.clear()
+                        await self._attend()
+                        attend_at = loop.time() + LOOK_EVERY
+                    is_idle = not await self._take_step(begun)
+                    if is_idle and loop.time() >= net_at:
+                        took = await self._look_behind()
+                        net_at = loop.time() + max(NET_EVERY, 50 * took)
+                    pause = LOOK_EVERY
+                except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+                    log.warning("upkeep_failed", error=type(error).__name__, detail=str(error))
+                    is_idle, pause = True, min(pause * 2, PAUSE_MOST)
+                if is_idle:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
+                            await self._asked.wait()
+                    attend_at = loop.time()
+        finally:
+            for steps in begun.values():
+                await steps.aclose()
+
+    async def _attend(self) -> None:
+        """Hear cancels and orders, and keep the duty `suspects` while it is this worker's."""
+        await self._find_cancelled()
+        await self._orders.look(self._connection)
+        if self._alone.is_wanted:
+            await self._connection.fetch("hold_duty", "suspects", HOLD)
+
+    async def _take_step(self, begun: dict[str, Steps]) -> bool:
+        """Begin a duty that is due, and do one step of those begun, in turn. Returns whether there was one.
+
+        A duty that fails is over until it is due again.
+        """
+        duties = self._duties
+        rows = await self._connection.fetch("claim_duty", [name for name in duties if name not in begun])
+        begun |= {row["name"]: duties[row["name"]]() for row in rows}
+        if not begun:
+            return False
+        name = next(iter(begun))
+        steps = begun.pop(name)
+        if await anext(steps, "over") is None:
+            begun[name] = steps  # behind the others
+        return True
 
     async def _find_cancelled(self) -> None:
         """Stop the jobs of this worker that an operator wants cancelled; a notification only makes it sooner."""
@@ -146,7 +182,7 @@ class Upkeep:
         if rows:
             self._on_cancel({(row["id"], row["attempt"]): row["cancel_reason"] for row in rows})
 
-    async def _rescue(self, *, orphans: bool = False) -> None:
+    async def _rescue(self, *, orphans: bool = False) -> Steps:
         """Take back the jobs of workers that are gone, and tell the others."""
         while True:
             rows = await self._connection.fetch("rescue", self._settings.max_crashes, RESCUE_BATCH, orphans)
@@ -165,22 +201,26 @@ class Upkeep:
                 await self._connection.fetch("tell_waiters", [row["id"] for row in rows])
             if len(rows) < RESCUE_BATCH:
                 break
+            yield
         await self._connection.fetch("forget_workers")
 
-    async def _rescue_orphans(self) -> None:
-        await self._rescue(orphans=True)
-
-    async def _end_overdue(self) -> None:
+    async def _end_overdue(self) -> Steps:
         """End the waiting jobs that have expired, whose deadline has passed, or whose cancel was requested."""
-        while True:
-            rows = await self._connection.fetch("end_overdue", RESCUE_BATCH)
-            for row in rows:
-                log.info("job_ended_overdue", job_id=str(row["id"]), task=row["task"], state=row["state"])
-            if rows:
+        ended, first = Counter[str](), list[str]()
+        try:
+            while True:
+                rows = await self._connection.fetch("end_overdue", RESCUE_BATCH)
+                ended.update(row["state"] for row in rows)
                 self.ended_overdue.update(row["state"] for row in rows)
-                await self._connection.fetch("tell_waiters", [row["id"] for row in rows])
-            if len(rows) < RESCUE_BATCH:
-                break
+                first += [str(row["id"]) for row in rows[: FIRST_IDS - len(first)]]
+                if rows:
+                    await self._connection.fetch("tell_waiters", [row["id"] for row in rows])
+                if len(rows) < RESCUE_BATCH:
+                    break
+                yield
+        finally:
+            if ended:
+                log.info("jobs_ended_overdue", count=ended.total(), first_ids=first, **ended)
 
     async def _look_for_suspects(self) -> None:
         """Have this worker run the jobs that are on their last chance, each alone; meanwhile no other worker does."""
@@ -188,23 +228,34 @@ class Upkeep:
             self._alone.want()
             await self._connection.fetch("hold_duty", "suspects", HOLD)
 
-    async def _forget_keys(self) -> None:
+    async def _forget_keys(self) -> Steps:
         """Remove the unique keys, the answers to HTTP requests, and the sessions, whose time is over."""
         for name in ("forget_unique_keys", "forget_idempotency_keys", "forget_sessions"):
             while (await self._connection.fetch(name, FORGET_BATCH))[0]["forgotten"] == FORGET_BATCH:
-                pass
+                yield
 
-    async def _create_partitions(self) -> None:
-        made = (await self._connection.fetch("create_partitions", DAYS_AHEAD))[0]["made"]
+    async def _create_partitions(self) -> Steps:
+        """Make the partitions that are missing, each in a transaction; those that somebody keeps locked in a minute."""
+        missing = await self._connection.fetch("missing_partitions", DAYS_AHEAD)
+        made, locked = 0, list[str]()
+        for row in missing:
+            try:
+                made += (await self._connection.fetch("create_partition", row["archive"], row["day"]))[0]["is_made"]
+            except asyncpg.LockNotAvailableError:
+                locked.append(f"{row['archive']} {row['day']}")
+            yield
         if made:
             log.info("partitions_created", count=made)
+        if locked:
+            log.warning("partitions_postponed", partitions=locked)
+            await self._connection.fetch("hold_duty", "partitions", TRY_PARTITIONS_AGAIN)
 
     async def _prune_ticks(self) -> None:
         pruned = (await self._connection.fetch("prune_ticks", TICKS_KEPT, TICKS_KEPT_FOR))[0]["pruned"]
         if pruned:
             log.info("ticks_pruned", count=pruned)
 
-    async def _remove_results(self) -> None:
+    async def _remove_results(self) -> Steps:
         """Remove the results whose lifetime is over: what came due since the last time, part by part.
 
         By the application's connection: only a bitmap scan finds a window of time, which the control connections avoid.
@@ -219,14 +270,16 @@ class Upkeep:
                 is_full = rows[0]["removed"] >= RESULTS_BATCH
                 is_last = rows[0]["is_last"] and not is_full
                 part = part / 4 if is_full else min(part * 2, RESULTS_LONGEST_PART)
+                yield
             if removed:
                 log.info("results_removed", task=task["name"], count=removed)
 
-    async def _forget_progress(self) -> None:
+    async def _forget_progress(self) -> Steps:
         """Remove the progress of jobs that are gone from the archive, batch by batch."""
         last: UUID | None = UUID(int=0)
         while last is not None:
             last = (await self._connection.fetch("forget_progress", last, PROGRESS_BATCH))[0]["last"]
+            yield
 
     async def _forget_waiters(self) -> None:
         await self._connection.fetch("forget_waiters")
@@ -257,3 +310,13 @@ class Upkeep:
             log.warning("job_left_behind")
             self._claims.cursors.reset()
         return loop.time() - began
+
+
+def _one_step(do: Callable[[], Awaitable[None]]) -> Callable[[], Steps]:
+    """A duty that is short."""
+
+    async def steps() -> Steps:
+        await do()
+        yield
+
+    return steps

@@ -480,7 +480,7 @@ async def test_a_duty_of_a_newer_release_is_left_to_the_newer_workers(
 async def test_the_partitions_of_the_coming_days_are_made_ahead(
     app: Rowlock, bystander: Rowlock, connection: Connection
 ) -> None:
-    await connection.fetch(statement("create_partitions", "rowlock"), 3)  # the schema may have been made yesterday
+    await connection.fetch("SELECT rowlock.create_partitions($1) AS made", 3)  # the schema may have been made yesterday
     today: date = (await connection.fetchval("SELECT clock_timestamp()")).astimezone(UTC).date()
     names = [
         f"{parent}_{today + timedelta(days=ahead):%Y%m%d}" for parent in ("finished_job", "attempt") for ahead in (2, 3)
@@ -517,7 +517,7 @@ async def test_making_partitions_behind_a_long_read_gives_way_to_the_readers_tha
     async def work() -> None: ...
 
     handle = await work.enqueue()
-    await connection.fetch(statement("create_partitions", "rowlock"), 3)  # the schema may have been made yesterday
+    await connection.fetch("SELECT rowlock.create_partitions($1) AS made", 3)  # the schema may have been made yesterday
     await connection.execute(
         "DO $$ BEGIN EXECUTE 'DROP TABLE rowlock.finished_job_' "
         "|| to_char((clock_timestamp() AT TIME ZONE 'UTC')::date + 3, 'YYYYMMDD'); END $$"
@@ -526,11 +526,11 @@ async def test_making_partitions_behind_a_long_read_gives_way_to_the_readers_tha
     try:
         async with connection.transaction():
             await connection.fetch("SELECT count(*) FROM rowlock.jobs")  # a backup, a report
-            making = asyncio.create_task(maker.fetch(statement("create_partitions", "rowlock"), 3))
+            making = asyncio.create_task(maker.fetch("SELECT rowlock.create_partitions($1) AS made", 3))
             with pytest.raises(asyncpg.LockNotAvailableError):
                 await asyncio.wait_for(making, 20)
             assert (await asyncio.wait_for(handle.get(), 10)).state == "queued"
-        assert (await maker.fetch(statement("create_partitions", "rowlock"), 3))[0]["made"] == 1
+        assert (await maker.fetch("SELECT rowlock.create_partitions($1) AS made", 3))[0]["made"] == 1
     finally:
         maker.terminate()
 

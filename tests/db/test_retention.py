@@ -405,7 +405,7 @@ async def test_rows_of_the_default_partition_move_into_those_of_their_days(
         job,
         at,
     )
-    made = await connection.fetch(statement("create_partitions", "rowlock"), 0)
+    made = await connection.fetch("SELECT rowlock.create_partitions($1) AS made", 0)
     assert made[0]["made"] == 3
     for archive in ("finished_job", "attempt", "attempt_log"):
         assert await connection.fetchval(f"SELECT count(*) FROM rowlock.{archive}_default") == 0
@@ -423,7 +423,7 @@ async def test_a_day_with_too_many_rows_to_move_is_said_to_be_overdue_and_goes_f
         "'x', '{}' FROM generate_series(1, 100002) AS n",
         noon(now, 40),
     )
-    await connection.fetch(statement("create_partitions", "rowlock"), 0)
+    await connection.fetch("SELECT rowlock.create_partitions($1) AS made", 0)
     assert noon(now, 40).date() not in await days(connection), "too many to move"
     await app.keep("*", succeeded=30 * DAY)
     await connection.execute("UPDATE rowlock.queue SET updated_at = now() - interval '1 day'")
@@ -433,7 +433,7 @@ async def test_a_day_with_too_many_rows_to_move_is_said_to_be_overdue_and_goes_f
     assert await connection.fetchval("SELECT array_agg(state) FROM rowlock.finished_job_default") == ["failed"]
     found = {finding.check: finding for finding in await examine(settings)}
     assert found["retention"].status == "ok", "what is kept is not overdue"
-    await connection.fetch(statement("create_partitions", "rowlock"), 0)
+    await connection.fetch("SELECT rowlock.create_partitions($1) AS made", 0)
     assert noon(now, 40).date() in await days(connection), "few enough to move"
 
 

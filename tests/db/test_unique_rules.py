@@ -297,7 +297,8 @@ async def test_the_upkeep_forgets_keys_that_nobody_holds_and_no_others(
             alone=alone,
             orders=orders,
         )
-        await duties._forget_keys()
+        async for _ in duties._forget_keys():
+            pass
     finally:
         await control.close()
     assert {row["key"] for row in await connection.fetch("SELECT key FROM rowlock.unique_key")} == {

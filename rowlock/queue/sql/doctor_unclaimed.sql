@@ -2,7 +2,7 @@
 -- (`no_task`), none of those understands this version of its arguments (`no_version`), none of those serves the queue
 -- (`no_queue`).
 --
--- $1 how many kinds at most   $2 how many jobs are looked at of each queue and priority: those due longest, since what
+-- $1 how many kinds at most, or null   $2 how many jobs are looked at of each queue and priority: those due longest, since what
 -- can be claimed leaves that end, and what cannot stays there
 --
 -- Index: job_claim, a probe a lane to find the lanes, then the beginning of each. Takes no lock.

@@ -2,15 +2,22 @@
 -- live jobs. What was said, what its jobs do, and how many live workers serve it.
 --
 -- $1 one queue alone, whether it is known or not, or null   $2 null, or from how many live jobs on the last sample of the backlog
--- is taken (bigint), if it is less than ten minutes old. Else it reads all live jobs (with $1 too): for people, not for
--- programs that ask every second. Takes no lock.
-WITH total AS MATERIALIZED (
-    SELECT at, taken_at
+-- is taken (bigint), if it is less than ten minutes old and names every queue. Else it reads all live jobs (with $1 too): for
+-- people, not for programs that ask every second. Takes no lock.
+WITH newest AS MATERIALIZED (
+    SELECT at, taken_at, waiting + scheduled + running AS jobs
       FROM rowlock.backlog
      WHERE step = 60 AND at > now() - interval '10 minutes' AND queue = '*'
-       AND waiting + scheduled + running >= $2::bigint
      ORDER BY at DESC
      LIMIT 1
+), total AS MATERIALIZED (
+    SELECT at, taken_at
+      FROM newest
+     WHERE jobs >= $2::bigint
+       AND NOT EXISTS (
+           SELECT FROM rowlock.backlog AS other
+            WHERE other.step = 60 AND other.at = newest.at AND other.queue = '+' AND other.taken_at = newest.taken_at
+           )
 ), sampled AS MATERIALIZED (
     SELECT backlog.queue AS name, waiting, scheduled, running, 0::bigint AS blocked, oldest_due_at
       FROM rowlock.backlog, total

@@ -1,5 +1,7 @@
 -- How many live jobs there were in a time, slot by slot, and how long the oldest of those due had waited.
 --
+-- A slot whose sample does not name every queue is left out where one of $4 is not in it: how many it had is not known.
+--
 -- $1 the length of the slots in seconds integer   $2 from when   $3 until when   $4 of these queues alone text[], or null
 -- Index: backlog_pkey. Takes no lock.
 SELECT total.at,
@@ -8,7 +10,13 @@ SELECT total.at,
   FROM rowlock.backlog AS total
   LEFT JOIN rowlock.backlog AS part
     ON part.step = total.step AND part.at = total.at AND part.taken_at = total.taken_at
-   AND CASE WHEN $4::text[] IS NULL THEN part.queue = '*' ELSE part.queue = ANY($4::text[]) AND part.queue <> '*' END
+   AND CASE WHEN $4::text[] IS NULL THEN part.queue = '*' ELSE part.queue = ANY($4::text[]) AND part.queue NOT IN ('*', '+') END
  WHERE total.step = $1::integer AND total.at >= $2::timestamptz AND total.at < $3::timestamptz AND total.queue = '*'
- GROUP BY total.at, total.taken_at
+ GROUP BY total.step, total.at, total.taken_at
+HAVING $4::text[] IS NULL
+    OR count(part.queue) = cardinality($4::text[])
+    OR NOT EXISTS (
+       SELECT FROM rowlock.backlog AS other
+        WHERE other.step = total.step AND other.at = total.at AND other.queue = '+' AND other.taken_at = total.taken_at
+       )
  ORDER BY total.at

@@ -1,6 +1,7 @@
 -- Write down how many live jobs each queue has: into the slot of each length that is now. The last sample of a slot stays.
 --
 -- $1 the lengths of the slots in seconds integer[]   $2 how many queues at most: those with the most jobs
+-- The row '*' is of all queues, the row '+' of those beyond $2 together: without one, the sample names every queue.
 -- No statement blocks a job yet, so blocked ones are not counted: there is no index that finds them.
 --
 -- Index: job_claim, all of it: about 0.1 s for a million waiting jobs; job_running; backlog_pkey. Locks: the rows that it writes.
@@ -22,6 +23,15 @@ WITH queued AS MATERIALIZED (
        FROM counted
       ORDER BY waiting + scheduled + running DESC, queue
       LIMIT $2::integer)
+     UNION ALL
+    SELECT '+', sum(waiting), sum(scheduled), sum(running), min(oldest_due_at)
+      FROM (
+           SELECT waiting, scheduled, running, oldest_due_at
+             FROM counted
+            ORDER BY waiting + scheduled + running DESC, queue
+           OFFSET $2::integer
+           ) AS other
+    HAVING count(*) > 0
      UNION ALL
     SELECT '*', coalesce(sum(waiting), 0), coalesce(sum(scheduled), 0), coalesce(sum(running), 0), min(oldest_due_at)
       FROM counted

@@ -1,5 +1,6 @@
 -- One row a finished job, a partition a day (UTC): retention empties partitions, it never deletes rows. A row leaves by
--- itself only when somebody puts its job back (retry.sql), and changes only when somebody discards it.
+-- itself only when somebody puts its job back (retry.sql), and changes only when somebody discards it. Partitions have no
+-- primary key: their REPLICA IDENTITY FULL lets a publication take these changes. It costs nothing without logical decoding.
 CREATE TABLE rowlock.finished_job (
     id           uuid NOT NULL,
     run_at       timestamptz NOT NULL,
@@ -39,6 +40,8 @@ CREATE INDEX finished_job_finished_at ON rowlock.finished_job USING brin (finish
 -- The net: a finish can never fail because nobody made tomorrow's partition.
 CREATE TABLE rowlock.finished_job_default PARTITION OF rowlock.finished_job DEFAULT
 --;
+ALTER TABLE rowlock.finished_job_default REPLICA IDENTITY FULL
+--;
 -- One row an attempt that did not simply succeed.
 CREATE TABLE rowlock.attempt (
     job_id      uuid NOT NULL,
@@ -63,6 +66,8 @@ CREATE INDEX attempt_finished_at ON rowlock.attempt USING brin (finished_at) WIT
 --;
 CREATE TABLE rowlock.attempt_default PARTITION OF rowlock.attempt DEFAULT
 --;
+ALTER TABLE rowlock.attempt_default REPLICA IDENTITY FULL
+--;
 -- What the handlers of tasks with capture_logs have logged: one row an attempt, an array of {after, level, logger, text}.
 CREATE TABLE rowlock.attempt_log (
     job_id     uuid NOT NULL,
@@ -75,3 +80,5 @@ CREATE TABLE rowlock.attempt_log (
 CREATE INDEX attempt_log_job_id ON rowlock.attempt_log (job_id, attempt)
 --;
 CREATE TABLE rowlock.attempt_log_default PARTITION OF rowlock.attempt_log DEFAULT
+--;
+ALTER TABLE rowlock.attempt_log_default REPLICA IDENTITY FULL

@@ -9,7 +9,7 @@ DROP VIEW rowlock.jobs, rowlock.archive_day
 DROP FUNCTION rowlock.drop_day(text, date), rowlock.retain_day(text, date), rowlock.retain_default(text, integer), rowlock.what_stays(text, date),
     rowlock.must_be_removed(text, date, timestamptz), rowlock.past_retention(timestamptz, timestamptz)
 --;
-DROP FUNCTION rowlock.create_partitions(integer), rowlock.create_partition(text, date)
+DROP FUNCTION rowlock.create_partitions(integer), rowlock.missing_partitions(integer), rowlock.create_partition(text, date)
 --;
 DROP FUNCTION rowlock.enqueue(text, jsonb, text, integer, interval, timestamptz, integer, interval, text, uuid, timestamptz,
                               timestamptz, text, interval, boolean, text, integer, text[], text)

@@ -353,14 +353,17 @@ BEGIN
 END
 $$
 --;
--- Make the partition of one day (UTC), if it is missing: whether it was made. Built apart and then attached, which does
--- not lock out the readers and writers of the parent; but it does those of the default partition, which every read of the
--- archive is. The rows of that day that are in the default partition move: there was no partition when they came. More than
--- 100,000 do not: they would lock out the readers for too long. They stay readable where they are, and retention removes
--- them there (retain_default).
--- Its times are written and read as text: whatever the session's settings are, they mean UTC.
+-- Make the partition of one day (UTC), if it is missing: whether it was made.
+-- The partition is built apart and then attached. A day that is yet to come takes the lock of the default partition alone:
+-- readers wait, finishes go on. A day that has begun, or that has rows in the default partition, takes the lock of the whole
+-- archive first, then moves these rows: a statement that planned without the new partition would look for its rows, or
+-- store them, in the default one. So every statement waits before it plans. The waits for these locks end after half a
+-- second, before anybody else's deadlock is looked for: then the partition is made another time.
+-- More than 100,000 rows do not move: finishes would wait for too long. They stay readable where they are, and retention
+-- removes them there (retain_default).
+-- Times are written and read as text: whatever the session's settings are, they mean UTC.
 CREATE FUNCTION rowlock.create_partition(parent text, day date) RETURNS boolean LANGUAGE plpgsql VOLATILE
-SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
+SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' SET lock_timeout = '500ms' AS $$
 DECLARE
     child text := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
     spare text := parent || '_default';
@@ -369,21 +372,31 @@ DECLARE
     that_day text := format(
         '%1$I >= %2$L AND %1$I < %3$L', CASE parent WHEN 'attempt_log' THEN 'created_at' ELSE 'finished_at' END, begins, ends
     );
-    is_too_much boolean;
+    has_rows boolean;
+    is_to_come boolean;
+    found bigint;
 BEGIN
     IF to_regclass('rowlock.' || child) IS NOT NULL THEN
         RETURN false;
     END IF;
-    EXECUTE format('CREATE TABLE rowlock.%I (LIKE rowlock.%I INCLUDING ALL)', child, parent);
-    EXECUTE format('LOCK TABLE ONLY rowlock.%I IN SHARE UPDATE EXCLUSIVE MODE', parent);
-    EXECUTE format('LOCK TABLE rowlock.%I IN ACCESS EXCLUSIVE MODE', spare);
-    EXECUTE format('SELECT count(*) > 100000 FROM (SELECT FROM rowlock.%I WHERE %s LIMIT 100001) AS counted', spare, that_day)
-       INTO is_too_much;
-    IF is_too_much THEN
-        RAISE WARNING 'partition % was not made: too many rows of its day are in the default partition', child;
-        EXECUTE format('DROP TABLE rowlock.%I', child);
+    EXECUTE format('LOCK TABLE ONLY rowlock.%I IN SHARE UPDATE EXCLUSIVE MODE', parent);  -- one maker at a time
+    IF to_regclass('rowlock.' || child) IS NOT NULL THEN
         RETURN false;
     END IF;
+    EXECUTE format('SELECT EXISTS (SELECT FROM rowlock.%I WHERE %s)', spare, that_day) INTO has_rows;
+    is_to_come := begins > clock_timestamp() AND NOT has_rows;
+    IF NOT is_to_come THEN
+        EXECUTE format('LOCK TABLE ONLY rowlock.%I IN ACCESS EXCLUSIVE MODE', parent);
+    END IF;
+    EXECUTE format('LOCK TABLE rowlock.%I IN ACCESS EXCLUSIVE MODE', spare);
+    EXECUTE format('SELECT count(*) FROM (SELECT FROM rowlock.%I WHERE %s LIMIT 100001) AS counted', spare, that_day)
+       INTO found;
+    IF found > 100000 OR (is_to_come AND found > 0) THEN
+        RAISE WARNING 'partition % was not made: too many rows of its day are in the default partition', child;
+        RETURN false;
+    END IF;
+    EXECUTE format('CREATE TABLE rowlock.%I (LIKE rowlock.%I INCLUDING ALL)', child, parent);
+    EXECUTE format('ALTER TABLE rowlock.%I REPLICA IDENTITY FULL', child);
     EXECUTE format('WITH moved AS (DELETE FROM rowlock.%I WHERE %s RETURNING *) INSERT INTO rowlock.%I SELECT * FROM moved',
                    spare, that_day, child);
     EXECUTE format('ALTER TABLE rowlock.%I ATTACH PARTITION rowlock.%I FOR VALUES FROM (%L) TO (%L)',
@@ -392,36 +405,38 @@ BEGIN
 END
 $$
 --;
--- Make the partitions of today and the days after (UTC), and of the days whose rows are in a default partition, where they
--- are missing. Behind a long read of the archive (a backup, a report) it waits for a second at most, and succeeds another
--- time. Returns how many were made.
+-- The partitions that are missing: those of today and the days after (UTC), and of the days whose rows are in a default
+-- partition.
+CREATE FUNCTION rowlock.missing_partitions(days integer) RETURNS TABLE (archive text, day date)
+LANGUAGE sql STABLE AS $$
+    SELECT wanted.archive, wanted.day
+      FROM (
+           SELECT parent.name AS archive, (clock_timestamp() AT TIME ZONE 'UTC')::date + ahead AS day
+             FROM unnest(ARRAY['finished_job', 'attempt', 'attempt_log']) AS parent (name)
+            CROSS JOIN generate_series(0, days) AS ahead
+            UNION
+           SELECT stray.name, (stray.at AT TIME ZONE 'UTC')::date
+             FROM (
+                  (SELECT 'finished_job' AS name, finished_at AS at FROM rowlock.finished_job_default LIMIT 100000)
+                   UNION ALL
+                  (SELECT 'attempt', finished_at FROM rowlock.attempt_default LIMIT 100000)
+                   UNION ALL
+                  (SELECT 'attempt_log', created_at FROM rowlock.attempt_log_default LIMIT 100000)
+                  ) AS stray
+           ) AS wanted
+     WHERE to_regclass('rowlock.' || wanted.archive || '_' || to_char(wanted.day, 'YYYYMMDD')) IS NULL
+     ORDER BY 1, 2
+$$
+--;
+-- Make all of them in one transaction: how many were made. Workers make each in a transaction of its own.
 CREATE FUNCTION rowlock.create_partitions(days integer) RETURNS integer LANGUAGE plpgsql VOLATILE
-SET lock_timeout = '1s' SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
+SET lock_timeout = '1s' AS $$
 DECLARE
-    parent text;
-    day date;
-    made integer := 0;
+    made integer;
 BEGIN
-    FOR parent, day IN
-        SELECT archive.name, ahead.day::date
-          FROM unnest(ARRAY['finished_job', 'attempt', 'attempt_log']) AS archive (name)
-         CROSS JOIN generate_series(
-               (clock_timestamp() AT TIME ZONE 'UTC')::date, (clock_timestamp() AT TIME ZONE 'UTC')::date + days,
-               interval '1 day'
-               ) AS ahead (day)
-         UNION
-        SELECT stray.name, (stray.at AT TIME ZONE 'UTC')::date
-          FROM (
-               (SELECT 'finished_job' AS name, finished_at AS at FROM rowlock.finished_job_default LIMIT 100000)
-                UNION ALL
-               (SELECT 'attempt', finished_at FROM rowlock.attempt_default LIMIT 100000)
-                UNION ALL
-               (SELECT 'attempt_log', created_at FROM rowlock.attempt_log_default LIMIT 100000)
-               ) AS stray
-         ORDER BY 1, 2
-    LOOP
-        made := made + rowlock.create_partition(parent, day)::integer;
-    END LOOP;
+    LOCK TABLE ONLY rowlock.attempt, ONLY rowlock.attempt_log, ONLY rowlock.finished_job IN SHARE UPDATE EXCLUSIVE MODE;
+    SELECT count(*) FILTER (WHERE rowlock.create_partition(missing.archive, missing.day)) INTO made
+      FROM rowlock.missing_partitions(days) AS missing;
     RETURN made;
 END
 $$
