@@ -245,9 +245,9 @@ class Rowlock(Enqueuing, Acts):
         """The URL of the queue's database, for a connection or an engine of the program's own.
 
         `driver`: None for psql and for a driver alone (asyncpg, psycopg); `"asyncpg"`, `"psycopg"` or `"psycopg2"`
-        for an engine of SQLAlchemy's over that driver. In development it is the server that `rowlock dev` runs. It holds
-        the password: do not log it. Raises `ConfigurationError` where no database is configured, or where the URL for
-        that driver cannot hold one of the parameters.
+        for an engine of SQLAlchemy's over that driver. In development it leads to the server that `rowlock dev` runs.
+        It holds the password: do not log it. Raises `ConfigurationError` where no database is configured, or where the
+        URL for that driver cannot hold one of the parameters.
 
         >>> engine = create_async_engine(await app.database_url("asyncpg"))
         """
