@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-pgbouncer test-matrix contract bugs check fmt bench docs screenshots lock clean
+.PHONY: help demo test quick test-odd-role test-pgbouncer test-matrix contract bugs check fmt bench docs screenshots lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,17 @@ demo: $(READY) ## Start everything on an embedded PostgreSQL and show it working
 
 test: $(READY) ## Run the tests, on all cores (ARGS="tests/unit -k settings" to choose)
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=auto --maxprocesses=8)
+
+QUICK := tests/unit tests/db/test_enqueue.py tests/db/test_claims.py tests/db/test_failures.py tests/db/test_unique.py
+
+quick: $(READY) ## Run the unit tests and a small part of those with a database: for the edit loop
+	$(BIN)/python -m pytest $(or $(ARGS),$(QUICK) --numprocesses=auto --maxprocesses=8)
+
+ODD := tests/db/test_enqueue.py tests/db/test_worker.py tests/db/test_schedules.py tests/db/test_operators.py \
+	tests/db/test_kept_results.py tests/db/test_statistics.py
+
+test-odd-role: $(READY) ## Run a part of the tests of the queue as a role with odd settings, that owns its schema alone
+	ROWLOCK_TEST_ODD_ROLE=1 $(BIN)/python -m pytest $(or $(ARGS),$(ODD) --numprocesses=auto --maxprocesses=8)
 
 test-pgbouncer: $(READY) ## Run the tests of the queue through a PgBouncer in transaction mode
 	ROWLOCK_TEST_PGBOUNCER=1 $(BIN)/python -m pytest $(or $(ARGS),tests/db --numprocesses=auto --maxprocesses=8)

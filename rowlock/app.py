@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from rowlock.database_url import Driver
     from rowlock.queue.options import Executor
     from rowlock.queue.retry import BackoffOption, ExceptionClasses
     from rowlock.worker.worker import Worker
@@ -52,8 +53,8 @@ class Rowlock(Enqueuing, Acts):
     """A queue, and the tasks that run on it.
 
     Without arguments the settings come from the environment (`ROWLOCK_DATABASE_URL`, else `DATABASE_URL`, else the
-    embedded server in `./.rowlock`). Nothing connects before the first use; `async with app:` or `await app.close()`
-    disconnects.
+    server that `rowlock dev` runs in `./.rowlock`). Nothing connects before the first use; `async with app:` or
+    `await app.close()` disconnects.
 
     >>> app = Rowlock()
     >>> @app.task(queue="email", max_attempts=5)
@@ -239,6 +240,18 @@ class Rowlock(Enqueuing, Acts):
             max_attempts=max_attempts,
         )
         self._declared |= self._declare_all(known, given)
+
+    async def database_url(self, driver: Driver | None = None) -> str:
+        """The URL of the queue's database, for a connection or an engine of the program's own.
+
+        `driver`: None for psql and for a driver alone (asyncpg, psycopg); `"asyncpg"`, `"psycopg"` or `"psycopg2"`
+        for an engine of SQLAlchemy's over that driver. In development it leads to the server that `rowlock dev` runs.
+        It holds the password: do not log it. Raises `ConfigurationError` where no database is configured, or where the
+        URL for that driver cannot hold one of the parameters.
+
+        >>> engine = create_async_engine(await app.database_url("asyncpg"))
+        """
+        return await self.client.database_url(driver)
 
     async def get(self, job_id: UUID | str) -> Job:
         """The job with this id, alive or finished. Raises `JobNotFound`."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import NoReturn
 
+from rowlock.database_url import masked, tidy
 from rowlock.errors import ConfigurationError
 
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,47}")  # PostgreSQL keeps pg_ for itself
-_SCHEME = re.compile(r"(?i)postgres(ql)?://")
 LEAST_PROCESS_MEMORY = 64 * 1024 * 1024
 """Python itself, with what tasks import, needs this much."""
 
@@ -28,7 +28,11 @@ class Settings:
     """
 
     database_url: str | None = None
-    """`postgresql://user:password@host:port/database`. None means the embedded server (extra `embedded`)."""
+    """`postgresql://user:password@host:port/database`. None: the server that `rowlock dev` runs in `data_dir`.
+
+    A driver's name (`postgresql+asyncpg://`) is taken off, an `@` in the password escaped, and what libpq knows and
+    Rowlock sets itself (`connect_timeout`, `channel_binding`, `keepalives`, …) left out.
+    """
 
     schema: str = "rowlock"
     """The schema that holds the tables. One database can hold several, each a queue system of its own."""
@@ -73,11 +77,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):
             _refuse("schema", self.schema, "use 1 to 48 of a-z, 0-9 and _, beginning neither with a digit nor with pg_")
-        if self.database_url is not None and not _SCHEME.match(self.database_url):
-            raise ConfigurationError(
-                "The database URL does not begin with postgresql:// — set ROWLOCK_DATABASE_URL "
-                "(or DATABASE_URL) to one like postgresql://user:password@host:5432/database"
-            )
+        if self.database_url is not None:
+            object.__setattr__(self, "database_url", tidy(self.database_url))
         for name in ("max_args_bytes", "max_result_bytes", "max_crashes", "process_max_jobs"):
             if getattr(self, name) < 1:
                 _refuse(name, getattr(self, name), "use a whole number of at least 1")
@@ -110,11 +111,7 @@ class Settings:
 
     def masked_database_url(self) -> str:
         """The database URL with its password hidden: safe to print."""
-        if self.database_url is None:
-            return "(embedded server)"
-        # Not by urlsplit: with an unescaped / or # in the password it would see none, and show it.
-        url = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", self.database_url)
-        return re.sub(r"(?i)(password=)[^&]*", r"\1***", url)
+        return "(development server)" if self.database_url is None else masked(self.database_url)
 
     def __repr__(self) -> str:
         shown = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "database_url")

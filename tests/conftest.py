@@ -2,6 +2,9 @@
 
 With ROWLOCK_TEST_PGBOUNCER=1 there is a PgBouncer in transaction mode before it: the DSNs that the tests get lead
 through it, and nobody listens unless a test says so. Tests marked `needs_session` are left out then.
+
+With ROWLOCK_TEST_ODD_ROLE=1 the server keeps the time of Kathmandu, and the DSNs are those of a role that owns nothing
+but its schema and has every setting that a role may have, as far from the default as it goes (`tests/odd_role.py`).
 """
 
 from __future__ import annotations
@@ -27,11 +30,13 @@ from testing.postgresql import Postgresql
 
 from rowlock.embedded import make_private_directory, server_command
 from rowlock.settings import Settings
-from tests import pgbouncer
+from tests import odd_role, pgbouncer
 from tests.debian import NotToBeHad
 
 _MAX_CONNECTIONS = 200
 POOLED = os.environ.get("ROWLOCK_TEST_PGBOUNCER") == "1"
+IS_ODD = os.environ.get("ROWLOCK_TEST_ODD_ROLE") == "1"
+USER = odd_role.NAME if IS_ODD else "postgres"
 if POOLED:  # before any module makes its application
     Settings.__init__.__kwdefaults__["listen"] = False  # type: ignore[index]  # it has some
 
@@ -80,7 +85,7 @@ class Server(Postgresql):  # type: ignore[misc]  # the library has no types
             "max_connections": str(_MAX_CONNECTIONS),
             "full_page_writes": "off",
             "max_prepared_transactions": "4",
-        }
+        } | (odd_role.OF_THE_SERVER if IS_ODD else {})
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return server_command("postgres", "-F", "-D", self.get_data_directory(), *options)
 
@@ -98,9 +103,9 @@ class Server(Postgresql):  # type: ignore[misc]  # the library has no types
         """Where the socket is."""
         return str(Path(self.base_dir, "tmp"))
 
-    def url(self, database: str) -> str:
+    def url(self, database: str, user: str = "postgres") -> str:
         """The DSN of a database."""
-        return f"postgresql://postgres@/{database}?host={quote(self.socket_dir)}&port=5432"
+        return f"postgresql://{user}@/{database}?host={quote(self.socket_dir)}&port=5432"
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +183,9 @@ def template(server: Server) -> str:
 
     name = "template_migrated"
     asyncio.run(_execute(server, f'CREATE DATABASE "{name}"'))
-    upgrade(Settings(database_url=server.url(name)))
+    if IS_ODD:
+        asyncio.run(odd_role.create(server.url(name)))
+    upgrade(Settings(database_url=server.url(name, USER)))
     asyncio.run(_execute(server, f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false IS_TEMPLATE true'))
     return name
 
@@ -205,6 +212,9 @@ def pooled_url(pooler: pgbouncer.PgBouncer, database: str) -> str:
 @pytest.fixture
 def database_url(request: pytest.FixtureRequest) -> str:
     """The DSN of a migrated, empty database of the test's own."""
+    if IS_ODD:
+        running: Server = request.getfixturevalue("server")
+        return running.url(request.getfixturevalue("database"), USER)
     url: str = request.getfixturevalue("pooled_url" if POOLED else "direct_url")
     return url
 

@@ -16,7 +16,6 @@ from rowlock.cli import audited, findings, running, storage
 from rowlock.cli.findings import Finding
 from rowlock.cli.output import Exit, clean, print_json, with_json
 from rowlock.cli.tables import print_text, state
-from rowlock.embedded import EmbeddedServer
 from rowlock.errors import ConfigurationError, RowlockError, SchemaNotMigrated
 from rowlock.queue import audits
 from rowlock.queue.client import Client
@@ -45,21 +44,13 @@ def command(as_json: bool) -> int:  # noqa: FBT001  # click's
         found = [findings.fail("settings", str(error), "Correct the environment variable.")]
     else:
         shown = _shown(settings)
-        found = [findings.ok("settings", "are valid"), *_examined(settings)]
+        found = [findings.ok("settings", "are valid"), *running.run(examine(settings))]
     is_ok = all(finding.status != "fail" for finding in found)
     if as_json:
         print_json({"ok": is_ok, "settings": shown, "findings": found})
     else:
         _print(shown, found)
     return Exit.DONE if is_ok else Exit.NO
-
-
-def _examined(settings: Settings) -> list[Finding]:
-    """What is found; where no server was ever made, none is made to be looked at."""
-    if settings.database_url is None and not (EmbeddedServer(settings.data_dir).location / "data").exists():
-        remedy = "Set it to postgresql://user:password@host:5432/database, or start the embedded one: rowlock dev …"
-        return [findings.fail("connection", "ROWLOCK_DATABASE_URL is not set, and no embedded server was made", remedy)]
-    return running.run(examine(settings))
 
 
 async def examine(settings: Settings) -> list[Finding]:

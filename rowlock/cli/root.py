@@ -68,7 +68,7 @@ class _Commands(click.Group):
 def root(context: click.Context) -> None:
     """A durable job queue for async Python whose only server is PostgreSQL.
 
-    The database is ROWLOCK_DATABASE_URL, else DATABASE_URL, else the embedded server in ./.rowlock.
+    The database is ROWLOCK_DATABASE_URL, else DATABASE_URL, else the server that rowlock dev runs in ./.rowlock.
     """
     logs.configure(level="info" if context.invoked_subcommand in _SERVING else "warning")
 

@@ -13,9 +13,9 @@ import structlog
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
+from rowlock.cli.reloading import run_and_reload
 from rowlock.cli.supervised import Tie
 from rowlock.cli.supervisor import PLACE, Supervisor, command_of
-from rowlock.errors import ConfigurationError
 from rowlock.worker.process import settle_in
 
 if TYPE_CHECKING:
@@ -38,12 +38,14 @@ STOP_MARGIN: Final = 10.0
 @click.option("--processes", type=click.IntRange(min=1), help="Run so many workers, and replace one that dies.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics, /healthz and /readyz here.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="The address for these.")
+@click.option("--reload", is_flag=True, help="Start anew when a Python file here changes, for development.")
 @click.option("--supervised", is_flag=True, hidden=True)
 def command(
     app: str,
     *,
     queues: str | None,
     processes: int | None,
+    reload: bool,
     supervised: bool,
     metrics_port: int | None,
     metrics_host: str,
@@ -57,15 +59,12 @@ def command(
     With --processes, each of them serves its own metrics: --metrics-port is that of the first one, the next ports are
     those of the others.
     """
+    if reload:
+        return running.run(run_and_reload(command_of(["worker", app, *_given("reload")])))
     if processes is not None:
-        return asyncio.run(_supervise(command_of(["worker", app, "--supervised", *_given()]), processes))
+        return asyncio.run(_supervise(command_of(["worker", app, "--supervised", *_given("processes")]), processes))
     tie = Tie() if supervised else None
     loaded = load(app)
-    if supervised and loaded.settings.database_url is None:
-        raise ConfigurationError(
-            "--processes needs a server that outlives each of them: set ROWLOCK_DATABASE_URL to one like "
-            "postgresql://user:password@host:5432/database"
-        )
     if not loaded.tasks:
         log.warning("application_has_no_tasks", app=app)
     if metrics_port and supervised:
@@ -80,18 +79,18 @@ def split_queues(queues: str | None) -> list[str] | None:
     return None if queues is None else [name.strip() for name in queues.split(",")]
 
 
-def _given() -> Iterator[str]:
-    """The options that were given to the command, for each of its processes."""
+def _given(without: str) -> Iterator[str]:
+    """The options that were given to the command, but for one, for each of its processes."""
     ctx = click.get_current_context()
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")
         if (
             isinstance(parameter, click.Option)
-            and parameter.name != "processes"
+            and parameter.name != without
             and value is not None
             and value is not False
         ):
-            yield f"{parameter.opts[0]}={value}"
+            yield parameter.opts[0] if parameter.is_flag else f"{parameter.opts[0]}={value}"
 
 
 async def _supervise(command: list[str], processes: int) -> int:

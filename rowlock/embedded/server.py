@@ -89,6 +89,20 @@ class EmbeddedServer:
         psql = find_binaries() / "psql"
         return shlex.join([str(psql) if psql.exists() else "psql", self.url])
 
+    def join(self) -> None:
+        """Join the server that runs on this folder; start none.
+
+        Raises `ConfigurationError` where none runs, and `DatabaseUnavailable` where it neither comes up nor ends.
+        """
+        if find_postmaster(self._data) is not None:
+            self._begin(launches=False)
+        if self._pid is None:
+            raise ConfigurationError(
+                f"ROWLOCK_DATABASE_URL (or DATABASE_URL) must be set: no development server runs in {self._data_dir} "
+                "— set it to one like postgresql://user:password@host:5432/database, or start a server for "
+                "development: rowlock dev tasks:app"
+            )
+
     def start(self) -> None:
         """Start the server, or join the one that runs on this folder, and return when it takes connections.
 
@@ -96,6 +110,9 @@ class EmbeddedServer:
         Raises `ConfigurationError` if the folder cannot be used or was made by another major version of PostgreSQL, and
         `DatabaseUnavailable` with the end of the server's log if it does not come up.
         """
+        self._begin(launches=True)
+
+    def _begin(self, *, launches: bool) -> None:
         try:
             make_location(self.location)
             with _held(self.location / "start.lock"):
@@ -103,10 +120,10 @@ class EmbeddedServer:
                 if self._process is not None:
                     self._process.poll()  # a zombie would pass for alive
                 running = self._await_running()
-                if running is None:
-                    self._launch()
-                else:
+                if running is not None:
                     self._join(running, is_alone=is_alone)
+                elif launches:
+                    self._launch()
         except OSError as error:
             raise ConfigurationError(
                 f"The embedded server cannot use the folder {self.location} ({error.strerror}: {error.filename}): "

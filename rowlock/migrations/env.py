@@ -77,10 +77,10 @@ def is_ours(name: str | None, kind: str, _parents: object) -> bool:
     return True
 
 
-def embedded_url() -> str:
-    """The embedded server's URL; it runs until this process ends."""
+def development_url() -> str:
+    """The URL of the development server that runs in `data_dir`. Raises `ConfigurationError` where none does."""
     server = EmbeddedServer(settings.data_dir)
-    server.start()
+    server.join()
     return server.url
 
 
@@ -93,7 +93,7 @@ async def _connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
 
 async def run_online() -> None:
     """Connect, and migrate."""
-    url = settings.database_url or embedded_url()
+    url = settings.database_url or development_url()
     # asyncpg reads the URL itself: SQLAlchemy would not know its sslmode, its service, or its several hosts.
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: _connect(url), poolclass=NullPool)
     try:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary, ref
 
 import asyncpg
 
+from rowlock.database_url import for_driver
 from rowlock.embedded import EmbeddedServer
 from rowlock.errors import LockTimeout, SchemaTooNew, SchemaTooOld
 from rowlock.queue import callers, connections, server_errors
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
 
+    from rowlock.database_url import Driver
     from rowlock.settings import Settings
 
 T = TypeVar("T")
@@ -60,7 +62,7 @@ class _OfLoop:
 class Connected:
     """The application's connections. It connects when it is first used.
 
-    Without a `database_url` in the settings, the embedded server is started (or joined) at the first use.
+    Without a `database_url` in the settings, the development server is joined at the first use; none is started.
     `pool` is the class of what holds its connections.
     """
 
@@ -75,15 +77,22 @@ class Connected:
         self._server: EmbeddedServer | None = None
 
     async def dsn(self) -> str:
-        """The DSN in use: the configured one, or the embedded server's, which is started now if need be."""
-        return await asyncio.to_thread(self._start_server) if self._dsn is None else self._dsn
+        """The DSN in use: the configured one, or that of the development server that runs in `data_dir`.
 
-    def _start_server(self) -> str:
+        Raises `ConfigurationError` where there is neither.
+        """
+        return await asyncio.to_thread(self._join_server) if self._dsn is None else self._dsn
+
+    async def database_url(self, driver: Driver | None = None) -> str:
+        """The database's URL, for a connection or an engine of the application's own. It holds the password."""
+        return for_driver(await self.dsn(), driver)
+
+    def _join_server(self) -> str:
         with self._starting:
             if self._dsn is None:
-                self._server = EmbeddedServer(self.settings.data_dir)
-                self._server.start()
-                self._dsn = self._server.url
+                server = EmbeddedServer(self.settings.data_dir)
+                server.join()
+                self._server, self._dsn = server, server.url
         return self._dsn
 
     def run_sync(self, coroutine: Coroutine[Any, Any, T], connection: object = None) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
@@ -31,6 +32,8 @@ NOT_MIGRATED: Final = (
     asyncpg.InvalidSchemaNameError,
 )
 """Errors of a statement of Rowlock's own that say that the schema is missing, or older than this code."""
+
+_PARAMETER: Final = re.compile(r'unrecognized configuration parameter "([^"]+)"')
 
 FORGOTTEN: Final = asyncpg.InvalidSQLStatementNameError
 """What a session says of a statement that was prepared in another one: a pooler keeps no account of them."""
@@ -67,6 +70,11 @@ def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable
         return DatabaseUnavailable(
             f"A pooler at {settings.masked_database_url()} refused what Rowlock asks of a session of its own ({error}) "
             "— behind a transaction pooler (PgBouncer) set ROWLOCK_LISTEN=false."
+        )
+    if isinstance(error, asyncpg.UndefinedObjectError) and (named := _PARAMETER.search(str(error))):
+        return DatabaseUnavailable(
+            f"PostgreSQL at {settings.masked_database_url()} does not know the URL's parameter {named[1]} — remove it "
+            "from ROWLOCK_DATABASE_URL: it is neither one of libpq's nor a setting of the server's."
         )
     return DatabaseUnavailable(
         f"No connection to PostgreSQL at {settings.masked_database_url()}: {type(error).__name__}: {error} "

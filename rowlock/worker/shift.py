@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -213,7 +214,11 @@ class Shift:
             self.background.append(asyncio.create_task(self.ticker.run()))
         self.watchdog.start()
         log.info(
-            "worker_started", worker=str(self.lease.worker), queues=self.claims.queues, concurrency=self._concurrency
+            "worker_started",
+            worker=str(self.lease.worker),
+            database=replace(self._client.settings, database_url=self._dsn).masked_database_url(),
+            queues=self.claims.queues,
+            concurrency=self._concurrency,
         )
         for task in self._tasks.values():
             if gaps := task.upcasters.gaps:

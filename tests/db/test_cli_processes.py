@@ -141,7 +141,7 @@ async def test_an_application_that_cannot_be_loaded_ends_the_command_with_one_me
     assert "ZeroDivisionError" in said[0]
 
 
-async def test_processes_share_no_embedded_server(folder: Path) -> None:
+async def test_processes_that_have_no_database_end_with_one_message(folder: Path) -> None:
     done = await rowlock("worker", "tasks:app", "--processes=2", url=None, cwd=folder)
     assert done.code == 2
-    assert "set ROWLOCK_DATABASE_URL" in done.err
+    assert done.err.count("ROWLOCK_DATABASE_URL (or DATABASE_URL) must be set") == 1

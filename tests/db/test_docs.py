@@ -111,7 +111,7 @@ def test_table_of_settings_has_every_setting_with_its_variable_and_its_default()
 def _shown(default: object) -> str:
     if isinstance(default, timedelta):
         return f"{default.total_seconds():g} s"
-    return "embedded server" if default is None else f"`{str(default).lower()}`"
+    return "development server" if default is None else f"`{str(default).lower()}`"
 
 
 def test_tests_that_show_the_promises_exist() -> None:

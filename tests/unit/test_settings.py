@@ -108,7 +108,7 @@ def test_a_switch_is_read_in_the_usual_words(listen: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["mysql://u:secret@h/d", "secret", "postgresql:secret", "postgresql+asyncpg://u:secret@h/d", "http://[secret"],
+    ["mysql://u:secret@h/d", "secret", "postgresql:secret", "postgresql+asyncpg:u:secret@h/d", "http://[secret"],
 )
 def test_a_url_of_something_else_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
@@ -138,14 +138,20 @@ def test_a_password_is_masked_and_nothing_else(url: str, masked: str) -> None:
 
 @given(st.text(alphabet="ab:/?#[]@%&= ", max_size=12).map(lambda text: f"{text}SECRET{text}"))
 def test_no_password_however_badly_escaped_is_shown(password: str) -> None:
-    settings = Settings(database_url=f"postgresql://user:{password}@host/database")
-    assert "SECRET" not in settings.masked_database_url()
+    settings: Settings | None = None
+    refused = ""
+    try:
+        settings = Settings(database_url=f"postgresql://user:{password}@host/database")
+    except ConfigurationError as error:
+        refused = str(error)
+    assert "SECRET" not in refused
+    assert settings is None or "SECRET" not in settings.masked_database_url()
     assert "SECRET" not in repr(settings)
 
 
 def test_repr_names_every_setting() -> None:
     shown = repr(Settings())
-    assert shown.startswith("Settings(database_url='(embedded server)', schema='rowlock', ")
+    assert shown.startswith("Settings(database_url='(development server)', schema='rowlock', ")
     assert re.findall(r"(\w+)=", shown.replace("seconds=", "")) == [field.name for field in fields(Settings)]
 
 

@@ -1,0 +1,58 @@
+"""A program that a command starts beside itself, in a session of its own: a terminal's Ctrl-C comes from here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Self
+
+from rowlock.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import Sequence
+
+PATIENCE: Final = 3.0
+"""How many seconds a program has to stop after the first signal; then it gets another one."""
+LAST_PATIENCE: Final = 10.0
+"""How many it has after the second; then it is killed."""
+
+
+class Program:
+    """One that runs. `await Program.start(command)`; `await program.stop()`."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, command: Sequence[str]) -> Self:
+        """Start it, with this process's environment. Raises `ConfigurationError` if it cannot be started."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            )
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{command[0]!r} cannot be started: {error}. Check its name and PATH.") from error
+        return cls(process)
+
+    async def wait(self) -> int:
+        """Its exit code, or the negative number of the signal that ended it, once it has ended."""
+        return await self._process.wait()
+
+    async def stop(self, by: signal.Signals = signal.SIGINT) -> None:
+        """Ask it to stop, ask again if that takes long, and kill its group in the end. Harmless when repeated."""
+        for number, seconds in ((by, PATIENCE), (by, LAST_PATIENCE), (signal.SIGKILL, None)):
+            if self._process.returncode is not None:
+                return
+            with suppress(ProcessLookupError):
+                if number == signal.SIGKILL:
+                    os.killpg(self._process.pid, number)
+                else:
+                    self._process.send_signal(number)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), seconds)
+
+
+__all__ = ["Program"]

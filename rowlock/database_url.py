@@ -1,0 +1,111 @@
+"""The database's URL: what people paste into it, and what each driver wants of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, Literal, TypeAlias
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from rowlock.errors import ConfigurationError
+
+Driver: TypeAlias = Literal["asyncpg", "psycopg", "psycopg2"]
+
+_SCHEME: Final = re.compile(r"(?i)(postgres(?:ql)?)(?:\+\w+)?://")
+_EXAMPLE: Final = "postgresql://user:password@host:5432/database"
+
+_OURS: Final = frozenset(
+    {
+        *("connect_timeout", "application_name", "fallback_application_name", "client_encoding"),
+        *("keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout"),
+        *("channel_binding", "gssencmode", "gssdelegation", "sslcompression", "sslsni", "sslcertmode"),
+        *("load_balance_hosts", "min_protocol_version", "max_protocol_version"),
+        *("prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"),  # SQLAlchemy's own
+    }
+)
+"""Parameters of libpq that Rowlock sets itself, or that asyncpg does without: they are left out."""
+
+_UNSUPPORTED: Final = frozenset({"hostaddr", "replication", "require_auth", "requirepeer", "sslcrldir", "requiressl"})
+"""Parameters of libpq that change where the connection leads, or how safe it is, and that asyncpg does not know."""
+
+_BOTH_KNOW: Final = frozenset({"host", "port", "user", "password", "passfile", "target_session_attrs"})
+"""Parameters that SQLAlchemy hands to asyncpg under the same name."""
+
+
+def tidy(url: str) -> str:
+    """The URL as asyncpg reads it. Raises `ConfigurationError`, which does not show the URL.
+
+    A driver's name is taken off; each `@` of the password is escaped; parameters that Rowlock sets itself are left out.
+    What is no parameter of libpq goes to the server as a setting of the session.
+    """
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        raise ConfigurationError(
+            f"The database URL must begin with postgresql:// — set ROWLOCK_DATABASE_URL (or DATABASE_URL) to one like "
+            f"{_EXAMPLE}"
+        )
+    rest, question, query = url[scheme.end() :].partition("?")
+    authority, slash, path = rest.partition("/")
+    if "@" in path:
+        raise ConfigurationError(
+            "The database URL cannot be read: it has a / before its last @ — write it as "
+            f"{_EXAMPLE}, with / : @ ? # in the password as %2F %3A %40 %3F %23."
+        )
+    user, at, host = authority.rpartition("@")
+    kept = "&".join(_kept(query)) if question else ""
+    return f"{scheme[1]}://{user.replace('@', '%40')}{at}{host}{slash}{path}{'?' if kept else ''}{kept}"
+
+
+def _kept(query: str) -> Iterator[str]:
+    for pair in query.split("&"):
+        name, equals, value = pair.partition("=")
+        if name in _UNSUPPORTED:
+            raise ConfigurationError(
+                f"The database URL has the parameter {name}, which the driver (asyncpg) does not know — remove it."
+            )
+        if name == "ssl" and equals:  # as SQLAlchemy calls it, and others
+            yield f"sslmode={ {'true': 'require', 'false': 'disable'}.get(value.lower(), value) }"
+        elif name not in _OURS:
+            yield pair
+
+
+def masked(url: str) -> str:
+    """The URL with its password hidden: safe to print."""
+    # Not by urlsplit: with an unescaped / or # in the password it would see none, and show it.
+    url = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", url)
+    return re.sub(r"(?i)(password=)[^&]*", r"\1***", url)
+
+
+def for_driver(url: str, driver: Driver | None) -> str:
+    """A tidy URL for one of SQLAlchemy's drivers; for None, the URL itself, which psql and the drivers alone take.
+
+    Raises `ConfigurationError` for a driver that is not known, and for a parameter that the driver's URL cannot hold.
+    """
+    if driver is None:
+        return url
+    if driver not in {"asyncpg", "psycopg", "psycopg2"}:
+        raise ConfigurationError(f"driver must be 'asyncpg', 'psycopg', 'psycopg2' or None; got {driver!r}.")
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    if "," in hosts:  # SQLAlchemy reads several hosts from the query alone
+        query = [*(("host", host) for host in hosts.split(",")), *query]
+        hosts = ""
+    if driver == "asyncpg":
+        query = [_of_asyncpg(name, value) for name, value in query]
+    text = urlencode(query, quote_via=quote, safe="/:")
+    return f"postgresql+{driver}://{user}{at}{hosts}{parts.path}{'?' if text else ''}{text}"
+
+
+def _of_asyncpg(name: str, value: str) -> tuple[str, str]:
+    if name == "sslmode":
+        return "ssl", value
+    if name not in _BOTH_KNOW:
+        raise ConfigurationError(
+            f"The database URL has the parameter {name}, which a URL for SQLAlchemy and asyncpg cannot hold — use "
+            "psycopg, or hand it to create_async_engine(connect_args=…) yourself."
+        )
+    return name, value
+
+
+__all__ = ["Driver", "for_driver", "masked", "tidy"]
