@@ -11,6 +11,7 @@ from typing import Final, TypeAlias, TypeGuard
 import structlog
 
 from rowlock.errors import InvalidOption, RemoteError
+from rowlock.queue.callables import is_async
 from rowlock.queue.lifecycle import Directive
 
 log = structlog.get_logger("rowlock.worker")
@@ -166,7 +167,7 @@ def parse_backoff(value: BackoffOption) -> Backoff:
 
 
 def _function(value: BackoffFunction) -> BackoffFunction:
-    if inspect.iscoroutinefunction(value):
+    if is_async(value):
         raise InvalidOption(f"backoff={value!r} is async: pass a plain function, which returns the delay at once")
     try:
         inspect.signature(value).bind(1, Exception())
