@@ -12,16 +12,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from rowlock import logs
 from rowlock.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
 
-log = structlog.get_logger("rowlock.api")
+log = logs.get_logger("rowlock.api")
 
 HEAD_WITHIN: Final = 20.0
 """Seconds that a request's head may take, and a connection without requests stays open."""

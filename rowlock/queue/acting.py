@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import msgspec
-import structlog
 
+from rowlock import logs
 from rowlock.queue import connections, server_errors
 from rowlock.queue.statements import statement
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
     from rowlock.queue.origin import Origin
 
-log = structlog.get_logger("rowlock.operators")
+log = logs.get_logger("rowlock.operators")
 
 A = TypeVar("A", bound="Act")
 

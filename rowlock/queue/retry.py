@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias, TypeGuard
 
-import structlog
-
+from rowlock import logs
 from rowlock.errors import InvalidOption, RemoteError
 from rowlock.queue.callables import is_async
 from rowlock.queue.lifecycle import Directive
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 _HOUR = timedelta(hours=1)
 _LONGEST = timedelta(days=36_500)

@@ -10,16 +10,15 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-import structlog
-
 from rowlock import logs
-from rowlock.errors import InvalidResult, ProcessEnded
+from rowlock.errors import InvalidResult, ProcessEnded, RemoteError
 from rowlock.queue.callables import check_result
 from rowlock.queue.finishes import Unsuccess
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import (
     CANCELLED,
     RELEASED,
+    Again,
     AttemptTimeout,
     Cancel,
     Directive,
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
     from rowlock.worker.processes import Processes
     from rowlock.worker.runtime import AttemptRuntime, Runtimes
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 
 class Attempt:
@@ -329,9 +328,25 @@ class Performer:
         if isinstance(error, Directive | InvalidResult | AttemptTimeout | ProcessEnded):
             described = replace(described, traceback="")  # its text says it all
         if decision.counts:
-            event = "job_failed" if isinstance(decision, Ended) else "attempt_failed"
-            log.warning(event, error=described.type, outcome=decision.outcome, crashes=claimed["crashes"])
+            self._tell(claimed, decision, described, error, is_sensitive=task.is_sensitive)
         return Unsuccess(claimed, decision, described, attempt.began, attempt.worker)
+
+    def _tell(
+        self, claimed: Record, decision: Again | Ended, said: ErrorText, error: BaseException, *, is_sensitive: bool
+    ) -> None:
+        """Log an attempt that failed. The last one of a job is an error, with its traceback if that says more."""
+        fields = {"job_id": str(claimed["id"]), **{name: claimed[name] for name in ("queue", "task", "attempt")}}
+        fields |= {"error": said.type, "outcome": decision.outcome, "crashes": claimed["crashes"]}
+        if not is_sensitive:
+            fields["detail"] = said.message
+        if not isinstance(decision, Ended):
+            log.warning("attempt_failed", **fields)
+        elif is_sensitive or not said.traceback:
+            log.error("job_failed", **fields)
+        elif isinstance(error, RemoteError):
+            log.error("job_failed", **fields, exc_info=error, stack=said.traceback)
+        else:
+            log.error("job_failed", **fields, exc_info=error)
 
     @property
     def has_busy_threads(self) -> bool:

@@ -6,8 +6,7 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
+from rowlock import logs
 from rowlock.queue.callables import is_async
 from rowlock.worker.threads import Threads
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from rowlock.queue.job import Job
     from rowlock.queue.task import FailureHandler
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 SECONDS: Final = 30.0
 """How long one handler may take. What is not done by then is left to itself, and the outcome is recorded."""

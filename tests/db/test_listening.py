@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import Job, Rowlock, Settings
 from rowlock.queue.connections import ControlConnection
@@ -18,6 +17,7 @@ from rowlock.queue.ear import Ear
 from rowlock.queue.identifiers import uuid7
 from rowlock.worker.doze import Doze
 from rowlock.worker.worker import Worker
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

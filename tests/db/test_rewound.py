@@ -12,9 +12,9 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import Job, Rowlock, Settings
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
