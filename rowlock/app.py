@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
@@ -10,6 +9,7 @@ from rowlock.acts import Acts
 from rowlock.enqueuing import Enqueuing
 from rowlock.errors import InvalidOption, UnknownTask
 from rowlock.queue import options as check
+from rowlock.queue.callables import is_async
 from rowlock.queue.client import Client
 from rowlock.queue.job import Job, LogLine
 from rowlock.queue.keys import Keys
@@ -187,8 +187,7 @@ class Rowlock(Enqueuing, Acts):
         ...     return await call_next()
         """
         check.callback("middleware", function, "job, call_next")
-        is_async = inspect.iscoroutinefunction(function)
-        if not is_async:
+        if not is_async(function):
             raise InvalidOption(f"middleware: {function!r} is not async: write it as async def (job, call_next).")
         self.middlewares.append(function)
         return function

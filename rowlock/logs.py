@@ -1,4 +1,4 @@
-"""The logs of Rowlock's own processes: one form for structlog and for the standard library, on standard error."""
+"""Logs: the library's loggers, which are the standard library's, and the set-up of Rowlock's own processes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,78 @@ WORKER: Final[ContextVar[Callable[[], UUID] | None]] = ContextVar("rowlock_worke
 trace_ids: Callable[[], Mapping[str, str]] | None = None
 """Gives what log lines say of the active span, once `rowlock.integrations.opentelemetry` has set it."""
 
+_OF_JOB: Final = ("job_id", "queue", "task", "attempt", "worker")
+_TAKEN: Final = frozenset(
+    {*vars(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime", "taskName", "event"}
+)
+"""What a record has already, and logging refuses to overwrite."""
+
+_FRAMES: Final = 4
+"""How many frames lie between the standard library's logger and whoever logs, with that one's."""
+
 _FORMATS: Final = ("console", "json")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class _Fields:
+    """The fields of an event, written out only if a handler shows the message."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, object]) -> None:
+        self._fields = fields
+
+    def __str__(self) -> str:
+        words = [f"{name}={value}" for name, value in self._fields.items() if name != "stack"]
+        return " ".join(words) + (f"\n{self._fields['stack']}" if self._fields.get("stack") else "")
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger of the library: `log.info("job_cancelled", job_id=…)` becomes a record of `logging.getLogger(name)`.
+
+    The application's set-up of `logging` decides what becomes of it. The record has each field as an attribute, `event`
+    among them, and a message that any formatter can show: `job_cancelled job_id=…`. Its `msg` is the same for all
+    records of an event. Below the logger's level nothing is made. How the application has set up structlog does not
+    matter.
+    """
+    processors: list[Processor] = [
+        structlog.stdlib.filter_by_level,
+        structlog.contextvars.merge_contextvars,
+        add_job,
+        add_trace,
+        _as_record,
+    ]
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(name), processors=processors, wrapper_class=structlog.stdlib.BoundLogger
+    ).bind()
+    return logger
+
+
+def _as_record(logger: object, _method: str, event: EventDict) -> tuple[tuple[object, ...], dict[str, Any]]:
+    """The arguments of the standard library's logger for an event."""
+    name = event.pop("event")
+    options = {option: event.pop(option) for option in ("exc_info", "stack_info") if option in event}
+    fields = {f"{field}_" if field in _TAKEN else field: value for field, value in event.items()}
+    message = (f"{name} %s", _Fields(fields)) if fields else (name,)
+    depth = _FRAMES if type(logger) is logging.Logger else 1  # structlog's own class leaves its frames out by itself
+    return message, {"extra": {"event": name, **fields}, "stacklevel": depth, **options}
+
+
+class JobFilter(logging.Filter):
+    """A filter for handlers of the standard library's `logging`: gives each record that a handler of a job makes its
+    `job_id`, `queue`, `task`, `attempt` and `worker`.
+
+    An application that embeds a worker names it in its own set-up:
+    `"filters": {"job": {"()": "rowlock.logs.JobFilter"}}`. Other records have None in these places.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through."""
+        found = add_job(None, "", {})
+        for name in _OF_JOB:
+            if not hasattr(record, name):
+                setattr(record, name, found.get(name))
+        return True
 
 
 def configure(environ: Mapping[str, str] = os.environ, stream: TextIO | None = None, *, level: str = "info") -> None:

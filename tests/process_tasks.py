@@ -165,3 +165,11 @@ def throw(what: str) -> object:
         case "surrogate result":
             return "a\ud800b"
     raise Pretender
+
+
+async def _sum_later(a: int, b: int) -> int:
+    return a + b
+
+
+def wrapped_sum(a: int, b: int) -> object:
+    return _sum_later(a, b)

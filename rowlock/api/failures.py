@@ -7,10 +7,11 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-import structlog
 from aiohttp import web
 
-log = structlog.get_logger("rowlock.api")
+from rowlock import logs
+
+log = logs.get_logger("rowlock.api")
 
 WINDOW: Final = 60.0
 """Seconds for which failures count together."""

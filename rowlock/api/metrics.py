@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, Final
 
 import asyncpg
-import structlog
 from aiohttp import web
 
+from rowlock import logs
 from rowlock.api.observing import REQUESTS
 from rowlock.api.overview import overview_of
 from rowlock.api.problems import METRICS_UNAVAILABLE, Refused
@@ -24,7 +24,7 @@ from rowlock.queue.gauges import Table, read_horizon, read_tables
 from rowlock.queue.overview import Overview
 from rowlock.queue.server_errors import CONNECTION_LOST
 
-log = structlog.get_logger("rowlock.api")
+log = logs.get_logger("rowlock.api")
 
 WITHIN: Final = 4.0
 """How long a part may be waited for, in seconds: what was not read by then is missing. Prometheus waits for ten."""

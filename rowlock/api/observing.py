@@ -8,11 +8,12 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Final
 
-import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
-log = structlog.get_logger("rowlock.api")
+from rowlock import logs
+
+log = logs.get_logger("rowlock.api")
 
 BOUNDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 """Where the buckets of the histogram end, in seconds; one more holds what takes longer."""

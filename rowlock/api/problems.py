@@ -8,10 +8,10 @@ from typing import Final
 from uuid import UUID, uuid4
 
 import msgspec
-import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
+from rowlock import logs
 from rowlock.errors import (
     DatabaseUnavailable,
     DuplicateJob,
@@ -35,7 +35,7 @@ from rowlock.errors import (
 from rowlock.queue.results import storable_text
 from rowlock.queue.server_errors import CONNECTION_LOST
 
-log = structlog.get_logger("rowlock.api")
+log = logs.get_logger("rowlock.api")
 
 CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER: Final = 5
@@ -185,7 +185,7 @@ def classify(error: Exception) -> Refused | None:
 
 
 def respond(
-    request: web.Request, refused: Refused, *, error_id: str | None = None, headers: Mapping[str, str] | None = None
+    request: web.BaseRequest, refused: Refused, *, error_id: str | None = None, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """Return the problem as a response."""
     kind = refused.kind

@@ -13,15 +13,15 @@ from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import Final, cast
 
-import structlog
 from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError
 
+from rowlock import logs
 from rowlock.api.exchange import HEADERS
 from rowlock.api.problems import Kind, Refused, respond
 from rowlock.errors import ConfigurationError
 
-log = structlog.get_logger("rowlock.api")
+log = logs.get_logger("rowlock.api")
 
 HEAD_WITHIN: Final = 20.0
 """Seconds that a request's head may take, and a connection without requests stays open."""
@@ -97,7 +97,7 @@ async def serving(
         return _Connection(
             manager,
             loop=loop,
-            access_log=None,
+            access_log=None,  # type: ignore[arg-type]  # there is none, as AppRunner says it
             logger=SERVER_LOG,
             keepalive_timeout=HEAD_WITHIN,
             lingering_time=LINGER,

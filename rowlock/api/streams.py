@@ -11,15 +11,15 @@ from uuid import UUID
 
 import asyncpg
 import msgspec
-import structlog
 from aiohttp import web
 
+from rowlock import logs
 from rowlock.errors import JobNotFound, RowlockError
 from rowlock.queue.operators import Operation
 from rowlock.queue.overview import Overview
 from rowlock.queue.server_errors import CONNECTION_LOST
 
-log = structlog.get_logger("rowlock.api")
+log = logs.get_logger("rowlock.api")
 
 EVERY: Final = 2.0
 PAUSE_MOST: Final = 10.0

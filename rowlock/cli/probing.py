@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import structlog
-
+from rowlock import logs
 from rowlock.api.serving import serving
 from rowlock.integrations.probes import create_probes
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
     from rowlock.worker.worker import Worker
 
-log = structlog.get_logger("rowlock.cli")
+log = logs.get_logger("rowlock.cli")
 
 
 @asynccontextmanager

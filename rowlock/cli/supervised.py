@@ -9,11 +9,10 @@ import threading
 import time
 from contextlib import suppress
 
-import structlog
-
+from rowlock import logs
 from rowlock.cli.supervisor import PATIENCE
 
-log = structlog.get_logger("rowlock.cli")
+log = logs.get_logger("rowlock.cli")
 
 
 class Tie:

@@ -17,15 +17,14 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
+from rowlock import logs
 from rowlock.cli import running
 from rowlock.worker.processes import how_ended
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-log = structlog.get_logger("rowlock.cli")
+log = logs.get_logger("rowlock.cli")
 
 BOOT: Final = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from rowlock.cli import main; main()"
 """What a process runs: the command line, with the supervisor's own path of modules."""
@@ -91,7 +90,7 @@ class Supervisor:
             if self._stopping.is_set():
                 self._code = self._code or int(code not in {0, -signal.SIGTERM})
                 return
-            what = {"process": number, "how": how_ended(code), "after": round(lived, 1)}
+            what = {"number": number, "how": how_ended(code), "after": round(lived, 1)}
             if not self._works.is_set():
                 self._code = max(code, 1)
                 log.error("worker_process_did_not_start", **what)
@@ -121,9 +120,9 @@ class Supervisor:
                         env=os.environ | {PLACE: str(number)},
                     )
                 except OSError as error:
-                    log.warning("worker_process_not_started", process=number, error=str(error))
+                    log.warning("worker_process_not_started", number=number, error=str(error))
                     return 1
-            log.info("worker_process_started", process=number, pid=process.pid)
+            log.info("worker_process_started", number=number, pid=process.pid)
             self._running[number] = process
             if self._stopping.is_set():
                 process.terminate()

@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-import structlog
 
+from rowlock import logs
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
@@ -21,7 +21,7 @@ from rowlock.worker.process import settle_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-log = structlog.get_logger("rowlock.cli")
+log = logs.get_logger("rowlock.cli")
 
 STOP_MARGIN: Final = 10.0
 """How many seconds a stop may take at most, besides the grace period, and the lease that bounds the last writes."""

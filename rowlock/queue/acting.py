@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import asyncpg
 import msgspec
-import structlog
 
+from rowlock import logs
 from rowlock.errors import LockTimeout
 from rowlock.queue import connections, server_errors
 from rowlock.queue.connected import ACT_LOCK_WAIT
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
     from rowlock.queue.origin import Origin
 
-log = structlog.get_logger("rowlock.operators")
+log = logs.get_logger("rowlock.operators")
 
 A = TypeVar("A", bound="Act")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from rowlock.errors import InsideEventLoop
+from rowlock.errors import ConfigurationError, InsideEventLoop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -25,7 +26,17 @@ class Background:
         self._thread: threading.Thread | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop, and wait for what becomes of it. Raises `InsideEventLoop`."""
+        """Run a coroutine in the loop, and wait for what becomes of it.
+
+        Raises `InsideEventLoop`, and `ConfigurationError` where threads are greenlets.
+        """
+        if (patcher := _patcher_of_threads()) is not None:
+            coroutine.close()
+            raise ConfigurationError(
+                "Synchronous calls without a connection need a thread of the operating system for their event loop, "
+                f"and {patcher} has made threads greenlets. Give `using(connection=...)` a synchronous connection, "
+                "or leave threads unpatched (`monkey.patch_all(thread=False)`, `gunicorn -k gthread`)."
+            )
         if is_in_event_loop():
             coroutine.close()
             raise InsideEventLoop(
@@ -59,6 +70,16 @@ class Background:
                 self._thread = threading.Thread(target=self._loop.run_forever, name="rowlock-background", daemon=True)
                 self._thread.start()
             return self._loop
+
+
+def _patcher_of_threads() -> str | None:
+    """Which library has replaced threads by greenlets, if one has: they all share one thread, and its event loop."""
+    gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
+    if gevent is not None and gevent.is_module_patched("threading"):
+        return "gevent"
+    if eventlet is not None and eventlet.is_monkey_patched("thread"):
+        return "eventlet"
+    return None
 
 
 def is_in_event_loop() -> bool:

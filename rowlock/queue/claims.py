@@ -6,8 +6,7 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
+from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.cursors import BEGINNING, Cursors, Lane, Position, Scan, everything_until
 from rowlock.queue.server_clock import ServerClock
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from rowlock.queue.connections import ControlConnection
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 PRIORITIES: Final = range(9, -1, -1)
 SLOW_SCAN: Final = 0.002

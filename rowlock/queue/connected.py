@@ -7,7 +7,7 @@ import random
 import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 import asyncpg
 
@@ -22,7 +22,7 @@ from rowlock.queue.waits import Waits
 from rowlock.schema import REVISION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
     from typing import Any
     from uuid import UUID
 
@@ -44,12 +44,18 @@ _LONGEST_PAUSE: Final = 1.0
 
 
 class _OfLoop:
-    """What belongs to one event loop: the program's own, or the one in the background for synchronous callers."""
+    """What belongs to one event loop: the program's own, or the one in the background for synchronous callers.
 
-    __slots__ = ("_loop", "contended", "pool", "waits")
+    It ends with the loop. Whatever ends a loop properly, as `asyncio.run` does, closes the asynchronous generators that
+    were begun on it, and the one here closes the connections. If a loop was closed without that, `cut` is called when
+    the application is used on another loop.
+    """
+
+    __slots__ = ("_loop", "_until_end", "contended", "pool", "waits")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = ref(loop)
+        self._until_end = self._close_at_end()
         self.pool: ClientPool | None = None
         self.waits: Waits | None = None
         self.contended = asyncio.Semaphore(MOST_CONTENDED)
@@ -57,6 +63,28 @@ class _OfLoop:
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
         return self._loop()
+
+    async def begin(self) -> None:
+        """Have the loop close the connections when it ends."""
+        await anext(self._until_end)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._until_end.aclose()
+
+    def cut(self) -> None:
+        """Cut the connections of a loop that is closed: nothing can be awaited on it."""
+        if self.pool is not None:
+            self.pool.cut()
+
+    async def _close_at_end(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            if self.waits is not None:
+                await self.waits.close()
+            if self.pool is not None:
+                await self.pool.close()
 
 
 class Connected:
@@ -71,7 +99,7 @@ class Connected:
         self._pool_class = pool
         self._dsn: str | None = settings.database_url
         self._here: _OfLoop | None = None
-        self._of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _OfLoop] = WeakKeyDictionary()
+        self._of_loops: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
         self._background = Background()
         self._starting = threading.Lock()
         self._server: EmbeddedServer | None = None
@@ -144,19 +172,15 @@ class Connected:
     async def close(self) -> None:
         """Close the connections."""
         here = self._of_loops.pop(asyncio.get_running_loop(), None)
-        if here is None:
-            return
-        self._here = None
-        if here.waits is not None:
-            await here.waits.close()
-        if here.pool is not None:
-            await here.pool.close()
+        if here is not None:
+            self._here = None
+            await here.close()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
         """One of the application's connections, for the time of the block. Raises `DatabaseUnavailable`."""
         dsn = await self.dsn()
-        here = self._of_this_loop()
+        here = await self._of_this_loop()
         if here.pool is None:
             here.pool = self._pool_class(self.settings, dsn)
         try:
@@ -194,7 +218,7 @@ class Connected:
 
         Raises `LockTimeout` if by `until` (a time of the loop) there were too many.
         """
-        slots = self._of_this_loop().contended
+        slots = (await self._of_this_loop()).contended
         try:
             async with asyncio.timeout_at(until or asyncio.get_running_loop().time() + PATIENCE):
                 await slots.acquire()
@@ -232,21 +256,29 @@ class Connected:
             yield None
             return
         dsn = await self.dsn()
-        here = self._of_this_loop()
+        here = await self._of_this_loop()
         if here.waits is None:
             here.waits = Waits(self.settings, dsn)
         async with here.waits.watch(job_id) as told:
             yield told
 
-    def _of_this_loop(self) -> _OfLoop:
+    async def _of_this_loop(self) -> _OfLoop:
         loop = asyncio.get_running_loop()
         here = self._here
         if here is None or here.loop is not loop:
             here = self._of_loops.get(loop)
             if here is None:
                 here = self._of_loops[loop] = _OfLoop(loop)
+                await here.begin()
+                self._forget_closed_loops()
             self._here = here
         return here
+
+    def _forget_closed_loops(self) -> None:
+        """Let go of what belonged to loops that are closed. Other threads may do so at the same time."""
+        for loop in list(self._of_loops):
+            if loop.is_closed() and (left := self._of_loops.pop(loop, None)) is not None:
+                left.cut()
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
         """Run `queue/sql/<name>.sql` in a transaction of its own; once more where the server takes no writes."""

@@ -91,7 +91,7 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
             dsn,
             timeout=CONNECT_TIMEOUT,
             command_timeout=QUERY_TIMEOUT,
-            connection_class=asyncpg.Connection if settings.listen else Pooled,
+            connection_class=Direct if settings.listen else Pooled,
             server_settings={"application_name": f"rowlock {purpose}"[:63]} | (_SESSION if settings.listen else {}),
         )
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
@@ -100,7 +100,18 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
     return connection
 
 
-class Pooled(asyncpg.Connection):
+class Direct(asyncpg.Connection):
+    """A connection to a server. If its reset fails it ends quietly, also when nobody waits for the reset any more."""
+
+    async def reset(self, *, timeout: float | None = None) -> None:
+        """Make it like new before its pool gives it to somebody else; cut it if that fails."""
+        try:
+            await super().reset(timeout=timeout)
+        except (*CONNECTION_LOST, asyncpg.PostgresError):
+            self.terminate()
+
+
+class Pooled(Direct):
     """A connection by way of a pooler, which gives each transaction whichever session is free.
 
     A pooler that keeps no account of prepared statements could give one to a session in which another program has
@@ -143,6 +154,14 @@ async def own_transaction(
             await transaction.rollback()  # if that fails, too, the first error says more
         raise
     await transaction.commit()
+
+
+def cut(connection: asyncpg.Connection[Record]) -> None:
+    """Shut the socket of a connection whose event loop is closed, so that the server ends its session."""
+    sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]  # noqa: SLF001  # no public way
+    if sock is not None:
+        with suppress(OSError):  # it is closed
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def throw_away(connection: asyncpg.Connection[Record] | PoolConnectionProxy[Record]) -> None:

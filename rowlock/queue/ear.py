@@ -10,8 +10,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
+from rowlock import logs
 from rowlock.queue.statements import channel
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from rowlock.queue.connections import ControlConnection
 
-log = structlog.get_logger("rowlock.listen")
+log = logs.get_logger("rowlock.listen")
 
 TEST_EVERY: Final = 4.0
 """Seconds of silence after which a connection says something to itself. Missed twice, it is deaf."""

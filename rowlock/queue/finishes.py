@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import asyncpg
-import structlog
 
+from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.lifecycle import Again, Ended
 from rowlock.queue.server_errors import CONNECTION_LOST
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rowlock.queue.connections import ControlConnection
     from rowlock.queue.results import ErrorText
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 LARGEST_BATCH: Final = 1000
 LARGEST_UNSUCCESSFUL_BATCH: Final = 100

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from uuid import UUID
 
 import msgspec
-import structlog
 
+from rowlock import logs
 from rowlock.errors import DatabaseUnavailable, JobFailed, ResultTimeout
 from rowlock.queue.results import decode_result
 from rowlock.queue.server_errors import CONNECTION_LOST, is_away, unavailable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
     from rowlock.queue.job import Job, LogLine
 
-log = structlog.get_logger("rowlock.client")
+log = logs.get_logger("rowlock.client")
 
 R_co = TypeVar("R_co", covariant=True)
 

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
 from rowlock.errors import InvalidOption
+from rowlock.queue import callables
+from rowlock.queue.callables import refuse_generator
 from rowlock.queue.results import storable_text
 
 Executor: TypeAlias = Literal["loop", "thread", "process"]
@@ -184,7 +186,8 @@ def executor(value: object, function: Callable[..., object]) -> Executor:
 
     By default `loop` or `thread`. A process imports the function by its name, so it must have one in its module.
     """
-    is_async = inspect.iscoroutinefunction(function)
+    refuse_generator("A task", function)
+    is_async = callables.is_async(function)
     if value is None:
         return "loop" if is_async else "thread"
     if value != "loop" and value != "thread" and value != "process":  # noqa: PLR1714  # narrows the type
@@ -213,6 +216,7 @@ def callback(option: str, function: object, arguments: str) -> None:
     """A function that can be called with two arguments. Raises `InvalidOption` otherwise."""
     if not callable(function):
         raise InvalidOption(f"{option} was given {function!r}: give it a function of ({arguments}).")
+    refuse_generator(option, function)
     try:
         inspect.signature(function).bind(None, None)
     except (TypeError, ValueError) as error:

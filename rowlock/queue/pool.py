@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from weakref import WeakSet
 
 import asyncpg
 
@@ -54,6 +55,7 @@ class ClientPool:
         self._pool: asyncpg.Pool[Record] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
+        self._made: WeakSet[asyncpg.Connection[Record]] = WeakSet()
 
     @property
     def use(self) -> PoolUse:
@@ -97,12 +99,12 @@ class ClientPool:
                     self._pool = await asyncpg.create_pool(
                         self._dsn,
                         connect=cast("Any", hosts.connect),  # the stubs want every option of asyncpg by its name
-                        init=connections.keep_alive,
+                        init=self._take_in,
                         min_size=0,
                         max_size=MOST_CONNECTIONS,
                         timeout=connections.CONNECT_TIMEOUT,
                         command_timeout=None if self._is_patient else connections.LONG_QUERY_TIMEOUT,
-                        connection_class=asyncpg.Connection if self._settings.listen else connections.Pooled,
+                        connection_class=connections.Direct if self._settings.listen else connections.Pooled,
                         reset=None if self._settings.listen else _nothing_to_reset,
                         server_settings={"application_name": f"rowlock {self._purpose}"}
                         | (connections.SERVER_KEEPALIVE if self._settings.listen else {}),
@@ -111,6 +113,15 @@ class ClientPool:
                     raise unavailable(self._settings, error) from error
                 self._loop = loop
         return self._pool
+
+    async def _take_in(self, connection: asyncpg.Connection[Record]) -> None:
+        await connections.keep_alive(connection)
+        self._made.add(connection)
+
+    def cut(self) -> None:
+        """Cut all connections. For when their event loop is closed: else `close` is the way."""
+        for connection in self._made:
+            connections.cut(connection)
 
     async def close(self) -> None:
         """Close all connections; those in use are waited for, up to five seconds."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias, TypeGuard
 
-import structlog
-
+from rowlock import logs
 from rowlock.errors import InvalidOption, RemoteError
+from rowlock.queue.callables import is_async
 from rowlock.queue.lifecycle import Directive
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 _HOUR = timedelta(hours=1)
 _LONGEST = timedelta(days=36_500)
@@ -166,7 +166,7 @@ def parse_backoff(value: BackoffOption) -> Backoff:
 
 
 def _function(value: BackoffFunction) -> BackoffFunction:
-    if inspect.iscoroutinefunction(value):
+    if is_async(value):
         raise InvalidOption(f"backoff={value!r} is async: pass a plain function, which returns the delay at once")
     try:
         inspect.signature(value).bind(1, Exception())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 import msgspec
 
 from rowlock.errors import InvalidArguments, InvalidOption
+from rowlock.queue.callables import is_async
 from rowlock.queue.job import plain_json
 from rowlock.queue.json_values import encode_hook
 
@@ -92,7 +93,7 @@ class Upcasters:
 
 
 def _check_callable(where: str, function: object) -> None:
-    if not callable(function) or inspect.iscoroutinefunction(function):
+    if not callable(function) or is_async(function):
         raise InvalidOption(f"{where} was given {function!r}: give it a plain function of (args).")
     try:
         inspect.signature(function).bind(None)

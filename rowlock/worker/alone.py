@@ -7,8 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
+from rowlock import logs
 from rowlock.worker.attempts import Attempt
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from rowlock.worker.lease import Lease
     from rowlock.worker.slots import Slots
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 ENOUGH_SECONDS: Final = 5.0
 """After so long of one lonely job after the other, the worker takes others again, in its turn with the lonely ones."""

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-import structlog
-
 from rowlock import logs
-from rowlock.errors import InvalidResult, ProcessEnded
+from rowlock.errors import InvalidResult, ProcessEnded, RemoteError
+from rowlock.queue.callables import check_result
 from rowlock.queue.finishes import Unsuccess
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import (
     CANCELLED,
     RELEASED,
+    Again,
     AttemptTimeout,
     Cancel,
     Directive,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from rowlock.worker.processes import Processes
     from rowlock.worker.runtime import AttemptRuntime, Runtimes
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 
 class Attempt:
@@ -156,6 +157,8 @@ class Performer:
                     raise value  # noqa: TRY301  # returned or raised, it means the same
                 if task.keeps_result:
                     attempt.result = encode_result(value, limit=self._max_result_bytes)
+                else:
+                    check_result(value)
             if runtime is not None:
                 runtime.check()
         except BaseException as error:  # noqa: BLE001  # without an outcome the job would run for ever
@@ -188,7 +191,10 @@ class Performer:
             value = await call_through(self._middleware, job, lambda: self._call(attempt, task, limit, job))
             if isinstance(value, Directive):
                 raise value  # noqa: TRY301  # returned or raised, it means the same
-            attempt.result = encode_result(value, limit=self._max_result_bytes) if task.keeps_result else None
+            if task.keeps_result:
+                attempt.result = encode_result(value, limit=self._max_result_bytes)
+            else:
+                check_result(value)
             runtime.check()
         except BaseException as error:  # noqa: BLE001  # without an outcome the job would run for ever
             await self._report(attempt, error)
@@ -224,6 +230,7 @@ class Performer:
     ) -> object:
         """Call a plain function in a thread and return its value; or in a process, which leaves JSON in the attempt.
 
+        A coroutine that the function returns is awaited here: it wraps an `async` function then.
         The timeout counts from when the one or the other begins. A thread cannot be stopped. So the attempt goes on
         until the function returns, and counts as timed out then: to give the job to somebody else meanwhile would let
         two attempts run at once.
@@ -236,9 +243,12 @@ class Performer:
         future = self._threads.submit(_timed, limit, task.function, *args, **kwargs)
         attempt.on_cancel = future.cancel  # while it waits for a thread; one that runs can ask job.is_cancelled
         try:
-            return await asyncio.wrap_future(future)
+            value, took = await asyncio.wrap_future(future)
         finally:
             attempt.on_cancel = None
+        if not inspect.isawaitable(value):
+            return value
+        return await value if limit is None else await within(limit, value, spent=took)
 
     async def _report(self, attempt: Attempt, error: BaseException) -> None:
         """Give the outcome of an attempt that did not simply succeed, whatever it is that its handler raised."""
@@ -318,9 +328,25 @@ class Performer:
         if isinstance(error, Directive | InvalidResult | AttemptTimeout | ProcessEnded):
             described = replace(described, traceback="")  # its text says it all
         if decision.counts:
-            event = "job_failed" if isinstance(decision, Ended) else "attempt_failed"
-            log.warning(event, error=described.type, outcome=decision.outcome, crashes=claimed["crashes"])
+            self._tell(claimed, decision, described, error, is_sensitive=task.is_sensitive)
         return Unsuccess(claimed, decision, described, attempt.began, attempt.worker)
+
+    def _tell(
+        self, claimed: Record, decision: Again | Ended, said: ErrorText, error: BaseException, *, is_sensitive: bool
+    ) -> None:
+        """Log an attempt that failed. The last one of a job is an error, with its traceback if that says more."""
+        fields = {"job_id": str(claimed["id"]), **{name: claimed[name] for name in ("queue", "task", "attempt")}}
+        fields |= {"error": said.type, "outcome": decision.outcome, "crashes": claimed["crashes"]}
+        if not is_sensitive:
+            fields["detail"] = said.message
+        if not isinstance(decision, Ended):
+            log.warning("attempt_failed", **fields)
+        elif is_sensitive or not said.traceback:
+            log.error("job_failed", **fields)
+        elif isinstance(error, RemoteError):
+            log.error("job_failed", **fields, exc_info=error, stack=said.traceback)
+        else:
+            log.error("job_failed", **fields, exc_info=error)
 
     @property
     def has_busy_threads(self) -> bool:
@@ -334,13 +360,16 @@ class Performer:
         self._failures.close()
 
 
-def _timed(limit: timedelta | None, function: Callable[..., object], /, *args: object, **kwargs: object) -> object:
-    """Call a plain function, and see afterwards whether it was in time."""
+def _timed(
+    limit: timedelta | None, function: Callable[..., object], /, *args: object, **kwargs: object
+) -> tuple[object, float]:
+    """Call a plain function, and see afterwards whether it was in time. Returns its value, and the seconds it took."""
     began = time.monotonic()
     value = function(*args, **kwargs)
-    if limit is not None and time.monotonic() - began > limit.total_seconds():
+    took = time.monotonic() - began
+    if limit is not None and took > limit.total_seconds():
         raise timed_out(limit)
-    return value
+    return value, took
 
 
 def _limited(attempt: Attempt, limit: timedelta | None) -> timedelta | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -159,7 +160,9 @@ class _Call:
         if self._task.is_async:
             return await cast("Awaitable[object]", self._task.function(**arguments))
         self._in_thread = self._threads.submit(self._task.function, **arguments)
-        return await asyncio.wrap_future(self._in_thread)
+        returned = await asyncio.wrap_future(self._in_thread)
+        self._in_thread = None
+        return await returned if inspect.isawaitable(returned) else returned
 
     def _outcomes(self, returned: object) -> Sequence[object]:
         """An outcome for each job, in their order. Raises `InvalidResult` for what says nothing of some."""

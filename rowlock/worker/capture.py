@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
@@ -29,7 +29,10 @@ MOST_BYTES: Final = 256 * 1024
 LINE_BYTES: Final = 16 * 1024
 
 _NOT_TEXT: Final = frozenset(
-    {"event", "level", "logger", "timestamp", "job_id", "queue", "task", "attempt", "exception", "exc_info", "stack"}
+    {
+        *("event", "level", "logger", "timestamp", "exception", "exc_info", "stack"),
+        *("job_id", "queue", "task", "attempt", "worker"),
+    }
 )
 _LEVELS: Final = {"exception": "error", "warn": "warning", "fatal": "critical", "msg": "info", "log": "info"}
 """The methods of structlog's loggers that are not named after their level."""
@@ -107,7 +110,9 @@ def _seeing(make: Callable[..., logging.LogRecord]) -> Callable[..., logging.Log
     def make_and_see(*args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: ANN401  # as the library passes them
         record = make(*args, **kwargs)
         capture = CAPTURE.get()
-        if capture is not None and record.levelno >= capture.level:
+        # logging.makeLogRecord, which structlog's formatter calls, copies a record: the copy has no level at first.
+        level = cast("int | None", record.levelno)
+        if capture is not None and level is not None and level >= capture.level:
             try:
                 capture.add(record.levelname.lower(), record.name, _text_of(record))
             except Exception:  # noqa: BLE001  # a record that cannot be formatted: logging itself complains about it

@@ -6,8 +6,10 @@ worker is gone or has no more use for this process.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import importlib
+import inspect
 import os
 import queue
 import resource
@@ -32,7 +34,7 @@ from rowlock.queue.task import Task
 from rowlock.worker.messages import LENGTH, Answer, Call, Decided, Raised, Ready, Returned, SetUp, packed, read_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 PR_SET_PDEATHSIG: Final = 1
 """Linux: the signal that this process gets when the one that started it ends, however it ends."""
@@ -93,6 +95,8 @@ class Child:
             job = None if arguments.job_parameter is None else _job(call)
             args, kwargs = arguments.bind(call.args, job)
             value = function(*args, **kwargs)
+            if inspect.isawaitable(value):
+                value = asyncio.run(_awaited(value))
             if isinstance(value, Directive):
                 return _decided(value)
             return Returned(encode_result(value, limit=self._set_up.max_result_bytes))
@@ -121,6 +125,10 @@ class Child:
             error.args = (why,)
         text = describe_error(error)
         return Raised(text.type, text.message, text.traceback, [qualified_name(kind) for kind in type(error).__mro__])
+
+
+async def _awaited(value: Awaitable[object]) -> object:
+    return await value
 
 
 def _flush() -> None:

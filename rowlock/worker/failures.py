@@ -6,8 +6,8 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
+from rowlock import logs
+from rowlock.queue.callables import is_async
 from rowlock.worker.threads import Threads
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rowlock.queue.job import Job
     from rowlock.queue.task import FailureHandler
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 SECONDS: Final = 30.0
 """How long one handler may take. What is not done by then is left to itself, and the outcome is recorded."""
@@ -49,10 +49,12 @@ class Failures:
                 _log(handler, failure, is_sensitive=is_sensitive)
 
     async def _call(self, handler: FailureHandler, job: Job, error: BaseException) -> None:
-        if inspect.iscoroutinefunction(handler):
-            await handler(job, error)
+        if is_async(handler):
+            returned = handler(job, error)
         else:
-            await asyncio.wrap_future(self._threads.submit(handler, job, error))
+            returned = await asyncio.wrap_future(self._threads.submit(handler, job, error))
+        if inspect.isawaitable(returned):  # a plain wrapper around an async function returns one, too
+            await returned
 
     @property
     def has_busy_threads(self) -> bool:

@@ -13,8 +13,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
-import structlog
 
+from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.identifiers import uuid7
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rowlock.settings import Settings
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 LONGEST_MILLISECONDS: Final = 2**31 - 1
 MARGIN: Final = 0.2

@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
-import structlog
 
+from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.claims import NotLeased
 from rowlock.queue.server_errors import CONNECTION_LOST
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rowlock.worker.lease import Lease
     from rowlock.worker.slots import Slots
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 TRANSIENT: Final = (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError)
 PAUSE_FIRST: Final = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-import structlog
+from rowlock import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rowlock.worker.attempts import Attempt
     from rowlock.worker.slots import Slots
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 KEEP_SECONDS: Final = 60.0
 """A queue that a wildcard has found is served for so long after its last job was seen waiting."""

@@ -15,8 +15,7 @@ from contextlib import ExitStack, suppress
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import structlog
-
+from rowlock import logs
 from rowlock.errors import InvalidOption, ProcessEnded, RemoteError
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import Cancel, Directive, Fail, Retry, Snooze
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 BOOT: Final = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); import rowlock.worker.child as c; c.main()"
 START_SECONDS: Final = 60.0

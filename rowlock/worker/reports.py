@@ -9,8 +9,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
-import structlog
 
+from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.server_errors import CONNECTION_LOST
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rowlock.queue.connections import ControlConnection
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 EVERY_SECONDS: Final = 1.0
 LARGEST_BATCH: Final = 500

@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
-import structlog
 
+from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue import connections, server_errors
 from rowlock.queue.statements import statement
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
     from rowlock.queue.connections import ControlConnection
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 ARCHIVES: Final = ("finished_job", "attempt", "attempt_log")
 PORTION: Final = 10_000

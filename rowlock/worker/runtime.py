@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
-import structlog
 
+from rowlock import logs
 from rowlock.errors import InvalidOption, InvalidResult, OutsideHandler, RowlockError, StaleAttempt
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.job import plain_json
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rowlock.settings import Settings
     from rowlock.worker.attempts import Attempt
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 END_SECONDS: Final = 5.0
 """How long an attempt's outcome waits at most for what it reported last and for its log lines."""

@@ -9,8 +9,6 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from rowlock import logs
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import ControlConnection
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     from rowlock.worker.counts import Counts
     from rowlock.worker.processes import Processes
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 LAST_SECONDS: Final = 3.0
 """How long cancelled handlers may take to end, once the grace period is over."""

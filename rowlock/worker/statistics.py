@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
-import structlog
 
+from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.connections import PLANNER_SETTINGS
 from rowlock.queue.planning import planned
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
     from rowlock.queue.connections import ControlConnection
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 PART: Final = timedelta(minutes=10)
 """How much of the archive is counted in one transaction, after a pause."""

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
-import structlog
 
+from rowlock import logs
 from rowlock.errors import InvalidOption, RowlockError
 from rowlock.queue.cron import Cron, Due, due
 from rowlock.queue.identifiers import uuid7
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rowlock.queue.schedule import Declared
     from rowlock.queue.task import Task
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 LOOK_EVERY: Final = 1.0
 LOOK_AHEAD: Final = timedelta(seconds=1.5)

@@ -19,16 +19,23 @@ def timed_out(limit: timedelta) -> AttemptTimeout:
     return AttemptTimeout(f"the attempt took longer than its timeout of {limit.total_seconds():g} s")
 
 
-async def within(limit: timedelta, call: Awaitable[R]) -> R:
-    """Await the call; cancel it and raise `AttemptTimeout` when the time is up."""
-    deadline = asyncio.timeout(limit.total_seconds())
+async def within(limit: timedelta, call: Awaitable[R], *, spent: float = 0.0) -> R:
+    """Await the call; cancel it and raise `AttemptTimeout` when the time is up, of which these seconds are spent.
+
+    A call that has blocked the event loop could not be cancelled: it counts as timed out when it returns.
+    """
+    deadline = asyncio.timeout(limit.total_seconds() - spent)
     try:
         async with deadline:
-            return await call
+            value = await call
     except TimeoutError as error:
         if not deadline.expired():
             raise  # the handler's own
         raise timed_out(limit) from error
+    ends_at = deadline.when()
+    if ends_at is not None and asyncio.get_running_loop().time() > ends_at:
+        raise timed_out(limit)
+    return value
 
 
 __all__ = ["timed_out", "within"]

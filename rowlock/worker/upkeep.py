@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
-import structlog
 
+from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.worker.retention import Retention
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rowlock.worker.alone import Alone
     from rowlock.worker.orders import Orders
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 LOOK_EVERY: Final = 1.0
 PAUSE_MOST: Final = 5.0
@@ -187,13 +187,11 @@ class Upkeep:
         while True:
             rows = await self._connection.fetch("rescue", self._settings.max_crashes, RESCUE_BATCH, orphans)
             for row in rows:
-                log.warning(
-                    "job_quarantined" if row["is_quarantined"] else "job_rescued",
-                    job_id=str(row["id"]),
-                    task=row["task"],
-                    attempt=row["attempt"],
-                    worker=str(row["worker"]),
-                )
+                told = {"job_id": str(row["id"]), **{name: row[name] for name in ("queue", "task", "attempt")}}
+                if row["is_quarantined"]:
+                    log.error("job_quarantined", worker=str(row["worker"]), **told)
+                else:
+                    log.warning("job_rescued", worker=str(row["worker"]), **told)
             if rows:
                 self.rescued += len(rows)
                 self.quarantined += sum(row["is_quarantined"] for row in rows)

@@ -9,8 +9,6 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from rowlock import logs
 from rowlock.worker.counts import Delays
 
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
 
     from rowlock.worker.attempts import Attempt
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 LOOK_MOST: Final = 0.25
 """How often, in seconds, the loop is asked to answer; more often if less than a second counts as blocked."""

@@ -6,8 +6,7 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING, Any, Final, Self
 
-import structlog
-
+from rowlock import logs
 from rowlock.errors import InvalidOption, RowlockError
 from rowlock.queue import options
 from rowlock.queue.served import parse_served
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from rowlock.queue.task import FailureHandler, Middleware, Task
     from rowlock.worker.figures import Figures
 
-log = structlog.get_logger("rowlock.worker")
+log = logs.get_logger("rowlock.worker")
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 

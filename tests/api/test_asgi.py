@@ -12,13 +12,13 @@ import uvicorn
 from aiohttp import ClientSession, ClientTimeout
 from aiohttp.web import Request
 from starlette.applications import Starlette
-from structlog.testing import capture_logs
 from yarl import URL
 
 from rowlock import InvalidOption, Rowlock
 from rowlock.api import Access, nobody_is_asked
 from rowlock.integrations.asgi import asgi
 from rowlock.integrations.starlette import lifespan
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 seen: list[tuple[str, str | None]] = []

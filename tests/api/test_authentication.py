@@ -10,13 +10,13 @@ import asyncpg
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from structlog.testing import capture_logs
 
 from rowlock import Rowlock
 from rowlock.api import Access, create_app, failures
 from rowlock.api.authentication import OpenUntilFirstKey
 from rowlock.api.failures import Failures
 from tests.api.conftest import Http
+from tests.logged import capture_logs
 
 WRONG = "rowlock_" + "x" * 43
 

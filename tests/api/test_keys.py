@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import ApiKeyNotFound, InvalidOption, Rowlock
 from rowlock.queue.statements import statement
+from tests.logged import capture_logs
 
 
 async def test_key_is_random_and_stored_as_its_hash_alone(

@@ -14,8 +14,6 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, unused_port
 from aiohttp.web import Application, Request
 from prometheus_client.parser import text_string_to_metric_families
-from structlog.contextvars import merge_contextvars
-from structlog.testing import capture_logs
 
 from rowlock import Rowlock, Settings
 from rowlock.api import create_app, metrics, nobody_is_asked
@@ -24,6 +22,7 @@ from rowlock.integrations import prometheus
 from rowlock.integrations.prometheus import DESCRIBED, MOST_QUEUES
 from rowlock.queue.client import Client
 from rowlock.queue.gauges import Table, read_tables
+from tests.logged import capture_logs
 
 Http = TestClient[Request, Application]
 Samples = dict[tuple[str, tuple[str, ...]], float]
@@ -204,7 +203,7 @@ async def test_without_the_package_the_remedy_is_said(http: Http, monkeypatch: p
 
 
 async def test_each_request_is_logged_without_what_it_asked_for(http: Http) -> None:
-    with capture_logs(processors=[merge_contextvars]) as logged:
+    with capture_logs() as logged:
         async with http.get(
             "/v1/jobs?args=%7B%22password%22%3A%22hunter2%22%7D",
             headers={"X-Request-ID": "abc", "Authorization": "Bearer rowlock_secret"},

@@ -162,7 +162,7 @@ async def test_closing_the_api_leaves_the_application_open(app: Rowlock) -> None
         http.get("/readyz") as response,
     ):
         assert response.status == 200
-    pool = app.client._of_this_loop().pool
+    pool = (await app.client._of_this_loop()).pool
     assert pool is not None
     assert pool._pool is not None
     assert not pool._pool.is_closing()

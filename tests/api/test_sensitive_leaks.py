@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 from aiohttp import ClientTimeout
 from aiohttp.test_utils import TestClient, TestServer
-from structlog.testing import capture_logs
 
 from rowlock import Job, Rowlock, Settings
 from rowlock.api import create_app, nobody_is_asked
 from tests.api.conftest import Http
+from tests.logged import capture_logs
 
 SECRET = "s3cr3t-W0rd"
 GIVEN = {"word": SECRET}

@@ -16,12 +16,12 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, unused_port
 from aiohttp.web import Application, Request
 from structlog.contextvars import get_contextvars
-from structlog.testing import capture_logs
 from yarl import URL
 
 from rowlock import ConfigurationError, Rowlock, Settings
 from rowlock.api import create_app, health, nobody_is_asked
 from rowlock.api.serving import serving
+from tests.logged import capture_logs
 
 Http = TestClient[Request, Application]
 PROBLEM = "application/problem+json"

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import ClientSession, web
-from structlog.testing import capture_logs
 
 from rowlock import Rowlock
 from rowlock.api import create_app, exchange, nobody_is_asked, serving
+from tests.logged import capture_logs
 
 SHORT = 0.3
 POST = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"

@@ -73,7 +73,7 @@ async def test_a_process_that_is_killed_is_replaced(database_url: str, connectio
         first, second = await pids(supervisor, 2)
         os.kill(first, signal.SIGKILL)
         ended = json.loads(await line_with(supervisor.stderr, "worker_process_ended"))
-        assert (ended["process"], ended["how"]) == (1, "by SIGKILL")
+        assert (ended["number"], ended["how"]) == (1, "by SIGKILL")
         (third,) = await pids(supervisor, 1)
         rows = await connection.fetch("SELECT pid, concurrency FROM rowlock.worker")
         assert {row["pid"] for row in rows} == {first, second, third}, "each is an ordinary worker"

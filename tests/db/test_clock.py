@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import JobFilter, Rowlock, Settings
 from rowlock.cli.doctor import examine
@@ -20,6 +19,7 @@ from rowlock.queue.server_clock import ServerClock
 from rowlock.queue.statements import statement
 from rowlock.worker.statistics import Statistics
 from tests.db.claimants import CLAIMANT, register
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

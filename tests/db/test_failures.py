@@ -11,10 +11,10 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import CallNext, Cancel, Fail, Job, Retry, Rowlock, Settings, Snooze, Task
 from rowlock.queue.retry import BackoffOption
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

@@ -14,7 +14,6 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import Job, JobHandle, Rowlock, Settings, Snooze
 from rowlock.queue.identifiers import uuid7
@@ -22,6 +21,7 @@ from rowlock.queue.statements import statement
 from rowlock.worker.attempts import Attempt
 from rowlock.worker.lease import Lease, Renewals
 from rowlock.worker.slots import Slots
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, Rowlock, Settings, Task
 from rowlock.queue import connections, server_errors
@@ -25,6 +24,7 @@ from rowlock.queue.new_job import NewJob
 from rowlock.queue.transactions import begun
 from rowlock.worker.worker import Worker
 from tests.db.links import Link, linked
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import Job, Rowlock, Settings
 from rowlock.queue.connections import ControlConnection
@@ -18,6 +17,7 @@ from rowlock.queue.ear import Ear
 from rowlock.queue.identifiers import uuid7
 from rowlock.worker.doze import Doze
 from rowlock.worker.worker import Worker
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ async def test_those_who_wait_for_results_hear_again(
     waiting = asyncio.create_task(handle.result(timeout=30))
     async with app.worker():
         await eventually(is_waited_for)
-        waits = app.client._of_this_loop().waits
+        waits = (await app.client._of_this_loop()).waits
         assert waits is not None
         control = waits._connection
         assert await channels(control) == ["rowlock.finished"]

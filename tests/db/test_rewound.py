@@ -14,7 +14,6 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import Job, Rowlock, Settings
 from rowlock.queue.connections import ControlConnection
@@ -22,6 +21,7 @@ from rowlock.queue.finishes import Finishes, Unsuccess
 from rowlock.queue.lifecycle import Again
 from rowlock.queue.results import ErrorText
 from tests.db.claimants import CLAIMANT, register
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

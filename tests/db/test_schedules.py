@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import (
     InvalidArguments,
@@ -29,6 +28,7 @@ from rowlock.queue.identifiers import uuid7
 from rowlock.queue.schedule import Misfire
 from rowlock.queue.statements import statement
 from rowlock.worker.ticker import Ticker
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

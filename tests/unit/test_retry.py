@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from structlog.testing import capture_logs
 
 from rowlock import Fail, Linear, RemoteError, Retry
 from rowlock.errors import InvalidOption
 from rowlock.queue.lifecycle import AttemptTimeout
 from rowlock.queue.retry import Exponential, parse_backoff, parse_rules
+from tests.logged import capture_logs
 
 HOUR = timedelta(hours=1)
 

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock.cli import supervisor
 from rowlock.cli.supervisor import Supervisor
+from tests.logged import capture_logs
 
 _WORKS = "import os, sys; os.write(0, b'0.5');"
 

@@ -10,13 +10,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID, uuid4
 
-from structlog.testing import capture_logs
-
 from rowlock import logs
 from rowlock.settings import Settings
 from rowlock.worker.attempts import Attempt
 from rowlock.worker.lease import Lease, Renewals
 from rowlock.worker.watchdog import Watchdog
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

@@ -1,0 +1,138 @@
+"""The application on many event loops, one after the other: what it keeps for a loop ends with the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import psycopg
+import pytest
+from asgiref.sync import async_to_sync
+
+from rowlock import Rowlock, Task
+from tests.conftest import Server
+from tests.db.links import linked
+
+Run: TypeAlias = Callable[[Coroutine[Any, Any, object]], object]
+
+LOOPS = 80
+
+
+def by_asgiref(coroutine: Coroutine[Any, Any, object]) -> object:
+    async def call() -> object:
+        return await coroutine
+
+    return async_to_sync(call)()
+
+
+def by_a_loop_that_is_only_closed(coroutine: Coroutine[Any, Any, object]) -> object:
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        loop.close()
+
+
+def app_of(database_url: str) -> tuple[Rowlock, Task[[int], None]]:
+    app = Rowlock(database_url)
+
+    @app.task
+    async def count(number: int) -> None: ...
+
+    return app, count
+
+
+def sessions(database_url: str) -> int:
+    """How many sessions of applications there are, once those have gone that are about to."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        left = 0
+        for _ in range(500):
+            left, _ = connection.execute(
+                "SELECT count(*), pg_sleep(0.01) FROM pg_stat_activity"
+                " WHERE application_name = 'rowlock client' AND datname = current_database()"
+            ).fetchall()[0]
+            if left <= 1:
+                break
+        return left
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.needs_session
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+@pytest.mark.parametrize("run", [asyncio.run, by_asgiref])
+def test_connections_end_with_their_event_loops(run: Run, database_url: str) -> None:
+    _, count = app_of(database_url)
+    run(count.enqueue(0))
+    before = descriptors()
+    most = 0
+    for number in range(1, LOOPS):
+        run(count.enqueue(number))
+        most = max(most, descriptors())
+    assert most <= before + 1
+    assert sessions(database_url) <= 1
+    with psycopg.connect(database_url) as connection:
+        assert connection.execute("SELECT count(*) FROM rowlock.job").fetchone() == (LOOPS,)
+
+
+@pytest.mark.needs_session
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_connections_of_a_loop_that_was_only_closed_end_with_the_next_loop(database_url: str) -> None:
+    app, count = app_of(database_url)
+    for number in range(10):
+        by_a_loop_that_is_only_closed(count.enqueue(number))
+    assert sessions(database_url) <= 1
+    del app, count
+    gc.collect()  # the transports complain here, and not in another test
+
+
+def test_a_wait_for_a_result_leaves_nothing_behind(database_url: str) -> None:
+    app, count = app_of(database_url)
+
+    async def wait() -> None:
+        handle = await count.enqueue(1)
+        await app.worker().drain()
+        await handle.result(timeout=10)
+
+    for _ in range(3):
+        asyncio.run(wait())
+    assert sessions(database_url) <= 1
+
+
+async def test_an_application_goes_on_after_close_on_the_same_loop(database_url: str) -> None:
+    app, count = app_of(database_url)
+    for number in range(3):
+        await count.enqueue(number)
+        await app.close()
+    assert app.client.pool_use(asyncio.get_running_loop()).size == 0
+
+
+async def test_enqueues_that_are_cancelled_at_any_moment_say_nothing(server: Server, database_url: str) -> None:
+    async with linked(server, database_url) as link:
+        app, count = app_of(link.url)
+        async with app:
+            await cancel_enqueues(count)
+
+
+async def cancel_enqueues(count: Task[[int], None]) -> None:
+    loop = asyncio.get_running_loop()
+    said: list[dict[str, Any]] = []
+    loop.set_exception_handler(lambda _loop, context: said.append(context))
+    for _ in range(5):
+        enqueues = [asyncio.ensure_future(count.enqueue(number)) for number in range(200)]
+        await asyncio.wait(enqueues, return_when=asyncio.FIRST_COMPLETED)
+        for enqueue in enqueues:
+            enqueue.cancel()
+        await asyncio.gather(*enqueues, return_exceptions=True)
+    for _ in range(20):
+        gc.collect()
+        await asyncio.sleep(0.01)
+    loop.set_exception_handler(None)
+    assert said == []
