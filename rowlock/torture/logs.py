@@ -1,4 +1,4 @@
-"""What the workers' own logs say: why a lease was not renewed, and when a worker made room for a job that runs alone.
+"""What the workers' own logs say: why a lease was not renewed, when a worker made room, what it could not write.
 
 Their times are not used: a process may have a wrong clock. A line belongs to the worker that it names, or to the one
 that was started last in its file.
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+UNWRITTEN: Final = "end_of_attempt_not_written"
 WORDS: Final = (
     "worker_started",
     "lease_not_renewed",
@@ -24,6 +25,7 @@ WORDS: Final = (
     "claims_paused",
     "jobs_adopted",
     "concurrency_changed",
+    UNWRITTEN,
 )
 
 
@@ -32,15 +34,19 @@ class Line(msgspec.Struct, kw_only=True, frozen=True):
 
     event: str
     worker: UUID | None = None
+    job_id: UUID | None = None
     error: str = ""
 
 
 @dataclass(slots=True)
 class Said:
-    """What one worker has logged: how often each event, and the errors of its renewals."""
+    """What one worker has logged: how often each event, the errors of its renewals, and the jobs whose last reports it
+    could not write in time.
+    """
 
     events: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
+    unwritten: set[UUID] = field(default_factory=set)
 
 
 def read_logs(folder: Path) -> dict[UUID, Said]:
@@ -56,6 +62,8 @@ def read_logs(folder: Path) -> dict[UUID, Said]:
                 said[worker].events[line.event] += 1
                 if line.event == "lease_not_renewed":
                     said[worker].errors[line.error] += 1
+                if line.event == UNWRITTEN and line.job_id is not None:
+                    said[worker].unwritten.add(line.job_id)
     return said
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -138,5 +139,13 @@ def test_progress_may_be_lost_with_the_server(story: Story) -> None:
 def test_progress_may_be_lost_with_its_worker(story: Story) -> None:
     job = told_twice(story)
     story.ended(story.worker)
+    close(story, shown=[Shown(job=job.id, attempt=2, message="1-first")])
+    assert broken(story) - {"statistics"} == set()
+
+
+def test_progress_that_its_worker_says_it_could_not_write_may_be_lost(story: Story) -> None:
+    job = told_twice(story)
+    line = {"event": "end_of_attempt_not_written", "worker": str(story.worker.id), "job_id": str(job.id)}
+    (story.folder / "worker-11.log").write_text(json.dumps(line) + "\n")
     close(story, shown=[Shown(job=job.id, attempt=2, message="1-first")])
     assert broken(story) - {"statistics"} == set()

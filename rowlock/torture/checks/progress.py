@@ -79,5 +79,6 @@ def progress(life: Life, evidence: Evidence) -> Iterator[str]:
         return
     until = run.ended + WRITE_SECONDS * SECOND
     could_write = evidence.is_calm(run.pid, run.started, until) and evidence.death(run.pid, run.started) > until
+    could_write &= not any(life.id in said.unwritten for said in evidence.said.values())
     if could_write and (shown is None or shown.message != last.value):
         yield f"attempt {last.attempt} told {last.value!r} last, and {shown.message if shown else None!r} is shown"
