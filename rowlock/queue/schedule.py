@@ -29,16 +29,18 @@ class Schedule:
     """When a task runs by itself: for `@app.task(schedule=…)`, alone or as one of a list.
 
     `cron`: five fields (minute hour day month weekday), six with the seconds first, or `@hourly` and the like; its
-    times are those of `timezone`. `name`: by default the task's. `args`: the job's arguments by parameter. `misfire`:
-    what becomes of ticks while no worker ran: one job for the `latest`, one for `all` of them, or none (`skip`).
-    `overlap`: `skip` makes no job while the last one is not finished. `jitter`: a random delay of each job up to so
-    many seconds (or a `timedelta`). `queue`, `priority`, `max_attempts`: None for the task's. Raises `InvalidOption`.
+    times are those of `timezone`. Or an interval: a `timedelta` of whole seconds, kept as `@every 1h30m`, whose ticks
+    are its multiples since 1970-01-01 00:00 UTC. `name`: by default the task's. `args`: the job's arguments by
+    parameter. `misfire`: what becomes of ticks while no worker ran: one job for the `latest`, one for `all` of them, or
+    none (`skip`). `overlap`: `skip` makes no job while the last one is not finished. `jitter`: a random delay of each
+    job up to so many seconds (or a `timedelta`). `queue`, `priority`, `max_attempts`: None for the task's. Raises
+    `InvalidOption`.
 
     >>> @app.task(schedule=Schedule("0 3 * * *", timezone="Europe/Berlin", misfire="skip", jitter=30))
     ... async def clean_up() -> None: ...
     """
 
-    cron: str
+    cron: str | timedelta
     _: KW_ONLY
     name: str | None = None
     args: Mapping[str, object] = field(default_factory=dict)
@@ -67,19 +69,24 @@ class Schedule:
             raise InvalidOption(
                 f"timezone {self.timezone!r} is not text: use a name like 'Europe/Berlin' or 'UTC'.", option="timezone"
             )
-        Cron(self.cron, self.timezone)
+        Cron(self.text, self.timezone)
+
+    @property
+    def text(self) -> str:
+        """The cron text, that of an interval included."""
+        return str(self.cron)  # __post_init__ has made it one
 
     @property
     def times(self) -> Cron:
         """The times that it means."""
-        return Cron(self.cron, self.timezone)
+        return Cron(self.text, self.timezone)
 
 
 class ScheduleChanges(TypedDict, total=False):
     """What can be edited of a schedule: its task, and the options of `Schedule` but for its name."""
 
     task: str
-    cron: str
+    cron: str | timedelta
     args: Mapping[str, object]
     timezone: str
     misfire: Misfire

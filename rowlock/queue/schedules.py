@@ -68,7 +68,7 @@ class Schedules:
         self,
         name: str,
         task: str,
-        cron: str,
+        cron: str | timedelta,
         *,
         args: Mapping[str, object] | None = None,
         timezone: str = "UTC",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -317,6 +318,13 @@ class Shift:
         given_back = self.slots.take_ready()
         for attempt in given_back:
             self.performer.release(attempt)
+        if running := self.slots.running:
+            log.info(
+                "worker_stopping",
+                waits_for=dict(Counter(attempt.claimed["task"] for attempt in running)),
+                seconds=self._grace(),
+                what="a second signal gives these jobs back at once",
+            )
         await self._wait_for_handlers(self._grace)  # a second signal makes it zero
         given_back += self.slots.running
         self.slots.stop("shutdown")
