@@ -83,6 +83,7 @@ async def _examine(client: Client) -> list[Finding]:
         found += await _guarded("clock", _clock(client))
         found += await _guarded("workers", _workers(client))
         found += await _guarded("unclaimed jobs", _unclaimed(client))
+        found += await _guarded("schedules", _schedules(client))
         found += await _guarded("dead letters", _dead_letters(client))
         found += await _guarded("audit", _audit(client))
     return found
@@ -142,6 +143,10 @@ async def _workers(client: Client) -> list[Finding]:
 
 async def _unclaimed(client: Client) -> list[Finding]:
     return findings.judge_unclaimed(await client.fetch("doctor_unclaimed", None, LOOKED_AT))
+
+
+async def _schedules(client: Client) -> list[Finding]:
+    return [findings.judge_schedules(await client.fetch("get_schedules", None))]
 
 
 async def _dead_letters(client: Client) -> list[Finding]:

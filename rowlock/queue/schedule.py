@@ -127,10 +127,12 @@ class Declared:
 class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A schedule as its row was when it was read.
 
-    `origin` is `code` if a worker wrote it there, else `user`. `next_run_at` is the first tick that is not handled yet
-    (None: there is none in the next fifty years); while `is_paused`, it means nothing. `last_tick_at` is the last one
-    that fired, `last_job_id` the last job made, also by `run`. A `queue`, `priority` or `max_attempts` of None is
-    the task's. `is_sensitive`: its task hides, from those who look from outside, what its jobs are given.
+    `origin` is `code` if a worker wrote it there, else `user`. `undeclared_at`: since when the code of workers that
+    start does not declare it any more (None: it does, or somebody has created it); it goes on firing. `next_run_at` is
+    the first tick that is not handled yet (None: there is none in the next fifty years); while `is_paused`, it means
+    nothing. `last_tick_at` is the last one that fired, `last_job_id` the last job made, also by `run`. A `queue`,
+    `priority` or `max_attempts` of None is the task's. `is_sensitive`: its task hides, from those who look from
+    outside, what its jobs are given.
     """
 
     name: str
@@ -147,6 +149,7 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     jitter: timedelta
     is_paused: bool
     origin: Literal["code", "user"]
+    undeclared_at: datetime | None
     next_run_at: datetime | None
     last_tick_at: datetime | None
     last_job_id: UUID | None
