@@ -20,6 +20,7 @@ from rowlock.errors import ConfigurationError, RowlockError, SchemaNotMigrated
 from rowlock.queue import audits
 from rowlock.queue.client import Client
 from rowlock.queue.operators import LOOKED_AT
+from rowlock.queue.server_errors import NotAllowed
 from rowlock.queue.statements import statement
 from rowlock.schema import in_schema
 from rowlock.settings import Settings
@@ -93,7 +94,7 @@ async def _guarded(check: str, look: Awaitable[list[Finding]]) -> list[Finding]:
     """What was found, or that looking failed: one check's failure does not hide the others."""
     try:
         return await look
-    except asyncpg.InsufficientPrivilegeError as error:
+    except (asyncpg.InsufficientPrivilegeError, NotAllowed) as error:
         return [findings.fail(check, f"cannot be looked at: {error}", "GRANT the role of the DSN the right to.")]
     except (RowlockError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         remedy = "See the reason given, and run the doctor again."

@@ -10,11 +10,13 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
+import asyncpg
+
 from rowlock import logs
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.finishes import Finishes
-from rowlock.queue.server_errors import CONNECTION_LOST, unavailable
+from rowlock.queue.server_errors import CONNECTION_LOST, not_allowed, unavailable
 from rowlock.worker.alone import Alone
 from rowlock.worker.attempts import Attempt, Performer
 from rowlock.worker.doze import Doze
@@ -204,6 +206,8 @@ class Shift:
             await self._disconnect()
             if isinstance(error, CONNECTION_LOST):
                 raise unavailable(self._client.settings, error) from error
+            if isinstance(error, asyncpg.InsufficientPrivilegeError):
+                raise not_allowed(self._client.settings, error) from error
             raise
         self.claiming.on_connect(self._reconnected)
         self.background.append(asyncio.create_task(self.finishes.run()))
