@@ -6,9 +6,9 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import Cancel, Job, Retry, Rowlock
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 
