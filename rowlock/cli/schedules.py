@@ -176,7 +176,7 @@ def delete_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
         click.echo(f"The schedule {name} is deleted.")
 
 
-@command.command("prune")
+@command.command("prune", short_help="Delete what the code does not declare any more.")
 @with_json
 def prune_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     """Delete the schedules that the code does not declare any more; their jobs stay. Prune once a deploy is over."""
