@@ -51,6 +51,7 @@ from rowlock.queue.task import CallNext, Task
 from rowlock.queue.unique import Unique
 from rowlock.queue.workers import LiveWorker, Workers
 from rowlock.settings import Settings
+from rowlock.tasks import TaskDefaults, Tasks
 
 __version__ = "0.1.0"
 
@@ -118,7 +119,9 @@ __all__ = [
     "Statistics",
     "StoredSchedule",
     "Task",
+    "TaskDefaults",
     "TaskFigures",
+    "Tasks",
     "Unclaimed",
     "Unique",
     "UnknownTask",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from rowlock.acts import Acts
 from rowlock.enqueuing import Enqueuing
@@ -15,33 +15,25 @@ from rowlock.queue.job import Job, LogLine
 from rowlock.queue.keys import Keys
 from rowlock.queue.operators import Operators
 from rowlock.queue.queues import Queues
-from rowlock.queue.schedule import Declared, Misfire, Overlap, Schedule
+from rowlock.queue.schedule import Misfire, Overlap, Schedule
 from rowlock.queue.schedules import Schedules
 from rowlock.queue.task import (
-    DEFAULT_BACKOFF,
-    DEFAULT_MAX_ATTEMPTS,
-    DEFAULT_PRIORITY,
-    DEFAULT_QUEUE,
-    BatchDecorator,
     Failing,
     FailureHandler,
     Middleware,
     Task,
-    TaskDecorator,
 )
-from rowlock.queue.unique import Unique
 from rowlock.queue.workers import Workers
 from rowlock.settings import Settings
+from rowlock.tasks import TaskDefaults, Tasks, collections_in
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
     from types import TracebackType
     from uuid import UUID
 
     from rowlock.database_url import Driver
-    from rowlock.queue.options import Executor
-    from rowlock.queue.retry import BackoffOption, ExceptionClasses
     from rowlock.worker.worker import Worker
 
 P = ParamSpec("P")
@@ -49,132 +41,65 @@ R = TypeVar("R")
 Around = TypeVar("Around", bound=Middleware)
 
 
-class Rowlock(Enqueuing, Acts):
+class Rowlock(Tasks, Enqueuing, Acts):
     """A queue, and the tasks that run on it.
 
     Without arguments the settings come from the environment (`ROWLOCK_DATABASE_URL`, else `DATABASE_URL`, else the
     server that `rowlock dev` runs in `./.rowlock`). Nothing connects before the first use; `async with app:` or
     `await app.close()` disconnects.
 
+    `task_defaults`: options of `@app.task` for all tasks, those of included ones too; a task's own go before them.
+
     >>> app = Rowlock()
     >>> @app.task(queue="email", max_attempts=5)
     ... async def send_email(recipient: str, subject: str, body: str) -> dict[str, str]: ...
     """
 
-    def __init__(self, database_url: str | None = None, *, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        database_url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        task_defaults: TaskDefaults | None = None,
+    ) -> None:
+        super().__init__(task_defaults=task_defaults)
         if settings is None:
             settings = Settings.from_environment()
         if database_url is not None:
             settings = replace(settings, database_url=database_url)
         self.settings = settings
-        self.tasks: dict[str, Task[..., Any]] = {}
         self.middlewares: list[Middleware] = []
         self.failure_handlers: list[FailureHandler] = []
-        self.client = Client(settings)
+        self.client = self._bound_to = Client(settings)
         self.operators = Operators(self.client, self.tasks)
         self.schedules = Schedules(self.client, self.tasks)
         self.queues = Queues(self.client)
         self.workers = Workers(self.client)
         self.keys = Keys(self.client)
-        self._declared: dict[str, Declared] = {}
 
-    @overload
-    def task(self, function: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Task[P, R]: ...
-    @overload
-    def task(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
-    @overload
-    def task(self, function: Callable[Concatenate[Job, P], R], /) -> Task[P, R]: ...
-    @overload
-    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    @overload
-    def task(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        queue: str = DEFAULT_QUEUE,
-        priority: int = DEFAULT_PRIORITY,
-        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-        backoff: BackoffOption = DEFAULT_BACKOFF,
-        retry_on: ExceptionClasses | None = None,
-        never_retry: ExceptionClasses | None = None,
-        timeout: timedelta | float | None = None,
-        expires: timedelta | float | None = None,
-        deadline: timedelta | float | None = None,
-        executor: Executor | None = None,
-        schedule: str | Schedule | Sequence[str | Schedule] = (),
-        result_ttl: timedelta | float | None = None,
-        capture_logs: bool | str = False,
-        unique: Unique | str | None = None,
-        version: int = 1,
-        tags: Sequence[str] = (),
-        sensitive: bool = False,
-    ) -> TaskDecorator: ...
-    @overload
-    def task(
-        self,
-        /,
-        *,
-        batch: int,
-        batch_wait: timedelta | float | None = None,
-        name: str | None = None,
-        queue: str = DEFAULT_QUEUE,
-        priority: int = DEFAULT_PRIORITY,
-        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-        backoff: BackoffOption = DEFAULT_BACKOFF,
-        retry_on: ExceptionClasses | None = None,
-        never_retry: ExceptionClasses | None = None,
-        timeout: timedelta | float | None = None,
-        expires: timedelta | float | None = None,
-        deadline: timedelta | float | None = None,
-        schedule: str | Schedule | Sequence[str | Schedule] = (),
-        result_ttl: timedelta | float | None = None,
-        unique: Unique | str | None = None,
-        version: int = 1,
-        tags: Sequence[str] = (),
-        sensitive: bool = False,
-    ) -> BatchDecorator: ...
-    def task(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        schedule: str | Schedule | Sequence[str | Schedule] = (),
-        **options: Any,
-    ) -> Any:
-        """Make a task of a function: `@app.task`, or `@app.task(queue=…, …)`.
+    def include(self, *collections: Tasks) -> None:
+        """Add the tasks of these `Tasks`, and those that are added to them later, to this application.
 
-        An `async` function runs on the event loop, a plain one in a thread, or with `executor="process"` in a process.
-        `name` (by default the function's) is what the job's row says. `backoff`: the delay before the first retry, in
-        seconds or as a `timedelta`, doubling from then on; or a list of delays, a function of attempt and error, or a
-        policy. `retry_on`: only these exceptions are retried; `never_retry`: these are not. `timeout`: of each attempt.
-        `expires`: a job that has not started by then never runs. `deadline`: by then it is over, one way or the other;
-        both from its enqueue on. `schedule`: when it runs by itself, as a cron text or a `Schedule`, or several.
-        `result_ttl`: how long results are kept, in seconds or as a `timedelta` (0: not at all; None: as long as the
-        job's row). `capture_logs`: whether to keep what the handler logs, or from which level on (`"warning"`).
-        `unique`: a key, or the rules of a `Unique`, for all its jobs. `version`: of its arguments, to be raised with a
-        change that jobs of older code do not fit: see `Task.upcast`. `batch`: up to so many jobs in one call, of a
-        function that takes a list with an item of each, and returns None or a list with an outcome of each;
-        `batch_wait`: how long the first waits for the others, in seconds or as a `timedelta` (0.05). `tags`: words to
-        find its jobs by. `sensitive`: the HTTP API, the dashboard and the command line show neither what its jobs were
-        given nor what they return, report, log or raise; Python and SQL do.
-        Raises `InvalidOption`, also for a taken name.
+        This application's `task_defaults` hold for them where neither they nor their collection say otherwise. A
+        collection belongs to one application. Raises `InvalidOption` for one that has another, and for a taken name.
+
+        >>> app.include(mail.tasks)
         """
+        for tasks in collections:
+            self._include(tasks)
 
-        def make(function: Callable[..., Any]) -> Task[..., Any]:
-            made: Task[..., Any] = Task(function, self.client, **options)
-            if made.name in self.tasks:
-                other = self.tasks[made.name]
-                raise InvalidOption(
-                    f"The name {made.name!r} is taken by {other.__module__}.{other.__name__}: "
-                    "give this task its own name=."
-                )
-            declared = self._declare_all(made, schedule)
-            self.tasks[made.name] = made
-            self._declared |= declared
-            return made
+    def autodiscover(self, *packages: str, module: str = "tasks") -> None:
+        """Import the module `tasks` of each package, with what is below it, and include every `Tasks` found there.
 
-        return make if function is None else make(function)
+        Call it where the application is made, after that: the modules may import it. Raises `ConfigurationError` for a
+        package that has no such module.
+
+        >>> app.autodiscover("shop", "billing")
+        """
+        for package in packages:
+            for tasks in collections_in(package, module):
+                if tasks is not self and tasks.included_in is not self:
+                    self._include(tasks)
 
     def middleware(self, function: Around) -> Around:
         """Run this `async` function around every attempt, in the order of registration: the first is the outermost.
@@ -204,7 +129,7 @@ class Rowlock(Enqueuing, Acts):
     def schedule(
         self,
         task: Task[..., Any] | str,
-        cron: str,
+        cron: str | timedelta,
         *,
         name: str | None = None,
         args: Mapping[str, object] | None = None,
@@ -308,19 +233,3 @@ class Rowlock(Enqueuing, Acts):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
-
-    def _declare_all(
-        self, task: Task[..., Any], given: str | Schedule | Sequence[str | Schedule]
-    ) -> dict[str, Declared]:
-        """The schedules, checked and by name. Raises `InvalidOption`, `InvalidArguments`."""
-        declared: dict[str, Declared] = {}
-        for one in [given] if isinstance(given, str | Schedule) else given:
-            schedule = one if isinstance(one, Schedule) else Schedule(one)
-            name = task.name if schedule.name is None else schedule.name
-            if name in declared or name in self._declared:
-                raise InvalidOption(f"The name {name!r} is that of another schedule: give this one its own name=.")
-            document, _ = task.check(schedule.args, task.version)
-            declared[name] = Declared(
-                name=name, task=task.name, args=document, args_version=task.version, schedule=schedule
-            )
-        return declared

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rowlock.errors import InvalidOption, UnknownTask
+from rowlock.queue import callers
 from rowlock.queue import options as check
 from rowlock.queue.arguments import plain_document
+from rowlock.queue.client import parse_id
 from rowlock.queue.handle import JobHandle
 from rowlock.queue.identifiers import uuid7
+from rowlock.queue.job import Job
 from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.unique import Unique, parse_unique
 
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
 
     from rowlock.queue.arguments import Arguments
     from rowlock.queue.client import Client
-    from rowlock.queue.job import Job
     from rowlock.queue.task import Task
     from rowlock.settings import Settings
 
@@ -50,7 +52,7 @@ class Enqueuing:
         args_version: int | None = None,
         tags: Sequence[str] = (),
         trace: str | None = None,
-        connection: object = None,
+        connection: object = callers.Own.TRANSACTION,
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name, with its arguments as JSON data by parameter.
 
@@ -61,6 +63,7 @@ class Enqueuing:
         `UnknownTask`, `InvalidArguments`, `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the connection was
         lost before the answer.
         """
+        connection = callers.given(connection)
         if delay is not None and run_at is not None:
             raise InvalidOption("delay and run_at are both given: give one of them.")
         known = self.tasks.get(task)
@@ -102,17 +105,18 @@ class Enqueuing:
         task: str,
         args: Mapping[str, object] | None = None,
         *,
-        connection: object = None,
+        connection: object = callers.Own.TRANSACTION,
         **options: Any,  # noqa: ANN401  # those of `enqueue`
     ) -> JobHandle[Any]:
         """As `enqueue`, with the same options, for synchronous programs, over a synchronous connection or none.
 
         Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
         """
-        return self.client.run_sync(self.enqueue(task, args, connection=connection, **options), connection)
+        caller = callers.given(connection)
+        return self.client.run_sync(self.enqueue(task, args, connection=connection, **options), caller)
 
     async def enqueue_many(
-        self, jobs: Iterable[NewJob[R]], *, connection: object = None, again: bool = False
+        self, jobs: Iterable[NewJob[R]], *, connection: object = callers.Own.TRANSACTION, again: bool = False
     ) -> list[JobHandle[R]]:
         """Enqueue all jobs, or none, and return their handles in order.
 
@@ -125,19 +129,21 @@ class Enqueuing:
 
         >>> await app.enqueue_many([send_email.job(to, "Hi", "…") for to in recipients])
         """
+        connection = callers.given(connection)
         given, holders = await self.client.enqueue_many(jobs, connection, again=again)
         if holders:
             given = [job for job in given if job.id not in holders or not _is_skipped(job)]
         return await self._handles(given, holders, connection)
 
     def enqueue_many_sync(
-        self, jobs: Iterable[NewJob[R]], *, connection: object = None, again: bool = False
+        self, jobs: Iterable[NewJob[R]], *, connection: object = callers.Own.TRANSACTION, again: bool = False
     ) -> list[JobHandle[R]]:
         """As `enqueue_many`, for synchronous programs, over a synchronous connection or none.
 
         Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
         """
-        return self.client.run_sync(self.enqueue_many(jobs, connection=connection, again=again), connection)
+        caller = callers.given(connection)
+        return self.client.run_sync(self.enqueue_many(jobs, connection=connection, again=again), caller)
 
     def run_sync(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Run one of this application's coroutines from a synchronous program, and return what it returns.
@@ -149,13 +155,19 @@ class Enqueuing:
         """
         return self.client.run_sync(coroutine)
 
-    def handle(self, job: Job) -> JobHandle[Any]:
-        """A handle on a job that was read: to wait for its result."""
+    def handle(self, job: Job | UUID | str) -> JobHandle[Any]:
+        """A handle on a job that was read, or on the one of this id: to wait for its result.
+
+        One that is made of the id alone knows no task: its `task` is empty, and its result is plain JSON data. Nothing
+        is read. Raises `JobNotFound` for what can be no job's id.
+        """
+        if not isinstance(job, Job):
+            return JobHandle(parse_id(job), "", False, self.client, Any)  # noqa: FBT003  # is_duplicate
         return JobHandle(job.id, job.task, False, self.client, self._returns(job.task))  # noqa: FBT003  # is_duplicate
 
-    async def queue_of(self, task: str, *, connection: object = None) -> str:
+    async def queue_of(self, task: str, *, connection: object = callers.Own.TRANSACTION) -> str:
         """The queue that a task's jobs go to unless told otherwise. Raises `UnknownTask`."""
-        known = self.tasks.get(task)
+        known, connection = self.tasks.get(task), callers.given(connection)
         return (await self._registered(task, connection))[0] if known is None else known.queue
 
     async def _handles(

@@ -112,6 +112,7 @@ def configure(environ: Mapping[str, str] = os.environ, stream: TextIO | None = N
     """
     stream = sys.stderr if stream is None else stream
     is_terminal = stream.isatty()
+    has_colours = is_terminal and not environ.get("NO_COLOR")
     form = _chosen(environ, "ROWLOCK_LOG_FORMAT", _FORMATS, "console" if is_terminal else "json")
     least = logging.getLevelNamesMapping()[_chosen(environ, "ROWLOCK_LOG_LEVEL", _LEVELS, level).upper()]
     shared = _shared()
@@ -125,7 +126,7 @@ def configure(environ: Mapping[str, str] = os.environ, stream: TextIO | None = N
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(form, is_terminal)],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(form, has_colours)],
         )
     )
     logging.basicConfig(handlers=[handler], level=least, force=True)
@@ -171,14 +172,14 @@ def _shared() -> list[Processor]:
     ]
 
 
-def _rendering(form: str, is_terminal: bool) -> list[Processor]:  # noqa: FBT001  # private
+def _rendering(form: str, has_colours: bool) -> list[Processor]:  # noqa: FBT001  # private
     if form == "json":
         return [
             structlog.processors.format_exc_info,  # plain text: the structured form holds local variables
             structlog.processors.JSONRenderer(default=_text),
         ]
     plain = structlog.dev.plain_traceback  # rich's would show local variables
-    return [structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=plain)]
+    return [structlog.dev.ConsoleRenderer(colors=has_colours, exception_formatter=plain)]
 
 
 def _text(value: Any) -> str:  # noqa: ANN401  # whatever was logged

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from rowlock.queue.callers import Own
 from rowlock.queue.client import Client
 from rowlock.queue.handle import JobHandle
 from rowlock.queue.keys import Keys
@@ -52,7 +53,7 @@ class Backend(Protocol):
         """The live workers."""
         ...
 
-    async def queue_of(self, task: str, *, connection: object = None) -> str:
+    async def queue_of(self, task: str, *, connection: object = Own.TRANSACTION) -> str:
         """The queue that a task's jobs go to unless told otherwise. Raises `UnknownTask`."""
         ...
 
@@ -73,7 +74,7 @@ class Backend(Protocol):
         args_version: int | None = None,
         tags: Sequence[str] = (),
         trace: str | None = None,
-        connection: object = None,
+        connection: object = Own.TRANSACTION,
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name. Raises `InvalidJob` and its kinds, and `DuplicateJob`."""
         ...

@@ -40,6 +40,7 @@ from rowlock.api.wire.jobs import (
     UniqueRequest,
 )
 from rowlock.errors import DatabaseUnavailable, UnknownTask
+from rowlock.queue.callers import or_own
 from rowlock.queue.client import Client
 from rowlock.queue.handle import JobHandle
 from rowlock.queue.idempotency import Answer
@@ -131,7 +132,7 @@ async def _require_queues(call: Call, body: JobRequest, rules: UniqueRequest, co
     if rules.across_tasks:
         detail = "across_tasks would tell of jobs of other queues, which this key is not for: leave it out."
         raise Refused(FORBIDDEN, detail, field="unique")
-    if not call.access.sees(await call.backend.queue_of(body.task, connection=connection)):
+    if not call.access.sees(await call.backend.queue_of(body.task, connection=or_own(connection))):
         raise UnknownTask(body.task)
 
 
@@ -151,7 +152,7 @@ async def _stored_of_task(call: Call, body: JobRequest, connection: object) -> J
         tags=body.tags,
         trace=_trace(call.request),
         args_version=1 if body.args_version is None else body.args_version,
-        connection=connection,
+        connection=or_own(connection),
     )
 
 

@@ -33,7 +33,7 @@ from rowlock.errors import (
     WrongState,
 )
 from rowlock.queue.results import storable_text
-from rowlock.queue.server_errors import CONNECTION_LOST
+from rowlock.queue.server_errors import CONNECTION_LOST, NotAllowed
 
 log = logs.get_logger("rowlock.api")
 
@@ -103,6 +103,12 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] 
     (WorkerNotFound, WORKER_NOT_FOUND, None, None),
     # The messages of these name the server and its user, which are nothing for clients.
     (DatabaseUnavailable, DATABASE_UNAVAILABLE, None, "The database does not answer, or refuses the login: try again."),
+    (
+        NotAllowed,
+        DATABASE_UNAVAILABLE,
+        None,
+        "The role of this program lacks a right in the database: see rowlock doctor.",
+    ),
     (SchemaTooOld, SCHEMA_TOO_OLD, None, "The database was migrated by an older Rowlock. Run: rowlock migrate"),
     (SchemaNotMigrated, SCHEMA_NOT_MIGRATED, None, "Rowlock's tables are missing or too old. Run: rowlock migrate"),
     (SchemaTooNew, SCHEMA_TOO_NEW, None, "The database was migrated by a newer Rowlock: upgrade this program."),

@@ -20,6 +20,7 @@ from rowlock.errors import ConfigurationError, RowlockError, SchemaNotMigrated
 from rowlock.queue import audits
 from rowlock.queue.client import Client
 from rowlock.queue.operators import LOOKED_AT
+from rowlock.queue.server_errors import NotAllowed
 from rowlock.queue.statements import statement
 from rowlock.schema import in_schema
 from rowlock.settings import Settings
@@ -83,6 +84,7 @@ async def _examine(client: Client) -> list[Finding]:
         found += await _guarded("clock", _clock(client))
         found += await _guarded("workers", _workers(client))
         found += await _guarded("unclaimed jobs", _unclaimed(client))
+        found += await _guarded("schedules", _schedules(client))
         found += await _guarded("dead letters", _dead_letters(client))
         found += await _guarded("audit", _audit(client))
     return found
@@ -92,7 +94,7 @@ async def _guarded(check: str, look: Awaitable[list[Finding]]) -> list[Finding]:
     """What was found, or that looking failed: one check's failure does not hide the others."""
     try:
         return await look
-    except asyncpg.InsufficientPrivilegeError as error:
+    except (asyncpg.InsufficientPrivilegeError, NotAllowed) as error:
         return [findings.fail(check, f"cannot be looked at: {error}", "GRANT the role of the DSN the right to.")]
     except (RowlockError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         remedy = "See the reason given, and run the doctor again."
@@ -142,6 +144,10 @@ async def _workers(client: Client) -> list[Finding]:
 
 async def _unclaimed(client: Client) -> list[Finding]:
     return findings.judge_unclaimed(await client.fetch("doctor_unclaimed", None, LOOKED_AT))
+
+
+async def _schedules(client: Client) -> list[Finding]:
+    return [findings.judge_schedules(await client.fetch("get_schedules", None))]
 
 
 async def _dead_letters(client: Client) -> list[Finding]:

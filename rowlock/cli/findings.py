@@ -299,6 +299,19 @@ def judge_unclaimed(rows: Sequence[Row]) -> list[Finding]:
     return found or [ok("unclaimed jobs", "none")]
 
 
+def judge_schedules(rows: Sequence[Row]) -> Finding:
+    """Whether the code declares its schedules still, from the rows of `get_schedules.sql`."""
+    gone = [row["name"] for row in rows if row["undeclared_at"] is not None]
+    if not gone:
+        return ok("schedules", counted(len(rows), "schedule"))
+    more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
+    return warn(
+        "schedules",
+        f"the code does not declare {', '.join(gone[:3])}{more} any more: still fires",
+        "Delete what the code does not declare: rowlock schedules prune. Or declare it again.",
+    )
+
+
 def judge_dead_letters(row: Row) -> Finding:
     """The jobs that nobody has decided on, from the row of `count_dead_letters.sql`."""
     if not row["dead_letters"]:

@@ -35,10 +35,9 @@ from rowlock.queue.workers import LiveWorker
 
 LISTED: Final = 50
 """How many of the jobs that run longest, and of the dead letters, are read; the screen shows as many as fit."""
-HEAD: Final = 4
-"""Lines above the tables."""
 MINUTE: Final = 60.0
 _BLANKS: Final = 2
+_GAP: Final = 2
 
 _QUEUES: Final = (
     text("QUEUE", 12),
@@ -114,9 +113,10 @@ class Section:
 def frame_of(seen: Seen, *, width: int | None, height: int | None, says: Text | None = None) -> Group:
     """The frame, for a terminal of this size, or (None) with all rows and whole values; `says`: besides its time."""
     sections = [section for section in _sections(seen) if section.rows]
-    room = None if height is None else height - HEAD
+    head = list(_head(seen, width, says))[:height]
+    room = None if height is None else height - len(head)
     shares = _shares([len(section.rows) for section in sections], room)
-    parts: list[object] = list(_head(seen, width, says))
+    parts: list[object] = list(head)
     for section, share in zip(sections, shares, strict=True):
         if share is None:
             continue
@@ -145,9 +145,9 @@ def _shares(needs: Sequence[int], room: int | None) -> list[int | None]:
 
 def _head(seen: Seen, width: int | None, says: Text | None) -> Iterator[Text]:
     now, minute = seen.overview, seen.overview.last_minute
-    yield _line(width, (f"rowlock {__version__}", "bold"), brief_time_of(now.at), says or Text(""))
+    yield from _lines(width, (f"rowlock {__version__}", "bold"), brief_time_of(now.at), says or Text(""))
     oldest = NOTHING if now.oldest_due_at is None else duration_of(now.at - now.oldest_due_at)
-    yield _line(
+    yield from _lines(
         width,
         f"waiting {now.waiting:,}",
         f"oldest {oldest}",
@@ -158,7 +158,7 @@ def _head(seen: Seen, width: int | None, says: Text | None) -> Iterator[Text]:
         (f"workers {now.workers:,}", "" if now.workers else "red"),
     )
     ended = minute.succeeded + minute.failed + minute.cancelled + minute.expired
-    yield _line(
+    yield from _lines(
         width,
         f"last minute: {ended / MINUTE:,.1f} jobs/s",
         (f"failed {minute.failed:,}", "red" if minute.failed else ""),
@@ -168,19 +168,24 @@ def _head(seen: Seen, width: int | None, says: Text | None) -> Iterator[Text]:
     )
     points = seen.statistics.points
     bars = 30 if width is None else max((width - 32) // 2, 10)
-    yield _line(
+    yield from _lines(
         width,
         f"last hour: done {sparkline([float(point.succeeded) for point in points], bars)}",
         (f"errors {sparkline([float(point.errors) for point in points], bars)}", "yellow"),
     )
 
 
-def _line(width: int | None, *parts: str | tuple[str, str] | Text) -> Text:
-    """The parts side by side, as far as the line goes."""
-    line = Text("  ").join(Text.assemble(part) for part in parts)
+def _lines(width: int | None, *parts: str | tuple[str, str] | Text) -> Iterator[Text]:
+    """The parts side by side, and below each other where the terminal is too narrow: no figure is cut."""
+    line = Text()
+    for part in map(Text.assemble, parts):
+        if line and width is not None and line.cell_len + _GAP + part.cell_len > width:
+            yield line
+            line = Text()
+        line = Text("  ").join([line, part]) if line else part
     if width is not None:
         line.truncate(width, overflow="ellipsis")
-    return line
+    yield line
 
 
 def _seconds(seconds: float | None) -> str:

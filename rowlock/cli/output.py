@@ -26,7 +26,10 @@ from rowlock.errors import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_UNSEEN: Final = "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""Ends of lines, and what turns the direction of the text around it (Unicode's bidirectional controls)."""
+_CONTROL: Final = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_UNSEEN}]")
+_UNSAFE_IN_JSON: Final = re.compile(f"[\x7f-\x9f{_UNSEEN}]")
 _FOLDED_LINES: Final = 6
 
 
@@ -89,8 +92,13 @@ def with_json(command: F) -> F:
 
 
 def print_json(document: object) -> None:
-    """Print the document as JSON, times in RFC 3339, for other programs."""
-    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
+    """Print the document as JSON, times in RFC 3339, for other programs; what steers a terminal is escaped."""
+    click.echo(escaped_json(msgspec.json.format(msgspec.json.encode(document), indent=2)))
+
+
+def escaped_json(document: bytes) -> str:
+    """The same JSON, with what would steer a terminal or turn the direction of a text escaped."""
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", document.decode())
 
 
 def confirm(question: str, *, otherwise: str) -> bool:
@@ -104,4 +112,4 @@ def confirm(question: str, *, otherwise: str) -> bool:
         raise ConfigurationError(otherwise) from None
 
 
-__all__ = ["Exit", "clean", "code_of", "complain", "confirm", "note", "print_json", "with_json"]
+__all__ = ["Exit", "clean", "code_of", "complain", "confirm", "escaped_json", "note", "print_json", "with_json"]

@@ -79,19 +79,39 @@ def run(arguments: Sequence[str]) -> int:
     Every error of Rowlock, of its use and of PostgreSQL ends in one line on standard error, never in a traceback.
     """
     try:
-        code = root.main(args=list(arguments), prog_name="rowlock", standalone_mode=False)
+        code = _invoke(list(arguments))
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return Exit.REMEDY
     except BrokenPipeError:  # `rowlock jobs list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.UNREAD
+        return _unread()
+    except SystemExit as end:
+        if not isinstance(end.__context__, BrokenPipeError):  # rich makes that of it
+            raise
+        return _unread()
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
     except (click.ClickException, RowlockError, *_OF_ASYNCPG, OSError) as error:
         return complain(_message(error), code=code_of(error))
     return code if isinstance(code, int) else Exit.DONE
+
+
+def _invoke(arguments: list[str]) -> object:
+    """Run the command as `root.main` does, which would make the exit code 1 of a reader that has gone."""
+    if "_ROWLOCK_COMPLETE" in os.environ:  # a shell asks how the line may go on
+        root.main(args=arguments, prog_name="rowlock")
+    try:
+        with root.make_context("rowlock", arguments) as context:
+            return root.invoke(context)
+    except click.exceptions.Exit as end:  # --help, --version
+        return end.exit_code
+
+
+def _unread() -> Exit:
+    """Whoever read the output has gone: what is left of it goes nowhere, quietly."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.UNREAD
 
 
 def _message(error: Exception) -> str:

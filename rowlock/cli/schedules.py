@@ -176,6 +176,20 @@ def delete_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
         click.echo(f"The schedule {name} is deleted.")
 
 
+@command.command("prune", short_help="Delete what the code does not declare any more.")
+@with_json
+def prune_command(as_json: bool) -> None:  # noqa: FBT001  # click's
+    """Delete the schedules that the code does not declare any more; their jobs stay. Prune once a deploy is over."""
+    names = _do(None, lambda of: of.prune())
+    if as_json:
+        print_json(names)
+        return
+    for name in names:
+        click.echo(f"The schedule {name} is deleted.")
+    if not names:
+        note("Nothing is deleted: the code declares all of its schedules.")
+
+
 def _do(app: str | None, act: Callable[[Schedules], Awaitable[R]]) -> R:
     async def main(loaded: Rowlock) -> R:
         async with loaded:
@@ -202,7 +216,8 @@ def _done(as_json: bool, schedule: StoredSchedule) -> None:  # noqa: FBT001  # w
 
 def _row(one: StoredSchedule) -> tuple[object, ...]:
     following = "paused" if one.is_paused else one.next_run_at
-    return one.name, one.task, one.cron, one.timezone, following, one.last_tick_at, one.origin
+    origin = one.origin if one.undeclared_at is None else "code (removed)"
+    return one.name, one.task, one.cron, one.timezone, following, one.last_tick_at, origin
 
 
 def _show(schedule: StoredSchedule, ticks: Sequence[Tick]) -> None:

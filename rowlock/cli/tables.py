@@ -6,6 +6,7 @@ else every value is whole, a row is a line, and nothing is coloured.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,9 +78,12 @@ def on_terminal() -> bool:
 
 
 def console() -> Console:
-    """A console that takes data as it is: no markup, and colours on a terminal alone, unless NO_COLOR is set."""
+    """A console that takes data as it is: no markup; colours and bold on a terminal alone, unless NO_COLOR is set."""
     if on_terminal():
-        return Console(markup=False, highlight=False, emoji=False)
+        # With NO_COLOR rich leaves out the colours, and prints bold and dim still.
+        return Console(
+            markup=False, highlight=False, emoji=False, color_system=None if os.environ.get("NO_COLOR") else "auto"
+        )
     return Console(markup=False, highlight=False, emoji=False, color_system=None, force_terminal=False, width=_BIG)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from rowlock.api.wire.jobs import Succeeded, Unsuccessful
 from rowlock.app import Rowlock
 from rowlock.cli import running
-from rowlock.cli.output import Exit, complain, note, print_json, with_json
+from rowlock.cli.output import Exit, complain, escaped_json, note, print_json, with_json
 from rowlock.cli.running import AWAY
 from rowlock.cli.tables import attempt_of, pretty, print_text, time_of
 from rowlock.errors import ResultTimeout
@@ -72,7 +72,7 @@ def _told(job: Job) -> dict[str, object]:
 
 def _tell(job: Job, told: dict[str, object], *, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.encode(told))
+        click.echo(escaped_json(msgspec.json.encode(told)))
         return
     job = job.redacted()
     at = job.finished_at or (job.last_progress.updated_at if job.last_progress else None)
@@ -99,7 +99,7 @@ def result(job_id: str, wait: float, as_json: bool) -> int:  # noqa: FBT001  # c
     if as_json:
         print_json(Succeeded.of(job))
     else:
-        click.echo(pretty(job.result))
+        click.echo(escaped_json(pretty(job.result).encode()))
     return Exit.DONE
 
 

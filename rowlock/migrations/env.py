@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from rowlock.embedded import EmbeddedServer
-from rowlock.errors import DatabaseUnavailable, SchemaTooNew
+from rowlock.errors import ConfigurationError, DatabaseUnavailable, SchemaTooNew
 from rowlock.migrations.metadata import metadata
 from rowlock.settings import Settings
 
@@ -41,6 +41,12 @@ def run_offline() -> None:
 def run_on(connection: Connection) -> None:
     """Migrate, one process at a time."""
     with connection.begin():
+        encoding = connection.scalar(text("SELECT current_setting('server_encoding')"))
+        if encoding != "UTF8":
+            raise ConfigurationError(
+                f"The database must be encoded as UTF8; got {encoding}. Create another one: CREATE DATABASE … "
+                "ENCODING 'UTF8' TEMPLATE template0."
+            )
         lock = f"rowlock migrate {settings.schema}"
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lock, 0))"), {"lock": lock})
         connection.execute(text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": LOCK_TIMEOUT})

@@ -364,6 +364,7 @@ def _schedules(tables: MetaData) -> Table:
         Column("is_paused", Boolean, nullable=False),
         _key("origin"),
         Column("declaration", Text),
+        _time("undeclared_at", nullable=True),
         _time("next_run_at", nullable=True),
         _time("last_tick_at", nullable=True),
         Column("last_job_id", UUID(as_uuid=True)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 import asyncpg
@@ -16,6 +17,37 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 T = TypeVar("T")
+
+
+class Own(Enum):
+    """The default of `connection=`: a transaction of Rowlock's own."""
+
+    TRANSACTION = "own transaction"
+
+    def __repr__(self) -> str:
+        return "<a transaction of its own>"
+
+
+def given(connection: object) -> object:
+    """The caller's connection; None where none was given. Raises `InvalidOption` where None was.
+
+    A session that is None by mistake would cost the job its place in the caller's transaction, and nobody would notice.
+    """
+    if connection is Own.TRANSACTION:
+        return None
+    if connection is None:
+        raise InvalidOption(
+            "connection must be an open connection or session; got None. Leave it out to enqueue in a transaction of "
+            "its own.",
+            option="connection",
+        )
+    return connection
+
+
+def or_own(connection: object) -> object:
+    """What to give as `connection=` for a connection that may be None, and means a transaction of its own then."""
+    return Own.TRANSACTION if connection is None else connection
+
 
 OF_ASYNCPG: Final = (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)
 
@@ -114,4 +146,16 @@ class _OfAsyncpg:
         return rows
 
 
-__all__ = ["OF_ASYNCPG", "Caller", "Open", "adapt", "adapter_of", "check_open", "check_synchronous", "drive"]
+__all__ = [
+    "OF_ASYNCPG",
+    "Caller",
+    "Open",
+    "Own",
+    "adapt",
+    "adapter_of",
+    "check_open",
+    "check_synchronous",
+    "drive",
+    "given",
+    "or_own",
+]

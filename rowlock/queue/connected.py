@@ -13,7 +13,7 @@ import asyncpg
 
 from rowlock.database_url import for_driver
 from rowlock.embedded import EmbeddedServer
-from rowlock.errors import LockTimeout, SchemaTooNew, SchemaTooOld
+from rowlock.errors import LockTimeout, SchemaNotMigrated, SchemaTooNew, SchemaTooOld
 from rowlock.queue import callers, connections, server_errors
 from rowlock.queue.background import Background
 from rowlock.queue.pool import MOST_CONNECTIONS, MOST_CONTENDED, ClientPool, PoolUse
@@ -155,6 +155,11 @@ class Connected:
         Raises `SchemaNotMigrated`, `SchemaTooOld`, `SchemaTooNew`.
         """
         rows = await self.fetch("schema_version")
+        if rows and rows[0]["is_renamed"]:
+            raise SchemaNotMigrated(
+                f"The schema {self.settings.schema} at {self.settings.masked_database_url()} was renamed: its "
+                "functions use its former name. Rename it back: ALTER SCHEMA … RENAME TO …, and set ROWLOCK_SCHEMA."
+            )
         found = rows[0]["version_num"] if rows else ""
         if not found:
             raise server_errors.not_migrated(self.settings)
@@ -188,6 +193,8 @@ class Connected:
                 yield connection
         except asyncpg.ReadOnlySQLTransactionError as error:
             raise server_errors.refused(self.settings, error) from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise server_errors.not_allowed(self.settings, error) from error
         except server_errors.FORGOTTEN as error:
             raise server_errors.forgotten(self.settings) from error
 

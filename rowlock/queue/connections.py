@@ -48,6 +48,7 @@ LONG_QUERIES: Final = frozenset(
             "create_partition",
             "missing_partitions",
             "declare_schedules",
+            "mark_undeclared",
             "end_overdue",
             "late",
             "prune_ticks",

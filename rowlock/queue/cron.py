@@ -5,12 +5,14 @@ rule for five and six fields, Debian cron's:
 
 - A text whose minute and hour are both given (`30 2 * * *`) means times of the wall clock: one that the clock skips is
   a tick at the end of the skip; one that the clock shows twice is a tick at the first.
+- `@every 1h30m` means an interval, too: the moments are its multiples since 1970-01-01 00:00 UTC, in every zone.
 - A text whose minute or hour begins with `*` (`*/15 * * * *`) means an interval: it follows real time, and each moment
   whose wall clock fits is a tick, the second time round as well.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -42,9 +44,13 @@ _MACROS: Final = {
 }
 _LONGEST_TEXT: Final = 256
 _HOW: Final = (
-    "write five fields (minute hour day month weekday), six with the seconds first, or one of "
-    "@hourly @daily @weekly @monthly @yearly"
+    "write five fields (minute hour day month weekday), six with the seconds first, one of "
+    "@hourly @daily @weekly @monthly @yearly, or an interval like '@every 90m'"
 )
+_EVERY: Final = re.compile(r"(?i)@every ((?:[0-9]{1,9}[wdhms])+)")
+_UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST: Final = timedelta(days=36_500)
 _OF_THE_MACHINE: Final = frozenset({"localtime", "posixrules"})
 _START: Final = datetime(2000, 1, 1)  # noqa: DTZ001  # a wall clock's time, in no zone
 _SECOND: Final = timedelta(seconds=1)
@@ -60,13 +66,17 @@ class Cron:
     timezone: str
 
     def __post_init__(self) -> None:
-        _fields(self.text)
+        if _interval(self.text) is None:
+            _fields(self.text)
         zone(self.timezone)
 
     def next(self, after: datetime) -> datetime | None:
         """The first tick later than `after`, in UTC; None if there is none in the next fifty years."""
         start = after.astimezone(UTC).replace(microsecond=0) + _SECOND
+        every = _interval(self.text)
         try:
+            if every is not None:
+                return _EPOCH + ((after - _EPOCH) // every + 1) * every
             return self._next_interval(start) if _is_interval(self.text) else self._next_time(start)
         except (StopIteration, OverflowError):  # nothing fits for fifty years, or until the year 9999
             return None
@@ -162,12 +172,41 @@ def _no_zone(name: object) -> InvalidOption:
 
 
 def tidy(text: object) -> str:
-    """The cron text with single spaces. Raises `InvalidOption` if it is none, or means no time at all."""
+    """The cron text with single spaces; of an interval, also as a `timedelta`, its text: `@every 1h30m`.
+
+    Raises `InvalidOption` if it is none, or means no time at all.
+    """
+    every = text if isinstance(text, timedelta) else _interval(text)
+    if every is not None:
+        return _every(every)
     if not isinstance(text, str):
         raise InvalidOption(f"cron {text!r} is not text: {_HOW}.", option="cron")
     tidied = " ".join(text.split())
     _fields(tidied)
     return tidied
+
+
+def _interval(text: object) -> timedelta | None:
+    """The interval that the text names; None for a text of another kind."""
+    found = _EVERY.fullmatch(" ".join(text.split())) if isinstance(text, str) else None
+    if found is None:
+        return None
+    parts = re.findall(r"([0-9]+)([a-z])", found[1].lower())
+    return timedelta(seconds=min(sum(int(count) * _UNITS[unit] for count, unit in parts), 10**11))
+
+
+def _every(interval: timedelta) -> str:
+    """The text of an interval. Raises `InvalidOption`."""
+    if not _SECOND <= interval <= _LONGEST or interval % _SECOND:
+        raise InvalidOption(
+            f"A schedule's interval must be whole seconds, from 1 second to 100 years; got {interval}. Round it.",
+            option="cron",
+        )
+    rest, text = interval // _SECOND, ""
+    for unit in ("d", "h", "m", "s"):
+        count, rest = divmod(rest, _UNITS[unit])
+        text += f"{count}{unit}" if count else ""
+    return f"@every {text}"
 
 
 @lru_cache(maxsize=1024)

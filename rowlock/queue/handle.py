@@ -76,10 +76,10 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
             job = await wait_until_finished(self._client, self.id, limit)
         except DatabaseUnavailable as error:
             raise ResultTimeout(
-                f"Job {self.id} ({self.task}) may still run: the database did not answer for {limit} s."
+                f"Job {self._named} may still run: the database did not answer for {limit} s."
             ) from error
         if not job.is_finished:
-            raise ResultTimeout(f"Job {self.id} ({self.task}) is still {job.state} after {limit} s; it goes on.")
+            raise ResultTimeout(f"Job {self._named} is still {job.state} after {limit} s; it goes on.")
         return cast("R_co", _outcome(job, self._returns))
 
     def get_sync(self) -> Job:
@@ -89,6 +89,10 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
     def result_sync(self, timeout: timedelta | float | None = None) -> R_co:
         """As `result`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
         return self._client.run_sync(self.result(timeout))
+
+    @property
+    def _named(self) -> str:
+        return f"{self.id} ({self.task})" if self.task else str(self.id)
 
     def __repr__(self) -> str:
         return f"<JobHandle {self.id} task={self.task}{' duplicate' if self.is_duplicate else ''}>"

@@ -23,6 +23,7 @@ from rowlock.queue.json_values import (
     is_surely_shallow,
     unsupported_type,
 )
+from rowlock.queue.lifecycle import Directive
 
 MESSAGE_BYTES = 4 * 1024
 TRACEBACK_BYTES = 32 * 1024
@@ -122,10 +123,22 @@ def describe_error(
     """Put an exception into words, whatever its own methods do: this never raises. The limits are bytes."""
     if isinstance(exception, RemoteError):
         return ErrorText(type=exception.type, message=exception.message, traceback=exception.traceback)
+    if isinstance(exception, Directive) and exception.__cause__ is not None:
+        return _with_cause(exception, describe_error(exception.__cause__), message_limit)
     return ErrorText(
         type=storable_text(_type_name(exception), _TYPE_BYTES),
         message=storable_text(_message(exception), message_limit),
         traceback=storable_text(_safely(lambda: _format(exception, set()), "traceback"), traceback_limit),
+    )
+
+
+def _with_cause(directive: BaseException, cause: ErrorText, limit: int) -> ErrorText:
+    """`raise Retry(60) from error`: the directive's own reason, else the error's text; and the error's traceback."""
+    what = f"{cause.type}: {cause.message}" if cause.message else cause.type
+    return ErrorText(
+        type=storable_text(_type_name(directive), _TYPE_BYTES),
+        message=storable_text(_message(directive) or what, limit),
+        traceback=cause.traceback,
     )
 
 

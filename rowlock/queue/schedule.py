@@ -29,16 +29,18 @@ class Schedule:
     """When a task runs by itself: for `@app.task(schedule=…)`, alone or as one of a list.
 
     `cron`: five fields (minute hour day month weekday), six with the seconds first, or `@hourly` and the like; its
-    times are those of `timezone`. `name`: by default the task's. `args`: the job's arguments by parameter. `misfire`:
-    what becomes of ticks while no worker ran: one job for the `latest`, one for `all` of them, or none (`skip`).
-    `overlap`: `skip` makes no job while the last one is not finished. `jitter`: a random delay of each job up to so
-    many seconds (or a `timedelta`). `queue`, `priority`, `max_attempts`: None for the task's. Raises `InvalidOption`.
+    times are those of `timezone`. Or an interval: a `timedelta` of whole seconds, kept as `@every 1h30m`, whose ticks
+    are its multiples since 1970-01-01 00:00 UTC. `name`: by default the task's. `args`: the job's arguments by
+    parameter. `misfire`: what becomes of ticks while no worker ran: one job for the `latest`, one for `all` of them, or
+    none (`skip`). `overlap`: `skip` makes no job while the last one is not finished. `jitter`: a random delay of each
+    job up to so many seconds (or a `timedelta`). `queue`, `priority`, `max_attempts`: None for the task's. Raises
+    `InvalidOption`.
 
     >>> @app.task(schedule=Schedule("0 3 * * *", timezone="Europe/Berlin", misfire="skip", jitter=30))
     ... async def clean_up() -> None: ...
     """
 
-    cron: str
+    cron: str | timedelta
     _: KW_ONLY
     name: str | None = None
     args: Mapping[str, object] = field(default_factory=dict)
@@ -67,19 +69,24 @@ class Schedule:
             raise InvalidOption(
                 f"timezone {self.timezone!r} is not text: use a name like 'Europe/Berlin' or 'UTC'.", option="timezone"
             )
-        Cron(self.cron, self.timezone)
+        Cron(self.text, self.timezone)
+
+    @property
+    def text(self) -> str:
+        """The cron text, that of an interval included."""
+        return str(self.cron)  # __post_init__ has made it one
 
     @property
     def times(self) -> Cron:
         """The times that it means."""
-        return Cron(self.cron, self.timezone)
+        return Cron(self.text, self.timezone)
 
 
 class ScheduleChanges(TypedDict, total=False):
     """What can be edited of a schedule: its task, and the options of `Schedule` but for its name."""
 
     task: str
-    cron: str
+    cron: str | timedelta
     args: Mapping[str, object]
     timezone: str
     misfire: Misfire
@@ -120,10 +127,12 @@ class Declared:
 class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A schedule as its row was when it was read.
 
-    `origin` is `code` if a worker wrote it there, else `user`. `next_run_at` is the first tick that is not handled yet
-    (None: there is none in the next fifty years); while `is_paused`, it means nothing. `last_tick_at` is the last one
-    that fired, `last_job_id` the last job made, also by `run`. A `queue`, `priority` or `max_attempts` of None is
-    the task's. `is_sensitive`: its task hides, from those who look from outside, what its jobs are given.
+    `origin` is `code` if a worker wrote it there, else `user`. `undeclared_at`: since when the code of workers that
+    start does not declare it any more (None: it does, or somebody has created it); it goes on firing. `next_run_at` is
+    the first tick that is not handled yet (None: there is none in the next fifty years); while `is_paused`, it means
+    nothing. `last_tick_at` is the last one that fired, `last_job_id` the last job made, also by `run`. A `queue`,
+    `priority` or `max_attempts` of None is the task's. `is_sensitive`: its task hides, from those who look from
+    outside, what its jobs are given.
     """
 
     name: str
@@ -140,6 +149,7 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     jitter: timedelta
     is_paused: bool
     origin: Literal["code", "user"]
+    undeclared_at: datetime | None
     next_run_at: datetime | None
     last_tick_at: datetime | None
     last_job_id: UUID | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -68,7 +69,7 @@ class Schedules:
         self,
         name: str,
         task: str,
-        cron: str,
+        cron: str | timedelta,
         *,
         args: Mapping[str, object] | None = None,
         timezone: str = "UTC",
@@ -187,6 +188,19 @@ class Schedules:
             before, _ = await self._lock(act, name)
             await act.fetch("delete_schedule", name)
             await act.record("delete", name, {"task": before.task, "cron": before.cron, "timezone": before.timezone})
+
+    async def prune(self, *, by: str | None = None) -> builtins.list[str]:
+        """Delete the schedules that the code has declared once and does not declare any more; return their names.
+
+        What is not declared any more is known once a worker has started whose code has the task and not the schedule.
+        While workers of two versions run, that may be the older one: prune after the deploy. Their jobs stay.
+        """
+        async with self._act(by) as act:
+            gone = sorted(await act.fetch("prune_schedules"), key=lambda row: str(row["name"]))
+            for row in gone:
+                details = {"task": row["task"], "cron": row["cron"], "timezone": row["timezone"]}
+                await act.record("delete", row["name"], details)
+        return [row["name"] for row in gone]
 
     async def _set_pause(self, name: str, by: str | None, *, is_paused: bool) -> StoredSchedule:
         async with self._act(by) as act:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from rowlock.errors import DatabaseUnavailable, SchemaNotMigrated
+from rowlock.errors import ConfigurationError, DatabaseUnavailable, SchemaNotMigrated
 
 if TYPE_CHECKING:
     from rowlock.settings import Settings
@@ -76,9 +76,28 @@ def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable
             f"PostgreSQL at {settings.masked_database_url()} does not know the URL's parameter {named[1]} — remove it "
             "from ROWLOCK_DATABASE_URL: it is neither one of libpq's nor a setting of the server's."
         )
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        return DatabaseUnavailable(
+            f"PostgreSQL at {settings.masked_database_url()} takes no writes: it is a standby, or in recovery, or "
+            "read-only by default for this role or database — name the primary, or all hosts, in ROWLOCK_DATABASE_URL, "
+            "or ALTER ROLE … (or ALTER DATABASE …) RESET default_transaction_read_only."
+        )
     return DatabaseUnavailable(
         f"No connection to PostgreSQL at {settings.masked_database_url()}: {type(error).__name__}: {error} "
         "— check that the server runs, and host, port, database, user and password in ROWLOCK_DATABASE_URL."
+    )
+
+
+class NotAllowed(ConfigurationError):
+    """The role of the database URL lacks a right. Nothing was done."""
+
+
+def not_allowed(settings: Settings, error: asyncpg.InsufficientPrivilegeError) -> NotAllowed:
+    """The clear form of `permission denied`."""
+    what = str(error).removeprefix("permission denied for ")
+    return NotAllowed(
+        f"The role of {settings.masked_database_url()} may not use the {what} as is needed: nothing was done. GRANT it "
+        f"the right, or use the role that owns the schema {settings.schema}."
     )
 
 

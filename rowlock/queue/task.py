@@ -11,6 +11,7 @@ from typing import (
     Any,
     Concatenate,
     Generic,
+    NoReturn,
     ParamSpec,
     Protocol,
     TypeAlias,
@@ -20,8 +21,8 @@ from typing import (
     overload,
 )
 
-from rowlock.errors import InvalidOption
-from rowlock.queue import options
+from rowlock.errors import ConfigurationError, InvalidOption
+from rowlock.queue import callers, options
 from rowlock.queue.arguments import Arguments, plain_document
 from rowlock.queue.batches import item_type, read_batch
 from rowlock.queue.handle import JobHandle
@@ -32,6 +33,7 @@ from rowlock.queue.options import Executor
 from rowlock.queue.retry import BackoffOption, ExceptionClasses, parse_backoff, parse_rules
 from rowlock.queue.unique import Unique, parse_unique
 from rowlock.queue.upcasters import Upcasters, Upcasting
+from rowlock.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +70,19 @@ DEFAULT_MAX_ATTEMPTS = 10
 DEFAULT_BACKOFF = 2.0
 
 
+_OTHER_METHODS = {
+    "delay": "await task.enqueue(...), or task.enqueue_sync(...) in a synchronous program",
+    "apply_async": "await task.using(...).enqueue(...), with delay= for a countdown and run_at= for an eta",
+    "send": "await task.enqueue(...), or task.enqueue_sync(...) in a synchronous program",
+    "send_with_options": "await task.using(...).enqueue(...)",
+    "defer": "task.enqueue_sync(...)",
+    "defer_async": "await task.enqueue(...)",
+    "s": "task.job(...) makes a job for app.enqueue_many",
+    "retry": "raise Retry(seconds) in the handler",
+}
+"""What other queues call the methods of a task."""
+
+
 class Task(Generic[P, R]):
     """A function that can be enqueued. `@app.task` makes it; calling it calls the function itself, at once and here.
 
@@ -77,7 +92,7 @@ class Task(Generic[P, R]):
     def __init__(
         self,
         function: Callable[..., object],
-        client: Client,
+        client: Client | None,
         *,
         name: str | None = None,
         queue: str = DEFAULT_QUEUE,
@@ -146,8 +161,8 @@ class Task(Generic[P, R]):
             unique=self.unique,
             tags=options.tags(tags),
         )
-        self._client = client
-        self._most_bytes = client.settings.max_args_bytes
+        self._client = cast("Client", _NoApplication(self.name)) if client is None else client
+        self._most_bytes = (Settings() if client is None else client.settings).max_args_bytes
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401  # the function's own return: a value or a coroutine
         """Call the function itself, without the queue: a batch handler with a list."""
@@ -182,7 +197,7 @@ class Task(Generic[P, R]):
         deadline: timedelta | float | datetime | None = None,
         unique: Unique | str | None = None,
         tags: Sequence[str] = (),
-        connection: object = None,
+        connection: object = callers.Own.TRANSACTION,
     ) -> BoundTask[P, R]:
         """The task with other options, for the `enqueue(...)` or `job(...)` that follows.
 
@@ -213,7 +228,7 @@ class Task(Generic[P, R]):
             tags=options.tags(tags, self.options.tags or ()),
         )
         options.times(delay=made.delay, run_at=made.run_at, expires=made.expires, deadline=made.deadline)
-        return BoundTask(self, made, connection)
+        return BoundTask(self, made, callers.given(connection))
 
     def on_failure(self, handler: Failing) -> Failing:
         """Call this function, sync or async, with `(job, error)` whenever a job of this task has ended as failed.
@@ -295,6 +310,24 @@ class Task(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self.queue}>"
+
+    if not TYPE_CHECKING:  # a type checker would take any attribute for granted
+
+        def __getattr__(self, name: str) -> object:
+            """Say how what others call so is done here. Raises `AttributeError`."""
+            instead = _OTHER_METHODS.get(name)
+            hint = "" if instead is None else f": {instead}"
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
+
+
+class _NoApplication:
+    """In the place of a client, for a task of a `Tasks` that no application includes."""
+
+    def __init__(self, task: str) -> None:
+        self._task = task
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ConfigurationError(f"The task {self._task!r} belongs to no application yet: app.include(tasks) first.")
 
 
 class BoundTask(Generic[P, R]):

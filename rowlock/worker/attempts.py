@@ -325,7 +325,7 @@ class Performer:
             may_retry=task.rules.allow(error),
         )
         described = describe_error(error)
-        if isinstance(error, Directive | InvalidResult | AttemptTimeout | ProcessEnded):
+        if isinstance(error, Directive | InvalidResult | AttemptTimeout | ProcessEnded) and error.__cause__ is None:
             described = replace(described, traceback="")  # its text says it all
         if decision.counts:
             self._tell(claimed, decision, described, error, is_sensitive=task.is_sensitive)

@@ -123,8 +123,7 @@ class Child:
             resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))  # to tell of it takes some
             why = f"the task needs more than the {limit:,} bytes its process may use (ROWLOCK_PROCESS_MEMORY_LIMIT)"
             error.args = (why,)
-        text = describe_error(error)
-        return Raised(text.type, text.message, text.traceback, [qualified_name(kind) for kind in type(error).__mro__])
+        return _told(error)
 
 
 async def _awaited(value: Awaitable[object]) -> object:
@@ -140,7 +139,13 @@ def _flush() -> None:
 
 def _decided(directive: Directive) -> Decided:
     delay = getattr(directive, "delay", None)
-    return Decided(type(directive).__name__, str(directive), None if delay is None else delay.total_seconds())
+    cause = None if directive.__cause__ is None else _told(directive.__cause__)
+    return Decided(type(directive).__name__, str(directive), None if delay is None else delay.total_seconds(), cause)
+
+
+def _told(error: BaseException) -> Raised:
+    text = describe_error(error)
+    return Raised(text.type, text.message, text.traceback, [qualified_name(kind) for kind in type(error).__mro__])
 
 
 def _job(call: Call) -> Job:

@@ -49,11 +49,12 @@ class Raised(msgspec.Struct, tag=True, frozen=True):
 
 
 class Decided(msgspec.Struct, tag=True, frozen=True):
-    """From a process: the task raised or returned this directive. `delay` is seconds."""
+    """From a process: the task raised or returned this directive. `delay` is seconds, `cause` its `__cause__`."""
 
     directive: str
     reason: str
     delay: float | None
+    cause: Raised | None = None
 
 
 Order: TypeAlias = SetUp | Call

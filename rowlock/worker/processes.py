@@ -218,11 +218,15 @@ def _understood(answer: Answer) -> str | None:
         case Returned(result=result):
             return result
         case Decided():
-            raise _directive(answer)
+            raise _directive(answer) from (None if answer.cause is None else _remote(answer.cause))
         case Raised():
-            raise RemoteError(answer.error_type, answer.message, answer.traceback, frozenset(answer.kinds))
+            raise _remote(answer)
         case _:
             raise AssertionError(f"a process answered a job with {type(answer).__name__}")
+
+
+def _remote(raised: Raised) -> RemoteError:
+    return RemoteError(raised.error_type, raised.message, raised.traceback, frozenset(raised.kinds))
 
 
 def _directive(answer: Decided) -> Directive:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
+import asyncpg
+
 from rowlock import logs
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.finishes import Finishes
-from rowlock.queue.server_errors import CONNECTION_LOST, unavailable
+from rowlock.queue.server_errors import CONNECTION_LOST, not_allowed, unavailable
 from rowlock.worker.alone import Alone
 from rowlock.worker.attempts import Attempt, Performer
 from rowlock.worker.doze import Doze
@@ -203,6 +206,8 @@ class Shift:
             await self._disconnect()
             if isinstance(error, CONNECTION_LOST):
                 raise unavailable(self._client.settings, error) from error
+            if isinstance(error, asyncpg.InsufficientPrivilegeError):
+                raise not_allowed(self._client.settings, error) from error
             raise
         self.claiming.on_connect(self._reconnected)
         self.background.append(asyncio.create_task(self.finishes.run()))
@@ -317,6 +322,13 @@ class Shift:
         given_back = self.slots.take_ready()
         for attempt in given_back:
             self.performer.release(attempt)
+        if running := self.slots.running:
+            log.info(
+                "worker_stopping",
+                waits_for=dict(Counter(attempt.claimed["task"] for attempt in running)),
+                seconds=self._grace(),
+                what="a second signal gives these jobs back at once",
+            )
         await self._wait_for_handlers(self._grace)  # a second signal makes it zero
         given_back += self.slots.running
         self.slots.stop("shutdown")

@@ -48,9 +48,18 @@ class Ticker:
         self.fired = 0
 
     async def declare(self, declared: Sequence[Declared]) -> None:
-        """Write down the schedules that the code declares."""
-        if not declared:
-            return
+        """Write down the schedules that the code declares, and mark those that it does not declare any more."""
+        if declared:
+            await self._write(declared)
+        names = [one.name for one in declared]
+        for row in await self._connection.fetch("mark_undeclared", names, list(self._tasks)):
+            log.warning(
+                "schedule_is_not_declared",
+                schedule=row["name"],
+                hint="the code does not declare it any more, and it goes on firing: rowlock schedules prune",
+            )
+
+    async def _write(self, declared: Sequence[Declared]) -> None:
         now: datetime = (await self._connection.fetch("moment"))[0]["now"]
         columns = zip(
             *(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from rowlock import logs
@@ -214,6 +215,7 @@ class Worker:
             counts=self._counts,
         )
         await shift.open(self._schedules, has_upkeep=has_upkeep, has_ticks=has_ticks)
+        self._warn_of_foreign_queues()
         if self._opened is not None:
             self._outlived = [each for each in (*self._outlived, self._opened) if each.has_leftover_threads]
         self._opened = shift
@@ -227,6 +229,16 @@ class Worker:
                 "`async with worker:`, first."
             )
         return self._opened
+
+    def _warn_of_foreign_queues(self) -> None:
+        """A queue that no task names may be right, since jobs can name one; or it is misspelled, and stays empty."""
+        usual = self._usual_queues()
+        for queue in self._served.names:
+            if queue not in usual:
+                meant = get_close_matches(queue, usual, 1)
+                log.warning(
+                    "queue_is_of_no_task", queue=queue, meant=meant[0] if meant else None, queues_of_tasks=usual
+                )
 
     def _usual_queues(self) -> list[str]:
         return sorted({task.queue for task in self._tasks.values()} | {"default"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import re
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +15,7 @@ import pytest
 
 from rowlock import Job, Rowlock
 from rowlock.schema import REVISION
-from tests.db.commands import assert_refused, rowlock, with_tasks
+from tests.db.commands import ROWLOCK, SECONDS, assert_refused, rowlock, with_tasks
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -111,7 +112,7 @@ async def test_missing_schema_names_the_command_that_makes_it(
         ("postgresql://ada:secret@host.invalid/app", "gaierror"),
         ("postgresql://ada:secret@127.0.0.1:port/app", "cannot be read"),
         ("postgresql://ada:secret@127.0.0.1/app?sslmode=secret", "sslmode"),
-        ("secret", "does not begin with postgresql://"),
+        ("secret", "must begin with postgresql://"),
     ],
     ids=["closed port", "unknown host", "no port", "wrong option", "garbage"],
 )
@@ -248,3 +249,45 @@ async def test_job_that_makes_no_sense_is_refused(
 @pytest.mark.parametrize("job", ["nonsense", "0198a5a0-0000-7000-8000-000000000000"])
 async def test_unknown_job_is_exit_code_1(job: str, database_url: str) -> None:
     assert_refused(await rowlock("jobs", "show", job, url=database_url), job, code=1)
+
+
+@pytest.mark.parametrize("arguments", ["retention show", "jobs list --json", "--help"])
+async def test_command_whose_reader_has_gone_ends_as_others_do(arguments: str, database_url: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    process = await asyncio.create_subprocess_exec(
+        ROWLOCK,
+        *arguments.split(),
+        stdout=write,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"ROWLOCK_DATABASE_URL": database_url},
+    )
+    os.close(write)
+    _, said = await asyncio.wait_for(process.communicate(), SECONDS)
+    assert (process.returncode, said) == (141, b"")
+
+
+async def test_controls_of_direction_are_shown_and_not_obeyed(database_url: str) -> None:
+    turned = "invoice\u202efdp.exe\u2066\u061c"
+    async with Rowlock(database_url) as app:
+
+        @app.task
+        async def send(name: str) -> str:
+            return name
+
+        job = await send.using(tags=[turned]).enqueue(turned)
+        await app.worker().drain()
+    for command in (
+        "list",
+        "list --json",
+        "show ID",
+        "show ID --json",
+        "result ID",
+        "result ID --json",
+        "watch ID --json",
+    ):
+        done = await rowlock("jobs", *command.replace("ID", str(job.id)).split(), url=database_url)
+        assert done.code == 0, done.err
+        assert not set(done.out) & set("\u202e\u2066\u061c"), command
+    document = json.loads((await rowlock("jobs", "result", str(job.id), "--json", url=database_url)).out)
+    assert document["result"] == turned

@@ -163,6 +163,7 @@ async def test_lists_fit_the_terminal_and_have_colours_unless_nobody_wants_them(
         assert max(map(len, screen.lines)) <= 80
         assert screen.lines[0].split()[:3] == ["ID", "STATE", "TASK"]
         assert ("\x1b[36mrunning" in screen.printed) != bool(colourless)
+        assert ("\x1b[" in screen.printed) != bool(colourless), "nor bold"
 
 
 async def test_what_a_job_says_does_not_steer_the_terminal(database_url: str, app: Rowlock) -> None:

@@ -22,6 +22,7 @@ from rowlock.torture.checker import RULES
 from tests.torture.bugs import BUGS
 
 NOT_RUN = {
+    ("docs/alembic.md", "a module of a project"),
     ("docs/enqueue.md", "needs max_prepared_transactions"),
     ("docs/http-api.md", "serves until it is stopped"),
     ("docs/connections.md", "a module of a project"),

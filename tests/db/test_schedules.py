@@ -648,3 +648,38 @@ async def test_due_schedules_are_found_by_their_index(app: Rowlock, connection: 
         .replace("$4", "100")
     )
     assert "schedule_next_run_at" in plan
+
+
+async def test_a_schedule_that_the_code_does_not_declare_any_more_is_told_and_pruned(database_url: str) -> None:
+    def application(**schedules: str) -> Rowlock:
+        app = Rowlock(database_url)
+
+        @app.task
+        async def report() -> None: ...
+
+        for name, cron in schedules.items():
+            app.schedule(report, cron, name=name)
+        return app
+
+    async def declared(app: Rowlock) -> dict[str, bool]:
+        async with app.worker():
+            pass
+        return {one.name: one.undeclared_at is None for one in await app.schedules.list()}
+
+    both, one = application(daily="@daily", hourly="@hourly"), application(daily="@daily")
+    async with both, one:
+        await declared(both)
+        await both.schedules.create("of_ada", "report", "@weekly", by="ada")
+        assert await declared(both) == {"daily": True, "hourly": True, "of_ada": True}
+        edited = await both.schedules.edit("hourly", cron="30 * * * *", by="ada")
+        for _ in range(2):
+            with capture_logs() as lines:
+                assert await declared(one) == {"daily": True, "hourly": False, "of_ada": True}
+            assert [line["schedule"] for line in lines if line["event"] == "schedule_is_not_declared"] == ["hourly"]
+        assert await declared(both) == {"daily": True, "hourly": True, "of_ada": True}, "declared again"
+        assert (await both.schedules.get("hourly")).cron == edited.cron, "and as people have edited it"
+        assert await both.schedules.prune(by="ada") == []
+        await declared(one)
+        assert await one.schedules.prune(by="ada") == ["hourly"]
+        assert [(act.verb, act.by) for act in await one.operations(limit=1)] == [("delete", "ada")]
+        assert await declared(one) == {"daily": True, "of_ada": True}

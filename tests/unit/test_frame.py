@@ -7,6 +7,7 @@ from io import StringIO
 from uuid import UUID
 
 import pytest
+from msgspec import structs
 from rich.console import Console
 from rich.text import Text
 
@@ -109,3 +110,16 @@ def test_queues_with_most_to_do_come_first_and_paused_ones_say_since_when() -> N
     lines = [line.split() for line in drawn(seen(), 120, 40) if line.startswith("queue_")]
     assert [line[0] for line in lines] == ["queue_0", "queue_1", "queue_2"]
     assert [line[-1] for line in lines] == ["00m", "–", "–"]
+
+
+def test_no_figure_is_cut_in_a_terminal_of_the_usual_size() -> None:
+    plain = seen(5, 5)
+    overview = structs.replace(
+        plain.overview, waiting=12_345_678, scheduled=1_234_567, running=1000, dead_letters=12_345, unclaimed=1234
+    )
+    lines = drawn(structs.replace(plain, overview=overview), 80, 24, Text("q quits"))
+    told = "\n".join(lines[: lines.index("")])
+    for figure in ("waiting 12,345,678", "scheduled 1,234,567", "dead letters 12,345", "unclaimed 1,234", "workers 0"):
+        assert figure in told
+    assert "…" not in told
+    assert len(lines) <= 24

@@ -110,6 +110,7 @@ class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     jitter: Jitter
     is_paused: bool
     origin: Annotated[str, said("who made it: a worker's code, or an operator", enum=["code", "user"])]
+    undeclared_at: Annotated[Moment, said("since when the code does not declare it any more")] | None
     next_run_at: Moment | None
     last_tick_at: Moment | None
     last_job_id: UUID | None

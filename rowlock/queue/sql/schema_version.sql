@@ -1,2 +1,9 @@
--- The schema's revision. Fails with undefined_table where Rowlock was never migrated.
-SELECT version_num FROM rowlock.alembic_version
+-- The schema's revision, and whether it was renamed: its functions name it. Fails with undefined_table where Rowlock was
+-- never migrated. Reads the catalogue.
+SELECT version_num,
+       NOT EXISTS (
+           SELECT FROM pg_proc
+            WHERE pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'rowlock.alembic_version'::regclass)
+              AND position('rowlock.' IN prosrc) > 0
+       ) AS is_renamed
+  FROM rowlock.alembic_version

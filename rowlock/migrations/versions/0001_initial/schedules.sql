@@ -1,6 +1,7 @@
 -- One row a schedule. A due one is claimed like a job, by whichever worker comes first: no leader, no scheduler process.
 -- `next_run_at` is the first tick that nobody has handled yet; null: there is none in the next fifty years.
--- `declaration`: of a schedule of the code, what the code said when it was last written here.
+-- `declaration`: of a schedule of the code, what the code said when it was last written here. `undeclared_at`: since when
+-- workers start whose code has its task and does not declare it any more.
 CREATE TABLE rowlock.schedule (
     name         text COLLATE "C" NOT NULL,
     task         text COLLATE "C" NOT NULL,
@@ -17,6 +18,7 @@ CREATE TABLE rowlock.schedule (
     is_paused    boolean NOT NULL DEFAULT false,
     origin       text COLLATE "C" NOT NULL DEFAULT 'user',
     declaration  text,
+    undeclared_at timestamptz,
     next_run_at  timestamptz,
     last_tick_at timestamptz,
     last_job_id  uuid,

@@ -30,6 +30,8 @@ export const page = {
                     ["While no worker runs", MISFIRE[schedule.misfire]],
                     ["While its last job runs", OVERLAP[schedule.overlap]],
                     ["Delayed by up to", `${schedule.jitter} s`],
+                    ...(schedule.undeclared_at === null ? []
+                        : [["Not in the code", element("span", {}, "since ", moment(schedule.undeclared_at), ": it goes on firing")]]),
                     ["Comes from", schedule.origin === "code" ? "the code: edits last until the code says otherwise" : "a person"],
                     ["Changed", moment(schedule.updated_at)],
                 ])),

@@ -27,7 +27,7 @@ export const page = {
                     { head: "When", cell: when },
                     { head: "Next", cell: next },
                     { head: "Last", cell: last },
-                    { head: "From", cell: (schedule) => schedule.origin === "code" ? "the code" : "a person" },
+                    { head: "From", cell: from },
                     { head: "", cell: (schedule) => scheduleButtons(schedule, refresh) },
                 ],
                 rows: schedules,
@@ -51,6 +51,12 @@ export function when({ cron, timezone }) {
 export function next(schedule) {
     if (schedule.is_paused) return element("span", { class: "badge warning" }, "paused");
     return schedule.next_run_at === null ? "never" : ago(schedule.next_run_at);
+}
+
+/** Who made it; and whether the code does not declare it any more. */
+function from({ origin, undeclared_at: gone }) {
+    if (gone !== null) return element("span", { class: "badge warning" }, "not in the code any more");
+    return origin === "code" ? "the code" : "a person";
 }
 
 function last(schedule) {

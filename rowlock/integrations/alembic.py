@@ -1,0 +1,34 @@
+"""Alembic: keeps the migrations of an application's own tables from proposing to drop Rowlock's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rowlock.migrations.metadata import metadata
+from rowlock.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DAYS = ("finished_job_", "attempt_")
+"""How the names of partitions begin."""
+
+
+def include_name(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
+    """Whether autogenerate and `alembic check` of an application look at this: at all that is not Rowlock's.
+
+    For `context.configure(include_name=include_name)` in the application's `env.py`. The schema is that of
+    `ROWLOCK_SCHEMA`; in `public`, which the application shares then, it is Rowlock's tables by their names.
+
+    >>> context.configure(connection=connection, target_metadata=Base.metadata, include_name=include_name)
+    """
+    schema = Settings.from_environment().schema
+    if kind == "schema":
+        return name != schema or schema == "public"
+    if kind != "table" or (parents.get("schema_name") or "public") != schema:
+        return True
+    ours = {table.name for table in metadata(schema).tables.values()}
+    return name is not None and name not in ours and not name.startswith(_DAYS)
+
+
+__all__ = ["include_name"]

@@ -1,0 +1,296 @@
+"""Tasks: those of an application, and those of a library, which belong to none until one includes them."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias, TypedDict, TypeVar, overload
+
+from rowlock.errors import ConfigurationError, InvalidOption
+from rowlock.queue.schedule import Declared, Schedule
+from rowlock.queue.task import (
+    DEFAULT_BACKOFF,
+    DEFAULT_MAX_ATTEMPTS,
+    DEFAULT_PRIORITY,
+    DEFAULT_QUEUE,
+    BatchDecorator,
+    Task,
+    TaskDecorator,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from rowlock.queue.client import Client
+    from rowlock.queue.job import Job
+    from rowlock.queue.options import Executor
+    from rowlock.queue.retry import BackoffOption, ExceptionClasses
+    from rowlock.queue.unique import Unique
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+When: TypeAlias = str | timedelta | Schedule
+Times: TypeAlias = When | Sequence[When]
+
+_OPTIONS: Final = frozenset(inspect.signature(Task.__init__).parameters) - {"self", "function", "client"}
+
+_OTHER_WORDS: Final = {
+    "acks_late": "leave it out: a job is always recorded after it has run",
+    "autoretry_for": "use retry_on",
+    "base": "use @app.middleware and @task.on_failure",
+    "bind": "leave it out, and annotate the first parameter with Job: the worker fills it",
+    "countdown": "use task.using(delay=…)",
+    "default_retry_delay": "use backoff",
+    "dont_autoretry_for": "use never_retry",
+    "eta": "use task.using(run_at=…)",
+    "ignore_result": "use result_ttl=0",
+    "max_retries": "use max_attempts, which counts the first attempt, too (max_retries + 1)",
+    "min_backoff": "use backoff",
+    "queue_name": "use queue",
+    "retry": "use max_attempts",
+    "retry_backoff": "use backoff",
+    "retry_kwargs": "use max_attempts and backoff",
+    "soft_time_limit": "use timeout",
+    "time_limit": "use timeout",
+}
+"""What other queues call the options of a task."""
+
+
+class TaskDefaults(TypedDict, total=False):
+    """Options of `@app.task` that can be given for all tasks: `Rowlock(task_defaults={"timeout": 60})`."""
+
+    queue: str
+    priority: int
+    max_attempts: int
+    backoff: BackoffOption
+    retry_on: ExceptionClasses | None
+    never_retry: ExceptionClasses | None
+    timeout: timedelta | float | None
+    expires: timedelta | float | None
+    deadline: timedelta | float | None
+    result_ttl: timedelta | float | None
+    tags: Sequence[str]
+    sensitive: bool
+
+
+class Tasks:
+    """Tasks that belong to no application yet: a library's, or a module's. `app.include(tasks)` adds them to one.
+
+    They can be enqueued and run once they are included. `task_defaults`: options for all of them.
+
+    >>> tasks = Tasks(task_defaults={"queue": "email"})
+    >>> @tasks.task(max_attempts=5)
+    ... async def send_email(recipient: str) -> None: ...
+    """
+
+    def __init__(self, *, task_defaults: TaskDefaults | None = None) -> None:
+        self.task_defaults: TaskDefaults = {} if task_defaults is None else task_defaults
+        self.tasks: dict[str, Task[..., Any]] = {}
+        self.included_in: Tasks | None = None
+        """The application, once there is one."""
+        self._bound_to: Client | None = None
+        self._given: dict[str, dict[str, Any]] = {}
+        self._declared: dict[str, Declared] = {}
+        if task_defaults:
+            _check_defaults(task_defaults)
+
+    @overload
+    def task(self, function: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[Concatenate[Job, P], R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = DEFAULT_PRIORITY,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        backoff: BackoffOption = DEFAULT_BACKOFF,
+        retry_on: ExceptionClasses | None = None,
+        never_retry: ExceptionClasses | None = None,
+        timeout: timedelta | float | None = None,
+        expires: timedelta | float | None = None,
+        deadline: timedelta | float | None = None,
+        executor: Executor | None = None,
+        schedule: Times = (),
+        result_ttl: timedelta | float | None = None,
+        capture_logs: bool | str = False,
+        unique: Unique | str | None = None,
+        version: int = 1,
+        tags: Sequence[str] = (),
+        sensitive: bool = False,
+    ) -> TaskDecorator: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        batch: int,
+        batch_wait: timedelta | float | None = None,
+        name: str | None = None,
+        queue: str = DEFAULT_QUEUE,
+        priority: int = DEFAULT_PRIORITY,
+        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        backoff: BackoffOption = DEFAULT_BACKOFF,
+        retry_on: ExceptionClasses | None = None,
+        never_retry: ExceptionClasses | None = None,
+        timeout: timedelta | float | None = None,
+        expires: timedelta | float | None = None,
+        deadline: timedelta | float | None = None,
+        schedule: Times = (),
+        result_ttl: timedelta | float | None = None,
+        unique: Unique | str | None = None,
+        version: int = 1,
+        tags: Sequence[str] = (),
+        sensitive: bool = False,
+    ) -> BatchDecorator: ...
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        schedule: Times = (),
+        **options: Any,
+    ) -> Any:
+        """Make a task of a function: `@app.task`, or `@app.task(queue=…, …)`.
+
+        An `async` function runs on the event loop, a plain one in a thread, or with `executor="process"` in a process.
+        `name` (by default the function's) is what the job's row says. `backoff`: the delay before the first retry, in
+        seconds or as a `timedelta`, doubling from then on; or a list of delays, a function of attempt and error, or a
+        policy. `retry_on`: only these exceptions are retried; `never_retry`: these are not. `timeout`: of each attempt.
+        `expires`: a job that has not started by then never runs. `deadline`: by then it is over, one way or the other;
+        both from its enqueue on. `schedule`: when it runs by itself: cron texts, `timedelta`s or `Schedule`s, or one.
+        `result_ttl`: how long results are kept, in seconds or as a `timedelta` (0: not at all; None: as long as the
+        job's row). `capture_logs`: whether to keep what the handler logs, or from which level on (`"warning"`).
+        `unique`: a key, or the rules of a `Unique`, for all its jobs. `version`: of its arguments, to be raised with a
+        change that jobs of older code do not fit: see `Task.upcast`. `batch`: up to so many jobs in one call, of a
+        function that takes a list with an item of each, and returns None or a list with an outcome of each;
+        `batch_wait`: how long the first waits for the others, in seconds or as a `timedelta` (0.05). `tags`: words to
+        find its jobs by. `sensitive`: the HTTP API, the dashboard and the command line show neither what its jobs were
+        given nor what they return, report, log or raise; Python and SQL do.
+        Raises `InvalidOption`, also for a taken name.
+        """
+        _refuse_foreign(options)
+
+        def make(function: Callable[..., Any]) -> Task[..., Any]:
+            made: Task[..., Any] = Task(function, self._bound_to, **{**self.task_defaults, **options})
+            declared = self._check_new(made, schedule)
+            if self.included_in is not None:
+                self.included_in._adopt(self, made, options, declared)  # noqa: SLF001  # the same class
+            self._add(made, options, declared)
+            return made
+
+        return make if function is None else make(function)
+
+    def _check_new(self, made: Task[..., Any], schedule: Times) -> dict[str, Declared]:
+        """The schedules of a task whose name is free. Raises `InvalidOption`, `InvalidArguments`."""
+        if made.name in self.tasks:
+            other = self.tasks[made.name]
+            raise InvalidOption(
+                f"The name {made.name!r} is taken by {other.__module__}.{other.__name__}: give this task its own name=."
+            )
+        return self._declare_all(made, schedule)
+
+    def _add(self, made: Task[..., Any], options: dict[str, Any], declared: dict[str, Declared]) -> None:
+        self.tasks[made.name] = made
+        self._given[made.name] = options
+        self._declared |= declared
+
+    def _include(self, tasks: Tasks) -> None:
+        if getattr(tasks, "_bound_to", tasks) is not None:
+            raise InvalidOption(
+                f"include must be given a Tasks that belongs to no application yet; got {tasks!r}. "
+                "Make another one for another application."
+            )
+        for name, task in tasks.tasks.items():
+            self._check_new(task, ())
+            self._check_schedules(tasks._declared.values())
+            self._adopt(tasks, task, tasks._given[name], {})
+        self._declared |= tasks._declared
+        tasks.included_in, tasks._bound_to = self, self._bound_to
+
+    def _adopt(
+        self, tasks: Tasks, task: Task[..., Any], options: dict[str, Any], declared: dict[str, Declared]
+    ) -> None:
+        """Add a task of a collection, with this application's connections and defaults."""
+        self._check_new(task, ())
+        self._check_schedules(declared.values())
+        made: Task[..., Any] = Task(
+            task.function, self._bound_to, **{**self.task_defaults, **tasks.task_defaults, **options}
+        )
+        kept = {name: vars(task)[name] for name in ("failure_handlers", "upcasters", "has_upcasters")}
+        vars(task).update({**vars(made), **kept})  # in place: the collection's modules hold the task
+        self._add(task, options, declared)
+
+    def _check_schedules(self, declared: Iterable[Declared]) -> None:
+        for one in declared:
+            if one.name in self._declared:
+                raise InvalidOption(f"The name {one.name!r} is that of another schedule: give this one its own name=.")
+
+    def _declare_all(self, task: Task[..., Any], given: Times) -> dict[str, Declared]:
+        """The schedules, checked and by name. Raises `InvalidOption`, `InvalidArguments`."""
+        declared: dict[str, Declared] = {}
+        for one in [given] if isinstance(given, str | timedelta | Schedule) else given:
+            schedule = one if isinstance(one, Schedule) else Schedule(one)
+            name = task.name if schedule.name is None else schedule.name
+            if name in declared or name in self._declared:
+                raise InvalidOption(f"The name {name!r} is that of another schedule: give this one its own name=.")
+            document, _ = task.check(schedule.args, task.version)
+            declared[name] = Declared(
+                name=name, task=task.name, args=document, args_version=task.version, schedule=schedule
+            )
+        return declared
+
+
+def collections_in(package: str, module: str) -> Iterator[Tasks]:
+    """The `Tasks` in `package.module`, and in all that is below it, which is imported. Raises `ConfigurationError`."""
+    name = f"{package}.{module}"
+    try:
+        found = import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise
+        raise ConfigurationError(
+            f"autodiscover must be given packages that have a module {module!r}; got {package!r}, and there is no "
+            f"{error.name}. Make {name}, or leave the package out."
+        ) from error
+    below = pkgutil.walk_packages(getattr(found, "__path__", ()), f"{name}.")
+    for one in (found, *(import_module(info.name) for info in below)):
+        yield from (value for value in vars(one).values() if isinstance(value, Tasks))
+
+
+def _check_defaults(defaults: TaskDefaults) -> None:
+    unknown = set(defaults) - TaskDefaults.__annotations__.keys()
+    if unknown:
+        raise InvalidOption(
+            f"task_defaults must be some of {', '.join(TaskDefaults.__annotations__)}; got {min(unknown)!r}. "
+            "Give it to each task."
+        )
+
+    def any_task() -> None: ...
+
+    Task(any_task, None, **defaults)
+
+
+def _refuse_foreign(options: dict[str, Any]) -> None:
+    """Refuse what is no option of a task, with the word that is used here. Raises `InvalidOption`."""
+    for option in options.keys() - _OPTIONS:
+        instead = _OTHER_WORDS.get(option)
+        if instead is None:
+            meant = get_close_matches(option, _OPTIONS, 1)
+            instead = f"did you mean {meant[0]}?" if meant else f"use some of {', '.join(sorted(_OPTIONS))}"
+        raise InvalidOption(f"@app.task has no option {option!r}: {instead}.".replace("?.", "?"), option=option)
+
+
+__all__ = ["TaskDefaults", "Tasks", "collections_in"]
