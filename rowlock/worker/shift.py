@@ -325,7 +325,7 @@ class Shift:
             # It ignores being cancelled, or is a plain function: its job goes to another worker, and the fence keeps
             # this attempt's outcome out.
             log.warning("handler_left_behind", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
-            self.performer.release(attempt)
+            self.performer.interrupt(attempt)
         await self.performer.close()
         self._is_closed = True
         try:
