@@ -95,6 +95,7 @@ class Rowlock(Enqueuing, Acts):
         queue: str = DEFAULT_QUEUE,
         priority: int = DEFAULT_PRIORITY,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        max_crashes: int | None = None,
         backoff: BackoffOption = DEFAULT_BACKOFF,
         retry_on: ExceptionClasses | None = None,
         never_retry: ExceptionClasses | None = None,
@@ -121,6 +122,7 @@ class Rowlock(Enqueuing, Acts):
         queue: str = DEFAULT_QUEUE,
         priority: int = DEFAULT_PRIORITY,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        max_crashes: int | None = None,
         backoff: BackoffOption = DEFAULT_BACKOFF,
         retry_on: ExceptionClasses | None = None,
         never_retry: ExceptionClasses | None = None,
@@ -147,7 +149,9 @@ class Rowlock(Enqueuing, Acts):
         An `async` function runs on the event loop, a plain one in a thread, or with `executor="process"` in a process.
         `name` (by default the function's) is what the job's row says. `backoff`: the delay before the first retry, in
         seconds or as a `timedelta`, doubling from then on; or a list of delays, a function of attempt and error, or a
-        policy. `retry_on`: only these exceptions are retried; `never_retry`: these are not. `timeout`: of each attempt.
+        policy. `retry_on`: only these exceptions are retried; `never_retry`: these are not. `max_crashes`: how often
+        its worker may die while it runs (by default what its settings say); 1: a job that has begun begins again only
+        if its handler fails. `timeout`: of each attempt.
         `expires`: a job that has not started by then never runs. `deadline`: by then it is over, one way or the other;
         both from its enqueue on. `schedule`: when it runs by itself, as a cron text or a `Schedule`, or several.
         `result_ttl`: how long results are kept, in seconds or as a `timedelta` (0: not at all; None: as long as the

@@ -8,7 +8,7 @@ import random
 import time
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from rowlock import logs
 from rowlock.errors import InvalidResult, ProcessEnded, RemoteError
@@ -79,6 +79,9 @@ class Attempt:
     def is_recorded(self) -> bool:
         """Whether `job.transaction()` has committed the job's success already."""
         return self.runtime is not None and self.runtime.is_recorded
+
+
+ONCE: Final = "its worker stopped before it was done, and max_crashes=1 lets it begin only once"
 
 
 class NotInTime(Exception):
@@ -305,8 +308,14 @@ class Performer:
         self._give_back(attempt, replace(RELEASED, delay=timedelta(seconds=after)) if after else RELEASED)
 
     def interrupt(self, attempt: Attempt) -> None:
-        """Give back a job that has begun: another worker may have it, and this attempt does not count."""
-        self._give_back(attempt, INTERRUPTED)
+        """Give back a job that has begun: another worker may have it, and this attempt does not count.
+
+        A job of a task with `max_crashes=1` must not begin again: it fails.
+        """
+        if self._tasks[attempt.claimed["task"]].max_crashes != 1:
+            self._give_back(attempt, INTERRUPTED)
+        elif not attempt.is_recorded:
+            self._finishes.ended(self._unsuccess(attempt, Fail(ONCE)))
 
     def _give_back(self, attempt: Attempt, decision: Again) -> None:
         if not attempt.is_recorded:

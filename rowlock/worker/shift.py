@@ -244,6 +244,7 @@ class Shift:
             [task.result_ttl for task in tasks],
             [task.version for task in tasks],
             [task.is_sensitive for task in tasks],
+            [task.max_crashes for task in tasks],
         )
         await self.orders.discover(self.claiming)
         lease = self._new_lease()
