@@ -196,6 +196,7 @@ class Shift:
         """Connect, register, and begin with what goes on beside the claims. Raises `DatabaseUnavailable`."""
         try:
             await self.ticker.declare(schedules)  # once: an older version's lost lease brings nothing old back
+            await self.finishing.open()  # nothing is claimed that could not be finished
             await self.claiming.listen(self._hear)
             await self._register()  # the last: from here on there is a lease
         except BaseException as error:

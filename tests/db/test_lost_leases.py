@@ -14,9 +14,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from rowlock import Job, Rowlock, Settings
+from rowlock import DatabaseUnavailable, Job, Rowlock, Settings
 from rowlock.queue.claims import Claims, NotLeased
 from rowlock.queue.connections import ControlConnection
+from rowlock.queue.identifiers import uuid7
 from rowlock.worker.lease import Lease, Renewals
 from rowlock.worker.orders import Orders
 from tests.db.claimants import CLAIMANT, register
@@ -322,3 +323,25 @@ async def test_outages_of_the_database_beside_a_long_job_are_no_crashes(
 
 def _has(began: list[int], count: int) -> bool:
     return len(began) == count
+
+
+@pytest.mark.needs_session("a pooler has its own connections")
+async def test_a_worker_that_cannot_have_a_connection_to_finish_by_claims_nothing(
+    brief: Rowlock, connection: Connection, database_url: str
+) -> None:
+    role = f"few_{uuid7().hex}"
+    await connection.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2; GRANT postgres TO {role}")
+    try:
+        few = replace(brief.settings, database_url=database_url.replace("postgres@", f"{role}@"))
+        async with Rowlock(settings=few) as app:
+
+            @app.task
+            async def work() -> None: ...
+
+            brief.task(name="work")(work.function)
+            handle = await brief.enqueue("work")
+            with pytest.raises(DatabaseUnavailable):
+                await app.worker().run()
+        assert await state_of(connection, handle.id) == ("queued", 0, 0)
+    finally:
+        await connection.execute(f"DROP ROLE {role}")
