@@ -67,6 +67,7 @@ class TaskDefaults(TypedDict, total=False):
     queue: str
     priority: int
     max_attempts: int
+    max_crashes: int | None
     backoff: BackoffOption
     retry_on: ExceptionClasses | None
     never_retry: ExceptionClasses | None
@@ -116,6 +117,7 @@ class Tasks:
         queue: str = DEFAULT_QUEUE,
         priority: int = DEFAULT_PRIORITY,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        max_crashes: int | None = None,
         backoff: BackoffOption = DEFAULT_BACKOFF,
         retry_on: ExceptionClasses | None = None,
         never_retry: ExceptionClasses | None = None,
@@ -142,6 +144,7 @@ class Tasks:
         queue: str = DEFAULT_QUEUE,
         priority: int = DEFAULT_PRIORITY,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        max_crashes: int | None = None,
         backoff: BackoffOption = DEFAULT_BACKOFF,
         retry_on: ExceptionClasses | None = None,
         never_retry: ExceptionClasses | None = None,
@@ -168,7 +171,9 @@ class Tasks:
         An `async` function runs on the event loop, a plain one in a thread, or with `executor="process"` in a process.
         `name` (by default the function's) is what the job's row says. `backoff`: the delay before the first retry, in
         seconds or as a `timedelta`, doubling from then on; or a list of delays, a function of attempt and error, or a
-        policy. `retry_on`: only these exceptions are retried; `never_retry`: these are not. `timeout`: of each attempt.
+        policy. `retry_on`: only these exceptions are retried; `never_retry`: these are not. `max_crashes`: how often
+        its worker may die while it runs (by default what its settings say); 1: a job that has begun begins again only
+        if its handler fails. `timeout`: of each attempt.
         `expires`: a job that has not started by then never runs. `deadline`: by then it is over, one way or the other;
         both from its enqueue on. `schedule`: when it runs by itself: cron texts, `timedelta`s or `Schedule`s, or one.
         `result_ttl`: how long results are kept, in seconds or as a `timedelta` (0: not at all; None: as long as the

@@ -213,6 +213,7 @@ def _keys_and_tasks(tables: MetaData) -> None:
         _time("results_removed_until"),
         _number("args_version", SmallInteger),
         Column("is_sensitive", Boolean, nullable=False),
+        Column("max_crashes", Integer),
         PrimaryKeyConstraint("name", name="task_pkey"),
     )
 

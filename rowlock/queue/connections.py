@@ -234,6 +234,12 @@ class ControlConnection:
                     self._drop()
                     raise
 
+    async def open(self) -> None:
+        """Connect now, unless it is connected."""
+        async with self._lock:
+            if self._connection is None or self._connection.is_closed():
+                await self._open()
+
     async def discard(self) -> None:
         """Throw the connection away: the next call makes another one."""
         async with self._lock:

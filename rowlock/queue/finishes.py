@@ -259,7 +259,10 @@ class Finishes:
             batch[0].worker,
             [outcome.claimed["id"] for outcome in batch],
             [outcome.claimed["attempt"] for outcome in batch],
-            [now - outcome.began for outcome in batch],
+            [
+                None if isinstance(outcome.decision, Again) and not outcome.decision.has_begun else now - outcome.began
+                for outcome in batch
+            ],
             what,
             [outcome.decision.outcome for outcome in batch],
             [outcome.decision.counts for outcome in batch],

@@ -112,11 +112,15 @@ class AttemptTimeout(TimeoutError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """The attempt is over, and the job goes back to `queued`, due after `delay`."""
+    """The attempt is over, and the job goes back to `queued`, due after `delay`.
+
+    Unless it `has_begun`, the job has not started, and still expires.
+    """
 
     delay: timedelta
     outcome: str
     counts: bool
+    has_begun: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +132,11 @@ class Ended:
     counts: bool
 
 
-RELEASED: Final = Again(delay=timedelta(0), outcome="released", counts=False)
-"""A worker gives a job back that it could not finish, or not even begin, before it had to stop."""
+RELEASED: Final = Again(delay=timedelta(0), outcome="released", counts=False, has_begun=False)
+"""A worker gives a job back that it could not begin."""
+
+INTERRUPTED: Final = Again(delay=timedelta(0), outcome="released", counts=False)
+"""A worker gives a job back that it could not finish, before it had to stop or because the database was away."""
 
 CANCELLED: Final = Ended(state=State.CANCELLED, outcome="cancelled", counts=False)
 """An operator has cancelled the job, and its attempt has stopped."""

@@ -78,6 +78,17 @@ def max_attempts(value: object) -> int:
     return value
 
 
+def max_crashes(value: object) -> int | None:
+    """At least 1; None for the worker's own limit."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31):
+        raise InvalidOption(
+            f"max_crashes must be a whole number of at least 1 (1: at most once); got {value!r}. "
+            "Omit it for the workers' limit.",
+            option="max_crashes",
+        )
+    return value
+
+
 def concurrency(value: object) -> int:
     """At least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:

@@ -98,6 +98,7 @@ class Task(Generic[P, R]):
         queue: str = DEFAULT_QUEUE,
         priority: int = DEFAULT_PRIORITY,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+        max_crashes: int | None = None,
         backoff: BackoffOption = DEFAULT_BACKOFF,
         retry_on: ExceptionClasses | None = None,
         never_retry: ExceptionClasses | None = None,
@@ -125,6 +126,7 @@ class Task(Generic[P, R]):
         self.queue = options.queue_name(queue)
         self.priority = options.priority(priority)
         self.max_attempts = options.max_attempts(max_attempts)
+        self.max_crashes = options.max_crashes(max_crashes)
         self.backoff = parse_backoff(backoff)
         self.rules = parse_rules(retry_on, never_retry)
         self.timeout = options.timeout(timeout)

@@ -8,7 +8,7 @@ import random
 import time
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from rowlock import logs
 from rowlock.errors import InvalidResult, ProcessEnded, RemoteError
@@ -17,6 +17,7 @@ from rowlock.queue.finishes import Unsuccess
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import (
     CANCELLED,
+    INTERRUPTED,
     RELEASED,
     Again,
     AttemptTimeout,
@@ -78,6 +79,9 @@ class Attempt:
     def is_recorded(self) -> bool:
         """Whether `job.transaction()` has committed the job's success already."""
         return self.runtime is not None and self.runtime.is_recorded
+
+
+ONCE: Final = "its worker stopped before it was done, and max_crashes=1 lets it begin only once"
 
 
 class NotInTime(Exception):
@@ -272,8 +276,8 @@ class Performer:
             self.cancelled(attempt, error)
             return
         if isinstance(error, asyncio.CancelledError) and attempt.stop is not None:
-            if attempt.stop == "shutdown":
-                self.release(attempt)
+            if attempt.stop == "shutdown" or attempt.lease.is_cut_off:
+                self.interrupt(attempt)  # fenced: if the job was rescued from this lease meanwhile, that counts
             return
         if isinstance(error, NotInTime):
             self.release(attempt)  # it is ended like every waiting job whose time is over
@@ -286,7 +290,7 @@ class Performer:
                 await self._failures.tell(handlers, _failed(unsuccess), error, is_sensitive=task.is_sensitive)
             except asyncio.CancelledError:
                 log.warning("failure_handlers_cut_short", why=attempt.stop)
-                if attempt.stop == "lease":
+                if attempt.stop == "lease" and not attempt.lease.is_cut_off:
                     return
         self._finishes.ended(unsuccess)
 
@@ -300,11 +304,22 @@ class Performer:
         self._finishes.ended(Unsuccess(attempt.claimed, CANCELLED, described, attempt.began, attempt.worker))
 
     def release(self, attempt: Attempt, after: float = 0.0) -> None:
-        """Give the job back: another worker may have it after so many seconds, and this attempt does not count."""
-        if attempt.is_recorded:
-            return
-        decision = replace(RELEASED, delay=timedelta(seconds=after)) if after else RELEASED
-        self._finishes.ended(Unsuccess(attempt.claimed, decision, None, attempt.began, attempt.worker))
+        """Give back a job that did not begin: another worker may have it after so many seconds."""
+        self._give_back(attempt, replace(RELEASED, delay=timedelta(seconds=after)) if after else RELEASED)
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Give back a job that has begun: another worker may have it, and this attempt does not count.
+
+        A job of a task with `max_crashes=1` must not begin again: it fails.
+        """
+        if self._tasks[attempt.claimed["task"]].max_crashes != 1:
+            self._give_back(attempt, INTERRUPTED)
+        elif not attempt.is_recorded:
+            self._finishes.ended(self._unsuccess(attempt, Fail(ONCE)))
+
+    def _give_back(self, attempt: Attempt, decision: Again) -> None:
+        if not attempt.is_recorded:
+            self._finishes.ended(Unsuccess(attempt.claimed, decision, None, attempt.began, attempt.worker))
 
     def leave_threads(self) -> None:
         """Let the plain functions of a lost lease go on in threads of their own: no later job waits for them."""

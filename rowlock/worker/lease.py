@@ -77,6 +77,8 @@ class Lease:
         self.worker: Final = uuid7()
         self.is_lost = False
         """Whether it ended without being stopped. It stays so."""
+        self.is_cut_off = False
+        """Whether it was lost because the database was away, and this thread was on time to find out."""
         self.held_until = 0.0
         """The monotonic time until which it is certainly held: what has not begun by then must not begin."""
 
@@ -134,30 +136,39 @@ class Lease:
 
         `until` counts from before each renewal was sent: the database's lease ends later. A renewal that is not
         answered may take half of what is left: so another connection is tried before all is lost.
+
+        A process that was frozen, or whose interpreter a job has held, is late for a renewal: its lease is lost by its
+        own fault, and `is_cut_off` stays False.
         """
         heartbeat, margin = self._settings.heartbeat.total_seconds(), MARGIN * self._settings.lease.total_seconds()
         connection = ControlConnection(self._settings, self._dsn, purpose="lease")
         connection.on_connect(self._count_connect)
         pause = 0.0  # at once: the connection is there then, before it matters
-        is_held = True
+        is_held, is_on_time = True, True
+        due = time.monotonic()
         try:
             while is_held and not await _wait(self._stopped, pause):
                 began = time.monotonic()
+                limit = max((until - margin - began) / 2, margin / 4)
+                is_on_time = is_on_time and began < due + margin
                 try:
-                    async with asyncio.timeout(max((until - margin - began) / 2, margin / 4)):
+                    async with asyncio.timeout(limit):
                         is_held = await self._renew(connection)
                 except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+                    is_on_time = is_on_time and time.monotonic() < began + limit + margin
                     self._renewals.failed += 1
                     log.warning("lease_not_renewed", worker=str(self.worker), error=type(error).__name__)
                     left = max(until - margin - time.monotonic(), 0)
                     is_held = left > 0
+                    self.is_cut_off = not is_held and is_on_time
                     pause = min(RETRY_MOST, heartbeat, left) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
                 else:
                     if is_held:
                         self._renewals.made += 1
                         self._renewals.late += began + self._settings.lease.total_seconds() - until > 2 * heartbeat
                         self.held_until = until = began + self._settings.lease.total_seconds()
-                    pause = heartbeat
+                    pause, is_on_time = heartbeat, True
+                due = time.monotonic() + pause
         finally:
             await connection.close()
 

@@ -199,6 +199,7 @@ class Shift:
         """Connect, register, and begin with what goes on beside the claims. Raises `DatabaseUnavailable`."""
         try:
             await self.ticker.declare(schedules)  # once: an older version's lost lease brings nothing old back
+            await self.finishing.open()  # nothing is claimed that could not be finished
             await self.claiming.listen(self._hear)
             await self._register()  # the last: from here on there is a lease
         except BaseException as error:
@@ -249,6 +250,7 @@ class Shift:
             [task.result_ttl for task in tasks],
             [task.version for task in tasks],
             [task.is_sensitive for task in tasks],
+            [task.max_crashes for task in tasks],
         )
         await self.orders.discover(self.claiming)
         lease = self._new_lease()
@@ -337,7 +339,7 @@ class Shift:
             # It ignores being cancelled, or is a plain function: its job goes to another worker, and the fence keeps
             # this attempt's outcome out.
             log.warning("handler_left_behind", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
-            self.performer.release(attempt)
+            self.performer.interrupt(attempt)
         await self.performer.close()
         self._is_closed = True
         try:

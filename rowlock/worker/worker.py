@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import threading
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -133,13 +134,19 @@ class Worker:
 
         `on_started` is called once it works, before its first claim.
 
-        Raises `DatabaseUnavailable`, `SchemaNotMigrated` or `SchemaTooNew` if it cannot begin. Once it runs, it
-        survives the loss of the database, and goes on when it is back.
+        Raises `DatabaseUnavailable`, `SchemaNotMigrated` or `SchemaTooNew` if it cannot begin, and `InvalidOption` in
+        another thread than the main one, where signals cannot be handled. Once it runs, it survives the loss of the
+        database, and goes on when it is back.
         """
+        if handle_signals and threading.current_thread() is not threading.main_thread():
+            raise InvalidOption(
+                "run() must be called in the main thread to handle signals; got "
+                f"{threading.current_thread().name!r}. Use run(handle_signals=False), and stop() to end it."
+            )
         await self._open()
-        if handle_signals:
-            self._handle_signals()
         try:
+            if handle_signals:
+                self._handle_signals()
             if on_started is not None:
                 on_started()
             await self._shift.work()

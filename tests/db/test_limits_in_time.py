@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from uuid import UUID
@@ -237,3 +238,23 @@ async def test_the_handlers_job_knows_its_limits(app: Rowlock) -> None:
     stored = await app.get(handle.id)
     await app.worker().drain()
     assert {(job.expires_at, job.deadline) for job in seen} == {(stored.expires_at, stored.deadline), (None, None)}
+
+
+async def test_a_job_that_has_begun_and_is_released_at_a_stop_does_not_expire(
+    settings: Settings, connection: Connection
+) -> None:
+    async with Rowlock(settings=replace(settings, grace_period=timedelta(0))) as app:
+        began = asyncio.Event()
+
+        @app.task
+        async def work() -> None:
+            began.set()
+            await asyncio.Event().wait()
+
+        async with app.worker():
+            handle = await work.using(expires=60).enqueue()
+            await began.wait()
+        row = await connection.fetchrow("SELECT state, expires_at, ends_at FROM rowlock.job WHERE id = $1", handle.id)
+    assert row is not None
+    assert (row["state"], row["ends_at"]) == ("queued", None)
+    assert row["expires_at"] is not None

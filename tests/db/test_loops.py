@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,7 +14,7 @@ import psycopg
 import pytest
 from asgiref.sync import async_to_sync
 
-from rowlock import Rowlock, Task
+from rowlock import InvalidOption, Rowlock, Task
 from tests.conftest import Server
 from tests.db.links import linked
 
@@ -136,3 +137,21 @@ async def cancel_enqueues(count: Task[[int], None]) -> None:
         await asyncio.sleep(0.01)
     loop.set_exception_handler(None)
     assert said == []
+
+
+async def test_a_worker_that_cannot_handle_signals_leaves_nothing_behind(database_url: str) -> None:
+    app, count = app_of(database_url)
+
+    async def run(*, handle_signals: bool) -> None:
+        worker = app.worker()
+        await worker.run(handle_signals=handle_signals, on_started=worker.stop)
+
+    with pytest.raises(InvalidOption, match=r"run\(\) must be called in the main thread .*handle_signals=False"):
+        await asyncio.to_thread(asyncio.run, run(handle_signals=True))
+    assert [thread for thread in threading.enumerate() if thread.name == "rowlock-lease"] == []
+    handle = await count.enqueue(1)
+    rows = await app.client.fetch("list_workers", None)
+    assert rows == []
+    await asyncio.to_thread(asyncio.run, run(handle_signals=False))
+    assert (await app.get(handle.id)).state == "queued", "it was stopped before its first claim"
+    await app.close()

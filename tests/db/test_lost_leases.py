@@ -7,21 +7,26 @@ import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 import asyncpg
 import pytest
 
-from rowlock import Job, Rowlock, Settings
+from rowlock import DatabaseUnavailable, Job, Rowlock, Settings
 from rowlock.queue.claims import Claims, NotLeased
 from rowlock.queue.connections import ControlConnection
+from rowlock.queue.identifiers import uuid7
 from rowlock.worker.lease import Lease, Renewals
 from rowlock.worker.orders import Orders
 from tests.db.claimants import CLAIMANT, register
+from tests.db.links import linked
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    from tests.conftest import Server
+
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 NO_RESCUE = "UPDATE rowlock.duty SET next_run_at = 'infinity', set_at = now() WHERE name IN ('rescue', 'orphans')"
@@ -276,3 +281,67 @@ async def test_a_worker_that_gave_its_lease_up_has_not_crashed(claims: Claims, c
         "it has not started: it can expire"
     )
     assert await connection.fetchval("SELECT outcome FROM rowlock.attempt") == "released"
+
+
+async def test_outages_of_the_database_beside_a_long_job_are_no_crashes(
+    server: Server, database_url: str, settings: Settings, connection: Connection
+) -> None:
+    async with linked(server, database_url) as link:
+        short = replace(
+            settings,
+            database_url=link.url,
+            lease=timedelta(seconds=1.5),
+            heartbeat=timedelta(seconds=0.25),
+            poll_interval=timedelta(seconds=0.05),
+        )
+        async with Rowlock(settings=short) as far:
+            goes_on = asyncio.Event()
+            began: list[int] = []
+
+            @far.task(expires=60)
+            async def work(job: Job) -> int:
+                began.append(job.attempt)
+                await goes_on.wait()
+                return job.attempt
+
+            async with far.worker() as worker:
+                handle = await work.enqueue()
+                for outage in (1, 2, 3):
+                    await eventually(partial(_has, began, outage), timeout=30)
+                    before = worker.id
+                    await link.close()
+                    await eventually(lambda: not worker.is_leased)
+                    await connection.execute(RUN_OUT, before)
+                    await link.open()
+                await eventually(partial(_has, began, 4), timeout=30)
+                goes_on.set()
+                assert await handle.result(timeout=30) == 4
+    assert await state_of(connection, handle.id) == ("succeeded", 4, 0)
+    outcomes = await connection.fetch("SELECT outcome FROM rowlock.attempt ORDER BY attempt")
+    assert [row["outcome"] for row in outcomes] == ["released"] * 3
+
+
+def _has(began: list[int], count: int) -> bool:
+    return len(began) == count
+
+
+@pytest.mark.needs_session("a pooler has its own connections")
+async def test_a_worker_that_cannot_have_a_connection_to_finish_by_claims_nothing(
+    brief: Rowlock, connection: Connection, database_url: str
+) -> None:
+    role = f"few_{uuid7().hex}"
+    await connection.execute(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2; GRANT postgres TO {role}")
+    try:
+        few = replace(brief.settings, database_url=database_url.replace("postgres@", f"{role}@"))
+        async with Rowlock(settings=few) as app:
+
+            @app.task
+            async def work() -> None: ...
+
+            brief.task(name="work")(work.function)
+            handle = await brief.enqueue("work")
+            with pytest.raises(DatabaseUnavailable):
+                await app.worker().run()
+        assert await state_of(connection, handle.id) == ("queued", 0, 0)
+    finally:
+        await connection.execute(f"DROP ROLE {role}")

@@ -63,7 +63,7 @@ def test_cancel_and_fail_end_the_job_whatever_attempts_are_left() -> None:
 
 
 def test_a_release_counts_nothing() -> None:
-    assert Again(delay=timedelta(0), outcome="released", counts=False) == RELEASED
+    assert Again(delay=timedelta(0), outcome="released", counts=False, has_begun=False) == RELEASED
 
 
 @pytest.mark.parametrize("directive", [Retry, Snooze])

@@ -1,6 +1,6 @@
 -- Put attempts back: running → queued, due after a delay. For a retry, a snooze, and a release at shutdown. Fenced.
 --
--- $1 the worker   $2 ids uuid[]   $3 attempts integer[]   $4 seconds since each began float8[]
+-- $1 the worker   $2 ids uuid[]   $3 attempts integer[]   $4 seconds since each began float8[], null if it did not begin
 -- $5 delays interval[]   $6 outcomes of the attempts text[]   $7 whether each counts as an error boolean[]
 -- $8 types of the errors text[]   $9 messages text[]   $10 tracebacks text[]
 --
@@ -17,7 +17,7 @@ WITH outcome AS MATERIALIZED (
            run_at = clock_timestamp() + (SELECT delay FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt),
            errors = errors + (SELECT counts::integer FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt),
            ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity'
-                          WHEN (SELECT outcome.outcome FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt) = 'released' THEN ends_at
+                          WHEN (SELECT outcome.elapsed FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt) IS NULL THEN ends_at
                           ELSE deadline END,
            error = coalesce((SELECT left(nullif(concat_ws(': ', error_type, message), ''), 1000)
                                FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt AND counts), error)
@@ -31,7 +31,7 @@ WITH outcome AS MATERIALIZED (
         job_id, attempt, outcome, queue, task, worker, started_at, finished_at, error_type, message, traceback
     )
     SELECT back.id, back.attempt, outcome.outcome, back.queue, back.task, $1,
-           now() - outcome.elapsed * interval '1 second', now(),
+           now() - coalesce(outcome.elapsed, 0) * interval '1 second', now(),
            outcome.error_type, outcome.message, outcome.traceback
       FROM back
       JOIN outcome ON outcome.id = back.id AND outcome.attempt = back.attempt

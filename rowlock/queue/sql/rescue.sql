@@ -2,13 +2,14 @@
 -- that has taken its worker down $1 times, the last time alone: while its worker held nothing else. A crash is no error of
 -- the job: it is counted apart, for all that the worker held. A worker that gave its lease up has not crashed: what it still
 -- held never began, and counts as released. After a crash nobody knows whether the handler began: it counts as started.
+-- A task's own max_crashes holds strictly, also for a crash beside other jobs.
 -- A lease never reaches further than its length from now, unless the server's clock has gone back: then it is cut to that.
 -- A live worker renews it in time.
 --
--- $1 how many crashes a job may cause   $2 how many jobs at most   $3 whether to look for jobs of workers without a row
+-- $1 how many crashes a job may cause, if its task does not say   $2 how many jobs at most   $3 whether to look for jobs of workers without a row
 --
 -- Returns one row per rescued job: id, task, queue, worker, attempt, and whether it is now in quarantine (failed).
--- Index: job_running, for the expired workers only. $3 walks all of it: asked for once in a while.
+-- Index: job_running, for the expired workers only, and task_pkey. $3 walks all of it: asked for once in a while.
 -- Not in any order: to have one for nothing, the planner would walk a whole index of a long queue, every second.
 -- The re-checks say `worker IS NOT NULL`: `state = 'running'` would let the planner walk job_running instead of job_pkey.
 -- Locks: the rescued rows, skipping what others hold.
@@ -21,7 +22,9 @@ WITH cut AS (
            NOT EXISTS (
                SELECT FROM rowlock.worker WHERE worker.id = job.worker AND worker.expires_at = '-infinity'
            ) AS is_crash,
-           CASE WHEN crashes + 1 < $1 THEN false
+           CASE WHEN (SELECT own.max_crashes FROM rowlock.task AS own WHERE own.name = job.task) IS NOT NULL
+                THEN crashes + 1 >= (SELECT own.max_crashes FROM rowlock.task AS own WHERE own.name = job.task)
+                WHEN crashes + 1 < $1 THEN false
                 WHEN $1 = 1 THEN true
                 ELSE (SELECT beside.id
                         FROM rowlock.job AS beside

@@ -152,8 +152,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/queue/lifecycle.py",
-                old='RELEASED: Final = Again(delay=timedelta(0), outcome="released", counts=False)\n',
-                new='RELEASED: Final = Again(delay=timedelta(0), outcome="released", counts=True)\n',
+                old='INTERRUPTED: Final = Again(delay=timedelta(0), outcome="released", counts=False)\n',
+                new='INTERRUPTED: Final = Again(delay=timedelta(0), outcome="released", counts=True)\n',
             ),
         ),
         engine=Pytest(file="tests/acceptance/test_crashes.py"),
@@ -165,8 +165,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/worker/timeouts.py",
-                old="    deadline = asyncio.timeout(limit.total_seconds())\n",
-                new="    deadline = asyncio.timeout(limit.total_seconds() + 3600)\n",
+                old="    deadline = asyncio.timeout(limit.total_seconds() - spent)\n",
+                new="    deadline = asyncio.timeout(limit.total_seconds() - spent + 3600)\n",
             ),
         ),
         engine=Pytest(file="tests/db/test_worker.py"),

@@ -74,8 +74,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file=f"{SQL}rescue.sql",
-                old="           CASE WHEN crashes + 1 < $1 THEN false\n",
-                new="           CASE WHEN true THEN false\n",
+                old="                WHEN crashes + 1 < $1 THEN false\n",
+                new="                WHEN true THEN false\n",
             ),
         ),
         engine=Torture(faults="poison", times=2),
@@ -153,8 +153,8 @@ BUGS: Final = (
             ),
             Change(
                 file=f"{SQL}rescue.sql",
-                old="           CASE WHEN crashes + 1 < $1 THEN false\n",
-                new="           CASE WHEN $1 < 0 THEN false\n",
+                old="                WHEN crashes + 1 < $1 THEN false\n",
+                new="                WHEN $1 < 0 THEN false\n",
             ),
         ),
         engine=KILLS,

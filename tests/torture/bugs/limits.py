@@ -176,8 +176,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file=f"{SQL}rescue.sql",
-                old="CASE WHEN crashes + 1 < $1 THEN false",
-                new="CASE WHEN crashes < $1 THEN false",
+                old="WHEN crashes + 1 < $1 THEN false",
+                new="WHEN crashes < $1 THEN false",
             ),
         ),
         engine=_POISON,

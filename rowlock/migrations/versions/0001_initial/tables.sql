@@ -97,5 +97,6 @@ CREATE TABLE rowlock.task (
     results_removed_until timestamptz NOT NULL DEFAULT '-infinity',
     args_version smallint NOT NULL DEFAULT 1,
     is_sensitive boolean NOT NULL DEFAULT false,
+    max_crashes  integer,
     CONSTRAINT task_pkey PRIMARY KEY (name)
 )
