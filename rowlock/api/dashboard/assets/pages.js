@@ -37,3 +37,6 @@ export const SECTIONS = {
     "/dead-letters": "Dead letters",
     "/operations": "Operations",
 };
+
+/** Those that are about jobs of some queues, too: what a key sees that is limited to these. */
+export const OF_QUEUES = ["/", "/jobs", "/queues", "/dead-letters"];

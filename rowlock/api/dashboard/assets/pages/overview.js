@@ -8,6 +8,7 @@ const LATE = 60;
 
 export const page = {
     title: () => "Overview",
+    isKept: true,
     every: 5,
     seldom: 20,
     live: () => "/v1/events",
