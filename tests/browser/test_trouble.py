@@ -14,7 +14,7 @@ from playwright.async_api import Page, expect
 from rowlock import Rowlock
 from rowlock.api import create_app, nobody_is_asked
 from rowlock.api.problems import DATABASE_UNAVAILABLE, Refused, respond
-from tests.browser.visiting import fits, shows, visit
+from tests.browser.visiting import barriers, fits, shows, visit
 from tests.browser.watching import Watch
 
 away: dict[str, bool] = {}
@@ -132,3 +132,18 @@ async def test_no_figure_is_broken_over_two_lines(page: Page, app: Rowlock) -> N
                 }).map((one) => one.textContent)"""
             )
             assert wrapped == [], path
+
+
+async def test_a_task_has_a_page_with_its_figures_and_its_jobs(page: Page, app: Rowlock) -> None:
+    job = await app.enqueue("add", {"x": 1})
+    await app.enqueue("echo")
+    async with app.worker():
+        await job.result(timeout=20)
+        await visit(page, f"/jobs/{job.id}", "add")
+        await page.get_by_role("link", name="add", exact=True).click()
+        await expect(page.get_by_role("heading", level=1)).to_have_text("add")
+        assert page.url.endswith("#/tasks/add")
+        await expect(page.get_by_role("region", name="Its newest jobs").locator("tbody tr")).to_have_count(1)
+        await expect(page.get_by_text("Version of its arguments")).to_be_visible()
+        assert await fits(page)
+        assert not await barriers(page)

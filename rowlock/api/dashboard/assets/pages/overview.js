@@ -131,7 +131,7 @@ function queuesTable(queues) {
 }
 
 function tasksTable(tasks) {
-    const name = (task) => task === "*" ? "all others" : link(`/jobs?${new URLSearchParams({ task })}`, task);
+    const name = (task) => task === "*" ? "all others" : link(`/tasks/${encodeURIComponent(task)}`, task);
     return table({
         caption: "Tasks",
         columns: [
