@@ -96,7 +96,7 @@ def plain(text: str) -> str:
 
 async def not_shown(page: Page, texts: list[str]) -> list[str]:
     """Those of the texts that cannot be read on the page, letter by letter, or as JSON has them, but for spaces."""
-    missing: list[str] = await page.evaluate(_SHOWN, [plain(text) for text in texts])
+    missing: list[str] = await page.evaluate(_SHOWN, texts)
     return missing
 
 
