@@ -57,6 +57,19 @@ _MAX_AGE = re.compile(r"(?i)(?:^|,)\s*max-age\s*=\s*\"?(\d{1,9})")
 _USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json")
 _PLACE = re.compile(r"(?s)(.*) - at `\$\.(\w+)(.*)`")
+_TYPES = re.compile(r"((?:[Ee]xpected|got) )(`[^`]+`)")
+_NAME = re.compile(r"\w+")
+_OF_JSON: Final = {
+    "int": "integer",
+    "float": "number",
+    "str": "string",
+    "bool": "boolean",
+    "dict": "object",
+    "list": "array",
+    "datetime": "time",
+    "timedelta": "duration",
+    "uuid": "UUID",
+}
 _NAMED = re.compile(r"(?s)Object (?:contains unknown|missing required) field `(.*)`")
 
 
@@ -193,7 +206,8 @@ def read_query(request: web.Request, form: type[T]) -> T:
 
 
 def _refuse_member(text: str) -> NoReturn:
-    """Say what msgspec's error means, beginning with the member's name."""
+    """Say what msgspec's error means, beginning with the member's name, and with the names that JSON has for types."""
+    text = _TYPES.sub(lambda match: match[1] + _NAME.sub(lambda name: _OF_JSON.get(name[0], name[0]), match[2]), text)
     if (match := _PLACE.fullmatch(text)) is not None:
         what, name, place = match.groups()
         raise Refused(

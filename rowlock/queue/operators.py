@@ -382,7 +382,7 @@ def _checked_reason(reason: object) -> str | None:
 
 def _refuse_empty(which: JobFilter, *, everything: bool) -> None:
     if which.is_empty and not everything:
-        raise InvalidOption("The filter is empty, and means every job: narrow it, or say everything=True.")
+        raise InvalidOption("The filter is empty, and means every job: narrow it, or set `everything` to true.")
 
 
 def _refuse_other_than_dead(which: JobFilter) -> None:

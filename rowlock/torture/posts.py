@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
 import aiohttp
@@ -14,6 +14,10 @@ from rowlock.torture.history import Enqueue, Enqueued, History, Wanted
 if TYPE_CHECKING:
     import random
     from collections.abc import Awaitable, Callable
+
+
+LOCKED: Final = "urn:rowlock:problem:locked"
+"""What is answered while an open transaction is in the way: that of a first try, whose commit is still to come."""
 
 
 class Posts:
@@ -56,8 +60,8 @@ class Posts:
                         self._history.write(Enqueued(op=op, outcome="stored"))
                         testimony.note("stored", [job])
                         return
-                    if answer.status < 500:
-                        raise AssertionError(f"The API answered {answer.status}: {await answer.text()}")
+                    if answer.status < 500 and LOCKED not in (text := await answer.text()):
+                        raise AssertionError(f"The API answered {answer.status}: {text}")
             if await self._pause(self._rng.uniform(0.1, 1.0)):
                 return
 
@@ -78,7 +82,7 @@ class Posts:
                         self._history.write(Enqueued(op=op, outcome="stored"))
                         testimony.note("stored", jobs)
                         return
-                    if answer.status < 500:
-                        raise AssertionError(f"The API answered {answer.status}: {await answer.text()}")
+                    if answer.status < 500 and LOCKED not in (text := await answer.text()):
+                        raise AssertionError(f"The API answered {answer.status}: {text}")
             if await self._pause(self._rng.uniform(0.1, 1.0)):
                 return

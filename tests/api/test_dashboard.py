@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 from pathlib import Path
@@ -103,3 +104,24 @@ def test_what_is_not_ours_is_what_it_is_said_to_be() -> None:
     }
     for name, digest in rows:
         assert hashlib.sha256((ASSETS / "vendor" / name).read_bytes()).hexdigest() == digest, name
+
+
+async def test_a_file_is_compressed_once_whoever_asks_for_it(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    compressed: list[int] = []
+    compress = gzip.compress
+
+    def counted(body: bytes, **how: int) -> bytes:
+        compressed.append(len(body))
+        return compress(body, **how)
+
+    monkeypatch.setattr("rowlock.api.dashboard.gzip.compress", counted)
+    dashboard._packed.cache_clear()
+    body = (ASSETS / "main.js").read_bytes()
+    for _ in range(3):
+        async with http.get("/assets/main.js", headers={"Accept-Encoding": "deflate, GZip"}) as response:
+            assert (response.headers["Content-Encoding"], response.headers["Vary"]) == ("gzip", "Accept-Encoding")
+            assert await response.read() == body
+    assert compressed == [len(body)]
+    async with http.get("/assets/main.js", headers={"Accept-Encoding": "identity"}) as response:
+        assert "Content-Encoding" not in response.headers
+        assert await response.read() == body

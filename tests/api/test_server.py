@@ -318,3 +318,17 @@ async def test_what_is_no_method_of_http_is_a_problem_that_quotes_nothing(line: 
     problem = json.loads(document)
     assert (problem["status"], problem["type"]) == (400, "about:blank")
     assert line.split()[0].decode() not in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "body, detail",
+    [
+        ({"task": "echo", "priority": True}, "priority: expected `integer | null`, got `boolean`."),
+        ({"task": "echo", "tags": [1]}, "tags[0]: expected `string`, got `integer`."),
+        ({"task": "echo", "run_at": "2030-01-01T00:00:00"}, "run_at: expected `time` with a timezone component."),
+        ({"task": "echo", "int": 1}, "The body is not right: Object contains unknown field `int`."),
+    ],
+)
+async def test_types_have_the_names_of_json(http: Http, body: dict[str, Any], detail: str) -> None:
+    async with http.post("/v1/jobs", json=body) as response:
+        assert (await response.json(content_type=None))["detail"] == detail

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from playwright.async_api import Page
@@ -86,6 +87,11 @@ _MADE: Final = f"""() => {{
     }}
     return made.map((element) => element.outerHTML.slice(0, 200));
 }}"""
+
+
+def plain(text: str) -> str:
+    """The text as it is shown: with the names of the characters that would turn it around."""
+    return re.sub("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]", lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
 
 
 async def not_shown(page: Page, texts: list[str]) -> list[str]:

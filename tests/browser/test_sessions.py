@@ -128,3 +128,12 @@ async def test_key_of_one_queue_is_shown_that_queue_and_told_what_it_may_not_see
     await expect(page.get_by_role("alert")).to_contain_text("There is no job")
     await page.goto("/#/workers")
     await expect(page.get_by_role("alert")).to_contain_text("limited to queues")
+
+
+async def test_sections_that_a_key_may_not_see_are_not_offered(page: Page, app: Rowlock) -> None:
+    limited = await app.keys.create("limited", scopes=["read"], queues=["sums"])
+    await _log_in(page, limited.text)
+    links = page.get_by_role("navigation", name="Sections").get_by_role("link")
+    if not await links.first.is_visible():
+        await page.get_by_role("button", name="Menu").click()
+    await expect(links).to_have_text(["Overview", "Jobs", "Queues", "Dead letters"])

@@ -22,7 +22,7 @@ async def test_workers_are_listed_with_what_they_run_and_scaled(
     await shows(page, re.compile(r"Worker .+ · \d+"))
     await expect(page.get_by_role("link", name=str(job.id))).to_have_attribute("href", f"#/jobs/{job.id}")
     await expect(page.get_by_role("link", name="sums")).to_have_attribute("href", "#/queues/sums")
-    await expect(page.get_by_role("link", name="echo")).to_have_attribute("href", "#/jobs?task=echo")
+    await expect(page.get_by_role("link", name="echo")).to_have_attribute("href", "#/tasks/echo")
 
     await page.get_by_role("button", name="Scale").click()
     await page.get_by_role("textbox", name="Jobs at once").fill("many")

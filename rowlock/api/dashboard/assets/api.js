@@ -1,9 +1,15 @@
 // The HTTP API, which is all that the dashboard has: requests, problems, and what this session may do.
 
 import { setClock } from "./formats.js";
+import { forget, keep, kept } from "./last.js";
 
 /** What the API refused, or could not do: `status` (0: it did not answer), `title`, `message`, and the `field` that is wrong. */
 export class Problem extends Error {
+    /** Whether it may be over in a while, without anybody doing anything here. */
+    get isPassing() {
+        return this.status === 0 || this.status === 429 || this.status >= 500;
+    }
+
     constructor(status, detail, field = null, title = undefined) {
         super(detail);
         this.name = "Problem";
@@ -76,16 +82,26 @@ let session = null;
 /** Who is logged in, and what they may do; null while nobody is. */
 export const whoever = () => session;
 
-/** Ask who is logged in. Throws a `Problem` of status 401 if somebody must log in first. */
+/**
+ * Ask who is logged in. Throws a `Problem` of status 401 if somebody must log in first. While the server cannot say, it is
+ * whoever was logged in last in this tab, if anybody was, and `isOld`.
+ */
 export async function readSession() {
-    session = null;
+    let found;
     try {
-        session = await api.get("/v1/session");
+        found = await api.get("/v1/session");
     } catch (problem) {
+        const last = problem.isPassing ? kept("session") : null;
+        if (last !== null) return session = { ...last.value, isOld: true };
+        session = null;
+        if (problem.status === 401) forget();
         if (problem.status !== 404) throw problem;
-        session = { by: null, scopes: ["admin"], queues: null, expires_at: null, is_open: true };
+        found = { by: null, scopes: ["admin"], queues: null, expires_at: null, is_open: true };
     }
-    return session;
+    const last = kept("session");
+    if (last !== null && JSON.stringify([last.value.by, last.value.queues]) !== JSON.stringify([found.by, found.queues])) forget();
+    keep("session", found);
+    return session = found;
 }
 
 /** Whether this session may do what needs this scope. The server checks it again. */

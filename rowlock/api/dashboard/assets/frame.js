@@ -1,6 +1,7 @@
 // One page at one address: loads what it shows, keeps it up to date while somebody looks, and says what did not work.
 
 import { Failure } from "./failure.js";
+import { keep, kept } from "./last.js";
 import { listen } from "./live.js";
 import { go } from "./places.js";
 import { Component, h as element } from "./vendor/preact.js";
@@ -11,16 +12,19 @@ const GRACE = 4000;
 const TICK = 5000;
 /** What is loaded anew by itself may be so many seconds old. */
 const AGE = 3;
+/** After so many seconds it is tried again at the latest, where it may be over by itself. */
+const AGAIN = 5;
 
 /**
  * A page has `title(params)`, `load({params, query, signal, age})` (`age` of what nobody has asked for: how many seconds
  * old it may be), `render(data, context)` and, of its own choice, `every`
- * (seconds after which it is loaded anew), `actions(data, context)` beside the title, `mayLoad()` (false: not now), and
+ * (seconds after which it is loaded anew), `isKept` (figures, of which the last are shown where no new ones are to be had),
+ * `actions(data, context)` beside the title, `mayLoad()` (false: not now), and
  * `live(params)`, the path of a stream, with `hear(event, told, data)`: the new data, or undefined to load anew; while the
  * stream is open, only every `seldom` seconds.
  */
 export class Frame extends Component {
-    state = { data: null, problem: null, isCut: false, isOther: false };
+    state = { data: null, problem: null, isCut: false, isOther: false, keptAt: null };
 
     componentDidMount() {
         this.wake();
@@ -90,11 +94,22 @@ export class Frame extends Component {
         const { page, params, query, lost } = this.props;
         try {
             const data = page.load === undefined ? {} : await page.load({ params, query, signal, age });
-            if (!signal.aborted) this.setState({ data, problem: null, isOther: false });
+            if (!signal.aborted) {
+                this.isFailing = false;
+                this.setState({ data, problem: null, isOther: false, keptAt: null });
+                if (page.isKept) keep(place(this.props), data);
+            }
         } catch (problem) {
             if (signal.aborted) return;
             if (problem.status === 401) lost();
-            this.setState(({ data, isOther }) => ({ problem, isOther: false, data: isOther ? null : data }));
+            this.isFailing = problem.isPassing === true;
+            const last = this.isFailing && page.isKept ? kept(place(this.props)) : null;
+            this.setState(({ data, isOther, keptAt }) => {
+                const shown = isOther ? null : data;
+                return shown === null && last !== null
+                    ? { problem, isOther: false, data: last.value, keptAt: last.at }
+                    : { problem, isOther: false, data: shown, keptAt };
+            });
         }
         if (!signal.aborted) this.plan();
     };
@@ -102,13 +117,14 @@ export class Frame extends Component {
     /** Load again after a while. */
     plan() {
         const { page } = this.props;
-        const pause = this.isOpen ? page.seldom : page.every;
+        let pause = this.isOpen ? page.seldom : page.every;
+        if (this.isFailing) pause = Math.min(pause ?? AGAIN, AGAIN);
         clearTimeout(this.timer);
         if (pause === undefined || document.visibilityState !== "visible") return;
         this.timer = setTimeout(() => page.mayLoad?.() === false ? this.plan() : this.load(AGE), pause * 1000);
     }
 
-    render({ page, params, query }, { data, problem, isCut, isOther }) {
+    render({ page, params, query }, { data, problem, isCut, isOther, keptAt }) {
         const title = page.title(params, data);
         document.title = `${title} · Rowlock`;
         const context = { params, query, refresh: this.refresh, go };
@@ -116,12 +132,15 @@ export class Frame extends Component {
             element("div", { class: "title" },
                 element("h1", { tabIndex: -1 }, title),
                 data !== null && page.actions?.(data, context)),
-            problem !== null && element(Failure, { problem, again: this.refresh, isStale: data !== null }),
+            problem !== null && element(Failure, { problem, again: this.refresh, isStale: data !== null, keptAt }),
             isCut && problem === null && element("p", { class: "cut", role: "status" },
                 `Live updates are cut off: loaded every ${page.every} seconds instead, until they are back.`),
             data === null ? problem === null && element(Skeleton, {}) : page.render(data, context));
     }
 }
+
+/** The page's address, by which its figures are kept. */
+const place = ({ path, query }) => `${path}?${query}`;
 
 /** What stands where the page will be. */
 function Skeleton() {

@@ -1,10 +1,11 @@
 // The frame around all pages: where one is, who one is, and what is shown there; it keeps what is shown up to date.
 
-import { readSession, whoever } from "./api.js";
+import "./plain-text.js";
+import { may, readSession, whoever } from "./api.js";
 import { Failure } from "./failure.js";
 import { Frame } from "./frame.js";
 import { keys } from "./keys.js";
-import { PAGES, SECTIONS } from "./pages.js";
+import { OF_QUEUES, PAGES, SECTIONS } from "./pages.js";
 import * as login from "./pages/login.js";
 import { button } from "./parts.js";
 import { here, match } from "./places.js";
@@ -19,6 +20,16 @@ function pageAt({ path }) {
     return { page: PAGES["/nowhere"], params: {} };
 }
 
+/** Of the sections, those that this session may see: a key that is limited to queues sees nothing of what is not of one. */
+function sections() {
+    if (!may("read")) return [];
+    const isLimited = whoever().queues !== null;
+    return Object.entries(SECTIONS).filter(([path]) => !isLimited || OF_QUEUES.includes(path));
+}
+
+/** After so many milliseconds it is asked again who is there, where the server could not say. */
+const AGAIN = 3000;
+
 class Dashboard extends Component {
     state = { session: null, place: here(), isOpen: false };
 
@@ -29,11 +40,17 @@ class Dashboard extends Component {
 
     /** Find out who is there: somebody who must log in first is shown the login. */
     enter = async () => {
+        clearTimeout(this.timer);
+        let isUncertain = false;
         try {
-            this.setState({ session: await readSession(), problem: null });
+            const session = await readSession();
+            isUncertain = session.isOld === true;
+            this.setState({ session, problem: null });
         } catch (problem) {
+            isUncertain = problem.isPassing;
             this.setState({ session: null, problem });
         }
+        if (isUncertain) this.timer = setTimeout(this.enter, AGAIN);
     };
 
     render(_, { session, problem, place, isOpen }) {
@@ -53,11 +70,11 @@ class Dashboard extends Component {
                     onClick: () => this.setState({ isOpen: !isOpen }),
                 }, "Menu"),
                 element("nav", { id: "sections", "aria-label": "Sections", class: isOpen ? "open" : null },
-                    ...Object.entries(SECTIONS).map(([path, text]) => element("a", {
+                    ...sections().map(([path, text]) => element("a", {
                         href: `#${path}`, "aria-current": path === section ? "page" : null,
                     }, text))),
                 element("div", { class: "who" }, element(Theme, {}), element(Who, { left: this.enter }))),
-            element(Frame, { key: place.path, page, params, query: place.query, lost: this.enter }),
+            element(Frame, { key: place.path, path: place.path, page, params, query: place.query, lost: this.enter }),
         ];
     }
 }

@@ -10,6 +10,7 @@ import { page as queue } from "./pages/queue.js";
 import { page as queues } from "./pages/queues.js";
 import { page as schedule } from "./pages/schedule.js";
 import { page as schedules } from "./pages/schedules.js";
+import { page as task } from "./pages/task.js";
 import { page as worker } from "./pages/worker.js";
 import { page as workers } from "./pages/workers.js";
 
@@ -23,6 +24,7 @@ export const PAGES = {
     "/workers/{worker}": worker,
     "/schedules": schedules,
     "/schedules/{schedule}": schedule,
+    "/tasks/{task}": task,
     "/dead-letters": deadLetters,
     "/operations": operations,
     "/nowhere": nowhere,
@@ -37,3 +39,6 @@ export const SECTIONS = {
     "/dead-letters": "Dead letters",
     "/operations": "Operations",
 };
+
+/** Those that are about jobs of some queues, too: what a key sees that is limited to these. */
+export const OF_QUEUES = ["/", "/jobs", "/queues", "/dead-letters"];

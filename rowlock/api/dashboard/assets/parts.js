@@ -97,14 +97,14 @@ export function parseJson(text, name) {
     }
 }
 
-/** The form above a list: what it is filtered by, as the address says it too. */
+/** The form above a list: what it is filtered by, as the address says it too. `none` is what a choice says of nothing. */
 export function filters(query, go, all) {
-    const inputs = all.map(({ name, label, options, placeholder }) => {
+    const inputs = all.map(({ name, label, options, placeholder, none = "all" }) => {
         const value = query.get(name) ?? "";
         const id = `filter-${name}`;
         const input = options === undefined
             ? line(value, { id, name, placeholder, type: "search" })
-            : choice([["", "all"], ...options], value, { id, name, onChange: (event) => event.target.form.requestSubmit() });
+            : choice([["", none], ...options], value, { id, name, onChange: (event) => event.target.form.requestSubmit() });
         return element("div", { class: "field" }, element("label", { for: id }, label), input);
     });
     const onSubmit = (event) => {

@@ -1,6 +1,6 @@
 // Which jobs: the states as tabs, the rest as a form, what is filtered by as chips. All of it is the address's query.
 
-import { choice, element, line, link, parseExactly, useEffect, useRef } from "../kit.js";
+import { api, choice, element, line, link, parseExactly, Problem, useEffect, useRef } from "../kit.js";
 
 export const STATES = ["queued", "scheduled", "retrying", "running", "blocked", "succeeded", "failed", "cancelled", "expired"];
 const AGES = [["300", "5 minutes"], ["3600", "hour"], ["86400", "24 hours"], ["604800", "7 days"], ["2592000", "30 days"]];
@@ -79,11 +79,27 @@ export function chips(query) {
         element("li", { class: "plain" }, link(`/jobs?${changed(new URLSearchParams(), { state: query.get("state") })}`, "Clear all")));
 }
 
-/** The form. */
+const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** Whether there is a job with this id; else it may be one of the program's own, among the arguments. */
+async function isThere(id) {
+    try {
+        await api.get(`/v1/jobs/${id}`);
+        return true;
+    } catch (problem) {
+        if (problem instanceof Problem) return false;
+        throw problem;
+    }
+}
+
+/** The form; the full id of a job leads to it. */
 export function FilterBar({ query, queues, tasks, go }) {
-    const onSubmit = (event) => {
+    const onSubmit = async (event) => {
         event.preventDefault();
-        const given = Object.fromEntries([...new FormData(event.currentTarget)].map(([name, value]) => [name, said(name, value)]));
+        const form = event.currentTarget;
+        const wanted = new FormData(form).get("text").trim();
+        if (ID.test(wanted) && await isThere(wanted)) return go(`/jobs/${wanted.toLowerCase()}`);
+        const given = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, said(name, value)]));
         if (given.created_after || given.created_before) given.newer_than = null;
         go(`/jobs?${changed(query, given)}`);
     };
@@ -96,7 +112,7 @@ export function FilterBar({ query, queues, tasks, go }) {
     const text = (name, label, more = {}) => place(name, label, line(query.get(name), { type: "search", ...more }));
     const isExact = query.has("created_after") || query.has("created_before");
     return element("form", { class: "filters", role: "search", "aria-label": "Filter the jobs", key: String(query), onSubmit },
-        text("text", "Arguments contain", { placeholder: "a word or an id" }),
+        text("text", "Arguments contain", { placeholder: "a word, or a job's id" }),
         text("task", "Task", { list: "tasks" }),
         place("queue", "Queue", choice([["", "all"], ...names(queues, query.get("queue"))], query.get("queue") ?? "", { onChange: submit })),
         place("newer_than", "Created", choice([["", "any time"], ...ages(query.get("newer_than"))], query.get("newer_than") ?? "", { onChange: submit })),

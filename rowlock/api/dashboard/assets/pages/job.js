@@ -75,7 +75,7 @@ async function said(id, signal) {
 
 function about(job) {
     return [
-        ["Task", link(`/jobs?${new URLSearchParams({ task: job.task })}`, job.task)],
+        ["Task", link(`/tasks/${encodeURIComponent(job.task)}`, job.task)],
         ["Queue", link(`/queues/${encodeURIComponent(job.queue)}`, job.queue)],
         ["Attempt", attempts(job)],
         ["Created", ago(job.created_at)],

@@ -1,5 +1,6 @@
 // The login: a key becomes a session, whose cookie no script can read. The page itself keeps nothing of it.
 
+import { forget } from "../last.js";
 import { api, element, field, line, Problem, useState } from "../kit.js";
 
 /** The whole page, for somebody who must log in first; `enter` is called once they have. */
@@ -35,4 +36,7 @@ export function Page({ enter }) {
 }
 
 /** End the session. */
-export const leave = () => api.remove("/v1/session");
+export async function leave() {
+    await api.remove("/v1/session");
+    forget();
+}

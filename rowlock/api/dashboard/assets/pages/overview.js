@@ -8,6 +8,7 @@ const LATE = 60;
 
 export const page = {
     title: () => "Overview",
+    isKept: true,
     every: 5,
     seldom: 20,
     live: () => "/v1/events",
@@ -130,7 +131,7 @@ function queuesTable(queues) {
 }
 
 function tasksTable(tasks) {
-    const name = (task) => task === "*" ? "all others" : link(`/jobs?${new URLSearchParams({ task })}`, task);
+    const name = (task) => task === "*" ? "all others" : link(`/tasks/${encodeURIComponent(task)}`, task);
     return table({
         caption: "Tasks",
         columns: [

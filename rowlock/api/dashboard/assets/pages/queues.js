@@ -1,16 +1,22 @@
 // The queues: how much waits in each and since when, who works on it, and what was said of it.
 
-import { ago, api, count, element, empty, link, table } from "../kit.js";
+import { ago, api, count, element, empty, filters, link, now, table } from "../kit.js";
 import { queueButtons } from "./queue-acts.js";
 
 export const page = {
     title: () => "Queues",
+    isKept: true,
     every: 3,
 
     load: () => api.get("/v1/queues"),
 
-    render({ queues }, { refresh }) {
-        return table({
+    render({ queues }, { query, refresh, go }) {
+        const shown = queues.filter((queue) => fits(queue, query)).sort(ORDERS[query.get("sort")] ?? troubled);
+        return [queues.length > 0 && filters(query, go, [
+            { name: "name", label: "Name contains" },
+            { name: "status", label: "Status", options: Object.keys(STATUSES) },
+            { name: "sort", label: "Order", none: "in trouble first", options: Object.keys(ORDERS) },
+        ]), table({
             caption: "Queues",
             columns: [
                 { head: "Queue", cell: (queue) => link(`/queues/${encodeURIComponent(queue.name)}`, queue.name) },
@@ -24,16 +30,52 @@ export const page = {
                 { head: "Limit", number: true, cell: (queue) => queue.concurrency === null ? "–" : count(queue.concurrency) },
                 { head: "", cell: (queue) => queueButtons(queue, refresh) },
             ],
-            rows: queues,
+            rows: shown,
             key: (queue) => queue.name,
-            empty: empty(
+            empty: queues.length > 0 ? empty("No queue fits", "Take a part of the filter away, or look at all of them.") : empty(
                 "There are no queues yet",
                 "A queue is there once a worker serves it, a task names it, or a job waits in it: start a worker with "
                 + "rowlock worker, or enqueue a job.",
             ),
-        });
+        })];
     },
 };
+
+/** What is due for more seconds waits for long. */
+const LATE = 60;
+
+const STATUSES = {
+    "in trouble": (queue) => trouble(queue) > 0,
+    paused: (queue) => queue.paused_at !== null,
+    "no worker": (queue) => queue.workers === 0,
+    "at work": (queue) => queue.paused_at === null && queue.workers > 0,
+};
+
+const byName = (one, other) => one.name.localeCompare(other.name);
+const ORDERS = {
+    name: byName,
+    waiting: (one, other) => other.waiting - one.waiting || byName(one, other),
+    "oldest due": (one, other) => lateness(other) - lateness(one) || byName(one, other),
+    running: (one, other) => other.running - one.running || byName(one, other),
+};
+
+/** For how many seconds its first job has been due. */
+const lateness = ({ oldest_due_at: since }) => since === null ? 0 : Math.max(0, (now() - Date.parse(since)) / 1000);
+
+/** How badly it needs somebody: nobody works on its jobs, they are held back, they wait for long; 0 if it is well. */
+function trouble(queue) {
+    if (queue.waiting === 0) return 0;
+    if (queue.paused_at !== null) return 2;
+    if (queue.workers === 0) return 3;
+    return lateness(queue) > LATE ? 1 : 0;
+}
+
+const troubled = (one, other) => trouble(other) - trouble(one) || (trouble(one) > 0 ? lateness(other) - lateness(one) : 0) || byName(one, other);
+
+function fits(queue, query) {
+    const text = (query.get("name") ?? "").toLowerCase();
+    return queue.name.toLowerCase().includes(text) && (STATUSES[query.get("status")]?.(queue) ?? true);
+}
 
 /** Whether a queue's jobs start, and if not, why. */
 export function status(queue) {

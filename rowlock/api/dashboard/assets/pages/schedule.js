@@ -21,7 +21,7 @@ export const page = {
         return [
             panel(null,
                 facts([
-                    ["Task", link(`/jobs?${new URLSearchParams({ task: schedule.task })}`, schedule.task)],
+                    ["Task", link(`/tasks/${encodeURIComponent(schedule.task)}`, schedule.task)],
                     ["When", when(schedule)],
                     ["Next", next(schedule)],
                     ["Queue", schedule.queue === null ? "the task's" : link(`/queues/${encodeURIComponent(schedule.queue)}`, schedule.queue)],

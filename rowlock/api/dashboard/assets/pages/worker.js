@@ -26,7 +26,7 @@ export const page = {
                     ["Id", element("code", {}, worker.id)],
                 ])),
             panel("Its queues", names(worker.queues, (name) => link(`/queues/${encodeURIComponent(name)}`, name))),
-            panel("Its tasks", names(worker.tasks, (name) => link(`/jobs?${new URLSearchParams({ task: name })}`, name))),
+            panel("Its tasks", names(worker.tasks, (name) => link(`/tasks/${encodeURIComponent(name)}`, name))),
             element("section", {},
                 element("h2", {}, "What it runs now"),
                 table({

@@ -1,6 +1,6 @@
 // The live workers: what each serves, how busy it is, and whether it is well.
 
-import { ago, api, bytes, count, element, empty, link, now, table } from "../kit.js";
+import { ago, api, bytes, count, element, empty, filters, link, now, table } from "../kit.js";
 import { scaleButton } from "./worker.js";
 
 /** A lease that ends within so many seconds should have been renewed: they hold 15 s, and are renewed every 5. */
@@ -10,12 +10,18 @@ const LATE = 200;
 
 export const page = {
     title: () => "Workers",
+    isKept: true,
     every: 3,
 
     load: () => api.get("/v1/workers"),
 
-    render({ workers }, { refresh }) {
-        return table({
+    render({ workers }, { query, refresh, go }) {
+        const shown = workers.filter((worker) => fits(worker, query)).sort(ORDERS[query.get("sort")] ?? troubled);
+        return [workers.length > 0 && filters(query, go, [
+            { name: "name", label: "Host, process or queue contains" },
+            { name: "status", label: "Status", options: ["in trouble", "well"] },
+            { name: "sort", label: "Order", none: "in trouble first", options: Object.keys(ORDERS) },
+        ]), table({
             caption: "Workers",
             columns: [
                 { head: "Worker", cell: (worker) => link(`/workers/${worker.id}`, `${worker.hostname} · ${worker.pid}`) },
@@ -28,15 +34,37 @@ export const page = {
                 { head: "Version", cell: (worker) => worker.version },
                 { head: "", cell: (worker) => scaleButton(worker, refresh) },
             ],
-            rows: workers,
+            rows: shown,
             key: (worker) => worker.id,
-            empty: empty(
+            empty: workers.length > 0 ? empty("No worker fits", "Take a part of the filter away, or look at all of them.") : empty(
                 "No worker is alive",
                 "Jobs wait until one is: start it with rowlock worker module:app, and look at its log if it was started.",
             ),
-        });
+        })];
     },
 };
+
+const byAge = (one, other) => Date.parse(one.started_at) - Date.parse(other.started_at);
+const ORDERS = {
+    oldest: byAge,
+    busiest: (one, other) => other.running / other.concurrency - one.running / one.concurrency || byAge(one, other),
+    memory: (one, other) => (other.memory_bytes ?? 0) - (one.memory_bytes ?? 0) || byAge(one, other),
+    "loop delay": (one, other) => other.loop_delay_ms - one.loop_delay_ms || byAge(one, other),
+};
+
+/** How badly it needs somebody: its lease runs out, its event loop stands still; 0 if it is well. */
+const trouble = (worker) => remaining(worker) <= SHORT ? 2 : worker.loop_delay_ms >= LATE ? 1 : 0;
+const troubled = (one, other) => trouble(other) - trouble(one) || byAge(one, other);
+
+/** For how many seconds its lease holds. */
+const remaining = (worker) => (Date.parse(worker.expires_at) - now()) / 1000;
+
+function fits(worker, query) {
+    const text = (query.get("name") ?? "").toLowerCase();
+    const told = `${worker.hostname} · ${worker.pid} ${worker.id} ${worker.queues.join(", ")}`.toLowerCase();
+    const status = query.get("status");
+    return told.includes(text) && (status === null || (trouble(worker) > 0) === (status === "in trouble"));
+}
 
 /** How many of a worker's places are taken. */
 export function busy(worker) {
@@ -48,7 +76,7 @@ export function busy(worker) {
 
 /** Until when its lease holds; one that is about to run out stands out. */
 export function lease(worker) {
-    const left = (Date.parse(worker.expires_at) - now()) / 1000;
+    const left = remaining(worker);
     if (left > SHORT) return element("span", {}, `${Math.round(left)} s left`);
     const text = left > 0 ? `runs out in ${Math.ceil(left)} s` : "has run out";
     return element("span", { class: "badge error", title: "It did not renew its lease: its jobs are taken from it" }, text);
