@@ -56,14 +56,14 @@ def encode_result(value: object, *, limit: int, type_: object = None) -> str | N
         document = _encode(value)
     except Exception as error:  # noqa: BLE001  # properties and model_dump run foreign code
         raise InvalidResult(_explain(error)) from None
+    text = document.decode()
+    if is_too_deep(text[:limit]):  # before the size, as where the interpreter refuses it
+        raise InvalidResult(_explain(RecursionError()))
     if len(document) > limit:
         raise InvalidResult(
             f"The result is {len(document):,} bytes of JSON, where {limit:,} are allowed. Store it elsewhere and "
             "return its key, or raise ROWLOCK_MAX_RESULT_BYTES."
         )
-    text = document.decode()
-    if is_too_deep(text):
-        raise InvalidResult(_explain(RecursionError()))
     # msgspec writes NaN as null.
     if "null" in text or NUL_ESCAPE in text:
         defect = find_defect(msgspec.to_builtins(value, enc_hook=encode_hook))

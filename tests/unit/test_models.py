@@ -233,8 +233,9 @@ def test_a_result_has_the_same_limit_on_every_python(levels: int, wrap: Callable
     value: object = 1
     for _ in range(levels):
         value = wrap(value)
-    with pytest.raises(InvalidResult, match="nested deeper than 64 levels"):
-        encode_result(value, limit=LIMIT)
+    for limit in (LIMIT, 500):
+        with pytest.raises(InvalidResult, match="nested deeper than 64 levels"):
+            encode_result(value, limit=limit)
     assert "nested deeper than 64 levels" in refused(Any, value)
     assert "nested deeper than 64 levels" in refused(Annotated[list[Any] | dict[str, Any], "any"], value)
     while isinstance(value, (list, dict)):  # freed level by level
