@@ -20,6 +20,9 @@ CREATE TABLE rowlock.statistic (
     CONSTRAINT statistic_counts CHECK (
         least(succeeded, failed, cancelled, expired, errors) >= 0
         AND greatest(succeeded, failed, cancelled, expired, errors) <= 1000000000000000
+        AND cardinality(duration_buckets) = cardinality(duration_counts)
+        AND cardinality(wait_buckets) = cardinality(wait_counts)
+        AND array_position(duration_counts, NULL) IS NULL AND array_position(wait_counts, NULL) IS NULL
     ),
     CONSTRAINT statistic_times_are_readable CHECK (
         at < '9999-12-31 00:00:00+00'
