@@ -33,8 +33,8 @@ CREATE TABLE rowlock.schedule (
     CONSTRAINT schedule_max_attempts CHECK (max_attempts >= 1),
     CONSTRAINT schedule_args_are_an_object CHECK (jsonb_typeof(args) = 'object'),
     CONSTRAINT schedule_times_are_readable CHECK (
-        greatest(next_run_at, last_tick_at, created_at, updated_at) < '9999-12-31 00:00:00+00'
-        AND least(next_run_at, last_tick_at, created_at, updated_at) >= '0001-01-02 00:00:00+00'
+        greatest(next_run_at, last_tick_at, created_at, updated_at, undeclared_at) < '9999-12-31 00:00:00+00'
+        AND least(next_run_at, last_tick_at, created_at, updated_at, undeclared_at) >= '0001-01-02 00:00:00+00'
     )
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
 --;
