@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -143,9 +142,9 @@ async def _stored_of_task(call: Call, body: JobRequest, connection: object) -> J
         queue=body.queue,
         priority=body.priority,
         delay=body.delay,
-        run_at=_instant("run_at", body.run_at),
-        expires=_limit_in_time("expires", body.expires),
-        deadline=_limit_in_time("deadline", body.deadline),
+        run_at=body.run_at,
+        expires=body.expires,
+        deadline=body.deadline,
         max_attempts=body.max_attempts,
         timeout=body.timeout,
         unique=body.unique.unique() if isinstance(body.unique, UniqueRequest) else body.unique,
@@ -225,15 +224,3 @@ async def show_logs(call: Call) -> web.Response:
     job = await call.job()
     lines = [] if job.is_sensitive else await call.backend.client.logs(job.id)
     return answer(JobLogs(id=job.id, lines=lines))
-
-
-def _limit_in_time(field: str, given: float | datetime | None) -> float | datetime | None:
-    return _instant(field, given) if isinstance(given, datetime) else given
-
-
-def _instant(field: str, given: datetime | None) -> datetime | None:
-    """The time in UTC. Python has none outside the years 1 to 9999, which an offset can lead to."""
-    try:
-        return None if given is None else given.astimezone(UTC)
-    except OverflowError:
-        raise Refused(INVALID_REQUEST, f"{field} is outside the years 1 to 9999 in UTC.", field=field) from None

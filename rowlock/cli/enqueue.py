@@ -16,6 +16,7 @@ from rowlock.cli.loading import load
 from rowlock.cli.output import note, print_json, with_json
 from rowlock.errors import InvalidArguments, InvalidOption
 from rowlock.queue.handle import JobHandle
+from rowlock.queue.json_values import NESTING_LIMIT
 from rowlock.queue.unique import OnDuplicate, Unique, Until
 
 
@@ -122,6 +123,8 @@ def parse_args(text: str) -> dict[str, object]:
         raise InvalidArguments(
             f'The arguments are not JSON ({error}): write an object, in quotes, as \'{{"name": "value"}}\'.'
         ) from error
+    except RecursionError as error:
+        raise InvalidArguments(f"The arguments are nested deeper than {NESTING_LIMIT} levels.") from error
     if not isinstance(args, dict):
         raise InvalidArguments('The arguments are not a JSON object: name each one, as in \'{"name": "value"}\'.')
     return args

@@ -16,6 +16,7 @@ from rowlock.cli.output import note, print_json, with_json
 from rowlock.errors import InvalidArguments, InvalidJob
 from rowlock.queue.connections import own_transaction
 from rowlock.queue.handle import JobHandle
+from rowlock.queue.json_values import NESTING_LIMIT
 
 
 @click.command("enqueue-many", short_help="Enqueue the jobs of a file, all or none.")
@@ -27,7 +28,11 @@ def command(file: TextIO, app: str | None, as_json: bool) -> None:  # noqa: FBT0
 
     FILE is an array of JSON objects, or has one a line, like {"task": "send_email", "args": {"recipient": "ada"}}.
     """
-    handles = running.run(_enqueue(load(app), read_jobs(file.read())))
+    try:
+        text = file.read()
+    except UnicodeDecodeError as error:
+        raise InvalidArguments(f"The file is not UTF-8: {error}") from error
+    handles = running.run(_enqueue(load(app), read_jobs(text)))
     if as_json:
         print_json([EnqueuedOne(id=one.id, task=one.task, is_duplicate=one.is_duplicate) for one in handles])
         return
@@ -44,8 +49,10 @@ def read_jobs(text: str) -> list[JobRequest]:
             given = msgspec.json.decode(text, type=list[msgspec.Raw])
         else:
             given = [msgspec.Raw(line.encode()) for line in text.splitlines() if line.strip()]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError) as error:
         raise InvalidArguments(f"This is no array of JSON objects: {error}") from error
+    except RecursionError as error:
+        raise InvalidArguments(f"A job in it is nested deeper than {NESTING_LIMIT} levels.") from error
     if not given:
         raise InvalidArguments("There are no jobs in it: write an array of objects, or one a line.")
     return [_read(number, one) for number, one in enumerate(given, 1)]
@@ -58,6 +65,8 @@ def _read(number: int, given: msgspec.Raw) -> JobRequest:
         raise InvalidArguments(
             f'Job {number} cannot be read ({error}): write {{"task": …, "args": {{…}}}} with options of POST /v1/jobs.'
         ) from error
+    except RecursionError as error:
+        raise InvalidArguments(f"Job {number} is nested deeper than {NESTING_LIMIT} levels.") from error
 
 
 async def _enqueue(app: Rowlock, jobs: Sequence[JobRequest]) -> list[JobHandle[Any]]:

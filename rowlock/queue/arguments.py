@@ -31,6 +31,7 @@ from rowlock.queue.json_values import (
     find_defect,
     is_scalar,
     is_surely_shallow,
+    is_too_deep,
     type_name,
 )
 from rowlock.queue.parameters import Parameters
@@ -86,6 +87,8 @@ class Arguments:
             self._refuse(error)
         text = document.decode()
         if len(document) > limit:
+            if is_too_deep(text[:limit]):
+                self._refuse(RecursionError())
             self._refuse_size(len(document), limit)
         if not is_same or NUL_ESCAPE in text or not (self._scalar or is_surely_shallow(text)):
             self._examine(call)

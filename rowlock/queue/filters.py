@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 SKEW: Final = timedelta(hours=1)
 """By how much the clock of whoever enqueued a job, and made its id, may differ from the database's."""
 
+_WILD: Final = re.compile(r"[\\%_]")
+_ESCAPED: Final = r"\\\g<0>"
 _FIRST: Final = UUID(int=0)
 _LAST: Final = UUID(int=2**128 - 1)
 
@@ -46,9 +49,9 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     that was right to the hour. `error` is a text that the job's error contains, letter by letter; `error_kind` is an
     error of the same kind: one with the same first line, up to 200 characters, whatever numbers and UUIDs are in it, as
     the groups of dead letters have it with a # for each (an empty text means jobs without an error). `args` are
-    arguments that are among the job's (as `@>` of `jsonb` has it); `text` is somewhere in the arguments as JSON, in
-    upper or lower case. `tag` is one of the job's tags. `discarded`: only dead letters that were discarded, or False:
-    leave those out.
+    arguments that are among the job's (as `@>` of `jsonb` has it); `text` is somewhere in the arguments, in a
+    value or in their JSON, in upper or lower case. `tag` is one of the job's tags. `discarded`: only dead letters that
+    were discarded, or False: leave those out.
 
     >>> JobFilter(task="send_email", error="ConnectionRefused", older_than=3600)
     """
@@ -108,7 +111,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             None if self.args is None else msgspec.json.encode(self.args).decode(),
             self.discarded,
             self.tag,
-            self.text,
+            None if self.text is None else _patterns(self.text),
             self.created_after,
             self.created_before,
             list(sight.hidden) if looks_inside and sight.hidden else None,
@@ -190,6 +193,12 @@ def _moment(name: str, value: object) -> None:
         value.astimezone(UTC)
     except OverflowError:
         raise InvalidOption(f"{name} {value!r} is outside the years 1 to 9999 in UTC.") from None
+
+
+def _patterns(text: str) -> list[str]:
+    """The patterns of LIKE that find a text in JSON: as a value has it, with the escapes of JSON, and as it is."""
+    as_value = msgspec.json.encode(text).decode()[1:-1]
+    return [f"%{_WILD.sub(_ESCAPED, one)}%" for one in dict.fromkeys((as_value, text))]
 
 
 def _id_of(moment: datetime, more: timedelta) -> UUID:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self, TypeVar, overload
 from uuid import UUID
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from rowlock.errors import OutsideHandler
 from rowlock.queue import options
 from rowlock.queue.forms import Moment
+from rowlock.queue.json_values import plain_json
 from rowlock.queue.lifecycle import FINAL
 from rowlock.queue.pending import TURN, Pending
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
 
-LONGEST_NUMBER: Final = 4000
-
 T = TypeVar("T")
+
+_LONGEST_ATTEMPT = 36_500 * 24 * 3600
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,17 +47,34 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any] | Record) -> list[Self]:
-        """The lines of a row of `list_logs.sql`."""
+        """The lines of a row of `list_logs.sql`. What was written by hand in another form is JSON text."""
+        data = plain_json(row["lines"])
         return [
             cls(
                 attempt=row["attempt"],
-                at=row["started_at"] + timedelta(seconds=line["after"]),
-                level=line["level"],
-                logger=line["logger"],
-                text=line["text"],
+                at=row["started_at"] + timedelta(seconds=line.after),
+                level=line.level,
+                logger=line.logger,
+                text=line.text,
             )
-            for line in plain_json(row["lines"])
+            for line in map(_Line.of, data if isinstance(data, list) else [data])
         ]
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True):
+    """A line as it is stored. `after` is seconds since the attempt began."""
+
+    after: Annotated[float, msgspec.Meta(ge=0, le=_LONGEST_ATTEMPT)] = 0.0
+    level: str = "info"
+    logger: str | None = None
+    text: str
+
+    @classmethod
+    def of(cls, data: object) -> Self:
+        try:
+            return msgspec.convert(data, cls)
+        except msgspec.ValidationError:
+            return cls(text=msgspec.json.encode(data).decode())
 
 
 class Runtime(Protocol):
@@ -114,7 +131,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     queue: str
     task: str
     priority: int
-    args: dict[str, Any]
+    args_json: str
     attempt: int
     max_attempts: int
     errors: int
@@ -147,11 +164,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
         `runtime` is the attempt that runs it here, for the handler's own job.
         """
-        given = {name: row[name] for name in cls.__struct_fields__ if name in row and name not in {"args", "tags"}}
+        given = {name: row[name] for name in cls.__struct_fields__ if name in row and name != "tags"}
         if times := row.get("times"):
             _, given["expires_at"], given["deadline"], _ = times
         return cls(
-            args=plain_json(row["args"]),
+            args_json=row["args"],
             result_json=row.get("result"),
             tags=row.get("tags") or [],
             last_progress=_progress(row),
@@ -166,7 +183,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """The job as those may see it who are shown nothing that a sensitive task was given or has produced."""
         if not self.is_sensitive:
             return self
-        return msgspec.structs.replace(self, args={}, result_json=None, error=None, unique_key=None, last_progress=None)
+        return msgspec.structs.replace(
+            self, args_json="{}", result_json=None, error=None, unique_key=None, last_progress=None
+        )
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """Its arguments, as plain JSON data, read at each use.
+
+        What Python cannot read stays as JSON text: a number of too many digits, and what is nested deeper than 64
+        levels. Only a row that was written by hand holds such a thing.
+        """
+        args: dict[str, Any] = plain_json(self.args_json)
+        return args
 
     @property
     def is_finished(self) -> bool:
@@ -269,11 +298,3 @@ def _progress(row: Mapping[str, Any] | Record) -> Progress | None:
         attempt=row["progress_attempt"],
         updated_at=row["progress_updated_at"],
     )
-
-
-def plain_json(text: str) -> Any:  # noqa: ANN401  # any JSON
-    """The data of a JSON text from the database; a number too long for Python to read stays as text."""
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return json.loads(text, parse_int=lambda digits: digits if len(digits) > LONGEST_NUMBER else int(digits))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+import re
 from collections.abc import Iterable
-from datetime import datetime, time
+from datetime import datetime
 from decimal import Decimal
-from typing import Any, Protocol, TypeGuard
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from itertools import chain
+from pathlib import PurePath
+from typing import Any, Final, Protocol, TypeGuard
 
 import msgspec
 import msgspec.inspect
@@ -17,14 +23,20 @@ NESTING_LIMIT = 64
 NUL_ESCAPE = "\\u0000"
 """How msgspec writes a NUL character. A text without it holds none; a text with it may hold none either."""
 
+LONGEST_NUMBER: Final = 4000
+"""The digits of an integer that are read: Python itself refuses more than 4,300."""
+
 _SHALLOW_LENGTH = 2 * (NESTING_LIMIT + 1)
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_AS_TEXT: Final = (PurePath, IPv4Address, IPv4Network, IPv6Address, IPv6Network, IPv4Interface, IPv6Interface)
+"""Classes without a form of their own in JSON whose text is read back by the class."""
 
 
 class _Model(Protocol):
     """The part of a pydantic model that is used, so that pydantic itself is never imported."""
 
     @classmethod
-    def model_validate(cls, value: object) -> object: ...
+    def model_validate_json(cls, json_data: bytes) -> object: ...
 
     def model_dump(self, *, mode: str, by_alias: bool, round_trip: bool) -> object: ...
 
@@ -34,11 +46,11 @@ class HookRefusal(ValueError):
 
 
 def _is_model(type_: type) -> TypeGuard[type[_Model]]:
-    return hasattr(type_, "model_validate") and hasattr(type_, "model_dump")
+    return hasattr(type_, "model_validate_json") and hasattr(type_, "model_dump")
 
 
 def encode_hook(value: object) -> object:
-    """Turn what msgspec cannot encode into something it can: pydantic models, subclasses of str, int and float."""
+    """Turn what msgspec cannot encode into what it can: models, paths, addresses, subclasses of str, int and float."""
     if value is None or isinstance(value, (bool, tuple)):
         raise HookRefusal(f"a dict's key of type `{type_name(type(value))}` has no form in JSON")
     if isinstance(value, str):
@@ -49,17 +61,37 @@ def encode_hook(value: object) -> object:
         return float.__float__(value)
     if not isinstance(value, type) and _is_model(type(value)):
         return value.model_dump(mode="json", by_alias=True, round_trip=True)  # type: ignore[attr-defined]  # a _Model
+    if isinstance(value, _AS_TEXT):
+        return str(value)
     raise HookRefusal(f"a value of type `{type_name(type(value))}` has no form in JSON")
 
 
 def decode_hook(type_: type, value: object) -> object:
-    """Build what msgspec cannot build from plain JSON data: pydantic models, and `object`, which is anything."""
+    """Build what msgspec cannot build from plain JSON data: models, paths, addresses, and `object`, which is anything.
+
+    A model reads JSON, not Python's data: a strict one takes a date as text only there.
+    """
+    if _is_text(type_):
+        return _of_text(type_, value)
     if not _is_model(type_):
         return value
     try:
-        return type_.model_validate(value)
+        return type_.model_validate_json(msgspec.json.encode(value))
     except ValueError as error:
         raise HookRefusal(_without_values(type_, error)) from None
+
+
+def _is_text(type_: object) -> TypeGuard[type]:
+    return isinstance(type_, type) and issubclass(type_, _AS_TEXT)
+
+
+def _of_text(type_: type, value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return type_(value)
+        except ValueError:
+            pass
+    raise HookRefusal(f"{type_name(type_)} does not read it")
 
 
 def _without_values(type_: type, error: ValueError) -> str:
@@ -80,6 +112,60 @@ def type_name(type_: object) -> str:
 def is_surely_shallow(text: str) -> bool:
     """Tell cheaply that a JSON text respects the nesting limit. False means that it has to be looked at."""
     return len(text) < _SHALLOW_LENGTH or text.count("[") + text.count("{") <= NESTING_LIMIT
+
+
+def is_too_deep(text: str) -> bool:
+    """Tell whether a JSON text is nested deeper than the limit, whatever the interpreter's own limit is."""
+    return not is_surely_shallow(text) and any(depth > NESTING_LIMIT for _, _, depth in _containers(text))
+
+
+def _containers(text: str) -> Iterable[tuple[int, bool, int]]:
+    """Where the objects and arrays of a JSON text begin (True) and end, with the depth of each."""
+    depth = 0
+    for match in _STRUCTURE.finditer(text):
+        token = match[0]
+        if token in {"[", "{"}:
+            depth += 1
+            yield match.start(), True, depth
+        elif token in {"]", "}"}:
+            yield match.end(), False, depth
+            depth -= 1
+
+
+def plain_json(text: str) -> Any:  # noqa: ANN401  # any JSON
+    """Return the data of a JSON text from the database, whatever it holds.
+
+    A number that Python cannot read, and what is nested deeper than `NESTING_LIMIT` levels, stays as JSON text.
+    """
+    if not is_surely_shallow(text):
+        text = _cut(text)
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return json.loads(text, parse_int=_read_integer, parse_float=_read_float)
+
+
+def _cut(text: str) -> str:
+    """The JSON text with a string of it in place of each part that is nested too deep."""
+    parts: list[str] = []
+    end = start = 0
+    for place, is_begin, depth in _containers(text):
+        if depth == NESTING_LIMIT + 1:
+            if is_begin:
+                start = place
+            else:
+                parts += [text[end:start], json.dumps(text[start:place], ensure_ascii=False)]
+                end = place
+    return "".join([*parts, text[end:]]) if parts else text
+
+
+def _read_integer(digits: str) -> int | str:
+    return digits if len(digits) > LONGEST_NUMBER else int(digits)
+
+
+def _read_float(digits: str) -> float | str:
+    value = float(digits)
+    return value if math.isfinite(value) else digits
 
 
 def find_defect(tree: object, *, depth: int = 1) -> str | None:
@@ -114,33 +200,64 @@ def _text_defect(text: str) -> str | None:
     return None
 
 
-def find_change(before: object, after: object) -> str | None:
-    """Say how a value would reach the handler as something else than what was passed; None if it would not.
+def find_change(before: object, after: object, *, is_exact: bool = False) -> str | None:
+    """Say how a value would be read back as something else than it is; None if it would not.
 
     `after` is `before` written as JSON and read back by its annotation. What JSON itself would have held is fine: text
-    for a date, a dict for a dataclass, a list for a set. So is a tuple that comes back as a list.
+    for a date, a dict for a dataclass, a list for a set; but not in the fields of a model, which are of the right types
+    already (`is_exact`). A tuple that comes back as a list is fine everywhere.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         strangers = [key for key in before if key not in after]
         if strangers:
             return f"a key of type `{type_name(type(strangers[0]))}` would become text. Annotate the type of the keys"
-        return _first(find_change(value, after[key]) for key, value in before.items())
+        return _first(find_change(value, after[key], is_exact=is_exact) for key, value in before.items())
     if isinstance(before, (list, tuple)) and isinstance(after, (list, tuple)):
-        return _first(find_change(*pair) for pair in zip(before, after, strict=False))
-    if _is_same(before, after):
+        return _first(find_change(*pair, is_exact=is_exact) for pair in zip(before, after, strict=False))
+    if _is_same(before, after) or (not is_exact and _is_form_of(before, after)):
         return None
+    if type(before) is type(after) and (fields := _fields(before)) is not None:
+        return _changed_field(before, fields, _fields(after) or {}, is_exact=is_exact or _is_model(type(before)))
     names = f"`{type_name(type(before))}`", f"`{type_name(type(after))}`"
     became = "another one" if names[0] == names[1] else names[1]
-    return (
-        f"a {names[0]} would reach the handler as {became}. Annotate the parameter with its type, or convert it first"
-    )
+    return f"a {names[0]} would be read back as {became}. Annotate it with its type, or convert it first"
+
+
+def _changed_field(value: object, before: dict[str, Any], after: dict[str, Any], *, is_exact: bool) -> str | None:
+    for name, held in before.items():
+        if name not in after or find_change(held, after[name], is_exact=is_exact) is not None:
+            return f"`{name}` of a `{type_name(type(value))}` would be read back as something else. Pass plain data"
+    return None
+
+
+def _fields(value: object) -> dict[str, Any] | None:
+    """What a struct, dataclass, model or object without an equality of its own holds; None: compared as a whole."""
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.asdict(value)
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    if _is_model(type(value)):
+        names: Iterable[str] = getattr(type(value), "model_fields", ())
+        more = (getattr(value, f"__pydantic_{kind}__", None) or {} for kind in ("extra", "private"))
+        return {name: getattr(value, name, None) for name in names} | dict(chain.from_iterable(map(dict.items, more)))
+    return getattr(value, "__dict__", {}) if type(value).__eq__ is object.__eq__ else None
 
 
 def _is_same(before: object, after: object) -> bool:
-    if before == after:
-        return True
-    if type(before) is type(after):  # not comparable, or holds what is not
-        return not isinstance(before, (datetime, time))  # an offset with seconds is cut to minutes
+    try:
+        if before == after:
+            return True
+    except Exception:  # noqa: BLE001  # a class's own
+        return False
+    if isinstance(before, datetime) and isinstance(after, datetime):
+        # To Python, times in an hour that the clocks repeat or skip equal nothing. The instant and the offset tell; an
+        # offset with seconds was cut to minutes.
+        return before.utcoffset() == after.utcoffset() and before.replace(tzinfo=None) == after.replace(tzinfo=None)
+    return False
+
+
+def _is_form_of(before: object, after: object) -> bool:
+    """Tell whether plain data became what its annotation says."""
     if isinstance(before, float):
         return isinstance(after, Decimal)
     return isinstance(before, (str, list, tuple, dict)) and not isinstance(after, (str, list, dict))
@@ -157,9 +274,16 @@ def unsupported_type(hint: object) -> str | None:
     """
     msgspec.json.Decoder(hint, dec_hook=decode_hook)
     for node in _type_nodes(hint):
-        if isinstance(node, msgspec.inspect.CustomType) and node.cls is not object and not _is_model(node.cls):
+        if isinstance(node, msgspec.inspect.CustomType) and not (
+            node.cls is object or _is_model(node.cls) or _is_text(node.cls)
+        ):
             return type_name(node.cls)
     return None
+
+
+def holds_classes(hint: object) -> bool:
+    """Tell whether values of this annotation are, or hold, objects of classes with fields, or of foreign classes."""
+    return any(isinstance(node, msgspec.inspect.CustomType) or hasattr(node, "fields") for node in _type_nodes(hint))
 
 
 def is_scalar(hint: object) -> bool:

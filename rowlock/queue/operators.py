@@ -16,8 +16,8 @@ from rowlock.queue.client import no_job, parse_id
 from rowlock.queue.filters import ALL, JobFilter, Sight
 from rowlock.queue.forms import Moment
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.job import Job, plain_json
-from rowlock.queue.json_values import find_defect
+from rowlock.queue.job import Job
+from rowlock.queue.json_values import find_defect, plain_json
 from rowlock.queue.lifecycle import FINAL, LIVE
 from rowlock.queue.listing import BY_ID, JobPage, check_limit, list_jobs
 from rowlock.queue.new_job import JobOptions, NewJob

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
 from rowlock.errors import InvalidOption
@@ -33,6 +33,9 @@ _NAME = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.-]+")
 """Not `.` and `..`: in the path of a URL they mean something else, and clients leave them out."""
 _LONGEST = timedelta(days=365 * 100)
 _LONGEST_SECONDS = _LONGEST.total_seconds()
+FIRST_TIME: Final = datetime(1, 1, 2, tzinfo=UTC)
+END_OF_TIME: Final = datetime(9999, 12, 31, tzinfo=UTC)
+"""Times from the first on and before the other can be shown in each time zone; the tables hold no others."""
 
 
 def task_name(name: object) -> str:
@@ -301,11 +304,17 @@ def _duration(option: str, value: object) -> timedelta | None:
 
 def run_at(value: object) -> datetime | None:
     """An aware `datetime`."""
-    if value is None:
-        return None
+    return None if value is None else instant("run_at", value)
+
+
+def instant(option: str, value: object) -> datetime:
+    """An aware `datetime` that can be shown in each time zone."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidOption(f"{option} must have a time zone, as datetime.now(UTC) has; got {value!r}.", option=option)
+    if not FIRST_TIME <= value < END_OF_TIME:
         raise InvalidOption(
-            f"run_at {value!r} has no time zone: use an aware datetime, as datetime.now(UTC) gives.", option="run_at"
+            f"{option} must be a time from {FIRST_TIME.date()} on, before {END_OF_TIME.date()}; got {value}.",
+            option=option,
         )
     return value
 
@@ -313,12 +322,7 @@ def run_at(value: object) -> datetime | None:
 def limit_in_time(option: str, value: object) -> timedelta | datetime | None:
     """Of `expires` and `deadline`: seconds or a `timedelta` above zero, from the enqueue on, or an aware `datetime`."""
     if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            raise InvalidOption(
-                f"{option} {value!r} has no time zone: use an aware datetime, as datetime.now(UTC) gives.",
-                option=option,
-            )
-        return value
+        return instant(option, value)
     given = _duration(option, value)
     if given is not None and given <= timedelta(0):
         raise InvalidOption(f"{option} {value!r} is not above zero: leave it out for no limit.", option=option)

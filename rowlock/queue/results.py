@@ -19,8 +19,11 @@ from rowlock.queue.json_values import (
     HookRefusal,
     decode_hook,
     encode_hook,
+    find_change,
     find_defect,
-    is_surely_shallow,
+    holds_classes,
+    is_too_deep,
+    plain_json,
     unsupported_type,
 )
 from rowlock.queue.lifecycle import Directive
@@ -38,14 +41,14 @@ _CAUSE = "\nThe above exception was the direct cause of the following exception:
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
 _encode = msgspec.json.Encoder(enc_hook=encode_hook).encode
-_decode_plain = msgspec.json.Decoder().decode
 
 
-def encode_result(value: object, *, limit: int) -> str | None:
+def encode_result(value: object, *, limit: int, type_: object = None) -> str | None:
     """Return a handler's result as JSON text of at most `limit` bytes; None, which is stored as NULL, for None.
 
-    Dates, UUIDs, dataclasses and the like become what JSON has; the handler's return annotation turns them back. Raises
-    `InvalidResult` for what JSON or PostgreSQL cannot hold.
+    Dates, UUIDs, dataclasses and the like become what JSON has; the handler's return annotation turns them back. With
+    that annotation as `type_` (see `checked_type`), they are compared. Raises `InvalidResult` for what JSON or
+    PostgreSQL cannot hold, and for what would be read back as something else.
     """
     if value is None:
         return None
@@ -53,17 +56,21 @@ def encode_result(value: object, *, limit: int) -> str | None:
         document = _encode(value)
     except Exception as error:  # noqa: BLE001  # properties and model_dump run foreign code
         raise InvalidResult(_explain(error)) from None
+    text = document.decode()
+    if is_too_deep(text[:limit]):  # before the size, as where the interpreter refuses it
+        raise InvalidResult(_explain(RecursionError()))
     if len(document) > limit:
         raise InvalidResult(
             f"The result is {len(document):,} bytes of JSON, where {limit:,} are allowed. Store it elsewhere and "
             "return its key, or raise ROWLOCK_MAX_RESULT_BYTES."
         )
-    text = document.decode()
     # msgspec writes NaN as null.
-    if "null" in text or NUL_ESCAPE in text or not is_surely_shallow(text):
+    if "null" in text or NUL_ESCAPE in text:
         defect = find_defect(msgspec.to_builtins(value, enc_hook=encode_hook))
         if defect is not None:
             raise InvalidResult(f"The result {defect}. Remove or replace it before returning.")
+    if type_ is not None and (change := find_change(value, decode_result(text, type_))) is not None:
+        raise InvalidResult(f"The result: {change}.")
     return text
 
 
@@ -75,21 +82,30 @@ def decode_result(text: str | bytes | None, type_: object = None) -> object:
     """
     if text is None:
         return None
+    text = text.decode() if isinstance(text, bytes) else text
     try:
-        return _decoder(type_)(text)
+        return plain_json(text) if is_too_deep(text) else _decoder(type_)(text)
     except Exception:  # noqa: BLE001  # an unhashable annotation, or whatever a class's own checks raise
-        return _decode_plain(text)
+        return plain_json(text)
+
+
+def checked_type(type_: object) -> object:
+    """Return the annotation if results of it have to be compared, since they hold objects of classes; else None."""
+    try:
+        return type_ if unsupported_type(type_) is None and holds_classes(type_) else None
+    except Exception:  # noqa: BLE001  # annotations are code; msgspec raises several kinds
+        return None
 
 
 @lru_cache(maxsize=1024)
-def _decoder(type_: object) -> Callable[[str | bytes], object]:
+def _decoder(type_: object) -> Callable[[str], object]:
     if type_ is None:
-        return _decode_plain
+        return plain_json
     try:
         is_usable = unsupported_type(type_) is None
     except Exception:  # noqa: BLE001  # annotations are code; msgspec raises several kinds
         is_usable = False
-    return msgspec.json.Decoder(type_, dec_hook=decode_hook).decode if is_usable else _decode_plain
+    return msgspec.json.Decoder(type_, dec_hook=decode_hook).decode if is_usable else plain_json
 
 
 def _explain(error: Exception) -> str:

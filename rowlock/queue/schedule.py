@@ -13,7 +13,7 @@ import msgspec
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
 from rowlock.queue.cron import MISFIRES, OVERLAPS, Cron, tidy
-from rowlock.queue.job import plain_json
+from rowlock.queue.json_values import plain_json
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -164,10 +164,16 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return cls(args=plain_json(row["args"]), **given)
 
     def next_ticks(self, count: int) -> list[datetime]:
-        """The next ticks, from the first on that is not handled yet; none while it is paused."""
+        """The next ticks, from the first on that is not handled yet; none while it is paused.
+
+        Nor has a schedule any whose cron text or time zone is not usable: somebody has written the row by hand.
+        """
         if self.is_paused or self.next_run_at is None:
             return []
-        times, moments = Cron(self.cron, self.timezone), [self.next_run_at]
+        try:
+            times, moments = Cron(self.cron, self.timezone), [self.next_run_at]
+        except InvalidOption:
+            return []
         while len(moments) < count and (following := times.next(moments[-1])) is not None:
             moments.append(following)
         return moments

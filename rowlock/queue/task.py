@@ -30,6 +30,7 @@ from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job
 from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.options import Executor
+from rowlock.queue.results import checked_type
 from rowlock.queue.retry import BackoffOption, ExceptionClasses, parse_backoff, parse_rules
 from rowlock.queue.unique import Unique, parse_unique
 from rowlock.queue.upcasters import Upcasters, Upcasting
@@ -151,7 +152,8 @@ class Task(Generic[P, R]):
         called = function if self.batch is None else self.batch.member
         self.arguments = Arguments(called, task=self.name, injected=Job)
         self.has_runtime = self.arguments.job_parameter is not None or self.log_level is not None
-        self.returns = _return_type(function) if self.batch is None else item_type(_return_type(function))
+        self.returns = return_type(function) if self.batch is None else item_type(return_type(function))
+        self.checked_returns = checked_type(self.returns)
         self.unique = parse_unique(unique, self.arguments)
         self.is_sensitive = options.flag("sensitive", sensitive)
         self.options = JobOptions(
@@ -405,7 +407,7 @@ class BatchDecorator(Protocol):
         ...
 
 
-def _return_type(function: Callable[..., object]) -> object:
+def return_type(function: Callable[..., object]) -> object:
     """The return annotation; Any where it cannot be resolved, since it may name what only type checkers import."""
     annotations = getattr(function, "__annotations__", {})
     holder = SimpleNamespace(__annotations__={"return": annotations.get("return", Any)})
@@ -416,4 +418,4 @@ def _return_type(function: Callable[..., object]) -> object:
         return Any
 
 
-__all__ = ["BatchDecorator", "BoundTask", "Task", "TaskDecorator"]
+__all__ = ["BatchDecorator", "BoundTask", "Task", "TaskDecorator", "return_type"]

@@ -10,8 +10,7 @@ import msgspec
 
 from rowlock.errors import InvalidArguments, InvalidOption
 from rowlock.queue.callables import is_async
-from rowlock.queue.job import plain_json
-from rowlock.queue.json_values import encode_hook
+from rowlock.queue.json_values import encode_hook, plain_json
 
 if TYPE_CHECKING:
     from asyncpg import Record

@@ -160,7 +160,7 @@ class Performer:
                 if isinstance(value, Directive):
                     raise value  # noqa: TRY301  # returned or raised, it means the same
                 if task.keeps_result:
-                    attempt.result = encode_result(value, limit=self._max_result_bytes)
+                    attempt.result = encode_result(value, limit=self._max_result_bytes, type_=task.checked_returns)
                 else:
                     check_result(value)
             if runtime is not None:
@@ -196,7 +196,7 @@ class Performer:
             if isinstance(value, Directive):
                 raise value  # noqa: TRY301  # returned or raised, it means the same
             if task.keeps_result:
-                attempt.result = encode_result(value, limit=self._max_result_bytes)
+                attempt.result = encode_result(value, limit=self._max_result_bytes, type_=task.checked_returns)
             else:
                 check_result(value)
             runtime.check()

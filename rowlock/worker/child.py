@@ -20,21 +20,24 @@ import threading
 from contextlib import suppress
 from functools import cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_type_hints
 
 import msgspec
 
 from rowlock import logs
 from rowlock.queue.arguments import Arguments
-from rowlock.queue.job import Job, plain_json
+from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import Directive
-from rowlock.queue.results import describe_error, encode_result
+from rowlock.queue.results import checked_type, describe_error, encode_result
 from rowlock.queue.retry import qualified_name
-from rowlock.queue.task import Task
+from rowlock.queue.task import Task, return_type
 from rowlock.worker.messages import LENGTH, Answer, Call, Decided, Raised, Ready, Returned, SetUp, packed, read_order
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    _Found: TypeAlias = tuple[Callable[..., object], Arguments, object]
+    """A task's function, its arguments, and the annotation that its results are compared by, if they are."""
 
 PR_SET_PDEATHSIG: Final = 1
 """Linux: the signal that this process gets when the one that started it ends, however it ends."""
@@ -47,7 +50,7 @@ class Child:
         self._wire = wire
         self._orders: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._is_busy = self._is_over = False
-        self._functions: dict[tuple[str, str], tuple[Callable[..., object], Arguments]] = {}
+        self._functions: dict[tuple[str, str], _Found] = {}
         self._set_up = SetUp([], 0, 0)
 
     def run(self) -> None:
@@ -91,7 +94,7 @@ class Child:
     def _perform(self, call: Call) -> Answer:
         logs.JOB.set(call.job)
         try:
-            function, arguments = self._find(call)
+            function, arguments, returns = self._find(call)
             job = None if arguments.job_parameter is None else _job(call)
             args, kwargs = arguments.bind(call.args, job)
             value = function(*args, **kwargs)
@@ -99,7 +102,7 @@ class Child:
                 value = asyncio.run(_awaited(value))
             if isinstance(value, Directive):
                 return _decided(value)
-            return Returned(encode_result(value, limit=self._set_up.max_result_bytes))
+            return Returned(encode_result(value, limit=self._set_up.max_result_bytes, type_=returns))
         except Directive as directive:
             return _decided(directive)
         except BaseException as error:  # noqa: BLE001  # the worker waits for an answer
@@ -108,12 +111,13 @@ class Child:
             logs.JOB.set(None)
             _flush()
 
-    def _find(self, call: Call) -> tuple[Callable[..., object], Arguments]:
+    def _find(self, call: Call) -> _Found:
         place = call.module, call.function
         if place not in self._functions:
             found = attrgetter(call.function)(importlib.import_module(call.module))
             function = found.function if isinstance(found, Task) else found
-            self._functions[place] = function, Arguments(function, task=call.task, injected=Job)
+            arguments = Arguments(function, task=call.task, injected=Job)
+            self._functions[place] = function, arguments, checked_type(return_type(function))
         return self._functions[place]
 
     def _raised(self, error: BaseException) -> Raised:
@@ -151,7 +155,7 @@ def _told(error: BaseException) -> Raised:
 def _job(call: Call) -> Job:
     hints = _hints()
     given: dict[str, Any] = {name: msgspec.convert(value, hints[name]) for name, value in call.job.items()}
-    return Job(args=plain_json(call.args), **given)
+    return Job(args_json=call.args, **given)
 
 
 @cache

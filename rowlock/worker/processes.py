@@ -237,7 +237,7 @@ def _directive(answer: Decided) -> Directive:
 
 def _row(claimed: Record) -> dict[str, Any]:
     job = Job.from_row({**claimed, "state": "running"})
-    names = (name for name in job.__struct_fields__ if name != "args" and not name.startswith("_"))
+    names = (name for name in job.__struct_fields__ if name != "args_json" and not name.startswith("_"))
     return {name: getattr(job, name) for name in names}
 
 

@@ -12,7 +12,7 @@ import asyncpg
 from rowlock import logs
 from rowlock.errors import InvalidOption, InvalidResult, OutsideHandler, RowlockError, StaleAttempt
 from rowlock.queue.connections import ControlConnection
-from rowlock.queue.job import plain_json
+from rowlock.queue.json_values import plain_json
 from rowlock.queue.pending import Pending
 from rowlock.queue.pool import ClientPool
 from rowlock.queue.results import encode_result
@@ -72,6 +72,7 @@ class AttemptRuntime:
         "_attempt",
         "_began",
         "_capture",
+        "_checked_returns",
         "_claimed",
         "_doubt",
         "_has_transaction",
@@ -91,6 +92,7 @@ class AttemptRuntime:
         self._began = attempt.began
         self._worker = attempt.worker
         self._keeps_result = task.keeps_result
+        self._checked_returns = task.checked_returns
         self._report: Report | None = None
         self._capture: Capture | None = None
         self._has_transaction = False
@@ -125,7 +127,8 @@ class AttemptRuntime:
         if not self._has_transaction or self.is_recorded:
             raise OutsideHandler("job.set_result() works only inside the block of job.transaction(): else return it.")
         if self._keeps_result:
-            self._result = encode_result(value, limit=self._shared.settings.max_result_bytes)
+            limit = self._shared.settings.max_result_bytes
+            self._result = encode_result(value, limit=limit, type_=self._checked_returns)
 
     @asynccontextmanager
     async def transaction(self, connection: object) -> AsyncIterator[Any]:

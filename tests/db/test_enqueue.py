@@ -197,7 +197,7 @@ async def test_an_option_that_makes_no_sense_is_refused_before_anything_is_store
         ({"delay": -1}, "delay -1"),
         ({"delay": float("nan")}, "delay nan"),
         ({"delay": float("inf")}, "delay inf"),
-        ({"run_at": datetime(2030, 1, 1)}, "no time zone"),  # noqa: DTZ001  # refused for that
+        ({"run_at": datetime(2030, 1, 1)}, "must have a time zone"),  # noqa: DTZ001  # refused for that
         ({"delay": 1, "run_at": datetime(2030, 1, 1, tzinfo=UTC)}, "both"),
         ({"timeout": 0}, "timeout 0"),
         ({"unique": ""}, "unique has 0 bytes"),

@@ -59,7 +59,7 @@ _FAILED: Final = (
 SITUATIONS: Final = {
     "no job": "SELECT",
     "waiting": f"{_JOB}'queued', '{KEY}', 0, NULL, NULL, NULL, NULL, 0); {_KEY}",
-    "overdue": f"{_JOB}'queued', '{KEY}', 0, NULL, NULL, '-infinity', '-infinity', 0); {_KEY}",
+    "overdue": f"{_JOB}'queued', '{KEY}', 0, NULL, NULL, '-infinity', '2000-01-01', 0); {_KEY}",
     "running": _RUNNING,
     "cancel requested": (
         f"{_RUNNING}; UPDATE rowlock.job SET cancel_requested_at = now(), cancel_reason = 'no', ends_at = '-infinity'"
@@ -74,7 +74,7 @@ SITUATIONS: Final = {
 }
 _WORKERS: Final = "; ".join(
     "INSERT INTO rowlock.worker (id, hostname, pid, version, queues, tasks, concurrency, expires_at) "
-    f"VALUES ('{worker}', 'h', 1, '1', '{{}}', '{{}}', 1, 'infinity')"
+    f"VALUES ('{worker}', 'h', 1, '1', '{{}}', '{{}}', 1, now() + interval '1 day')"
     for worker in (HOLDER, *CLAIMERS)
 )
 _CLEAR: Final = "; ".join(

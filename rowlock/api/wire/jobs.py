@@ -29,6 +29,7 @@ from rowlock.queue.forms import (
     said,
 )
 from rowlock.queue.job import Job, LogLine, Progress
+from rowlock.queue.json_values import is_too_deep
 from rowlock.queue.unique import Unique
 
 IsDuplicate: TypeAlias = Annotated[bool, said("whether it is another job, which holds the unique key")]
@@ -301,5 +302,12 @@ class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def raw_result(job: Job) -> msgspec.Raw:
-    """The job's result as the database has it, without reading it and writing it again."""
-    return msgspec.Raw(b"null" if job.result_json is None else job.result_json.encode())
+    """The job's result as the database has it, without reading it and writing it again.
+
+    Of one that is nested too deep, written by hand, the deepest parts are text: many clients could not read it.
+    """
+    if job.result_json is None:
+        return msgspec.Raw(b"null")
+    if is_too_deep(job.result_json):
+        return msgspec.Raw(msgspec.json.encode(job.result))
+    return msgspec.Raw(job.result_json.encode())

@@ -2,7 +2,7 @@
 --
 -- The filter, in each statement that has one: $1 state   $2 queues text[]   $3 task   $4 only ids above this one, and $5 below this
 -- one (both are needed)   $6 created longer ago than   $7 not longer ago than   $8 text in the error   $9 JSON text that the
--- arguments contain   $10 whether discarded   $11 a tag   $12 text in the arguments   $13 created at or after   $14 created before
+-- arguments contain   $10 whether discarded   $11 a tag   $12 patterns of a text in the arguments text[]   $13 created at or after   $14 created before
 -- $15 not of these tasks text[]   $16 an error of the same kind, '' for none. Each but those said may be null.
 -- $17 how many
 --
@@ -52,7 +52,7 @@ WITH found AS MATERIALIZED (
        AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
        AND ($9::text IS NULL OR args @> $9::text::jsonb)
        AND ($11::text IS NULL OR $11::text = ANY(tags))
-       AND ($12::text IS NULL OR strpos(lower(args::text), lower($12::text)) > 0)
+       AND ($12::text[] IS NULL OR lower(args::text) LIKE ANY(ARRAY(SELECT lower(text) FROM unnest($12::text[]) AS text)))
        AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
        AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
        AND ($15::text[] IS NULL OR task <> ALL($15::text[]))

@@ -30,7 +30,7 @@ WITH found AS MATERIALIZED (
        AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
        AND ($9::text IS NULL OR args @> $9::text::jsonb)
        AND ($11::text IS NULL OR $11::text = ANY(tags))
-       AND ($12::text IS NULL OR strpos(lower(args::text), lower($12::text)) > 0)
+       AND ($12::text[] IS NULL OR lower(args::text) LIKE ANY(ARRAY(SELECT lower(text) FROM unnest($12::text[]) AS text)))
        AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
        AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
        AND ($15::text[] IS NULL OR task <> ALL($15::text[]))

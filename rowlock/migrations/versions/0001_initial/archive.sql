@@ -25,7 +25,13 @@ CREATE TABLE rowlock.finished_job (
     result       jsonb,
     tags         text[] COLLATE "C",
     trace        text COLLATE "C",
-    CONSTRAINT finished_job_state_is_final CHECK (state IN ('succeeded', 'failed', 'cancelled', 'expired'))
+    CONSTRAINT finished_job_state_is_final CHECK (state IN ('succeeded', 'failed', 'cancelled', 'expired')),
+    CONSTRAINT finished_job_is_readable CHECK (
+        greatest(run_at, created_at, started_at, finished_at, discarded_at) < '9999-12-31 00:00:00+00'
+        AND least(run_at, created_at, started_at, finished_at, discarded_at) >= '0001-01-02 00:00:00+00'
+        AND timeout BETWEEN '0' AND '36500 days'
+        AND array_position(tags, NULL) IS NULL  -- nor has it more than one dimension, of which that is an error
+    )
 ) PARTITION BY RANGE (finished_at)
 --;
 CREATE INDEX finished_job_id ON rowlock.finished_job (id)
@@ -57,6 +63,10 @@ CREATE TABLE rowlock.attempt (
     traceback   text,
     CONSTRAINT attempt_outcome CHECK (
         outcome IN ('error', 'timeout', 'crashed', 'released', 'snoozed', 'retried', 'cancelled', 'failed')
+    ),
+    CONSTRAINT attempt_times_are_readable CHECK (
+        greatest(started_at, finished_at) < '9999-12-31 00:00:00+00'
+        AND least(started_at, finished_at) >= '0001-01-02 00:00:00+00'
     )
 ) PARTITION BY RANGE (finished_at)
 --;
@@ -74,7 +84,11 @@ CREATE TABLE rowlock.attempt_log (
     attempt    integer NOT NULL,
     started_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL,
-    lines      jsonb NOT NULL
+    lines      jsonb NOT NULL,
+    CONSTRAINT attempt_log_times_are_readable CHECK (
+        greatest(started_at, created_at) < '9999-12-31 00:00:00+00'
+        AND least(started_at, created_at) >= '0001-01-02 00:00:00+00'
+    )
 ) PARTITION BY RANGE (created_at)
 --;
 CREATE INDEX attempt_log_job_id ON rowlock.attempt_log (job_id, attempt)

@@ -25,7 +25,7 @@ DROP FUNCTION rowlock.lock_waiting(uuid)
 --;
 DROP FUNCTION rowlock.take_key(text, uuid, boolean, interval)
 --;
-DROP FUNCTION rowlock.leave_trace(), rowlock.error_kind(text)
+DROP FUNCTION rowlock.leave_trace(), rowlock.error_kind(text), rowlock.is_too_deep(jsonb)
 --;
 DROP FUNCTION rowlock.uuid7()
 --;

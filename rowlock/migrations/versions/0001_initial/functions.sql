@@ -103,6 +103,13 @@ EXCEPTION WHEN no_data_found THEN
 END
 $$
 --;
+-- Whether arguments are nested deeper than the 64 levels, the outermost object included, that every writer keeps to. One level
+-- takes 8 bytes at least: a small document is not looked at.
+CREATE FUNCTION rowlock.is_too_deep(args jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (pg_column_size(args) >= 512 OR pg_column_compression(args) IS NOT NULL)
+       AND jsonb_path_exists(args, 'strict $.**{64} ? (@.type() == "object" || @.type() == "array")')
+$$
+--;
 -- The options of an enqueue, as its job will have them: what is null as the task's own setting says, as the workers last
 -- registered it. Whatever makes no sense is refused.
 CREATE FUNCTION rowlock.checked_options(
@@ -150,9 +157,15 @@ BEGIN
     ELSIF checked_options.delay IS NOT NULL AND checked_options.run_at IS NOT NULL THEN
         RAISE EXCEPTION 'delay and run_at are both given'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give one of them';
-    ELSIF checked_options.delay > '36500 days' OR checked_options.run_at >= '10000-01-01 00:00:00+00' THEN
+    ELSIF checked_options.delay > '36500 days' OR checked_options.run_at >= '9999-12-31 00:00:00+00' THEN
         RAISE EXCEPTION 'delay % or run_at % is too far away', checked_options.delay, checked_options.run_at
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a delay of at most 100 years, or a year up to 9999';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a delay of at most 100 years, or a time before 9999-12-31';
+    ELSIF greatest(checked_options.expires_at, checked_options.deadline) >= '9999-12-31 00:00:00+00' THEN
+        RAISE EXCEPTION 'expires_at % or deadline % is too far away', checked_options.expires_at, checked_options.deadline
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
+    ELSIF least(checked_options.expires_at, checked_options.deadline) < '0001-01-02 00:00:00+00' THEN
+        RAISE EXCEPTION 'expires_at % or deadline % is too long ago', checked_options.expires_at, checked_options.deadline
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a time to come, or leave it out for no limit';
     ELSIF checked_options.timeout > '36500 days' THEN
         RAISE EXCEPTION 'timeout % is too long', checked_options.timeout
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
@@ -168,6 +181,9 @@ BEGIN
     ELSIF checked_options.args IS NULL OR jsonb_typeof(checked_options.args) <> 'object' THEN
         RAISE EXCEPTION 'args is not a JSON object' USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Name each argument, as in {"recipient": "ada@example.com"}';
+    ELSIF rowlock.is_too_deep(checked_options.args) THEN
+        RAISE EXCEPTION 'args are nested deeper than 64 levels'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Store the document elsewhere, and pass its key';
     ELSIF checked_options.args_version IS NULL OR checked_options.args_version NOT BETWEEN 1 AND 32767 THEN
         RAISE EXCEPTION 'args_version % is out of range', coalesce(checked_options.args_version::text, 'null')
             USING ERRCODE = 'invalid_parameter_value',
@@ -269,6 +285,7 @@ BEGIN
         AND enqueue.task NOT IN ('.', '..') AND enqueue.queue NOT IN ('.', '..')
         AND enqueue.queue !~ '[^A-Za-z0-9_.-]' AND length(enqueue.queue) BETWEEN 1 AND 48
         AND enqueue.priority BETWEEN 0 AND 9 AND enqueue.max_attempts >= 1 AND jsonb_typeof(enqueue.args) = 'object'
+        AND NOT rowlock.is_too_deep(enqueue.args)
         AND enqueue.delay IS NULL AND enqueue.run_at IS NULL AND enqueue.timeout IS NULL AND enqueue.unique_key IS NULL
         AND enqueue.expires_at IS NULL AND enqueue.deadline IS NULL
         AND enqueue.unique_until = 'finish' AND enqueue.unique_period IS NULL AND NOT enqueue.unique_across_tasks

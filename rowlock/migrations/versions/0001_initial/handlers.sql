@@ -8,7 +8,11 @@ CREATE TABLE rowlock.progress (
     checkpoint jsonb,
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT progress_pkey PRIMARY KEY (job_id),
-    CONSTRAINT progress_fraction_0_to_1 CHECK (fraction BETWEEN 0 AND 1)
+    CONSTRAINT progress_fraction_0_to_1 CHECK (fraction BETWEEN 0 AND 1),
+    CONSTRAINT progress_times_are_readable CHECK (
+        updated_at < '9999-12-31 00:00:00+00'
+        AND updated_at >= '0001-01-02 00:00:00+00'
+    )
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, vacuum_truncate = false)
 --;
 -- Who waits for the end of which job: a finish notifies only if somebody does. Lost in a crash of the server; those who

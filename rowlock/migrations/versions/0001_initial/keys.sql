@@ -16,7 +16,11 @@ CREATE TABLE rowlock.api_key (
     CONSTRAINT api_key_hash UNIQUE (hash),
     CONSTRAINT api_key_hash_is_sha256 CHECK (octet_length(hash) = 32),
     CONSTRAINT api_key_scopes CHECK (scopes <@ ARRAY['read', 'enqueue', 'operate', 'admin'] AND cardinality(scopes) > 0),
-    CONSTRAINT api_key_queues CHECK (cardinality(queues) > 0)
+    CONSTRAINT api_key_queues CHECK (cardinality(queues) > 0),
+    CONSTRAINT api_key_times_are_readable CHECK (
+        greatest(created_at, expires_at, revoked_at, last_used_at) < '9999-12-31 00:00:00+00'
+        AND least(created_at, expires_at, revoked_at, last_used_at) >= '0001-01-02 00:00:00+00'
+    )
 ) WITH (fillfactor = 80)
 --;
 -- The name of a key is what the audit says: no two keys have the same one at a time.
@@ -29,7 +33,11 @@ CREATE TABLE rowlock.api_session (
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at timestamptz NOT NULL,
     CONSTRAINT api_session_pkey PRIMARY KEY (hash),
-    CONSTRAINT api_session_key FOREIGN KEY (key_id) REFERENCES rowlock.api_key (id) ON DELETE CASCADE
+    CONSTRAINT api_session_key FOREIGN KEY (key_id) REFERENCES rowlock.api_key (id) ON DELETE CASCADE,
+    CONSTRAINT api_session_times_are_readable CHECK (
+        greatest(created_at, expires_at) < '9999-12-31 00:00:00+00'
+        AND least(created_at, expires_at) >= '0001-01-02 00:00:00+00'
+    )
 )
 --;
 CREATE INDEX api_session_key_id ON rowlock.api_session (key_id)

@@ -10,7 +10,11 @@ CREATE TABLE rowlock.operation (
     source      text COLLATE "C" NOT NULL DEFAULT 'sql',
     details     jsonb NOT NULL DEFAULT '{}',
     CONSTRAINT operation_pkey PRIMARY KEY (id),
-    CONSTRAINT operation_source CHECK (source IN ('python', 'cli', 'http', 'sql'))
+    CONSTRAINT operation_source CHECK (source IN ('python', 'cli', 'http', 'sql')),
+    CONSTRAINT operation_times_are_readable CHECK (
+        at < '9999-12-31 00:00:00+00'
+        AND at >= '0001-01-02 00:00:00+00'
+    )
 )
 --;
 -- All that was done to one job, schedule or queue.

@@ -14,5 +14,9 @@ CREATE TABLE rowlock.queue (
     CONSTRAINT queue_keep CHECK (
         least(keep_succeeded, keep_failed, keep_cancelled, keep_expired) >= '1 hour'
         AND greatest(keep_succeeded, keep_failed, keep_cancelled, keep_expired) <= '1000 years'
+    ),
+    CONSTRAINT queue_times_are_readable CHECK (
+        greatest(paused_at, updated_at) < '9999-12-31 00:00:00+00'
+        AND least(paused_at, updated_at) >= '0001-01-02 00:00:00+00'
     )
 )

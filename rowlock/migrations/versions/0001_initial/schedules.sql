@@ -28,10 +28,14 @@ CREATE TABLE rowlock.schedule (
     CONSTRAINT schedule_misfire CHECK (misfire IN ('latest', 'all', 'skip')),
     CONSTRAINT schedule_overlap CHECK (overlap IN ('allow', 'skip')),
     CONSTRAINT schedule_origin CHECK (origin IN ('code', 'user')),
-    CONSTRAINT schedule_jitter CHECK (jitter >= '0'),
+    CONSTRAINT schedule_jitter CHECK (jitter BETWEEN '0' AND '36500 days'),
     CONSTRAINT schedule_priority_0_to_9 CHECK (priority BETWEEN 0 AND 9),
     CONSTRAINT schedule_max_attempts CHECK (max_attempts >= 1),
-    CONSTRAINT schedule_args_are_an_object CHECK (jsonb_typeof(args) = 'object')
+    CONSTRAINT schedule_args_are_an_object CHECK (jsonb_typeof(args) = 'object'),
+    CONSTRAINT schedule_times_are_readable CHECK (
+        greatest(next_run_at, last_tick_at, created_at, updated_at, undeclared_at) < '9999-12-31 00:00:00+00'
+        AND least(next_run_at, last_tick_at, created_at, updated_at, undeclared_at) >= '0001-01-02 00:00:00+00'
+    )
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
 --;
 CREATE INDEX schedule_next_run_at ON rowlock.schedule (next_run_at) WHERE NOT is_paused
@@ -44,5 +48,9 @@ CREATE TABLE rowlock.schedule_tick (
     job_id   uuid NOT NULL,
     fired_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT schedule_tick_pkey PRIMARY KEY (schedule, tick_at),
-    CONSTRAINT schedule_tick_schedule FOREIGN KEY (schedule) REFERENCES rowlock.schedule (name) ON DELETE CASCADE
+    CONSTRAINT schedule_tick_schedule FOREIGN KEY (schedule) REFERENCES rowlock.schedule (name) ON DELETE CASCADE,
+    CONSTRAINT schedule_tick_times_are_readable CHECK (
+        greatest(tick_at, fired_at) < '9999-12-31 00:00:00+00'
+        AND least(tick_at, fired_at) >= '0001-01-02 00:00:00+00'
+    )
 )

@@ -32,7 +32,14 @@ CREATE TABLE rowlock.job (
     CONSTRAINT job_worker_iff_running CHECK ((state = 'running') = (worker IS NOT NULL)),
     CONSTRAINT job_priority_0_to_9 CHECK (priority BETWEEN 0 AND 9),
     CONSTRAINT job_attempts_count_up CHECK (attempt >= 0 AND errors >= 0 AND max_attempts >= 1),
-    CONSTRAINT job_queue_length CHECK (length(queue) BETWEEN 1 AND 48)
+    CONSTRAINT job_queue_length CHECK (length(queue) BETWEEN 1 AND 48),
+    -- Every client can read each time, in each time zone; and Python has no infinite ones. So it is in each table.
+    CONSTRAINT job_is_readable CHECK (
+        greatest(run_at, created_at, started_at, ends_at, expires_at, deadline, cancel_requested_at) < '9999-12-31 00:00:00+00'
+        AND least(run_at, created_at, started_at, expires_at, deadline, cancel_requested_at) >= '0001-01-02 00:00:00+00'
+        AND timeout BETWEEN '0' AND '36500 days'
+        AND array_position(tags, NULL) IS NULL  -- nor has it more than one dimension, of which that is an error
+    )
 ) WITH (
     -- Every job is written three times and leaves: vacuum often, without pauses, and never for the truncation's lock.
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
@@ -98,5 +105,10 @@ CREATE TABLE rowlock.task (
     args_version smallint NOT NULL DEFAULT 1,
     is_sensitive boolean NOT NULL DEFAULT false,
     max_crashes  integer,
-    CONSTRAINT task_pkey PRIMARY KEY (name)
+    CONSTRAINT task_pkey PRIMARY KEY (name),
+    CONSTRAINT task_times_are_readable CHECK (
+        greatest(updated_at, results_removed_until) < '9999-12-31 00:00:00+00'
+        AND updated_at >= '0001-01-02 00:00:00+00'
+        AND result_ttl BETWEEN '0' AND '36500 days'
+    )
 )

@@ -12,7 +12,12 @@ CREATE TABLE rowlock.worker (
     expires_at    timestamptz NOT NULL,
     loop_delay_ms integer NOT NULL DEFAULT 0,
     memory_bytes  bigint,
-    CONSTRAINT worker_pkey PRIMARY KEY (id)
+    CONSTRAINT worker_pkey PRIMARY KEY (id),
+    CONSTRAINT worker_times_are_readable CHECK (
+        greatest(started_at, expires_at) < '9999-12-31 00:00:00+00'
+        AND started_at >= '0001-01-02 00:00:00+00'
+        AND lease BETWEEN '0' AND '36500 days'
+    )
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
 --;
 -- Who sleeps, per queue: an enqueue notifies only if somebody does. Lost in a crash of the server, and then the workers,

@@ -1,0 +1,134 @@
+"""Whatever somebody hands to a queue, it is refused in words, or read back as the same value; others go on."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import pytest
+
+from tests.hostile.corpus import EITHER, OPTIONS, REFUSED, ROWS, TAKEN
+from tests.hostile.world import BY_POSTGRES, WRITERS, Refusal, World, read_everything, read_job
+
+_TABLES: Final = sorted({name.split(".")[0].split()[0] for name in ROWS})
+
+
+def same(given: str, read: object) -> bool:
+    """Whether a JSON text was read back as its value. `jsonb` has a large float as the whole number that it prints."""
+    value = json.loads(given)
+    return bool(value == (float(read) if isinstance(value, float) and isinstance(read, int) else read))
+
+
+async def written(world: World, writer: str, text: str, folder: Path, **options: Any) -> Any:  # noqa: ANN401
+    """The id of the job, or the refusal."""
+    try:
+        return await WRITERS[writer](world, text, options, folder)
+    except Refusal as refusal:
+        return refusal
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+async def test_a_value_is_read_back_as_it_was_written(writer: str, world: World, tmp_path: Path) -> None:
+    most = 100_000 if writer == "command" else math.inf  # an argument of a program ends at 128 KiB
+    values = {name: text for name, text in TAKEN.items() if len(text) < most}
+    ids = {name: await written(world, writer, text, tmp_path) for name, text in values.items()}
+    assert {name: told for name, told in ids.items() if isinstance(told, Refusal)} == {}
+    await read_everything(world, "none")
+    await world.app.worker().drain()
+    for name, job_id in ids.items():
+        job = await world.app.get(job_id)
+        assert job.state == "succeeded", (name, job.error)
+        assert same(values[name], job.args["value"]), name
+        assert same(values[name], job.result), name
+        assert same(values[name], world.received[job_id]), name
+        detail = json.loads(await world.get(f"/v1/jobs/{job_id}"))
+        assert same(values[name], detail["args"]["value"]), name
+        assert same(values[name], detail["result"]), name
+    await read_everything(world, "finished_job" if writer == "task" else "none")
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+async def test_a_value_that_cannot_be_kept_is_refused_in_words(writer: str, world: World, tmp_path: Path) -> None:
+    told = {name: await written(world, writer, text, tmp_path) for name, text in REFUSED.items()}
+    assert {name: one for name, one in told.items() if not isinstance(one, Refusal)} == {}
+    assert await world.connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+async def test_whatever_is_taken_can_be_shown(writer: str, world: World, tmp_path: Path) -> None:
+    ids = [await written(world, writer, text, tmp_path) for text in EITHER.values()]
+    neighbour = await world.echo.enqueue("neighbour")
+    await read_everything(world, "job")
+    await world.app.worker().drain()
+    assert (await world.app.get(neighbour.id)).state == "succeeded"
+    for job_id in ids:
+        if not isinstance(job_id, Refusal):
+            await read_job(world, job_id)
+    await read_everything(world, "finished_job")
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+async def test_options_are_taken_or_refused_alike_by_every_writer(writer: str, world: World, tmp_path: Path) -> None:
+    taken = {}
+    for name, options in OPTIONS.items():
+        told = await written(world, writer, "1", tmp_path, **options.given)
+        if options.is_taken is not None:  # SQL takes a time before the year 1 as: now
+            taken[name] = not isinstance(told, Refusal)
+    assert taken == {name: options.is_taken for name, options in OPTIONS.items() if options.is_taken is not None}
+    await read_everything(world, "job")
+    await world.app.worker().drain()
+    await read_everything(world, "finished_job")
+
+
+_SAVED: Final = """
+    SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE n.nspname = 'rowlock' AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'alembic_version'
+"""
+
+
+async def save(world: World) -> list[str]:
+    """Keep a copy of all tables."""
+    tables = [row["relname"] for row in await world.connection.fetch(_SAVED)]
+    await world.connection.execute(
+        "CREATE SCHEMA saved;" + ";".join(f"CREATE TABLE saved.{table} AS TABLE rowlock.{table}" for table in tables)
+    )
+    return tables
+
+
+async def restore(world: World, tables: list[str]) -> None:
+    """Put them back."""
+    order = sorted(tables, key=lambda table: table in {"schedule_tick", "api_session"})
+    await world.connection.execute(
+        f"TRUNCATE {', '.join(f'rowlock.{table}' for table in tables)};"
+        + ";".join(f"INSERT INTO rowlock.{table} SELECT * FROM saved.{table}" for table in order)
+    )
+
+
+@pytest.mark.parametrize("table", _TABLES)
+async def test_a_row_made_by_hand_is_refused_or_takes_nothing_else_with_it(table: str, full: World) -> None:
+    tables = await save(full)
+    wrong: dict[str, str] = {}
+    for name, statement in ROWS.items():
+        if name.split(".")[0].split()[0] != table:
+            continue
+        try:
+            await full.connection.execute(statement)
+        except (*BY_POSTGRES, asyncpg.SyntaxOrAccessError):
+            continue
+        try:
+            await read_everything(full, table)
+            neighbour = await full.echo.enqueue("neighbour")
+            await full.app.worker().drain()
+            job = await full.app.get(neighbour.id)
+            assert (job.state, job.result) == ("succeeded", "neighbour")
+        except Exception as error:  # noqa: BLE001  # all of them are told at once
+            wrong[name] = f"{type(error).__name__}: {error}"[:500]
+        await restore(full, tables)
+    assert wrong == {}
+
+
+def test_the_corpus_has_what_python_reads_in_its_own_way() -> None:
+    assert math.isinf(json.loads(EITHER["beyond the largest double"]))
