@@ -1,6 +1,7 @@
 -- A page of finished jobs that did not succeed, newest first: the dead letters among them.
 --
--- $1 to $16 the filter, as in list_jobs.sql; the state is needed   $17 how many. Looks at 5,000 of them at most: they are scattered over the archive.
+-- $1 to $16 the filter, as in list_jobs.sql; the state is needed   $17 how many   $18 that ended from then on   $19 and before then
+-- Looks at 5,000 of them at most: they are scattered over the archive.
 -- Index: finished_job_unsuccessful of each partition, merged, backwards, and no further than needed.
 WITH found AS MATERIALIZED (
     SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
@@ -13,6 +14,7 @@ WITH found AS MATERIALIZED (
                   NULL::timestamptz AS cancel_requested_at, discarded_at, tags
              FROM rowlock.finished_job
             WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
+              AND finished_at >= $18::timestamptz AND finished_at < $19::timestamptz
             ORDER BY id DESC
             LIMIT 5000
            ) AS seen
@@ -38,6 +40,7 @@ WITH found AS MATERIALIZED (
            SELECT id, created_at
              FROM rowlock.finished_job
             WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
+              AND finished_at >= $18::timestamptz AND finished_at < $19::timestamptz
            ) AS seen
      ORDER BY id DESC
     OFFSET 4999
