@@ -78,6 +78,7 @@ async def _examine(client: Client) -> list[Finding]:
     found += await _guarded("pooler", _pooler(client))
     found += await _guarded("listen", _listen(client))
     if all(finding.status == "ok" for finding in schema):
+        found += await _guarded("rights", _rights(client))
         found += await _guarded("logged tables", _unlogged(client))
         found += await _guarded("partitions", _partitions(client))
         found += await _guarded("default partitions", _default_rows(client))
@@ -118,6 +119,10 @@ async def _horizon(client: Client) -> list[Finding]:
 
 async def _unlogged(client: Client) -> list[Finding]:
     return [findings.judge_unlogged(await client.fetch("doctor_unlogged"))]
+
+
+async def _rights(client: Client) -> list[Finding]:
+    return [findings.judge_rights((await client.fetch("doctor_rights"))[0])]
 
 
 async def _partitions(client: Client) -> list[Finding]:

@@ -249,14 +249,36 @@ def _slot(row: Row) -> Finding:
     return warn("horizon", detail, f"If nobody will: SELECT pg_drop_replication_slot('{name}');")
 
 
+def judge_rights(row: Row) -> Finding:
+    """What this role may do of what workers do, from the row of `doctor_rights.sql`."""
+    name, role = "rights", row["role"]
+    if row["unwritable"]:
+        return warn(
+            name,
+            f"{role} may not read and write {', '.join(row['unwritable'])}: a worker that logs in as it fails",
+            "Have workers log in as the owner of the schema, or as a member of it (docs/security.md).",
+        )
+    if row["owners"]:
+        return warn(
+            name,
+            f"{role} does not own the archive, {', '.join(row['owners'])} does: a worker that logs in as it makes no "
+            "partitions, and retention removes nothing",
+            f"GRANT {row['owners'][0]} TO {role}; or have workers log in as the owner.",
+        )
+    if not row["makes_tables"]:
+        detail = f"{role} may make no tables in the schema: a worker that logs in as it makes no partitions"
+        return warn(name, detail, f"GRANT CREATE ON SCHEMA … TO {role};")
+    return ok(name, f"{role} may do what workers do")
+
+
 def judge_partitions(rows: Sequence[Row]) -> Finding:
     """The archive's partitions of today and tomorrow, from the rows of `doctor_partitions.sql`."""
     missing = [row["name"] for row in rows if not row["is_there"]]
     if missing:
         return warn(
             "partitions",
-            f"missing: {', '.join(missing)}; no worker ran lately, and finished jobs go to the default partition",
-            "Start a worker: it makes them within seconds.",
+            f"missing: {', '.join(missing)}; no worker that may make them ran lately; jobs go to the default one",
+            "Start a worker whose role owns the archive (see rights): it makes them within seconds.",
         )
     return ok("partitions", "today's and tomorrow's are there")
 
