@@ -51,14 +51,23 @@ class JobPage(list[Job]):
 
 
 async def list_jobs(
-    client: Client, which: JobFilter, *, before: UUID | None, limit: int, sight: Sight = ALL
+    client: Client,
+    which: JobFilter,
+    *,
+    before: UUID | None,
+    limit: int,
+    sight: Sight = ALL,
+    has_documents: bool = True,
 ) -> JobPage:
-    """The jobs that the filter means, below the id `before`. Raises `InvalidOption`."""
+    """The jobs that the filter means, below the id `before`. Raises `InvalidOption`.
+
+    Without documents, they have neither arguments nor results, which may be a megabyte each.
+    """
     check_limit(limit)
     name = _STATEMENTS[which.state]
     if name not in {"list_jobs", "list_finished"}:
         async with planned(client, BY_ID) as fetch:
-            return _page(await fetch(name, *which.parameters(sight, before=before), limit), limit)
+            return _page(await fetch(name, *which.parameters(sight, before=before), limit, has_documents), limit)
     page = JobPage()
     for number, window in enumerate(await archive_windows(client)):
         # Each window has to be looked at, but no further back than those before it: most find nothing there.
@@ -66,7 +75,7 @@ async def list_jobs(
         if name == "list_jobs":
             parameters.append(number == 0)  # the live jobs, too
         async with planned(client, BY_ID) as fetch:
-            found = _page(await fetch(name, *parameters), limit)
+            found = _page(await fetch(name, *parameters, has_documents), limit)
         page = _merged(page, found, limit)
     return page
 

@@ -258,10 +258,14 @@ class Operators:
             "discard", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin, sight=sight
         )
 
-    async def dead_letters(self, which: JobFilter, *, before: UUID | None, limit: int, sight: Sight = ALL) -> JobPage:
+    async def dead_letters(
+        self, which: JobFilter, *, before: UUID | None, limit: int, sight: Sight = ALL, has_documents: bool = True
+    ) -> JobPage:
         """A page of dead letters, newest first."""
         _refuse_other_than_dead(which)
-        return await list_jobs(self._client, _dead(which), before=before, limit=limit, sight=sight)
+        return await list_jobs(
+            self._client, _dead(which), before=before, limit=limit, sight=sight, has_documents=has_documents
+        )
 
     async def dead_letter_groups(self, which: JobFilter, *, limit: int, sight: Sight = ALL) -> list[DeadLetterGroup]:
         """The dead letters by task and error, the most frequent first."""

@@ -6,6 +6,7 @@
 -- $15 not of these tasks text[]   $16 an error of the same kind, '' for none. Each but those said may be null.
 -- $17 how many   $18 finished ones that ended from then on   $19 and before then   $20 whether live ones, too: the partitions of
 -- other times are not even locked, under force_custom_plan
+-- $21 whether with arguments and results: what is not asked for is not even read
 --
 -- Looks at 20,000 jobs at most, whatever the filter: if these have fewer that fit, one more row says where it stopped (is_end).
 -- Index: job_pkey and finished_job_id of each partition, merged, backwards, and no further than needed; conditions inside of
@@ -74,8 +75,9 @@ WITH found AS MATERIALIZED (
     OFFSET 19999
      LIMIT 1
 )
-SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-       result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
+SELECT id, state, queue, task, priority, args_version,
+       CASE WHEN $21::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       CASE WHEN $21::boolean THEN result END AS result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
        discarded_at, tags,
        coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = found.task), false) AS is_sensitive,
        false AS is_end
