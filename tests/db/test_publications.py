@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import Job, JobFilter, Rowlock, Settings, Unique
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

@@ -8,11 +8,11 @@ from typing import TypeAlias
 
 import asyncpg
 import pytest
-from structlog.testing import capture_logs
 
 from rowlock import Rowlock, Settings
 from rowlock.queue.identifiers import uuid7
 from rowlock.worker import upkeep
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
