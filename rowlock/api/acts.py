@@ -157,7 +157,7 @@ async def unclaimed(call: Call, query: LimitQuery) -> web.Response:
 async def dead_letters(call: Call, query: FilterPageQuery) -> web.Response:
     """A page of the jobs that have failed and were not discarded, newest first."""
     jobs = await call.backend.operators.dead_letters(
-        query.filter(), before=query.before, limit=query.limit, sight=await call.sight()
+        query.filter(), before=query.before, limit=query.limit, sight=await call.sight(), has_documents=False
     )
     return answer(page_of(call, jobs))
 

@@ -193,7 +193,9 @@ async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
 
     async def read() -> JobPage:
         sight = await call.sight()
-        jobs = await call.backend.client.list_jobs(which, before=query.before, limit=query.limit, sight=sight)
+        jobs = await call.backend.client.list_jobs(
+            which, before=query.before, limit=query.limit, sight=sight, has_documents=False
+        )
         return page_of(call, jobs)
 
     which, readings = query.filter(), call.request.app[READINGS]

@@ -17,7 +17,7 @@ from rowlock.cli.findings import Finding
 from rowlock.cli.output import Exit, clean, print_json, with_json
 from rowlock.cli.tables import print_text, state
 from rowlock.errors import ConfigurationError, RowlockError, SchemaNotMigrated
-from rowlock.queue import audits
+from rowlock.queue import audits, overview
 from rowlock.queue.client import Client
 from rowlock.queue.operators import LOOKED_AT
 from rowlock.queue.server_errors import NotAllowed
@@ -26,6 +26,8 @@ from rowlock.schema import in_schema
 from rowlock.settings import Settings
 
 OLD_TRANSACTION: Final = timedelta(minutes=10)
+OLD_XMIN: Final = 100_000
+"""So many transactions a standby's feedback may be behind: at a thousand a second a minute and a half."""
 LEFT_PREPARED: Final = timedelta(minutes=1)
 OVERDUE: Final = timedelta(hours=3)
 NOTIFY_SECONDS: Final = 3.0
@@ -76,6 +78,7 @@ async def _examine(client: Client) -> list[Finding]:
     found += await _guarded("pooler", _pooler(client))
     found += await _guarded("listen", _listen(client))
     if all(finding.status == "ok" for finding in schema):
+        found += await _guarded("rights", _rights(client))
         found += await _guarded("logged tables", _unlogged(client))
         found += await _guarded("partitions", _partitions(client))
         found += await _guarded("default partitions", _default_rows(client))
@@ -110,11 +113,16 @@ async def _schema(client: Client) -> list[Finding]:
 
 
 async def _horizon(client: Client) -> list[Finding]:
-    return findings.judge_horizon(await client.fetch("doctor_horizon", OLD_TRANSACTION, LEFT_PREPARED))
+    transactions = await client.fetch("doctor_horizon", OLD_TRANSACTION, LEFT_PREPARED)
+    return findings.judge_horizon(transactions, await client.fetch("doctor_slots", OLD_XMIN))
 
 
 async def _unlogged(client: Client) -> list[Finding]:
     return [findings.judge_unlogged(await client.fetch("doctor_unlogged"))]
+
+
+async def _rights(client: Client) -> list[Finding]:
+    return [findings.judge_rights((await client.fetch("doctor_rights"))[0])]
 
 
 async def _partitions(client: Client) -> list[Finding]:
@@ -151,7 +159,7 @@ async def _schedules(client: Client) -> list[Finding]:
 
 
 async def _dead_letters(client: Client) -> list[Finding]:
-    return [findings.judge_dead_letters((await client.fetch("count_dead_letters", None))[0])]
+    return [findings.judge_dead_letters(await overview.count_dead_letters(client))]
 
 
 async def _audit(client: Client) -> list[Finding]:

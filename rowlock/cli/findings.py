@@ -213,8 +213,8 @@ def judge_unlogged(rows: Sequence[Row]) -> Finding:
     return ok("logged tables", "all that must survive a crash do")
 
 
-def judge_horizon(rows: Sequence[Row]) -> list[Finding]:
-    """Open transactions, and prepared ones that were left, from the rows of `doctor_horizon.sql`."""
+def judge_horizon(rows: Sequence[Row], slots: Sequence[Row]) -> list[Finding]:
+    """What keeps dead rows, from the rows of `doctor_horizon.sql` and `doctor_slots.sql`."""
     found: list[Finding] = []
     for row in rows:
         age = timedelta(seconds=round(row["age"].total_seconds()))
@@ -225,7 +225,50 @@ def judge_horizon(rows: Sequence[Row]) -> list[Finding]:
             who = ", ".join(filter(None, (row["state"], row["application"])))
             detail = f"process {row['name']} ({who}) has a transaction open for {age}: dead rows cannot be cleaned"
             found.append(warn("horizon", detail, f"If nobody needs it: SELECT pg_terminate_backend({row['name']});"))
-    return found or [ok("horizon", "no old transaction keeps dead rows")]
+    found += [_slot(row) for row in slots if row["kind"] is not None]
+    if not found and not slots[0]["sees_all"]:
+        detail = "other users' transactions and standbys are hidden from this role: they may keep dead rows"
+        return [warn("horizon", detail, "GRANT pg_read_all_stats TO …; or run the doctor as a role that has it.")]
+    return found or [ok("horizon", "no old transaction, replication slot or standby keeps dead rows")]
+
+
+def _slot(row: Row) -> Finding:
+    """A replication slot that nobody uses, or one, or a standby, that is far behind."""
+    name, kept = row["name"], []
+    if row["transactions"] is not None:
+        kept.append(f"dead rows of the last {row['transactions']:,} transactions")
+    if row["kind"] == "standby":
+        remedy = "End old transactions on it, or set hot_standby_feedback = off there."
+        return warn("horizon", f"the standby {name} keeps {kept[0]} (hot_standby_feedback)", remedy)
+    if row["wal_bytes"] is not None:
+        kept.append(f"{row['wal_bytes'] / 1024**2:,.0f} MB of WAL")
+    if row["is_in_use"]:
+        remedy = "End old transactions on the standby that uses it, or set hot_standby_feedback = off there."
+        return warn("horizon", f"the replication slot {name} keeps {' and '.join(kept)}", remedy)
+    detail = f"nobody uses the replication slot {name}, which keeps {' and '.join(kept) or 'nothing yet'}"
+    return warn("horizon", detail, f"If nobody will: SELECT pg_drop_replication_slot('{name}');")
+
+
+def judge_rights(row: Row) -> Finding:
+    """What this role may do of what workers do, from the row of `doctor_rights.sql`."""
+    name, role = "rights", row["role"]
+    if row["unwritable"]:
+        return warn(
+            name,
+            f"{role} may not read and write {', '.join(row['unwritable'])}: a worker that logs in as it fails",
+            "Have workers log in as the owner of the schema, or as a member of it (docs/security.md).",
+        )
+    if row["owners"]:
+        return warn(
+            name,
+            f"{role} does not own the archive, {', '.join(row['owners'])} does: a worker that logs in as it makes no "
+            "partitions, and retention removes nothing",
+            f"GRANT {row['owners'][0]} TO {role}; or have workers log in as the owner.",
+        )
+    if not row["makes_tables"]:
+        detail = f"{role} may make no tables in the schema: a worker that logs in as it makes no partitions"
+        return warn(name, detail, f"GRANT CREATE ON SCHEMA … TO {role};")
+    return ok(name, f"{role} may do what workers do")
 
 
 def judge_partitions(rows: Sequence[Row]) -> Finding:
@@ -234,8 +277,8 @@ def judge_partitions(rows: Sequence[Row]) -> Finding:
     if missing:
         return warn(
             "partitions",
-            f"missing: {', '.join(missing)}; no worker ran lately, and finished jobs go to the default partition",
-            "Start a worker: it makes them within seconds.",
+            f"missing: {', '.join(missing)}; no worker that may make them ran lately; jobs go to the default one",
+            "Start a worker whose role owns the archive (see rights): it makes them within seconds.",
         )
     return ok("partitions", "today's and tomorrow's are there")
 
@@ -312,13 +355,13 @@ def judge_schedules(rows: Sequence[Row]) -> Finding:
     )
 
 
-def judge_dead_letters(row: Row) -> Finding:
-    """The jobs that nobody has decided on, from the row of `count_dead_letters.sql`."""
-    if not row["dead_letters"]:
+def judge_dead_letters(jobs: int) -> Finding:
+    """The jobs that nobody has decided on: how many."""
+    if not jobs:
         return ok("dead letters", "none")
     return warn(
         "dead letters",
-        f"{counted(row['dead_letters'], 'job')} failed for good, and nobody has decided what becomes of them",
+        f"{counted(jobs, 'job')} failed for good, and nobody has decided what becomes of them",
         "See why: rowlock dead-letters groups. Put them back or aside: rowlock jobs retry, rowlock jobs discard.",
     )
 

@@ -11,6 +11,10 @@ from rowlock.cli.tables import size
 
 MUCH: Final = 10_000_000_000
 """From how many bytes on an archive that is kept for ever is worth a warning."""
+MANY_DAYS: Final = 100
+"""From how many days on one is."""
+LOCKS_OF_A_DAY: Final = 4
+"""A partition and its indexes: so many locks a statement takes of each day that it does not rule out."""
 
 _FALSE: Final = frozenset({"false", "off", "no", "0"})
 _ALWAYS: Final = {"vacuum_truncate": "false"}
@@ -100,9 +104,16 @@ def _wraparound(schema: str, rows: Sequence[Row]) -> list[Finding]:
 def judge_archive(row: Row) -> Finding:
     """How large the archive is, and whether it grows for ever, from the row of `doctor_archive.sql`."""
     detail = f"{size(row['bytes'])} in {counted(row['days'], 'day')}, {size(row['yesterday'])} of it yesterday's"
+    locks = LOCKS_OF_A_DAY * row["days"]
+    if locks > row["room"] / 4:
+        return warn(
+            "archive",
+            f"{detail}; SQL that reads it without bounds on finished_at takes {locks:,} locks of {row['room']:,}",
+            "Raise max_locks_per_transaction (which needs a restart), or keep less: rowlock retention keep '*' …",
+        )
     if row["is_limited"]:
         return ok("archive", f"{detail}; what is kept how long: rowlock retention show")
-    if row["bytes"] < MUCH:
+    if row["bytes"] < MUCH and row["days"] < MANY_DAYS:
         return ok("archive", f"{detail}; kept for ever, unless you say otherwise: rowlock retention keep")
     return warn(
         "archive",

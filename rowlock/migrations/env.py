@@ -20,6 +20,9 @@ from rowlock.settings import Settings
 
 settings: Settings = context.config.attributes.get("settings") or Settings.from_environment()
 
+VERSION_TABLE = "rowlock_version"
+"""Not Alembic's own name: in a schema that is shared, that is the application's."""
+
 LOCK_TIMEOUT = "5s"
 """How long a migration waits for a lock on a table before it gives up: behind it, every enqueue would wait too."""
 
@@ -30,11 +33,15 @@ def run_offline() -> None:
         dialect_name="postgresql",
         dialect_opts={"paramstyle": "named"},
         target_metadata=metadata(settings.schema),
+        version_table=VERSION_TABLE,
         version_table_schema=settings.schema,
         literal_binds=True,
     )
     with context.begin_transaction():
-        context.execute(f'CREATE SCHEMA IF NOT EXISTS "{settings.schema}"')
+        context.execute(
+            f"DO $$ BEGIN IF to_regnamespace('\"{settings.schema}\"') IS NULL THEN "
+            f'CREATE SCHEMA "{settings.schema}"; END IF; END $$'
+        )
         context.run_migrations(schema=settings.schema)
 
 
@@ -50,10 +57,14 @@ def run_on(connection: Connection) -> None:
         lock = f"rowlock migrate {settings.schema}"
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lock, 0))"), {"lock": lock})
         connection.execute(text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": LOCK_TIMEOUT})
-        connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{settings.schema}"'))
+        # CREATE SCHEMA IF NOT EXISTS asks for the right to create one even where it is there.
+        is_there = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)"
+        if not connection.scalar(text(is_there), {"schema": settings.schema}):
+            connection.execute(text(f'CREATE SCHEMA "{settings.schema}"'))
         context.configure(
             connection=connection,
             target_metadata=metadata(settings.schema),
+            version_table=VERSION_TABLE,
             version_table_schema=settings.schema,
             include_schemas=True,
             include_name=is_ours,

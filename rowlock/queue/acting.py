@@ -28,6 +28,9 @@ log = logs.get_logger("rowlock.operators")
 
 A = TypeVar("A", bound="Act")
 
+_PLANNED: Final = {"plan_cache_mode": "force_custom_plan"}
+"""A generic plan locks the partitions of every day, whichever days its parameters name."""
+
 _PAST: Final = {
     "cancel": "cancelled",
     "create": "created",
@@ -129,6 +132,7 @@ async def acting(
             async with connections.own_transaction(own):
                 made = act(own, client.settings.schema, origin)
                 await made.fetch("limit_lock_wait", ACT_LOCK_WAIT)
+                await made.fetch("plan_safely", list(_PLANNED), list(_PLANNED.values()))
                 yield made
         except server_errors.NOT_MIGRATED as error:
             raise server_errors.not_migrated(client.settings) from error

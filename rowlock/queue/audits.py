@@ -18,6 +18,7 @@ import asyncpg
 from rowlock.errors import InvalidOption
 from rowlock.queue import server_errors
 from rowlock.queue.statements import statement
+from rowlock.queue.statistics import slot_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -29,7 +30,12 @@ if TYPE_CHECKING:
 
 Status: TypeAlias = Literal["kept", "partly", "empty", "unknown", "broken"]
 
-PLANNED: Final = {"enable_seqscan": "off", "jit": "off", "max_parallel_workers_per_gather": "0"}
+PLANNED: Final = {
+    "enable_seqscan": "off",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "plan_cache_mode": "force_custom_plan",
+}
 """What finds a window of time by BRIN, and a job by its id, where the planner believes that a table is empty."""
 LOCK_TIMEOUT: Final = "2s"
 PATIENCE: Final = timedelta(minutes=5)
@@ -174,7 +180,7 @@ class _Audit:
 
     async def run(self) -> list[Audited]:
         rows, patience = self._scope.rows, self._patience
-        ((now, oldest, kept_since),) = await self._fetch("audit_span")
+        ((now, oldest, kept_since, recounted),) = await self._fetch("audit_span")
         most = now - _BEGINNING
         begin = now - (most if self._scope.days is None else min(timedelta(days=self._scope.days), most))
         await self._look("audit_running", rows, patience, EXAMPLES)
@@ -184,10 +190,12 @@ class _Audit:
         await self._look("audit_idempotency", rows, patience, EXAMPLES)
         await self._look("audit_jobs", rows, EXAMPLES, patience)
         await self._look("audit_schedules", rows, patience, EXAMPLES, kept_since)
-        await self._look("audit_ticks", begin, rows, EXAMPLES, kept_since)
+        await self._look("audit_ticks", begin, rows, EXAMPLES, kept_since, _day_before(begin))
         await self._look("audit_progress", rows, EXAMPLES, kept_since)
         for step, back in SLOTS:
-            await self._look("audit_statistics", step, back, rows, EXAMPLES)
+            until = slot_of(recounted, step)
+            since = slot_of(recounted - back, step) if recounted <= now else until  # the clock went back: count anew
+            await self._look("audit_statistics", step, since, rows, EXAMPLES, until)
         days = list(days_back(now, begin, oldest))
         await self._look_back("audit_attempts", days, kept_since)
         await self._look_back("audit_archive", days, kept_since)
@@ -197,7 +205,10 @@ class _Audit:
         """Look at an archive day by day, until there are no more days, rows or seconds."""
         left, begin = self._scope.rows, days[-1][0]
         for since, until in days:
-            is_whole, looked_at = await self._look(name, since, until, begin, left, EXAMPLES, *more, since=since)
+            of_jobs = [_day_before(since)] if name == "audit_attempts" else []
+            is_whole, looked_at = await self._look(
+                name, since, until, begin, left, EXAMPLES, *more, *of_jobs, since=since
+            )
             left -= looked_at
             if not is_whole:
                 break
@@ -245,6 +256,10 @@ class _Audit:
             plan = statement("plan_safely", self._schema)
             await self._connection.fetch(plan, list(settings), list(settings.values()), timeout=left + 5)
             return await self._connection.fetch(statement(name, self._schema), *parameters, timeout=left + 5)
+
+
+def _day_before(moment: datetime) -> datetime:
+    return max(moment, _BEGINNING) - timedelta(days=1)
 
 
 def days_back(now: datetime, begin: datetime, oldest: datetime | None) -> Iterator[tuple[datetime, datetime]]:

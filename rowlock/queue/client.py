@@ -44,10 +44,18 @@ class Client(Storing):
         return {uuid_of(row[0]): row[1] for row in rows}
 
     async def list_jobs(
-        self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50, sight: Sight = ALL
+        self,
+        which: JobFilter | None = None,
+        *,
+        before: UUID | None = None,
+        limit: int = 50,
+        sight: Sight = ALL,
+        has_documents: bool = True,
     ) -> JobPage:
         """A page of at most 500 jobs, newest first; `before` is the last id of the page before."""
-        return await listing.list_jobs(self, which or JobFilter(), before=before, limit=limit, sight=sight)
+        return await listing.list_jobs(
+            self, which or JobFilter(), before=before, limit=limit, sight=sight, has_documents=has_documents
+        )
 
     async def attempts(self, job_id: UUID) -> list[Mapping[str, Any]]:
         """The job's attempts that did not simply succeed, in their order: the columns of the table `attempt`."""

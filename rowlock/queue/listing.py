@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
 from rowlock.errors import InvalidOption
@@ -13,7 +13,9 @@ from rowlock.queue.job import Job
 from rowlock.queue.planning import planned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from asyncpg import Record
 
     from rowlock.queue.client import Client
 
@@ -49,16 +51,61 @@ class JobPage(list[Job]):
 
 
 async def list_jobs(
-    client: Client, which: JobFilter, *, before: UUID | None, limit: int, sight: Sight = ALL
+    client: Client,
+    which: JobFilter,
+    *,
+    before: UUID | None,
+    limit: int,
+    sight: Sight = ALL,
+    has_documents: bool = True,
 ) -> JobPage:
-    """The jobs that the filter means, below the id `before`. Raises `InvalidOption`."""
+    """The jobs that the filter means, below the id `before`. Raises `InvalidOption`.
+
+    Without documents, they have neither arguments nor results, which may be a megabyte each.
+    """
     check_limit(limit)
-    async with planned(client, BY_ID) as fetch:
-        rows = await fetch(_STATEMENTS[which.state], *which.parameters(sight, before=before), limit)
+    name = _STATEMENTS[which.state]
+    if name not in {"list_jobs", "list_finished"}:
+        async with planned(client, BY_ID) as fetch:
+            return _page(await fetch(name, *which.parameters(sight, before=before), limit, has_documents), limit)
+    page = JobPage()
+    for number, window in enumerate(await archive_windows(client)):
+        # Each window has to be looked at, but no further back than those before it: most find nothing there.
+        parameters = [*which.but(after=page.following or which.after).parameters(sight, before=before), limit, *window]
+        if name == "list_jobs":
+            parameters.append(number == 0)  # the live jobs, too
+        async with planned(client, BY_ID) as fetch:
+            found = _page(await fetch(name, *parameters, has_documents), limit)
+        page = _merged(page, found, limit)
+    return page
+
+
+async def archive_windows(client: Client) -> list[tuple[datetime, datetime]]:
+    """The archive in windows of a bounded number of partitions, newest first: each statement locks those of one."""
+    return [(row["low"], row["high"]) for row in await client.fetch("archive_windows")]
+
+
+def _page(rows: Sequence[Record], limit: int) -> JobPage:
     jobs = [Job.from_row(row) for row in rows if not row["is_end"]]
     if rows and rows[-1]["is_end"]:
         return JobPage(jobs, following=rows[-1]["id"], searched_until=rows[-1]["created_at"])
     return JobPage(jobs, following=jobs[-1].id if len(jobs) == limit else None)
+
+
+def _merged(one: JobPage, other: JobPage, limit: int) -> JobPage:
+    """The page of two windows, down to the id down to which both of them were looked at."""
+    looked = [page for page in (one, other) if page.following is not None]
+    highest = max(looked, key=lambda page: cast("UUID", page.following), default=None)
+    jobs = sorted(
+        (job for job in (*one, *other) if highest is None or job.id >= cast("UUID", highest.following)),
+        key=lambda job: job.id,
+        reverse=True,
+    )[:limit]
+    if len(jobs) == limit:
+        return JobPage(jobs, following=jobs[-1].id)
+    if highest is None:
+        return JobPage(jobs)
+    return JobPage(jobs, following=highest.following, searched_until=highest.searched_until)
 
 
 def check_limit(limit: int) -> None:
@@ -67,4 +114,4 @@ def check_limit(limit: int) -> None:
         raise InvalidOption(f"limit {limit} is out of range: use 1 to {MOST_PER_PAGE}.")
 
 
-__all__ = ["JobPage", "check_limit", "list_jobs"]
+__all__ = ["JobPage", "archive_windows", "check_limit", "list_jobs"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job
 from rowlock.queue.json_values import find_defect, plain_json
 from rowlock.queue.lifecycle import FINAL, LIVE
-from rowlock.queue.listing import BY_ID, JobPage, check_limit, list_jobs
+from rowlock.queue.listing import BY_ID, JobPage, archive_windows, check_limit, list_jobs
 from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.origin import Origin
 from rowlock.queue.planning import planned
@@ -135,7 +135,7 @@ class Operators:
         """Put a finished job back. Raises `JobNotFound`, `WrongState`, `KeyHeld`, `InvalidArguments`."""
         wanted = parse_id(job_id)
         async with acting(self._client, ActOnJobs, origin) as act:
-            rows = await act.fetch("lock_finished", [wanted])
+            rows = await act.lock_finished(wanted)
             if rows and rows[0]["state"] in _RETRYABLE:
                 document, version = (None, None) if args is None else self._checked_args(rows[0]["task"], args)
                 if holders := await act.take_keys(rows):
@@ -143,7 +143,7 @@ class Operators:
                         f"Job {wanted} cannot go back: job {holders[wanted]} holds its unique key by now. "
                         "Cancel that one, or let it finish, and try again."
                     )
-                if await act.retry([wanted], document, version):
+                if await act.retry(rows, document, version):
                     details = {} if document is None else {"args": "given"}
                     await act.record("retry", str(wanted), details | {"state": rows[0]["state"]})
                     return Job.from_row((await act.fetch("get_job", wanted))[0])
@@ -191,7 +191,8 @@ class Operators:
         """Put a dead letter aside. Raises `JobNotFound`, `WrongState`."""
         wanted = parse_id(job_id)
         async with acting(self._client, ActOnJobs, origin) as act:
-            if await act.fetch("discard", [wanted]):
+            ended = await act.when_finished(wanted)
+            if ended and await act.fetch("discard", [wanted], ended):
                 await act.record("discard", str(wanted), {})
         job = await self._client.get(wanted)
         if job.state != "failed":
@@ -216,8 +217,8 @@ class Operators:
             raise InvalidOption(f"state {which.state or 'failed'!r} is that of finished jobs, which are not cancelled.")
         stored = {None: _LIVE, "scheduled": ["queued"], "retrying": ["queued"]}.get(which.state, [which.state])
 
-        async def change(act: ActOnJobs, ids: Sequence[UUID]) -> Counter[str]:
-            rows = await act.cancel(ids, why, stored)
+        async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
+            rows = await act.cancel([row["id"] for row in found], why, stored)
             return Counter(row["answer"] for row in rows)
 
         details = {} if why is None else {"reason": why}
@@ -233,10 +234,10 @@ class Operators:
         if which.state not in {None, *_RETRYABLE}:
             raise InvalidOption(f"state {which.state!r} cannot be retried: use {', '.join(_RETRYABLE)}.")
 
-        async def change(act: ActOnJobs, ids: Sequence[UUID]) -> Counter[str]:
-            rows = await act.fetch("lock_finished", ids)
+        async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
+            rows = await act.fetch("lock_finished", *_named(found))
             holders = await act.take_keys(rows)
-            back = await act.retry([row["id"] for row in rows if row["id"] not in holders])
+            back = await act.retry([row for row in rows if row["id"] not in holders])
             return Counter(retried=back, skipped=len(holders))
 
         return await self._on_many(
@@ -250,25 +251,35 @@ class Operators:
         _refuse_empty(which, everything=everything)
         _refuse_other_than_dead(which)
 
-        async def change(act: ActOnJobs, ids: Sequence[UUID]) -> Counter[str]:
-            return Counter(discarded=len(await act.fetch("discard", ids)))
+        async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
+            return Counter(discarded=len(await act.fetch("discard", *_named(found))))
 
         return await self._on_many(
             "discard", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin, sight=sight
         )
 
-    async def dead_letters(self, which: JobFilter, *, before: UUID | None, limit: int, sight: Sight = ALL) -> JobPage:
+    async def dead_letters(
+        self, which: JobFilter, *, before: UUID | None, limit: int, sight: Sight = ALL, has_documents: bool = True
+    ) -> JobPage:
         """A page of dead letters, newest first."""
         _refuse_other_than_dead(which)
-        return await list_jobs(self._client, _dead(which), before=before, limit=limit, sight=sight)
+        return await list_jobs(
+            self._client, _dead(which), before=before, limit=limit, sight=sight, has_documents=has_documents
+        )
 
     async def dead_letter_groups(self, which: JobFilter, *, limit: int, sight: Sight = ALL) -> list[DeadLetterGroup]:
         """The dead letters by task and error, the most frequent first."""
         _refuse_other_than_dead(which)
         check_limit(limit)
-        async with planned(self._client, BY_ID) as fetch:
-            rows = await fetch("group_dead_letters", *_dead(which).parameters(sight), limit, list(sight.hidden))
-        return [DeadLetterGroup(**row) for row in rows]
+        parameters = [*_dead(which).parameters(sight), None, list(sight.hidden)]
+        groups: dict[tuple[str, str], DeadLetterGroup] = {}
+        for window in await archive_windows(self._client):
+            async with planned(self._client, BY_ID) as fetch:
+                rows = await fetch("group_dead_letters", *parameters, *window)
+            for group in (DeadLetterGroup(**row) for row in rows):
+                key = group.task, group.error
+                groups[key] = _together(groups[key], group) if key in groups else group
+        return sorted(groups.values(), key=lambda group: (group.jobs, group.last_at), reverse=True)[:limit]
 
     async def unclaimed(self, *, limit: int) -> list[Unclaimed]:
         """The due jobs that no live worker would take, by kind, the most frequent first."""
@@ -291,7 +302,7 @@ class Operators:
         verb: str,
         find: str,
         which: JobFilter,
-        change: Callable[[ActOnJobs, Sequence[UUID]], Awaitable[Counter[str]]],
+        change: Callable[[ActOnJobs, Sequence[Record]], Awaitable[Counter[str]]],
         details: Mapping[str, object],
         *,
         dry_run: bool,
@@ -305,23 +316,25 @@ class Operators:
         """
         parameters, operation = which.parameters(sight), uuid7()
         done, first = Counter[str](), list[UUID]()
-        last, until = _BEGINNING, (await self._client.fetch("until"))[0]["until"]
-        while True:
-            async with acting(self._client, ActOnJobs, origin) as act:
-                if find == "find_finished" and not dry_run:
-                    await act.fetch("lock_archive")
-                ids = [row["id"] for row in await act.fetch(find, *parameters, last, BATCH, until)]
-                if not ids:
-                    break
-                changed = Counter(found=len(ids)) if dry_run else await change(act, ids)
-                done += changed
-                if not dry_run and any(changed.values()):
-                    told = {"filter": which.described(), **details, **done}
-                    await act.record(verb, None, told, operation=operation)
-            first += ids[: FIRST_IDS - len(first)]
-            if len(ids) < BATCH:
-                break
-            last = ids[-1]
+        until = (await self._client.fetch("until"))[0]["until"]
+        of_archive = find == "find_finished"
+        windows: list[tuple[datetime, ...]] = [*await archive_windows(self._client)] if of_archive else [()]
+        for window in windows:
+            last: UUID | None = _BEGINNING
+            while last is not None:
+                async with acting(self._client, ActOnJobs, origin) as act:
+                    if of_archive and not dry_run:
+                        await act.fetch("lock_archive", *window)
+                    found = await act.fetch(find, *parameters, last, BATCH, until, *window)
+                    if not found:
+                        break
+                    changed = Counter(found=len(found)) if dry_run else await change(act, found)
+                    done += changed
+                    if not dry_run and any(changed.values()):
+                        told = {"filter": which.described(), **details, **done}
+                        await act.record(verb, None, told, operation=operation)
+                first += [row["id"] for row in found[: FIRST_IDS - len(first)]]
+                last = found[-1]["id"] if len(found) == BATCH else None
         skipped = done.pop("skipped", 0)
         return BulkResult(
             count=done.total(),
@@ -365,11 +378,37 @@ class ActOnJobs(Act):
         await self.fetch("tell_waiters", ids)
         return rows
 
-    async def retry(self, ids: Sequence[UUID], args: str | None = None, version: int | None = None) -> int:
+    async def when_finished(self, job_id: UUID) -> list[datetime]:
+        """When the job ended, in a list; an empty one while it is live, or if there is none."""
+        return [row["finished_at"] for row in await self.fetch("get_job", job_id) if row["finished_at"] is not None]
+
+    async def lock_finished(self, job_id: UUID) -> list[Record]:
+        """Lock a finished job. A row of lock_finished.sql, or none."""
+        ended = await self.when_finished(job_id)
+        return await self.fetch("lock_finished", [job_id], ended) if ended else []
+
+    async def retry(self, locked: Sequence[Record], args: str | None = None, version: int | None = None) -> int:
         """Put the locked jobs back, and wake who sleeps on their queues."""
-        rows = await self.fetch("retry", ids, args, version)
+        if not locked:
+            return 0  # no times would name no partitions, and lock all of them
+        ids, ended = _named(locked)
+        rows = await self.fetch("retry", ids, args, version, ended)
         await self.fetch("wake", sorted({row["queue"] for row in rows}))
         return len(rows)
+
+
+def _together(one: DeadLetterGroup, other: DeadLetterGroup) -> DeadLetterGroup:
+    return msgspec.structs.replace(
+        one,
+        jobs=one.jobs + other.jobs,
+        first_at=min(one.first_at, other.first_at),
+        last_at=max(one.last_at, other.last_at),
+    )
+
+
+def _named(rows: Sequence[Record]) -> tuple[list[UUID], list[datetime]]:
+    """The ids of finished jobs, and when they ended: in which partitions they are."""
+    return [row["id"] for row in rows], [row["finished_at"] for row in rows]
 
 
 def _checked_reason(reason: object) -> str | None:

@@ -9,6 +9,7 @@ import msgspec
 
 from rowlock.queue.connections import PLANNER_SETTINGS
 from rowlock.queue.forms import Moment
+from rowlock.queue.listing import BY_ID, archive_windows
 from rowlock.queue.operators import LOOKED_AT
 from rowlock.queue.planning import planned
 from rowlock.queue.queues import MANY, Queue
@@ -44,16 +45,26 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     unclaimed: int
 
 
+async def count_dead_letters(client: Client, within: frozenset[str] | None = None) -> int:
+    """How many dead letters there are; `within`: in these queues alone."""
+    only, dead_letters = None if within is None else sorted(within), 0
+    for window in await archive_windows(client):
+        async with planned(client, BY_ID) as fetch:
+            ((found,),) = await fetch("count_dead_letters", only, *window)
+        dead_letters += found
+    return dead_letters
+
+
 async def read_overview(client: Client, within: frozenset[str] | None = None) -> Overview:
     """How it stands; `within`: with these queues alone, and the workers that serve any of them.
 
     Where there are very many live jobs, how many is taken from the last sample that names every queue.
     """
     only = None if within is None else sorted(within)
+    dead_letters = await count_dead_letters(client, within)
     async with planned(client, PLANNER_SETTINGS) as fetch:
         ((now, counted),) = await fetch("counted_until")
         queues = [Queue(**row) for row in await fetch("list_queues", None, MANY)]
-        ((dead_letters,),) = await fetch("count_dead_letters", only)
         ((workers,),) = await fetch("count_workers", only)
         unclaimed = await fetch("doctor_unclaimed", None, LOOKED_AT)
         until = slot_of(counted, SHORTEST_STEP)
@@ -75,4 +86,4 @@ async def read_overview(client: Client, within: frozenset[str] | None = None) ->
     )
 
 
-__all__ = ["Overview", "read_overview"]
+__all__ = ["Overview", "count_dead_letters", "read_overview"]

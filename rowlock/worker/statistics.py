@@ -37,7 +37,12 @@ SHARE: Final = 50
 """Each duty rests so many times as long as it took: it takes a fiftieth of a connection's time at most."""
 LONGEST: Final = 120.0
 
-BY_TIME: Final = {"enable_seqscan": "off", "jit": "off", "max_parallel_workers_per_gather": "0"}
+BY_TIME: Final = {
+    "enable_seqscan": "off",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "plan_cache_mode": "force_custom_plan",
+}
 """What finds a window of time by BRIN even where the planner believes that today's partition is empty."""
 BY_INDEX: Final = PLANNER_SETTINGS | {"max_parallel_workers_per_gather": "0"}
 

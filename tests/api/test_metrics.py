@@ -220,7 +220,7 @@ async def test_probes_are_not_worth_a_line_unless_they_fail(http: Http, connecti
     with capture_logs() as logged:
         async with http.get("/readyz"):
             pass
-        await connection.execute("DELETE FROM rowlock.alembic_version")
+        await connection.execute("DELETE FROM rowlock.rowlock_version")
         async with http.get("/readyz"):
             pass
     told = [(entry["log_level"], entry["status"]) for entry in logged if entry["event"] == "request_answered"]

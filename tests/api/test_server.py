@@ -81,7 +81,7 @@ async def test_missing_schema_is_told_from_a_missing_database(empty_database_url
 async def test_readyz_says_whether_the_schema_is_older_or_newer(
     http: Http, connection: asyncpg.Connection, revision: str, kind: str
 ) -> None:
-    await connection.execute("UPDATE rowlock.alembic_version SET version_num = $1", revision)
+    await connection.execute("UPDATE rowlock.rowlock_version SET version_num = $1", revision)
     assert (await get(http, "/readyz"))[1]["type"] == f"urn:rowlock:problem:{kind}"
 
 
@@ -90,7 +90,7 @@ async def test_readyz_waits_for_the_database_no_longer_than_its_limit(
 ) -> None:
     monkeypatch.setattr(health, "READY_WITHIN", 0.2)
     async with connection.transaction():
-        await connection.execute("LOCK TABLE rowlock.alembic_version")
+        await connection.execute("LOCK TABLE rowlock.rowlock_version")
         status, problem = await get(http, "/readyz")
     assert (status, problem["type"]) == (503, "urn:rowlock:problem:database-unavailable")
     assert "0.2 s" in problem["detail"]
@@ -101,7 +101,7 @@ async def test_connection_that_is_lost_in_the_middle_is_answered_503(
     http: Http, connection: asyncpg.Connection
 ) -> None:
     async with connection.transaction():
-        await connection.execute("LOCK TABLE rowlock.alembic_version")
+        await connection.execute("LOCK TABLE rowlock.rowlock_version")
         asking = asyncio.create_task(get(http, "/readyz"))
         async with asyncio.timeout(20):
             while not await connection.fetchval(

@@ -15,6 +15,7 @@ import pytest
 
 from rowlock import Job, Rowlock
 from rowlock.schema import REVISION
+from tests.conftest import Server
 from tests.db.commands import ROWLOCK, SECONDS, assert_refused, rowlock, with_tasks
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -29,9 +30,9 @@ def folder(tmp_path: Path) -> Path:
 async def revision(url: str) -> str | None:
     connection = await asyncpg.connect(url)
     try:
-        if await connection.fetchval("SELECT to_regclass('rowlock.alembic_version')") is None:
+        if await connection.fetchval("SELECT to_regclass('rowlock.rowlock_version')") is None:
             return None
-        found: str | None = await connection.fetchval("SELECT version_num FROM rowlock.alembic_version")
+        found: str | None = await connection.fetchval("SELECT version_num FROM rowlock.rowlock_version")
         return found
     finally:
         await connection.close()
@@ -44,6 +45,43 @@ async def test_migrate_creates_the_schema_once(empty_database_url: str) -> None:
     second = await rowlock("migrate", url=empty_database_url)
     assert (second.code, second.err) == (0, "")
     assert second.out == f"The schema rowlock is at revision {REVISION} already: nothing to do.\n"
+
+
+async def test_a_role_that_owns_the_schema_migrates_and_works_without_rights_on_the_database(
+    empty_database_url: str, empty_database: str, server: Server
+) -> None:
+    role = f"owner_{empty_database}"
+    administrator = await asyncpg.connect(server.url(empty_database))
+    await administrator.execute(f"CREATE ROLE {role} LOGIN; CREATE SCHEMA rowlock AUTHORIZATION {role}")
+    url = empty_database_url.replace("postgres@", f"{role}@", 1)
+    try:
+        first = await rowlock("migrate", url=url)
+        assert (first.code, first.err) == (0, "")
+        second = await rowlock("migrate", url=url)
+        assert (second.code, "nothing to do" in second.out) == (0, True)
+        printed = await rowlock("migrate", "--sql", url=url)
+        owner = await asyncpg.connect(server.url(empty_database).replace("postgres@", f"{role}@", 1))
+        await owner.execute(printed.out.partition("CREATE TABLE")[0] + "COMMIT")  # makes no schema that is there
+        assert (await rowlock("jobs", "list", url=url)).code == 0
+        await owner.close()
+    finally:
+        await administrator.execute(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+        await administrator.close()
+
+
+async def test_a_schema_that_an_application_s_alembic_uses_too_has_two_version_tables(empty_database_url: str) -> None:
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute("CREATE TABLE alembic_version (version_num text)")
+        await connection.execute("INSERT INTO alembic_version VALUES ('0001')")
+        done = await rowlock("migrate", url=empty_database_url, ROWLOCK_SCHEMA="public")
+        assert done.out.startswith(f"The schema public was migrated to revision {REVISION}")
+        assert await connection.fetchval("SELECT count(*) FROM public.jobs") == 0
+        down = await rowlock("migrate", "--down", "base", "--yes", url=empty_database_url, ROWLOCK_SCHEMA="public")
+        assert (down.code, down.err) == (0, "")
+        assert [row[0] for row in await connection.fetch("SELECT version_num FROM alembic_version")] == ["0001"]
+    finally:
+        await connection.close()
 
 
 async def test_of_two_migrations_at_once_one_finds_nothing_to_do(empty_database_url: str) -> None:
@@ -90,7 +128,7 @@ async def test_everything_is_removed_only_after_a_yes(database_url: str) -> None
 async def test_schema_of_a_newer_release_is_refused(
     arguments: str, database_url: str, connection: Connection, folder: Path
 ) -> None:
-    await connection.execute("UPDATE rowlock.alembic_version SET version_num = '9999'")
+    await connection.execute("UPDATE rowlock.rowlock_version SET version_num = '9999'")
     assert_refused(await rowlock(*arguments.split(), url=database_url, cwd=folder), "pip install --upgrade rowlock")
     assert await revision(database_url) == "9999"
 

@@ -12,6 +12,8 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings, migrations
+from rowlock.cli.doctor import examine
+from rowlock.cli.findings import judge_horizon
 from rowlock.embedded import EmbeddedServer, make_private_directory, temporary_server
 from rowlock.queue.client import Client
 from tests.db.commands import Done, assert_refused, rowlock
@@ -138,3 +140,36 @@ async def test_doctor_shows_no_secrets(value: str) -> None:
     done = await rowlock("doctor", url=value)
     assert done.code == 1
     assert "secret" not in done.out + done.err
+
+
+async def horizon(settings: Settings) -> list[tuple[str, str]]:
+    found = [finding for finding in await examine(settings) if finding.check == "horizon"]
+    return [(finding.status, finding.detail) for finding in found]
+
+
+async def test_a_slot_that_nobody_uses_is_named(settings: Settings, connection: Connection) -> None:
+    await connection.execute("SELECT pg_create_physical_replication_slot('abandoned', true)")
+    try:
+        found = await horizon(settings)
+    finally:
+        await connection.execute("SELECT pg_drop_replication_slot('abandoned')")
+    assert [status for status, detail in found if "abandoned, which keeps" in detail] == ["warn"]
+
+
+def test_what_keeps_dead_rows_is_named() -> None:
+    slot = {"kind": "slot", "name": "s", "is_in_use": False, "transactions": 7, "wal_bytes": 1024**2, "sees_all": True}
+    (found,) = judge_horizon([], [slot])
+    assert found.detail == (
+        "nobody uses the replication slot s, which keeps dead rows of the last 7 transactions and 1 MB of WAL"
+    )
+    (found,) = judge_horizon([], [slot | {"is_in_use": True}])
+    assert (found.status, "hot_standby_feedback" in (found.remedy or "")) == ("warn", True)
+    (found,) = judge_horizon([], [slot | {"kind": "standby", "wal_bytes": None}])
+    assert found.detail == "the standby s keeps dead rows of the last 7 transactions (hot_standby_feedback)"
+
+
+def test_nothing_is_called_well_that_this_role_does_not_see() -> None:
+    nothing = dict.fromkeys(("kind", "name", "is_in_use", "transactions", "wal_bytes"))
+    assert [finding.status for finding in judge_horizon([], [nothing | {"sees_all": True}])] == ["ok"]
+    (found,) = judge_horizon([], [nothing | {"sees_all": False}])
+    assert (found.status, "pg_read_all_stats" in (found.remedy or "")) == ("warn", True)

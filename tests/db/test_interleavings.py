@@ -198,7 +198,7 @@ async def cancel(session: Session) -> None:
 
 
 async def lock_finished(session: Session) -> None:
-    session.rows = await session.act.fetch("lock_finished", [JOB])
+    session.rows = await session.act.lock_finished(JOB)
 
 
 async def put_back(session: Session) -> None:
@@ -206,12 +206,12 @@ async def put_back(session: Session) -> None:
     if session.gives_up:
         session.answer = "key held"
     else:
-        is_back = session.rows and await session.act.retry([JOB], None)
+        is_back = session.rows and await session.act.retry(session.rows)
         session.answer = "retried" if is_back else "wrong state"
 
 
 async def discard(session: Session) -> None:
-    session.answer = len(await session.act.fetch("discard", [JOB]))
+    session.answer = len(await session.act.fetch("discard", [JOB], await session.act.when_finished(JOB)))
 
 
 async def forget_keys(session: Session) -> None:

@@ -216,9 +216,40 @@ async def test_a_page_reads_indexes_in_their_order_and_no_further_than_it_needs(
     await add_finished(connection, 2000, "failed")
     for setting, value in PLANNER_SETTINGS.items():
         await connection.execute(f"SET {setting} = {value}")
-    parameters = (*JobFilter(state=state).parameters(), 50)
+    parameters: tuple[object, ...] = (*JobFilter(state=state).parameters(), 50)
+    if name != "list_live":
+        (window,) = await connection.fetch(statement("archive_windows", "rowlock"))
+        parameters += (*window, True)[: 3 if name == "list_jobs" else 2]
+    parameters += (True,)
     text = statement(name, "rowlock")
     explained = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", *parameters))
     plan = list(nodes(explained[0]["Plan"]))
     assert "Seq Scan" not in {node["Node Type"] for node in plan}
     assert sum(node["Actual Rows"] for node in plan if "Relation Name" in node) < 500
+
+
+@pytest.mark.parametrize("state", [None, "queued", "running", "failed"])
+async def test_a_list_without_documents_reads_none(
+    state: str | None, settings: Settings, connection: Connection
+) -> None:
+    text = "x" * 100_000
+    for at, worker in (("queued", "NULL"), ("running", "rowlock.uuid7()")):
+        await connection.execute(
+            "INSERT INTO rowlock.job (id, task, state, worker, args) "
+            f"VALUES (rowlock.uuid7(), 'noop', $1, {worker}, jsonb_build_object('text', $2::text))",
+            at,
+            text,
+        )
+    await connection.execute(
+        "INSERT INTO rowlock.finished_job (id, task, state, attempt, crashes, run_at, created_at, finished_at, "
+        "max_attempts, errors, priority, queue, args, result) VALUES (rowlock.uuid7(), 'noop', 'failed', 1, 0, now(), "
+        "now(), now(), 1, 1, 5, 'default', jsonb_build_object('text', $1::text), to_jsonb($1::text))",
+        text,
+    )
+    async with Rowlock(settings=settings) as app:
+        whole = await app.client.list_jobs(JobFilter(state=state))
+        assert {job.args["text"] for job in whole} == {text}
+        short = await app.client.list_jobs(JobFilter(state=state), has_documents=False)
+        assert [(job.id, job.args, job.result_json) for job in short] == [(job.id, {}, None) for job in whole]
+        found = await app.client.list_jobs(JobFilter(state=state, text="xxx"), has_documents=False)
+        assert len(found) == len(whole) > 0

@@ -104,9 +104,9 @@ async def test_a_worker_is_ready_from_its_lease_to_its_stop(worker: Worker, http
 @pytest.mark.parametrize(
     "statement, kind",
     [
-        ("DELETE FROM rowlock.alembic_version", "schema-not-migrated"),
-        ("UPDATE rowlock.alembic_version SET version_num = '0000'", "schema-too-old"),
-        ("UPDATE rowlock.alembic_version SET version_num = '9999'", "schema-too-new"),
+        ("DELETE FROM rowlock.rowlock_version", "schema-not-migrated"),
+        ("UPDATE rowlock.rowlock_version SET version_num = '0000'", "schema-too-old"),
+        ("UPDATE rowlock.rowlock_version SET version_num = '9999'", "schema-too-new"),
     ],
 )
 async def test_a_worker_whose_schema_is_wrong_says_how(

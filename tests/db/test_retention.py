@@ -285,8 +285,9 @@ async def test_a_retry_that_was_first_wins(
     job = await put(connection, noon(now, 3), state)
     await app.keep("*", succeeded=DAY, cancelled=DAY)
     async with other.transaction():
-        await other.fetch(statement("lock_finished", "rowlock"), [job])
-        await other.fetch(statement("retry", "rowlock"), [job], None, None)
+        (row,) = await other.fetch("SELECT finished_at FROM rowlock.finished_job WHERE id = $1", job)
+        await other.fetch(statement("lock_finished", "rowlock"), [job], [row[0]])
+        await other.fetch(statement("retry", "rowlock"), [job], None, None, [row[0]])
         await remove(app)
     await remove(app)
     assert await finished(connection) == set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
@@ -142,12 +142,16 @@ async def run_cancel(connection: Connection, job: UUID) -> None:
     await connection.fetch(statement("cancel", "rowlock"), [job], None, None, sorted(map(str, LIVE)))
 
 
+async def ended(connection: Connection, job: UUID) -> list[datetime]:
+    return [row[0] for row in await connection.fetch("SELECT finished_at FROM rowlock.finished_job WHERE id = $1", job)]
+
+
 async def run_retry(connection: Connection, job: UUID) -> None:
-    await connection.fetch(statement("retry", "rowlock"), [job], None, None)
+    await connection.fetch(statement("retry", "rowlock"), [job], None, None, await ended(connection, job))
 
 
 async def run_discard(connection: Connection, job: UUID) -> None:
-    await connection.fetch(statement("discard", "rowlock"), [job])
+    await connection.fetch(statement("discard", "rowlock"), [job], await ended(connection, job))
 
 
 async def run_rescue(connection: Connection, _job: UUID) -> None:
@@ -367,7 +371,8 @@ async def test_dead_letters_are_read_without_reading_what_succeeded(name: str, c
     partition = await connection.fetchval("SELECT tableoid::regclass::text FROM rowlock.finished_job LIMIT 1")
     await connection.execute("ANALYZE rowlock.finished_job")
     nobody = "'00000000-0000-0000-0000-000000000000'"
-    last = f"{nobody}, 50, now()" if name == "find_finished" else "50"
+    window = "'0002-01-01', 'infinity'"
+    last = f"{nobody}, 50, now(), {window}" if name == "find_finished" else f"50, {window}, true"
     await connection.execute(f"PREPARE tried AS {statement(name, 'rowlock')}")
     somebody = "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
     filtered = (

@@ -1039,7 +1039,7 @@ async def test_a_worker_says_why_it_cannot_start(empty_database_url: str, settin
         with pytest.raises(SchemaNotMigrated, match="rowlock migrate"):
             await app.worker().drain()
     changing = await asyncpg.connect(settings.database_url)
-    await changing.execute("UPDATE rowlock.alembic_version SET version_num = '9999'")
+    await changing.execute("UPDATE rowlock.rowlock_version SET version_num = '9999'")
     await changing.close()
     async with Rowlock(settings=settings) as app:
         with pytest.raises(SchemaTooNew, match="upgrade"):

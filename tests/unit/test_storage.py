@@ -67,7 +67,9 @@ def test_remedy_can_be_pasted() -> None:
     "bytes_, is_limited, status", [(9_999_999_999, False, "ok"), (10**10, False, "warn"), (10**12, True, "ok")]
 )
 def test_archive_that_grows_for_ever_is_named_once_it_is_large(bytes_: int, is_limited: bool, status: str) -> None:
-    finding = storage.judge_archive({"days": 40, "bytes": bytes_, "yesterday": 1_500_000_000, "is_limited": is_limited})
+    finding = storage.judge_archive(
+        {"days": 40, "bytes": bytes_, "yesterday": 1_500_000_000, "is_limited": is_limited, "room": 6400}
+    )
     assert finding.status == status
     assert "1.5 GB of it yesterday's" in finding.detail
 
@@ -85,3 +87,13 @@ def test_overdue_days_are_named() -> None:
 )
 def test_sizes_are_written_as_people_do(count: int, text: str) -> None:
     assert tables.size(count) == text
+
+
+def test_an_archive_of_many_days_is_worth_a_warning() -> None:
+    row = {"days": 99, "bytes": 1, "yesterday": 1, "is_limited": False, "room": 6400}
+    assert storage.judge_archive(row).status == "ok"
+    assert "ever" in storage.judge_archive(row | {"days": 100}).detail
+    assert storage.judge_archive(row | {"days": 100}).status == "warn"
+    assert storage.judge_archive(row | {"days": 400, "is_limited": True}).status == "ok"
+    found = storage.judge_archive(row | {"days": 401, "is_limited": True})
+    assert (found.status, "1,604 locks of 6,400" in found.detail) == ("warn", True)

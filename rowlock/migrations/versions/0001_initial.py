@@ -18,7 +18,18 @@ _SQL = Path(__file__).parent / "0001_initial"
 
 def upgrade(schema: str = "rowlock") -> None:
     """Create everything, one file a subject."""
-    subjects = ("tables", "queues", "archive", "workers", "handlers", "functions", "view", "operations", "schedules")
+    subjects = (
+        "tables",
+        "queues",
+        "archive",
+        "workers",
+        "handlers",
+        "functions",
+        "view",
+        "reading",
+        "operations",
+        "schedules",
+    )
     for name in (*subjects, "retention", "statistics", "keys"):
         for statement in _statements(name):
             op.execute(in_schema(statement, schema))

@@ -3,6 +3,7 @@
 --
 -- $1 from when, $2 until when   $3 from when on a second row of an attempt is looked for   $4 how many rows to look at
 -- $5 how many examples   $6 from when on retention has removed no job; null: always
+-- $7 from when on their jobs have ended: a parameter, so that the partitions before are not locked
 --
 -- A recorded attempt did not succeed, and is over: the next one has a higher number. So its job neither succeeded by it nor
 -- runs it. A job that ended by an attempt (its worker is known then) was written in the statement that recorded this one, with
@@ -37,7 +38,7 @@ WITH looked AS MATERIALIZED (
            SELECT ended.attempt, ended.state, ended.queue, ended.task, ended.worker, ended.unique_key
              FROM rowlock.finished_job AS ended
             WHERE ended.id = attempt.job_id
-              AND ended.finished_at >= $1::timestamptz - interval '1 day'
+              AND ended.finished_at >= $7::timestamptz
             ORDER BY ended.attempt DESC
             LIMIT 1
            )

@@ -8,7 +8,7 @@ WITH looked AS MATERIALIZED (
     SELECT job_id, attempt, updated_at,
            coalesce(
                (SELECT job.attempt FROM rowlock.job WHERE job.id = progress.job_id),
-               (SELECT max(finished_job.attempt) FROM rowlock.finished_job WHERE finished_job.id = progress.job_id)
+               (SELECT max(job.attempt) FROM rowlock.find_job(progress.job_id) AS job)
            ) AS newest
       FROM rowlock.progress
      WHERE coalesce(updated_at >= $3::timestamptz, true)

@@ -35,7 +35,7 @@ WITH looked AS MATERIALIZED (
       FROM looked
      WHERE is_kept
        AND (SELECT job.id FROM rowlock.job WHERE job.id = looked.last_job_id) IS NULL
-       AND (SELECT max(finished_job.attempt) FROM rowlock.finished_job WHERE finished_job.id = looked.last_job_id) IS NULL
+       AND (SELECT max(job.attempt) FROM rowlock.find_job(looked.last_job_id) AS job) IS NULL
 )
 SELECT named.invariant, count(broken.example) AS broken,
        (SELECT count(*) FROM looked WHERE is_kept OR named.invariant = 'schedule left behind') AS looked_at,

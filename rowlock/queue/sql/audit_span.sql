@@ -1,5 +1,6 @@
--- Read what bounds an audit. One row: the database's clock, the archive's oldest day, and from when on the rules of retention
--- have removed no job: since they were last changed, and within the shortest time for which any job is kept (null: always).
+-- Read what bounds an audit. One row: the database's clock, the archive's oldest day, from when on the rules of retention
+-- have removed no job: since they were last changed, and within the shortest time for which any job is kept (null: always),
+-- and until when the statistics were counted a second time.
 --
 -- No parameters. Reads the catalog and the few rows of rowlock.queue. Takes no lock beyond ACCESS SHARE.
 SELECT now() AS now,
@@ -17,4 +18,5 @@ SELECT now() AS now,
                   )
              FROM rowlock.queue
             WHERE name = '*' OR least(keep_succeeded, keep_failed, keep_cancelled, keep_expired) IS NOT NULL
-       ) AS kept_since
+       ) AS kept_since,
+       (SELECT until FROM rowlock.statistic_mark WHERE name = 'recounted') AS recounted

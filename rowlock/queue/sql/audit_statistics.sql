@@ -1,28 +1,23 @@
 -- Audit the statistics: a slot that was counted a second time counts no fewer ends than the archive still holds. One row.
 --
--- $1 the length of a slot in seconds integer   $2 how far back from the second count interval   $3 how many rows of each
--- archive to look at   $4 how many examples
+-- $1 the length of a slot in seconds integer   $2 from when, and $5 until when, both beginnings of slots: that was counted twice
+-- $3 how many rows of each archive to look at   $4 how many examples
 --
 -- All queues and tasks of a slot are compared at once, ended jobs and failed attempts together: a row keeps the count whose sum
 -- is larger (count_finished.sql), so only the sum can be compared. What retention or a retry has removed is counted all the
 -- same. A finish that committed more than two minutes after it was recorded is the one thing that a slot may miss.
 -- Index: finished_job_finished_at and attempt_finished_at (BRIN), statistic_pkey. Run it where the planner does without
 -- sequential scans. Takes no lock beyond ACCESS SHARE.
-WITH settled AS MATERIALIZED (
-    SELECT date_bin($1::integer * interval '1 second', until, 'epoch') AS until,
-           date_bin($1::integer * interval '1 second', until - $2::interval, 'epoch') AS since
-      FROM rowlock.statistic_mark
-     WHERE name = 'recounted' AND until <= now() -- else the clock has gone back, and all is counted anew
-), ended AS MATERIALIZED (
+WITH ended AS MATERIALIZED (
     (
     SELECT finished_at FROM rowlock.finished_job
-     WHERE finished_at >= (SELECT settled.since FROM settled) AND finished_at < (SELECT settled.until FROM settled)
+     WHERE finished_at >= $2::timestamptz AND finished_at < $5::timestamptz
      LIMIT $3::integer
     )
      UNION ALL
     (
     SELECT finished_at FROM rowlock.attempt
-     WHERE finished_at >= (SELECT settled.since FROM settled) AND finished_at < (SELECT settled.until FROM settled)
+     WHERE finished_at >= $2::timestamptz AND finished_at < $5::timestamptz
        AND outcome IN ('error', 'timeout', 'crashed', 'failed')
      LIMIT $3::integer
     )

@@ -1,9 +1,10 @@
 -- Audit the ticks that fired: each made a job of its own, and none came before its time. One row an invariant.
 --
 -- $1 from when   $2 how many ticks to look at   $3 how many examples   $4 from when on retention has removed no job; null: always
+-- $5 from when on their jobs have ended: a parameter, so that the partitions before are not locked
 --
 -- Reads rowlock.schedule_tick, of which upkeep keeps a week. Index: per row job_pkey, and finished_job_id of each partition
--- since $1. Takes no lock beyond ACCESS SHARE.
+-- since $5. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT schedule, tick_at, job_id, fired_at, coalesce(fired_at >= $4::timestamptz, true) AS is_kept
       FROM rowlock.schedule_tick
@@ -17,7 +18,7 @@ WITH looked AS MATERIALIZED (
        AND (SELECT job.id FROM rowlock.job WHERE job.id = looked.job_id) IS NULL
        AND (
            SELECT max(finished_job.attempt) FROM rowlock.finished_job
-            WHERE finished_job.id = looked.job_id AND finished_job.finished_at >= $1::timestamptz - interval '1 day'
+            WHERE finished_job.id = looked.job_id AND finished_job.finished_at >= $5::timestamptz
            ) IS NULL
      UNION ALL
     SELECT 'job of two ticks', format('job %s was made by %s ticks, one of them %s', job_id, count(*), min(schedule))

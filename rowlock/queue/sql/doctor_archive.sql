@@ -1,4 +1,5 @@
--- How large the archive is, how much of it came yesterday (UTC), and whether anything of it ever goes. One row.
+-- How large the archive is, how much of it came yesterday (UTC), whether anything of it ever goes, and for how many locks the
+-- server has room. One row.
 -- Reads the catalog, and the few rows of rowlock.queue.
 SELECT count(DISTINCT day) FILTER (WHERE NOT is_empty) AS days,
        coalesce(sum(bytes), 0)::bigint AS bytes,
@@ -6,5 +7,6 @@ SELECT count(DISTINCT day) FILTER (WHERE NOT is_empty) AS days,
        EXISTS (
            SELECT FROM rowlock.queue
             WHERE least(keep_succeeded, keep_failed, keep_cancelled, keep_expired) < '900 years'
-       ) AS is_limited
+       ) AS is_limited,
+       current_setting('max_locks_per_transaction')::bigint * current_setting('max_connections')::bigint AS room
   FROM rowlock.archive_day

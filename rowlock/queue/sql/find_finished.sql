@@ -2,9 +2,10 @@
 --
 -- $1 to $16 the filter, as in list_jobs.sql   $17 only ids above this one (the last that was found)   $18 how many
 -- $19 only jobs finished by then: a bulk act does not run after what fails meanwhile
+-- $20 that ended from then on, $21 and before then: run it under force_custom_plan, so that other partitions are not locked
 --
--- Index: finished_job_unsuccessful of each partition.
-SELECT id
+-- Index: finished_job_unsuccessful of each of these partitions.
+SELECT id, finished_at
   FROM rowlock.finished_job
  WHERE state = $1::text AND state <> 'succeeded'
    AND id > greatest($4::uuid, $17::uuid) AND id < $5::uuid
@@ -22,5 +23,6 @@ SELECT id
    AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
    AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
    AND finished_at <= $19::timestamptz
+   AND finished_at >= $20::timestamptz AND finished_at < $21::timestamptz
  ORDER BY id
  LIMIT $18::integer

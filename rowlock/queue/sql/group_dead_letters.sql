@@ -1,6 +1,7 @@
 -- The dead letters by task and error: how many of each, and when the first and the last of them ended.
 --
--- $1 to $16 the filter, as in list_jobs.sql   $17 how many groups at most   $18 the tasks whose errors are not told apart text[]
+-- $1 to $16 the filter, as in list_jobs.sql   $17 how many groups at most, or null   $18 the tasks whose errors are not told apart text[]
+-- $19 that ended from then on   $20 and before then
 -- Looks at the newest 50,000 dead letters. Their kinds are made of the lines that differ: it takes 5 us for each.
 -- Index: finished_job_unsuccessful of each partition, merged, backwards.
 SELECT task, CASE WHEN task = ANY($18::text[]) THEN '' ELSE rowlock.error_kind(line) END AS error,
@@ -13,6 +14,7 @@ SELECT task, CASE WHEN task = ANY($18::text[]) THEN '' ELSE rowlock.error_kind(l
               SELECT queue, task, error, args, tags, created_at, finished_at, discarded_at
                 FROM rowlock.finished_job
                WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
+                 AND finished_at >= $19::timestamptz AND finished_at < $20::timestamptz
                ORDER BY id DESC
                LIMIT 50000
               ) AS seen

@@ -1,6 +1,8 @@
 -- A page of finished jobs that did not succeed, newest first: the dead letters among them.
 --
--- $1 to $16 the filter, as in list_jobs.sql; the state is needed   $17 how many. Looks at 5,000 of them at most: they are scattered over the archive.
+-- $1 to $16 the filter, as in list_jobs.sql; the state is needed   $17 how many   $18 that ended from then on   $19 and before then
+-- $20 whether with arguments and results: what is not asked for is not even read
+-- Looks at 5,000 of them at most: they are scattered over the archive.
 -- Index: finished_job_unsuccessful of each partition, merged, backwards, and no further than needed.
 WITH found AS MATERIALIZED (
     SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
@@ -13,6 +15,7 @@ WITH found AS MATERIALIZED (
                   NULL::timestamptz AS cancel_requested_at, discarded_at, tags
              FROM rowlock.finished_job
             WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
+              AND finished_at >= $18::timestamptz AND finished_at < $19::timestamptz
             ORDER BY id DESC
             LIMIT 5000
            ) AS seen
@@ -38,13 +41,15 @@ WITH found AS MATERIALIZED (
            SELECT id, created_at
              FROM rowlock.finished_job
             WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
+              AND finished_at >= $18::timestamptz AND finished_at < $19::timestamptz
            ) AS seen
      ORDER BY id DESC
     OFFSET 4999
      LIMIT 1
 )
-SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-       result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
+SELECT id, state, queue, task, priority, args_version,
+       CASE WHEN $20::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       CASE WHEN $20::boolean THEN result END AS result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
        discarded_at, tags,
        coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = found.task), false) AS is_sensitive,
        false AS is_end

@@ -4,7 +4,9 @@
 -- one (both are needed)   $6 created longer ago than   $7 not longer ago than   $8 text in the error   $9 JSON text that the
 -- arguments contain   $10 whether discarded   $11 a tag   $12 patterns of a text in the arguments text[]   $13 created at or after   $14 created before
 -- $15 not of these tasks text[]   $16 an error of the same kind, '' for none. Each but those said may be null.
--- $17 how many
+-- $17 how many   $18 finished ones that ended from then on   $19 and before then   $20 whether live ones, too: the partitions of
+-- other times are not even locked, under force_custom_plan
+-- $21 whether with arguments and results: what is not asked for is not even read
 --
 -- Looks at 20,000 jobs at most, whatever the filter: if these have fewer that fit, one more row says where it stopped (is_end).
 -- Index: job_pkey and finished_job_id of each partition, merged, backwards, and no further than needed; conditions inside of
@@ -40,6 +42,7 @@ WITH found AS MATERIALIZED (
                     FROM rowlock.finished_job
                   ) AS every
             WHERE id > $4::uuid AND id < $5::uuid
+              AND ((finished_at >= $18::timestamptz AND finished_at < $19::timestamptz) OR ($20::boolean AND finished_at IS NULL))
             ORDER BY id DESC
             LIMIT 20000
            ) AS seen
@@ -62,17 +65,19 @@ WITH found AS MATERIALIZED (
 ), ended AS (
     SELECT id, created_at
       FROM (
-           SELECT id, created_at FROM rowlock.job
+           SELECT id, created_at, NULL::timestamptz AS finished_at FROM rowlock.job
             UNION ALL
-           SELECT id, created_at FROM rowlock.finished_job
+           SELECT id, created_at, finished_at FROM rowlock.finished_job
            ) AS every
      WHERE id > $4::uuid AND id < $5::uuid
+       AND ((finished_at >= $18::timestamptz AND finished_at < $19::timestamptz) OR ($20::boolean AND finished_at IS NULL))
      ORDER BY id DESC
     OFFSET 19999
      LIMIT 1
 )
-SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-       result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
+SELECT id, state, queue, task, priority, args_version,
+       CASE WHEN $21::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       CASE WHEN $21::boolean THEN result END AS result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
        discarded_at, tags,
        coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = found.task), false) AS is_sensitive,
        false AS is_end

@@ -1,6 +1,7 @@
 -- A page of live jobs, newest first: of those that wait, or all.
 --
 -- $1 to $16 the filter, as in list_jobs.sql   $17 how many. Looks at 20,000 jobs at most, as list_jobs.sql does.
+-- $18 whether with arguments and results: what is not asked for is not even read
 -- Index: job_pkey, backwards, and no further than needed.
 WITH found AS MATERIALIZED (
     SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
@@ -46,7 +47,8 @@ WITH found AS MATERIALIZED (
     OFFSET 19999
      LIMIT 1
 )
-SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+SELECT id, state, queue, task, priority, args_version,
+       CASE WHEN $18::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
        result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
        discarded_at, tags,
        coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = found.task), false) AS is_sensitive,

@@ -1,6 +1,7 @@
 -- A page of running jobs, newest first.
 --
 -- $1 to $16 the filter, as in list_jobs.sql; the state is not looked at   $17 how many
+-- $18 whether with arguments and results: what is not asked for is not even read
 -- Index: job_running, all of it: as many as run, and those are few beside those that wait.
 WITH running AS MATERIALIZED (
     SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
@@ -8,7 +9,8 @@ WITH running AS MATERIALIZED (
       FROM rowlock.job
      WHERE state = 'running'
 )
-SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+SELECT id, state, queue, task, priority, args_version,
+       CASE WHEN $18::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
        NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker, expires_at,
        deadline, cancel_requested_at, NULL::timestamptz AS discarded_at, tags,
        coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = running.task), false) AS is_sensitive,

@@ -1,14 +1,14 @@
 -- Put finished jobs back, as the same jobs: failed, cancelled or expired → queued. Its attempts go on counting, its errors
 -- and crashes begin at zero. Run it in the transaction of lock_finished.sql, retake_keys.sql and record_operation.sql.
 --
--- $1 ids uuid[]   $2 other arguments (JSON text) for all of them, or null   $3 the version of these, or null: as it was
+-- $1 ids uuid[]   $4 when they ended timestamptz[], under force_custom_plan, so that other partitions are not locked   $2 other arguments (JSON text) for all of them, or null   $3 the version of these, or null: as it was
 --
 -- The transaction's id comes first, then the clock that sets run_at: the claims' cursors rely on it (docs/claiming.md).
--- Returns the id and the queue of each job that is back. Index: finished_job_id of each partition.
+-- Returns the id and the queue of each job that is back. Index: finished_job_id of each of these partitions.
 -- Locks: the rows that it deletes.
 WITH gone AS (
     DELETE FROM rowlock.finished_job
-     WHERE id = ANY($1::uuid[]) AND state IN ('failed', 'cancelled', 'expired')
+     WHERE id = ANY($1::uuid[]) AND finished_at = ANY($4::timestamptz[]) AND state IN ('failed', 'cancelled', 'expired')
     RETURNING id, created_at, timeout, attempt, max_attempts, priority, queue, task, args_version, unique_key, error, args,
               tags, trace
 ), back AS (

@@ -3,7 +3,7 @@
 SELECT version_num,
        NOT EXISTS (
            SELECT FROM pg_proc
-            WHERE pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'rowlock.alembic_version'::regclass)
+            WHERE pronamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'rowlock.rowlock_version'::regclass)
               AND position('rowlock.' IN prosrc) > 0
        ) AS is_renamed
-  FROM rowlock.alembic_version
+  FROM rowlock.rowlock_version

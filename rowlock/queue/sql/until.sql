@@ -5,5 +5,5 @@
 SELECT greatest(
            clock_timestamp(),
            (SELECT max(created_at) FROM rowlock.job WHERE created_at > now()),
-           (SELECT max(finished_at) FROM rowlock.finished_job WHERE finished_at > now())
+           rowlock.last_end_to_come()
        ) AS until

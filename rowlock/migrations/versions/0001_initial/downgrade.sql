@@ -4,6 +4,9 @@ DROP TABLE rowlock.operation
 --;
 DROP TABLE rowlock.schedule_tick, rowlock.schedule
 --;
+DROP FUNCTION rowlock.find_job(uuid), rowlock.attempts_of(uuid), rowlock.logs_of(uuid), rowlock.archive_windows(text),
+    rowlock.lock_archive(timestamptz, timestamptz), rowlock.last_end_to_come()
+--;
 DROP VIEW rowlock.jobs, rowlock.archive_day
 --;
 DROP FUNCTION rowlock.drop_day(text, date), rowlock.retain_day(text, date), rowlock.retain_default(text, integer), rowlock.what_stays(text, date),

@@ -1,0 +1,137 @@
+-- The archive in windows of at most 30 partitions, newest first; together they are all of time that drivers can read. A statement that bounds
+-- finished_at by constants, or by parameters under plan_cache_mode = force_custom_plan, locks the partitions of its window
+-- alone, and their indexes. Without bounds it locks those of every day, and a few dozen such statements fill the lock table.
+CREATE FUNCTION rowlock.archive_windows(archive text) RETURNS TABLE (low timestamptz, high timestamptz)
+LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN number = max(number) OVER () THEN '0002-01-01 00:00+00' ELSE begins END,
+           coalesce(lag(begins) OVER (ORDER BY number), '9999-12-30 00:00+00')
+      FROM (
+           SELECT number, min(day)::timestamp AT TIME ZONE 'UTC' AS begins
+             FROM (
+                  SELECT to_date(right(pg_class.relname, 8), 'YYYYMMDD') AS day,
+                         row_number() OVER (ORDER BY pg_class.relname DESC) / 30 AS number
+                    FROM pg_inherits
+                    JOIN pg_class ON pg_class.oid = pg_inherits.inhrelid
+                   WHERE pg_inherits.inhparent = to_regclass('rowlock.' || archive) AND pg_class.relname ~ '_[0-9]{8}$'
+                   UNION ALL
+                  SELECT NULL, 0
+                  ) AS days
+            GROUP BY number
+           ) AS parts
+     ORDER BY number
+$$
+--;
+-- One job, live or finished, as the view has it: one row or none.
+-- Most jobs end within days of their begin, which their ids say: these days are looked at first. Then every window, since
+-- an id may be no UUIDv7, clocks go wrong, and jobs are delayed; the locks of each are given back with its block. In the end
+-- the live jobs once more: the job may have been put back meanwhile.
+-- A live job has no finished_at. IS NULL alone would be found out to be false of the archive, and all of it locked before.
+-- VOLATILE, so that each look has a snapshot of its own, taken once it has its locks.
+CREATE FUNCTION rowlock.find_job(job_id uuid) RETURNS SETOF rowlock.jobs LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = 'force_custom_plan' AS $$
+DECLARE
+    made timestamptz := to_timestamp(('x' || left(translate(job_id::text, '-', ''), 12))::bit(48)::bigint / 1000.0);
+    low timestamptz;
+    high timestamptz;
+    found_job rowlock.jobs;
+BEGIN
+    RETURN QUERY SELECT job.* FROM rowlock.jobs AS job
+                  WHERE job.id = job_id AND (job.finished_at IS NULL OR job.finished_at < '-infinity');
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    low := made - interval '1 day';
+    high := made + interval '3 days';
+    RETURN QUERY SELECT job.* FROM rowlock.jobs AS job
+                  WHERE job.id = job_id AND job.finished_at >= low AND job.finished_at < high LIMIT 1;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+    FOR low, high IN SELECT span.low, span.high FROM rowlock.archive_windows('finished_job') AS span LOOP
+        BEGIN
+            SELECT job.* INTO found_job FROM rowlock.jobs AS job
+             WHERE job.id = job_id AND job.finished_at >= low AND job.finished_at < high LIMIT 1;
+            IF NOT FOUND THEN
+                RAISE no_data_found;
+            END IF;
+            RETURN NEXT found_job;
+            RETURN;
+        EXCEPTION WHEN no_data_found THEN
+            NULL;
+        END;
+    END LOOP;
+    RETURN QUERY SELECT job.* FROM rowlock.jobs AS job
+                  WHERE job.id = job_id AND (job.finished_at IS NULL OR job.finished_at < '-infinity');
+END
+$$
+--;
+-- The attempts of one job that are recorded, in no order. The locks of each window are given back with its block.
+CREATE FUNCTION rowlock.attempts_of(job_id uuid) RETURNS SETOF rowlock.attempt LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = 'force_custom_plan' AS $$
+DECLARE
+    low timestamptz;
+    high timestamptz;
+    found_attempts rowlock.attempt[];
+BEGIN
+    FOR low, high IN SELECT span.low, span.high FROM rowlock.archive_windows('attempt') AS span LOOP
+        BEGIN
+            SELECT array_agg(told) INTO found_attempts FROM rowlock.attempt AS told
+             WHERE told.job_id = attempts_of.job_id AND told.finished_at >= low AND told.finished_at < high;
+            RAISE no_data_found;
+        EXCEPTION WHEN no_data_found THEN
+            RETURN QUERY SELECT told.* FROM unnest(found_attempts) AS told;
+        END;
+    END LOOP;
+END
+$$
+--;
+-- The logs of one job's attempts, in no order. The locks of each window are given back with its block.
+CREATE FUNCTION rowlock.logs_of(job_id uuid) RETURNS SETOF rowlock.attempt_log LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = 'force_custom_plan' AS $$
+DECLARE
+    low timestamptz;
+    high timestamptz;
+    found_logs rowlock.attempt_log[];
+BEGIN
+    FOR low, high IN SELECT span.low, span.high FROM rowlock.archive_windows('attempt_log') AS span LOOP
+        BEGIN
+            SELECT array_agg(told) INTO found_logs FROM rowlock.attempt_log AS told
+             WHERE told.job_id = logs_of.job_id AND told.created_at >= low AND told.created_at < high;
+            RAISE no_data_found;
+        EXCEPTION WHEN no_data_found THEN
+            RETURN QUERY SELECT told.* FROM unnest(found_logs) AS told;
+        END;
+    END LOOP;
+END
+$$
+--;
+-- Before an act looks for finished jobs of a window and then changes them: wait for retention here, where nothing is held that
+-- retention could wait for. Takes the lock of SELECT … FOR UPDATE on each partition, in the order of their days.
+CREATE FUNCTION rowlock.lock_archive(low timestamptz, high timestamptz) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    child text;
+BEGIN
+    LOCK TABLE ONLY rowlock.finished_job, rowlock.finished_job_default IN ROW SHARE MODE;
+    FOR child IN
+        SELECT pg_class.relname
+          FROM pg_inherits
+          JOIN pg_class ON pg_class.oid = pg_inherits.inhrelid
+         WHERE pg_inherits.inhparent = 'rowlock.finished_job'::regclass AND pg_class.relname ~ '_[0-9]{8}$'
+           AND (to_date(right(pg_class.relname, 8), 'YYYYMMDD') + 1)::timestamp AT TIME ZONE 'UTC' > low
+           AND to_date(right(pg_class.relname, 8), 'YYYYMMDD')::timestamp AT TIME ZONE 'UTC' < high
+         ORDER BY 1
+    LOOP
+        EXECUTE format('LOCK TABLE rowlock.%I IN ROW SHARE MODE', child);
+    END LOOP;
+END
+$$
+--;
+-- The last end of a job that is still to come: the clock has gone back since. Null if there is none.
+CREATE FUNCTION rowlock.last_end_to_come() RETURNS timestamptz LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = 'force_custom_plan' AS $$
+DECLARE
+    present timestamptz := clock_timestamp();
+BEGIN
+    RETURN (SELECT max(finished_at) FROM rowlock.finished_job WHERE finished_at > present);
+END
+$$

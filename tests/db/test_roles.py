@@ -1,0 +1,104 @@
+"""Roles at PostgreSQL: the documented grants are enough, and the doctor names what a worker lacks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import asyncpg
+import pytest
+
+from rowlock import JobFilter, Rowlock, Settings, Unique
+from rowlock.cli.doctor import examine
+
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+GRANTS = re.findall(r"```postgresql\n(.*?)```", Path("docs/security.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.fixture
+async def roles(database: str, connection: Connection) -> AsyncIterator[dict[str, str]]:
+    """Roles of this test's own, by what the documentation calls them."""
+    names = {name: f"{name}_{database}" for name in ("enqueuer", "reader", "writer")}
+    await connection.execute("".join(f"CREATE ROLE {name} LOGIN;" for name in names.values()))
+    (grants,) = GRANTS
+    await connection.execute(re.sub(r"\b(enqueuer|reader)\b", lambda found: names[found[1]], grants))
+    await connection.execute(
+        f"GRANT USAGE ON SCHEMA rowlock TO {names['writer']};"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA rowlock TO {names['writer']}"
+    )
+    yield names
+    await connection.execute("".join(f"DROP OWNED BY {name}; DROP ROLE {name};" for name in names.values()))
+
+
+def as_role(settings: Settings, role: str) -> Settings:
+    return replace(settings, database_url=(settings.database_url or "").replace("postgres@", f"{role}@", 1))
+
+
+async def test_an_enqueuer_enqueues_and_waits_with_the_documented_rights(
+    settings: Settings, roles: dict[str, str]
+) -> None:
+    async with Rowlock(settings=as_role(settings, roles["enqueuer"])) as app, Rowlock(settings=settings) as owner:
+        app.task(name="add")(_add)
+        owner.task(name="add")(_add)
+        plain = await app.enqueue("add", {"x": 1, "y": 2})
+        unique = Unique("k", on_duplicate="replace")
+        await app.enqueue("add", {"x": 0, "y": 2}, unique=unique, delay=0.01)
+        keyed = await app.enqueue("add", {"x": 1, "y": 2}, unique=unique, delay=0.01, tags=["a"])
+        many = await app.enqueue_many([app.tasks["add"].job(1, 1)])
+        again = await app.enqueue_many([app.tasks["add"].job(1, 1)], again=True)
+        async with owner.worker():
+            results = [await handle.result(timeout=20) for handle in (plain, keyed, *many, *again)]
+        assert results == [3, 3, 2, 2]
+        assert (await plain.get()).state == "succeeded"
+
+
+async def _add(x: int, y: int) -> int:
+    return x + y
+
+
+async def test_a_reader_reads_with_the_documented_rights_and_changes_nothing(
+    settings: Settings, roles: dict[str, str]
+) -> None:
+    async with Rowlock(settings=settings) as owner:
+
+        @owner.task(max_attempts=1)
+        async def fail() -> None:
+            raise ValueError
+
+        handle = await fail.enqueue()
+        await owner.worker().drain()
+    async with Rowlock(settings=as_role(settings, roles["reader"])) as app:
+        assert (await app.get(handle.id)).state == "failed"
+        assert len(await app.client.attempts(handle.id)) == 1
+        assert await app.logs(handle.id) == []
+        for state in (None, "failed", "queued", "running"):
+            assert len(await app.jobs(JobFilter(state=state))) == (state in {None, "failed"})
+        assert (await app.overview()).dead_letters == 1
+        assert (await app.statistics()).total.failed >= 0
+        assert len(await app.dead_letter_groups()) == 1
+        assert (await app.retention()).queues == []
+        assert await app.workers.list() == []
+        assert [queue.name for queue in await app.queues.list()] == ["default"]
+        assert await app.operations() == []
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await app.retry(handle.id)
+
+
+async def test_the_doctor_says_what_a_worker_could_not_do_as_this_role(
+    settings: Settings, roles: dict[str, str], connection: Connection
+) -> None:
+    as_writer = as_role(settings, roles["writer"])
+    (found,) = [one for one in await examine(as_writer) if one.check == "rights"]
+    assert (found.status, "makes no partitions" in found.detail) == ("warn", True)
+    await connection.execute(f"REVOKE DELETE ON rowlock.job FROM {roles['writer']}")
+    (found,) = [one for one in await examine(as_writer) if one.check == "rights"]
+    assert (found.status, "may not read and write job:" in found.detail) == ("warn", True)
+
+
+async def test_the_owner_lacks_nothing(settings: Settings) -> None:
+    (found,) = [one for one in await examine(settings) if one.check == "rights"]
+    assert found.status == "ok"
