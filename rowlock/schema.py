@@ -7,6 +7,9 @@ import re
 REVISION = "0001"
 """The revision of the schema that this code works on: the newest migration's."""
 
+VERSION_TABLE = "rowlock_version"
+"""Where the revision is kept. Not Alembic's own name: in a schema that is shared, that is the application's."""
+
 _QUALIFIER = re.compile(r"\browlock\.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rowlock.migrations.metadata import metadata
+from rowlock.schema import VERSION_TABLE
 from rowlock.settings import Settings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def include_name(name: str | None, kind: str, parents: Mapping[str, str | None])
         return name != schema or schema == "public"
     if kind != "table" or (parents.get("schema_name") or "public") != schema:
         return True
-    ours = {table.name for table in metadata(schema).tables.values()}
+    ours = {VERSION_TABLE} | {table.name for table in metadata(schema).tables.values()}
     return name is not None and name not in ours and not name.startswith(_DAYS)
 
 

@@ -16,12 +16,10 @@ from sqlalchemy.pool import NullPool
 from rowlock.embedded import EmbeddedServer
 from rowlock.errors import ConfigurationError, DatabaseUnavailable, SchemaTooNew
 from rowlock.migrations.metadata import metadata
+from rowlock.schema import VERSION_TABLE
 from rowlock.settings import Settings
 
 settings: Settings = context.config.attributes.get("settings") or Settings.from_environment()
-
-VERSION_TABLE = "rowlock_version"
-"""Not Alembic's own name: in a schema that is shared, that is the application's."""
 
 LOCK_TIMEOUT = "5s"
 """How long a migration waits for a lock on a table before it gives up: behind it, every enqueue would wait too."""
