@@ -49,8 +49,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/queue/operators.py",
-                old='back = await act.retry([row["id"] for row in rows if row["id"] not in holders])',
-                new='back = await act.retry([row["id"] for row in rows[1:] if row["id"] not in holders])',
+                old='back = await act.retry([row for row in rows if row["id"] not in holders])',
+                new='back = await act.retry([row for row in rows[1:] if row["id"] not in holders])',
             ),
         ),
         engine=MIXED,
@@ -63,8 +63,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/queue/operators.py",
-                old="changed = Counter(found=len(ids)) if dry_run else await change(act, ids)",
-                new="changed = await change(act, ids)",
+                old="changed = Counter(found=len(found)) if dry_run else await change(act, found)",
+                new="changed = await change(act, found)",
             ),
         ),
         engine=MIXED,

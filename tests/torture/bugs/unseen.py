@@ -65,13 +65,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file=f"{SCHEMA}functions.sql",
-                old=f"\n{_PINNED} AS $$\nDECLARE\n    child text",
-                new=" AS $$\nDECLARE\n    child text",
-            ),
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old=f" {_PINNED} AS $$\nDECLARE\n    parent text;\n",
-                new=" AS $$\nDECLARE\n    parent text;\n",
+                old=f"{_PINNED} SET lock_timeout = '500ms' AS $$\nDECLARE\n    child text",
+                new="SET lock_timeout = '500ms' AS $$\nDECLARE\n    child text",
             ),
         ),
         engine=Pytest(file="tests/db/test_session_settings.py"),
@@ -109,7 +104,7 @@ BUGS: Final = (
         changes=(
             Change(
                 file=f"{SQL}until.sql",
-                old="(SELECT max(finished_at) FROM rowlock.finished_job WHERE finished_at > now())",
+                old="rowlock.last_end_to_come()",
                 new="NULL::timestamptz",
             ),
         ),
