@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-import structlog
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler
@@ -38,10 +37,10 @@ async def with_the_key(request: web.Request) -> Access | None:
 
 @pytest.mark.timeout(3600)
 async def test_server_keeps_what_its_document_promises(
-    app: Rowlock, tmp_path: Path, pytestconfig: pytest.Config
+    app: Rowlock, tmp_path: Path, pytestconfig: pytest.Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     is_long = pytestconfig.getoption("--hypothesis-profile") == "long"
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # else each request is told
+    caplog.set_level(logging.ERROR, logger="rowlock")  # else each request is told
     answers: Counter[int] = Counter()
     began = time.monotonic()
 

@@ -18,6 +18,7 @@ from rowlock import InvalidOption, InvalidResult, Job, OutsideHandler, Rowlock, 
 from rowlock.queue import transactions
 from tests.db.callers import engine_for
 from tests.db.stale import take_away
+from tests.logged import capture_logs
 
 if TYPE_CHECKING:
     from rowlock import JobHandle
@@ -126,7 +127,7 @@ async def test_an_error_after_the_commit_is_only_logged(app: Rowlock, connection
         await asyncio.sleep(60)
 
     handles = [await pay.enqueue("raises"), await pay.enqueue("hangs")]
-    with structlog.testing.capture_logs() as events:
+    with capture_logs() as events:
         await app.worker().drain()
     for handle in handles:
         assert await outcomes(app, handle) == ("succeeded", 1, [])
@@ -148,7 +149,7 @@ async def test_a_stale_attempt_cannot_commit(app: Rowlock, connection: Connectio
         raise found.value
 
     handle = await pay.enqueue()
-    with structlog.testing.capture_logs() as events:
+    with capture_logs() as events:
         await app.worker().drain()
     assert len(caught) == 1
     assert await payments(connection) == 0
@@ -171,7 +172,7 @@ async def test_there_is_one_transaction_an_attempt_and_none_inside_of_it(app: Ro
             job.set_result(1)
 
     handle = await pay.enqueue()
-    with structlog.testing.capture_logs() as events:
+    with capture_logs() as events:
         await app.worker().drain()
     assert await outcomes(app, handle) == ("succeeded", 1, [])
     assert "handler_failed_after_commit" not in [event["event"] for event in events]
@@ -293,7 +294,7 @@ async def test_a_commit_without_an_answer_counts_if_and_only_if_it_took_place(
                 raise
 
     handle = await pay.enqueue()
-    with structlog.testing.capture_logs() as events:
+    with capture_logs() as events:
         await app.worker().drain()
     assert "transaction_outcome_unknown" in [event["event"] for event in events]
     assert await payments(connection) == 1

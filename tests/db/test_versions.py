@@ -11,12 +11,12 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-import structlog
 
 from rowlock import CallNext, InvalidArguments, InvalidOption, Job, JobHandle, Rowlock, Settings, Task, Unique
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.statements import statement
 from tests import process_tasks
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -104,7 +104,7 @@ async def test_a_job_of_a_version_from_which_nothing_leads_here_waits(
         def _(args: dict[str, Any]) -> dict[str, Any]:
             return args  # leads to 2, from where nothing leads on
 
-        with structlog.testing.capture_logs() as logs:
+        with capture_logs() as logs:
             async with app.worker() as worker:
                 row = await connection.fetchrow("SELECT tasks FROM rowlock.worker WHERE id = $1", worker.id)
         assert row is not None
@@ -447,7 +447,7 @@ async def test_a_worker_tells_of_jobs_that_nobody_takes_but_not_of_those_that_ca
     await connection.execute("UPDATE rowlock.job SET run_at = run_at - interval '1 hour'")
     await connection.execute("SELECT rowlock.enqueue('unheard_of')")
     done = "SELECT next_run_at > now() FROM rowlock.duty WHERE name = 'unclaimed'"
-    with structlog.testing.capture_logs() as logs:
+    with capture_logs() as logs:
         async with old.worker():
 
             async def has_looked() -> bool:

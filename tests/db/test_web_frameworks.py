@@ -11,7 +11,6 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
-import structlog
 from aiohttp import web
 from fastapi import FastAPI
 from starlette.applications import Starlette
@@ -20,6 +19,7 @@ from rowlock import InvalidOption, Rowlock, SchemaNotMigrated, Settings
 from rowlock.integrations.aiohttp import cleanup_context
 from rowlock.integrations.starlette import lifespan
 from rowlock.worker.main_loop import MainLoop
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 
@@ -124,7 +124,7 @@ class TestLifespan:
             raise RuntimeError("a defect")
 
         monkeypatch.setattr(MainLoop, "_work_once", defect)
-        with structlog.testing.capture_logs() as logged, pytest.raises(RuntimeError, match="a defect"):
+        with capture_logs() as logged, pytest.raises(RuntimeError, match="a defect"):
             async with running(FastAPI(lifespan=lifespan(queue))):
                 await eventually(lambda: any(line["event"] == "worker_failed" for line in logged))
 
