@@ -26,6 +26,7 @@ from rowlock import (
     Settings,
     UnknownTask,
 )
+from rowlock.queue.callers import or_own
 from rowlock.queue.identifiers import uuid7
 from tests.waiting import eventually
 
@@ -567,7 +568,7 @@ async def test_many_jobs_are_due_no_earlier_than_the_clock_once_their_transactio
         began: datetime = await connection.fetchval("SELECT now()")
         await connection.fetchval("SELECT count(*) FROM generate_series(1, 20000)")
         jobs = [send.job(n) for n in range(3)]
-        handles = await app.enqueue_many(jobs, connection=connection if way == "insert" else None)
+        handles = await app.enqueue_many(jobs, connection=or_own(connection if way == "insert" else None))
     for handle in handles:
         row = await row_of(connection, handle.id)
         assert before <= began < row["run_at"] <= await clock(connection)

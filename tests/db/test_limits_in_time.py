@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 
 from rowlock import InvalidOption, Job, JobFailed, JobHandle, Retry, Rowlock, Settings
+from rowlock.queue.callers import or_own
 from rowlock.queue.statements import statement
 from rowlock.queue.task import Task
 from tests.waiting import eventually
@@ -52,7 +53,7 @@ async def store(
     if way == "single":
         return await task.using(**options).enqueue()
     job = task.using(**options).job()
-    return (await app.enqueue_many([job], connection=connection if way == "insert" else None))[0]
+    return (await app.enqueue_many([job], connection=or_own(connection if way == "insert" else None)))[0]
 
 
 @pytest.mark.parametrize("way", ["single", "copy", "insert"])

@@ -24,6 +24,7 @@ from rowlock import (
     Snooze,
     Unique,
 )
+from rowlock.queue.callers import or_own
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.identifiers import uuid7
@@ -54,7 +55,7 @@ async def enqueue(app: Rowlock, job: NewJob[R], way: str, connection: Connection
     if way == "alone":
         stored = await app.client.enqueue(job)
         return (await app._handles([job], {} if stored == job.id else {job.id: stored}, None))[0]
-    return (await app.enqueue_many([job], connection=connection if way == "insert" else None))[0]
+    return (await app.enqueue_many([job], connection=or_own(connection if way == "insert" else None)))[0]
 
 
 async def args_of(connection: Connection, job_id: UUID) -> object:
@@ -571,7 +572,7 @@ async def test_of_many_jobs_with_one_key_the_first_is_stored_and_the_last_replac
             unique = Unique("k", until=until, on_duplicate=on_duplicate)
             for caller in (None, connection):
                 jobs = [index.using(unique=unique).job(n) for n in range(5)]
-                handles = await app.enqueue_many(jobs, connection=caller)
+                handles = await app.enqueue_many(jobs, connection=or_own(caller))
                 assert {handle.id for handle in handles} == {jobs[0].id}
                 assert await count(connection) == 1
                 assert await args_of(connection, jobs[0].id) == {"n": kept}
@@ -590,7 +591,7 @@ async def test_many_jobs_given_again_keep_their_keys_under_every_rule(app: Rowlo
     ]
     jobs = [send.job(9), *(send.using(unique=unique).job(n) for n, unique in enumerate(rules))]
     for caller in (None, connection):
-        handles = await app.enqueue_many(jobs, connection=caller)
+        handles = await app.enqueue_many(jobs, connection=or_own(caller))
         assert [handle.id for handle in handles] == [job.id for job in jobs]
         assert not any(handle.is_duplicate for handle in handles)
     # once they run, the same

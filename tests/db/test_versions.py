@@ -255,8 +255,8 @@ Enqueue: TypeAlias = Callable[[Rowlock, Connection], Awaitable[JobHandle[Any]]]
 
 
 async def in_bulk(app: Rowlock, into: Connection | None = None, **options: Any) -> JobHandle[Any]:  # noqa: ANN401  # options
-    greet = app.tasks["greet"]
-    return (await app.enqueue_many([greet.using(**options).job("Ada", "fr")], connection=into))[0]
+    job = app.tasks["greet"].using(**options).job("Ada", "fr")
+    return (await (app.enqueue_many([job]) if into is None else app.enqueue_many([job], connection=into)))[0]
 
 
 WAYS: dict[str, Enqueue] = {
