@@ -54,7 +54,7 @@ async def test_server_keeps_what_its_document_promises(
 
     site = web.Application(middlewares=[count])
     site.add_subapp(PREFIX, create_app(app, authenticate=with_the_key))
-    extent = ["--max-examples=700", "--generation-database=none"] if is_long else ["--max-examples=5", DETERMINISTIC]
+    extent = ["--max-examples=700", "--generation-database=none"] if is_long else ["--max-examples=3", DETERMINISTIC]
     async with TestServer(site) as server, app.worker() as worker:
         there = await what_is_there(app) | {"worker": [str(worker.id)]}
         process = await asyncio.create_subprocess_exec(

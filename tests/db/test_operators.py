@@ -453,7 +453,7 @@ async def test_a_filter_that_means_every_job_is_refused_unless_that_is_meant(ver
     await failed(app)
     await app.enqueue("echo")
     act: Callable[..., Any] = getattr(app, verb)
-    with pytest.raises(InvalidOption, match="everything=True"):
+    with pytest.raises(InvalidOption, match="narrow it"):
         await act(JobFilter(), dry_run=True)
     assert (await act(JobFilter(), everything=True)).count == 1
 

@@ -253,7 +253,7 @@ OPERATIONS = {
     ),
     "enqueue many": Operation(
         run=operations.enqueue_many,
-        aim=client(7),
+        aim=client(8),
         prepare=new_ids(4),
         check=all_or_nothing,
         frames=">Q<C<Z>B>E>S<2<D<Z>Q>d>c<G<C<Z>Q>d>c<G<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>Q<C<Z",
@@ -263,7 +263,7 @@ OPERATIONS = {
     ),
     "enqueue again": Operation(
         run=operations.enqueue_again,
-        aim=client(8),
+        aim=client(9),
         prepare=enqueued_before,
         check=stored_once,
         frames=">Q<C<Z>B>E>S<2<D<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>Q<C<Z",
@@ -311,21 +311,21 @@ OPERATIONS = {
     ),
     "retry": Operation(
         run=operations.retry,
-        aim=client(7),
+        aim=client(10),
         prepare=dead_letters,
         check=retried,
         frames=">Q<C<Z>B>E>S<2<D<C<Z>B>E>S<2<D<C<Z>B>E>S<2<C<Z>B>E>S<2<D<C<Z>B>E>S<2<D<C<Z>Q<C<Z",
     ),
     "cancel": Operation(
         run=operations.cancel,
-        aim=client(5),
+        aim=client(7),
         prepare=waiting("points.work", "points.work"),
         check=cancelled,
         frames=">Q<C<Z>B>E>S<2<D<C<Z>B>E>S<2<C<Z>B>E>S<2<D<C<Z>Q<C<Z",
     ),
     "cancel what runs": Operation(
         run=operations.cancel,
-        aim=client(5),
+        aim=client(7),
         prepare=running,
         check=cancelled,
         frames=">Q<C<Z>B>E>S<2<D<C<Z>B>E>S<2<C<Z>B>E>S<2<D<C<Z>Q<C<Z",

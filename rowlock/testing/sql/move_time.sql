@@ -40,7 +40,8 @@ WITH moved_job AS (
 ), moved_schedule AS (
     UPDATE rowlock.schedule
        SET next_run_at = next_run_at - $1::interval, last_tick_at = last_tick_at - $1::interval,
-           created_at = created_at - $1::interval, updated_at = updated_at - $1::interval
+           created_at = created_at - $1::interval, updated_at = updated_at - $1::interval,
+           undeclared_at = undeclared_at - $1::interval
 ), old_tick AS (
     DELETE FROM rowlock.schedule_tick RETURNING schedule, tick_at, job_id, fired_at
 )

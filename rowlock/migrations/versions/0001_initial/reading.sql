@@ -107,7 +107,8 @@ $$
 --;
 -- Before an act looks for finished jobs of a window and then changes them: wait for retention here, where nothing is held that
 -- retention could wait for. Takes the lock of SELECT … FOR UPDATE on each partition, in the order of their days.
-CREATE FUNCTION rowlock.lock_archive(low timestamptz, high timestamptz) RETURNS void LANGUAGE plpgsql VOLATILE AS $$
+CREATE FUNCTION rowlock.lock_archive(low timestamptz, high timestamptz) RETURNS void LANGUAGE plpgsql VOLATILE
+SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
 DECLARE
     child text;
 BEGIN
