@@ -99,6 +99,19 @@ BUGS: Final = (
         rule="test_a_duty_that_was_set_in_the_future_is_due",
     ),
     Bug(
+        name="both outcomes of an attempt in one statement",
+        promise="a job that the database hands out again, as it was before, ends once",
+        changes=(
+            Change(
+                file="rowlock/queue/finishes.py",
+                old="                    if self._may_repeat:\n",
+                new="                    if not self._successes:\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_rewound.py"),
+        rule="test_a_job_that_runs_again_before_its_first_outcome_is_recorded_ends_once",
+    ),
+    Bug(
         name="acts that stop at a clock that went back",
         promise="an act on many means all that is there, also what came in before the server's clock was set back",
         changes=(
