@@ -71,17 +71,22 @@ DEFAULT_MAX_ATTEMPTS = 10
 DEFAULT_BACKOFF = 2.0
 
 
-_OTHER_METHODS = {
-    "delay": "await task.enqueue(...), or task.enqueue_sync(...) in a synchronous program",
-    "apply_async": "await task.using(...).enqueue(...), with delay= for a countdown and run_at= for an eta",
-    "send": "await task.enqueue(...), or task.enqueue_sync(...) in a synchronous program",
-    "send_with_options": "await task.using(...).enqueue(...)",
-    "defer": "task.enqueue_sync(...)",
-    "defer_async": "await task.enqueue(...)",
-    "s": "task.job(...) makes a job for app.enqueue_many",
-    "retry": "raise Retry(seconds) in the handler",
-}
-"""What other queues call the methods of a task."""
+class _Elsewhere:
+    """A method that tasks of other queues have: it says how that is done here.
+
+    A descriptor, and no `__getattr__`, which would make every other attribute of a task slower to read.
+    """
+
+    def __init__(self, instead: str) -> None:
+        self._instead = instead
+        self._name = ""
+
+    def __set_name__(self, _owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, task: object, owner: type) -> NoReturn:
+        message = f"{owner.__name__!r} object has no attribute {self._name!r}: {self._instead}"
+        raise AttributeError(message, name=self._name, obj=task)
 
 
 class Task(Generic[P, R]):
@@ -315,13 +320,17 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self.queue}>"
 
-    if not TYPE_CHECKING:  # a type checker would take any attribute for granted
-
-        def __getattr__(self, name: str) -> object:
-            """Say how what others call so is done here. Raises `AttributeError`."""
-            instead = _OTHER_METHODS.get(name)
-            hint = "" if instead is None else f": {instead}"
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
+    if not TYPE_CHECKING:  # for a type checker they are not there
+        delay = _Elsewhere("await task.enqueue(...), or task.enqueue_sync(...) in a synchronous program")
+        apply_async = _Elsewhere(
+            "await task.using(...).enqueue(...), with delay= for a countdown and run_at= for an eta"
+        )
+        send = _Elsewhere("await task.enqueue(...), or task.enqueue_sync(...) in a synchronous program")
+        send_with_options = _Elsewhere("await task.using(...).enqueue(...)")
+        defer = _Elsewhere("task.enqueue_sync(...)")
+        defer_async = _Elsewhere("await task.enqueue(...)")
+        s = _Elsewhere("task.job(...) makes a job for app.enqueue_many")
+        retry = _Elsewhere("raise Retry(seconds) in the handler")
 
 
 class _NoApplication:
