@@ -29,7 +29,7 @@ def apis(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for deed in evidence.deeds_of("twice"):
         ids = [id_ for id_ in deed.said.get("ids", ()) if id_ is not None]
         evidence.looked[f"{RULE}: an Idempotency-Key at each"] += len(ids) > 1
-        if refused := [id_ for id_ in ids if id_[:1] == "4" and " " in id_]:
+        if refused := [id_ for id_ in ids if id_[:1] == "4" and " " in id_ and ":locked" not in id_]:
             yield str(deed.about["op"]), f"a request that was sent again was refused: {refused[0]}"
         elif len(set(ids)) > 1 and rewound.of_deed(deed, evidence) is None:
             yield str(deed.about["op"]), f"one request with an Idempotency-Key made the jobs {', '.join(ids)}"
