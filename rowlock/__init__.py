@@ -38,6 +38,7 @@ from rowlock.queue.handle import JobHandle
 from rowlock.queue.job import Job, LogLine, Progress
 from rowlock.queue.keys import ApiKey, Keys, NewApiKey
 from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
+from rowlock.queue.lifespan import Lifespan
 from rowlock.queue.new_job import NewJob
 from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation, Unclaimed
 from rowlock.queue.overview import Overview
@@ -84,6 +85,7 @@ __all__ = [
     "JobNotFound",
     "KeyHeld",
     "Keys",
+    "Lifespan",
     "Linear",
     "LiveWorker",
     "LockTimeout",

@@ -13,6 +13,7 @@ from rowlock.queue.callables import is_async
 from rowlock.queue.client import Client
 from rowlock.queue.job import Job, LogLine
 from rowlock.queue.keys import Keys
+from rowlock.queue.lifespan import Lifespan
 from rowlock.queue.operators import Operators
 from rowlock.queue.queues import Queues
 from rowlock.queue.schedule import Misfire, Overlap, Schedule
@@ -28,7 +29,7 @@ from rowlock.settings import Settings
 from rowlock.tasks import TaskDefaults, Tasks, collections_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from datetime import timedelta
     from types import TracebackType
     from uuid import UUID
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 Around = TypeVar("Around", bound=Middleware)
 
 
@@ -68,6 +70,7 @@ class Rowlock(Tasks, Enqueuing, Acts):
         if database_url is not None:
             settings = replace(settings, database_url=database_url)
         self.settings = settings
+        self.lifespans: list[Lifespan[Any]] = []
         self.middlewares: list[Middleware] = []
         self.failure_handlers: list[FailureHandler] = []
         self.client = self._bound_to = Client(settings)
@@ -100,6 +103,21 @@ class Rowlock(Tasks, Enqueuing, Acts):
             for tasks in collections_in(package, module):
                 if tasks is not self and tasks.included_in is not self:
                     self._include(tasks)
+
+    def lifespan(self, function: Callable[[], AsyncIterator[T] | Iterator[T]]) -> Lifespan[T]:
+        """Open what this function yields for as long as a worker is open. Handlers read it as the result's `value`.
+
+        Several open in the order of registration, and close in reverse. Workers that are open already do not notice.
+        Raises `InvalidOption` for what is no generator function.
+
+        >>> @app.lifespan
+        ... async def http() -> AsyncIterator[httpx.AsyncClient]:
+        ...     async with httpx.AsyncClient() as client:
+        ...         yield client
+        """
+        made = Lifespan(function)
+        self.lifespans.append(made)
+        return made
 
     def middleware(self, function: Around) -> Around:
         """Run this `async` function around every attempt, in the order of registration: the first is the outermost.
@@ -214,6 +232,7 @@ class Rowlock(Tasks, Enqueuing, Acts):
             concurrency=concurrency,
             threads=threads,
             task_processes=task_processes,
+            lifespans=self.lifespans,
             middleware=self.middlewares,
             failure_handlers=self.failure_handlers,
         )

@@ -141,7 +141,7 @@ class JobNotFound(RowlockError, LookupError):
 
 
 class OutsideHandler(RowlockError, RuntimeError):
-    """The job was asked for what only its handler can do, while it runs."""
+    """What only a handler has, while it runs, was asked for elsewhere."""
 
 
 class WrongState(RowlockError):

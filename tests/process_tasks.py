@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import multiprocessing
 import os
@@ -11,13 +12,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import structlog
 
-from rowlock import Cancel, Fail, Job, Retry, Snooze
+from rowlock import Cancel, Fail, Job, Lifespan, Retry, Snooze
 
 
 @dataclass
@@ -173,3 +175,32 @@ async def _sum_later(a: int, b: int) -> int:
 
 def wrapped_sum(a: int, b: int) -> object:
     return _sum_later(a, b)
+
+
+@Lifespan
+def model() -> Iterator[int]:
+    yield 10
+
+
+@Lifespan
+async def client() -> AsyncIterator[str]:
+    yield f"asked, on {id(asyncio.get_running_loop())}"
+
+
+@Lifespan
+def broken() -> Iterator[None]:
+    if "pytest" not in sys.modules:  # in a process of its own
+        raise LookupError("no weights")
+    yield
+
+
+def predicted(number: int) -> int:
+    return number * model.value
+
+
+async def _asked(times: int) -> bool:
+    return client.value == f"asked, on {id(asyncio.get_running_loop())}" and times > 0
+
+
+def asked(times: int) -> Awaitable[bool]:
+    return _asked(times)

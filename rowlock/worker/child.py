@@ -17,7 +17,7 @@ import signal
 import socket
 import sys
 import threading
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_type_hints
@@ -51,11 +51,19 @@ class Child:
         self._orders: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._is_busy = self._is_over = False
         self._functions: dict[tuple[str, str], _Found] = {}
-        self._set_up = SetUp([], 0, 0)
+        self._set_up = SetUp([], [], 0, 0)
+        self._runner = asyncio.Runner()
+        self._opened = AsyncExitStack()
+        self._defect: BaseException | None = None
 
     def run(self) -> None:
         """Do what comes, one thing after the other, until the worker closes its end."""
         threading.Thread(target=self._read, name="rowlock-worker", daemon=True).start()
+        with self._runner:
+            self._run()
+            self._runner.run(self._opened.aclose())
+
+    def _run(self) -> None:
         while (text := self._orders.get()) is not None:
             order = read_order(text)
             self._is_busy = True
@@ -90,6 +98,15 @@ class Child:
         for module in order.modules:
             with suppress(Exception):  # a job of this module will tell
                 importlib.import_module(module)
+        try:
+            for place in order.lifespans:
+                self._runner.run(self._open(*place))
+        except BaseException as error:  # noqa: BLE001  # each job of this process tells
+            self._defect = error
+
+    async def _open(self, module: str, name: str) -> None:
+        lifespan = attrgetter(name)(importlib.import_module(module))
+        await self._opened.enter_async_context(lifespan.opened())
 
     def _perform(self, call: Call) -> Answer:
         logs.JOB.set(call.job)
@@ -99,7 +116,7 @@ class Child:
             args, kwargs = arguments.bind(call.args, job)
             value = function(*args, **kwargs)
             if inspect.isawaitable(value):
-                value = asyncio.run(_awaited(value))
+                value = self._runner.run(_awaited(value))
             if isinstance(value, Directive):
                 return _decided(value)
             return Returned(encode_result(value, limit=self._set_up.max_result_bytes, type_=returns))
@@ -113,6 +130,8 @@ class Child:
 
     def _find(self, call: Call) -> _Found:
         place = call.module, call.function
+        if self._defect is not None:
+            raise self._defect
         if place not in self._functions:
             found = attrgetter(call.function)(importlib.import_module(call.module))
             function = found.function if isinstance(found, Task) else found
@@ -131,7 +150,15 @@ class Child:
 
 
 async def _awaited(value: Awaitable[object]) -> object:
-    return await value
+    """Await it, and cancel what it leaves behind on the loop, as `asyncio.run` does."""
+    before = asyncio.all_tasks()
+    try:
+        return await value
+    finally:
+        left = asyncio.all_tasks() - before
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 def _flush() -> None:

@@ -12,9 +12,11 @@ LENGTH: Final = struct.Struct("!I")
 
 
 class SetUp(msgspec.Struct, tag=True, frozen=True):
-    """To a new process: what to import, and its limits. `memory_limit` is bytes, 0 for none."""
+    """To a new process: what to import, what to open, and its limits. `memory_limit` is bytes, 0 for none."""
 
     modules: list[str]
+    lifespans: list[tuple[str, str]]
+    """Each by its module and its name in there."""
     memory_limit: int
     max_result_bytes: int
 

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
+    from rowlock.queue.lifespan import Lifespan
+
 log = logs.get_logger("rowlock.worker")
 
 BOOT: Final = "import json, sys; sys.path[:] = json.loads(sys.argv.pop()); import rowlock.worker.child as c; c.main()"
@@ -150,15 +152,20 @@ class Processes:
         self._memory_limit = memory_limit
         self._max_result_bytes = max_result_bytes
         self._modules: list[str] = []
+        self._lifespans: list[tuple[str, str]] = []
         self._idle: list[Process] = []
         self._all: set[Process] = set()
 
-    def expect(self, tasks: Iterable[Task[..., Any]]) -> None:
-        """Take in which tasks there are. Raises `InvalidOption` for one that a process could not import by its name."""
+    def expect(self, tasks: Iterable[Task[..., Any]], lifespans: Iterable[Lifespan[Any]] = ()) -> None:
+        """Take in which tasks there are, and what each process opens for them.
+
+        Raises `InvalidOption` for a task that a process could not import by its name.
+        """
         chosen = [task for task in tasks if task.executor == "process"]
         for task in chosen:
             _check_importable(task)
         self._modules = sorted({task.__module__ for task in chosen})
+        self._lifespans = [lifespan.place for lifespan in lifespans]
 
     async def call(self, task: Task[..., Any], claimed: Record, limit: timedelta | None) -> str | None:
         """Run the job in a process, and return its result as JSON text.
@@ -200,7 +207,7 @@ class Processes:
             return process
 
     async def _start(self) -> Process:
-        process = await Process.start(SetUp(self._modules, self._memory_limit, self._max_result_bytes))
+        process = await Process.start(SetUp(self._modules, self._lifespans, self._memory_limit, self._max_result_bytes))
         self._all.add(process)
         process.exit.add_done_callback(lambda _: self._all.discard(process))
         return process

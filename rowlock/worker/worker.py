@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+from contextlib import AsyncExitStack
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rowlock.queue.client import Client
+    from rowlock.queue.lifespan import Lifespan
     from rowlock.queue.schedule import Declared
     from rowlock.queue.task import FailureHandler, Middleware, Task
     from rowlock.worker.figures import Figures
@@ -52,6 +54,7 @@ class Worker:
         concurrency: int = 50,
         threads: int | None = None,
         task_processes: int | None = None,
+        lifespans: Sequence[Lifespan[Any]] = (),
         middleware: Sequence[Middleware] = (),
         failure_handlers: Sequence[FailureHandler] = (),
     ) -> None:
@@ -68,6 +71,8 @@ class Worker:
         self._concurrency = concurrency
         self._most_threads = threads
         self._most_processes = min(concurrency, task_processes or cpus())
+        self._lifespans = lifespans
+        self._opened_lifespans = AsyncExitStack()
         self._middleware = middleware
         self._failure_handlers = failure_handlers
         self._stopping = asyncio.Event()
@@ -134,7 +139,8 @@ class Worker:
 
         `on_started` is called once it works, before its first claim.
 
-        Raises `DatabaseUnavailable`, `SchemaNotMigrated` or `SchemaTooNew` if it cannot begin, and `InvalidOption` in
+        Raises `DatabaseUnavailable`, `SchemaNotMigrated` or `SchemaTooNew` if it cannot begin, what a lifespan of the
+        application raises, and `InvalidOption` in
         another thread than the main one, where signals cannot be handled. Once it runs, it survives the loss of the
         database, and goes on when it is back.
         """
@@ -151,7 +157,7 @@ class Worker:
                 on_started()
             await self._shift.work()
         finally:
-            await self._shift.close()
+            await self._close()
             if handle_signals:
                 for number in STOP_SIGNALS:
                     asyncio.get_running_loop().remove_signal_handler(number)
@@ -166,7 +172,7 @@ class Worker:
             await self._shift.drain()
         finally:
             self._stopping.set()
-            await self._shift.close()
+            await self._close()
         return self._shift.slots.done
 
     def stop(self, grace: timedelta | None = None) -> None:
@@ -191,7 +197,14 @@ class Worker:
             if self._running is not None:
                 await self._running
         finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        """Close the shift, and what its handlers had open after that."""
+        try:
             await self._shift.close()
+        finally:
+            await self._opened_lifespans.aclose()
 
     async def _open(self, *, has_upkeep: bool = True, has_ticks: bool = True) -> None:
         settings, dsn = self._client.settings, await self._client.dsn()
@@ -201,7 +214,7 @@ class Worker:
             memory_limit=settings.process_memory_limit,
             max_result_bytes=settings.max_result_bytes,
         )
-        processes.expect(self._tasks.values())
+        processes.expect(self._tasks.values(), self._lifespans)
         await self._client.check_schema()
         self._stopping.clear()
         if self._given is None:
@@ -221,7 +234,11 @@ class Worker:
             grace=lambda: self._grace,
             counts=self._counts,
         )
-        await shift.open(self._schedules, has_upkeep=has_upkeep, has_ticks=has_ticks)
+        async with AsyncExitStack() as unless_opened:
+            for lifespan in self._lifespans:
+                await unless_opened.enter_async_context(lifespan.opened())
+            await shift.open(self._schedules, has_upkeep=has_upkeep, has_ticks=has_ticks)
+            self._opened_lifespans = unless_opened.pop_all()
         self._warn_of_foreign_queues()
         if self._opened is not None:
             self._outlived = [each for each in (*self._outlived, self._opened) if each.has_leftover_threads]

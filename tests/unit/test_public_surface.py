@@ -41,6 +41,7 @@ EXPORTED = [
     "JobNotFound",
     "KeyHeld",
     "Keys",
+    "Lifespan",
     "Linear",
     "LiveWorker",
     "LockTimeout",

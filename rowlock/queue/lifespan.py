@@ -1,0 +1,91 @@
+"""What a worker opens before its first job and closes after its last: an HTTP client, a connection pool, a model."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, Final, Generic, TypeVar, cast
+
+from rowlock.errors import InvalidOption, OutsideHandler
+
+T = TypeVar("T")
+
+_CLOSED: Final = object()
+
+
+class Lifespan(Generic[T]):
+    """What a function opens for as long as a worker of its application is open. `@app.lifespan` makes it.
+
+    The function yields once. What comes before runs before the worker's first job, what comes after when its last
+    one has ended; each process of tasks with `executor="process"` opens one of its own. Several workers in one process
+    share one.
+
+    >>> @app.lifespan
+    ... async def http() -> AsyncIterator[httpx.AsyncClient]:
+    ...     async with httpx.AsyncClient() as client:
+    ...         yield client
+    >>> @app.task
+    ... async def ping(url: str) -> int:
+    ...     return (await http.value.get(url)).status_code
+    """
+
+    def __init__(self, function: Callable[[], AsyncIterator[T] | Iterator[T]]) -> None:
+        if inspect.isasyncgenfunction(function):
+            self._opened: Callable[[], Any] = asynccontextmanager(function)
+        elif inspect.isgeneratorfunction(function):
+            self._opened = contextmanager(function)
+        else:
+            raise InvalidOption(
+                f"lifespan must be a function that yields once; got {function!r}. Write `yield` where the jobs run.",
+                option="lifespan",
+            )
+        self.function = function
+        self.__name__ = getattr(function, "__name__", "lifespan")
+        self.__module__ = function.__module__
+        self.__doc__ = function.__doc__
+        self._value: object = _CLOSED
+        self._workers = 0
+        self._opening = asyncio.Lock()
+        self._closing = AsyncExitStack()
+
+    @property
+    def value(self) -> T:
+        """What the function yielded. Raises `OutsideHandler` where no worker is open in this process."""
+        if self._value is _CLOSED:
+            raise OutsideHandler(
+                f"The value of {self.__name__} exists while a worker is open in this process. Read it in a handler."
+            )
+        return cast("T", self._value)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """The module, and the name in it, by which another process finds it."""
+        return self.__module__, self.function.__qualname__
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Have it open for the time of the block. Raises what the function raises."""
+        async with self._opening:
+            if not self._workers:
+                context = self._opened()
+                if hasattr(context, "__aenter__"):
+                    self._value = await self._closing.enter_async_context(context)
+                else:
+                    self._value = self._closing.enter_context(context)
+            self._workers += 1
+        try:
+            yield
+        finally:
+            async with self._opening:
+                self._workers -= 1
+                if not self._workers:
+                    self._value = _CLOSED
+                    await self._closing.aclose()
+
+    def __repr__(self) -> str:
+        return f"<Lifespan {self.__module__}.{self.__name__}>"
+
+
+__all__ = ["Lifespan"]

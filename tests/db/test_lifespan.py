@@ -1,0 +1,133 @@
+"""What a worker opens before its first job and closes after its last."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from rowlock import InvalidOption, JobFailed, OutsideHandler, Rowlock, Settings
+from tests import process_tasks
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[Rowlock]:
+    async with Rowlock(settings=settings) as opened:
+        yield opened
+
+
+async def test_handlers_read_what_is_open_from_before_the_first_job_to_after_the_last(app: Rowlock) -> None:
+    told: list[str] = []
+
+    @app.lifespan
+    async def first() -> AsyncIterator[str]:
+        told.append("first opens")
+        yield "one"
+        told.append("first closes")
+
+    @app.lifespan
+    def second() -> Iterator[str]:
+        told.append(f"second opens after {first.value}")
+        yield "two"
+        told.append("second closes")
+
+    @app.task
+    async def work() -> None:
+        told.append(f"{first.value} {second.value}")
+
+    @app.task
+    def plain() -> None:
+        told.append(second.value)
+
+    await work.enqueue()
+    assert await app.worker().drain() == 1
+    await plain.enqueue()
+    assert await app.worker().drain() == 1
+    opens, closes = ["first opens", "second opens after one"], ["second closes", "first closes"]
+    assert told == [*opens, "one two", *closes, *opens, "two", *closes]
+    with pytest.raises(OutsideHandler, match="while a worker is open"):
+        first.value  # noqa: B018  # it raises
+
+
+async def test_workers_of_one_process_share_it(app: Rowlock) -> None:
+    told: list[str] = []
+
+    @app.lifespan
+    async def opened() -> AsyncIterator[int]:
+        told.append("opens")
+        yield 1
+        told.append("closes")
+
+    async with app.worker():
+        async with app.worker():
+            assert opened.value == 1
+        assert opened.value == 1
+        assert told == ["opens"]
+    assert told == ["opens", "closes"]
+
+
+async def test_a_worker_whose_lifespan_raises_does_not_start_and_closes_what_was_open(app: Rowlock) -> None:
+    told: list[str] = []
+
+    @app.lifespan
+    async def first() -> AsyncIterator[None]:
+        yield
+        told.append("first closes")
+
+    @app.lifespan
+    async def second() -> AsyncIterator[None]:
+        if not told:
+            raise LookupError("no model")
+        yield
+
+    with pytest.raises(LookupError, match="no model"):
+        await app.worker().run(handle_signals=False)
+    assert told == ["first closes"]
+    assert await app.workers.list() == []
+
+
+async def test_a_stop_closes_it_after_the_handlers(app: Rowlock) -> None:
+    told: list[str] = []
+    begun = asyncio.Event()
+
+    @app.lifespan
+    async def opened() -> AsyncIterator[None]:
+        yield
+        told.append("closes")
+
+    @app.task
+    async def work() -> None:
+        begun.set()
+        await asyncio.sleep(0)
+        told.append("done")
+
+    await work.enqueue()
+    async with app.worker():
+        await begun.wait()
+    assert told == ["done", "closes"]
+
+
+async def test_each_process_of_tasks_opens_its_own(app: Rowlock) -> None:
+    app.lifespans.append(process_tasks.model)
+    app.lifespans.append(process_tasks.client)
+    task = app.task(executor="process")(process_tasks.predicted)
+    awaited = app.task(executor="process")(process_tasks.asked)
+    one, two = await task.enqueue(2), await awaited.enqueue(3)
+    await app.worker(task_processes=1).drain()
+    assert await one.result(timeout=5) == 20
+    assert await two.result(timeout=5), "on the loop on which it was opened"
+
+
+async def test_jobs_of_a_process_whose_lifespan_raises_fail_with_its_error(app: Rowlock) -> None:
+    app.lifespans.append(process_tasks.broken)
+    task = app.task(executor="process", max_attempts=1)(process_tasks.predicted)
+    job = await task.enqueue(2)
+    await app.worker(task_processes=1).drain()
+    with pytest.raises(JobFailed, match="no weights"):
+        await job.result(timeout=5)
+
+
+def test_what_yields_nothing_is_refused(app: Rowlock) -> None:
+    with pytest.raises(InvalidOption, match="lifespan must be a function that yields once"):
+        app.lifespan(lambda: 1)  # type: ignore[arg-type, return-value]
