@@ -122,6 +122,7 @@ class Alone:
         lease = self._lease()
         if not lease.is_held:
             return False
+        asked_at = time.monotonic()
         rows = await self._claims.claim_alone(lease.worker)
         if lease.is_lost:
             for row in rows:
@@ -131,6 +132,6 @@ class Alone:
             log.info("job_runs_alone", job_id=str(row["id"]), task=row["task"], crashes=row["crashes"])
         if rows and self._until is None:
             self._until = time.monotonic() + ENOUGH_SECONDS
-        for attempt in self._slots.add(rows, lease):
+        for attempt in self._slots.add(rows, lease, asked_at):
             self._release(attempt)
         return bool(rows)

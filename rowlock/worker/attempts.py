@@ -53,21 +53,22 @@ class Attempt:
     """One run of one job in this worker, under the lease that claimed it.
 
     `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`; or `cancel`, because an operator wants
-    it, for this `reason`. Its `result`, once it succeeded, is JSON text. `began` is monotonic time. `on_cancel` is what
-    an operator's cancel calls where cancelling the coroutine that waits would not stop what it waits for: a thread, a
-    process.
+    it, for this `reason`. Its `result`, once it succeeded, is JSON text. `began` is monotonic time; so is `asked_at`,
+    at which its claim was sent: no time in the row is older. `on_cancel` is what an operator's cancel calls where
+    cancelling the coroutine that waits would not stop what it waits for: a thread, a process.
     """
 
     __slots__ = (
-        *("began", "claimed", "claimed_at", "lease", "on_cancel", "reason", "result", "running", "runtime", "stop"),
-        "worker",
+        *("asked_at", "began", "claimed", "claimed_at", "lease", "on_cancel", "reason", "result", "running", "runtime"),
+        *("stop", "worker"),
     )
 
-    def __init__(self, claimed: Record, claimed_at: float, lease: Lease) -> None:
+    def __init__(self, claimed: Record, claimed_at: float, lease: Lease, asked_at: float | None = None) -> None:
         self.claimed = claimed
         self.lease = lease
         self.worker = lease.worker
         self.claimed_at = self.began = claimed_at
+        self.asked_at = claimed_at if asked_at is None else asked_at
         self.result: str | None = None
         self.running: asyncio.Task[None] | None = None
         self.runtime: AttemptRuntime | None = None
@@ -393,12 +394,12 @@ def _limited(attempt: Attempt, limit: timedelta | None) -> timedelta | None:
     Raises `NotInTime` if no attempt may start any more: the job has waited here too long.
     """
     ends_at, _, deadline, claimed_at = attempt.claimed["times"]
-    waited = timedelta(seconds=attempt.began - attempt.claimed_at)
-    if ends_at <= claimed_at + waited:
+    now = claimed_at + timedelta(seconds=attempt.began - attempt.asked_at)  # or a little later, never earlier
+    if ends_at <= now:
         raise NotInTime
     if deadline is None:
         return limit
-    left: timedelta = deadline - claimed_at - waited
+    left: timedelta = deadline - now
     return left if limit is None else min(limit, left)
 
 

@@ -143,7 +143,7 @@ class MainLoop:
         """Take on what a claim whose answer was lost has claimed for this worker."""
         if self._loop.time() < self._adopt_at:
             return
-        lease, known = self._lease(), self._slots.known() | self._finishes.known()
+        lease, known, asked_at = self._lease(), self._slots.known() | self._finishes.known(), time.monotonic()
         rows = await self._claims.adopt(lease.worker, known)
         self._slots.doubled &= known  # the others are among these rows, or not this worker's
         self._adopt_at = self._loop.time() + ADOPT_EVERY
@@ -151,24 +151,24 @@ class MainLoop:
         if rows:
             self._counts.adopted += len(rows)
             log.info("jobs_adopted", count=len(rows))
-            self._take_on(self._alone.adopt(rows), lease)
+            self._take_on(self._alone.adopt(rows), lease, asked_at)
 
     async def claim(self, room: int) -> int:
         """Claim up to so many jobs, and put them into the slots; return how many there were."""
-        lease = self._lease()
+        lease, asked_at = self._lease(), time.monotonic()
         rows = await self._claims.claim(lease.worker, room, self._slots.limits())
         self._counts.note_claim(rows, self._claims.looked_until, self._claims.took)
-        self._take_on(rows, lease)
+        self._take_on(rows, lease, asked_at)
         return len(rows)
 
-    def _take_on(self, rows: Sequence[Record], lease: Lease) -> None:
+    def _take_on(self, rows: Sequence[Record], lease: Lease, asked_at: float) -> None:
         """Put claimed jobs into the slots, or give them back if their lease was lost meanwhile: they never began."""
         if lease.is_lost:
             for row in rows:
                 self._release(Attempt(row, time.monotonic(), lease))
             return
         doubled = len(self._slots.doubled)
-        for attempt in self._slots.add(rows, lease):
+        for attempt in self._slots.add(rows, lease, asked_at):
             log.warning("job_given_back", job_id=str(attempt.claimed["id"]), why=BLOCKED)
             self._release(attempt, BLOCKED_SECONDS)
         if len(self._slots.doubled) > doubled:

@@ -117,8 +117,10 @@ class Slots:
         """How many attempts of this queue can run at once."""
         return min(self._concurrency, self._limits.get(queue, self._concurrency))
 
-    def add(self, rows: Sequence[Record], lease: Lease) -> list[Attempt]:
+    def add(self, rows: Sequence[Record], lease: Lease, asked_at: float | None = None) -> list[Attempt]:
         """Take jobs claimed under this lease: each starts at once if a slot is free, or as soon as one is.
+
+        `asked_at` is the monotonic time at which the claim was sent; now, if it is not said.
 
         A job that runs or waits here already is left out, and noted in `doubled`: the database has gone back to a time
         before its earlier claim (a failover to a standby that was behind, a restored backup). Returns those that must
@@ -126,7 +128,7 @@ class Slots:
         """
         now, blocked = time.monotonic(), []
         for row in rows:
-            attempt = Attempt(row, now, lease)
+            attempt = Attempt(row, now, lease, asked_at)
             held = self._held.setdefault(row["id"].bytes, attempt)
             if held is not attempt:
                 if held.lease is lease:

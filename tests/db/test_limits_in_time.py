@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -259,3 +260,38 @@ async def test_a_job_that_has_begun_and_is_released_at_a_stop_does_not_expire(
     assert row is not None
     assert (row["state"], row["ends_at"]) == ("queued", None)
     assert row["expires_at"] is not None
+
+
+@pytest.mark.parametrize("what", ["a lock in the database", "a handler that blocks the loop"])
+async def test_a_job_whose_deadline_passes_between_its_claim_and_the_answer_does_not_start(
+    what: str, app: Rowlock, connection: Connection, often: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, asked = list[int](), list[int]()
+    is_there = "SELECT EXISTS (SELECT FROM rowlock.job WHERE state = 'queued' AND ends_at > now() + interval '0.3 s')"
+
+    @app.task
+    async def work() -> None:
+        calls.append(1)
+
+    async with app.worker() as worker:
+        claim = worker._shift.claims.claim
+
+        async def late(*given: Any) -> list[Any]:  # noqa: ANN401  # of Claims.claim
+            if what == "a lock in the database" and await connection.fetchval(is_there):
+                async with connection.transaction():
+                    await connection.execute("LOCK TABLE rowlock.job IN SHARE ROW EXCLUSIVE MODE")
+                    asking = asyncio.create_task(claim(*given))
+                    await connection.execute("SELECT pg_sleep(1)")
+                rows = await asking
+            else:
+                rows = await claim(*given)
+                if rows:
+                    time.sleep(1)  # noqa: ASYNC251  # the answer is there, and nobody looks
+            asked.append(len(rows))
+            return rows
+
+        monkeypatch.setattr(worker._shift.claims, "claim", late)
+        handle = await work.using(deadline=0.8).enqueue()
+        with pytest.raises(JobFailed):
+            await handle.result(timeout=20)
+    assert (calls, sum(asked)) == ([], 1), "it was claimed in time, and the answer came too late"
