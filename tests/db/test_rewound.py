@@ -60,7 +60,9 @@ async def test_a_job_that_is_claimed_while_it_runs_here_does_not_start_beside_it
         async with app.worker():
             await eventually(lambda: connection.fetchval(RUNNING, 1))
             await connection.execute(
-                "UPDATE rowlock.job SET state = 'queued', worker = NULL, started_at = NULL, attempt = $1", attempt
+                "UPDATE rowlock.job SET state = 'queued', worker = NULL, started_at = NULL, attempt = $1, "
+                "run_at = clock_timestamp()",  # where the claims look: after a failover they look everywhere
+                attempt,
             )
             await eventually(lambda: connection.fetchval(RUNNING, attempt + 1))
             await eventually(lambda: [entry for entry in logs if entry["event"] == "jobs_claimed_twice"])

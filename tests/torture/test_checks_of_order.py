@@ -93,6 +93,20 @@ def test_a_crash_of_the_server_may_leave_a_row_locked_and_an_old_transaction_doe
     assert story.check().is_clean is is_reason
 
 
+@pytest.mark.parametrize("kind, is_reason", [("black_hole", True), ("delay", False)])
+def test_a_claim_whose_answer_does_not_leave_the_server_holds_its_rows(
+    story: Story, kind: str, *, is_reason: bool
+) -> None:
+    other = story.new_worker(12)
+    first, *rest = burst(story, [9, 0, 1, 2, 3, 4])
+    story.fault(kind, other)
+    for job in rest:
+        story.run(job)
+    story.fault(kind, other, is_over=True)
+    story.run(first)
+    assert story.check().counts["out of order"] == (not is_reason)
+
+
 def test_a_job_on_its_last_chance_runs_apart(story: Story) -> None:
     first, *rest = burst(story, [9, 0, 1, 2, 3, 4])
     story.changes = [
