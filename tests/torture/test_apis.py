@@ -24,7 +24,14 @@ def test_each_api_says_the_same_of_a_job(story: Story, attempt: int, status: int
 
 
 @pytest.mark.parametrize(
-    "ids, is_broken", [(["1", "1"], False), (["1", "2"], True), (["1", None], False), (["1", "409 conflict"], True)]
+    "ids, is_broken",
+    [
+        (["1", "1"], False),
+        (["1", "2"], True),
+        (["1", None], False),
+        (["1", "409 conflict"], True),
+        (["1", '409 {"type":"urn:rowlock:problem:locked"}'], False),  # the first one still holds the key
+    ],
 )
 def test_one_request_makes_one_job_whichever_api_has_it(
     story: Story, ids: list[str | None], *, is_broken: bool

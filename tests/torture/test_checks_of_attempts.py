@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.torture.reports import broken, clean
@@ -118,6 +120,17 @@ def test_a_process_that_ends_by_itself_may_release_what_has_started(story: Story
     story.ended(story.worker, code=0)
     story.run(job, worker=story.new_worker(pid=12))
     clean(story)
+
+
+@pytest.mark.parametrize("is_its_own", [True, False])
+def test_a_started_attempt_is_released_if_its_own_lease_was_lost(story: Story, *, is_its_own: bool) -> None:
+    worker, other = story.worker, story.new_worker(pid=12)
+    job = story.run(story.enqueue(), "stopped")
+    story.again(job, "released")
+    story.run(job, worker=other)
+    line = {"event": "lease_lost", "worker": str((worker if is_its_own else other).id)}
+    (story.folder / "worker-11.log").write_text(json.dumps(line) + "\n")
+    assert broken(story) == (set() if is_its_own else {"unjustified duplicates"})
 
 
 def test_starts_past_the_limit_are_found(story: Story) -> None:
