@@ -68,13 +68,16 @@ def _unjustified(life: Life, step: Step, evidence: Evidence) -> str:
         return f"its outcome is {outcome}, and it went back to the queue"
     if outcome == "released" and (begun := life.runs_of(step.change.attempt)):
         ended = evidence.history_time(step.change.at)
-        of_worker = evidence.said.get(step.old.worker) if step.old is not None and step.old.worker is not None else None
-        is_cut_off = of_worker is not None and bool(
-            of_worker.events["lease_lost"]
-        )  # the process was there all the time
-        if not is_cut_off and not any(_was_stopped(run, ended, evidence) for run in begun):
+        if not _was_cut_off(step, evidence) and not any(_was_stopped(run, ended, evidence) for run in begun):
             return f"process {begun[0].pid} gave it back, and nobody had asked that process to stop"
     return ""
+
+
+def _was_cut_off(step: Step, evidence: Evidence) -> bool:
+    """Whether the worker says that the lease was lost under which the attempt ran: it gives back what it stopped."""
+    worker = None if step.old is None else step.old.worker
+    said = None if worker is None else evidence.said.get(worker)
+    return said is not None and "lease_lost" in said.events
 
 
 def _was_stopped(run: Run, at: float, evidence: Evidence) -> bool:
