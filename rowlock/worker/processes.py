@@ -159,13 +159,15 @@ class Processes:
     def expect(self, tasks: Iterable[Task[..., Any]], lifespans: Iterable[Lifespan[Any]] = ()) -> None:
         """Take in which tasks there are, and what each process opens for them.
 
-        Raises `InvalidOption` for a task that a process could not import by its name.
+        Raises `InvalidOption` for a task that a process could not import by its name, and for such a lifespan.
         """
         chosen = [task for task in tasks if task.executor == "process"]
         for task in chosen:
-            _check_importable(task)
+            _check_importable(task, f"Task {task.name!r}: executor 'process' imports the function by its name")
         self._modules = sorted({task.__module__ for task in chosen})
-        self._lifespans = [lifespan.place for lifespan in lifespans]
+        self._lifespans = [lifespan.place for lifespan in lifespans] if chosen else []
+        for lifespan in lifespans if chosen else ():
+            _check_importable(lifespan, f"{lifespan!r}: processes of tasks import it by its name")
 
     async def call(self, task: Task[..., Any], claimed: Record, limit: timedelta | None) -> str | None:
         """Run the job in a process, and return its result as JSON text.
@@ -248,23 +250,18 @@ def _row(claimed: Record) -> dict[str, Any]:
     return {name: getattr(job, name) for name in names}
 
 
-def _check_importable(task: Task[..., Any]) -> None:
-    module, name = task.__module__, task.function.__qualname__
+def _check_importable(made: Task[..., Any] | Lifespan[Any], why: str) -> None:
+    module, name = made.__module__, made.function.__qualname__
     remedy = "move it to the top level of a module that can be imported."
     if module == "__main__":
-        raise InvalidOption(
-            f"Task {task.name!r}: executor 'process' imports the function by its name, and {name} is part of the main "
-            f"program, which has none: {remedy}"
-        )
+        raise InvalidOption(f"{why}, and {name} is part of the main program, which has none: {remedy}")
     try:
         found = attrgetter(name)(sys.modules[module])
     except (KeyError, AttributeError):
         found = None
-    if found is not task.function and getattr(found, "function", None) is not task.function:
-        raise InvalidOption(
-            f"Task {task.name!r}: executor 'process' imports the function by its name, and {module}.{name} is not it: "
-            f"{remedy}"
-        )
+    is_its_function = isinstance(made, Task) and found is made.function  # that will do
+    if not is_its_function and getattr(found, "function", None) is not made.function:
+        raise InvalidOption(f"{why}, and {module}.{name} is not it: {remedy}")
 
 
 def how_ended(returncode: int | None) -> str:

@@ -128,6 +128,30 @@ async def test_jobs_of_a_process_whose_lifespan_raises_fail_with_its_error(app: 
         await job.result(timeout=5)
 
 
+async def test_a_lifespan_that_a_process_could_not_import_is_refused_where_there_are_tasks_for_processes(
+    app: Rowlock,
+) -> None:
+    @app.lifespan
+    def local() -> Iterator[int]:
+        yield 1
+
+    await app.worker().drain()
+    app.task(executor="process")(process_tasks.predicted)
+    with pytest.raises(InvalidOption, match=r"processes of tasks import it by its name, and .*local.* is not it"):
+        await app.worker().drain()
+
+
+async def test_what_is_registered_later_does_not_open_in_a_worker_that_is_open(app: Rowlock) -> None:
+    async with app.worker():
+
+        @app.lifespan
+        async def late() -> AsyncIterator[int]:
+            yield 1
+
+        with pytest.raises(OutsideHandler):
+            late.value  # noqa: B018  # it raises
+
+
 def test_what_yields_nothing_is_refused(app: Rowlock) -> None:
     with pytest.raises(InvalidOption, match="lifespan must be a function that yields once"):
         app.lifespan(lambda: 1)  # type: ignore[arg-type, return-value]

@@ -20,6 +20,7 @@ from rowlock import InvalidOption, InvalidResult, Job, OutsideHandler, Rowlock, 
 from rowlock.queue.options import MESSAGE_LIMIT
 from rowlock.worker.capture import MOST_BYTES, MOST_LINES
 from tests.db.stale import take_away
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -84,6 +85,27 @@ async def test_the_last_report_before_the_end_is_written_whatever_the_end_is(app
     await app.worker().drain()
     told = [(await handle.get()).last_progress for handle in handles]
     assert [(seen.fraction, seen.message) if seen else None for seen in told] == [(0.9, "step 9")] * 2
+
+
+async def test_a_last_report_that_is_not_written_in_time_is_left_out_and_the_log_says_so(
+    app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.runtime.END_SECONDS", 0.2)
+
+    @app.task
+    async def resize(job: Job) -> None:
+        await job.progress(1.0, "done")
+
+    handle = await resize.enqueue()
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("LOCK TABLE rowlock.progress IN SHARE ROW EXCLUSIVE MODE")
+    with capture_logs() as logs:
+        async with app.worker():
+            await handle.result(timeout=10)
+            await transaction.rollback()
+    assert "end_of_attempt_not_written" in [entry["event"] for entry in logs]
+    assert (await handle.get()).last_progress is None
 
 
 async def test_many_reports_of_one_second_are_one_write_and_the_latest_counts(
