@@ -189,7 +189,7 @@ BUGS: Final = (
             ),
             Change(
                 file="rowlock/worker/attempts.py",
-                old="    if ends_at <= claimed_at + waited:\n",
+                old="    if ends_at <= now:\n",
                 new="    if ends_at is None:\n",
             ),
         ),
