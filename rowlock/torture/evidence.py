@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rowlock.torture.audit import Effect, Last, Recorded, Tick
 from rowlock.torture.clocks import Clocks
@@ -151,6 +151,13 @@ class Trouble:
     note: str = ""
 
 
+class Death(NamedTuple):
+    """A process was gone `at` this time, and surely lived until `alive_at`: a look at all processes takes a while."""
+
+    at: int
+    alive_at: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Worker:
     """A worker as its row says: each mark is when it was written, and until when the lease goes (None: it is gone)."""
@@ -213,7 +220,7 @@ class Evidence:
     """What handlers noted, by job, in the order of time."""
     closing: Closing = field(default_factory=Closing)
     ends: Ends = field(default_factory=Ends)
-    deaths: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    deaths: dict[int, list[Death]] = field(default_factory=lambda: defaultdict(list))
     """When the processes with this number were killed, or were seen to have ended."""
     names: dict[int, str] = field(default_factory=dict)
     """The names in the run of the processes with these numbers."""
@@ -264,7 +271,13 @@ class Evidence:
 
     def death(self, pid: int, after: float) -> float:
         """When the process ended that had this number at that time; infinite if nothing says so."""
-        return min((at for at in self.deaths.get(pid, ()) if at >= after), default=inf)
+        return min((death.at for death in self.deaths.get(pid, ()) if death.at >= after), default=inf)
+
+    def alive_until(self, run: Run) -> float:
+        """Until when the process surely lived that a handler was called in; infinite if nothing says that it ended."""
+        after = [death for death in self.deaths.get(run.child or run.pid, ()) if death.at >= run.started]
+        surely = max(run.started, min(after).alive_at) if after else inf
+        return min(surely, self.death(run.pid, run.started))
 
     def death_of(self, run: Run) -> float:
         """When the process ended that a handler was called in, or its worker; infinite if nothing says so."""

@@ -19,6 +19,7 @@ from rowlock.torture.evidence import (
     SLOW,
     Answers,
     Bulk,
+    Death,
     Deed,
     Evidence,
     Operation,
@@ -68,7 +69,7 @@ def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[
     evidence.troubles += _troubles(faults)
     for fault in faults:
         if fault.kind == "kill" and not fault.is_over:
-            evidence.deaths[fault.process].append(fault.at)
+            evidence.deaths[fault.process].append(Death(fault.at, fault.at))
     evidence.epoch = statistics.median(evidence.epochs) if evidence.epochs else 0.0  # some have a wrong clock
     _put_in_order(evidence)
     evidence.clocks.steps += sorted(
@@ -118,7 +119,7 @@ def _put_in_order(evidence: Evidence) -> None:
 def _end_of(run: Run, evidence: Evidence) -> float:
     """When a run ended that did not say so: with its process, or after the last beat of a process of its own."""
     beats = [note.at for note in evidence.notes.get(run.job, ()) if note.run == run.run and note.what == "beat"]
-    return min(evidence.death_of(run), max(beats, default=inf))
+    return min(evidence.alive_until(run), max(beats, default=inf))
 
 
 def _read_workers(changes: Iterator[Change], evidence: Evidence) -> Iterator[Change]:
@@ -265,7 +266,8 @@ class _Reader:
     def _process(self, event: Process) -> None:
         self._evidence.names[event.process] = event.name
         if event.what == "ended":
-            self._evidence.deaths[event.process].append(event.at)
+            alive_at = event.at if event.alive_at is None else event.alive_at
+            self._evidence.deaths[event.process].append(Death(event.at, alive_at))
 
 
 def _troubles(faults: list[Fault]) -> list[Trouble]:

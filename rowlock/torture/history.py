@@ -137,12 +137,16 @@ class Began(Event, frozen=True, tag="began"):
 
 
 class Process(Event, frozen=True, tag="process"):
-    """A process of the run has been started, or has ended with this exit code (negative: by this signal)."""
+    """A process of the run has been started, or has ended with this exit code (negative: by this signal).
+
+    `alive_at`: when a process that nobody waits for was seen to live for the last time. It ended between that and `at`.
+    """
 
     name: str
     process: int
     what: Literal["started", "ended"]
     code: int = 0
+    alive_at: int | None = None
 
 
 class Fault(Event, frozen=True, tag="fault"):

@@ -33,15 +33,18 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 class _Seen:
     at: float
     name: str = ""
+    alive_at: int = 0
+    """When it lived for the last time: at a time of the history. A look begins then."""
+    is_own: bool = False
+    """Started by this process itself."""
 
 
 @dataclass(slots=True)
 class Kin:
-    """The processes of a run. `mains` are those that the run has started itself, and whose ends it writes down."""
+    """The processes of a run. Of those that this process has started itself, somebody else writes down the ends."""
 
     folder: Path
     history: History
-    mains: set[int] = field(default_factory=set)
     vitals: list[Vital] = field(default_factory=list)
     _seen: dict[int, _Seen] = field(default_factory=dict)
 
@@ -72,7 +75,7 @@ class Kin:
         """Find the processes that are new, and write down the ends of those that are gone."""
         if not PROC.is_dir():
             return
-        now = time.monotonic()
+        now, alive_at = time.monotonic(), time.monotonic_ns()
         there = {int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()}
         for pid in self._seen.keys() - there:
             self._ended(pid)
@@ -81,6 +84,8 @@ class Kin:
             if seen.name:
                 if _is_zombie(pid):
                     self._ended(pid)
+                else:
+                    seen.alive_at = alive_at
             elif now - seen.at < YOUNG_SECONDS:
                 self._identify(pid, seen)
 
@@ -90,26 +95,36 @@ class Kin:
             if f"ROWLOCK_TORTURE_FOLDER={self.folder}".encode() in variables:
                 prefix = b"ROWLOCK_TORTURE_NAME="
                 seen.name = next((one[len(prefix) :].decode() for one in variables if one.startswith(prefix)), "")
-                if seen.name and pid not in self.mains:
+                seen.alive_at, seen.is_own = time.monotonic_ns(), _parent(pid) == os.getpid()
+                if seen.name and not seen.is_own:
                     self.history.write(Process(name=seen.name, process=pid, what="started"))
 
     def _ended(self, pid: int) -> None:
         seen = self._seen[pid]
         if seen.name:
             sweep_faketime(pid)
-        if seen.name and pid not in self.mains:
-            self.history.write(Process(name=seen.name, process=pid, what="ended"))
+        if seen.name and not seen.is_own:
+            self.history.write(Process(name=seen.name, process=pid, what="ended", alive_at=seen.alive_at))
         # A zombie stays in the list, without a name, until it is gone.
         self._seen[pid] = _Seen(at=0.0)
         if not (PROC / str(pid)).exists():
             del self._seen[pid]
 
 
+def _state(pid: int) -> list[str]:
+    """Return the third word of a process's line and those after it: its state, its parent, … Raises `OSError`."""
+    return (PROC / str(pid) / "stat").read_text().rpartition(") ")[2].split()
+
+
 def _is_zombie(pid: int) -> bool:
     try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(") ")[2].startswith("Z")
+        return _state(pid)[0] == "Z"
     except OSError:
         return True
+
+
+def _parent(pid: int) -> int:
+    return int(_state(pid)[1])
 
 
 def _command_line(pid: int) -> str:

@@ -182,7 +182,6 @@ class Programs:
                     env={**os.environ, **program.environment, **self._clock(program)},
                     start_new_session=True,
                 )
-            self.kin.mains.add(process.pid)
             self._history.write(Process(name=program.name, process=process.pid, what="started"))
             code = await process.wait()
             self.kin.look()

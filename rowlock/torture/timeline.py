@@ -76,8 +76,8 @@ def _around(life: Life, evidence: Evidence, begin: float, end: float) -> Iterato
                     yield at, f"database: the lease of process {worker.pid} {left}"
     for pid in pids:
         for death in evidence.deaths.get(pid, ()):
-            if begin <= death / SECOND <= end:
-                yield death / SECOND, f"process {pid} is killed, or has ended"
+            if begin <= death.at / SECOND <= end:
+                yield death.at / SECOND, f"process {pid} is killed, or has ended"
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rowlock.torture.history import Began, Stall
+from rowlock.torture.evidence import SECOND
+from rowlock.torture.history import Began, Process, Stall, Start
 from tests.torture.reports import broken, clean
 from tests.torture.story import EPOCH, Story, frozen, interrupted, rescued
 
@@ -104,3 +105,21 @@ def test_a_run_without_an_end_in_a_process_that_lives_on_overlaps(two_workers: S
     story.wait(20)
     rescued(story, job)
     assert broken(story) == {"overlaps"}
+
+
+@pytest.mark.parametrize("seen_too_long", [False, True])
+def test_a_process_of_a_task_ended_after_it_was_seen_for_the_last_time(two_workers: Story, seen_too_long: bool) -> None:
+    story, child = two_workers, 77
+    job = story.enqueue(task="torture.process")
+    story.claim(job)
+    started = Start(job=job.id, attempt=1, run="first", task=job.task, worker=story.worker.pid)
+    story.tell(started, by=story.worker.name, pid=child)
+    story.fault("stop", story.worker)
+    seen = story.now
+    story.again(job, "released")
+    story.run(job, worker=story.workers[1])
+    alive_at = int((story.now if seen_too_long else seen) * SECOND)
+    story.tell(Process(name=story.worker.name, process=child, what="ended", alive_at=alive_at), by="runner")
+    story.ended(story.worker, code=0)
+    report = story.check()
+    assert report.counts["overlaps"] == sum(report.counts.values()) == seen_too_long

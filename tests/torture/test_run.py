@@ -120,8 +120,8 @@ def test_the_processes_of_a_program_are_found_and_their_ends_written_down(tmp_pa
     program = "import subprocess, sys; subprocess.run(['sleep', '60'], start_new_session=True)"
     with History(tmp_path, "runner") as history:
         kin = Kin(tmp_path, history)
+        began = time.monotonic_ns()
         parent = subprocess.Popen([sys.executable, "-c", program], env=environment, start_new_session=True)
-        kin.mains.add(parent.pid)
         until = time.monotonic() + 30
         while len(kin.of("worker-7")) < 2 and time.monotonic() < until:
             kin.look()
@@ -133,8 +133,10 @@ def test_the_processes_of_a_program_are_found_and_their_ends_written_down(tmp_pa
         os.kill(child, signal.SIGKILL)
         while kin.all() and time.monotonic() < until:
             time.sleep(0.01)
-    told = [(event.process, event.what) for event in read_history(tmp_path) if isinstance(event, Process)]
-    assert told == [(child, "started"), (child, "ended")], "whoever started the parent tells of it"
+    started, ended = (event for event in read_history(tmp_path) if isinstance(event, Process))
+    assert (started.process, started.what, ended.process, ended.what) == (child, "started", child, "ended")
+    assert ended.alive_at is not None
+    assert began < ended.alive_at < ended.at, "it ended between the last look that saw it and the next one"
 
 
 async def test_a_fault_that_could_not_be_done_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
