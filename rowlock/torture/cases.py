@@ -138,6 +138,7 @@ CASES: Final = (
     Case(rule="acts on many jobs", case="by args"),
     Case(rule="acts on many jobs", case="a dry run"),
     Case(rule="acts on many jobs", case="cancels of jobs that ran"),
+    Case(rule="acts on many jobs", case="dead letters to put back"),
     Case(rule="acts on many jobs", case="the answer was lost", faults=_LOST_ANSWERS),
     Case(rule="jobs run again"),
     Case(rule="jobs run again", case="schedules run by hand"),

@@ -91,7 +91,12 @@ def test_a_frozen_process_starts_what_it_had_claimed_late(story: Story) -> None:
 def test_nothing_runs_and_nothing_starts_after_a_drain(story: Story) -> None:
     job, other = job_of(story), job_of(story)
     begin(story, job)
-    call(story, "drain", lambda: finish(story, job))
+
+    def wait_for_it() -> None:
+        story.wait(1)
+        finish(story, job)
+
+    call(story, "drain", wait_for_it)
     call(story, "resume")
     story.run(other)
     assert clean(story).looked[f"{switches.STARTS}: drained while it ran"] == 1

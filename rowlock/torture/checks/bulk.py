@@ -89,6 +89,7 @@ def _retried(deed: Deed, lives: list[Life], evidence: Evidence) -> Iterator[str]
         back += retries
         if not retries and _is_dead(life, begin - CLOCK_SECONDS):
             yield f"job {life.id} is a dead letter that fits its filter, and was not put back"
+    evidence.looked[f"{RULE}: dead letters to put back"] += sum(_is_dead(life, begin - CLOCK_SECONDS) for life in lives)
     if deed.said["count"] != back or deed.said["skipped"]:
         said = f"it put {deed.said['count']} jobs back, and skipped {deed.said['skipped']}"
         yield f"it said that {said}; {back} were put back"

@@ -23,6 +23,8 @@ CLAIM_SECONDS: Final = 2.0
 """A claim that began before the pause was acknowledged may be written so much later."""
 START_SECONDS: Final = 5.0
 """What was claimed in the same moment starts, or is given back, within a second: workers look once a second."""
+WAIT_SECONDS: Final = 0.8
+"""A drain that does not wait for what runs has its answer before."""
 SCALE_SECONDS: Final = 6.0
 """A scale holds after a second or so: workers look for it every second."""
 AWAY: Final = frozenset({"server", "full", "full_wal", "failover", "rewind", "locks"})
@@ -76,7 +78,8 @@ def _starts(run: Run, switches: list[Deed], life: Life, evidence: Evidence) -> I
 def _over_drain(run: Run, switches: list[Deed], evidence: Evidence) -> Iterator[str]:
     for drain in switches:
         if drain.what == "drain" and drain.outcome == "done":
-            evidence.looked[f"{STARTS}: drained while it ran"] += drain.began <= run.ended <= drain.ended
+            runs_on = run.started < drain.ended and run.ended > drain.began + WAIT_SECONDS * SECOND
+            evidence.looked[f"{STARTS}: drained while it ran"] += runs_on
             if run.started < drain.ended < run.ended and not _was_held(run, run.started, run.ended, evidence):
                 yield f"attempt {run.attempt} still ran for {(run.ended - drain.ended) / SECOND:.2f} s after the drain"
 

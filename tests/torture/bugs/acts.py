@@ -55,7 +55,7 @@ BUGS: Final = (
         ),
         engine=MIXED,
         rule="acts on many jobs",
-        needs=("acts on many jobs",),
+        needs=("acts on many jobs: dead letters to put back",),
     ),
     Bug(
         name="a dry run that does it",
