@@ -50,11 +50,11 @@ def written(job: Job, *, worker: int = 0) -> Iterator[Answer]:
 
 
 @app.task(name="operate.answer", queue="operate.answer", max_attempts=2, backoff=0.1)
-async def answer(job: Job, how: Literal["return", "error", "fail"], seconds: float) -> Answer:
-    """Answer with the run's name: in the result, or in the error."""
+async def answer(job: Job, how: Literal["return", "late", "error", "fail"], seconds: float) -> Answer:
+    """Answer with the run's name: in the result, or in the error. `late`: the second attempt returns."""
     with written(job) as given:
         await asyncio.sleep(seconds)
-        if how == "error":
+        if how == "error" or (how == "late" and job.errors == 0):
             raise ValueError(f"run {given['run']}")
         if how == "fail":
             raise Fail(f"run {given['run']}")

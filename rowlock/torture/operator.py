@@ -72,7 +72,7 @@ class Operator:
     # Results
 
     async def _result(self) -> None:
-        how = self._rng.choice(["return", "return", "return", "error", "fail"])
+        how = self._rng.choice(["return", "return", "late", "error", "fail"])
         job = operated.answer.job(how, self._rng.choice([0.0, 0.05, 0.5, 2.0]))  # type: ignore[arg-type]  # of these
         for handle in await self._calls.enqueue([job]):
             await self._wait(handle)

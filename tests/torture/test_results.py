@@ -53,7 +53,9 @@ def test_an_error_is_that_of_the_attempt_that_ended_the_job(story: Story) -> Non
     story.again(job, "error")
     story.fail(story.run(job, "error"))
     wait(story, job, {"state": "failed", "error": f"ValueError: run {job.run}"})
-    clean(story)
+    looked = clean(story).looked
+    assert looked[f"{results.RULE}: errors of a later attempt"] == 1
+    assert looked[f"{results.RULE}: results of a later attempt"] == 0
     wait(story, job, {"state": "failed", "error": f"ValueError: run {first}"})
     assert broken(story) == {results.RULE}
 

@@ -31,7 +31,7 @@ def results(life: Life, evidence: Evidence) -> Iterator[str]:
     for deed in evidence.deeds_on.get(life.id, ()):
         if deed.what in {"result", "http result"} and deed.ended < inf:
             evidence.looked[RULE] += 1
-            _count(deed, evidence)
+            _count(deed, life, evidence)
             yield from _wrong_time(deed, evidence)
 
 
@@ -43,12 +43,16 @@ def answers(life: Life, evidence: Evidence) -> Iterator[str]:
             yield from _wrong_answer(deed, life, evidence)
 
 
-def _count(deed: Deed, evidence: Evidence) -> None:
+def _count(deed: Deed, life: Life, evidence: Evidence) -> None:
     """Count what a run may lack."""
     troubles = [one.kind for one in evidence.troubles_between(deed.began, deed.ended) if one.process in {0, deed.pid}]
     evidence.looked[f"{RULE}: waited over a restart of the server"] += "server" in troubles
     evidence.looked[f"{RULE}: waited over a broken network"] += any(kind not in {"server", "pin"} for kind in troubles)
     evidence.looked[f"{RULE}: not finished in time"] += _is_late(deed)
+    ends = [step.change for step in life.steps if step.kind == "finish" and (step.change.attempt or 0) > 1]
+    if deed.what == "result" and deed.outcome == "done" and not _is_late(deed):
+        evidence.looked[f"{RULE}: results of a later attempt"] += any(end.state == "succeeded" for end in ends)
+        evidence.looked[f"{RULE}: errors of a later attempt"] += any(end.state == "failed" for end in ends)
 
 
 def _is_late(deed: Deed) -> bool:

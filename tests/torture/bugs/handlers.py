@@ -19,7 +19,7 @@ BUGS: Final = (
         ),
         engine=MIXED,
         rule="false results",
-        needs=("false results",),
+        needs=("false results: results of a later attempt",),
     ),
     Bug(
         name="the first error stays",
@@ -33,7 +33,7 @@ BUGS: Final = (
         ),
         engine=MIXED,
         rule="false results",
-        needs=("false results",),
+        needs=("false results: errors of a later attempt",),
     ),
     Bug(
         name="checkpoints that are never replaced",
@@ -61,7 +61,7 @@ BUGS: Final = (
         ),
         engine=MIXED,
         rule="process tasks",
-        needs=("process tasks",),
+        needs=("process tasks: memory",),
     ),
     Bug(
         name="a tick beside the last one",
@@ -164,6 +164,6 @@ BUGS: Final = (
         ),
         engine=MIXED,
         rule="process tasks",
-        needs=("process tasks",),
+        needs=("process tasks: kill",),
     ),
 )
