@@ -149,6 +149,7 @@ async def _stored_of_task(call: Call, body: JobRequest, connection: object) -> J
         timeout=body.timeout,
         unique=body.unique.unique() if isinstance(body.unique, UniqueRequest) else body.unique,
         tags=body.tags,
+        metadata=body.metadata,
         trace=_trace(call.request),
         args_version=1 if body.args_version is None else body.args_version,
         connection=or_own(connection),

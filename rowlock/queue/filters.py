@@ -12,7 +12,18 @@ import msgspec
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
-from rowlock.queue.forms import A_HUNDRED_YEARS, TEXT, Age, AgeText, Instant, QueueName, State, TaskName, said
+from rowlock.queue.forms import (
+    A_HUNDRED_YEARS,
+    TEXT,
+    Age,
+    AgeText,
+    Instant,
+    MetadataText,
+    QueueName,
+    State,
+    TaskName,
+    said,
+)
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.lifecycle import SHOWN
 
@@ -50,8 +61,8 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     error of the same kind: one with the same first line, up to 200 characters, whatever numbers and UUIDs are in it, as
     the groups of dead letters have it with a # for each (an empty text means jobs without an error). `args` are
     arguments that are among the job's (as `@>` of `jsonb` has it); `text` is somewhere in the arguments, in a
-    value or in their JSON, in upper or lower case. `tag` is one of the job's tags. `discarded`: only dead letters that
-    were discarded, or False: leave those out.
+    value or in their JSON, in upper or lower case. `tag` is one of the job's tags; `metadata` is among
+    its own, key and value. `discarded`: only dead letters that were discarded, or False: leave those out.
 
     >>> JobFilter(task="send_email", error="ConnectionRefused", older_than=3600)
     """
@@ -68,6 +79,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     args: Annotated[dict[str, Any], said("arguments that are among its own", minProperties=1)] | None = None
     discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
     tag: Annotated[str, said("one of its tags", minLength=1, pattern=TEXT)] | None = None
+    metadata: Annotated[dict[str, MetadataText], said("metadata that is among its own", minProperties=1)] | None = None
     text: Annotated[str, said("a text in its arguments", minLength=1, pattern=TEXT)] | None = None
     created_after: Annotated[Instant, said("enqueued then or later")] | None = None
     created_before: Annotated[Instant, said("enqueued earlier")] | None = None
@@ -93,7 +105,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return msgspec.structs.replace(self, **changes)
 
     def parameters(self, sight: Sight = ALL, *, before: UUID | None = None) -> tuple[object, ...]:
-        """The first sixteen parameters of the statements that filter: see `list_jobs.sql`.
+        """The first seventeen parameters of the statements that filter: see `list_jobs.sql`.
 
         `before` is the last id of the page before.
         """
@@ -116,6 +128,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             self.created_before,
             list(sight.hidden) if looks_inside and sight.hidden else None,
             self.error_kind,
+            None if self.metadata is None else msgspec.json.encode(self.metadata).decode(),
         )
 
     def _queues(self, sight: Sight) -> list[str] | None:
@@ -176,6 +189,11 @@ def _args(name: str, value: object) -> None:
         raise InvalidOption(f"{name} cannot be written as JSON: {error}. Use plain data.") from None
 
 
+def _metadata(name: str, value: object) -> None:
+    if not options.metadata_texts(name, value):
+        raise InvalidOption(f"{name} must have a key to look for; got {value!r}. Leave it out for any.", option=name)
+
+
 def _text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value or find_defect(value) is not None:
         raise InvalidOption(f"{name} {value!r} is no text to look for: use one or more characters.")
@@ -213,6 +231,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     **dict.fromkeys(("error", "text", "tag"), _text),
     **dict.fromkeys(("created_after", "created_before"), _moment),
     "args": _args,
+    "metadata": _metadata,
     "error_kind": _line,
 }
 

@@ -54,6 +54,11 @@ Tag: TypeAlias = Annotated[
     str, said("a word to find the job by", minLength=1, maxLength=64, pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$")
 ]
 Tags: TypeAlias = Annotated[list[Tag], said("words to find the job by", maxItems=20)]
+MetadataText: TypeAlias = Annotated[str, said("a text", maxLength=256, pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+Metadata: TypeAlias = Annotated[
+    dict[str, MetadataText],
+    said("texts by key to find the job by", maxProperties=20, propertyNames={"pattern": "^[A-Za-z0-9_.-]{1,64}$"}),
+]
 Reason: TypeAlias = Annotated[str, said("why, for the audit", minLength=1, maxLength=1000, pattern=TEXT)]
 Age: TypeAlias = Annotated[float, said("seconds, back from now", minimum=0, maximum=A_HUNDRED_YEARS)]
 AgeText: TypeAlias = Annotated[
