@@ -148,7 +148,7 @@ async def _stored_of_task(call: Call, body: JobRequest, connection: object) -> J
         max_attempts=body.max_attempts,
         timeout=body.timeout,
         unique=body.unique.unique() if isinstance(body.unique, UniqueRequest) else body.unique,
-        tags=body.tags,
+        tags=body.tags or (),
         metadata=body.metadata,
         trace=_trace(call.request),
         args_version=1 if body.args_version is None else body.args_version,

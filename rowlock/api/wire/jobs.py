@@ -78,8 +78,8 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     unique: UniqueKey | UniqueRequest | None = None
     expires: Limit | Instant | None = None
     deadline: Limit | Instant | None = None
-    tags: Tags = []
-    metadata: Metadata = {}
+    tags: Tags | None = None
+    metadata: Metadata | None = None
 
 
 class JobsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -37,7 +37,7 @@ export const page = {
                 && element("span", { class: "badge warning" }, "told to stop ", ago(job.cancel_requested_at)),
             job.discarded_at !== null && element("span", { class: "badge" }, "discarded ", ago(job.discarded_at)),
             job.tags?.map((tag) => link(`/jobs?${new URLSearchParams({ tag })}`, element("span", { class: "tag", key: tag }, tag))),
-            Object.entries(job.metadata ?? {}).map(([key, text]) => link(
+            Object.entries(job.metadata ?? {}).sort().map(([key, text]) => link(
                 `/jobs?${new URLSearchParams({ metadata: `${key}:${text}` })}`,
                 element("span", { class: "tag", key: `${key}:` }, `${key}: ${text}`),
             ))),
