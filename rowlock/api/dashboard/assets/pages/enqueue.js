@@ -54,6 +54,6 @@ function options(form) {
     if (tags.length > 0) given.tags = tags;
     const pairs = form.metadata.split("\n").map((pair) => pair.trim()).filter(Boolean);
     if (pairs.some((pair) => !pair.includes(":"))) throw new Problem(422, "Each line is a key, a colon and a text.", "metadata");
-    if (pairs.length > 0) given.metadata = Object.fromEntries(pairs.map((pair) => pair.split(/:(.*)/s, 2)));
+    if (pairs.length > 0) given.metadata = Object.fromEntries(pairs.map((pair) => pair.split(/:(.*)/s, 2).map((part) => part.trim())));
     return given;
 }

@@ -152,8 +152,9 @@ function moment(value) {
 /** The metadata that is filtered by, with one more: the chips have those, the field has this one. */
 function withPair(pairs, more) {
     if (more === "") return pairs;
-    const [key] = more.split(":", 1);
-    return [...pairs.filter((pair) => !pair.startsWith(`${key}:`)), more];
+    const [, key, text] = PAIR.exec(more) ?? [];
+    if (key === undefined) return [...pairs, more];
+    return [...pairs.filter((pair) => !pair.startsWith(`${key.trim()}:`)), `${key.trim()}:${text.trim()}`];
 }
 
 /** What a field says, as the address has it. */
