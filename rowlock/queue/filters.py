@@ -18,7 +18,7 @@ from rowlock.queue.forms import (
     Age,
     AgeText,
     Instant,
-    MetadataText,
+    MetadataFilter,
     QueueName,
     State,
     TaskName,
@@ -79,7 +79,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     args: Annotated[dict[str, Any], said("arguments that are among its own", minProperties=1)] | None = None
     discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
     tag: Annotated[str, said("one of its tags", minLength=1, pattern=TEXT)] | None = None
-    metadata: Annotated[dict[str, MetadataText], said("metadata that is among its own", minProperties=1)] | None = None
+    metadata: MetadataFilter | None = None
     text: Annotated[str, said("a text in its arguments", minLength=1, pattern=TEXT)] | None = None
     created_after: Annotated[Instant, said("enqueued then or later")] | None = None
     created_before: Annotated[Instant, said("enqueued earlier")] | None = None
