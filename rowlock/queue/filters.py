@@ -94,6 +94,8 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for name, check in _CHECKS.items():
             if (given := getattr(self, name)) is not None:
                 check(name, given)
+        if self.metadata is not None:
+            msgspec.structs.force_setattr(self, "metadata", _metadata(self.metadata))
 
     @property
     def is_empty(self) -> bool:
@@ -189,9 +191,10 @@ def _args(name: str, value: object) -> None:
         raise InvalidOption(f"{name} cannot be written as JSON: {error}. Use plain data.") from None
 
 
-def _metadata(name: str, value: object) -> None:
-    if not options.metadata_texts(name, value):
-        raise InvalidOption(f"{name} must have a key to look for; got {value!r}. Leave it out for any.", option=name)
+def _metadata(value: object) -> dict[str, str]:
+    if not (found := options.metadata_texts("metadata", value)):
+        raise InvalidOption("metadata must have a key to look for; got {}. Leave it out for any.", option="metadata")
+    return found
 
 
 def _text(name: str, value: object) -> None:
@@ -231,7 +234,6 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     **dict.fromkeys(("error", "text", "tag"), _text),
     **dict.fromkeys(("created_after", "created_before"), _moment),
     "args": _args,
-    "metadata": _metadata,
     "error_kind": _line,
 }
 

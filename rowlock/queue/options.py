@@ -134,10 +134,8 @@ def tags(value: object, more: Sequence[str] = ()) -> tuple[str, ...] | None:
 
 def metadata(value: object, usual: str | None = None) -> str | None:
     """Up to 20 texts by key, over those of `usual`, as JSON; None if there are none."""
-    if not value:
-        if value is None or isinstance(value, Mapping):
-            return usual
-        raise _no_metadata(value)
+    if value is None:
+        return usual
     found = metadata_texts("metadata", value)
     if usual is not None:
         found = {**msgspec.json.decode(usual), **found}
@@ -147,13 +145,15 @@ def metadata(value: object, usual: str | None = None) -> str | None:
             "Give the rest as arguments of the job.",
             option="metadata",
         )
-    return msgspec.json.encode(found).decode()
+    return msgspec.json.encode(found).decode() if found else None
 
 
 def metadata_texts(option: str, value: object) -> dict[str, str]:
     """Texts by key, each as the table holds it."""
     if not isinstance(value, Mapping):
-        raise _no_metadata(value, option)
+        raise InvalidOption(
+            f'{option} must be texts by key; got {value!r}. Write it as {{"customer": "42"}}.', option=option
+        )
     for key, text in value.items():
         if not isinstance(key, str) or len(key) > LONGEST_KEY or not METADATA_KEY.fullmatch(key):
             raise InvalidOption(
@@ -175,7 +175,7 @@ def metadata_texts(option: str, value: object) -> dict[str, str]:
                 "Give it as an argument of the job.",
                 option=option,
             )
-    return dict(value)
+    return {str.__str__(key): str.__str__(text) for key, text in value.items()}  # of an enumeration, say
 
 
 def metadata_pairs(option: str, pairs: Iterable[str], separator: str) -> dict[str, str]:
@@ -195,12 +195,6 @@ def metadata_pairs(option: str, pairs: Iterable[str], separator: str) -> dict[st
             )
         found[key] = text
     return metadata_texts(option, found)
-
-
-def _no_metadata(value: object, option: str = "metadata") -> InvalidOption:
-    return InvalidOption(
-        f'{option} must be texts by key; got {value!r}. Write it as {{"customer": "42"}}.', option=option
-    )
 
 
 def trace(value: object) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from enum import Enum
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -160,6 +161,21 @@ async def test_a_refused_duplicate_leaves_that_of_the_first(app: Rowlock) -> Non
     with pytest.raises(DuplicateJob):
         await app.tasks["end"].using(unique=rule, metadata={"a": "new"}).enqueue("succeed")
     assert (await first.get()).metadata["a"] == "old"
+
+
+async def test_texts_of_other_classes_are_texts(app: Rowlock) -> None:
+    class Plan(str, Enum):  # noqa: UP042  # whose str() is another text
+        PRO = "pro"
+
+    class Name(str):
+        __slots__ = ()
+
+    given: dict[str, str] = {Name("plan"): Plan.PRO, Name("name"): Name("Ada")}
+    handle = await app.tasks["end"].using(metadata=given).enqueue("succeed")
+    assert (await handle.get()).metadata == {"team": "mail", "customer": "none", "plan": "pro", "name": "Ada"}
+    which = JobFilter(metadata=given)
+    assert [job.id for job in await app.jobs(which)] == [handle.id]
+    assert which.described() == {"metadata": {"plan": "pro", "name": "Ada"}}
 
 
 async def test_sql_enqueues_with_it(app: Rowlock, connection: Connection) -> None:
