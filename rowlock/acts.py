@@ -55,9 +55,9 @@ class Acts:
     ) -> Job:
         """Enqueue a new job like one that has finished, however it ended, and return the new one, due now.
 
-        It has the same task, arguments, queue, priority, tags, timeout and number of attempts; no unique key, and no
-        limit in time. The old one stays as it is. `args` replaces the arguments, as in `retry`. Raises `JobNotFound`,
-        `WrongState` for a job that has not finished, `InvalidArguments`.
+        It has the same task, arguments, queue, priority, tags, metadata, timeout and number of attempts; no unique key,
+        and no limit in time. The old one stays as it is. `args` replaces the arguments, as in `retry`. Raises
+        `JobNotFound`, `WrongState` for a job that has not finished, `InvalidArguments`.
 
         >>> new = await app.run_again(job.id, by="ada")
         """

@@ -51,6 +51,7 @@ class Enqueuing:
         unique: Unique | str | None = None,
         args_version: int | None = None,
         tags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
         trace: str | None = None,
         connection: object = callers.Own.TRANSACTION,
     ) -> JobHandle[Any]:
@@ -59,9 +60,9 @@ class Enqueuing:
         For programs that do not import the task's function: a task of this application is checked against its
         function, another one must have been registered by a worker. `args_version` is the version of the task for
         which the arguments are written: None for the function's own, or for 1 where the function is not here. `tags`:
-        words to find the job by, besides those of the task. `trace`: the W3C trace context of whoever wants it. Raises
-        `UnknownTask`, `InvalidArguments`, `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the connection was
-        lost before the answer.
+        words to find the job by, besides those of the task. `metadata`: texts by key to find the job by, over those of
+        the task. `trace`: the W3C trace context of whoever wants it. Raises `UnknownTask`, `InvalidArguments`,
+        `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the connection was lost before the answer.
         """
         connection = callers.given(connection)
         if delay is not None and run_at is not None:
@@ -70,6 +71,7 @@ class Enqueuing:
         arguments: Arguments | None = None
         usual: Unique | None = None
         usual_tags: Sequence[str] = ()
+        usual_metadata: str | None = None
         given = {} if args is None else args
         version = None if args_version is None else check.args_version(args_version)
         if known is not None:
@@ -78,6 +80,7 @@ class Enqueuing:
             arguments = None if current is None else known.arguments
             defaults = (known.queue, known.priority, known.max_attempts)
             usual, usual_tags = known.unique, known.options.tags or ()
+            usual_metadata = known.options.metadata
         else:
             defaults = await self._registered(task, connection)
             document = current = plain_document(task, given, self.settings.max_args_bytes)
@@ -92,6 +95,7 @@ class Enqueuing:
             expires=check.limit_in_time("expires", expires),
             deadline=check.limit_in_time("deadline", deadline),
             tags=check.tags(tags, usual_tags),
+            metadata=check.metadata(metadata, usual_metadata),
             trace=check.trace(trace),
         )
         check.times(delay=options.delay, run_at=options.run_at, expires=options.expires, deadline=options.deadline)

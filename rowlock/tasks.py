@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from importlib import import_module
@@ -76,6 +76,7 @@ class TaskDefaults(TypedDict, total=False):
     deadline: timedelta | float | None
     result_ttl: timedelta | float | None
     tags: Sequence[str]
+    metadata: Mapping[str, str] | None
     sensitive: bool
 
 
@@ -131,6 +132,7 @@ class Tasks:
         unique: Unique | str | None = None,
         version: int = 1,
         tags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
         sensitive: bool = False,
     ) -> TaskDecorator: ...
     @overload
@@ -156,6 +158,7 @@ class Tasks:
         unique: Unique | str | None = None,
         version: int = 1,
         tags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
         sensitive: bool = False,
     ) -> BatchDecorator: ...
     def task(
@@ -182,9 +185,9 @@ class Tasks:
         change that jobs of older code do not fit: see `Task.upcast`. `batch`: up to so many jobs in one call, of a
         function that takes a list with an item of each, and returns None or a list with an outcome of each;
         `batch_wait`: how long the first waits for the others, in seconds or as a `timedelta` (0.05). `tags`: words to
-        find its jobs by. `sensitive`: the HTTP API, the dashboard and the command line show neither what its jobs were
-        given nor what they return, report, log or raise; Python and SQL do.
-        Raises `InvalidOption`, also for a taken name.
+        find its jobs by. `metadata`: texts by key to find its jobs by. `sensitive`: the HTTP API, the dashboard and the
+        command line show neither what its jobs were given nor what they return, report, log or raise; Python and SQL
+        do. Raises `InvalidOption`, also for a taken name.
         """
         _refuse_foreign(options)
 

@@ -73,6 +73,7 @@ class Backend(Protocol):
         unique: Unique | str | None = None,
         args_version: int | None = None,
         tags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
         trace: str | None = None,
         connection: object = Own.TRANSACTION,
     ) -> JobHandle[Any]:

@@ -187,15 +187,18 @@ async def read_body(request: web.Request, form: type[T], limit: int = BODY_LIMIT
 
 def read_query(request: web.Request, form: type[T]) -> T:
     """Decode the query's parameters. Raises `Refused` for one that is unknown, given twice, or wrong."""
-    names = [field.encode_name for field in msgspec.structs.fields(form)]  # type: ignore[arg-type]  # a struct
+    fields = msgspec.structs.fields(form)  # type: ignore[arg-type]  # a struct
+    names = [field.encode_name for field in fields]
+    several = {field.encode_name for field in fields if field.default == ()}
     for name in request.query:
         if name not in names:
             remedy = f"use {', '.join(names)}" if names else "there are none"
             raise Refused(INVALID_REQUEST, f"There is no parameter {name!r} here: {remedy}.", field=name)
-        if len(request.query.getall(name)) > 1:
+        if len(request.query.getall(name)) > 1 and name not in several:
             raise Refused(INVALID_REQUEST, f"{name} is given more than once.", field=name)
     try:
-        query = msgspec.convert(dict(request.query), form, strict=False)
+        given = {name: request.query.getall(name) if name in several else text for name, text in request.query.items()}
+        query = msgspec.convert(given, form, strict=False)
     except msgspec.ValidationError as error:
         _refuse_member(str(error))
     for name in request.query:

@@ -16,6 +16,7 @@ from rowlock.queue.filters import JobFilter
 from rowlock.queue.forms import A_HUNDRED_YEARS, TEXT, Instant, QueueName, TaskName, said
 from rowlock.queue.listing import MOST_PER_PAGE
 from rowlock.queue.listing import JobPage as Jobs
+from rowlock.queue.options import metadata_pairs
 
 DEFAULT_PER_PAGE: Final = 50
 
@@ -28,6 +29,15 @@ Text: TypeAlias = Annotated[str, said("a text in the job's error", minLength=1, 
 ArgumentsText: TypeAlias = Annotated[
     str,
     said("arguments that are among the job's: a JSON object, as text", examples=['{"recipient": "ada@example.com"}']),
+]
+
+MetadataPair: TypeAlias = Annotated[
+    str,
+    said(
+        "a key, a colon and the text",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}:[^\u0000-\u001f\u007f-\u009f]{0,256}$",
+        examples=["customer:42"],
+    ),
 ]
 
 
@@ -56,6 +66,10 @@ class FilterQuery(LimitQuery, frozen=True, kw_only=True):
     args: ArgumentsText | None = None
     discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
     tag: Annotated[str, said("one of the job's tags", minLength=1, pattern=TEXT)] | None = None
+    metadata: Annotated[
+        tuple[MetadataPair, ...],
+        said("metadata that is among the job's: a key, a colon and the text; may be given several times"),
+    ] = ()
     text: Annotated[str, said("a text in the job's arguments", minLength=1, pattern=TEXT)] | None = None
     created_after: Annotated[Instant, said("enqueued then or later")] | None = None
     created_before: Annotated[Instant, said("enqueued earlier")] | None = None
@@ -64,7 +78,8 @@ class FilterQuery(LimitQuery, frozen=True, kw_only=True):
         """The filter. Raises `Refused`, `InvalidOption`."""
         names = set(self.__struct_fields__) & set(JobFilter.__struct_fields__) - {"before"}
         given: dict[str, Any] = {name: getattr(self, name) for name in names}
-        return JobFilter(**given | {"args": _args(self.args)})
+        metadata = metadata_pairs("metadata", self.metadata, ":") if self.metadata else None
+        return JobFilter(**given | {"args": _args(self.args), "metadata": metadata})
 
 
 class FilterPageQuery(FilterQuery, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from rowlock.errors import InvalidOption, RowlockError
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.lifecycle import SHOWN
 from rowlock.queue.operators import BulkResult
+from rowlock.queue.options import metadata_pairs
 from rowlock.queue.origin import LONGEST_NAME, Origin
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,6 +41,12 @@ _FILTERS: Final = (
     click.option("--error", metavar="TEXT", help="Only jobs whose error contains this text."),
     click.option("--error-kind", metavar="TEXT", help="Only jobs with an error of this kind, as the groups have it."),
     click.option("--tag", help="Only jobs with this tag."),
+    click.option(
+        "--metadata",
+        metavar="KEY=TEXT",
+        multiple=True,
+        help="Only jobs with this among their metadata; may be given several times.",
+    ),
     click.option("--text", metavar="TEXT", help="Only jobs with this text somewhere in their arguments."),
     click.option("--created-after", type=MOMENT, metavar="TIME", help="Only jobs created at this time or later."),
     click.option("--created-before", type=MOMENT, metavar="TIME", help="Only jobs created earlier."),
@@ -73,6 +80,7 @@ def filter_of(given: Mapping[str, Any]) -> JobFilter:
         older_than=age("older_than", given["older_than"]),
         newer_than=age("newer_than", given["newer_than"]),
         args=None if contained is None else parse_args(contained),
+        metadata=metadata_pairs("metadata", given["metadata"], "=") or None,
     )
 
 

@@ -17,6 +17,7 @@ from rowlock.cli.output import note, print_json, with_json
 from rowlock.errors import InvalidArguments, InvalidOption
 from rowlock.queue.handle import JobHandle
 from rowlock.queue.json_values import NESTING_LIMIT
+from rowlock.queue.options import metadata_pairs
 from rowlock.queue.unique import OnDuplicate, Unique, Until
 
 
@@ -33,6 +34,7 @@ class _Options(TypedDict):
     expires: float | datetime | None
     deadline: float | datetime | None
     tags: tuple[str, ...]
+    metadata: dict[str, str]
     args_version: int | None
 
 
@@ -55,6 +57,7 @@ class _Options(TypedDict):
 @click.option("--unique-across-tasks", is_flag=True, help="Jobs of other tasks do not get the key either.")
 @click.option("--on-duplicate", type=click.Choice(get_args(OnDuplicate)), help="What to do if the key is held.")
 @click.option("--tag", "tags", multiple=True, help="A word to find the job by; may be given several times.")
+@click.option("--metadata", metavar="KEY=TEXT", multiple=True, help="A text to find the job by; as often as needed.")
 @click.option("--args-version", type=int, metavar="N", help="The task's version for which the arguments are written.")
 @with_json
 def command(  # noqa: PLR0917  # click's: a parameter an option
@@ -76,6 +79,7 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
     unique_across_tasks: bool,  # noqa: FBT001  # click's
     on_duplicate: OnDuplicate | None,
     tags: tuple[str, ...],
+    metadata: tuple[str, ...],
     args_version: int | None,
     as_json: bool,  # noqa: FBT001  # click's
 ) -> None:
@@ -103,6 +107,7 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
         expires=parse_limit("expires", expires),
         deadline=parse_limit("deadline", deadline),
         tags=tags,
+        metadata=metadata_pairs("metadata", metadata, "="),
         args_version=args_version,
     )
     handle = running.run(_enqueue(load(app), task, args, options))

@@ -186,6 +186,8 @@ def _fields(job: Job) -> Iterator[tuple[str, object]]:
             yield name, getattr(job, name)
     if job.tags:
         yield "tags", ", ".join(job.tags)
+    if job.metadata:
+        yield "metadata", ", ".join(f"{key}={text}" for key, text in sorted(job.metadata.items()))
     yield "progress", _progress(job)
     yield "args", _HIDDEN if job.is_sensitive else pretty(job.args)
     yield "result", None if job.result_json is None else pretty(job.result)

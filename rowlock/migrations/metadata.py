@@ -105,6 +105,7 @@ def _shared_columns(*, live: bool) -> list[Column[Any]]:
         Column("args", JSONB, nullable=False),
         *([] if live else [Column("result", JSONB)]),
         Column("tags", ARRAY(Text)),
+        Column("metadata", JSONB),
         _key("trace", nullable=True),
     ]
     return columns

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rowlock.queue.unique import Unique
 
 PLAIN: Final = ("id", "queue", "task", "priority", "max_attempts", "args", "args_version")
-TIMED: Final = (*PLAIN, "run_at", "timeout", "ends_at", "expires_at", "deadline", "tags", "trace")
+TIMED: Final = (*PLAIN, "run_at", "timeout", "ends_at", "expires_at", "deadline", "tags", "metadata", "trace")
 
 
 def plain(job: NewJob[Any]) -> tuple[object, ...]:
@@ -33,7 +33,7 @@ def timed(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
     ends_at = min((limit for limit in (expires_at, deadline) if limit is not None), default=None)
     if ends_at is not None and ends_at <= run_at:
         raise InvalidOption(f"expires or deadline {ends_at} is not after {run_at}, when a job of {job.task} is due.")
-    return (run_at, options.timeout, ends_at, expires_at, deadline, options.tags, options.trace)
+    return (run_at, options.timeout, ends_at, expires_at, deadline, options.tags, options.metadata, options.trace)
 
 
 def _moment(given: timedelta | datetime | None, now: datetime) -> datetime | None:
@@ -70,11 +70,11 @@ def arrays(jobs: Sequence[NewJob[Any]]) -> tuple[list[Any], ...]:
     )
 
 
-def marks(jobs: Sequence[NewJob[Any]]) -> tuple[list[str | None], list[str | None]]:
-    """Tags, as JSON, and traces."""
+def marks(jobs: Sequence[NewJob[Any]]) -> tuple[list[str | None], list[str | None], list[str | None]]:
+    """Tags and metadata, as JSON, and traces."""
     tags = (job.options.tags for job in jobs)
     documents = [None if given is None else msgspec.json.encode(given).decode() for given in tags]
-    return documents, [job.options.trace for job in jobs]
+    return documents, [job.options.metadata for job in jobs], [job.options.trace for job in jobs]
 
 
 def unique_rules(unique: Unique | None) -> tuple[object, ...]:

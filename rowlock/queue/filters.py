@@ -12,7 +12,18 @@ import msgspec
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
-from rowlock.queue.forms import A_HUNDRED_YEARS, TEXT, Age, AgeText, Instant, QueueName, State, TaskName, said
+from rowlock.queue.forms import (
+    A_HUNDRED_YEARS,
+    TEXT,
+    Age,
+    AgeText,
+    Instant,
+    MetadataFilter,
+    QueueName,
+    State,
+    TaskName,
+    said,
+)
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.lifecycle import SHOWN
 
@@ -50,8 +61,8 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     error of the same kind: one with the same first line, up to 200 characters, whatever numbers and UUIDs are in it, as
     the groups of dead letters have it with a # for each (an empty text means jobs without an error). `args` are
     arguments that are among the job's (as `@>` of `jsonb` has it); `text` is somewhere in the arguments, in a
-    value or in their JSON, in upper or lower case. `tag` is one of the job's tags. `discarded`: only dead letters that
-    were discarded, or False: leave those out.
+    value or in their JSON, in upper or lower case. `tag` is one of the job's tags; `metadata` is among
+    its own, key and value. `discarded`: only dead letters that were discarded, or False: leave those out.
 
     >>> JobFilter(task="send_email", error="ConnectionRefused", older_than=3600)
     """
@@ -68,6 +79,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     args: Annotated[dict[str, Any], said("arguments that are among its own", minProperties=1)] | None = None
     discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
     tag: Annotated[str, said("one of its tags", minLength=1, pattern=TEXT)] | None = None
+    metadata: MetadataFilter | None = None
     text: Annotated[str, said("a text in its arguments", minLength=1, pattern=TEXT)] | None = None
     created_after: Annotated[Instant, said("enqueued then or later")] | None = None
     created_before: Annotated[Instant, said("enqueued earlier")] | None = None
@@ -82,6 +94,8 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for name, check in _CHECKS.items():
             if (given := getattr(self, name)) is not None:
                 check(name, given)
+        if self.metadata is not None:
+            msgspec.structs.force_setattr(self, "metadata", _metadata(self.metadata))
 
     @property
     def is_empty(self) -> bool:
@@ -93,7 +107,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return msgspec.structs.replace(self, **changes)
 
     def parameters(self, sight: Sight = ALL, *, before: UUID | None = None) -> tuple[object, ...]:
-        """The first sixteen parameters of the statements that filter: see `list_jobs.sql`.
+        """The first seventeen parameters of the statements that filter: see `list_jobs.sql`.
 
         `before` is the last id of the page before.
         """
@@ -116,6 +130,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             self.created_before,
             list(sight.hidden) if looks_inside and sight.hidden else None,
             self.error_kind,
+            None if self.metadata is None else msgspec.json.encode(self.metadata).decode(),
         )
 
     def _queues(self, sight: Sight) -> list[str] | None:
@@ -174,6 +189,12 @@ def _args(name: str, value: object) -> None:
         msgspec.json.encode(value)
     except TypeError as error:
         raise InvalidOption(f"{name} cannot be written as JSON: {error}. Use plain data.") from None
+
+
+def _metadata(value: object) -> dict[str, str]:
+    if not (found := options.metadata_texts("metadata", value)):
+        raise InvalidOption("metadata must have a key to look for; got {}. Leave it out for any.", option="metadata")
+    return found
 
 
 def _text(name: str, value: object) -> None:

@@ -22,6 +22,7 @@ TEXT: Final = r"^[^\u0000]*$"
 _DURATION: Final = "^P([0-9]{1,4}DT[0-9]{1,4}[HMS]|[0-9]{1,4}D|T[0-9]{1,4}[HMS])$"
 _NAME: Final = r"^(\.{3,}|\.*[A-Za-z0-9_-][A-Za-z0-9_.-]*)$"
 """Letters, digits, `_`, `.` and `-`, but not `.` or `..` alone."""
+_METADATA_KEYS: Final = {"pattern": "^[A-Za-z0-9_.-]{1,64}$"}
 
 
 def said(description: str, **schema: object) -> msgspec.Meta:
@@ -54,6 +55,13 @@ Tag: TypeAlias = Annotated[
     str, said("a word to find the job by", minLength=1, maxLength=64, pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$")
 ]
 Tags: TypeAlias = Annotated[list[Tag], said("words to find the job by", maxItems=20)]
+MetadataText: TypeAlias = Annotated[str, said("a text", maxLength=256, pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+Metadata: TypeAlias = Annotated[
+    dict[str, MetadataText], said("texts by key to find the job by", maxProperties=20, propertyNames=_METADATA_KEYS)
+]
+MetadataFilter: TypeAlias = Annotated[
+    dict[str, MetadataText], said("metadata that is among its own", minProperties=1, propertyNames=_METADATA_KEYS)
+]
 Reason: TypeAlias = Annotated[str, said("why, for the audit", minLength=1, maxLength=1000, pattern=TEXT)]
 Age: TypeAlias = Annotated[float, said("seconds, back from now", minimum=0, maximum=A_HUNDRED_YEARS)]
 AgeText: TypeAlias = Annotated[

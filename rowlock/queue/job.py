@@ -151,6 +151,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     cancel_requested_at: datetime | None = None
     discarded_at: datetime | None = None
     tags: list[str] = []
+    metadata_json: str | None = None
     is_sensitive: bool = False
     trace: str | None = None
     """The W3C trace context that it was enqueued in: a `traceparent`. For whoever traces what happens."""
@@ -171,6 +172,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             args_json=row["args"],
             result_json=row.get("result"),
             tags=row.get("tags") or [],
+            metadata_json=row.get("metadata"),
             last_progress=_progress(row),
             _runtime=runtime,
             **given,
@@ -196,6 +198,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """
         args: dict[str, Any] = plain_json(self.args_json)
         return args
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Its metadata: texts by key, read at each use; empty if it has none."""
+        return {} if self.metadata_json is None else msgspec.json.decode(self.metadata_json)
 
     @property
     def is_finished(self) -> bool:

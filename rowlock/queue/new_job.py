@@ -26,6 +26,8 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires: timedelta | datetime | None = None
     deadline: timedelta | datetime | None = None
     tags: tuple[str, ...] | None = None
+    metadata: str | None = None
+    """As JSON."""
     trace: str | None = None
 
     @property
@@ -39,6 +41,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             and self.expires is None
             and self.deadline is None
             and self.tags is None
+            and self.metadata is None
             and self.trace is None
         )
 

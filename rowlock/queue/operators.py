@@ -180,6 +180,7 @@ class Operators:
                 max_attempts=old.max_attempts,
                 timeout=old.timeout,
                 tags=tuple(old.tags) or None,
+                metadata=old.metadata_json,
             )
             new: NewJob[Any] = NewJob(uuid7(), old.task, document, options, None, version or old.args_version)
             await act.enqueue(self._client, new)

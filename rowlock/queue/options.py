@@ -6,10 +6,12 @@ import inspect
 import logging
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypeAlias
+
+import msgspec
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import callables
@@ -27,8 +29,12 @@ MESSAGE_LIMIT: Final = 500
 """Bytes of the message of a progress report."""
 MOST_TAGS: Final = 20
 LONGEST_TAG: Final = 64
+MOST_METADATA: Final = 20
+LONGEST_KEY: Final = 64
+LONGEST_VALUE: Final = 256
 
 TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+METADATA_KEY: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _NAME = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.-]+")
 """Not `.` and `..`: in the path of a URL they mean something else, and clients leave them out."""
 _LONGEST = timedelta(days=365 * 100)
@@ -124,6 +130,71 @@ def tags(value: object, more: Sequence[str] = ()) -> tuple[str, ...] | None:
     if len(found) > MOST_TAGS:
         raise InvalidOption(f"tags: there are {len(found)} of them, and {MOST_TAGS} at most may be.", option="tags")
     return found or None
+
+
+def metadata(value: object, usual: str | None = None) -> str | None:
+    """Up to 20 texts by key, over those of `usual`, as JSON; None if there are none."""
+    if value is None:
+        return usual
+    found = metadata_texts("metadata", value)
+    if usual is not None:
+        found = {**msgspec.json.decode(usual), **found}
+    if len(found) > MOST_METADATA:
+        raise InvalidOption(
+            f"metadata must have at most {MOST_METADATA} keys, with those of the task; got {len(found)}. "
+            "Give the rest as arguments of the job.",
+            option="metadata",
+        )
+    return msgspec.json.encode(found).decode() if found else None
+
+
+def metadata_texts(option: str, value: object) -> dict[str, str]:
+    """Texts by key, each as the table holds it."""
+    if not isinstance(value, Mapping):
+        raise InvalidOption(
+            f'{option} must be texts by key; got {value!r}. Write it as {{"customer": "42"}}.', option=option
+        )
+    for key, text in value.items():
+        if not isinstance(key, str) or len(key) > LONGEST_KEY or not METADATA_KEY.fullmatch(key):
+            raise InvalidOption(
+                f"{option} must have keys of 1 to {LONGEST_KEY} of letters, digits, _ . and -; got {key!r}. Rename it.",
+                option=option,
+            )
+        if not isinstance(text, str):
+            found, remedy = (
+                f"a value of type {type(text).__name__}",
+                "Give it as an argument of the job, or leave it out.",
+            )
+            if isinstance(text, int | float):
+                found, remedy = repr(text), f"Write it as {str(text)!r}."
+            raise InvalidOption(f"{option} must have texts as values; got {found} for {key!r}. {remedy}", option=option)
+        if len(text) > LONGEST_VALUE or not _is_printed(text):
+            raise InvalidOption(
+                f"{option} must have values of up to {LONGEST_VALUE} characters, none of them a control character; got "
+                f"{repr(text) if len(text) <= LONGEST_VALUE else f'{len(text)} characters'} for {key!r}. "
+                "Give it as an argument of the job.",
+                option=option,
+            )
+    return {str.__str__(key): str.__str__(text) for key, text in value.items()}  # of an enumeration, say
+
+
+def metadata_pairs(option: str, pairs: Iterable[str], separator: str) -> dict[str, str]:
+    """Texts by key, from texts like `customer:42`. Raises `InvalidOption`, also for a key that is there twice."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, between, text = pair.partition(separator)
+        if not between:
+            raise InvalidOption(
+                f"{option} must be a key and a text with {separator} between them; got {pair!r}. "
+                f"Write it as customer{separator}42.",
+                option=option,
+            )
+        if key in found:
+            raise InvalidOption(
+                f"{option} must have each key once; got {key!r} twice. Leave one of them out.", option=option
+            )
+        found[key] = text
+    return metadata_texts(option, found)
 
 
 def trace(value: object) -> str | None:

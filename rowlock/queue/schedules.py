@@ -172,8 +172,11 @@ class Schedules:
         async with self._act(by, connection) as act:
             before, _ = await self._lock(act, name)
             known = self._tasks.get(before.task)
-            limits = (None, None) if known is None else (known.options.expires, known.options.deadline)
-            made = await act.fetch("run_schedule", name, job_id, *limits)
+            of_task: tuple[object, ...] = (None, None, None, None)
+            if known is not None:
+                of = known.options
+                of_task = (of.expires, of.deadline, of.tags, of.metadata)
+            made = await act.fetch("run_schedule", name, job_id, *of_task)
             await act.fetch("wake", [made[0]["queue"]])
             await act.record("run", name, {"job": str(job_id)})
         returns = Any if known is None else known.returns

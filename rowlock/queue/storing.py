@@ -95,6 +95,7 @@ class Storing(Connected):
             *columns.unique_rules(options.unique),
             job.args_version,
             None if options.tags is None else list(options.tags),
+            options.metadata,
             options.trace,
             LOCK_WAIT if connection is None and job.unique_key is not None else None,
         )

@@ -119,6 +119,7 @@ class Task(Generic[P, R]):
         batch: int | None = None,
         batch_wait: timedelta | float | None = None,
         tags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
         sensitive: bool = False,
     ) -> None:
         self.function = self.__wrapped__ = function
@@ -169,6 +170,7 @@ class Task(Generic[P, R]):
             deadline=options.limit_in_time("deadline", deadline),
             unique=self.unique,
             tags=options.tags(tags),
+            metadata=options.metadata(metadata),
         )
         self._client = cast("Client", _NoApplication(self.name)) if client is None else client
         self._most_bytes = (Settings() if client is None else client.settings).max_args_bytes
@@ -206,6 +208,7 @@ class Task(Generic[P, R]):
         deadline: timedelta | float | datetime | None = None,
         unique: Unique | str | None = None,
         tags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
         connection: object = callers.Own.TRANSACTION,
     ) -> BoundTask[P, R]:
         """The task with other options, for the `enqueue(...)` or `job(...)` that follows.
@@ -215,8 +218,9 @@ class Task(Generic[P, R]):
         in seconds or as a `timedelta` from the enqueue on, or as an aware `datetime`.
         `unique`: while a job of this task with this key is not finished, no second one is stored; the handle's
         `is_duplicate` says so, and points to the first; a `Unique` has other rules. `tags`: words to find the job by,
-        besides those of the task. `connection`: enqueue in this
-        connection's (or session's) open transaction: the job exists if and only if it commits. Raises `InvalidOption`.
+        besides those of the task. `metadata`: texts by key to find the job by, over those of the task. `connection`:
+        enqueue in this connection's (or session's) open transaction: the job exists if and only if it commits. Raises
+        `InvalidOption`.
 
         >>> await send_email.using(connection=session, delay=60, unique="welcome:42").enqueue(
         ...     "ada@example.com", "Hi", "…"
@@ -235,6 +239,7 @@ class Task(Generic[P, R]):
             expires=self.options.expires if expires is None else options.limit_in_time("expires", expires),
             deadline=self.options.deadline if deadline is None else options.limit_in_time("deadline", deadline),
             tags=options.tags(tags, self.options.tags or ()),
+            metadata=options.metadata(metadata, self.options.metadata),
         )
         options.times(delay=made.delay, run_at=made.run_at, expires=made.expires, deadline=made.deadline)
         return BoundTask(self, made, callers.given(connection))

@@ -37,7 +37,7 @@ COLUMNS: Final = (
         "errors",
         "crashes",
     ),
-    *("unique_key", "error", "created_at", "run_at", "expires_at", "deadline"),
+    *("unique_key", "error", "created_at", "run_at", "expires_at", "deadline", "tags", "metadata"),
 )
 """The columns of list_waiting.sql."""
 CLOSE: Final = timedelta(seconds=1)

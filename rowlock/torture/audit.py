@@ -60,6 +60,7 @@ class Change(msgspec.Struct, kw_only=True, frozen=True):
     max_attempts: int | None = None
     timeout: float | None = None
     tags: list[str] | None = None
+    metadata: dict[str, str] | None = None
     args_version: int | None = None
 
     @property
@@ -111,7 +112,7 @@ _QUERIES: Final[dict[type[msgspec.Struct], str]] = {
     Change: """
         SELECT number, xid::text::bigint AS xid, extract(epoch FROM at)::float8 AS at, what, id, old_state, state,
                attempt, errors, crashes, worker, unique_key, run, pid, queue, task, priority, content,
-               max_attempts, extract(epoch FROM timeout)::float8 AS timeout, tags, args_version,
+               max_attempts, extract(epoch FROM timeout)::float8 AS timeout, tags, metadata, args_version,
                extract(epoch FROM began)::float8 AS began,
                CASE WHEN (run_at IS NOT NULL OR state = 'running' OR unique_key IS NOT NULL)
                          AND current_setting('track_commit_timestamp')::boolean

@@ -29,6 +29,7 @@ CREATE TABLE rowlock_audit.change (
     max_attempts integer,
     timeout    interval,
     tags       text[],
+    metadata   jsonb,
     args_version smallint
 )
 --;
@@ -43,11 +44,11 @@ CREATE FUNCTION rowlock_audit.job_inserted() RETURNS trigger LANGUAGE plpgsql AS
 BEGIN
     INSERT INTO rowlock_audit.change (
         what, id, state, attempt, errors, crashes, worker, unique_key, run_at, ends_at, expires_at, deadline, queue, task,
-        priority, content, max_attempts, timeout, tags, args_version
+        priority, content, max_attempts, timeout, tags, metadata, args_version
     )
     SELECT 'job', id, state, attempt, errors, crashes, worker, unique_key, run_at, ends_at, expires_at, deadline, queue, task,
            priority, CASE WHEN unique_key IS NOT NULL THEN (args ->> 'content')::bigint END,
-           max_attempts, timeout, tags, args_version
+           max_attempts, timeout, tags, metadata, args_version
       FROM added;
     RETURN NULL;
 END $$
@@ -61,12 +62,12 @@ BEGIN
      WHERE added.state = 'running';
     INSERT INTO rowlock_audit.change (
         what, id, old_state, state, attempt, errors, crashes, worker, unique_key, run_at, ends_at, expires_at, deadline, queue,
-        task, priority, content, max_attempts, timeout, tags, args_version
+        task, priority, content, max_attempts, timeout, tags, metadata, args_version
     )
     SELECT 'job', added.id, removed.state, added.state, added.attempt, added.errors, added.crashes, added.worker,
            added.unique_key, added.run_at, added.ends_at, added.expires_at, added.deadline, added.queue, added.task,
            added.priority, CASE WHEN added.unique_key IS NOT NULL THEN (added.args ->> 'content')::bigint END,
-           added.max_attempts, added.timeout, added.tags, added.args_version
+           added.max_attempts, added.timeout, added.tags, added.metadata, added.args_version
       FROM added JOIN removed ON removed.id = added.id
      WHERE added.state <> 'running';
     RETURN NULL;

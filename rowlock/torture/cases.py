@@ -90,6 +90,7 @@ CASES: Final = (
     Case(rule="too late", case="jobs that ended as expired while they waited"),
     Case(rule="stored otherwise"),
     Case(rule="stored otherwise", case="tags"),
+    Case(rule="stored otherwise", case="metadata"),
     Case(rule="stored otherwise", case="timeouts"),
     Case(rule="stored otherwise", case="times that were given"),
     Case(rule="stored otherwise", case="later versions of the arguments"),

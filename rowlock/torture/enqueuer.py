@@ -224,7 +224,11 @@ class Enqueuer:
                 unique = Unique(f"latest-{rng.randrange(2)}", until="start", on_duplicate="replace")
                 priority, tags = rng.randrange(10), [f"tag-{rng.randrange(5)}"]
                 given = workload.latest.using(
-                    unique=unique, delay=rng.choice([0.0, 0.5, 1.0]), priority=priority, tags=tags
+                    unique=unique,
+                    delay=rng.choice([0.0, 0.5, 1.0]),
+                    priority=priority,
+                    tags=tags,
+                    metadata={"customer": str(rng.randrange(5))} if rng.random() < 0.5 else None,
                 )
                 job = given.job(rng.getrandbits(48))
         await self._enqueue_unique(job)

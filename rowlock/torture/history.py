@@ -34,8 +34,8 @@ class Wanted(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
     `delay`, `expires` and `deadline` are the options of these names, in seconds. `content` is the argument of that
     name, which is the handler's to write down; `replaces` says that a waiting holder of the key is to have it, and
-    `raises` that a duplicate raises. `queue`, `priority`, `timeout` (seconds), `tags`, `args_version` and `run_at`
-    (seconds since 1970) are the options of these names. Without a `queue`, nobody knows the options.
+    `raises` that a duplicate raises. `queue`, `priority`, `timeout` (seconds), `tags`, `metadata`, `args_version` and
+    `run_at` (seconds since 1970) are the options of these names. Without a `queue`, nobody knows the options.
     """
 
     id: UUID
@@ -54,6 +54,7 @@ class Wanted(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     priority: int = 5
     timeout: float | None = None
     tags: list[str] = []
+    metadata: dict[str, str] = {}
     args_version: int = 1
     run_at: float | None = None
 

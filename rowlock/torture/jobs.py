@@ -55,6 +55,7 @@ def _with_options(rng: random.Random) -> NewJob[Any]:
         max_attempts=rng.randint(2, 20),
         timeout=rng.uniform(60, 90),
         tags=[f"tag-{rng.randrange(3)}", "torture"],
+        metadata={"customer": str(rng.randrange(100)), "by": "torture"},
         run_at=datetime.now(UTC) + timedelta(seconds=rng.choice([-5.0, 0.5, 1.0, 2.0])),
     ).job(rng.randint(0, 1))
 
@@ -84,6 +85,7 @@ def wanted(job: NewJob[Any]) -> Wanted:
         priority=options.priority,
         timeout=_seconds(options.timeout),
         tags=list(options.tags or ()),
+        metadata=msgspec.json.decode(options.metadata or "{}"),
         args_version=job.args_version,
         run_at=None if options.run_at is None else options.run_at.timestamp(),
     )

@@ -46,6 +46,7 @@ class Posts:
             "timeout": 60,
             "delay": 0.5,
             "tags": ["http"],
+            "metadata": {"op": op},
         }
         body = {"task": workload.over_http.name, "args": {"op": op}, **options}
         for _ in range(60):
@@ -68,7 +69,12 @@ class Posts:
     async def many(self) -> None:
         """Post several jobs at once, and repeat it until there is an answer. The runner looks for what came of it."""
         op, of, name = uuid4().hex, self._rng.randint(2, 8), workload.many_over_http.name
-        options: dict[str, Any] = {"priority": self._rng.randrange(10), "timeout": 60, "tags": ["http"]}
+        options: dict[str, Any] = {
+            "priority": self._rng.randrange(10),
+            "timeout": 60,
+            "tags": ["http"],
+            "metadata": {"op": op},
+        }
         body = {"jobs": [{"task": name, "args": {"op": op, "of": of}, **options}] * of}
         for _ in range(60):
             with suppress(aiohttp.ClientError, TimeoutError, OSError):

@@ -240,7 +240,7 @@ async def checkpoint(calls: Calls) -> None:
 async def run_again(calls: Calls) -> None:
     """Run a finished job again: as it was, or with other arguments."""
     op = uuid4().hex
-    for handle in await calls.enqueue([operated.again.using(priority=7, tags=["again"]).job(op)]):
+    for handle in await calls.enqueue([operated.again.using(priority=7, tags=["again"], metadata={"op": op}).job(op)]):
         await _finish(handle)
         args = {"op": f"{op}-other"} if calls.rng.random() < 0.5 else None
 
@@ -300,7 +300,18 @@ async def _finish(handle: Any) -> None:  # noqa: ANN401  # a handle of any task
 def _shown(job: Any) -> dict[str, Any]:  # noqa: ANN401  # a Job
     return {
         name: getattr(job, name)
-        for name in ("task", "args", "queue", "priority", "tags", "max_attempts", "state", "attempt", "errors")
+        for name in (
+            "task",
+            "args",
+            "queue",
+            "priority",
+            "tags",
+            "metadata",
+            "max_attempts",
+            "state",
+            "attempt",
+            "errors",
+        )
     } | {"id": str(job.id)}
 
 

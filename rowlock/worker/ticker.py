@@ -122,6 +122,8 @@ class Ticker:
             found.next_run_at,
             options.expires,
             options.deadline,
+            options.tags,
+            options.metadata,
         )
         if not fired:
             return False  # another worker does, or somebody has changed the schedule

@@ -101,6 +101,22 @@ async def test_acts_on_many_take_a_filter_and_a_dry_run(http: Http, app: Rowlock
     assert [told["details"]["filter"] for told in found] == [body["filter"]]
 
 
+async def test_acts_and_dead_letters_heed_metadata(http: Http, app: Rowlock) -> None:
+    mine, other = [await app.enqueue("explode", {"how": "error"}, metadata={"customer": n}) for n in ("42", "43")]
+    await app.worker().drain()
+    for path in ("/v1/dead-letters?metadata=customer:42", "/v1/dead-letters/groups?metadata=customer:42"):
+        (found,) = (await get(http, path))[{True: "groups", False: "jobs"}["groups" in path]]
+        assert found.get("jobs", 1) == 1
+    body = {"filter": {"metadata": {"customer": "42"}}}
+    assert (await post(http, "/v1/jobs/bulk/retry", body))[1]["first_ids"] == [str(mine.id)]
+    assert (await post(http, "/v1/jobs/bulk/cancel", body))[1]["first_ids"] == [str(mine.id)]
+    assert (await other.get()).state == "failed"
+    nonsense: list[Any] = [{}, {"customer": 42}, {"a b": "c"}, []]
+    for metadata in nonsense:
+        status, problem = await post(http, "/v1/jobs/bulk/cancel", {"filter": {"metadata": metadata}})
+        assert (status, "metadata" in problem["detail"]) == (422, True), problem
+
+
 async def test_jobs_are_listed_by_every_filter(http: Http, app: Rowlock) -> None:
     job = str(await failed(app))
     await app.enqueue("echo", {"value": 1})

@@ -51,6 +51,8 @@ async def test_every_option_is_stored(http: Http, app: Rowlock) -> None:
             "max_attempts": 2,
             "timeout": 1.5,
             "unique": "one",
+            "tags": ["urgent"],
+            "metadata": {"customer": "42"},
         },
     )
     assert status == 201
@@ -58,6 +60,7 @@ async def test_every_option_is_stored(http: Http, app: Rowlock) -> None:
     job = await app.get(answer["id"])
     assert (job.queue, job.priority, job.max_attempts, job.timeout) == ("other", 9, 2, timedelta(seconds=1.5))
     assert job.unique_key == "add:one"
+    assert (answer["tags"], answer["metadata"]) == (job.tags, job.metadata) == (["urgent"], {"customer": "42"})
     assert timedelta(minutes=59) < job.run_at - job.created_at <= timedelta(minutes=61)
 
 
@@ -68,7 +71,10 @@ async def test_run_at_is_an_instant_whatever_its_zone_and_comes_back_in_utc(http
 
 
 async def test_null_options_are_as_if_left_out(http: Http) -> None:
-    status, job = await post(http, {"task": "add", "args": {"x": 1}, "queue": None, "delay": None, "run_at": None})
+    status, job = await post(
+        http,
+        {"task": "add", "args": {"x": 1}, "queue": None, "delay": None, "run_at": None, "tags": None, "metadata": None},
+    )
     assert (status, job["queue"], job["state"]) == (201, "sums", "queued")
 
 
@@ -148,6 +154,11 @@ REFUSED: dict[str, tuple[object, int, str, str | None]] = {
     "timeout of zero": ({"task": "echo", "timeout": 0}, 422, "invalid-request", "timeout"),
     "empty key": ({"task": "echo", "unique": ""}, 422, "invalid-request", "unique"),
     "NUL in the key": ({"task": "echo", "unique": "\0"}, 422, "invalid-request", "unique"),
+    "metadata of a number": ({"task": "echo", "metadata": {"a": 1}}, 422, "invalid-request", "metadata"),
+    "metadata of an odd key": ({"task": "echo", "metadata": {"a b": "c"}}, 422, "invalid-request", "metadata"),
+    "metadata of a long text": ({"task": "echo", "metadata": {"a": "x" * 257}}, 422, "invalid-request", "metadata"),
+    "metadata of controls": ({"task": "echo", "metadata": {"a": "\n"}}, 422, "invalid-request", "metadata"),
+    "metadata no object": ({"task": "echo", "metadata": ["a:b"]}, 422, "invalid-request", "metadata"),
     "queue that is no name": ({"task": "echo", "queue": "a b"}, 422, "invalid-request", "queue"),
     "queue that is no part of a path": ({"task": "echo", "queue": ".."}, 422, "invalid-request", "queue"),
     "NUL in args": ({"task": "echo", "args": {"value": "a\0b"}}, 422, "invalid-arguments", "args"),

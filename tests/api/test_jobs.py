@@ -84,6 +84,21 @@ async def test_jobs_are_filtered_by_state_queue_and_task(http: Http, app: Rowloc
         assert [job["id"] for job in page["jobs"]] == [str(handle.id) for handle in expected], query
 
 
+async def test_jobs_are_found_by_their_metadata_page_by_page(http: Http, app: Rowlock) -> None:
+    pro = {"customer": "42", "plan": "pro: now"}
+    mine = [str((await app.enqueue("echo", metadata=pro)).id) for _ in range(3)]
+    free = str((await app.enqueue("echo", metadata={"customer": "42"})).id)
+    await app.enqueue("echo", metadata={"customer": "4", "plan": "pro: now"})
+    _, page = await get(http, "/v1/jobs?metadata=customer:42&metadata=plan:pro:%20now&limit=2")
+    assert [(job["id"], job["metadata"]) for job in page["jobs"]] == [(mine[2], pro), (mine[1], pro)]
+    _, rest = await get(http, page["next"])
+    assert [job["id"] for job in rest["jobs"]] == mine[:1]
+    _, page = await get(http, "/v1/jobs?metadata=customer:42")
+    assert [job["id"] for job in page["jobs"]] == [free, *mine[::-1]]
+    assert (await get(http, f"/v1/jobs/{free}"))[1]["metadata"] == {"customer": "42"}
+    assert (await get(http, "/v1/jobs?metadata=customer:"))[1]["jobs"] == []
+
+
 async def test_listed_jobs_come_without_what_can_be_large(http: Http, app: Rowlock) -> None:
     await app.enqueue("echo", {"value": "secret"})
     _, page = await get(http, "/v1/jobs")
@@ -107,6 +122,12 @@ BAD_PARAMETERS = [
     ("page=2", "page"),
     ("%00=1", "\u2400"),
     ("limit=1&limit=2", "limit"),
+    ("metadata=customer", "metadata"),
+    ("metadata=", "metadata"),
+    ("metadata=:42", "metadata"),
+    ("metadata=a%20b:c", "metadata"),
+    ("metadata=a:%0a", "metadata"),
+    ("metadata=a:1&metadata=a:2", "metadata"),
 ]
 
 

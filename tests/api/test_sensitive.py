@@ -96,6 +96,14 @@ async def test_no_bulk_act_finds_out_what_is_in_it(http: Http, app: Rowlock, job
     assert (await app.retry_many(JobFilter(error=SECRET), dry_run=True)).first_ids == [job]
 
 
+async def test_metadata_and_tags_are_shown_and_found(http: Http, app: Rowlock, job: UUID) -> None:
+    marked = await app.tasks["reset"].using(tags=["vip"], metadata={"customer": "42"}, delay=60).enqueue(SECRET * 2)
+    for path in (f"/v1/jobs/{marked.id}", "/v1/jobs?metadata=customer:42", "/v1/jobs?tag=vip"):
+        shown = await said(http, path)
+        assert '"metadata":{"customer":"42"}' in shown
+        assert SECRET not in shown
+
+
 async def test_the_terminal_does_not_show_it_either(app: Rowlock, job: UUID) -> None:
     url = app.settings.database_url
     for words in (

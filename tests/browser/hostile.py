@@ -10,6 +10,7 @@ from rowlock import Rowlock
 from tests.browser.corpus import ALL, LONG, SHORT, SMUGGLED, TEXTS
 
 TAGS = [*SHORT, *(text for text in TEXTS.values() if len(text) < 64 and text.isprintable())][:20]
+METADATA = {f"a.b_{number}": text for number, text in enumerate(TAGS)}
 REASON = " ".join(TEXTS.values())[:400]
 
 
@@ -44,7 +45,7 @@ async def fill(app: Rowlock, connection: asyncpg.Connection) -> Hostile:
         "error": await app.enqueue("attack"),
         "logs": await app.enqueue("tell", {"text": ALL, "message": REASON}),
         "long": await app.enqueue("echo", {"value": LONG}),
-        "cancelled": await app.enqueue("snooze", delay=3600, unique=TEXTS["svg"], tags=TAGS),
+        "cancelled": await app.enqueue("snooze", delay=3600, unique=TEXTS["svg"], tags=TAGS, metadata=METADATA),
     }
     await app.worker().drain()
     await app.cancel(jobs["cancelled"].id, reason=REASON, by=TEXTS["handler"])

@@ -31,7 +31,11 @@ async def test_hostile_texts_are_texts_on_every_page(page: Page, app: Rowlock, c
         (f"/jobs/{jobs.result}", "echo", texts),
         (f"/jobs/{jobs.error}", "attack", [TEXTS["handler"], *texts]),
         (f"/jobs/{jobs.logs}", "tell", [hostile.REASON, *texts]),
-        (f"/jobs/{jobs.cancelled}", "snooze", [hostile.REASON, TEXTS["svg"], *hostile.TAGS]),
+        (
+            f"/jobs/{jobs.cancelled}",
+            "snooze",
+            [hostile.REASON, TEXTS["svg"], *hostile.TAGS, *hostile.METADATA.values()],
+        ),
         (f"/jobs/{jobs.long}", "echo", []),
         (f"/jobs/{jobs.names}", TEXTS["script"], [TEXTS["script"], SHORT[0]]),
     ):

@@ -63,6 +63,48 @@ async def test_jobs_are_found_by_tag_and_by_words_of_their_arguments(page: Page,
     assert page.url.endswith("#/jobs?tag=vip")
 
 
+async def test_jobs_are_enqueued_with_metadata_and_found_by_it(page: Page, app: Rowlock) -> None:
+    async with app.worker():
+        pass  # it registers the tasks
+    await app.enqueue("add", {"x": 1}, delay=3600, metadata={"customer": "42"})
+    await app.enqueue("add", {"x": 2}, delay=3600, metadata={"customer": "42", "plan": "free"})
+    await visit(page, "/jobs", "Jobs")
+    await page.get_by_role("button", name="Enqueue a job").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Task").select_option("add")
+    await dialog.get_by_label("Arguments").fill('{"x": 3}')
+    await dialog.get_by_text("Options").click()
+    await dialog.get_by_label("Delay in seconds").fill("3600")
+    await dialog.get_by_label("Metadata").fill("customer")
+    await dialog.get_by_role("button", name="Enqueue").click()
+    await expect(dialog.get_by_role("alert").filter(has_text="a key, a colon and a text")).to_be_visible()
+    await dialog.get_by_label("Metadata").fill("customer:42\nplan: pro: now, & <b>\n")
+    await confirm(page, "Enqueue")
+    await page.get_by_role("status").get_by_role("link").click()
+    shown = page.locator(".under").get_by_role("link")
+    await expect(shown.filter(has_text="plan")).to_have_text("plan: pro: now, & <b>")
+
+    rows, chips = page.get_by_role("row"), page.get_by_role("list", name="Filtered by")
+    await shown.filter(has_text="customer").click()
+    await expect(rows).to_have_count(4)
+    assert page.url.endswith("#/jobs?metadata=customer%3A42")
+    await expect(chips).to_contain_text("metadata customer:42")
+    await page.get_by_label("Metadata", exact=True).fill("plan:pro: now, & <b>")
+    await page.keyboard.press("Enter")
+    await expect(rows).to_have_count(2)
+    await expect(chips).to_contain_text("metadata plan:pro: now, & <b>")
+    await page.get_by_label("Metadata", exact=True).fill("plan: free")
+    await page.keyboard.press("Enter")
+    await expect(row(page, "add")).to_have_count(1)
+    await page.get_by_role("link", name="Do not filter by metadata customer:42").click()
+    await expect(rows).to_have_count(2)
+    assert page.url.endswith("#/jobs?metadata=plan%3Afree")
+    await page.get_by_role("button", name="Cancel all that fit").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("metadata plan:free")
+    await page.get_by_role("dialog").get_by_role("button", name="Cancel").last.click()
+    await expect(row(page, "cancelled")).to_have_count(1)
+
+
 async def test_search_that_was_bounded_goes_on_from_where_it_stopped(page: Page) -> None:
     answers = {
         False: {"jobs": [], "next": "/v1/jobs?text=x&before=01a2", "searched_until": "2026-11-01T00:00:00Z"},

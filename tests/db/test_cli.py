@@ -184,6 +184,27 @@ async def test_enqueued_job_is_listed_and_shown(database_url: str, folder: Path)
     assert '"text": "[red]no"' in shown.out, "data is no markup"
 
 
+async def test_a_job_is_found_by_the_metadata_that_it_was_enqueued_with(database_url: str, folder: Path) -> None:
+    words = ("--metadata", "customer=42", "--metadata", "query=a=b, c")
+    enqueued = await rowlock(
+        "enqueue", "hello", '{"name": "Ada"}', "--app=tasks:app", *words, url=database_url, cwd=folder
+    )
+    assert (enqueued.code, enqueued.err) == (0, "")
+    job = enqueued.out.strip()
+    assert "customer=42, query=a=b, c" in " ".join((await rowlock("jobs", "show", job, url=database_url)).out.split())
+    listed = json.loads((await rowlock("jobs", "list", *words, "--json", url=database_url)).out)
+    assert [(one["id"], one["metadata"]) for one in listed] == [(job, {"customer": "42", "query": "a=b, c"})]
+    other = await rowlock("jobs", "list", "--metadata", "customer=43", "--json", url=database_url)
+    assert json.loads(other.out) == []
+    done = await rowlock("jobs", "cancel", "--metadata", "customer=42", "--yes", url=database_url)
+    assert (done.code, done.out) == (0, "cancel: 1 job\n")
+    for wrong in (("customer",), ("=42",), ("a=1", "--metadata", "a=2")):
+        assert_refused(
+            await rowlock("jobs", "list", "--metadata", *wrong, url=database_url),
+            "metadata must have" if wrong[0] != "customer" else "metadata must be",
+        )
+
+
 async def test_progress_and_log_lines_of_a_job_are_shown(database_url: str) -> None:
     async with Rowlock(database_url) as app:
 
@@ -274,6 +295,8 @@ async def test_task_that_nobody_registered_is_refused(database_url: str) -> None
         (['{"name": "Ada"}', "--timeout", "0"], "timeout 0"),
         (['{"name": "Ada"}', "--queue", "a b"], "queue 'a b'"),
         (['{"name": "Ada"}', "--unique", ""], "unique"),
+        (['{"name": "Ada"}', "--metadata", "customer"], "metadata must be"),
+        (['{"name": "Ada"}', "--metadata", "a b=c"], "metadata must have"),
     ],
 )
 async def test_job_that_makes_no_sense_is_refused(

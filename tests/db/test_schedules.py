@@ -50,6 +50,9 @@ async def app(settings: Settings) -> AsyncIterator[Rowlock]:
         @made.task(expires=60, deadline=timedelta(hours=1))
         async def urgent() -> None: ...
 
+        @made.task(tags=["nightly"], metadata={"team": "mail"})
+        async def marked() -> None: ...
+
         yield made
 
 
@@ -407,6 +410,17 @@ async def test_more_than_a_thousand_ticks_take_several_rounds(
     assert len(await jobs(connection)) >= 1500
 
 
+async def test_each_job_has_the_tags_and_the_metadata_of_its_task(
+    app: Rowlock, ticker: Ticker, connection: Connection
+) -> None:
+    await app.schedules.create("one", "marked", HOURLY)
+    await set_back(connection, "one", timedelta(hours=1))
+    await ticker.fire_due()
+    await app.schedules.run("one")
+    fired = await app.jobs()
+    assert [(job.tags, job.metadata) for job in fired] == [(["nightly"], {"team": "mail"})] * 2
+
+
 async def test_broken_row_is_told_once_and_keeps_no_other_from_firing(
     app: Rowlock, ticker: Ticker, connection: Connection
 ) -> None:
@@ -427,7 +441,7 @@ async def test_nothing_fires_by_what_was_read_before_an_edit(app: Rowlock, conne
     await set_back(connection, "one", timedelta(hours=1))
     row = (await connection.fetch(statement("due_schedules", "rowlock"), ["report"], [], timedelta(0), 10))[0]
     told = [row["name"], row["next_run_at"], row["updated_at"], row["last_job_id"]]
-    fire = [[row["now"]], [uuid7()], row["now"], None, None]
+    fire = [[row["now"]], [uuid7()], row["now"], None, None, None, None]
     await app.schedules.run("one")
     assert await connection.fetch(statement("fire_ticks", "rowlock"), *told, *fire) == [], "another job is the last one"
     told[3] = (await app.schedules.get("one")).last_job_id

@@ -328,6 +328,12 @@ async def test_drain_refuses_options_that_make_no_sense() -> None:
 # assert_enqueued
 
 
+async def test_what_is_enqueued_has_its_tags_and_metadata() -> None:
+    await send.using(tags=["vip"], metadata={"customer": "42"}).enqueue("ada")
+    await send.enqueue("bob")
+    assert [(job.tags, job.metadata) for job in await enqueued(app)] == [(["vip"], {"customer": "42"}), ([], {})]
+
+
 async def test_what_waits_is_found_by_all_that_is_given() -> None:
     await send.enqueue("ada")
     await send.using(queue="later", priority=9, delay=HOUR).enqueue("bob", subject="Later")

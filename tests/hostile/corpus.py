@@ -136,6 +136,17 @@ OPTIONS: Final = {
     "tag of controls": Options({"tags": ["\x1b[31m"]}, is_taken=False),
     "tag of half a pair": Options({"tags": ["\udfff"]}, is_taken=False),
     "tag of NUL": Options({"tags": ["\0"]}, is_taken=False),
+    "bidirectional metadata": Options({"metadata": {"A.b-c_9": "\u202efdp.exe", "b": "\U0010ffff"}}, is_taken=True),
+    "metadata of separators": Options({"metadata": {"a": "b:c=d, e\\\"'"}}, is_taken=True),
+    "longest metadata": Options({"metadata": {f"{n:064}": "\U0001f980" * 256 for n in range(20)}}, is_taken=True),
+    "empty metadata": Options({"metadata": {}}, is_taken=True),
+    "metadata without a key": Options({"metadata": {"": "a"}}, is_taken=False),
+    "metadata of odd keys": Options({"metadata": {"a b": "c"}}, is_taken=False),
+    "metadata of a long text": Options({"metadata": {"a": "x" * 257}}, is_taken=False),
+    "metadata of many keys": Options({"metadata": {str(n): "" for n in range(21)}}, is_taken=False),
+    "metadata of controls": Options({"metadata": {"a": "\x1b[31m"}}, is_taken=False),
+    "metadata of half a pair": Options({"metadata": {"a": "\udfff"}}, is_taken=False),
+    "metadata of NUL": Options({"metadata": {"a": "\0"}}, is_taken=False),
 }
 
 _TIMES: Final = {
@@ -228,6 +239,23 @@ ROWS: Final = {
     "job.tags nested": "UPDATE rowlock.job SET tags = '{{a,b},{c,d}}'",
     "job.tags empty": "UPDATE rowlock.job SET tags = '{}'",
     "finished_job.tags null": "UPDATE rowlock.finished_job SET tags = ARRAY[NULL, '']",
+    **{
+        f"{table}.metadata of {name}": f"UPDATE rowlock.{table} SET metadata = {_sql(document)}"
+        for table in ("job", "finished_job")
+        for name, document in {
+            "controls": json.dumps({"": TEXTS["controls"], TEXTS["lines"]: TEXTS["terminal"]}),
+            "markup": json.dumps({TEXTS["markup"]: TEXTS["markup"], TEXTS["bidirectional"]: TEXTS["combining"]}),
+            "a megabyte": json.dumps({"a": "x" * 2**20}),
+            "990 levels": _DEEP % nested(990),
+            "a large number": '{"a": 1e131000}',
+            "a number": '{"a": 5}',
+            "null": "null",
+            "a null": '{"a": null}',
+            "an array": '["a"]',
+            "arrays": '{"a": ["b"], "c": "d"}',
+            "nothing": "{}",
+        }.items()
+    },
     "job.attempt": "UPDATE rowlock.job SET attempt = 2147483000, errors = 2147483000",
     "job.crashes": "UPDATE rowlock.job SET crashes = -5",
     "job.args_version": "UPDATE rowlock.job SET args_version = -1",

@@ -188,16 +188,26 @@ async def by_http_many(world: World, text: str, options: dict[str, Any], _: Path
 
 
 _RENAMED: Final = {"unique": "unique_key", "expires": "expires_at"}
-_CASTS: Final = {"delay": "::text::interval", "timeout": "::text::interval", "tags": "::text[]"} | dict.fromkeys(
-    ("run_at", "deadline", "expires"), "::text::timestamptz"
-)
+_CASTS: Final = {
+    "delay": "::text::interval",
+    "timeout": "::text::interval",
+    "tags": "::text[]",
+    "metadata": "::text::jsonb",
+} | dict.fromkeys(("run_at", "deadline", "expires"), "::text::timestamptz")
 
 
 async def by_sql(world: World, text: str, options: dict[str, Any], _: Path) -> UUID:
     names = "".join(
         f", {_RENAMED.get(name, name)} => ${place}{_CASTS.get(name, '')}" for place, name in enumerate(options, 2)
     )
-    values = [f"{value} seconds" if name in {"delay", "timeout"} else value for name, value in options.items()]
+    values = [
+        f"{value} seconds"
+        if name in {"delay", "timeout"}
+        else json.dumps(value, ensure_ascii=False)
+        if name == "metadata"
+        else value
+        for name, value in options.items()
+    ]
     # asyncpg's own refusals of a parameter are DataErrors, too; of half a surrogate pair it is Python's.
     with _refusals(*BY_POSTGRES, UnicodeEncodeError):
         found: UUID = await world.connection.fetchval(
@@ -210,7 +220,8 @@ async def by_command(world: World, text: str, options: dict[str, Any], _: Path) 
     words: list[str] = []
     for name, value in options.items():
         option = "--tag" if name == "tags" else f"--{name.replace('_', '-')}"
-        words += [word for one in (value if name == "tags" else [value]) for word in (option, str(one))]
+        several = [f"{key}={text}" for key, text in value.items()] if name == "metadata" else value
+        words += [word for one in (several if name in {"tags", "metadata"} else [value]) for word in (option, str(one))]
     return UUID((await world.rowlock("enqueue", "echo", f'{{"value": {text}}}', *words)).strip())
 
 
@@ -312,7 +323,12 @@ async def fill(world: World) -> None:
     await world.app.cancel(cancelled.id, reason="no longer wanted")
     await world.app.worker().drain()
     await world.echo.using(
-        unique="waits", tags=["a"], timeout=60, deadline=timedelta(days=1), expires=timedelta(hours=1)
+        unique="waits",
+        tags=["a"],
+        metadata={"b": "c"},
+        timeout=60,
+        deadline=timedelta(days=1),
+        expires=timedelta(hours=1),
     ).enqueue("waits")
     await world.echo.using(delay=3600).enqueue("scheduled")
     await world.app.queues.pause("elsewhere")

@@ -65,6 +65,7 @@ class Job:
     max_attempts: int = 10
     timeout: float | None = None
     tags: list[str] | None = None
+    metadata: dict[str, str] | None = None
     args_version: int = 1
 
 
@@ -342,7 +343,7 @@ class Story:
         ends = [at for at in (job.expires_at if not job.attempt else None, job.deadline) if at is not None]
         given = {name: None if at is None else EPOCH + self.offset + at for name, at in times.items()}
         given["ends_at"] = EPOCH + self.offset + min(ends) if ends else None
-        names = ("queue", "task", "priority", "content", "max_attempts", "timeout", "tags", "args_version")
+        names = ("queue", "task", "priority", "content", "max_attempts", "timeout", "tags", "metadata", "args_version")
         return {**given, **{name: getattr(job, name) for name in names}}
 
     def _lease(self, worker: Worker, old_state: str | None, until: float, state: str | None = "registered") -> None:

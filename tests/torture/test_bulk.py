@@ -140,7 +140,15 @@ def test_discarded_jobs_are_listed_as_such(
 
 
 def shown(**other: object) -> dict[str, Any]:
-    job = {"id": "old", "task": "t", "args": {"op": "1"}, "queue": "q", "priority": 7, "tags": ["again"]}
+    job = {
+        "id": "old",
+        "task": "t",
+        "args": {"op": "1"},
+        "queue": "q",
+        "priority": 7,
+        "tags": ["again"],
+        "metadata": {"op": "1"},
+    }
     return {**job, "max_attempts": 10, "state": "succeeded", "attempt": 1, "errors": 0, **other}
 
 

@@ -14,6 +14,7 @@ ASKED: Final[dict[str, Any]] = {
     "priority": 7,
     "timeout": 60.0,
     "tags": ["a", "b"],
+    "metadata": {"customer": "42"},
     "args_version": 2,
 }
 OTHERS: Final[dict[str, Any]] = {
@@ -21,6 +22,7 @@ OTHERS: Final[dict[str, Any]] = {
     "priority": 5,
     "timeout": None,
     "tags": ["a"],
+    "metadata": None,
     "args_version": 1,
     "max_attempts": 3,
     "task": "torture.slow",
@@ -45,6 +47,7 @@ def test_a_row_as_it_was_asked_for_is_right_and_stays_so_over_another_attempt(st
     report = clean(story)
     assert report.looked["stored otherwise"] == 1
     assert report.looked["stored otherwise: tags"] == report.looked["stored otherwise: timeouts"] == 1
+    assert report.looked["stored otherwise: metadata"] == 1
     assert report.looked["stored otherwise: later versions of the arguments"] == 1
 
 

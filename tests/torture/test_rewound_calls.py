@@ -34,7 +34,7 @@ def runs_now(story: Story) -> None:
 
 def runs_again(story: Story) -> None:
     old = {"id": "1", "args": {"op": "a"}, "state": "succeeded", "attempt": 1, "errors": 0}
-    old |= {"task": "t", "queue": "q", "priority": 7, "tags": [], "max_attempts": 1}
+    old |= {"task": "t", "queue": "q", "priority": 7, "tags": [], "metadata": {}, "max_attempts": 1}
     said = {"old": old, "new": {**old, "id": "2"}, "after": {**old, "state": "running"}}
     call(story, "run_again", jobs=[story.done()], about={"op": "a", "wanted": "a"}, said=said)
 

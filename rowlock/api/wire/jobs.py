@@ -17,6 +17,7 @@ from rowlock.queue.forms import (
     JobId,
     Limit,
     MaxAttempts,
+    Metadata,
     Moment,
     Priority,
     QueueName,
@@ -61,7 +62,8 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         "task": "send_email",
         "args": {"recipient": "ada@example.com"},
         "priority": 7,
-        "tags": ["customer:42"],
+        "tags": ["urgent"],
+        "metadata": {"customer": "42"},
     }
 
     task: TaskName
@@ -76,7 +78,8 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     unique: UniqueKey | UniqueRequest | None = None
     expires: Limit | Instant | None = None
     deadline: Limit | Instant | None = None
-    tags: Tags = []
+    tags: Tags | None = None
+    metadata: Metadata | None = None
 
 
 class JobsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,6 +165,7 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     cancel_requested_at: Moment | None
     discarded_at: Annotated[Moment, said("since when it is no dead letter any more")] | None
     tags: Tags
+    metadata: Metadata
     is_sensitive: Sensitive
 
     @classmethod

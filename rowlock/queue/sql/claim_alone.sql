@@ -39,5 +39,5 @@ UPDATE rowlock.job
  WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
    AND worker IS NULL
 RETURNING id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args, tags,
-          trace,
+          metadata, trace,
           CASE WHEN ends_at IS NOT NULL THEN ARRAY[ends_at, expires_at, deadline, started_at] END AS times

@@ -14,7 +14,7 @@ WITH overdue AS MATERIALIZED (
     DELETE FROM rowlock.job
      WHERE id = ANY(ARRAY(SELECT overdue.id FROM overdue))
     RETURNING id, run_at, created_at, timeout, attempt, max_attempts, errors, crashes, priority, queue, task,
-              args_version, unique_key, error, args, tags, trace,
+              args_version, unique_key, error, args, tags, metadata, trace,
               CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
                    WHEN deadline <= now() THEN 'failed'
                    ELSE 'expired' END AS state,
@@ -30,10 +30,10 @@ WITH overdue AS MATERIALIZED (
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         id, run_at, created_at, finished_at, timeout, attempt, max_attempts, errors, crashes, priority, state, queue, task,
-        args_version, unique_key, error, args, tags, trace
+        args_version, unique_key, error, args, tags, metadata, trace
     )
     SELECT id, run_at, created_at, now(), timeout, attempt, max_attempts, errors, crashes, priority, state, queue, task,
-           args_version, unique_key, why, args, tags, trace
+           args_version, unique_key, why, args, tags, metadata, trace
       FROM gone
 )
 SELECT id, task, queue, state FROM gone

@@ -7,7 +7,7 @@
 -- $10 expire at timestamptz[], or $11 in interval[]   $12 deadlines at timestamptz[], or $13 in interval[]
 -- $14 the versions of the arguments integer[]   $15 keys text[]   $16 unique_until text[]   $17 unique_period interval[]
 -- $18 unique_across_tasks boolean[]   $19 on_duplicate text[]
--- $20 tags (JSON text[]: an array each, or null)   $21 traces text[]
+-- $20 tags (JSON text[]: an array each, or null)   $21 metadata (JSON text[])   $22 traces text[]
 --
 -- Returns a row for each job whose key is held by another one: its id, and the holder's.
 SELECT stored.id, stored.holder
@@ -24,19 +24,20 @@ SELECT stored.id, stored.holder
                   tags => CASE WHEN given.tags IS NOT NULL
                                THEN ARRAY(SELECT jsonb_array_elements_text(given.tags::jsonb))
                           END,
-                  trace => given.trace
+                  metadata => given.metadata::jsonb, trace => given.trace
               ) AS holder
          FROM (
               SELECT id, queue, task, priority, delay, run_at, max_attempts, timeout, args, expires_at, expires_in,
-                     deadline, deadline_in, args_version, key, until, period, across, on_duplicate, tags, trace
+                     deadline, deadline_in, args_version, key, until, period, across, on_duplicate, tags, metadata,
+                     trace
                 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::integer[], $5::interval[], $6::timestamptz[],
                             $7::integer[], $8::interval[], $9::text[], $10::timestamptz[], $11::interval[],
                             $12::timestamptz[], $13::interval[], $14::integer[], $15::text[], $16::text[],
-                            $17::interval[], $18::boolean[], $19::text[], $20::text[], $21::text[])
+                            $17::interval[], $18::boolean[], $19::text[], $20::text[], $21::text[], $22::text[])
                      WITH ORDINALITY
                      AS one (id, queue, task, priority, delay, run_at, max_attempts, timeout, args, expires_at,
                              expires_in, deadline, deadline_in, args_version, key, until, period, across, on_duplicate,
-                             tags, trace, number)
+                             tags, metadata, trace, number)
                ORDER BY (CASE WHEN across THEN '' ELSE task END || ':' || key) COLLATE "C", number
               ) AS given
        OFFSET 0

@@ -16,7 +16,7 @@ WITH outcome AS MATERIALIZED (
        AND worker = $1
        AND CASE WHEN (id, attempt) IN (SELECT outcome.id, outcome.attempt FROM outcome) THEN true ELSE false END
     RETURNING id, run_at, created_at, worker, timeout, attempt, max_attempts, errors, crashes, priority, queue, task,
-              args_version, unique_key, error, args, tags, trace
+              args_version, unique_key, error, args, tags, metadata, trace
 ), freed AS (
     DELETE FROM rowlock.unique_key
      WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
@@ -35,12 +35,13 @@ WITH outcome AS MATERIALIZED (
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,
-        priority, state, queue, task, args_version, unique_key, error, args, tags, trace
+        priority, state, queue, task, args_version, unique_key, error, args, tags, metadata, trace
     )
     SELECT gone.id, gone.run_at, gone.created_at, now() - outcome.elapsed * interval '1 second', now(), gone.worker,
            gone.timeout, gone.attempt, gone.max_attempts, gone.errors + outcome.counts::integer, gone.crashes,
            gone.priority, outcome.state, gone.queue, gone.task, gone.args_version, gone.unique_key,
-           coalesce(concat_ws(': ', outcome.error_type, outcome.message), gone.error), gone.args, gone.tags, gone.trace
+           coalesce(concat_ws(': ', outcome.error_type, outcome.message), gone.error), gone.args, gone.tags,
+           gone.metadata, gone.trace
       FROM gone
       JOIN outcome ON outcome.id = gone.id AND outcome.attempt = gone.attempt
 )

@@ -1,7 +1,7 @@
 -- The live jobs that a filter means, of which no cancel is requested yet: the next ones in the order of their ids.
 --
--- $1 to $16 the filter, as in list_jobs.sql   $17 only ids above this one (the last that was found)   $18 how many
--- $19 only jobs created by then: a bulk act does not run after what comes in meanwhile
+-- $1 to $17 the filter, as in list_jobs.sql   $18 only ids above this one (the last that was found)   $19 how many
+-- $20 only jobs created by then: a bulk act does not run after what comes in meanwhile
 --
 -- Reads the live jobs alone; what the view `jobs` calls a state is spelled out for that. Index: job_pkey.
 SELECT id
@@ -10,7 +10,7 @@ SELECT id
                                             WHEN state = 'queued' AND attempt = 0 AND run_at > statement_timestamp() THEN 'scheduled'
                                             ELSE state
                                        END)
-   AND id > greatest($4::uuid, $17::uuid) AND id < $5::uuid
+   AND id > greatest($4::uuid, $18::uuid) AND id < $5::uuid
    AND ($2::text[] IS NULL OR queue = ANY($2::text[]))
    AND ($3::text IS NULL OR task = $3::text)
    AND ($6::interval IS NULL OR created_at < now() - $6::interval)
@@ -19,12 +19,13 @@ SELECT id
    AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
    AND ($9::text IS NULL OR args @> $9::text::jsonb)
    AND ($11::text IS NULL OR $11::text = ANY(tags))
+   AND ($17::text IS NULL OR metadata @> $17::text::jsonb)
    AND ($12::text[] IS NULL OR lower(args::text) LIKE ANY(ARRAY(SELECT lower(text) FROM unnest($12::text[]) AS text)))
    AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
    AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
    AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
    AND $10::boolean IS NOT TRUE
    AND cancel_requested_at IS NULL
-   AND created_at <= $19::timestamptz
+   AND created_at <= $20::timestamptz
  ORDER BY id
- LIMIT $18::integer
+ LIMIT $19::integer

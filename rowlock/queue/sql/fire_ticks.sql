@@ -4,6 +4,7 @@
 -- $1 name   $2 next_run_at, $3 updated_at, $4 last_job_id, as due_schedules.sql has read them
 -- $5 ticks timestamptz[], in their order   $6 the ids of their jobs uuid[]   $7 the next_run_at that follows
 -- $8, $9 when the task's jobs expire, and their deadline: intervals from when they are due; null: never
+-- $10, $11 the task's tags text[], and its metadata (JSON text), or null
 --
 -- Returns how many jobs it made, and their queue. A tick that has fired before does not again (schedule_tick_pkey). With
 -- overlap `skip`, only the first tick fires, and only if the last job has finished.
@@ -40,10 +41,10 @@ WITH schedule AS MATERIALIZED (
      CROSS JOIN tick
 ), made AS (
     INSERT INTO rowlock.job
-           (id, queue, task, priority, max_attempts, args, args_version, run_at, expires_at, deadline, ends_at)
+           (id, queue, task, priority, max_attempts, args, args_version, run_at, expires_at, deadline, ends_at, tags, metadata)
     SELECT due.job_id, schedule.queue, schedule.task, schedule.priority, schedule.max_attempts, schedule.args,
            schedule.args_version, due.run_at, due.run_at + $8::interval, due.run_at + $9::interval,
-           due.run_at + least($8::interval, $9::interval)
+           due.run_at + least($8::interval, $9::interval), $10::text[], $11::text::jsonb
       FROM schedule
      CROSS JOIN due
     RETURNING id

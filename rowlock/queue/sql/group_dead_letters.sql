@@ -1,20 +1,20 @@
 -- The dead letters by task and error: how many of each, and when the first and the last of them ended.
 --
--- $1 to $16 the filter, as in list_jobs.sql   $17 how many groups at most, or null   $18 the tasks whose errors are not told apart text[]
--- $19 that ended from then on   $20 and before then
+-- $1 to $17 the filter, as in list_jobs.sql   $18 how many groups at most, or null   $19 the tasks whose errors are not told apart text[]
+-- $20 that ended from then on   $21 and before then
 -- Looks at the newest 50,000 dead letters. Their kinds are made of the lines that differ: it takes 5 us for each.
 -- Index: finished_job_unsuccessful of each partition, merged, backwards.
-SELECT task, CASE WHEN task = ANY($18::text[]) THEN '' ELSE rowlock.error_kind(line) END AS error,
-       task = ANY($18::text[]) AS is_sensitive, sum(jobs)::bigint AS jobs,
+SELECT task, CASE WHEN task = ANY($19::text[]) THEN '' ELSE rowlock.error_kind(line) END AS error,
+       task = ANY($19::text[]) AS is_sensitive, sum(jobs)::bigint AS jobs,
        min(first_at) AS first_at, max(last_at) AS last_at
   FROM (
        SELECT task, left(split_part(coalesce(error, ''), E'\n', 1), 200) AS line, count(*) AS jobs,
               min(finished_at) AS first_at, max(finished_at) AS last_at
          FROM (
-              SELECT queue, task, error, args, tags, created_at, finished_at, discarded_at
+              SELECT queue, task, error, args, tags, metadata, created_at, finished_at, discarded_at
                 FROM rowlock.finished_job
                WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
-                 AND finished_at >= $19::timestamptz AND finished_at < $20::timestamptz
+                 AND finished_at >= $20::timestamptz AND finished_at < $21::timestamptz
                ORDER BY id DESC
                LIMIT 50000
               ) AS seen
@@ -27,6 +27,7 @@ SELECT task, CASE WHEN task = ANY($18::text[]) THEN '' ELSE rowlock.error_kind(l
           AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
           AND ($9::text IS NULL OR args @> $9::text::jsonb)
           AND ($11::text IS NULL OR $11::text = ANY(tags))
+          AND ($17::text IS NULL OR metadata @> $17::text::jsonb)
           AND ($12::text[] IS NULL OR lower(args::text) LIKE ANY(ARRAY(SELECT lower(text) FROM unnest($12::text[]) AS text)))
           AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
           AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
@@ -36,4 +37,4 @@ SELECT task, CASE WHEN task = ANY($18::text[]) THEN '' ELSE rowlock.error_kind(l
        ) AS by_line
  GROUP BY 1, 2, 3
  ORDER BY jobs DESC, last_at DESC
- LIMIT $17::integer
+ LIMIT $18::integer

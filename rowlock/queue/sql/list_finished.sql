@@ -1,21 +1,21 @@
 -- A page of finished jobs that did not succeed, newest first: the dead letters among them.
 --
--- $1 to $16 the filter, as in list_jobs.sql; the state is needed   $17 how many   $18 that ended from then on   $19 and before then
--- $20 whether with arguments and results: what is not asked for is not even read
+-- $1 to $17 the filter, as in list_jobs.sql; the state is needed   $18 how many   $19 that ended from then on   $20 and before then
+-- $21 whether with arguments and results: what is not asked for is not even read
 -- Looks at 5,000 of them at most: they are scattered over the archive.
 -- Index: finished_job_unsuccessful of each partition, merged, backwards, and no further than needed.
 WITH found AS MATERIALIZED (
     SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
            result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
-           discarded_at, tags
+           discarded_at, tags, metadata
       FROM (
            SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
                   timeout, result, error, created_at, run_at, started_at, finished_at, worker,
                   NULL::timestamptz AS expires_at, NULL::timestamptz AS deadline,
-                  NULL::timestamptz AS cancel_requested_at, discarded_at, tags
+                  NULL::timestamptz AS cancel_requested_at, discarded_at, tags, metadata
              FROM rowlock.finished_job
             WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
-              AND finished_at >= $18::timestamptz AND finished_at < $19::timestamptz
+              AND finished_at >= $19::timestamptz AND finished_at < $20::timestamptz
             ORDER BY id DESC
             LIMIT 5000
            ) AS seen
@@ -28,35 +28,36 @@ WITH found AS MATERIALIZED (
        AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
        AND ($9::text IS NULL OR args @> $9::text::jsonb)
        AND ($11::text IS NULL OR $11::text = ANY(tags))
+       AND ($17::text IS NULL OR metadata @> $17::text::jsonb)
        AND ($12::text[] IS NULL OR lower(args::text) LIKE ANY(ARRAY(SELECT lower(text) FROM unnest($12::text[]) AS text)))
        AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
        AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
        AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
        AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
      ORDER BY id DESC
-     LIMIT $17::integer
+     LIMIT $18::integer
 ), ended AS (
     SELECT id, created_at
       FROM (
            SELECT id, created_at
              FROM rowlock.finished_job
             WHERE state = $1::text AND state <> 'succeeded' AND id > $4::uuid AND id < $5::uuid
-              AND finished_at >= $18::timestamptz AND finished_at < $19::timestamptz
+              AND finished_at >= $19::timestamptz AND finished_at < $20::timestamptz
            ) AS seen
      ORDER BY id DESC
     OFFSET 4999
      LIMIT 1
 )
 SELECT id, state, queue, task, priority, args_version,
-       CASE WHEN $20::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-       CASE WHEN $20::boolean THEN result END AS result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
-       discarded_at, tags,
+       CASE WHEN $21::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       CASE WHEN $21::boolean THEN result END AS result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
+       discarded_at, tags, metadata,
        coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = found.task), false) AS is_sensitive,
        false AS is_end
   FROM found
  UNION ALL
 SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, created_at, NULL, NULL, NULL,
-       NULL, NULL, NULL, NULL, NULL, NULL, NULL, true
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, true
   FROM ended
- WHERE (SELECT count(*) FROM found) < $17::integer
+ WHERE (SELECT count(*) FROM found) < $18::integer
  ORDER BY id DESC

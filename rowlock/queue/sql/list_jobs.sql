@@ -3,10 +3,11 @@
 -- The filter, in each statement that has one: $1 state   $2 queues text[]   $3 task   $4 only ids above this one, and $5 below this
 -- one (both are needed)   $6 created longer ago than   $7 not longer ago than   $8 text in the error   $9 JSON text that the
 -- arguments contain   $10 whether discarded   $11 a tag   $12 patterns of a text in the arguments text[]   $13 created at or after   $14 created before
--- $15 not of these tasks text[]   $16 an error of the same kind, '' for none. Each but those said may be null.
--- $17 how many   $18 finished ones that ended from then on   $19 and before then   $20 whether live ones, too: the partitions of
+-- $15 not of these tasks text[]   $16 an error of the same kind, '' for none   $17 JSON text that the
+-- metadata contains. Each but those said may be null.
+-- $18 how many   $19 finished ones that ended from then on   $20 and before then   $21 whether live ones, too: the partitions of
 -- other times are not even locked, under force_custom_plan
--- $21 whether with arguments and results: what is not asked for is not even read
+-- $22 whether with arguments and results: what is not asked for is not even read
 --
 -- Looks at 20,000 jobs at most, whatever the filter: if these have fewer that fit, one more row says where it stopped (is_end).
 -- Index: job_pkey and finished_job_id of each partition, merged, backwards, and no further than needed; conditions inside of
@@ -19,11 +20,11 @@ WITH found AS MATERIALIZED (
                 ELSE result
            END AS result,
            error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
-           discarded_at, tags
+           discarded_at, tags, metadata
       FROM (
            SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
                   timeout, result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline,
-                  cancel_requested_at, discarded_at, tags
+                  cancel_requested_at, discarded_at, tags, metadata
              FROM (
                   SELECT id,
                          CASE WHEN state = 'queued' AND errors > 0 THEN 'retrying'
@@ -33,16 +34,16 @@ WITH found AS MATERIALIZED (
                          queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
                          timeout, NULL::jsonb AS result, error, created_at, run_at, started_at,
                          NULL::timestamptz AS finished_at, worker, expires_at, deadline, cancel_requested_at,
-                         NULL::timestamptz AS discarded_at, tags
+                         NULL::timestamptz AS discarded_at, tags, metadata
                     FROM rowlock.job
                    UNION ALL
                   SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes,
                          unique_key, timeout, result, error, created_at, run_at, started_at, finished_at, worker,
-                         NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, discarded_at, tags
+                         NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, discarded_at, tags, metadata
                     FROM rowlock.finished_job
                   ) AS every
             WHERE id > $4::uuid AND id < $5::uuid
-              AND ((finished_at >= $18::timestamptz AND finished_at < $19::timestamptz) OR ($20::boolean AND finished_at IS NULL))
+              AND ((finished_at >= $19::timestamptz AND finished_at < $20::timestamptz) OR ($21::boolean AND finished_at IS NULL))
             ORDER BY id DESC
             LIMIT 20000
            ) AS seen
@@ -55,13 +56,14 @@ WITH found AS MATERIALIZED (
        AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
        AND ($9::text IS NULL OR args @> $9::text::jsonb)
        AND ($11::text IS NULL OR $11::text = ANY(tags))
+       AND ($17::text IS NULL OR metadata @> $17::text::jsonb)
        AND ($12::text[] IS NULL OR lower(args::text) LIKE ANY(ARRAY(SELECT lower(text) FROM unnest($12::text[]) AS text)))
        AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
        AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
        AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
        AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
      ORDER BY id DESC
-     LIMIT $17::integer
+     LIMIT $18::integer
 ), ended AS (
     SELECT id, created_at
       FROM (
@@ -70,21 +72,21 @@ WITH found AS MATERIALIZED (
            SELECT id, created_at, finished_at FROM rowlock.finished_job
            ) AS every
      WHERE id > $4::uuid AND id < $5::uuid
-       AND ((finished_at >= $18::timestamptz AND finished_at < $19::timestamptz) OR ($20::boolean AND finished_at IS NULL))
+       AND ((finished_at >= $19::timestamptz AND finished_at < $20::timestamptz) OR ($21::boolean AND finished_at IS NULL))
      ORDER BY id DESC
     OFFSET 19999
      LIMIT 1
 )
 SELECT id, state, queue, task, priority, args_version,
-       CASE WHEN $21::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-       CASE WHEN $21::boolean THEN result END AS result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
-       discarded_at, tags,
+       CASE WHEN $22::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       CASE WHEN $22::boolean THEN result END AS result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
+       discarded_at, tags, metadata,
        coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = found.task), false) AS is_sensitive,
        false AS is_end
   FROM found
  UNION ALL
 SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, created_at, NULL, NULL, NULL,
-       NULL, NULL, NULL, NULL, NULL, NULL, NULL, true
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, true
   FROM ended
- WHERE (SELECT count(*) FROM found) < $17::integer
+ WHERE (SELECT count(*) FROM found) < $18::integer
  ORDER BY id DESC

@@ -1,12 +1,12 @@
 -- A page of live jobs, newest first: of those that wait, or all.
 --
--- $1 to $16 the filter, as in list_jobs.sql   $17 how many. Looks at 20,000 jobs at most, as list_jobs.sql does.
--- $18 whether with arguments and results: what is not asked for is not even read
+-- $1 to $17 the filter, as in list_jobs.sql   $18 how many. Looks at 20,000 jobs at most, as list_jobs.sql does.
+-- $19 whether with arguments and results: what is not asked for is not even read
 -- Index: job_pkey, backwards, and no further than needed.
 WITH found AS MATERIALIZED (
     SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
            result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
-           discarded_at, tags
+           discarded_at, tags, metadata
       FROM (
            SELECT id,
                  CASE WHEN state = 'queued' AND errors > 0 THEN 'retrying'
@@ -16,7 +16,7 @@ WITH found AS MATERIALIZED (
                  queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
                  timeout, NULL::jsonb AS result, error, created_at, run_at, started_at,
                  NULL::timestamptz AS finished_at, worker, expires_at, deadline, cancel_requested_at,
-                 NULL::timestamptz AS discarded_at, tags
+                 NULL::timestamptz AS discarded_at, tags, metadata
             FROM rowlock.job
             WHERE id > $4::uuid AND id < $5::uuid
             ORDER BY id DESC
@@ -31,13 +31,14 @@ WITH found AS MATERIALIZED (
        AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
        AND ($9::text IS NULL OR args @> $9::text::jsonb)
        AND ($11::text IS NULL OR $11::text = ANY(tags))
+       AND ($17::text IS NULL OR metadata @> $17::text::jsonb)
        AND ($12::text[] IS NULL OR lower(args::text) LIKE ANY(ARRAY(SELECT lower(text) FROM unnest($12::text[]) AS text)))
        AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
        AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
        AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
        AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
      ORDER BY id DESC
-     LIMIT $17::integer
+     LIMIT $18::integer
 ), ended AS (
     SELECT id, created_at
       FROM (
@@ -48,15 +49,15 @@ WITH found AS MATERIALIZED (
      LIMIT 1
 )
 SELECT id, state, queue, task, priority, args_version,
-       CASE WHEN $18::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       CASE WHEN $19::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
        result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
-       discarded_at, tags,
+       discarded_at, tags, metadata,
        coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = found.task), false) AS is_sensitive,
        false AS is_end
   FROM found
  UNION ALL
 SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, created_at, NULL, NULL, NULL,
-       NULL, NULL, NULL, NULL, NULL, NULL, NULL, true
+       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, true
   FROM ended
- WHERE (SELECT count(*) FROM found) < $17::integer
+ WHERE (SELECT count(*) FROM found) < $18::integer
  ORDER BY id DESC

@@ -1,18 +1,18 @@
 -- A page of running jobs, newest first.
 --
--- $1 to $16 the filter, as in list_jobs.sql; the state is not looked at   $17 how many
--- $18 whether with arguments and results: what is not asked for is not even read
+-- $1 to $17 the filter, as in list_jobs.sql; the state is not looked at   $18 how many
+-- $19 whether with arguments and results: what is not asked for is not even read
 -- Index: job_running, all of it: as many as run, and those are few beside those that wait.
 WITH running AS MATERIALIZED (
     SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-           error, created_at, run_at, started_at, worker, expires_at, deadline, cancel_requested_at, tags
+           error, created_at, run_at, started_at, worker, expires_at, deadline, cancel_requested_at, tags, metadata
       FROM rowlock.job
      WHERE state = 'running'
 )
 SELECT id, state, queue, task, priority, args_version,
-       CASE WHEN $18::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       CASE WHEN $19::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
        NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker, expires_at,
-       deadline, cancel_requested_at, NULL::timestamptz AS discarded_at, tags,
+       deadline, cancel_requested_at, NULL::timestamptz AS discarded_at, tags, metadata,
        coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = running.task), false) AS is_sensitive,
        false AS is_end
   FROM running
@@ -26,10 +26,11 @@ SELECT id, state, queue, task, priority, args_version,
    AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
    AND ($9::text IS NULL OR args @> $9::text::jsonb)
    AND ($11::text IS NULL OR $11::text = ANY(tags))
+   AND ($17::text IS NULL OR metadata @> $17::text::jsonb)
    AND ($12::text[] IS NULL OR lower(args::text) LIKE ANY(ARRAY(SELECT lower(text) FROM unnest($12::text[]) AS text)))
    AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
    AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
    AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
    AND $10::boolean IS NOT TRUE
  ORDER BY id DESC
- LIMIT $17::integer
+ LIMIT $18::integer

@@ -60,7 +60,7 @@ WITH cut AS (
      WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_quarantined))
        AND worker IS NOT NULL
     RETURNING id, run_at, created_at, started_at, worker, timeout, attempt, max_attempts, errors, crashes, priority,
-              queue, task, args_version, unique_key, args, tags, trace
+              queue, task, args_version, unique_key, args, tags, metadata, trace
 ), freed AS (
     DELETE FROM rowlock.unique_key
      WHERE key = ANY(ARRAY(SELECT unique_key FROM quarantined WHERE unique_key IS NOT NULL))
@@ -70,11 +70,11 @@ WITH cut AS (
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,
-        priority, state, queue, task, args_version, unique_key, error, args, tags, trace
+        priority, state, queue, task, args_version, unique_key, error, args, tags, metadata, trace
     )
     SELECT id, run_at, created_at, started_at, now(), worker, timeout, attempt, max_attempts, errors, crashes + 1,
            priority, 'failed', queue, task, args_version, unique_key,
-           format('set aside: %s workers in a row died while they ran this job', crashes + 1), args, tags, trace
+           format('set aside: %s workers in a row died while they ran this job', crashes + 1), args, tags, metadata, trace
       FROM quarantined
 ), told AS (
     INSERT INTO rowlock.attempt (job_id, attempt, outcome, queue, task, worker, started_at, finished_at, message)

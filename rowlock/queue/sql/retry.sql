@@ -10,14 +10,14 @@ WITH gone AS (
     DELETE FROM rowlock.finished_job
      WHERE id = ANY($1::uuid[]) AND finished_at = ANY($4::timestamptz[]) AND state IN ('failed', 'cancelled', 'expired')
     RETURNING id, created_at, timeout, attempt, max_attempts, priority, queue, task, args_version, unique_key, error, args,
-              tags, trace
+              tags, metadata, trace
 ), back AS (
     INSERT INTO rowlock.job (
         id, created_at, timeout, attempt, max_attempts, priority, queue, task, args_version, unique_key, error, args, tags,
-        trace, run_at
+        metadata, trace, run_at
     )
     SELECT id, created_at, timeout, attempt, max_attempts, priority, queue, task,
-           coalesce($3::smallint, args_version), unique_key, error, coalesce($2::text::jsonb, args), tags, trace,
+           coalesce($3::smallint, args_version), unique_key, error, coalesce($2::text::jsonb, args), tags, metadata, trace,
            CASE WHEN pg_current_xact_id() IS NOT NULL THEN clock_timestamp() END
       FROM gone
 )

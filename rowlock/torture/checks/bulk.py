@@ -17,7 +17,7 @@ RULE: Final = "acts on many jobs"
 AGAIN: Final = "jobs run again"
 CLOCK_SECONDS: Final = 0.5
 """How far the two clocks may be apart."""
-COPIED: Final = ("task", "queue", "priority", "tags", "max_attempts")
+COPIED: Final = ("task", "queue", "priority", "tags", "metadata", "max_attempts")
 UNTOUCHED: Final = (*COPIED, "id", "args", "state", "attempt", "errors")
 
 

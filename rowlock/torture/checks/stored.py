@@ -43,6 +43,7 @@ def stored(life: Life, evidence: Evidence) -> Iterator[str]:
 def _count(wanted: Wanted, evidence: Evidence, *, is_replaced: bool) -> None:
     evidence.looked[RULE] += 1
     evidence.looked["stored otherwise: tags"] += bool(wanted.tags)
+    evidence.looked["stored otherwise: metadata"] += bool(wanted.metadata)
     evidence.looked["stored otherwise: timeouts"] += wanted.timeout is not None
     evidence.looked["stored otherwise: times that were given"] += wanted.run_at is not None
     evidence.looked["stored otherwise: later versions of the arguments"] += wanted.args_version > 1
@@ -65,6 +66,7 @@ def _asked(wanted: Wanted) -> Mapping[str, object]:
         "max_attempts": wanted.max_attempts,
         "timeout": _rounded(wanted.timeout),
         "tags": wanted.tags,
+        "metadata": wanted.metadata,
         "args_version": wanted.args_version,
     }
 
@@ -77,6 +79,7 @@ def _has(row: Change) -> Mapping[str, object]:
         "max_attempts": row.max_attempts,
         "timeout": _rounded(row.timeout),
         "tags": row.tags or [],
+        "metadata": row.metadata or {},
         "args_version": row.args_version,
     }
 

@@ -44,7 +44,7 @@ BUGS: Final = (
            statement_timestamp(), gone.worker,
            gone.timeout, gone.attempt, gone.max_attempts, gone.errors, gone.crashes, gone.priority, 'succeeded',
            gone.queue, gone.task, gone.args_version, gone.unique_key, gone.error, gone.args, outcome.result,
-           gone.tags, gone.trace
+           gone.tags, gone.metadata, gone.trace
       FROM gone
       JOIN outcome ON outcome.id = gone.id AND outcome.attempt = gone.attempt
 """,
@@ -54,7 +54,7 @@ BUGS: Final = (
            coalesce(gone.crashes, 0::smallint), coalesce(gone.priority, 5::smallint), 'succeeded',
            coalesce(gone.queue, 'default'), coalesce(gone.task, 'torture.quick'),
            coalesce(gone.args_version, 1::smallint), gone.unique_key, gone.error,
-           coalesce(gone.args, '{}'), outcome.result, gone.tags, gone.trace
+           coalesce(gone.args, '{}'), outcome.result, gone.tags, gone.metadata, gone.trace
       FROM outcome
       LEFT JOIN gone ON outcome.id = gone.id
 """,

@@ -24,6 +24,7 @@ CREATE TABLE rowlock.finished_job (
     args         jsonb NOT NULL,
     result       jsonb,
     tags         text[] COLLATE "C",
+    metadata     jsonb,
     trace        text COLLATE "C",
     CONSTRAINT finished_job_state_is_final CHECK (state IN ('succeeded', 'failed', 'cancelled', 'expired')),
     CONSTRAINT finished_job_is_readable CHECK (
@@ -31,6 +32,7 @@ CREATE TABLE rowlock.finished_job (
         AND least(run_at, created_at, started_at, finished_at, discarded_at) >= '0001-01-02 00:00:00+00'
         AND timeout BETWEEN '0' AND '36500 days'
         AND array_position(tags, NULL) IS NULL  -- nor has it more than one dimension, of which that is an error
+        AND (metadata IS NULL OR rowlock.is_metadata(metadata))
     )
 ) PARTITION BY RANGE (finished_at)
 --;

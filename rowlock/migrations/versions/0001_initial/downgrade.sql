@@ -15,9 +15,9 @@ DROP FUNCTION rowlock.drop_day(text, date), rowlock.retain_day(text, date), rowl
 DROP FUNCTION rowlock.create_partitions(integer), rowlock.missing_partitions(integer), rowlock.create_partition(text, date)
 --;
 DROP FUNCTION rowlock.enqueue(text, jsonb, text, integer, interval, timestamptz, integer, interval, text, uuid, timestamptz,
-                              timestamptz, text, interval, boolean, text, integer, text[], text)
+                              timestamptz, text, interval, boolean, text, integer, text[], text, jsonb)
 --;
-DROP FUNCTION rowlock.check_tags(text[], text)
+DROP FUNCTION rowlock.check_tags(text[], text), rowlock.check_metadata(jsonb)
 --;
 DROP FUNCTION rowlock.check_unique(text, text, interval, boolean, text)
 --;
@@ -37,3 +37,5 @@ DROP TABLE rowlock.statistic_mark, rowlock.backlog, rowlock.statistic
 DROP TABLE rowlock.waiter, rowlock.progress, rowlock.attempt_log, rowlock.duty, rowlock.idle_worker, rowlock.worker,
     rowlock.attempt, rowlock.finished_job, rowlock.queue, rowlock.task, rowlock.idempotency_key, rowlock.unique_key,
     rowlock.job
+--;
+DROP FUNCTION rowlock.is_metadata(jsonb)

@@ -244,6 +244,35 @@ BEGIN
 END
 $$
 --;
+-- Refuse metadata that is not up to 20 texts, each under a key.
+CREATE FUNCTION rowlock.check_metadata(metadata jsonb) RETURNS void LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    entry record;
+    entries integer := 0;
+BEGIN
+    IF jsonb_typeof(check_metadata.metadata) <> 'object' THEN
+        RAISE EXCEPTION 'metadata is not a JSON object'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Name each value, as in {"customer": "42"}';
+    END IF;
+    FOR entry IN SELECT one.key, one.value FROM jsonb_each(check_metadata.metadata) AS one (key, value) LOOP
+        entries := entries + 1;
+        IF entry.key ~ '[^A-Za-z0-9_.-]' OR length(entry.key) NOT BETWEEN 1 AND 64 THEN
+            RAISE EXCEPTION 'metadata has the key %', quote_literal(left(entry.key, 100))
+                USING ERRCODE = 'invalid_parameter_value', HINT = 'Use keys of 1 to 64 of letters, digits, _ . and -';
+        ELSIF jsonb_typeof(entry.value) <> 'string' OR length(entry.value #>> '{}') > 256
+              OR entry.value #>> '{}' ~ '[[:cntrl:]]' THEN
+            RAISE EXCEPTION 'the value of % in metadata cannot be stored', quote_literal(entry.key)
+                USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'Use a text of up to 256 characters, none of them a control character';
+        END IF;
+    END LOOP;
+    IF entries > 20 THEN
+        RAISE EXCEPTION 'metadata has % keys', entries
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use at most 20';
+    END IF;
+END
+$$
+--;
 -- Enqueue one job, for every language and driver. (Python sends plain jobs by a statement that does the same.)
 -- Returns the job's id: the given one (or a new one), or that of the job which already holds the unique key.
 -- on_duplicate => 'replace' then gives a holder that still waits all that this call says, but its id and its key.
@@ -270,7 +299,8 @@ CREATE FUNCTION rowlock.enqueue(
     on_duplicate text DEFAULT 'return',
     args_version integer DEFAULT 1,
     tags         text[] DEFAULT NULL,
-    trace        text DEFAULT NULL
+    trace        text DEFAULT NULL,
+    metadata     jsonb DEFAULT NULL
 ) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
 DECLARE
     new_id uuid := coalesce(enqueue.id, rowlock.uuid7());
@@ -290,7 +320,7 @@ BEGIN
         AND enqueue.expires_at IS NULL AND enqueue.deadline IS NULL
         AND enqueue.unique_until = 'finish' AND enqueue.unique_period IS NULL AND NOT enqueue.unique_across_tasks
         AND enqueue.on_duplicate = 'return' AND enqueue.args_version BETWEEN 1 AND 32767
-        AND enqueue.tags IS NULL AND enqueue.trace IS NULL
+        AND enqueue.tags IS NULL AND enqueue.trace IS NULL AND enqueue.metadata IS NULL
     ) IS NOT TRUE THEN
         SELECT o.queue, o.priority, o.max_attempts
           INTO enqueue.queue, enqueue.priority, enqueue.max_attempts
@@ -302,6 +332,10 @@ BEGIN
         IF enqueue.tags IS NOT NULL OR enqueue.trace IS NOT NULL THEN
             PERFORM rowlock.check_tags(enqueue.tags, enqueue.trace);
             enqueue.tags := nullif(enqueue.tags, '{}');
+        END IF;
+        IF enqueue.metadata IS NOT NULL THEN
+            PERFORM rowlock.check_metadata(enqueue.metadata);
+            enqueue.metadata := nullif(enqueue.metadata, '{}');
         END IF;
         IF (enqueue.unique_until = 'finish' AND enqueue.unique_period IS NULL AND NOT enqueue.unique_across_tasks
             AND enqueue.on_duplicate = 'return') IS NOT TRUE THEN
@@ -326,7 +360,8 @@ BEGIN
                                greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
                            END,
                            max_attempts = enqueue.max_attempts, timeout = enqueue.timeout, args = enqueue.args,
-                           args_version = enqueue.args_version, tags = enqueue.tags, trace = enqueue.trace,
+                           args_version = enqueue.args_version, tags = enqueue.tags, metadata = enqueue.metadata,
+                           trace = enqueue.trace,
                            expires_at = enqueue.expires_at, deadline = enqueue.deadline,
                            ends_at = least(CASE WHEN j.attempt = 0 THEN enqueue.expires_at END, enqueue.deadline)
                      WHERE j.id = holder;
@@ -349,7 +384,7 @@ BEGIN
     -- run_at: first the transaction's id, then the clock. The claims' cursors rely on this order, see docs/claiming.md.
     INSERT INTO rowlock.job (
         id, queue, task, priority, run_at, max_attempts, timeout, unique_key, args, args_version, ends_at, expires_at,
-        deadline, tags, trace
+        deadline, tags, metadata, trace
     )
     VALUES (
         new_id, enqueue.queue, enqueue.task, enqueue.priority,
@@ -357,7 +392,8 @@ BEGIN
             greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
         END,
         enqueue.max_attempts, enqueue.timeout, full_key, enqueue.args, enqueue.args_version,
-        least(enqueue.expires_at, enqueue.deadline), enqueue.expires_at, enqueue.deadline, enqueue.tags, enqueue.trace
+        least(enqueue.expires_at, enqueue.deadline), enqueue.expires_at, enqueue.deadline, enqueue.tags, enqueue.metadata,
+        enqueue.trace
     ) ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
         PERFORM rowlock.leave_trace();

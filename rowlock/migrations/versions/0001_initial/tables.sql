@@ -1,3 +1,12 @@
+-- Whether metadata is what every client can read: an object of texts, of a bounded size. Not inlined: where a job has none, a
+-- constraint that calls it costs no more than a look at the column.
+CREATE FUNCTION rowlock.is_metadata(metadata jsonb) RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+    RETURN jsonb_typeof(is_metadata.metadata) = 'object' AND octet_length(is_metadata.metadata::text) <= 32768
+           AND NOT jsonb_path_exists(is_metadata.metadata, 'strict $.* ? (@.type() != "string")', silent => true);
+END
+$$
+--;
 -- `args_version`: the version of the task for which the arguments are written.
 -- The live jobs, and only these: a finished one moves to finished_job in the transaction that finishes it.
 -- Wide facts (errors, tracebacks, results) live elsewhere; columns that are null cost nothing but a bit.
@@ -26,6 +35,7 @@ CREATE TABLE rowlock.job (
     cancel_reason text,
     args         jsonb NOT NULL DEFAULT '{}',
     tags         text[] COLLATE "C",
+    metadata     jsonb,
     trace        text COLLATE "C",
     CONSTRAINT job_pkey PRIMARY KEY (id),
     CONSTRAINT job_state_is_live CHECK (state IN ('blocked', 'queued', 'running')),
@@ -39,6 +49,7 @@ CREATE TABLE rowlock.job (
         AND least(run_at, created_at, started_at, expires_at, deadline, cancel_requested_at) >= '0001-01-02 00:00:00+00'
         AND timeout BETWEEN '0' AND '36500 days'
         AND array_position(tags, NULL) IS NULL  -- nor has it more than one dimension, of which that is an error
+        AND (metadata IS NULL OR rowlock.is_metadata(metadata))
     )
 ) WITH (
     -- Every job is written three times and leaves: vacuum often, without pauses, and never for the truncation's lock.

@@ -10,7 +10,7 @@ SELECT id,
        queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
        NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker,
        expires_at, deadline, cancel_requested_at, NULL::timestamptz AS discarded_at,
-       tags, trace
+       tags, metadata, trace
   FROM rowlock.job
  UNION ALL
 SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
@@ -20,5 +20,5 @@ SELECT id, state, queue, task, priority, args_version, args, attempt, max_attemp
             ELSE result
        END AS result,
        error, created_at, run_at, started_at, finished_at, worker,
-       NULL, NULL, NULL, discarded_at, tags, trace
+       NULL, NULL, NULL, discarded_at, tags, metadata, trace
   FROM rowlock.finished_job

@@ -21,7 +21,10 @@ export function askEnqueue(tasks) {
                 field("Priority", "priority", line("", { inputMode: "numeric", placeholder: "the task's own" })),
                 field("Attempts at most", "max_attempts", line("", { inputMode: "numeric", placeholder: "the task's own" })),
                 field("Unique key", "unique", line("", { placeholder: "none" }), "Only one job that waits or runs has it."),
-                field("Tags", "tags", line("", { placeholder: "none" }), "With commas between them.")),
+                field("Tags", "tags", line("", { placeholder: "none" }), "With commas between them."),
+                field("Metadata", "metadata", element("textarea", {
+                    rows: 2, spellcheck: false, autocomplete: "off", placeholder: "none",
+                }), "One a line, as customer:42.")),
         ],
         action: "Enqueue",
         perform: async (form) => {
@@ -49,5 +52,8 @@ function options(form) {
     }
     const tags = form.tags.split(",").map((tag) => tag.trim()).filter(Boolean);
     if (tags.length > 0) given.tags = tags;
+    const pairs = form.metadata.split("\n").map((pair) => pair.trim()).filter(Boolean);
+    if (pairs.some((pair) => !pair.includes(":"))) throw new Problem(422, "Each line is a key, a colon and a text.", "metadata");
+    if (pairs.length > 0) given.metadata = Object.fromEntries(pairs.map((pair) => pair.split(/:(.*)/s, 2).map((part) => part.trim())));
     return given;
 }

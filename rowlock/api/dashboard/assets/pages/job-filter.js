@@ -10,6 +10,7 @@ const FIELDS = {
     queue: (value) => `queue ${value}`,
     task: (value) => `task ${value}`,
     tag: (value) => `tag ${value}`,
+    metadata: (value) => `metadata ${value}`,
     text: (value) => `arguments contain “${value}”`,
     error: (value) => `error contains “${value}”`,
     newer_than: (value) => `created in the last ${ageOf(value)}`,
@@ -25,6 +26,8 @@ const OTHERS = {
     after: (value) => `enqueued after ${value}`,
 };
 const NUMBERS = ["older_than", "newer_than"];
+/** A key, a colon and a text, as the address has metadata: as often as there are keys. */
+const PAIR = /^([^:]*):(.*)$/s;
 
 const ageOf = (value) => AGES.find(([seconds]) => seconds === value)?.[1] ?? `${value} seconds`;
 const local = (value) => new Date(value).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
@@ -37,6 +40,7 @@ export function meant(query) {
         if (value === null) continue;
         if (NUMBERS.includes(name)) filter[name] = Number(value);
         else if (name === "discarded") filter[name] = value === "true";
+        else if (name === "metadata") filter[name] = Object.fromEntries(query.getAll(name).map((pair) => PAIR.exec(pair)?.slice(1) ?? [pair, ""]));
         else filter[name] = name === "args" ? parseExactly(value) : value;
     }
     return filter;
@@ -45,9 +49,11 @@ export function meant(query) {
 /** The filter in words. */
 export function inWords(filter) {
     const { state, ...rest } = filter;
-    const said = Object.entries(rest).map(([name, value]) => (
-        (FIELDS[name] ?? OTHERS[name])(typeof value === "string" ? value : JSON.stringify(value))
-    ));
+    const said = Object.entries(rest).flatMap(([name, value]) => {
+        const say = FIELDS[name] ?? OTHERS[name];
+        if (name === "metadata") return Object.entries(value).map(([key, text]) => say(`${key}:${text}`));
+        return [say(typeof value === "string" ? value : JSON.stringify(value))];
+    });
     return [...state === undefined ? [] : [`state ${state}`], ...said];
 }
 
@@ -68,13 +74,16 @@ export function States({ query }) {
 
 /** What is filtered by, each with a way to be rid of it. */
 export function chips(query) {
-    const all = Object.entries({ ...FIELDS, ...OTHERS }).filter(([name]) => query.has(name));
+    const all = Object.entries({ ...FIELDS, ...OTHERS }).flatMap(([name, say]) => (
+        query.getAll(name).map((value) => ({ name, value, text: say(value) }))
+    ));
     if (all.length === 0) return null;
     return element("ul", { class: "chips", "aria-label": "Filtered by" },
-        ...all.map(([name, say]) => element("li", { key: name },
-            element("span", {}, say(query.get(name))),
+        ...all.map(({ name, value, text }) => element("li", { key: `${name} ${value}` },
+            element("span", {}, text),
             element("a", {
-                href: `#/jobs?${changed(query, { [name]: null })}`, "aria-label": `Do not filter by ${say(query.get(name))}`,
+                href: `#/jobs?${changed(query, { [name]: query.getAll(name).filter((other) => other !== value) })}`,
+                "aria-label": `Do not filter by ${text}`,
             }, "×"))),
         element("li", { class: "plain" }, link(`/jobs?${changed(new URLSearchParams(), { state: query.get("state") })}`, "Clear all")));
 }
@@ -101,6 +110,7 @@ export function FilterBar({ query, queues, tasks, go }) {
         if (ID.test(wanted) && await isThere(wanted)) return go(`/jobs/${wanted.toLowerCase()}`);
         const given = Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, said(name, value)]));
         if (given.created_after || given.created_before) given.newer_than = null;
+        given.metadata = withPair(query.getAll("metadata"), given.metadata);
         go(`/jobs?${changed(query, given)}`);
     };
     const submit = (event) => event.target.form.requestSubmit();
@@ -116,11 +126,12 @@ export function FilterBar({ query, queues, tasks, go }) {
         text("task", "Task", { list: "tasks" }),
         place("queue", "Queue", choice([["", "all"], ...names(queues, query.get("queue"))], query.get("queue") ?? "", { onChange: submit })),
         place("newer_than", "Created", choice([["", "any time"], ...ages(query.get("newer_than"))], query.get("newer_than") ?? "", { onChange: submit })),
-        element("details", { class: "further", open: isExact || query.has("tag") || query.has("error") },
+        element("details", { class: "further", open: isExact || query.has("tag") || query.has("metadata") || query.has("error") },
             element("summary", {}, "More"),
             element("div", { class: "fields" },
                 text("error", "Error contains"),
                 text("tag", "Tag"),
+                place("metadata", "Metadata", line("", { type: "search", placeholder: "customer:42" })),
                 place("created_after", "Created after", moment(query.get("created_after"))),
                 place("created_before", "Created before", moment(query.get("created_before"))))),
         element("button", { type: "submit" }, "Filter"),
@@ -138,6 +149,14 @@ function moment(value) {
     return line(shown, { type: "datetime-local" });
 }
 
+/** The metadata that is filtered by, with one more: the chips have those, the field has this one. */
+function withPair(pairs, more) {
+    if (more === "") return pairs;
+    const [, key, text] = PAIR.exec(more) ?? [];
+    if (key === undefined) return [...pairs, more];
+    return [...pairs.filter((pair) => !pair.startsWith(`${key.trim()}:`)), `${key.trim()}:${text.trim()}`];
+}
+
 /** What a field says, as the address has it. */
 function said(name, value) {
     const text = value.trim();
@@ -150,7 +169,10 @@ function changed(query, values) {
     const rest = new URLSearchParams(query);
     rest.delete("before");
     for (const [name, value] of Object.entries(values)) {
-        if (value === null || value === "") rest.delete(name);
+        if (Array.isArray(value)) {
+            rest.delete(name);
+            for (const one of value) rest.append(name, one);
+        } else if (value === null || value === "") rest.delete(name);
         else rest.set(name, value);
     }
     return rest;

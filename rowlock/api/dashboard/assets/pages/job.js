@@ -36,7 +36,11 @@ export const page = {
             job.cancel_requested_at !== null && job.finished_at === null
                 && element("span", { class: "badge warning" }, "told to stop ", ago(job.cancel_requested_at)),
             job.discarded_at !== null && element("span", { class: "badge" }, "discarded ", ago(job.discarded_at)),
-            job.tags?.map((tag) => link(`/jobs?${new URLSearchParams({ tag })}`, element("span", { class: "tag", key: tag }, tag)))),
+            job.tags?.map((tag) => link(`/jobs?${new URLSearchParams({ tag })}`, element("span", { class: "tag", key: tag }, tag))),
+            Object.entries(job.metadata ?? {}).sort().map(([key, text]) => link(
+                `/jobs?${new URLSearchParams({ metadata: `${key}:${text}` })}`,
+                element("span", { class: "tag", key: `${key}:` }, `${key}: ${text}`),
+            ))),
         job.progress !== null && job.state === "running" && progress(job.progress),
         job.error !== null && element("section", { class: "panel bad" },
             element("h2", {}, job.state === "failed" ? "Why it failed" : job.state === "cancelled" ? "Why it was cancelled" : "The last error"),
