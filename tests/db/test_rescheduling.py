@@ -147,7 +147,8 @@ async def test_a_job_of_a_paused_queue_waits_until_that_is_resumed(app: Rowlock)
 
 async def test_the_audit_finds_nothing_wrong_with_what_was_rescheduled(app: Rowlock) -> None:
     retried = await app.enqueue("fail_once")
-    for options in ({"delay": HOUR, "deadline": 2 * HOUR}, {"expires": HOUR, "unique": "k"}):
+    limited: list[dict[str, Any]] = [{"delay": HOUR, "deadline": 2 * HOUR}, {"expires": HOUR, "unique": "k"}]
+    for options in limited:
         job = await app.enqueue("echo", **options)
         await app.reschedule(job.id, delay=60, priority=1)
     await app.worker().drain()
@@ -183,7 +184,8 @@ async def test_what_does_not_wait_is_refused_and_nothing_is_recorded(app: Rowloc
 
 @pytest.mark.parametrize("limit", ["expires", "deadline"])
 async def test_a_time_after_the_job_s_limit_is_refused(limit: str, app: Rowlock, connection: Connection) -> None:
-    job = await app.enqueue("echo", delay=HOUR, **{limit: 2 * HOUR})
+    options: dict[str, Any] = {limit: 2 * HOUR}
+    job = await app.enqueue("echo", delay=HOUR, **options)
     before = await row_of(connection, job.id)
     with pytest.raises(InvalidOption, match="delay must be before") as by_delay:
         await app.reschedule(job.id, delay=3 * HOUR)
