@@ -302,7 +302,7 @@ class Operators:
             "find_live",
             which,
             change,
-            new.described(),
+            {"to": new.described()},
             stored=["queued"],
             dry_run=dry_run,
             origin=origin,

@@ -396,7 +396,7 @@ async def test_all_scheduled_jobs_of_a_task_are_run_now(app: Rowlock) -> None:
     assert (told.verb, told.target, told.by) == ("reschedule", None, "ada")
     assert told.details == {
         "filter": {"state": "scheduled", "task": "echo"},
-        "delay": 0.0,
+        "to": {"delay": 0.0},
         "rescheduled": 5,
     }
 
