@@ -57,8 +57,9 @@ class Acts:
         """Change when a waiting job is due, its priority or its queue, and return it as it is now.
 
         `delay` (seconds, or a `timedelta`) counts from now on; a `run_at` that is over means now. What is left out
-        stays as it was, and so do its attempts, its unique key and its limits in time. A job that is due lines up
-        anew, behind the others. Once a worker has claimed the job, nothing is changed.
+        stays as it was, and so do its attempts, its unique key and its limits in time. A job that is due and
+        comes to another queue or priority lines up there, behind the others. Once a worker has claimed the job, nothing
+        is changed.
 
         Raises `JobNotFound`; `WrongState` for a job that runs or has finished, whose time is over, or whose cancel was
         requested; `InvalidOption`, also for a time after the job's `expires` or `deadline`; and `LockTimeout`.

@@ -422,12 +422,11 @@ class Model:
             return "state"
         if row.ends is not None and row.ends <= self.now + (hours or 0):
             return "late"
-        self.jobs[job] = replace(
-            row,
-            due=max(self.now, _some(row.due) if hours is None else self.now + hours),
-            priority=row.priority if priority is None else priority,
-            queue=row.queue if queue is None else queue,
-        )
+        due = _some(row.due)
+        lane = row.queue if queue is None else queue, row.priority if priority is None else priority
+        if lane != (row.queue, row.priority) or (hours is not None and (hours > 0 or due > self.now)):
+            due = max(self.now, due if hours is None else self.now + hours)
+            self.jobs[job] = replace(row, due=due, queue=lane[0], priority=lane[1])
         return "changed"
 
     def delete(self, job: UUID) -> bool:

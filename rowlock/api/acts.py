@@ -152,7 +152,7 @@ async def _require_queues(call: Call, job_id: UUID, queue: str) -> None:
 @routes.delete(
     "/v1/jobs/{id}", scope="admin", by_queue=True, answers={204: None}, problems=(JOB_NOT_FOUND, WRONG_STATE)
 )
-async def delete(call: Call) -> web.Response:
+async def delete_job(call: Call) -> web.Response:
     """Delete a finished job for good: 204."""
     await call.backend.operators.delete(await call.job_id(), origin=call.origin)
     return web.Response(status=204)

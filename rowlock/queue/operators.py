@@ -144,7 +144,7 @@ class Operators:
         for _ in range(TRIES):
             async with acting(self._client, ActOnJobs, origin) as act:
                 for row in await act.reschedule([wanted], change, within):
-                    if not row["is_changed"]:
+                    if not row["fits"]:
                         raise change.refusal(wanted, row)
                     await act.record("reschedule", str(wanted), change.details(row))
                     return Job.from_row((await act.fetch("get_job", wanted))[0])
@@ -295,7 +295,7 @@ class Operators:
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
             rows = await act.reschedule([row["id"] for row in found], new, sight.queues)
-            return Counter("rescheduled" if row["is_changed"] else "skipped" for row in rows)
+            return Counter("rescheduled" if row["fits"] else "skipped" for row in rows)
 
         return await self._on_many(
             "reschedule",
@@ -467,7 +467,7 @@ class ActOnJobs(Act):
         """Change the waiting jobs, and wake the workers that sleep on their queues. Rows of reschedule.sql."""
         queues = None if within is None else sorted(within)
         rows = await self.fetch("reschedule", ids, *change.parameters, queues)
-        if changed := sorted({row["queue"] for row in rows if row["is_changed"]}):
+        if changed := sorted({row["queue"] for row in rows if row["fits"]}):
             await self.fetch("wake", changed)
         return rows
 

@@ -66,11 +66,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             return WrongState(
                 f"Job {job_id} cannot be rescheduled: {why}, so it does not start any more.", state="queued"
             )
-        option, given = ("run_at", self.run_at) if self.delay is None else ("delay", self.delay)
+        limit = row["ends_at"]
+        rule = f"run_at must be before {limit}" if self.delay is None else f"delay must end before {limit}"
         return InvalidOption(
-            f"{option} must be before {row['ends_at']}, when job {job_id} expires or has its deadline; got {given}. "
+            f"{rule}, when job {job_id} expires or has its deadline; got {self.run_at or self.delay}. "
             "Use an earlier time, or cancel the job and enqueue a new one.",
-            option=option,
+            option="run_at" if self.delay is None else "delay",
         )
 
 

@@ -98,7 +98,7 @@ async def test_waiting_jobs_are_rescheduled_by_their_ids(database_url: str, conn
     now = await rowlock("jobs", "run-now", first, url=database_url)
     assert (now.code, now.out) == (0, f"{first} queued\n")
     late = await rowlock("jobs", "reschedule", first, "--delay", "20h", url=database_url)
-    assert_refused(late, "delay must be before")
+    assert_refused(late, "delay must end before")
     told = json.loads((await rowlock("operations", "--target", first, "--json", url=database_url)).out)
     assert {(one["verb"], one["by"], one["source"]) for one in told} == {("reschedule", getpass.getuser(), "cli")}
 

@@ -200,8 +200,8 @@ async def cancel(session: Session) -> None:
 
 async def reschedule(session: Session) -> None:
     rows = await session.act.reschedule([JOB], Change(priority=3), None)
-    session.gives_up = any(not row["is_changed"] for row in rows)
-    session.answer = [(row["is_changed"], row["priority_before"]) for row in rows] or "does not wait"
+    session.gives_up = any(not row["fits"] for row in rows)
+    session.answer = [(row["fits"], row["priority_before"]) for row in rows] or "does not wait"
 
 
 async def delete(session: Session) -> None:

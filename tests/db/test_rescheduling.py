@@ -187,7 +187,7 @@ async def test_a_time_after_the_job_s_limit_is_refused(limit: str, app: Rowlock,
     options: dict[str, Any] = {limit: 2 * HOUR}
     job = await app.enqueue("echo", delay=HOUR, **options)
     before = await row_of(connection, job.id)
-    with pytest.raises(InvalidOption, match="delay must be before") as by_delay:
+    with pytest.raises(InvalidOption, match="delay must end before") as by_delay:
         await app.reschedule(job.id, delay=3 * HOUR)
     with pytest.raises(InvalidOption, match="run_at must be before") as by_time:
         await app.reschedule(job.id, run_at=datetime.now(UTC) + timedelta(hours=3))
@@ -327,6 +327,17 @@ async def test_a_due_job_that_changes_its_priority_is_found(app: Rowlock, connec
         job = await app.enqueue("echo")
         await app.reschedule(job.id, priority=9)
         assert [row["id"] for row in await claims.claim(CLAIMANT, 10, {})] == [job.id]
+
+
+async def test_a_due_job_that_is_run_now_keeps_its_place(app: Rowlock, connection: Connection) -> None:
+    job = await app.enqueue("echo")
+    place = "SELECT ctid, xmin, run_at FROM rowlock.job"
+    before = await connection.fetchrow(place)
+    assert (await app.run_now(job.id)).state == "queued"
+    await app.reschedule(job.id, priority=5, queue="default", run_at=datetime(2001, 1, 1, tzinfo=UTC))
+    assert (await app.reschedule_many(JobFilter(task="echo"), delay=0)).count == 1
+    assert await connection.fetchrow(place) == before, "the row was not touched"
+    assert len(await app.operations()) == 3
 
 
 async def test_a_scheduled_job_that_is_run_now_is_found_although_the_cursors_have_settled(

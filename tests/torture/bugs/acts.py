@@ -146,8 +146,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file=f"{SQL}reschedule.sql",
-                old="THEN greatest(coalesce($2::timestamptz, clock_timestamp() + $3::interval, run_at), clock_timestamp())",
-                new="THEN coalesce($2::timestamptz, clock_timestamp() + $3::interval, run_at)",
+                old="$3::interval, run_at), clock_timestamp())",
+                new="$3::interval, run_at))",
             ),
         ),
         engine=Pytest(file="tests/db/test_rescheduling.py"),
