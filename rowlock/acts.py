@@ -8,10 +8,12 @@ from rowlock.queue import retention
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.origin import Origin
 from rowlock.queue.overview import Overview, read_overview
+from rowlock.queue.rescheduling import Change
 from rowlock.queue.statistics import Statistics, read_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime, timedelta
     from uuid import UUID
 
     from rowlock.queue.client import Client
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class Acts:
-    """Cancelling, retrying, discarding; dead letters and the record of who did what. `Rowlock` has them all."""
+    """Cancelling, rescheduling, retrying, discarding, deleting; dead letters and the record of who did what.
+
+    `Rowlock` has them all.
+    """
 
     client: Client
     operators: Operators
@@ -38,6 +43,51 @@ class Acts:
         >>> await app.cancel(job.id, reason="the customer has left", by="ada")
         """
         return await self.operators.cancel(job_id, reason=reason, origin=Origin(by=by))
+
+    async def reschedule(
+        self,
+        job_id: UUID | str,
+        *,
+        delay: timedelta | float | None = None,
+        run_at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        by: str | None = None,
+    ) -> Job:
+        """Change when a waiting job is due, its priority or its queue, and return it as it is now.
+
+        `delay` (seconds, or a `timedelta`) counts from now on; a `run_at` that is over means now. What is left out
+        stays as it was, and so do its attempts, its unique key and its limits in time. A job that is due and
+        comes to another queue or priority lines up there, behind the others. Once a worker has claimed the job, nothing
+        is changed.
+
+        Raises `JobNotFound`; `WrongState` for a job that runs or has finished, whose time is over, or whose cancel was
+        requested; `InvalidOption`, also for a time after the job's `expires` or `deadline`; and `LockTimeout`.
+
+        >>> await app.reschedule(job.id, delay=3600, queue="bulk", by="ada")
+        """
+        change = Change.of(delay=delay, run_at=run_at, priority=priority, queue=queue)
+        return await self.operators.reschedule(job_id, change, origin=Origin(by=by))
+
+    async def run_now(self, job_id: UUID | str, *, by: str | None = None) -> Job:
+        """Make a waiting job due now: `reschedule` with a delay of zero. Of a paused queue it waits all the same.
+
+        >>> await app.run_now(job.id, by="ada")
+        """
+        return await self.operators.reschedule(
+            job_id, Change.of(delay=0, run_at=None, priority=None, queue=None), origin=Origin(by=by)
+        )
+
+    async def delete(self, job_id: UUID | str, *, by: str | None = None) -> None:
+        """Delete a finished job for good: it, its attempts, logs, result, progress, checkpoint, and the key it holds.
+
+        All of it goes in one transaction, or nothing. The statistics still count it, and `operation` says who deleted
+        it. A `result()` that is asked for afterwards raises `JobNotFound`. Retention removes many; `delete` is for one.
+        Raises `JobNotFound`, `WrongState` for a job that has not finished (cancel it first), and `LockTimeout`.
+
+        >>> await app.delete(job.id, by="ada")
+        """
+        await self.operators.delete(job_id, origin=Origin(by=by))
 
     async def retry(
         self, job_id: UUID | str, *, args: Mapping[str, object] | None = None, by: str | None = None
@@ -90,6 +140,30 @@ class Acts:
         origin = Origin(by=by)
         return await self.operators.cancel_many(
             which, reason=reason, dry_run=dry_run, everything=everything, origin=origin
+        )
+
+    async def reschedule_many(
+        self,
+        which: JobFilter,
+        *,
+        delay: timedelta | float | None = None,
+        run_at: datetime | None = None,
+        priority: int | None = None,
+        queue: str | None = None,
+        dry_run: bool = False,
+        everything: bool = False,
+        by: str | None = None,
+    ) -> BulkResult:
+        """Change all waiting jobs that the filter means, as `reschedule` does; a `delay` of zero runs them now.
+
+        One that would be due after its `expires` or `deadline` stays as it is, and counts as `skipped`. Otherwise as
+        `cancel_many`.
+
+        >>> await app.reschedule_many(JobFilter(task="send_newsletter", state="scheduled"), delay=0)
+        """
+        change = Change.of(delay=delay, run_at=run_at, priority=priority, queue=queue)
+        return await self.operators.reschedule_many(
+            which, change, dry_run=dry_run, everything=everything, origin=Origin(by=by)
         )
 
     async def retry_many(

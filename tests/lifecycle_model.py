@@ -415,6 +415,29 @@ class Model:
             self.jobs[job] = replace(row, is_discarded=True)
         return row.state == "failed"
 
+    def reschedule(self, job: UUID, hours: int | None, priority: int | None, queue: str | None) -> str:
+        """What becomes of it: `changed`; `state` if it does not wait, or does so in vain; `late` for such a time."""
+        row = self.jobs[job]
+        if not self._waits(job):
+            return "state"
+        if row.ends is not None and row.ends <= self.now + (hours or 0):
+            return "late"
+        due = _some(row.due)
+        lane = row.queue if queue is None else queue, row.priority if priority is None else priority
+        if lane != (row.queue, row.priority) or (hours is not None and (hours > 0 or due > self.now)):
+            due = max(self.now, due if hours is None else self.now + hours)
+            self.jobs[job] = replace(row, due=due, queue=lane[0], priority=lane[1])
+        return "changed"
+
+    def delete(self, job: UUID) -> bool:
+        """Whether the job has finished: then nothing is left of it, and its key is free."""
+        if self.jobs[job].is_live:
+            return False
+        del self.jobs[job]
+        self.holds = {key: hold for key, hold in self.holds.items() if hold.job != job}
+        self.attempts = Counter({one: count for one, count in self.attempts.items() if one[0] != job})
+        return True
+
     # Time, and what did not happen.
 
     def pass_hours(self, hours: int) -> None:

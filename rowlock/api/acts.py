@@ -1,4 +1,4 @@
-"""`/v1/jobs/{id}/cancel`, `retry` and `discard`, the same in bulk, and the dead letters."""
+"""Acts on jobs under `/v1/jobs/{id}`, the same in bulk, and the dead letters."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rowlock.api.exchange import answer
 from rowlock.api.idempotency import REPEATED_HEADER, answer_again, once
 from rowlock.api.pages import FilterPageQuery, FilterQuery, LimitQuery, page_of
 from rowlock.api.problems import (
+    FORBIDDEN,
     INVALID_ARGUMENTS,
     INVALID_KEY,
     JOB_NOT_FOUND,
@@ -25,19 +26,23 @@ from rowlock.api.routes import Call, Routes
 from rowlock.api.wire.jobs import (
     BulkCancelRequest,
     BulkRequest,
+    BulkRescheduleRequest,
     Cancelled,
     CancelRequest,
     JobPage,
     JobSummary,
+    RescheduleRequest,
     RetryRequest,
     RunAgainRequest,
 )
 from rowlock.api.wire.queues import DeadLetterGroups, UnclaimedKind, UnclaimedKinds
-from rowlock.errors import KeyHeld
+from rowlock.errors import KeyHeld, UnknownTask
 from rowlock.queue.idempotency import Answer
 from rowlock.queue.operators import BulkResult
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from rowlock.queue.idempotency import Connection
 
 routes = Routes("jobs")
@@ -50,6 +55,24 @@ async def cancel_many(call: Call, body: BulkCancelRequest) -> web.Response:
         await call.backend.operators.cancel_many(
             body.filter,
             reason=body.reason,
+            dry_run=body.dry_run,
+            everything=body.everything,
+            origin=call.origin,
+            sight=await call.sight(),
+        )
+    )
+
+
+@routes.post("/v1/jobs/bulk/reschedule", scope="operate", by_queue=True, answers={200: BulkResult})
+async def reschedule_many(call: Call, body: BulkRescheduleRequest) -> web.Response:
+    """Change when all waiting jobs that a filter means are due, their priority or their queue."""
+    if body.queue is not None and call.access.queues is not None:
+        detail = "This key is limited to queues: move the jobs to another queue one by one."
+        raise Refused(FORBIDDEN, detail, field="queue")
+    return answer(
+        await call.backend.operators.reschedule_many(
+            body.filter,
+            body.change(),
             dry_run=body.dry_run,
             everything=body.everything,
             origin=call.origin,
@@ -90,6 +113,49 @@ async def cancel(call: Call, body: CancelRequest) -> web.Response:
     job = await call.job_id()
     done = await call.backend.operators.cancel(job, reason=body.reason, origin=call.origin)
     return answer(Cancelled(id=job, answer=done), status=200 if done == "cancelled" else 202)
+
+
+@routes.post(
+    "/v1/jobs/{id}/reschedule",
+    scope="operate",
+    by_queue=True,
+    answers={200: JobSummary},
+    problems=(JOB_NOT_FOUND, WRONG_STATE),
+)
+async def reschedule(call: Call, body: RescheduleRequest) -> web.Response:
+    """Change when a waiting job is due, its priority or its queue."""
+    job = await call.job_id()
+    if body.queue is not None:
+        await _require_queues(call, job, body.queue)
+    done = await call.backend.operators.reschedule(job, body.change(), origin=call.origin, within=call.access.queues)
+    return answer(JobSummary.of(done))
+
+
+async def _require_queues(call: Call, job_id: UUID, queue: str) -> None:
+    """Make sure that this access, if it is limited to queues, sees the job's new queue, and its task's.
+
+    Else whoever may act on one queue could have the workers of another one run a task. Raises `Refused`.
+    """
+    if call.access.queues is None:
+        return
+    if not call.access.sees(queue):
+        raise Refused(FORBIDDEN, f"This key is not for the queue {queue!r}: it is limited to others.", field="queue")
+    job = await call.visible(job_id)
+    try:
+        is_seen = call.access.sees(await call.backend.queue_of(job.task))
+    except UnknownTask:
+        is_seen = False
+    if not is_seen:
+        raise Refused(FORBIDDEN, f"This key does not move jobs of the task {job.task!r}.", field="queue")
+
+
+@routes.delete(
+    "/v1/jobs/{id}", scope="admin", by_queue=True, answers={204: None}, problems=(JOB_NOT_FOUND, WRONG_STATE)
+)
+async def delete_job(call: Call) -> web.Response:
+    """Delete a finished job for good: 204."""
+    await call.backend.operators.delete(await call.job_id(), origin=call.origin)
+    return web.Response(status=204)
 
 
 @routes.post(

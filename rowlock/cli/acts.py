@@ -1,4 +1,4 @@
-"""`rowlock jobs cancel | retry | discard`: one job, several, or all that a filter means."""
+"""The acts on jobs of `rowlock jobs`: on one job, on several, or on all that a filter means."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from rowlock.queue.lifecycle import SHOWN
 from rowlock.queue.operators import BulkResult
 from rowlock.queue.options import metadata_pairs
 from rowlock.queue.origin import LONGEST_NAME, Origin
+from rowlock.queue.rescheduling import Change
 
 F = TypeVar("F", bound=Callable[..., Any])
 One: TypeAlias = Callable[[Rowlock, str, Origin], Awaitable[str]]
@@ -120,6 +121,65 @@ def cancel(job_ids: Sequence[str], reason: str | None, **given: Any) -> int:  # 
     return _run("cancel", job_ids, given, one, many)
 
 
+@click.command("reschedule", short_help="Change when waiting jobs are due, their priority or queue.")
+@_on_one_or_many
+@click.option("--delay", metavar="TIME", help="Due so long from now: 90s, 15m, 2h, 7d.")
+@click.option("--run-at", type=MOMENT, metavar="TIME", help="Due at this time.")
+@click.option("--priority", type=int, help="0 (last) to 9 (first).")
+@click.option("--to-queue", metavar="QUEUE", help="The queue that they go to; --queue is a filter.")
+def reschedule(
+    job_ids: Sequence[str],
+    delay: str | None,
+    run_at: datetime | None,
+    priority: int | None,
+    to_queue: str | None,
+    **given: Any,  # noqa: ANN401  # click's options
+) -> int:
+    """Change when the waiting jobs with these IDs are due, their priority or queue; or of all that the options mean.
+
+    What is left out stays as it was.
+    """
+    change = Change.of(delay=age("delay", delay), run_at=_zoned(run_at), priority=priority, queue=to_queue)
+    return _reschedule("reschedule", job_ids, given, change)
+
+
+@click.command("run-now", short_help="Make waiting jobs due now.")
+@_on_one_or_many
+def run_now(job_ids: Sequence[str], **given: Any) -> int:  # noqa: ANN401  # click's options
+    """Make the waiting jobs with these IDs due now, or all that the options mean."""
+    return _reschedule("run now", job_ids, given, Change.of(delay=0, run_at=None, priority=None, queue=None))
+
+
+def _reschedule(verb: str, job_ids: Sequence[str], given: Mapping[str, Any], change: Change) -> int:
+    async def one(app: Rowlock, job_id: str, origin: Origin) -> str:
+        return (await app.operators.reschedule(job_id, change, origin=origin)).state
+
+    async def many(app: Rowlock, which: JobFilter, dry_run: bool, origin: Origin) -> BulkResult:  # noqa: FBT001
+        return await app.operators.reschedule_many(which, change, dry_run=dry_run, everything=True, origin=origin)
+
+    why = "they would be due after their time is over"
+    return _run(verb, job_ids, given, one, many, why_skipped=why)
+
+
+@click.command("delete", short_help="Delete finished jobs for good.")
+@click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@with_json
+def delete(job_ids: Sequence[str], yes: bool, as_json: bool) -> int:  # noqa: FBT001  # click's
+    """Delete the finished jobs with these IDs for good, with their attempts, logs, results and checkpoints."""
+    if not yes and not confirm(
+        f"Delete {counted(len(job_ids), 'job')} for good?", otherwise="To delete them unasked, say --yes."
+    ):
+        note("Nothing was changed.")
+        return Exit.NO
+
+    async def one(app: Rowlock, job_id: str, origin: Origin) -> str:
+        await app.operators.delete(job_id, origin=origin)
+        return "deleted"
+
+    return running.run(_one_by_one(load(None), job_ids, one, as_json=as_json))
+
+
 @click.command("retry", short_help="Put failed, cancelled or expired jobs back.")
 @_on_one_or_many
 @click.option("--args", "args_json", metavar="JSON", help="Other arguments, instead of the job's; for one ID.")
@@ -178,7 +238,14 @@ def discard(job_ids: Sequence[str], **given: Any) -> int:  # noqa: ANN401  # cli
 
 
 def _run(  # noqa: PLR0917  # the two ways of one verb, and what was asked for
-    verb: str, job_ids: Sequence[str], given: Mapping[str, Any], one: One, many: Many, app_name: str | None = None
+    verb: str,
+    job_ids: Sequence[str],
+    given: Mapping[str, Any],
+    one: One,
+    many: Many,
+    app_name: str | None = None,
+    *,
+    why_skipped: str = "another job holds their unique key",
 ) -> int:
     everything, dry_run, yes, as_json = (bool(given[name]) for name in ("everything", "dry_run", "yes", "as_json"))
     which = filter_of(given)
@@ -188,7 +255,8 @@ def _run(  # noqa: PLR0917  # the two ways of one verb, and what was asked for
         return running.run(_one_by_one(load(app_name), job_ids, one, as_json=as_json))
     if which.is_empty and not everything:
         raise InvalidOption(f"Which jobs? Give IDs, or options that narrow it down; or --everything to {verb} all.")
-    return running.run(_all(load(app_name), verb, which, many, dry_run=dry_run, yes=yes, as_json=as_json))
+    acting = _all(load(app_name), verb, which, many, dry_run=dry_run, yes=yes, as_json=as_json, why_skipped=why_skipped)
+    return running.run(acting)
 
 
 async def _one_by_one(app: Rowlock, job_ids: Sequence[str], act: One, *, as_json: bool) -> int:
@@ -209,7 +277,17 @@ async def _one_by_one(app: Rowlock, job_ids: Sequence[str], act: One, *, as_json
     return code
 
 
-async def _all(app: Rowlock, verb: str, which: JobFilter, act: Many, *, dry_run: bool, yes: bool, as_json: bool) -> int:
+async def _all(
+    app: Rowlock,
+    verb: str,
+    which: JobFilter,
+    act: Many,
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    why_skipped: str,
+) -> int:
     async with app:
         if not dry_run and not yes:
             would = await act(app, which, True, me())  # noqa: FBT003  # the dry run
@@ -233,7 +311,7 @@ async def _all(app: Rowlock, verb: str, which: JobFilter, act: Many, *, dry_run:
     if result.requested:
         click.echo(f"{result.requested} of them run, and were told to stop.")
     if result.skipped:
-        click.echo(f"{result.skipped} others were left: another job holds their unique key.")
+        click.echo(f"{result.skipped} others were left: {why_skipped}.")
     for job_id in result.first_ids if dry_run else ():
         click.echo(f"  {job_id}")
     return Exit.DONE
@@ -250,4 +328,16 @@ def age(name: str, text: str | None) -> timedelta | None:
         raise InvalidOption(f"{name} {text!r} is no age: write it as 90s, 15m, 2h or 7d.") from None
 
 
-__all__ = ["age", "cancel", "discard", "filter_of", "me", "retry", "run_again", "with_filters"]
+__all__ = [
+    "age",
+    "cancel",
+    "delete",
+    "discard",
+    "filter_of",
+    "me",
+    "reschedule",
+    "retry",
+    "run_again",
+    "run_now",
+    "with_filters",
+]

@@ -58,15 +58,18 @@ _ATTEMPTS: Final = (
 _ACTS: Final = (whole("AT"), whole("VERB"), text("BY"), whole("FROM"), text("DETAILS"))
 
 
-@click.group("jobs", short_help="Look at jobs, wait for them, cancel and retry them.")
+@click.group("jobs", short_help="Look at jobs, wait for them, act on them.")
 def command() -> None:
-    """Look at jobs, live and finished; wait for them; cancel, retry, run again and discard them."""
+    """Look at jobs, live and finished; wait for them; cancel, reschedule, retry, run again, discard, delete them."""
 
 
 command.add_command(acts.cancel)
+command.add_command(acts.reschedule)
+command.add_command(acts.run_now)
 command.add_command(acts.retry)
 command.add_command(acts.run_again)
 command.add_command(acts.discard)
+command.add_command(acts.delete)
 command.add_command(watching.watch)
 command.add_command(watching.result)
 

@@ -25,7 +25,7 @@ _COLUMNS: Final = (
 
 
 @click.command("operations", short_help="List what people did.")
-@click.option("--verb", help="Only these: cancel, retry, discard, …")
+@click.option("--verb", help="Only these: cancel, reschedule, retry, delete, …")
 @click.option("--target-kind", metavar="KIND", help="Only what was done to these: job, queue, schedule, worker.")
 @click.option("--target", help="Only what was done to this one: its id, or its name.")
 @click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)

@@ -40,6 +40,7 @@ _PAST: Final = {
     "edit": "edited",
     "keep": "kept",
     "pause": "paused",
+    "reschedule": "rescheduled",
     "resume": "resumed",
     "retry": "retried",
     "revoke": "revoked",

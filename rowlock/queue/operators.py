@@ -1,4 +1,4 @@
-"""What people do to jobs that are there: cancel, retry, discard, one or many; and the record of who did it."""
+"""What people do to jobs that are there: cancel, reschedule, retry, discard, delete; and the record of who did it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from rowlock.queue.listing import BY_ID, JobPage, archive_windows, check_limit, 
 from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.origin import Origin
 from rowlock.queue.planning import planned
+from rowlock.queue.rescheduling import Change
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -44,6 +45,7 @@ LONGEST_REASON: Final = 1000
 TRIES: Final = 5
 
 _LIVE: Final = sorted(str(state) for state in LIVE)
+_WAITING: Final = {None, "queued", "scheduled", "retrying"}
 _RETRYABLE: Final = ("failed", "cancelled", "expired")
 _BEGINNING: Final = UUID(int=0)
 
@@ -52,8 +54,8 @@ class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of an act on many jobs, or with `is_dry_run` would become of it.
 
     `count` is how many jobs were changed, `first_ids` the ids of the first ten. `requested`: how many of them run, and
-    were asked to stop (`cancel_many`). `skipped`: how many were left as they are, since another job holds their unique
-    key (`retry_many`; a dry run does not know).
+    were asked to stop (`cancel_many`). `skipped`: how many were left as they are (a dry run does not know): another
+    job holds their unique key (`retry_many`), or their time would be over before they are due (`reschedule_many`).
     """
 
     count: int
@@ -130,6 +132,45 @@ class Operators:
                 raise JobAlreadyFinished(f"Job {wanted} ({job.task}) has {job.state} already.", state=job.state)
             # It became live again between the two statements.
         raise WrongState(f"Job {wanted} changes too fast to be cancelled: try again.", state="queued")
+
+    async def reschedule(
+        self, job_id: UUID | str, change: Change, *, origin: Origin, within: frozenset[str] | None = None
+    ) -> Job:
+        """Change a waiting job, if it is in one of the queues `within`.
+
+        Raises `JobNotFound`, `WrongState`, and `InvalidOption` for a time that comes after the job's limit.
+        """
+        wanted = parse_id(job_id)
+        for _ in range(TRIES):
+            async with acting(self._client, ActOnJobs, origin) as act:
+                for row in await act.reschedule([wanted], change, within):
+                    if not row["fits"]:
+                        raise change.refusal(wanted, row)
+                    await act.record("reschedule", str(wanted), change.details(row))
+                    return Job.from_row((await act.fetch("get_job", wanted))[0])
+            job = await self._client.get(wanted)
+            if within is not None and job.queue not in within:
+                raise no_job(wanted)
+            if job.is_finished or job.state in {"running", "blocked"}:
+                raise WrongState(
+                    f"Job {wanted} ({job.task}) cannot be rescheduled: it is {job.state}, and does not wait.",
+                    state=job.state,
+                )
+            # It came back to wait between the two statements.
+        raise WrongState(f"Job {wanted} changes too fast to be rescheduled: try again.", state="queued")
+
+    async def delete(self, job_id: UUID | str, *, origin: Origin) -> None:
+        """Delete a finished job for good. Raises `JobNotFound`, `WrongState`."""
+        wanted = parse_id(job_id)
+        async with acting(self._client, ActOnJobs, origin) as act:
+            if gone := await act.delete(wanted):
+                await act.record("delete", str(wanted), dict(gone))
+                return
+        job = await self._client.get(wanted)
+        raise WrongState(
+            f"Job {wanted} ({job.task}) cannot be deleted: it is {job.state}, and not finished. Cancel it first.",
+            state=job.state,
+        )
 
     async def retry(self, job_id: UUID | str, *, args: Mapping[str, object] | None, origin: Origin) -> Job:
         """Put a finished job back. Raises `JobNotFound`, `WrongState`, `KeyHeld`, `InvalidArguments`."""
@@ -224,7 +265,49 @@ class Operators:
 
         details = {} if why is None else {"reason": why}
         return await self._on_many(
-            "cancel", "find_live", which, change, details, dry_run=dry_run, origin=origin, sight=sight
+            "cancel",
+            "find_live",
+            which,
+            change,
+            details,
+            stored=stored,
+            dry_run=dry_run,
+            origin=origin,
+            sight=sight,
+        )
+
+    async def reschedule_many(
+        self,
+        which: JobFilter,
+        new: Change,
+        *,
+        dry_run: bool,
+        everything: bool,
+        origin: Origin,
+        sight: Sight = ALL,
+    ) -> BulkResult:
+        """Change all waiting jobs that the filter means."""
+        _refuse_empty(which, everything=everything)
+        if which.state not in _WAITING or which.discarded:
+            raise InvalidOption(
+                f"state {which.state or 'failed'!r} is not that of waiting jobs, which alone are rescheduled: use "
+                "queued, scheduled or retrying, or leave it out."
+            )
+
+        async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
+            rows = await act.reschedule([row["id"] for row in found], new, sight.queues)
+            return Counter("rescheduled" if row["fits"] else "skipped" for row in rows)
+
+        return await self._on_many(
+            "reschedule",
+            "find_live",
+            which,
+            change,
+            {"to": new.described()},
+            stored=["queued"],
+            dry_run=dry_run,
+            origin=origin,
+            sight=sight,
         )
 
     async def retry_many(
@@ -306,20 +389,22 @@ class Operators:
         change: Callable[[ActOnJobs, Sequence[Record]], Awaitable[Counter[str]]],
         details: Mapping[str, object],
         *,
+        stored: Sequence[str | None] = (),
         dry_run: bool,
         origin: Origin,
         sight: Sight,
     ) -> BulkResult:
         """Change all jobs that the filter means, batch by batch, each in a transaction of its own.
 
-        Together they are one operation, whose count each batch brings up to date: what was done before a crash is
-        recorded. What comes in after the start is left alone.
+        `stored`: of live jobs, the states in the table that are meant. Together the changes are one operation, whose
+        count each batch brings up to date: what was done before a crash is recorded. What comes in after the start is
+        left alone.
         """
         parameters, operation = which.parameters(sight), uuid7()
         done, first = Counter[str](), list[UUID]()
         until = (await self._client.fetch("until"))[0]["until"]
         of_archive = find == "find_finished"
-        windows: list[tuple[datetime, ...]] = [*await archive_windows(self._client)] if of_archive else [()]
+        windows: list[tuple[object, ...]] = [*await archive_windows(self._client)] if of_archive else [(stored,)]
         for window in windows:
             last: UUID | None = _BEGINNING
             while last is not None:
@@ -378,6 +463,25 @@ class ActOnJobs(Act):
         rows = await self.fetch("cancel", ids, reason, self._origin.by, states)
         await self.fetch("tell_waiters", ids)
         return rows
+
+    async def reschedule(self, ids: Sequence[UUID], change: Change, within: frozenset[str] | None) -> list[Record]:
+        """Change the waiting jobs, and wake the workers that sleep on their queues. Rows of reschedule.sql."""
+        queues = None if within is None else sorted(within)
+        rows = await self.fetch("reschedule", ids, *change.parameters, queues)
+        if changed := sorted({row["queue"] for row in rows if row["fits"]}):
+            await self.fetch("wake", changed)
+        return rows
+
+    async def delete(self, job_id: UUID) -> Record | None:
+        """Delete a finished job, however often it is in the archive. A row of delete.sql; None while it is live."""
+        gone: list[Record] = []
+        while locked := await self.lock_finished(job_id):
+            traces = (await self.fetch("find_traces", job_id))[0]
+            for name, times in (("delete_attempts", traces["attempts"]), ("delete_logs", traces["logs"])):
+                if times:  # no times would name no partitions, and lock all of them
+                    await self.fetch(name, job_id, times)
+            gone = await self.fetch("delete", job_id, [row["finished_at"] for row in locked])
+        return gone[0] if gone else None
 
     async def when_finished(self, job_id: UUID) -> list[datetime]:
         """When the job ended, in a list; an empty one while it is live, or if there is none."""

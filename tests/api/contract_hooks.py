@@ -21,6 +21,7 @@ THERE: Final[dict[str, list[str]]] = json.loads(os.environ.get("ROWLOCK_CONTRACT
 
 _BULK: Final[dict[str, list[str | None]]] = {
     "cancel": ["queued", "running"],
+    "reschedule": [None, "scheduled"],
     "retry": ["failed", "cancelled"],
     "discard": [None, "failed"],
 }
@@ -51,6 +52,8 @@ def before_call(_context: object, case: Any, _kwargs: object) -> None:  # noqa: 
 
 def _sensible(label: str, body: dict[str, Any], seed: int) -> dict[str, Any]:
     """The same, but with a meaning."""
+    if label.endswith("/reschedule"):  # something is to be changed, with one time at most
+        body = body | {"priority": body.get("priority") or 5, "run_at": None}
     match label.rpartition("/v1/")[2]:
         case "jobs":
             return _job(body)
@@ -58,7 +61,7 @@ def _sensible(label: str, body: dict[str, Any], seed: int) -> dict[str, Any]:
             return body | {"jobs": [_job(one) for one in body["jobs"]]}
         case "jobs/{id}/retry" | "jobs/{id}/run-again":
             return body | {"args": None}
-        case "jobs/bulk/cancel" | "jobs/bulk/retry" | "jobs/bulk/discard" as path:
+        case "jobs/bulk/cancel" | "jobs/bulk/retry" | "jobs/bulk/discard" | "jobs/bulk/reschedule" as path:
             states = _BULK[path.rpartition("/")[2]]
             filter_ = body.get("filter", {}) | {"state": states[seed % len(states)], "discarded": None}
             return body | {"filter": filter_, "everything": True}

@@ -32,11 +32,14 @@ GET    /v1/jobs                              401  200     403     200   200   20
 GET    /v1/jobs/{id}                         401  200     403     200   200   200   404
 GET    /v1/jobs/{id}/logs                    401  200     403     200   200   200   404
 GET    /v1/jobs/{id}/result                  401  202     403     202   202   202   404
+DELETE /v1/jobs/{id}                         401  403     403     403   204   204   404
 POST   /v1/jobs/{id}/cancel                  401  403     403     200   200   200   404
+POST   /v1/jobs/{id}/reschedule              401  403     403     200   200   200   404
 POST   /v1/jobs/{id}/retry                   401  403     403     200   200   200   404
 POST   /v1/jobs/{id}/discard                 401  403     403     200   200   200   404
 POST   /v1/jobs/{id}/run-again               401  403     403     201   201   201   404
 POST   /v1/jobs/bulk/cancel                  401  403     403     200   200   200   200
+POST   /v1/jobs/bulk/reschedule              401  403     403     200   200   200   200
 POST   /v1/jobs/bulk/retry                   401  403     403     200   200   200   200
 POST   /v1/jobs/bulk/discard                 401  403     403     200   200   200   200
 GET    /v1/dead-letters                      401  200     403     200   200   200   200

@@ -1,4 +1,4 @@
-"""Acts on jobs over HTTP: cancel, retry, discard, in bulk, the dead letters, and who did it."""
+"""Acts on jobs over HTTP: cancel, reschedule, retry, discard, delete, in bulk, the dead letters, and who did it."""
 
 from __future__ import annotations
 
@@ -60,6 +60,50 @@ async def test_a_running_job_is_told_to_stop(http: Http, app: Rowlock) -> None:
 
 async def _state_is(app: Rowlock, job: UUID, state: str) -> bool:
     return (await app.get(job)).state == state
+
+
+async def test_a_waiting_job_is_rescheduled_and_run_now(http: Http, app: Rowlock) -> None:
+    job = await app.enqueue("echo", delay=3600)
+    body = {"run_at": "2031-01-01T12:00:00+02:00", "priority": 9, "queue": "bulk"}
+    status, told = await post(http, f"/v1/jobs/{job.id}/reschedule", body, **{"X-Rowlock-Actor": "ada"})
+    assert (status, told["state"], told["run_at"]) == (200, "scheduled", "2031-01-01T10:00:00Z")
+    assert (told["priority"], told["queue"]) == (9, "bulk")
+    status, told = await post(http, f"/v1/jobs/{job.id}/reschedule", {"delay": 0, "queue": None})
+    assert (status, told["state"], told["priority"], told["queue"]) == (200, "queued", 9, "bulk")
+    _, operation = (await get(http, f"/v1/operations?target={job.id}"))["operations"]
+    assert (operation["verb"], operation["by"], operation["source"]) == ("reschedule", "ada", "http")
+    assert operation["details"]["before"]["queue"] == "default"
+
+
+async def test_many_waiting_jobs_are_run_now(http: Http, app: Rowlock) -> None:
+    for _ in range(3):
+        await app.enqueue("echo", delay=3600)
+    body = {"filter": {"task": "echo", "state": "scheduled"}, "delay": 0}
+    status, would = await post(http, "/v1/jobs/bulk/reschedule", body | {"dry_run": True})
+    assert (status, would["count"], would["is_dry_run"]) == (200, 3, True)
+    status, done = await post(http, "/v1/jobs/bulk/reschedule", body)
+    assert (status, done["count"], done["skipped"]) == (200, 3, 0)
+    assert await app.worker().drain() == 3
+
+
+async def test_a_finished_job_is_deleted_for_good(http: Http, app: Rowlock) -> None:
+    job = await failed(app)
+    async with http.delete(f"/v1/jobs/{job}", headers={"X-Rowlock-Actor": "ada"}) as response:
+        assert (response.status, await response.text()) == (204, "")
+    for path in ("", "/result", "/logs"):
+        async with http.get(f"/v1/jobs/{job}{path}") as response:
+            assert response.status == 404, path
+    async with http.delete(f"/v1/jobs/{job}") as response:
+        assert (response.status, (await response.json())["type"]) == (404, "urn:rowlock:problem:job-not-found")
+    (operation,) = (await get(http, f"/v1/operations?target={job}"))["operations"]
+    assert (operation["verb"], operation["by"], operation["source"]) == ("delete", "ada", "http")
+
+
+async def test_a_live_job_is_not_deleted(http: Http, app: Rowlock) -> None:
+    job = await app.enqueue("echo")
+    async with http.delete(f"/v1/jobs/{job.id}") as response:
+        assert (response.status, (await response.json())["type"]) == (409, "urn:rowlock:problem:wrong-state")
+    assert (await get(http, f"/v1/jobs/{job.id}"))["state"] == "queued"
 
 
 async def test_a_failed_job_is_retried_with_other_arguments(http: Http, app: Rowlock) -> None:
@@ -160,6 +204,16 @@ async def test_a_finished_job_is_run_again_as_a_new_one(http: Http, app: Rowlock
         ("{failed}/retry", {"args": {"nonsense": 1}}, 422, "invalid-arguments"),
         ("{failed}/retry", {"arguments": {}}, 422, "invalid-request"),
         ("{failed}/cancel", {"reason": 7}, 422, "invalid-request"),
+        ("{none}/reschedule", {"delay": 0}, 404, "job-not-found"),
+        ("{succeeded}/reschedule", {"delay": 0}, 409, "wrong-state"),
+        ("{limited}/reschedule", {"delay": 7200}, 422, "invalid-request"),
+        ("{limited}/reschedule", None, 422, "invalid-request"),
+        ("{limited}/reschedule", {"delay": 0, "run_at": "2031-01-01T00:00:00Z"}, 422, "invalid-request"),
+        ("{limited}/reschedule", {"run_at": "2031-01-01T00:00:00"}, 422, "invalid-request"),
+        ("{limited}/reschedule", {"priority": 10}, 422, "invalid-request"),
+        ("{limited}/reschedule", {"queue": "no queue"}, 422, "invalid-request"),
+        ("bulk/reschedule", {"filter": {"queue": "email"}}, 422, "invalid-request"),
+        ("bulk/reschedule", {"filter": {"state": "running"}, "delay": 0}, 422, "invalid-request"),
         ("bulk/cancel", {}, 422, "invalid-request"),
         ("bulk/cancel", {"filter": {"state": "failed"}}, 422, "invalid-request"),
         ("bulk/retry", {"filter": {"state": "done"}}, 422, "invalid-request"),
@@ -178,7 +232,8 @@ async def test_what_cannot_be_done_is_a_problem_and_changes_nothing(
     app: Rowlock,
 ) -> None:
     job = await app.enqueue("echo")
-    places = {"none": uuid4(), "failed": await failed(app), "succeeded": job.id}
+    limited = await app.enqueue("echo", delay=60, deadline=3600)
+    places = {"none": uuid4(), "failed": await failed(app), "succeeded": job.id, "limited": limited.id}
     got, problem = await post(http, f"/v1/jobs/{path.format(**places)}", body)
     assert (got, problem["type"]) == (status, f"urn:rowlock:problem:{kind}"), problem
     assert (await get(http, "/v1/operations"))["operations"] == []

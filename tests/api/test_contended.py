@@ -38,7 +38,11 @@ async def held(connection: asyncpg.Connection, statement: str) -> AsyncIterator[
 
 
 async def post(http: Http, path: str, body: object = None, **headers: str) -> tuple[int, dict[str, Any]]:
-    async with http.post(path, json=body, headers=headers) as response:
+    return await send(http, "POST", path, body, **headers)
+
+
+async def send(http: Http, method: str, path: str, body: object = None, **headers: str) -> tuple[int, dict[str, Any]]:
+    async with http.request(method, path, json=body, headers=headers) as response:
         return response.status, await response.json(content_type=None)
 
 
@@ -92,16 +96,19 @@ async def test_who_waits_for_a_key_has_it_once_the_transaction_has_ended(
     assert len({job["id"] for _, job in answers}) == 1
 
 
-@pytest.mark.parametrize("act", ["cancel", "retry", "discard"])
+@pytest.mark.parametrize("act", ["cancel", "reschedule", "retry", "discard", "delete"])
 async def test_others_go_on_while_acts_wait_for_a_row_and_who_waits_is_told(
     http: Http, app: Rowlock, connection: asyncpg.Connection, act: str
 ) -> None:
     handle = await app.enqueue("explode", {"how": "error"})
-    if act != "cancel":
+    is_live, body = act in {"cancel", "reschedule"}, {"delay": 0} if act == "reschedule" else None
+    if not is_live:
         await app.worker().drain()
-    table = "job" if act == "cancel" else "finished_job"
+    table = "job" if is_live else "finished_job"
     async with held(connection, f"SELECT FROM rowlock.{table} WHERE id = '{handle.id}' FOR UPDATE"):
-        asking = [asyncio.create_task(post(http, f"/v1/jobs/{handle.id}/{act}")) for _ in range(TEN)]
+        path, method = f"/v1/jobs/{handle.id}", "DELETE" if act == "delete" else "POST"
+        path = path if act == "delete" else f"{path}/{act}"
+        asking = [asyncio.create_task(send(http, method, path, body)) for _ in range(TEN)]
         await eventually(lambda: waiting(connection))
         await unrelated_work_goes_on(http)
         answers = await asyncio.gather(*asking)

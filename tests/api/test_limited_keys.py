@@ -80,7 +80,7 @@ async def test_a_job_of_another_queue_is_answered_like_one_that_is_nowhere(
     api: Http, app: Rowlock, limited: dict[str, str]
 ) -> None:
     theirs, nowhere = (await app.enqueue("echo")).id, uuid4()
-    for path in ("cancel", "retry", "discard", "run-again"):
+    for path in ("cancel", "reschedule", "retry", "discard", "run-again"):
         answers = []
         for job in (theirs, nowhere):
             status, problem = await post(api, f"/v1/jobs/{job}/{path}", {}, limited)
@@ -222,6 +222,34 @@ async def test_acts_on_many_are_done_to_its_queues_alone(api: Http, app: Rowlock
                 status, done = await post(api, path, body | {"dry_run": dry_run}, limited)
                 assert (status, done["count"]) == (200, count), (act, which, dry_run)
     assert {job.queue: job.state for job in await app.client.list_jobs()} == {"mine": "cancelled", "theirs": "failed"}
+
+
+async def test_a_job_is_moved_between_its_queues_alone(api: Http, app: Rowlock) -> None:
+    key = await key_for(app, "both", ["operate"], ["mine", "also-mine"])
+    job = await app.enqueue("mine", delay=3600)
+    path = f"/v1/jobs/{job.id}/reschedule"
+    status, problem = await post(api, path, {"queue": "theirs"}, key)
+    assert (status, problem["type"], problem["field"]) == (403, "urn:rowlock:problem:forbidden", "queue")
+    assert (await post(api, path, {"queue": "also-mine"}, key))[0] == 200
+    assert (await job.get()).queue == "also-mine"
+    many = {"filter": {"task": "mine"}, "queue": "mine"}
+    status, problem = await post(api, "/v1/jobs/bulk/reschedule", many, key)
+    assert (status, problem["field"]) == (403, "queue")
+    status, done = await post(api, "/v1/jobs/bulk/reschedule", {"everything": True, "delay": 0}, key)
+    assert (status, done["count"]) == (200, 1)
+
+
+@pytest.mark.parametrize("task", ["echo", "of_another_deploy"])
+async def test_a_job_of_a_task_of_another_queue_is_not_moved(
+    task: str, api: Http, app: Rowlock, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    key = await key_for(app, "both", ["operate"], ["mine", "also-mine"])
+    job = await connection.fetchval("SELECT rowlock.enqueue($1, queue => 'mine', delay => '1 hour')", task)
+    path = f"/v1/jobs/{job}/reschedule"
+    assert (await post(api, path, {"delay": 0}, key))[0] == 200
+    status, problem = await post(api, path, {"queue": "also-mine"}, key)
+    assert (status, problem["type"], problem["field"]) == (403, "urn:rowlock:problem:forbidden", "queue")
+    assert (await app.get(job)).queue == "mine"
 
 
 async def test_each_request_needs_one_connection(

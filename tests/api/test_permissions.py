@@ -65,7 +65,7 @@ class Things:
         if "{schedule}" in path:
             await self.app.schedules.create(name, "work", "@daily")
             path = path.replace("{schedule}", name)
-        if path.endswith(("/retry", "/discard", "/run-again")) and "{id}" in path:
+        if "{id}" in path and (path.endswith(("/retry", "/discard", "/run-again")) or endpoint.startswith("DELETE")):
             return path.replace("{id}", self.failed.pop()), body
         return (path.replace("{id}", await self.waiting()) if "{id}" in path else path), body
 
@@ -75,6 +75,8 @@ _BODIES: Final[dict[str, dict[str, Any]]] = {
     "POST /v1/jobs": {"task": "work"},
     "POST /v1/jobs/many": {"jobs": [{"task": "work"}, {"task": "work", "queue": "mine"}]},
     "POST /v1/jobs/bulk/cancel": _BULK,
+    "POST /v1/jobs/{id}/reschedule": {"delay": 60},
+    "POST /v1/jobs/bulk/reschedule": _BULK | {"delay": 60},
     "POST /v1/jobs/bulk/retry": _BULK,
     "POST /v1/jobs/bulk/discard": _BULK,
     "POST /v1/queues/{queue}/scale": {"concurrency": 5},

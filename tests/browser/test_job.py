@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 from playwright.async_api import Page, expect
 
-from rowlock import JobFailed, Rowlock
-from tests.browser.visiting import confirm, fact, row, visit
+from rowlock import JobFailed, JobNotFound, Rowlock
+from tests.browser.visiting import confirm, fact, row, shows, visit
 
 
 async def test_failed_job_says_why_and_is_retried_with_other_arguments(page: Page, app: Rowlock) -> None:
@@ -92,6 +93,55 @@ async def test_dead_letter_is_discarded(page: Page, app: Rowlock, worker: None) 
     await confirm(page, "Discard")
     await expect(page.locator(".under")).to_contain_text("discarded")
     await expect(page.get_by_role("button", name="Discard")).to_have_count(0)
+
+
+async def test_scheduled_job_is_changed_and_run_now(page: Page, app: Rowlock) -> None:
+    handle = await app.enqueue("echo", {"value": 1}, delay=7200, deadline=9 * 3600)
+    await visit(page, f"/jobs/{handle.id}", "echo")
+    await page.get_by_role("button", name="Change…").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_role("button", name="Change").click()
+    await expect(dialog.get_by_role("alert").filter(has_text="Nothing is changed yet")).to_be_visible()
+    await dialog.get_by_label("Due").fill("2099-01-01T12:00")
+    await dialog.get_by_label("Priority").fill("10")
+    await dialog.get_by_role("button", name="Change").click()
+    await expect(dialog.get_by_role("alert").filter(has_text="priority 10")).to_be_visible()
+    await dialog.get_by_label("Priority").fill("9")
+    await dialog.get_by_role("button", name="Change").click()
+    await expect(dialog.get_by_role("alert").filter(has_text="run_at must be before")).to_be_visible()
+    assert (await handle.get()).priority == 5
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=4)
+    await dialog.get_by_label("Due").fill(at.replace(tzinfo=None).isoformat())  # by the browser's clock, which is UTC
+    await dialog.get_by_label("Queue").fill("bulk")
+    await confirm(page, "Change")
+    await expect(row(page, "rescheduled job")).to_contain_text("priority 9, queue bulk")
+    assert await fact(page, "Queue") == "bulk"
+    changed = await handle.get()
+    assert (changed.run_at, changed.priority, changed.queue) == (at, 9, "bulk")
+
+    await page.get_by_role("button", name="Run now").click()
+    await confirm(page, "Run now")
+    await expect(page.locator(".under .state-queued")).to_be_visible()
+    await expect(page.get_by_role("button", name="Run now")).to_have_count(0)
+    assert await app.worker(queues=["bulk"]).drain() == 1
+    await expect(page.locator(".under .state-succeeded")).to_be_visible()
+    await expect(page.get_by_role("button", name="Change…")).to_have_count(0)
+
+
+async def test_finished_job_is_deleted_for_good(page: Page, app: Rowlock, worker: None) -> None:
+    handle = await app.enqueue("echo", {"value": 1})
+    await handle.result(timeout=10)
+    await visit(page, f"/jobs/{handle.id}", "echo")
+    await page.get_by_role("button", name="Delete for good").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    assert (await handle.get()).state == "succeeded"
+    await page.get_by_role("button", name="Delete for good").click()
+    await confirm(page, "Delete for good")
+    await shows(page, "Jobs")
+    with pytest.raises(JobNotFound):
+        await handle.get()
+    await visit(page, "/operations", "Operations")
+    await expect(row(page, "deleted job")).to_contain_text(str(handle.id))
 
 
 async def test_sensitive_job_says_that_it_hides_something(page: Page, app: Rowlock) -> None:

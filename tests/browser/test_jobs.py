@@ -158,6 +158,18 @@ async def test_chosen_jobs_are_cancelled_and_no_others(
     assert await connection.fetchval("SELECT count(*) FROM rowlock.operation WHERE verb = 'cancel'") == 2
 
 
+async def test_all_scheduled_jobs_of_a_task_are_run_now(page: Page, app: Rowlock) -> None:
+    for number in range(3):
+        await app.enqueue("add", {"x": number}, delay=3600)
+    await app.enqueue("echo", delay=3600)
+    await visit(page, "/jobs?state=scheduled&task=add", "Jobs")
+    await page.get_by_role("button", name="Run now all that fit").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("Run now 3 jobs?")
+    await confirm(page, "Run now 3 jobs")
+    await expect(page.get_by_role("status").filter(has_text="Due now: 3 jobs.")).to_be_visible()
+    assert await app.worker(queues=["default", "sums"]).drain() == 3
+
+
 async def test_job_is_enqueued_by_hand(page: Page, app: Rowlock) -> None:
     async with app.worker():
         await visit(page, "/jobs", "Jobs")

@@ -112,6 +112,18 @@ async def test_key_that_may_only_read_is_shown_everything_and_no_button_that_act
         await expect(page.get_by_role("alert")).to_have_count(0)
 
 
+async def test_key_that_may_operate_is_offered_no_deletion(page: Page, app: Rowlock, worker: None) -> None:
+    key = await app.keys.create("ada", scopes=["operate"])
+    done, later = await app.enqueue("echo"), await app.enqueue("echo", delay=3600)
+    await done.result(timeout=10)
+    await _log_in(page, key.text)
+    await visit(page, f"/jobs/{later.id}", "echo")
+    await expect(page.get_by_role("button", name="Run now")).to_be_visible()
+    await visit(page, f"/jobs/{done.id}", "echo")
+    await expect(page.get_by_role("button", name="Run again")).to_be_visible()
+    await expect(page.get_by_role("button", name="Delete for good")).to_have_count(0)
+
+
 async def test_key_of_one_queue_is_shown_that_queue_and_told_what_it_may_not_see(page: Page, app: Rowlock) -> None:
     key = await app.keys.create("sums", scopes=["operate"], queues=["sums"])
     await app.enqueue("add", {"x": 1})

@@ -328,8 +328,8 @@ BREAKS = [
     ),
     by(
         "attempt that its job contradicts",
-        "UPDATE rowlock.attempt SET queue = 'elsewhere' WHERE outcome = 'failed'",
-        word="of work in elsewhere",
+        "UPDATE rowlock.attempt SET task = 'another' WHERE outcome = 'failed'",
+        word="of another, and its job is of work",
     ),
     by(
         "running job without a lease",

@@ -1,4 +1,4 @@
-"""`rowlock jobs cancel | retry | discard`, `dead-letters`, `unclaimed` and `rowlock operations`."""
+"""The acts of `rowlock jobs`, `dead-letters`, `unclaimed` and `rowlock operations`."""
 
 from __future__ import annotations
 
@@ -78,6 +78,69 @@ async def test_a_filter_is_tried_dry_then_asked_for_then_done(database_url: str,
     assert json.loads(rest.out)["count"] == 1
 
 
+async def scheduled(connection: Connection, count: int = 1) -> list[str]:
+    return [
+        str(await connection.fetchval("SELECT rowlock.enqueue('hello', delay => '1 hour', deadline => now() + '9 h')"))
+        for _ in range(count)
+    ]
+
+
+async def test_waiting_jobs_are_rescheduled_by_their_ids(database_url: str, connection: Connection) -> None:
+    first, last = await scheduled(connection, 2)
+    options = ("--delay", "2h", "--priority", "9", "--to-queue", "bulk")
+    done = await rowlock("jobs", "reschedule", first, str(uuid4()), last, *options, url=database_url)
+    assert (done.code, done.out) == (1, f"{first} scheduled\n{last} scheduled\n")
+    assert "There is no job" in done.err
+    rows = await connection.fetch("SELECT queue, priority, run_at > now() + interval '1.9 hours' FROM rowlock.job")
+    assert [tuple(row) for row in rows] == [("bulk", 9, True)] * 2
+    at = await rowlock("jobs", "reschedule", last, "--run-at", "2001-01-01T12:00", "--json", url=database_url)
+    assert (at.code, json.loads(at.out)) == (0, {last: "queued"})
+    now = await rowlock("jobs", "run-now", first, url=database_url)
+    assert (now.code, now.out) == (0, f"{first} queued\n")
+    late = await rowlock("jobs", "reschedule", first, "--delay", "20h", url=database_url)
+    assert_refused(late, "delay must end before")
+    told = json.loads((await rowlock("operations", "--target", first, "--json", url=database_url)).out)
+    assert {(one["verb"], one["by"], one["source"]) for one in told} == {("reschedule", getpass.getuser(), "cli")}
+
+
+async def test_all_that_a_filter_means_are_run_now_or_moved(database_url: str, connection: Connection) -> None:
+    await scheduled(connection, 3)
+    options = ("jobs", "run-now", "--task", "hello", "--state", "scheduled")
+    dry = await rowlock(*options, "--dry-run", url=database_url)
+    assert (dry.code, dry.out.splitlines()[0]) == (0, "Would run now 3 jobs")
+    refused = await rowlock(*options, url=database_url, stdin="n\n")
+    assert (refused.code, refused.out) == (1, "")
+    assert "Run now 3 jobs?" in refused.err
+    done = await rowlock(*options, "--yes", url=database_url)
+    assert (done.code, done.out) == (0, "run now: 3 jobs\n")
+    moving = ("jobs", "reschedule", "--queue", "default", "--to-queue", "bulk", "--yes")
+    moved = await rowlock(*moving, "--json", url=database_url)
+    assert json.loads(moved.out)["count"] == 3
+    late = await rowlock("jobs", "reschedule", "--task", "hello", "--delay", "20h", "--yes", url=database_url)
+    assert late.out == "reschedule: 0 jobs\n3 others were left: they would be due after their time is over.\n"
+
+
+async def test_finished_jobs_are_deleted_for_good_once_somebody_has_said_so(
+    database_url: str, connection: Connection
+) -> None:
+    first, last, other = await failed(connection, 3)
+    (waiting,) = await scheduled(connection)
+    refused = await rowlock("jobs", "delete", first, last, url=database_url, stdin="n\n")
+    assert (refused.code, refused.out) == (1, "")
+    assert "Delete 2 jobs for good?" in refused.err
+    nobody = await rowlock("jobs", "delete", first, url=database_url)
+    assert (nobody.code, nobody.out) == (2, "")
+    assert "say --yes" in nobody.err
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 3
+    done = await rowlock("jobs", "delete", first, url=database_url, stdin="y\n")
+    assert (done.code, done.out) == (0, f"{first} deleted\n")
+    done = await rowlock("jobs", "delete", last, waiting, "--yes", "--json", url=database_url)
+    assert (done.code, json.loads(done.out)) == (1, {last: "deleted"})
+    assert "Cancel it first" in done.err
+    assert [str(row["id"]) for row in await connection.fetch("SELECT id FROM rowlock.finished_job")] == [other]
+    assert_refused(await rowlock("jobs", "show", first, url=database_url), "There is no job", code=1)
+
+
 async def test_dead_letters_are_listed_retried_and_discarded(
     database_url: str, connection: Connection, folder: Path
 ) -> None:
@@ -120,6 +183,13 @@ async def test_dead_letters_are_listed_retried_and_discarded(
         (("cancel", str(uuid4()), "--queue", "a"), "do not go together"),
         (("cancel", "--older-than", "yesterday"), "90s, 15m, 2h or 7d"),
         (("cancel", "--state", "failed", "--yes"), "not cancelled"),
+        (("run-now",), "Which jobs?"),
+        (("run-now", "--state", "failed", "--yes"), "not that of waiting jobs"),
+        (("reschedule", str(uuid4())), "must change something"),
+        (("reschedule", str(uuid4()), "--delay", "soon"), "90s, 15m, 2h or 7d"),
+        (("reschedule", str(uuid4()), "--delay", "1h", "--run-at", "2031-01-01"), "must not both be given"),
+        (("reschedule", str(uuid4()), "--priority", "10"), "priority 10"),
+        (("delete",), "Missing argument"),
         (("retry", "--error", "x", "--args", "{}"), "goes with one ID"),
         (("retry", "--args-contain", "[]", "--yes"), "JSON object"),
         (("discard", "--state", "queued", "--yes"), "not that of a dead letter"),

@@ -29,6 +29,7 @@ from rowlock.queue.identifiers import uuid7
 from rowlock.queue.lifecycle import LIVE
 from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.origin import Origin
+from rowlock.queue.rescheduling import Change
 from rowlock.queue.statements import statement
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -197,6 +198,16 @@ async def cancel(session: Session) -> None:
     session.answer = [row["answer"] for row in rows] or "too late"
 
 
+async def reschedule(session: Session) -> None:
+    rows = await session.act.reschedule([JOB], Change(priority=3), None)
+    session.gives_up = any(not row["fits"] for row in rows)
+    session.answer = [(row["fits"], row["priority_before"]) for row in rows] or "does not wait"
+
+
+async def delete(session: Session) -> None:
+    session.answer = "deleted" if await session.act.delete(JOB) else "wrong state"
+
+
 async def lock_finished(session: Session) -> None:
     session.rows = await session.act.lock_finished(JOB)
 
@@ -241,28 +252,35 @@ ACTIONS: Final = {
     "cancel": Action(steps=(cancel,)),
     "retry": Action(steps=(lock_finished, put_back)),
     "discard": Action(steps=(discard,)),
+    "reschedule": Action(steps=(reschedule,)),
+    "delete": Action(steps=(delete,)),
     "forget_keys": Action(steps=(forget_keys,), skips=True),
 }
 
 PAIRS: Final = {
     "no job": ["enqueue", "enqueue until start", "replace", "claim"],
-    "waiting": ["enqueue", "replace", "claim", "cancel"],
-    "overdue": ["claim", "cancel", "end_overdue", "replace", "enqueue"],
-    "running": ["succeed", "fail", "again", "cancel", "enqueue", "replace", "claim"],
+    "waiting": ["enqueue", "replace", "claim", "cancel", "reschedule"],
+    "overdue": ["claim", "cancel", "end_overdue", "replace", "enqueue", "reschedule"],
+    "running": ["succeed", "fail", "again", "cancel", "enqueue", "replace", "claim", "reschedule", "delete"],
     "cancel requested": ["succeed", "fail", "again", "end_overdue", "claim", "cancel"],
     "lost": ["rescue", "succeed", "fail", "again", "cancel", "claim", "enqueue"],
-    "on its last chance": ["claim", "claim alone", "cancel", "replace"],
+    "on its last chance": ["claim", "claim alone", "cancel", "replace", "reschedule"],
     "lost for the third time": ["rescue", "succeed", "again", "cancel", "enqueue"],
-    "failed": ["retry", "enqueue", "discard"],
-    "failed, and its key is left over": ["retry", "enqueue", "enqueue until start", "forget_keys"],
+    "failed": ["retry", "enqueue", "discard", "delete"],
+    "failed, and its key is left over": ["retry", "enqueue", "enqueue until start", "forget_keys", "delete"],
 }
 """Any two of them, also twice the same."""
 
 TRIPLES: Final = {
-    "waiting": [("claim", "cancel", "enqueue"), ("claim", "claim", "cancel"), ("cancel", "enqueue", "replace")],
+    "waiting": [
+        ("claim", "cancel", "enqueue"),
+        ("claim", "claim", "cancel"),
+        ("cancel", "enqueue", "replace"),
+        ("claim", "reschedule", "cancel"),
+    ],
     "running": [("succeed", "cancel", "enqueue"), ("again", "claim", "cancel")],
     "lost": [("rescue", "claim", "succeed"), ("rescue", "rescue", "fail")],
-    "failed": [("retry", "enqueue", "claim")],
+    "failed": [("retry", "enqueue", "claim"), ("retry", "delete", "claim")],
     "no job": [("enqueue", "enqueue", "claim")],
 }
 
@@ -290,7 +308,8 @@ class Stage:
         result = await self._play(names, commits, order, early=early)
         what = f"{names} in {self.situation}, commits {commits}, order {order}, {early=}"
         assert result in expected, (what, result, expected)
-        check_tables(result[0], had_job=self.situation != "no job", what=what)
+        stays = self.situation != "no job" and "delete" not in names
+        check_tables(result[0], had_job=stays, what=what)
 
     async def _one_after_the_other(self, names: tuple[str, ...], committed: tuple[int, ...]) -> set[Result]:
         known = (*names, *map(str, committed))

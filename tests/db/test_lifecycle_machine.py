@@ -28,6 +28,7 @@ from rowlock import (
     Cancel,
     DuplicateJob,
     Fail,
+    InvalidOption,
     JobAlreadyFinished,
     JobFilter,
     KeyHeld,
@@ -375,7 +376,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(
         which=_which,
-        act=st.sampled_from(["cancel", "cancel", "cancel many", "retry", "retry", "retry", "discard"]),
+        act=st.sampled_from(["cancel", "cancel", "cancel many", "retry", "retry", "retry", "discard", "delete"]),
         args=st.none() | st.integers(0, 999),
     )
     def operate(self, which: int, act: str, args: int | None) -> None:
@@ -393,8 +394,30 @@ class Lifecycle(RuleBasedStateMachine):
                 self.cancel(job)
             case "retry":
                 self.retry(job, args)
+            case "delete":
+                self.delete(job)
             case _:
                 self.discard(job)
+
+    @rule(
+        which=_which,
+        hours=st.none() | st.integers(0, 3),
+        priority=st.none() | st.integers(0, 9),
+        queue=st.none() | st.sampled_from(QUEUES),
+    )
+    def reschedule(self, which: int, hours: int | None, priority: int | None, queue: str | None) -> None:
+        jobs = [job for job, row in self.model.jobs.items() if which % 5 == 0 or row.state == "queued"]
+        if not jobs or (hours, priority, queue) == (None, None, None):
+            return
+        job, delay = _one_of(jobs, which), None if hours is None else hours * HOUR
+        try:
+            self.bench.do(self.bench.app.reschedule(job, delay=delay, priority=priority, queue=queue))
+        except (InvalidOption, WrongState) as refused:
+            told = "late" if isinstance(refused, InvalidOption) else "state"
+        else:
+            told = "changed"
+        assert told == self.model.reschedule(job, hours, priority, queue)
+        self._compare()
 
     @rule(hours=st.integers(1, 3), duty=st.sampled_from(["none", "overdue", "forget"]))
     def hours_pass(self, hours: int, duty: str = "none") -> None:
@@ -479,8 +502,8 @@ class Lifecycle(RuleBasedStateMachine):
         """The remembered attempts that are not stale."""
         found = []
         for one in self.attempts:
-            job = self.model.jobs[one.claimed["id"]]
-            if (job.state, job.worker, job.attempt) == ("running", one.holder.id, one.claimed["attempt"]):
+            job = self.model.jobs.get(one.claimed["id"])  # None: it was deleted
+            if job and (job.state, job.worker, job.attempt) == ("running", one.holder.id, one.claimed["attempt"]):
                 found.append(one)
         return found
 
@@ -564,6 +587,16 @@ class Lifecycle(RuleBasedStateMachine):
             assert not self.model.discard(job)
         else:
             assert self.model.discard(job)
+        self._compare()
+
+    def delete(self, job: UUID) -> None:
+        try:
+            self.bench.do(self.bench.app.delete(job))
+        except WrongState:
+            assert not self.model.delete(job)
+        else:
+            assert self.model.delete(job)
+            del self.seen.rows[[known for known, _ in self.seen.rows].index(job)]
         self._compare()
 
     def _live(self) -> set[UUID]:

@@ -130,6 +130,13 @@ async def discard(app: Rowlock, job: UUID) -> object:
     return (await app.discard(job)).discarded_at
 
 
+async def delete(app: Rowlock, job: UUID) -> object:
+    await app.delete(job)
+    with pytest.raises(JobNotFound):
+        await app.get(job)
+    return True
+
+
 async def retry(app: Rowlock, job: UUID) -> object:
     return (await app.retry(job)).state == "queued"
 
@@ -170,6 +177,7 @@ async def audited(app: Rowlock, _job: UUID) -> object:
         cancel,
         no_job,
         discard,
+        delete,
         retry,
         retry_many,
         list_all,

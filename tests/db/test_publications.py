@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -67,8 +68,9 @@ async def test_every_table_has_one_tomorrow_s_partition_too(connection: Connecti
 
 
 async def test_acts_work_under_a_publication_of_all_tables(app: Rowlock, connection: Connection) -> None:
-    @app.task(max_attempts=1, result_ttl=timedelta(seconds=1))
+    @app.task(max_attempts=1, result_ttl=timedelta(seconds=1), capture_logs=True)
     async def work(job: Job, *, fails: bool) -> int:
+        logging.getLogger("shop").warning("at work")
         await job.progress(0.5)
         await job.save_checkpoint({"n": 1})
         if fails:
@@ -88,6 +90,11 @@ async def test_acts_work_under_a_publication_of_all_tables(app: Rowlock, connect
     await app.worker().drain()
     assert (await app.discard_many(JobFilter(state="failed"))).count == 3
     assert (await app.get(waiting.id)).state == "succeeded"
+    later = await work.using(delay=3600).enqueue(fails=False)
+    assert (await app.reschedule(later.id, delay=60, priority=9, queue="bulk")).queue == "bulk"
+    assert (await app.reschedule_many(JobFilter(task="work"), delay=0)).count == 1
+    await app.delete(failed[1].id)
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt WHERE job_id = $1", failed[1].id) == 0
     await app.queues.pause("default")
     await app.queues.resume("default")
     await app.keep("*", succeeded=timedelta(hours=1))

@@ -88,6 +88,26 @@ async def test_a_reader_reads_with_the_documented_rights_and_changes_nothing(
             await app.retry(handle.id)
 
 
+async def test_who_may_write_reschedules_and_deletes_and_who_reads_does_neither(
+    settings: Settings, roles: dict[str, str]
+) -> None:
+    async with Rowlock(settings=settings) as owner:
+        owner.task(name="add")(_add)
+        done, later = (
+            await owner.enqueue("add", {"x": 1, "y": 2}),
+            await owner.enqueue("add", {"x": 1, "y": 2}, delay=60),
+        )
+        await owner.worker().drain()
+    async with Rowlock(settings=as_role(settings, roles["reader"])) as app:
+        for act in (app.delete(done.id), app.run_now(later.id)):
+            with pytest.raises(RowlockError, match="GRANT"):
+                await act
+    async with Rowlock(settings=as_role(settings, roles["writer"])) as app:
+        assert (await app.run_now(later.id)).state == "queued"
+        await app.delete(done.id)
+        assert [job.id for job in await app.jobs()] == [later.id]
+
+
 async def test_the_doctor_says_what_a_worker_could_not_do_as_this_role(
     settings: Settings, roles: dict[str, str], connection: Connection
 ) -> None:

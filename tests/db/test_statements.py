@@ -154,6 +154,11 @@ async def run_discard(connection: Connection, job: UUID) -> None:
     await connection.fetch(statement("discard", "rowlock"), [job], await ended(connection, job))
 
 
+async def run_reschedule(connection: Connection, job: UUID) -> None:
+    later = timedelta(hours=1)
+    await connection.fetch(statement("reschedule", "rowlock"), [job], None, later, 9, "elsewhere", None)
+
+
 async def run_rescue(connection: Connection, _job: UUID) -> None:
     await connection.fetch(statement("rescue", "rowlock"), 3, 100, True)
 
@@ -178,6 +183,7 @@ async def test_every_statement_takes_the_edges_of_the_life_cycle_and_no_others(
         ("cancel", run_cancel, 0),
         ("retry", run_retry, 0),
         ("discard", run_discard, 0),
+        ("reschedule", run_reschedule, 0),
     ):
         job = await add_job(connection, before, crashes=crashes)
         await run(connection, job)
@@ -356,6 +362,15 @@ async def test_a_cancel_finds_its_jobs_by_the_primary_key(situation: str, connec
     plan = await plan_of(
         connection, "cancel", "'{00000000-0000-0000-0000-000000000002}', null, null, '{queued,running}'"
     )
+    on_job = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
+    assert {node.get("Index Name") for node in on_job} == {"job_pkey"}
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+async def test_a_reschedule_finds_its_jobs_by_the_primary_key(situation: str, connection: Connection) -> None:
+    await bring_about(connection, situation)
+    some = "'{00000000-0000-0000-0000-000000000002}', null, '1 hour', 9, 'elsewhere', '{default}'"
+    plan = await plan_of(connection, "reschedule", some)
     on_job = [node for node in plan if node.get("Relation Name") == "job" and "Scan" in node["Node Type"]]
     assert {node.get("Index Name") for node in on_job} == {"job_pkey"}
 

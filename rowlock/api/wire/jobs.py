@@ -31,6 +31,7 @@ from rowlock.queue.forms import (
 )
 from rowlock.queue.job import Job, LogLine, Progress
 from rowlock.queue.json_values import is_too_deep
+from rowlock.queue.rescheduling import Change
 from rowlock.queue.unique import Unique
 
 IsDuplicate: TypeAlias = Annotated[bool, said("whether it is another job, which holds the unique key")]
@@ -98,6 +99,21 @@ class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     reason: Reason | None = None
 
 
+class RescheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/jobs/{id}/reschedule`: what is left out, or null, stays. A `delay` of 0 runs it now."""
+
+    EXAMPLE: ClassVar = {"delay": 3600, "queue": "bulk"}
+
+    delay: Wait | None = None
+    run_at: Instant | None = None
+    priority: Priority | None = None
+    queue: QueueName | None = None
+
+    def change(self) -> Change:
+        """The new values. Raises `InvalidOption`."""
+        return Change.of(delay=self.delay, run_at=self.run_at, priority=self.priority, queue=self.queue)
+
+
 class RetryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/{id}/retry`."""
 
@@ -130,6 +146,21 @@ class BulkCancelRequest(BulkRequest, frozen=True, kw_only=True, forbid_unknown_f
     EXAMPLE: ClassVar = {"filter": {"queue": "email"}, "dry_run": True, "reason": "sent twice"}
 
     reason: Reason | None = None
+
+
+class BulkRescheduleRequest(BulkRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/jobs/bulk/reschedule`: what is left out, or null, stays. A `delay` of 0 runs them now."""
+
+    EXAMPLE: ClassVar = {"filter": {"task": "send_newsletter", "state": "scheduled"}, "dry_run": True, "delay": 0}
+
+    delay: Wait | None = None
+    run_at: Instant | None = None
+    priority: Priority | None = None
+    queue: QueueName | None = None
+
+    def change(self) -> Change:
+        """The new values. Raises `InvalidOption`."""
+        return Change.of(delay=self.delay, run_at=self.run_at, priority=self.priority, queue=self.queue)
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,13 +7,13 @@
 --
 -- A recorded attempt did not succeed, and is over: the next one has a higher number. So its job neither succeeded by it nor
 -- runs it. A job that ended by an attempt (its worker is known then) was written in the statement that recorded this one, with
--- the same worker. Nothing changes a job's queue and task but an enqueue with on_duplicate 'replace', which meets jobs with a
--- key alone: these are not compared. Jobs with two rows are audit_archive.sql's.
+-- the same worker. Nothing changes a job's task but an enqueue with on_duplicate 'replace', which meets jobs with a key alone:
+-- these are not compared. A reschedule may change its queue, which is not compared at all. Jobs with two rows are audit_archive.sql's.
 -- Index: attempt_finished_at (BRIN); per row job_pkey, and finished_job_id and attempt_job_id of each partition since then.
 -- Run it where the planner does without sequential scans. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
-    SELECT attempt.job_id, attempt.attempt, attempt.outcome, attempt.finished_at, attempt.queue, attempt.task, attempt.worker,
-           job.attempt AS newest, job.state, job.queue AS job_queue, job.task AS job_task, job.worker AS job_worker,
+    SELECT attempt.job_id, attempt.attempt, attempt.outcome, attempt.finished_at, attempt.task, attempt.worker,
+           job.attempt AS newest, job.state, job.task AS job_task, job.worker AS job_worker,
            job.unique_key,
            (
                SELECT count(*) FROM rowlock.attempt AS other
@@ -22,20 +22,20 @@ WITH looked AS MATERIALIZED (
            ) AS copies,
            coalesce(finished_at >= $6::timestamptz, true) AS is_kept
       FROM (
-           SELECT job_id, attempt, outcome, finished_at, queue, task, worker
+           SELECT job_id, attempt, outcome, finished_at, task, worker
              FROM rowlock.attempt
             WHERE finished_at >= $1::timestamptz AND finished_at < $2::timestamptz
             LIMIT $4::integer
            ) AS attempt
       LEFT JOIN LATERAL (
            (
-           SELECT live.attempt, live.state, live.queue, live.task, live.worker, live.unique_key
+           SELECT live.attempt, live.state, live.task, live.worker, live.unique_key
              FROM rowlock.job AS live
             WHERE live.id = attempt.job_id
            )
             UNION ALL
            (
-           SELECT ended.attempt, ended.state, ended.queue, ended.task, ended.worker, ended.unique_key
+           SELECT ended.attempt, ended.state, ended.task, ended.worker, ended.unique_key
              FROM rowlock.finished_job AS ended
             WHERE ended.id = attempt.job_id
               AND ended.finished_at >= $7::timestamptz
@@ -66,8 +66,8 @@ WITH looked AS MATERIALIZED (
                       CASE WHEN attempt = newest AND state = 'running' THEN 'its job still runs it' END,
                       CASE WHEN attempt = newest AND state IN ('failed', 'cancelled') AND worker <> job_worker
                            THEN format('on worker %s, and its job ended on %s', worker, job_worker) END,
-                      CASE WHEN unique_key IS NULL AND (queue, task) <> (job_queue, job_task)
-                           THEN format('of %s in %s, and its job is of %s in %s', task, queue, job_task, job_queue) END
+                      CASE WHEN unique_key IS NULL AND task <> job_task
+                           THEN format('of %s, and its job is of %s', task, job_task) END
                   ) AS what
              FROM looked
            ) AS contradiction

@@ -8,8 +8,10 @@
 -- the task alone), and the schedule was last edited, resumed or declared before. With misfire 'all', what was missed is fired
 -- round by round, which may take long: not judged. The duty 'overdue' has run since the tick was late: else nobody has had a
 -- moment since the database came back, or its clock was put forward.
--- Last job: it was made at the last tick or after it. So nothing has removed it if retention has removed nothing since.
--- Reads rowlock.schedule and rowlock.worker, which are small. Index: job_pkey, finished_job_id of each partition. Takes no lock
+-- Last job: it was made at the last tick or after it. So nothing has removed it if retention has removed nothing since, unless
+-- somebody has deleted it: `operation` says so.
+-- Reads rowlock.schedule and rowlock.worker, which are small. Index: job_pkey, finished_job_id of each partition; operation_target
+-- for those that are missing. Takes no lock
 -- beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT name, task, misfire, is_paused, next_run_at, last_tick_at, last_job_id, updated_at,
@@ -36,6 +38,10 @@ WITH looked AS MATERIALIZED (
      WHERE is_kept
        AND (SELECT job.id FROM rowlock.job WHERE job.id = looked.last_job_id) IS NULL
        AND (SELECT max(job.attempt) FROM rowlock.find_job(looked.last_job_id) AS job) IS NULL
+       AND (
+           SELECT max(at) FROM rowlock.operation
+            WHERE target = looked.last_job_id::text AND target_kind = 'job' AND verb = 'delete'
+           ) IS NULL
 )
 SELECT named.invariant, count(broken.example) AS broken,
        (SELECT count(*) FROM looked WHERE is_kept OR named.invariant = 'schedule left behind') AS looked_at,

@@ -3,8 +3,9 @@
 -- $1 from when   $2 how many ticks to look at   $3 how many examples   $4 from when on retention has removed no job; null: always
 -- $5 from when on their jobs have ended: a parameter, so that the partitions before are not locked
 --
+-- A job that somebody has deleted is missing by right: `operation` says so.
 -- Reads rowlock.schedule_tick, of which upkeep keeps a week. Index: per row job_pkey, and finished_job_id of each partition
--- since $5. Takes no lock beyond ACCESS SHARE.
+-- since $5; operation_target for those that are missing. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT schedule, tick_at, job_id, fired_at, coalesce(fired_at >= $4::timestamptz, true) AS is_kept
       FROM rowlock.schedule_tick
@@ -19,6 +20,10 @@ WITH looked AS MATERIALIZED (
        AND (
            SELECT max(finished_job.attempt) FROM rowlock.finished_job
             WHERE finished_job.id = looked.job_id AND finished_job.finished_at >= $5::timestamptz
+           ) IS NULL
+       AND (
+           SELECT max(at) FROM rowlock.operation
+            WHERE target = looked.job_id::text AND target_kind = 'job' AND verb = 'delete'
            ) IS NULL
      UNION ALL
     SELECT 'job of two ticks', format('job %s was made by %s ticks, one of them %s', job_id, count(*), min(schedule))

@@ -1,7 +1,7 @@
 -- The live jobs that a filter means, of which no cancel is requested yet: the next ones in the order of their ids.
 --
 -- $1 to $17 the filter, as in list_jobs.sql   $18 only ids above this one (the last that was found)   $19 how many
--- $20 only jobs created by then: a bulk act does not run after what comes in meanwhile
+-- $20 only jobs created by then: a bulk act does not run after what comes in meanwhile   $21 the stored states that are meant text[]
 --
 -- Reads the live jobs alone; what the view `jobs` calls a state is spelled out for that. Index: job_pkey.
 SELECT id
@@ -25,6 +25,7 @@ SELECT id
    AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
    AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
    AND $10::boolean IS NOT TRUE
+   AND state = ANY($21::text[])
    AND cancel_requested_at IS NULL
    AND created_at <= $20::timestamptz
  ORDER BY id

@@ -140,4 +140,30 @@ BUGS: Final = (
         engine=Pytest(file="tests/db/test_operators.py"),
         rule="test_many_dead_letters_are_discarded",
     ),
+    Bug(
+        name="a reschedule that keeps a time that is over",
+        promise="a job that comes into another lane is found there, wherever the cursors are",
+        changes=(
+            Change(
+                file=f"{SQL}reschedule.sql",
+                old="$3::interval, run_at), clock_timestamp())",
+                new="$3::interval, run_at))",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_rescheduling.py"),
+        rule="test_a_job_that_was_due_long_before_it_came_into_a_lane_is_found_there",
+    ),
+    Bug(
+        name="a deletion that leaves the attempts",
+        promise="nothing of a job that was deleted is left",
+        changes=(
+            Change(
+                file="rowlock/queue/operators.py",
+                old='(("delete_attempts", traces["attempts"]), ("delete_logs", traces["logs"]))',
+                new='(("delete_logs", traces["logs"]),)',
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_deleting.py"),
+        rule="test_nothing_of_a_deleted_job_is_left",
+    ),
 )

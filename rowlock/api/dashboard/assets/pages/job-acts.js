@@ -1,10 +1,13 @@
 // What can be done with jobs: with one, with some, or with all that fit a filter, which are counted before it is asked.
 
-import { api, ask, count, element, field, line, notify, parseJson, Problem } from "../kit.js";
+import { api, ask, count, element, field, line, notify, now, parseJson, Problem } from "../kit.js";
 import { inWords } from "./job-filter.js";
 
 const LIVE = ["queued", "scheduled", "retrying", "running", "blocked"];
+const WAITING = ["queued", "scheduled", "retrying"];
 const BACK = ["failed", "cancelled", "expired"];
+
+const waits = (job) => WAITING.includes(job.state) && job.cancel_requested_at === null;
 
 /** The acts that many jobs can have: whether a job, or a state that is filtered by, allows it. */
 export const ACTS = {
@@ -13,6 +16,12 @@ export const ACTS = {
         fits: (job) => LIVE.includes(job.state),
         fitsState: (state) => state === null || LIVE.includes(state),
         meant: "What has not started never does. What runs is told to stop.",
+    },
+    reschedule: {
+        verb: "reschedule", name: "Run now", done: "Due now", isDanger: false,
+        fits: (job) => waits(job) && Date.parse(job.run_at) > now(),
+        fitsState: (state) => ["scheduled", "retrying"].includes(state),
+        meant: "They are due at once, and start as soon as a worker is free.",
     },
     retry: {
         verb: "retry", name: "Retry", done: "Put back", isDanger: false,
@@ -31,20 +40,23 @@ export const ACTS = {
 export const path = (job, act = "") => `/v1/jobs/${job.id}${act && `/${act}`}`;
 const many = (number) => number === 1 ? "1 job" : `${count(number)} jobs`;
 const reason = () => field("Reason", "reason", line("", { maxLength: 500 }), "Kept with the jobs, for whoever wonders. May be empty.");
-const given = (act, { reason: text }) => act.verb === "cancel" && text.trim() !== "" ? { reason: text.trim() } : {};
+const given = (act, { reason: text }) => {
+    if (act.verb === "reschedule") return { delay: 0 };
+    return act.verb === "cancel" && text.trim() !== "" ? { reason: text.trim() } : {};
+};
 
 /** Count what fits, ask, and do it. Resolves to whether it was done. */
 export async function actOnAll(act, filter) {
     let counted;
     try {
-        counted = await api.post(`/v1/jobs/bulk/${act.verb}`, { filter, dry_run: true });
+        counted = await api.post(`/v1/jobs/bulk/${act.verb}`, { filter, dry_run: true, ...given(act, { reason: "" }) });
     } catch (problem) {
         if (!(problem instanceof Problem)) throw problem;
         notify(problem.message, { isError: true });
         return false;
     }
     if (counted.count === 0) {
-        notify(`None of the jobs that fit can be ${{ cancel: "cancelled", retry: "retried", discard: "discarded" }[act.verb]}.`);
+        notify(`None of the jobs that fit can be ${{ cancel: "cancelled", reschedule: "run now", retry: "retried", discard: "discarded" }[act.verb]}.`);
         return false;
     }
     return ask({
@@ -60,7 +72,7 @@ export async function actOnAll(act, filter) {
             notify([
                 `${act.done}: ${many(done.count)}`,
                 done.requested > 0 ? `; ${count(done.requested)} of them run, and were told to stop` : "",
-                done.skipped > 0 ? `; ${count(done.skipped)} could not be, as they have changed, or their unique key is held` : "",
+                done.skipped > 0 ? `; ${count(done.skipped)} could not be, as they have changed, their time is over, or their unique key is held` : "",
                 ".",
             ].join(""));
         },
@@ -90,15 +102,18 @@ export function actOnChosen(act, jobs) {
     });
 }
 
-/** What can be done with this job, as buttons are made of it: their text, and what they do. */
+/** What can be done with this job, as buttons are made of it: their text, and what they do. After `isLast` it is gone. */
 export function actsOn(job) {
     const isSafe = job.args !== null;
     return [
         ACTS.cancel.fits(job) && job.cancel_requested_at === null && { text: "Cancel", scope: "operate", act: () => cancel(job) },
+        ACTS.reschedule.fits(job) && { text: "Run now", scope: "operate", act: () => runNow(job), isFirst: true },
+        waits(job) && { text: "Change…", scope: "operate", act: () => change(job) },
         ACTS.retry.fits(job) && { text: "Retry", scope: "operate", act: () => retry(job), isFirst: true },
         ACTS.retry.fits(job) && isSafe && { text: "Retry with other arguments", scope: "operate", act: () => retryWith(job) },
         job.finished_at !== null && { text: "Run again", scope: "operate", act: () => runAgain(job) },
         ACTS.discard.fits(job) && { text: "Discard", scope: "operate", act: () => discard(job) },
+        job.finished_at !== null && { text: "Delete for good", scope: "admin", act: () => remove(job), isLast: true },
     ].filter(Boolean);
 }
 
@@ -113,6 +128,69 @@ function cancel(job) {
         perform: async (form) => {
             const { answer } = await api.post(path(job, "cancel"), given(ACTS.cancel, form));
             notify(answer === "cancelled" ? "Cancelled." : "It was told to stop.");
+        },
+    });
+}
+
+function runNow(job) {
+    return ask({
+        title: "Run this job now?",
+        body: [element("p", {}, "It is due at once, and starts as soon as a worker is free.")],
+        action: "Run now",
+        perform: async () => {
+            await api.post(path(job, "reschedule"), { delay: 0 });
+            notify("Due now.");
+        },
+    });
+}
+
+function change(job) {
+    const shown = { run_at: local(job.run_at), priority: String(job.priority), queue: job.queue };
+    return ask({
+        title: "Change this job",
+        body: [
+            field("Due", "run_at", line(shown.run_at, { type: "datetime-local", step: 1 }), "In this browser's time zone. A time that is over means now."),
+            field("Priority", "priority", line(shown.priority), "0 (last) to 9 (first)."),
+            field("Queue", "queue", line(shown.queue)),
+        ],
+        action: "Change",
+        perform: async (form) => {
+            const changed = Object.keys(shown).filter((name) => form[name].trim() !== shown[name]);
+            if (changed.length === 0) throw new Problem(422, "Nothing is changed yet.");
+            const read = { run_at: instant, priority: number, queue: (text) => text };
+            await api.post(path(job, "reschedule"), Object.fromEntries(changed.map((name) => [name, read[name](form[name].trim())])));
+            notify("Changed.");
+        },
+    });
+}
+
+/** A time as the field for it has it: in the browser's time zone, to the second. */
+function local(iso) {
+    const at = new Date(iso);
+    return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+}
+
+function instant(text) {
+    const at = new Date(text);
+    if (Number.isNaN(at.getTime())) throw new Problem(422, "Give a day and a time.", "run_at");
+    return at.toISOString();
+}
+
+function number(text) {
+    if (text === "" || Number.isNaN(Number(text))) throw new Problem(422, `${text || "This"} is no number.`, "priority");
+    return Number(text);
+}
+
+function remove(job) {
+    return ask({
+        title: "Delete this job for good?",
+        body: [element("p", {}, "It goes with its attempts, logs, arguments and result. That cannot be taken back. The record says that "
+            + "you deleted it.")],
+        action: "Delete for good",
+        isDanger: true,
+        perform: async () => {
+            await api.remove(path(job));
+            notify("Deleted for good.");
         },
     });
 }

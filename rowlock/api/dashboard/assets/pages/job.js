@@ -26,9 +26,11 @@ export const page = {
         return { job, lines, operations };
     },
 
-    actions: ({ job }, { refresh }) => element("div", { class: "acts" }, ...actsOn(job)
+    actions: ({ job }, { refresh, go }) => element("div", { class: "acts" }, ...actsOn(job)
         .filter(({ scope }) => may(scope))
-        .map(({ text, act, isFirst }) => button(text, act, { done: refresh, kind: isFirst ? "primary" : null, key: text }))),
+        .map(({ text, act, isFirst, isLast }) => button(text, act, {
+            done: isLast ? () => go("/jobs") : refresh, kind: isFirst ? "primary" : null, key: text,
+        }))),
 
     render: ({ job, lines, operations }) => [
         element("p", { class: "under" }, state(job.state), element(Id, { id: job.id }),
@@ -62,7 +64,7 @@ export const page = {
 function isNews(event, told, job) {
     if (event === "operation") return told.target === job.id;
     if (event !== "job") return false;
-    return ["state", "attempt", "run_at", "finished_at", "cancel_requested_at", "discarded_at"].some((name) => told[name] !== job[name])
+    return ["state", "attempt", "run_at", "priority", "queue", "finished_at", "cancel_requested_at", "discarded_at"].some((name) => told[name] !== job[name])
         || JSON.stringify(told.progress) !== JSON.stringify(job.progress)
         || told.attempts.length !== job.attempts.length;
 }

@@ -1,10 +1,10 @@
 // What people did: who, what, to what, when, and from where.
 
-import { ago, api, count, element, empty, filters, link, pager, table } from "../kit.js";
+import { ago, api, count, element, empty, filters, link, moment, pager, table } from "../kit.js";
 
 const KINDS = ["job", "queue", "worker", "schedule", "key"];
 const DONE = {
-    cancel: "cancelled", retry: "retried", discard: "discarded", run_again: "ran again", pause: "paused",
+    cancel: "cancelled", reschedule: "rescheduled", retry: "retried", discard: "discarded", run_again: "ran again", pause: "paused",
     resume: "resumed", drain: "drained", scale: "scaled", keep: "changed how long jobs are kept of", create: "created",
     edit: "edited", delete: "deleted", run: "ran", revoke: "revoked",
 };
@@ -69,8 +69,19 @@ function many({ filter, ...told }, kind) {
 function more(verb, told) {
     if (verb === "scale") return [` to ${told.concurrency === null ? "no limit" : plain(told.concurrency)}`];
     if (["run", "run_again"].includes(verb) && typeof told.job === "string") return [" as job ", link(`/jobs/${encodeURIComponent(told.job)}`, told.job)];
+    if (verb === "reschedule") return changes(told);
     if (verb === "cancel" && told.reason) return [`: ${plain(told.reason)}`];
     return [];
+}
+
+/** What a reschedule has changed, in words and nodes. */
+function changes({ run_at: at, priority, queue }) {
+    const parts = [
+        at !== undefined && ["due ", Number.isNaN(Date.parse(at)) ? plain(at) : moment(at)],
+        priority !== undefined && [`priority ${plain(priority)}`],
+        queue !== undefined && [`queue ${plain(queue)}`],
+    ].filter(Boolean);
+    return parts.flatMap((part, index) => [index === 0 ? ": " : ", ", ...part]);
 }
 
 function details({ details: told }) {
