@@ -246,6 +246,8 @@ class Evidence:
     """When a unique key was held (between the changes with these numbers), and by which job."""
     periods_held: dict[str, list[tuple[float, float, float, UUID]]] = field(default_factory=lambda: defaultdict(list))
     """When a job took a unique key for a period (began, at, seconds), and which job."""
+    let_go: dict[UUID, tuple[str, float]] = field(default_factory=dict)
+    """By which way a job let its unique key go for good, and when, by the database's clock."""
     rescues: dict[UUID, list[Rescue]] = field(default_factory=lambda: defaultdict(list))
     """By the worker that had the jobs."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +10,7 @@ from rowlock.torture.evidence import SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from uuid import UUID
 
     from rowlock.torture.evidence import Evidence, Refusal
     from rowlock.torture.life import Life
@@ -35,7 +36,7 @@ def note_holds(life: Life, evidence: Evidence) -> None:
         evidence.periods_held[key].append((first.began, first.at, life.wanted.period or 0.0, life.id))
         return
     ends = {"claim", "finish"} if life.wanted is not None and life.wanted.until == "start" else {"finish"}
-    _count_ends(life, evidence)
+    _note_end(life, evidence)
     holds = evidence.holds[key]
     begin: int | None = None
     for step in life.steps:
@@ -49,14 +50,25 @@ def note_holds(life: Life, evidence: Evidence) -> None:
         holds.append((begin, inf, life.id))
 
 
-def _count_ends(life: Life, evidence: Evidence) -> None:
-    """Count by which ways the job let its key go."""
-    ends = [step.change.state for step in life.steps if step.kind == "finish"]
-    is_cancelled = any(step.is_cancel_of_waiting for step in life.steps)
-    evidence.looked["unique violations: keys of jobs that were cancelled while they waited"] += is_cancelled
-    evidence.looked["unique violations: keys of jobs that expired"] += "expired" in ends
-    evidence.looked["unique violations: keys of jobs that failed"] += "failed" in ends
+def _note_end(life: Life, evidence: Evidence) -> None:
+    """Note by which way the job let its key go, and when."""
+    for step in life.steps:
+        if step.is_cancel_of_waiting:
+            evidence.let_go[life.id] = ("were cancelled while they waited", step.change.at)
+        elif step.kind == "finish" and step.change.state in {"expired", "failed"}:
+            evidence.let_go[life.id] = (step.change.state, step.change.at)
     evidence.looked["unique violations: keys that were taken again"] += any(step.kind == "retry" for step in life.steps)
+
+
+def _count_ends(holds: list[tuple[int, float, UUID]], evidence: Evidence) -> None:
+    """Count the jobs with one key that let it go, after which somebody else asked for it."""
+    for (_, _, job), following in zip_longest(holds, holds[1:]):
+        if job in evidence.let_go:
+            how, at = evidence.let_go[job]
+            since = at + CLOCK_SECONDS
+            refusals = (evidence.database_time(one.began) for one in evidence.refusals.get(job, ()))
+            was_asked_for = following is not None or any(began > since for began in refusals)
+            evidence.looked[f"unique violations: keys of jobs that {how}"] += was_asked_for
 
 
 def unique(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -64,6 +76,7 @@ def unique(evidence: Evidence) -> Iterator[tuple[str, str]]:
     for key, holds in evidence.holds.items():
         holds.sort()
         evidence.looked["unique violations"] += len(holds)
+        _count_ends(holds, evidence)
         evidence.looked["unique violations: keys across tasks"] += len(holds) * key.startswith(":")
         held_until, holder = 0.0, holds[0][2]
         for begin, end, job in holds:
