@@ -191,15 +191,17 @@ async def test_what_an_attempt_of_a_lost_lease_blocks_is_given_back_and_runs_els
         return job.attempt
 
     async with brief.worker() as first:
-        handle = await stubborn.enqueue()
-        await eventually(lambda: connection.fetchval("SELECT bool_and(worker IS NOT NULL) FROM rowlock.job"))
-        await connection.execute(RUN_OUT, first.id)
-        await stopped.wait()
-        given_back = "SELECT EXISTS (SELECT FROM rowlock.attempt WHERE outcome = 'released')"
-        await eventually(lambda: connection.fetchval(given_back), timeout=20)
-        async with brief.worker():
-            assert await handle.result(timeout=20) > 2
-        goes_on.set()
+        try:
+            handle = await stubborn.enqueue()
+            await eventually(lambda: connection.fetchval("SELECT bool_and(worker IS NOT NULL) FROM rowlock.job"))
+            await connection.execute(RUN_OUT, first.id)
+            await stopped.wait()
+            given_back = "SELECT EXISTS (SELECT FROM rowlock.attempt WHERE outcome = 'released')"
+            await eventually(lambda: connection.fetchval(given_back), timeout=20)
+            async with brief.worker():
+                assert await handle.result(timeout=20) > 2
+        finally:
+            goes_on.set()  # it cannot be stopped: the worker would wait for ever
 
 
 async def test_plain_functions_of_a_lost_lease_keep_no_thread_from_later_jobs(
