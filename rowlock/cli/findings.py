@@ -17,7 +17,7 @@ Status = Literal["ok", "warn", "fail"]
 Row: TypeAlias = Mapping[str, Any] | Record
 
 OLDEST_VERSION: Final = 150000
-CONNECTIONS_OF_A_WORKER: Final = 4
+CONNECTIONS_OF_A_WORKER: Final = 5
 COUNTED_ROWS: Final = 1000
 MOST_KINDS: Final = 20
 """So many kinds of jobs that nobody takes have a line of their own."""
@@ -161,7 +161,10 @@ def _room(row: Row) -> Finding:
             f"{detail}: no room for another worker, which needs {CONNECTIONS_OF_A_WORKER}",
             "Raise max_connections, or have applications connect through a pooler.",
         )
-    return ok("connections", f"{detail}: room for {free // CONNECTIONS_OF_A_WORKER} more workers of 4 each")
+    return ok(
+        "connections",
+        f"{detail}: room for {free // CONNECTIONS_OF_A_WORKER} more workers of {CONNECTIONS_OF_A_WORKER} each",
+    )
 
 
 def judge_pooler_while_listening(*, is_pooled: bool) -> Finding:

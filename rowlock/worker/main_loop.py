@@ -135,9 +135,10 @@ class MainLoop:
         if self._lease().is_lost:
             await self._register()
             self._adopt_until = self._adopt_at = 0.0  # what the worker held under its old id is others' to rescue
-        if not self._lease().is_held:
+        if not self._lease().may_claim:
             await self._stops_within(LATE_SECONDS)  # a renewal is late: it comes, or the lease is lost
-        return self._lease().is_held
+        await self._finishes.connect()
+        return self._lease().may_claim
 
     async def _adopt(self) -> None:
         """Take on what a claim whose answer was lost has claimed for this worker."""

@@ -200,6 +200,7 @@ class Shift:
         try:
             await self.ticker.declare(schedules)  # once: an older version's lost lease brings nothing old back
             await self.finishing.open()  # nothing is claimed that could not be finished
+            await self.runtimes.open()
             await self.claiming.listen(self._hear)
             await self._register()  # the last: from here on there is a lease
         except BaseException as error:
@@ -254,9 +255,7 @@ class Shift:
         )
         await self.orders.discover(self.claiming)
         lease = self._new_lease()
-        await lease.begin(
-            self.claiming, queues=self.claims.queues, tasks=self.claims.tasks, concurrency=self.slots.concurrency
-        )
+        await lease.begin(queues=self.claims.queues, tasks=self.claims.tasks, concurrency=self.slots.concurrency)
         self.lease = lease
         await self.orders.read(self.claiming)
 
@@ -296,7 +295,8 @@ class Shift:
         return self.performer.unstorable(success, error)
 
     def _reconnected(self) -> None:
-        """The claims have a new connection: what they knew of the server may be old."""
+        """The claims have a new connection: what they knew of the server may be old, and others may be lost, too."""
+        self.lease.check()
         self.claims.cursors.reset()
         self.doze.lost_mark()
         self.main_loop.look_for_unknown()

@@ -9,10 +9,13 @@ from contextlib import AsyncExitStack
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import asyncpg
+
 from rowlock import logs
-from rowlock.errors import InvalidOption, RowlockError
+from rowlock.errors import DatabaseUnavailable, InvalidOption, RowlockError
 from rowlock.queue import options
 from rowlock.queue.served import parse_served
+from rowlock.queue.server_errors import CONNECTION_LOST, is_crowded, too_few_connections
 from rowlock.worker.counts import Counts
 from rowlock.worker.processes import Processes, cpus
 from rowlock.worker.shift import Shift
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from asyncpg import Record
+
     from rowlock.queue.client import Client
     from rowlock.queue.lifespan import Lifespan
     from rowlock.queue.schedule import Declared
@@ -32,6 +37,8 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+CONNECTIONS: Final = 5
+"""Of a worker at least: claiming, finishing, upkeep, its lease, and one of the application's pool for its duties."""
 
 
 class Worker:
@@ -207,6 +214,22 @@ class Worker:
             await self._opened_lifespans.aclose()
 
     async def _open(self, *, has_upkeep: bool = True, has_ticks: bool = True) -> None:
+        try:
+            await self._open_shift(has_upkeep=has_upkeep, has_ticks=has_ticks)
+        except DatabaseUnavailable as error:
+            if not is_crowded(error):
+                raise
+            needed = CONNECTIONS + any(task.log_level is not None for task in self._tasks.values())
+            raise too_few_connections(self._client.settings, error, needed, await self._limits()) from error
+
+    async def _limits(self) -> Record | None:
+        """How many connections the server gives; None if it has none left to be asked by."""
+        try:
+            return (await self._client.fetch("connection_limits"))[0]
+        except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError):
+            return None
+
+    async def _open_shift(self, *, has_upkeep: bool, has_ticks: bool) -> None:
         settings, dsn = self._client.settings, await self._client.dsn()
         processes = Processes(
             self._most_processes,
