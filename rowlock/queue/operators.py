@@ -98,7 +98,8 @@ class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
     """Due jobs of one kind that no live worker would take: how many, how long the first has been due, and why.
 
     `why`: `no_worker` is alive; none has the task (`no_task`); none that has it understands this version of its
-    arguments (`no_version`); none that does serves the queue (`no_queue`).
+    arguments (`no_version`); none that does serves the queue (`no_queue`); those that would take them are quiet or
+    stopping (`quiet`).
     """
 
     task: str
@@ -106,7 +107,7 @@ class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     jobs: int
     waiting: timedelta
-    why: Literal["no_worker", "no_task", "no_version", "no_queue"]
+    why: Literal["no_worker", "no_task", "no_version", "no_queue", "quiet"]
 
 
 class Operators:

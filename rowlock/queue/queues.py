@@ -28,7 +28,8 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
     `paused_at`: since when it is paused, or None. `concurrency`: how many of its jobs each worker runs at once at most;
     None: as many as each worker was started with. `waiting` jobs are due, the first since `oldest_due_at`; `scheduled`
-    ones fall due later. `workers`: how many live ones serve it.
+    ones fall due later. `workers`: how many live ones take its jobs: those that are neither
+    quiet nor stopping.
     """
 
     name: QueueName
@@ -39,7 +40,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     running: Count
     blocked: Count
     oldest_due_at: Annotated[Moment, said("since when the first one is due")] | None
-    workers: Annotated[int, said("how many live ones serve it", minimum=0)]
+    workers: Annotated[int, said("how many live ones take its jobs, neither quiet nor stopping", minimum=0)]
 
 
 class Queues:

@@ -95,12 +95,12 @@ class Lease:
         """Whether jobs may be claimed under it now: it is held, and the connection that renews it was not lost."""
         return self._is_checked and self.is_held
 
-    async def begin(self, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int) -> None:
+    async def begin(self, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int, state: str) -> None:
         """Register the worker over the connection that renews its lease, and renew it from now on. Called once.
 
         Raises what the database answers, `DatabaseUnavailable` among others; nothing is renewed then.
         """
-        row = (socket.gethostname(), os.getpid(), version("rowlock"), list(queues), list(tasks), concurrency)
+        row = (socket.gethostname(), os.getpid(), version("rowlock"), list(queues), list(tasks), concurrency, state)
         begun = Future[None]()
         begun.set_running_or_notify_cancel()  # the thread answers, whether or not anybody still waits for it
         self._thread = threading.Thread(target=self._keep, args=(row, begun), name="rowlock-lease", daemon=True)

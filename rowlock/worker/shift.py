@@ -70,6 +70,7 @@ class Shift:
         failure_handlers: Sequence[FailureHandler],
         stopping: asyncio.Event,
         grace: Callable[[], float],
+        stop: Callable[[], None],
         counts: Counts,
     ) -> None:
         settings = client.settings
@@ -112,13 +113,19 @@ class Shift:
         limits = {queue: limit for queue in served.names if (limit := served.limit(queue)) is not None}
         self.slots = Slots(concurrency, limits, self.performer.perform, self.doze.wake)
         self.orders = Orders(
-            served, self.claims, self.slots, worker=lambda: self.lease.worker, give_back=self._give_back
+            served,
+            self.claims,
+            self.slots,
+            worker=lambda: self.lease.worker,
+            give_back=self._give_back,
+            stop=stop,
         )
         self.alone = Alone(
             self.claims,
             self.slots,
             self.finishes,
             stopping=stopping,
+            is_quiet=lambda: self.orders.is_quiet,
             lease=lambda: self.lease,
             release=self.performer.release,
             wake=self.doze.wake,
@@ -140,6 +147,7 @@ class Shift:
             self.finishes,
             doze=self.doze,
             alone=self.alone,
+            orders=self.orders,
             counts=self._counts,
             lease=lambda: self.lease,
             stopping=stopping,
@@ -255,7 +263,12 @@ class Shift:
         )
         await self.orders.discover(self.claiming)
         lease = self._new_lease()
-        await lease.begin(queues=self.claims.queues, tasks=self.claims.tasks, concurrency=self.slots.concurrency)
+        await lease.begin(
+            queues=self.claims.queues,
+            tasks=self.claims.tasks,
+            concurrency=self.slots.concurrency,
+            state=self.orders.state,
+        )
         self.lease = lease
         await self.orders.read(self.claiming)
 

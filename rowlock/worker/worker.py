@@ -44,8 +44,9 @@ CONNECTIONS: Final = 5
 class Worker:
     """One worker. `app.worker(...)` makes it.
 
-    `await worker.run()` works until SIGTERM, SIGINT or `stop()`. `async with app.worker(...):` works for as long as
-    the block lasts, beside a web application for instance. `await worker.drain()` does what is due now, and returns.
+    `await worker.run()` works until SIGTERM, SIGINT, `stop()` or an operator's `app.workers.stop`. `async with
+    app.worker(...):` works for as long as the block lasts, beside a web application for instance; if an operator stops
+    it, the block goes on without it. `await worker.drain()` does what is due now, and returns.
 
     Each attempt's outcome is accepted once. A worker that dies loses nothing: its jobs are rescued when its lease
     runs out.
@@ -84,6 +85,7 @@ class Worker:
         self._failure_handlers = failure_handlers
         self._stopping = asyncio.Event()
         self._grace = client.settings.grace_period.total_seconds()
+        self._is_told_to_stop = False
         self._running: asyncio.Task[None] | None = None
         self._counts = Counts(has_kinds=False)
         self._opened: Shift | None = None
@@ -131,6 +133,16 @@ class Worker:
     def is_stopping(self) -> bool:
         """Whether it was asked to stop."""
         return self._stopping.is_set()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether an operator has quieted it: it takes no new jobs until it is resumed."""
+        return self._opened is not None and self._opened.orders.is_quiet
+
+    @property
+    def is_told_to_stop(self) -> bool:
+        """Whether it stops because an operator has said so: whatever starts it again should not do so."""
+        return self._is_told_to_stop
 
     def count_kinds(self) -> None:
         """Count jobs by queue and task from now on, for `figures`: that costs a microsecond or two for each."""
@@ -190,9 +202,13 @@ class Worker:
         if self._opened is not None:
             self._opened.doze.wake()
 
+    def _stop_for_operator(self) -> None:
+        self._is_told_to_stop = True
+        self.stop()
+
     async def __aenter__(self) -> Self:
         await self._open()
-        self._running = asyncio.create_task(self._shift.work())
+        self._running = asyncio.create_task(self._work_to_the_end())
         self._running.add_done_callback(_report_defect)  # the block may last for weeks, and would not notice
         return self
 
@@ -204,7 +220,14 @@ class Worker:
             if self._running is not None:
                 await self._running
         finally:
-            await self._close()
+            await self._opened_lifespans.aclose()  # in the task that has opened them
+
+    async def _work_to_the_end(self) -> None:
+        """Work until stopped, by the end of the block or by an operator before."""
+        try:
+            await self._shift.work()
+        finally:
+            await self._shift.close()
 
     async def _close(self) -> None:
         """Close the shift, and what its handlers had open after that."""
@@ -240,6 +263,7 @@ class Worker:
         processes.expect(self._tasks.values(), self._lifespans)
         await self._client.check_schema()
         self._stopping.clear()
+        self._is_told_to_stop = False
         if self._given is None:
             self._served = parse_served(None, self._usual_queues())  # tasks may have come since
         self._counts = Counts(has_kinds=self._counts.has_kinds)
@@ -255,6 +279,7 @@ class Worker:
             failure_handlers=self._failure_handlers,
             stopping=self._stopping,
             grace=lambda: self._grace,
+            stop=self._stop_for_operator,
             counts=self._counts,
         )
         async with AsyncExitStack() as unless_opened:
