@@ -14,6 +14,7 @@ from rowlock.queue import options
 from rowlock.queue.acting import ActOnQueue, acting
 from rowlock.queue.forms import Concurrency, Count, Moment, QueueName, said
 from rowlock.queue.origin import Origin
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from rowlock.queue.client import Client
@@ -109,7 +110,7 @@ class Queues:
                 return await self.get(wanted)
             if deadline is not None and time.monotonic() >= deadline:
                 raise DrainTimeout(
-                    f"queue {wanted!r} still has {row['running']} running jobs after {limit}: it stays paused; "
+                    f"queue {quoted(wanted)} still has {row['running']} running jobs after {limit}: it stays paused; "
                     "drain it again to wait on, or resume it."
                 )
             await asyncio.sleep(LOOK_EVERY)

@@ -13,6 +13,7 @@ from rowlock.queue.acting import ActOnWorker, acting
 from rowlock.queue.forms import Moment, said
 from rowlock.queue.job import Job
 from rowlock.queue.origin import Origin
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,7 +150,7 @@ def _parsed(worker_id: UUID | str) -> UUID:
 
 
 def _not_found(worker_id: object) -> WorkerNotFound:
-    return WorkerNotFound(f"No live worker has the id {str(worker_id)!r}: `rowlock workers list` has them all.")
+    return WorkerNotFound(f"No live worker has the id {quoted(str(worker_id))}: `rowlock workers list` has them all.")
 
 
 __all__ = ["LiveWorker", "WorkerState", "Workers"]
