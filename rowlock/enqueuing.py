@@ -14,6 +14,7 @@ from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job
 from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.unique import Unique, parse_unique
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping, Sequence
@@ -196,7 +197,7 @@ class Enqueuing:
         if not rows:
             names = ", ".join(sorted(self.tasks)) or "none"
             raise UnknownTask(
-                f"The task {task!r} is not known: this application has {names}, and no worker has registered it. "
+                f"The task {quoted(task)} is not known: this application has {names}, and no worker has registered it. "
                 "Start a worker that has it, or check the name."
             )
         _, queue, priority, max_attempts, _ = rows[0]

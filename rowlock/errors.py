@@ -19,7 +19,7 @@ RowlockError
 ├── JobNotFound                  (LookupError) no job has this id
 ├── OutsideHandler               (RuntimeError) what only a running handler can do with its job
 ├── StaleAttempt                 what an attempt wanted to do in its job's name, when the job was no longer its own
-├── WrongState                   the job's state does not allow what was asked; nothing was changed
+├── WrongState                   the job's or worker's state does not allow what was asked; nothing was changed
 │   └── JobAlreadyFinished       a cancel came too late
 ├── KeyHeld                      a job cannot go back: another one holds its unique key by now
 ├── LockTimeout                  somebody's open transaction holds the unique key or the row; nothing was changed
@@ -145,7 +145,10 @@ class OutsideHandler(RowlockError, RuntimeError):
 
 
 class WrongState(RowlockError):
-    """The job's `state` does not allow what was asked: a retry of one that succeeded, say. Nothing was changed."""
+    """The `state` of a job or a worker does not allow what was asked. Nothing was changed.
+
+    A retry of a job that succeeded, say, or a resume of a worker that is stopping.
+    """
 
     def __init__(self, message: str, *, state: str) -> None:
         super().__init__(message)

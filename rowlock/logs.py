@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import structlog
 
 from rowlock.errors import ConfigurationError
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -189,5 +190,5 @@ def _text(value: Any) -> str:  # noqa: ANN401  # whatever was logged
 def _chosen(environ: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
     given = environ.get(name) or default
     if given.lower() not in {choice.lower() for choice in allowed}:
-        raise ConfigurationError(f"{name} is {given!r}: use one of {', '.join(allowed).lower()}.")
+        raise ConfigurationError(f"{name} is {quoted(given)}: use one of {', '.join(allowed).lower()}.")
     return given.lower()

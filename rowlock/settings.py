@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from rowlock.database_url import masked, tidy
 from rowlock.errors import ConfigurationError
+from rowlock.words import quoted
 
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,47}")  # PostgreSQL keeps pg_ for itself
 LEAST_PROCESS_MEMORY = 64 * 1024 * 1024
@@ -132,4 +133,4 @@ def _parse(name: str, text: str, kind: type) -> object:
 
 
 def _refuse(name: str, value: object, remedy: str) -> NoReturn:
-    raise ConfigurationError(f"{name} is {value!r}: {remedy} (environment: ROWLOCK_{name.upper()}).")
+    raise ConfigurationError(f"{name} is {quoted(value)}: {remedy} (environment: ROWLOCK_{name.upper()}).")

@@ -39,6 +39,7 @@ from rowlock.api.wire.queues import DeadLetterGroups, UnclaimedKind, UnclaimedKi
 from rowlock.errors import KeyHeld, UnknownTask
 from rowlock.queue.idempotency import Answer
 from rowlock.queue.operators import BulkResult
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -139,14 +140,16 @@ async def _require_queues(call: Call, job_id: UUID, queue: str) -> None:
     if call.access.queues is None:
         return
     if not call.access.sees(queue):
-        raise Refused(FORBIDDEN, f"This key is not for the queue {queue!r}: it is limited to others.", field="queue")
+        raise Refused(
+            FORBIDDEN, f"This key is not for the queue {quoted(queue)}: it is limited to others.", field="queue"
+        )
     job = await call.visible(job_id)
     try:
         is_seen = call.access.sees(await call.backend.queue_of(job.task))
     except UnknownTask:
         is_seen = False
     if not is_seen:
-        raise Refused(FORBIDDEN, f"This key does not move jobs of the task {job.task!r}.", field="queue")
+        raise Refused(FORBIDDEN, f"This key does not move jobs of the task {quoted(job.task)}.", field="queue")
 
 
 @routes.delete(

@@ -15,6 +15,7 @@ from rowlock.api.browsers import address, bearer, session_cookie
 from rowlock.api.failures import FAILURES
 from rowlock.api.problems import FORBIDDEN, TOO_MANY_FAILURES, UNAUTHENTICATED, Refused
 from rowlock.queue.keys import Holder
+from rowlock.words import quoted
 
 _OF_A_PROXY: Final = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via")
 _HOST: Final = re.compile(r"(?:(?P<host>[A-Za-z0-9.-]+)|\[(?P<address>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
@@ -53,7 +54,7 @@ class OpenUntilFirstKey:
                 UNAUTHENTICATED, "This came through a proxy, and there is no key yet: make one, rowlock keys create."
             )
         if not is_loopback(_host(request)):
-            detail = f"Without a key this answers this machine alone, as localhost, and not as {request.host!r}."
+            detail = f"Without a key this answers this machine alone, as localhost, and not as {quoted(request.host)}."
             raise Refused(FORBIDDEN, detail)
         return EVERYTHING
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import hashlib
 import json
@@ -26,6 +27,7 @@ from rowlock.api.problems import (
 )
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.json_values import NESTING_LIMIT, find_defect
+from rowlock.words import in_json, quoted, typed
 
 T = TypeVar("T")
 
@@ -57,28 +59,19 @@ _MAX_AGE = re.compile(r"(?i)(?:^|,)\s*max-age\s*=\s*\"?(\d{1,9})")
 _USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _JSON_TYPE = re.compile(r"application/(?:[a-z0-9.+-]+\+)?json")
 _PLACE = re.compile(r"(?s)(.*) - at `\$\.(\w+)(.*)`")
-_TYPES = re.compile(r"((?:[Ee]xpected|got) )(`[^`]+`)")
-_NAME = re.compile(r"\w+")
-_OF_JSON: Final = {
-    "int": "integer",
-    "float": "number",
-    "str": "string",
-    "bool": "boolean",
-    "dict": "object",
-    "list": "array",
-    "datetime": "time",
-    "timedelta": "duration",
-    "uuid": "UUID",
-}
+_ENUM = re.compile(r"(?s)(Invalid enum value )(['\"].*)")
 _NAMED = re.compile(r"(?s)Object (?:contains unknown|missing required) field `(.*)`")
 
 
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id, the client's own if it is usable, which everything logged meanwhile carries."""
+    """Give the request an id, the client's own if it is usable, which everything logged meanwhile carries.
+
+    What is refused meanwhile is refused in the words of JSON.
+    """
     given = request.headers.get(REQUEST_ID_HEADER, "")
     request[REQUEST_ID] = given if _USABLE_ID.fullmatch(given) else str(uuid7())
-    with bound_contextvars(request_id=request[REQUEST_ID]):
+    with bound_contextvars(request_id=request[REQUEST_ID]), in_json():
         return await handler(request)
 
 
@@ -193,7 +186,7 @@ def read_query(request: web.Request, form: type[T]) -> T:
     for name in request.query:
         if name not in names:
             remedy = f"use {', '.join(names)}" if names else "there are none"
-            raise Refused(INVALID_REQUEST, f"There is no parameter {name!r} here: {remedy}.", field=name)
+            raise Refused(INVALID_REQUEST, f"There is no parameter {quoted(name)} here: {remedy}.", field=name)
         if len(request.query.getall(name)) > 1 and name not in several:
             raise Refused(INVALID_REQUEST, f"{name} is given more than once.", field=name)
     try:
@@ -204,15 +197,19 @@ def read_query(request: web.Request, form: type[T]) -> T:
     for name in request.query:
         value = getattr(query, name)
         if value is None or (isinstance(value, datetime) and ":" not in request.query[name]):  # null; a number
-            raise Refused(INVALID_REQUEST, f"{name} {request.query[name]!r} is no value: leave it out.", field=name)
+            raise Refused(
+                INVALID_REQUEST, f"{name} {quoted(request.query[name])} is no value: leave it out.", field=name
+            )
     return query
 
 
 def _refuse_member(text: str) -> NoReturn:
     """Say what msgspec's error means, beginning with the member's name, and with the names that JSON has for types."""
-    text = _TYPES.sub(lambda match: match[1] + _NAME.sub(lambda name: _OF_JSON.get(name[0], name[0]), match[2]), text)
+    text = typed(text)
     if (match := _PLACE.fullmatch(text)) is not None:
         what, name, place = match.groups()
+        if (wrong := _ENUM.fullmatch(what)) is not None:  # which msgspec writes as Python does
+            what = f"{wrong[1]}{quoted(ast.literal_eval(wrong[2]))}"
         raise Refused(
             INVALID_REQUEST, f"{name}{place}: {what[:1].lower()}{what[1:].rstrip('.')}.", field=name
         ) from None

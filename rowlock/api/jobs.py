@@ -46,6 +46,7 @@ from rowlock.queue.idempotency import Answer
 from rowlock.queue.job import Job
 from rowlock.queue.options import TRACE
 from rowlock.queue.server_errors import CONNECTION_LOST
+from rowlock.words import quoted
 
 routes = Routes("jobs")
 
@@ -114,7 +115,9 @@ async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle
     except UnknownTask as error:
         if call.access.allows("read") and call.access.queues is None:
             raise
-        detail = f"The task {body.task!r} is not known to this key: check the name, or start a worker that has it."
+        detail = (
+            f"The task {quoted(body.task)} is not known to this key: check the name, or start a worker that has it."
+        )
         raise Refused(UNKNOWN_TASK, detail, field="task") from error  # the error names tasks of other queues
 
 
@@ -126,7 +129,7 @@ async def _require_queues(call: Call, body: JobRequest, rules: UniqueRequest, co
     """
     if body.queue is not None and not call.access.sees(body.queue):
         raise Refused(
-            FORBIDDEN, f"This key is not for the queue {body.queue!r}: it is limited to others.", field="queue"
+            FORBIDDEN, f"This key is not for the queue {quoted(body.queue)}: it is limited to others.", field="queue"
         )
     if rules.across_tasks:
         detail = "across_tasks would tell of jobs of other queues, which this key is not for: leave it out."

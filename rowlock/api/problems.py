@@ -64,7 +64,7 @@ CROSS_SITE: Final = Kind(status=403, title="The request comes from another site"
 JOB_NOT_FOUND: Final = Kind(status=404, title="There is no such job", name="job-not-found")
 TOO_MANY_FAILURES: Final = Kind(status=429, title="Too many wrong keys", name="too-many-failures")
 NO_LOGIN: Final = Kind(status=409, title="One does not log in here", name="no-login")
-WRONG_STATE: Final = Kind(status=409, title="The job's state does not allow this", name="wrong-state")
+WRONG_STATE: Final = Kind(status=409, title="The state does not allow this", name="wrong-state")
 LOCKED: Final = Kind(status=409, title="An open transaction is in the way", name="locked")
 KEY_HELD: Final = Kind(status=409, title="Another job holds the unique key", name="key-held")
 WORKER_NOT_FOUND: Final = Kind(status=404, title="There is no such live worker", name="worker-not-found")

@@ -12,6 +12,7 @@ from rowlock.api.readings import READINGS
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire.queues import Limits, QueueLimit, QueueList, ScaleRequest, WorkerLimit
 from rowlock.queue.queues import Queue, Queues
+from rowlock.words import quoted
 
 routes = Routes("queues")
 
@@ -77,5 +78,5 @@ def _queues(call: Call) -> Queues:
     """The acts on queues, if this access sees the one that the path names. Raises `Refused`."""
     queue = call.path["queue"]
     if not call.access.sees(queue):
-        raise Refused(FORBIDDEN, f"This key is not for the queue {queue!r}: it is limited to others.")
+        raise Refused(FORBIDDEN, f"This key is not for the queue {quoted(queue)}: it is limited to others.")
     return call.backend.queues.through(call.origin)

@@ -33,6 +33,7 @@ from rowlock.api.wire.schedules import (
 from rowlock.queue.idempotency import Answer
 from rowlock.queue.schedule import StoredSchedule, revision
 from rowlock.queue.schedules import Schedules
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from rowlock.queue.idempotency import Connection
@@ -153,7 +154,7 @@ async def _unchanged(call: Call) -> Schedules:
         # What is not there is not there, whatever the condition says (RFC 9110, 13.2.1).
         schedule = await _schedules(call).get(call.path["schedule"])
         detail = (
-            f"The tag of the schedule {schedule.name!r} is weak, which never matches: perhaps a proxy "
+            f"The tag of the schedule {quoted(schedule.name)} is weak, which never matches: perhaps a proxy "
             "that compresses has made it so. Send it without W/."
         )
         raise Refused(SCHEDULE_CHANGED, detail, field=IF_MATCH_HEADER)

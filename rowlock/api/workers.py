@@ -1,11 +1,11 @@
-"""`/v1/workers`: look at live workers and what they run, and scale them."""
+"""`/v1/workers`: look at live workers and what they run, scale them, quiet them and stop them."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
 from rowlock.api.exchange import answer
-from rowlock.api.problems import WORKER_NOT_FOUND
+from rowlock.api.problems import WORKER_NOT_FOUND, WRONG_STATE
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire.jobs import JobSummary
 from rowlock.api.wire.queues import ScaleWorkerRequest, WorkerDetail, WorkerList
@@ -34,3 +34,36 @@ async def scale_worker(call: Call, body: ScaleWorkerRequest) -> web.Response:
     """Let a live worker run so many jobs at once."""
     workers = call.backend.workers.through(call.origin)
     return answer(await workers.scale(call.path["worker"], body.concurrency))
+
+
+@routes.post(
+    "/v1/workers/{worker}/quiet",
+    scope="operate",
+    answers={200: LiveWorker},
+    problems=(WORKER_NOT_FOUND, WRONG_STATE),
+)
+async def quiet_worker(call: Call) -> web.Response:
+    """Let a live worker take no new jobs; what it runs goes on."""
+    return answer(await call.backend.workers.through(call.origin).quiet(call.path["worker"]))
+
+
+@routes.post(
+    "/v1/workers/{worker}/resume",
+    scope="operate",
+    answers={200: LiveWorker},
+    problems=(WORKER_NOT_FOUND, WRONG_STATE),
+)
+async def resume_worker(call: Call) -> web.Response:
+    """Let a quiet worker take jobs again."""
+    return answer(await call.backend.workers.through(call.origin).resume(call.path["worker"]))
+
+
+@routes.post(
+    "/v1/workers/{worker}/stop",
+    scope="operate",
+    answers={200: LiveWorker},
+    problems=(WORKER_NOT_FOUND,),
+)
+async def stop_worker(call: Call) -> web.Response:
+    """Stop a live worker as SIGTERM does: it takes no more jobs, and ends once those that it has have ended."""
+    return answer(await call.backend.workers.through(call.origin).stop(call.path["worker"]))

@@ -22,6 +22,7 @@ from rowlock.queue.operators import BulkResult
 from rowlock.queue.options import metadata_pairs
 from rowlock.queue.origin import LONGEST_NAME, Origin
 from rowlock.queue.rescheduling import Change
+from rowlock.words import quoted
 
 F = TypeVar("F", bound=Callable[..., Any])
 One: TypeAlias = Callable[[Rowlock, str, Origin], Awaitable[str]]
@@ -325,7 +326,7 @@ def age(name: str, text: str | None) -> timedelta | None:
     try:
         return timedelta(seconds=float(number) * _UNITS[unit])
     except (ValueError, KeyError, OverflowError):
-        raise InvalidOption(f"{name} {text!r} is no age: write it as 90s, 15m, 2h or 7d.") from None
+        raise InvalidOption(f"{name} {quoted(text)} is no age: write it as 90s, 15m, 2h or 7d.") from None
 
 
 __all__ = [

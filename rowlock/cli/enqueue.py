@@ -19,6 +19,7 @@ from rowlock.queue.handle import JobHandle
 from rowlock.queue.json_values import NESTING_LIMIT
 from rowlock.queue.options import metadata_pairs
 from rowlock.queue.unique import OnDuplicate, Unique, Until
+from rowlock.words import quoted
 
 
 class _Options(TypedDict):
@@ -116,7 +117,7 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
         return
     click.echo(handle.id)
     if handle.is_duplicate:
-        held = "made of its arguments" if key is None else repr(key)
+        held = "made of its arguments" if key is None else quoted(key)
         note(f"Nothing new was enqueued: this job holds the key {held} already.")
 
 
@@ -179,9 +180,11 @@ def parse_time(option: str, text: str | None) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidOption(f"{option} {text!r} is not a time: write it as 2030-01-31T09:00:00Z.") from error
+        raise InvalidOption(f"{option} {quoted(text)} is not a time: write it as 2030-01-31T09:00:00Z.") from error
     if moment.utcoffset() is None:
-        raise InvalidOption(f"{option} {text!r} has no time zone: write it as 2030-01-31T09:00:00Z, or with +02:00.")
+        raise InvalidOption(
+            f"{option} {quoted(text)} has no time zone: write it as 2030-01-31T09:00:00Z, or with +02:00."
+        )
     return moment
 
 

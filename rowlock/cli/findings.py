@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, Literal, TypeAlias
@@ -17,7 +18,7 @@ Status = Literal["ok", "warn", "fail"]
 Row: TypeAlias = Mapping[str, Any] | Record
 
 OLDEST_VERSION: Final = 150000
-CONNECTIONS_OF_A_WORKER: Final = 4
+CONNECTIONS_OF_A_WORKER: Final = 5
 COUNTED_ROWS: Final = 1000
 MOST_KINDS: Final = 20
 """So many kinds of jobs that nobody takes have a line of their own."""
@@ -32,6 +33,7 @@ WHY_UNCLAIMED: Final = {
     "no_task": "none has the task",
     "no_version": "none understands this version of its arguments",
     "no_queue": "none that has the task serves the queue",
+    "quiet": "those that would take it are quiet or stopping",
 }
 
 
@@ -161,7 +163,10 @@ def _room(row: Row) -> Finding:
             f"{detail}: no room for another worker, which needs {CONNECTIONS_OF_A_WORKER}",
             "Raise max_connections, or have applications connect through a pooler.",
         )
-    return ok("connections", f"{detail}: room for {free // CONNECTIONS_OF_A_WORKER} more workers of 4 each")
+    return ok(
+        "connections",
+        f"{detail}: room for {free // CONNECTIONS_OF_A_WORKER} more workers of {CONNECTIONS_OF_A_WORKER} each",
+    )
 
 
 def judge_pooler_while_listening(*, is_pooled: bool) -> Finding:
@@ -313,8 +318,13 @@ def judge_workers(rows: Sequence[Row]) -> Finding:
     """The live workers, from the rows of `doctor_workers.sql`."""
     if not rows:
         return warn("workers", "none is alive", "Start one: rowlock worker tasks:app")
-    slots = sum(row["concurrency"] for row in rows)
-    return ok("workers", f"{len(rows)} alive, with {counted(slots, 'slot')}")
+    slots = sum(row["concurrency"] for row in rows if row["state"] == "running")
+    states = Counter(row["state"] for row in rows)
+    idle = "".join(f", {states[state]} {state}" for state in ("quiet", "stopping") if states[state])
+    told = f"{len(rows)} alive{idle}, with {counted(slots, 'slot')}"
+    if states["running"] == 0:
+        return warn("workers", f"{told}: none takes jobs", "Resume those that are quiet: rowlock workers resume ID")
+    return ok("workers", told)
 
 
 _REMEDIES: Final = {
@@ -322,6 +332,7 @@ _REMEDIES: Final = {
     "no_task": "Start a worker whose code has the task; or cancel them: rowlock jobs cancel --task {task}",
     "no_version": "Start workers whose code understands version {args_version}, or give it an upcaster from there.",
     "no_queue": "Have a worker that has the task serve the queue: rowlock worker … --queues {queue}",
+    "quiet": "See which ones are: rowlock workers list; and resume them: rowlock workers resume ID",
 }
 
 

@@ -51,6 +51,7 @@ _QUEUES: Final = (
 _WORKERS: Final = (
     text("WORKER", 16),
     number("PID", leaves=3),
+    whole("STATE", leaves=1),
     number("RUNNING"),
     number("LOOP DELAY", leaves=1),
     number("MEMORY", leaves=2),
@@ -212,8 +213,9 @@ def _queue(queue: Queue, at: datetime) -> Sequence[object]:
 
 def _worker(worker: LiveWorker, at: datetime) -> Sequence[object]:
     running = f"{worker.running}/{worker.concurrency}"
+    state = Text(worker.state, "" if worker.state == "running" else "yellow")
     delay, lease = f"{worker.loop_delay_ms} ms", worker.expires_at - at
-    return worker.hostname, str(worker.pid), running, delay, memory_of(worker), lease, worker.queues
+    return worker.hostname, str(worker.pid), state, running, delay, memory_of(worker), lease, worker.queues
 
 
 def _running(job: RunningJob, at: datetime) -> Sequence[object]:

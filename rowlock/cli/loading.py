@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rowlock.app import Rowlock
 from rowlock.errors import ConfigurationError, RowlockError
+from rowlock.words import quoted
 
 
 def load(app: str | None) -> Rowlock:
@@ -21,7 +22,7 @@ def load(app: str | None) -> Rowlock:
         return Rowlock()
     module, _, attribute = app.partition(":")
     if not module or not attribute:
-        raise ConfigurationError(f"APP is {app!r}: write it as module:attribute, like tasks:app.")
+        raise ConfigurationError(f"APP is {quoted(app)}: write it as module:attribute, like tasks:app.")
     found = _import(module)
     for name in attribute.split("."):
         if not hasattr(found, name):
@@ -43,7 +44,7 @@ def _import(module: str) -> object:
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
             raise ConfigurationError(
-                f"There is no module {error.name!r} in {folder} or on Python's path: "
+                f"There is no module {quoted(error.name)} in {folder} or on Python's path: "
                 "start the command in the folder that holds it, or set PYTHONPATH."
             ) from error
         raise _broken(module, error) from error

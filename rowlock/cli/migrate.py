@@ -19,6 +19,7 @@ from rowlock.cli.output import Exit, confirm, note, print_json, with_json
 from rowlock.errors import ConfigurationError, SchemaNotMigrated
 from rowlock.queue.client import Client
 from rowlock.settings import Settings
+from rowlock.words import quoted
 
 _BASE: Final = "base"
 
@@ -135,7 +136,8 @@ async def _look(settings: Settings) -> tuple[Settings, str | None]:
 def _known(revision: str) -> str:
     if revision not in {"head", _BASE} and not migrations.is_known(revision):
         raise ConfigurationError(
-            f"There is no revision {revision!r} in this Rowlock: the newest is {migrations.head()}, the oldest {_BASE}."
+            f"There is no revision {quoted(revision)} in this Rowlock: the newest is {migrations.head()}, "
+            f"the oldest {_BASE}."
         )
     return revision
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from rowlock.errors import ConfigurationError
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
@@ -34,7 +35,9 @@ class Program:
                 *command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
             )
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{command[0]!r} cannot be started: {error}. Check its name and PATH.") from error
+            raise ConfigurationError(
+                f"{quoted(command[0])} cannot be started: {error}. Check its name and PATH."
+            ) from error
         return cls(process)
 
     async def wait(self) -> int:

@@ -13,6 +13,7 @@ from rowlock.cli.acts import me
 from rowlock.cli.output import counted, note, print_json, with_json
 from rowlock.cli.tables import number, print_details, print_table, text, time_of, whole
 from rowlock.queue.queues import Queue, Queues
+from rowlock.words import quoted
 
 R = TypeVar("R")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -102,7 +103,7 @@ def scale_command(name: str, concurrency: str, as_json: bool) -> None:  # noqa: 
     It holds for all workers, also for those that start later. With default, each has what it was started with.
     """
     if concurrency != AS_STARTED and not concurrency.isdecimal():
-        raise click.UsageError(f"CONCURRENCY {concurrency!r} is no number: use 1 or more, or default.")
+        raise click.UsageError(f"CONCURRENCY {quoted(concurrency)} is no number: use 1 or more, or default.")
     most = None if concurrency == AS_STARTED else int(concurrency)
     _done(_do(lambda of: of.scale(name, most)), as_json)
 

@@ -13,6 +13,7 @@ import click
 from rowlock import __version__, logs
 from rowlock.cli.output import Exit, code_of, complain
 from rowlock.errors import RowlockError
+from rowlock.words import in_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,6 +71,8 @@ def root(context: click.Context) -> None:
 
     The database is ROWLOCK_DATABASE_URL, else DATABASE_URL, else the server that rowlock dev runs in ./.rowlock.
     """
+    if context.invoked_subcommand not in _SERVING:  # there, programs raise errors of their own
+        context.with_resource(in_json())
     logs.configure(level="info" if context.invoked_subcommand in _SERVING else "warning")
 
 

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 
 from rowlock import logs
-from rowlock.cli.supervisor import PATIENCE
+from rowlock.cli.supervisor import OVER, PATIENCE
 
 log = logs.get_logger("rowlock.cli")
 
@@ -30,7 +30,12 @@ class Tie:
         """Tell the supervisor that this process works, and that it may take so many seconds to stop."""
         self._patience = patience
         with suppress(OSError):
-            self._socket.sendall(f"{patience:.1f}".encode())
+            self._socket.sendall(f"{patience:.1f}\n".encode())
+
+    def say_over(self) -> None:
+        """Tell the supervisor that an operator has stopped this worker: it is not to be replaced."""
+        with suppress(OSError):
+            self._socket.sendall(f"{OVER}\n".encode())
 
     def _watch(self) -> None:
         with suppress(OSError):

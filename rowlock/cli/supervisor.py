@@ -42,6 +42,12 @@ PATIENCE: Final = 60.0
 """How many seconds a process may take to stop, until it has said so itself."""
 
 
+OVER: Final = "over"
+"""What a process says that an operator has stopped, and that is not to be replaced."""
+CLOSED: Final = 1.0
+"""How many seconds the socket of a process that has ended may take to close."""
+
+
 def command_of(arguments: Sequence[str]) -> list[str]:
     """The command that runs `rowlock <arguments>` with this Python, and with its path of modules."""
     return [sys.executable, "-c", BOOT, json.dumps(sys.path), *arguments]
@@ -51,7 +57,8 @@ class Supervisor:
     """So many processes that run the same command. `await supervisor.run()`, in the main thread, returns the exit code.
 
     The first one is started alone. If it ends before it works, so does everything, with its exit code: what is wrong
-    with the application, or with the database, is said once. Later on, whatever ends is replaced.
+    with the application, or with the database, is said once. Later on, whatever ends is replaced, but for what an
+    operator has stopped. When all are stopped so, it ends with 0.
     """
 
     def __init__(self, command: Sequence[str], count: int) -> None:
@@ -62,6 +69,7 @@ class Supervisor:
         self._works = asyncio.Event()
         self._stopping = asyncio.Event()
         self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._over: set[int] = set()
         self._ended_at_once = dict.fromkeys(range(1, count + 1), 0)
 
     async def run(self) -> int:
@@ -89,6 +97,11 @@ class Supervisor:
             lived = asyncio.get_running_loop().time() - began
             if self._stopping.is_set():
                 self._code = self._code or int(code not in {0, -signal.SIGTERM})
+                return
+            if number in self._over:
+                log.info("worker_process_stopped", number=number, why="an operator has stopped its worker")
+                if len(self._over) < self._count:
+                    await self._stopping.wait()
                 return
             what = {"number": number, "how": how_ended(code), "after": round(lived, 1)}
             if not self._works.is_set():
@@ -126,20 +139,28 @@ class Supervisor:
             self._running[number] = process
             if self._stopping.is_set():
                 process.terminate()
-            listening = asyncio.create_task(self._listen(ours))
+            listening = asyncio.create_task(self._listen(number, ours))
             try:
-                return await process.wait()
+                code = await process.wait()
+                await asyncio.wait({listening}, timeout=CLOSED)  # what it has said last
+                return code
             finally:
                 del self._running[number]
                 listening.cancel()
                 await asyncio.wait({listening})
 
-    async def _listen(self, tie: socket.socket) -> None:
-        """Hear from a process that it works, and how long it may take to stop."""
+    async def _listen(self, number: int, tie: socket.socket) -> None:
+        """Hear from a process that it works, and how long it may take to stop; or that it is over."""
+        heard = b""
         with suppress(OSError):
-            if told := await asyncio.get_running_loop().sock_recv(tie, 64):
-                self._patience = float(told)
-                self._works.set()
+            while told := await asyncio.get_running_loop().sock_recv(tie, 64):
+                *lines, heard = (heard + told).split(b"\n")
+                for line in map(bytes.decode, lines):
+                    if line == OVER:
+                        self._over.add(number)
+                    else:
+                        self._patience = float(line)
+                        self._works.set()
 
     async def _stop(self, keepers: set[asyncio.Task[None]], signals: running.StopSignals) -> None:
         """Ask every process to stop; to stop at once after a second signal; kill what takes longer than it said."""

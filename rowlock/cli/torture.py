@@ -15,6 +15,7 @@ import click
 from rowlock.cli.output import Exit, note, print_json, with_json
 from rowlock.torture.nemesis import DEFAULT, OPTIONAL, RATES
 from rowlock.torture.run import Options, Outcome, Torture
+from rowlock.words import quoted
 
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -53,7 +54,9 @@ def command(  # noqa: PLR0917  # click gives them by name
     kinds += () if also is None else tuple(name.strip() for name in also.split(","))
     for kind in kinds:
         if kind not in RATES:
-            raise click.UsageError(f"--only and --also must name known faults; got {kind!r}. Use {', '.join(RATES)}.")
+            raise click.UsageError(
+                f"--only and --also must name known faults; got {quoted(kind)}. Use {', '.join(RATES)}."
+            )
     folder = Path(tempfile.mkdtemp(prefix="rowlock-torture-")) if keep is None else keep
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):

@@ -118,4 +118,6 @@ async def _run(
 
             await stack.enter_async_context(probing(worker, app.client, *watched_at))
         await running.work(worker, signals, say_works)
+        if tie is not None and worker.is_told_to_stop:
+            tie.say_over()
     running.leave(worker)

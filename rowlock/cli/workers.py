@@ -1,9 +1,10 @@
-"""`rowlock workers`: lists, shows and scales live workers."""
+"""`rowlock workers`: lists, shows, scales, quiets and stops live workers."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from functools import reduce
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -12,7 +13,7 @@ from rowlock.api.wire.queues import WorkerDetail
 from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.acts import me
-from rowlock.cli.output import counted, note, print_json, with_json
+from rowlock.cli.output import Exit, code_of, complain, confirm, counted, note, print_json, with_json
 from rowlock.cli.tables import (
     NOTHING,
     attempt_of,
@@ -25,6 +26,7 @@ from rowlock.cli.tables import (
     text,
     whole,
 )
+from rowlock.errors import WorkerNotFound, WrongState
 from rowlock.queue.job import Job
 from rowlock.queue.workers import LiveWorker, Workers
 
@@ -33,13 +35,14 @@ R = TypeVar("R")
 _COLUMNS: Final = (
     whole("ID"),
     text("HOST"),
-    whole("PID", leaves=4),
-    whole("VERSION", leaves=5),
+    whole("PID", leaves=5),
+    whole("VERSION", leaves=6),
+    whole("STATE", leaves=1),
     number("RUNNING"),
-    number("CONCURRENCY", leaves=2),
-    number("LOOP DELAY", leaves=1),
-    number("MEMORY", leaves=2),
-    whole("LEASE", leaves=3),
+    number("CONCURRENCY", leaves=3),
+    number("LOOP DELAY", leaves=2),
+    number("MEMORY", leaves=3),
+    whole("LEASE", leaves=4),
     text("QUEUES"),
 )
 _JOBS: Final = (whole("ID"), text("TASK", 12), text("QUEUE", leaves=1), whole("ATTEMPT", leaves=2), whole("SINCE"))
@@ -47,7 +50,7 @@ _JOBS: Final = (whole("ID"), text("TASK", 12), text("QUEUE", leaves=1), whole("A
 
 @click.group("workers")
 def command() -> None:
-    """Look at live workers, and scale them."""
+    """Look at live workers; scale, quiet and stop them."""
 
 
 @command.command("list")
@@ -98,6 +101,79 @@ def scale_command(worker_id: str, concurrency: int, as_json: bool) -> None:  # n
         click.echo(f"{worker.id} on {shown(worker.hostname)} runs {counted(worker.concurrency, 'job')} at once.")
 
 
+def _on_some_or_all(command: Callable[..., int]) -> Callable[..., int]:
+    options = (
+        click.argument("worker_ids", metavar="[ID]...", nargs=-1),
+        click.option("--all", "everyone", is_flag=True, help="All live workers."),
+        click.option("--host", metavar="HOST", help="All live workers on this machine."),
+        with_json,
+    )
+    return reduce(lambda done, option: option(done), reversed(options), command)
+
+
+@command.command("quiet", short_help="Let workers take no new jobs; what they run goes on.")
+@_on_some_or_all
+def quiet_command(**given: Any) -> int:  # noqa: ANN401  # click's
+    """Let the live workers with these IDs take no new jobs until they are resumed. What they run goes on."""
+    return running.run(_direct("quiet", **given))
+
+
+@command.command("resume", short_help="Let quiet workers take jobs again.")
+@_on_some_or_all
+def resume_command(**given: Any) -> int:  # noqa: ANN401  # click's
+    """Let the quiet workers with these IDs take jobs again."""
+    return running.run(_direct("resume", **given))
+
+
+@command.command("stop", short_help="Stop workers, as SIGTERM does.")
+@_on_some_or_all
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def stop_command(yes: bool, **given: Any) -> int:  # noqa: ANN401, FBT001  # click's
+    """Stop the live workers with these IDs: they take no more jobs, and end once those that they have have ended.
+
+    What is not done within their ROWLOCK_GRACE_PERIOD is given back. `rowlock worker --processes` does not replace a
+    worker that is stopped so; systemd or Kubernetes may.
+    """
+    return running.run(_direct("stop", asks=not yes, **given))
+
+
+async def _direct(
+    verb: str, *, worker_ids: Sequence[str], everyone: bool, host: str | None, as_json: bool, asks: bool = False
+) -> int:
+    is_one_way = bool(worker_ids) + everyone + (host is not None) == 1
+    if not is_one_way:
+        raise click.UsageError(f"Say which workers: rowlock workers {verb} ID..., --host HOST, or --all.")
+    code: int = Exit.DONE
+    done: list[LiveWorker] = []
+    async with Rowlock() as app:
+        workers = app.workers.through(me())
+        wanted: list[str] = list(worker_ids)
+        if not worker_ids:
+            wanted = [str(one.id) for one in await workers.list() if host is None or one.hostname == host]
+            if asks and wanted and not _is_sure(verb, len(wanted)):
+                note("Nothing was changed.")
+                return Exit.NO
+        for worker_id in wanted:
+            try:
+                worker = await getattr(workers, verb)(worker_id)
+            except (WorkerNotFound, WrongState) as error:
+                if worker_ids:
+                    code = max(code, complain(error, code=code_of(error)))
+                continue  # of all: it has ended, or ends, meanwhile
+            done.append(worker)
+            if not as_json:
+                click.echo(f"{worker.id} on {shown(worker.hostname)} is {worker.state}.")
+    if as_json:
+        print_json(done)
+    elif not done and not worker_ids:
+        note("No workers.")
+    return code
+
+
+def _is_sure(verb: str, count: int) -> bool:
+    return confirm(f"{verb.capitalize()} {counted(count, 'worker')}?", otherwise=f"To {verb} them unasked, say --yes.")
+
+
 def _do(act: Callable[[Workers], Awaitable[R]]) -> R:
     async def main() -> R:
         async with Rowlock() as app:
@@ -113,7 +189,7 @@ def memory_of(worker: LiveWorker) -> str:
 
 def _row(worker: LiveWorker) -> tuple[object, ...]:
     jobs, health = (worker.running, worker.concurrency), (f"{worker.loop_delay_ms} ms", memory_of(worker))
-    said = (worker.id, worker.hostname, str(worker.pid), worker.version)
+    said = (worker.id, worker.hostname, str(worker.pid), worker.version, worker.state)
     return *said, *jobs, *health, worker.expires_at, worker.queues
 
 

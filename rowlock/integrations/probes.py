@@ -25,7 +25,7 @@ def create_probes(worker: Worker, client: Client) -> web.Application:
     """Make the application that tells how this worker fares. It is for a port of its own: nobody has to log in.
 
     `/healthz`: the event loop turns. `/readyz`: besides, the worker has its lease, the database answers, and its schema
-    is the right one; a worker that stops is not ready. `/metrics` needs the extra `metrics`.
+    is the right one; a worker that stops or is quiet is not ready. `/metrics` needs the extra `metrics`.
     """
 
     async def healthz(_request: web.Request) -> web.Response:  # aiohttp awaits it
@@ -35,6 +35,8 @@ def create_probes(worker: Worker, client: Client) -> web.Application:
         await check_database(client)
         if worker.is_stopping:
             raise Refused(NOT_READY, "The worker stops: it takes no jobs any more, and ends those that it has.")
+        if worker.is_quiet:
+            raise Refused(NOT_READY, "An operator has quieted the worker: it takes no jobs until it is resumed.")
         if not worker.is_leased:
             raise Refused(
                 NOT_READY, "The worker has no lease: it has not started yet, or has lost it and begins again."

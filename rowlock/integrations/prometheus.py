@@ -110,7 +110,7 @@ OF_THE_API: Final = (
         "rowlock_queue_oldest_waiting_seconds", "gauge", ("queue",), "How long the oldest waiting job has been due."
     ),
     Described("rowlock_queue_paused", "gauge", ("queue",), "1 while the queue is paused."),
-    Described("rowlock_queue_workers", "gauge", ("queue",), "Live workers that serve the queue."),
+    Described("rowlock_queue_workers", "gauge", ("queue",), "Live workers that take jobs of the queue."),
     Described("rowlock_workers", "gauge", (), "Live workers."),
     Described("rowlock_dead_letters", "gauge", (), "Jobs that have failed and were not discarded."),
     Described("rowlock_jobs_unclaimed", "gauge", (), "Due jobs that no live worker would take."),

@@ -245,6 +245,7 @@ def _workers(tables: MetaData) -> None:
         _time("expires_at"),
         _number("loop_delay_ms"),
         Column("memory_bytes", BigInteger),
+        Column("state", Text, nullable=False),
         PrimaryKeyConstraint("id", name="worker_pkey"),
     )
     Table(

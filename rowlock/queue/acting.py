@@ -40,6 +40,7 @@ _PAST: Final = {
     "edit": "edited",
     "keep": "kept",
     "pause": "paused",
+    "quiet": "quieted",
     "reschedule": "rescheduled",
     "resume": "resumed",
     "retry": "retried",
@@ -47,6 +48,7 @@ _PAST: Final = {
     "run": "run",
     "run_again": "run_again",
     "scale": "scaled",
+    "stop": "told_to_stop",
 }
 
 

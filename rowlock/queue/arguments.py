@@ -35,6 +35,7 @@ from rowlock.queue.json_values import (
     type_name,
 )
 from rowlock.queue.parameters import Parameters
+from rowlock.words import quoted, typed
 
 _encode = msgspec.json.Encoder(enc_hook=encode_hook).encode
 _encode_sorted = msgspec.json.Encoder(enc_hook=encode_hook, order="sorted").encode
@@ -138,7 +139,7 @@ class Arguments:
         for name in names:
             if name not in self._parameters.hints:
                 known = ", ".join(self._parameters.hints) or "none"
-                raise InvalidOption(f"Task {self._task!r} has no argument {name!r}: it has {known}.")
+                raise InvalidOption(f"Task {quoted(self._task)} has no argument {quoted(name)}: it has {known}.")
 
     def canonical(self, text: str, names: Sequence[str] | None) -> bytes:
         """Some of the arguments as JSON that is the same for all calls that mean the same.
@@ -219,11 +220,12 @@ class Arguments:
             self._fail(f"{what}. The call is {self._parameters.signature}")
         if place:
             what = f"{what} at `{parameter}{place}`"
-        self._fail(f"{what}. Pass what fits `{type_name(self._parameters.hints.get(parameter))}`", parameter)
+        fitting = type_name(self._parameters.hints.get(parameter))
+        self._fail(typed(f"{what}. Pass what fits `{fitting}`"), parameter)
 
     def _fail(self, what: str, parameter: str | None = None) -> NoReturn:
-        subject = "arguments" if parameter is None else f"argument {parameter!r}"
-        raise InvalidArguments(f"Task {self._task!r}: {subject}: {what}.") from None
+        subject = "arguments" if parameter is None else f"argument {quoted(parameter)}"
+        raise InvalidArguments(f"Task {quoted(self._task)}: {subject}: {what}.") from None
 
 
 def _explain(error: Exception) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from rowlock.errors import InvalidOption
 from rowlock.queue import server_errors
 from rowlock.queue.statements import statement
 from rowlock.queue.statistics import slot_of
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -102,14 +103,14 @@ class Scope:
         if not _is_number(self.seconds) or not 0 < self.seconds <= MOST_SECONDS:
             rule = f"seconds must be a number above 0 and at most {MOST_SECONDS:g}"
             raise InvalidOption(
-                f"{rule}; got {self.seconds!r}. Give the time that the audit may take.", option="seconds"
+                f"{rule}; got {quoted(self.seconds)}. Give the time that the audit may take.", option="seconds"
             )
 
 
 def _check_whole(option: str, value: object, most: int, remedy: str) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         rule = f"{option} must be a whole number from 1 to {most}"
-        raise InvalidOption(f"{rule}; got {value!r}. {remedy}", option=option)
+        raise InvalidOption(f"{rule}; got {quoted(value)}. {remedy}", option=option)
 
 
 def _is_number(value: object) -> bool:

@@ -16,6 +16,7 @@ from rowlock.queue import options
 from rowlock.queue.job import Job
 from rowlock.queue.json_values import type_name
 from rowlock.queue.parameters import resolved
+from rowlock.words import quoted
 
 DEFAULT_WAIT: Final = timedelta(milliseconds=50)
 
@@ -48,7 +49,7 @@ def read_batch(
     """
     if size is None:
         if wait is not None:
-            raise InvalidOption(f"batch_wait {wait!r} is for batches: give batch as well, or leave it out.")
+            raise InvalidOption(f"batch_wait {quoted(wait)} is for batches: give batch as well, or leave it out.")
         return None
     most = options.batch(size)
     waits = DEFAULT_WAIT if wait is None else options.batch_wait(wait)
@@ -81,7 +82,7 @@ def _read_handler(function: Callable[..., object], task: str, size: int, wait: t
 
     def refuse(why: str) -> NoReturn:
         raise InvalidOption(
-            f"Task {task!r}: batch={size} needs a handler of one list, def {name}(items: list[...]), and of "
+            f"Task {quoted(task)}: batch={size} needs a handler of one list, def {name}(items: list[...]), and of "
             f"list[Job] besides if it wants the jobs; {why}."
         )
 

@@ -11,6 +11,7 @@ from rowlock.queue.filters import ALL, JobFilter, Sight
 from rowlock.queue.job import Job, LogLine
 from rowlock.queue.new_job import NewJob
 from rowlock.queue.storing import Storing, uuid_of
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -78,4 +79,4 @@ def parse_id(text: UUID | str) -> UUID:
     try:
         return UUID(text)
     except (ValueError, AttributeError, TypeError) as error:
-        raise JobNotFound(f"There is no job {text!r}: a job's id is a UUID.") from error
+        raise JobNotFound(f"There is no job {quoted(text)}: a job's id is a UUID.") from error

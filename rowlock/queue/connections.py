@@ -234,10 +234,15 @@ class ControlConnection:
                     self._drop()
                     raise
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected, as far as the client has noticed."""
+        return self._connection is not None and not self._connection.is_closed()
+
     async def open(self) -> None:
         """Connect now, unless it is connected."""
         async with self._lock:
-            if self._connection is None or self._connection.is_closed():
+            if not self.is_open:
                 await self._open()
 
     async def discard(self) -> None:

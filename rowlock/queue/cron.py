@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 
 from rowlock.errors import InvalidOption
+from rowlock.words import quoted
 
 MISFIRES: Final = ("latest", "all", "skip")
 OVERLAPS: Final = ("allow", "skip")
@@ -45,7 +46,7 @@ _MACROS: Final = {
 _LONGEST_TEXT: Final = 256
 _HOW: Final = (
     "write five fields (minute hour day month weekday), six with the seconds first, one of "
-    "@hourly @daily @weekly @monthly @yearly, or an interval like '@every 90m'"
+    "@hourly @daily @weekly @monthly @yearly, or an interval like @every 90m"
 )
 _EVERY: Final = re.compile(r"(?i)@every ((?:[0-9]{1,9}[wdhms])+)")
 _UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
@@ -166,7 +167,7 @@ def zone(name: str) -> ZoneInfo:
 
 def _no_zone(name: object) -> InvalidOption:
     return InvalidOption(
-        f"timezone {name!r:.80} is not known: use a name of the IANA database, like 'Europe/Berlin' or 'UTC'.",
+        f"timezone {quoted(name):.80} is not known: use a name of the IANA database, like Europe/Berlin or UTC.",
         option="timezone",
     )
 
@@ -180,7 +181,7 @@ def tidy(text: object) -> str:
     if every is not None:
         return _every(every)
     if not isinstance(text, str):
-        raise InvalidOption(f"cron {text!r} is not text: {_HOW}.", option="cron")
+        raise InvalidOption(f"cron {quoted(text)} is not text: {_HOW}.", option="cron")
     tidied = " ".join(text.split())
     _fields(tidied)
     return tidied
@@ -213,15 +214,17 @@ def _every(interval: timedelta) -> str:
 def _fields(text: str) -> str:
     """The fields that a cron text stands for. Raises `InvalidOption`."""
     if len(text) > _LONGEST_TEXT:
-        raise InvalidOption(f"cron {text[:40]!r}… is longer than {_LONGEST_TEXT} characters: {_HOW}.", option="cron")
+        raise InvalidOption(
+            f"cron {quoted(text[:40])}… is longer than {_LONGEST_TEXT} characters: {_HOW}.", option="cron"
+        )
     fields = _MACROS.get(text.lower(), text)
     try:
         next(CronSim(fields, _START))
     except StopIteration:
-        raise InvalidOption(f"cron {text!r} means no time in fifty years: {_HOW}.", option="cron") from None
+        raise InvalidOption(f"cron {quoted(text)} means no time in fifty years: {_HOW}.", option="cron") from None
     except (CronSimError, ValueError, AssertionError) as error:
         why = f"{str(error)[:1].lower()}{str(error)[1:]}" if isinstance(error, CronSimError) else "not a cron text"
-        raise InvalidOption(f"cron {text!r} is not usable ({why}): {_HOW}.", option="cron") from error
+        raise InvalidOption(f"cron {quoted(text)} is not usable ({why}): {_HOW}.", option="cron") from error
     return fields
 
 

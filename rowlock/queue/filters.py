@@ -26,6 +26,7 @@ from rowlock.queue.forms import (
 )
 from rowlock.queue.json_values import find_defect
 from rowlock.queue.lifecycle import SHOWN
+from rowlock.words import quoted, seconds, zoned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +87,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         if self.state is not None and self.state not in SHOWN:
-            raise InvalidOption(f"state {self.state!r} is not one of {', '.join(SHOWN)}.")
+            raise InvalidOption(f"state {quoted(self.state)} is not one of {', '.join(SHOWN)}.")
         if self.queue is not None:
             options.queue_name(self.queue)
         if self.task is not None:
@@ -171,13 +172,13 @@ def _age(name: str, value: object) -> timedelta | None:
         except (ValueError, OverflowError):
             age = None
     if age is None or not timedelta(0) <= age <= timedelta(days=36_500):
-        raise InvalidOption(f"{name} {value!r} is no age: give seconds or a timedelta, from 0 to 100 years.")
+        raise InvalidOption(f"{name} {quoted(value)} is no age: give {seconds()}, from 0 to 100 years.")
     return age
 
 
 def _id(name: str, value: object) -> None:
     if not isinstance(value, UUID):
-        raise InvalidOption(f"{name} {value!r} is no job's id: use a UUID.")
+        raise InvalidOption(f"{name} {quoted(value)} is no job's id: use a UUID.")
 
 
 def _args(name: str, value: object) -> None:
@@ -199,21 +200,21 @@ def _metadata(value: object) -> dict[str, str]:
 
 def _text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value or find_defect(value) is not None:
-        raise InvalidOption(f"{name} {value!r} is no text to look for: use one or more characters.")
+        raise InvalidOption(f"{name} {quoted(value)} is no text to look for: use one or more characters.")
 
 
 def _line(name: str, value: object) -> None:
     if not isinstance(value, str) or find_defect(value) is not None:
-        raise InvalidOption(f"{name} {value!r} is no text that an error could be: use the first line of one.")
+        raise InvalidOption(f"{name} {quoted(value)} is no text that an error could be: use the first line of one.")
 
 
 def _moment(name: str, value: object) -> None:
     if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise InvalidOption(f"{name} {value!r} is no time with a zone: use datetime.now(UTC), say.")
+        raise InvalidOption(f"{name} {quoted(value)} is no time with a zone: use {zoned()}, say.")
     try:
         value.astimezone(UTC)
     except OverflowError:
-        raise InvalidOption(f"{name} {value!r} is outside the years 1 to 9999 in UTC.") from None
+        raise InvalidOption(f"{name} {quoted(value)} is outside the years 1 to 9999 in UTC.") from None
 
 
 def _patterns(text: str) -> list[str]:

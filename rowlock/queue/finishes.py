@@ -112,6 +112,11 @@ class Finishes:
         self._settled.set()
         self.refused = 0
 
+    async def connect(self) -> None:
+        """Connect anew if the connection was lost: nothing is claimed that could not be finished."""
+        if not self._connection.is_open:
+            await self._connection.open()
+
     def succeeded(self, success: Success) -> None:
         """Record a success, soon."""
         self._successes.append(success)

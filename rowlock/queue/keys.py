@@ -16,6 +16,7 @@ from rowlock.errors import ApiKeyNotFound, InvalidOption
 from rowlock.queue import options
 from rowlock.queue.acting import Act, acting
 from rowlock.queue.origin import Origin
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -115,7 +116,7 @@ class Keys:
         async with acting(self._client, _Act, origin) as act:
             rows = await act.fetch("create_key", wanted, _hash(text), allowed, only, holds, origin.by)
             if not rows:
-                raise InvalidOption(f"key {wanted!r} is there already: revoke it, or choose another name.")
+                raise InvalidOption(f"key {quoted(wanted)} is there already: revoke it, or choose another name.")
             made = NewApiKey(text=text, **rows[0])
             told = {"name": made.name, "scopes": made.scopes, "queues": made.queues, "expires_at": made.expires_at}
             await act.record("create", str(made.id), told, name=made.name, scopes=allowed, queues=only)
@@ -135,7 +136,9 @@ class Keys:
                 if rows := await act.fetch("revoke_key", key_id, name):
                     break
             else:
-                raise ApiKeyNotFound(f"There is no key {str(key)!r}, or it is revoked: `rowlock keys list` has them.")
+                raise ApiKeyNotFound(
+                    f"There is no key {quoted(str(key))}, or it is revoked: `rowlock keys list` has them."
+                )
             revoked = ApiKey(**rows[0])
             await act.record("revoke", str(revoked.id), {"name": revoked.name}, name=revoked.name)
         return revoked
@@ -210,7 +213,7 @@ def _meant(key: UUID | str) -> list[tuple[UUID | None, str | None]]:
 
 def _checked_scopes(given: Sequence[str]) -> list[str]:
     if isinstance(given, str) or not given or not set(given) <= set(SCOPES):
-        raise InvalidOption(f"scopes {given!r} are not usable: give one or more of {', '.join(SCOPES)}.")
+        raise InvalidOption(f"scopes {quoted(given)} are not usable: give one or more of {', '.join(SCOPES)}.")
     return [scope for scope in SCOPES if scope in given]
 
 
@@ -218,7 +221,9 @@ def _checked_queues(given: Iterable[str] | None) -> list[str] | None:
     if given is None:
         return None
     if isinstance(given, str) or not (names := sorted({options.queue_name(name) for name in given})):
-        raise InvalidOption(f"queues {given!r} are not usable: give the names of one or more, or leave it out for all.")
+        raise InvalidOption(
+            f"queues {quoted(given)} are not usable: give the names of one or more, or leave it out for all."
+        )
     return names
 
 

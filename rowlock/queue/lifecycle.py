@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from rowlock.errors import InvalidOption
+from rowlock.words import quoted
 
 
 class State(StrEnum):
@@ -67,9 +68,9 @@ class Directive(Exception):
 def _delay(delay: timedelta | float, of: str) -> timedelta:
     given = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
     if given < timedelta(0):
-        raise InvalidOption(f"{of}(delay={delay!r}) is negative: give zero or more seconds.")
+        raise InvalidOption(f"{of}(delay={quoted(delay)}) is negative: give zero or more seconds.")
     if given > _LONGEST:
-        raise InvalidOption(f"{of}(delay={delay!r}) is too long: give at most a hundred years.")
+        raise InvalidOption(f"{of}(delay={quoted(delay)}) is too long: give at most a hundred years.")
     return given
 
 

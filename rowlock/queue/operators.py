@@ -24,6 +24,7 @@ from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.origin import Origin
 from rowlock.queue.planning import planned
 from rowlock.queue.rescheduling import Change
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -98,7 +99,8 @@ class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
     """Due jobs of one kind that no live worker would take: how many, how long the first has been due, and why.
 
     `why`: `no_worker` is alive; none has the task (`no_task`); none that has it understands this version of its
-    arguments (`no_version`); none that does serves the queue (`no_queue`).
+    arguments (`no_version`); none that does serves the queue (`no_queue`); those that would take them are quiet or
+    stopping (`quiet`).
     """
 
     task: str
@@ -106,7 +108,7 @@ class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
     queue: str
     jobs: int
     waiting: timedelta
-    why: Literal["no_worker", "no_task", "no_version", "no_queue"]
+    why: Literal["no_worker", "no_task", "no_version", "no_queue", "quiet"]
 
 
 class Operators:
@@ -256,7 +258,9 @@ class Operators:
         why = _checked_reason(reason)
         _refuse_empty(which, everything=everything)
         if which.state in FINAL or which.discarded:
-            raise InvalidOption(f"state {which.state or 'failed'!r} is that of finished jobs, which are not cancelled.")
+            raise InvalidOption(
+                f"state {quoted(which.state or 'failed')} is that of finished jobs, which are not cancelled."
+            )
         stored = {None: _LIVE, "scheduled": ["queued"], "retrying": ["queued"]}.get(which.state, [which.state])
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
@@ -290,8 +294,8 @@ class Operators:
         _refuse_empty(which, everything=everything)
         if which.state not in _WAITING or which.discarded:
             raise InvalidOption(
-                f"state {which.state or 'failed'!r} is not that of waiting jobs, which alone are rescheduled: use "
-                "queued, scheduled or retrying, or leave it out."
+                f"state {quoted(which.state or 'failed')} is not that of waiting jobs, which alone are rescheduled: "
+                "use queued, scheduled or retrying, or leave it out."
             )
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
@@ -316,7 +320,7 @@ class Operators:
         """Put all finished jobs back that the filter means."""
         _refuse_empty(which, everything=everything)
         if which.state not in {None, *_RETRYABLE}:
-            raise InvalidOption(f"state {which.state!r} cannot be retried: use {', '.join(_RETRYABLE)}.")
+            raise InvalidOption(f"state {quoted(which.state)} cannot be retried: use {', '.join(_RETRYABLE)}.")
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
             rows = await act.fetch("lock_finished", *_named(found))
@@ -377,7 +381,7 @@ class Operators:
         check_limit(limit)
         for name, value in {"verb": verb, "target_kind": target_kind, "target": target}.items():
             if value is not None and find_defect(value) is not None:
-                raise InvalidOption(f"{name} {value!r} is no text that PostgreSQL could hold.")
+                raise InvalidOption(f"{name} {quoted(value)} is no text that PostgreSQL could hold.")
         rows = await self._client.fetch("list_operations", verb, target_kind, target, before, limit)
         return [Operation(**{**row, "details": plain_json(row["details"])}) for row in rows]
 
@@ -520,7 +524,7 @@ def _checked_reason(reason: object) -> str | None:
     if reason is None:
         return None
     if not isinstance(reason, str) or not 1 <= len(reason) <= LONGEST_REASON or find_defect(reason) is not None:
-        raise InvalidOption(f"reason {reason!r} is not usable: use text of 1 to {LONGEST_REASON} characters.")
+        raise InvalidOption(f"reason {quoted(reason)} is not usable: use text of 1 to {LONGEST_REASON} characters.")
     return reason
 
 
@@ -531,7 +535,7 @@ def _refuse_empty(which: JobFilter, *, everything: bool) -> None:
 
 def _refuse_other_than_dead(which: JobFilter) -> None:
     if which.state not in {None, "failed"}:
-        raise InvalidOption(f"state {which.state!r} is not that of a dead letter: leave it out.")
+        raise InvalidOption(f"state {quoted(which.state)} is not that of a dead letter: leave it out.")
 
 
 def _dead(which: JobFilter) -> JobFilter:

@@ -17,6 +17,7 @@ from rowlock.errors import InvalidOption
 from rowlock.queue import callables
 from rowlock.queue.callables import refuse_generator
 from rowlock.queue.results import storable_text
+from rowlock.words import quoted, seconds, worded, zoned
 
 Executor: TypeAlias = Literal["loop", "thread", "process"]
 
@@ -62,7 +63,7 @@ def schedule_name(name: object) -> str:
 def _name(of: str, name: object, limit: int, *, option: str | None = None) -> str:
     if not isinstance(name, str) or len(name) > limit or not _NAME.fullmatch(name):
         raise InvalidOption(
-            f"{of} {name!r} is not usable: use 1 to {limit} of letters, digits, _ . and -, but not . or .. alone",
+            f"{of} {quoted(name)} is not usable: use 1 to {limit} of letters, digits, _ . and -, but not . or .. alone",
             option=option or of,
         )
     return name
@@ -72,7 +73,8 @@ def priority(value: object) -> int:
     """0 (last) to 9 (first)."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
         raise InvalidOption(
-            f"priority {value!r} is out of range: use a whole number from 0 (last) to 9 (first).", option="priority"
+            f"priority {quoted(value)} is out of range: use a whole number from 0 (last) to 9 (first).",
+            option="priority",
         )
     return value
 
@@ -81,7 +83,7 @@ def max_attempts(value: object) -> int:
     """At least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
         raise InvalidOption(
-            f"max_attempts {value!r} makes no sense: use a whole number of at least 1 (1: no retry).",
+            f"max_attempts {quoted(value)} makes no sense: use a whole number of at least 1 (1: no retry).",
             option="max_attempts",
         )
     return value
@@ -91,7 +93,7 @@ def max_crashes(value: object) -> int | None:
     """At least 1; None for the worker's own limit."""
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31):
         raise InvalidOption(
-            f"max_crashes must be a whole number of at least 1 (1: at most once); got {value!r}. "
+            f"max_crashes must be a whole number of at least 1 (1: at most once); got {quoted(value)}. "
             "Omit it for the workers' limit.",
             option="max_crashes",
         )
@@ -102,7 +104,7 @@ def concurrency(value: object) -> int:
     """At least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
         raise InvalidOption(
-            f"concurrency {value!r} makes no sense: use a whole number of at least 1.", option="concurrency"
+            f"concurrency {quoted(value)} makes no sense: use a whole number of at least 1.", option="concurrency"
         )
     return value
 
@@ -110,7 +112,7 @@ def concurrency(value: object) -> int:
 def flag(name: str, value: object) -> bool:
     """Yes or no."""
     if not isinstance(value, bool):
-        raise InvalidOption(f"{name} {value!r} is neither True nor False.")
+        raise InvalidOption(f"{name} {quoted(value)} is neither {worded('True nor False', 'true nor false')}.")
     return value
 
 
@@ -118,13 +120,13 @@ def tags(value: object, more: Sequence[str] = ()) -> tuple[str, ...] | None:
     """Up to 20 tags of 1 to 64 characters, each once, after `more`; None if there are none."""
     if isinstance(value, str) or not isinstance(value, Iterable | None):
         raise InvalidOption(
-            f"tags {value!r} are no list of texts: write them as ['import', 'customer:42'].", option="tags"
+            f"tags {quoted(value)} are no list of texts: write them as ['import', 'customer:42'].", option="tags"
         )
     found = tuple(dict.fromkeys((*more, *(value or ()))))
     for tag in found:
         if not isinstance(tag, str) or not 1 <= len(tag) <= LONGEST_TAG or not _is_printed(tag):
             raise InvalidOption(
-                f"tags: {tag!r} is no tag: use 1 to {LONGEST_TAG} characters, none of them a control character.",
+                f"tags: {quoted(tag)} is no tag: use 1 to {LONGEST_TAG} characters, none of them a control character.",
                 option="tags",
             )
     if len(found) > MOST_TAGS:
@@ -152,12 +154,13 @@ def metadata_texts(option: str, value: object) -> dict[str, str]:
     """Texts by key, each as the table holds it."""
     if not isinstance(value, Mapping):
         raise InvalidOption(
-            f'{option} must be texts by key; got {value!r}. Write it as {{"customer": "42"}}.', option=option
+            f'{option} must be texts by key; got {quoted(value)}. Write it as {{"customer": "42"}}.', option=option
         )
     for key, text in value.items():
         if not isinstance(key, str) or len(key) > LONGEST_KEY or not METADATA_KEY.fullmatch(key):
             raise InvalidOption(
-                f"{option} must have keys of 1 to {LONGEST_KEY} of letters, digits, _ . and -; got {key!r}. Rename it.",
+                f"{option} must have keys of 1 to {LONGEST_KEY} of letters, digits, _ . and -; got {quoted(key)}. "
+                "Rename it.",
                 option=option,
             )
         if not isinstance(text, str):
@@ -166,12 +169,14 @@ def metadata_texts(option: str, value: object) -> dict[str, str]:
                 "Give it as an argument of the job, or leave it out.",
             )
             if isinstance(text, int | float):
-                found, remedy = repr(text), f"Write it as {str(text)!r}."
-            raise InvalidOption(f"{option} must have texts as values; got {found} for {key!r}. {remedy}", option=option)
+                found, remedy = quoted(text), f"Write it as {quoted(str(text))}."
+            raise InvalidOption(
+                f"{option} must have texts as values; got {found} for {quoted(key)}. {remedy}", option=option
+            )
         if len(text) > LONGEST_VALUE or not _is_printed(text):
             raise InvalidOption(
                 f"{option} must have values of up to {LONGEST_VALUE} characters, none of them a control character; got "
-                f"{repr(text) if len(text) <= LONGEST_VALUE else f'{len(text)} characters'} for {key!r}. "
+                f"{quoted(text) if len(text) <= LONGEST_VALUE else f'{len(text)} characters'} for {quoted(key)}. "
                 "Give it as an argument of the job.",
                 option=option,
             )
@@ -185,13 +190,13 @@ def metadata_pairs(option: str, pairs: Iterable[str], separator: str) -> dict[st
         key, between, text = pair.partition(separator)
         if not between:
             raise InvalidOption(
-                f"{option} must be a key and a text with {separator} between them; got {pair!r}. "
+                f"{option} must be a key and a text with {separator} between them; got {quoted(pair)}. "
                 f"Write it as customer{separator}42.",
                 option=option,
             )
         if key in found:
             raise InvalidOption(
-                f"{option} must have each key once; got {key!r} twice. Leave one of them out.", option=option
+                f"{option} must have each key once; got {quoted(key)} twice. Leave one of them out.", option=option
             )
         found[key] = text
     return metadata_texts(option, found)
@@ -202,7 +207,9 @@ def trace(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not TRACE.fullmatch(value):
-        raise InvalidOption(f"trace {value!r} is no traceparent: give one like 00-<32 digits>-<16 digits>-01, or none.")
+        raise InvalidOption(
+            f"trace {quoted(value)} is no traceparent: give one like 00-<32 digits>-<16 digits>-01, or none."
+        )
     return value
 
 
@@ -214,7 +221,7 @@ def args_version(value: object, option: str = "args_version") -> int:
     """A version of a task's arguments: 1 to 32767."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= NEWEST_VERSION:
         raise InvalidOption(
-            f"{option} {value!r} is out of range: use a whole number from 1 to {NEWEST_VERSION}.", option=option
+            f"{option} {quoted(value)} is out of range: use a whole number from 1 to {NEWEST_VERSION}.", option=option
         )
     return value
 
@@ -223,7 +230,7 @@ def delay(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, not negative."""
     given = _duration("delay", value)
     if given is not None and given < timedelta(0):
-        raise InvalidOption(f"delay {value!r} is negative: use zero or more seconds.", option="delay")
+        raise InvalidOption(f"delay {quoted(value)} is negative: use zero or more seconds.", option="delay")
     return given
 
 
@@ -232,7 +239,8 @@ def jitter(value: object) -> timedelta:
     given = _duration("jitter", value)
     if given is None or given < timedelta(0):
         raise InvalidOption(
-            f"jitter {value!r} is not usable: use zero or more seconds, or a timedelta.", option="jitter"
+            f"jitter {quoted(value)} is not usable: use zero or more {worded('seconds, or a timedelta', 'seconds')}.",
+            option="jitter",
         )
     return given
 
@@ -241,7 +249,7 @@ def timeout(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, above zero; None for no limit."""
     given = _duration("timeout", value)
     if given is not None and given <= timedelta(0):
-        raise InvalidOption(f"timeout {value!r} is not above zero: leave it out for no limit.", option="timeout")
+        raise InvalidOption(f"timeout {quoted(value)} is not above zero: leave it out for no limit.", option="timeout")
     return given
 
 
@@ -249,7 +257,7 @@ def period(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, above zero."""
     given = _duration("period", value)
     if given is not None and given <= timedelta(0):
-        raise InvalidOption(f"period {value!r} is not above zero: a key is held for some time, or leave it out.")
+        raise InvalidOption(f"period {quoted(value)} is not above zero: a key is held for some time, or leave it out.")
     return given
 
 
@@ -257,7 +265,7 @@ def lifetime(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, above zero, up to a hundred years; None: for ever."""
     given = _duration("expires", value)
     if given is not None and given <= timedelta(0):
-        raise InvalidOption(f"expires {value!r} is not above zero: say how long it holds, or leave it out.")
+        raise InvalidOption(f"expires {quoted(value)} is not above zero: say how long it holds, or leave it out.")
     return given
 
 
@@ -276,10 +284,10 @@ def executor(value: object, function: Callable[..., object]) -> Executor:
     if value is None:
         return "loop" if is_async else "thread"
     if value != "loop" and value != "thread" and value != "process":  # noqa: PLR1714  # narrows the type
-        raise InvalidOption(f"executor {value!r} is not known: use 'loop', 'thread' or 'process'.")
+        raise InvalidOption(f"executor {quoted(value)} is not known: use 'loop', 'thread' or 'process'.")
     if is_async and value != "loop":
         raise InvalidOption(
-            f"executor {value!r} runs plain functions, and this one is async: "
+            f"executor {quoted(value)} runs plain functions, and this one is async: "
             "leave the option out, or write the function without async."
         )
     if not is_async and value == "loop":
@@ -291,7 +299,7 @@ def executor(value: object, function: Callable[..., object]) -> Executor:
         name = getattr(function, "__qualname__", "")
         if not name or "<" in name:
             raise InvalidOption(
-                f"executor 'process' imports the function by its name, and {name or function!r} has none in its "
+                f"executor 'process' imports the function by its name, and {quoted(name or function)} has none in its "
                 "module: define it with def at the top level of a module."
             )
     return value
@@ -300,7 +308,7 @@ def executor(value: object, function: Callable[..., object]) -> Executor:
 def callback(option: str, function: object, arguments: str) -> None:
     """A function that can be called with two arguments. Raises `InvalidOption` otherwise."""
     if not callable(function):
-        raise InvalidOption(f"{option} was given {function!r}: give it a function of ({arguments}).")
+        raise InvalidOption(f"{option} was given {quoted(function)}: give it a function of ({arguments}).")
     refuse_generator(option, function)
     try:
         inspect.signature(function).bind(None, None)
@@ -315,7 +323,7 @@ def batch(value: object) -> int:
     """How many jobs one call takes: 1 to 10,000."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_IN_BATCH:
         raise InvalidOption(
-            f"batch {value!r} is out of range: use a whole number from 1 to {MOST_IN_BATCH}, or leave it out."
+            f"batch {quoted(value)} is out of range: use a whole number from 1 to {MOST_IN_BATCH}, or leave it out."
         )
     return value
 
@@ -324,7 +332,7 @@ def batch_wait(value: object) -> timedelta:
     """Seconds or a `timedelta`, not negative."""
     given = _duration("batch_wait", value)
     if given is None or given < timedelta(0):
-        raise InvalidOption(f"batch_wait {value!r} is negative: use zero or more seconds.")
+        raise InvalidOption(f"batch_wait {quoted(value)} is negative: use zero or more seconds.")
     return given
 
 
@@ -332,7 +340,9 @@ def result_ttl(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, zero for no result at all; None for as long as the job's row is kept."""
     given = _duration("result_ttl", value)
     if given is not None and given < timedelta(0):
-        raise InvalidOption(f"result_ttl {value!r} is negative: use 0 to store no result, or leave it out to keep it.")
+        raise InvalidOption(
+            f"result_ttl {quoted(value)} is negative: use 0 to store no result, or leave it out to keep it."
+        )
     return given
 
 
@@ -343,7 +353,7 @@ def capture_logs(value: object) -> int | None:
     level = logging.getLevelNamesMapping().get(value.upper()) if isinstance(value, str) else None
     if level is None:
         raise InvalidOption(
-            f"capture_logs {value!r} is not usable: use True, False, or a level as 'info' or 'warning'."
+            f"capture_logs {quoted(value)} is not usable: use True, False, or a level as 'info' or 'warning'."
         )
     return level
 
@@ -351,7 +361,9 @@ def capture_logs(value: object) -> int | None:
 def progress(fraction: object, message: object) -> tuple[float, str | None]:
     """A fraction from 0 to 1, and a text or None, both as they are stored."""
     if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 <= fraction <= 1:
-        raise InvalidOption(f"progress {fraction!r} is out of range: use a fraction from 0 to 1, like 0.4 for 40 %.")
+        raise InvalidOption(
+            f"progress {quoted(fraction)} is out of range: use a fraction from 0 to 1, like 0.4 for 40 %."
+        )
     if message is not None and not isinstance(message, str):
         raise InvalidOption(f"The progress message is of type {type(message).__name__}: use text, or leave it out.")
     return float(fraction), None if message is None else storable_text(message, MESSAGE_LIMIT)
@@ -368,7 +380,8 @@ def _duration(option: str, value: object) -> timedelta | None:
             given = timedelta(seconds=value) if value <= _LONGEST_SECONDS else None  # else it might round
     if given is None or given > _LONGEST:
         raise InvalidOption(
-            f"{option} {value!r} is not usable: give seconds or a timedelta, at most a hundred years.", option=option
+            f"{option} {quoted(value)} is not usable: give {seconds()}, at most a hundred years.",
+            option=option,
         )
     return given
 
@@ -381,10 +394,13 @@ def run_at(value: object) -> datetime | None:
 def instant(option: str, value: object) -> datetime:
     """An aware `datetime` that can be shown in each time zone."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise InvalidOption(f"{option} must have a time zone, as datetime.now(UTC) has; got {value!r}.", option=option)
+        raise InvalidOption(
+            f"{option} must have a time zone, as {zoned()} has; got {quoted(value)}.",
+            option=option,
+        )
     if not FIRST_TIME <= value < END_OF_TIME:
         raise InvalidOption(
-            f"{option} must be a time from {FIRST_TIME.date()} on, before {END_OF_TIME.date()}; got {value}.",
+            f"{option} must be a time from {FIRST_TIME.date()} on, before {END_OF_TIME.date()}; got {quoted(value)}.",
             option=option,
         )
     return value
@@ -396,7 +412,7 @@ def limit_in_time(option: str, value: object) -> timedelta | datetime | None:
         return instant(option, value)
     given = _duration(option, value)
     if given is not None and given <= timedelta(0):
-        raise InvalidOption(f"{option} {value!r} is not above zero: leave it out for no limit.", option=option)
+        raise InvalidOption(f"{option} {quoted(value)} is not above zero: leave it out for no limit.", option=option)
     return given
 
 
@@ -412,7 +428,8 @@ def times(
         for name, due in (("delay", delay), ("run_at", run_at)):
             if type(limit) is type(due) and limit is not None and limit <= due:  # type: ignore[operator]  # the same types
                 raise InvalidOption(
-                    f"{option} {limit} is not after {name} {due}: the job could never run. Give it time.",
+                    f"{option} {quoted(limit)} is not after {name} {quoted(due)}: the job could never run. "
+                    "Give it time.",
                     option=option,
                 )
 
@@ -422,7 +439,7 @@ def unique(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidOption(f"unique {value!r} is not text: use a string as the key.", option="unique")
+        raise InvalidOption(f"unique {quoted(value)} is not text: use a string as the key.", option="unique")
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from rowlock.errors import InvalidOption
+from rowlock.words import quoted
 
 LONGEST_NAME: Final = 200
 
@@ -20,7 +21,7 @@ class Origin:
     def __post_init__(self) -> None:
         if self.by is not None and not _is_name(self.by):
             raise InvalidOption(
-                f"by {self.by!r} is no name for the audit: use 1 to {LONGEST_NAME} printable characters, "
+                f"by {quoted(self.by)} is no name for the audit: use 1 to {LONGEST_NAME} printable characters, "
                 "or leave it out."
             )
 

@@ -14,6 +14,7 @@ from rowlock.queue import options
 from rowlock.queue.acting import ActOnQueue, acting
 from rowlock.queue.forms import Concurrency, Count, Moment, QueueName, said
 from rowlock.queue.origin import Origin
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from rowlock.queue.client import Client
@@ -28,7 +29,8 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
 
     `paused_at`: since when it is paused, or None. `concurrency`: how many of its jobs each worker runs at once at most;
     None: as many as each worker was started with. `waiting` jobs are due, the first since `oldest_due_at`; `scheduled`
-    ones fall due later. `workers`: how many live ones serve it.
+    ones fall due later. `workers`: how many live ones take its jobs: those that are neither
+    quiet nor stopping.
     """
 
     name: QueueName
@@ -39,7 +41,7 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     running: Count
     blocked: Count
     oldest_due_at: Annotated[Moment, said("since when the first one is due")] | None
-    workers: Annotated[int, said("how many live ones serve it", minimum=0)]
+    workers: Annotated[int, said("how many live ones take its jobs, neither quiet nor stopping", minimum=0)]
 
 
 class Queues:
@@ -108,7 +110,7 @@ class Queues:
                 return await self.get(wanted)
             if deadline is not None and time.monotonic() >= deadline:
                 raise DrainTimeout(
-                    f"queue {wanted!r} still has {row['running']} running jobs after {limit}: it stays paused; "
+                    f"queue {quoted(wanted)} still has {row['running']} running jobs after {limit}: it stays paused; "
                     "drain it again to wait on, or resume it."
                 )
             await asyncio.sleep(LOOK_EVERY)

@@ -12,6 +12,7 @@ from rowlock.errors import InvalidOption
 from rowlock.queue import options
 from rowlock.queue.acting import Act, acting
 from rowlock.queue.forms import Moment
+from rowlock.words import quoted, seconds
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -78,7 +79,7 @@ async def keep(client: Client, queue: str, given: Mapping[str, Keep | None], ori
     name = queue if queue == EVERY_QUEUE else options.queue_name(queue)
     said = {outcome: _checked(outcome, value) for outcome, value in given.items() if value is not None}
     if not said:
-        raise InvalidOption(f"Nothing is said of the queue {name!r}: give one of {', '.join(OUTCOMES)}.")
+        raise InvalidOption(f"Nothing is said of the queue {quoted(name)}: give one of {', '.join(OUTCOMES)}.")
     details = {outcome: _told(value) for outcome, value in said.items()}
     async with acting(client, _Act, origin) as act:
         (row,) = await act.fetch("keep", name, list(said), list(said.values()))
@@ -112,8 +113,8 @@ def _checked(outcome: str, value: object) -> timedelta | None:
             given = None
     if not isinstance(given, timedelta) or not LEAST <= given <= _LONGEST:
         raise InvalidOption(
-            f"{outcome} {value!r} is not usable: give a timedelta, or seconds, from an hour to a hundred years; "
-            "or 'forever'; or 'default', as the queue '*' has it.",
+            f"{outcome} {quoted(value)} is not usable: give {seconds()}, from an hour to a hundred "
+            'years; or "forever"; or "default", as the queue "*" has it.',
             option=outcome,
         )
     return given

@@ -12,6 +12,7 @@ from rowlock import logs
 from rowlock.errors import InvalidOption, RemoteError
 from rowlock.queue.callables import is_async
 from rowlock.queue.lifecycle import Directive
+from rowlock.words import quoted
 
 log = logs.get_logger("rowlock.worker")
 
@@ -52,7 +53,7 @@ class Exponential:
     ) -> None:
         start, longest = _bounds(first, limit)
         if not _is_number(factor) or not 1 <= factor <= 1000:
-            raise InvalidOption(f"factor={factor!r} makes no sense: pass 1 (always the same delay) to 1000")
+            raise InvalidOption(f"factor={quoted(factor)} makes no sense: pass 1 (always the same delay) to 1000")
         values = {"first": start, "factor": float(factor), "limit": longest, "jitter": _share(jitter)}
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -160,19 +161,19 @@ def parse_backoff(value: BackoffOption) -> Backoff:
         return Exponential(first=value)  # type: ignore[arg-type]  # it is checked there
     except InvalidOption:
         raise InvalidOption(
-            f"backoff={value!r} makes no sense: pass the first delay as seconds or timedelta, 0 or longer, "
+            f"backoff={quoted(value)} makes no sense: pass the first delay as seconds or timedelta, 0 or longer, "
             "a list of delays, a function of attempt and error, or a policy such as Exponential(first=2)"
         ) from None
 
 
 def _function(value: BackoffFunction) -> BackoffFunction:
     if is_async(value):
-        raise InvalidOption(f"backoff={value!r} is async: pass a plain function, which returns the delay at once")
+        raise InvalidOption(f"backoff={quoted(value)} is async: pass a plain function, which returns the delay at once")
     try:
         inspect.signature(value).bind(1, Exception())
     except (TypeError, ValueError) as error:
         raise InvalidOption(
-            f"backoff={value!r} cannot be called with an attempt and an error ({error}): "
+            f"backoff={quoted(value)} cannot be called with an attempt and an error ({error}): "
             "write it as lambda attempt, error: seconds"
         ) from None
     return value
@@ -212,7 +213,7 @@ def _classes(option: str, value: ExceptionClasses) -> tuple[type[BaseException],
     for one in given:
         if not isinstance(one, type) or not issubclass(one, BaseException):
             raise InvalidOption(
-                f"{option}={one!r} is no exception class: pass classes, such as (TimeoutError, OSError)"
+                f"{option}={quoted(one)} is no exception class: pass classes, such as (TimeoutError, OSError)"
             )
         if issubclass(one, Directive):
             raise InvalidOption(f"{option}={one.__name__} is a decision of the handler's, not an error: leave it out.")
@@ -236,13 +237,17 @@ def _bounds(first: timedelta | float, limit: timedelta | float | None) -> tuple[
     start = _duration("first", first)
     longest = max(_HOUR, start) if limit is None else _duration("limit", limit)
     if longest < start:
-        raise InvalidOption(f"limit={limit!r} is below first={first!r}: raise the limit or lower the first delay")
+        raise InvalidOption(
+            f"limit={quoted(limit)} is below first={quoted(first)}: raise the limit or lower the first delay"
+        )
     return start, longest
 
 
 def _share(jitter: float) -> float:
     if not _is_number(jitter) or not 0 <= jitter <= 1:
-        raise InvalidOption(f"jitter={jitter!r} makes no sense: pass a share from 0 (none) to 1 (the whole delay)")
+        raise InvalidOption(
+            f"jitter={quoted(jitter)} makes no sense: pass a share from 0 (none) to 1 (the whole delay)"
+        )
     return float(jitter)
 
 
@@ -254,7 +259,7 @@ def _duration(name: str, value: timedelta | float) -> timedelta:
         except (OverflowError, ValueError):  # NaN and Infinity too
             duration = None
     if duration is None or not timedelta(0) <= duration <= _LONGEST:
-        raise InvalidOption(f"{name}={value!r} makes no sense: pass seconds or a timedelta, from 0 to 100 years")
+        raise InvalidOption(f"{name}={quoted(value)} makes no sense: pass seconds or a timedelta, from 0 to 100 years")
     return duration
 
 

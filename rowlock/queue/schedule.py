@@ -14,6 +14,7 @@ from rowlock.errors import InvalidOption
 from rowlock.queue import options
 from rowlock.queue.cron import MISFIRES, OVERLAPS, Cron, tidy
 from rowlock.queue.json_values import plain_json
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -67,7 +68,8 @@ class Schedule:
             object.__setattr__(self, name, value)
         if not isinstance(self.timezone, str):
             raise InvalidOption(
-                f"timezone {self.timezone!r} is not text: use a name like 'Europe/Berlin' or 'UTC'.", option="timezone"
+                f"timezone {quoted(self.timezone)} is not text: use a name like 'Europe/Berlin' or 'UTC'.",
+                option="timezone",
             )
         Cron(self.text, self.timezone)
 
@@ -202,7 +204,7 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
 
 def _one_of(option: str, value: object, allowed: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in allowed:
-        raise InvalidOption(f"{option} {value!r} is not known: use one of {', '.join(allowed)}.", option=option)
+        raise InvalidOption(f"{option} {quoted(value)} is not known: use one of {', '.join(allowed)}.", option=option)
     return value
 
 

@@ -26,6 +26,7 @@ from rowlock.queue.schedule import (
     Tick,
     revision,
 )
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -106,7 +107,8 @@ class Schedules:
             now = (await act.fetch("moment"))[0]["now"]
             if not await act.fetch("add_schedule", *checked.parameters(), is_paused, given.times.next(now)):
                 raise ScheduleExists(
-                    f"schedule {name!r} is there already: edit it, delete it first, or use another name.", option="name"
+                    f"schedule {quoted(name)} is there already: edit it, delete it first, or use another name.",
+                    option="name",
                 )
             await act.record("create", name, {"task": task, "cron": given.cron, "timezone": timezone})
             return (await act.read(name))[0]
@@ -121,7 +123,7 @@ class Schedules:
     async def ticks(self, name: str, *, limit: int = 50) -> list[Tick]:
         """The last ticks that fired, newest first: at most 1,000. Raises `ScheduleNotFound`, `InvalidOption`."""
         if not 1 <= limit <= MOST_TICKS:
-            raise InvalidOption(f"limit {limit!r} is out of range: use 1 to {MOST_TICKS}.")
+            raise InvalidOption(f"limit {quoted(limit)} is out of range: use 1 to {MOST_TICKS}.")
         found = await self.get(name)
         return [Tick(**row) for row in await self._client.fetch("list_ticks", found.name, limit)]
 
@@ -228,7 +230,7 @@ class Schedules:
             return plain_document(task, args, self._client.settings.max_args_bytes), 1
         names = ", ".join(sorted(self._tasks)) or "none"
         raise UnknownTask(
-            f"The task {task!r} is not known: this application has {names}, and no worker has registered it. "
+            f"The task {quoted(task)} is not known: this application has {names}, and no worker has registered it. "
             "Start a worker that has it, or check the name."
         )
 
@@ -240,8 +242,8 @@ class Schedules:
         locked, now = await act.lock(name)
         if self._seen is not None and revision(locked) not in self._seen:
             raise ScheduleChanged(
-                f"Somebody has changed the schedule {name!r} since it was read, so nothing was done: read it again, "
-                "and decide anew."
+                f"Somebody has changed the schedule {quoted(name)} since it was read, so nothing was done: read it "
+                "again, and decide anew."
             )
         return locked, now
 
@@ -274,7 +276,7 @@ def _possible(name: object) -> str:
 
 
 def _not_found(name: object) -> ScheduleNotFound:
-    return ScheduleNotFound(f"There is no schedule {name!r}: see `rowlock schedules list`.")
+    return ScheduleNotFound(f"There is no schedule {quoted(name)}: see `rowlock schedules list`.")
 
 
 def _told(schedule: StoredSchedule, option: str) -> object:

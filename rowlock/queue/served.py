@@ -9,6 +9,7 @@ from typing import Final
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
+from rowlock.words import quoted
 
 WILDCARD: Final = "*"
 
@@ -45,10 +46,12 @@ def parse_served(given: Sequence[str] | Mapping[str, int | None] | None, otherwi
     None: `otherwise`. Raises `InvalidOption`.
     """
     if isinstance(given, str):
-        raise InvalidOption(f"queues {given!r} is a text: give a list, as in queues=[{given!r}].")
+        raise InvalidOption(f"queues {quoted(given)} is a text: give a list, as in queues=[{quoted(given)}].")
     said = dict.fromkeys(otherwise) if given is None else _pairs(given)
     if not said:
-        raise InvalidOption(f"queues {given!r} names no queue: name some, or leave it out for those of the tasks.")
+        raise InvalidOption(
+            f"queues {quoted(given)} names no queue: name some, or leave it out for those of the tasks."
+        )
     for queue, limit in said.items():
         _check(queue, limit)
     return Served(
@@ -61,11 +64,11 @@ def parse_served(given: Sequence[str] | Mapping[str, int | None] | None, otherwi
 def _check(queue: object, limit: object) -> None:
     if not isinstance(queue, str) or len(queue) > options.QUEUE_LIMIT or not _PATTERN.fullmatch(queue):
         raise InvalidOption(
-            f"queue {queue!r} is not usable: use 1 to {options.QUEUE_LIMIT} of letters, digits, _ . and -, but not . "
-            "or .. alone; and * for any of them, in a wildcard."
+            f"queue {quoted(queue)} is not usable: use 1 to {options.QUEUE_LIMIT} of letters, digits, _ . and -, but "
+            "not . or .. alone; and * for any of them, in a wildcard."
         )
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise InvalidOption(f"queue {queue!r} has the limit {limit!r}: use a whole number of at least 1.")
+        raise InvalidOption(f"queue {quoted(queue)} has the limit {quoted(limit)}: use a whole number of at least 1.")
 
 
 def _pairs(given: Sequence[str] | Mapping[str, int | None]) -> dict[str, int | None]:
@@ -75,7 +78,7 @@ def _pairs(given: Sequence[str] | Mapping[str, int | None]) -> dict[str, int | N
     for text in given:
         name, colon, limit = str(text).partition(":")
         if colon and (not limit.isdecimal() or int(limit) < 1):
-            raise InvalidOption(f"queue {text!r} has no usable limit: write it as {name}:2, with 1 or more.")
+            raise InvalidOption(f"queue {quoted(text)} has no usable limit: write it as {name}:2, with 1 or more.")
         if colon or name not in pairs:
             pairs[name] = int(limit) if colon else None
     return pairs

@@ -10,6 +10,8 @@ import asyncpg
 from rowlock.errors import ConfigurationError, DatabaseUnavailable, SchemaNotMigrated
 
 if TYPE_CHECKING:
+    from asyncpg import Record
+
     from rowlock.settings import Settings
 
 CONNECTION_LOST: Final = (
@@ -82,9 +84,34 @@ def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable
             "read-only by default for this role or database — name the primary, or all hosts, in ROWLOCK_DATABASE_URL, "
             "or ALTER ROLE … (or ALTER DATABASE …) RESET default_transaction_read_only."
         )
+    remedy = "check that the server runs, and host, port, database, user and password in ROWLOCK_DATABASE_URL."
+    if isinstance(error, asyncpg.TooManyConnectionsError):
+        remedy = "raise CONNECTION LIMIT of the role or the database, or max_connections, or let others disconnect."
     return DatabaseUnavailable(
-        f"No connection to PostgreSQL at {settings.masked_database_url()}: {type(error).__name__}: {error} "
-        "— check that the server runs, and host, port, database, user and password in ROWLOCK_DATABASE_URL."
+        f"No connection to PostgreSQL at {settings.masked_database_url()}: {type(error).__name__}: {error} — {remedy}"
+    )
+
+
+def is_crowded(error: BaseException) -> bool:
+    """Whether the server refuses a connection because there are too many."""
+    return isinstance(error.__cause__, asyncpg.TooManyConnectionsError)
+
+
+def too_few_connections(
+    settings: Settings, error: DatabaseUnavailable, needed: int, limits: Record | None
+) -> DatabaseUnavailable:
+    """The clear form of `too many connections` for a worker that cannot begin: how many it needs, and may have."""
+    known = ""
+    if limits is not None:
+        told = [
+            f"The {what} {limits[what]} has a CONNECTION LIMIT of {limit}. "
+            for what in ("role", "database")
+            if (limit := limits[f"{what}_limit"]) >= 0
+        ]
+        known = " " + ("".join(told) or f"max_connections is {limits['max_connections']}. ").rstrip()
+    return DatabaseUnavailable(
+        f"A worker needs {needed} connections to PostgreSQL at {settings.masked_database_url()} before it begins, and "
+        f"did not get them: {error.__cause__}.{known} Raise the limit, or let others that connect end."
     )
 
 

@@ -13,6 +13,7 @@ from rowlock.errors import InvalidOption
 from rowlock.queue import options
 from rowlock.queue.forms import Moment
 from rowlock.queue.histograms import percentile
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -176,7 +177,7 @@ def _points(since: datetime, until: datetime, step: int, slots: list[Record], sa
 
 def _span(window: str) -> _Span:
     if window not in _WINDOWS:
-        raise InvalidOption(f"window {window!r} is not known: use one of {', '.join(get_args(Window))}.")
+        raise InvalidOption(f"window {quoted(window)} is not known: use one of {', '.join(get_args(Window))}.")
     return _WINDOWS[window]  # type: ignore[index]  # it is one of them
 
 

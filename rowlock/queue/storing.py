@@ -18,6 +18,7 @@ from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption
 from rowlock.queue import callers, columns, connections, server_errors
 from rowlock.queue.connected import LOCK_WAIT, Connected
 from rowlock.queue.new_job import JobOptions, NewJob
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator
@@ -257,7 +258,7 @@ class Storing(Connected):
             await self.dsn()
         if not any(job.unique_key is not None for job in jobs):
             return await self._tried(jobs, store)
-        what = f"the unique key {jobs[0].unique_key!r}" if len(jobs) == 1 else "a unique key of these jobs"
+        what = f"the unique key {quoted(jobs[0].unique_key)}" if len(jobs) == 1 else "a unique key of these jobs"
         return await self.patiently(lambda: self._tried(jobs, store), what)
 
     async def _tried(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
@@ -351,4 +352,4 @@ def _queues(jobs: Iterable[NewJob[Any]]) -> list[str]:
 
 def _refuse_duplicate(job: NewJob[Any], holder: UUID) -> None:
     if job.options.unique is not None and job.options.unique.on_duplicate == "raise":
-        raise DuplicateJob(f"Job {holder} holds the unique key {job.unique_key!r} already.", job_id=holder)
+        raise DuplicateJob(f"Job {holder} holds the unique key {quoted(job.unique_key)} already.", job_id=holder)

@@ -35,6 +35,7 @@ from rowlock.queue.retry import BackoffOption, ExceptionClasses, parse_backoff, 
 from rowlock.queue.unique import Unique, parse_unique
 from rowlock.queue.upcasters import Upcasters, Upcasting
 from rowlock.settings import Settings
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,7 +146,7 @@ class Task(Generic[P, R]):
         self.log_level = options.capture_logs(capture_logs)
         if self.executor == "process" and self.log_level is not None:
             raise InvalidOption(
-                f"capture_logs {capture_logs!r} does not reach into a process: leave it out, or the executor."
+                f"capture_logs {quoted(capture_logs)} does not reach into a process: leave it out, or the executor."
             )
         self.batch = read_batch(
             function,
@@ -345,7 +346,9 @@ class _NoApplication:
         self._task = task
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise ConfigurationError(f"The task {self._task!r} belongs to no application yet: app.include(tasks) first.")
+        raise ConfigurationError(
+            f"The task {quoted(self._task)} belongs to no application yet: app.include(tasks) first."
+        )
 
 
 class BoundTask(Generic[P, R]):

@@ -12,6 +12,7 @@ import msgspec
 
 from rowlock.errors import InvalidOption
 from rowlock.queue import options
+from rowlock.words import quoted, worded
 
 if TYPE_CHECKING:
     from rowlock.queue.arguments import Arguments
@@ -96,7 +97,7 @@ def parse_unique(value: object, arguments: Arguments | None = None) -> Unique | 
     if isinstance(value, str):
         return Unique(value)
     if not isinstance(value, Unique):
-        raise InvalidOption(f"unique {value!r} is not usable: give the key as text, or a rowlock.Unique.")
+        raise InvalidOption(f"unique {quoted(value)} is not usable: give the key as text, or a rowlock.Unique.")
     if arguments is not None and value.by is not None and value.by != ALL_ARGUMENTS:
         arguments.check_names(value.by)
     return value
@@ -108,8 +109,8 @@ def _given(task: str, document: str, names: Sequence[str] | None) -> bytes:
     for name in names or ():
         if name not in values:
             raise InvalidOption(
-                f"unique by {name!r}: the arguments of {task} have none of this name, and its function, which may have "
-                "a default for it, is not known here: give the argument, or a key."
+                f"unique by {quoted(name)}: the arguments of {task} have none of this name, and its function, "
+                "which may have a default for it, is not known here: give the argument, or a key."
             )
     chosen = values if names is None else {name: values[name] for name in names}
     return msgspec.json.encode(chosen, order="sorted")
@@ -120,20 +121,25 @@ def _names(by: object) -> tuple[str, ...] | str:
         return ALL_ARGUMENTS
     if isinstance(by, str) or not isinstance(by, Sequence) or not all(isinstance(name, str) for name in by):
         raise InvalidOption(
-            f"Unique: by {by!r} is not usable: give a list of argument names, as by=['recipient'], or by='arguments'."
+            f"Unique: by {quoted(by)} is not usable: give a list of argument names, as by=['recipient'], "
+            "or by='arguments'."
         )
     if not by or len(set(by)) < len(by):
-        raise InvalidOption(f"Unique: by {by!r} names no argument, or one twice: name each argument once.")
+        raise InvalidOption(f"Unique: by {quoted(by)} names no argument, or one twice: name each argument once.")
     return tuple(by)
 
 
 def _one_of(option: str, value: object, known: Sequence[str]) -> object:
     if value not in known:
-        raise InvalidOption(f"Unique: {option} {value!r} is not known: use one of {', '.join(map(repr, known))}.")
+        raise InvalidOption(
+            f"Unique: {option} {quoted(value)} is not known: use one of {', '.join(map(quoted, known))}."
+        )
     return value
 
 
 def _truth(option: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise InvalidOption(f"Unique: {option} {value!r} is neither True nor False.")
+        raise InvalidOption(
+            f"Unique: {option} {quoted(value)} is neither {worded('True nor False', 'true nor false')}."
+        )
     return value

@@ -11,6 +11,7 @@ import msgspec
 from rowlock.errors import InvalidArguments, InvalidOption
 from rowlock.queue.callables import is_async
 from rowlock.queue.json_values import encode_hook, plain_json
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from asyncpg import Record
@@ -33,7 +34,7 @@ class Upcasters:
 
     def add(self, from_version: object, function: Upcaster) -> None:
         """Take one more. Raises `InvalidOption`."""
-        where = f"upcast of the task {self._task!r}: from_version {from_version!r}"
+        where = f"upcast of the task {quoted(self._task)}: from_version {quoted(from_version)}"
         if not isinstance(from_version, int) or isinstance(from_version, bool) or not 1 <= from_version < self._version:
             raise InvalidOption(
                 f"{where} is not below the task's version {self._version}: an upcaster leads from one version to the "
@@ -87,13 +88,13 @@ class Upcasters:
 
     def _refuse(self, step: int, function: Upcaster, what: str, error: Exception | None = None) -> NoReturn:
         raise InvalidArguments(
-            f"Task {self._task!r}: arguments of version {step}: their upcaster {_name(function)} {what}."
+            f"Task {quoted(self._task)}: arguments of version {step}: their upcaster {_name(function)} {what}."
         ) from error
 
 
 def _check_callable(where: str, function: object) -> None:
     if not callable(function) or is_async(function):
-        raise InvalidOption(f"{where} was given {function!r}: give it a plain function of (args).")
+        raise InvalidOption(f"{where} was given {quoted(function)}: give it a plain function of (args).")
     try:
         inspect.signature(function).bind(None)
     except (TypeError, ValueError) as error:

@@ -1,18 +1,19 @@
-"""What operators do with live workers: look at them, and scale them."""
+"""What operators do with live workers: look at them, scale them, quiet them and stop them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
 
-from rowlock.errors import WorkerNotFound
+from rowlock.errors import WorkerNotFound, WrongState
 from rowlock.queue import options
 from rowlock.queue.acting import ActOnWorker, acting
 from rowlock.queue.forms import Moment, said
 from rowlock.queue.job import Job
 from rowlock.queue.origin import Origin
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,12 +21,19 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
 
 
+WorkerState: TypeAlias = Literal["running", "quiet", "stopping"]
+
+_STATES: Final[dict[str, WorkerState]] = {"quiet": "quiet", "resume": "running", "stop": "stopping"}
+"""What a worker is after each act."""
+
+
 class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     """One worker whose lease holds.
 
-    `queues`: those that it serves now. `concurrency`: how many jobs it runs at once at most. `running`: how many jobs
-    it has claimed, a few of them perhaps ahead of its slots. `expires_at`: until when its lease holds, unless it renews
-    it. `loop_delay_ms`: how late its event loop was, at most, before the last renewal.
+    `state`: `running`; `quiet`, which takes no new jobs; or `stopping`, which besides ends once those that it has have
+    ended. `queues`: those that it serves now. `concurrency`: how many jobs it runs at once at most. `running`: how many
+    jobs it has claimed, a few of them perhaps ahead of its slots. `expires_at`: until when its lease holds, unless it
+    renews it. `loop_delay_ms`: how late its event loop was, at most, before the last renewal.
     `memory_bytes`: how much memory its process had in RAM then; None where the system does not tell.
     """
 
@@ -33,6 +41,7 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str
     pid: int
     version: str
+    state: Annotated[WorkerState, said("whether it takes new jobs; stopping: it ends once it has none")]
     queues: Annotated[list[str], said("those that it serves now")]
     concurrency: Annotated[int, said("how many jobs it runs at once at most", minimum=1)]
     running: Annotated[int, said("how many jobs it has claimed", minimum=0)]
@@ -47,6 +56,7 @@ class Workers:
 
     >>> for worker in await app.workers.list():
     ...     await app.workers.scale(worker.id, 20, by="ada")
+    ...     await app.workers.quiet(worker.id, by="ada")
     """
 
     def __init__(self, client: Client, origin: Origin | None = None) -> None:
@@ -93,6 +103,42 @@ class Workers:
                 await act.record("scale", str(wanted), {"concurrency": most, "before": rows[0]["before"]})
         return await self.get(wanted)
 
+    async def quiet(self, worker_id: UUID | str, *, by: str | None = None) -> LiveWorker:
+        """Let a live worker take no new jobs, for as long as it lives or until it is resumed. What it runs goes on.
+
+        It heeds that at once, and within a second without LISTEN, and goes on to renew its lease and to do its duties.
+        Recorded in the table `operation` if it changes anything. Raises `WorkerNotFound`; `WrongState` if it is
+        stopping.
+        """
+        return await self._direct("quiet", worker_id, by)
+
+    async def resume(self, worker_id: UUID | str, *, by: str | None = None) -> LiveWorker:
+        """Let a quiet worker take jobs again. Raises `WorkerNotFound`; `WrongState` if it is stopping."""
+        return await self._direct("resume", worker_id, by)
+
+    async def stop(self, worker_id: UUID | str, *, by: str | None = None) -> LiveWorker:
+        """Stop a live worker as SIGTERM does: its jobs have its grace period, then it gives them back and ends.
+
+        Its supervisor (`rowlock worker --processes`) does not replace it; whatever else has started it may do so.
+        Recorded in the table `operation` if it changes anything. Raises `WorkerNotFound`.
+        """
+        return await self._direct("stop", worker_id, by)
+
+    async def _direct(self, verb: str, worker_id: UUID | str, by: str | None) -> LiveWorker:
+        wanted, state = _parsed(worker_id), _STATES[verb]
+        origin = self._origin if by is None else Origin(by=by, source=self._origin.source)
+        async with acting(self._client, ActOnWorker, origin) as act:
+            rows = await act.fetch("direct_worker", wanted, state)
+            if not rows:
+                raise _not_found(worker_id)
+            before = rows[0]["before"]
+            if before == "stopping" != state:
+                raise WrongState(f"Worker {wanted} is stopping: it cannot be told to {verb}.", state=before)
+            if before != state:
+                await act.record(verb, str(wanted), {"before": before})
+            (row,) = await act.fetch("list_workers", wanted)
+        return LiveWorker(**row)
+
 
 def _parsed(worker_id: UUID | str) -> UUID:
     if isinstance(worker_id, UUID):
@@ -104,7 +150,7 @@ def _parsed(worker_id: UUID | str) -> UUID:
 
 
 def _not_found(worker_id: object) -> WorkerNotFound:
-    return WorkerNotFound(f"No live worker has the id {str(worker_id)!r}: `rowlock workers list` has them all.")
+    return WorkerNotFound(f"No live worker has the id {quoted(str(worker_id))}: `rowlock workers list` has them all.")
 
 
-__all__ = ["LiveWorker", "Workers"]
+__all__ = ["LiveWorker", "WorkerState", "Workers"]

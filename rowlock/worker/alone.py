@@ -43,6 +43,7 @@ class Alone:
         finishes: Finishes,
         *,
         stopping: asyncio.Event,
+        is_quiet: Callable[[], bool],
         lease: Callable[[], Lease],
         release: Callable[[Attempt], None],
         wake: Callable[[], None],
@@ -51,6 +52,7 @@ class Alone:
         self._slots = slots
         self._finishes = finishes
         self._stopping = stopping
+        self._is_quiet = is_quiet
         self._lease = lease
         self._release = release
         self._wake = wake
@@ -60,12 +62,12 @@ class Alone:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether the worker is to claim nothing else now. Never once it stops: another one is to do it."""
-        return self._is_wanted and not self._stopping.is_set()
+        """Whether the worker is to claim nothing else now. Never if it is quiet or stops: another one is to do it."""
+        return self._is_wanted and not self._stopping.is_set() and not self._is_quiet()
 
     def want(self) -> None:
         """Claim nothing else from now on, until no job on its last chance is due, or it was enough of them."""
-        if self._is_wanted or self._stopping.is_set():
+        if self._is_wanted or self._stopping.is_set() or self._is_quiet():
             return
         self._is_wanted = True
         log.info("claims_paused", why="a job that may have taken its workers down is to run alone")

@@ -8,6 +8,7 @@ import random
 import socket
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
@@ -73,6 +74,8 @@ class Lease:
         self._on_lost = on_lost
         self._loop_delay = loop_delay
         self._stopped = threading.Event()
+        self._woken = threading.Event()
+        self._is_checked = True
         self._thread: threading.Thread | None = None
         self.worker: Final = uuid7()
         self.is_lost = False
@@ -87,29 +90,36 @@ class Lease:
         """Whether jobs may be claimed and begun under it now. Before a late renewal it can be False for a moment."""
         return not self.is_lost and time.monotonic() < self.held_until
 
-    async def begin(
-        self, connection: ControlConnection, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int
-    ) -> None:
-        """Register the worker, and renew its lease from now on. Called once."""
-        until = time.monotonic() + self._settings.lease.total_seconds()
-        await connection.fetch(
-            "register_worker",
-            self.worker,
-            socket.gethostname(),
-            os.getpid(),
-            version("rowlock"),
-            list(queues),
-            list(tasks),
-            concurrency,
-            self._settings.lease,
-        )
-        self.held_until = until
-        self._thread = threading.Thread(target=self._keep, args=(until,), name="rowlock-lease", daemon=True)
+    @property
+    def may_claim(self) -> bool:
+        """Whether jobs may be claimed under it now: it is held, and the connection that renews it was not lost."""
+        return self._is_checked and self.is_held
+
+    async def begin(self, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int, state: str) -> None:
+        """Register the worker over the connection that renews its lease, and renew it from now on. Called once.
+
+        Raises what the database answers, `DatabaseUnavailable` among others; nothing is renewed then.
+        """
+        row = (socket.gethostname(), os.getpid(), version("rowlock"), list(queues), list(tasks), concurrency, state)
+        begun = Future[None]()
+        begun.set_running_or_notify_cancel()  # the thread answers, whether or not anybody still waits for it
+        self._thread = threading.Thread(target=self._keep, args=(row, begun), name="rowlock-lease", daemon=True)
         self._thread.start()
+        try:
+            await asyncio.wrap_future(begun)
+        except BaseException:
+            self.stop()
+            raise
+
+    def check(self) -> None:
+        """Renew now, and let nothing be claimed before: other connections were lost, and this one may be, too."""
+        self._is_checked = False
+        self._woken.set()
 
     def stop(self) -> None:
         """Stop renewing. The lease runs out by itself."""
         self._stopped.set()
+        self._woken.set()
 
     async def end(self, connection: ControlConnection) -> None:
         """Stop renewing, and let go of what is still held."""
@@ -120,18 +130,35 @@ class Lease:
             await asyncio.sleep(0.02)
         await connection.fetch("end_lease", self.worker)
 
-    def _keep(self, until: float) -> None:
-        """Renew until stopped or lost. Whatever ends the thread, even a defect, ends the lease first."""
+    def _keep(self, row: tuple[object, ...], begun: Future[None]) -> None:
+        """Register, and renew until stopped or lost. Whatever ends the thread, even a defect, ends the lease first."""
         try:
-            asyncio.run(self._renew_until_stopped(until))
+            asyncio.run(self._begin_and_renew(row, begun))
+        except BaseException as error:
+            if begun.done():
+                raise
+            begun.set_exception(error)  # there is no lease
         finally:
-            if not self._stopped.is_set():
+            if self.held_until and not self._stopped.is_set():
                 self.is_lost = True
                 self._renewals.lost += 1
                 log.error("lease_lost", worker=str(self.worker))
                 self._on_lost(self)
 
-    async def _renew_until_stopped(self, until: float) -> None:
+    async def _begin_and_renew(self, row: tuple[object, ...], begun: Future[None]) -> None:
+        """Register and renew over one connection: a worker that cannot renew its lease does not begin one."""
+        connection = ControlConnection(self._settings, self._dsn, purpose="lease")
+        connection.on_connect(self._count_connect)
+        try:
+            until = time.monotonic() + self._settings.lease.total_seconds()
+            await connection.fetch("register_worker", self.worker, *row, self._settings.lease)
+            self.held_until = until
+            begun.set_result(None)
+            await self._renew_until_stopped(connection, until)
+        finally:
+            await connection.close()
+
+    async def _renew_until_stopped(self, connection: ControlConnection, until: float) -> None:
         """Renew until the lease is stopped or lost.
 
         `until` counts from before each renewal was sent: the database's lease ends later. A renewal that is not
@@ -141,36 +168,32 @@ class Lease:
         own fault, and `is_cut_off` stays False.
         """
         heartbeat, margin = self._settings.heartbeat.total_seconds(), MARGIN * self._settings.lease.total_seconds()
-        connection = ControlConnection(self._settings, self._dsn, purpose="lease")
-        connection.on_connect(self._count_connect)
-        pause = 0.0  # at once: the connection is there then, before it matters
+        pause = 0.0  # at once: it says how much memory the process uses
         is_held, is_on_time = True, True
         due = time.monotonic()
-        try:
-            while is_held and not await _wait(self._stopped, pause):
-                began = time.monotonic()
-                limit = max((until - margin - began) / 2, margin / 4)
-                is_on_time = is_on_time and began < due + margin
-                try:
-                    async with asyncio.timeout(limit):
-                        is_held = await self._renew(connection)
-                except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-                    is_on_time = is_on_time and time.monotonic() < began + limit + margin
-                    self._renewals.failed += 1
-                    log.warning("lease_not_renewed", worker=str(self.worker), error=type(error).__name__)
-                    left = max(until - margin - time.monotonic(), 0)
-                    is_held = left > 0
-                    self.is_cut_off = not is_held and is_on_time
-                    pause = min(RETRY_MOST, heartbeat, left) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
-                else:
-                    if is_held:
-                        self._renewals.made += 1
-                        self._renewals.late += began + self._settings.lease.total_seconds() - until > 2 * heartbeat
-                        self.held_until = until = began + self._settings.lease.total_seconds()
-                    pause, is_on_time = heartbeat, True
-                due = time.monotonic() + pause
-        finally:
-            await connection.close()
+        while is_held and not self._wait(pause):
+            began = time.monotonic()
+            limit = max((until - margin - began) / 2, margin / 4)
+            is_on_time = is_on_time and began < due + margin
+            try:
+                async with asyncio.timeout(limit):
+                    is_held = await self._renew(connection)
+            except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+                is_on_time = is_on_time and time.monotonic() < began + limit + margin
+                self._renewals.failed += 1
+                log.warning("lease_not_renewed", worker=str(self.worker), error=type(error).__name__)
+                left = max(until - margin - time.monotonic(), 0)
+                is_held = left > 0
+                self.is_cut_off = not is_held and is_on_time
+                pause = min(RETRY_MOST, heartbeat, left) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+            else:
+                if is_held:
+                    self._renewals.made += 1
+                    self._renewals.late += began + self._settings.lease.total_seconds() - until > 2 * heartbeat
+                    self.held_until = until = began + self._settings.lease.total_seconds()
+                    self._is_checked = True
+                pause, is_on_time = heartbeat, True
+            due = time.monotonic() + pause
 
     async def _renew(self, connection: ControlConnection) -> bool:
         """Renew once. Returns whether the database still had the lease."""
@@ -180,7 +203,8 @@ class Lease:
     def _count_connect(self) -> None:
         self._renewals.connects += 1
 
-
-async def _wait(stopped: threading.Event, seconds: float) -> bool:
-    """Wait for so long, or until stopped. This loop is the thread's own: blocking it is fine."""
-    return stopped.wait(seconds)
+    def _wait(self, seconds: float) -> bool:
+        """Wait for so long, or until woken. Returns whether stopped. This loop is the thread's own: it may block."""
+        self._woken.wait(seconds)
+        self._woken.clear()
+        return self._stopped.is_set()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rowlock.worker.counts import Counts
     from rowlock.worker.doze import Doze
     from rowlock.worker.lease import Lease
+    from rowlock.worker.orders import Orders
     from rowlock.worker.slots import Slots
 
 log = logs.get_logger("rowlock.worker")
@@ -36,6 +37,8 @@ PAUSE_FIRST: Final = 0.1
 PAUSE_MOST: Final = 5.0
 MOST_PENDING: Final = 5000
 """No more is claimed while so many outcomes wait to be recorded: the database is slow, or away."""
+QUIET_SECONDS: Final = 0.2
+"""How long a quiet worker waits at a time before it looks whether it may take jobs again, or is to stop."""
 LATE_SECONDS: Final = 0.05
 """How long the loop waits at a time while the lease is neither held nor lost."""
 REWOUND: Final = "the database has lost their earlier claims; they go on as they run"
@@ -62,6 +65,7 @@ class MainLoop:
         *,
         doze: Doze,
         alone: Alone,
+        orders: Orders,
         counts: Counts,
         lease: Callable[[], Lease],
         stopping: asyncio.Event,
@@ -73,6 +77,7 @@ class MainLoop:
         self._finishes = finishes
         self._doze = doze
         self._alone = alone
+        self._orders = orders
         self._counts = counts
         self._lease = lease
         self._stopping = stopping
@@ -113,6 +118,11 @@ class MainLoop:
             await self._adopt()
         for attempt in self._slots.take_ready(older_than=STALE_SECONDS):
             self._release(attempt)
+        if self._orders.is_quiet:
+            self._alone.end()
+            await self._doze.busy()  # a notification would be of no use
+            await self._stops_within(QUIET_SECONDS)
+            return
         if self._alone.is_wanted:
             await self._doze.busy()
             await self._alone.step()
@@ -135,9 +145,10 @@ class MainLoop:
         if self._lease().is_lost:
             await self._register()
             self._adopt_until = self._adopt_at = 0.0  # what the worker held under its old id is others' to rescue
-        if not self._lease().is_held:
+        if not self._lease().may_claim:
             await self._stops_within(LATE_SECONDS)  # a renewal is late: it comes, or the lease is lost
-        return self._lease().is_held
+        await self._finishes.connect()
+        return self._lease().may_claim
 
     async def _adopt(self) -> None:
         """Take on what a claim whose answer was lost has claimed for this worker."""
@@ -182,8 +193,8 @@ class MainLoop:
             return
 
     async def until_dry(self) -> None:
-        """Work until nothing is due any more, and all outcomes are recorded."""
-        while True:
+        """Work until nothing is due any more, and all outcomes are recorded; or until it is to take no more jobs."""
+        while not (self._stopping.is_set() or self._orders.is_quiet):
             if not await self._has_lease():
                 continue
             if self._alone.is_wanted:

@@ -24,10 +24,20 @@ KEEP_SECONDS: Final = 60.0
 DISCOVER_EVERY: Final = 1.0
 DISCOVER_SHARE: Final = 20
 """A search for queues that took t seconds is not repeated for this many times t."""
+_TOLD: Final = {
+    "running": ("claims_resumed", "an operator has resumed this worker"),
+    "quiet": ("claims_paused", "an operator has quieted this worker"),
+    "stopping": ("claims_paused", "an operator has stopped this worker"),
+}
+"""What is logged when an operator's order is heeded."""
 
 
 class Orders:
-    """Reads them once a second, and puts changes to work. A pause itself is up to the claim, which asks by itself."""
+    """Reads them once a second, and puts changes to work. A pause itself is up to the claim, which asks by itself.
+
+    `state`: whether this worker is to take jobs (`running`), to take none (`quiet`), or to stop (`stopping`). It goes
+    with the worker from one lease to the next. `stop` is called once it is to stop.
+    """
 
     def __init__(
         self,
@@ -37,12 +47,15 @@ class Orders:
         *,
         worker: Callable[[], UUID],
         give_back: Callable[[Sequence[Attempt]], None],
+        stop: Callable[[], None],
     ) -> None:
         self._served = served
         self._claims = claims
         self._slots = slots
         self._worker = worker
         self._give_back = give_back
+        self._stop = stop
+        self.state = "running"
         self._limits = {queue: limit for queue in served.names if (limit := served.limit(queue)) is not None}
         self._seen_at: dict[str, float] = {}
         self._discover_at = 0.0
@@ -58,6 +71,7 @@ class Orders:
         rows = await connection.fetch("read_orders", self._worker(), self._claims.queues)
         if not rows:
             return  # the lease was lost
+        self._heed(rows[0]["state"])
         limits = {queue: limit for queue in self._claims.queues if (limit := self._served.limit(queue)) is not None}
         limits |= {row["queue"]: row["queue_concurrency"] for row in rows if row["queue_concurrency"] is not None}
         paused = {row["queue"] for row in rows if row["is_paused"]}
@@ -69,6 +83,23 @@ class Orders:
             self._give_back(self._slots.resize(concurrency, limits, paused))
         elif paused:
             self._give_back(self._slots.take_surplus(paused))
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether an operator wants the worker to take no jobs."""
+        return self.state != "running"
+
+    def _heed(self, state: str) -> None:
+        """Take jobs again, take none from now on, or stop."""
+        if state == self.state:
+            return
+        self.state = state
+        event, why = _TOLD[state]
+        log.info(event, worker=str(self._worker()), why=why)
+        if self.is_quiet:
+            self._give_back(self._slots.take_ready())
+        if state == "stopping":
+            self._stop()
 
     async def discover(self, connection: ControlConnection) -> bool:
         """Find the queues that the wildcards mean now. Returns whether they are others than before."""

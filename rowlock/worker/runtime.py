@@ -48,8 +48,14 @@ class Runtimes:
         self.connection = ControlConnection(settings, dsn, purpose="handlers")
         self.reports = Reports(self.connection, worker)
         self.pool = ClientPool(settings, dsn, purpose="transactions", is_patient=True)
-        if any(task.log_level is not None for task in tasks):
+        self._keeps_logs = any(task.log_level is not None for task in tasks)
+        if self._keeps_logs:
             install()
+
+    async def open(self) -> None:
+        """Connect, if a task's log lines are to be kept: then each of its attempts needs it. Else it can wait."""
+        if self._keeps_logs:
+            await self.connection.open()
 
     def begin(self, attempt: Attempt, task: Task[..., Any]) -> AttemptRuntime:
         """The runtime of an attempt that begins now, in the context in which its handler will run."""

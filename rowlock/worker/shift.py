@@ -70,6 +70,7 @@ class Shift:
         failure_handlers: Sequence[FailureHandler],
         stopping: asyncio.Event,
         grace: Callable[[], float],
+        stop: Callable[[], None],
         counts: Counts,
     ) -> None:
         settings = client.settings
@@ -112,13 +113,19 @@ class Shift:
         limits = {queue: limit for queue in served.names if (limit := served.limit(queue)) is not None}
         self.slots = Slots(concurrency, limits, self.performer.perform, self.doze.wake)
         self.orders = Orders(
-            served, self.claims, self.slots, worker=lambda: self.lease.worker, give_back=self._give_back
+            served,
+            self.claims,
+            self.slots,
+            worker=lambda: self.lease.worker,
+            give_back=self._give_back,
+            stop=stop,
         )
         self.alone = Alone(
             self.claims,
             self.slots,
             self.finishes,
             stopping=stopping,
+            is_quiet=lambda: self.orders.is_quiet,
             lease=lambda: self.lease,
             release=self.performer.release,
             wake=self.doze.wake,
@@ -140,6 +147,7 @@ class Shift:
             self.finishes,
             doze=self.doze,
             alone=self.alone,
+            orders=self.orders,
             counts=self._counts,
             lease=lambda: self.lease,
             stopping=stopping,
@@ -200,6 +208,7 @@ class Shift:
         try:
             await self.ticker.declare(schedules)  # once: an older version's lost lease brings nothing old back
             await self.finishing.open()  # nothing is claimed that could not be finished
+            await self.runtimes.open()
             await self.claiming.listen(self._hear)
             await self._register()  # the last: from here on there is a lease
         except BaseException as error:
@@ -255,7 +264,10 @@ class Shift:
         await self.orders.discover(self.claiming)
         lease = self._new_lease()
         await lease.begin(
-            self.claiming, queues=self.claims.queues, tasks=self.claims.tasks, concurrency=self.slots.concurrency
+            queues=self.claims.queues,
+            tasks=self.claims.tasks,
+            concurrency=self.slots.concurrency,
+            state=self.orders.state,
         )
         self.lease = lease
         await self.orders.read(self.claiming)
@@ -296,7 +308,8 @@ class Shift:
         return self.performer.unstorable(success, error)
 
     def _reconnected(self) -> None:
-        """The claims have a new connection: what they knew of the server may be old."""
+        """The claims have a new connection: what they knew of the server may be old, and others may be lost, too."""
+        self.lease.check()
         self.claims.cursors.reset()
         self.doze.lost_mark()
         self.main_loop.look_for_unknown()

@@ -182,7 +182,8 @@ class Upkeep:
         A duty that fails is over until it is due again.
         """
         duties = self._duties
-        rows = await self._connection.fetch("claim_duty", [name for name in duties if name not in begun])
+        without = {*begun, "suspects"} if self._orders.is_quiet else begun
+        rows = await self._connection.fetch("claim_duty", [name for name in duties if name not in without])
         begun |= {row["name"]: duties[row["name"]]() for row in rows}
         if not begun:
             return False

@@ -9,10 +9,13 @@ from contextlib import AsyncExitStack
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import asyncpg
+
 from rowlock import logs
-from rowlock.errors import InvalidOption, RowlockError
+from rowlock.errors import DatabaseUnavailable, InvalidOption, RowlockError
 from rowlock.queue import options
 from rowlock.queue.served import parse_served
+from rowlock.queue.server_errors import CONNECTION_LOST, is_crowded, too_few_connections
 from rowlock.worker.counts import Counts
 from rowlock.worker.processes import Processes, cpus
 from rowlock.worker.shift import Shift
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from uuid import UUID
 
+    from asyncpg import Record
+
     from rowlock.queue.client import Client
     from rowlock.queue.lifespan import Lifespan
     from rowlock.queue.schedule import Declared
@@ -32,13 +37,16 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+CONNECTIONS: Final = 5
+"""Of a worker at least: claiming, finishing, upkeep, its lease, and one of the application's pool for its duties."""
 
 
 class Worker:
     """One worker. `app.worker(...)` makes it.
 
-    `await worker.run()` works until SIGTERM, SIGINT or `stop()`. `async with app.worker(...):` works for as long as
-    the block lasts, beside a web application for instance. `await worker.drain()` does what is due now, and returns.
+    `await worker.run()` works until SIGTERM, SIGINT, `stop()` or an operator's `app.workers.stop`. `async with
+    app.worker(...):` works for as long as the block lasts, beside a web application for instance; if an operator stops
+    it, the block goes on without it. `await worker.drain()` does what is due now, and returns.
 
     Each attempt's outcome is accepted once. A worker that dies loses nothing: its jobs are rescued when its lease
     runs out.
@@ -77,6 +85,7 @@ class Worker:
         self._failure_handlers = failure_handlers
         self._stopping = asyncio.Event()
         self._grace = client.settings.grace_period.total_seconds()
+        self._is_told_to_stop = False
         self._running: asyncio.Task[None] | None = None
         self._counts = Counts(has_kinds=False)
         self._opened: Shift | None = None
@@ -124,6 +133,16 @@ class Worker:
     def is_stopping(self) -> bool:
         """Whether it was asked to stop."""
         return self._stopping.is_set()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether an operator has quieted it: it takes no new jobs until it is resumed."""
+        return self._opened is not None and self._opened.orders.is_quiet
+
+    @property
+    def is_told_to_stop(self) -> bool:
+        """Whether it stops because an operator has said so: whatever starts it again should not do so."""
+        return self._is_told_to_stop
 
     def count_kinds(self) -> None:
         """Count jobs by queue and task from now on, for `figures`: that costs a microsecond or two for each."""
@@ -183,9 +202,13 @@ class Worker:
         if self._opened is not None:
             self._opened.doze.wake()
 
+    def _stop_for_operator(self) -> None:
+        self._is_told_to_stop = True
+        self.stop()
+
     async def __aenter__(self) -> Self:
         await self._open()
-        self._running = asyncio.create_task(self._shift.work())
+        self._running = asyncio.create_task(self._work_to_the_end())
         self._running.add_done_callback(_report_defect)  # the block may last for weeks, and would not notice
         return self
 
@@ -197,7 +220,14 @@ class Worker:
             if self._running is not None:
                 await self._running
         finally:
-            await self._close()
+            await self._opened_lifespans.aclose()  # in the task that has opened them
+
+    async def _work_to_the_end(self) -> None:
+        """Work until stopped, by the end of the block or by an operator before."""
+        try:
+            await self._shift.work()
+        finally:
+            await self._shift.close()
 
     async def _close(self) -> None:
         """Close the shift, and what its handlers had open after that."""
@@ -207,6 +237,22 @@ class Worker:
             await self._opened_lifespans.aclose()
 
     async def _open(self, *, has_upkeep: bool = True, has_ticks: bool = True) -> None:
+        try:
+            await self._open_shift(has_upkeep=has_upkeep, has_ticks=has_ticks)
+        except DatabaseUnavailable as error:
+            if not is_crowded(error):
+                raise
+            needed = CONNECTIONS + any(task.log_level is not None for task in self._tasks.values())
+            raise too_few_connections(self._client.settings, error, needed, await self._limits()) from error
+
+    async def _limits(self) -> Record | None:
+        """How many connections the server gives; None if it has none left to be asked by."""
+        try:
+            return (await self._client.fetch("connection_limits"))[0]
+        except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError):
+            return None
+
+    async def _open_shift(self, *, has_upkeep: bool, has_ticks: bool) -> None:
         settings, dsn = self._client.settings, await self._client.dsn()
         processes = Processes(
             self._most_processes,
@@ -217,6 +263,7 @@ class Worker:
         processes.expect(self._tasks.values(), self._lifespans)
         await self._client.check_schema()
         self._stopping.clear()
+        self._is_told_to_stop = False
         if self._given is None:
             self._served = parse_served(None, self._usual_queues())  # tasks may have come since
         self._counts = Counts(has_kinds=self._counts.has_kinds)
@@ -232,6 +279,7 @@ class Worker:
             failure_handlers=self._failure_handlers,
             stopping=self._stopping,
             grace=lambda: self._grace,
+            stop=self._stop_for_operator,
             counts=self._counts,
         )
         async with AsyncExitStack() as unless_opened:

@@ -57,6 +57,9 @@ GET    /v1/tasks                             401  200     403     200   200   20
 GET    /v1/workers                           401  200     403     200   200   403   403
 GET    /v1/workers/{worker}                  401  200     403     200   200   403   403
 POST   /v1/workers/{worker}/scale            401  403     403     403   200   403   403
+POST   /v1/workers/{worker}/quiet            401  403     403     200   200   403   403
+POST   /v1/workers/{worker}/resume           401  403     403     200   200   403   403
+POST   /v1/workers/{worker}/stop             401  403     403     200   200   403   403
 GET    /v1/retention                         401  200     403     200   200   403   403
 PUT    /v1/retention/{queue}                 401  403     403     403   200   403   403
 

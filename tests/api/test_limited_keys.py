@@ -272,7 +272,7 @@ async def test_unknown_task_does_not_lead_to_the_names_of_others(
         for path, body in (("/v1/jobs", {"task": "nope"}), ("/v1/jobs/many", {"jobs": [{"task": "nope"}]})):
             status, problem = await post(api, path, body, headers)
             assert (status, problem["type"].rpartition(":")[2]) == (422, "unknown-task")
-            assert "'nope'" in problem["detail"]
+            assert '"nope"' in problem["detail"]
             assert "explode" not in str(problem)
     status, problem = await post(api, "/v1/jobs", {"task": "nope"}, await key_for(app, "ada", ["admin"], None))
     assert "explode" in problem["detail"]

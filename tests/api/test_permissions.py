@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
@@ -15,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from rowlock import Rowlock, Settings
 from rowlock.api import create_app, failures
 from rowlock.api.application import ENDPOINTS
+from rowlock.queue.identifiers import uuid7
 from tests.api.conftest import Http
 from tests.api.permissions import COLUMNS, expected
 
@@ -53,6 +55,13 @@ class Things:
     async def waiting(self) -> str:
         return str((await self.app.enqueue("work", delay=3600)).id)
 
+    async def another_worker(self) -> UUID:
+        worker = uuid7()
+        await self.app.client.fetch(
+            "register_worker", worker, "elsewhere", 1, "1", [], [], 1, "running", timedelta(minutes=1)
+        )
+        return worker
+
     async def request(self, endpoint: str, key: str) -> tuple[str, dict[str, Any] | None]:
         """The path and the body of a request that makes sense, whoever sends it."""
         name = uuid4().hex
@@ -62,6 +71,8 @@ class Things:
         if endpoint == "POST /v1/schedules":
             body = {"name": name, "task": "work", "cron": "@daily"}
         path = endpoint.partition(" ")[2].replace("{queue}", "mine").replace("{worker}", self.worker)
+        if path.endswith("/stop"):
+            path = f"/v1/workers/{await self.another_worker()}/stop"
         if "{schedule}" in path:
             await self.app.schedules.create(name, "work", "@daily")
             path = path.replace("{schedule}", name)

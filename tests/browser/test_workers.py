@@ -54,3 +54,30 @@ async def test_page_of_a_worker_that_is_gone_says_so(page: Page) -> None:
     await page.goto("/#/workers/01a206a6-57d0-7da3-8225-a4bfe63bd356")
     await expect(page.get_by_role("alert")).to_contain_text("No live worker has the id")
     await expect(page.get_by_role("button", name="Try again")).to_be_visible()
+
+
+async def test_a_worker_is_quieted_resumed_and_stopped_after_a_question(
+    page: Page, app: Rowlock, connection: asyncpg.Connection, worker: None
+) -> None:
+    await visit(page, "/workers", "Workers")
+    here = row(page, "of 10")
+    await here.get_by_role("button", name="Quiet").click()
+    await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    await expect(here).to_contain_text("running")
+    await here.get_by_role("button", name="Quiet").click()
+    await confirm(page, "Quiet")
+    await expect(here.locator(".badge.warning")).to_have_text("quiet")
+    await page.get_by_label("Status").select_option("stopping")
+    await expect(page.get_by_role("heading", name="No worker fits")).to_be_visible()
+    await page.get_by_label("Status").select_option("quiet")
+    await here.get_by_role("button", name="Resume").click()
+    await confirm(page, "Resume")
+    await page.get_by_label("Status").select_option("running")
+    await here.get_by_role("link").click()
+    await shows(page, re.compile(r"Worker .+ · \d+"))
+    await page.get_by_role("button", name="Stop").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("cannot be resumed")
+    await confirm(page, "Stop")
+    await expect(page.get_by_text("stopping").or_(page.get_by_text("No live worker has the id"))).to_be_visible()
+    verbs = await app.operations(target_kind="worker")
+    assert [one.verb for one in reversed(verbs)] == ["quiet", "resume", "stop"]

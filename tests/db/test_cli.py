@@ -236,7 +236,7 @@ async def test_unique_key_is_held_by_the_first_job(database_url: str, folder: Pa
     first = await rowlock(*command, url=database_url, cwd=folder)
     second = await rowlock(*command, url=database_url, cwd=folder)
     assert (second.code, second.out) == (0, first.out)
-    assert "'welcome:1'" in second.err
+    assert '"welcome:1"' in second.err
     third = await rowlock(*command, "--json", url=database_url, cwd=folder)
     assert json.loads(third.out) == {"id": first.out.strip(), "task": "hello", "is_duplicate": True}
 
@@ -279,7 +279,7 @@ async def test_jobs_of_a_file_are_enqueued_all_or_none(database_url: str, connec
 
 
 async def test_task_that_nobody_registered_is_refused(database_url: str) -> None:
-    assert_refused(await rowlock("enqueue", "hello", url=database_url), "'hello' is not known")
+    assert_refused(await rowlock("enqueue", "hello", url=database_url), '"hello" is not known')
 
 
 @pytest.mark.parametrize(

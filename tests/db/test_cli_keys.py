@@ -33,12 +33,12 @@ async def test_key_is_made_listed_and_revoked(
     assert (revoked.code, revoked.out) == (0, "The key deploys is revoked.\n")
     again = await rowlock("keys", "revoke", "deploys", url=database_url)
     assert again.code == 1
-    assert "There is no key 'deploys'" in again.err
+    assert 'There is no key "deploys"' in again.err
     assert await connection.fetchval("SELECT array_agg(source ORDER BY id) FROM rowlock.operation") == ["cli", "cli"]
 
 
 async def test_wrong_use_of_keys_is_refused(database_url: str) -> None:
     assert_refused(await rowlock("keys", "create", "ci", url=database_url), "--scope")
-    assert_refused(await rowlock("keys", "create", "a b", "--scope=read", url=database_url), "key 'a b'")
+    assert_refused(await rowlock("keys", "create", "a b", "--scope=read", url=database_url), 'key "a b"')
     soon = ("keys", "create", "ci", "--scope=read", "--expires=soon")
-    assert_refused(await rowlock(*soon, url=database_url), "expires 'soon'")
+    assert_refused(await rowlock(*soon, url=database_url), 'expires "soon"')

@@ -145,3 +145,23 @@ async def test_processes_that_have_no_database_end_with_one_message(folder: Path
     done = await rowlock("worker", "tasks:app", "--processes=2", url=None, cwd=folder)
     assert done.code == 2
     assert done.err.count("ROWLOCK_DATABASE_URL (or DATABASE_URL) must be set") == 1
+
+
+async def test_a_worker_that_an_operator_has_stopped_is_not_replaced(
+    database_url: str, connection: Connection, folder: Path
+) -> None:
+    async with (
+        started("worker", "tasks:app", "--processes=2", url=database_url, cwd=folder) as supervisor,
+        Rowlock(database_url) as app,
+    ):
+        await pids(supervisor, 2)
+        first, second = await app.workers.list()
+        await app.workers.stop(first.id)
+        told = json.loads(await line_with(supervisor.stderr, "worker_process_stopped"))
+        assert told["why"] == "an operator has stopped its worker"
+        assert [one.id for one in await app.workers.list()] == [second.id]
+        os.kill(second.pid, signal.SIGKILL)  # the other place is kept
+        (third,) = await pids(supervisor, 1)
+        live = [one for one in await app.workers.list() if one.pid == third]
+        await app.workers.stop(live[0].id)
+        assert await asyncio.wait_for(supervisor.wait(), SECONDS) == 0

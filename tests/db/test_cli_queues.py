@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import getpass
 import json
+import socket
 from typing import Any
 
 import asyncpg
 
 from rowlock import Rowlock, Settings
 from tests.db.commands import assert_refused, rowlock
+from tests.waiting import eventually
 
 
 async def test_queue_is_paused_scaled_drained_shown_and_resumed(
@@ -46,3 +48,37 @@ async def test_live_worker_is_listed_and_scaled(database_url: str) -> None:
     gone = await rowlock("workers", "scale", "00000000-0000-0000-0000-000000000001", "7", url=database_url)
     assert (gone.code, gone.out) == (1, "")
     assert "rowlock workers list" in gone.err
+
+
+async def test_live_workers_are_quieted_resumed_and_stopped(database_url: str) -> None:
+    app = Rowlock(settings=Settings(database_url=database_url))
+    nobody = "00000000-0000-0000-0000-000000000001"
+    async with app, app.worker() as worker, app.worker():
+        quieted = await rowlock("workers", "quiet", str(worker.id), url=database_url)
+        assert (quieted.code, quieted.err) == (0, "")
+        assert quieted.out.startswith(f"{worker.id} on ")
+        assert quieted.out.endswith(" is quiet.\n")
+        listed = await rowlock("workers", "list", url=database_url)
+        assert "quiet" in listed.out
+        here = json.loads(
+            (await rowlock("workers", "resume", "--host", socket.gethostname(), "--json", url=database_url)).out
+        )
+        assert [one["state"] for one in here] == ["running", "running"]
+        for wrong in ((), (str(worker.id), "--all"), ("--host=x", "--all")):
+            assert_refused(await rowlock("workers", "quiet", *wrong, url=database_url), "--host HOST, or --all")
+        some = await rowlock("workers", "quiet", nobody, str(worker.id), url=database_url)
+        assert (some.code, len(some.out.splitlines())) == (1, 1)
+        assert nobody in some.err
+        unsure = await rowlock("workers", "stop", "--all", url=database_url)
+        assert (unsure.code, unsure.out) == (2, "")
+        assert "say --yes" in unsure.err
+        stopped = await rowlock("workers", "stop", "--all", "--yes", url=database_url)
+        assert stopped.code == 0, stopped.err
+        assert [line.rpartition(" ")[2] for line in stopped.out.splitlines()] == ["stopping.", "stopping."]
+        await eventually(lambda: worker.is_told_to_stop)
+    none = await rowlock("workers", "quiet", "--all", url=database_url)
+    assert (none.code, none.out, none.err) == (0, "", "No workers.\n")
+    async with Rowlock(settings=Settings(database_url=database_url)) as later:
+        told = await later.operations(target_kind="worker", limit=20)
+    assert {(one.by, one.source) for one in told} == {(getpass.getuser(), "cli")}
+    assert [one.verb for one in reversed(told)] == ["quiet", "resume", "quiet", "stop", "stop"]

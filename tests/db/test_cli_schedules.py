@@ -80,13 +80,13 @@ async def test_schedules_are_told_to_people(
 @pytest.mark.parametrize(
     "words, said, code",
     [
-        (("show", "none"), "There is no schedule 'none'", 1),
-        (("run", "none"), "There is no schedule 'none'", 1),
-        (("delete", "none"), "There is no schedule 'none'", 1),
-        (("create", "one", "hello", "0 9 * *", "--app=tasks:app"), "cron '0 9 * *'", 2),
+        (("show", "none"), 'There is no schedule "none"', 1),
+        (("run", "none"), 'There is no schedule "none"', 1),
+        (("delete", "none"), 'There is no schedule "none"', 1),
+        (("create", "one", "hello", "0 9 * *", "--app=tasks:app"), 'cron "0 9 * *"', 2),
         (("create", "one", "hello", "@daily", "--app=tasks:app"), "name", 2),
-        (("create", "one", "hello", "@daily", "{}", "--timezone=Mars", "--app=tasks:app"), "timezone 'Mars'", 2),
-        (("create", "one", "nothing", "@daily"), "The task 'nothing' is not known", 2),
+        (("create", "one", "hello", "@daily", "{}", "--timezone=Mars", "--app=tasks:app"), 'timezone "Mars"', 2),
+        (("create", "one", "nothing", "@daily"), 'The task "nothing" is not known', 2),
         (("edit", "one"), "There is nothing to change", 2),
     ],
 )

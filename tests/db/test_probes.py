@@ -21,6 +21,7 @@ from rowlock.integrations.probes import create_probes
 from rowlock.integrations.prometheus import DESCRIBED, OF_BOTH, OF_WORKERS
 from rowlock.worker.worker import Worker
 from tests.db.commands import line_with, started, stopped, with_tasks
+from tests.waiting import eventually
 
 Http = TestClient[Request, Application]
 
@@ -166,3 +167,16 @@ def test_the_page_of_the_metrics_has_each_of_them_as_it_is() -> None:
         for one in DESCRIBED.values()
     ]
     assert rows == described
+
+
+async def test_a_quiet_worker_is_alive_and_not_ready(app: Rowlock, worker: Worker, http: Http) -> None:
+    async with worker:
+        assert (await ready(http))[0] == 200
+        await app.workers.quiet(worker.id)
+        await eventually(lambda: worker.is_quiet)
+        assert await ready(http) == (503, "worker-not-ready")
+        async with http.get("/healthz") as response:
+            assert response.status == 200
+        await app.workers.resume(worker.id)
+        await eventually(lambda: not worker.is_quiet)
+        assert (await ready(http))[0] == 200

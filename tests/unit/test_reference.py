@@ -14,7 +14,10 @@ from rowlock.api.application import ENDPOINTS
 from rowlock.cli.root import COMMANDS, root
 
 _ROOT = Path(__file__).resolve().parents[2]
-_VERBS = {"cancel", "reschedule", "retry", "discard", "run-again", "pause", "resume", "scale", "run"}
+_VERBS = {
+    *("cancel", "reschedule", "retry", "discard", "run-again"),
+    *("pause", "resume", "scale", "run", "quiet", "stop"),
+}
 
 
 def rows() -> list[list[list[str]]]:

@@ -13,7 +13,7 @@ from rowlock.cli import supervisor
 from rowlock.cli.supervisor import Supervisor
 from tests.logged import capture_logs
 
-_WORKS = "import os, sys; os.write(0, b'0.5');"
+_WORKS = "import os, sys; os.write(0, b'0.5\\n');"
 
 
 @pytest.fixture(autouse=True)

@@ -75,7 +75,7 @@ class UnclaimedKind(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueName
     jobs: Count
     waiting: Annotated[float, said("for how many seconds the first has been due")]
-    why: Annotated[str, said("what is missing", enum=["no_worker", "no_task", "no_version", "no_queue"])]
+    why: Annotated[str, said("what is missing", enum=["no_worker", "no_task", "no_version", "no_queue", "quiet"])]
 
     @classmethod
     def of(cls, kind: Unclaimed) -> Self:

@@ -1,6 +1,6 @@
 -- Due jobs that no live worker would claim, by kind, and why; those of paused queues wait because somebody said so: there is no worker (`no_worker`), none has the task
 -- (`no_task`), none of those understands this version of its arguments (`no_version`), none of those serves the queue
--- (`no_queue`).
+-- (`no_queue`), or all that would take it are quiet or stopping (`quiet`).
 --
 -- $1 how many kinds at most, or null   $2 how many jobs are looked at of each queue and priority: those due longest, since what
 -- can be claimed leaves that end, and what cannot stays there
@@ -36,10 +36,13 @@ WITH RECURSIVE lane AS (
      WHERE NOT lane.queue = ANY(ARRAY(SELECT name FROM rowlock.queue WHERE paused_at IS NOT NULL))
      GROUP BY due.task, due.args_version, lane.queue
 ), alive AS MATERIALIZED (
-    SELECT tasks, queues FROM rowlock.worker WHERE expires_at > clock_timestamp()
+    SELECT tasks, queues, state FROM rowlock.worker WHERE expires_at > clock_timestamp()
 )
 SELECT kind.task, kind.args_version, kind.queue, kind.jobs, now() - kind.due_since AS waiting,
        CASE WHEN NOT EXISTS (SELECT FROM alive) THEN 'no_worker'
+            WHEN EXISTS (
+                SELECT FROM alive WHERE kind.claimed_as = ANY(alive.tasks) AND kind.queue = ANY(alive.queues)
+            ) THEN 'quiet'
             WHEN EXISTS (SELECT FROM alive WHERE kind.claimed_as = ANY(alive.tasks)) THEN 'no_queue'
             WHEN EXISTS (
                 SELECT FROM alive CROSS JOIN unnest(alive.tasks) AS known (name)
@@ -53,6 +56,7 @@ SELECT kind.task, kind.args_version, kind.queue, kind.jobs, now() - kind.due_sin
          FROM alive
         WHERE kind.claimed_as = ANY(alive.tasks)
           AND kind.queue = ANY(alive.queues)
+          AND alive.state = 'running'
        )
  ORDER BY kind.jobs DESC, kind.task, kind.args_version, kind.queue
  LIMIT $1::integer

@@ -1,5 +1,6 @@
 -- The queues that anybody knows of: an operator has said something of it, a task names it, a worker serves it, or it has
--- live jobs. What was said, what its jobs do, and how many live workers serve it.
+-- live jobs. What was said, what its jobs do, and how many live workers
+-- take its jobs, being neither quiet nor stopping.
 --
 -- $1 one queue alone, whether it is known or not, or null   $2 null, or from how many live jobs on the last sample of the backlog
 -- is taken (bigint), if it is less than ten minutes old and names every queue. Else it reads all live jobs (with $1 too): for
@@ -38,7 +39,7 @@ WITH newest AS MATERIALIZED (
     SELECT served.name, count(*) AS workers
       FROM rowlock.worker
      CROSS JOIN LATERAL unnest(worker.queues) AS served (name)
-     WHERE worker.expires_at > clock_timestamp()
+     WHERE worker.expires_at > clock_timestamp() AND worker.state = 'running'
      GROUP BY served.name
 ), known AS MATERIALIZED (
     SELECT name FROM rowlock.queue WHERE name <> '*'

@@ -2,7 +2,7 @@
 --
 -- $1 one of them alone, or null. Index: worker_pkey, job_running. Takes no lock.
 SELECT w.id, w.hostname, w.pid, w.version, w.queues, w.concurrency, w.started_at, w.expires_at, w.loop_delay_ms,
-       w.memory_bytes,
+       w.memory_bytes, w.state,
        (SELECT count(*) FROM rowlock.job WHERE job.state = 'running' AND job.worker = w.id) AS running
   FROM rowlock.worker AS w
  WHERE w.expires_at > clock_timestamp()

@@ -2,7 +2,7 @@
 -- queue is null. No row: the worker's own is gone.
 --
 -- $1 the worker   $2 its queues text[]. Index: worker_pkey, queue_pkey. Takes no lock.
-SELECT w.concurrency, q.name AS queue, q.paused_at IS NOT NULL AS is_paused, q.concurrency AS queue_concurrency
+SELECT w.state, w.concurrency, q.name AS queue, q.paused_at IS NOT NULL AS is_paused, q.concurrency AS queue_concurrency
   FROM rowlock.worker AS w
   LEFT JOIN LATERAL (
        SELECT name, paused_at, concurrency

@@ -1,4 +1,5 @@
 -- One row a worker's process start; it is the lease of all jobs that this worker runs. `lease` is how long a renewal lasts.
+-- `state` is what an operator has said: `quiet` takes no new jobs, `stopping` besides ends when its jobs have ended.
 CREATE TABLE rowlock.worker (
     id            uuid NOT NULL,
     hostname      text NOT NULL,
@@ -12,7 +13,9 @@ CREATE TABLE rowlock.worker (
     expires_at    timestamptz NOT NULL,
     loop_delay_ms integer NOT NULL DEFAULT 0,
     memory_bytes  bigint,
+    state         text NOT NULL DEFAULT 'running',
     CONSTRAINT worker_pkey PRIMARY KEY (id),
+    CONSTRAINT worker_state CHECK (state IN ('running', 'quiet', 'stopping')),
     CONSTRAINT worker_times_are_readable CHECK (
         greatest(started_at, expires_at) < '9999-12-31 00:00:00+00'
         AND started_at >= '0001-01-02 00:00:00+00'

@@ -6,7 +6,8 @@ const KINDS = ["job", "queue", "worker", "schedule", "key"];
 const DONE = {
     cancel: "cancelled", reschedule: "rescheduled", retry: "retried", discard: "discarded", run_again: "ran again", pause: "paused",
     resume: "resumed", drain: "drained", scale: "scaled", keep: "changed how long jobs are kept of", create: "created",
-    edit: "edited", delete: "deleted", run: "ran", revoke: "revoked",
+    edit: "edited", delete: "deleted", run: "ran", revoke: "revoked", quiet: "quieted",
+    stop: "stopped",
 };
 const PATHS = { job: "/jobs/", queue: "/queues/", worker: "/workers/", schedule: "/schedules/" };
 

@@ -11,12 +11,13 @@ export const page = {
 
     load: ({ params: { worker } }) => api.get(`/v1/workers/${encodeURIComponent(worker)}`),
 
-    actions: (worker, { refresh }) => scaleButton(worker, refresh),
+    actions: (worker, { refresh }) => workerButtons(worker, refresh),
 
     render(worker) {
         return [
             panel(null,
                 facts([
+                    ["State", doing(worker)],
                     ["Running", busy(worker)],
                     ["Lease", lease(worker)],
                     ["Loop delay", loopDelay(worker)],
@@ -41,7 +42,9 @@ export const page = {
                     ],
                     rows: worker.jobs,
                     key: (job) => job.id,
-                    empty: empty("It runs nothing now", "It takes the next job of its queues as soon as one is due."),
+                    empty: empty("It runs nothing now", worker.state === "running"
+                        ? "It takes the next job of its queues as soon as one is due."
+                        : "It takes no new jobs."),
                 })),
         ];
     },
@@ -51,10 +54,52 @@ function names(all, show) {
     return element("p", { class: "links" }, ...all.map(show));
 }
 
-/** The button that changes how many jobs a worker runs at once, for those who may. */
-export function scaleButton(worker, done) {
-    const about = `${worker.hostname} ${worker.pid}`;
-    return may("admin") && element("div", { class: "acts" }, button("Scale", () => scale(worker), { about, done }));
+/** Whether it takes jobs. */
+export function doing(worker) {
+    if (worker.state === "running") return "running";
+    const title = worker.state === "quiet" ? "It takes no new jobs until it is resumed" : "It ends once its jobs have ended";
+    return element("span", { class: "badge warning", title }, worker.state);
+}
+
+/** The buttons that this session may press, for one worker; `done` is called after each act. */
+export function workerButtons(worker, done) {
+    const options = { about: `${worker.hostname} ${worker.pid}`, done };
+    const { state } = worker;
+    return element("div", { class: "acts" },
+        may("operate") && state === "running" && button("Quiet", () => quiet(worker), options),
+        may("operate") && state === "quiet" && button("Resume", () => resume(worker), options),
+        may("operate") && state !== "stopping" && button("Stop", () => stop(worker), options),
+        may("admin") && button("Scale", () => scale(worker), options));
+}
+
+const name = (worker) => element("strong", {}, `${worker.hostname} · ${worker.pid}`);
+
+function quiet(worker) {
+    return ask({
+        title: "Quiet this worker?",
+        body: [element("p", {}, name(worker), " takes no new jobs until somebody resumes it. What it runs goes on.")],
+        action: "Quiet",
+        perform: () => api.post(`/v1/workers/${worker.id}/quiet`),
+    });
+}
+
+function resume(worker) {
+    return ask({
+        title: "Resume this worker?",
+        body: [element("p", {}, name(worker), " takes jobs again at once.")],
+        action: "Resume",
+        perform: () => api.post(`/v1/workers/${worker.id}/resume`),
+    });
+}
+
+function stop(worker) {
+    return ask({
+        title: "Stop this worker?",
+        body: [element("p", {}, name(worker), " takes no new jobs, and ends once those that it runs have ended, or its grace "
+            + "period is over. It cannot be resumed, and its supervisor does not replace it.")],
+        action: "Stop",
+        perform: () => api.post(`/v1/workers/${worker.id}/stop`),
+    });
 }
 
 function scale(worker) {

@@ -1,7 +1,7 @@
 // The live workers: what each serves, how busy it is, and whether it is well.
 
 import { ago, api, bytes, count, element, empty, filters, link, now, table } from "../kit.js";
-import { scaleButton } from "./worker.js";
+import { doing, workerButtons } from "./worker.js";
 
 /** A lease that ends within so many seconds should have been renewed: they hold 15 s, and are renewed every 5. */
 const SHORT = 6;
@@ -19,20 +19,21 @@ export const page = {
         const shown = workers.filter((worker) => fits(worker, query)).sort(ORDERS[query.get("sort")] ?? troubled);
         return [workers.length > 0 && filters(query, go, [
             { name: "name", label: "Host, process or queue contains" },
-            { name: "status", label: "Status", options: ["in trouble", "well"] },
+            { name: "status", label: "Status", options: ["in trouble", "well", "running", "quiet", "stopping"] },
             { name: "sort", label: "Order", none: "in trouble first", options: Object.keys(ORDERS) },
         ]), table({
             caption: "Workers",
             columns: [
                 { head: "Worker", cell: (worker) => link(`/workers/${worker.id}`, `${worker.hostname} · ${worker.pid}`) },
                 { head: "Queues", cell: (worker) => worker.queues.join(", ") },
+                { head: "State", cell: doing },
                 { head: "Running", number: true, cell: (worker) => busy(worker) },
                 { head: "Lease", cell: lease },
                 { head: "Loop delay", number: true, cell: loopDelay },
                 { head: "Memory", number: true, cell: (worker) => worker.memory_bytes == null ? "–" : bytes(worker.memory_bytes) },
                 { head: "Up for", cell: (worker) => ago(worker.started_at, { plain: true }) },
                 { head: "Version", cell: (worker) => worker.version },
-                { head: "", cell: (worker) => scaleButton(worker, refresh) },
+                { head: "", cell: (worker) => workerButtons(worker, refresh) },
             ],
             rows: shown,
             key: (worker) => worker.id,
@@ -59,11 +60,15 @@ const troubled = (one, other) => trouble(other) - trouble(one) || byAge(one, oth
 /** For how many seconds its lease holds. */
 const remaining = (worker) => (Date.parse(worker.expires_at) - now()) / 1000;
 
+function has(worker, status) {
+    if (status === "in trouble" || status === "well") return (trouble(worker) > 0) === (status === "in trouble");
+    return status === null || worker.state === status;
+}
+
 function fits(worker, query) {
     const text = (query.get("name") ?? "").toLowerCase();
     const told = `${worker.hostname} · ${worker.pid} ${worker.id} ${worker.queues.join(", ")}`.toLowerCase();
-    const status = query.get("status");
-    return told.includes(text) && (status === null || (trouble(worker) > 0) === (status === "in trouble"));
+    return told.includes(text) && has(worker, query.get("status"));
 }
 
 /** How many of a worker's places are taken. */
