@@ -66,8 +66,9 @@ class Act:
         """What to log once it is committed: the event and its fields."""
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
-        """Run a statement."""
-        return await self._connection.fetch(statement(name, self._schema), *parameters)
+        """Run a statement. Raises `StatementTimeout`."""
+        with server_errors.limited(name):
+            return await self._connection.fetch(statement(name, self._schema), *parameters)
 
     async def record(
         self,

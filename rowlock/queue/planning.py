@@ -22,7 +22,7 @@ async def planned(
 ) -> AsyncIterator[Callable[..., Awaitable[list[Record]]]]:
     """A transaction on one of the application's connections that plans by these settings: gives what runs a statement.
 
-    `timeout`: for each statement, in seconds. Raises `DatabaseUnavailable`, `SchemaNotMigrated`.
+    `timeout`: for each statement, in seconds. Raises `DatabaseUnavailable`, `SchemaNotMigrated`, `StatementTimeout`.
     """
     schema = client.settings.schema
     async with client.connection() as connection:
@@ -30,7 +30,8 @@ async def planned(
             async with connections.own_transaction(connection):
 
                 async def fetch(name: str, *parameters: Any) -> list[Record]:  # noqa: ANN401  # of any statement
-                    return await connection.fetch(statement(name, schema), *parameters, timeout=timeout)
+                    with server_errors.limited(name):
+                        return await connection.fetch(statement(name, schema), *parameters, timeout=timeout)
 
                 await fetch("plan_safely", list(settings), list(settings.values()))
                 yield fetch
