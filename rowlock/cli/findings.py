@@ -10,6 +10,7 @@ import msgspec
 from asyncpg import Record
 
 from rowlock.cli.output import counted
+from rowlock.queue.claims import MANY_QUEUES
 from rowlock.schema import REVISION
 
 Status = Literal["ok", "warn", "fail"]
@@ -313,6 +314,12 @@ def judge_workers(rows: Sequence[Row]) -> Finding:
     """The live workers, from the rows of `doctor_workers.sql`."""
     if not rows:
         return warn("workers", "none is alive", "Start one: rowlock worker tasks:app")
+    if (queues := max(len(row["queues"]) for row in rows)) > MANY_QUEUES:
+        return warn(
+            "workers",
+            f"one serves {queues:,} queues, and looks at all of them for a due job",
+            f"Divide them among workers, or have fewer: up to {MANY_QUEUES:,} a worker. docs/queues.md#many-queues",
+        )
     slots = sum(row["concurrency"] for row in rows)
     return ok("workers", f"{len(rows)} alive, with {counted(slots, 'slot')}")
 

@@ -307,7 +307,7 @@ class Upkeep:
 
     async def _look_behind(self) -> float:
         """Look behind the settled cursors; if anything is there, let the claims begin again at the beginning."""
-        settled = self._claims.cursors.settled
+        settled = self._claims.settled
         loop = asyncio.get_running_loop()
         began = loop.time()
         rows = await self._connection.fetch(
@@ -322,7 +322,7 @@ class Upkeep:
         if rows[0]["is_left_behind"]:
             self.left_behind += 1
             log.warning("job_left_behind")
-            self._claims.cursors.reset()
+            self._claims.reset()
         return loop.time() - began
 
 
