@@ -67,4 +67,4 @@ def groups_command(limit: int, as_json: bool, **given: Any) -> None:  # noqa: AN
     else:
         print_table(_GROUPS, ((one.jobs, one.task, one.first_at, one.last_at, one.error) for one in groups))
     if groups.searched_until is not None:
-        note(f"Looked back to {time_of(groups.searched_until)}: older ones are not counted. Narrow the filter.")
+        note(f"Looked back to {time_of(groups.searched_until)}: not all older ones are counted. Narrow the filter.")

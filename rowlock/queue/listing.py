@@ -94,10 +94,12 @@ async def archive_windows(client: Client) -> list[tuple[datetime, datetime]]:
 
 
 def time_left() -> Callable[[], timedelta]:
-    """Begin to look: gives what says how much of the time is left. Once it is over, a statement looks at one job."""
+    """Begin to look: gives what says how much of the time is left. Each window of the archive has a little in any case:
+    to plan for many of them may take all of it.
+    """
     now = asyncio.get_running_loop().time
     until = now() + LOOK.total_seconds()
-    return lambda: timedelta(seconds=max(until - now(), 0))
+    return lambda: max(timedelta(seconds=until - now()), LOOK / 40)
 
 
 def _page(rows: Sequence[Record], limit: int) -> JobPage:

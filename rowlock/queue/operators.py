@@ -99,7 +99,7 @@ class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
 class GroupedDeadLetters(list[DeadLetterGroup]):
     """The groups, as a list.
 
-    `searched_until` is None, or how far back was looked within two seconds: older dead letters are not counted.
+    `searched_until` is None, or how far back was looked within two seconds: not all older dead letters are counted.
     """
 
     def __init__(self, groups: Iterable[DeadLetterGroup], *, searched_until: datetime | None) -> None:
@@ -378,13 +378,11 @@ class Operators:
             for row in rows:
                 document = dict(row)
                 if (end := document.pop("searched_until")) is not None:
-                    searched_until = end
+                    searched_until = end if searched_until is None else max(searched_until, end)
                     continue
                 group = DeadLetterGroup(**document)
                 key = group.task, group.error
                 groups[key] = _together(groups[key], group) if key in groups else group
-            if searched_until is not None:
-                break
         ordered = sorted(groups.values(), key=lambda group: (group.jobs, group.last_at), reverse=True)[:limit]
         return GroupedDeadLetters(ordered, searched_until=searched_until)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rowlock.queue import connections, server_errors
 from rowlock.queue.statements import statement
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from rowlock.queue.client import Client
+
+
+CUSTOM_PLAN: Final = {"plan_cache_mode": "force_custom_plan"}
+"""A generic plan locks the partitions of every day, whichever days its parameters name."""
 
 
 @asynccontextmanager
@@ -39,4 +43,4 @@ async def planned(
             raise server_errors.not_migrated(client.settings) from error
 
 
-__all__ = ["planned"]
+__all__ = ["CUSTOM_PLAN", "planned"]

@@ -15,6 +15,7 @@ import asyncpg
 
 from rowlock import logs
 from rowlock.errors import RowlockError
+from rowlock.queue.planning import CUSTOM_PLAN, planned
 from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.worker.retention import Retention
 from rowlock.worker.statistics import Statistics
@@ -277,12 +278,15 @@ class Upkeep:
         for task in await self._client.fetch("expired_results"):
             part, removed, is_last = RESULTS_PART, 0, False
             while not is_last:
-                rows = await self._client.fetch("remove_results", task["name"], part, RESULTS_BATCH)
-                if not rows:
-                    break
-                removed += rows[0]["removed"]
-                is_full = rows[0]["removed"] >= RESULTS_BATCH
-                is_last = rows[0]["is_last"] and not is_full
+                async with planned(self._client, CUSTOM_PLAN) as fetch:
+                    due = await fetch("due_results", task["name"], part)
+                    if not due:
+                        break
+                    since, until, is_last = due[0]
+                    ((count,),) = await fetch("remove_results", task["name"], since, until, RESULTS_BATCH)
+                removed += count
+                is_full = count >= RESULTS_BATCH
+                is_last = is_last and not is_full
                 part = part / 4 if is_full else min(part * 2, RESULTS_LONGEST_PART)
                 yield
             if removed:

@@ -65,7 +65,7 @@ class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class DeadLetterGroups(msgspec.Struct, frozen=True, kw_only=True):
     """The dead letters by task and error.
 
-    `searched_until` is null, or how far back was looked: older dead letters are not counted. Narrow the filter.
+    `searched_until` is null, or how far back was looked: not all older dead letters are counted. Narrow the filter.
     """
 
     groups: list[DeadLetterGroup]

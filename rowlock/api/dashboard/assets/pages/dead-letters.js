@@ -36,7 +36,7 @@ export const page = {
                     ? empty("No dead letter fits", "Ask for less: leave a part of the filter empty.")
                     : empty("No dead letters", "A job that has failed at its last attempt waits here for somebody to decide."),
             }),
-            until && element("p", {}, "Searched back to ", ago(until), ": older ones are not counted."),
+            until && element("p", {}, "Searched back to ", ago(until), ": not all older ones are counted."),
         ];
     },
 };
