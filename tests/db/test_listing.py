@@ -326,6 +326,7 @@ async def lock(connection: Connection) -> AsyncIterator[None]:
         yield
 
 
+@pytest.mark.needs_session("the limit is one of the session's")
 @pytest.mark.usefixtures("lock")
 async def test_the_limit_of_the_server_for_a_statement_is_no_lost_connection(settings: Settings) -> None:
     limited = replace(settings, database_url=f"{settings.database_url}&statement_timeout=100ms")

@@ -116,6 +116,26 @@ async def test_a_worker_of_very_many_queues_does_their_jobs_and_says_that_there_
                 await job.result(timeout=30)
 
 
+@pytest.mark.needs_session("it waits for a notification")
+async def test_a_worker_of_many_queues_that_sleeps_is_woken_for_any_of_them(
+    database_url: str, connection: Connection
+) -> None:
+    async with Rowlock(settings=Settings(database_url=database_url, poll_interval=timedelta(minutes=10))) as app:
+
+        @app.task
+        async def noop() -> None: ...
+
+        queues = [f"tenant-{number:03}" for number in range(100)]
+
+        async def sleeps() -> bool:
+            return bool(await connection.fetchval("SELECT count(*) = 100 FROM rowlock.idle_worker"))
+
+        async with app.worker(queues=queues):
+            for queue in (queues[0], queues[50], queues[99]):
+                await eventually(sleeps)
+                await (await noop.using(queue=queue).enqueue()).result(timeout=30)
+
+
 @pytest.mark.parametrize("situation", SITUATIONS)
 async def test_discovery_probes_the_claim_index_once_a_queue(situation: str, connection: Connection) -> None:
     await bring_about(connection, situation)
