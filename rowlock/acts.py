@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
     from rowlock.queue.job import Job
     from rowlock.queue.listing import JobPage
-    from rowlock.queue.operators import BulkResult, CancelAnswer, DeadLetterGroup, Operation, Operators, Unclaimed
+    from rowlock.queue.operators import (
+        BulkResult,
+        CancelAnswer,
+        GroupedDeadLetters,
+        Operation,
+        Operators,
+        Unclaimed,
+    )
     from rowlock.queue.retention import Keep, QueueRetention, Retention
 
 
@@ -185,8 +192,9 @@ class Acts:
     async def jobs(self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50) -> JobPage:
         """A page of at most 500 jobs, newest first: a list, whose `following` is the `before` of the next page.
 
-        A page looks at no more than 20,000 jobs (of those that did not succeed, 5,000), so that it is there at once
-        however many there are: with a rare filter it may have fewer jobs than `limit`, and still have a next page.
+        A page looks at no more than 20,000 jobs (of those that did not succeed, 5,000), and for two seconds at most,
+        however many and however large they are: with a rare filter it may have fewer jobs than `limit`, and still have
+        a next page.
         """
         return await self.client.list_jobs(which, before=before, limit=limit)
 
@@ -196,10 +204,10 @@ class Acts:
         """A page of dead letters: jobs that have failed and were not discarded. Newest first, as in `jobs`."""
         return await self.operators.dead_letters(which or JobFilter(), before=before, limit=limit)
 
-    async def dead_letter_groups(self, which: JobFilter | None = None, *, limit: int = 50) -> list[DeadLetterGroup]:
+    async def dead_letter_groups(self, which: JobFilter | None = None, *, limit: int = 50) -> GroupedDeadLetters:
         """The dead letters by task and error, the most frequent first: how many, since when, and the last one.
 
-        The newest 50,000 are counted.
+        The newest 50,000 are counted, for two seconds at most: `searched_until` of the list is then how far back.
         """
         return await self.operators.dead_letter_groups(which or JobFilter(), limit=limit)
 

@@ -23,6 +23,7 @@ RowlockError
 │   └── JobAlreadyFinished       a cancel came too late
 ├── KeyHeld                      a job cannot go back: another one holds its unique key by now
 ├── LockTimeout                  somebody's open transaction holds the unique key or the row; nothing was changed
+├── StatementTimeout             (TimeoutError) a statement took longer than it may
 ├── ScheduleNotFound             (LookupError) no schedule has this name
 ├── ScheduleChanged              over HTTP, with `If-Match`: somebody has changed the schedule since it was read
 ├── WorkerNotFound               (LookupError) no live worker has this id
@@ -167,6 +168,14 @@ class LockTimeout(RowlockError):
     """An open transaction of somebody else's holds the unique key or the row that is needed, and does not end.
 
     Nothing was changed: try again once it is committed or rolled back.
+    """
+
+
+class StatementTimeout(RowlockError, TimeoutError):
+    """A statement took longer than it may: it was cancelled, and the connection was not lost.
+
+    The limits are Rowlock's (10 seconds, or 30 for what reads or writes much), and `statement_timeout` of the URL, the
+    role or the database. The message says whether something may have changed.
     """
 
 

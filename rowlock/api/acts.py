@@ -237,4 +237,4 @@ async def dead_letter_groups(call: Call, query: FilterQuery) -> web.Response:
     sight = await call.sight()
     read = partial(call.backend.operators.dead_letter_groups, query.filter(), limit=query.limit, sight=sight)
     groups = await call.request.app[READINGS].get(("groups", query, call.access.queues), read)
-    return answer(DeadLetterGroups(groups=groups))
+    return answer(DeadLetterGroups(groups=groups, searched_until=groups.searched_until))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid4
 
+import asyncpg
 import msgspec
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
@@ -28,12 +29,13 @@ from rowlock.errors import (
     SchemaNotMigrated,
     SchemaTooNew,
     SchemaTooOld,
+    StatementTimeout,
     UnknownTask,
     WorkerNotFound,
     WrongState,
 )
 from rowlock.queue.results import storable_text
-from rowlock.queue.server_errors import CONNECTION_LOST, NotAllowed
+from rowlock.queue.server_errors import CONNECTION_LOST, NotAllowed, cancelled
 
 log = logs.get_logger("rowlock.api")
 
@@ -81,6 +83,7 @@ INVALID_ARGUMENTS: Final = Kind(status=422, title="The arguments do not fit the 
 UNKNOWN_TASK: Final = Kind(status=422, title="The task is not known", name="unknown-task")
 INTERNAL: Final = Kind(status=500, title="An unexpected error", name="internal-error")
 DATABASE_UNAVAILABLE: Final = Kind(status=503, title="The database does not answer", name="database-unavailable")
+STATEMENT_TIMEOUT: Final = Kind(status=503, title="The database took too long", name="statement-timeout")
 TOO_MANY_STREAMS: Final = Kind(status=503, title="Too many streams are open", name="too-many-streams")
 SCHEMA_NOT_MIGRATED: Final = Kind(status=503, title="The schema is not migrated", name="schema-not-migrated")
 METRICS_UNAVAILABLE: Final = Kind(status=501, title="The metrics need another package", name="metrics-unavailable")
@@ -98,6 +101,7 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] 
     (WrongState, WRONG_STATE, None, None),
     (KeyHeld, KEY_HELD, None, None),
     (LockTimeout, LOCKED, None, None),
+    (StatementTimeout, STATEMENT_TIMEOUT, None, None),
     (ScheduleNotFound, SCHEDULE_NOT_FOUND, None, None),
     (ScheduleChanged, SCHEDULE_CHANGED, None, None),
     (WorkerNotFound, WORKER_NOT_FOUND, None, None),
@@ -185,6 +189,8 @@ def classify(error: Exception) -> Refused | None:
             "by its id before you enqueue it again; with an Idempotency-Key a request can simply be repeated.",
             job_id=error.jobs[0].id,
         )
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return Refused(STATEMENT_TIMEOUT, str(cancelled("of this request", error)))
     if isinstance(error, CONNECTION_LOST):
         return Refused(DATABASE_UNAVAILABLE, "The connection to the database was lost: try again.")
     return None

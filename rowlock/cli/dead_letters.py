@@ -11,10 +11,10 @@ from rowlock.app import Rowlock
 from rowlock.cli import acts, running
 from rowlock.cli.jobs import print_jobs
 from rowlock.cli.output import note, print_json, with_json
-from rowlock.cli.tables import number, print_table, text, whole
+from rowlock.cli.tables import number, print_table, text, time_of, whole
 from rowlock.queue.filters import Sight
 from rowlock.queue.listing import MOST_PER_PAGE, JobPage
-from rowlock.queue.operators import DeadLetterGroup
+from rowlock.queue.operators import GroupedDeadLetters
 
 NONE: Final = "No dead letters."
 _GROUPS: Final = (number("JOBS"), text("TASK", 12), whole("FIRST", leaves=1), whole("LAST"), text("ERROR", 20))
@@ -54,7 +54,7 @@ def groups_command(limit: int, as_json: bool, **given: Any) -> None:  # noqa: AN
     """Count the dead letters by task and error, the most frequent first."""
     which = acts.filter_of(given)
 
-    async def read() -> list[DeadLetterGroup]:
+    async def read() -> GroupedDeadLetters:
         async with Rowlock() as app:
             sight = Sight(hidden=[row["name"] for row in await app.client.fetch("list_sensitive")])
             return await app.operators.dead_letter_groups(which, limit=limit, sight=sight)
@@ -66,3 +66,5 @@ def groups_command(limit: int, as_json: bool, **given: Any) -> None:  # noqa: AN
         note(NONE)
     else:
         print_table(_GROUPS, ((one.jobs, one.task, one.first_at, one.last_at, one.error) for one in groups))
+    if groups.searched_until is not None:
+        note(f"Looked back to {time_of(groups.searched_until)}: not all older ones are counted. Narrow the filter.")

@@ -11,6 +11,7 @@ import msgspec
 from asyncpg import Record
 
 from rowlock.cli.output import counted
+from rowlock.queue.claims import MANY_QUEUES
 from rowlock.schema import REVISION
 
 Status = Literal["ok", "warn", "fail"]
@@ -324,6 +325,12 @@ def judge_workers(rows: Sequence[Row]) -> Finding:
     told = f"{len(rows)} alive{idle}, with {counted(slots, 'slot')}"
     if states["running"] == 0:
         return warn("workers", f"{told}: none takes jobs", "Resume those that are quiet: rowlock workers resume ID")
+    if (queues := max(len(row["queues"]) for row in rows)) > MANY_QUEUES:
+        return warn(
+            "workers",
+            f"one serves {queues:,} queues, and looks at all of them for a due job",
+            f"Divide them among workers, or have fewer: up to {MANY_QUEUES:,} a worker. docs/queues.md#many-queues",
+        )
     return ok("workers", told)
 
 

@@ -12,6 +12,7 @@ from rowlock import logs
 from rowlock.errors import LockTimeout
 from rowlock.queue import connections, server_errors
 from rowlock.queue.connected import ACT_LOCK_WAIT
+from rowlock.queue.planning import CUSTOM_PLAN
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.operators")
 
 A = TypeVar("A", bound="Act")
-
-_PLANNED: Final = {"plan_cache_mode": "force_custom_plan"}
-"""A generic plan locks the partitions of every day, whichever days its parameters name."""
 
 _PAST: Final = {
     "cancel": "cancelled",
@@ -68,8 +66,9 @@ class Act:
         """What to log once it is committed: the event and its fields."""
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
-        """Run a statement."""
-        return await self._connection.fetch(statement(name, self._schema), *parameters)
+        """Run a statement. Raises `StatementTimeout`."""
+        with server_errors.limited(name):
+            return await self._connection.fetch(statement(name, self._schema), *parameters)
 
     async def record(
         self,
@@ -135,7 +134,7 @@ async def acting(
             async with connections.own_transaction(own):
                 made = act(own, client.settings.schema, origin)
                 await made.fetch("limit_lock_wait", ACT_LOCK_WAIT)
-                await made.fetch("plan_safely", list(_PLANNED), list(_PLANNED.values()))
+                await made.fetch("plan_safely", list(CUSTOM_PLAN), list(CUSTOM_PLAN.values()))
                 yield made
         except server_errors.NOT_MIGRATED as error:
             raise server_errors.not_migrated(client.settings) from error

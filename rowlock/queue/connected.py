@@ -297,7 +297,8 @@ class Connected:
     async def _fetch(self, name: str, *parameters: object) -> list[Record]:
         async with self.connection() as connection:
             try:
-                return await connection.fetch(self._sql(name), *parameters, timeout=connections.deadline(name))
+                with server_errors.limited(name):
+                    return await connection.fetch(self._sql(name), *parameters, timeout=connections.deadline(name))
             except server_errors.NOT_MIGRATED as error:
                 raise server_errors.not_migrated(self.settings) from error
 

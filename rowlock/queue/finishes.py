@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -41,6 +42,8 @@ NOT_STORABLE: Final = (
 )
 """What the database says of a row that it will not take, however often it is asked."""
 NOT_IN_TIME: Final = (TimeoutError, asyncpg.QueryCanceledError)
+CLOCK_STEP: Final = timedelta(days=1)
+"""By how much the server's clock may go back: an attempt ends after its job was due, by this clock."""
 PAUSE_FIRST: Final = 0.1
 PAUSE_MOST: Final = 2.0
 
@@ -214,7 +217,11 @@ class Finishes:
         """Those of the refused that an earlier try, whose answer was lost, has recorded."""
         asked = [outcome.claimed for outcome in batch if outcome.claimed["id"] in refused]
         rows = await self._connection.fetch(
-            "list_recorded", worker, [claimed["id"] for claimed in asked], [claimed["attempt"] for claimed in asked]
+            "list_recorded",
+            worker,
+            [claimed["id"] for claimed in asked],
+            [claimed["attempt"] for claimed in asked],
+            min(claimed["run_at"] for claimed in asked) - CLOCK_STEP,
         )
         return {row["id"] for row in rows}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import asyncio
+from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
@@ -13,13 +15,17 @@ from rowlock.queue.job import Job
 from rowlock.queue.planning import planned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from asyncpg import Record
 
     from rowlock.queue.client import Client
 
 MOST_PER_PAGE: Final = 500
+
+LOOK: Final = timedelta(seconds=2)
+"""How long one page, or one batch of an act on many jobs, looks for what the filter means. Counting jobs is not enough:
+a text in the arguments is looked for in up to a megabyte of each."""
 
 BY_ID: Final = PLANNER_SETTINGS | {"plan_cache_mode": "force_custom_plan"}
 """What walks the indexes of all days by id, and stops early. A generic plan, which PostgreSQL takes after five times,
@@ -38,8 +44,9 @@ class JobPage(list[Job]):
     """A page of jobs, as a list.
 
     `following` is what to give as `before` for the next page; None after the last one. A page ends after
-    so many jobs that were looked at (20,000, or 5,000 of those that did not succeed): then it may have fewer than were
-    asked for, even none, and still have a next one, and `searched_until` says how far back it looked.
+    so many jobs that were looked at (20,000, or 5,000 of those that did not succeed), and after two seconds: then it
+    may have fewer than were asked for, even none, and still have a next one, and `searched_until` says how far back it
+    looked.
     """
 
     def __init__(
@@ -67,7 +74,8 @@ async def list_jobs(
     name = _STATEMENTS[which.state]
     if name not in {"list_jobs", "list_finished"}:
         async with planned(client, BY_ID) as fetch:
-            return _page(await fetch(name, *which.parameters(sight, before=before), limit, has_documents), limit)
+            return _page(await fetch(name, *which.parameters(sight, before=before), limit, has_documents, LOOK), limit)
+    left = time_left()
     page = JobPage()
     for number, window in enumerate(await archive_windows(client)):
         # Each window has to be looked at, but no further back than those before it: most find nothing there.
@@ -75,7 +83,7 @@ async def list_jobs(
         if name == "list_jobs":
             parameters.append(number == 0)  # the live jobs, too
         async with planned(client, BY_ID) as fetch:
-            found = _page(await fetch(name, *parameters, has_documents), limit)
+            found = _page(await fetch(name, *parameters, has_documents, left()), limit)
         page = _merged(page, found, limit)
     return page
 
@@ -85,11 +93,23 @@ async def archive_windows(client: Client) -> list[tuple[datetime, datetime]]:
     return [(row["low"], row["high"]) for row in await client.fetch("archive_windows")]
 
 
+def time_left() -> Callable[[], timedelta]:
+    """Begin to look: gives what says how much of the time is left. Each window of the archive has a little in any case:
+    to plan for many of them may take all of it.
+    """
+    now = asyncio.get_running_loop().time
+    until = now() + LOOK.total_seconds()
+    return lambda: max(timedelta(seconds=until - now()), LOOK / 40)
+
+
 def _page(rows: Sequence[Record], limit: int) -> JobPage:
-    jobs = [Job.from_row(row) for row in rows if not row["is_end"]]
-    if rows and rows[-1]["is_end"]:
-        return JobPage(jobs, following=rows[-1]["id"], searched_until=rows[-1]["created_at"])
-    return JobPage(jobs, following=jobs[-1].id if len(jobs) == limit else None)
+    jobs = [Job.from_row(row) for row in takewhile(lambda row: not row["is_end"], rows)]
+    if len(jobs) == limit:
+        return JobPage(jobs, following=jobs[-1].id)
+    if len(jobs) == len(rows):
+        return JobPage(jobs)
+    end = rows[len(jobs)]  # the first that was not looked at
+    return JobPage(jobs, following=UUID(int=end["id"].int + 1), searched_until=end["created_at"])
 
 
 def _merged(one: JobPage, other: JobPage, limit: int) -> JobPage:
@@ -114,4 +134,4 @@ def check_limit(limit: int) -> None:
         raise InvalidOption(f"limit {limit} is out of range: use 1 to {MOST_PER_PAGE}.")
 
 
-__all__ = ["JobPage", "archive_windows", "check_limit", "list_jobs"]
+__all__ = ["LOOK", "JobPage", "archive_windows", "check_limit", "list_jobs", "time_left"]

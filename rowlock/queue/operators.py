@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 import msgspec
 
 from rowlock.errors import InvalidOption, JobAlreadyFinished, KeyHeld, WrongState
+from rowlock.queue import listing
 from rowlock.queue.acting import Act, acting
 from rowlock.queue.arguments import plain_document
 from rowlock.queue.client import no_job, parse_id
@@ -19,7 +21,7 @@ from rowlock.queue.identifiers import uuid7
 from rowlock.queue.job import Job
 from rowlock.queue.json_values import find_defect, plain_json
 from rowlock.queue.lifecycle import FINAL, LIVE
-from rowlock.queue.listing import BY_ID, JobPage, archive_windows, check_limit, list_jobs
+from rowlock.queue.listing import BY_ID, JobPage, archive_windows, check_limit, list_jobs, time_left
 from rowlock.queue.new_job import JobOptions, NewJob
 from rowlock.queue.origin import Origin
 from rowlock.queue.planning import planned
@@ -27,7 +29,7 @@ from rowlock.queue.rescheduling import Change
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from asyncpg import Record
 
@@ -93,6 +95,17 @@ class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
     jobs: int
     first_at: Moment
     last_at: Moment
+
+
+class GroupedDeadLetters(list[DeadLetterGroup]):
+    """The groups, as a list.
+
+    `searched_until` is None, or how far back was looked within two seconds: not all older dead letters are counted.
+    """
+
+    def __init__(self, groups: Iterable[DeadLetterGroup], *, searched_until: datetime | None) -> None:
+        super().__init__(groups)
+        self.searched_until = searched_until
 
 
 class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -355,19 +368,27 @@ class Operators:
             self._client, _dead(which), before=before, limit=limit, sight=sight, has_documents=has_documents
         )
 
-    async def dead_letter_groups(self, which: JobFilter, *, limit: int, sight: Sight = ALL) -> list[DeadLetterGroup]:
+    async def dead_letter_groups(self, which: JobFilter, *, limit: int, sight: Sight = ALL) -> GroupedDeadLetters:
         """The dead letters by task and error, the most frequent first."""
         _refuse_other_than_dead(which)
         check_limit(limit)
         parameters = [*_dead(which).parameters(sight), None, list(sight.hidden)]
         groups: dict[tuple[str, str], DeadLetterGroup] = {}
+        searched_until: datetime | None = None
+        left = time_left()
         for window in await archive_windows(self._client):
             async with planned(self._client, BY_ID) as fetch:
-                rows = await fetch("group_dead_letters", *parameters, *window)
-            for group in (DeadLetterGroup(**row) for row in rows):
+                rows = await fetch("group_dead_letters", *parameters, *window, left())
+            for row in rows:
+                document = dict(row)
+                if (end := document.pop("searched_until")) is not None:
+                    searched_until = end if searched_until is None else max(searched_until, end)
+                    continue
+                group = DeadLetterGroup(**document)
                 key = group.task, group.error
                 groups[key] = _together(groups[key], group) if key in groups else group
-        return sorted(groups.values(), key=lambda group: (group.jobs, group.last_at), reverse=True)[:limit]
+        ordered = sorted(groups.values(), key=lambda group: (group.jobs, group.last_at), reverse=True)[:limit]
+        return GroupedDeadLetters(ordered, searched_until=searched_until)
 
     async def unclaimed(self, *, limit: int) -> list[Unclaimed]:
         """The due jobs that no live worker would take, by kind, the most frequent first."""
@@ -415,16 +436,15 @@ class Operators:
                 async with acting(self._client, ActOnJobs, origin) as act:
                     if of_archive and not dry_run:
                         await act.fetch("lock_archive", *window)
-                    found = await act.fetch(find, *parameters, last, BATCH, until, *window)
-                    if not found:
-                        break
-                    changed = Counter(found=len(found)) if dry_run else await change(act, found)
+                    rows = await act.fetch(find, *parameters, last, BATCH, until, *window, listing.LOOK)
+                    found = list(takewhile(lambda row: row["fits"], rows))
+                    changed = Counter(found=len(found)) if dry_run or not found else await change(act, found)
                     done += changed
                     if not dry_run and any(changed.values()):
                         told = {"filter": which.described(), **details, **done}
                         await act.record(verb, None, told, operation=operation)
                 first += [row["id"] for row in found[: FIRST_IDS - len(first)]]
-                last = found[-1]["id"] if len(found) == BATCH else None
+                last = _last_looked_at(rows, found)
         skipped = done.pop("skipped", 0)
         return BulkResult(
             count=done.total(),
@@ -515,6 +535,13 @@ def _together(one: DeadLetterGroup, other: DeadLetterGroup) -> DeadLetterGroup:
     )
 
 
+def _last_looked_at(rows: Sequence[Record], found: Sequence[Record]) -> UUID | None:
+    """Up to which id a batch has looked; None: at all. `rows` go on, after those found, with some not looked at."""
+    if len(found) < len(rows):
+        return UUID(int=rows[len(found)]["id"].int - 1)
+    return found[-1]["id"] if len(found) == BATCH else None
+
+
 def _named(rows: Sequence[Record]) -> tuple[list[UUID], list[datetime]]:
     """The ids of finished jobs, and when they ended: in which partitions they are."""
     return [row["id"] for row in rows], [row["finished_at"] for row in rows]
@@ -545,4 +572,4 @@ def _dead(which: JobFilter) -> JobFilter:
     return which.but(state=state, discarded=discarded)
 
 
-__all__ = ["BulkResult", "CancelAnswer", "DeadLetterGroup", "Operation", "Operators", "Unclaimed"]
+__all__ = ["BulkResult", "CancelAnswer", "DeadLetterGroup", "GroupedDeadLetters", "Operation", "Operators", "Unclaimed"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rowlock.queue import connections, server_errors
 from rowlock.queue.statements import statement
@@ -16,13 +16,17 @@ if TYPE_CHECKING:
     from rowlock.queue.client import Client
 
 
+CUSTOM_PLAN: Final = {"plan_cache_mode": "force_custom_plan"}
+"""A generic plan locks the partitions of every day, whichever days its parameters name."""
+
+
 @asynccontextmanager
 async def planned(
     client: Client, settings: Mapping[str, str], *, timeout: float = connections.LONG_QUERY_TIMEOUT
 ) -> AsyncIterator[Callable[..., Awaitable[list[Record]]]]:
     """A transaction on one of the application's connections that plans by these settings: gives what runs a statement.
 
-    `timeout`: for each statement, in seconds. Raises `DatabaseUnavailable`, `SchemaNotMigrated`.
+    `timeout`: for each statement, in seconds. Raises `DatabaseUnavailable`, `SchemaNotMigrated`, `StatementTimeout`.
     """
     schema = client.settings.schema
     async with client.connection() as connection:
@@ -30,7 +34,8 @@ async def planned(
             async with connections.own_transaction(connection):
 
                 async def fetch(name: str, *parameters: Any) -> list[Record]:  # noqa: ANN401  # of any statement
-                    return await connection.fetch(statement(name, schema), *parameters, timeout=timeout)
+                    with server_errors.limited(name):
+                        return await connection.fetch(statement(name, schema), *parameters, timeout=timeout)
 
                 await fetch("plan_safely", list(settings), list(settings.values()))
                 yield fetch
@@ -38,4 +43,4 @@ async def planned(
             raise server_errors.not_migrated(client.settings) from error
 
 
-__all__ = ["planned"]
+__all__ = ["CUSTOM_PLAN", "planned"]

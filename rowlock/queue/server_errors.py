@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from rowlock.errors import ConfigurationError, DatabaseUnavailable, SchemaNotMigrated
+from rowlock.errors import ConfigurationError, DatabaseUnavailable, SchemaNotMigrated, StatementTimeout
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from asyncpg import Record
 
     from rowlock.settings import Settings
@@ -113,6 +116,31 @@ def too_few_connections(
         f"A worker needs {needed} connections to PostgreSQL at {settings.masked_database_url()} before it begins, and "
         f"did not get them: {error.__cause__}.{known} Raise the limit, or let others that connect end."
     )
+
+
+def cancelled(name: str, error: asyncpg.QueryCanceledError) -> StatementTimeout:
+    """The clear form of `canceling statement due to …`."""
+    return StatementTimeout(
+        f"PostgreSQL cancelled the statement {name}: {error}. Nothing was changed. Ask for less, with a narrower "
+        "filter or fewer jobs at once, or raise statement_timeout."
+    )
+
+
+@contextmanager
+def limited(name: str) -> Iterator[None]:
+    """Raise `StatementTimeout` if the statement of this name, in the block, takes longer than it may."""
+    try:
+        yield
+    except asyncpg.QueryCanceledError as error:
+        raise cancelled(name, error) from error
+    except TimeoutError as error:
+        if error.errno is not None:  # it is the socket's
+            raise
+        raise StatementTimeout(
+            f"PostgreSQL did not finish the statement {name} in the time that Rowlock gives it. If it was to change "
+            "something, look whether it did before you repeat it. Ask for less, with a narrower filter, or look for "
+            "what slows the server down."
+        ) from error
 
 
 class NotAllowed(ConfigurationError):

@@ -158,6 +158,8 @@ class Storing(Connected):
         except server_errors.CONNECTION_LOST as error:
             if failed or isinstance(error, ValueError):
                 raise
+            if isinstance(error, asyncpg.QueryCanceledError):
+                raise server_errors.cancelled("enqueue", error) from error
             given.extend(coming)
             raise _unknown(given, error) from error
         return given, await self._in_own_transaction(given, lambda: self._insert_own(given))
@@ -272,8 +274,10 @@ class Storing(Connected):
         except server_errors.NOT_MIGRATED as error:
             raise server_errors.not_migrated(self.settings) from error
         except server_errors.CONNECTION_LOST as error:
-            if isinstance(error, ValueError):
+            if isinstance(error, ValueError) or isinstance(error.__cause__, asyncpg.QueryCanceledError):
                 raise
+            if isinstance(error, asyncpg.QueryCanceledError):
+                raise server_errors.cancelled("enqueue", error) from error
             raise _unknown(jobs, error) from error
 
     async def _insert_all(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:

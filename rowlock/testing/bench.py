@@ -158,7 +158,7 @@ class Bench(Worker):
 
     def forget_positions(self) -> None:
         """Claim from the beginning: jobs have come to be due before those that were claimed last."""
-        self._shift.claims.cursors.reset()
+        self._shift.claims.reset()
 
     async def _claim_elsewhere(self) -> bool:
         """Claim from all queues in which jobs wait by now, if any is new."""
@@ -167,7 +167,7 @@ class Bench(Worker):
         waiting = [row["queue"] for row in await self.fetch("waiting_queues")]
         if set(waiting) <= set(self._shift.claims.queues):
             return False
-        self._shift.claims.queues = sorted({*waiting, *self._shift.claims.queues})
+        self._shift.claims.serve({*waiting, *self._shift.claims.queues})
         return await self._shift.main_loop.claim(self._concurrency) > 0
 
     def _listen(self) -> None:

@@ -105,7 +105,7 @@ class MainLoop:
                 await self._stops_within(LATE_SECONDS)  # the lease's thread is about to notice
             except TRANSIENT as error:
                 log.warning("claim_failed", error=type(error).__name__, detail=str(error), retry_in=round(pause, 1))
-                self._claims.cursors.reset()
+                self._claims.reset()
                 self.look_for_unknown()
                 await self._stops_within(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
                 pause = min(pause * 2, PAUSE_MOST)
@@ -132,10 +132,15 @@ class MainLoop:
             if not await self._slots.changed(timeout=1.0):
                 await self._doze.busy()  # full for so long: a notification would be of no use
             return
-        self._doze.before_claim()
+        await self._claim_or_wait(room)
+
+    async def _claim_or_wait(self, room: int) -> None:
+        """Claim up to so many jobs. If no queue has any more, work on what runs alone, or wait."""
+        if self._claims.begins_anew:
+            self._doze.before_claim()
         found = await self.claim(room)
         await self._doze.found(found)
-        if found < room and not self._stopping.is_set():
+        if self._claims.is_dry and not self._stopping.is_set():
             if found == 0 and await self._alone.begin_if_idle():
                 return
             await self._doze.wait()

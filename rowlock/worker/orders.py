@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from rowlock import logs
+from rowlock.queue.claims import MANY_QUEUES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ log = logs.get_logger("rowlock.worker")
 
 KEEP_SECONDS: Final = 60.0
 """A queue that a wildcard has found is served for so long after its last job was seen waiting."""
+SPLIT: Final = "claims take longer with each queue: divide the queues among workers, or have fewer"
 DISCOVER_EVERY: Final = 1.0
 DISCOVER_SHARE: Final = 20
 """A search for queues that took t seconds is not repeated for this many times t."""
@@ -58,6 +60,7 @@ class Orders:
         self.state = "running"
         self._limits = {queue: limit for queue in served.names if (limit := served.limit(queue)) is not None}
         self._seen_at: dict[str, float] = {}
+        self._has_warned = False
         self._discover_at = 0.0
 
     async def look(self, connection: ControlConnection) -> None:
@@ -72,7 +75,11 @@ class Orders:
         if not rows:
             return  # the lease was lost
         self._heed(rows[0]["state"])
-        limits = {queue: limit for queue in self._claims.queues if (limit := self._served.limit(queue)) is not None}
+        queues = self._claims.queues
+        if len(queues) > MANY_QUEUES and not self._has_warned:
+            log.warning("many_queues_served", queues=len(queues), most=MANY_QUEUES, what=SPLIT)
+        self._has_warned = len(queues) > MANY_QUEUES
+        limits = {queue: limit for queue in queues if (limit := self._served.limit(queue)) is not None}
         limits |= {row["queue"]: row["queue_concurrency"] for row in rows if row["queue_concurrency"] is not None}
         paused = {row["queue"] for row in rows if row["is_paused"]}
         concurrency: int = rows[0]["concurrency"]

@@ -310,7 +310,7 @@ class Shift:
     def _reconnected(self) -> None:
         """The claims have a new connection: what they knew of the server may be old, and others may be lost, too."""
         self.lease.check()
-        self.claims.cursors.reset()
+        self.claims.reset()
         self.doze.lost_mark()
         self.main_loop.look_for_unknown()
 

@@ -15,6 +15,7 @@ import asyncpg
 
 from rowlock import logs
 from rowlock.errors import RowlockError
+from rowlock.queue.planning import CUSTOM_PLAN, planned
 from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.worker.retention import Retention
 from rowlock.worker.statistics import Statistics
@@ -278,12 +279,15 @@ class Upkeep:
         for task in await self._client.fetch("expired_results"):
             part, removed, is_last = RESULTS_PART, 0, False
             while not is_last:
-                rows = await self._client.fetch("remove_results", task["name"], part, RESULTS_BATCH)
-                if not rows:
-                    break
-                removed += rows[0]["removed"]
-                is_full = rows[0]["removed"] >= RESULTS_BATCH
-                is_last = rows[0]["is_last"] and not is_full
+                async with planned(self._client, CUSTOM_PLAN) as fetch:
+                    due = await fetch("due_results", task["name"], part)
+                    if not due:
+                        break
+                    since, until, is_last = due[0]
+                    ((count,),) = await fetch("remove_results", task["name"], since, until, RESULTS_BATCH)
+                removed += count
+                is_full = count >= RESULTS_BATCH
+                is_last = is_last and not is_full
                 part = part / 4 if is_full else min(part * 2, RESULTS_LONGEST_PART)
                 yield
             if removed:
@@ -308,7 +312,7 @@ class Upkeep:
 
     async def _look_behind(self) -> float:
         """Look behind the settled cursors; if anything is there, let the claims begin again at the beginning."""
-        settled = self._claims.cursors.settled
+        settled = self._claims.settled
         loop = asyncio.get_running_loop()
         began = loop.time()
         rows = await self._connection.fetch(
@@ -323,7 +327,7 @@ class Upkeep:
         if rows[0]["is_left_behind"]:
             self.left_behind += 1
             log.warning("job_left_behind")
-            self._claims.cursors.reset()
+            self._claims.reset()
         return loop.time() - began
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -21,6 +22,7 @@ from yarl import URL
 from rowlock import ConfigurationError, Rowlock, Settings
 from rowlock.api import create_app, health, nobody_is_asked
 from rowlock.api.serving import serving
+from rowlock.queue import connections
 from tests.logged import capture_logs
 
 Http = TestClient[Request, Application]
@@ -203,6 +205,18 @@ async def test_driver_error_about_a_parameter_is_no_lost_connection(
     monkeypatch.setattr(app.client, "list_jobs", fail)
     with capture_logs():
         assert (await get(http, "/v1/jobs"))[0] == 500
+
+
+async def test_a_statement_that_takes_too_long_is_no_lost_connection(
+    http: Http, connection: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 0.1)
+    with capture_logs():
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE rowlock.job IN ACCESS EXCLUSIVE MODE")
+            status, problem = await get(http, f"/v1/jobs/{UUID(int=1)}")
+    assert (status, problem["type"]) == (503, "urn:rowlock:problem:statement-timeout")
+    assert problem["detail"].startswith("PostgreSQL did not finish the statement get_job in the time")
 
 
 async def test_redirects_are_left_alone(app: Rowlock) -> None:

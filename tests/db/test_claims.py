@@ -7,12 +7,13 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
 
-from rowlock.queue.claims import Claims
+from rowlock.queue.claims import MOST_QUEUES, Claims
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.cursors import BEGINNING, Lane
 from rowlock.queue.statements import statement
@@ -139,8 +140,8 @@ async def test_the_cursor_follows_the_jobs_so_that_dead_rows_are_not_read_again(
             job = await enqueue(connection)
             rows = await claims.claim(CLAIMANT, 10, {})
             assert [row["id"] for row in rows] == [job]
-        settled = claims.cursors.settled[lane]
-        assert BEGINNING < settled < claims.cursors.start(lane, rescan=False)
+        settled = claims.settled[lane]
+        assert BEGINNING < settled < claims.groups[0].cursors.start(lane, rescan=False)
 
 
 async def test_a_queue_found_empty_is_not_read_from_the_beginning_again(
@@ -152,7 +153,7 @@ async def test_a_queue_found_empty_is_not_read_from_the_beginning_again(
         for _ in range(3):  # work at another priority gives the claims their transaction ids
             await enqueue(connection, priority=9)
             await claims.claim(CLAIMANT, 10, {})
-        assert claims.cursors.settled[Lane("default", 0)] > BEGINNING, "never a job there, and still it moves on"
+        assert claims.settled[Lane("default", 0)] > BEGINNING, "never a job there, and still it moves on"
 
 
 async def test_a_claim_takes_no_more_than_it_asked_for(
@@ -210,7 +211,7 @@ async def test_the_safety_net_sees_what_lies_behind_the_settled_cursors(
             await claims.claim(CLAIMANT, 10, {})
 
         async def is_left_behind() -> bool:
-            settled = claims.cursors.settled
+            settled = claims.settled
             found: bool = await connection.fetchval(
                 statement("late", "rowlock"),
                 [lane.queue for lane in settled],
@@ -228,5 +229,96 @@ async def test_the_safety_net_sees_what_lies_behind_the_settled_cursors(
         )
         assert await claims.claim(CLAIMANT, 10, {}) == []
         assert await is_left_behind()
-        claims.cursors.reset()
+        claims.reset()
         assert len(await claims.claim(CLAIMANT, 10, {})) == 1
+
+
+class Statements:
+    """How many queues each claim looked at, in their order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.queues: list[int] = []
+        fetch = ControlConnection.fetch
+
+        async def counted(control: ControlConnection, name: str, *parameters: Any) -> list[asyncpg.Record]:  # noqa: ANN401
+            if name == "claim":
+                self.queues.append(len(parameters[4]))
+            return await fetch(control, name, *parameters)
+
+        monkeypatch.setattr(ControlConnection, "fetch", counted)
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> Statements:
+    return Statements(monkeypatch)
+
+
+MANY = [f"tenant-{number:03}" for number in range(100)]
+
+
+async def test_no_claim_looks_at_more_queues_than_it_can_at_once(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record], statements: Statements
+) -> None:
+    jobs = {await enqueue(connection, queue=queue) for queue in MANY}
+    async with claims_of(settings, *MANY) as claims:
+        assert claims.begins_anew
+        found = list[UUID]()
+        while not claims.is_dry:
+            found += [row["id"] for row in await claims.claim(CLAIMANT, 1000, {})]
+        assert (len(found), set(found)) == (len(jobs), jobs)
+        assert claims.begins_anew
+        assert await claims.claim(CLAIMANT, 1000, {}) == []
+        assert claims.is_dry
+    assert sum(statements.queues) == 200, "each claim goes on where the one before it stopped"
+    assert max(statements.queues) == MOST_QUEUES
+
+
+async def test_no_queue_waits_for_ever_behind_others_that_are_full(
+    settings: Settings, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    for queue in MANY[:-1]:
+        await enqueue(connection, queue=queue)
+        await enqueue(connection, queue=queue)
+    last = await enqueue(connection, queue=MANY[-1])
+    async with claims_of(settings, *MANY) as claims:
+        found = list[UUID]()
+        for _ in range(len(MANY)):
+            found += [row["id"] for row in await claims.claim(CLAIMANT, 1, {})]
+            assert not claims.is_dry
+    assert last in found
+
+
+async def test_queues_in_which_nothing_was_due_come_last_while_others_have_work(
+    settings: Settings,
+    connection: asyncpg.Connection[asyncpg.Record],
+    statements: Statements,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rowlock.queue.claims.REST_SHARE", 1e9)
+    for _ in range(5):
+        await enqueue(connection, queue=MANY[-1])
+    async with claims_of(settings, *MANY) as claims:
+        for looks in (4, 1, 1):
+            del statements.queues[:]
+            assert len(await claims.claim(CLAIMANT, 1, {})) == 1
+            assert len(statements.queues) == looks
+        late = await enqueue(connection, queue=MANY[0])
+        assert len(await claims.claim(CLAIMANT, 2, {})) == 2
+        (row,) = await claims.claim(CLAIMANT, 2, {})
+        assert row["id"] == late, "what rests is looked at all the same once nothing else is due"
+
+
+async def test_queues_that_come_and_go_leave_no_more_groups_than_they_need(settings: Settings) -> None:
+    async with claims_of(settings, *MANY) as claims:
+        assert [len(group.queues) for group in claims.groups] == [32, 32, 32, 4]
+        claims.serve(MANY[:40])
+        assert sorted(claims.queues) == MANY[:40]
+        claims.serve(MANY[31:34])
+        assert sorted(claims.queues) == MANY[31:34]
+        assert len(claims.groups) == 2
+        claims.serve([])
+        assert (claims.queues, len(claims.groups)) == ([], 1)
+        assert await claims.claim(CLAIMANT, 1, {}) == []
+        claims.serve(MANY)
+        assert sorted(claims.queues) == MANY
+        assert max(len(group.queues) for group in claims.groups) == MOST_QUEUES

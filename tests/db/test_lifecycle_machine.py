@@ -271,7 +271,7 @@ class Lifecycle(RuleBasedStateMachine):
         """A claim whose answer is lost is found by the worker when it looks for what it has."""
         worker = _one_of(self.workers, which)
         if cursor == "fresh":
-            worker.claims.cursors.reset()
+            worker.claims.reset()
         if cursor == "alone":
             claimed = [] if self.model.running_by(worker.id) else self._claim_alone(worker)
         else:
@@ -749,7 +749,8 @@ def _move_cursors(claims: Claims, by: timedelta) -> None:
             for lane, position in positions.items()
         }
 
-    cursors = claims.cursors
+    (group,) = claims.groups
+    cursors = group.cursors
     cursors._settled, cursors._newest = moved(cursors._settled), moved(cursors._newest)
     if cursors._untagged is not None:
         cursors._untagged = moved(cursors._untagged)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -11,7 +12,8 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from rowlock import InvalidOption, JobFilter, Rowlock, Settings
+from rowlock import InvalidOption, JobFilter, Rowlock, Settings, StatementTimeout
+from rowlock.queue import connections, listing
 from rowlock.queue.connections import PLANNER_SETTINGS
 from rowlock.queue.filters import Sight
 from rowlock.queue.statements import statement
@@ -220,7 +222,7 @@ async def test_a_page_reads_indexes_in_their_order_and_no_further_than_it_needs(
     if name != "list_live":
         (window,) = await connection.fetch(statement("archive_windows", "rowlock"))
         parameters += (*window, True)[: 3 if name == "list_jobs" else 2]
-    parameters += (True,)
+    parameters += (True, timedelta(seconds=10))
     text = statement(name, "rowlock")
     explained = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", *parameters))
     plan = list(nodes(explained[0]["Plan"]))
@@ -253,3 +255,103 @@ async def test_a_list_without_documents_reads_none(
         assert [(job.id, job.args, job.result_json) for job in short] == [(job.id, {}, None) for job in whole]
         found = await app.client.list_jobs(JobFilter(state=state, text="xxx"), has_documents=False)
         assert len(found) == len(whole) > 0
+
+
+@pytest.fixture
+def no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page has no time to look: it looks at one job."""
+    monkeypatch.setattr(listing, "LOOK", timedelta(0))
+
+
+async def make_old(connection: Connection) -> None:
+    """Put the jobs that are there behind all that come: those of one millisecond have no order."""
+    for table in ("job", "finished_job"):
+        await connection.execute(f"UPDATE rowlock.{table} SET id = ('00000000' || right(id::text, 28))::uuid")
+
+
+@pytest.mark.parametrize("state", [None, "queued", "running", "failed"])
+@pytest.mark.usefixtures("no_time")
+async def test_a_page_that_has_no_more_time_says_how_far_back_it_looked(
+    state: str | None, app: Rowlock, connection: Connection
+) -> None:
+    if state == "failed":
+        await add_finished(connection, 5, "failed", "E: needle")
+        await make_old(connection)
+        await add_finished(connection, 5, "failed", "E: hay")
+    else:
+        columns = {"state": "running", "worker": UUID(int=7)} if state == "running" else {}
+        await add_live(connection, 5, args='{"to": "needle"}', **columns)
+        await make_old(connection)
+        await add_live(connection, 5, args='{"to": "hay"}', **columns)
+    which = JobFilter(state=state, error="needle") if state == "failed" else JobFilter(state=state, text="needle")
+    page = await app.jobs(which)
+    assert page == []
+    assert page.following is not None
+    assert page.searched_until is not None
+    assert len(await ids(app, which)) == len(set(await ids(app, which))) == 5
+
+
+@pytest.mark.usefixtures("no_time")
+async def test_an_act_on_many_jobs_goes_on_when_a_batch_has_no_more_time(app: Rowlock, connection: Connection) -> None:
+    for _ in range(3):
+        await add_live(connection, 1, args='{"to": "needle"}')
+        await add_live(connection, 2)
+        await add_finished(connection, 1, "failed", "E: needle")
+        await add_finished(connection, 2, "failed", "E: hay")
+    assert (await app.cancel_many(JobFilter(text="needle"), dry_run=True)).count == 3
+    assert (await app.cancel_many(JobFilter(text="needle"))).count == 3
+    assert (await app.retry_many(JobFilter(error="needle"))).count == 3
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 6 + 3
+
+
+@pytest.mark.usefixtures("no_time")
+async def test_groups_say_how_far_back_dead_letters_were_counted(app: Rowlock, connection: Connection) -> None:
+    await add_finished(connection, 3, "failed", "E: 1")
+    groups = await app.dead_letter_groups()
+    assert groups.searched_until is not None
+    assert sum(group.jobs for group in groups) < 3
+
+
+async def test_groups_that_count_every_dead_letter_say_so(app: Rowlock, connection: Connection) -> None:
+    await add_finished(connection, 3, "failed", "E: 1")
+    groups = await app.dead_letter_groups()
+    assert (groups.searched_until, [group.jobs for group in groups]) == (None, [3])
+
+
+@pytest.fixture
+async def lock(connection: Connection) -> AsyncIterator[None]:
+    """A lock in the way of everything."""
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE rowlock.job IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+@pytest.mark.needs_session("the limit is one of the session's")
+@pytest.mark.usefixtures("lock")
+async def test_the_limit_of_the_server_for_a_statement_is_no_lost_connection(settings: Settings) -> None:
+    limited = replace(settings, database_url=f"{settings.database_url}&statement_timeout=100ms")
+    async with Rowlock(settings=limited) as app:
+
+        @app.task(name="echo")
+        async def echo() -> None: ...
+
+        acts: tuple[Callable[[], Awaitable[object]], ...] = (
+            app.jobs,
+            lambda: app.get(UUID(int=1)),
+            lambda: app.cancel_many(JobFilter(task="echo")),
+            echo.enqueue,
+            lambda: app.enqueue_many(echo.job() for _ in range(3)),
+        )
+        for act in acts:
+            with pytest.raises(StatementTimeout, match=r"cancelled the statement .*Nothing was changed\."):
+                await act()
+
+
+@pytest.mark.usefixtures("lock")
+async def test_the_limit_of_rowlock_for_a_statement_is_no_lost_connection(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 0.1)
+    async with Rowlock(settings=settings) as app:
+        with pytest.raises(StatementTimeout, match="did not finish the statement get_job in the time"):
+            await app.get(UUID(int=1))

@@ -73,7 +73,7 @@ async def test_claims_do_not_believe_that_they_have_seen_the_jobs_of_a_paused_qu
     for _ in range(5):
         await connection.execute("SELECT rowlock.enqueue('noop', queue => 'other')")
         await claims.claim(CLAIMANT, 10, {})
-    assert {lane.queue for lane, position in claims.cursors.settled.items() if position > BEGINNING} == {"other"}
+    assert {lane.queue for lane, position in claims.settled.items() if position > BEGINNING} == {"other"}
     await app.queues.resume("default")
     assert [row["id"] for row in await claims.claim(CLAIMANT, 10, {})] == [job]
     await claiming.close()

@@ -300,7 +300,7 @@ async def settled_claims(settings: Settings, connection: Connection) -> AsyncIte
         for _ in range(5):
             await connection.execute("SELECT rowlock.enqueue('echo')")
             assert len(await claims.claim(CLAIMANT, 10, {})) == 1
-        assert len(claims.cursors.settled) == 10
+        assert len(claims.settled) == 10
         yield claims
     finally:
         await control.close()

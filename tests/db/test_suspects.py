@@ -203,7 +203,7 @@ async def test_what_waits_to_run_alone_does_not_count_as_left_behind(
         for _ in range(5):
             await add_job(connection, "noop", "", crashes=0)
             assert len(await claims.claim(CLAIMANT, 10, {})) == 1
-        settled = claims.cursors.settled
+        settled = claims.settled
         cursors = (
             [lane.queue for lane in settled],
             [lane.priority for lane in settled],

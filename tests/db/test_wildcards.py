@@ -13,9 +13,12 @@ import asyncpg
 import pytest
 
 from rowlock import InvalidOption, Rowlock, Settings
+from rowlock.cli import findings
+from rowlock.cli.doctor import examine
 from rowlock.queue.cursors import Lane
 from rowlock.queue.served import parse_served
 from tests.db.test_statements import SITUATIONS, bring_about, nodes, plan_of
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -87,7 +90,50 @@ async def test_a_queue_that_has_been_empty_for_long_is_dropped_and_found_again(
             job = await noop.using(queue="bulk-mail").enqueue()
             await job.result(timeout=5)
             await eventually(lambda: worker._shift.claims.queues == ["default"])
-            assert Lane("bulk-mail", 5) not in worker._shift.claims.cursors.settled
+            assert Lane("bulk-mail", 5) not in worker._shift.claims.settled
+
+
+async def test_a_worker_of_very_many_queues_does_their_jobs_and_says_that_there_are_many(
+    app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.orders.MANY_QUEUES", 99)
+    monkeypatch.setattr(findings, "MANY_QUEUES", 99)
+
+    @app.task
+    async def noop() -> None: ...
+
+    jobs = [await noop.using(queue=f"tenant-{number}").enqueue() for number in range(100)]
+    with capture_logs() as lines:
+        async with app.worker(queues=["tenant-*"]):
+            (warned,) = [line for line in lines if line["event"] == "many_queues_served"]
+            assert (warned["queues"], warned["most"]) == (100, 99)
+            (found,) = [finding for finding in await examine(app.settings) if finding.check == "workers"]
+            assert (found.status, found.detail) == (
+                "warn",
+                "one serves 100 queues, and looks at all of them for a due job",
+            )
+            for job in jobs:
+                await job.result(timeout=30)
+
+
+@pytest.mark.needs_session("it waits for a notification")
+async def test_a_worker_of_many_queues_that_sleeps_is_woken_for_any_of_them(
+    database_url: str, connection: Connection
+) -> None:
+    async with Rowlock(settings=Settings(database_url=database_url, poll_interval=timedelta(minutes=10))) as app:
+
+        @app.task
+        async def noop() -> None: ...
+
+        queues = [f"tenant-{number:03}" for number in range(100)]
+
+        async def sleeps() -> bool:
+            return bool(await connection.fetchval("SELECT count(*) = 100 FROM rowlock.idle_worker"))
+
+        async with app.worker(queues=queues):
+            for queue in (queues[0], queues[50], queues[99]):
+                await eventually(sleeps)
+                await (await noop.using(queue=queue).enqueue()).result(timeout=30)
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

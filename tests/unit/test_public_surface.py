@@ -74,6 +74,7 @@ EXPORTED = [
     "Settings",
     "Snooze",
     "StaleAttempt",
+    "StatementTimeout",
     "Statistics",
     "StoredSchedule",
     "Task",

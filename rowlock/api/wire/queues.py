@@ -16,6 +16,7 @@ from rowlock.queue.forms import (
     Concurrency,
     Count,
     MaxAttempts,
+    Moment,
     Priority,
     QueueName,
     TaskName,
@@ -62,9 +63,13 @@ class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class DeadLetterGroups(msgspec.Struct, frozen=True, kw_only=True):
-    """The dead letters by task and error."""
+    """The dead letters by task and error.
+
+    `searched_until` is null, or how far back was looked: not all older dead letters are counted. Narrow the filter.
+    """
 
     groups: list[DeadLetterGroup]
+    searched_until: Moment | None
 
 
 class UnclaimedKind(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@
 -- Returns the last id that it looked at, null at the end, and how many it removed. Only what is older than the archive's
 -- oldest day is looked up: whatever was said later belongs to a job that ended later, or lives.
 --
--- Index: progress_pkey, job_pkey, finished_job_id. Locks: the removed rows.
+-- Index: progress_pkey, job_pkey; finished_job_id of each partition, window by window. Locks: the removed rows.
 WITH oldest AS MATERIALIZED (
     SELECT min(to_date(right(pg_class.relname, 8), 'YYYYMMDD'))::timestamp AT TIME ZONE 'UTC' AS day
       FROM pg_inherits
@@ -16,14 +16,16 @@ WITH oldest AS MATERIALIZED (
      WHERE job_id > $1::uuid
      ORDER BY job_id
      LIMIT $2::integer
+), old AS MATERIALIZED (
+    SELECT job_id
+      FROM looked
+     WHERE updated_at < (SELECT day FROM oldest)
+       AND NOT EXISTS (SELECT FROM rowlock.job WHERE job.id = looked.job_id)
+), kept AS MATERIALIZED (
+    SELECT id FROM rowlock.finished_among(ARRAY(SELECT job_id FROM old)) AS finished (id)
 ), removed AS (
     DELETE FROM rowlock.progress
-     WHERE job_id = ANY(ARRAY(
-               SELECT job_id FROM looked
-                WHERE updated_at < (SELECT day FROM oldest)
-                  AND NOT EXISTS (SELECT FROM rowlock.job WHERE job.id = looked.job_id)
-                  AND NOT EXISTS (SELECT FROM rowlock.finished_job WHERE finished_job.id = looked.job_id)
-           ))
+     WHERE job_id = ANY(ARRAY(SELECT job_id FROM old WHERE NOT job_id = ANY(ARRAY(SELECT id FROM kept))))
     RETURNING job_id
 )
 SELECT (SELECT job_id FROM looked ORDER BY job_id DESC LIMIT 1) AS last, (SELECT count(*) FROM removed) AS removed

@@ -1,40 +1,29 @@
--- Remove results whose lifetime is over, of one task: the next part of the time between the last run and now.
+-- Remove the results of one task in a part of the time, and move the mark of the task to its end.
 --
--- $1 the task   $2 the length of that part interval   $3 how many at most
+-- $1 the task   $2 when that part begins   $3 when it ends: as due_results.sql has it, in the same transaction   $4 how many at most
 --
--- Returns how many it removed, and whether all that is due now is done. The mark moves on only if it was not stopped by $3: then
--- the same time is looked at again, in a smaller part.
+-- Returns how many it removed. The mark moves on only if it was not stopped by $4: then the same time is looked at again, in a
+-- smaller part. Run it under force_custom_plan, so that other partitions are not locked.
 --
 -- Index: finished_job_finished_at (BRIN) of the days in question, task_pkey. Locks: the task's row; the rows that it updates.
-WITH part AS MATERIALIZED (
-    SELECT name, greatest(results_removed_until, now() - interval '30 years') AS since,
-           least(
-               greatest(results_removed_until, now() - interval '30 years') + $2::interval,
-               now() - result_ttl - interval '5 minutes'
-           ) AS until,
-           now() - result_ttl - interval '5 minutes' AS due
-      FROM rowlock.task
-     WHERE name = $1::text AND result_ttl IS NOT NULL
-       FOR NO KEY UPDATE
-), removed AS (
+WITH removed AS (
     UPDATE rowlock.finished_job
        SET result = NULL
      WHERE (tableoid, ctid) IN (
                SELECT old.tableoid, old.ctid
                  FROM rowlock.finished_job AS old
-                WHERE old.finished_at >= (SELECT since FROM part)
-                  AND old.finished_at < (SELECT until FROM part)
+                WHERE old.finished_at >= $2::timestamptz
+                  AND old.finished_at < $3::timestamptz
                   AND old.task = $1::text
                   AND old.result IS NOT NULL
-                LIMIT $3::integer
+                LIMIT $4::integer
            )
-       AND finished_at >= (SELECT since FROM part)
-       AND finished_at < (SELECT until FROM part)
+       AND finished_at >= $2::timestamptz
+       AND finished_at < $3::timestamptz
     RETURNING id
 ), moved AS (
     UPDATE rowlock.task
-       SET results_removed_until = part.until
-      FROM part
-     WHERE task.name = part.name AND (SELECT count(*) FROM removed) < $3::integer
+       SET results_removed_until = $3::timestamptz
+     WHERE name = $1::text AND (SELECT count(*) FROM removed) < $4::integer
 )
-SELECT (SELECT count(*) FROM removed) AS removed, part.until >= part.due AS is_last FROM part
+SELECT count(*) AS removed FROM removed

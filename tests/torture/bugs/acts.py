@@ -63,8 +63,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/queue/operators.py",
-                old="changed = Counter(found=len(found)) if dry_run else await change(act, found)",
-                new="changed = await change(act, found)",
+                old="if dry_run or not found else await change(act, found)",
+                new="if not found else await change(act, found)",
             ),
         ),
         engine=MIXED,

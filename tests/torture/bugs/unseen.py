@@ -143,8 +143,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/queue/claims.py",
-                old="            self.cursors.reset()  # new jobs fall due behind",
-                new="            self.cursors.record(scan, rescan=rescan, took=self.took)  # new jobs fall due behind",
+                old="            self.reset()  # new jobs fall due behind",
+                new="            cursors.record(scan, rescan=rescan, took=group.took)  # new jobs fall due behind",
             ),
         ),
         engine=_CLOCK,

@@ -105,6 +105,69 @@ BEGIN
 END
 $$
 --;
+-- Which of these jobs are finished. The locks of each window are given back with its block.
+CREATE FUNCTION rowlock.finished_among(job_ids uuid[]) RETURNS SETOF uuid LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = 'force_custom_plan' AS $$
+DECLARE
+    low timestamptz;
+    high timestamptz;
+    found_ids uuid[];
+BEGIN
+    IF cardinality(job_ids) = 0 THEN
+        RETURN;
+    END IF;
+    FOR low, high IN SELECT span.low, span.high FROM rowlock.archive_windows('finished_job') AS span LOOP
+        BEGIN
+            SELECT array_agg(job.id) INTO found_ids FROM rowlock.finished_job AS job
+             WHERE job.id = ANY(job_ids) AND job.finished_at >= low AND job.finished_at < high;
+            RAISE no_data_found;
+        EXCEPTION WHEN no_data_found THEN
+            RETURN QUERY SELECT unnest(found_ids);
+        END;
+    END LOOP;
+END
+$$
+--;
+-- Of these attempts of one worker: those whose outcome is recorded as its own. None ended before `since`. Likewise.
+CREATE FUNCTION rowlock.recorded_among(worker_id uuid, job_ids uuid[], attempts integer[], since timestamptz)
+RETURNS SETOF uuid LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = 'force_custom_plan' AS $$
+DECLARE
+    low timestamptz;
+    high timestamptz;
+    found_ids uuid[];
+BEGIN
+    FOR low, high IN
+        SELECT greatest(span.low, since), span.high FROM rowlock.archive_windows('finished_job') AS span WHERE span.high > since
+    LOOP
+        BEGIN
+            SELECT array_agg(job.id) INTO found_ids FROM rowlock.finished_job AS job
+             WHERE job.id = ANY(job_ids) AND job.finished_at >= low AND job.finished_at < high
+               AND job.state = 'succeeded' AND job.worker = worker_id
+               AND (job.id, job.attempt) IN (SELECT given.id, given.attempt FROM unnest(job_ids, attempts) AS given (id, attempt));
+            RAISE no_data_found;
+        EXCEPTION WHEN no_data_found THEN
+            RETURN QUERY SELECT unnest(found_ids);
+        END;
+    END LOOP;
+    FOR low, high IN
+        SELECT greatest(span.low, since), span.high FROM rowlock.archive_windows('attempt') AS span WHERE span.high > since
+    LOOP
+        BEGIN
+            SELECT array_agg(told.job_id) INTO found_ids FROM rowlock.attempt AS told
+             WHERE told.job_id = ANY(job_ids) AND told.finished_at >= low AND told.finished_at < high
+               AND told.outcome <> 'crashed' AND told.worker = worker_id
+               AND (told.job_id, told.attempt) IN (
+                   SELECT given.id, given.attempt FROM unnest(job_ids, attempts) AS given (id, attempt)
+               );
+            RAISE no_data_found;
+        EXCEPTION WHEN no_data_found THEN
+            RETURN QUERY SELECT unnest(found_ids);
+        END;
+    END LOOP;
+END
+$$
+--;
 -- Before an act looks for finished jobs of a window and then changes them: wait for retention here, where nothing is held that
 -- retention could wait for. Takes the lock of SELECT … FOR UPDATE on each partition, in the order of their days.
 CREATE FUNCTION rowlock.lock_archive(low timestamptz, high timestamptz) RETURNS void LANGUAGE plpgsql VOLATILE

@@ -12,7 +12,7 @@ export const page = {
 
     load: ({ query }) => api.get(`/v1/dead-letters/groups?${query}`),
 
-    render({ groups }, { query, go, refresh }) {
+    render({ groups, searched_until: until }, { query, go, refresh }) {
         const isFiltered = [...query.keys()].length > 0;
         return [
             filters(query, go, [
@@ -36,6 +36,7 @@ export const page = {
                     ? empty("No dead letter fits", "Ask for less: leave a part of the filter empty.")
                     : empty("No dead letters", "A job that has failed at its last attempt waits here for somebody to decide."),
             }),
+            until && element("p", {}, "Searched back to ", ago(until), ": not all older ones are counted."),
         ];
     },
 };
