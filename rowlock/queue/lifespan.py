@@ -66,7 +66,7 @@ class Lifespan(Generic[T]):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Have it open for the time of the block. Raises what the function raises."""
+        """Have it open for the time of the block: a fixture holds one open for several tests. Raises what it raises."""
         async with self._opening:
             if not self._workers:
                 context = self._opened()
