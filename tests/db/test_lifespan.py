@@ -83,7 +83,8 @@ async def test_handlers_under_test_have_it_for_each_call_or_for_as_long_as_the_t
 async def test_a_lifespan_that_raises_fails_the_test_of_a_handler(app: Rowlock) -> None:
     @app.lifespan
     async def broken() -> AsyncIterator[int]:
-        raise LookupError("no model")
+        if app.lifespans:
+            raise LookupError("no model")
         yield 1
 
     @app.task

@@ -122,6 +122,15 @@ async def test_the_doctor_says_what_a_worker_could_not_do_as_this_role(
     assert (found.status, "may not read and write job:" in found.detail) == ("warn", True)
 
 
+async def test_the_doctor_says_as_an_enqueuer_what_it_lacks_and_what_for(
+    settings: Settings, roles: dict[str, str]
+) -> None:
+    found = {one.check: one for one in await examine(as_role(settings, roles["enqueuer"]))}
+    assert "lacks SELECT, INSERT, UPDATE, DELETE on the table rowlock.rowlock_version" in found["schema"].detail
+    assert "may not read and write" in found["rights"].detail
+    assert "partitions" not in found
+
+
 @pytest.fixture
 async def member(
     server: Server, empty_database: str, settings: Settings, connection: Connection
@@ -175,12 +184,13 @@ async def test_the_doctor_names_a_remedy_that_works_for_a_partition_of_another_r
     )
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await owner.execute("ALTER TABLE rowlock.finished_job ADD COLUMN note text")
+    remedies = []
     for settings in member:
         (found,) = [one for one in await examine(settings) if one.check == "rights"]
         assert (found.status, "finished_job_20200101 belong to" in found.detail) == ("warn", True)
-    remedy = re.search(r"ALTER TABLE … OWNER TO [^;]+", found.remedy or "")
-    assert remedy is not None
-    await worker.execute(remedy[0].replace("…", "rowlock.finished_job_20200101"))
+        remedies += re.findall(r"ALTER TABLE … OWNER TO [^;]+", found.remedy or "")
+    assert len(set(remedies)) == 1
+    await worker.execute(remedies[0].replace("…", "rowlock.finished_job_20200101"))
     await owner.execute("ALTER TABLE rowlock.finished_job ADD COLUMN note text")
     await owner.close()
     await worker.close()
