@@ -290,7 +290,7 @@ def judge_partitions(rows: Sequence[Row]) -> Finding:
         return warn(
             "partitions",
             f"missing: {', '.join(missing)}; no worker that may make them ran lately; jobs go to the default one",
-            "Start a worker whose role owns the archive (see rights): it makes them within seconds.",
+            "Start a worker whose role owns the archive (see rights): it makes them within the hour.",
         )
     return ok("partitions", "today's and tomorrow's are there")
 

@@ -217,6 +217,11 @@ class Performer:
         """Report a success, after what the handler said last; unless job.transaction() has recorded it already."""
         await runtime.end()
         if runtime.is_recorded:
+            if attempt.result not in {None, "null"} and not runtime.has_result:
+                log.warning(
+                    "result_not_stored",
+                    why="job.transaction() had committed the success before the handler returned: use job.set_result()",
+                )
             self._finishes.was_recorded(attempt)
         else:
             self._finishes.succeeded(attempt)

@@ -301,7 +301,9 @@ async def test_jobs_of_a_file_are_enqueued_all_or_none(database_url: str, connec
 
 
 async def test_task_that_nobody_registered_is_refused(database_url: str) -> None:
-    assert_refused(await rowlock("enqueue", "hello", url=database_url), '"hello" is not known')
+    unknown = await rowlock("enqueue", "hello", url=database_url)
+    assert_refused(unknown, '"hello" is not known')
+    assert "--app" in unknown.err
 
 
 @pytest.mark.parametrize(
