@@ -9,7 +9,14 @@ import msgspec
 from aiohttp import web
 
 from rowlock.api.exchange import answer
-from rowlock.api.problems import DATABASE_UNAVAILABLE, SCHEMA_NOT_MIGRATED, SCHEMA_TOO_NEW, SCHEMA_TOO_OLD, Refused
+from rowlock.api.problems import (
+    DATABASE_UNAVAILABLE,
+    MISSING_RIGHT,
+    SCHEMA_NOT_MIGRATED,
+    SCHEMA_TOO_NEW,
+    SCHEMA_TOO_OLD,
+    Refused,
+)
 from rowlock.api.routes import Call, Routes
 from rowlock.queue.client import Client
 
@@ -34,7 +41,7 @@ async def healthz(call: Call) -> web.Response:  # noqa: ARG001  # a handler
     "/readyz",
     scope=None,
     answers={200: Health},
-    problems=(DATABASE_UNAVAILABLE, SCHEMA_NOT_MIGRATED, SCHEMA_TOO_OLD, SCHEMA_TOO_NEW),
+    problems=(DATABASE_UNAVAILABLE, MISSING_RIGHT, SCHEMA_NOT_MIGRATED, SCHEMA_TOO_OLD, SCHEMA_TOO_NEW),
 )
 async def readyz(call: Call) -> web.Response:
     """The database answers, and its schema is the one that this code works on."""

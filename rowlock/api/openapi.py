@@ -24,6 +24,7 @@ from rowlock.api.problems import (
     INVALID_KEY,
     INVALID_REQUEST,
     LOCKED,
+    MISSING_RIGHT,
     NOT_JSON,
     SCHEDULE_CHANGED,
     SCHEMA_NOT_MIGRATED,
@@ -230,7 +231,14 @@ def _common(endpoint: Endpoint) -> Iterable[Kind]:
     """What any such request can meet."""
     yield from (INTERNAL, INVALID_REQUEST)
     if endpoint.scope is not None:
-        yield from (UNAUTHENTICATED, FORBIDDEN, DATABASE_UNAVAILABLE, STATEMENT_TIMEOUT, SCHEMA_NOT_MIGRATED)
+        yield from (
+            UNAUTHENTICATED,
+            FORBIDDEN,
+            DATABASE_UNAVAILABLE,
+            MISSING_RIGHT,
+            STATEMENT_TIMEOUT,
+            SCHEMA_NOT_MIGRATED,
+        )
     if endpoint.parameters:
         yield _NOTHING
     if endpoint.method not in {hdrs.METH_GET, hdrs.METH_HEAD}:

@@ -84,6 +84,7 @@ UNKNOWN_TASK: Final = Kind(status=422, title="The task is not known", name="unkn
 INTERNAL: Final = Kind(status=500, title="An unexpected error", name="internal-error")
 DATABASE_UNAVAILABLE: Final = Kind(status=503, title="The database does not answer", name="database-unavailable")
 STATEMENT_TIMEOUT: Final = Kind(status=503, title="The database took too long", name="statement-timeout")
+MISSING_RIGHT: Final = Kind(status=503, title="The database role lacks a right", name="missing-right")
 TOO_MANY_STREAMS: Final = Kind(status=503, title="Too many streams are open", name="too-many-streams")
 SCHEMA_NOT_MIGRATED: Final = Kind(status=503, title="The schema is not migrated", name="schema-not-migrated")
 METRICS_UNAVAILABLE: Final = Kind(status=501, title="The metrics need another package", name="metrics-unavailable")
@@ -109,9 +110,9 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] 
     (DatabaseUnavailable, DATABASE_UNAVAILABLE, None, "The database does not answer, or refuses the login: try again."),
     (
         NotAllowed,
-        DATABASE_UNAVAILABLE,
+        MISSING_RIGHT,
         None,
-        "The role of this program lacks a right in the database: see rowlock doctor.",
+        "This program must log in to the database as the owner of Rowlock's schema: see docs/security.md, and its log.",
     ),
     (SchemaTooOld, SCHEMA_TOO_OLD, None, "The database was migrated by an older Rowlock. Run: rowlock migrate"),
     (SchemaNotMigrated, SCHEMA_NOT_MIGRATED, None, "Rowlock's tables are missing or too old. Run: rowlock migrate"),

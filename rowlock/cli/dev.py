@@ -6,34 +6,38 @@ import asyncio
 import os
 import shlex
 import signal
+import socket
 import sys
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from rowlock.api import create_app
 from rowlock.api.authentication import OpenUntilFirstKey
 from rowlock.api.serving import serving
+from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
 from rowlock.cli.migrate import migrate
 from rowlock.cli.output import note
 from rowlock.cli.program import Program
-from rowlock.cli.reloading import run_and_reload
+from rowlock.cli.reloading import check_reload, run_and_reload
 from rowlock.cli.supervisor import command_of
 from rowlock.embedded import EmbeddedServer
+from rowlock.errors import RowlockError
 from rowlock.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from rowlock.app import Rowlock
     from rowlock.worker.worker import Worker
 
 URL = "ROWLOCK_DATABASE_URL"
+LOOK_EVERY: Final = 2.0
+"""Seconds between two looks for a worker in the program of --run."""
 
 
 @click.command("dev", short_help="Run everything for APP in one process, for development.")
@@ -42,7 +46,8 @@ URL = "ROWLOCK_DATABASE_URL"
 @click.option("--data-dir", metavar="FOLDER", help="Where the development server keeps its data. [default: .rowlock]")
 @click.option("--run", "program", metavar="COMMAND", help='Run this beside it, like "uvicorn shop:app --reload".')
 @click.option("--reload", is_flag=True, help="Start worker and API anew when a Python file here changes.")
-def command(app: str, *, port: int, data_dir: str | None, program: str | None, reload: bool) -> int:
+@click.option("--part", type=click.Choice(["first", "again"]), hidden=True)  # of a command with --reload
+def command(app: str, *, port: int, data_dir: str | None, program: str | None, reload: bool, part: str | None) -> int:
     """Run everything for APP (module:attribute, like tasks:app): server, worker and API.
 
     The server is a PostgreSQL of its own unless ROWLOCK_DATABASE_URL names another; its data is kept between runs. APP
@@ -51,14 +56,24 @@ def command(app: str, *, port: int, data_dir: str | None, program: str | None, r
     signal.signal(signal.SIGTERM, _leave)  # while the server starts; later the event loop has the signals
     if data_dir is not None:
         os.environ["ROWLOCK_DATA_DIR"] = data_dir
+    if reload:
+        check_reload()
+    elif program is not None and "--reload" in program:
+        note(f"{program} starts anew when the code changes, the worker here does not: give rowlock dev --reload, too.")
+    worker: Worker | None = None
     with _database() as places:
         if reload:
             for line in places:
                 click.echo(line)
-            return running.run(_reload(["dev", app, f"--port={port}"], program))
-        code, worker = running.run(_develop(load(app), port, places, program))
-    click.echo("Everything has stopped.")
-    running.leave(worker)
+            code = running.run(_reload(["dev", app, f"--port={port}"], program))
+        else:
+            code, worker = running.run(
+                _develop(load(app), port, [] if part else places, program, is_again=part == "again")
+            )
+    if part is None:
+        click.echo("Everything has stopped.")
+    if worker is not None:
+        running.leave(worker)
     return code
 
 
@@ -81,13 +96,17 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
 async def _reload(arguments: list[str], program: str | None) -> int:
     signals = running.StopSignals()
     async with _beside(program, signals) as ended:
-        await run_and_reload(command_of(arguments), signals)
+        await run_and_reload(
+            command_of([*arguments, "--part=first"]), signals, again=command_of([*arguments, "--part=again"])
+        )
     return ended.code
 
 
-async def _develop(app: Rowlock, port: int, places: list[str], program: str | None) -> tuple[int, Worker]:
+async def _develop(
+    app: Rowlock, port: int, places: list[str], program: str | None, *, is_again: bool
+) -> tuple[int, Worker]:
     signals = running.StopSignals()
-    click.echo((await asyncio.to_thread(migrate, app.settings)).said)
+    said = (await asyncio.to_thread(migrate, app.settings)).said
     worker = app.worker()
     if app.settings.database_url not in {None, Settings.from_environment().database_url}:
         places = [f"database  {app.settings.masked_database_url()}"]  # the application's own
@@ -96,14 +115,12 @@ async def _develop(app: Rowlock, port: int, places: list[str], program: str | No
         url = await stack.enter_async_context(
             serving(create_app(app, authenticate=OpenUntilFirstKey()), "127.0.0.1", port)
         )
-        for line in (
-            f"API       {url}",
-            f"dashboard {url}/",
-            *places,
-            f"tasks     {', '.join(sorted(app.tasks)) or 'none'}",
-        ):
+        lines = [f"API       {url}"] if port == 0 or not is_again else []
+        lines += [f"tasks     {', '.join(sorted(app.tasks)) or 'none'}"]
+        if not is_again:
+            lines = [said, *lines, f"dashboard {url}/", *places, "Ctrl-C stops everything; the data is kept."]
+        for line in lines:
             click.echo(line)
-        click.echo("Ctrl-C stops everything; the data is kept.")
         ended = await stack.enter_async_context(_beside(program, signals))
         await running.work(worker, signals)
     return ended.code, worker
@@ -124,6 +141,17 @@ async def _beside(program: str | None, signals: running.StopSignals) -> AsyncIte
         return
     started = await Program.start(shlex.split(program))
 
+    async def look_for_its_worker() -> None:
+        async with Rowlock() as queue:
+            while True:
+                if await _has_worker(queue, started):
+                    break
+                await asyncio.sleep(LOOK_EVERY)
+        note(
+            f"{program} runs a worker of its own beside this one: either may do a job, with its own state of the code. "
+            "Say lifespan(queue, worker=False) under rowlock dev."
+        )
+
     async def watch() -> None:
         code = await started.wait()
         if not signals.asked.is_set():
@@ -131,12 +159,26 @@ async def _beside(program: str | None, signals: running.StopSignals) -> AsyncIte
             ended.code = code if code >= 0 else 128 - code
             signals.asked.set()
 
-    watching = asyncio.create_task(watch())
+    beside = [asyncio.create_task(watch()), asyncio.create_task(look_for_its_worker())]
     try:
         yield ended
     finally:
-        watching.cancel()
+        for task in beside:
+            task.cancel()
         await started.stop()
+
+
+async def _has_worker(queue: Rowlock, program: Program) -> bool:
+    """Whether a live worker is a process of the program's; not as far as can be told, while the database is away."""
+    try:
+        workers = await queue.workers.list()
+    except (RowlockError, *running.AWAY):
+        return False
+    for worker in workers:
+        with suppress(OSError):  # it has ended, or is on another machine
+            if worker.hostname == socket.gethostname() and os.getsid(worker.pid) == program.pid:
+                return True
+    return False
 
 
 __all__ = ["command"]

@@ -31,6 +31,7 @@ OLD_XMIN: Final = 100_000
 LEFT_PREPARED: Final = timedelta(minutes=1)
 OVERDUE: Final = timedelta(hours=3)
 NOTIFY_SECONDS: Final = 3.0
+REMEDY_OF_RIGHTS: Final = "Run the doctor as the role that owns the schema (docs/security.md, Roles at PostgreSQL)."
 
 
 @click.command("doctor")
@@ -77,8 +78,10 @@ async def _examine(client: Client) -> list[Finding]:
     found += await _guarded("horizon", _horizon(client))
     found += await _guarded("pooler", _pooler(client))
     found += await _guarded("listen", _listen(client))
-    if all(finding.status == "ok" for finding in schema):
+    is_there = all(finding.status == "ok" for finding in schema)
+    if is_there or any(finding.remedy == REMEDY_OF_RIGHTS for finding in schema):
         found += await _guarded("rights", _rights(client))
+    if is_there:
         found += await _guarded("logged tables", _unlogged(client))
         found += await _guarded("partitions", _partitions(client))
         found += await _guarded("default partitions", _default_rows(client))
@@ -98,7 +101,7 @@ async def _guarded(check: str, look: Awaitable[list[Finding]]) -> list[Finding]:
     try:
         return await look
     except (asyncpg.InsufficientPrivilegeError, NotAllowed) as error:
-        return [findings.fail(check, f"cannot be looked at: {error}", "GRANT the role of the DSN the right to.")]
+        return [findings.fail(check, f"cannot be looked at: {error}", REMEDY_OF_RIGHTS)]
     except (RowlockError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
         remedy = "See the reason given, and run the doctor again."
         return [findings.fail(check, f"cannot be looked at: {type(error).__name__}: {error}", remedy)]

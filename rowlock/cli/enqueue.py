@@ -14,7 +14,7 @@ from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
 from rowlock.cli.output import note, print_json, with_json
-from rowlock.errors import InvalidArguments, InvalidOption
+from rowlock.errors import InvalidArguments, InvalidOption, UnknownTask
 from rowlock.queue.handle import JobHandle
 from rowlock.queue.json_values import NESTING_LIMIT
 from rowlock.queue.options import metadata_pairs
@@ -111,7 +111,12 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
         metadata=metadata_pairs("metadata", metadata, "="),
         args_version=args_version,
     )
-    handle = running.run(_enqueue(load(app), task, args, options))
+    try:
+        handle = running.run(_enqueue(load(app), task, args, options))
+    except UnknownTask as error:
+        if app is None:
+            raise UnknownTask(f"{error} Or name the application that has it: --app shop:queue") from error
+        raise
     if as_json:
         print_json(EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate))
         return

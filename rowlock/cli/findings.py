@@ -264,12 +264,19 @@ def judge_rights(row: Row) -> Finding:
             f"{role} may not read and write {', '.join(row['unwritable'])}: a worker that logs in as it fails",
             "Have workers log in as the owner of the schema, or as a member of it (docs/security.md).",
         )
+    if row["strays"]:
+        return warn(
+            name,
+            f"{', '.join(row['strays'])} belong to {row['strays_owner']}: {row['archives_owner']} owns the archive and "
+            "cannot alter it",
+            f"As {row['strays_owner']} or a superuser: ALTER TABLE … OWNER TO {row['archives_owner']}; for each.",
+        )
     if row["owners"]:
         return warn(
             name,
             f"{role} does not own the archive, {', '.join(row['owners'])} does: a worker that logs in as it makes no "
             "partitions, and retention removes nothing",
-            f"GRANT {row['owners'][0]} TO {role}; or have workers log in as the owner.",
+            f"Have workers log in as {row['owners'][0]}, or as a role that is a member of it.",
         )
     if not row["makes_tables"]:
         detail = f"{role} may make no tables in the schema: a worker that logs in as it makes no partitions"
@@ -284,7 +291,7 @@ def judge_partitions(rows: Sequence[Row]) -> Finding:
         return warn(
             "partitions",
             f"missing: {', '.join(missing)}; no worker that may make them ran lately; jobs go to the default one",
-            "Start a worker whose role owns the archive (see rights): it makes them within seconds.",
+            "Start a worker whose role owns the archive (see rights): it makes them within the hour.",
         )
     return ok("partitions", "today's and tomorrow's are there")
 

@@ -12,12 +12,14 @@ from typing import Final
 import click
 import msgspec
 from alembic.util.exc import CommandError
+from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from rowlock import migrations
 from rowlock.cli.output import Exit, confirm, note, print_json, with_json
 from rowlock.errors import ConfigurationError, SchemaNotMigrated
 from rowlock.queue.client import Client
+from rowlock.queue.server_errors import denied
 from rowlock.settings import Settings
 from rowlock.words import quoted
 
@@ -45,7 +47,7 @@ def command(
         raise click.UsageError("--down goes with neither --to nor --sql.")
     settings = Settings.from_environment()
     if as_sql:
-        with _steps():
+        with _steps(settings):
             click.echo(migrations.upgrade_sql(settings, _known(revision or "head")).rstrip())
         return Exit.DONE
     if down is None:
@@ -78,7 +80,7 @@ def migrate(settings: Settings, revision: str = "head") -> Migrated:
     `ConfigurationError` for what PostgreSQL refuses.
     """
     settings, _ = asyncio.run(_look(settings))
-    with _steps() as steps:
+    with _steps(settings) as steps:
         migrations.upgrade(settings, revision)
     _, after = asyncio.run(_look(settings))
     said = f"The schema {settings.schema} is at revision {after} already: nothing to do."
@@ -96,7 +98,7 @@ def _downgrade(settings: Settings, revision: str, *, is_confirmed: bool) -> Migr
         return Migrated(schema=schema, revision=None, migrations=0, said=said)
     if revision == _BASE and not is_confirmed and not _is_wanted(settings):
         return None
-    with _steps() as steps:
+    with _steps(settings) as steps:
         migrations.downgrade(settings, revision)
     if not steps:
         said = f"The schema {schema} is at revision {before}: nothing to do."
@@ -142,6 +144,18 @@ def _known(revision: str) -> str:
     return revision
 
 
+def _lacking(settings: Settings, kind: str, name: str) -> str:
+    """What to do about a right that the role of the migration lacks."""
+    role = (settings.database_url and make_url(settings.database_url).username) or "…"
+    remedy = f"use the role that owns the schema {settings.schema}"
+    if kind == "database":
+        remedy = (
+            f'as one who may, GRANT CREATE ON DATABASE "{name}" TO "{role}"; or make the schema for it: '
+            f'CREATE SCHEMA "{settings.schema}" AUTHORIZATION "{role}";'
+        )
+    return f"The migration failed, and nothing was changed: permission denied for {kind} {name} — {remedy}"
+
+
 class _Steps(logging.Handler):
     """Counts the migrations that ran, by what Alembic logs of each."""
 
@@ -156,7 +170,7 @@ class _Steps(logging.Handler):
 
 
 @contextmanager
-def _steps() -> Iterator[list[str]]:
+def _steps(settings: Settings) -> Iterator[list[str]]:
     """What runs in the block; its errors become Rowlock's."""
     handler, logger = _Steps(), logging.getLogger("alembic.runtime.migration")
     level, logger.propagate = logger.level, False
@@ -167,6 +181,8 @@ def _steps() -> Iterator[list[str]]:
     except CommandError as error:
         raise ConfigurationError(f"The migration is not possible: {error}") from error
     except DBAPIError as error:
+        if (on := denied(error)) is not None:
+            raise ConfigurationError(_lacking(settings, *on)) from error
         raise ConfigurationError(
             f"The migration failed, and nothing was changed: {error.orig} — if a lock was in the way, end the long "
             "transaction that holds it and run rowlock migrate again."

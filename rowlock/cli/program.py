@@ -40,6 +40,16 @@ class Program:
             ) from error
         return cls(process)
 
+    @property
+    def pid(self) -> int:
+        """The process, and the session of all that it starts."""
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+        return self._process.returncode is not None
+
     async def wait(self) -> int:
         """Its exit code, or the negative number of the signal that ended it, once it has ended."""
         return await self._process.wait()

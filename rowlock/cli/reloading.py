@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,27 +16,45 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-async def run_and_reload(command: Sequence[str], signals: StopSignals | None = None) -> int:
-    """Run the command until a signal; start it anew after each change, also after it has ended by itself.
+def check_reload() -> None:
+    """Raise `ConfigurationError` without watchfiles."""
+    if find_spec("watchfiles") is None:
+        raise ConfigurationError('--reload needs watchfiles. Install it: pip install "rowlock[reload]"')
 
-    Running jobs have a few seconds to finish, and are given back then. Raises `ConfigurationError` without watchfiles.
+
+async def run_and_reload(
+    command: Sequence[str], signals: StopSignals | None = None, *, again: Sequence[str] | None = None
+) -> int:
+    """Run the command until a signal; start it anew after each change, as `again` if that is given.
+
+    Also after it has ended by itself: then as at first. Running jobs have a few seconds to finish, and are given back
+    then. Raises `ConfigurationError` without watchfiles.
     """
-    try:
-        from watchfiles import PythonFilter, awatch  # noqa: PLC0415  # an extra
-    except ModuleNotFoundError as error:
-        raise ConfigurationError('--reload needs watchfiles. Install it: pip install "rowlock[reload]"') from error
+    check_reload()
+    from watchfiles import PythonFilter, awatch  # noqa: PLC0415  # an extra
+
     folder = Path.cwd()
     signals = StopSignals() if signals is None else signals
     program = await Program.start(command)
+    telling = asyncio.create_task(_tell_of_end(program))
     try:
         async for changes in awatch(folder, watch_filter=PythonFilter(), stop_event=signals.asked):
             names = sorted({str(Path(path).relative_to(folder)) for _, path in changes})
             note(f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} changed: starting anew.")
+            telling.cancel()
+            words = command if again is None or program.has_ended else again
             await program.stop()
-            program = await Program.start(command)
+            program = await Program.start(words)
+            telling = asyncio.create_task(_tell_of_end(program))
     finally:
+        telling.cancel()
         await program.stop()
     return 0
 
 
-__all__ = ["run_and_reload"]
+async def _tell_of_end(program: Program) -> None:
+    await program.wait()
+    note("It has ended. Waiting for a change.")
+
+
+__all__ = ["check_reload", "run_and_reload"]

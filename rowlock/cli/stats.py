@@ -71,7 +71,7 @@ def command(window: str, queue: str | None, task: str | None, as_json: bool) -> 
         ]
     )
     if not sum(done):
-        note("Nothing has ended in this window.")
+        note("Nothing has ended in this window. What ends is counted about ten seconds later.")
     for name, rows in (
         ("ALL", [("all", found.total)]),
         ("QUEUE", [(one.queue, one) for one in found.queues]),

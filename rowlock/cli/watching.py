@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
 import msgspec
@@ -30,6 +31,8 @@ LOOK_EVERY: Final = 1.0
 def watch(job_id: str, timeout: float | None, as_json: bool) -> int:  # noqa: FBT001  # click's
     """Follow a job until it ends: a line whenever its state, its attempt or its progress changed.
 
+    And one for each attempt that was over before the job was: crashed, released (given back), error and so on.
+
     Exits with 0 if it succeeded, else with 1.
     """
     return running.run(_watch(job_id, timeout, as_json=as_json))
@@ -39,12 +42,20 @@ async def _watch(job_id: str, timeout: float | None, *, as_json: bool) -> int:
     clock = asyncio.get_running_loop().time
     ends = None if timeout is None else clock() + timeout
     told: dict[str, object] = {}
+    attempts_told = 0
     async with Rowlock() as app:
         job = await app.get(parse_id(job_id))
         while True:
             if (now := _told(job)) != told:
                 told = now
-                _tell(job, told, as_json=as_json)
+                attempts = await _attempts(app, job)
+                if not as_json:
+                    for row in attempts[attempts_told:]:
+                        if job.is_finished and row["attempt"] == job.attempt:
+                            break  # the job's own end says it
+                        print_text(f"{time_of(row['finished_at'])}  attempt {row['attempt']} {row['outcome']}")
+                attempts_told = max(attempts_told, len(attempts))
+                _tell(job, told | {"outcomes": [row["outcome"] for row in attempts]}, as_json=as_json)
             if job.is_finished:
                 return Exit.DONE if job.state == "succeeded" else Exit.NO
             left = LOOK_EVERY if ends is None else min(LOOK_EVERY, ends - clock())
@@ -61,6 +72,14 @@ async def _looked(app: Rowlock, job: Job, seconds: float) -> Job:
         note(f"The database does not answer; trying again. ({type(error).__name__})")
         await asyncio.sleep(seconds)
         return job
+
+
+async def _attempts(app: Rowlock, job: Job) -> list[Mapping[str, Any]]:
+    """The job's attempts that are over, but for one that simply succeeded: crashed, released and so on."""
+    try:
+        return await app.client.attempts(job.id)
+    except AWAY:
+        return []  # the next change tells of them
 
 
 def _told(job: Job) -> dict[str, object]:

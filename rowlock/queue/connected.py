@@ -194,9 +194,25 @@ class Connected:
         except asyncpg.ReadOnlySQLTransactionError as error:
             raise server_errors.refused(self.settings, error) from error
         except asyncpg.InsufficientPrivilegeError as error:
-            raise server_errors.not_allowed(self.settings, error) from error
+            who, lacking = await self._lacking(here.pool, error)
+            raise server_errors.not_allowed(self.settings, error, who, lacking) from error
         except server_errors.FORGOTTEN as error:
             raise server_errors.forgotten(self.settings) from error
+        except asyncpg.PostgresError as error:
+            server_errors.hide_values(error)
+            raise
+
+    async def _lacking(self, pool: ClientPool, error: asyncpg.PostgresError) -> tuple[str | None, list[str]]:
+        """Who lacks which rights, as far as the server tells, on what an error says was denied."""
+        found = server_errors.denied(error)
+        if found is None:
+            return None, []
+        try:
+            async with pool.acquire() as connection:
+                (row,) = await connection.fetch(self._sql("lacking_rights"), self.settings.schema, *found)
+        except (*server_errors.CONNECTION_LOST, asyncpg.PostgresError):
+            return None, []  # the first error says enough
+        return f"The role {row['role']}", row["rights"]
 
     async def patiently(self, work: Callable[[], Awaitable[T]], waits_for: str) -> T:
         """Call `work`, a transaction that waits `LOCK_WAIT` at most for those of others, until it has not to wait.
@@ -303,10 +319,17 @@ class Connected:
                 raise server_errors.not_migrated(self.settings) from error
 
     async def tell(self, connection: object, name: str, *parameters: object) -> Sequence[Any]:
-        """Run `queue/sql/<name>.sql` over the caller's connection, or in a transaction of its own if that is None."""
+        """Run `queue/sql/<name>.sql` over the caller's connection, or in a transaction of its own if that is None.
+
+        Errors of the caller's driver come without the parameters.
+        """
         if connection is None:
             return await self.fetch(name, *parameters)
-        return await callers.adapt(connection).fetch(self._sql(name), *parameters)
+        try:
+            return await callers.adapt(connection).fetch(self._sql(name), *parameters)
+        except Exception as error:
+            server_errors.raise_clear(self.settings, error)
+            raise
 
     def _sql(self, name: str) -> str:
         return statement(name, self.settings.schema)

@@ -11,7 +11,15 @@ from uuid import uuid4
 import asyncpg
 
 from rowlock.queue import hosts
-from rowlock.queue.server_errors import CONNECTION_LOST, FORGOTTEN, NOT_MIGRATED, forgotten, not_migrated, unavailable
+from rowlock.queue.server_errors import (
+    CONNECTION_LOST,
+    FORGOTTEN,
+    NOT_MIGRATED,
+    forgotten,
+    hide_values,
+    not_migrated,
+    unavailable,
+)
 from rowlock.queue.statements import WAKEUP_CHANNEL, channel, statement
 
 if TYPE_CHECKING:
@@ -224,6 +232,9 @@ class ControlConnection:
             except (*CONNECTION_LOST, asyncio.CancelledError):
                 # Cancelled in the middle of a query, the connection's state is unknown: it is thrown away as well.
                 self._drop()
+                raise
+            except asyncpg.PostgresError as error:
+                hide_values(error)
                 raise
 
     async def listen(self, on_wakeup: Callable[[str], None], to: str = WAKEUP_CHANNEL) -> None:

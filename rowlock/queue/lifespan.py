@@ -55,7 +55,8 @@ class Lifespan(Generic[T]):
         """What the function yielded. Raises `OutsideHandler` where no worker is open in this process."""
         if self._value is _CLOSED:
             raise OutsideHandler(
-                f"The value of {self.__name__} exists while a worker is open in this process. Read it in a handler."
+                f"The value of {self.__name__} exists while a worker is open in this process. Read it in a handler; "
+                f"or hold it open: async with {self.__name__}.opened(): …"
             )
         return cast("T", self._value)
 
@@ -66,7 +67,7 @@ class Lifespan(Generic[T]):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Have it open for the time of the block. Raises what the function raises."""
+        """Have it open for the time of the block: a fixture holds one open for several tests. Raises what it raises."""
         async with self._opening:
             if not self._workers:
                 context = self._opened()

@@ -11,7 +11,7 @@ import asyncpg
 from rowlock.errors import ConfigurationError, DatabaseUnavailable, SchemaNotMigrated, StatementTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from asyncpg import Record
 
@@ -37,6 +37,16 @@ NOT_MIGRATED: Final = (
     asyncpg.InvalidSchemaNameError,
 )
 """Errors of a statement of Rowlock's own that say that the schema is missing, or older than this code."""
+
+_DRIVERS: Final = frozenset({"asyncpg", "psycopg", "psycopg2", "sqlalchemy", "django"})
+
+_QUOTED: Final = re.compile(r"(query argument \$\d+): .*", re.DOTALL)
+"""What asyncpg says of a value that it cannot send: it quotes the value."""
+
+_DENIED: Final = re.compile(r"permission denied for (\w+) (.+)")
+
+WRITTEN_BY_ENQUEUERS: Final = frozenset({"job", "unique_key"})
+RIGHTS_OF_ENQUEUERS: Final = "SELECT, INSERT, UPDATE"
 
 _PARAMETER: Final = re.compile(r'unrecognized configuration parameter "([^"]+)"')
 
@@ -143,16 +153,70 @@ def limited(name: str) -> Iterator[None]:
         ) from error
 
 
+def hide_values(error: BaseException) -> None:
+    """Take the statement's values out of the text of a driver's error, and of the errors that it was made of.
+
+    Drivers append them to the first line of PostgreSQL's message: SQLAlchemy the parameters, PostgreSQL the row that it
+    refuses (DETAIL), psycopg2 the line of the statement. Arguments and results would get into logs with them.
+    """
+    for one in _errors_of_drivers(error):
+        if one.args and isinstance(one.args[0], str):
+            one.args = (_QUOTED.sub(r"\1", one.args[0].partition("\n")[0]), *one.args[1:])
+        if isinstance(one, asyncpg.PostgresError | asyncpg.InterfaceError):
+            one.detail = None
+        if "hide_parameters" in vars(one):
+            vars(one)["hide_parameters"] = True  # SQLAlchemy heeds it when it is asked for the text
+
+
+def raise_clear(settings: Settings, error: Exception) -> None:
+    """Raise the clear form of an error on a connection of the caller's, if there is one; else only hide its values."""
+    hide_values(error)
+    for one in _errors_of_drivers(error):
+        code = getattr(one, "sqlstate", None) or getattr(one, "pgcode", None)
+        if code == asyncpg.InsufficientPrivilegeError.sqlstate:
+            raise not_allowed(settings, one, "The role of the given connection") from error
+        if code in {class_.sqlstate for class_ in NOT_MIGRATED}:
+            raise SchemaNotMigrated(
+                f"The database of the given connection has no Rowlock tables in the schema {settings.schema}, or they "
+                "are older than this code. Give a connection to Rowlock's database; or run: rowlock migrate"
+            ) from error
+
+
+def _errors_of_drivers(error: BaseException) -> Iterator[BaseException]:
+    """The error and those that it was made of, as far as they come from a driver."""
+    found: BaseException | None = error
+    while found is not None:
+        if type(found).__module__.partition(".")[0] in _DRIVERS:
+            yield found
+        found = found.__cause__
+
+
 class NotAllowed(ConfigurationError):
     """The role of the database URL lacks a right. Nothing was done."""
 
 
-def not_allowed(settings: Settings, error: asyncpg.InsufficientPrivilegeError) -> NotAllowed:
-    """The clear form of `permission denied`."""
-    what = str(error).removeprefix("permission denied for ")
+def denied(error: BaseException) -> tuple[str, str] | None:
+    """What PostgreSQL denied a right on: its kind, as in GRANT, and its name. None if it says so in other words."""
+    found = _DENIED.search(str(error))
+    return None if found is None else (found[1], found[2])
+
+
+def not_allowed(
+    settings: Settings, error: BaseException, who: str | None = None, lacking: Sequence[str] = ()
+) -> NotAllowed:
+    """The clear form of `permission denied`: `who` lacks which of the rights on what."""
+    found, schema = denied(error), settings.schema
+    if found is None:
+        what = f"a right: {error}"
+    else:
+        kind, name = found
+        full = name if kind in {"schema", "database"} else f"{schema}.{name}"
+        what = f"{', '.join(lacking) or 'a right'} on the {kind} {full}"
+        if name in WRITTEN_BY_ENQUEUERS:
+            what += f" (to enqueue it needs {RIGHTS_OF_ENQUEUERS})"
     return NotAllowed(
-        f"The role of {settings.masked_database_url()} may not use the {what} as is needed: nothing was done. GRANT it "
-        f"the right, or use the role that owns the schema {settings.schema}."
+        f"{who or f'The role of {settings.masked_database_url()}'} lacks {what}. Nothing was done. GRANT it what it is "
+        f'for, or use the role that owns the schema {schema}: see "Roles at PostgreSQL" in docs/security.md.'
     )
 
 

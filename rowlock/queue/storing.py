@@ -128,13 +128,21 @@ class Storing(Connected):
         if again:
             return await self._enqueue_again(list(jobs), connection)
         if connection is not None:
-            given = list(jobs)
+            return await self._enqueue_by_caller(list(jobs), connection)
+        return await self._enqueue_by_copy(jobs)
+
+    async def _enqueue_by_caller(
+        self, given: list[NewJob[R]], connection: object
+    ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
+        try:
             caller = callers.adapt(connection)
             if isinstance(connection, callers.OF_ASYNCPG) and not connection.is_in_transaction():
                 async with connection.transaction():
                     return given, await self._insert_many(given, caller)
             return given, await self._insert_many(given, caller)
-        return await self._enqueue_by_copy(jobs)
+        except Exception as error:
+            server_errors.raise_clear(self.settings, error)
+            raise
 
     async def _enqueue_by_copy(self, jobs: Iterable[NewJob[R]]) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
         coming = iter(jobs)

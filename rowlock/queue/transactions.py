@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from rowlock.errors import InvalidOption
 from rowlock.queue.callers import OF_ASYNCPG, adapter_of, check_open
 from rowlock.queue.connections import PLANNER_SETTINGS, throw_away
+from rowlock.queue.server_errors import hide_values
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -128,10 +129,17 @@ async def record_success(
     result: str | None,
     elapsed: float,
 ) -> bool:
-    """Record the success of an attempt as a part of the transaction; False if the attempt is not the job's any more."""
+    """Record the success of an attempt as a part of the transaction; False if the attempt is not the job's any more.
+
+    Errors of the driver come without the parameters, of which the result is one.
+    """
     names, values = list(PLANNER_SETTINGS), list(PLANNER_SETTINGS.values())
-    await transaction.fetch(statement("plan_safely", schema), names, values)
-    rows = await transaction.fetch(statement("succeed", schema), worker, [job_id], [attempt], [result], [elapsed])
+    try:
+        await transaction.fetch(statement("plan_safely", schema), names, values)
+        rows = await transaction.fetch(statement("succeed", schema), worker, [job_id], [attempt], [result], [elapsed])
+    except Exception as error:
+        hide_values(error)
+        raise
     return all(row[0] is None for row in rows)
 
 

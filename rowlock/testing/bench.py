@@ -45,15 +45,19 @@ class Bench(Worker):
     """The application's worker without its main loop, its upkeep and its ticks: what it does, it is asked to do.
 
     Jobs are claimed, performed and recorded by the worker's own code. `queues` is None for all in which jobs wait.
+    The application's lifespans are open while it is, unless it `runs_jobs` not.
     """
 
-    def __init__(self, app: Rowlock, *, queues: Sequence[str] | None = None, concurrency: int = 1) -> None:
+    def __init__(
+        self, app: Rowlock, *, queues: Sequence[str] | None = None, concurrency: int = 1, runs_jobs: bool = True
+    ) -> None:
         super().__init__(
             app.client,
             app.tasks,
             schedules=list(app._declared.values()),  # noqa: SLF001  # what app.worker() gives its workers
             queues=queues,
             concurrency=concurrency,
+            lifespans=app.lifespans if runs_jobs else (),
             middleware=app.middlewares,
             failure_handlers=app.failure_handlers,
         )
@@ -72,7 +76,7 @@ class Bench(Worker):
 
     async def __aexit__(self, *_: object) -> None:
         self._stopping.set()
-        await self._shift.close()
+        await self._close()
 
     def _rest_the_lease(self) -> None:
         """Have a lease that nobody has to renew: a thread and a connection less for each use."""

@@ -43,7 +43,9 @@ async def move_time(app: Rowlock, by: timedelta | float) -> None:
     moved = options.period(by)
     if moved is None or moved > FARTHEST:
         raise InvalidOption(f"time cannot be moved by {by!r}: give seconds or a timedelta, of at most 100 years.")
-    async with Bench(app) as bench:  # it writes down the schedules of the code, so that they move as well
+    async with Bench(
+        app, runs_jobs=False
+    ) as bench:  # it writes down the schedules of the code, so that they move as well
         await move(bench, moved)
 
 
@@ -66,7 +68,7 @@ async def fire_schedules(app: Rowlock) -> int:
     >>> await move_time(app, timedelta(days=1))
     >>> assert await fire_schedules(app) == 1
     """
-    async with Bench(app) as bench:
+    async with Bench(app, runs_jobs=False) as bench:
         ticker = _MovedTicker(bench, (await bench.fetch("time_moved"))[0]["moved"])
         fired = -1
         while ticker.fired > fired:

@@ -69,6 +69,7 @@ async def drain(
     One job after the other, in the order in which a worker claims them; with a higher `concurrency`, so many at once.
     Of all queues, or of these. What is delayed, or waits for a retry, stays queued: see `move_time`; or
     `with_scheduled=True`, which moves time to the next job until none waits. Schedules do not fire: `fire_schedules`.
+    The application's lifespans open for this call, unless they are open already.
 
     The first error of a handler is raised, once it is recorded, and what is still due stays queued; with
     `raise_errors=False` they are in the report. After `limit` attempts it gives up with an `AssertionError`: a job that

@@ -21,11 +21,12 @@ R = TypeVar("R")
 async def perform(app: Rowlock, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Enqueue a job with these arguments, run one attempt of it as a worker would, and return its result.
 
-    All that surrounds a handler takes part: the way of the arguments through JSON, the `Job`, middleware, timeout,
-    directives, failure handlers. What the handler raises is raised, a directive (`Snooze`, `Cancel`, …) as well; the
-    job is then as its task's options have it, queued for a retry for instance. The result is as `job.result()` gives
-    it. A delay is not waited for. Raises `UnknownTask` for a task of another application, `InvalidArguments`, and
-    `InvalidOption` for a job that is not stored because of its unique key.
+    All that surrounds a handler takes part: the way of the arguments through JSON, the `Job`, the lifespans, which open
+    for this call unless they are open already, middleware, timeout, directives, failure handlers. What the handler
+    raises is raised, a directive (`Snooze`, `Cancel`, …) as well; the job is then as its task's options have it, queued
+    for a retry for instance. The result is as `job.result()` gives it. A delay is not waited for. Raises `UnknownTask`
+    for a task of another application, `InvalidArguments`, and `InvalidOption` for a job that is not stored because of
+    its unique key.
 
     >>> assert await perform(app, add, 2, 3) == 5
     >>> await perform(app, send_email.using(timeout=1), "ada@example.com", "Hi", "…")

@@ -217,6 +217,11 @@ class Performer:
         """Report a success, after what the handler said last; unless job.transaction() has recorded it already."""
         await runtime.end()
         if runtime.is_recorded:
+            if attempt.result not in {None, "null"} and not runtime.has_result:
+                log.warning(
+                    "result_not_stored",
+                    why="job.transaction() had committed the success before the handler returned: use job.set_result()",
+                )
             self._finishes.was_recorded(attempt)
         else:
             self._finishes.succeeded(attempt)
@@ -314,6 +319,8 @@ class Performer:
         A job of a task with `max_crashes=1` must not begin again: it fails.
         """
         if self._tasks[attempt.claimed["task"]].max_crashes != 1:
+            if not attempt.is_recorded:
+                log.warning("job_given_back", **_named(attempt.claimed), why=attempt.stop)
             self._give_back(attempt, INTERRUPTED)
         elif not attempt.is_recorded:
             self._finishes.ended(self._unsuccess(attempt, Fail(ONCE)))
@@ -351,12 +358,11 @@ class Performer:
         self, claimed: Record, decision: Again | Ended, said: ErrorText, error: BaseException, *, is_sensitive: bool
     ) -> None:
         """Log an attempt that failed. The last one of a job is an error, with its traceback if that says more."""
-        fields = {"job_id": str(claimed["id"]), **{name: claimed[name] for name in ("queue", "task", "attempt")}}
-        fields |= {"error": said.type, "outcome": decision.outcome, "crashes": claimed["crashes"]}
+        fields = _named(claimed) | {"error": said.type, "outcome": decision.outcome, "crashes": claimed["crashes"]}
         if not is_sensitive:
             fields["detail"] = said.message
         if not isinstance(decision, Ended):
-            log.warning("attempt_failed", **fields)
+            log.warning("attempt_failed", **fields, retry_in=round(decision.delay.total_seconds(), 3))
         elif is_sensitive or not said.traceback:
             log.error("job_failed", **fields)
         elif isinstance(error, RemoteError):
@@ -401,6 +407,11 @@ def _limited(attempt: Attempt, limit: timedelta | None) -> timedelta | None:
         return limit
     left: timedelta = deadline - now
     return left if limit is None else min(limit, left)
+
+
+def _named(claimed: Record) -> dict[str, Any]:
+    """Which job and attempt it is, for the log."""
+    return {"job_id": str(claimed["id"]), **{name: claimed[name] for name in ("queue", "task", "attempt")}}
 
 
 def _failed(unsuccess: Unsuccess) -> Job:

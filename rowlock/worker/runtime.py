@@ -136,6 +136,11 @@ class AttemptRuntime:
             limit = self._shared.settings.max_result_bytes
             self._result = encode_result(value, limit=limit, type_=self._checked_returns)
 
+    @property
+    def has_result(self) -> bool:
+        """Whether the transaction was given a result."""
+        return self._result is not None
+
     @asynccontextmanager
     async def transaction(self, connection: object) -> AsyncIterator[Any]:
         """A transaction that ends with the success of the job."""

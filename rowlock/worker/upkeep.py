@@ -206,10 +206,11 @@ class Upkeep:
             rows = await self._connection.fetch("rescue", self._settings.max_crashes, RESCUE_BATCH, orphans)
             for row in rows:
                 told = {"job_id": str(row["id"]), **{name: row[name] for name in ("queue", "task", "attempt")}}
+                told["dead_worker"] = str(row["worker"])
                 if row["is_quarantined"]:
-                    log.error("job_quarantined", worker=str(row["worker"]), **told)
+                    log.error("job_quarantined", **told)
                 else:
-                    log.warning("job_rescued", worker=str(row["worker"]), **told)
+                    log.warning("job_rescued", **told)
             if rows:
                 self.rescued += len(rows)
                 self.quarantined += sum(row["is_quarantined"] for row in rows)

@@ -79,6 +79,27 @@ async def test_missing_schema_is_told_from_a_missing_database(empty_database_url
     assert "rowlock migrate" in problem["detail"]
 
 
+@pytest.mark.needs_session("the pooler has no such role")
+async def test_a_role_without_rights_is_told_from_a_database_that_does_not_answer(
+    settings: Settings, database: str, connection: asyncpg.Connection
+) -> None:
+    role = f"visitor_{database}"
+    await connection.execute(f"CREATE ROLE {role} LOGIN")
+    try:
+        as_visitor = replace(settings, database_url=(settings.database_url or "").replace("postgres@", f"{role}@", 1))
+        async with (
+            Rowlock(settings=as_visitor) as app,
+            TestClient(TestServer(create_app(app, authenticate=nobody_is_asked))) as client,
+        ):
+            for path in ("/readyz", "/v1/jobs"):
+                status, problem = await get(client, path)
+                assert (status, problem["type"]) == (503, "urn:rowlock:problem:missing-right")
+                assert "owner of Rowlock's schema" in problem["detail"]
+                assert role not in str(problem)
+    finally:
+        await connection.execute(f"DROP ROLE {role}")
+
+
 @pytest.mark.parametrize("revision, kind", [("0000", "schema-too-old"), ("9999", "schema-too-new")])
 async def test_readyz_says_whether_the_schema_is_older_or_newer(
     http: Http, connection: asyncpg.Connection, revision: str, kind: str

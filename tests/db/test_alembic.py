@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import MetaData, create_engine, text
 
-from rowlock import Settings
+from rowlock import Rowlock, Settings
 from rowlock.database_url import for_driver
 from rowlock.integrations.alembic import include_name
 from rowlock.migrations import upgrade
+from rowlock.testing import use_database
 
 
 def proposals(url: str, *, has_filter: bool) -> list[str]:
@@ -37,3 +44,55 @@ async def test_so_it_does_where_they_share_the_schema(empty_database_url: str, m
     await asyncio.to_thread(upgrade, Settings(database_url=empty_database_url, schema="public"))
     found = await asyncio.to_thread(proposals, empty_database_url, has_filter=True)
     assert found == ["remove_table orders"]
+
+
+ENV = """
+import asyncio
+from alembic import context
+from shop import queue
+from sqlalchemy import NullPool
+from sqlalchemy.ext.asyncio import create_async_engine
+
+
+def run_migrations(connection):
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def run_migrations_online():
+    engine = create_async_engine(await queue.database_url("asyncpg"), poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.run_sync(run_migrations)
+    await engine.dispose()
+
+
+asyncio.run(run_migrations_online())
+"""
+VERSION = """
+from alembic import op
+revision, down_revision = "1", None
+
+
+def upgrade():
+    op.execute("CREATE TABLE made_by_alembic (id bigint)")
+"""
+
+
+def test_an_applications_migrations_run_on_the_database_that_it_is_pointed_at(
+    direct_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As docs/testing.md has it, with the env.py of docs/alembic.md."""
+    (tmp_path / "migrations" / "versions").mkdir(parents=True)
+    (tmp_path / "migrations" / "env.py").write_text(ENV)
+    (tmp_path / "migrations" / "versions" / "1.py").write_text(VERSION)
+    queue = Rowlock("postgresql://localhost:1/nowhere")
+    monkeypatch.setitem(sys.modules, "shop", cast("Any", SimpleNamespace(queue=queue)))
+    config = Config()
+    config.set_main_option("script_location", str(tmp_path / "migrations"))
+    with use_database(queue, direct_url):
+        command.upgrade(config, "head")
+    engine = create_engine(for_driver(direct_url, "psycopg"))
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT count(*) FROM made_by_alembic")) == 0
+    engine.dispose()

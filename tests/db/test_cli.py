@@ -47,6 +47,28 @@ async def test_migrate_creates_the_schema_once(empty_database_url: str) -> None:
     assert second.out == f"The schema rowlock is at revision {REVISION} already: nothing to do.\n"
 
 
+async def test_a_role_that_may_make_no_schema_is_told_two_remedies_that_work(
+    empty_database_url: str, empty_database: str, server: Server
+) -> None:
+    role = f"owner-{empty_database}"
+    administrator = await asyncpg.connect(server.url(empty_database))
+    await administrator.execute(f'CREATE ROLE "{role}" LOGIN')
+    url = empty_database_url.replace("postgres@", f"{role}@", 1)
+    try:
+        for place in (0, 1):
+            refused = await rowlock("migrate", url=url)
+            assert_refused(refused, f"permission denied for database {empty_database}")
+            remedies = re.findall(r"(?:GRANT|CREATE) [^;]+;", refused.err)
+            await administrator.execute(remedies[place])
+            assert (await rowlock("migrate", url=url)).code == 0
+            await administrator.execute(
+                f'DROP SCHEMA rowlock CASCADE; REVOKE CREATE ON DATABASE "{empty_database}" FROM "{role}"'
+            )
+    finally:
+        await administrator.execute(f'DROP OWNED BY "{role}" CASCADE; DROP ROLE "{role}"')
+        await administrator.close()
+
+
 async def test_a_role_that_owns_the_schema_migrates_and_works_without_rights_on_the_database(
     empty_database_url: str, empty_database: str, server: Server
 ) -> None:
@@ -279,7 +301,9 @@ async def test_jobs_of_a_file_are_enqueued_all_or_none(database_url: str, connec
 
 
 async def test_task_that_nobody_registered_is_refused(database_url: str) -> None:
-    assert_refused(await rowlock("enqueue", "hello", url=database_url), '"hello" is not known')
+    unknown = await rowlock("enqueue", "hello", url=database_url)
+    assert_refused(unknown, '"hello" is not known')
+    assert "--app" in unknown.err
 
 
 @pytest.mark.parametrize(

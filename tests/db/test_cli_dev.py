@@ -11,10 +11,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from rowlock import ConfigurationError, DatabaseUnavailable, Rowlock, Settings
+from rowlock.cli import reloading
+from rowlock.cli.dev import command as dev_command
 from rowlock.embedded import EmbeddedServer, make_private_directory
 from tests.db.commands import TASKS, assert_refused, line_with, rowlock, started, stopped, with_tasks
 
@@ -131,6 +134,25 @@ async def test_dev_stops_with_the_program_beside_it_and_its_exit_code(empty_data
     assert "has ended by itself (7)" in done.err
 
 
+WITH_A_WORKER = """
+import asyncio
+from tasks import app
+
+asyncio.run(app.worker().run())
+"""
+
+
+async def test_dev_warns_of_a_worker_inside_the_program_and_of_a_reload_for_that_alone(
+    empty_database_url: str, folder: Path
+) -> None:
+    (folder / "web.py").write_text(WITH_A_WORKER)
+    command = ("dev", "tasks:app", "--port=0", f"--run={sys.executable} web.py --reload")
+    async with started(*command, url=empty_database_url, cwd=folder) as dev:
+        assert "the worker here does not" in await line_with(dev.stderr, "starts anew when the code changes")
+        assert "lifespan(queue, worker=False)" in await line_with(dev.stderr, "runs a worker of its own")
+        assert await stopped(dev, signal.SIGINT) == 0
+
+
 async def test_program_that_cannot_be_started_is_named(empty_database_url: str, folder: Path) -> None:
     done = await rowlock("dev", "tasks:app", "--port=0", "--run=no-such-program", url=empty_database_url, cwd=folder)
     assert done.code == 2
@@ -142,6 +164,7 @@ async def test_worker_starts_anew_when_a_file_changes(database_url: str, folder:
         await line_with(worker.stderr, "worker_started")
         (folder / "tasks.py").write_text("1 / 0\n")
         await line_with(worker.stderr, "ZeroDivisionError")
+        await line_with(worker.stderr, "Waiting for a change.")
         (folder / "tasks.py").write_text(f"{TASKS}\n@app.task\nasync def added() -> None: ...\n")
         await line_with(worker.stderr, "tasks.py changed")
         await line_with(worker.stderr, "worker_started")
@@ -152,6 +175,18 @@ async def test_worker_starts_anew_when_a_file_changes(database_url: str, folder:
 async def test_dev_starts_worker_and_api_anew_when_a_file_changes(empty_database_url: str, folder: Path) -> None:
     async with started("dev", "tasks:app", "--port=0", "--reload", url=empty_database_url, cwd=folder) as dev:
         await line_with(dev.stderr, "worker_started")
+        await line_with(dev.stdout, "Ctrl-C stops everything")
         (folder / "tasks.py").write_text(f"{TASKS}\n@app.task\nasync def added() -> None: ...\n")
-        await line_with(dev.stdout, "added")
+        assert (await line_with(dev.stdout, "")).startswith("API "), "its port is another one"
+        assert "added" in await line_with(dev.stdout, ""), "of the rest that is printed at first, this may have changed"
         assert await stopped(dev, signal.SIGINT) == 0
+
+
+async def test_reload_without_watchfiles_is_refused_before_a_server_is_started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(reloading, "find_spec", lambda _name: None)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(dev_command, ["tasks:app", "--reload"])
+    assert "rowlock[reload]" in str(done.exception)
+    assert not (tmp_path / ".rowlock").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,36 @@ async def test_watch_follows_a_job_and_ends_as_it_did(database_url: str, app: Ro
     assert "what people did:" in shown.out
     assert "cancel" in shown.out.partition("what people did:")[2]
     assert "ada" in shown.out.partition("what people did:")[2]
+
+
+async def test_watch_tells_how_earlier_attempts_have_ended(database_url: str, app: Rowlock) -> None:
+    async with app:
+        job = await app.enqueue("fail")
+        await app.worker().drain()
+    done = await rowlock("jobs", "watch", str(job.id), url=database_url)
+    told = [line.split("  ")[1:] for line in done.out.splitlines()]
+    assert told == [["attempt 1 error"], ["failed", "attempt 2/2", "ValueError: no 2"]]
+    as_json = json.loads((await rowlock("jobs", "watch", str(job.id), "--json", url=database_url)).out)
+    assert as_json["outcomes"] == ["error", "error"]
+
+
+async def test_watch_tells_that_a_job_was_given_back(database_url: str, app: Rowlock) -> None:
+    async with app:
+        began = asyncio.Event()
+
+        @app.task
+        async def slow(job: Job) -> None:
+            began.set()
+            if job.attempt == 1:
+                await asyncio.Event().wait()
+
+        job = await slow.enqueue()
+        async with app.worker() as worker:
+            await began.wait()
+            worker.stop(grace=timedelta(0))
+        await app.worker().drain()
+    done = await rowlock("jobs", "watch", str(job.id), url=database_url)
+    assert [line.split("  ")[1] for line in done.out.splitlines()] == ["attempt 1 released", "succeeded"]
 
 
 async def test_show_has_every_attempt_with_its_traceback(database_url: str, app: Rowlock) -> None:

@@ -28,6 +28,7 @@ NOT_RUN = {
     ("docs/connections.md", "a module of a project"),
     ("docs/dashboard.md", "serves until it is stopped"),
     ("docs/security.md", "serves until it is stopped"),
+    ("docs/testing.md", "a module of a project"),
     ("docs/frameworks.md", "settings of a project"),
     ("docs/frameworks.md", "a module of a project"),
 }

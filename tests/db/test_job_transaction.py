@@ -192,6 +192,30 @@ async def test_a_transaction_that_was_rolled_back_may_be_tried_again(app: Rowloc
     assert await payments(connection) == 1
 
 
+async def test_what_a_handler_returns_beside_its_transaction_is_told_to_be_lost(app: Rowlock) -> None:
+    @app.task
+    async def told(job: Job, *, sets: bool) -> str | None:
+        async with job.transaction():
+            if sets:
+                job.set_result("this")
+            return "not this"
+
+    @app.task
+    async def silent(job: Job) -> None:
+        async with job.transaction():
+            pass
+
+    lost = await told.enqueue(sets=False)
+    await told.enqueue(sets=True)
+    await silent.enqueue()
+    with capture_logs() as events:
+        await app.worker().drain()
+    (event,) = [event for event in events if event["event"] == "result_not_stored"]
+    assert event["job_id"] == str(lost.id)
+    assert "set_result" in event["why"]
+    assert "not this" not in str(event)
+
+
 async def test_a_commit_inside_the_block_is_refused(app: Rowlock, connection: Connection) -> None:
     @app.task(max_attempts=1)
     async def pay(job: Job) -> None:

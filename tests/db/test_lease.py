@@ -155,6 +155,9 @@ async def test_a_job_that_takes_its_workers_down_is_set_aside(
     ]
     seen = [entry["event"] for entry in logs if entry.get("job_id") == str(handle.id)]
     assert seen == ["job_rescued", "job_rescued", "job_quarantined"]
+    told_of = [entry["dead_worker"] for entry in logs if entry.get("job_id") == str(handle.id)]
+    assert told_of == [str(worker) for worker in dead]
+    assert not any(entry.get("worker") in told_of for entry in logs), "that is the one that logs"
     assert not (await poison.using(unique="k").enqueue()).is_duplicate, "its key is free"
 
 

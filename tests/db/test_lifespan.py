@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from rowlock import InvalidOption, JobFailed, OutsideHandler, Rowlock, Settings
+from rowlock.testing import drain, fire_schedules, move_time, perform, use_database
 from tests import process_tasks
 
 
@@ -48,6 +49,50 @@ async def test_handlers_read_what_is_open_from_before_the_first_job_to_after_the
     assert told == [*opens, "one two", *closes, *opens, "two", *closes]
     with pytest.raises(OutsideHandler, match="while a worker is open"):
         first.value  # noqa: B018  # it raises
+
+
+async def test_handlers_under_test_have_it_for_each_call_or_for_as_long_as_the_test_holds_it_open(
+    app: Rowlock,
+) -> None:
+    told: list[str] = []
+
+    @app.lifespan
+    async def opened() -> AsyncIterator[int]:
+        told.append("opens")
+        yield 1
+        told.append("closes")
+
+    @app.task
+    async def work() -> int:
+        return opened.value
+
+    with use_database(app, app.settings.database_url or ""):
+        assert await perform(app, work) == 1
+        await work.enqueue()
+        await work.enqueue()
+        assert (await drain(app)).outcomes == {"succeeded": 2}
+        assert told == ["opens", "closes"] * 2
+        await move_time(app, 60)
+        assert await fire_schedules(app) == 0
+        assert len(told) == 4, "where no handler runs, nothing is opened"
+        async with opened.opened():
+            assert await perform(app, work) == await perform(app, work) == 1
+        assert told == ["opens", "closes"] * 3
+
+
+async def test_a_lifespan_that_raises_fails_the_test_of_a_handler(app: Rowlock) -> None:
+    @app.lifespan
+    async def broken() -> AsyncIterator[int]:
+        if app.lifespans:
+            raise LookupError("no model")
+        yield 1
+
+    @app.task
+    async def work() -> int:
+        return broken.value
+
+    with use_database(app, app.settings.database_url or ""), pytest.raises(LookupError, match="no model"):
+        await perform(app, work)
 
 
 async def test_workers_of_one_process_share_it(app: Rowlock) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,6 +14,8 @@ import pytest
 
 from rowlock import JobFilter, Rowlock, RowlockError, Settings, Unique
 from rowlock.cli.doctor import examine
+from rowlock.migrations import upgrade
+from tests.conftest import Server
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -117,6 +120,80 @@ async def test_the_doctor_says_what_a_worker_could_not_do_as_this_role(
     await connection.execute(f"REVOKE DELETE ON rowlock.job FROM {roles['writer']}")
     (found,) = [one for one in await examine(as_writer) if one.check == "rights"]
     assert (found.status, "may not read and write job:" in found.detail) == ("warn", True)
+
+
+async def test_the_doctor_says_as_an_enqueuer_what_it_lacks_and_what_for(
+    settings: Settings, roles: dict[str, str]
+) -> None:
+    found = {one.check: one for one in await examine(as_role(settings, roles["enqueuer"]))}
+    assert "lacks SELECT, INSERT, UPDATE, DELETE on the table rowlock.rowlock_version" in found["schema"].detail
+    assert "may not read and write" in found["rights"].detail
+    assert "partitions" not in found
+
+
+@pytest.fixture
+async def member(
+    server: Server, empty_database: str, settings: Settings, connection: Connection
+) -> AsyncIterator[tuple[Settings, Settings]]:
+    """The settings of a role that has migrated a database, and those of a member of it."""
+    owner, worker = f"owner_{empty_database}", f"worker-{empty_database}"
+    await connection.execute(
+        f'CREATE ROLE {owner} LOGIN; CREATE ROLE "{worker}" LOGIN IN ROLE {owner};'
+        f"GRANT CREATE ON DATABASE {empty_database} TO {owner}"
+    )
+    of_owner = replace(settings, database_url=server.url(empty_database, owner))
+    await asyncio.to_thread(upgrade, of_owner)
+    yield of_owner, replace(settings, database_url=server.url(empty_database, worker))
+    opened = await asyncpg.connect(server.url(empty_database))
+    await opened.execute(f'DROP OWNED BY {owner}, "{worker}"; DROP ROLE {owner}, "{worker}"')
+    await opened.close()
+
+
+@pytest.mark.needs_session("the databases are reached directly")
+async def test_partitions_that_a_member_of_the_owner_makes_belong_to_the_owner(
+    member: tuple[Settings, Settings],
+) -> None:
+    as_owner, as_worker = member
+    assert as_owner.database_url is not None
+    owner = await asyncpg.connect(as_owner.database_url)
+    async with Rowlock(settings=as_worker) as app:
+        made = await app.client.fetch("missing_partitions", 20)
+        for row in made:
+            await app.client.fetch("create_partition", row["archive"], row["day"])
+    assert len(made) > 20
+    for archive in ("finished_job", "attempt", "attempt_log"):
+        await owner.execute(f"ALTER TABLE rowlock.{archive} ADD COLUMN note text")
+    for settings in member:
+        (found,) = [one for one in await examine(settings) if one.check == "rights"]
+        assert found.status == "ok"
+    await owner.close()
+
+
+@pytest.mark.needs_session("the databases are reached directly")
+async def test_the_doctor_names_a_remedy_that_works_for_a_partition_of_another_role(
+    member: tuple[Settings, Settings],
+) -> None:
+    as_owner, as_worker = member
+    assert as_owner.database_url is not None
+    assert as_worker.database_url is not None
+    owner, worker = await asyncpg.connect(as_owner.database_url), await asyncpg.connect(as_worker.database_url)
+    await worker.execute("CREATE TABLE rowlock.finished_job_20200101 (LIKE rowlock.finished_job INCLUDING ALL)")
+    await worker.execute(
+        "ALTER TABLE rowlock.finished_job ATTACH PARTITION rowlock.finished_job_20200101 "
+        "FOR VALUES FROM ('2020-01-01 00:00Z') TO ('2020-01-02 00:00Z')"
+    )
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await owner.execute("ALTER TABLE rowlock.finished_job ADD COLUMN note text")
+    remedies = []
+    for settings in member:
+        (found,) = [one for one in await examine(settings) if one.check == "rights"]
+        assert (found.status, "finished_job_20200101 belong to" in found.detail) == ("warn", True)
+        remedies += re.findall(r"ALTER TABLE … OWNER TO [^;]+", found.remedy or "")
+    assert len(set(remedies)) == 1
+    await worker.execute(remedies[0].replace("…", "rowlock.finished_job_20200101"))
+    await owner.execute("ALTER TABLE rowlock.finished_job ADD COLUMN note text")
+    await owner.close()
+    await worker.close()
 
 
 async def test_the_owner_lacks_nothing(settings: Settings) -> None:

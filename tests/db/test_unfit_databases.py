@@ -41,7 +41,9 @@ async def test_a_role_without_rights_is_named_with_what_it_lacks(
             async def send() -> None: ...
 
             assert (await app.overview()).waiting == 0
-            with pytest.raises(ConfigurationError, match=r"table job .*GRANT"):
+            with pytest.raises(
+                ConfigurationError, match=r"reader lacks INSERT, UPDATE, DELETE on the table rowlock\.job .*GRANT"
+            ):
                 await send.enqueue()
             with pytest.raises(ConfigurationError, match="GRANT"):
                 await app.enqueue_many([send.job()])

@@ -34,6 +34,7 @@ from rowlock import (
 )
 from rowlock.logs import add_job
 from rowlock.queue.lifecycle import Directive
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -833,8 +834,11 @@ async def test_what_is_not_done_after_the_grace_is_given_back_and_runs_elsewhere
     worker = app.worker()
     running = asyncio.create_task(worker.run(handle_signals=False))
     await asyncio.wait_for(began.wait(), 10)
-    worker.stop(grace=timedelta(0))
-    await asyncio.wait_for(running, 10)
+    with capture_logs() as logs:
+        worker.stop(grace=timedelta(0))
+        await asyncio.wait_for(running, 10)
+    (entry,) = [entry for entry in logs if entry["event"] == "job_given_back"]
+    assert (entry["job_id"], entry["attempt"], entry["why"]) == (str(handle.id), 1, "shutdown")
     row = await row_of(connection, handle.id)
     assert (row["state"], row["attempt"], row["errors"], row["crashes"]) == ("queued", 1, 0, 0)
     assert row["error"] is None

@@ -114,6 +114,7 @@ async def test_an_embedded_worker_logs_by_the_application_s_own_set_up(database_
     job_id, said = await run_application(tmp_path, database_url, "configured")
     assert f"INFO|shop|{job_id}|charge|about to charge\n" in said
     assert f"WARNING|rowlock.worker|{job_id}|charge|attempt_failed " in said
+    assert "retry_in=" in said.partition("|attempt_failed ")[2].splitlines()[0]
     assert f"ERROR|rowlock.worker|{job_id}|charge|job_failed " in said
     assert "INFO|rowlock.worker|None|None|worker_started " in said
     failed = said.partition("|job_failed ")[2]

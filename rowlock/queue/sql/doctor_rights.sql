@@ -1,23 +1,28 @@
 -- What this role may do of what workers do. One row: its name, the owners of the archive that it is no member of, whether it may
--- make tables in the schema, and the tables that it may not write to. Reads the catalog alone.
+-- make tables in the schema, the tables that it may not write to, and the partitions that do not belong to the owner of their
+-- archive, with one such owner and what it should be. Reads the catalog alone.
 SELECT current_user::text AS role,
        coalesce(
-           array_agg(DISTINCT pg_get_userbyid(relowner)::text) FILTER (
-               WHERE relname ~ '^(finished_job|attempt|attempt_log)(_default|_[0-9]{8})?$'
-                 AND NOT pg_has_role(relowner, 'USAGE')
+           array_agg(DISTINCT pg_get_userbyid(here.relowner)::text) FILTER (
+               WHERE here.relname IN ('finished_job', 'attempt', 'attempt_log') AND NOT pg_has_role(here.relowner, 'USAGE')
            ), '{}'
        ) AS owners,
-       bool_and(has_schema_privilege(relnamespace, 'CREATE')) AS makes_tables,
+       bool_and(has_schema_privilege(here.relnamespace, 'CREATE')) AS makes_tables,
        coalesce(
-           array_agg(relname::text ORDER BY relname) FILTER (
-               WHERE NOT relispartition
+           array_agg(here.relname::text ORDER BY here.relname) FILTER (
+               WHERE NOT here.relispartition
                  AND NOT (
-                     has_table_privilege(oid, 'SELECT') AND has_table_privilege(oid, 'INSERT')
-                     AND has_table_privilege(oid, 'UPDATE') AND has_table_privilege(oid, 'DELETE')
+                     has_table_privilege(here.oid, 'SELECT') AND has_table_privilege(here.oid, 'INSERT')
+                     AND has_table_privilege(here.oid, 'UPDATE') AND has_table_privilege(here.oid, 'DELETE')
                  )
            ), '{}'
-       ) AS unwritable
-  FROM pg_class
- WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'rowlock.job'::regclass)
-   AND relkind IN ('r', 'p')
-   AND relname <> 'rowlock_version'
+       ) AS unwritable,
+       coalesce(array_agg(here.relname::text ORDER BY here.relname) FILTER (WHERE here.relowner <> archive.relowner), '{}') AS strays,
+       min(here.relowner::regrole::text) FILTER (WHERE here.relowner <> archive.relowner) AS strays_owner,
+       min(archive.relowner::regrole::text) FILTER (WHERE here.relowner <> archive.relowner) AS archives_owner
+  FROM pg_class AS here
+  LEFT JOIN pg_inherits ON pg_inherits.inhrelid = here.oid
+  LEFT JOIN pg_class AS archive ON archive.oid = pg_inherits.inhparent
+ WHERE here.relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'rowlock.job'::regclass)
+   AND here.relkind IN ('r', 'p')
+   AND here.relname <> 'rowlock_version'

@@ -414,12 +414,14 @@ $$
 -- second, before anybody else's deadlock is looked for: then the partition is made another time.
 -- More than 100,000 rows do not move: finishes would wait for too long. They stay readable where they are, and retention
 -- removes them there (retain_default).
+-- Whoever makes it, it belongs to the archive's owner, who could otherwise not alter the archive any more.
 -- Times are written and read as text: whatever the session's settings are, they mean UTC.
 CREATE FUNCTION rowlock.create_partition(parent text, day date) RETURNS boolean LANGUAGE plpgsql VOLATILE
 SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' SET lock_timeout = '500ms' AS $$
 DECLARE
     child text := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
     spare text := parent || '_default';
+    owner text := (SELECT relowner::regrole FROM pg_class WHERE oid = ('rowlock.' || parent)::regclass);
     begins timestamptz := day::timestamp AT TIME ZONE 'UTC';
     ends timestamptz := (day + 1)::timestamp AT TIME ZONE 'UTC';
     that_day text := format(
@@ -450,6 +452,7 @@ BEGIN
     END IF;
     EXECUTE format('CREATE TABLE rowlock.%I (LIKE rowlock.%I INCLUDING ALL)', child, parent);
     EXECUTE format('ALTER TABLE rowlock.%I REPLICA IDENTITY FULL', child);
+    EXECUTE format('ALTER TABLE rowlock.%I OWNER TO %s', child, owner);
     EXECUTE format('WITH moved AS (DELETE FROM rowlock.%I WHERE %s RETURNING *) INSERT INTO rowlock.%I SELECT * FROM moved',
                    spare, that_day, child);
     EXECUTE format('ALTER TABLE rowlock.%I ATTACH PARTITION rowlock.%I FOR VALUES FROM (%L) TO (%L)',
