@@ -40,9 +40,7 @@ HOLD: Final = timedelta(seconds=3)
 """How long the duty `suspects` is kept from the other workers at a time; and from all of them once the one that has it
 is done, so that there is time for other jobs."""
 AWAY_SHARE: Final = 1 / 3
-RETURN: Final = timedelta(seconds=4)
-"""If the database was away for this share of a lease, leases may be lost that are nobody's crash. Once it is back, no
-job is rescued for so long: their workers come back and release what they held."""
+"""If the database was away for this share of a lease, leases may be lost that are nobody's crash: rescues are held."""
 RESCUE_BATCH: Final = 500
 FIRST_IDS: Final = 10
 FORGET_BATCH: Final = 1000
@@ -112,7 +110,7 @@ class Upkeep:
             "statistics": _one_step(self._statistics.begin_counting),
             "backlog": _one_step(self._statistics.begin_sampling),
         }
-        self._long_away = AWAY_SHARE * settings.lease.total_seconds()
+        connection.on_return("hold_rescues", AWAY_SHARE * settings.lease.total_seconds())
         self.left_behind = 0
         self.rescued = self.quarantined = 0
         self.ended_overdue: Counter[str] = Counter()
@@ -134,14 +132,10 @@ class Upkeep:
         loop = asyncio.get_running_loop()
         attend_at, net_at = loop.time(), loop.time() + NET_EVERY
         pause = LOOK_EVERY
-        away_since: float | None = None
         try:
             while True:
                 is_idle = False
                 try:
-                    if away_since is not None and loop.time() - away_since >= self._long_away:
-                        await self._hold_rescue(begun)
-                    away_since = None
                     if self._asked.is_set() or loop.time() >= attend_at:
                         self._asked.clear()
                         await self._attend()
@@ -153,7 +147,6 @@ class Upkeep:
                     pause = LOOK_EVERY
                 except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                     log.warning("upkeep_failed", error=type(error).__name__, detail=str(error))
-                    away_since = loop.time() if away_since is None else away_since
                     is_idle, pause = True, min(pause * 2, PAUSE_MOST)
                 if is_idle:
                     with suppress(TimeoutError):
@@ -163,12 +156,6 @@ class Upkeep:
         finally:
             for steps in begun.values():
                 await steps.aclose()
-
-    async def _hold_rescue(self, begun: dict[str, Steps]) -> None:
-        """Put the duty `rescue` off, and end one that was begun before the database was away."""
-        await self._connection.fetch("hold_duty", "rescue", RETURN)
-        if (steps := begun.pop("rescue", None)) is not None:
-            await steps.aclose()
 
     async def _attend(self) -> None:
         """Hear cancels and orders, and keep the duty `suspects` while it is this worker's."""

@@ -5,6 +5,8 @@
 -- A task's own max_crashes holds strictly, also for a crash beside other jobs.
 -- A lease never reaches further than its length from now, unless the server's clock has gone back: then it is cut to that.
 -- A live worker renews it in time.
+-- For four seconds after an outage of the database (hold_rescues.sql) it rescues nothing, whoever calls it: the workers come
+-- back, and release what they held.
 --
 -- $1 how many crashes a job may cause, if its task does not say   $2 how many jobs at most   $3 whether to look for jobs of workers without a row
 --
@@ -40,6 +42,10 @@ WITH cut AS (
                    WHERE other.state = 'running'
                      AND NOT EXISTS (SELECT FROM rowlock.worker WHERE worker.id = other.worker)
               ) END
+       )
+       AND NOT EXISTS (
+           SELECT FROM rowlock.duty
+            WHERE name = 'rescue' AND held_at BETWEEN clock_timestamp() - interval '4 seconds' AND clock_timestamp()
        )
      LIMIT $2
        FOR UPDATE SKIP LOCKED

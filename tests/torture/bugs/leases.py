@@ -169,4 +169,30 @@ BUGS: Final = (
         rule="unjustified quarantines",
         needs=("unjustified quarantines",),
     ),
+    Bug(
+        name="one rescue heeds no outage",
+        promise="nobody rescues for four seconds after an outage: the workers come back, and release what they held",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="            WHERE name = 'rescue' AND held_at",
+                new="            WHERE name = 'rescue' AND NOT $3::boolean AND held_at",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_lost_leases.py"),
+        rule="test_nothing_is_rescued_for_four_seconds_after_an_outage_whoever_asks",
+    ),
+    Bug(
+        name="outages begin when they are noticed",
+        promise="an outage lasts from when the first statement that failed was sent",
+        changes=(
+            Change(
+                file="rowlock/queue/connections.py",
+                old="                    self._away_since = sent_at\n",
+                new="                    self._away_since = time.monotonic()\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_lost_leases.py"),
+        rule="test_an_outage_lasts_from_when_the_first_statement_that_failed_was_sent",
+    ),
 )
