@@ -195,4 +195,22 @@ BUGS: Final = (
         engine=Pytest(file="tests/db/test_lost_leases.py"),
         rule="test_an_outage_lasts_from_when_the_first_statement_that_failed_was_sent",
     ),
+    Bug(
+        name="a close that a cancel ends",
+        promise="whatever cancels a worker's close, its lease stops, and its handlers before its lifespans close",
+        changes=(
+            Change(
+                file="rowlock/worker/shift.py",
+                old="""\
+        try:
+            await self._wait_for_handlers(self._grace)  # a second signal makes it zero
+        finally:
+            await to_the_end(self._end())
+""",
+                new="        await self._wait_for_handlers(self._grace)\n        await self._end()\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_interrupted_closes.py"),
+        rule="test_a_close_that_is_cancelled_again_and_again_stops_the_lease_and_gives_the_job_back",
+    ),
 )
