@@ -25,7 +25,7 @@ from rowlock.queue.server_errors import (
 from rowlock.queue.statements import WAKEUP_CHANNEL, channel, statement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
@@ -101,7 +101,9 @@ def deadline(name: str) -> float:
     return LONG_QUERY_TIMEOUT if name in LONG_QUERIES else QUERY_TIMEOUT
 
 
-async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Connection[Record]:
+async def connect(
+    settings: Settings, dsn: str, *, purpose: str, session: Mapping[str, str] = _SESSION
+) -> asyncpg.Connection[Record]:
     """A control connection of Rowlock's own: safe plans, READ COMMITTED, a deadline on each query.
 
     Raises `DatabaseUnavailable` if no server answers or it refuses the login.
@@ -112,7 +114,7 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
             timeout=CONNECT_TIMEOUT,
             command_timeout=QUERY_TIMEOUT,
             connection_class=Direct if settings.listen else Pooled,
-            server_settings={"application_name": f"rowlock {purpose}"[:63]} | (_SESSION if settings.listen else {}),
+            server_settings={"application_name": f"rowlock {purpose}"[:63]} | (session if settings.listen else {}),
         )
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
         raise unavailable(settings, error) from error
@@ -195,10 +197,16 @@ class ControlConnection:
 
     After an error of the connection the next call connects again; the failed call is not repeated, since only the
     caller knows whether it may be.
+
+    `lock_wait`: how long a statement may wait for a lock, in milliseconds; 0 for as long as it may take. A statement
+    that has waited for so long raises `asyncpg.LockNotAvailableError`.
     """
 
-    def __init__(self, settings: Settings, dsn: str, *, purpose: str) -> None:
+    def __init__(self, settings: Settings, dsn: str, *, purpose: str, lock_wait: int = 0) -> None:
         self._settings = settings
+        limits = {"lock_timeout": str(lock_wait)} if lock_wait else {}
+        self._session = _SESSION | limits
+        self._of_transaction = "".join(f"SET LOCAL {k} = {v};" for k, v in (PLANNER_SETTINGS | limits).items())
         self._dsn = dsn
         self._purpose = purpose
         self._lock = asyncio.Lock()
@@ -250,7 +258,7 @@ class ControlConnection:
             if self._settings.listen:
                 return await connection.fetch(sql, *parameters, timeout=deadline(name))
             async with own_transaction(connection):
-                await connection.execute("".join(f"SET LOCAL {k} = {v};" for k, v in PLANNER_SETTINGS.items()))
+                await connection.execute(self._of_transaction)
                 return await connection.fetch(sql, *parameters, timeout=deadline(name))
         except NOT_MIGRATED as error:
             raise not_migrated(self._settings) from error
@@ -310,7 +318,7 @@ class ControlConnection:
 
     async def _open(self) -> asyncpg.Connection[Record]:
         self._drop()
-        connection = await connect(self._settings, self._dsn, purpose=self._purpose)
+        connection = await connect(self._settings, self._dsn, purpose=self._purpose, session=self._session)
         if self._on_wakeup is not None and self._settings.listen:
             try:
                 await self._add_listener(connection, self._on_wakeup)

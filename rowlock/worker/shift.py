@@ -29,7 +29,7 @@ from rowlock.worker.runtime import Runtimes
 from rowlock.worker.slots import Slots
 from rowlock.worker.ticker import Ticker
 from rowlock.worker.timeouts import to_the_end
-from rowlock.worker.upkeep import Upkeep
+from rowlock.worker.upkeep import LOCK_WAIT, Upkeep
 from rowlock.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -82,13 +82,13 @@ class Shift:
         self._most_threads = most_threads
         self._grace = grace
         self._loop = asyncio.get_running_loop()
-        self._is_closed = False
+        self._is_closing = self._is_closed = False
         self._given_back: list[Attempt] = []
         self.background: list[asyncio.Task[None]] = []
         """What goes on beside the claims; it ends when it is cancelled."""
         self.claiming = ControlConnection(settings, dsn, purpose="claim")
         self.finishing = ControlConnection(settings, dsn, purpose="finish")
-        self.upkeeping = ControlConnection(settings, dsn, purpose="upkeep")
+        self.upkeeping = ControlConnection(settings, dsn, purpose="upkeep", lock_wait=LOCK_WAIT)
         self.watchdog = Watchdog(settings.blocked_loop_after.total_seconds(), lambda: self.slots.running)
         self._dsn = dsn
         self.renewals = Renewals()
@@ -208,8 +208,10 @@ class Shift:
     async def open(self, schedules: Sequence[Declared], *, has_upkeep: bool = True, has_ticks: bool = True) -> None:
         """Connect, register, and begin with what goes on beside the claims. Raises `DatabaseUnavailable`."""
         try:
-            await self.ticker.declare(schedules)  # once: an older version's lost lease brings nothing old back
             await self.finishing.open()  # nothing is claimed that could not be finished
+            # Once: an older version's lost lease brings nothing old back. And where a lock is waited for.
+            await self.ticker.declare(schedules, self.finishing)
+            await self.upkeeping.open()
             await self.runtimes.open()
             await self.claiming.listen(self._hear)
             await self._register()  # the last: from here on there is a lease
@@ -337,8 +339,11 @@ class Shift:
     async def close(self) -> None:
         """Give back what did not start, let the rest finish within the grace period, record it all, and let go.
 
-        A cancel ends the grace period, and nothing else: it is raised when all is done.
+        A cancel ends the grace period, and nothing else: it is raised when all is done. Closing it again does nothing.
         """
+        if self._is_closing:
+            return
+        self._is_closing = True
         self._return_unstarted()
         if running := self.slots.running:
             log.info(

@@ -35,6 +35,9 @@ log = logs.get_logger("rowlock.worker")
 LOOK_EVERY: Final = 1.0
 PAUSE_MOST: Final = 5.0
 """How often it tries, at least, while the database does not answer."""
+LOCK_WAIT: Final = 500
+"""How long a statement of the upkeep waits for a lock, in milliseconds: cancels, orders and rescues wait with it."""
+SHORT_WAIT: Final = {"lock_timeout": str(LOCK_WAIT)}
 NET_EVERY: Final = 60.0
 HOLD: Final = timedelta(seconds=3)
 """How long the duty `suspects` is kept from the other workers at a time; and from all of them once the one that has it
@@ -147,7 +150,9 @@ class Upkeep:
                     pause = LOOK_EVERY
                 except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                     log.warning("upkeep_failed", error=type(error).__name__, detail=str(error))
-                    is_idle, pause = True, min(pause * 2, PAUSE_MOST)
+                    is_idle = True
+                    if not isinstance(error, asyncpg.LockNotAvailableError):
+                        pause = min(pause * 2, PAUSE_MOST)
                 if is_idle:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
@@ -167,7 +172,7 @@ class Upkeep:
     async def _take_step(self, begun: dict[str, Steps]) -> bool:
         """Begin a duty that is due, and do one step of those begun, in turn. Returns whether there was one.
 
-        A duty that fails is over until it is due again.
+        A duty that fails is over until it is due again; so is one that would have to wait for a lock.
         """
         duties = self._duties
         without = {*begun, "suspects"} if self._orders.is_quiet else begun
@@ -177,8 +182,11 @@ class Upkeep:
             return False
         name = next(iter(begun))
         steps = begun.pop(name)
-        if await anext(steps, "over") is None:
-            begun[name] = steps  # behind the others
+        try:
+            if await anext(steps, "over") is None:
+                begun[name] = steps  # behind the others
+        except asyncpg.LockNotAvailableError as error:
+            log.warning("duty_postponed", duty=name, detail=str(error))
         return True
 
     async def _find_cancelled(self) -> None:
@@ -264,10 +272,12 @@ class Upkeep:
 
         By the application's connection: only a bitmap scan finds a window of time, which the control connections avoid.
         """
-        for task in await self._client.fetch("expired_results"):
+        async with planned(self._client, SHORT_WAIT) as fetch:
+            tasks = await fetch("expired_results")
+        for task in tasks:
             part, removed, is_last = RESULTS_PART, 0, False
             while not is_last:
-                async with planned(self._client, CUSTOM_PLAN) as fetch:
+                async with planned(self._client, CUSTOM_PLAN | SHORT_WAIT) as fetch:
                     due = await fetch("due_results", task["name"], part)
                     if not due:
                         break

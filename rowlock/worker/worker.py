@@ -223,7 +223,7 @@ class Worker:
             if self._running is not None:
                 await self._running
         finally:
-            await self._opened_lifespans.aclose()  # in the task that has opened them
+            await self._close()  # it is closed, unless its task was cancelled before it began
 
     async def _work_to_the_end(self) -> None:
         """Work until stopped, by the end of the block or by an operator before."""
