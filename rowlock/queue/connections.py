@@ -114,7 +114,8 @@ async def connect(
             timeout=CONNECT_TIMEOUT,
             command_timeout=QUERY_TIMEOUT,
             connection_class=Direct if settings.listen else Pooled,
-            server_settings={"application_name": f"rowlock {purpose}"[:63]} | (session if settings.listen else {}),
+            server_settings={"application_name": f"rowlock {purpose}"[:63]}
+            | (dict(session) if settings.listen else {}),
         )
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
         raise unavailable(settings, error) from error
