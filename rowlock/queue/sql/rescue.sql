@@ -55,7 +55,7 @@ WITH cut AS (
 ), requeued AS (
     UPDATE rowlock.job
        SET state = 'queued', worker = NULL, started_at = NULL, run_at = clock_timestamp(),
-           crashes = crashes + CASE WHEN id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_crash)) THEN 1 ELSE 0 END,
+           crashes = least(crashes, 32766) + CASE WHEN id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_crash)) THEN 1 ELSE 0 END,
            ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity'
                           WHEN NOT id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_crash)) THEN ends_at
                           ELSE deadline END
@@ -78,7 +78,7 @@ WITH cut AS (
         id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,
         priority, state, queue, task, args_version, unique_key, error, args, tags, metadata, trace
     )
-    SELECT id, run_at, created_at, started_at, now(), worker, timeout, attempt, max_attempts, errors, crashes + 1,
+    SELECT id, run_at, created_at, started_at, now(), worker, timeout, attempt, max_attempts, errors, least(crashes, 32766) + 1,
            priority, 'failed', queue, task, args_version, unique_key,
            format('set aside: %s workers in a row died while they ran this job', crashes + 1), args, tags, metadata, trace
       FROM quarantined
