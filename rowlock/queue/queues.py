@@ -123,16 +123,16 @@ class Queues:
                     return await self._patiently(wanted, deadline, lambda: self.get(wanted))
                 if deadline is not None and clock() >= deadline:
                     raise DrainTimeout(
-                        f"queue {quoted(wanted)} still has {row['running']} running jobs after {limit}: it stays paused; "
-                        "drain it again to wait on, or resume it."
+                        f"queue {quoted(wanted)} still has {row['running']} running jobs after {limit}: it stays "
+                        "paused; drain it again to wait on, or resume it."
                     )
                 await asyncio.sleep(LOOK_EVERY)
         except DatabaseUnavailable as error:
             if deadline is None or clock() < deadline:
                 raise  # it is not away
             raise DrainTimeout(
-                f"queue {quoted(wanted)} may still have running jobs: the database did not answer after {limit}. It stays "
-                "paused; drain it again to wait on, or resume it."
+                f"queue {quoted(wanted)} may still have running jobs: the database did not answer after {limit}. It "
+                "stays paused; drain it again to wait on, or resume it."
             ) from error
 
     async def scale(self, name: str, concurrency: int | None, *, by: str | None = None) -> Queue:
