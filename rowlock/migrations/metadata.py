@@ -263,6 +263,7 @@ def _workers(tables: MetaData) -> None:
         Column("every", INTERVAL, nullable=False),
         _time("next_run_at"),
         _time("set_at"),
+        _time("held_at"),
         PrimaryKeyConstraint("name", name="duty_pkey"),
     )
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 import asyncpg
 
+from rowlock.errors import DatabaseUnavailable
 from rowlock.queue import hosts
 from rowlock.queue.server_errors import (
     CONNECTION_LOST,
@@ -23,7 +25,7 @@ from rowlock.queue.server_errors import (
 from rowlock.queue.statements import WAKEUP_CHANNEL, channel, statement
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
@@ -99,7 +101,9 @@ def deadline(name: str) -> float:
     return LONG_QUERY_TIMEOUT if name in LONG_QUERIES else QUERY_TIMEOUT
 
 
-async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Connection[Record]:
+async def connect(
+    settings: Settings, dsn: str, *, purpose: str, session: Mapping[str, str] = _SESSION
+) -> asyncpg.Connection[Record]:
     """A control connection of Rowlock's own: safe plans, READ COMMITTED, a deadline on each query.
 
     Raises `DatabaseUnavailable` if no server answers or it refuses the login.
@@ -110,7 +114,8 @@ async def connect(settings: Settings, dsn: str, *, purpose: str) -> asyncpg.Conn
             timeout=CONNECT_TIMEOUT,
             command_timeout=QUERY_TIMEOUT,
             connection_class=Direct if settings.listen else Pooled,
-            server_settings={"application_name": f"rowlock {purpose}"[:63]} | (_SESSION if settings.listen else {}),
+            server_settings={"application_name": f"rowlock {purpose}"[:63]}
+            | (dict(session) if settings.listen else {}),
         )
     except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
         raise unavailable(settings, error) from error
@@ -193,10 +198,16 @@ class ControlConnection:
 
     After an error of the connection the next call connects again; the failed call is not repeated, since only the
     caller knows whether it may be.
+
+    `lock_wait`: how long a statement may wait for a lock, in milliseconds; 0 for as long as it may take. A statement
+    that has waited for so long raises `asyncpg.LockNotAvailableError`.
     """
 
-    def __init__(self, settings: Settings, dsn: str, *, purpose: str) -> None:
+    def __init__(self, settings: Settings, dsn: str, *, purpose: str, lock_wait: int = 0) -> None:
         self._settings = settings
+        limits = {"lock_timeout": str(lock_wait)} if lock_wait else {}
+        self._session = _SESSION | limits
+        self._of_transaction = "".join(f"SET LOCAL {k} = {v};" for k, v in (PLANNER_SETTINGS | limits).items())
         self._dsn = dsn
         self._purpose = purpose
         self._lock = asyncio.Lock()
@@ -204,6 +215,8 @@ class ControlConnection:
         self._on_wakeup: Callable[[str], None] | None = None
         self._channel = WAKEUP_CHANNEL
         self._on_connect: Callable[[], None] | None = None
+        self._on_return: tuple[str, float] | None = None
+        self._away_since: float | None = None
         self.connects = 0
         """How often it was made."""
 
@@ -211,31 +224,55 @@ class ControlConnection:
         """Call this after each connection that replaces a lost one."""
         self._on_connect = call
 
+    def on_return(self, name: str, away: float) -> None:
+        """Run `queue/sql/<name>.sql` before any other statement once the database is back after so many seconds.
+
+        It was away from when the first statement that failed was sent, until another one is about to be.
+        """
+        self._on_return = name, away
+
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
         """Run `queue/sql/<name>.sql`, as one transaction, and return its rows."""
-        sql = statement(name, self._settings.schema)
         async with self._lock:
-            connection = self._connection
-            if connection is None or connection.is_closed():  # as the server has told, while it was idle
-                connection = await self._open()
+            sent_at = time.monotonic()
             try:
-                if self._settings.listen:
-                    return await connection.fetch(sql, *parameters, timeout=deadline(name))
-                async with own_transaction(connection):
-                    await connection.execute("".join(f"SET LOCAL {k} = {v};" for k, v in PLANNER_SETTINGS.items()))
-                    return await connection.fetch(sql, *parameters, timeout=deadline(name))
-            except NOT_MIGRATED as error:
-                raise not_migrated(self._settings) from error
-            except FORGOTTEN as error:
-                self._drop()
-                raise forgotten(self._settings) from error
-            except (*CONNECTION_LOST, asyncio.CancelledError):
-                # Cancelled in the middle of a query, the connection's state is unknown: it is thrown away as well.
-                self._drop()
+                connection = self._connection
+                if connection is None or connection.is_closed():  # as the server has told, while it was idle
+                    connection = await self._open()
+                if self._away_since is not None:
+                    await self._come_back(connection, time.monotonic() - self._away_since)
+                rows = await self._run(connection, name, *parameters)
+            except (*CONNECTION_LOST, DatabaseUnavailable):
+                if self._away_since is None:
+                    self._away_since = sent_at
                 raise
-            except asyncpg.PostgresError as error:
-                hide_values(error)
-                raise
+            self._away_since = None
+            return rows
+
+    async def _come_back(self, connection: asyncpg.Connection[Record], away: float) -> None:
+        if self._on_return is not None and away >= self._on_return[1]:
+            await self._run(connection, self._on_return[0])
+
+    async def _run(self, connection: asyncpg.Connection[Record], name: str, *parameters: object) -> list[Record]:
+        sql = statement(name, self._settings.schema)
+        try:
+            if self._settings.listen:
+                return await connection.fetch(sql, *parameters, timeout=deadline(name))
+            async with own_transaction(connection):
+                await connection.execute(self._of_transaction)
+                return await connection.fetch(sql, *parameters, timeout=deadline(name))
+        except NOT_MIGRATED as error:
+            raise not_migrated(self._settings) from error
+        except FORGOTTEN as error:
+            self._drop()
+            raise forgotten(self._settings) from error
+        except (*CONNECTION_LOST, asyncio.CancelledError):
+            # Cancelled in the middle of a query, the connection's state is unknown: it is thrown away as well.
+            self._drop()
+            raise
+        except asyncpg.PostgresError as error:
+            hide_values(error)
+            raise
 
     async def listen(self, on_wakeup: Callable[[str], None], to: str = WAKEUP_CHANNEL) -> None:
         """Call `on_wakeup(payload)` for each notification, on this connection and on each that replaces it.
@@ -282,7 +319,7 @@ class ControlConnection:
 
     async def _open(self) -> asyncpg.Connection[Record]:
         self._drop()
-        connection = await connect(self._settings, self._dsn, purpose=self._purpose)
+        connection = await connect(self._settings, self._dsn, purpose=self._purpose, session=self._session)
         if self._on_wakeup is not None and self._settings.listen:
             try:
                 await self._add_listener(connection, self._on_wakeup)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -13,8 +12,8 @@ import msgspec
 
 from rowlock import logs
 from rowlock.errors import DatabaseUnavailable, JobFailed, ResultTimeout
+from rowlock.queue.asking import ask
 from rowlock.queue.results import decode_result
-from rowlock.queue.server_errors import CONNECTION_LOST, is_away, unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +33,6 @@ _NET_MOST = 5.0
 _WANTED_EVERY = 0.5
 _LAST_LOOK = 0.5
 """A look that has begun in time may take so much longer."""
-_AWAY_MOST = 1.0
-"""The longest pause between two looks while the database is away."""
 
 
 class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
@@ -137,21 +134,14 @@ async def _look(
     is_wanted: Callable[[], bool],
 ) -> Job:
     """The job as it is now. A database that is away is asked again until the deadline; no look outlasts the limit."""
-    clock, pause = asyncio.get_running_loop().time, _POLL_FIRST
-    while True:
-        try:
-            async with asyncio.timeout_at(limit):
-                return await client.get(job_id)
-        except (DatabaseUnavailable, *CONNECTION_LOST) as error:
-            if not is_away(error):
-                raise
-            left = math.inf if deadline is None else deadline - clock()
-            if left <= 0 or not is_wanted():
-                raise unavailable(client.settings, error) from error
-            if pause == _POLL_FIRST:
-                log.warning("result_waits_for_database", job_id=str(job_id), error=type(error).__name__)
-        await asyncio.sleep(min(pause, left))  # and look once more when the time is over
-        pause = min(pause * 2, _AWAY_MOST)
+    return await ask(
+        client,
+        lambda: client.get(job_id),
+        deadline=deadline,
+        limit=limit,
+        is_wanted=is_wanted,
+        on_away=lambda error: log.warning("result_waits_for_database", job_id=str(job_id), error=type(error).__name__),
+    )
 
 
 def _outcome(job: Job, returns: object) -> object:

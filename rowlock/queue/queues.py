@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import msgspec
 
-from rowlock.errors import DrainTimeout
+from rowlock import logs
+from rowlock.errors import DatabaseUnavailable, DrainTimeout
 from rowlock.queue import options
 from rowlock.queue.acting import ActOnQueue, acting
+from rowlock.queue.asking import ask
 from rowlock.queue.forms import Concurrency, Count, Moment, QueueName, said
 from rowlock.queue.origin import Origin
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from rowlock.queue.client import Client
 
+log = logs.get_logger("rowlock.client")
+
+T = TypeVar("T")
+
 LOOK_EVERY: Final = 0.2
+_LAST_LOOK: Final = 0.5
+"""A look of a drain that has begun in time may take so much longer."""
 MANY: Final = 100_000
 """From how many live jobs on the workers' last sample will do for those who only look."""
 
@@ -81,7 +90,7 @@ class Queues:
         Once this returns, no claim that begins takes a job of it. Jobs that a worker had claimed ahead, and that did
         not start yet, are given back within a second or so. Pausing a paused queue changes nothing.
         """
-        return await self._pause("pause", name, by)
+        return await self.get(await self._pause("pause", name, by))
 
     async def resume(self, name: str, *, by: str | None = None) -> Queue:
         """Let the queue's jobs start again, at once."""
@@ -95,25 +104,36 @@ class Queues:
         """Pause the queue, and wait until none of its jobs runs, or will: before maintenance, say.
 
         It stays paused: `resume` it afterwards. Raises `DrainTimeout` if jobs still run after `timeout` (seconds or a
-        `timedelta`; None waits for ever); it stays paused then, too.
+        `timedelta`; None waits for ever); it stays paused then, too. The waiting outlives the database: while it is
+        away, it goes on.
         """
         limit = options.timeout(timeout)
-        deadline = None if limit is None else time.monotonic() + limit.total_seconds()
-        wanted = (await self._pause("drain", name, by)).name
-        under_way = await self._claiming()
-        while True:
-            # First the claims, then the jobs: what a claim takes that began before the pause is counted once it ended.
-            if under_way:
-                under_way &= await self._claiming()
-            (row,) = await self._client.fetch("count_running", wanted)
-            if not under_way and row["running"] == 0:
-                return await self.get(wanted)
-            if deadline is not None and time.monotonic() >= deadline:
-                raise DrainTimeout(
-                    f"queue {quoted(wanted)} still has {row['running']} running jobs after {limit}: it stays paused; "
-                    "drain it again to wait on, or resume it."
-                )
-            await asyncio.sleep(LOOK_EVERY)
+        clock = asyncio.get_running_loop().time
+        deadline = None if limit is None else clock() + limit.total_seconds()
+        wanted = await self._pause("drain", name, by)
+        try:
+            under_way = await self._patiently(wanted, deadline, self._claiming)
+            while True:
+                # First the claims, then the jobs: what a claim takes that began before the pause is counted once it
+                # ended.
+                if under_way:
+                    under_way &= await self._patiently(wanted, deadline, self._claiming)
+                (row,) = await self._patiently(wanted, deadline, lambda: self._client.fetch("count_running", wanted))
+                if not under_way and row["running"] == 0:
+                    return await self._patiently(wanted, deadline, lambda: self.get(wanted))
+                if deadline is not None and clock() >= deadline:
+                    raise DrainTimeout(
+                        f"queue {quoted(wanted)} still has {row['running']} running jobs after {limit}: it stays "
+                        "paused; drain it again to wait on, or resume it."
+                    )
+                await asyncio.sleep(LOOK_EVERY)
+        except DatabaseUnavailable as error:
+            if deadline is None or clock() < deadline:
+                raise  # it is not away
+            raise DrainTimeout(
+                f"queue {quoted(wanted)} may still have running jobs: the database did not answer after {limit}. It "
+                "stays paused; drain it again to wait on, or resume it."
+            ) from error
 
     async def scale(self, name: str, concurrency: int | None, *, by: str | None = None) -> Queue:
         """Say how many jobs of the queue each worker runs at once at most, instead of what it was started with.
@@ -129,12 +149,19 @@ class Queues:
                 await act.record("scale", wanted, {"concurrency": most, "before": row["before"]})
         return await self.get(wanted)
 
-    async def _pause(self, verb: str, name: str, by: str | None) -> Queue:
+    async def _pause(self, verb: str, name: str, by: str | None) -> str:
         wanted = options.queue_name(name)
         async with acting(self._client, ActOnQueue, self._by(by)) as act:
             if rows := await act.fetch("pause", wanted):
                 await act.record(verb, wanted, {"paused_at": rows[0]["paused_at"]})
-        return await self.get(wanted)
+        return wanted
+
+    async def _patiently(self, queue: str, deadline: float | None, question: Callable[[], Awaitable[T]]) -> T:
+        def say(error: BaseException) -> None:
+            log.warning("drain_waits_for_database", queue=queue, error=type(error).__name__)
+
+        limit = None if deadline is None else deadline + _LAST_LOOK
+        return await ask(self._client, question, deadline=deadline, limit=limit, on_away=say)
 
     async def _claiming(self) -> set[str]:
         return {row["transaction"] for row in await self._client.fetch("list_claiming")}

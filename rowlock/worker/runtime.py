@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
@@ -63,9 +63,10 @@ class Runtimes:
 
     async def close(self) -> None:
         """Let the connections go."""
-        await self.reports.close()
-        await self.connection.close()
-        await self.pool.close()
+        async with AsyncExitStack() as parts:  # the last one first, and each whatever cancels the others
+            parts.push_async_callback(self.pool.close)
+            parts.push_async_callback(self.connection.close)
+            parts.push_async_callback(self.reports.close)
 
 
 class AttemptRuntime:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +28,8 @@ from rowlock.worker.orders import Orders
 from rowlock.worker.runtime import Runtimes
 from rowlock.worker.slots import Slots
 from rowlock.worker.ticker import Ticker
-from rowlock.worker.upkeep import Upkeep
+from rowlock.worker.timeouts import to_the_end
+from rowlock.worker.upkeep import LOCK_WAIT, Upkeep
 from rowlock.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -81,12 +82,13 @@ class Shift:
         self._most_threads = most_threads
         self._grace = grace
         self._loop = asyncio.get_running_loop()
-        self._is_closed = False
+        self._is_closing = self._is_closed = False
+        self._given_back: list[Attempt] = []
         self.background: list[asyncio.Task[None]] = []
         """What goes on beside the claims; it ends when it is cancelled."""
         self.claiming = ControlConnection(settings, dsn, purpose="claim")
         self.finishing = ControlConnection(settings, dsn, purpose="finish")
-        self.upkeeping = ControlConnection(settings, dsn, purpose="upkeep")
+        self.upkeeping = ControlConnection(settings, dsn, purpose="upkeep", lock_wait=LOCK_WAIT)
         self.watchdog = Watchdog(settings.blocked_loop_after.total_seconds(), lambda: self.slots.running)
         self._dsn = dsn
         self.renewals = Renewals()
@@ -206,14 +208,16 @@ class Shift:
     async def open(self, schedules: Sequence[Declared], *, has_upkeep: bool = True, has_ticks: bool = True) -> None:
         """Connect, register, and begin with what goes on beside the claims. Raises `DatabaseUnavailable`."""
         try:
-            await self.ticker.declare(schedules)  # once: an older version's lost lease brings nothing old back
             await self.finishing.open()  # nothing is claimed that could not be finished
+            # Once: an older version's lost lease brings nothing old back. And where a lock is waited for.
+            await self.ticker.declare(schedules, self.finishing)
+            await self.upkeeping.open()
             await self.runtimes.open()
             await self.claiming.listen(self._hear)
             await self._register()  # the last: from here on there is a lease
         except BaseException as error:
             self.lease.stop()
-            await self._disconnect()
+            await to_the_end(self._disconnect())
             if isinstance(error, CONNECTION_LOST):
                 raise unavailable(self._client.settings, error) from error
             if isinstance(error, asyncpg.InsufficientPrivilegeError):
@@ -333,10 +337,14 @@ class Shift:
         self.doze.lost_mark()
 
     async def close(self) -> None:
-        """Give back what did not start, let the rest finish within the grace period, record it all, and let go."""
-        given_back = self.slots.take_ready()
-        for attempt in given_back:
-            self.performer.release(attempt)
+        """Give back what did not start, let the rest finish within the grace period, record it all, and let go.
+
+        A cancel ends the grace period, and nothing else: it is raised when all is done. Closing it again does nothing.
+        """
+        if self._is_closing:
+            return
+        self._is_closing = True
+        self._return_unstarted()
         if running := self.slots.running:
             log.info(
                 "worker_stopping",
@@ -344,32 +352,57 @@ class Shift:
                 seconds=self._grace(),
                 what="a second signal gives these jobs back at once",
             )
-        await self._wait_for_handlers(self._grace)  # a second signal makes it zero
-        given_back += self.slots.running
+        try:
+            await self._wait_for_handlers(self._grace)  # a second signal makes it zero
+        finally:
+            await to_the_end(self._end())
+
+    async def _end(self) -> None:
+        """Stop what still runs, and let go. Each part is done, whatever fails or cancels the parts before it."""
+        async with AsyncExitStack() as parts:  # the last one first
+            parts.callback(self.watchdog.stop)
+            parts.push_async_callback(self._disconnect)
+            parts.push_async_callback(self._end_background)
+            parts.callback(self.lease.stop)
+            parts.push_async_callback(self._record_the_rest)
+            parts.push_async_callback(self.performer.close)
+            parts.push_async_callback(self._stop_handlers)
+        log.info("worker_stopped", worker=str(self.lease.worker), attempts=self.slots.done)
+
+    def _return_unstarted(self) -> None:
+        unstarted = self.slots.take_ready()
+        for attempt in unstarted:
+            self.performer.release(attempt)
+        self._given_back += unstarted
+
+    async def _stop_handlers(self) -> None:
+        self._given_back += self.slots.running
         self.slots.stop("shutdown")
-        await self._wait_for_handlers(lambda: LAST_SECONDS)
-        for attempt in self.slots.running:
-            # It ignores being cancelled, or is a plain function: its job goes to another worker, and the fence keeps
-            # this attempt's outcome out.
-            log.warning("handler_left_behind", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
-            self.performer.interrupt(attempt)
-        await self.performer.close()
+        try:
+            await self._wait_for_handlers(lambda: LAST_SECONDS)
+        finally:
+            for attempt in self.slots.running:
+                # It ignores being cancelled, or is a plain function: its job goes to another worker, and the fence
+                # keeps this attempt's outcome out.
+                log.warning("handler_left_behind", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
+                self.performer.interrupt(attempt)
+
+    async def _record_the_rest(self) -> None:
         self._is_closed = True
         try:
             async with asyncio.timeout(self._client.settings.lease.total_seconds()):
                 await self.finishes.flush()
-                given_back += await self._give_back_the_unknown()
-                if given_back:
-                    await self.claiming.fetch("wake", list({attempt.claimed["queue"] for attempt in given_back}))
+                self._given_back += await self._give_back_the_unknown()
+                if self._given_back:
+                    await self.claiming.fetch("wake", list({attempt.claimed["queue"] for attempt in self._given_back}))
                 await self.lease.end(self.claiming)
         except TRANSIENT as error:
             log.warning("stopped_without_database", error=type(error).__name__)
+
+    async def _end_background(self) -> None:
         for task in self.background:
             task.cancel()
         await asyncio.gather(*self.background, return_exceptions=True)
-        await self._disconnect()
-        self.watchdog.stop()
-        log.info("worker_stopped", worker=str(self.lease.worker), attempts=self.slots.done)
 
     async def _give_back_the_unknown(self) -> list[Attempt]:
         """Give back what the database has as this worker's, and the worker never began: a claim without an answer."""

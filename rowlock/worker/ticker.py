@@ -47,20 +47,20 @@ class Ticker:
         self._try_broken_at = 0.0
         self.fired = 0
 
-    async def declare(self, declared: Sequence[Declared]) -> None:
+    async def declare(self, declared: Sequence[Declared], connection: ControlConnection) -> None:
         """Write down the schedules that the code declares, and mark those that it does not declare any more."""
         if declared:
-            await self._write(declared)
+            await self._write(declared, connection)
         names = [one.name for one in declared]
-        for row in await self._connection.fetch("mark_undeclared", names, list(self._tasks)):
+        for row in await connection.fetch("mark_undeclared", names, list(self._tasks)):
             log.warning(
                 "schedule_is_not_declared",
                 schedule=row["name"],
                 hint="the code does not declare it any more, and it goes on firing: rowlock schedules prune",
             )
 
-    async def _write(self, declared: Sequence[Declared]) -> None:
-        now: datetime = (await self._connection.fetch("moment"))[0]["now"]
+    async def _write(self, declared: Sequence[Declared], connection: ControlConnection) -> None:
+        now: datetime = (await connection.fetch("moment"))[0]["now"]
         columns = zip(
             *(
                 (*one.parameters(), one.schedule.times.next(now), one.declaration())
@@ -68,7 +68,7 @@ class Ticker:
             ),
             strict=True,
         )
-        for row in await self._connection.fetch("declare_schedules", *map(list, columns)):
+        for row in await connection.fetch("declare_schedules", *map(list, columns)):
             log.warning("schedule_name_taken", schedule=row["name"], hint="somebody created it: it stays as it is")
 
     async def run(self) -> None:

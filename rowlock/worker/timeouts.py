@@ -1,14 +1,14 @@
-"""The timeout of one attempt: its limit, and what is raised when the time is up."""
+"""The timeout of one attempt: its limit, and what is raised when the time is up; and what no cancel cuts short."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rowlock.queue.lifecycle import AttemptTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Coroutine
     from datetime import timedelta
 
 R = TypeVar("R")
@@ -38,4 +38,18 @@ async def within(limit: timedelta, call: Awaitable[R], *, spent: float = 0.0) ->
     return value
 
 
-__all__ = ["timed_out", "within"]
+async def to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Await it to its end, however often the caller is cancelled meanwhile: that is raised afterwards."""
+    task = asyncio.create_task(coroutine)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from (None if task.cancelled() else task.exception())
+    task.result()
+
+
+__all__ = ["timed_out", "to_the_end", "within"]

@@ -35,14 +35,15 @@ log = logs.get_logger("rowlock.worker")
 LOOK_EVERY: Final = 1.0
 PAUSE_MOST: Final = 5.0
 """How often it tries, at least, while the database does not answer."""
+LOCK_WAIT: Final = 500
+"""How long a statement of the upkeep waits for a lock, in milliseconds: cancels, orders and rescues wait with it."""
+SHORT_WAIT: Final = {"lock_timeout": str(LOCK_WAIT)}
 NET_EVERY: Final = 60.0
 HOLD: Final = timedelta(seconds=3)
 """How long the duty `suspects` is kept from the other workers at a time; and from all of them once the one that has it
 is done, so that there is time for other jobs."""
 AWAY_SHARE: Final = 1 / 3
-RETURN: Final = timedelta(seconds=4)
-"""If the database was away for this share of a lease, leases may be lost that are nobody's crash. Once it is back, no
-job is rescued for so long: their workers come back and release what they held."""
+"""If the database was away for this share of a lease, leases may be lost that are nobody's crash: rescues are held."""
 RESCUE_BATCH: Final = 500
 FIRST_IDS: Final = 10
 FORGET_BATCH: Final = 1000
@@ -112,7 +113,7 @@ class Upkeep:
             "statistics": _one_step(self._statistics.begin_counting),
             "backlog": _one_step(self._statistics.begin_sampling),
         }
-        self._long_away = AWAY_SHARE * settings.lease.total_seconds()
+        connection.on_return("hold_rescues", AWAY_SHARE * settings.lease.total_seconds())
         self.left_behind = 0
         self.rescued = self.quarantined = 0
         self.ended_overdue: Counter[str] = Counter()
@@ -134,14 +135,10 @@ class Upkeep:
         loop = asyncio.get_running_loop()
         attend_at, net_at = loop.time(), loop.time() + NET_EVERY
         pause = LOOK_EVERY
-        away_since: float | None = None
         try:
             while True:
                 is_idle = False
                 try:
-                    if away_since is not None and loop.time() - away_since >= self._long_away:
-                        await self._hold_rescue(begun)
-                    away_since = None
                     if self._asked.is_set() or loop.time() >= attend_at:
                         self._asked.clear()
                         await self._attend()
@@ -153,8 +150,9 @@ class Upkeep:
                     pause = LOOK_EVERY
                 except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                     log.warning("upkeep_failed", error=type(error).__name__, detail=str(error))
-                    away_since = loop.time() if away_since is None else away_since
-                    is_idle, pause = True, min(pause * 2, PAUSE_MOST)
+                    is_idle = True
+                    if not isinstance(error, asyncpg.LockNotAvailableError):
+                        pause = min(pause * 2, PAUSE_MOST)
                 if is_idle:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(pause * random.uniform(0.8, 1.2)):  # noqa: S311  # jitter
@@ -163,12 +161,6 @@ class Upkeep:
         finally:
             for steps in begun.values():
                 await steps.aclose()
-
-    async def _hold_rescue(self, begun: dict[str, Steps]) -> None:
-        """Put the duty `rescue` off, and end one that was begun before the database was away."""
-        await self._connection.fetch("hold_duty", "rescue", RETURN)
-        if (steps := begun.pop("rescue", None)) is not None:
-            await steps.aclose()
 
     async def _attend(self) -> None:
         """Hear cancels and orders, and keep the duty `suspects` while it is this worker's."""
@@ -180,7 +172,7 @@ class Upkeep:
     async def _take_step(self, begun: dict[str, Steps]) -> bool:
         """Begin a duty that is due, and do one step of those begun, in turn. Returns whether there was one.
 
-        A duty that fails is over until it is due again.
+        A duty that fails is over until it is due again; so is one that would have to wait for a lock.
         """
         duties = self._duties
         without = {*begun, "suspects"} if self._orders.is_quiet else begun
@@ -190,8 +182,11 @@ class Upkeep:
             return False
         name = next(iter(begun))
         steps = begun.pop(name)
-        if await anext(steps, "over") is None:
-            begun[name] = steps  # behind the others
+        try:
+            if await anext(steps, "over") is None:
+                begun[name] = steps  # behind the others
+        except asyncpg.LockNotAvailableError as error:
+            log.warning("duty_postponed", duty=name, detail=str(error))
         return True
 
     async def _find_cancelled(self) -> None:
@@ -277,10 +272,12 @@ class Upkeep:
 
         By the application's connection: only a bitmap scan finds a window of time, which the control connections avoid.
         """
-        for task in await self._client.fetch("expired_results"):
+        async with planned(self._client, SHORT_WAIT) as fetch:
+            tasks = await fetch("expired_results")
+        for task in tasks:
             part, removed, is_last = RESULTS_PART, 0, False
             while not is_last:
-                async with planned(self._client, CUSTOM_PLAN) as fetch:
+                async with planned(self._client, CUSTOM_PLAN | SHORT_WAIT) as fetch:
                     due = await fetch("due_results", task["name"], part)
                     if not due:
                         break

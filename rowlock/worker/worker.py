@@ -161,7 +161,8 @@ class Worker:
         Raises `DatabaseUnavailable`, `SchemaNotMigrated` or `SchemaTooNew` if it cannot begin, what a lifespan of the
         application raises, and `InvalidOption` in
         another thread than the main one, where signals cannot be handled. Once it runs, it survives the loss of the
-        database, and goes on when it is back.
+        database, and goes on when it is back. Cancelled, it stops as `stop()` does; cancelled once more, it gives
+        running jobs back at once.
         """
         if handle_signals and threading.current_thread() is not threading.main_thread():
             raise InvalidOption(
@@ -176,10 +177,12 @@ class Worker:
                 on_started()
             await self._shift.work()
         finally:
-            await self._close()
-            if handle_signals:
-                for number in STOP_SIGNALS:
-                    asyncio.get_running_loop().remove_signal_handler(number)
+            try:
+                await self._close()
+            finally:
+                if handle_signals:
+                    for number in STOP_SIGNALS:
+                        asyncio.get_running_loop().remove_signal_handler(number)
 
     async def drain(self) -> int:
         """Do all that is due now, or falls due meanwhile; return how many attempts ended. For tests and scripts.
@@ -220,7 +223,7 @@ class Worker:
             if self._running is not None:
                 await self._running
         finally:
-            await self._opened_lifespans.aclose()  # in the task that has opened them
+            await self._close()  # it is closed, unless its task was cancelled before it began
 
     async def _work_to_the_end(self) -> None:
         """Work until stopped, by the end of the block or by an operator before."""

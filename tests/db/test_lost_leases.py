@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from rowlock import DatabaseUnavailable, Job, Rowlock, Settings
 from rowlock.queue.claims import Claims, NotLeased
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.identifiers import uuid7
+from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.worker.lease import Lease, Renewals
 from rowlock.worker.orders import Orders
 from tests.db.claimants import CLAIMANT, register
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 NO_RESCUE = "UPDATE rowlock.duty SET next_run_at = 'infinity', set_at = now() WHERE name IN ('rescue', 'orphans')"
+RUN_OUT_ALL = "UPDATE rowlock.worker SET expires_at = clock_timestamp() - interval '1 ms'"
 RUN_OUT = "UPDATE rowlock.worker SET expires_at = clock_timestamp() WHERE id = $1"
 
 
@@ -283,9 +286,66 @@ async def test_a_worker_that_gave_its_lease_up_has_not_crashed(claims: Claims, c
     assert await connection.fetchval("SELECT outcome FROM rowlock.attempt") == "released"
 
 
+async def test_nothing_is_rescued_for_four_seconds_after_an_outage_whoever_asks(
+    claims: Claims, connection: Connection
+) -> None:
+    control = claims._connection
+    for without_row in (False, True):
+        await connection.execute("DELETE FROM rowlock.worker")
+        await register(connection)
+        await connection.execute("UPDATE rowlock.duty SET held_at = '-infinity'")
+        await connection.fetchval("SELECT rowlock.enqueue('noop')")
+        assert len(await claims.claim(CLAIMANT, 10, {})) == 1
+        await connection.execute("DELETE FROM rowlock.worker" if without_row else RUN_OUT_ALL)
+        await control.fetch("hold_rescues")
+        for orphans in (False, True):
+            assert not await control.fetch("rescue", 3, 10, orphans)
+        await connection.execute("UPDATE rowlock.duty SET held_at = held_at - interval '4 seconds'")
+        assert len(await control.fetch("rescue", 3, 10, without_row)) == 1
+        await connection.execute("DELETE FROM rowlock.job")
+
+
+async def test_a_hold_of_the_future_holds_nothing(claims: Claims, connection: Connection) -> None:
+    await register(connection)
+    await connection.fetchval("SELECT rowlock.enqueue('noop')")
+    await claims.claim(CLAIMANT, 10, {})
+    await connection.execute(RUN_OUT_ALL)
+    await connection.execute("UPDATE rowlock.duty SET held_at = now() + interval '1 hour'")  # the clock went back
+    assert len(await claims._connection.fetch("rescue", 3, 10, False)) == 1
+
+
+async def test_an_outage_lasts_from_when_the_first_statement_that_failed_was_sent(
+    server: Server, database_url: str, settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1000.0
+    monkeypatch.setattr("rowlock.queue.connections.time", SimpleNamespace(monotonic=lambda: clock))
+    is_held = "SELECT bool_and(held_at > '-infinity') FROM rowlock.duty WHERE name IN ('rescue', 'orphans')"
+    async with linked(server, database_url) as link:
+        control = ControlConnection(replace(settings, database_url=link.url), link.url, purpose="upkeep")
+        control.on_return("hold_rescues", 5.0)
+        for late, holds in ((0.4, False), (0.6, True)):
+            await control.fetch("moment")
+            link.swallows = True
+            sent = asyncio.create_task(control.fetch("moment"))
+            await asyncio.sleep(0)  # it is sent
+            clock += 4.5  # most of the outage is over before anybody knows of it
+            link.swallows = False
+            await link.close()
+            with pytest.raises(CONNECTION_LOST):
+                await sent
+            with pytest.raises(DatabaseUnavailable):
+                await control.fetch("moment")  # a failure in the middle of the outage begins no other one
+            clock += late
+            await link.open()
+            await control.fetch("moment")
+            assert await connection.fetchval(is_held) is holds
+        await control.close()
+
+
 async def test_outages_of_the_database_beside_a_long_job_are_no_crashes(
     server: Server, database_url: str, settings: Settings, connection: Connection
 ) -> None:
+    await connection.execute("UPDATE rowlock.duty SET every = '50 ms' WHERE name IN ('rescue', 'orphans')")
     async with linked(server, database_url) as link:
         short = replace(
             settings,

@@ -9,12 +9,13 @@ from typing import TypeAlias
 import asyncpg
 import pytest
 
-from rowlock import InvalidOption, Job, JobFilter, Rowlock, Settings
+from rowlock import InvalidOption, Job, JobFilter, Retry, Rowlock, Settings
+from rowlock.queue.statements import statement
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 NEVER_READ = {
-    *("duty.every", "duty.next_run_at", "duty.set_at"),  # of which '-infinity' means now
+    *("duty.every", "duty.next_run_at", "duty.set_at", "duty.held_at"),  # of which '-infinity' means now
     *("unique_key.expires_at", "idempotency_key.expires_at", "waiter.expires_at"),
 }
 """What is only compared, in the database."""
@@ -183,3 +184,62 @@ async def test_a_text_of_characters_that_json_escapes_is_found(text: str, app: R
             assert [job.id for job in await app.jobs(which)] == [found.id]
         done = await app.cancel_many(JobFilter(text=text))
         assert done.first_ids == [found.id]
+
+
+INTEGER, SMALLINT = 2**31 - 1, 2**15 - 1
+
+
+async def test_a_job_whose_counts_are_at_their_end_keeps_no_other_from_its_claim_and_its_outcome(
+    app: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def work(*, how: str) -> None:
+        if how == "fail":
+            raise ValueError
+        if how == "retry":
+            raise Retry(3600)
+
+    for how in ("succeed", "fail", "retry"):
+        for number in (0, INTEGER):
+            attempts = INTEGER if how == "retry" else 1
+            errors = min(number, INTEGER - 2) if how == "retry" else number  # or it would have failed
+            await connection.execute(
+                "INSERT INTO rowlock.job (id, task, args, attempt, errors, max_attempts) "
+                "VALUES (rowlock.uuid7(), 'work', jsonb_build_object('how', $1::text), $2, $3, $4)",
+                *(how, number, errors, attempts),
+            )
+    await app.worker().drain()
+    ended = await connection.fetch(
+        "SELECT state, args ->> 'how' AS how, attempt, errors FROM rowlock.jobs ORDER BY how, attempt"
+    )
+    assert [tuple(row) for row in ended] == [
+        ("failed", "fail", 1, 1),
+        ("failed", "fail", INTEGER, INTEGER),
+        ("retrying", "retry", 1, 1),
+        ("retrying", "retry", INTEGER, INTEGER - 1),
+        ("succeeded", "succeed", 1, 0),
+        ("succeeded", "succeed", INTEGER, INTEGER),
+    ]
+    await connection.fetch(statement("audit_jobs", "rowlock"), 1000, 10, timedelta(minutes=5))
+
+
+async def test_a_job_whose_crashes_are_at_their_end_keeps_no_other_from_its_rescue(
+    app: Rowlock, connection: Connection
+) -> None:
+    await connection.execute(
+        "INSERT INTO rowlock.job (id, task, state, worker, attempt, crashes) "
+        "SELECT rowlock.uuid7(), 'noop', 'running', rowlock.uuid7(), 1, crashes FROM unnest($1::smallint[]) AS crashes",
+        [0, SMALLINT, SMALLINT],
+    )
+    await app.client.fetch("rescue", 3, 10, True)
+    counts = "SELECT array_agg(crashes ORDER BY crashes) FROM rowlock.jobs WHERE state = $1"
+    assert await connection.fetchval(counts, "queued") == [1]
+    assert await connection.fetchval(counts, "failed") == [SMALLINT, SMALLINT]
+    await connection.execute(  # and where none of them is alone: they run again
+        "INSERT INTO rowlock.job (id, task, state, worker, attempt, crashes) "
+        "SELECT rowlock.uuid7(), 'noop', 'running', '01900000-0000-7000-8000-000000000001', 1, $1 "
+        "  FROM generate_series(1, 2)",
+        SMALLINT,
+    )
+    await app.client.fetch("rescue", 3, 10, True)
+    assert await connection.fetchval(counts, "queued") == [1, SMALLINT, SMALLINT]

@@ -308,6 +308,17 @@ async def test_the_backlog_is_sampled_by_queue(app: Rowlock, connection: Connect
     assert (gone.waiting, gone.running, gone.oldest_due) == (0, 0, 0), "a queue that has none any more has none"
 
 
+async def test_queues_named_as_the_rows_of_totals_stop_no_sample(
+    app: Rowlock, connection: Connection, duties: Duties
+) -> None:
+    await connection.execute(
+        "INSERT INTO rowlock.job (id, task, queue) SELECT rowlock.uuid7(), 'noop', unnest(ARRAY['*', '+', 'one'])"
+    )
+    await duties.sample()
+    rows = await connection.fetch("SELECT DISTINCT queue, waiting FROM rowlock.backlog ORDER BY queue")
+    assert [tuple(row) for row in rows] == [("*", 3), ("one", 1)]
+
+
 def test_no_edge_leads_to_a_blocked_job_so_the_sample_counts_none() -> None:
     assert all(end is not State.BLOCKED for _, _, end in EDGES), "sample_backlog.sql must count them, by an index"
 

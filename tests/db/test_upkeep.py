@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings
+from rowlock.queue import connections
 from rowlock.queue.identifiers import uuid7
 from rowlock.worker import upkeep
 from tests.logged import capture_logs
@@ -69,6 +70,62 @@ async def test_a_cancel_is_heard_and_the_dead_are_rescued_while_many_jobs_expire
             lambda: connection.fetchval("SELECT crashes = 1 FROM rowlock.job WHERE id = $1", orphan),
         )
         assert await connection.fetchval(left) > 0, "there is still much to do"
+
+
+TELLS = {
+    "idempotency_key": ("duty_postponed", "keys"),
+    "api_session": ("duty_postponed", "keys"),
+    "progress": ("duty_postponed", "progress"),
+    "schedule_tick": ("duty_postponed", "ticks"),
+    "schedule": ("ticks_not_fired", None),
+    "task": ("duty_postponed", "results"),
+}
+"""What the log says of each table that upkeep cannot have, and of which duty."""
+
+
+@pytest.mark.parametrize("table", TELLS)
+async def test_a_cancel_is_heard_and_the_dead_are_rescued_while_a_duty_cannot_have_its_table(
+    app: Rowlock, connection: Connection, direct_url: str, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    told = TELLS[table]
+    duty = told[1]
+    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 3600.0)  # nothing else ends a wait for a lock
+    monkeypatch.setattr(connections, "LONG_QUERY_TIMEOUT", 3600.0)
+    await connection.execute("UPDATE rowlock.duty SET next_run_at = 'infinity' WHERE name = $1", duty)
+    began, cancelled = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def sleep() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    job = await sleep.enqueue()
+    other = await asyncpg.connect(direct_url)
+    try:
+        async with app.worker():
+            await began.wait()
+            mode = "EXCLUSIVE" if table == "task" else "ACCESS EXCLUSIVE"  # which no finish could pass
+            await other.execute(f"BEGIN; LOCK TABLE rowlock.{table} IN {mode} MODE")
+            with capture_logs() as logs:
+                await connection.execute("UPDATE rowlock.duty SET next_run_at = now() WHERE name = $1", duty)
+                await eventually(lambda: told in [(entry["event"], entry.get("duty")) for entry in logs])
+            orphan = await connection.fetchval(
+                "WITH gone AS ("
+                "    INSERT INTO rowlock.worker (id, hostname, pid, version, queues, tasks, concurrency, expires_at) "
+                "    VALUES ($1, 'gone', 1, '1', '{}', '{}', 1, now() - interval '1 minute')"
+                ") INSERT INTO rowlock.job (id, task, queue, state, attempt, worker) "
+                "VALUES ($1, 'noop', 'elsewhere', 'running', 1, $1) RETURNING id",
+                uuid7(),
+            )
+            assert await app.cancel(job.id) == "requested"
+            await cancelled.wait()
+            await eventually(lambda: connection.fetchval("SELECT crashes = 1 FROM rowlock.job WHERE id = $1", orphan))
+            await other.execute("ROLLBACK")
+    finally:
+        other.terminate()
 
 
 async def _is_below(connection: Connection, query: str, most: int) -> bool:

@@ -13,10 +13,11 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from rowlock import DatabaseUnavailable, Job, ResultTimeout, Rowlock, Settings
+from rowlock import DatabaseUnavailable, DrainTimeout, Job, ResultTimeout, Rowlock, Settings
 from rowlock.queue.handle import wait_until_finished
 from rowlock.queue.server_errors import CONNECTION_LOST
 from tests.db.links import Link, linked
+from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -56,6 +57,39 @@ async def test_a_wait_for_a_result_outlives_an_outage_of_the_database(
         await link.open()
         await app.worker().drain()
         assert await waiting == 7
+
+
+async def test_a_drain_outlives_an_outage_of_the_database(
+    far: Rowlock, link: Link, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute(
+        "INSERT INTO rowlock.job (id, task, state, attempt, worker) "
+        "VALUES (rowlock.uuid7(), 'work', 'running', 1, rowlock.uuid7())"
+    )
+    with capture_logs() as logs:
+        draining = asyncio.create_task(far.queues.drain("default", timeout=30))
+        await eventually(lambda: connection.fetchval("SELECT EXISTS (SELECT FROM rowlock.queue)"))
+        await eventually(lambda: connection.fetchval("SELECT EXISTS (SELECT FROM rowlock.operation)"))
+        await link.close()
+        await eventually(lambda: [entry for entry in logs if entry["event"] == "drain_waits_for_database"])
+    assert not draining.done()
+    await connection.execute("DELETE FROM rowlock.job")
+    await link.open()
+    assert (await draining).paused_at is not None
+
+
+async def test_a_drain_that_the_database_does_not_answer_ends_with_its_timeout(
+    far: Rowlock, link: Link, connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    await connection.execute(
+        "INSERT INTO rowlock.job (id, task, state, attempt, worker) "
+        "VALUES (rowlock.uuid7(), 'work', 'running', 1, rowlock.uuid7())"
+    )
+    draining = asyncio.create_task(far.queues.drain("default", timeout=2))
+    await eventually(lambda: connection.fetchval("SELECT EXISTS (SELECT FROM rowlock.operation)"))
+    await link.close()
+    with pytest.raises(DrainTimeout, match="did not answer"):
+        await draining
 
 
 async def test_a_wait_that_begins_while_the_database_is_away_ends_within_its_timeout(far: Rowlock, link: Link) -> None:

@@ -15,7 +15,7 @@ WITH outcome AS MATERIALIZED (
     UPDATE rowlock.job
        SET state = 'queued', worker = NULL, started_at = NULL,
            run_at = clock_timestamp() + (SELECT delay FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt),
-           errors = errors + (SELECT counts::integer FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt),
+           errors = least(errors, 2147483646) + (SELECT counts::integer FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt),
            ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity'
                           WHEN (SELECT outcome.elapsed FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt) IS NULL THEN ends_at
                           ELSE deadline END,

@@ -27,7 +27,7 @@ WITH looked AS MATERIALIZED (
                ', ',
                CASE WHEN state = 'succeeded' AND (worker IS NULL OR started_at IS NULL OR attempt < 1)
                     THEN format('succeeded with worker %s, started_at %s, attempt %s', worker, started_at, attempt) END,
-               CASE WHEN errors + crashes > attempt
+               CASE WHEN errors::bigint + crashes > attempt
                     THEN format('%s errors and %s crashes in %s attempts', errors, crashes, attempt) END,
                CASE WHEN state = 'expired' AND (worker IS NOT NULL OR started_at IS NOT NULL)
                     THEN format('expired with worker %s, started_at %s', worker, started_at) END,

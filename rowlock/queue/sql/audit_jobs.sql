@@ -26,7 +26,7 @@ WITH looked AS MATERIALIZED (
                CASE WHEN (state = 'running') <> (started_at IS NOT NULL)
                     THEN format('%s with started_at %s', state, started_at) END,
                CASE WHEN state = 'running' AND attempt < 1 THEN format('running with attempt %s', attempt) END,
-               CASE WHEN errors + crashes > attempt
+               CASE WHEN errors::bigint + crashes > attempt
                     THEN format('%s errors and %s crashes in %s attempts', errors, crashes, attempt) END,
                CASE WHEN unique_key IS NULL AND errors >= max_attempts
                     THEN format('%s with %s errors, of at most %s attempts', state, errors, max_attempts) END,

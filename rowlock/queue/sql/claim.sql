@@ -52,7 +52,7 @@ WITH paused AS MATERIALIZED (
      LIMIT $7
 ), claimed AS (
     UPDATE rowlock.job
-       SET state = 'running', attempt = attempt + 1, worker = $9, started_at = now()
+       SET state = 'running', attempt = least(attempt, 2147483646) + 1, worker = $9, started_at = now()
      WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
        AND worker IS NULL
     RETURNING id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,

@@ -35,7 +35,7 @@ WITH paused AS MATERIALIZED (
      LIMIT 1
 )
 UPDATE rowlock.job
-   SET state = 'running', attempt = attempt + 1, worker = $5, started_at = now()
+   SET state = 'running', attempt = least(attempt, 2147483646) + 1, worker = $5, started_at = now()
  WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
    AND worker IS NULL
 RETURNING id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args, tags,

@@ -38,7 +38,7 @@ WITH outcome AS MATERIALIZED (
         priority, state, queue, task, args_version, unique_key, error, args, tags, metadata, trace
     )
     SELECT gone.id, gone.run_at, gone.created_at, now() - outcome.elapsed * interval '1 second', now(), gone.worker,
-           gone.timeout, gone.attempt, gone.max_attempts, gone.errors + outcome.counts::integer, gone.crashes,
+           gone.timeout, gone.attempt, gone.max_attempts, least(gone.errors, 2147483646) + outcome.counts::integer, gone.crashes,
            gone.priority, outcome.state, gone.queue, gone.task, gone.args_version, gone.unique_key,
            coalesce(concat_ws(': ', outcome.error_type, outcome.message), gone.error), gone.args, gone.tags,
            gone.metadata, gone.trace

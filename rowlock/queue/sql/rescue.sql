@@ -5,6 +5,8 @@
 -- A task's own max_crashes holds strictly, also for a crash beside other jobs.
 -- A lease never reaches further than its length from now, unless the server's clock has gone back: then it is cut to that.
 -- A live worker renews it in time.
+-- For four seconds after an outage of the database (hold_rescues.sql) it rescues nothing, whoever calls it: the workers come
+-- back, and release what they held.
 --
 -- $1 how many crashes a job may cause, if its task does not say   $2 how many jobs at most   $3 whether to look for jobs of workers without a row
 --
@@ -41,6 +43,10 @@ WITH cut AS (
                      AND NOT EXISTS (SELECT FROM rowlock.worker WHERE worker.id = other.worker)
               ) END
        )
+       AND NOT EXISTS (
+           SELECT FROM rowlock.duty
+            WHERE name = 'rescue' AND held_at BETWEEN clock_timestamp() - interval '4 seconds' AND clock_timestamp()
+       )
      LIMIT $2
        FOR UPDATE SKIP LOCKED
 ), orphan AS MATERIALIZED (
@@ -49,7 +55,7 @@ WITH cut AS (
 ), requeued AS (
     UPDATE rowlock.job
        SET state = 'queued', worker = NULL, started_at = NULL, run_at = clock_timestamp(),
-           crashes = crashes + CASE WHEN id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_crash)) THEN 1 ELSE 0 END,
+           crashes = least(crashes, 32766) + CASE WHEN id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_crash)) THEN 1 ELSE 0 END,
            ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity'
                           WHEN NOT id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_crash)) THEN ends_at
                           ELSE deadline END
@@ -72,7 +78,7 @@ WITH cut AS (
         id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,
         priority, state, queue, task, args_version, unique_key, error, args, tags, metadata, trace
     )
-    SELECT id, run_at, created_at, started_at, now(), worker, timeout, attempt, max_attempts, errors, crashes + 1,
+    SELECT id, run_at, created_at, started_at, now(), worker, timeout, attempt, max_attempts, errors, least(crashes, 32766) + 1,
            priority, 'failed', queue, task, args_version, unique_key,
            format('set aside: %s workers in a row died while they ran this job', crashes + 1), args, tags, metadata, trace
       FROM quarantined

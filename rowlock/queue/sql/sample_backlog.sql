@@ -1,7 +1,8 @@
 -- Write down how many live jobs each queue has: into the slot of each length that is now. The last sample of a slot stays.
 --
 -- $1 the lengths of the slots in seconds integer[]   $2 how many queues at most: those with the most jobs
--- The row '*' is of all queues, the row '+' of those beyond $2 together: without one, the sample names every queue.
+-- The row '*' is of all queues, the row '+' of those beyond $2 together: without one, the sample names every queue. Queues of
+-- these names, which only a hand in the tables makes, have no row of their own.
 -- No statement blocks a job yet, so blocked ones are not counted: there is no index that finds them.
 --
 -- Index: job_claim, all of it: about 0.1 s for a million waiting jobs; job_running; backlog_pkey. Locks: the rows that it writes.
@@ -21,6 +22,7 @@ WITH queued AS MATERIALIZED (
 ), sample AS MATERIALIZED (
     (SELECT queue, waiting, scheduled, running, oldest_due_at
        FROM counted
+      WHERE queue NOT IN ('*', '+')
       ORDER BY waiting + scheduled + running DESC, queue
       LIMIT $2::integer)
      UNION ALL
@@ -28,6 +30,7 @@ WITH queued AS MATERIALIZED (
       FROM (
            SELECT waiting, scheduled, running, oldest_due_at
              FROM counted
+            WHERE queue NOT IN ('*', '+')
             ORDER BY waiting + scheduled + running DESC, queue
            OFFSET $2::integer
            ) AS other

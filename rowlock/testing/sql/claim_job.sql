@@ -3,7 +3,7 @@
 -- Returns it as claim.sql does; no row if it does not wait, or no attempt of it may start any more.
 -- Index: job_pkey. Locks: the job's row.
 UPDATE rowlock.job
-   SET state = 'running', attempt = attempt + 1, worker = $2, started_at = now()
+   SET state = 'running', attempt = least(attempt, 2147483646) + 1, worker = $2, started_at = now()
  WHERE id = $1
    AND state = 'queued'
    AND worker IS NULL

@@ -169,4 +169,48 @@ BUGS: Final = (
         rule="unjustified quarantines",
         needs=("unjustified quarantines",),
     ),
+    Bug(
+        name="one rescue heeds no outage",
+        promise="nobody rescues for four seconds after an outage: the workers come back, and release what they held",
+        changes=(
+            Change(
+                file=f"{SQL}rescue.sql",
+                old="            WHERE name = 'rescue' AND held_at",
+                new="            WHERE name = 'rescue' AND NOT $3::boolean AND held_at",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_lost_leases.py"),
+        rule="test_nothing_is_rescued_for_four_seconds_after_an_outage_whoever_asks",
+    ),
+    Bug(
+        name="outages begin when they are noticed",
+        promise="an outage lasts from when the first statement that failed was sent",
+        changes=(
+            Change(
+                file="rowlock/queue/connections.py",
+                old="                    self._away_since = sent_at\n",
+                new="                    self._away_since = time.monotonic()\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_lost_leases.py"),
+        rule="test_an_outage_lasts_from_when_the_first_statement_that_failed_was_sent",
+    ),
+    Bug(
+        name="a close that a cancel ends",
+        promise="whatever cancels a worker's close, its lease stops, and its handlers before its lifespans close",
+        changes=(
+            Change(
+                file="rowlock/worker/shift.py",
+                old="""\
+        try:
+            await self._wait_for_handlers(self._grace)  # a second signal makes it zero
+        finally:
+            await to_the_end(self._end())
+""",
+                new="        await self._wait_for_handlers(self._grace)\n        await self._end()\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_interrupted_closes.py"),
+        rule="test_a_close_that_is_cancelled_again_and_again_stops_the_lease_and_gives_the_job_back",
+    ),
 )

@@ -155,7 +155,7 @@ BUGS: Final = (
         promise="who waits for a result goes on waiting while the database is away",
         changes=(
             Change(
-                file="rowlock/queue/handle.py",
+                file="rowlock/queue/asking.py",
                 old="            if not is_away(error):\n",
                 new="            if is_away(error):\n",
             ),
@@ -220,7 +220,7 @@ BUGS: Final = (
         promise="a wait for a result ends with its timeout, also if the database does not answer",
         changes=(
             Change(
-                file="rowlock/queue/handle.py",
+                file="rowlock/queue/asking.py",
                 old="async with asyncio.timeout_at(limit):",
                 new="async with asyncio.timeout_at(None):",
             ),

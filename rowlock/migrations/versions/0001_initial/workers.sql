@@ -33,11 +33,13 @@ CREATE UNLOGGED TABLE rowlock.idle_worker (
 --;
 -- Periodic upkeep. A due duty is claimed like a job, by whichever worker comes first: there is no leader.
 -- `set_at` is when next_run_at was set. If that is in the future, the server's clock has gone back, and the duty is due.
+-- `held_at` is when a worker last found the database back after an outage: for four seconds nobody rescues (rescue.sql).
 CREATE TABLE rowlock.duty (
     name        text COLLATE "C" NOT NULL,
     every       interval NOT NULL,
     next_run_at timestamptz NOT NULL DEFAULT '-infinity',
     set_at      timestamptz NOT NULL DEFAULT '-infinity',
+    held_at     timestamptz NOT NULL DEFAULT '-infinity',
     CONSTRAINT duty_pkey PRIMARY KEY (name)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
 --;
