@@ -483,7 +483,7 @@ async def test_limit_that_is_a_moment_is_that_moment_for_each_tick(
 ) -> None:
     moment = datetime(2100, 1, 1, tzinfo=UTC)
 
-    @app.task(name="until", **{option: moment})
+    @app.task(expires=moment if option == "expires" else None, deadline=moment if option == "deadline" else None)
     async def until() -> None: ...
 
     for name in ("one", "two"):
