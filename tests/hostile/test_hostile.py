@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,14 +18,14 @@ _TABLES: Final = sorted({name.split(".")[0].split()[0] for name in ROWS})
 
 
 def same(given: str, read: object, writer: str) -> bool:
-    """Whether a JSON text was read back as its value, a float as a float.
-
-    From SQL, `jsonb` has read the text: to it, a number without a fraction is a whole one.
-    """
-    value = json.loads(given)
-    if writer == "sql" and isinstance(value, float) and isinstance(read, int):
-        return value == float(read)
+    """Whether a JSON text was read back as its value, a float as a float."""
+    value = json.loads(given, parse_float=_as_jsonb_reads if writer == "sql" else float)
     return bool(value == read) and isinstance(value, float) == isinstance(read, float)
+
+
+def _as_jsonb_reads(number: str) -> float:
+    """From SQL, `jsonb` has read the text: to it, a number without a fraction is a whole one."""
+    return float(number) if "." in format(Decimal(number), "f") else int(Decimal(number))
 
 
 async def written(world: World, writer: str, text: str, folder: Path, **options: Any) -> Any:  # noqa: ANN401
