@@ -12,6 +12,7 @@ from rowlock.errors import ConfigurationError
 Driver: TypeAlias = Literal["asyncpg", "psycopg", "psycopg2"]
 
 _SCHEME: Final = re.compile(r"(?i)(postgres(?:ql)?)(?:\+\w+)?://")
+_LAST_PORT: Final = 65535
 _EXAMPLE: Final = "postgresql://user:password@host:5432/database"
 
 _OURS: Final = frozenset(
@@ -25,7 +26,12 @@ _OURS: Final = frozenset(
 )
 """Parameters of libpq that Rowlock sets itself, or that asyncpg does without: they are left out."""
 
-_UNSUPPORTED: Final = frozenset({"hostaddr", "replication", "require_auth", "requirepeer", "sslcrldir", "requiressl"})
+_UNSUPPORTED: Final = frozenset(
+    {
+        *("hostaddr", "replication", "require_auth", "requirepeer", "sslcrldir", "requiressl"),
+        *("service", "servicefile"),
+    }
+)
 """Parameters of libpq that change where the connection leads, or how safe it is, and that asyncpg does not know."""
 
 _BOTH_KNOW: Final = frozenset({"host", "port", "user", "password", "passfile", "target_session_attrs"})
@@ -53,7 +59,31 @@ def tidy(url: str) -> str:
         )
     user, at, host = authority.rpartition("@")
     kept = "&".join(_kept(query)) if question else ""
+    path, kept = _database(path, kept)
+    _check_ports(host, kept)
+    slash = slash or ("/" if path else "")
     return f"{scheme[1]}://{user.replace('@', '%40')}{at}{host}{slash}{path}{'?' if kept else ''}{kept}"
+
+
+def _database(path: str, query: str) -> tuple[str, str]:
+    """The database's name as the path, also where it is a parameter: asyncpg uses the path, libpq the parameter."""
+    pairs = query.split("&") if query else []
+    named = [value for name, _, value in (pair.partition("=") for pair in pairs) if name in {"dbname", "database"}]
+    if not named:
+        return path, query
+    if len({*named, *filter(None, (path,))}) > 1:
+        raise ConfigurationError("The database URL names two databases, in its path and as dbname — remove one.")
+    return named[0], "&".join(pair for pair in pairs if pair.partition("=")[0] not in {"dbname", "database"})
+
+
+def _check_ports(hosts: str, query: str) -> None:
+    """Refuse ports that no host has: the socket would take the rest of a division for one."""
+    given = [host.rpartition(":")[2] for host in hosts.split(",") if ":" in host and not host.endswith("]")]
+    for name, _, value in (pair.partition("=") for pair in query.split("&")):
+        given += value.split(",") if name == "port" else []
+    for port in given:
+        if port.isdecimal() and not 1 <= int(port) <= _LAST_PORT:
+            raise ConfigurationError(f"The port in the database URL must be from 1 to {_LAST_PORT}; got {port}.")
 
 
 def _kept(query: str) -> Iterator[str]:

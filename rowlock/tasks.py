@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias, TypedDict, TypeVar, overload
@@ -72,8 +72,8 @@ class TaskDefaults(TypedDict, total=False):
     retry_on: ExceptionClasses | None
     never_retry: ExceptionClasses | None
     timeout: timedelta | float | None
-    expires: timedelta | float | None
-    deadline: timedelta | float | None
+    expires: timedelta | float | datetime | None
+    deadline: timedelta | float | datetime | None
     result_ttl: timedelta | float | None
     tags: Sequence[str]
     metadata: Mapping[str, str] | None
@@ -123,8 +123,8 @@ class Tasks:
         retry_on: ExceptionClasses | None = None,
         never_retry: ExceptionClasses | None = None,
         timeout: timedelta | float | None = None,
-        expires: timedelta | float | None = None,
-        deadline: timedelta | float | None = None,
+        expires: timedelta | float | datetime | None = None,
+        deadline: timedelta | float | datetime | None = None,
         executor: Executor | None = None,
         schedule: Times = (),
         result_ttl: timedelta | float | None = None,
@@ -151,8 +151,8 @@ class Tasks:
         retry_on: ExceptionClasses | None = None,
         never_retry: ExceptionClasses | None = None,
         timeout: timedelta | float | None = None,
-        expires: timedelta | float | None = None,
-        deadline: timedelta | float | None = None,
+        expires: timedelta | float | datetime | None = None,
+        deadline: timedelta | float | datetime | None = None,
         schedule: Times = (),
         result_ttl: timedelta | float | None = None,
         unique: Unique | str | None = None,

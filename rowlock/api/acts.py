@@ -143,13 +143,27 @@ async def _require_queues(call: Call, job_id: UUID, queue: str) -> None:
         raise Refused(
             FORBIDDEN, f"This key is not for the queue {quoted(queue)}: it is limited to others.", field="queue"
         )
-    job = await call.visible(job_id)
+    if (task := await _foreign_task(call, job_id)) is not None:
+        raise Refused(FORBIDDEN, f"This key does not move jobs of the task {quoted(task)}.", field="queue")
+
+
+async def _require_task(call: Call, job_id: UUID) -> UUID:
+    """Make sure that this access, if it is limited to queues, sees the queue of the job's task, as for an enqueue.
+
+    Else it could run a task of another queue whose job somebody has put into one of its own. Raises `Refused`.
+    """
+    if call.access.queues is not None and (task := await _foreign_task(call, job_id)) is not None:
+        raise Refused(FORBIDDEN, f"This key does not run jobs of the task {quoted(task)}.")
+    return job_id
+
+
+async def _foreign_task(call: Call, job_id: UUID) -> str | None:
+    """The task of the job, if it is of a queue that this access does not see, or is not known."""
+    task = (await call.visible(job_id)).task
     try:
-        is_seen = call.access.sees(await call.backend.queue_of(job.task))
+        return None if call.access.sees(await call.backend.queue_of(task)) else task
     except UnknownTask:
-        is_seen = False
-    if not is_seen:
-        raise Refused(FORBIDDEN, f"This key does not move jobs of the task {quoted(job.task)}.", field="queue")
+        return task
 
 
 @routes.delete(
@@ -171,7 +185,8 @@ async def delete_job(call: Call) -> web.Response:
 async def retry(call: Call, body: RetryRequest) -> web.Response:
     """Put a finished job back."""
     try:
-        job = await call.backend.operators.retry(await call.job_id(), args=body.args, origin=call.origin)
+        wanted = await _require_task(call, await call.job_id())
+        job = await call.backend.operators.retry(wanted, args=body.args, origin=call.origin)
     except KeyHeld as error:
         if call.access.queues is None:
             raise
@@ -189,7 +204,7 @@ async def retry(call: Call, body: RetryRequest) -> web.Response:
 )
 async def run_again(call: Call, body: RunAgainRequest) -> web.Response:
     """Enqueue a new job like one that has finished: 201. With an Idempotency-Key, once."""
-    old = await call.job_id()
+    old = await _require_task(call, await call.job_id())
 
     async def run(connection: Connection | None) -> Answer:
         operators = call.backend.operators

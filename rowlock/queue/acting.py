@@ -140,8 +140,8 @@ async def acting(
             raise server_errors.not_migrated(client.settings) from error
         except asyncpg.LockNotAvailableError as error:
             raise LockTimeout(
-                f"An open transaction holds the {act.kind} that is to be changed, and did not end within "
-                f"{ACT_LOCK_WAIT}. Nothing was changed. Commit it or roll it back, and try again."
+                f"An open transaction holds the {act.kind} that is to be changed, or a table of Rowlock's, and did not "
+                f"end within {ACT_LOCK_WAIT}. Nothing was changed. Commit it or roll it back, and try again."
             ) from error
     _tell(made)
 

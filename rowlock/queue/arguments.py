@@ -6,8 +6,7 @@ Stored defaults would fail on a worker one deploy older (which does not know the
 (which has dropped it). Who needs a value frozen at the enqueue passes it: what is passed is stored, even if it equals
 the default.
 
-`jsonb` has one kind of number: a float from 1e16 up arrives as the same whole number as an int, unless the parameter is
-annotated `float`.
+Large floats are written without an exponent: `jsonb` would make an int of them.
 
 No message shows a value, since arguments may be secrets; for the same reason no error has a cause.
 """
@@ -29,9 +28,11 @@ from rowlock.queue.json_values import (
     encode_hook,
     find_change,
     find_defect,
+    holds_floats,
     is_scalar,
     is_surely_shallow,
     is_too_deep,
+    keep_floats,
     type_name,
 )
 from rowlock.queue.parameters import Parameters
@@ -58,7 +59,16 @@ class Arguments:
     Unannotated parameters take anything that JSON has. Raises `InvalidOption` for a signature that JSON cannot fill.
     """
 
-    __slots__ = ("_call", "_decode_call", "_decode_run", "_parameters", "_scalar", "_task", "job_parameter")
+    __slots__ = (
+        "_call",
+        "_decode_call",
+        "_decode_run",
+        "_has_floats",
+        "_parameters",
+        "_scalar",
+        "_task",
+        "job_parameter",
+    )
 
     def __init__(self, function: Callable[..., object], *, task: str, injected: type | None) -> None:
         self._task = task
@@ -69,6 +79,7 @@ class Arguments:
         run = parameters.struct(with_defaults=True) if parameters.defaults else self._call
         self._decode_run = msgspec.json.Decoder(run, dec_hook=decode_hook).decode
         self._scalar = all(is_scalar(hint) for hint in parameters.hints.values())
+        self._has_floats = any(holds_floats(hint) for hint in parameters.hints.values())
 
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object], *, limit: int) -> str:
         """Bind a call as Python would and return its arguments as JSON text of at most `limit` bytes.
@@ -87,6 +98,8 @@ class Arguments:
         except Exception as error:  # noqa: BLE001  # whatever a class's own checks raise
             self._refuse(error)
         text = document.decode()
+        if self._has_floats and (written := keep_floats(text)) is not text:
+            text, document = written, written.encode()
         if len(document) > limit:
             if is_too_deep(text[:limit]):
                 self._refuse(RecursionError())
@@ -109,10 +122,10 @@ class Arguments:
         except Exception as error:  # noqa: BLE001  # whatever a class's own checks raise
             self._refuse(error)
         self._examine(call)
-        canonical = self._encode(call)
-        if len(canonical) > limit:
-            self._refuse_size(len(canonical), limit)
-        return canonical.decode()
+        canonical = keep_floats(self._encode(call).decode())
+        if (size := len(canonical.encode())) > limit:
+            self._refuse_size(size, limit)
+        return canonical
 
     def decode(self, text: str | bytes) -> dict[str, Any]:
         """Turn stored arguments into keyword arguments of the annotated types, the function's defaults included.
@@ -255,7 +268,7 @@ def plain_document(task: str, args: Mapping[str, object], limit: int) -> str:
             f"The arguments of {task} are not usable: {defect if isinstance(args, dict) else 'not an object'}."
         )
     try:
-        text = msgspec.json.encode(args).decode()
+        text = keep_floats(msgspec.json.encode(args).decode())
     except TypeError as error:
         raise InvalidArguments(f"The arguments of {task} are not usable: {error}. Pass plain data.") from None
     if len(text.encode()) > limit:

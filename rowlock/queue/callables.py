@@ -28,7 +28,7 @@ def refuse_generator(option: str, function: object) -> None:
         )
 
 
-def check_result(value: object) -> None:
+def refuse_unfinished(value: object) -> None:
     """Raise `InvalidResult` for a coroutine or a generator: the body behind it has not run."""
     if inspect.isawaitable(value) or inspect.isgenerator(value) or inspect.isasyncgen(value):
         if inspect.iscoroutine(value):
@@ -47,4 +47,4 @@ def _is(kind: Callable[[Any], bool], function: object) -> bool:
     return kind(getattr(type(function), "__call__", None))  # noqa: B004  # what it is, not whether it is
 
 
-__all__ = ["check_result", "is_async", "refuse_generator"]
+__all__ = ["is_async", "refuse_generator", "refuse_unfinished"]

@@ -12,7 +12,7 @@ from rowlock.errors import InvalidOption
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rowlock.queue.new_job import NewJob
+    from rowlock.queue.new_job import JobOptions, NewJob
     from rowlock.queue.unique import Unique
 
 PLAIN: Final = ("id", "queue", "task", "priority", "max_attempts", "args", "args_version")
@@ -43,6 +43,11 @@ def _moment(given: timedelta | datetime | None, now: datetime) -> datetime | Non
 def at_or_in(given: timedelta | datetime | None) -> tuple[datetime | None, timedelta | None]:
     """A moment, as the moment or as the time until then: one of the two is None."""
     return (None, given) if isinstance(given, timedelta) else (given, None)
+
+
+def limits(options: JobOptions) -> tuple[datetime | timedelta | None, ...]:
+    """When jobs with these options expire, and their deadline: each as `at_or_in` has it."""
+    return (*at_or_in(options.expires), *at_or_in(options.deadline))
 
 
 def _at_and_in(

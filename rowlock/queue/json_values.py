@@ -26,6 +26,8 @@ NUL_ESCAPE = "\\u0000"
 LONGEST_NUMBER: Final = 4000
 """The digits of an integer that are read: Python itself refuses more than 4,300."""
 
+_LARGE = re.compile(r"\de\+?\d")
+_NUMBER_WITH_EXPONENT = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[\d.]*e\+?\d+', re.DOTALL)
 _SHALLOW_LENGTH = 2 * (NESTING_LIMIT + 1)
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 _AS_TEXT: Final = (PurePath, IPv4Address, IPv4Network, IPv6Address, IPv6Network, IPv4Interface, IPv6Interface)
@@ -107,6 +109,23 @@ def type_name(type_: object) -> str:
     if type_.__module__ in {"builtins", "datetime", "uuid", "decimal", "typing"}:
         return type_.__qualname__
     return f"{type_.__module__}.{type_.__qualname__}"
+
+
+def keep_floats(text: str) -> str:
+    """Write the large floats of a JSON text by msgspec out, as `100000000000000000000000.0`.
+
+    `jsonb` keeps the digits after a point, and no exponent: 1e23 would come back as a whole number, which is an int to
+    Python, and another number than the float.
+    """
+    return text if _LARGE.search(text) is None else _NUMBER_WITH_EXPONENT.sub(_written_out, text)
+
+
+def _written_out(match: re.Match[str]) -> str:
+    token = match[0]
+    if token.startswith('"'):
+        return token
+    digits = format(Decimal(token), "f")
+    return digits if "." in digits else f"{digits}.0"
 
 
 def is_surely_shallow(text: str) -> bool:
@@ -290,6 +309,12 @@ def is_scalar(hint: object) -> bool:
     """Tell whether values of this annotation hold no other values, so that they cannot be nested."""
     nesting = (msgspec.inspect.AnyType, msgspec.inspect.CustomType, msgspec.inspect.RawType)
     return not any(isinstance(node, nesting) or hasattr(node, "fields") or _items(node) for node in _type_nodes(hint))
+
+
+def holds_floats(hint: object) -> bool:
+    """Tell whether a value of this annotation can be, or hold, a float."""
+    kinds = (msgspec.inspect.FloatType, msgspec.inspect.AnyType, msgspec.inspect.CustomType, msgspec.inspect.RawType)
+    return any(isinstance(node, kinds) for node in _type_nodes(hint))
 
 
 def _items(node: msgspec.inspect.Type) -> list[msgspec.inspect.Type]:

@@ -74,23 +74,28 @@ def _delay(delay: timedelta | float, of: str) -> timedelta:
     return given
 
 
-class Retry(Directive):
+class _Later(Directive):
+    """A directive with a delay, which was checked when it was made, and stays as it is."""
+
+    def __init__(self, delay: timedelta | float, *, reason: str = "") -> None:
+        super().__init__(reason)
+        self._delay = _delay(delay, "Retry" if isinstance(self, Retry) else "Snooze")
+
+    @property
+    def delay(self) -> timedelta:
+        """How long the job waits."""
+        return self._delay
+
+
+class Retry(_Later):
     """Run the job again after `delay` (seconds or a `timedelta`); counts as an error of the job.
 
     >>> raise Retry(60, reason="the mail server is busy")
     """
 
-    def __init__(self, delay: timedelta | float, *, reason: str = "") -> None:
-        super().__init__(reason)
-        self.delay = _delay(delay, "Retry")
 
-
-class Snooze(Directive):
+class Snooze(_Later):
     """Run the job again after `delay` (seconds or a `timedelta`), without using up one of its attempts."""
-
-    def __init__(self, delay: timedelta | float, *, reason: str = "") -> None:
-        super().__init__(reason)
-        self.delay = _delay(delay, "Snooze")
 
 
 class Cancel(Directive):

@@ -58,7 +58,8 @@ class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
 
     `count` is how many jobs were changed, `first_ids` the ids of the first ten. `requested`: how many of them run, and
     were asked to stop (`cancel_many`). `skipped`: how many were left as they are (a dry run does not know): another
-    job holds their unique key (`retry_many`), or their time would be over before they are due (`reschedule_many`).
+    job holds their unique key, or the key of the HTTP API is not for their task's queue (`retry_many`); their time
+    would be over before they are due (`reschedule_many`).
     """
 
     count: int
@@ -336,10 +337,11 @@ class Operators:
             raise InvalidOption(f"state {quoted(which.state)} cannot be retried: use {', '.join(_RETRYABLE)}.")
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
-            rows = await act.fetch("lock_finished", *_named(found))
+            locked = await act.fetch("lock_finished", *_named(found))
+            rows = await self._of_seen_tasks(act, locked, sight)
             holders = await act.take_keys(rows)
             back = await act.retry([row for row in rows if row["id"] not in holders])
-            return Counter(retried=back, skipped=len(holders))
+            return Counter(retried=back, skipped=len(locked) - len(rows) + len(holders))
 
         return await self._on_many(
             "retry", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin, sight=sight
@@ -453,6 +455,15 @@ class Operators:
             skipped=skipped,
             is_dry_run=dry_run,
         )
+
+    async def _of_seen_tasks(self, act: ActOnJobs, rows: Sequence[Record], sight: Sight) -> Sequence[Record]:
+        """Those jobs whose task is of a queue that is seen: nobody runs the tasks of other queues."""
+        if sight.queues is None:
+            return rows
+        queues = {name: task.queue for name, task in self._tasks.items()}
+        for task in {row["task"] for row in rows} - queues.keys():
+            queues |= {known["name"]: known["queue"] for known in await act.fetch("get_task", task)}
+        return [row for row in rows if queues.get(row["task"]) in sight.queues]
 
     def _checked_args(self, task: str, args: Mapping[str, object]) -> tuple[str, int | None]:
         """The new arguments as JSON, and their version: checked against the task's function, if this application has

@@ -13,6 +13,7 @@ from types import TracebackType
 import msgspec
 
 from rowlock.errors import InvalidResult, RemoteError
+from rowlock.queue.callables import refuse_unfinished
 from rowlock.queue.json_values import (
     NESTING_LIMIT,
     NUL_ESCAPE,
@@ -23,6 +24,7 @@ from rowlock.queue.json_values import (
     find_defect,
     holds_classes,
     is_too_deep,
+    keep_floats,
     plain_json,
     unsupported_type,
 )
@@ -55,10 +57,13 @@ def encode_result(value: object, *, limit: int, type_: object = None) -> str | N
     try:
         document = _encode(value)
     except Exception as error:  # noqa: BLE001  # properties and model_dump run foreign code
+        refuse_unfinished(value)
         raise InvalidResult(_explain(error)) from None
     text = document.decode()
     if is_too_deep(text[:limit]):  # before the size, as where the interpreter refuses it
         raise InvalidResult(_explain(RecursionError()))
+    if (written := keep_floats(text)) is not text:
+        text, document = written, written.encode()
     if len(document) > limit:
         raise InvalidResult(
             f"The result is {len(document):,} bytes of JSON, where {limit:,} are allowed. Store it elsewhere and "

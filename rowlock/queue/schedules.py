@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from rowlock.errors import InvalidOption, ScheduleChanged, ScheduleExists, ScheduleNotFound, UnknownTask
-from rowlock.queue import options
+from rowlock.queue import columns, options
 from rowlock.queue.acting import Act, acting
 from rowlock.queue.arguments import plain_document
 from rowlock.queue.handle import JobHandle
@@ -174,10 +174,10 @@ class Schedules:
         async with self._act(by, connection) as act:
             before, _ = await self._lock(act, name)
             known = self._tasks.get(before.task)
-            of_task: tuple[object, ...] = (None, None, None, None)
+            of_task: tuple[object, ...] = (None,) * 6
             if known is not None:
                 of = known.options
-                of_task = (of.expires, of.deadline, of.tags, of.metadata)
+                of_task = (*columns.limits(of), of.tags, of.metadata)
             made = await act.fetch("run_schedule", name, job_id, *of_task)
             await act.fetch("wake", [made[0]["queue"]])
             await act.record("run", name, {"job": str(job_id)})

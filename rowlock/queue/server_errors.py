@@ -60,6 +60,11 @@ def is_away(error: BaseException) -> bool:
     return isinstance(cause, CONNECTION_LOST) and not isinstance(cause, ValueError)
 
 
+def message(error: BaseException) -> str:
+    """What an error says, without PostgreSQL's detail: that shows whole rows, arguments included."""
+    return str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else str(error)
+
+
 class WritesRefused(DatabaseUnavailable):
     """The server takes no writes: nothing was stored."""
 

@@ -52,6 +52,11 @@ class Step:
         """Whether it cancelled a job that did not run."""
         return self.kind == "finish" and self.change.state == "cancelled" and not self.ends_attempt
 
+    @property
+    def gives_up_key(self) -> bool:
+        """Whether another job took its key, since its time was over: its row says `-infinity`, noted as the epoch."""
+        return self.kind == "touch" and self.new is not None and self.new.ends_at == 0
+
     def __str__(self) -> str:
         old = None if self.old is None else _state(self.old)
         new = None if self.new is None else _state(self.new)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from rowlock import logs
 from rowlock.errors import InvalidResult, ProcessEnded, RemoteError
-from rowlock.queue.callables import check_result
 from rowlock.queue.finishes import Unsuccess
 from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import (
@@ -160,10 +159,9 @@ class Performer:
             if value is not None:
                 if isinstance(value, Directive):
                     raise value  # noqa: TRY301  # returned or raised, it means the same
+                text = encode_result(value, limit=self._max_result_bytes, type_=task.checked_returns)
                 if task.keeps_result:
-                    attempt.result = encode_result(value, limit=self._max_result_bytes, type_=task.checked_returns)
-                else:
-                    check_result(value)
+                    attempt.result = text
             if runtime is not None:
                 runtime.check()
         except BaseException as error:  # noqa: BLE001  # without an outcome the job would run for ever
@@ -196,10 +194,9 @@ class Performer:
             value = await call_through(self._middleware, job, lambda: self._call(attempt, task, limit, job))
             if isinstance(value, Directive):
                 raise value  # noqa: TRY301  # returned or raised, it means the same
+            text = encode_result(value, limit=self._max_result_bytes, type_=task.checked_returns)
             if task.keeps_result:
-                attempt.result = encode_result(value, limit=self._max_result_bytes, type_=task.checked_returns)
-            else:
-                check_result(value)
+                attempt.result = text
             runtime.check()
         except BaseException as error:  # noqa: BLE001  # without an outcome the job would run for ever
             await self._report(attempt, error)

@@ -133,9 +133,9 @@ class AttemptRuntime:
         """The result that the transaction stores."""
         if not self._has_transaction or self.is_recorded:
             raise OutsideHandler("job.set_result() works only inside the block of job.transaction(): else return it.")
+        text = encode_result(value, limit=self._shared.settings.max_result_bytes, type_=self._checked_returns)
         if self._keeps_result:
-            limit = self._shared.settings.max_result_bytes
-            self._result = encode_result(value, limit=limit, type_=self._checked_returns)
+            self._result = text
 
     @property
     def has_result(self) -> bool:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import asyncpg
 
 from rowlock import logs
-from rowlock.errors import InvalidOption, RowlockError
+from rowlock.errors import ConfigurationError, RowlockError
+from rowlock.queue import columns
 from rowlock.queue.cron import Cron, Due, due
 from rowlock.queue.identifiers import uuid7
-from rowlock.queue.server_errors import CONNECTION_LOST
+from rowlock.queue.server_errors import CONNECTION_LOST, is_away, message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +35,16 @@ LOST_PAUSE: Final = 0.1
 PAUSE_MOST: Final = 5.0
 """How often it tries, at least, while the database does not answer."""
 BATCH: Final = 100
-TRY_BROKEN_EVERY: Final = 60.0
+TRY_BROKEN_MOST: Final = 60.0
+"""The longest pause between two tries of a schedule that does not fire; the first is of `LOOK_EVERY`."""
+
+
+class _Broken(NamedTuple):
+    """A schedule that did not fire: what was logged of it, and when it is tried again."""
+
+    told: tuple[datetime, str]
+    pause: float
+    again_at: float
 
 
 class Ticker:
@@ -43,8 +53,7 @@ class Ticker:
     def __init__(self, connection: ControlConnection, tasks: Mapping[str, Task[..., Any]]) -> None:
         self._connection = connection
         self._tasks = tasks
-        self._broken: set[str] = set()
-        self._try_broken_at = 0.0
+        self._broken: dict[str, _Broken] = {}
         self.fired = 0
 
     async def declare(self, declared: Sequence[Declared], connection: ControlConnection) -> None:
@@ -79,27 +88,31 @@ class Ticker:
                 pause = await self.fire_due()
                 longest = LOOK_EVERY
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-                log.warning("ticks_not_fired", error=type(error).__name__, detail=str(error))
+                log.warning("ticks_not_fired", error=type(error).__name__, detail=message(error))
                 pause = longest * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
                 longest = min(longest * 2, PAUSE_MOST)
             await asyncio.sleep(pause)
 
     async def fire_due(self) -> float:
-        """Fire what is due, and return in how many seconds to look again."""
-        loop = asyncio.get_running_loop()
-        if loop.time() >= self._try_broken_at:
-            self._broken.clear()
-            self._try_broken_at = loop.time() + TRY_BROKEN_EVERY
-        rows = await self._connection.fetch("due_schedules", list(self._tasks), sorted(self._broken), LOOK_AHEAD, BATCH)
+        """Fire what is due, and return in how many seconds to look again.
+
+        A schedule that does not fire keeps no other from firing: it is logged, once until its row or its error
+        changes, and left out for a while. What says that the database is away, or not migrated, ends the round.
+        """
+        now = asyncio.get_running_loop().time()
+        broken = sorted(name for name, one in self._broken.items() if one.again_at > now)
+        rows = await self._connection.fetch("due_schedules", list(self._tasks), broken, LOOK_AHEAD, BATCH)
         is_due = [row for row in rows if row["next_run_at"] <= row["now"]]
         random.shuffle(is_due)  # several workers begin at several ends
         has_fired = False
         for row in is_due:
             try:
                 has_fired |= await self._fire(row)
-            except InvalidOption as error:
-                self._broken.add(row["name"])
-                log.warning("schedule_broken", schedule=row["name"], detail=str(error))
+                self._broken.pop(row["name"], None)
+            except Exception as error:  # whatever it is, the other schedules must not wait for it
+                if is_away(error) or isinstance(error, ConfigurationError):
+                    raise
+                self._leave_out(row, error)
         spread = random.uniform(0, SPREAD)  # noqa: S311  # jitter
         if is_due:
             return spread if has_fired else LOST_PAUSE + spread
@@ -120,8 +133,7 @@ class Ticker:
             found.ticks,
             [uuid7() for _ in found.ticks],
             found.next_run_at,
-            options.expires,
-            options.deadline,
+            *columns.limits(options),
             options.tags,
             options.metadata,
         )
@@ -137,6 +149,15 @@ class Ticker:
             log.warning("ticks_left", schedule=row["name"], hint="the rest fires in the next rounds")
         await self._connection.fetch("wake", [fired[0]["queue"]])
         return True
+
+    def _leave_out(self, row: Record, error: Exception) -> None:
+        """Leave a schedule out that did not fire, each time for twice as long; log what is new of it."""
+        name, told = row["name"], (row["updated_at"], f"{type(error).__name__}: {message(error)}")
+        before = self._broken.get(name)
+        if before is None or before.told != told:
+            log.warning("schedule_broken", schedule=name, error=type(error).__name__, detail=message(error))
+        pause = LOOK_EVERY if before is None else min(2 * before.pause, TRY_BROKEN_MOST)
+        self._broken[name] = _Broken(told, pause, asyncio.get_running_loop().time() + pause)
 
     def _due(self, row: Record) -> Due:
         return due(Cron(row["cron"], row["timezone"]), row["next_run_at"], row["now"], row["misfire"])

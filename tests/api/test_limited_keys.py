@@ -211,8 +211,12 @@ async def test_lists_have_the_jobs_of_its_queues_alone(api: Http, app: Rowlock, 
 
 
 async def test_acts_on_many_are_done_to_its_queues_alone(api: Http, app: Rowlock, limited: dict[str, str]) -> None:
+    @app.task(name="fails", queue="mine", max_attempts=1)
+    async def fails() -> None:
+        raise ValueError("no")
+
     for queue in ("mine", "theirs"):
-        await app.enqueue("explode", {"how": "fail"}, queue=queue)
+        await app.enqueue("fails", queue=queue)
     await app.worker(queues=["mine", "theirs"]).drain()
     for act in ("retry", "cancel"):
         for which, count in (({"queue": "theirs"}, 0), ({}, 1)):
@@ -222,6 +226,56 @@ async def test_acts_on_many_are_done_to_its_queues_alone(api: Http, app: Rowlock
                 status, done = await post(api, path, body | {"dry_run": dry_run}, limited)
                 assert (status, done["count"]) == (200, count), (act, which, dry_run)
     assert {job.queue: job.state for job in await app.client.list_jobs()} == {"mine": "cancelled", "theirs": "failed"}
+
+
+@pytest.mark.parametrize("task", ["explode", "of_another_deploy"])
+@pytest.mark.parametrize("act, body", [("retry", {}), ("retry", {"args": {}}), ("run-again", {"args": {}})])
+async def test_a_job_of_a_task_of_another_queue_does_not_run_again_though_it_is_in_one_of_its_queues(
+    *,
+    task: str,
+    act: str,
+    body: dict[str, Any],
+    api: Http,
+    app: Rowlock,
+    limited: dict[str, str],
+    connection: asyncpg.Connection[asyncpg.Record],
+) -> None:
+    job = await connection.fetchval("SELECT rowlock.enqueue($1, queue => 'mine', delay => '1 hour')", task)
+    await app.cancel(job)
+    status, problem = await post(api, f"/v1/jobs/{job}/{act}", body, limited)
+    assert (status, problem["type"]) == (403, "urn:rowlock:problem:forbidden")
+    many = {"filter": {"state": "cancelled"}}
+    status, done = await post(api, "/v1/jobs/bulk/retry", many, limited)
+    assert (status, done["count"], done["skipped"]) == (200, 0, 1)
+    assert [(one.id, one.state) for one in await app.client.list_jobs()] == [(job, "cancelled")]
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+async def test_a_job_of_its_own_task_runs_again(
+    api: Http,
+    app: Rowlock,
+    limited: dict[str, str],
+    connection: asyncpg.Connection[asyncpg.Record],
+    *,
+    is_registered: bool,
+) -> None:
+    task = "elsewhere" if is_registered else "mine"
+    await connection.execute(
+        "INSERT INTO rowlock.task (name, queue, priority, max_attempts) VALUES ('elsewhere', 'mine', 2, 3)"
+    )
+    job = (await app.enqueue(task, delay=3600)).id
+    for act, status, body in (
+        ("run-again", 201, {"args": {}}),
+        ("retry", 200, {}),
+        ("bulk/retry", 200, {"filter": {"state": "cancelled"}}),
+    ):
+        await app.cancel(job)
+        path = f"/v1/jobs/{act}" if act == "bulk/retry" else f"/v1/jobs/{job}/{act}"
+        told, done = await post(api, path, body, limited)
+        assert told == status, done
+        if act == "run-again":
+            job = done["id"]
+    assert (await app.get(job)).state == "queued"
 
 
 async def test_a_job_is_moved_between_its_queues_alone(api: Http, app: Rowlock) -> None:

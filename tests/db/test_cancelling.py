@@ -15,7 +15,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from rowlock import Cancel, Job, JobAlreadyFinished, JobFilter, Rowlock, Settings, Snooze
+from rowlock import Cancel, Job, JobAlreadyFinished, JobFilter, LockTimeout, Rowlock, Settings, Snooze
 from rowlock.queue.connections import PLANNER_SETTINGS
 from rowlock.queue.cursors import BEGINNING
 from rowlock.queue.identifiers import uuid7
@@ -449,3 +449,19 @@ async def test_a_job_that_was_cancelled_before_its_worker_knew_of_it_ends_as_can
     assert (job.state, job.errors, starts, asked) == ("cancelled", 0, [], [handle.id])
     outcomes = await connection.fetch("SELECT outcome FROM rowlock.attempt")
     assert [row["outcome"] for row in outcomes] in ([], ["released"], ["cancelled"])
+
+
+async def test_a_lock_on_another_table_than_the_job_s_is_told_as_that(
+    app: Rowlock, connection: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.queue.acting.ACT_LOCK_WAIT", "50ms")
+
+    @app.task
+    async def work() -> None: ...
+
+    job = await work.using(delay=60).enqueue()
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE rowlock.waiter")
+        with pytest.raises(LockTimeout, match="holds the job that is to be changed, or a table of Rowlock's"):
+            await app.cancel(job.id)
+    assert (await job.get()).state == "scheduled"

@@ -6,12 +6,14 @@ import asyncio
 import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import pytest
 
-from rowlock import InvalidOption, Job, Rowlock
+from rowlock import CallNext, InvalidOption, Job, Rowlock, Settings
 from tests import process_tasks
 
 if TYPE_CHECKING:
@@ -139,6 +141,46 @@ async def test_a_coroutine_that_an_async_handler_forgot_to_await_fails_the_attem
     handle = await forgets.enqueue()
     await app.worker().drain()
     assert "`coroutine`, whose body has not run" in str((await app.get(handle.id)).error)
+
+
+@pytest.mark.parametrize("result_ttl", [None, 0])
+@pytest.mark.parametrize("is_wrapped", [False, True])
+@pytest.mark.parametrize("form", ["context manager", "async context manager", "partial", "map", "object", "large"])
+async def test_a_result_that_cannot_be_stored_fails_the_attempt_though_it_is_not_to_be_stored(
+    form: str, *, is_wrapped: bool, result_ttl: int | None, settings: Settings
+) -> None:
+    ran: list[str] = []
+
+    @contextmanager
+    def manager() -> Iterator[None]:
+        ran.append(form)
+        yield
+
+    @asynccontextmanager
+    async def async_manager() -> AsyncIterator[None]:
+        ran.append(form)
+        yield
+
+    forms: dict[str, Callable[[], object]] = {
+        "context manager": manager,
+        "async context manager": async_manager,
+        "partial": lambda: partial(ran.append, form),
+        "map": lambda: map(ran.append, [form]),
+        "object": object,
+        "large": lambda: "x" * (settings.max_result_bytes + 1),
+    }
+    async with Rowlock(settings=settings) as app:
+        if is_wrapped:
+            app.middleware(call_on)
+        task = app.task(name="forgets", max_attempts=1, result_ttl=result_ttl)(forms[form])
+        handle = await task.enqueue()
+        await app.worker().drain()
+        found = await app.get(handle.id)
+        assert (found.state, "The result" in str(found.error), ran) == ("failed", True, [])
+
+
+async def call_on(_: Job, call_next: CallNext) -> object:
+    return await call_next()
 
 
 async def test_a_wrapped_async_failure_handler_is_awaited(app: Rowlock) -> None:

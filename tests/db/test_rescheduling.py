@@ -208,6 +208,9 @@ async def test_a_job_whose_time_is_over_is_not_run_now(app: Rowlock, connection:
     await connection.execute("UPDATE rowlock.job SET deadline = now(), ends_at = now()")
     with pytest.raises(WrongState, match="its time was over at"):
         await app.run_now(job.id)
+    await connection.execute("UPDATE rowlock.job SET ends_at = '-infinity'")  # as when another job has its key
+    with pytest.raises(WrongState, match="its time was over at 2"):
+        await app.run_now(job.id)
     await connection.execute("UPDATE rowlock.job SET cancel_requested_at = now(), ends_at = '-infinity'")
     with pytest.raises(WrongState, match="its cancel was requested"):
         await app.reschedule(job.id, priority=9)

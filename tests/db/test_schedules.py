@@ -436,12 +436,74 @@ async def test_broken_row_is_told_once_and_keeps_no_other_from_firing(
     assert [tick.state for tick in await app.schedules.ticks("three")] == ["queued"]
 
 
+async def test_schedule_whose_job_the_database_refuses_keeps_no_other_from_firing(
+    app: Rowlock, ticker: Ticker, connection: Connection
+) -> None:
+    await connection.execute("ALTER TABLE rowlock.job ADD CONSTRAINT refused CHECK (task <> 'other')")
+    for name, task in (("one", "other"), ("two", "report"), ("three", "report")):
+        await app.schedules.create(name, task, HOURLY)
+        await set_back(connection, name, timedelta(hours=1))
+    with capture_logs() as logs:
+        for _ in range(3):
+            await ticker.fire_due()
+    assert [row["task"] for row in await jobs(connection)] == ["report", "report"]
+    (told,) = (log for log in logs if log["event"] == "schedule_broken")
+    assert (told["schedule"], told["error"]) == ("one", "CheckViolationError")
+    assert "refused" in told["detail"]
+    assert "Failing row" not in told["detail"], "it shows the job's arguments"
+
+
+async def test_broken_schedule_is_told_again_only_once_it_is_edited_and_fires_once_it_can(
+    app: Rowlock, ticker: Ticker, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.ticker.TRY_BROKEN_MOST", 0)
+    monkeypatch.setattr("rowlock.worker.ticker.LOOK_EVERY", 0)
+    await connection.execute("ALTER TABLE rowlock.job ADD CONSTRAINT refused CHECK (task <> 'other')")
+    await app.schedules.create("one", "other", HOURLY)
+    await set_back(connection, "one", timedelta(hours=1))
+
+    async def told() -> int:
+        with capture_logs() as logs:
+            for _ in range(3):
+                await ticker.fire_due()
+        return [log["event"] for log in logs].count("schedule_broken")
+
+    assert await told() == 1
+    assert await told() == 0
+    await app.schedules.edit("one", jitter=1)
+    assert await told() == 1
+    await connection.execute("ALTER TABLE rowlock.job DROP CONSTRAINT refused")
+    assert await told() == 0
+    assert [tick.state for tick in await app.schedules.ticks("one")] == ["queued"]
+
+
+@pytest.mark.parametrize("option", ["expires", "deadline"])
+async def test_limit_that_is_a_moment_is_that_moment_for_each_tick(
+    option: str, app: Rowlock, connection: Connection
+) -> None:
+    moment = datetime(2100, 1, 1, tzinfo=UTC)
+
+    @app.task(expires=moment if option == "expires" else None, deadline=moment if option == "deadline" else None)
+    async def until() -> None: ...
+
+    for name in ("one", "two"):
+        await app.schedules.create(name, "until", HOURLY)
+        await set_back(connection, name, timedelta(hours=1))
+    async with fresh_ticker(app) as ticker:
+        await ticker.fire_due()
+    await app.schedules.run("one")
+    found = await jobs(connection)
+    assert [(row[f"{option}_at" if option == "expires" else option], row["ends_at"]) for row in found] == [
+        (moment, moment)
+    ] * 3
+
+
 async def test_nothing_fires_by_what_was_read_before_an_edit(app: Rowlock, connection: Connection) -> None:
     await app.schedules.create("one", "report", HOURLY)
     await set_back(connection, "one", timedelta(hours=1))
     row = (await connection.fetch(statement("due_schedules", "rowlock"), ["report"], [], timedelta(0), 10))[0]
     told = [row["name"], row["next_run_at"], row["updated_at"], row["last_job_id"]]
-    fire = [[row["now"]], [uuid7()], row["now"], None, None, None, None]
+    fire = [[row["now"]], [uuid7()], row["now"], None, None, None, None, None, None]
     await app.schedules.run("one")
     assert await connection.fetch(statement("fire_ticks", "rowlock"), *told, *fire) == [], "another job is the last one"
     told[3] = (await app.schedules.get("one")).last_job_id

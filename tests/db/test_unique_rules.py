@@ -24,6 +24,7 @@ from rowlock import (
     Snooze,
     Unique,
 )
+from rowlock.queue import audits
 from rowlock.queue.callers import or_own
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import ControlConnection
@@ -31,6 +32,7 @@ from rowlock.queue.identifiers import uuid7
 from rowlock.queue.statements import statement
 from rowlock.queue.unique import OnDuplicate, Until
 from rowlock.worker import upkeep
+from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -71,6 +73,15 @@ async def run_out(connection: Connection) -> None:
     """Let the time of all periods pass."""
     await connection.execute(
         "UPDATE rowlock.unique_key SET expires_at = clock_timestamp() WHERE expires_at IS NOT NULL"
+    )
+
+
+async def pass_time(connection: Connection) -> None:
+    """Let the time of all jobs be over that have a limit, as if they had been enqueued an hour ago."""
+    await connection.execute(
+        "UPDATE rowlock.job SET ends_at = ends_at - interval '1 hour', expires_at = expires_at - interval '1 hour', "
+        "deadline = deadline - interval '1 hour', created_at = created_at - interval '1 hour', "
+        "run_at = run_at - interval '1 hour'"
     )
 
 
@@ -339,6 +350,129 @@ async def test_a_worker_has_the_duty_to_forget_keys(app: Rowlock, connection: Co
         )
 
 
+@pytest.mark.parametrize("limit", ["expires", "deadline"])
+@pytest.mark.parametrize("on_duplicate", get_args(OnDuplicate))
+async def test_a_waiting_job_whose_time_is_over_holds_no_key_though_no_upkeep_has_ended_it(
+    limit: str, on_duplicate: OnDuplicate, way: str, app: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def send(n: int) -> None: ...
+
+    unique = Unique("k", on_duplicate=on_duplicate)
+    limited = send.using(unique=unique, expires=60) if limit == "expires" else send.using(unique=unique, deadline=60)
+    first = await enqueue(app, limited.job(1), way, connection)
+    await pass_time(connection)
+    second = await enqueue(app, send.using(unique=unique).job(2), way, connection)
+    assert not second.is_duplicate
+    if on_duplicate in {"return", "replace"}:
+        assert (await enqueue(app, send.using(unique=unique).job(3), way, connection)).id == second.id
+
+    await connection.execute("UPDATE rowlock.duty SET set_at = now() - interval '1 day'")
+    assert [one for one in await audits.audit(app.client) if one.count] == []
+    ended = await connection.fetch(statement("end_overdue", "rowlock"), 10)
+    assert [(row["id"], row["state"]) for row in ended] == [(first.id, "expired" if limit == "expires" else "failed")]
+    assert await args_of(connection, second.id) == {"n": 3 if on_duplicate == "replace" else 2}
+    assert await connection.fetchval("SELECT job_id FROM rowlock.unique_key") == second.id
+
+
+async def test_of_many_jobs_with_one_key_whose_holder_s_time_is_over_the_first_is_stored(
+    way: str, app: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def send(n: int) -> None: ...
+
+    for key in ("a", "b"):
+        await send.using(unique=key, expires=60).enqueue(0)
+    await pass_time(connection)
+    many = [send.using(unique=key).job(n) for n, key in enumerate("abab")]
+    if way == "alone":
+        handles = [await enqueue(app, job, way, connection) for job in many]
+    else:
+        handles = await app.enqueue_many(many, connection=or_own(connection if way == "insert" else None))
+    assert [handle.id for handle in handles] == [many[0].id, many[1].id] * 2
+
+
+async def test_a_period_is_held_by_a_job_whose_time_is_over_whether_upkeep_has_ended_it_or_not(
+    app: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def send() -> None: ...
+
+    unique = Unique("k", period=3600)
+    first = await send.using(unique=unique, expires=60).enqueue()
+    await pass_time(connection)
+    assert (await send.using(unique=unique).enqueue()).id == first.id
+    await connection.fetch(statement("end_overdue", "rowlock"), 10)
+    assert (await send.using(unique=unique).enqueue()).id == first.id
+
+
+async def test_a_job_that_is_put_back_takes_its_key_from_one_whose_time_is_over(
+    app: Rowlock, connection: Connection
+) -> None:
+    @app.task
+    async def send() -> None: ...
+
+    first = await send.using(unique="k").enqueue()
+    await app.cancel(first.id)
+    await send.using(unique="k", expires=60).enqueue()
+    await pass_time(connection)
+    await app.retry(first.id)
+    assert await connection.fetchval("SELECT job_id FROM rowlock.unique_key") == first.id
+
+
+@pytest.mark.parametrize("commits", [True, False])
+async def test_who_takes_the_key_of_a_job_whose_time_is_over_waits_for_a_claim_that_was_in_time(
+    commits: bool,
+    app: Rowlock,
+    connection: Connection,
+    settings: Settings,
+) -> None:
+    @app.task
+    async def send() -> None: ...
+
+    first = await send.using(unique="k", expires=60).enqueue()
+    await register(connection)
+    claimant = await asyncpg.connect(settings.database_url)
+    try:
+        claim = claimant.transaction()
+        await claim.start()
+        await pass_time(connection)
+        await claimant.execute(
+            "UPDATE rowlock.job SET state = 'running', attempt = 1, worker = $1, started_at = now()", CLAIMANT
+        )
+        second = asyncio.create_task(send.using(unique="k").enqueue())
+        await eventually(
+            lambda: connection.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%enqueue%')"
+            )
+        )
+        await (claim.commit() if commits else claim.rollback())
+        assert ((await second).id == first.id) is commits
+    finally:
+        await claimant.close()
+
+
+async def test_no_claim_that_began_in_time_starts_a_job_whose_key_another_has_taken(
+    app: Rowlock, connection: Connection, settings: Settings
+) -> None:
+    @app.task
+    async def send() -> None: ...
+
+    first = await send.using(unique="k", expires=60).enqueue()
+    claimant = await asyncpg.connect(settings.database_url)
+    try:
+        async with claimant.transaction():
+            began = await claimant.fetchval("SELECT now()")
+            await connection.execute(
+                "UPDATE rowlock.job SET ends_at = $1, expires_at = $1", began + timedelta(seconds=1e-6)
+            )
+            assert not (await send.using(unique="k").enqueue()).is_duplicate
+            can_start = "SELECT EXISTS (SELECT FROM rowlock.job WHERE id = $1 AND ends_at > now())"
+            assert not await claimant.fetchval(can_start, first.id)
+    finally:
+        await claimant.close()
+
+
 # In which scope.
 
 
@@ -473,7 +607,7 @@ async def test_a_replaced_job_has_the_limits_in_time_of_the_second_call(
     assert await connection.fetchval("SELECT coalesce(ends_at, expires_at, deadline) FROM rowlock.job") is None
 
 
-async def test_a_job_that_will_never_start_is_not_replaced_and_holds_no_key_until_its_start(
+async def test_a_job_that_will_never_start_is_not_replaced_and_holds_no_key(
     app: Rowlock, connection: Connection
 ) -> None:
     @app.task
@@ -484,7 +618,7 @@ async def test_a_job_that_will_never_start_is_not_replaced_and_holds_no_key_unti
     other = await index.using(unique=Unique("f", on_duplicate="replace"), expires=60).enqueue(1)
     await connection.execute("UPDATE rowlock.job SET ends_at = clock_timestamp()")
     assert not (await index.using(unique=until_start).enqueue(2)).is_duplicate
-    assert (await index.using(unique=Unique("f", on_duplicate="replace")).enqueue(2)).id == other.id
+    assert not (await index.using(unique=Unique("f", on_duplicate="replace")).enqueue(2)).is_duplicate
     assert await args_of(connection, first.id) == await args_of(connection, other.id) == {"n": 1}
 
 

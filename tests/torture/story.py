@@ -212,6 +212,10 @@ class Story:
         if is_acknowledged:
             self.tell(Enqueued(op=str(self.op), outcome="existing", existing=job.id), by=ENQUEUER)
 
+    def lose_key(self, job: Job) -> None:
+        """Have another job take the key of this one, whose time is over."""
+        self._change(job, old_state=job.state, state=job.state, ends_at=0.0)
+
     def insert_many(self, jobs: list[Job]) -> None:
         """Store jobs in one transaction."""
         self.xid += 1
@@ -334,7 +338,7 @@ class Story:
         at = EPOCH + self.now + self.offset
         change["committed"] = at
         if change["state"] == "queued":
-            change |= self._waiting(job)
+            change = self._waiting(job) | change
         self.changes.append(Change(number=self.numbers, xid=xid or self.xid, at=at, began=at, id=job.id, **change))
 
     def _waiting(self, job: Job) -> dict[str, Any]:

@@ -44,6 +44,19 @@ def test_a_refusal_by_a_key_for_a_period_is_right_until_that_is_over(
     assert story.check().is_clean is is_clean
 
 
+@pytest.mark.parametrize("is_taken", [True, False])
+def test_a_key_of_a_job_whose_time_is_over_can_be_taken_before_that_job_has_ended(
+    story: Story, *, is_taken: bool
+) -> None:
+    over = story.enqueue(key="k", row={"expires_at": story.now + 1.0})
+    story.wait(2)
+    if is_taken:
+        story.lose_key(over)
+    story.run(story.enqueue(key="k"))
+    story.finish(over, "expired")
+    assert story.check().is_clean is is_taken
+
+
 # Replacements
 
 

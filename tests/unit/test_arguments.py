@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
+from rowlock.queue.json_values import keep_floats
 from tests.unit.arguments_examples import (
     JSON,
     LIMIT,
@@ -210,3 +211,28 @@ def test_any_json_survives_and_the_checked_text_is_the_encoded_one(value: object
     assert single.decode(text) == {"value": value}
     assert single.check({"value": value}, limit=LIMIT) == text
     assert single.check(json.dumps({"value": value}, indent=1), limit=LIMIT) == text
+
+
+@pytest.mark.parametrize(
+    "text, written",
+    [
+        ("[1e16]", "[10000000000000000.0]"),
+        ('{"1e23":-1.5e19}', '{"1e23":-15000000000000000000.0}'),
+        ('["a \\"1e23",1e23]', '["a \\"1e23",100000000000000000000000.0]'),
+        ("1.2345678901234567e16", "12345678901234567.0"),
+        ("1e-7", "1e-7"),
+        ("1000000000000000.0", "1000000000000000.0"),
+        ('"2e5"', '"2e5"'),
+    ],
+)
+def test_large_floats_are_written_so_that_jsonb_keeps_them(text: str, written: str) -> None:
+    assert keep_floats(text) == written
+    assert msgspec.json.decode(text) == msgspec.json.decode(written)
+
+
+@pytest.mark.parametrize("hint", [float, Any, dict, list[float], int | float, dict[str, Any]])
+def test_a_large_float_is_stored_with_a_point(hint: Any) -> None:  # noqa: ANN401  # an annotation
+    value = {float: 1e23, int | float: 1e23, Any: 1e23, list[float]: [1e23]}.get(hint, {"x": 1e23})
+    task = taking(hint)
+    for text in (task.encode((value,), {}, limit=LIMIT), task.check({"value": value}, limit=LIMIT)):
+        assert "100000000000000000000000.0" in text

@@ -29,6 +29,11 @@ NEON = "postgresql://u:p@ep-1.eu.aws.neon.tech/shop?sslmode=require&channel_bind
         ("postgresql+asyncpg://h/d?ssl=require", "postgresql://h/d?sslmode=require"),
         ("postgresql://h/d?ssl=true", "postgresql://h/d?sslmode=require"),
         ("postgresql://h1:1,h2:2/d", "postgresql://h1:1,h2:2/d"),
+        ("postgresql://h/?dbname=d", "postgresql://h/d"),
+        ("postgresql://h?dbname=d&x=1", "postgresql://h/d?x=1"),
+        ("postgresql://h/d?dbname=d", "postgresql://h/d"),
+        ("postgresql://u@[::1]/d", "postgresql://u@[::1]/d"),
+        ("postgresql:///d?host=/run&port=65535", "postgresql:///d?host=/run&port=65535"),
     ],
 )
 def test_url_that_was_written_for_another_driver_is_understood(url: str, read: str) -> None:
@@ -43,6 +48,11 @@ def test_url_that_was_written_for_another_driver_is_understood(url: str, read: s
         ("postgresql://u:secret/1@h/d", "as %2F %3A %40 %3F %23"),
         ("postgresql://h/d?requirepeer=ada", "requirepeer"),
         ("postgresql://h/d?hostaddr=10.0.0.1", "hostaddr"),
+        ("postgresql://h/d?service=nosuch", "service"),
+        ("postgresql://h/secret?dbname=e", "two databases"),
+        ("postgresql://h:99999/d", "from 1 to 65535; got 99999"),
+        ("postgresql://h:1,h:0/d", "got 0"),
+        ("postgresql:///d?host=h&port=65536", "got 65536"),
     ],
 )
 def test_url_that_cannot_be_meant_is_refused_by_name_without_being_shown(url: str, said: str) -> None:

@@ -78,3 +78,11 @@ def test_every_state_is_live_or_final_and_only_an_operators_retry_leaves_a_final
     assert {verb for start, verb, _ in EDGES if start in FINAL} == {"retry"}
     assert not [edge for edge in EDGES if edge[0] is State.SUCCEEDED]
     assert {*map(str, State), "scheduled", "retrying"} == set(SHOWN)
+
+
+@pytest.mark.parametrize("directive", [Retry, Snooze])
+def test_a_delay_stays_as_it_was_checked(directive: type[Retry | Snooze]) -> None:
+    made = directive(60)
+    with pytest.raises(AttributeError):
+        made.delay = timedelta.max  # type: ignore[misc]  # that is what is refused
+    assert made.delay == timedelta(minutes=1)

@@ -36,6 +36,8 @@ WITH looked AS MATERIALIZED (
                     WHEN cancel_requested_at IS NULL
                          AND ends_at IS DISTINCT FROM least(expires_at, deadline)
                          AND (attempt = 0 OR attempt = 1 AND state = 'running' OR ends_at IS DISTINCT FROM deadline)
+                         AND (ends_at = '-infinity' AND state <> 'running' AND unique_key IS NOT NULL
+                              AND least(expires_at, deadline) <= now()) IS NOT TRUE  -- another job has taken its key
                     THEN format('ends_at %s with expires_at %s and deadline %s', ends_at, expires_at, deadline) END
            ) AS what
       FROM looked

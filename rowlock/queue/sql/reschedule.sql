@@ -18,7 +18,8 @@ WITH asked AS MATERIALIZED (
            $2::timestamptz IS NOT NULL OR $3::interval IS NOT NULL AS is_timed
       FROM (SELECT clock_timestamp() AS now OFFSET 0) AS clock
 ), waiting AS MATERIALIZED (
-    SELECT job.id, job.queue, job.priority, job.run_at, job.ends_at, asked.now,
+    SELECT job.id, job.queue, job.priority, job.run_at, job.ends_at, asked.now, least(job.expires_at, job.deadline) AS limit_at,
+           job.cancel_requested_at IS NOT NULL AS is_requested,
            coalesce(job.ends_at > asked.due_at, true) AS fits,
            coalesce(job.queue <> $5::text, false) OR coalesce(job.priority <> $4::smallint, false)
            OR asked.is_timed AND greatest(job.run_at, asked.due_at) > asked.now AS differs
@@ -52,7 +53,7 @@ SELECT changed.id, changed.queue, changed.priority, changed.run_at, target.queue
   FROM changed
   JOIN target ON target.id = changed.id
  UNION ALL
-SELECT id, queue, priority, run_at, queue, priority, run_at, fits, nullif(ends_at, '-infinity'), ends_at <= now,
-       ends_at = '-infinity'
+SELECT id, queue, priority, run_at, queue, priority, run_at, fits, coalesce(nullif(ends_at, '-infinity'), limit_at),
+       ends_at <= now, is_requested
   FROM waiting
  WHERE NOT (fits AND differs)

@@ -42,7 +42,7 @@ def note_holds(life: Life, evidence: Evidence) -> None:
     for step in life.steps:
         if step.kind in {"enqueue", "retry"}:
             begin = step.change.number
-        elif step.kind in ends and begin is not None:
+        elif (step.kind in ends or step.gives_up_key) and begin is not None:
             left = step.old if step.kind == "finish" and step.old is not None else step.change
             holds.append((begin, left.number, life.id))
             begin = None

@@ -87,6 +87,24 @@ BUGS: Final = (
         rule="unfinished",
     ),
     Bug(
+        name="one broken schedule stops all",
+        promise="a schedule that does not fire keeps no other from firing",
+        changes=(
+            Change(
+                file="rowlock/worker/ticker.py",
+                old="            except Exception as error:  # whatever",
+                new="            except InvalidOption as error:  # whatever",
+            ),
+            Change(
+                file="rowlock/worker/ticker.py",
+                old="from rowlock.errors import ConfigurationError, RowlockError",
+                new="from rowlock.errors import ConfigurationError, InvalidOption, RowlockError",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_schedules.py"),
+        rule="test_schedule_whose_job_the_database_refuses_keeps_no_other_from_firing",
+    ),
+    Bug(
         name="retries of succeeded jobs",
         promise="a job that succeeded does not run again: an operator can only run it as a new one",
         changes=(

@@ -86,6 +86,19 @@ BUGS: Final = (
         rule="test_a_key_until_the_start_is_not_refused_for_a_holder_that_started_since",
     ),
     Bug(
+        name="a key held by a job that can never start",
+        promise="a job whose time is over keeps no other from being stored",
+        changes=(
+            Change(
+                file=f"{SCHEMA}functions.sql",
+                old="        IF is_over THEN\n",
+                new="        IF is_over AND false THEN\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_unique_rules.py"),
+        rule="test_a_waiting_job_whose_time_is_over_holds_no_key_though_no_upkeep_has_ended_it",
+    ),
+    Bug(
         name="duties wait for a clock that went back",
         promise="upkeep goes on when the server's clock is set back",
         changes=(

@@ -35,7 +35,9 @@ $$
 -- Take a unique key for a job: null if it now holds the key, else the id of the job that does.
 -- The insert waits for whoever took the key in a transaction that is still open; if that one rolls back, this one has it.
 -- A key that is held until its job starts is free once that one does not wait; one that is held for a period, when that is
--- over. No lock is taken on the holder: claims pass by a locked job, and two such locks in a row would hide it from them.
+-- over. One that is held until its job finishes is free, too, once that one waits and its time is over: it can never start,
+-- and upkeep ends it later. The update of its row keeps off a claim that began before that time: what it finds is another row
+-- than it saw. No other holder is locked: claims pass by a locked job, and two such locks in a row would hide it from them.
 CREATE FUNCTION rowlock.take_key(
     key text, job_id uuid, until_start boolean DEFAULT false, period interval DEFAULT NULL
 ) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
@@ -43,6 +45,7 @@ DECLARE
     holder uuid;
     until_its_start boolean;
     is_free boolean;
+    is_over boolean;
 BEGIN
     LOOP
         INSERT INTO rowlock.unique_key (key, job_id, until_start, expires_at)
@@ -56,10 +59,20 @@ BEGIN
                    SELECT FROM rowlock.job AS j
                     WHERE j.id = k.job_id AND j.state IN ('queued', 'blocked')
                       AND (j.ends_at IS NULL OR j.ends_at > clock_timestamp())
+               ),
+               NOT k.until_start AND k.expires_at IS NULL AND EXISTS (
+                   SELECT FROM rowlock.job AS j
+                    WHERE j.id = k.job_id AND j.state IN ('queued', 'blocked') AND j.ends_at <= clock_timestamp()
                )
-          INTO holder, until_its_start, is_free
+          INTO holder, until_its_start, is_free, is_over
           FROM rowlock.unique_key AS k WHERE k.key = take_key.key;
         CONTINUE WHEN NOT FOUND;  -- the holder finished between the two statements
+        IF is_over THEN
+            UPDATE rowlock.job AS j SET ends_at = '-infinity'
+             WHERE j.id = holder AND j.state IN ('queued', 'blocked') AND j.ends_at <= clock_timestamp();
+            CONTINUE WHEN NOT FOUND;  -- a claim was faster, or upkeep
+            is_free := true;
+        END IF;
         IF is_free IS NOT TRUE THEN
             IF until_its_start AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
                 -- The snapshot is as old as the transaction: since then the holder may have started, and even ended. A second
