@@ -101,7 +101,7 @@ async def test_others_go_on_while_acts_wait_for_a_row_and_who_waits_is_told(
     http: Http, app: Rowlock, connection: asyncpg.Connection, act: str
 ) -> None:
     handle = await app.enqueue("explode", {"how": "error"})
-    is_live, body = act in {"cancel", "reschedule"}, {"delay": 0} if act == "reschedule" else None
+    is_live, body = act in {"cancel", "reschedule"}, {"delay": 60} if act == "reschedule" else None
     if not is_live:
         await app.worker().drain()
     table = "job" if is_live else "finished_job"

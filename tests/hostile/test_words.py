@@ -138,7 +138,8 @@ def lines() -> Iterator[tuple[str, ...]]:
             if isinstance(one, click.Argument) and one.required
             for _ in range(max(one.nargs, 1))
         ]
-        required += ["--dry-run"] * any(one.name == "dry_run" for one in command.params)
+        options = {one.name for one in command.params}
+        required += [word for name, word in (("dry_run", "--dry-run"), ("yes", "--yes")) if name in options]
         yield (*words, *required)
         for option in command.params:
             if (
