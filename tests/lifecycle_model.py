@@ -205,7 +205,9 @@ class Model:
         """Take the key: None, or who holds it."""
         hold = self.holds.get(key)
         if hold is not None and self._is_held(hold):
-            return None if hold.job == job else hold.job
+            if hold.until_start or hold.expires is not None or not self._waits_in_vain(hold.job):
+                return None if hold.job == job else hold.job
+            self.jobs[hold.job] = replace(self.jobs[hold.job], ends=-math.inf)  # no claim can have it any more
         self.holds[key] = Hold(job=job, until_start=until_start, expires=expires)
         return None
 
@@ -217,6 +219,10 @@ class Model:
     def _waits(self, job: UUID) -> bool:
         row = self.jobs.get(job)
         return row is not None and row.state == "queued" and (row.ends is None or row.ends > self.now)
+
+    def _waits_in_vain(self, job: UUID) -> bool:
+        row = self.jobs.get(job)
+        return row is not None and row.state == "queued" and row.ends is not None and row.ends <= self.now
 
     def _free(self, job: UUID, *, is_cancelled: bool = False) -> None:
         """The job has ended. A key until its start is free by that, and its row is left to the upkeep, mostly."""
