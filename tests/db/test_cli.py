@@ -317,7 +317,7 @@ async def test_task_that_nobody_registered_is_refused(database_url: str) -> None
         (['{"name": "Ada"}', "--delay", "1", "--run-at", "2030-01-01T00:00:00Z"], "both"),
         (['{"name": "Ada"}', "--max-attempts", "0"], "max_attempts 0"),
         (['{"name": "Ada"}', "--timeout", "0"], "timeout 0"),
-        (['{"name": "Ada"}', "--queue", "a b"], "queue 'a b'"),
+        (['{"name": "Ada"}', "--queue", "a b"], 'queue "a b"'),
         (['{"name": "Ada"}', "--unique", ""], "unique"),
         (['{"name": "Ada"}', "--metadata", "customer"], "metadata must be"),
         (['{"name": "Ada"}', "--metadata", "a b=c"], "metadata must have"),

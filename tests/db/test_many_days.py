@@ -175,8 +175,8 @@ async def list_dead(app: Rowlock, job: UUID) -> object:
 
 
 async def group(app: Rowlock, _job: UUID) -> object:
-    (found,) = await app.dead_letter_groups()
-    return found.jobs == (await app.overview()).dead_letters
+    groups = await app.dead_letter_groups()
+    return sum(group.jobs for group in groups) == (await app.overview()).dead_letters
 
 
 async def doctor(app: Rowlock, _job: UUID) -> object:

@@ -36,7 +36,7 @@ WITH moved_job AS (
 ), moved_queue AS (
     UPDATE rowlock.queue SET paused_at = paused_at - $1::interval, updated_at = updated_at - $1::interval
 ), moved_duty AS (
-    UPDATE rowlock.duty SET next_run_at = next_run_at - $1::interval, set_at = set_at - $1::interval
+    UPDATE rowlock.duty SET next_run_at = next_run_at - $1::interval, set_at = set_at - $1::interval, held_at = held_at - $1::interval
 ), moved_schedule AS (
     UPDATE rowlock.schedule
        SET next_run_at = next_run_at - $1::interval, last_tick_at = last_tick_at - $1::interval,
