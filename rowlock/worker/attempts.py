@@ -310,6 +310,8 @@ class Performer:
                 timer.cancel()
         if not inspect.isawaitable(value):
             return value
+        if attempt.stop == "cancel":
+            cast("asyncio.Task[None]", attempt.running).cancel()  # it was asked for during the plain part
         return await value if limit is None else await within(limit, value, spent=took)
 
     async def _report(self, attempt: Attempt, error: BaseException) -> None:
@@ -336,7 +338,7 @@ class Performer:
         if isinstance(error, NotInTime) or attempt.stop == "wait":
             self.release(attempt)  # it is ended like every waiting job whose time is over
             return
-        if isinstance(error, asyncio.CancelledError) and attempt.stop is not None:
+        if attempt.stop is not None and not isinstance(error, Directive):
             if attempt.stop == "shutdown" or attempt.lease.is_cut_off or not attempt.has_begun:
                 self.interrupt(attempt)  # fenced: if the job was rescued from this lease meanwhile, that counts
             return

@@ -195,6 +195,7 @@ class _Call:
         self._in_thread = None
         if not inspect.isawaitable(returned):
             return returned
+        self._end_if_deserted()  # it could not be ended in the plain part
         return await returned
 
     def _handle_in_thread(self) -> object:

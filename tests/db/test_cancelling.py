@@ -7,10 +7,10 @@ import contextlib
 import math
 import random
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from datetime import timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -22,6 +22,7 @@ from rowlock.queue.cursors import BEGINNING
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.lifecycle import LIVE
 from rowlock.queue.statements import statement
+from rowlock.queue.task import Task
 from tests.db.claimants import register
 from tests.waiting import eventually
 
@@ -172,6 +173,36 @@ async def test_a_plain_function_that_does_not_ask_runs_to_its_end_before_its_job
         go_on.set()
         assert (await ended(app, jobs["raise"].id)).state == "cancelled"
         assert (await ended(app, jobs["return"].id)).state == "succeeded"
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+async def test_a_cancel_asked_for_in_the_plain_part_of_a_wrapped_coroutine_stops_the_rest(
+    batch: int | None, app: Rowlock
+) -> None:
+    in_plain_part, go_on = threading.Event(), threading.Event()
+    ended_by: list[str] = []
+
+    async def rest() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended_by.append("cancel")
+            raise
+
+    def wrapped(numbers: list[int]) -> Awaitable[None]:
+        in_plain_part.set()
+        go_on.wait(10)
+        return rest()
+
+    task: Task[..., Any] = app.task(batch=2)(wrapped) if batch else app.task(wrapped)
+    async with app.worker() as worker:
+        job = await task.enqueue(1 if batch else [1])
+        await eventually(in_plain_part.is_set)
+        await app.cancel(job.id)
+        await eventually(lambda: {attempt.stop for attempt in worker._shift.slots.running} == {"cancel"})
+        go_on.set()
+        assert (await ended(app, job.id)).state == "cancelled"
+    assert ended_by == ["cancel"]
 
 
 async def test_a_plain_function_that_waits_for_a_thread_never_begins(app: Rowlock) -> None:
