@@ -89,6 +89,13 @@ def wait_for(file: str, until: str) -> str:
     return "done"
 
 
+def note(job: Job, file: str, number: int) -> int:
+    """Write the number into the file, and return which attempt this is."""
+    with Path(file).open("a") as noted:
+        noted.write(f"{number}\n")
+    return job.attempt
+
+
 def is_alive(pid: int) -> bool:
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()

@@ -57,7 +57,7 @@ class Claims:
     """The claims of one worker: what is due in its queues, of the tasks that it knows, taken in order of priority.
 
     One statement looks at `MOST_QUEUES` queues: it takes longer by the square of their number. A worker that serves
-    more has them in groups, which take turns.
+    more has them in groups, which take turns. Some tasks may be claimed `apart`, each part by claims of its own.
     """
 
     def __init__(
@@ -65,6 +65,11 @@ class Claims:
     ) -> None:
         self._connection = connection
         self.tasks = list(tasks)
+        """What the worker knows, those that are claimed apart included."""
+        self.claimed = self.tasks
+        """The tasks that are claimed here."""
+        self.apart: list[Claims] = []
+        self._max_crashes = max_crashes
         self.last_chance = max(max_crashes - 1, 1)
         self.paused: frozenset[str] = frozenset()
         """Which of the queues were paused when something was claimed last."""
@@ -109,6 +114,17 @@ class Claims:
             group.cursors.reset()
             group.rests_until = 0.0
         self._short.clear()
+        for claims in self.apart:
+            claims.reset()
+
+    def divide(self, parts: Sequence[Sequence[str]]) -> None:
+        """Claim the tasks of the first part here from now on, and those of each other one apart.
+
+        Each needs cursors of its own: positions pass over the jobs of all other tasks.
+        """
+        self.claimed = list(parts[0])
+        self.apart = [Claims(self._connection, self.queues, part, max_crashes=self._max_crashes) for part in parts[1:]]
+        self.reset()
 
     def serve(self, queues: Collection[str]) -> None:
         """Claim from these queues from now on."""
@@ -120,6 +136,8 @@ class Claims:
         for group in sorted(self.groups, key=lambda group: len(group.queues))[: max(surplus, 0)]:
             self.groups.remove(group)  # what remains of it joins others
         self._add(sorted(set(queues).difference(self.queues)))
+        for claims in self.apart:
+            claims.serve(queues)
 
     def _add(self, queues: Iterable[str]) -> None:
         with_room = [group for group in self.groups if len(group.queues) < MOST_QUEUES]
@@ -177,7 +195,7 @@ class Claims:
             queues,
             [min(limit, limits.get(queue, limit)) for queue in queues],
             limit,
-            self.tasks,
+            self.claimed,
             worker,
             cursors.is_untagged and group.took > SLOW_SCAN,
             self.last_chance,

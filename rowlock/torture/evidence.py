@@ -107,7 +107,7 @@ class Bulk:
 
 @dataclass(slots=True, kw_only=True)
 class Taken:
-    """What one claim statement took of one queue: the least urgent job of it, as (priority, due time, job)."""
+    """What one claim took of one queue, for one executor: the least urgent job of it, as (priority, due time, job)."""
 
     began: float
     at: float
@@ -121,7 +121,8 @@ class Wait:
     """A delayed job that no claim can have overlooked, from when it was due until it was taken, or ended."""
 
     job: UUID
-    queue: str
+    lane: tuple[str, str | None]
+    """Its queue, and the executor for which it was claimed apart."""
     priority: int
     run_at: float
     until: float
@@ -205,7 +206,9 @@ class Evidence:
     """By the call's name: those of several jobs without a unique key."""
     inserted: dict[UUID, int] = field(default_factory=dict)
     """The transaction that stored a job first, of those that several were given of at once."""
-    taken: dict[str, dict[tuple[int, UUID | None], Taken]] = field(default_factory=lambda: defaultdict(dict))
+    taken: dict[tuple[str, str | None], dict[tuple[int, UUID | None], Taken]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
     """By the queue: what each claim took, by its transaction and worker."""
     waits: list[Wait] = field(default_factory=list)
     blocking: dict[int, list[Run]] = field(default_factory=lambda: defaultdict(list))

@@ -43,6 +43,9 @@ def make_job(rng: random.Random) -> NewJob[Any]:
         lambda: workload.quick.using(delay=0.2, expires=rng.choice([0.21, 5.0])).job(): 4,
         lambda: workload.quick.using(delay=0.2, deadline=rng.choice([0.21, 5.0])).job(): 4,
         lambda: workload.flaky.using(deadline=rng.choice([0.3, 5.0])).job(2): 4,
+        lambda: workload.in_a_thread.using(expires=rng.choice([0.05, 5.0])).job(0.05): 4,
+        lambda: workload.in_a_thread.using(deadline=rng.choice([0.05, 5.0])).job(0.05): 4,
+        lambda: workload.batch.using(expires=rng.choice([0.05, 5.0])).job(0): 4,
     }
     (make,) = rng.choices(list(makers), list(makers.values()))
     return make()

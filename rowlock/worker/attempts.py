@@ -8,6 +8,7 @@ import random
 import time
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rowlock import logs
@@ -28,11 +29,11 @@ from rowlock.queue.lifecycle import (
     decide,
 )
 from rowlock.queue.results import ErrorText, decode_result, describe_error, encode_result
-from rowlock.worker.batches import gathered
+from rowlock.worker.batches import Gathering, gathered
 from rowlock.worker.failures import Failures
 from rowlock.worker.middleware import call_through
 from rowlock.worker.threads import Threads
-from rowlock.worker.timeouts import timed_out, within
+from rowlock.worker.timeouts import NotInTime, timed_out, within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -51,15 +52,20 @@ log = logs.get_logger("rowlock.worker")
 class Attempt:
     """One run of one job in this worker, under the lease that claimed it.
 
-    `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`; or `cancel`, because an operator wants
-    it, for this `reason`. Its `result`, once it succeeded, is JSON text. `began` is monotonic time; so is `asked_at`,
-    at which its claim was sent: no time in the row is older. `on_cancel` is what an operator's cancel calls where
-    cancelling the coroutine that waits would not stop what it waits for: a thread, a process.
+    It `has_begun` once its handler is called. While it waits for a thread, a process or its batch, or runs through
+    middleware, it has not: it is given back without counting then.
+
+    `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`; `cancel`, because an operator wants
+    it, for this `reason`; or `wait`, because it may not begin here any more. Its `result`, once it succeeded, is JSON
+    text. `began` is monotonic time; so is `asked_at`, at which its claim was sent: no time in the row is older.
+    It `waits` from when its call was asked for, to a thread, a process or a batch.
+    `on_cancel` is what an operator's cancel calls where cancelling the coroutine that waits would not stop what it
+    waits for: a thread, a process.
     """
 
     __slots__ = (
-        *("asked_at", "began", "claimed", "claimed_at", "lease", "on_cancel", "reason", "result", "running", "runtime"),
-        *("stop", "worker"),
+        *("asked_at", "began", "claimed", "claimed_at", "has_begun", "lease", "on_cancel", "reason", "result"),
+        *("running", "runtime", "stop", "waits", "worker"),
     )
 
     def __init__(self, claimed: Record, claimed_at: float, lease: Lease, asked_at: float | None = None) -> None:
@@ -68,12 +74,45 @@ class Attempt:
         self.worker = lease.worker
         self.claimed_at = self.began = claimed_at
         self.asked_at = claimed_at if asked_at is None else asked_at
+        self.has_begun = self.waits = False
         self.result: str | None = None
         self.running: asyncio.Task[None] | None = None
         self.runtime: AttemptRuntime | None = None
         self.stop: str | None = None
         self.reason = ""
         self.on_cancel: Callable[[], object] | None = None
+
+    def begin(self, limit: timedelta | None) -> timedelta | None:
+        """Begin: the handler is called next. Returns its limit: this one, or what is left until the deadline.
+
+        May be called in a thread. Raises `NotInTime` if the attempt must not begin any more: it was stopped, its lease
+        is over, or its job's time is.
+        """
+        self.began = time.monotonic()
+        self.has_begun = True  # first: who stops it sees this, or is seen here
+        try:
+            if self.stop is None and self.began < self.lease.held_until:
+                return limit if self.claimed["times"] is None else _limited(self, limit)
+        except NotInTime:
+            pass
+        self.has_begun = False
+        self.stop = self.stop or "wait"
+        raise NotInTime
+
+    def stop_waiting(self) -> None:
+        """Have it given back, unless it has begun: at once if it only waits, after its middleware otherwise."""
+        if self.stop is not None:
+            return
+        self.stop = "wait"
+        if self.has_begun:  # asked last: it may begin in a thread just now
+            self.stop = None
+        elif self.waits and self.running is not None:
+            self.running.cancel()
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it was stopped before it began: it will not begin any more."""
+        return self.stop is not None and not self.has_begun
 
     @property
     def is_recorded(self) -> bool:
@@ -82,10 +121,6 @@ class Attempt:
 
 
 ONCE: Final = "its worker stopped before it was done, and max_crashes=1 lets it begin only once"
-
-
-class NotInTime(Exception):
-    """No attempt of the job may start any more: it has expired, or its deadline has passed."""
 
 
 class Performer:
@@ -112,7 +147,12 @@ class Performer:
         self._runtimes = runtimes
         self._max_result_bytes = max_result_bytes
         self._threads = Threads(threads, name="rowlock-task")
-        self._tasks = {name: gathered(task, self._threads, most_of) for name, task in tasks.items()}
+        self._tasks = {name: gathered(task) for name, task in tasks.items()}
+        self._gatherings = {
+            name: Gathering(task, task.batch, self._threads, most_of)
+            for name, task in tasks.items()
+            if task.batch is not None
+        }
         self._processes = processes
         self._middleware = tuple(middleware)
         self._failure_handlers = failure_handlers
@@ -130,7 +170,7 @@ class Performer:
         """
         claimed = attempt.claimed
         attempt.began = time.monotonic()
-        if attempt.began >= attempt.lease.held_until:
+        if attempt.began >= attempt.lease.held_until or attempt.stop is not None:
             self._come_too_late(attempt, on_end)
             return
         logs.JOB.set(claimed)
@@ -146,9 +186,10 @@ class Performer:
                 if arguments.job_parameter is not None:
                     job = Job.from_row({**claimed, "state": "running"}, runtime)
             limit = claimed["timeout"] or task.timeout
-            if claimed["times"] is not None:
-                limit = _limited(attempt, limit)
             if task.is_async:
+                if claimed["times"] is not None:
+                    limit = _limited(attempt, limit)
+                attempt.has_begun = True
                 args, kwargs = arguments.bind(claimed["args"], job)
                 if limit is None:
                     value = await cast("Awaitable[object]", task.function(*args, **kwargs))
@@ -178,7 +219,7 @@ class Performer:
         """Run the attempt to its end, with the application's middleware around the call."""
         claimed = attempt.claimed
         attempt.began = time.monotonic()
-        if attempt.began >= attempt.lease.held_until:
+        if attempt.began >= attempt.lease.held_until or attempt.stop is not None:
             self._come_too_late(attempt, on_end)
             return
         logs.JOB.set(claimed)
@@ -189,9 +230,9 @@ class Performer:
             runtime = attempt.runtime = self._runtimes.begin(attempt, task)
             job = Job.from_row({**claimed, "state": "running"}, runtime)
             limit = claimed["timeout"] or task.timeout
-            if claimed["times"] is not None:
-                limit = _limited(attempt, limit)
             value = await call_through(self._middleware, job, lambda: self._call(attempt, task, limit, job))
+            if attempt.is_refused:
+                raise NotInTime  # noqa: TRY301  # whatever the middleware has made of it
             if isinstance(value, Directive):
                 raise value  # noqa: TRY301  # returned or raised, it means the same
             text = encode_result(value, limit=self._max_result_bytes, type_=task.checked_returns)
@@ -206,8 +247,13 @@ class Performer:
             on_end(attempt)
 
     def _come_too_late(self, attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
-        """Do not begin: the process has slept past the end of its lease, and somebody else may have the job by now."""
-        self.release(attempt)
+        """Do not begin: the attempt was stopped before its first step, or the process has slept past the end of its
+        lease, and somebody else may have the job by now.
+        """
+        if attempt.stop == "cancel":
+            self.cancelled(attempt)
+        else:
+            self.release(attempt)
         on_end(attempt)
 
     async def _succeed(self, attempt: Attempt, runtime: AttemptRuntime) -> None:
@@ -229,32 +275,43 @@ class Performer:
             value = await self._elsewhere(attempt, task, limit, job)
             return value if attempt.result is None else decode_result(attempt.result, task.returns)
         args, kwargs = task.arguments.bind(attempt.claimed["args"], job)
+        limit = attempt.begin(limit)
         call = cast("Awaitable[object]", task.function(*args, **kwargs))
         return await call if limit is None else await within(limit, call)
 
     async def _elsewhere(
         self, attempt: Attempt, task: Task[..., Any], limit: timedelta | None, job: Job | None
     ) -> object:
-        """Call a plain function in a thread and return its value; or in a process, which leaves JSON in the attempt.
+        """Call a plain function in a thread and return its value; or in a process, which leaves JSON in the attempt; or
+        have it called with the batch.
 
+        Each of them may have to wait: what has not begun when its job's time is over is given up.
         A coroutine that the function returns is awaited here: it wraps an `async` function then.
         The timeout counts from when the one or the other begins. A thread cannot be stopped. So the attempt goes on
         until the function returns, and counts as timed out then: to give the job to somebody else meanwhile would let
         two attempts run at once.
         """
-        if task.executor == "process":
-            result = await self._processes.call(task, attempt.claimed, limit)
-            attempt.result = result if task.keeps_result else None
-            return None
-        args, kwargs = task.arguments.bind(attempt.claimed["args"], job)
-        future = self._threads.submit(_timed, limit, task.function, *args, **kwargs)
-        attempt.on_cancel = future.cancel  # while it waits for a thread; one that runs can ask job.is_cancelled
+        timer = None if attempt.claimed["times"] is None else _call_when_over(attempt)
+        attempt.waits = True
         try:
-            value, took = await asyncio.wrap_future(future)
+            if task.executor == "process":
+                result = await self._processes.call(task, attempt.claimed, partial(attempt.begin, limit))
+                attempt.result = result if task.keeps_result else None
+                return None
+            args, kwargs = task.arguments.bind(attempt.claimed["args"], job)
+            if task.batch is not None:
+                return await self._gatherings[task.name].join(attempt, limit, *args, **kwargs)
+            future = self._threads.submit(_timed, attempt, limit, task.function, *args, **kwargs)
+            attempt.on_cancel = future.cancel  # while it waits for a thread; one that runs can ask job.is_cancelled
+            value, limit, took = await asyncio.wrap_future(future)
         finally:
             attempt.on_cancel = None
+            if timer is not None:
+                timer.cancel()
         if not inspect.isawaitable(value):
             return value
+        if attempt.stop == "cancel":
+            cast("asyncio.Task[None]", attempt.running).cancel()  # it was asked for during the plain part
         return await value if limit is None else await within(limit, value, spent=took)
 
     async def _report(self, attempt: Attempt, error: BaseException) -> None:
@@ -278,12 +335,12 @@ class Performer:
         if attempt.stop == "cancel" and not isinstance(error, Cancel | Fail):
             self.cancelled(attempt, error)
             return
-        if isinstance(error, asyncio.CancelledError) and attempt.stop is not None:
-            if attempt.stop == "shutdown" or attempt.lease.is_cut_off:
-                self.interrupt(attempt)  # fenced: if the job was rescued from this lease meanwhile, that counts
-            return
-        if isinstance(error, NotInTime):
+        if isinstance(error, NotInTime) or attempt.stop == "wait":
             self.release(attempt)  # it is ended like every waiting job whose time is over
+            return
+        if attempt.stop is not None and not isinstance(error, Directive):
+            if attempt.stop == "shutdown" or attempt.lease.is_cut_off or not attempt.has_begun:
+                self.interrupt(attempt)  # fenced: if the job was rescued from this lease meanwhile, that counts
             return
         unsuccess = self._unsuccess(attempt, error)
         task = self._tasks[attempt.claimed["task"]]
@@ -311,11 +368,13 @@ class Performer:
         self._give_back(attempt, replace(RELEASED, delay=timedelta(seconds=after)) if after else RELEASED)
 
     def interrupt(self, attempt: Attempt) -> None:
-        """Give back a job that has begun: another worker may have it, and this attempt does not count.
+        """Give back a job that was to run: another worker may have it, and this attempt does not count.
 
-        A job of a task with `max_crashes=1` must not begin again: it fails.
+        A job of a task with `max_crashes=1` that has begun must not begin again: it fails.
         """
-        if self._tasks[attempt.claimed["task"]].max_crashes != 1:
+        if not attempt.has_begun:
+            self.release(attempt)
+        elif self._tasks[attempt.claimed["task"]].max_crashes != 1:
             if not attempt.is_recorded:
                 log.warning("job_given_back", **_named(attempt.claimed), why=attempt.stop)
             self._give_back(attempt, INTERRUPTED)
@@ -380,15 +439,25 @@ class Performer:
 
 
 def _timed(
-    limit: timedelta | None, function: Callable[..., object], /, *args: object, **kwargs: object
-) -> tuple[object, float]:
-    """Call a plain function, and see afterwards whether it was in time. Returns its value, and the seconds it took."""
-    began = time.monotonic()
+    attempt: Attempt, limit: timedelta | None, function: Callable[..., object], /, *args: object, **kwargs: object
+) -> tuple[object, timedelta | None, float]:
+    """Begin, call a plain function, and see afterwards whether it was in time.
+
+    Returns its value, the limit that it had, and the seconds it took.
+    """
+    limit = attempt.begin(limit)
     value = function(*args, **kwargs)
-    took = time.monotonic() - began
+    took = time.monotonic() - attempt.began
     if limit is not None and took > limit.total_seconds():
         raise timed_out(limit)
-    return value, took
+    return value, limit, took
+
+
+def _call_when_over(attempt: Attempt) -> asyncio.TimerHandle:
+    """Give the attempt up if it has not begun when its job's time is over."""
+    ends_at, _, _, claimed_at = attempt.claimed["times"]
+    left = (ends_at - claimed_at).total_seconds() - (time.monotonic() - attempt.asked_at)
+    return asyncio.get_running_loop().call_later(left, attempt.stop_waiting)
 
 
 def _limited(attempt: Attempt, limit: timedelta | None) -> timedelta | None:

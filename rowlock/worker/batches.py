@@ -1,7 +1,8 @@
 """The gathering of a batch task: attempts that come to run wait for each other, and are handled in one call.
 
 Each job stays an attempt of its own, in a slot of its own. Where another task's attempt calls its function, that of a
-batch task joins the gathering, which calls the function once for all and gives each its own outcome.
+batch task joins the gathering, which calls the function once for all and gives each its own outcome. The attempts
+begin with that call: those that must not any more are left out of it.
 """
 
 from __future__ import annotations
@@ -16,33 +17,36 @@ from typing import TYPE_CHECKING, Any, cast
 import structlog
 
 from rowlock.errors import InvalidResult
+from rowlock.queue.lifecycle import AttemptTimeout
+from rowlock.worker.timeouts import NotInTime, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Future
+    from datetime import timedelta
     from types import TracebackType
 
     from rowlock.queue.batches import Batch
     from rowlock.queue.job import Job
     from rowlock.queue.task import Task
+    from rowlock.worker.attempts import Attempt
     from rowlock.worker.threads import Threads
 
 
-def gathered(task: Task[..., Any], threads: Threads, most: Callable[[str], int]) -> Task[..., Any]:
-    """The task as the worker performs it: itself, or one whose function joins the gathering of its batches.
-
-    `most` says how many attempts of a queue can run at once: no batch can have more.
-    """
+def gathered(task: Task[..., Any]) -> Task[..., Any]:
+    """The task as the worker performs it: itself, or one that is not called on its own."""
     if task.batch is None:
         return task
     performed = copy.copy(task)
-    performed.function = Gathering(task, task.batch, threads, most).join
-    performed.is_async = True  # it waits on the loop, wherever the batch runs
+    performed.is_async = False  # it is called elsewhere, with the others
     return performed
 
 
 class Gathering:
-    """Gathers the attempts of one task, and calls its function for each batch of them."""
+    """Gathers the attempts of one task, and calls its function for each batch of them.
+
+    `most` says how many attempts of a queue can run at once: no batch can have more.
+    """
 
     def __init__(self, task: Task[..., Any], batch: Batch, threads: Threads, most: Callable[[str], int]) -> None:
         self._task = task
@@ -54,22 +58,24 @@ class Gathering:
         self._calls: set[asyncio.Task[None]] = set()  # nothing else keeps a call whose members all had to go
         self._context = contextvars.copy_context()
 
-    async def join(self, item: object, job: Job | None = None) -> object:
+    async def join(self, attempt: Attempt, limit: timedelta | None, item: object, job: Job | None = None) -> object:
         """Wait for the call, and return this job's value, or raise its error.
 
-        Cancelled before the call, it leaves at once. During the call it goes when the call is over: its job could run
-        again by then, and must not run twice at a time. The call is cancelled once all want to go.
+        The attempt begins with the call; its limit counts from there. Cancelled before the call, it leaves at once.
+        During the call it goes when the call is over: its job could run again by then, and must not run twice at a
+        time. The call is cancelled once all want to go.
         """
-        member = _Member(item, job)
+        member = _Member(attempt, limit, item, job)
         self._waiting.append(member)
         self._begin_or_wait()
         try:
-            outcome, traceback = await member.outcome
-        except asyncio.CancelledError:
+            limit = None if member.begun is None else await member.begun
+            outcome, traceback = await (member.outcome if limit is None else within(limit, member.outcome))
+        except (asyncio.CancelledError, AttemptTimeout):
             if member.call is None:
                 self._leave(member)
             else:
-                await member.call.wait_to_leave()
+                await member.call.wait_to_leave(member)
             raise
         if isinstance(outcome, BaseException):
             raise outcome.with_traceback(traceback)  # anew: the same error may be that of other jobs
@@ -104,13 +110,28 @@ class Gathering:
 class _Member:
     """One attempt in the gathering: what its job was enqueued with, and what becomes of it."""
 
-    __slots__ = ("call", "item", "job", "outcome")
+    __slots__ = ("attempt", "begun", "call", "item", "job", "limit", "outcome")
 
-    def __init__(self, item: object, job: Job | None) -> None:
+    def __init__(self, attempt: Attempt, limit: timedelta | None, item: object, job: Job | None) -> None:
+        self.attempt = attempt
+        self.limit = limit
         self.item = item
         self.job = job
         self.call: _Call | None = None
-        self.outcome: asyncio.Future[tuple[object, TracebackType | None]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.begun: asyncio.Future[timedelta | None] | None = None
+        """Its limit, once it has begun; None if it has no limit."""
+        if limit is not None or attempt.claimed["times"] is not None:
+            self.begun = loop.create_future()
+        self.outcome: asyncio.Future[tuple[object, TracebackType | None]] = loop.create_future()
+
+    def begin(self) -> bool:
+        """Begin, if the attempt still may. May be called in a thread."""
+        try:
+            self.limit = self.attempt.begin(self.limit)
+        except NotInTime:
+            return False
+        return True
 
 
 class _Call:
@@ -120,9 +141,11 @@ class _Call:
         self._task = task
         self._batch = batch
         self._members = members
+        self._refused: Sequence[_Member] = ()
         self._threads = threads
-        self._staying = len(members)
+        self._staying = set(members)
         self._in_thread: Future[object] | None = None
+        self._loop = asyncio.get_running_loop()
         self.running: asyncio.Task[None] | None = None
         for member in members:
             member.call = self
@@ -140,29 +163,65 @@ class _Call:
             if not member.outcome.done():
                 member.outcome.set_result((outcome, traceback))
 
-    async def wait_to_leave(self) -> None:
+    async def wait_to_leave(self, member: _Member) -> None:
         """Wait until the call is over, or until cancelled once more; the last one who has to go ends it, if it can.
 
-        A thread cannot be stopped: what runs in one is over when it returns.
+        One that has not begun leaves at once. A thread cannot be stopped: what runs in one is over when it returns.
         """
-        self._staying -= 1
+        self._staying.discard(member)
         if self.running is None or self.running.done():
             return
-        if not self._staying:
-            if self._in_thread is None:
-                self.running.cancel()
-            else:
-                self._in_thread.cancel()  # while it waits for a thread
-        await asyncio.wait([self.running])
+        self._end_if_deserted()
+        if member.attempt.has_begun:
+            await asyncio.wait([self.running])
+
+    def _end_if_deserted(self) -> None:
+        if self._staying or self.running is None:
+            return
+        if self._in_thread is None:
+            self.running.cancel()
+        else:
+            self._in_thread.cancel()  # while it waits for a thread
 
     async def _handle(self) -> object:
-        arguments = self._batch.lists([member.item for member in self._members], [it.job for it in self._members])
         if self._task.is_async:
+            arguments = self._begin()
+            self._tell()
+            if not self._members:
+                return None
             return await cast("Awaitable[object]", self._task.function(**arguments))
-        self._in_thread = self._threads.submit(self._task.function, **arguments)
+        self._in_thread = self._threads.submit(self._handle_in_thread)
         returned = await asyncio.wrap_future(self._in_thread)
         self._in_thread = None
-        return await returned if inspect.isawaitable(returned) else returned
+        if not inspect.isawaitable(returned):
+            return returned
+        self._end_if_deserted()  # it could not be ended in the plain part
+        return await returned
+
+    def _handle_in_thread(self) -> object:
+        arguments = self._begin()
+        self._loop.call_soon_threadsafe(self._tell)
+        if not self._members:
+            return None
+        return self._task.function(**arguments)
+
+    def _begin(self) -> dict[str, list[Any]]:
+        """Begin with those whose attempts still may. Returns the arguments of the call."""
+        began = [member for member in self._members if member.begin()]
+        if len(began) < len(self._members):
+            self._refused = [member for member in self._members if not member.attempt.has_begun]
+        self._members = began
+        return self._batch.lists([member.item for member in began], [it.job for it in began])
+
+    def _tell(self) -> None:
+        """Tell the attempts that they have begun, or that they must not."""
+        for member in self._refused:
+            if not member.outcome.done():
+                member.outcome.set_result((NotInTime(), None))
+        self._staying.difference_update(self._refused)
+        for member in (*self._members, *self._refused):
+            if member.begun is not None and not member.begun.done():
+                member.begun.set_result(member.limit)
 
     def _outcomes(self, returned: object) -> Sequence[object]:
         """An outcome for each job, in their order. Raises `InvalidResult` for what says nothing of some."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
 
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from rowlock.worker.doze import Doze
     from rowlock.worker.lease import Lease
     from rowlock.worker.orders import Orders
-    from rowlock.worker.slots import Slots
+    from rowlock.worker.slots import Executor, Slots
+
+    Share: TypeAlias = tuple[Claims, Executor | None]
+    """The claims of some tasks, and the executor that they are for; None for all that needs none that binds."""
 
 log = logs.get_logger("rowlock.worker")
 
@@ -63,6 +66,7 @@ class MainLoop:
         slots: Slots,
         finishes: Finishes,
         *,
+        shares: Callable[[], Sequence[Share]],
         doze: Doze,
         alone: Alone,
         orders: Orders,
@@ -75,6 +79,7 @@ class MainLoop:
         self._claims = claims
         self._slots = slots
         self._finishes = finishes
+        self._shares = shares
         self._doze = doze
         self._alone = alone
         self._orders = orders
@@ -86,6 +91,7 @@ class MainLoop:
         self._loop = asyncio.get_running_loop()
         self._adopt_until = self._adopt_at = 0.0
         self._adopt_net_at = self._loop.time() + ADOPT_NET
+        self._turns = 0
 
     def look_for_unknown(self) -> None:
         """Look for jobs that the database has as this worker's and that it does not know of, for a while."""
@@ -127,20 +133,20 @@ class MainLoop:
             await self._doze.busy()
             await self._alone.step()
             return
-        room = self._slots.room() if self._finishes.pending < MOST_PENDING else 0
-        if room <= 0:
+        shares = self._with_room() if self._finishes.pending < MOST_PENDING else []
+        if not shares:
             if not await self._slots.changed(timeout=1.0):
                 await self._doze.busy()  # full for so long: a notification would be of no use
             return
-        await self._claim_or_wait(room)
+        await self._claim_or_wait(shares)
 
-    async def _claim_or_wait(self, room: int) -> None:
-        """Claim up to so many jobs. If no queue has any more, work on what runs alone, or wait."""
-        if self._claims.begins_anew:
+    async def _claim_or_wait(self, shares: Sequence[Share]) -> None:
+        """Claim what there is room for. If no queue has any more, work on what runs alone, or wait."""
+        if all(claims.begins_anew for claims, _ in shares):
             self._doze.before_claim()
-        found = await self.claim(room)
+        found = await self.claim()
         await self._doze.found(found)
-        if self._claims.is_dry and not self._stopping.is_set():
+        if all(claims.is_dry for claims, _ in shares) and not self._stopping.is_set():
             if found == 0 and await self._alone.begin_if_idle():
                 return
             await self._doze.wait()
@@ -169,13 +175,31 @@ class MainLoop:
             log.info("jobs_adopted", count=len(rows))
             self._take_on(self._alone.adopt(rows), lease, asked_at)
 
-    async def claim(self, room: int) -> int:
-        """Claim up to so many jobs, and put them into the slots; return how many there were."""
-        lease, asked_at = self._lease(), time.monotonic()
-        rows = await self._claims.claim(lease.worker, room, self._slots.limits())
-        self._counts.note_claim(rows, self._claims.looked_until, self._claims.took)
-        self._take_on(rows, lease, asked_at)
-        return len(rows)
+    async def claim(self, most: int | None = None) -> int:
+        """Claim as many jobs as there is room for, or up to so many, and put them into the slots; return how many.
+
+        The tasks of an executor that binds have a share of their own: no more of them than it can run is claimed.
+        """
+        shares, found = self._shares(), 0
+        turn = self._turns = (self._turns + 1) % len(shares)
+        for claims, executor in (*shares[turn:], *shares[:turn]):
+            room = self._slots.room(executor)
+            room = room if most is None else min(room, most)
+            if room <= 0 or (found and self._takes_no_more):
+                continue
+            lease, asked_at = self._lease(), time.monotonic()
+            rows = await claims.claim(lease.worker, room, self._slots.limits())
+            self._counts.note_claim(rows, claims.looked_until, claims.took)
+            self._take_on(rows, lease, asked_at)
+            found += len(rows)
+        return found
+
+    @property
+    def _takes_no_more(self) -> bool:
+        return self._stopping.is_set() or self._orders.is_quiet or self._lease().is_lost
+
+    def _with_room(self) -> list[Share]:
+        return [(claims, executor) for claims, executor in self._shares() if self._slots.room(executor) > 0]
 
     def _take_on(self, rows: Sequence[Record], lease: Lease, asked_at: float) -> None:
         """Put claimed jobs into the slots, or give them back if their lease was lost meanwhile: they never began."""
@@ -205,12 +229,12 @@ class MainLoop:
             if self._alone.is_wanted:
                 await self._alone.step()
                 continue
-            room = self._slots.room()
+            has_room = bool(self._with_room())
             try:
-                found = await self.claim(room) if room > 0 else 0
+                found = await self.claim()
             except NotLeased:
                 continue  # the lease's thread is about to notice
-            if found == 0 and room > 0 and self._slots.is_empty:
+            if found == 0 and has_room and self._slots.is_empty:
                 await self._finishes.flush()
                 # What the last ones enqueued, or put back at once; then those that run alone.
                 if await self.claim(self._slots.concurrency) == 0 and not await self._alone.begin():

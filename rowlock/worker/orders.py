@@ -105,6 +105,7 @@ class Orders:
         log.info(event, worker=str(self._worker()), why=why)
         if self.is_quiet:
             self._give_back(self._slots.take_ready())
+            self._slots.stop_waiting()
         if state == "stopping":
             self._stop()
 

@@ -35,7 +35,7 @@ from rowlock.worker.messages import (
 from rowlock.worker.timeouts import within
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import timedelta
 
     from asyncpg import Record
@@ -144,10 +144,10 @@ class Process:
 
 
 class Processes:
-    """At most so many processes, shared by the process tasks of one worker."""
+    """The processes that the process tasks of one worker share: `most` of them, since no more calls come at once."""
 
     def __init__(self, most: int, *, max_jobs: int, memory_limit: int, max_result_bytes: int) -> None:
-        self._free = asyncio.Semaphore(most)
+        self.most: Final = most
         self._max_jobs = max_jobs
         self._memory_limit = memory_limit
         self._max_result_bytes = max_result_bytes
@@ -169,22 +169,22 @@ class Processes:
         for lifespan in lifespans if chosen else ():
             _check_importable(lifespan, f"{lifespan!r}: processes of tasks import it by its name")
 
-    async def call(self, task: Task[..., Any], claimed: Record, limit: timedelta | None) -> str | None:
+    async def call(self, task: Task[..., Any], claimed: Record, begin: Callable[[], timedelta | None]) -> str | None:
         """Run the job in a process, and return its result as JSON text.
 
-        Its time counts from when the process begins with it; when it is up, or this is cancelled, the process is
-        killed. Raises what the task decided, `RemoteError` for what it raised, `ProcessEnded` or `AttemptTimeout`.
+        `begin` is called once a process is ready for it, and tells its limit, or raises. Its time counts from when the
+        process begins with it; when it is up, or this is cancelled, the process is killed. Raises what the task
+        decided, `RemoteError` for what it raised, `ProcessEnded` or `AttemptTimeout`.
         """
         order = Call(task.name, task.__module__, task.function.__qualname__, claimed["args"], _row(claimed))
-        async with self._free:
-            process = await self._begin(order)
-            try:
-                outcome = process.answer()
-                answer = await outcome if limit is None else await within(limit, outcome)
-            except BaseException:
-                await process.kill()
-                raise
-            self._put_back(process, is_spent=isinstance(answer, Raised) and "builtins.MemoryError" in answer.kinds)
+        process, limit = await self._begin(order, begin)
+        try:
+            outcome = process.answer()
+            answer = await outcome if limit is None else await within(limit, outcome)
+        except BaseException:
+            await process.kill()
+            raise
+        self._put_back(process, is_spent=isinstance(answer, Raised) and "builtins.MemoryError" in answer.kinds)
         return _understood(answer)
 
     async def close(self) -> None:
@@ -195,10 +195,15 @@ class Processes:
             await asyncio.wait([process.exit for process in self._idle], timeout=EXIT_SECONDS)
         await asyncio.gather(*(process.kill() for process in tuple(self._all)))
 
-    async def _begin(self, order: Call) -> Process:
+    async def _begin(self, order: Call, begin: Callable[[], timedelta | None]) -> tuple[Process, timedelta | None]:
         """Have a process begin with the job. One that has ended while it was idle is replaced."""
         while True:
             process = self._idle.pop() if self._idle else await self._start()
+            try:
+                limit = begin()
+            except BaseException:
+                self._idle.append(process)
+                raise
             try:
                 await process.ask(order)
             except BaseException as error:
@@ -206,7 +211,7 @@ class Processes:
                 if isinstance(error, ProcessEnded) and process.jobs:
                     continue
                 raise
-            return process
+            return process, limit
 
     async def _start(self) -> Process:
         process = await Process.start(SetUp(self._modules, self._lifespans, self._memory_limit, self._max_result_bytes))

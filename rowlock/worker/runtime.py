@@ -77,7 +77,6 @@ class AttemptRuntime:
 
     __slots__ = (
         "_attempt",
-        "_began",
         "_capture",
         "_checked_returns",
         "_claimed",
@@ -96,7 +95,6 @@ class AttemptRuntime:
         self._shared = shared
         self._attempt = attempt
         self._claimed = attempt.claimed
-        self._began = attempt.began
         self._worker = attempt.worker
         self._keeps_result = task.keeps_result
         self._checked_returns = task.checked_returns
@@ -187,7 +185,7 @@ class AttemptRuntime:
             job_id=claimed["id"],
             attempt=claimed["attempt"],
             result=self._result,
-            elapsed=time.monotonic() - self._began,
+            elapsed=time.monotonic() - self._attempt.began,
         )
         if not is_its_own:
             raise _stale(claimed)
@@ -213,7 +211,7 @@ class AttemptRuntime:
     async def _keep_log(self) -> None:
         lines = None if self._capture is None else self._capture.close()
         if lines is not None:
-            took = time.monotonic() - self._began
+            took = time.monotonic() - self._attempt.began
             await self._shared.connection.fetch("keep_log", self._claimed["id"], self._claimed["attempt"], took, lines)
 
     async def _save(self, text: str | None) -> None:

@@ -26,7 +26,7 @@ from rowlock.worker.main_loop import TRANSIENT, MainLoop
 from rowlock.worker.memory import resident_bytes
 from rowlock.worker.orders import Orders
 from rowlock.worker.runtime import Runtimes
-from rowlock.worker.slots import Slots
+from rowlock.worker.slots import Executor, Slots
 from rowlock.worker.ticker import Ticker
 from rowlock.worker.timeouts import to_the_end
 from rowlock.worker.upkeep import LOCK_WAIT, Upkeep
@@ -113,7 +113,11 @@ class Shift:
         )
         logs.WORKER.set(lambda: self.lease.worker)  # for the slots, whose attempts run in copies of this context
         limits = {queue: limit for queue in served.names if (limit := served.limit(queue)) is not None}
-        self.slots = Slots(concurrency, limits, self.performer.perform, self.doze.wake)
+        self.slots = Slots(
+            concurrency, limits, self.performer.perform, self.doze.wake, _executors(tasks, processes, most_threads)
+        )
+        self._shares: Sequence[tuple[Claims, Executor | None]] = [(self.claims, None)]
+        self._divide_claims()
         self.orders = Orders(
             served,
             self.claims,
@@ -147,6 +151,7 @@ class Shift:
             self.claims,
             self.slots,
             self.finishes,
+            shares=lambda: self._shares,
             doze=self.doze,
             alone=self.alone,
             orders=self.orders,
@@ -307,6 +312,19 @@ class Shift:
             self.performer.release(attempt)
         if self._most_threads is None:
             self.performer.grow_threads(self.slots.concurrency)
+        self._divide_claims()
+
+    def _divide_claims(self) -> None:
+        """Claim the tasks of each executor that binds apart from the others."""
+        binding = self.slots.binding
+        bound = {task: executor for executor in binding for task in executor.tasks}
+        parts: dict[Executor | None, list[str]] = {}
+        for name, task in self._tasks.items():
+            parts.setdefault(bound.get(name), []).extend(task.claimed_as)
+        executors = list(parts) or [None]
+        if executors != [executor for _, executor in self._shares]:
+            self.claims.divide(list(parts.values()) or [()])
+            self._shares = list(zip((self.claims, *self.claims.apart), executors, strict=True))
 
     def _unstorable(self, success: Success, error: Exception) -> Unsuccess:
         return self.performer.unstorable(success, error)
@@ -373,7 +391,8 @@ class Shift:
         unstarted = self.slots.take_ready()
         for attempt in unstarted:
             self.performer.release(attempt)
-        self._given_back += unstarted
+        self.slots.stop_waiting()
+        self._given_back += [*unstarted, *(attempt for attempt in self.slots.running if attempt.is_refused)]
 
     async def _stop_handlers(self) -> None:
         self._given_back += self.slots.running
@@ -424,3 +443,14 @@ class Shift:
     async def _disconnect(self) -> None:
         connections = (self.claiming, self.finishing, self.upkeeping, self.runtimes)
         await asyncio.gather(*(connection.close() for connection in connections))
+
+
+def _executors(
+    tasks: Mapping[str, Task[..., Any]], processes: Processes, most_threads: int | None
+) -> tuple[Executor, ...]:
+    """The worker's processes and, if it has fewer than slots, its threads. Batches wait by themselves."""
+    executors = [Executor((name for name, task in tasks.items() if task.executor == "process"), processes.most)]
+    if most_threads is not None:
+        plain = (name for name, task in tasks.items() if task.executor == "thread" and task.batch is None)
+        executors.append(Executor(plain, most_threads))
+    return tuple(executor for executor in executors if executor.tasks)

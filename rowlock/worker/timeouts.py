@@ -1,4 +1,4 @@
-"""The timeout of one attempt: its limit, and what is raised when the time is up; and what no cancel cuts short."""
+"""The time of one attempt: its limit, what is raised when it must not go on or begin; and what no cancel cuts short."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
 R = TypeVar("R")
+
+
+class NotInTime(asyncio.CancelledError):
+    """An attempt must not begin: its job has expired, its deadline has passed, its lease is over, or it was stopped.
+
+    To middleware it is what every stop is.
+    """
 
 
 def timed_out(limit: timedelta) -> AttemptTimeout:
@@ -52,4 +59,4 @@ async def to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
     task.result()
 
 
-__all__ = ["timed_out", "to_the_end", "within"]
+__all__ = ["NotInTime", "timed_out", "to_the_end", "within"]

@@ -310,22 +310,23 @@ class Upkeep:
 
     async def _look_behind(self) -> float:
         """Look behind the settled cursors; if anything is there, let the claims begin again at the beginning."""
-        settled = self._claims.settled
         loop = asyncio.get_running_loop()
         began = loop.time()
-        rows = await self._connection.fetch(
-            "late",
-            [lane.queue for lane in settled],
-            [lane.priority for lane in settled],
-            [position.run_at for position in settled.values()],
-            [position.id for position in settled.values()],
-            self._claims.tasks,
-            self._claims.last_chance,
-        )
-        if rows[0]["is_left_behind"]:
-            self.left_behind += 1
-            log.warning("job_left_behind")
-            self._claims.reset()
+        for claims in (self._claims, *self._claims.apart):
+            settled = claims.settled
+            rows = await self._connection.fetch(
+                "late",
+                [lane.queue for lane in settled],
+                [lane.priority for lane in settled],
+                [position.run_at for position in settled.values()],
+                [position.id for position in settled.values()],
+                claims.claimed,
+                claims.last_chance,
+            )
+            if rows[0]["is_left_behind"]:
+                self.left_behind += 1
+                log.warning("job_left_behind")
+                claims.reset()
         return loop.time() - began
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from datetime import timedelta
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -21,6 +22,7 @@ from rowlock.queue.cursors import BEGINNING
 from rowlock.queue.identifiers import uuid7
 from rowlock.queue.lifecycle import LIVE
 from rowlock.queue.statements import statement
+from rowlock.queue.task import Task
 from tests.db.claimants import register
 from tests.waiting import eventually
 
@@ -173,24 +175,51 @@ async def test_a_plain_function_that_does_not_ask_runs_to_its_end_before_its_job
         assert (await ended(app, jobs["return"].id)).state == "succeeded"
 
 
+@pytest.mark.parametrize("batch", [None, 2])
+async def test_a_cancel_asked_for_in_the_plain_part_of_a_wrapped_coroutine_stops_the_rest(
+    batch: int | None, app: Rowlock
+) -> None:
+    in_plain_part, go_on = threading.Event(), threading.Event()
+    ended_by: list[str] = []
+
+    async def rest() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended_by.append("cancel")
+            raise
+
+    def wrapped(numbers: list[int]) -> Awaitable[None]:
+        in_plain_part.set()
+        go_on.wait(10)
+        return rest()
+
+    task: Task[..., Any] = app.task(batch=2)(wrapped) if batch else app.task(wrapped)
+    async with app.worker() as worker:
+        job = await task.enqueue(1 if batch else [1])
+        await eventually(in_plain_part.is_set)
+        await app.cancel(job.id)
+        await eventually(lambda: {attempt.stop for attempt in worker._shift.slots.running} == {"cancel"})
+        go_on.set()
+        assert (await ended(app, job.id)).state == "cancelled"
+    assert ended_by == ["cancel"]
+
+
 async def test_a_plain_function_that_waits_for_a_thread_never_begins(app: Rowlock) -> None:
     began, go_on = list[int](), threading.Event()
 
     @app.task
     def work(n: int) -> None:
         began.append(n)
-        go_on.wait(10)
 
     async with app.worker(threads=1, concurrency=2) as worker:
-        first = await work.enqueue(1)
-        await eventually(lambda: began == [1])
-        second = await work.enqueue(2)
-        await eventually(lambda: len(worker._shift.slots.running) == 2)
-        await app.cancel(second.id)
-        assert (await ended(app, second.id)).state == "cancelled"
+        worker._shift.performer._threads.submit(go_on.wait, 10)
+        job = await work.enqueue(1)
+        await eventually(lambda: len(worker._shift.slots.running) == 1)
+        await app.cancel(job.id)
+        assert (await ended(app, job.id)).state == "cancelled"
         go_on.set()
-        assert (await ended(app, first.id)).state == "succeeded"
-    assert began == [1]
+    assert began == []
 
 
 async def test_a_claimed_job_that_waits_in_its_worker_ends_without_starting(app: Rowlock) -> None:
@@ -202,8 +231,8 @@ async def test_a_claimed_job_that_waits_in_its_worker_ends_without_starting(app:
         await go_on.wait()
 
     async with app.worker(concurrency=1) as worker:
-        worker._shift.slots._measure = lambda: None  # type: ignore[method-assign]  # a steady pace
-        worker._shift.slots._prefetch = 10
+        pace = worker._shift.slots._pace
+        pace._at, pace.ahead = math.inf, 10  # and it stays so
         jobs = [await work.enqueue(n) for n in range(3)]
         await eventually(lambda: len(worker._shift.slots.known()) == 3)
         assert await app.cancel(jobs[2].id, reason="no more") == "requested"

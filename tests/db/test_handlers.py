@@ -7,13 +7,14 @@ import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 import pytest
 
-from rowlock import CallNext, InvalidOption, Job, Rowlock, Settings
+from rowlock import CallNext, Cancel, Fail, InvalidOption, Job, Rowlock, Settings, Snooze
 from tests import process_tasks
 
 if TYPE_CHECKING:
@@ -264,3 +265,76 @@ async def test_a_handler_that_took_longer_than_its_timeout_has_timed_out_althoug
     await app.worker().drain()
     found = await app.get(handle.id)
     assert (found.state, "timeout of 0.05 s" in str(found.error)) == ("failed", True)
+
+
+async def raise_in_finally() -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        raise ConnectionError("the other side has closed already")
+
+
+async def raise_in_a_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(raise_in_finally())
+
+
+async def raise_instead() -> None:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise TimeoutError("cut off") from None
+
+
+@pytest.mark.parametrize("why", ["shutdown", "lease"])
+@pytest.mark.parametrize("body", [raise_in_finally, raise_in_a_group, raise_instead])
+async def test_whatever_a_handler_raises_while_it_is_stopped_its_job_is_given_back(
+    body: Callable[[], Awaitable[None]], why: str, app: Rowlock, connection: Connection
+) -> None:
+    began = asyncio.Event()
+
+    @app.task(max_attempts=1)
+    async def work() -> None:
+        began.set()
+        await body()
+
+    async with app.worker() as worker:
+        handle = await work.enqueue()
+        await began.wait()
+        (attempt,) = worker._shift.slots.running
+        if why == "lease":
+            worker.stop()  # it does not take its job up again
+            attempt.lease.is_cut_off = True
+            worker._shift.slots.stop("lease")
+        else:
+            worker.stop(timedelta(0))
+    row = await connection.fetchrow("SELECT state, errors, crashes FROM rowlock.job WHERE id = $1", handle.id)
+    assert row is not None
+    assert tuple(row) == ("queued", 0, 0)
+
+
+@pytest.mark.parametrize(
+    "said, state, errors",
+    [("done", "succeeded", 0), (Cancel("no"), "cancelled", 0), (Fail("no"), "failed", 1), (Snooze(60), "queued", 0)],
+)
+async def test_what_a_handler_says_or_decides_while_it_is_stopped_stands(
+    said: object, state: str, errors: int, app: Rowlock
+) -> None:
+    began = asyncio.Event()
+
+    @app.task(max_attempts=2)
+    async def work() -> object:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if isinstance(said, Exception):
+                raise said from None
+        return said
+
+    async with app.worker() as worker:
+        handle = await work.enqueue()
+        await began.wait()
+        worker.stop(timedelta(0))
+    job = await handle.get()
+    assert (job.state.replace("scheduled", "queued"), job.errors) == (state, errors)

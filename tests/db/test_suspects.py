@@ -294,7 +294,7 @@ async def test_a_job_claimed_ahead_is_given_back_to_make_room(
     async with app.worker(concurrency=1) as worker:
         await stage.hold.enqueue("before")
         await eventually(lambda: stage.running == {"before"})
-        worker._shift.slots._prefetch = 1
+        worker._shift.slots._pace.ahead = 1
         ahead = await stage.hold.enqueue("ahead")
         worker._shift.slots.add(await worker._shift.claims.claim(worker.id, 1, {}), worker._shift.lease)
         assert worker._shift.slots.known() > {ahead.id}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import msgspec
@@ -11,15 +13,18 @@ from rowlock.torture.history import Enqueue, Enqueued, Wanted
 from tests.torture.reports import broken, clean
 from tests.torture.story import ENQUEUER, Job, Story
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 DELAY = 1.0
 
 
-def burst(story: Story, priorities: list[int], *, delay: float = DELAY) -> list[Job]:
+def burst(story: Story, priorities: list[int], *, delay: float = DELAY, tasks: Sequence[str] = ()) -> list[Job]:
     """Jobs that fall due together, the first one first."""
     run_at = story.now + 0.11 * len(priorities) + delay
     jobs = [
-        story.enqueue(row={"priority": priority, "run_at": run_at + number / 1000})
-        for number, priority in enumerate(priorities)
+        story.enqueue(task=task, row={"priority": priority, "run_at": run_at + number / 1000})
+        for number, (priority, task) in enumerate(zip_longest(priorities, tasks, fillvalue="torture.quick"))
     ]
     story.wait(0.2 * len(priorities) + delay)
     return jobs
@@ -79,6 +84,18 @@ def test_a_job_of_another_queue_overtakes_nobody(story: Story) -> None:
     for job in [first, *jobs[1:], other]:
         story.run(job)
     clean(story)
+
+
+@pytest.mark.parametrize("task", ["torture.thread", "torture.process"])
+def test_what_waits_for_an_executor_is_judged_by_itself(story: Story, task: str) -> None:
+    first, *rest = burst(story, [9, 0, 1, 2, 3, 4], tasks=[task])
+    for job in [*rest, first]:
+        story.run(job)
+    clean(story)
+    first, *rest = burst(story, [9, 0, 1, 2, 3, 4], tasks=[task] * 6)
+    for job in [*rest, first]:
+        story.run(job)
+    assert broken(story) == {"out of order"}
 
 
 @pytest.mark.parametrize("kind, is_reason", [("server", True), ("pin", False)])

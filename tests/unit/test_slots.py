@@ -10,7 +10,7 @@ from rowlock.queue.finishes import LARGEST_BATCH, LARGEST_RESULTS, Success, _bat
 from rowlock.settings import Settings
 from rowlock.worker.attempts import Attempt
 from rowlock.worker.lease import Lease, Renewals
-from rowlock.worker.slots import Slots
+from rowlock.worker.slots import Executor, Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,81 @@ async def test_a_claimed_job_that_waits_too_long_for_its_slot_is_handed_out_to_b
     release.set()
     await asyncio.gather(*(attempt.running for attempt in slots.running if attempt.running is not None))
     assert slots.is_empty
+
+
+class Stage:
+    """Attempts that run until they are told."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.done: dict[str, asyncio.Event] = {}
+        self.ended = asyncio.Event()
+
+    async def perform(self, attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
+        name = attempt.claimed["name"]
+        self.began.append(name)
+        await self.done.setdefault(name, asyncio.Event()).wait()
+        on_end(attempt)
+
+    async def settle(self) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def end(self, name: str) -> None:
+        self.done.setdefault(name, asyncio.Event()).set()
+        await self.settle()
+
+
+def named(name: str, task: str) -> Record:
+    return cast("Record", {"id": uuid4(), "queue": "default", "task": task, "name": name})
+
+
+async def test_what_no_executor_is_free_for_waits_and_what_needs_none_goes_by() -> None:
+    stage, executor = Stage(), Executor(["heavy"], 1)
+    slots = Slots(3, {}, stage.perform, lambda: None, [executor])
+    slots.add([named("a", "heavy"), named("b", "heavy"), named("c", "light"), named("d", "light")], LEASE)
+    await stage.settle()
+    assert (stage.began, slots.ahead, slots.in_use) == (["a", "c", "d"], 1, 3)
+    assert (slots.room(executor), slots.room()) == (0, 0), "nothing more is claimed for it"
+    await stage.end("c")
+    assert (stage.began, slots.room(executor), slots.room()) == (["a", "c", "d"], 0, 1)
+    await stage.end("a")
+    assert (stage.began[3:], executor.in_use, executor.waiting) == (["b"], 1, 0)
+    await stage.end("b")
+    await stage.end("d")
+    assert slots.is_empty
+    assert executor.in_use == 0
+
+
+async def test_what_waits_for_an_executor_is_handed_out_to_be_given_back() -> None:
+    stage, executor = Stage(), Executor(["heavy"], 1)
+    slots = Slots(3, {}, stage.perform, lambda: None, [executor])
+    slots.add([named("a", "heavy"), named("b", "heavy"), named("c", "heavy")], LEASE)
+    await stage.settle()
+    (first,) = slots.take_surplus({"default"})[:1]
+    assert (first.claimed["name"], executor.in_use, executor.waiting) == ("c", 1, 0)
+    slots.add([named("d", "heavy")], LEASE)
+    assert executor.waiting == 1
+    assert [attempt.claimed["name"] for attempt in slots.take_ready()] == ["d"]
+    assert executor.waiting == 0
+    await stage.end("a")
+    assert slots.is_empty
+
+
+async def test_an_executor_with_room_for_all_slots_does_not_bind() -> None:
+    stage, executor = Stage(), Executor(["heavy"], 2)
+    slots = Slots(2, {}, stage.perform, lambda: None, [executor])
+    assert not slots.binding
+    slots.add([named("a", "heavy"), named("b", "heavy"), named("c", "heavy")], LEASE)
+    await stage.settle()
+    slots.resize(4, {}, ())
+    await stage.settle()
+    assert (len(slots.binding), executor.in_use, executor.waiting) == (1, 2, 1)
+    assert (stage.began, slots.in_use) == (["a", "b"], 2)
+    for name in "abc":
+        await stage.end(name)
+    assert slots.is_empty
+    assert executor.in_use == 0
 
 
 def test_large_results_go_out_in_several_statements_and_each_takes_at_least_one() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
+from rowlock.torture import process_tasks
 from rowlock.torture.evidence import Taken, Wait
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ MOST_READ: Final = 2000
 CALM_SECONDS: Final = 1.0
 LONGEST_DELAY: Final = 20.0
 """So long before its due time a job may have been enqueued."""
+EXECUTORS: Final = {"torture.thread": "thread", process_tasks.NAME: "process"}
+"""The tasks that a worker claims apart from the others: it has fewer threads and processes than slots."""
 HARMLESS: Final = frozenset({"pin", "terminate", "slow"})
 """What hits everybody, and leaves no row locked for longer than a moment."""
 HOLDING: Final = frozenset({"black_hole", "half_open"})
@@ -44,8 +47,9 @@ def note_claims(life: Life, evidence: Evidence) -> None:
             following = life.steps[index + 1].change
             ends.append(min(following.began, following.at))
         if ends and row.queue is not None and row.priority is not None and row.run_at is not None:
+            lane = (row.queue, EXECUTORS.get(row.task or ""))
             evidence.waits.append(
-                Wait(job=life.id, queue=row.queue, priority=row.priority, run_at=row.run_at, until=min(ends))
+                Wait(job=life.id, lane=lane, priority=row.priority, run_at=row.run_at, until=min(ends))
             )
 
 
@@ -64,7 +68,7 @@ def _is_certain(row: Change) -> bool:
 def _note_taken(row: Change, claim: Change, evidence: Evidence) -> None:
     if row.queue is None or row.priority is None or row.run_at is None or (row.crashes or 0) >= LAST_CHANCE:
         return
-    claims = evidence.taken[row.queue]
+    claims = evidence.taken[row.queue, EXECUTORS.get(row.task or "")]
     known = claims.get((claim.xid, claim.worker))
     if known is None or (-row.priority, row.run_at) > (-known.priority, known.run_at):
         claims[claim.xid, claim.worker] = Taken(
@@ -86,22 +90,23 @@ def out_of_order(evidence: Evidence) -> Iterator[tuple[str, str]]:
     the same priority and due later. One exception is allowed: a row that another transaction holds is passed by
     (SKIP LOCKED), such as a claim that is broken off. That lasts for moments; so the job must be overtaken by
     MOST_OVERTAKEN claims, and those do not count that were made while everybody's database was in trouble, or just
-    after. Jobs on their last chance run apart.
+    after. Jobs on their last chance run apart. What runs in threads or in processes is claimed apart, when one
+    of these is free: it is judged by itself.
     """
     hard = [
         (evidence.database_time(one.begins) - CALM_SECONDS, evidence.database_time(one.ends) + CALM_SECONDS)
         for one in evidence.troubles
         if evidence.epochs and (one.kind in HOLDING or not (one.process or one.kind in HARMLESS))
     ]
-    claims = {queue: sorted(taken.values(), key=lambda one: one.began) for queue, taken in evidence.taken.items()}
-    begins = {queue: [one.began for one in taken] for queue, taken in claims.items()}
+    claims = {lane: sorted(taken.values(), key=lambda one: one.began) for lane, taken in evidence.taken.items()}
+    begins = {lane: [one.began for one in taken] for lane, taken in claims.items()}
     for wait in evidence.waits:
         if _spans_a_step(wait, evidence):
             continue
-        of_queue = claims.get(wait.queue, [])
-        first = bisect_left(begins.get(wait.queue, []), wait.run_at)
+        of_lane = claims.get(wait.lane, [])
+        first = bisect_left(begins.get(wait.lane, []), wait.run_at)
         while_it_waited = []
-        for one in of_queue[first : first + MOST_READ]:
+        for one in of_lane[first : first + MOST_READ]:
             if one.began >= wait.until:
                 break
             if one.at < wait.until and not any(begin <= one.began <= end for begin, end in hard):
@@ -112,7 +117,7 @@ def out_of_order(evidence: Evidence) -> Iterator[tuple[str, str]]:
             evidence.looked["out of order: beside other priorities"] += 1
         by = [one for one in while_it_waited if (-one.priority, one.run_at) > (-wait.priority, wait.run_at)]
         if len(by) >= MOST_OVERTAKEN:
-            what = f"less urgent jobs of the queue {wait.queue!r}, such as {by[0].job} with priority {by[0].priority}"
+            what = f"less urgent jobs of the queue {wait.lane[0]!r}, such as {by[0].job} with priority {by[0].priority}"
             waited = f"it waited for {wait.until - wait.run_at:.2f} s with priority {wait.priority}"
             yield str(wait.job), f"{waited}, and {len(by)} claims took {what}"
 

@@ -89,7 +89,7 @@ BUGS: Final = (
             Change(
                 file="rowlock/worker/attempts.py",
                 old="""\
-        if attempt.began >= attempt.lease.held_until:
+        if attempt.began >= attempt.lease.held_until or attempt.stop is not None:
             self._come_too_late(attempt, on_end)
             return
         logs.JOB.set(claimed)
@@ -100,6 +100,19 @@ BUGS: Final = (
         ),
         engine=Pytest(file="tests/db/test_links.py"),
         rule="test_nothing_begins_in_a_worker_that_has_slept_past_the_end_of_its_lease",
+    ),
+    Bug(
+        name="jobs that waited inside start after the lease",
+        promise="a job that has waited for a thread, a process or its batch begins only while its lease holds",
+        changes=(
+            Change(
+                file="rowlock/worker/attempts.py",
+                old="            if self.stop is None and self.began < self.lease.held_until:\n",
+                new="            if self.stop is None:\n",
+            ),
+        ),
+        engine=Pytest(file="tests/db/test_waiting_inside.py"),
+        rule="test_what_waits_inside_does_not_begin_once_the_lease_is_over",
     ),
     Bug(
         name="cancelled calls wait for dead links",

@@ -147,9 +147,9 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/worker/attempts.py",
-                old="limit = _limited(attempt, limit)\n            if task.is_async:",
-                new="limit = _limited(attempt, None)\n            else:\n                limit = None\n"
-                "            if task.is_async:",
+                old="limit = _limited(attempt, limit)\n                attempt.has_begun",
+                new="limit = _limited(attempt, None)\n                else:\n                    limit = None\n"
+                "                attempt.has_begun",
             ),
         ),
         engine=_OVERTIME,
