@@ -82,7 +82,8 @@ _CLEAR: Final = "; ".join(
     f"DELETE FROM rowlock.{table}" for table in ("job", "finished_job", "attempt", "unique_key", "worker", "operation")
 )
 _TABLES: Final = """
-SELECT 'job', id, CASE WHEN state = 'queued' AND ends_at <= now() THEN 'over' ELSE state END, attempt, errors, crashes, worker, unique_key, cancel_requested_at IS NOT NULL, args::text
+SELECT 'job', id, CASE WHEN state = 'queued' AND ends_at <= now() THEN 'over' ELSE state END AS state, attempt, errors,
+       crashes, worker, unique_key, cancel_requested_at IS NOT NULL, args::text
   FROM rowlock.job
  UNION ALL
 SELECT 'finished', id, state, attempt, errors, crashes, worker, unique_key, discarded_at IS NOT NULL, args::text
