@@ -216,8 +216,8 @@ def test_faults_can_be_had_oftener() -> None:
 @pytest.mark.parametrize(
     "arguments, word",
     [
-        (["--only", "kill,rain"], "'rain'"),
-        (["--also", "snow"], "'snow'"),
+        (["--only", "kill,rain"], '"rain"'),
+        (["--also", "snow"], '"snow"'),
         (["--minutes", "0"], "minutes"),
         (["--workers", "0"], "workers"),
     ],
