@@ -1,4 +1,7 @@
-"""`python -m examples.tour`: a line for each example of the documentation, and exit status 0 if all of them ran."""
+"""`python -m examples.tour [PAGE …]`: a line for each example of these pages of the documentation, or of all.
+
+The exit status is 0 if all of them ran.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -22,24 +25,29 @@ from rowlock import Rowlock, Settings
 from rowlock.embedded import temporary_server
 from rowlock.migrations import upgrade
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 ORDERS = "CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY, customer text NOT NULL)"
 """The application's own table, which the pages speak of."""
 
 
 def main() -> int:
-    """Run all pages, each in a database of its own. Returns 0 if every example ran, 1 if one did not."""
+    """Run the pages, each in a database of its own. Returns 0 if every example ran, 1 if one did not."""
+    wanted = sys.argv[1:]
+    pages = [page for page in PAGES if not wanted or name_of(page) in wanted]
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     with temporary_server() as server, Path(os.devnull).open("w") as nowhere:
         logging.basicConfig(stream=nowhere)  # what is logged is the examples' own
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(nowhere))
-        failed = asyncio.run(_tour(console, server.url))
+        failed = asyncio.run(_tour(pages, console, server.url))
     console.print(f"{failed} pages failed." if failed else "Every example ran.")
     return 1 if failed else 0
 
 
-async def _tour(console: Console, url: str) -> int:
+async def _tour(pages: Sequence[Path], console: Console, url: str) -> int:
     failed = 0
-    for number, page in enumerate(PAGES):
+    for number, page in enumerate(pages):
         last: Example | None = None
         names: dict[str, Any] = {"__name__": "examples_of_a_page"}
         admin = await asyncpg.connect(url)
