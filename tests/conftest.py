@@ -24,8 +24,10 @@ from urllib.parse import quote
 
 import asyncpg
 import hypothesis
+import psycopg
 import pytest
 import structlog
+from psycopg import sql
 from testing.postgresql import Postgresql
 
 from rowlock.embedded import make_private_directory, server_command
@@ -177,24 +179,31 @@ def pooler(server: Server) -> Iterator[pgbouncer.PgBouncer]:
 
 
 @pytest.fixture(scope="session")
-def template(server: Server) -> str:
+def admin(server: Server) -> Iterator[psycopg.Connection]:
+    """What makes and removes the databases: one connection, since opening one takes as long as copying a database."""
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def template(server: Server, admin: psycopg.Connection) -> str:
     """A migrated database that nobody can connect to, so that it can be cloned at any time."""
     from rowlock.migrations import upgrade
 
     name = "template_migrated"
-    asyncio.run(_execute(server, f'CREATE DATABASE "{name}"'))
+    admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     if IS_ODD:
         asyncio.run(odd_role.create(server.url(name)))
     upgrade(Settings(database_url=server.url(name, USER)))
-    asyncio.run(_execute(server, f'ALTER DATABASE "{name}" WITH ALLOW_CONNECTIONS false IS_TEMPLATE true'))
+    closed = sql.SQL("ALTER DATABASE {} WITH ALLOW_CONNECTIONS false IS_TEMPLATE true")
+    admin.execute(closed.format(sql.Identifier(name)))
     return name
 
 
 @pytest.fixture
-async def database(server: Server, template: str) -> AsyncIterator[str]:
+def database(admin: psycopg.Connection, template: str) -> Iterator[str]:
     """The name of a migrated, empty database of the test's own."""
-    async for name in _database(server, template):
-        yield name
+    yield from _database(admin, template)
 
 
 @pytest.fixture
@@ -220,10 +229,9 @@ def database_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def empty_database(server: Server) -> AsyncIterator[str]:
+def empty_database(admin: psycopg.Connection) -> Iterator[str]:
     """The name of a database of the test's own without Rowlock's schema."""
-    async for name in _database(server, "template1"):
-        yield name
+    yield from _database(admin, "template1")
 
 
 @pytest.fixture
@@ -248,18 +256,11 @@ async def connection(direct_url: str) -> AsyncIterator[asyncpg.Connection]:
         opened.terminate()  # not close(): a test may have left it in the middle of something
 
 
-async def _database(server: Server, template: str) -> AsyncIterator[str]:
+def _database(admin: psycopg.Connection, template: str) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
-    await _execute(server, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+    copy = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
+    admin.execute(copy.format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield name
     finally:
-        await _execute(server, f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-async def _execute(server: Server, statement: str) -> None:
-    connection = await asyncpg.connect(server.url("postgres"))
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

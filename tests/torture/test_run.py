@@ -33,9 +33,10 @@ SECONDS = 60
 def test_nothing_is_lost_in_a_minute_of_torture(tmp_path: Path) -> None:
     seed = os.environ.get("TORTURE_SEED") or str(random.randrange(1_000_000))
     folder = tmp_path / "run"
+    command = [sys.executable, "-m", "rowlock", "torture", "--seed", seed, "--minutes", str(SECONDS / 60)]
+    command += ["--rate", "200", "--keep", str(folder)]  # other tests run beside it
     done = subprocess.run(
-        [sys.executable, "-m", "rowlock", "torture", "--seed", seed, "--minutes", str(SECONDS / 60)]
-        + ["--rate", "200", "--keep", folder],  # other tests run beside it
+        command,
         cwd=ROOT,
         capture_output=True,
         text=True,
