@@ -44,7 +44,9 @@ def before_call(_context: object, case: Any, _kwargs: object) -> None:  # noqa: 
         case.query["args"] = '{"value": 1}'  # JSON, as text
     if case.operation.label == "PUT /v1/retention/{queue}":
         case.body = {"succeeded": 7200}
-    elif not isinstance(case.body, dict) and case.operation.label.startswith("POST /v1/jobs/bulk/"):
+    elif not isinstance(case.body, dict) and (
+        case.operation.label.startswith("POST /v1/jobs/bulk/") or case.operation.label.endswith("/reschedule")
+    ):
         case.body = {}
     if isinstance(case.body, dict):
         case.body = _whole(_sensible(case.operation.label, case.body, seed))

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Iterator
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, cast
@@ -769,23 +769,15 @@ def _quiet() -> Iterator[None]:
 
 
 @pytest.fixture
-def bench(request: pytest.FixtureRequest, server: Server, template: str) -> Iterator[Bench]:
+def bench(request: pytest.FixtureRequest, server: Server, database: str) -> Iterator[Bench]:
     """One database for all stories, which each of them empties."""
-    from tests.conftest import POOLED, _database
+    from tests.conftest import POOLED
 
-    databases = cast("AsyncGenerator[str]", _database(server, template))
-    with asyncio.Runner() as runner:
-        name = runner.run(_next(databases))
-        opened = Bench((request.getfixturevalue("pooler") if POOLED else server).url(name), server.url(name))
-        try:
-            yield opened
-        finally:
-            opened.close()
-            runner.run(databases.aclose())
-
-
-async def _next(databases: AsyncGenerator[str]) -> str:
-    return await anext(databases)
+    opened = Bench((request.getfixturevalue("pooler") if POOLED else server).url(database), server.url(database))
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 @pytest.mark.usefixtures("_quiet")

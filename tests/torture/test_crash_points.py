@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -28,6 +28,8 @@ from tests.torture.wire import Aim, How, Trap
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
+    import psycopg
+
     from tests.conftest import Server
     from tests.torture.stage import Connection
 
@@ -366,12 +368,14 @@ def children() -> Iterator[list[Children]]:
 
 
 @pytest.fixture
-async def stages(server: Server, template: str, tmp_path: Path) -> AsyncIterator[list[Stage]]:
+async def stages(
+    server: Server, admin: psycopg.Connection, template: str, tmp_path: Path
+) -> AsyncIterator[list[Stage]]:
     """A database each for so many lanes."""
     async with AsyncExitStack() as stack:
         opened = []
         for lane in range(LANES):
-            name = await stack.enter_async_context(asynccontextmanager(_database)(server, template))
+            name = stack.enter_context(contextmanager(_database)(admin, template))
             folder = tmp_path / str(lane)
             folder.mkdir()
             opened.append(await stack.enter_async_context(open_stage(server.url(name), server.socket_dir, folder)))

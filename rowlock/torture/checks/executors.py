@@ -62,12 +62,13 @@ def _told(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _was_killed(life: Life, evidence: Evidence) -> bool:
-    """Whether a fault ended its process first: that of its run, or one that is nobody's if it did not come to run."""
+    """Whether a fault ended its process first: that of its run; if it did not begin, any that is no worker."""
     if life.runs:
         return any(evidence.death(run.child, run.started) < inf for run in life.runs)
     ends = (step.change.at for step in life.steps if step.kind == "finish")
-    begin, end = life.steps[0].change.at, min(ends, default=inf)
+    workers = {worker.pid for worker in evidence.workers.values()}
+    begin, end = max((claim.change.at for claim in life.claims), default=0.0), min(ends, default=inf)
     return any(
-        trouble.kind == "kill" and trouble.process not in evidence.names
+        trouble.kind == "kill" and trouble.process not in workers
         for trouble in evidence.troubles_between(evidence.history_time(begin), evidence.history_time(end))
     )
