@@ -10,6 +10,7 @@ job is lost, in two places or in two final states, and no key has two holders.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -93,6 +94,10 @@ SELECT 'attempt', job_id, outcome, attempt, 0, 0, worker, NULL, NULL, NULL FROM 
  UNION ALL
 SELECT 'key', job_id, key, 0, 0, 0, NULL, NULL, until_start, expires_at::text FROM rowlock.unique_key
 """
+
+
+ALL: Final = os.environ.get("ROWLOCK_CRASH_POINTS") == "all"
+"""Whether three transactions meet in each order, and not in every third one."""
 
 
 @dataclass(eq=False)
@@ -460,6 +465,6 @@ async def test_two_at_once_come_to_what_one_after_the_other_would(situation: str
 @pytest.mark.parametrize("situation", TRIPLES)
 async def test_three_at_once_come_to_what_one_after_the_other_would(situation: str, stage: Stage) -> None:
     for names in TRIPLES[situation]:
-        for order in _orders(names):
+        for order in list(_orders(names))[:: 1 if ALL else 3]:
             await stage.check(names, (True, True, True), order)
     assert stage.waited, "some of them met"
