@@ -17,7 +17,7 @@ from rowlock import logs
 from rowlock.errors import JobNotFound, RowlockError
 from rowlock.queue.operators import Operation
 from rowlock.queue.overview import Overview
-from rowlock.queue.server_errors import CONNECTION_LOST
+from rowlock.queue.server_errors import CONNECTION_LOST, message
 
 log = logs.get_logger("rowlock.api")
 
@@ -152,7 +152,7 @@ class Streams:
                 await self._look_once()
                 pause = EVERY
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-                log.warning("events_not_read", error=type(error).__name__, detail=str(error))
+                log.warning("events_not_read", error=type(error).__name__, detail=message(error))
                 pause = min(2 * pause, PAUSE_MOST)
             except Exception as error:  # without a poller all streams would be silent for good
                 log.exception("events_not_read", error=type(error).__name__)

@@ -12,7 +12,7 @@ import asyncpg
 from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.claims import NotLeased
-from rowlock.queue.server_errors import CONNECTION_LOST
+from rowlock.queue.server_errors import CONNECTION_LOST, message
 from rowlock.worker.attempts import Attempt
 from rowlock.worker.slots import STALE_SECONDS
 
@@ -110,7 +110,7 @@ class MainLoop:
             except NotLeased:
                 await self._stops_within(LATE_SECONDS)  # the lease's thread is about to notice
             except TRANSIENT as error:
-                log.warning("claim_failed", error=type(error).__name__, detail=str(error), retry_in=round(pause, 1))
+                log.warning("claim_failed", error=type(error).__name__, detail=message(error), retry_in=round(pause, 1))
                 self._claims.reset()
                 self.look_for_unknown()
                 await self._stops_within(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter

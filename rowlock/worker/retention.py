@@ -11,6 +11,7 @@ import asyncpg
 from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue import connections, server_errors
+from rowlock.queue.server_errors import message
 from rowlock.queue.statements import statement
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Retention:
 
 
 def _complain(error: Exception, **of: str) -> None:
-    log.warning("retention_failed", error=type(error).__name__, detail=str(error), **of)
+    log.warning("retention_failed", error=type(error).__name__, detail=message(error), **of)
 
 
 __all__ = ["Retention"]

@@ -14,7 +14,7 @@ from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.connections import PLANNER_SETTINGS
 from rowlock.queue.planning import planned
-from rowlock.queue.server_errors import CONNECTION_LOST
+from rowlock.queue.server_errors import CONNECTION_LOST, message
 from rowlock.queue.statistics import MOST_NAMED, MOST_SAMPLED, SHORTEST_STEP, STEPS, slot_of
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Statistics:
             if rest > timedelta(seconds=SHORTEST_STEP):
                 await self._connection.fetch("hold_duty", duty, rest)
         except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-            log.warning("statistics_failed", duty=duty, error=type(error).__name__, detail=str(error))
+            log.warning("statistics_failed", duty=duty, error=type(error).__name__, detail=message(error))
 
 
 def _next_part(mark: datetime, due: datetime, now: datetime) -> tuple[datetime, datetime]:

@@ -16,7 +16,7 @@ import asyncpg
 from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.planning import CUSTOM_PLAN, planned
-from rowlock.queue.server_errors import CONNECTION_LOST
+from rowlock.queue.server_errors import CONNECTION_LOST, message
 from rowlock.worker.retention import Retention
 from rowlock.worker.statistics import Statistics
 
@@ -149,7 +149,7 @@ class Upkeep:
                         net_at = loop.time() + max(NET_EVERY, 50 * took)
                     pause = LOOK_EVERY
                 except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-                    log.warning("upkeep_failed", error=type(error).__name__, detail=str(error))
+                    log.warning("upkeep_failed", error=type(error).__name__, detail=message(error))
                     is_idle = True
                     if not isinstance(error, asyncpg.LockNotAvailableError):
                         pause = min(pause * 2, PAUSE_MOST)
@@ -186,7 +186,7 @@ class Upkeep:
             if await anext(steps, "over") is None:
                 begun[name] = steps  # behind the others
         except asyncpg.LockNotAvailableError as error:
-            log.warning("duty_postponed", duty=name, detail=str(error))
+            log.warning("duty_postponed", duty=name, detail=message(error))
         return True
 
     async def _find_cancelled(self) -> None:

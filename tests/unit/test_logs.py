@@ -62,3 +62,9 @@ def test_no_field_of_an_event_is_a_name_that_records_have_already() -> None:
                     names = {keyword.arg for keyword in node.keywords} - {"exc_info", "stack_info", None}
                     taken += [(path.name, name) for name in names if name in logs._TAKEN]
     assert taken == []
+
+
+def test_no_line_of_the_log_has_the_whole_text_of_an_error_of_the_database() -> None:
+    for file in Path(rowlock.__file__).parent.rglob("*.py"):
+        if "torture" not in file.parts:
+            assert "detail=str(error)" not in file.read_text(encoding="utf-8"), f"{file}: its detail shows rows"
