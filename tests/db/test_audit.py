@@ -49,7 +49,7 @@ def application(settings: Settings) -> Rowlock:
 
 
 @pytest.fixture
-async def app(settings: Settings) -> Rowlock:
+async def app(settings: Settings, connection: Connection) -> Rowlock:
     """An application whose jobs have gone through everything."""
     app = application(settings)
     work = app.tasks["work"]
@@ -65,7 +65,9 @@ async def app(settings: Settings) -> Rowlock:
     waiting = await work.using(delay=3600, unique=Unique("cancelled")).enqueue("succeed")
     await app.cancel(waiting.id)
     await app.retry(waiting.id)
-    ends = await work.using(delay=0.05, expires=0.06).enqueue("succeed")
+    ends = await work.using(expires=0.05).enqueue("succeed")
+    is_late = "SELECT expires_at <= now() FROM rowlock.job WHERE id = $1"
+    await eventually(lambda: connection.fetchval(is_late, ends.id))  # before there is a worker that could start it
     async with app.worker():
         await eventually(lambda: _is_over(app, ends.id), timeout=30)
         await eventually(lambda: _has_ticked(app), timeout=30)
