@@ -121,34 +121,34 @@ class Enqueuing:
         return self.client.run_sync(self.enqueue(task, args, connection=connection, **options), caller)
 
     async def enqueue_many(
-        self, jobs: Iterable[NewJob[R]], *, connection: object = callers.Own.TRANSACTION, again: bool = False
+        self, jobs: Iterable[NewJob[R]], *, connection: object = callers.Own.TRANSACTION
     ) -> list[JobHandle[R]]:
         """Enqueue all jobs, or none, and return their handles in order.
 
         In a transaction of its own this is one COPY, which takes the jobs as it goes: give it a generator, and the
         database works on the first ones while Python makes the next. With `connection` they are part of the caller's
         open transaction. Duplicates by their unique keys have the handle of the job that holds the key, or none
-        (`on_duplicate="skip"`), or raise `DuplicateJob`, and then nothing is stored. `again` is for the jobs of an
-        `EnqueueUnknown`: only those are stored that are neither waiting, running nor finished already, for as long as
-        finished jobs are kept. Raises `EnqueueUnknown` if the connection was lost before the answer, also then.
+        (`on_duplicate="skip"`), or raise `DuplicateJob`, and then nothing is stored. A job that is given again is not
+        stored again: it is left alone while it waits or runs, and when it has finished, for as long as finished jobs
+        are kept. Raises `EnqueueUnknown` if the connection was lost before the answer: give its `jobs` again.
 
         >>> await app.enqueue_many([send_email.job(to, "Hi", "…") for to in recipients])
         """
         connection = callers.given(connection)
-        given, holders = await self.client.enqueue_many(jobs, connection, again=again)
+        given, holders = await self.client.enqueue_many(jobs, connection)
         if holders:
             given = [job for job in given if job.id not in holders or not _is_skipped(job)]
         return await self._handles(given, holders, connection)
 
     def enqueue_many_sync(
-        self, jobs: Iterable[NewJob[R]], *, connection: object = callers.Own.TRANSACTION, again: bool = False
+        self, jobs: Iterable[NewJob[R]], *, connection: object = callers.Own.TRANSACTION
     ) -> list[JobHandle[R]]:
         """As `enqueue_many`, for synchronous programs, over a synchronous connection or none.
 
         Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
         """
         caller = callers.given(connection)
-        return self.client.run_sync(self.enqueue_many(jobs, connection=connection, again=again), caller)
+        return self.client.run_sync(self.enqueue_many(jobs, connection=connection), caller)
 
     def run_sync(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Run one of this application's coroutines from a synchronous program, and return what it returns.

@@ -121,7 +121,7 @@ class EnqueueUnknown(RowlockError):
     >>> try:
     ...     job = await send_email.enqueue("ada@example.com", "Hi", "…")
     ... except EnqueueUnknown as error:
-    ...     (job,) = await app.enqueue_many(error.jobs, again=True)
+    ...     (job,) = await app.enqueue_many(error.jobs)
     """
 
     def __init__(self, message: str, *, jobs: Sequence[NewJob[Any]]) -> None:

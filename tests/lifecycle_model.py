@@ -170,11 +170,11 @@ class Model:
         )
         return job
 
-    def enqueue_many(self, jobs: Sequence[tuple[UUID, Wanted]], *, again: bool) -> set[UUID]:
-        """The jobs that were refused for their key; those with `again` are stored if they never were. All or none:
-        raises `KeyTakenError`."""
+    def enqueue_many(self, jobs: Sequence[tuple[UUID, Wanted]]) -> set[UUID]:
+        """The jobs that were refused for their key; those that never were stored are. All or none: raises
+        `KeyTakenError`."""
         before = self.copy()
-        new = [(job, wanted) for job, wanted in jobs if not (again and job in self.jobs)]
+        new = [(job, wanted) for job, wanted in jobs if job not in self.jobs]
         plain = [(job, wanted) for job, wanted in new if wanted.key is None]
         keyed = sorted((one for one in new if one[1].key is not None), key=lambda one: one[1].key or "")
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 import random
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -14,7 +16,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from rowlock.errors import DuplicateJob, EnqueueUnknown, InvalidOption
+from rowlock.errors import DuplicateJob, EnqueueUnknown
 from rowlock.queue import callers, columns, connections, server_errors
 from rowlock.queue.connected import LOCK_WAIT, Connected
 from rowlock.queue.new_job import JobOptions, NewJob
@@ -30,9 +32,23 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 
+
+class _FinishedBefore(Exception):
+    """Among the jobs of a COPY are some that have finished."""
+
+
+_STORED_BEFORE: Final = (asyncpg.UniqueViolationError, DuplicateJob, _FinishedBefore)
+"""What a COPY meets if some of its jobs are live or finished, perhaps while another job holds their key."""
+
 _TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, server_errors.WritesRefused)
 _PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
 """The longest pauses before each further try of an enqueue that met one of these, in seconds."""
+
+_MOST_FOUND: Final = 1000
+"""Finished jobs in the range of a batch's ids. If there are more, the batch's own are looked up one by one."""
+
+_YOUNG: Final = 3_600_000
+"""Milliseconds: the age of an id up to which only the archive's last days are looked at for it."""
 
 _LONGEST_COPY: Final = 3600.0
 """Seconds. There is no telling how many jobs come; a peer that is gone is noticed by TCP."""
@@ -105,27 +121,25 @@ class Storing(Connected):
         return stored
 
     async def enqueue_many(
-        self, jobs: Iterable[NewJob[R]], connection: object = None, *, again: bool = False
+        self, jobs: Iterable[NewJob[R]], connection: object = None
     ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
-        """Store all jobs or none: by COPY in a transaction of its own, or in the caller's if its connection is given.
+        """Store those of the jobs that were never stored, or none: by COPY in a transaction of its own, or in the
+        caller's if its connection is given.
 
-        Returns the jobs, and of those that were refused because of their unique key the ids and who holds the key.
-        Raises `DuplicateJob` if that is to be so of one of them: then nothing is stored; and `EnqueueUnknown`.
-        With `again`, those that are finished are left alone, like those that are live.
+        Jobs that are live are left alone, and those that are finished, for as long as they are kept. Returns the jobs,
+        and of those that were refused because of their unique key the ids and who holds the key. Raises `DuplicateJob`
+        if that is to be so of one of them: then nothing is stored; and `EnqueueUnknown`.
         """
         if self.tracer is not None:
             given = list(jobs)
             with self.tracer(given) as trace:
                 known: dict[int, JobOptions] = {}
-                traced = [_traced(job, trace, known) for job in given]
-                return await self._enqueue_all(traced, connection, again=again)
-        return await self._enqueue_all(jobs, connection, again=again)
+                return await self._enqueue_all([_traced(job, trace, known) for job in given], connection)
+        return await self._enqueue_all(jobs, connection)
 
     async def _enqueue_all(
-        self, jobs: Iterable[NewJob[R]], connection: object, *, again: bool
+        self, jobs: Iterable[NewJob[R]], connection: object
     ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
-        if again:
-            return await self._enqueue_again(list(jobs), connection)
         if connection is not None:
             return await self._enqueue_by_caller(list(jobs), connection)
         return await self._enqueue_by_copy(jobs)
@@ -137,8 +151,8 @@ class Storing(Connected):
             caller = callers.adapt(connection)
             if isinstance(connection, callers.OF_ASYNCPG) and not connection.is_in_transaction():
                 async with connection.transaction():
-                    return given, await self._insert_many(given, caller)
-            return given, await self._insert_many(given, caller)
+                    return given, await self._insert_missing(given, caller)
+            return given, await self._insert_missing(given, caller)
         except Exception as error:
             server_errors.raise_clear(self.settings, error)
             raise
@@ -157,8 +171,7 @@ class Storing(Connected):
                 return given, await self._copy_many(given, coming, own)
         except server_errors.NOT_MIGRATED as error:
             raise server_errors.not_migrated(self.settings) from error
-        except (asyncpg.UniqueViolationError, asyncpg.LockNotAvailableError, *_TRY_AGAIN):
-            # Of the first: some of them are stored already.
+        except (*_STORED_BEFORE, asyncpg.LockNotAvailableError, *_TRY_AGAIN):
             if failed:
                 raise
             given.extend(coming)
@@ -189,7 +202,8 @@ class Storing(Connected):
             await self._copy(own, ((*columns.plain(job), *columns.timed(job, now)) for job in timed), columns.TIMED)
             await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
             holders = await self._insert_unique(given[start:], own)
-        await own.fetch(self._sql("wake"), _queues(given))
+        if await self._follow_up(given, own):
+            raise _FinishedBefore
         return holders
 
     async def _copy(
@@ -199,63 +213,54 @@ class Storing(Connected):
             "job", schema_name=self.settings.schema, columns=columns, records=records, timeout=_LONGEST_COPY
         )
 
-    async def _insert_many(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:
-        if not any(job.options.unique is not None and job.options.unique.on_duplicate == "raise" for job in jobs):
-            return await self._insert_all(jobs, caller)
-        await caller.fetch(
-            self._sql("savepoint")
-        )  # an error here must leave nothing behind in the caller's transaction
-        try:
-            holders = await self._insert_all(jobs, caller)
-        except DuplicateJob:
-            await caller.fetch(self._sql("rollback_to_savepoint"))
-            await caller.fetch(self._sql("release_savepoint"))
-            raise
-        await caller.fetch(self._sql("release_savepoint"))
-        return holders
-
     async def _insert_own(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
-        async with self.connection() as own, connections.own_transaction(own):
-            await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
-            return await self._insert_many(jobs, own)
-
-    async def _enqueue_again(
-        self, jobs: list[NewJob[R]], connection: object
-    ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
-        if connection is not None:
-            raise InvalidOption(
-                "again and connection are both given: jobs are stored again in a transaction of Rowlock's own. "
-                "Leave connection out."
-            )
-        return jobs, await self._in_own_transaction(jobs, lambda: self._insert_missing(jobs)) if jobs else {}
-
-    async def _insert_missing(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
-        """Store those jobs that are neither live nor finished.
-
-        One that was live at the first look may finish before the insert, which then takes it for new. Who holds the
-        id's row knows that the job cannot finish any more: so the second look, after the insert, is what counts.
-        Where nothing is missing, the commit still has to wait for the standby, so something is written.
-        """
+        """As `_insert_missing`, in its own transaction. Its commit waits for the standby, even if none is missing."""
         async with self.connection() as own, connections.own_transaction(own):
             await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
             await own.fetch(self._sql("leave_trace"))
-            missing = await self._without_finished(jobs, own)
-            while missing:
-                await own.fetch(self._sql("savepoint"))
-                holders = await self._insert_all(missing, own)
-                still_missing = await self._without_finished(missing, own)
-                if len(still_missing) == len(missing):
-                    return holders
-                await own.fetch(self._sql("rollback_to_savepoint"))
-                missing = still_missing
-            return {}
+            return await self._insert_missing(jobs, own)
 
-    async def _without_finished(
-        self, jobs: Sequence[NewJob[Any]], own: PoolConnectionProxy[Record]
-    ) -> list[NewJob[Any]]:
-        rows = await own.fetch(self._sql("list_finished_of"), [job.id for job in jobs])
-        finished = {uuid_of(row[0]) for row in rows}
-        return [job for job in jobs if job.id not in finished]
+    async def _insert_missing(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:
+        """Store those jobs that are neither live nor finished.
+
+        A live job may finish before the insert, which then takes it for new. After the insert it cannot: its id's row
+        is held. So the finished ones are looked for then.
+        """
+        holders: dict[UUID, UUID] = {}
+        missing = list(jobs)
+        while missing:
+            await caller.fetch(self._sql("savepoint"))
+            refusal: DuplicateJob | None = None
+            try:
+                holders = await self._insert_all(missing, caller)
+            except DuplicateJob as error:
+                refusal = error
+            if not (finished := await self._follow_up(missing, caller)) and refusal is None:
+                await caller.fetch(self._sql("release_savepoint"))
+                return holders
+            await caller.fetch(self._sql("rollback_to_savepoint"))
+            await caller.fetch(self._sql("release_savepoint"))
+            if refusal is not None and not finished:
+                raise refusal
+            missing = [job for job in missing if job.id not in finished]
+        return {}
+
+    async def _follow_up(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> set[UUID]:
+        """After the jobs' rows: wake the workers. Returns those of the jobs that have finished before.
+
+        Jobs are mostly enqueued right after they were made. Of a range of young ids few jobs are finished, which costs
+        one look, whatever the number of jobs. Only ids that are old, or many in their range, are looked up one by one.
+        """
+        ids = sorted(map(_ID, jobs))
+        few = _are_young(ids)
+        rows = await caller.fetch(
+            self._sql("follow_up_many"), _queues(jobs), ids[0], ids[-1], _MOST_FOUND if few else 0
+        )
+        finished = {uuid_of(row[0]) for row in rows if row[0] is not None}
+        if few and len(finished) < _MOST_FOUND:
+            return finished.intersection(ids) if finished else finished
+        rows = await caller.fetch(self._sql("list_finished_of"), ids)
+        return {uuid_of(row[0]) for row in rows}
 
     async def _in_own_transaction(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
         """Call `store`, which stores the jobs in a transaction of Rowlock's own: anew after a deadlock, or where a
@@ -291,7 +296,6 @@ class Storing(Connected):
         new = [job for job in jobs if job.unique_key is None]
         if new:
             await caller.fetch(self._sql("enqueue_many"), *columns.arrays(new), *columns.marks(new))
-            await caller.fetch(self._sql("wake"), _queues(new))
         return await self._insert_unique(jobs, caller)
 
     async def _insert_unique(self, jobs: Sequence[NewJob[Any]], caller: callers.Open) -> dict[UUID, UUID]:
@@ -309,6 +313,15 @@ class Storing(Connected):
             if job.id in holders:
                 _refuse_duplicate(job, holders[job.id])
         return holders
+
+
+_ID: Final[Callable[[NewJob[Any]], UUID]] = operator.attrgetter("id")
+
+
+def _are_young(ids: Sequence[UUID]) -> bool:
+    """Whether these ids, sorted, were all made a short time ago, as they say themselves."""
+    now = time.time() * 1000
+    return all(one.version == 7 and abs(now - (one.int >> 80)) < _YOUNG for one in (ids[0], ids[-1]))
 
 
 def uuid_of(value: object) -> UUID:
@@ -329,8 +342,7 @@ def _unknown(jobs: Sequence[NewJob[Any]], error: BaseException) -> EnqueueUnknow
     what = f"job {jobs[0].id} ({jobs[0].task}) is" if len(jobs) == 1 else f"{len(jobs)} jobs from {jobs[0].id} on are"
     return EnqueueUnknown(
         f"The connection to the database was lost before it answered ({type(error).__name__}): whether the {what} "
-        "stored is unknown. Run `await app.enqueue_many(error.jobs, again=True)`, at any time: it stores only what is "
-        "missing.",
+        "stored is unknown. Run `await app.enqueue_many(error.jobs)`, at any time: it stores only what is missing.",
         jobs=jobs,
     )
 

@@ -331,7 +331,7 @@ class Enqueuer:
         await asyncio.sleep(self._rng.choice([0.0, 0.1, 3.0]))
 
         async def enqueue() -> UUID | None:
-            handles = await self._app.enqueue_many(jobs, again=True)
+            handles = await self._app.enqueue_many(jobs)
             return next((handle.id for handle in handles if handle.is_duplicate), None)  # of one job alone
 
         await self._enqueue("again", jobs, enqueue, is_again=True)

@@ -59,7 +59,7 @@ class Scene:
             testimony.note("asked", [job.id])
             self.history.write(Enqueue(op=op, how="runner", jobs=[wanted(job)], is_again=number > 0))
             try:
-                await self.client.enqueue_many([job], again=True)
+                await self.client.enqueue_many([job])
             except LOST:
                 self.history.write(Enqueued(op=op, outcome="unknown"))
                 await asyncio.sleep(0.5)

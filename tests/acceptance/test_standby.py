@@ -101,7 +101,7 @@ class Load:
         unknown: Sequence[NewJob[Any]] = ()
         while True:
             try:
-                done = await (self._app.enqueue_many(unknown, again=True) if unknown else enqueue())
+                done = await (self._app.enqueue_many(unknown) if unknown else enqueue())
             except EnqueueUnknown as error:
                 unknown = error.jobs
             except DatabaseUnavailable:
@@ -180,8 +180,8 @@ async def test_what_the_standby_has_not_got_is_unknown_however_often_it_is_asked
         lambda: app.enqueue_many([job]),
         # A session whose wait was given up has committed all the same: from now on the job is there, on the primary
         # alone. The first to read it may write (that it was committed), and wait for that; the second has no reason to.
-        lambda: app.enqueue_many([job], again=True),
-        lambda: app.enqueue_many([job], again=True),
+        lambda: app.enqueue_many([job]),
+        lambda: app.enqueue_many([job]),
         lambda: once.enqueue("once"),
         lambda: app.enqueue_many([once.job("once")]),
     ):
@@ -191,17 +191,17 @@ async def test_what_the_standby_has_not_got_is_unknown_however_often_it_is_asked
         with pytest.raises(EnqueueUnknown):
             await waiting
         await eventually(lambda: is_stored(pair, job.id))
-    waiting = asyncio.create_task(app.enqueue_many([job], again=True))
+    waiting = asyncio.create_task(app.enqueue_many([job]))
     await eventually(lambda: sessions(pair.primary, WAITING))
     pair.primary.kill()
     with pytest.raises(EnqueueUnknown):
         await waiting
     with pytest.raises(DatabaseUnavailable):
-        await app.enqueue_many([job], again=True)
+        await app.enqueue_many([job])
     await pair.promote()
     assert not await is_stored(pair, job.id), "had it been acknowledged, it were lost"
     for _ in range(2):
-        await app.enqueue_many([job], again=True)
+        await app.enqueue_many([job])
     await app.worker().drain()
     assert [(job.id, job.state, job.attempt) for job in await app.jobs()] == [(job.id, "succeeded", 1)]
 

@@ -136,7 +136,7 @@ async def test_rowlocks_own_connections_do_not_show_the_arguments(
         lambda: greet.enqueue(SECRET),
         lambda: greet.using(unique="key").enqueue(SECRET),
         lambda: app.enqueue_many([greet.job(SECRET)]),
-        lambda: app.enqueue_many([greet.job(SECRET)], again=True),
+        lambda: app.enqueue_many([greet.job(SECRET)]),
     ):
         with pytest.raises(asyncpg.CheckViolationError) as refused:
             await enqueued()

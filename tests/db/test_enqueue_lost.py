@@ -6,14 +6,18 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, suppress
-from typing import TYPE_CHECKING, TypeAlias
+from contextlib import AsyncExitStack, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
+from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
 import pytest
 
-from rowlock import DatabaseUnavailable, EnqueueUnknown, InvalidOption, NewJob, Rowlock, Settings, Task
+from rowlock import DatabaseUnavailable, EnqueueUnknown, NewJob, Rowlock, Settings, Task, Unique
+from rowlock.queue import callers, storing
+from rowlock.queue.identifiers import uuid7
 from rowlock.queue.lifecycle import LIVE
 from rowlock.queue.statements import statement
 from tests.db.proxy import CuttingProxy, cutting_proxy
@@ -113,13 +117,13 @@ async def test_an_enqueue_whose_answer_was_lost_is_safe_to_do_again_at_any_time(
     assert await stored(connection) == (expected if arrives else Counter())
 
     for _ in range(2):
-        handles = await far.enqueue_many(error.jobs, again=True)
+        handles = await far.enqueue_many(error.jobs)
         assert [handle.id for handle in handles] == [job.id for job in error.jobs]
         assert not any(handle.is_duplicate for handle in handles)
         assert await stored(connection) == expected, "live ones are left alone"
 
     await far.cancel(error.jobs[0].id)
-    handles = await far.enqueue_many(error.jobs, again=True)
+    handles = await far.enqueue_many(error.jobs)
     assert await stored(connection) == expected, "and so are those that have finished since"
     assert (await handles[0].get()).state == "cancelled"
 
@@ -133,7 +137,7 @@ async def test_a_job_that_finishes_while_it_is_enqueued_again_is_not_stored_agai
     finishing = connection.transaction()
     await finishing.start()
     await connection.fetch(statement("cancel", "rowlock"), [new.id], None, None, sorted(map(str, LIVE)))
-    again = asyncio.create_task(app.enqueue_many([others[0], new, others[1]], again=True))
+    again = asyncio.create_task(app.enqueue_many([others[0], new, others[1]]))
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
     await eventually(lambda: connection.fetchval(waiting))
     await finishing.commit()
@@ -141,13 +145,49 @@ async def test_a_job_that_finishes_while_it_is_enqueued_again_is_not_stored_agai
     assert await stored(connection) == Counter(job.id for job in (new, *others))
 
 
-async def test_jobs_are_not_enqueued_again_in_a_transaction_of_the_callers(
-    app: Rowlock, connection: Connection
+FINISHED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "keyed": {"unique": Unique("k")},
+    "its key is another's": {"unique": Unique("k", on_duplicate="raise")},
+}
+IDS: dict[str, Callable[[], UUID]] = {
+    "young": uuid7,
+    "old": lambda: UUID("0190aaaa-0000-7000-8000-000000000001"),
+    "random": uuid4,
+}
+
+
+@pytest.mark.parametrize("id_, most", [("young", 1), ("young", 1000), ("old", 1000), ("random", 1000)])
+@pytest.mark.parametrize("options", FINISHED)
+@pytest.mark.parametrize("isolation", [None, "read_committed"], ids=["own", "caller's"])
+async def test_a_finished_job_is_not_stored_again(
+    *,
+    isolation: str | None,
+    options: str,
+    id_: str,
+    most: int,
+    app: Rowlock,
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    new = add_task(app).job("Ada")
-    with pytest.raises(InvalidOption, match="Leave connection out"):
-        await app.enqueue_many([new], connection=connection, again=True)
-    assert await app.enqueue_many([], again=True) == []
+    monkeypatch.setattr(storing, "_MOST_FOUND", most)
+    greet = add_task(app)
+    first = msgspec.structs.replace(greet.using(**FINISHED[options]).job("Ada"), id=IDS[id_]())
+    async with connection.transaction() if isolation else nullcontext():
+        given = callers.or_own(connection if isolation else None)
+        await app.enqueue_many([first], connection=given)
+    await app.worker().drain()
+    if options == "its key is another's":
+        await greet.using(unique="k").enqueue("Eve")
+    expected = await stored(connection)
+
+    before, after = greet.job("Bob"), greet.using(delay=1).job("Zoe")
+    async with connection.transaction() if isolation else nullcontext():
+        handles = await app.enqueue_many([before, first, after], connection=given)
+    assert [handle.id for handle in handles] == [before.id, first.id, after.id]
+    assert not any(handle.is_duplicate for handle in handles)
+    assert await stored(connection) == expected + Counter([before.id, after.id])
+    assert await app.enqueue_many([]) == []
 
 
 @pytest.mark.parametrize("enqueue", WAYS)

@@ -448,15 +448,13 @@ class Lifecycle(RuleBasedStateMachine):
 
     def _enqueue_many(self, jobs: list[tuple[NewJob[Any], Wanted]], way: str) -> None:
         try:
-            refused: set[UUID] | None = self.model.enqueue_many(
-                [(new.id, wanted) for new, wanted in jobs], again=way == "again"
-            )
+            refused: set[UUID] | None = self.model.enqueue_many([(new.id, wanted) for new, wanted in jobs])
         except KeyTakenError:
             refused = None
         told = self.bench.do(
             self._told(
                 self.bench.app.client.enqueue_many(
-                    [new for new, _ in jobs], self.bench.connection if way == "insert" else None, again=way == "again"
+                    [new for new, _ in jobs], self.bench.connection if way == "insert" else None
                 )
             )
         )

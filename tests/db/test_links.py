@@ -212,7 +212,7 @@ async def test_a_call_over_a_link_that_swallows_all_ends_at_once_when_it_is_canc
         "one": work.enqueue,
         "many": lambda: far.enqueue_many([work.job(), work.job()]),
         "keyed": work.using(unique="key").enqueue,
-        "again": lambda: far.enqueue_many([work.job()], again=True),
+        "again": lambda: far.enqueue_many([work.job()]),
         "get": lambda: far.get(waiting.id),
         "cancel": lambda: far.cancel(waiting.id),
         "transaction": lambda: _enqueue_in_transaction(far, work),

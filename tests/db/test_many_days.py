@@ -218,6 +218,7 @@ STATEMENTS: Final[dict[str, tuple[Mapping[str, str], tuple[object, ...]]]] = {
     "fail": (CONTROL, (*OUTCOME, ["failed"], *ERROR)),
     "find_finished": (CUSTOM_PLAN, (*FAILED, UUID(int=0), 100, datetime.now(UTC), *WINDOW, NO_TIME)),
     "find_traces": (CUSTOM_PLAN, (WORKER,)),
+    "follow_up_many": ({}, (["default"], WORKER, WORKER, 1000)),
     "forget_progress": (CONTROL, (UUID(int=0), 100)),
     "get_job": ({}, (WORKER,)),
     "group_dead_letters": (BY_ID, (*FAILED, None, [], *WINDOW, NO_TIME)),

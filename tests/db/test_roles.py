@@ -52,7 +52,7 @@ async def test_an_enqueuer_enqueues_and_waits_with_the_documented_rights(
         await app.enqueue("add", {"x": 0, "y": 2}, unique=unique, delay=0.01)
         keyed = await app.enqueue("add", {"x": 1, "y": 2}, unique=unique, delay=0.01, tags=["a"])
         many = await app.enqueue_many([app.tasks["add"].job(1, 1)])
-        again = await app.enqueue_many([app.tasks["add"].job(1, 1)], again=True)
+        again = await app.enqueue_many([app.tasks["add"].job(1, 1)])
         async with owner.worker():
             results = [await handle.result(timeout=20) for handle in (plain, keyed, *many, *again)]
         assert results == [3, 3, 2, 2]

@@ -104,7 +104,7 @@ class Site:
             async with self.app() as app:
                 again = list(error.jobs)
                 assert [job.id for job in again] == [job.id for job in jobs]
-                await self.enqueue("again", again, lambda: app.enqueue_many(again, again=True))
+                await self.enqueue("again", again, lambda: app.enqueue_many(again))
         except DatabaseUnavailable:
             self.history.write(Enqueued(op=op, outcome="nothing"))
         else:
@@ -239,7 +239,7 @@ async def enqueue_again(site: Site) -> None:
     async with site.app() as app:
         jobs = [new_job(app, "points.work", job_id) for job_id in site.ids]
         await site.arm(app, jobs)
-        await site.enqueue("again", jobs, lambda: app.enqueue_many(jobs, again=True))
+        await site.enqueue("again", jobs, lambda: app.enqueue_many(jobs))
 
 
 async def enqueue_in_transaction(site: Site) -> None:

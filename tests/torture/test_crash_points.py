@@ -226,9 +226,9 @@ async def keep_looking(stage: Stage, site: Site) -> None:
         await asyncio.sleep(0.01)
 
 
-def client(ready: int | None) -> Aim:
+def client(ready: int | None, skip: int = 2) -> Aim:
     """A connection of the application's, warmed up: the statement that says so, and its release, are passed over."""
-    return Aim(application="rowlock client", marker=ARMED, skip=2, ready=ready)
+    return Aim(application="rowlock client", marker=ARMED, skip=skip, ready=ready)
 
 
 OPERATIONS = {
@@ -265,10 +265,11 @@ OPERATIONS = {
     ),
     "enqueue again": Operation(
         run=operations.enqueue_again,
-        aim=client(9),
+        aim=client(13, skip=7),  # the COPY that is refused is passed over, too
         prepare=enqueued_before,
         check=stored_once,
-        frames=">Q<C<Z>B>E>S<2<D<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>Q<C<Z",
+        frames=">Q<C<Z>B>E>S<2<D<C<Z>B>E>S<2<D<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>B>E>S<2<D<C<Z>B>E>S<2<C<Z"
+        ">B>E>S<2<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>B>E>S<2<C<Z>Q<C<Z",
     ),
     "claim": Operation(
         run=operations.work,

@@ -5,7 +5,8 @@ DROP TABLE rowlock.operation
 DROP TABLE rowlock.schedule_tick, rowlock.schedule
 --;
 DROP FUNCTION rowlock.find_job(uuid), rowlock.attempts_of(uuid), rowlock.logs_of(uuid), rowlock.archive_windows(text),
-    rowlock.finished_among(uuid[]), rowlock.recorded_among(uuid, uuid[], integer[], timestamptz),
+    rowlock.finished_among(uuid[]), rowlock.finished_between(uuid, uuid, integer),
+    rowlock.recorded_among(uuid, uuid[], integer[], timestamptz),
     rowlock.lock_archive(timestamptz, timestamptz), rowlock.last_end_to_come()
 --;
 DROP VIEW rowlock.jobs, rowlock.archive_day

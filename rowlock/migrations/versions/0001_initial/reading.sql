@@ -128,6 +128,27 @@ BEGIN
 END
 $$
 --;
+-- The jobs with ids in this range that are finished, `most` of them at the most. Only the days since the first was made are
+-- looked at, and one before, since clocks differ: ask it of ids of version 7 that are young. The locks are given back with
+-- the block.
+CREATE FUNCTION rowlock.finished_between(lowest uuid, highest uuid, most integer) RETURNS SETOF uuid LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = 'force_custom_plan' SET enable_seqscan = off AS $$
+DECLARE
+    made timestamptz := to_timestamp(('x' || left(translate(lowest::text, '-', ''), 12))::bit(48)::bigint / 1000.0);
+    low timestamptz := made - interval '1 day';
+    found_ids uuid[];
+BEGIN
+    SELECT array_agg(job.id) INTO found_ids
+      FROM (
+           SELECT finished.id FROM rowlock.finished_job AS finished
+            WHERE finished.id BETWEEN lowest AND highest AND finished.finished_at >= low LIMIT most
+           ) AS job;
+    RAISE no_data_found;
+EXCEPTION WHEN no_data_found THEN
+    RETURN QUERY SELECT unnest(found_ids);
+END
+$$
+--;
 -- Of these attempts of one worker: those whose outcome is recorded as its own. None ended before `since`. Likewise.
 CREATE FUNCTION rowlock.recorded_among(worker_id uuid, job_ids uuid[], attempts integer[], since timestamptz)
 RETURNS SETOF uuid LANGUAGE plpgsql VOLATILE
