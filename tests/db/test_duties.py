@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings
+from rowlock.cli.doctor import examine
 from rowlock.errors import DatabaseUnavailable, StatementTimeout
 from rowlock.worker.duties import going_on
 from tests.logged import capture_logs
@@ -97,6 +98,20 @@ async def test_a_partition_that_cannot_be_made(app: Rowlock, connection: Connect
         await eventually(
             lambda: is_empty(connection, "SELECT FROM rowlock.missing_partitions(3) WHERE archive <> 'attempt'")
         )
+
+
+async def test_a_partition_whose_name_is_taken(app: Rowlock, settings: Settings, connection: Connection) -> None:
+    name = f"{noon(-1):%Y%m%d}"
+    await hold(connection, "partitions")
+    await connection.execute(
+        f"DROP TABLE rowlock.attempt_{name}, rowlock.finished_job_{name}; "
+        "CREATE FOREIGN DATA WRAPPER elsewhere; CREATE SERVER elsewhere FOREIGN DATA WRAPPER elsewhere; "
+        f"CREATE FOREIGN TABLE rowlock.attempt_{name} () SERVER elsewhere"
+    )
+    async with app.worker(), doing(connection, "partitions"):
+        await eventually(lambda: is_empty(connection, "SELECT FROM rowlock.missing_partitions(3)"))
+    (found,) = (finding for finding in await examine(settings) if finding.check == "partitions")
+    assert found.detail.startswith(f"something else has the name of attempt_{name}:")
 
 
 RESULTS_OF_SECOND = "SELECT FROM rowlock.finished_job WHERE task = 'second' AND result IS NOT NULL"
