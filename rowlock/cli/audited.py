@@ -10,13 +10,24 @@ from rowlock.cli.output import counted
 from rowlock.queue.audits import Audited
 
 _CHECK: Final = "audit"
+_REMEDY: Final = (
+    "See all of them: rowlock audit. No fault of a process or a server explains it: report it, with examples."
+)
+_REMEDIES: Final = {
+    "schedule left behind": "See why it does not fire: schedule_broken in the workers' logs. Correct it: rowlock "
+    "schedules edit. Until then: rowlock schedules pause."
+}
+"""Of what somebody may have brought about from outside."""
 
 
 def judge_audit(found: Sequence[Audited]) -> list[Finding]:
     """The invariants that are broken or could not be looked at, or that those that were looked at are kept."""
-    remedy = "See all of them: rowlock audit. No fault of a process or a server explains it: report it, with examples."
     broken = [
-        fail(_CHECK, f"{one.invariant}: {one.count} of {one.looked_at}, such as: {one.examples[0]}", remedy)
+        fail(
+            _CHECK,
+            f"{one.invariant}: {one.count} of {one.looked_at}, such as: {one.examples[0]}",
+            _REMEDIES.get(one.invariant, _REMEDY),
+        )
         for one in found
         if one.status == "broken"
     ]

@@ -287,6 +287,13 @@ def judge_rights(row: Row) -> Finding:
 def judge_partitions(rows: Sequence[Row]) -> Finding:
     """The archive's partitions of today and tomorrow, from the rows of `doctor_partitions.sql`."""
     missing = [row["name"] for row in rows if not row["is_there"]]
+    taken = [row["name"] for row in rows if not row["is_there"] and row["is_taken"]]
+    if taken:
+        return warn(
+            "partitions",
+            f"something else has the name of {', '.join(taken)}: no worker can make it; jobs go to the default one",
+            "Rename or drop what has the name, in Rowlock's schema: a worker makes the partition within the hour.",
+        )
     if missing:
         return warn(
             "partitions",

@@ -131,7 +131,7 @@ def judge_overdue(rows: Sequence[Row]) -> Finding:
     return warn(
         "retention",
         f"what is past its time of {counted(len(days), 'day')} is still there: {named}",
-        "Look for retention_postponed (somebody always reads that day) and retention_failed in the workers' logs.",
+        "Look for retention_postponed (somebody always reads that day) and duty_failed in the workers' logs.",
     )
 
 

@@ -13,6 +13,7 @@ from rowlock.errors import RowlockError
 from rowlock.queue import connections, server_errors
 from rowlock.queue.server_errors import message
 from rowlock.queue.statements import statement
+from rowlock.worker.duties import going_on
 
 if TYPE_CHECKING:
     from datetime import date
@@ -56,20 +57,21 @@ class Retention:
         """Remove what is due, and drop the days that are empty. What fails is logged, and tried again next time."""
         try:
             for row in await self._connection.fetch("due_days"):
-                try:
+                with going_on("retention", archive=row["archive"], day=str(row["day"])):
                     await self._retain(row["archive"], row["day"])
-                except asyncpg.PostgresError as error:  # a statement_timeout, say: the other days must not wait for it
-                    _complain(error, archive=row["archive"], day=str(row["day"]))
             for archive in ARCHIVES:
-                await self._retain_default(archive)
+                with going_on("retention", partition=f"{archive}_default"):
+                    await self._retain_default(archive)
             for row in await self._connection.fetch("empty_days"):
-                dropped = await self._client.fetch("drop_day", row["archive"], row["day"])
-                if not dropped[0]["is_dropped"]:
-                    log.info("day_not_dropped", archive=row["archive"], day=str(row["day"]))
-                    break  # somebody reads the archive: each further try would hold up the finishes once more
-                log.info("day_dropped", archive=row["archive"], day=str(row["day"]))
+                day = {"archive": row["archive"], "day": str(row["day"])}
+                with going_on("retention", **day):
+                    dropped = await self._client.fetch("drop_day", row["archive"], row["day"])
+                    if not dropped[0]["is_dropped"]:
+                        log.info("day_not_dropped", **day)
+                        break  # somebody reads the archive: each further try would hold up the finishes once more
+                    log.info("day_dropped", **day)
         except (*server_errors.CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-            _complain(error)
+            log.warning("duty_failed", duty="retention", error=type(error).__name__, detail=message(error))
 
     async def _retain_default(self, archive: str) -> None:
         """Remove what is past its time and lies in the default partition, in portions that others can pass between."""
@@ -92,10 +94,6 @@ class Retention:
                 log.info("day_emptied", archive=archive, day=str(day))
             case "rewritten":
                 log.info("day_rewritten", archive=archive, day=str(day), kept=row["kept"])
-
-
-def _complain(error: Exception, **of: str) -> None:
-    log.warning("retention_failed", error=type(error).__name__, detail=message(error), **of)
 
 
 __all__ = ["Retention"]

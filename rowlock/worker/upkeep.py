@@ -17,6 +17,7 @@ from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.planning import CUSTOM_PLAN, planned
 from rowlock.queue.server_errors import CONNECTION_LOST, message
+from rowlock.worker.duties import going_on
 from rowlock.worker.retention import Retention
 from rowlock.worker.statistics import Statistics
 
@@ -172,7 +173,7 @@ class Upkeep:
     async def _take_step(self, begun: dict[str, Steps]) -> bool:
         """Begin a duty that is due, and do one step of those begun, in turn. Returns whether there was one.
 
-        A duty that fails is over until it is due again; so is one that would have to wait for a lock.
+        A duty that fails, or would have to wait for a lock, is over until it is due again.
         """
         duties = self._duties
         without = {*begun, "suspects"} if self._orders.is_quiet else begun
@@ -182,11 +183,9 @@ class Upkeep:
             return False
         name = next(iter(begun))
         steps = begun.pop(name)
-        try:
+        with going_on(name):
             if await anext(steps, "over") is None:
                 begun[name] = steps  # behind the others
-        except asyncpg.LockNotAvailableError as error:
-            log.warning("duty_postponed", duty=name, detail=message(error))
         return True
 
     async def _find_cancelled(self) -> None:
@@ -243,18 +242,20 @@ class Upkeep:
     async def _forget_keys(self) -> Steps:
         """Remove the unique keys, the answers to HTTP requests, and the sessions, whose time is over."""
         for name in ("forget_unique_keys", "forget_idempotency_keys", "forget_sessions"):
-            while (await self._connection.fetch(name, FORGET_BATCH))[0]["forgotten"] == FORGET_BATCH:
-                yield
+            with going_on("keys", statement=name):
+                while (await self._connection.fetch(name, FORGET_BATCH))[0]["forgotten"] == FORGET_BATCH:
+                    yield
 
     async def _create_partitions(self) -> Steps:
         """Make the partitions that are missing, each in a transaction; those that somebody keeps locked in a minute."""
         missing = await self._connection.fetch("missing_partitions", DAYS_AHEAD)
         made, locked = 0, list[str]()
         for row in missing:
-            try:
-                made += (await self._connection.fetch("create_partition", row["archive"], row["day"]))[0]["is_made"]
-            except asyncpg.LockNotAvailableError:
-                locked.append(f"{row['archive']} {row['day']}")
+            with going_on("partitions", archive=row["archive"], day=str(row["day"])):
+                try:
+                    made += (await self._connection.fetch("create_partition", row["archive"], row["day"]))[0]["is_made"]
+                except asyncpg.LockNotAvailableError:
+                    locked.append(f"{row['archive']} {row['day']}")
             yield
         if made:
             log.info("partitions_created", count=made)
@@ -276,18 +277,19 @@ class Upkeep:
             tasks = await fetch("expired_results")
         for task in tasks:
             part, removed, is_last = RESULTS_PART, 0, False
-            while not is_last:
-                async with planned(self._client, CUSTOM_PLAN | SHORT_WAIT) as fetch:
-                    due = await fetch("due_results", task["name"], part)
-                    if not due:
-                        break
-                    since, until, is_last = due[0]
-                    ((count,),) = await fetch("remove_results", task["name"], since, until, RESULTS_BATCH)
-                removed += count
-                is_full = count >= RESULTS_BATCH
-                is_last = is_last and not is_full
-                part = part / 4 if is_full else min(part * 2, RESULTS_LONGEST_PART)
-                yield
+            with going_on("results", task=task["name"]):
+                while not is_last:
+                    async with planned(self._client, CUSTOM_PLAN | SHORT_WAIT) as fetch:
+                        due = await fetch("due_results", task["name"], part)
+                        if not due:
+                            break
+                        since, until, is_last = due[0]
+                        ((count,),) = await fetch("remove_results", task["name"], since, until, RESULTS_BATCH)
+                    removed += count
+                    is_full = count >= RESULTS_BATCH
+                    is_last = is_last and not is_full
+                    part = part / 4 if is_full else min(part * 2, RESULTS_LONGEST_PART)
+                    yield
             if removed:
                 log.info("results_removed", task=task["name"], count=removed)
 

@@ -152,3 +152,14 @@ async def test_edit_is_not_refused_because_a_job_was_made_meanwhile_or_a_proxy_h
     await page.get_by_role("dialog").get_by_label("Cron", exact=True).fill("15 4 * * *")
     await confirm(page, "Save")
     assert await connection.fetchval("SELECT cron FROM rowlock.schedule") == "15 4 * * *"
+
+
+async def test_schedule_that_does_not_fire_is_marked(page: Page, app: Rowlock, connection: asyncpg.Connection) -> None:
+    for name in ("on-time", "late"):
+        await app.schedules.create(name=name, task="add", cron="@hourly", args={"x": 1})
+    await connection.execute(
+        "UPDATE rowlock.schedule SET next_run_at = now() - interval '20 minutes' WHERE name = 'late'"
+    )
+    await visit(page, "/schedules", "Schedules")
+    await expect(row(page, "late")).to_contain_text("not fired: due 20 min ago")
+    await expect(row(page, "on-time")).not_to_contain_text("not fired")

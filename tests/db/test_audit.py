@@ -652,6 +652,26 @@ async def test_what_has_only_just_come_back_is_not_late(app: Rowlock, connection
     await app.close()
 
 
+async def test_a_schedule_that_makes_up_for_every_tick_is_left_behind_once_it_fires_no_more(
+    app: Rowlock, connection: Connection
+) -> None:
+    await connection.execute(REGISTERED.format(id=OTHER, age="1 hour", left="1 hour"))
+    await connection.execute("UPDATE rowlock.worker SET tasks = '{work,tick}'")
+    await connection.execute(
+        "UPDATE rowlock.schedule SET misfire = 'all', next_run_at = now() - interval '20 minutes', "
+        "updated_at = now() - interval '1 hour'"
+    )
+    assert await broken(app.client) == {}, "it has fired lately"
+    await connection.execute(
+        "UPDATE rowlock.schedule_tick "
+        "SET tick_at = tick_at - interval '1 hour', fired_at = now() - interval '20 minutes'"
+    )
+    assert set(await broken(app.client)) == {"schedule left behind"}
+    await connection.execute("UPDATE rowlock.schedule SET overlap = 'skip'")
+    assert await broken(app.client) == {}, "it skips rounds while its last job runs, and no tick says so"
+    await app.close()
+
+
 async def test_in_the_middle_of_work_nothing_is_broken(settings: Settings, connection: Connection) -> None:
     """A retry and a snooze that wait, a job that runs and is to be cancelled, a paused queue, one set aside."""
     app = application(settings)

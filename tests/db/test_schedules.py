@@ -22,6 +22,7 @@ from rowlock import (
     StoredSchedule,
     UnknownTask,
 )
+from rowlock.cli.doctor import examine
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.cron import Cron
 from rowlock.queue.identifiers import uuid7
@@ -475,6 +476,23 @@ async def test_broken_schedule_is_told_again_only_once_it_is_edited_and_fires_on
     await connection.execute("ALTER TABLE rowlock.job DROP CONSTRAINT refused")
     assert await told() == 0
     assert [tick.state for tick in await app.schedules.ticks("one")] == ["queued"]
+
+
+async def test_doctor_names_a_schedule_that_does_not_fire(
+    app: Rowlock, settings: Settings, connection: Connection
+) -> None:
+    await app.schedules.create("one", "report", HOURLY)
+    async with app.worker():
+        await connection.execute("UPDATE rowlock.worker SET started_at = now() - interval '1 hour'")
+        await connection.execute(
+            "UPDATE rowlock.schedule SET cron = 'whenever', next_run_at = now() - interval '20 minutes', "
+            "updated_at = now() - interval '1 hour'"
+        )
+        (found,) = [finding for finding in await examine(settings) if "schedule left behind" in finding.detail]
+    assert found.status == "fail"
+    assert "one was due at" in found.detail
+    assert found.remedy is not None
+    assert "schedule_broken" in found.remedy
 
 
 @pytest.mark.parametrize("option", ["expires", "deadline"])

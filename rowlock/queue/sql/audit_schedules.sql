@@ -6,7 +6,8 @@
 --
 -- Left behind: a worker that knows the task, in any version of its arguments, has lived for as long as $2 (ticker.py fires by
 -- the task alone), and the schedule was last edited, resumed or declared before. With misfire 'all', what was missed is fired
--- round by round, which may take long: not judged. The duty 'overdue' has run since the tick was late: else nobody has had a
+-- round by round, which may take long: such a one is left behind if it has fired nothing for $2, and not judged if it skips
+-- ticks while its last job runs. The duty 'overdue' has run since the tick was late: else nobody has had a
 -- moment since the database came back, or its clock was put forward.
 -- Last job: it was made at the last tick or after it. So nothing has removed it if retention has removed nothing since, unless
 -- somebody has deleted it: `operation` says so.
@@ -14,7 +15,7 @@
 -- for those that are missing. Takes no lock
 -- beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
-    SELECT name, task, misfire, is_paused, next_run_at, last_tick_at, last_job_id, updated_at,
+    SELECT name, task, misfire, overlap, is_paused, next_run_at, last_tick_at, last_job_id, updated_at,
            last_job_id IS NOT NULL AND ($4::timestamptz IS NULL OR coalesce(last_tick_at >= $4::timestamptz, false)) AS is_kept
       FROM rowlock.schedule
      ORDER BY name
@@ -23,7 +24,12 @@ WITH looked AS MATERIALIZED (
     SELECT 'schedule left behind' AS invariant, format('%s was due at %s', name, next_run_at) AS example
       FROM looked
      WHERE NOT is_paused
-       AND misfire <> 'all'
+       AND (
+           misfire <> 'all'
+           OR overlap = 'allow' AND coalesce((
+               SELECT fired_at FROM rowlock.schedule_tick WHERE schedule = looked.name ORDER BY tick_at DESC LIMIT 1
+           ) < now() - $2::interval, true)
+       )
        AND updated_at < now() - $2::interval
        AND next_run_at + $2::interval < (SELECT least(set_at, now()) FROM rowlock.duty WHERE duty.name = 'overdue')
        AND EXISTS (

@@ -1,11 +1,13 @@
--- Whether the archive's partitions of today (UTC) and the next $1 days are there. Reads the catalog alone.
+-- Whether the archive's partitions of today (UTC) and the next $1 days are there, and if not, whether something else has the
+-- name. Reads the catalog alone.
 SELECT archive.name || '_' || to_char(day.day, 'YYYYMMDD') AS name,
        EXISTS (
            SELECT FROM pg_inherits
              JOIN pg_class ON pg_class.oid = pg_inherits.inhrelid
             WHERE pg_inherits.inhparent = archive.id
               AND pg_class.relname = archive.name || '_' || to_char(day.day, 'YYYYMMDD')
-       ) AS is_there
+       ) AS is_there,
+       to_regclass('rowlock.' || archive.name || '_' || to_char(day.day, 'YYYYMMDD')) IS NOT NULL AS is_taken
   FROM (
        VALUES ('finished_job', 'rowlock.finished_job'::regclass), ('attempt', 'rowlock.attempt'::regclass),
               ('attempt_log', 'rowlock.attempt_log'::regclass)

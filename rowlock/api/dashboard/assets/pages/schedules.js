@@ -1,7 +1,9 @@
 // The schedules: when each runs next, what became of the last time, and what can be done with it.
 
-import { ago, api, button, element, empty, link, may, table } from "../kit.js";
+import { ago, api, button, element, empty, link, may, now, table } from "../kit.js";
 import { createSchedule, scheduleButtons } from "./schedule-acts.js";
+
+const LATE = 5 * 60_000;
 
 export const page = {
     title: () => "Schedules",
@@ -47,10 +49,12 @@ export function when({ cron, timezone }) {
     return element("span", {}, element("code", {}, cron), timezone === "UTC" ? "" : ` ${timezone}`);
 }
 
-/** When it fires next. */
+/** When it fires next; or that it should have, for longer than a deploy takes. */
 export function next(schedule) {
     if (schedule.is_paused) return element("span", { class: "badge warning" }, "paused");
-    return schedule.next_run_at === null ? "never" : ago(schedule.next_run_at);
+    if (schedule.next_run_at === null) return "never";
+    if (now() - Date.parse(schedule.next_run_at) < LATE) return ago(schedule.next_run_at);
+    return element("span", { class: "badge error" }, "not fired: due ", ago(schedule.next_run_at));
 }
 
 /** Who made it; and whether the code does not declare it any more. */
