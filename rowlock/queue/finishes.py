@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
@@ -16,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
-from rowlock import logs
+from rowlock import logs, steady
 from rowlock.errors import RowlockError
 from rowlock.queue.lifecycle import Again, Ended
 from rowlock.queue.server_errors import CONNECTION_LOST
@@ -52,7 +51,7 @@ Outcome = TypeVar("Outcome", "Success", "Unsuccess")
 
 class Success(Protocol):
     """An attempt that succeeded: the claimed row, the worker id that claimed it, the result as JSON text, and the
-    monotonic time at which it began.
+    time at which it began, by the clock of leases (`rowlock.steady`).
     """
 
     claimed: Record
@@ -93,7 +92,7 @@ class Finishes:
     Each outcome names the worker id that claimed its job. An outcome that outlives its lease is recorded if nobody has
     rescued the job yet, and refused otherwise: the fence decides, not this side. `refused` counts the stale ones.
     `unstorable` makes the outcome of an attempt whose result the database itself would not take. `note` is told which
-    outcomes were recorded, with those of their jobs that were refused, and the monotonic time at which they were sent.
+    outcomes were recorded, with those of their jobs that were refused, and when they were sent.
     """
 
     def __init__(
@@ -135,7 +134,7 @@ class Finishes:
 
     def was_recorded(self, success: Success) -> None:
         """Take note of a success that the handler's own transaction has recorded."""
-        self._note([success], (), time.monotonic())
+        self._note([success], (), steady.seconds())
 
     @property
     def pending(self) -> int:
@@ -185,7 +184,7 @@ class Finishes:
 
         What is not done in time is sent again in halves: a database that is slow must not be asked the same for ever.
         """
-        worker, sent_at = batch[0].worker, time.monotonic()
+        worker, sent_at = batch[0].worker, steady.seconds()
         while True:
             try:
                 refused = await record(batch)
@@ -243,7 +242,7 @@ class Finishes:
                 )
 
     async def _record_successes(self, batch: Sequence[Success]) -> set[UUID]:
-        now = time.monotonic()
+        now = steady.seconds()
         rows = await self._connection.fetch(
             "succeed",
             batch[0].worker,
@@ -265,7 +264,7 @@ class Finishes:
         return refused
 
     async def _tell(self, statement: str, batch: Sequence[Unsuccess], what: Sequence[Any]) -> set[UUID]:
-        now = time.monotonic()
+        now = steady.seconds()
         rows = await self._connection.fetch(
             statement,
             batch[0].worker,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from rowlock import logs
+from rowlock import logs, steady
 from rowlock.worker.attempts import Attempt
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ class Alone:
 
     async def begin_if_idle(self) -> bool:
         """Take a job now and then if the worker holds nothing anyway; False if none is due, or it is not the time."""
-        now = time.monotonic()
+        now = steady.seconds()
         if now - self._looked_at < IDLE_EVERY or not self._slots.is_empty or self._finishes.known():
             return False
         self._looked_at = now
@@ -107,7 +106,7 @@ class Alone:
                 await self._finishes.flush()
         if self._finishes.known():
             return
-        if (self._until is not None and time.monotonic() > self._until) or not await self._take():
+        if (self._until is not None and steady.seconds() > self._until) or not await self._take():
             self.end()
 
     def adopt(self, rows: Sequence[Record]) -> list[Record]:
@@ -115,7 +114,7 @@ class Alone:
         rest = []
         for row in rows:
             if self._is_wanted or row["crashes"] >= self._claims.last_chance:
-                self._release(Attempt(row, time.monotonic(), self._lease()))
+                self._release(Attempt(row, steady.seconds(), self._lease()))
             else:
                 rest.append(row)
         return rest
@@ -124,16 +123,16 @@ class Alone:
         lease = self._lease()
         if not lease.is_held:
             return False
-        asked_at = time.monotonic()
+        asked_at = steady.seconds()
         rows = await self._claims.claim_alone(lease.worker)
         if lease.is_lost:
             for row in rows:
-                self._release(Attempt(row, time.monotonic(), lease))
+                self._release(Attempt(row, steady.seconds(), lease))
             return False
         for row in rows:
             log.info("job_runs_alone", job_id=str(row["id"]), task=row["task"], crashes=row["crashes"])
         if rows and self._until is None:
-            self._until = time.monotonic() + ENOUGH_SECONDS
+            self._until = steady.seconds() + ENOUGH_SECONDS
         for attempt in self._slots.add(rows, lease, asked_at):
             self._release(attempt)
         return bool(rows)

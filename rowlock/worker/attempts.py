@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
-import time
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from rowlock import logs
+from rowlock import logs, steady
 from rowlock.errors import InvalidResult, ProcessEnded, RemoteError
 from rowlock.queue.finishes import Unsuccess
 from rowlock.queue.job import Job
@@ -57,7 +56,7 @@ class Attempt:
 
     `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`; `cancel`, because an operator wants
     it, for this `reason`; or `wait`, because it may not begin here any more. Its `result`, once it succeeded, is JSON
-    text. `began` is monotonic time; so is `asked_at`, at which its claim was sent: no time in the row is older.
+    text. `began` and `asked_at`, when its claim was sent, are by the clock of leases: no time in the row is older.
     It `waits` from when its call was asked for, to a thread, a process or a batch.
     `on_cancel` is what an operator's cancel calls where cancelling the coroutine that waits would not stop what it
     waits for: a thread, a process.
@@ -88,7 +87,7 @@ class Attempt:
         May be called in a thread. Raises `NotInTime` if the attempt must not begin any more: it was stopped, its lease
         is over, or its job's time is.
         """
-        self.began = time.monotonic()
+        self.began = steady.seconds()
         self.has_begun = True  # first: who stops it sees this, or is seen here
         try:
             if self.stop is None and self.began < self.lease.held_until:
@@ -169,7 +168,7 @@ class Performer:
         One coroutine without a wrapper, since every job goes through it.
         """
         claimed = attempt.claimed
-        attempt.began = time.monotonic()
+        attempt.began = steady.seconds()
         if attempt.began >= attempt.lease.held_until or attempt.stop is not None:
             self._come_too_late(attempt, on_end)
             return
@@ -218,7 +217,7 @@ class Performer:
     async def _perform_wrapped(self, attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
         """Run the attempt to its end, with the application's middleware around the call."""
         claimed = attempt.claimed
-        attempt.began = time.monotonic()
+        attempt.began = steady.seconds()
         if attempt.began >= attempt.lease.held_until or attempt.stop is not None:
             self._come_too_late(attempt, on_end)
             return
@@ -447,7 +446,7 @@ def _timed(
     """
     limit = attempt.begin(limit)
     value = function(*args, **kwargs)
-    took = time.monotonic() - attempt.began
+    took = steady.seconds() - attempt.began
     if limit is not None and took > limit.total_seconds():
         raise timed_out(limit)
     return value, limit, took
@@ -456,7 +455,7 @@ def _timed(
 def _call_when_over(attempt: Attempt) -> asyncio.TimerHandle:
     """Give the attempt up if it has not begun when its job's time is over."""
     ends_at, _, _, claimed_at = attempt.claimed["times"]
-    left = (ends_at - claimed_at).total_seconds() - (time.monotonic() - attempt.asked_at)
+    left = (ends_at - claimed_at).total_seconds() - (steady.seconds() - attempt.asked_at)
     return asyncio.get_running_loop().call_later(left, attempt.stop_waiting)
 
 

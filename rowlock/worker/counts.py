@@ -108,7 +108,7 @@ class Counts:
     def note_outcomes(
         self, outcomes: Sequence[Success | Unsuccess], refused: Collection[UUID], ended_at: float
     ) -> None:
-        """Count the outcomes that were recorded, and those that were refused. `ended_at` is monotonic time."""
+        """Count the outcomes that were recorded, and those that were refused. `ended_at` is by the clock of leases."""
         if not self.has_kinds:
             return
         kinds = self.kinds

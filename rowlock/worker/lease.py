@@ -7,7 +7,6 @@ import os
 import random
 import socket
 import threading
-import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from rowlock import logs
+from rowlock import logs, steady
 from rowlock.errors import RowlockError
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.identifiers import uuid7
@@ -83,12 +82,12 @@ class Lease:
         self.is_cut_off = False
         """Whether it was lost because the database was away, and this thread was on time to find out."""
         self.held_until = 0.0
-        """The monotonic time until which it is certainly held: what has not begun by then must not begin."""
+        """Until when it is certainly held, by the clock of leases: what has not begun by then must not begin."""
 
     @property
     def is_held(self) -> bool:
         """Whether jobs may be claimed and begun under it now. Before a late renewal it can be False for a moment."""
-        return not self.is_lost and time.monotonic() < self.held_until
+        return not self.is_lost and steady.seconds() < self.held_until
 
     @property
     def may_claim(self) -> bool:
@@ -150,7 +149,7 @@ class Lease:
         connection = ControlConnection(self._settings, self._dsn, purpose="lease")
         connection.on_connect(self._count_connect)
         try:
-            until = time.monotonic() + self._settings.lease.total_seconds()
+            until = steady.seconds() + self._settings.lease.total_seconds()
             await connection.fetch("register_worker", self.worker, *row, self._settings.lease)
             self.held_until = until
             begun.set_result(None)
@@ -170,19 +169,19 @@ class Lease:
         heartbeat, margin = self._settings.heartbeat.total_seconds(), MARGIN * self._settings.lease.total_seconds()
         pause = 0.0  # at once: it says how much memory the process uses
         is_held, is_on_time = True, True
-        due = time.monotonic()
+        due = steady.seconds()
         while is_held and not self._wait(pause):
-            began = time.monotonic()
+            began = steady.seconds()
             limit = max((until - margin - began) / 2, margin / 4)
             is_on_time = is_on_time and began < due + margin
             try:
                 async with asyncio.timeout(limit):
                     is_held = await self._renew(connection)
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-                is_on_time = is_on_time and time.monotonic() < began + limit + margin
+                is_on_time = is_on_time and steady.seconds() < began + limit + margin
                 self._renewals.failed += 1
                 log.warning("lease_not_renewed", worker=str(self.worker), error=type(error).__name__)
-                left = max(until - margin - time.monotonic(), 0)
+                left = max(until - margin - steady.seconds(), 0)
                 is_held = left > 0
                 self.is_cut_off = not is_held and is_on_time
                 pause = min(RETRY_MOST, heartbeat, left) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
@@ -193,7 +192,7 @@ class Lease:
                     self.held_until = until = began + self._settings.lease.total_seconds()
                     self._is_checked = True
                 pause, is_on_time = heartbeat, True
-            due = time.monotonic() + pause
+            due = steady.seconds() + pause
 
     async def _renew(self, connection: ControlConnection) -> bool:
         """Renew once. Returns whether the database still had the lease."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
 
-from rowlock import logs
+from rowlock import logs, steady
 from rowlock.errors import RowlockError
 from rowlock.queue.claims import NotLeased
 from rowlock.queue.server_errors import CONNECTION_LOST, message
@@ -165,7 +164,7 @@ class MainLoop:
         """Take on what a claim whose answer was lost has claimed for this worker."""
         if self._loop.time() < self._adopt_at:
             return
-        lease, known, asked_at = self._lease(), self._slots.known() | self._finishes.known(), time.monotonic()
+        lease, known, asked_at = self._lease(), self._slots.known() | self._finishes.known(), steady.seconds()
         rows = await self._claims.adopt(lease.worker, known)
         self._slots.doubled &= known  # the others are among these rows, or not this worker's
         self._adopt_at = self._loop.time() + ADOPT_EVERY
@@ -187,7 +186,7 @@ class MainLoop:
             room = room if most is None else min(room, most)
             if room <= 0 or (found and self._takes_no_more):
                 continue
-            lease, asked_at = self._lease(), time.monotonic()
+            lease, asked_at = self._lease(), steady.seconds()
             rows = await claims.claim(lease.worker, room, self._slots.limits())
             self._counts.note_claim(rows, claims.looked_until, claims.took)
             self._take_on(rows, lease, asked_at)
@@ -205,7 +204,7 @@ class MainLoop:
         """Put claimed jobs into the slots, or give them back if their lease was lost meanwhile: they never began."""
         if lease.is_lost:
             for row in rows:
-                self._release(Attempt(row, time.monotonic(), lease))
+                self._release(Attempt(row, steady.seconds(), lease))
             return
         doubled = len(self._slots.doubled)
         for attempt in self._slots.add(rows, lease, asked_at):

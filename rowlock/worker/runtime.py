@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from rowlock import logs
+from rowlock import logs, steady
 from rowlock.errors import InvalidOption, InvalidResult, OutsideHandler, RowlockError, StaleAttempt
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.json_values import plain_json
@@ -185,7 +184,7 @@ class AttemptRuntime:
             job_id=claimed["id"],
             attempt=claimed["attempt"],
             result=self._result,
-            elapsed=time.monotonic() - self._attempt.began,
+            elapsed=steady.seconds() - self._attempt.began,
         )
         if not is_its_own:
             raise _stale(claimed)
@@ -211,7 +210,7 @@ class AttemptRuntime:
     async def _keep_log(self) -> None:
         lines = None if self._capture is None else self._capture.close()
         if lines is not None:
-            took = time.monotonic() - self._attempt.began
+            took = steady.seconds() - self._attempt.began
             await self._shared.connection.fetch("keep_log", self._claimed["id"], self._claimed["attempt"], took, lines)
 
     async def _save(self, text: str | None) -> None:

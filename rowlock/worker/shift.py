@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from rowlock import logs
+from rowlock import logs, steady
 from rowlock.queue.claims import Claims
 from rowlock.queue.connections import ControlConnection
 from rowlock.queue.finishes import Finishes
@@ -187,7 +186,7 @@ class Shift:
             quarantined=self.upkeep.quarantined,
             ended_overdue=self.upkeep.ended_overdue,
             left_behind=self.upkeep.left_behind,
-            lease_seconds=max(self.lease.held_until - time.monotonic(), 0.0),
+            lease_seconds=max(self.lease.held_until - steady.seconds(), 0.0),
             lease_renewals=self.renewals.made,
             lease_renewals_late=self.renewals.late,
             lease_renewals_failed=self.renewals.failed,
@@ -428,7 +427,7 @@ class Shift:
         if self.lease.is_lost:
             return []
         rows = await self.claims.adopt(self.lease.worker, ())
-        unknown = [Attempt(row, time.monotonic(), self.lease) for row in rows]
+        unknown = [Attempt(row, steady.seconds(), self.lease) for row in rows]
         for attempt in unknown:
             self.performer.release(attempt)
         await self.finishes.flush()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import time
 from collections import Counter, deque
 from typing import TYPE_CHECKING, Final
 
+from rowlock import steady
 from rowlock.worker.attempts import Attempt
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ class Pace:
     """How much to claim ahead, by how much was done of late."""
 
     def __init__(self) -> None:
-        self._at, self._done, self._per_second = time.monotonic(), 0, 0.0
+        self._at, self._done, self._per_second = steady.seconds(), 0, 0.0
         self.ahead = 0
 
     def measure(self, done: int) -> None:
         """Take in how much is done by now."""
-        now = time.monotonic()
+        now = steady.seconds()
         if (elapsed := now - self._at) < PREFETCH_SECONDS / 5:
             return
         self._per_second = 0.5 * self._per_second + 0.5 * (done - self._done) / elapsed
@@ -177,13 +177,13 @@ class Slots:
     def add(self, rows: Sequence[Record], lease: Lease, asked_at: float | None = None) -> list[Attempt]:
         """Take jobs claimed under this lease: each starts at once if a slot is free, or as soon as one is.
 
-        `asked_at` is the monotonic time at which the claim was sent; now, if it is not said.
+        `asked_at` is when the claim was sent, by the clock of leases; now, if it is not said.
 
         A job that runs or waits here already is left out, and noted in `doubled`: the database has gone back to a time
         before its earlier claim (a failover to a standby that was behind, a restored backup). Returns those that must
         not start here, to be given back: an attempt under an earlier lease was stopped and has not ended.
         """
-        now, blocked = time.monotonic(), []
+        now, blocked = steady.seconds(), []
         for row in rows:
             attempt = Attempt(row, now, lease, asked_at)
             held = self._held.setdefault(row["id"].bytes, attempt)
@@ -212,7 +212,7 @@ class Slots:
 
     def take_ready(self, *, older_than: float = 0.0) -> list[Attempt]:
         """Remove the claimed jobs that did not start yet and have waited longer than this, to give them back."""
-        limit = time.monotonic() - older_than
+        limit = steady.seconds() - older_than
         taken: list[Attempt] = []
         while self._ready and self._ready[0].claimed_at <= limit:
             attempt = self._ready.popleft()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import asyncpg
 import pytest
 
-from rowlock import CallNext, Job, JobFailed, JobHandle, Rowlock, Settings
+from rowlock import CallNext, Job, JobFailed, JobHandle, Rowlock, Settings, steady
 from rowlock.queue.task import Task
 from rowlock.worker.processes import Process, Processes
 from tests import process_tasks
@@ -226,12 +226,15 @@ async def test_what_waits_inside_at_a_stop_is_given_back_as_it_was(
     assert (*row.values(), wait.began()) == ("queued", True, 0, 0, 0)
 
 
-async def test_what_waits_inside_does_not_begin_once_the_lease_is_over(wait: Wait, app: Rowlock) -> None:
+async def test_what_waits_inside_does_not_begin_once_the_lease_is_over(
+    wait: Wait, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with app.worker(**FEW) as worker:
         wait.hold(worker)
         handle = await wait.enqueue()
         await is_inside(worker)
-        worker._shift.lease.held_until = 0.0  # as a process has it that has slept; the next renewal sets it anew
+        slept = worker._shift.lease.held_until + 1  # a suspended machine; the next renewal sets it anew
+        monkeypatch.setattr(steady, "seconds", lambda: slept)
         wait.go_on()
         assert await handle.result(timeout=20) == 2, "the first attempt was given back"
     assert wait.began() == 1
