@@ -179,6 +179,7 @@ async def test_after_a_pause_a_day_is_counted_part_by_part(connection: Connectio
 
 
 async def test_slots_go_when_no_window_needs_them(connection: Connection, duties: Duties) -> None:
+    await begin(connection, timedelta(minutes=1))
     for step, kept in STEPS.items():
         for age in (kept - timedelta(minutes=1), kept + timedelta(minutes=5)):
             await connection.execute(

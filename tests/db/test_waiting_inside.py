@@ -198,7 +198,8 @@ async def test_what_waits_inside_does_not_begin_once_its_time_is_over(
         async def is_over() -> bool:
             return bool(
                 await connection.fetchval(
-                    "SELECT coalesce(expires_at, deadline) < clock_timestamp() FROM rowlock.jobs WHERE id = $1",
+                    "SELECT finished_at IS NOT NULL OR coalesce(expires_at, deadline) < clock_timestamp()"
+                    "  FROM rowlock.jobs WHERE id = $1",
                     handle.id,
                 )
             )
