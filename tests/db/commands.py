@@ -1,16 +1,21 @@
-"""The real `rowlock` executable, as the tests of the command line run it."""
+"""Commands as the tests of the command line run them: the real executable, or forked with all of it imported."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from subprocess import Popen
+from tempfile import TemporaryFile, mkdtemp
 
 ROWLOCK = Path(sys.executable).with_name("rowlock")
 SECONDS = 90.0
@@ -41,6 +46,9 @@ def stick() -> None:
 """
 
 
+_servers: list[Popen[str]] = []
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """How a command ended, and what it printed."""
@@ -67,9 +75,36 @@ async def started(*arguments: str, url: str | None, cwd: Path, **environ: str) -
 
 async def rowlock(*arguments: str, url: str | None, cwd: Path = Path("/"), stdin: str = "", **environ: str) -> Done:
     """A command, run to its end; by default from a folder that has nothing to do with it."""
-    async with started(*arguments, url=url, cwd=cwd, **environ) as process:
-        out, err = await asyncio.wait_for(process.communicate(stdin.encode()), SECONDS)
-        return Done(code=await process.wait(), out=out.decode(), err=err.decode())
+    env = os.environ | environ | ({} if url is None else {"ROWLOCK_DATABASE_URL": url})
+    with ExitStack() as opened:
+        connection = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        files = [opened.enter_context(TemporaryFile()) for _ in range(3)]
+        files[0].write(stdin.encode())
+        files[0].seek(0)
+        await asyncio.to_thread(connection.connect, _forking())
+        asked = json.dumps({"arguments": arguments, "folder": str(cwd), "environ": env})
+        socket.send_fds(connection, [asked.encode()], [file.fileno() for file in files])
+        process = int(await asyncio.to_thread(connection.recv, 100))
+        try:
+            code = int(await asyncio.wait_for(asyncio.to_thread(connection.recv, 100), SECONDS))
+        except BaseException:
+            os.kill(process, signal.SIGKILL)
+            raise
+        for file in files:
+            file.seek(0)
+        return Done(code=code, out=files[1].read().decode(), err=files[2].read().decode())
+
+
+@cache
+def _forking() -> str:
+    """The socket of the process that forks the commands, started at the first one; it ends with this process."""
+    path = str(Path(mkdtemp(), "socket"))
+    command = [sys.executable, "-m", "tests.db.forked", path]
+    server = Popen(command, cwd=Path(__file__).parents[2], stdin=PIPE, stdout=PIPE, text=True)
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    _servers.append(server)
+    return path
 
 
 async def line_with(stream: asyncio.StreamReader | None, text: str) -> str:
