@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 log = logs.get_logger("rowlock.worker")
 
+generation = 0
+"""How many forks lie between this process and the first one. To read it is cheaper than to ask for the process's id."""
 _handlers: Final[dict[signal.Signals, object]] = {}
 _forking: Final = threading.local()
 
@@ -34,19 +36,20 @@ def keep_handler(number: signal.Signals) -> None:
 
 @contextmanager
 def ending_here() -> Iterator[None]:
-    """End a process that is forked in the block, when it leaves the block: the program goes on in this one alone.
-
-    Its exit code is that of `SystemExit`, else 1 after an exception, which is logged, and 0.
-    """
-    pid = os.getpid()
+    """End a process that is forked in the block, when it leaves the block: the program goes on in this one alone."""
+    before = generation
     try:
         yield
     finally:
-        if os.getpid() != pid:
-            _end(sys.exception())
+        if generation != before:
+            end_fork(sys.exception())
 
 
-def _end(error: BaseException | None) -> NoReturn:
+def end_fork(error: BaseException | None) -> NoReturn:
+    """End this process, which was forked. Its exit code: that of `SystemExit`, 1 after another error, which is logged.
+
+    It flushes what was printed, and does nothing else of what Python does at exit: that is its parent's.
+    """
     code = 0
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -70,6 +73,8 @@ def _after() -> None:
 
 
 def _after_in_child() -> None:
+    global generation  # noqa: PLW0603  # one per process
+    generation += 1
     for number, handler in _handlers.items():
         if signal.getsignal(number) is handler:
             signal.set_wakeup_fd(-1)
@@ -82,4 +87,4 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)
 
 
-__all__ = ["ending_here", "keep_handler"]
+__all__ = ["end_fork", "ending_here", "keep_handler"]

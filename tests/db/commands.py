@@ -18,6 +18,7 @@ SECONDS = 90.0
 TASKS = """
 import asyncio
 import multiprocessing
+import os
 import sys
 import threading
 
@@ -43,6 +44,12 @@ def end_child() -> int | None:
     child.terminate()
     child.join(20)
     return child.exitcode
+
+
+@app.task
+def fork() -> int | None:
+    child = os.fork()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else None
 
 
 @app.task

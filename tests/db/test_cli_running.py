@@ -75,6 +75,8 @@ async def test_a_job_that_ends_a_process_that_it_has_forked_does_not_stop_the_wo
         for _ in range(3):  # two signals would be urgent
             ended = await app.enqueue("end_child")
             assert await ended.result(timeout=SECONDS) == -signal.SIGTERM
+        forked = await app.enqueue("fork")
+        assert await forked.result(timeout=SECONDS) == 0, "the fork ends where it leaves the function"
         hello = await app.enqueue("hello", {"name": "Ada"})
         assert await hello.result(timeout=SECONDS) == "Hello, Ada"
         assert await stopped(worker) == 0
