@@ -81,6 +81,42 @@ def leave(how: str) -> None:
             sys.exit("enough")
 
 
+def fork(how: str) -> list[int]:
+    """Fork; this process's id, and the exit code of the child, which returns to whoever called this, or raises."""
+    pid = os.fork()
+    if pid == 0:
+        if how == "raises":
+            raise LookupError("raised in the fork")
+        if how == "exits":
+            sys.exit(7)
+        return []
+    return [os.getpid(), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])]
+
+
+async def _fork_later(how: str) -> list[int]:
+    await asyncio.sleep(0)
+    return fork(how)
+
+
+def fork_in_coroutine(how: str) -> object:
+    return _fork_later(how)
+
+
+def end_child(number: int) -> int | None:
+    """Start a process that waits for ever, and send it the signal; its exit code."""
+    child = multiprocessing.get_context("fork").Process(target=threading.Event().wait)
+    child.start()
+    assert child.pid is not None
+    os.kill(child.pid, number)
+    child.join(20)
+    return child.exitcode
+
+
+def pid_with_a_thread_for_ever() -> int:
+    threading.Thread(target=threading.Event().wait).start()
+    return os.getpid()
+
+
 def wait_for(file: str, until: str) -> str:
     """Write this process's id into one file, and wait until there is the other."""
     Path(file).write_text(f"{os.getpid()}\n")

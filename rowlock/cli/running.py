@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rowlock.errors import DatabaseUnavailable
 from rowlock.queue.server_errors import CONNECTION_LOST
+from rowlock.worker.forks import keep_handler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -51,6 +52,7 @@ class StopSignals:
         self._is_supervised = is_supervised
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._receive, number)
+            keep_handler(number)
 
     def _receive(self, number: signal.Signals) -> None:
         again = number == signal.SIGINT if self._is_supervised else self.asked.is_set()

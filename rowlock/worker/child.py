@@ -31,7 +31,8 @@ from rowlock.queue.lifecycle import Directive
 from rowlock.queue.results import checked_type, describe_error, encode_result
 from rowlock.queue.retry import qualified_name
 from rowlock.queue.task import Task, return_type
-from rowlock.worker.messages import LENGTH, Answer, Call, Decided, Raised, Ready, Returned, SetUp, packed, read_order
+from rowlock.worker.forks import ending_here, keep_handler
+from rowlock.worker.messages import HEAD, Answer, Call, Decided, Raised, Ready, Returned, SetUp, packed, read_order
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,7 +49,8 @@ class Child:
 
     def __init__(self, wire: socket.socket) -> None:
         self._wire = wire
-        self._orders: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._number = 0
         self._is_busy = self._is_over = False
         self._functions: dict[tuple[str, str], _Found] = {}
         self._set_up = SetUp([], [], 0, 0)
@@ -58,13 +60,15 @@ class Child:
 
     def run(self) -> None:
         """Do what comes, one thing after the other, until the worker closes its end."""
+        os.register_at_fork(after_in_child=self._cut)
         threading.Thread(target=self._read, name="rowlock-worker", daemon=True).start()
         with self._runner:
             self._run()
             self._runner.run(self._opened.aclose())
 
     def _run(self) -> None:
-        while (text := self._orders.get()) is not None:
+        while (received := self._orders.get()) is not None:
+            self._number, text = received
             order = read_order(text)
             self._is_busy = True
             if self._is_over:
@@ -79,12 +83,18 @@ class Child:
             self._send(answer)
 
     def _send(self, answer: Answer) -> None:
-        self._wire.sendall(packed(answer))
+        self._wire.sendall(packed(answer, self._number))
+
+    def _cut(self) -> None:
+        """In a process that a task has forked: have no wire. It could answer in the place of this one."""
+        with suppress(OSError):  # it has none
+            os.close(self._wire.detach())
 
     def _read(self) -> None:
         with suppress(OSError), self._wire.makefile("rb") as stream:
-            while head := stream.read(LENGTH.size):
-                self._orders.put(stream.read(*LENGTH.unpack(head)))
+            while head := stream.read(HEAD.size):
+                length, number = HEAD.unpack(head)
+                self._orders.put((number, stream.read(length)))
         self._is_over = True
         if self._is_busy:
             os.killpg(0, signal.SIGKILL)
@@ -114,7 +124,8 @@ class Child:
             function, arguments, returns = self._find(call)
             job = None if arguments.job_parameter is None else _job(call)
             args, kwargs = arguments.bind(call.args, job)
-            value = function(*args, **kwargs)
+            with ending_here():
+                value = function(*args, **kwargs)
             if inspect.isawaitable(value):
                 value = self._runner.run(_awaited(value))
             if isinstance(value, Directive):
@@ -153,7 +164,8 @@ async def _awaited(value: Awaitable[object]) -> object:
     """Await it, and cancel what it leaves behind on the loop, as `asyncio.run` does."""
     before = asyncio.all_tasks()
     try:
-        return await value
+        with ending_here():
+            return await value
     finally:
         left = asyncio.all_tasks() - before
         for task in left:
@@ -198,6 +210,7 @@ def main() -> None:
     os.close(nothing)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ignore)  # not SIG_IGN: what a task starts would inherit that
+        keep_handler(number)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # also where a task holds Python's lock
     logs.configure()

@@ -1,4 +1,4 @@
-"""What a worker and the processes of its tasks say to each other: JSON, its length before it; no pickled objects."""
+"""What a worker and the processes of its tasks say to each other: JSON behind a head; no pickled objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-LENGTH: Final = struct.Struct("!I")
+HEAD: Final = struct.Struct("!IQ")
+"""The length of the text in bytes, and the number of the order; an answer has the number of the order it answers."""
 
 
 class SetUp(msgspec.Struct, tag=True, frozen=True):
@@ -66,14 +67,14 @@ read_order: Final[Callable[[bytes], Order]] = msgspec.json.Decoder(Order).decode
 read_answer: Final[Callable[[bytes], Answer]] = msgspec.json.Decoder(Answer).decode
 
 
-def packed(message: Order | Answer) -> bytes:
+def packed(message: Order | Answer, number: int) -> bytes:
     """The message as it goes over the wire."""
     text = msgspec.json.encode(message)
-    return LENGTH.pack(len(text)) + text
+    return HEAD.pack(len(text), number) + text
 
 
 __all__ = [
-    "LENGTH",
+    "HEAD",
     "Answer",
     "Call",
     "Decided",

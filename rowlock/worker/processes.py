@@ -21,7 +21,7 @@ from rowlock.queue.job import Job
 from rowlock.queue.lifecycle import Cancel, Directive, Fail, Retry, Snooze
 from rowlock.queue.task import Task
 from rowlock.worker.messages import (
-    LENGTH,
+    HEAD,
     Answer,
     Call,
     Decided,
@@ -67,6 +67,7 @@ class Process:
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self.jobs = 0
+        self._orders = 0
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -102,13 +103,14 @@ class Process:
 
     async def ask(self, order: Order) -> Answer:
         """Give it something to do, and wait for the first answer. Raises `ProcessEnded` if it ends before."""
+        self._orders += 1
         with suppress(ConnectionError):  # it has ended: the answer will tell
-            self._writer.write(packed(order))
+            self._writer.write(packed(order, self._orders))
             await self._writer.drain()
         return await self.answer()
 
     async def answer(self) -> Answer:
-        """Wait for the next answer. Raises `ProcessEnded` if it ends before."""
+        """Wait for the next answer to the last order. Raises `ProcessEnded` if it ends before, or answers another."""
         answer = asyncio.ensure_future(self._read())
         try:
             # Its end closes the socket, unless something that it started holds on to it.
@@ -124,11 +126,13 @@ class Process:
 
     async def _read(self) -> Answer | None:
         try:
-            head = await self._reader.readexactly(LENGTH.size)
-            (length,) = LENGTH.unpack(head)
-            return read_answer(await self._reader.readexactly(length))
+            length, number = HEAD.unpack(await self._reader.readexactly(HEAD.size))
+            text = await self._reader.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
+        if number != self._orders:
+            raise ProcessEnded("The process of the task gave an answer that was not this job's, and was killed.")
+        return read_answer(text)
 
     async def kill(self) -> None:
         """End it, and what it has started, at once; wait until it has ended."""
@@ -138,9 +142,11 @@ class Process:
         self._writer.close()
         await asyncio.wait({self.exit}, timeout=END_SECONDS)
 
-    def retire(self) -> None:
-        """Let it end by itself: it has nothing to do."""
+    async def retire(self) -> None:
+        """Let it end by itself, as it has nothing to do; kill it if that takes long."""
         self._writer.close()
+        await asyncio.wait({self.exit}, timeout=EXIT_SECONDS)
+        await self.kill()
 
 
 class Processes:
@@ -154,6 +160,7 @@ class Processes:
         self._modules: list[str] = []
         self._lifespans: list[tuple[str, str]] = []
         self._idle: list[Process] = []
+        self._retiring: list[asyncio.Task[None]] = []
         self._all: set[Process] = set()
 
     def expect(self, tasks: Iterable[Task[..., Any]], lifespans: Iterable[Lifespan[Any]] = ()) -> None:
@@ -189,10 +196,7 @@ class Processes:
 
     async def close(self) -> None:
         """End all processes: the idle ones by themselves, with what Python does at exit; what is left, by force."""
-        for process in self._idle:
-            process.retire()
-        if self._idle:
-            await asyncio.wait([process.exit for process in self._idle], timeout=EXIT_SECONDS)
+        await asyncio.gather(*(process.retire() for process in self._idle), *self._retiring)
         await asyncio.gather(*(process.kill() for process in tuple(self._all)))
 
     async def _begin(self, order: Call, begin: Callable[[], timedelta | None]) -> tuple[Process, timedelta | None]:
@@ -207,13 +211,22 @@ class Processes:
             try:
                 await process.ask(order)
             except BaseException as error:
+                had_ended = process.exit.done()
                 await process.kill()
-                if isinstance(error, ProcessEnded) and process.jobs:
+                if isinstance(error, ProcessEnded) and process.jobs and had_ended:
                     continue
                 raise
             return process, limit
 
     async def _start(self) -> Process:
+        """Start a process; one that was to end before has ended then, so that there are never more than `most`."""
+        if self._retiring:
+            ending = self._retiring.pop()
+            try:
+                await asyncio.wait({ending})
+            except BaseException:
+                self._retiring.append(ending)
+                raise
         process = await Process.start(SetUp(self._modules, self._lifespans, self._memory_limit, self._max_result_bytes))
         self._all.add(process)
         process.exit.add_done_callback(lambda _: self._all.discard(process))
@@ -222,7 +235,7 @@ class Processes:
     def _put_back(self, process: Process, *, is_spent: bool) -> None:
         process.jobs += 1
         if is_spent or process.jobs >= self._max_jobs:
-            process.retire()
+            self._retiring.append(asyncio.create_task(process.retire()))
         else:
             self._idle.append(process)
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextvars
+import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from rowlock.worker import forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,11 +60,18 @@ class Threads:
 
 
 def _plainly(function: Callable[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
-    """Call the function. A future cannot hold a StopIteration: whoever waits for it would never be told."""
+    """Call the function. A future cannot hold a StopIteration: whoever waits for it would never be told.
+
+    A process that it has forked, and that comes out of it, ends: else it would wait for ever for the pool's next call.
+    """
+    before = forks.generation
     try:
         return function(*args, **kwargs)
     except StopIteration as error:
         raise RuntimeError("the task raised StopIteration") from error
+    finally:
+        if forks.generation != before:  # plainer than `ending_here`: each call pays for it
+            forks.end_fork(sys.exception())
 
 
 __all__ = ["Threads"]

@@ -17,6 +17,7 @@ from rowlock.queue import options
 from rowlock.queue.served import parse_served
 from rowlock.queue.server_errors import CONNECTION_LOST, is_crowded, too_few_connections
 from rowlock.worker.counts import Counts
+from rowlock.worker.forks import keep_handler
 from rowlock.worker.processes import Processes, cpus
 from rowlock.worker.shift import Shift
 
@@ -326,6 +327,7 @@ class Worker:
 
         for number in STOP_SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, stop)
+            keep_handler(number)
 
 
 def _report_defect(working: asyncio.Task[None]) -> None:

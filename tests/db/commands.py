@@ -21,6 +21,9 @@ ROWLOCK = Path(sys.executable).with_name("rowlock")
 SECONDS = 90.0
 """For what never comes, not for what is slow: longer than a server has to come up, shorter than a test may last."""
 TASKS = """
+import asyncio
+import multiprocessing
+import os
 import sys
 import threading
 
@@ -40,9 +43,28 @@ async def fail(text: str) -> None:
 
 
 @app.task
+def end_child() -> int | None:
+    child = multiprocessing.get_context("fork").Process(target=threading.Event().wait)
+    child.start()
+    child.terminate()
+    child.join(20)
+    return child.exitcode
+
+
+@app.task
+def fork() -> int | None:
+    child = os.fork()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) if child else None
+
+
+@app.task
 def stick() -> None:
     print("stuck", file=sys.stderr, flush=True)
     threading.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(app.worker().run(on_started=lambda: print("worker_started", file=sys.stderr, flush=True)))
 """
 
 
@@ -59,11 +81,13 @@ class Done:
 
 
 @asynccontextmanager
-async def started(*arguments: str, url: str | None, cwd: Path, **environ: str) -> AsyncIterator[Process]:
+async def started(
+    *arguments: str, url: str | None, cwd: Path, program: Path | str = ROWLOCK, **environ: str
+) -> AsyncIterator[Process]:
     """A running command, which is killed if the test does not see its end."""
     env = os.environ | environ | ({} if url is None else {"ROWLOCK_DATABASE_URL": url})
     process = await asyncio.create_subprocess_exec(
-        ROWLOCK, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=cwd, env=env
+        program, *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=cwd, env=env
     )
     try:
         yield process

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -15,7 +16,7 @@ import pytest
 
 from rowlock import Rowlock
 from rowlock.embedded import EmbeddedServer, make_private_directory
-from tests.db.commands import SECONDS, assert_refused, line_with, rowlock, started, stopped, with_tasks
+from tests.db.commands import ROWLOCK, SECONDS, assert_refused, line_with, rowlock, started, stopped, with_tasks
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -57,6 +58,28 @@ async def test_worker_ends_although_a_function_is_stuck_in_a_thread(
         worker.send_signal(signal.SIGINT)
         assert await stopped(worker) == 0, "the second signal ends the grace period"
     assert await connection.fetchval("SELECT state FROM rowlock.job") == "queued", "another worker runs it"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [(ROWLOCK, "worker", "tasks:app"), (ROWLOCK, "dev", "tasks:app", "--port=0"), (sys.executable, "tasks.py")],
+)
+async def test_a_job_that_ends_a_process_that_it_has_forked_does_not_stop_the_worker(
+    database_url: str, folder: Path, command: tuple[str, ...]
+) -> None:
+    async with (
+        started(*command[1:], program=command[0], url=database_url, cwd=folder) as worker,
+        Rowlock(database_url) as app,
+    ):
+        await line_with(worker.stderr, "worker_started")
+        for _ in range(3):  # two signals would be urgent
+            ended = await app.enqueue("end_child")
+            assert await ended.result(timeout=SECONDS) == -signal.SIGTERM
+        forked = await app.enqueue("fork")
+        assert await forked.result(timeout=SECONDS) == 0, "the fork ends where it leaves the function"
+        hello = await app.enqueue("hello", {"name": "Ada"})
+        assert await hello.result(timeout=SECONDS) == "Hello, Ada"
+        assert await stopped(worker) == 0
 
 
 async def test_stop_that_comes_while_the_worker_starts_is_obeyed(database_url: str, folder: Path) -> None:

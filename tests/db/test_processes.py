@@ -195,6 +195,57 @@ async def test_a_process_that_dies_fails_its_attempt_and_nothing_else(
     assert (await row_of(connection, broken.id))["crashes"] == 0
 
 
+@pytest.mark.parametrize("how, code", [("returns", 0), ("raises", 1), ("exits", 7)])
+async def test_a_process_that_a_task_forks_ends_with_the_task_and_gives_no_answer(
+    app: Rowlock, capfd: pytest.CaptureFixture[str], how: str, code: int
+) -> None:
+    fork = app.task(executor="process", max_attempts=1)(process_tasks.fork)
+    in_coroutine = app.task(executor="process", max_attempts=1)(process_tasks.fork_in_coroutine)
+    pid = app.task(executor="process", max_attempts=1)(process_tasks.pid)
+    async with app.worker(task_processes=1):
+        first = await (await pid.enqueue()).result(timeout=30)
+        for task in (fork, in_coroutine):
+            assert await (await task.enqueue(how)).result(timeout=30) == [first, code]
+            assert await (await pid.enqueue()).result(timeout=30) == first
+    logged = [line for line in capfd.readouterr().err.splitlines() if "forked_process_failed" in line]
+    assert len(logged) == (2 if how == "raises" else 0)
+
+
+async def test_an_answer_that_is_not_of_this_job_is_refused_and_its_process_replaced(
+    app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = "c.Child._send = lambda self, answer: [send(self, answer) for _ in range(1 + (type(answer) is c.Returned))]"
+    boot = BOOT.replace("c.main()", f"send = c.Child._send; {twice}; c.main()")
+    monkeypatch.setattr("rowlock.worker.processes.BOOT", boot)
+    add = app.task(executor="process", max_attempts=1)(process_tasks.add)
+    async with app.worker(task_processes=1):
+        assert await (await add.enqueue(1, 1)).result(timeout=30) == 2
+        with pytest.raises(JobFailed, match=r"ProcessEnded: .* gave an answer that was not this job's, and was killed"):
+            await (await add.enqueue(2, 2)).result(timeout=30)
+        assert await (await add.enqueue(3, 3)).result(timeout=30) == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_process_that_a_task_forks_is_ended_by_a_signal(app: Rowlock, number: signal.Signals) -> None:
+    task = app.task(executor="process", max_attempts=1)(process_tasks.end_child)
+    async with app.worker():
+        assert await (await task.enqueue(number)).result(timeout=30) == -number
+
+
+async def test_a_process_that_does_not_end_when_it_is_to_be_replaced_is_killed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.processes.EXIT_SECONDS", 0.1)
+    async with Rowlock(settings=replace(settings, process_max_jobs=1)) as app:
+        task = app.task(executor="process", max_attempts=1)(process_tasks.pid_with_a_thread_for_ever)
+        async with app.worker(task_processes=1):
+            first = await (await task.enqueue()).result(timeout=30)
+            second = await (await task.enqueue()).result(timeout=30)
+            assert first != second
+            assert not is_alive(first), "there is one at a time"
+        assert not is_alive(second)
+
+
 async def test_sys_exit_is_an_error_like_any_other(app: Rowlock, connection: Connection) -> None:
     handle = await app.task(executor="process", max_attempts=1)(process_tasks.leave).enqueue("system_exit")
     await app.worker().drain()
