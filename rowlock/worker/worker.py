@@ -87,6 +87,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._grace = client.settings.grace_period.total_seconds()
         self._closes_from: float | None = None
+        self._is_open = False
         self._is_told_to_stop = False
         self._running: asyncio.Task[None] | None = None
         self._counts = Counts(has_kinds=False)
@@ -130,6 +131,11 @@ class Worker:
     def is_leased(self) -> bool:
         """Whether it has a lease now that has not run out: it may begin jobs."""
         return self._opened is not None and self._opened.is_leased
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open, with the application's lifespans: from its start until its last job has ended."""
+        return self._is_open
 
     @property
     def is_stopping(self) -> bool:
@@ -294,12 +300,17 @@ class Worker:
         async with AsyncExitStack() as unless_opened:
             for lifespan in self._lifespans:
                 await unless_opened.enter_async_context(self._opened_for_handlers(lifespan))
+            self._is_open = True
+            unless_opened.callback(self._note_close)
             await shift.open(self._schedules, has_upkeep=has_upkeep, has_ticks=has_ticks)
             self._opened_lifespans = unless_opened.pop_all()
         self._warn_of_foreign_queues()
         if self._opened is not None:
             self._outlived = [each for each in (*self._outlived, self._opened) if each.has_leftover_threads]
         self._opened = shift
+
+    def _note_close(self) -> None:
+        self._is_open = False
 
     @asynccontextmanager
     async def _opened_for_handlers(self, lifespan: Lifespan[Any]) -> AsyncIterator[None]:

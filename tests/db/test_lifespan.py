@@ -302,15 +302,51 @@ async def test_a_lifespan_that_a_process_could_not_import_is_refused_where_there
         await app.worker().drain()
 
 
-async def test_what_is_registered_later_does_not_open_in_a_worker_that_is_open(app: Rowlock) -> None:
+async def test_what_is_registered_while_a_worker_is_open_is_refused(app: Rowlock) -> None:
+    async def late() -> AsyncIterator[int]:
+        yield 1
+
     async with app.worker():
+        with pytest.raises(InvalidOption, match=r"test_lifespan\.late must be registered before a worker is opened"):
+            app.lifespan(late)
+    registered = app.lifespan(late)
+    async with app.worker():
+        assert registered.value == 1
 
-        @app.lifespan
-        async def late() -> AsyncIterator[int]:
-            yield 1
 
-        with pytest.raises(OutsideHandler):
-            late.value  # noqa: B018  # it raises
+async def test_one_that_yields_twice_or_not_at_all_is_named(app: Rowlock) -> None:
+    told: list[str] = []
+
+    async def twice() -> AsyncIterator[int]:
+        yield 1
+        try:
+            yield 2
+        finally:
+            told.append("ended")
+
+    def twice_plain() -> Iterator[int]:
+        yield from (1, 2)
+
+    async def never() -> AsyncIterator[int]:
+        for number in told[5:]:
+            yield int(number)
+
+    for function, why in ((twice, "yielded twice"), (twice_plain, "yielded twice"), (never, "ended without a yield")):
+        app.lifespans.clear()
+        app.lifespan(function)
+        for _ in range(2):
+            with pytest.raises(InvalidOption, match=rf"test_lifespan\.{function.__name__} must yield once; it {why}"):
+                await app.worker().drain()
+    assert told == ["ended", "ended"]
+
+
+def test_one_with_parameters_is_refused(app: Rowlock) -> None:
+    def needs(url: str) -> Iterator[int]:
+        yield len(url)
+
+    with pytest.raises(InvalidOption, match=r"lifespan must be a function without parameters; got .*needs.*'url'"):
+        app.lifespan(needs)  # type: ignore[arg-type]  # that is the point
+    assert app.lifespans == []
 
 
 def test_what_yields_nothing_is_refused(app: Rowlock) -> None:
