@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from weakref import WeakSet
 
 from rowlock.acts import Acts
 from rowlock.enqueuing import Enqueuing
@@ -71,6 +72,7 @@ class Rowlock(Tasks, Enqueuing, Acts):
             settings = replace(settings, database_url=database_url)
         self.settings = settings
         self.lifespans: list[Lifespan[Any]] = []
+        self._workers_made: WeakSet[Worker] = WeakSet()
         self.middlewares: list[Middleware] = []
         self.failure_handlers: list[FailureHandler] = []
         self.client = self._bound_to = Client(settings)
@@ -107,8 +109,8 @@ class Rowlock(Tasks, Enqueuing, Acts):
     def lifespan(self, function: Callable[[], AsyncIterator[T] | Iterator[T]]) -> Lifespan[T]:
         """Open what this function yields for as long as a worker is open. Handlers read it as the result's `value`.
 
-        Several open in the order of registration, and close in reverse. Workers that are open already do not notice.
-        Raises `InvalidOption` for what is no generator function.
+        Several open in the order of registration, and close in reverse. Raises `InvalidOption` for what is no generator
+        function without parameters, and while a worker of this application is open, which would not open it.
 
         >>> @app.lifespan
         ... async def http() -> AsyncIterator[httpx.AsyncClient]:
@@ -116,6 +118,12 @@ class Rowlock(Tasks, Enqueuing, Acts):
         ...         yield client
         """
         made = Lifespan(function)
+        if any(worker.is_open for worker in self._workers_made):
+            raise InvalidOption(
+                f"lifespan {made.__module__}.{made.__name__} must be registered before a worker is opened; one is. "
+                "Register it where the application is made, or import its module there.",
+                option="lifespan",
+            )
         self.lifespans.append(made)
         return made
 
@@ -224,7 +232,7 @@ class Rowlock(Tasks, Enqueuing, Acts):
         """
         from rowlock.worker.worker import Worker  # noqa: PLC0415  # a program that only enqueues does not load the worker
 
-        return Worker(
+        made = Worker(
             self.client,
             self.tasks,
             schedules=list(self._declared.values()),
@@ -236,6 +244,8 @@ class Rowlock(Tasks, Enqueuing, Acts):
             middleware=self.middlewares,
             failure_handlers=self.failure_handlers,
         )
+        self._workers_made.add(made)
+        return made
 
     async def close(self) -> None:
         """Close the application's connections. They open again at the next use."""

@@ -15,6 +15,7 @@ from rowlock.cli import running
 from rowlock.cli.enqueue import parse_args
 from rowlock.cli.loading import load
 from rowlock.cli.output import Exit, code_of, complain, confirm, counted, note, print_json, with_json
+from rowlock.cli.values import MOMENT
 from rowlock.errors import InvalidOption, RowlockError
 from rowlock.queue.filters import JobFilter
 from rowlock.queue.lifecycle import SHOWN
@@ -28,9 +29,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 One: TypeAlias = Callable[[Rowlock, str, Origin], Awaitable[str]]
 Many: TypeAlias = Callable[[Rowlock, JobFilter, bool, Origin], Awaitable[BulkResult]]
 
-
-MOMENT: Final = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])
-"""A time; one without a zone is in the terminal's."""
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _FILTERS: Final = (
@@ -77,17 +75,13 @@ def filter_of(given: Mapping[str, Any]) -> JobFilter:
             name: given.get(name)
             for name in ("state", "queue", "task", "after", "before", "error", "error_kind", "tag", "text")
         },
-        created_after=_zoned(given["created_after"]),
-        created_before=_zoned(given["created_before"]),
+        created_after=given["created_after"],
+        created_before=given["created_before"],
         older_than=age("older_than", given["older_than"]),
         newer_than=age("newer_than", given["newer_than"]),
         args=None if contained is None else parse_args(contained),
         metadata=metadata_pairs("metadata", given["metadata"], "=") or None,
     )
-
-
-def _zoned(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.astimezone()
 
 
 def me() -> Origin:
@@ -140,7 +134,7 @@ def reschedule(
 
     What is left out stays as it was.
     """
-    change = Change.of(delay=age("delay", delay), run_at=_zoned(run_at), priority=priority, queue=to_queue)
+    change = Change.of(delay=age("delay", delay), run_at=run_at, priority=priority, queue=to_queue)
     return _reschedule("reschedule", job_ids, given, change)
 
 

@@ -11,6 +11,7 @@ from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.output import Exit, note, print_json, with_json
 from rowlock.cli.tables import number, print_table, print_text, text, whole
+from rowlock.cli.values import NUMBER
 from rowlock.queue.audits import MOST_ROWS, MOST_SECONDS, Audited, Scope, audit
 
 _COLUMNS: Final = (
@@ -28,7 +29,7 @@ _WHOLE: Final = Scope(days=None, rows=MOST_ROWS, seconds=MOST_SECONDS)
 @click.option("--days", type=int, default=_USUAL.days, show_default=True, help="Of the archive.")
 @click.option("--all", "everything", is_flag=True, help="All of the archive; gives --rows and --seconds no default.")
 @click.option("--rows", type=int, help="Of each table, at most.  [default: 1000000]")
-@click.option("--seconds", type=float, help="In all, at most.  [default: 60]")
+@click.option("--seconds", type=NUMBER, help="In all, at most.  [default: 60]")
 @with_json
 def command(days: int, everything: bool, rows: int | None, seconds: float | None, as_json: bool) -> int:  # noqa: FBT001  # click's
     """Check what must hold of the tables at any moment, such as each job in one place, and each key with its holder.

@@ -29,6 +29,7 @@ from rowlock.cli.supervisor import command_of
 from rowlock.embedded import EmbeddedServer
 from rowlock.errors import RowlockError
 from rowlock.settings import Settings
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -53,6 +54,8 @@ def command(app: str, *, port: int, data_dir: str | None, program: str | None, r
     The server is a PostgreSQL of its own unless ROWLOCK_DATABASE_URL names another; its data is kept between runs. APP
     and the program of --run find its URL in ROWLOCK_DATABASE_URL. Ctrl-C or SIGTERM stops everything.
     """
+    if program is not None:
+        _words(program)  # before anything is started
     signal.signal(signal.SIGTERM, _leave)  # while the server starts; later the event loop has the signals
     if data_dir is not None:
         os.environ["ROWLOCK_DATA_DIR"] = data_dir
@@ -87,6 +90,20 @@ def _database() -> Iterator[list[str]]:
     with EmbeddedServer(settings.data_dir) as server:
         os.environ[URL] = server.url
         yield [f"database  {server.url}", f"psql      {server.psql_command()}", f"data      {server.location}"]
+
+
+def _words(program: str) -> list[str]:
+    """The program's name and its arguments, as a shell divides them. Raises `UsageError`."""
+    try:
+        words, why = shlex.split(program), "it names no program"
+    except ValueError as error:
+        words, why = [], f"{error}".rstrip(".")
+    if not words or not words[0]:
+        raise click.UsageError(
+            f'--run must be a command, like "uvicorn shop:app --reload"; got {quoted(program)} ({why}).',
+            click.get_current_context(silent=True),
+        )
+    return words
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
@@ -139,7 +156,7 @@ async def _beside(program: str | None, signals: running.StopSignals) -> AsyncIte
     if program is None:
         yield ended
         return
-    started = await Program.start(shlex.split(program))
+    started = await Program.start(_words(program))
 
     async def look_for_its_worker() -> None:
         async with Rowlock() as queue:

@@ -14,6 +14,7 @@ from rowlock.app import Rowlock
 from rowlock.cli import running
 from rowlock.cli.loading import load
 from rowlock.cli.output import note, print_json, with_json
+from rowlock.cli.values import NUMBER
 from rowlock.errors import InvalidArguments, InvalidOption, UnknownTask
 from rowlock.queue.handle import JobHandle
 from rowlock.queue.json_values import NESTING_LIMIT
@@ -45,16 +46,16 @@ class _Options(TypedDict):
 @click.option("--app", metavar="APP", help="module:attribute of the application, like tasks:app: checks the arguments.")
 @click.option("--queue", help="Another queue than the task's.")
 @click.option("--priority", type=int, help="0 (last) to 9 (first).")
-@click.option("--delay", type=float, metavar="SECONDS", help="Not before so many seconds from now.")
+@click.option("--delay", type=NUMBER, metavar="SECONDS", help="Not before so many seconds from now.")
 @click.option("--run-at", metavar="TIME", help="Not before this time: ISO 8601 with a time zone.")
 @click.option("--max-attempts", type=int, help="How often it may fail before it is given up.")
-@click.option("--timeout", type=float, metavar="SECONDS", help="The most that one attempt may take.")
+@click.option("--timeout", type=NUMBER, metavar="SECONDS", help="The most that one attempt may take.")
 @click.option("--expires", metavar="LIMIT", help="Not started by then, it never runs: seconds from now, or a time.")
 @click.option("--deadline", metavar="LIMIT", help="By then it is over, one way or the other: seconds, or a time.")
 @click.option("--unique", "key", metavar="KEY", help="Only one live job of this task may hold the key.")
 @click.option("--unique-by", metavar="NAMES", help="The same, with a key made of these arguments: recipient,subject.")
 @click.option("--unique-until", type=click.Choice(get_args(Until)), help="Held until the job's finish, or its start.")
-@click.option("--unique-period", type=float, metavar="SECONDS", help="Held for so long, whatever becomes of the job.")
+@click.option("--unique-period", type=NUMBER, metavar="SECONDS", help="Held for so long, whatever becomes of the job.")
 @click.option("--unique-across-tasks", is_flag=True, help="Jobs of other tasks do not get the key either.")
 @click.option("--on-duplicate", type=click.Choice(get_args(OnDuplicate)), help="What to do if the key is held.")
 @click.option("--tag", "tags", multiple=True, help="A word to find the job by; may be given several times.")

@@ -12,6 +12,7 @@ from rowlock.cli import running
 from rowlock.cli.acts import me
 from rowlock.cli.output import counted, note, print_json, with_json
 from rowlock.cli.tables import number, print_details, print_table, text, time_of, whole
+from rowlock.cli.values import NUMBER
 from rowlock.queue.queues import Queue, Queues
 from rowlock.words import quoted
 
@@ -86,7 +87,7 @@ def resume_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 
 @command.command("drain")
 @_name
-@click.option("--timeout", type=float, metavar="SECONDS", help="How long to wait at most. [default: for ever]")
+@click.option("--timeout", type=NUMBER, metavar="SECONDS", help="How long to wait at most. [default: for ever]")
 @with_json
 def drain_command(name: str, timeout: float | None, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Pause the queue, and wait until none of its jobs runs. It stays paused."""
@@ -102,9 +103,10 @@ def scale_command(name: str, concurrency: str, as_json: bool) -> None:  # noqa: 
 
     It holds for all workers, also for those that start later. With default, each has what it was started with.
     """
-    if concurrency != AS_STARTED and not concurrency.isdecimal():
-        raise click.UsageError(f"CONCURRENCY {quoted(concurrency)} is no number: use 1 or more, or default.")
-    most = None if concurrency == AS_STARTED else int(concurrency)
+    try:
+        most = None if concurrency == AS_STARTED else int(concurrency)
+    except ValueError:
+        raise click.UsageError(f"CONCURRENCY {quoted(concurrency)} is no number: use 1 or more, or default.") from None
     _done(_do(lambda of: of.scale(name, most)), as_json)
 
 

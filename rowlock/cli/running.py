@@ -63,17 +63,28 @@ class StopSignals:
 async def work(worker: Worker, signals: StopSignals, on_started: Callable[[], None] | None = None) -> None:
     """Run the worker until a signal, then let it stop: running jobs have the grace period, or after two signals none.
 
-    Raises what keeps the worker from starting.
+    One that is still starting is cancelled. Raises what keeps the worker from starting.
     """
-    running = asyncio.create_task(worker.run(handle_signals=False, on_started=on_started))
+    has_started = False
+
+    def started() -> None:
+        nonlocal has_started
+        has_started = True
+        if on_started is not None:
+            on_started()
+
+    running = asyncio.create_task(worker.run(handle_signals=False, on_started=started))
     asked = asyncio.create_task(signals.asked.wait())
     await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
     while not running.done():
-        # Again and again: a worker that is still starting forgets that it was asked, and a second signal may come.
-        worker.stop(timedelta(0) if signals.is_urgent else None)
+        if has_started:
+            worker.stop(timedelta(0) if signals.is_urgent else None)  # again and again: a second signal may come
+        elif signals.is_urgent or not running.cancelling():
+            running.cancel()
         await asyncio.wait({running}, timeout=0.1)
     asked.cancel()
-    await running
+    if not (running.cancelled() and signals.asked.is_set()):
+        await running
 
 
 def leave(worker: Worker) -> None:

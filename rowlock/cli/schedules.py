@@ -16,6 +16,7 @@ from rowlock.cli.enqueue import parse_args
 from rowlock.cli.loading import load
 from rowlock.cli.output import note, print_json, with_json
 from rowlock.cli.tables import pretty, print_details, print_table, print_text, text, time_of, whole
+from rowlock.cli.values import NUMBER
 from rowlock.queue.cron import MISFIRES, OVERLAPS
 from rowlock.queue.schedule import StoredSchedule, Tick
 from rowlock.queue.schedules import Schedules
@@ -52,7 +53,7 @@ def _options(function: _Function) -> _Function:
         click.option("--max-attempts", type=int, help="Another number than the task's."),
         click.option("--priority", type=int, help="0 (last) to 9 (first), instead of the task's."),
         click.option("--queue", help="Another queue than the task's."),
-        click.option("--jitter", type=float, metavar="SECONDS", help="A random delay of each job, up to this."),
+        click.option("--jitter", type=NUMBER, metavar="SECONDS", help="A random delay of each job, up to this."),
         click.option(
             "--overlap", type=click.Choice(OVERLAPS), help="While the last job is not finished. [default: allow]"
         ),

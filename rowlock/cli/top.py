@@ -21,6 +21,7 @@ from rowlock.cli.frame import Seen, frame_of, look
 from rowlock.cli.output import print_json, with_json
 from rowlock.cli.running import AWAY
 from rowlock.cli.tables import console, duration_of, on_terminal, print_plain
+from rowlock.cli.values import NumberRange
 
 SHARE: Final = 10
 """It rests at least so many times as long as a look took: it is a burden to nobody."""
@@ -31,7 +32,7 @@ PATIENCE: Final = 2.0
 @click.command("top", short_help="Watch the queue live.")
 @click.option(
     "--every",
-    type=click.FloatRange(0.2, 3600),
+    type=NumberRange(0.2, 3600),
     default=2.0,
     show_default=True,
     metavar="SECONDS",

@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from rowlock.cli.output import Exit, note, print_json, with_json
+from rowlock.cli.values import NumberRange
 from rowlock.torture.nemesis import DEFAULT, OPTIONAL, RATES
 from rowlock.torture.run import Options, Outcome, Torture
 from rowlock.words import quoted
@@ -22,14 +23,12 @@ STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 @click.command("torture", short_help="Let faults loose on a queue of its own.")
 @click.option("--seed", type=int, default=1, show_default=True, help="What goes wrong, and when, follows from it.")
-@click.option("--minutes", type=click.FloatRange(min=0.2), default=1.0, show_default=True, help="How long.")
+@click.option("--minutes", type=NumberRange(min=0.2), default=1.0, show_default=True, help="How long.")
 @click.option("--workers", type=click.IntRange(1, 32), default=4, show_default=True, help="Worker processes.")
-@click.option("--rate", type=click.FloatRange(min=1), default=1000.0, show_default=True, help="Jobs a second, at most.")
+@click.option("--rate", type=NumberRange(min=1), default=1000.0, show_default=True, help="Jobs a second, at most.")
 @click.option("--only", metavar="FAULTS", help=f"These faults alone: {','.join(RATES)}.")
 @click.option("--also", metavar="FAULTS", help=f"These besides the usual ones: {','.join(sorted(OPTIONAL))}.")
-@click.option(
-    "--times", type=click.FloatRange(0.1, 100), default=1.0, show_default=True, help="Faults so much oftener."
-)
+@click.option("--times", type=NumberRange(0.1, 100), default=1.0, show_default=True, help="Faults so much oftener.")
 @click.option("--keep", metavar="FOLDER", type=click.Path(path_type=Path), help="Keep the history and the logs there.")
 @click.option("--verbose", is_flag=True, help="Name each fault as it happens.")
 @with_json

@@ -15,6 +15,7 @@ from rowlock.cli import running
 from rowlock.cli.output import Exit, complain, escaped_json, note, print_json, with_json
 from rowlock.cli.running import AWAY
 from rowlock.cli.tables import attempt_of, pretty, print_text, time_of
+from rowlock.cli.values import NumberRange
 from rowlock.errors import ResultTimeout
 from rowlock.queue.client import parse_id
 from rowlock.queue.handle import wait_until_finished
@@ -26,7 +27,7 @@ LOOK_EVERY: Final = 1.0
 
 @click.command("watch", short_help="Follow a job until it ends.")
 @click.argument("job_id", metavar="ID")
-@click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="The longest. [default: for ever]")
+@click.option("--timeout", type=NumberRange(min=0), metavar="SECONDS", help="The longest. [default: for ever]")
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON whenever it changed.")
 def watch(job_id: str, timeout: float | None, as_json: bool) -> int:  # noqa: FBT001  # click's
     """Follow a job until it ends: a line whenever its state, its attempt or its progress changed.
@@ -104,7 +105,7 @@ def _tell(job: Job, told: dict[str, object], *, as_json: bool) -> None:
 
 @click.command("result", short_help="Print what a job returned.")
 @click.argument("job_id", metavar="ID")
-@click.option("--wait", type=click.FloatRange(min=0), default=0.0, metavar="SECONDS", help="Wait so long for its end.")
+@click.option("--wait", type=NumberRange(min=0), default=0.0, metavar="SECONDS", help="Wait so long for its end.")
 @with_json
 def result(job_id: str, wait: float, as_json: bool) -> int:  # noqa: FBT001  # click's
     """Print the result of a job, which is JSON. Exits with 1 if it has none: not finished yet, or not succeeded."""

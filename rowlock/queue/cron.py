@@ -55,8 +55,10 @@ _LONGEST: Final = timedelta(days=36_500)
 _OF_THE_MACHINE: Final = frozenset({"localtime", "posixrules"})
 _START: Final = datetime(2000, 1, 1)  # noqa: DTZ001  # a wall clock's time, in no zone
 _SECOND: Final = timedelta(seconds=1)
-_MINUTE: Final = timedelta(minutes=1)
 _DAY: Final = timedelta(days=1)
+_FAR: Final = timedelta(days=3)
+"""More than two offsets from UTC differ by: each is less than a day, either way."""
+_FIFTY_YEARS: Final = timedelta(days=18_263)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,34 +74,47 @@ class Cron:
         zone(self.timezone)
 
     def next(self, after: datetime) -> datetime | None:
-        """The first tick later than `after`, in UTC; None if there is none in the next fifty years."""
-        start = after.astimezone(UTC).replace(microsecond=0) + _SECOND
-        every = _interval(self.text)
-        try:
-            if every is not None:
-                return _EPOCH + ((after - _EPOCH) // every + 1) * every
-            return self._next_interval(start) if _is_interval(self.text) else self._next_time(start)
-        except (StopIteration, OverflowError):  # nothing fits for fifty years, or until the year 9999
-            return None
+        """The first tick later than `after`, in UTC; None if there is none in the next fifty years.
+
+        An interval's is up to a hundred years away.
+        """
+        return self._first(after, None)
 
     def ticks(self, start: datetime, until: datetime) -> Iterator[datetime]:
         """All ticks from `start` to `until`, both included, in their order."""
-        tick = self.next(start - timedelta(microseconds=1))
-        while tick is not None and tick <= until:
+        tick = self._first(start - timedelta(microseconds=1), until)
+        while tick is not None:
             yield tick
-            tick = self.next(tick)
+            tick = self._first(tick, until)
 
     def latest(self, start: datetime, until: datetime) -> datetime | None:
-        """The last tick from `start` to `until`, both included: looked for in spans that grow backwards."""
-        span = _MINUTE
-        while True:
-            begin = max(start, until - span)
-            last = None
-            for last in self.ticks(begin, until):  # noqa: B007  # the last one is what is wanted
-                pass
-            if last is not None or begin == start:
-                return last
-            span *= 30
+        """The last tick from `start` to `until`, both included: looked for by halving what comes after a tick."""
+        last = self._first(start - timedelta(microseconds=1), until)
+        if last is None or self._first(last, until) is None:
+            return last
+        while until - last >= _SECOND:
+            middle = last + (until - last) / 2
+            later = self._first(middle, until)
+            if later is None:
+                until = middle
+            else:
+                last = later
+        return last
+
+    def _first(self, after: datetime, until: datetime | None) -> datetime | None:
+        """The first tick later than `after` and not later than `until`: what comes after that is not computed."""
+        every = _interval(self.text)
+        tick: datetime | None
+        try:
+            if every is not None:
+                tick = _EPOCH + ((after - _EPOCH) // every + 1) * every
+            else:
+                start = after.astimezone(UTC).replace(microsecond=0) + _SECOND
+                end = start + _FIFTY_YEARS if until is None else min(until, start + _FIFTY_YEARS)
+                tick = self._next_interval(start, end) if _is_interval(self.text) else self._next_time(start)
+        except (StopIteration, OverflowError):  # nothing fits until then, or until the year 9999
+            return None
+        return None if tick is None or (until is not None and tick > until) else tick
 
     def _next_time(self, start: datetime) -> datetime:
         """Of a text that means times of the wall clock: the first tick from `start` on."""
@@ -111,21 +126,25 @@ class Cron:
             if tick >= start:  # not the first of two of which the second is now, or the gap's end once more
                 return tick
 
-    def _next_interval(self, start: datetime) -> datetime:
-        """Of a text that means an interval: the first tick from `start` on.
+    def _next_interval(self, start: datetime, end: datetime) -> datetime | None:
+        """Of a text that means an interval: the first tick from `start` on, looked for until `end`.
 
         As long as the zone keeps its offset, its clock is one without a zone; where the offset changes, it begins anew.
+        Changes that are days away from both `start` and the match are left out: at each, the clock shows a time between
+        the two, none of which fits.
         """
         place = zone(self.timezone)
-        while True:
+        while start <= end:
             offset = _offset(start, place)
             wall = (start + offset).replace(tzinfo=None)
             match = next(CronSim(_fields(self.text), wall - _SECOND))
             tick = match.replace(tzinfo=UTC) - offset
-            change = _first_change(start, tick, place)
-            if change is None:
+            near = min(tick, start + _FAR)
+            change = _first_change(start, near, place)
+            if change is None and near == tick:
                 return tick
-            start = change
+            start = max(near, tick - _FAR) if change is None else change
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

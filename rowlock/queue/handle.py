@@ -12,6 +12,7 @@ import msgspec
 
 from rowlock import logs
 from rowlock.errors import DatabaseUnavailable, JobFailed, ResultTimeout
+from rowlock.queue import options
 from rowlock.queue.asking import ask
 from rowlock.queue.results import decode_result
 
@@ -66,8 +67,9 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
 
         `timeout` (seconds, or a `timedelta`; None: no limit) ends the waiting, not the job: raises `ResultTimeout`.
         The waiting outlives the database: while it is away, it goes on. Raises `JobFailed` if the job ended as failed,
-        cancelled or expired, and `JobNotFound`.
+        cancelled or expired, `JobNotFound`, and `InvalidOption` for a `timeout` that is none, like NaN.
         """
+        options.wait(timeout)
         limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         try:
             job = await wait_until_finished(self._client, self.id, limit)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, Final, Generic, TypeVar, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager
+from typing import Final, Generic, TypeVar, cast
 
 from rowlock.errors import InvalidOption, OutsideHandler
 
@@ -32,15 +32,19 @@ class Lifespan(Generic[T]):
     """
 
     def __init__(self, function: Callable[[], AsyncIterator[T] | Iterator[T]]) -> None:
-        if inspect.isasyncgenfunction(function):
-            self._opened: Callable[[], Any] = asynccontextmanager(function)
-        elif inspect.isgeneratorfunction(function):
-            self._opened = contextmanager(function)
-        else:
+        if not inspect.isasyncgenfunction(function) and not inspect.isgeneratorfunction(function):
             raise InvalidOption(
                 f"lifespan must be a function that yields once; got {function!r}. Write `yield` where the jobs run.",
                 option="lifespan",
             )
+        try:
+            inspect.signature(function).bind()
+        except TypeError as error:
+            raise InvalidOption(
+                f"lifespan must be a function without parameters; got {function!r} ({error}). Read what it needs from "
+                "its module.",
+                option="lifespan",
+            ) from None
         self.function = function
         self.__name__ = getattr(function, "__name__", "lifespan")
         self.__module__ = function.__module__
@@ -48,7 +52,7 @@ class Lifespan(Generic[T]):
         self._value: object = _CLOSED
         self._workers = 0
         self._opening = asyncio.Lock()
-        self._closing = AsyncExitStack()
+        self._open: AsyncIterator[T] | Iterator[T] | None = None
 
     @property
     def value(self) -> T:
@@ -67,14 +71,16 @@ class Lifespan(Generic[T]):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Have it open for the time of the block: a fixture holds one open for several tests. Raises what it raises."""
+        """Have it open for the time of the block: a fixture holds one open for several tests. Raises what it raises.
+
+        Raises `InvalidOption` if it does not yield, or yields twice.
+        """
         async with self._opening:
             if not self._workers:
-                context = self._opened()
-                if hasattr(context, "__aenter__"):
-                    self._value = await self._closing.enter_async_context(context)
-                else:
-                    self._value = self._closing.enter_context(context)
+                self._open = self.function()
+                self._value = await self._step(self._open)
+                if self._value is _CLOSED:
+                    raise self._yields("it ended without a yield")
             self._workers += 1
         try:
             yield
@@ -82,8 +88,31 @@ class Lifespan(Generic[T]):
             async with self._opening:
                 self._workers -= 1
                 if not self._workers:
-                    self._value = _CLOSED
-                    await self._closing.aclose()
+                    await self._close()
+
+    async def _close(self) -> None:
+        opened, self._open, self._value = self._open, None, _CLOSED
+        assert opened is not None  # noqa: S101  # whoever closes it has opened it
+        if await self._step(opened) is _CLOSED:
+            return
+        if isinstance(opened, AsyncGenerator):
+            await opened.aclose()
+        elif isinstance(opened, Generator):
+            opened.close()
+        raise self._yields("it yielded twice")
+
+    @staticmethod
+    async def _step(opened: AsyncIterator[T] | Iterator[T]) -> object:
+        """What it yields next; `_CLOSED` when it has ended."""
+        if isinstance(opened, AsyncIterator):
+            return await anext(opened, _CLOSED)
+        return next(opened, _CLOSED)
+
+    def _yields(self, why: str) -> InvalidOption:
+        return InvalidOption(
+            f"lifespan {self.__module__}.{self.__name__} must yield once; {why}. Write one, where the jobs run.",
+            option="lifespan",
+        )
 
     def __repr__(self) -> str:
         return f"<Lifespan {self.__module__}.{self.__name__}>"

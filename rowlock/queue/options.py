@@ -253,6 +253,11 @@ def timeout(value: object) -> timedelta | None:
     return given
 
 
+def wait(value: object) -> timedelta | None:
+    """How long to wait: seconds or a `timedelta`, of which zero and less mean one look; None for no limit."""
+    return _duration("timeout", value)
+
+
 def period(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, above zero."""
     given = _duration("period", value)

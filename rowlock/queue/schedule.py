@@ -71,7 +71,12 @@ class Schedule:
                 f"timezone {quoted(self.timezone)} is not text: use a name like 'Europe/Berlin' or 'UTC'.",
                 option="timezone",
             )
-        Cron(self.text, self.timezone)
+        if self.times.next(datetime.now(UTC)) is None:
+            raise InvalidOption(
+                f"cron must mean a time in the next fifty years; got {quoted(self.cron)}, which the clocks of "
+                f"{self.timezone} always skip. Name the minute and the hour, like 30 2 * * *, or use another timezone.",
+                option="cron",
+            )
 
     @property
     def text(self) -> str:
@@ -111,7 +116,7 @@ class Declared:
     task: str
     args: str | None
     args_version: int | None
-    schedule: Schedule
+    schedule: Schedule | StoredSchedule
 
     def parameters(self) -> tuple[object, ...]:
         """What the statements take, in their order."""
@@ -165,6 +170,11 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         given = {name: row[name] for name in cls.__struct_fields__ if name != "args"}
         return cls(args=plain_json(row["args"]), **given)
 
+    @property
+    def times(self) -> Cron:
+        """The times that it means. Raises `InvalidOption` for a row that somebody has written by hand, and wrongly."""
+        return Cron(self.cron, self.timezone)
+
     def next_ticks(self, count: int) -> list[datetime]:
         """The next ticks, from the first on that is not handled yet; none while it is paused.
 
@@ -173,7 +183,7 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if self.is_paused or self.next_run_at is None:
             return []
         try:
-            times, moments = Cron(self.cron, self.timezone), [self.next_run_at]
+            times, moments = self.times, [self.next_run_at]
         except InvalidOption:
             return []
         while len(moments) < count and (following := times.next(moments[-1])) is not None:

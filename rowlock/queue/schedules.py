@@ -143,14 +143,14 @@ class Schedules:
                 raise InvalidOption(f"{option} cannot be edited: use task, {', '.join(OPTIONS)}.")
         async with self._act(by) as act:
             before, now = await self._lock(act, name)
-            old = Schedule(**{option: getattr(before, option) for option in OPTIONS})
-            given: dict[str, Any] = {option: value for option, value in changes.items() if option != "task"}
-            new = replace(old, **given)
+            stored = {option: getattr(before, option) for option in OPTIONS}
+            new = Schedule(**stored | {option: value for option, value in changes.items() if option != "task"})
             task = changes.get("task", before.task)
             is_checked = bool({"task", "args"} & changes.keys())
             document, version = await self._args(act, task, new.args) if is_checked else (None, None)
             checked = Declared(name=name, task=task, args=document, args_version=version, schedule=new)
-            next_run_at = before.next_run_at if new.times == old.times else new.times.next(now)
+            is_same = (new.text, new.timezone) == (before.cron, before.timezone)
+            next_run_at = before.next_run_at if is_same else new.times.next(now)
             await act.fetch("edit_schedule", *checked.parameters(), before.is_paused, next_run_at)
             after = (await act.read(name))[0]
             await act.record("edit", name, {option: _told(after, option) for option in changes})
@@ -212,10 +212,9 @@ class Schedules:
             before, now = await self._lock(act, name)
             if before.is_paused == is_paused:
                 return before
-            same = Schedule(**{option: getattr(before, option) for option in OPTIONS})
-            checked = Declared(name=name, task=before.task, args=None, args_version=None, schedule=same)
-            next_run_at = before.next_run_at if is_paused else same.times.next(now)
-            await act.fetch("edit_schedule", *checked.parameters(), is_paused, next_run_at)
+            same = Declared(name=name, task=before.task, args=None, args_version=None, schedule=before)
+            next_run_at = before.next_run_at if is_paused else before.times.next(now)
+            await act.fetch("edit_schedule", *same.parameters(), is_paused, next_run_at)
             await act.record("pause" if is_paused else "resume", name, {})
             return (await act.read(name))[0]
 

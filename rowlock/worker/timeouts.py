@@ -1,17 +1,22 @@
-"""The time of one attempt: its limit, what is raised when it must not go on or begin; and what no cancel cuts short."""
+"""The time of one attempt, its limit, and the errors of what must not go on or begin; and the time a close may take."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from rowlock.queue.lifecycle import AttemptTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from datetime import timedelta
+    from types import TracebackType
 
 R = TypeVar("R")
+
+LOOK_EVERY: Final = 0.1
+CANCEL_EVERY: Final = 1.0
 
 
 class NotInTime(asyncio.CancelledError):
@@ -59,4 +64,54 @@ async def to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
     task.result()
 
 
-__all__ = ["NotInTime", "timed_out", "to_the_end", "within"]
+class Patience:
+    """A block that is cancelled when its `seconds` are over, and again each second until it ends: `async with`.
+
+    It stays in its task, as what closes there what was opened there must. `seconds` is asked again and again, and may
+    come to be less. The cancels end with the block; `is_over` says whether there were any.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._cancels = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been cancelled."""
+        return self._cancels > 0
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a coroutine runs in one
+        self._task, self._loop = task, asyncio.get_running_loop()
+        self._cancelled_before = task.cancelling()
+        self._began = self._loop.time()
+        self._look()
+        return self
+
+    def _look(self) -> None:
+        left = self._began + self._seconds() - self._loop.time()
+        if left <= 0:
+            self._cancels += 1
+            self._task.cancel()
+        self._timer = self._loop.call_later(CANCEL_EVERY if left <= 0 else min(left, LOOK_EVERY), self._look)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._timer.cancel()
+        if not self._cancels:
+            return False
+        if kind is None:
+            with suppress(asyncio.CancelledError):  # one that came when nothing was awaited any more
+                await asyncio.sleep(0)
+        for _ in range(self._cancels):
+            self._task.uncancel()
+        if self._task.cancelling() <= self._cancelled_before:
+            return isinstance(error, asyncio.CancelledError)
+        if kind is None:
+            raise asyncio.CancelledError  # somebody else's, too
+        return False
+
+
+__all__ = ["NotInTime", "Patience", "timed_out", "to_the_end", "within"]

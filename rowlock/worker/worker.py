@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -19,10 +19,11 @@ from rowlock.queue.server_errors import CONNECTION_LOST, is_crowded, too_few_con
 from rowlock.worker.counts import Counts
 from rowlock.worker.forks import keep_handler
 from rowlock.worker.processes import Processes, cpus
-from rowlock.worker.shift import Shift
+from rowlock.worker.shift import LAST_SECONDS, Shift
+from rowlock.worker.timeouts import Patience
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from datetime import timedelta
     from types import TracebackType
     from uuid import UUID
@@ -86,6 +87,8 @@ class Worker:
         self._failure_handlers = failure_handlers
         self._stopping = asyncio.Event()
         self._grace = client.settings.grace_period.total_seconds()
+        self._closes_from: float | None = None
+        self._is_open = False
         self._is_told_to_stop = False
         self._running: asyncio.Task[None] | None = None
         self._counts = Counts(has_kinds=False)
@@ -129,6 +132,11 @@ class Worker:
     def is_leased(self) -> bool:
         """Whether it has a lease now that has not run out: it may begin jobs."""
         return self._opened is not None and self._opened.is_leased
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open, with the application's lifespans: from its start until its last job has ended."""
+        return self._is_open
 
     @property
     def is_stopping(self) -> bool:
@@ -220,6 +228,7 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+        self._closes_from = asyncio.get_running_loop().time()
         try:
             if self._running is not None:
                 await self._running
@@ -235,6 +244,8 @@ class Worker:
 
     async def _close(self) -> None:
         """Close the shift, and what its handlers had open after that."""
+        if self._closes_from is None:
+            self._closes_from = asyncio.get_running_loop().time()
         try:
             await self._shift.close()
         finally:
@@ -268,6 +279,7 @@ class Worker:
         await self._client.check_schema()
         self._stopping.clear()
         self._is_told_to_stop = False
+        self._closes_from = None
         if self._given is None:
             self._served = parse_served(None, self._usual_queues())  # tasks may have come since
         self._counts = Counts(has_kinds=self._counts.has_kinds)
@@ -288,13 +300,41 @@ class Worker:
         )
         async with AsyncExitStack() as unless_opened:
             for lifespan in self._lifespans:
-                await unless_opened.enter_async_context(lifespan.opened())
+                await unless_opened.enter_async_context(self._opened_for_handlers(lifespan))
+            self._is_open = True
+            unless_opened.callback(self._note_close)
             await shift.open(self._schedules, has_upkeep=has_upkeep, has_ticks=has_ticks)
             self._opened_lifespans = unless_opened.pop_all()
         self._warn_of_foreign_queues()
         if self._opened is not None:
             self._outlived = [each for each in (*self._outlived, self._opened) if each.has_leftover_threads]
         self._opened = shift
+
+    def _note_close(self) -> None:
+        self._is_open = False
+
+    @asynccontextmanager
+    async def _opened_for_handlers(self, lifespan: Lifespan[Any]) -> AsyncIterator[None]:
+        """Have the lifespan open. It may close for what is left of the grace period, and a few seconds at least."""
+        opened = lifespan.opened()
+        await opened.__aenter__()
+        try:
+            yield
+        finally:
+            began = asyncio.get_running_loop().time()
+            spent = 0.0 if self._closes_from is None else began - self._closes_from
+            patience = Patience(lambda: max(self._grace - spent, LAST_SECONDS))
+            try:
+                async with patience:
+                    await opened.__aexit__(None, None, None)
+            finally:
+                if patience.is_over:
+                    log.warning(
+                        "lifespan_cancelled",
+                        lifespan=f"{lifespan.__module__}.{lifespan.__name__}",
+                        seconds=round(asyncio.get_running_loop().time() - began, 1),
+                        hint="what comes after its yield took too long",
+                    )
 
     @property
     def _shift(self) -> Shift:

@@ -91,6 +91,7 @@ async def test_schedule_is_paused_and_resumed(http: Http) -> None:
     "changes, kind, field, said",
     [
         ({"cron": "0 3 * *"}, "invalid-request", "cron", 'cron "0 3 * *"'),
+        ({"cron": "*/30 2 * 3 7L", "timezone": "Europe/Berlin"}, "invalid-request", "cron", "cron must mean a time"),
         ({"timezone": "Mars"}, "invalid-request", "timezone", 'timezone "Mars"'),
         ({"jitter": -1}, "invalid-request", "jitter", "jitter"),
         ({"jitter": 1e300}, "invalid-request", "jitter", "jitter"),

@@ -52,6 +52,13 @@ async def test_command_without_a_database_says_so_and_starts_none(command: str, 
     assert not (folder / ".rowlock").exists()
 
 
+@pytest.mark.parametrize("program", ["", "  ", "''", "echo 'a", "echo a\\"])
+async def test_program_that_is_no_command_is_refused_before_anything_starts(program: str, folder: Path) -> None:
+    done = await rowlock("dev", "tasks:app", f"--run={program}", url=None, cwd=folder)
+    assert_refused(done, "--run must be a command")
+    assert not (folder / ".rowlock").exists()
+
+
 async def test_doctor_without_a_database_says_so_with_the_remedy(folder: Path) -> None:
     done = await rowlock("doctor", "--json", url=None, cwd=folder)
     (finding,) = [one for one in json.loads(done.out)["findings"] if one["status"] == "fail"]

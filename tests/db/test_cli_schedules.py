@@ -86,6 +86,7 @@ async def test_schedules_are_told_to_people(
         (("create", "one", "hello", "0 9 * *", "--app=tasks:app"), 'cron "0 9 * *"', 2),
         (("create", "one", "hello", "@daily", "--app=tasks:app"), "name", 2),
         (("create", "one", "hello", "@daily", "{}", "--timezone=Mars", "--app=tasks:app"), 'timezone "Mars"', 2),
+        (("create", "one", "hello", "*/30 2 * 3 7L", "{}", "--timezone=Europe/Berlin"), "cron must mean a time", 2),
         (("create", "one", "nothing", "@daily"), 'The task "nothing" is not known', 2),
         (("edit", "one"), "There is nothing to change", 2),
     ],

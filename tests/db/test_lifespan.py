@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 
 import pytest
 
 from rowlock import InvalidOption, JobFailed, OutsideHandler, Rowlock, Settings
+from rowlock.cli.running import StopSignals, work
 from rowlock.testing import drain, fire_schedules, move_time, perform, use_database
+from rowlock.worker.worker import STOP_SIGNALS
 from tests import process_tasks
+from tests.logged import capture_logs
 
 
 @pytest.fixture
@@ -153,6 +157,118 @@ async def test_a_stop_closes_it_after_the_handlers(app: Rowlock) -> None:
     assert told == ["done", "closes"]
 
 
+async def test_a_closing_part_that_hangs_is_cancelled_when_the_grace_period_is_over_and_named(
+    app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.worker.LAST_SECONDS", 0.0)
+    monkeypatch.setattr("rowlock.worker.timeouts.CANCEL_EVERY", 0.0)
+    told: list[str] = []
+
+    @app.lifespan
+    async def hanging() -> AsyncIterator[None]:
+        yield
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("cancelled")
+            await asyncio.Event().wait()
+
+    worker = app.worker()
+    with capture_logs() as logs:
+        await worker.run(handle_signals=False, on_started=lambda: worker.stop(timedelta(0)))
+    assert told == ["cancelled"]
+    (warning,) = [log for log in logs if log["event"] == "lifespan_cancelled"]
+    assert warning["lifespan"] == f"{__name__}.hanging"
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    assert await app.workers.list() == []
+
+
+async def test_a_second_signal_ends_what_a_closing_part_may_take_and_the_others_close(
+    app: Rowlock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rowlock.worker.worker.LAST_SECONDS", 0.0)
+    told: list[str] = []
+    closing = asyncio.Event()
+
+    @app.lifespan
+    async def sound() -> AsyncIterator[None]:
+        yield
+        told.append("sound closes")
+
+    @app.lifespan
+    async def hanging() -> AsyncIterator[None]:
+        yield
+        closing.set()
+        await asyncio.Event().wait()
+
+    worker = app.worker()
+    running = asyncio.create_task(worker.run(handle_signals=False, on_started=worker.stop))
+    await closing.wait()
+    worker.stop(timedelta(0))
+    await running
+    assert told == ["sound closes"]
+
+
+async def test_a_closing_part_has_a_few_seconds_when_handlers_have_used_up_the_grace_period(app: Rowlock) -> None:
+    told: list[str] = []
+
+    @app.lifespan
+    async def opened() -> AsyncIterator[None]:
+        yield
+        for _ in range(10):
+            await asyncio.sleep(0)
+        told.append("closes")
+
+    worker = app.worker()
+    await worker.run(handle_signals=False, on_started=lambda: worker.stop(timedelta(0)))
+    assert told == ["closes"]
+
+
+async def test_a_cancel_of_the_worker_reaches_a_closing_part_that_hangs(app: Rowlock) -> None:
+    closing = asyncio.Event()
+
+    @app.lifespan
+    async def hanging() -> AsyncIterator[None]:
+        yield
+        closing.set()
+        await asyncio.Event().wait()
+
+    worker = app.worker()
+    running = asyncio.create_task(worker.run(handle_signals=False, on_started=worker.stop))
+    await closing.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_a_signal_ends_a_worker_whose_lifespan_hangs_while_it_opens(app: Rowlock) -> None:
+    opening = asyncio.Event()
+    told: list[str] = []
+
+    @app.lifespan
+    async def hanging() -> AsyncIterator[None]:
+        opening.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.append("cancelled")
+        yield
+
+    signals = StopSignals()
+    try:
+        working = asyncio.create_task(work(app.worker(), signals))
+        await opening.wait()
+        signals.asked.set()
+        await working
+    finally:
+        for number in STOP_SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+    assert told == ["cancelled"]
+    assert await app.workers.list() == []
+
+
 async def test_each_process_of_tasks_opens_its_own(app: Rowlock) -> None:
     app.lifespans.append(process_tasks.model)
     app.lifespans.append(process_tasks.client)
@@ -186,15 +302,51 @@ async def test_a_lifespan_that_a_process_could_not_import_is_refused_where_there
         await app.worker().drain()
 
 
-async def test_what_is_registered_later_does_not_open_in_a_worker_that_is_open(app: Rowlock) -> None:
+async def test_what_is_registered_while_a_worker_is_open_is_refused(app: Rowlock) -> None:
+    async def late() -> AsyncIterator[int]:
+        yield 1
+
     async with app.worker():
+        with pytest.raises(InvalidOption, match=r"test_lifespan\.late must be registered before a worker is opened"):
+            app.lifespan(late)
+    registered = app.lifespan(late)
+    async with app.worker():
+        assert registered.value == 1
 
-        @app.lifespan
-        async def late() -> AsyncIterator[int]:
-            yield 1
 
-        with pytest.raises(OutsideHandler):
-            late.value  # noqa: B018  # it raises
+async def test_one_that_yields_twice_or_not_at_all_is_named(app: Rowlock) -> None:
+    told: list[str] = []
+
+    async def twice() -> AsyncIterator[int]:
+        yield 1
+        try:
+            yield 2
+        finally:
+            told.append("ended")
+
+    def twice_plain() -> Iterator[int]:
+        yield from (1, 2)
+
+    async def never() -> AsyncIterator[int]:
+        for number in told[5:]:
+            yield int(number)
+
+    for function, why in ((twice, "yielded twice"), (twice_plain, "yielded twice"), (never, "ended without a yield")):
+        app.lifespans.clear()
+        app.lifespan(function)
+        for _ in range(2):
+            with pytest.raises(InvalidOption, match=rf"test_lifespan\.{function.__name__} must yield once; it {why}"):
+                await app.worker().drain()
+    assert told == ["ended", "ended"]
+
+
+def test_one_with_parameters_is_refused(app: Rowlock) -> None:
+    def needs(url: str) -> Iterator[int]:
+        yield len(url)
+
+    with pytest.raises(InvalidOption, match=r"lifespan must be a function without parameters; got .*needs.*'url'"):
+        app.lifespan(needs)  # type: ignore[arg-type]  # that is the point
+    assert app.lifespans == []
 
 
 def test_what_yields_nothing_is_refused(app: Rowlock) -> None:

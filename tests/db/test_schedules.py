@@ -35,6 +35,7 @@ from tests.waiting import eventually
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 HOURLY = "0 * * * *"
+SKIPPED = "*/30 2 * 3 7L"  # in Berlin, the hour that the clocks skip
 
 
 @pytest.fixture
@@ -142,6 +143,7 @@ async def test_created_schedule_is_stored_with_its_next_tick(app: Rowlock, conne
         ({"task": "nothing"}, UnknownTask, "'nothing'"),
         ({"task": "no such"}, InvalidOption, "task 'no such'"),
         ({"cron": "* * *"}, InvalidOption, "cron '* * *'"),
+        ({"cron": SKIPPED, "timezone": "Europe/Berlin"}, InvalidOption, "cron must mean a time"),
         ({"timezone": "Mars"}, InvalidOption, "timezone 'Mars'"),
         ({"args": {"size": 1}}, InvalidArguments, "size"),
         ({"args": {"kind": 1}}, InvalidArguments, "kind"),
@@ -204,6 +206,7 @@ async def test_edit_changes_what_is_given_and_counts_from_now_only_if_the_times_
     "changes, error",
     [
         ({"cron": "x"}, InvalidOption),
+        ({"cron": SKIPPED, "timezone": "Europe/Berlin"}, InvalidOption),
         ({"is_paused": True}, InvalidOption),
         ({"task": "nothing"}, UnknownTask),
         ({"args": {"x": 1}}, InvalidArguments),
@@ -435,6 +438,28 @@ async def test_broken_row_is_told_once_and_keeps_no_other_from_firing(
             await ticker.fire_due()
     assert sorted(log["schedule"] for log in logs if log["event"] == "schedule_broken") == ["one", "two"]
     assert [tick.state for tick in await app.schedules.ticks("three")] == ["queued"]
+
+
+@pytest.mark.parametrize("cron", ["whenever", SKIPPED])
+async def test_broken_row_can_be_paused_and_corrected(cron: str, app: Rowlock, connection: Connection) -> None:
+    await app.schedules.create("one", "report", HOURLY, timezone="Europe/Berlin")
+    await connection.execute("UPDATE rowlock.schedule SET cron = $1", cron)
+    assert (await app.schedules.pause("one")).is_paused
+    with pytest.raises(InvalidOption, match="cron"):
+        await app.schedules.edit("one", jitter=1)
+    await app.schedules.edit("one", cron="30 2 * * *")
+    assert (await app.schedules.resume("one")).next_run_at is not None
+
+
+async def test_row_of_times_that_the_clocks_always_skip_fires_nothing_and_has_no_next_tick(
+    app: Rowlock, ticker: Ticker, connection: Connection
+) -> None:
+    await app.schedules.create("one", "report", HOURLY, timezone="Europe/Berlin")
+    await connection.execute("UPDATE rowlock.schedule SET cron = $1", SKIPPED)
+    await set_back(connection, "one", timedelta(hours=1))
+    await ticker.fire_due()
+    stored = await app.schedules.get("one")
+    assert (stored.next_run_at, stored.next_ticks(3), await jobs(connection)) == (None, [], [])
 
 
 async def test_schedule_whose_job_the_database_refuses_keeps_no_other_from_firing(
@@ -710,6 +735,14 @@ async def test_wrong_declarations_are_refused_where_they_are_made(settings: Sett
 
         @app.task(schedule="soon")
         def one() -> None: ...
+
+    with pytest.raises(InvalidOption, match="cron must mean a time in the next fifty years"):
+
+        @app.task(schedule=Schedule(SKIPPED, timezone="Europe/Berlin"))
+        def never() -> None: ...
+
+    with pytest.raises(InvalidOption, match="cron must mean a time in the next fifty years"):
+        app.schedule("report", SKIPPED, timezone="Europe/Berlin", name="never")
 
     with pytest.raises(InvalidArguments, match="missing"):
 

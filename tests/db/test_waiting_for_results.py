@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from rowlock import DatabaseUnavailable, DrainTimeout, Job, ResultTimeout, Rowlock, Settings
+from rowlock import DatabaseUnavailable, DrainTimeout, InvalidOption, Job, ResultTimeout, Rowlock, Settings
 from rowlock.queue.handle import wait_until_finished
 from rowlock.queue.server_errors import CONNECTION_LOST
 from tests.db.links import Link, linked
@@ -34,6 +35,13 @@ async def link(server: Server, database_url: str) -> AsyncIterator[Link]:
 async def far(settings: Settings, link: Link) -> AsyncIterator[Rowlock]:
     async with Rowlock(settings=replace(settings, database_url=link.url)) as app:
         yield app
+
+
+@pytest.mark.parametrize("timeout", [math.nan, math.inf, "5"])
+async def test_a_wait_for_what_is_no_time_is_refused(timeout: float, settings: Settings) -> None:
+    async with Rowlock(settings=settings) as app:
+        with pytest.raises(InvalidOption, match=r"timeout .* is not usable"):
+            await app.handle(UUID(int=1)).result(timeout)
 
 
 @pytest.mark.parametrize("listens", [True, False], ids=["listening", "polling"])

@@ -153,6 +153,14 @@ OPTIONS: Final = {
     "metadata of NUL": Options({"metadata": {"a": "\0"}}, is_taken=False),
 }
 
+NUMBERS: Final = ("nan", "inf", "-inf", "1e400", "-1", "1e300", "1" * 5000)
+TIMES: Final = (
+    *("0001-01-01", "0001-01-01T00:00", "0001-01-01T00:00:00+0100", "0001-01-02T00:00", "9999-12-30T00:00"),
+    *("9999-12-31T23:59:59", "9999-12-31T23:59:59-0100", "9999-12-31T23:59:59Z", "24:00", "nan"),
+)
+AGES: Final = ("nans", "infd", "-infd", "1e400d", "-1s", "1e300s", "999999999d")
+"""Texts of options at the edges of what numbers, times and ages may be."""
+
 _TIMES: Final = {
     "infinity": "infinity",
     "minus infinity": "-infinity",

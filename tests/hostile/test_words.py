@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final
@@ -12,8 +13,9 @@ from typing import Any, Final
 import click
 import pytest
 
+from rowlock import JobFilter
 from rowlock.cli.root import COMMANDS, root
-from tests.hostile.corpus import OPTIONS
+from tests.hostile.corpus import AGES, NUMBERS, OPTIONS, TIMES
 from tests.hostile.world import Refusal, World
 
 OF_PYTHON: Final = re.compile(
@@ -163,3 +165,95 @@ async def test_what_the_command_line_refuses_has_no_word_of_python_s(full: World
                 texts[" ".join(words)] = str(refusal).replace("""'{"name": "value"}'""", "")  # quoted for the shell
     assert texts
     assert told(texts) == {}
+
+
+EDGES: Final = {
+    "delay": (*NUMBERS, *AGES),
+    **dict.fromkeys(("expires", "deadline"), (*NUMBERS, *TIMES, *AGES)),
+    **dict.fromkeys(("older_than", "newer_than", "succeeded", "failed", "cancelled"), AGES),
+    **dict.fromkeys(("run_at", "created_after", "created_before"), TIMES),
+    "concurrency": NUMBERS,
+}
+"""What is tried for options that take text, and for arguments."""
+
+
+def edges(given: dict[str, str]) -> Iterator[tuple[str, ...]]:
+    """Command lines with one number or time at its edge; `given` are the arguments, by name."""
+    for words, command in commands(root):
+        right = {
+            one.name: given.get(f"{words[0]} {one.name}", given.get(one.name, ""))
+            for one in command.params
+            if isinstance(one, click.Argument) and one.name in {*given, "name", "args_json"}
+        }
+        for name in sorted(right.keys() & EDGES.keys()):
+            yield from ((*words, "--", *(right | {name: text}).values()) for text in EDGES[name])
+        flags = {one.name for one in command.params}
+        for option in command.params:
+            if not isinstance(option, click.Option) or option.is_flag:
+                continue
+            is_number = isinstance(option.type, click.types.IntParamType | click.types.FloatParamType)
+            is_filter = "dry_run" in flags and option.name not in {"delay", "run_at", "priority"}
+            for text in NUMBERS if is_number else EDGES.get(option.name or "", ()):
+                yield (*words, f"{option.opts[0]}={text}", *(["--dry-run"] if is_filter else right.values()))
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"])
+async def test_numbers_and_times_at_their_edges_are_taken_or_refused_in_words(
+    zone: str, full: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (finished,) = await full.app.jobs(JobFilter(state="succeeded"))
+    (waiting,) = await full.app.jobs(JobFilter(state="scheduled"))
+    (worker,) = await full.app.workers.list()
+    given = {
+        "job_id": str(finished.id),
+        "job_ids": str(waiting.id),
+        "worker_id": str(worker.id),
+        "concurrency": "1",
+        "queues name": "default",
+        "schedules name": "nightly",
+        "keys name": "other",
+        "queue": "default",
+        "task": "echo",
+        "cron": "@daily",
+        "args_json": "{}",
+    }
+    texts = {}
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for words in edges(given):
+            try:
+                await asyncio.wait_for(full.rowlock(*words), 30)
+            except Refusal as refusal:
+                if "See: rowlock" not in str(refusal):
+                    texts[" ".join(words)] = str(refusal)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert len(texts) > 50
+    assert told(texts) == {}
+
+
+def test_no_option_takes_what_is_not_a_finite_number() -> None:
+    every = {name: root.get_command(click.Context(root), name) for name in COMMANDS}
+    commands_of = [
+        *((name, command) for name, command in every.items() if command is not None),
+        *((" ".join(words), command) for words, command in commands(root)),
+    ]
+    taken = [
+        f"{name} {option.opts[0]} {text}"
+        for name, command in commands_of
+        for option in command.params
+        if isinstance(option.type, click.types.FloatParamType)
+        for text in ("nan", "inf", "1e400")
+        if is_taken(option, text)
+    ]
+    assert taken == []
+
+
+def is_taken(option: click.Parameter, text: str) -> bool:
+    try:
+        option.type.convert(text, option, None)
+    except click.BadParameter:
+        return False
+    return True

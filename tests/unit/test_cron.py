@@ -133,6 +133,69 @@ def test_next_tick_does_not_depend_on_where_one_begins(text: str, minutes: int, 
     assert Cron(text, zone).next(moment) == next(tick for tick in counted if tick > moment)
 
 
+@pytest.mark.parametrize("zone, change", EDGES, ids=[f"{zone}-{change:%m-%d}" for zone, change in EDGES])
+@pytest.mark.parametrize("hours", ["*", "*/2", "0-3"])
+def test_tick_that_is_years_away_is_found_over_all_changes_before_it(hours: str, zone: str, change: datetime) -> None:
+    day = change.astimezone(ZoneInfo(zone))
+    text = f"*/20 {hours} {day.day} {day.month} *"
+    expected = expected_ticks(text, zone, change - timedelta(hours=25), change + timedelta(hours=25))
+    for days in (2, 5, 200, 700):
+        before = change - timedelta(days=days)
+        found = Cron(text, zone).ticks(before, change + timedelta(hours=25))
+        assert local(zone, *(tick for tick in found if tick > change - timedelta(hours=25))) == local(zone, *expected)
+
+
+SKIPPED = [
+    ("*/30 2 * 3 7L", "Europe/Berlin"),
+    ("* 2 * 3 7L", "Europe/Berlin"),
+    ("30 */30 2 * 3 SUN#2", "America/New_York"),
+]
+"""The last Sunday of March at two o'clock, say: an hour that never is."""
+
+
+@pytest.mark.parametrize("text, zone", SKIPPED)
+def test_times_that_the_clocks_always_skip_are_looked_for_fifty_years_and_no_longer(
+    text: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[datetime] = []
+
+    def looking(fields: str, wall: datetime) -> CronSim:
+        looked.append(wall)
+        return CronSim(fields, wall)
+
+    monkeypatch.setattr("rowlock.queue.cron.CronSim", looking)
+    cron, now = Cron(text, zone), datetime(2026, 5, 5, tzinfo=UTC)
+    looked.clear()
+    assert cron.next(now) is None
+    assert max(looked) < datetime(2077, 1, 1)  # noqa: DTZ001  # a wall clock's time
+    for misfire in ("latest", "all", "skip"):
+        looked.clear()
+        found = due(cron, now - timedelta(days=800), now, misfire)
+        assert (found.ticks, found.next_run_at) == ((), None)
+        assert len(looked) < 1000
+
+
+@pytest.mark.parametrize("text, zone", SKIPPED)
+def test_schedule_of_times_that_the_clocks_always_skip_is_refused(text: str, zone: str) -> None:
+    with pytest.raises(InvalidOption, match=r"cron must mean a time in the next fifty years; got .* always skip"):
+        Schedule(text, timezone=zone)
+    Schedule(text, timezone="UTC")
+
+
+def test_latest_of_many_ticks_is_found_without_counting_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[datetime] = []
+
+    def looking(fields: str, wall: datetime) -> CronSim:
+        looked.append(wall)
+        return CronSim(fields, wall)
+
+    monkeypatch.setattr("rowlock.queue.cron.CronSim", looking)
+    cron = Cron("* * * 1 1 *", "UTC")
+    begin, end = datetime(2025, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)
+    assert cron.latest(begin, end) == datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)
+    assert len(looked) < 100
+
+
 @given(text=st.sampled_from(TEXTS), start=st.integers(0, 365 * 24 * 60), days=st.integers(0, 40))
 @settings(max_examples=25, deadline=None)
 def test_latest_tick_is_the_last_of_all(text: str, start: int, days: int) -> None:
