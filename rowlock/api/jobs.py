@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 from aiohttp import hdrs, web
@@ -66,6 +68,8 @@ async def enqueue(call: Call, body: JobRequest) -> web.Response:
     """Enqueue a job: 201, or 200 if another one holds its unique key. With an Idempotency-Key, once."""
     holders = Holders(call)
     given = await holders.heed(lambda: once(call, partial(_enqueue, call, body, holders)))
+    if given.is_repeated and not call.access.allows("read"):  # the first time it may have been allowed to
+        given = replace(given, body=_receipt(given.job_id, is_duplicate=given.status == 200))
     place = call.request.rel_url.with_query(None) / str(given.job_id)
     return answer_again(given, {hdrs.LOCATION: str(place)})
 
@@ -84,7 +88,10 @@ async def enqueue_many(call: Call, body: JobsRequest) -> web.Response:
         detail = f"jobs has {len(body.jobs)} of them: send 1 to {MOST_AT_ONCE} at once."
         raise Refused(INVALID_REQUEST, detail, field="jobs")
     holders = Holders(call)
-    return answer_again(await holders.heed(lambda: once(call, partial(_enqueue_many, call, body, holders))), {})
+    given = await holders.heed(lambda: once(call, partial(_enqueue_many, call, body, holders)))
+    if given.is_repeated and not call.access.allows("read"):  # the first time it may have been allowed to
+        given = replace(given, body=_without_tasks_of_others(given.body, body))
+    return answer_again(given, {})
 
 
 async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connection: object) -> Answer:
@@ -94,12 +101,18 @@ async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connect
         )
     stored = [await _stored(call, one, connection) for one in body.jobs]
     holders.require(stored)
-    may_read = call.access.allows("read")  # else the task of a duplicate, which may be another one, is not told
-    jobs = [
-        EnqueuedOne(id=handle.id, task=handle.task if may_read else one.task, is_duplicate=handle.is_duplicate)
-        for one, handle in zip(body.jobs, stored, strict=True)
-    ]
-    return Answer(status=201, body=msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode(), job_id=jobs[0].id)
+    jobs = [EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate) for handle in stored]
+    document = msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode()
+    if not call.access.allows("read"):
+        document = _without_tasks_of_others(document, body)
+    return Answer(status=201, body=document, job_id=jobs[0].id)
+
+
+def _without_tasks_of_others(document: str, body: JobsRequest) -> str:
+    """The answer for whoever may not read: a duplicate, which may be of another task, is named as it was asked for."""
+    enqueued = msgspec.json.decode(document, type=EnqueuedJobs).jobs
+    jobs = [msgspec.structs.replace(one, task=asked.task) for one, asked in zip(enqueued, body.jobs, strict=True)]
+    return msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode()
 
 
 async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
@@ -174,8 +187,8 @@ async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: o
     holders.require([handle])
     status = 200 if handle.is_duplicate else 201
     if not call.access.allows("read"):
-        receipt = Receipt(id=handle.id, is_duplicate=handle.is_duplicate)
-        return Answer(status=status, body=msgspec.json.encode(receipt).decode(), job_id=handle.id)
+        receipt = _receipt(handle.id, is_duplicate=handle.is_duplicate)
+        return Answer(status=status, body=receipt, job_id=handle.id)
     try:
         stored = await backend.client.get(handle.id, connection)
     except (DatabaseUnavailable, *CONNECTION_LOST) as error:
@@ -189,6 +202,10 @@ async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: o
         ) from error
     document = msgspec.json.encode(EnqueuedJob.of(stored, is_duplicate=handle.is_duplicate)).decode()
     return Answer(status=status, body=document, job_id=handle.id)
+
+
+def _receipt(job_id: UUID, *, is_duplicate: bool) -> str:
+    return msgspec.json.encode(Receipt(id=job_id, is_duplicate=is_duplicate)).decode()
 
 
 @routes.get("/v1/jobs", scope="read", by_queue=True, answers={200: JobPage})

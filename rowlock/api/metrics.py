@@ -90,6 +90,10 @@ async def _snapshot(call: Call) -> Snapshot:
             failed.append(error)
             log.warning("metrics_not_read", part=name, error=type(error).__name__)
             return None
+        except Exception:  # a defect in one part must not leave every alert without a sample
+            errors[name] += 1
+            log.exception("metrics_not_read", part=name)
+            return None
 
     overview, horizon, tables = await asyncio.gather(
         part("overview", lambda: overview_of(app, client, None)),

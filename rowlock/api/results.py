@@ -14,6 +14,7 @@ from rowlock.api.exchange import answer
 from rowlock.api.problems import JOB_NOT_FOUND, UNAUTHENTICATED, Refused
 from rowlock.api.routes import Call, Routes
 from rowlock.api.wire.jobs import Succeeded, Unfinished, Unsuccessful
+from rowlock.queue.client import no_job
 from rowlock.queue.handle import wait_until_finished
 
 LONGEST_WAIT: Final = 60
@@ -52,6 +53,8 @@ async def result(call: Call, query: WaitQuery) -> web.Response:
     job = await wait_until_finished(call.backend.client, await call.job_id(), query.wait, is_wanted=is_wanted)
     if clock() - began > CHECK_SECONDS and not await call.is_allowed_again("read"):
         raise Refused(UNAUTHENTICATED, "What was shown when the wait began lets nobody in any more.")
+    if not call.access.sees(job.queue):  # it was moved meanwhile
+        raise no_job(job.id)
     if not job.is_finished:
         return answer(Unfinished(id=job.id, state=job.state), status=202, headers={hdrs.RETRY_AFTER: "1"})
     if job.state == "succeeded":

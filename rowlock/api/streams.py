@@ -14,6 +14,7 @@ import msgspec
 from aiohttp import web
 
 from rowlock import logs
+from rowlock.api.wire.jobs import JobDetail
 from rowlock.errors import JobNotFound, RowlockError
 from rowlock.queue.operators import Operation
 from rowlock.queue.overview import Overview
@@ -33,7 +34,7 @@ LOOKED_AT: Final = 50
 
 Overviews = Callable[[frozenset[str] | None], Awaitable[Overview]]
 Operations = Callable[[int], Awaitable[list[Operation]]]
-Details = Callable[[UUID], Awaitable[msgspec.Struct]]
+Details = Callable[[UUID], Awaitable[JobDetail]]
 
 
 class Stream:
@@ -190,15 +191,20 @@ class Streams:
                     stream.tell("operation", msgspec.json.encode(operation))
 
     async def _tell_job(self, job: UUID) -> None:
+        """Tell those that watch this job; a stream ends that has nothing to see of it any more.
+
+        Retention may have removed the job, or somebody have moved it to a queue that the stream does not see.
+        """
         try:
-            document = msgspec.json.encode(await self._detail(job))
+            detail = await self._detail(job)
         except JobNotFound:
-            document = None  # retention has removed it
+            detail = None
+        document = b"" if detail is None else msgspec.json.encode(detail)
         for stream in [stream for stream in self._streams if stream.job == job]:
-            if document is None:
-                stream.end()
-            else:
+            if detail is not None and (stream.queues is None or detail.queue in stream.queues):
                 stream.tell("job", document, unless_same_as=document)
+            else:
+                stream.end()
 
 
 STREAMS: web.AppKey[Streams] = web.AppKey("streams")

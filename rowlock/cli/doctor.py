@@ -12,7 +12,7 @@ import asyncpg
 import click
 from rich.text import Text
 
-from rowlock.cli import audited, findings, running, storage
+from rowlock.cli import audited, catalogue, findings, running, storage
 from rowlock.cli.findings import Finding
 from rowlock.cli.output import Exit, clean, print_json, with_json
 from rowlock.cli.tables import print_text, state
@@ -82,6 +82,7 @@ async def _examine(client: Client) -> list[Finding]:
     if is_there or any(finding.remedy == REMEDY_OF_RIGHTS for finding in schema):
         found += await _guarded("rights", _rights(client))
     if is_there:
+        found += await _guarded("catalogue", _catalogue(client))
         found += await _guarded("logged tables", _unlogged(client))
         found += await _guarded("partitions", _partitions(client))
         found += await _guarded("default partitions", _default_rows(client))
@@ -118,6 +119,10 @@ async def _schema(client: Client) -> list[Finding]:
 async def _horizon(client: Client) -> list[Finding]:
     transactions = await client.fetch("doctor_horizon", OLD_TRANSACTION, LEFT_PREPARED)
     return findings.judge_horizon(transactions, await client.fetch("doctor_slots", OLD_XMIN))
+
+
+async def _catalogue(client: Client) -> list[Finding]:
+    return catalogue.judge_catalogue(await client.fetch("doctor_catalogue"))
 
 
 async def _unlogged(client: Client) -> list[Finding]:

@@ -7,7 +7,7 @@ import random
 import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
-from weakref import ref
+from weakref import WeakKeyDictionary, ref
 
 import asyncpg
 
@@ -41,6 +41,8 @@ LOCK_WAIT: Final = "250ms"
 ACT_LOCK_WAIT: Final = "2s"
 """An act is tried once."""
 _LONGEST_PAUSE: Final = 1.0
+_KEPT: Final = "_rowlock_connections"
+"""The attribute of an event loop that has what applications keep for it, so that one goes when the other does."""
 
 
 class _OfLoop:
@@ -48,10 +50,11 @@ class _OfLoop:
 
     It ends with the loop. Whatever ends a loop properly, as `asyncio.run` does, closes the asynchronous generators that
     were begun on it, and the one here closes the connections. If a loop was closed without that, `cut` is called when
-    the application is used on another loop.
+    the application is used on another loop. A loop that nobody has any more, and nobody has closed, takes this along:
+    it is the loop's alone (the connections refer to their loop, so nothing else may refer to them for good).
     """
 
-    __slots__ = ("_loop", "_until_end", "contended", "pool", "waits")
+    __slots__ = ("__weakref__", "_loop", "_until_end", "contended", "pool", "waits")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = ref(loop)
@@ -74,6 +77,8 @@ class _OfLoop:
 
     def cut(self) -> None:
         """Cut the connections of a loop that is closed: nothing can be awaited on it."""
+        if self.waits is not None:
+            self.waits.cut()
         if self.pool is not None:
             self.pool.cut()
 
@@ -87,6 +92,15 @@ class _OfLoop:
                 await self.pool.close()
 
 
+def _kept_by(loop: asyncio.AbstractEventLoop) -> WeakKeyDictionary[Connected, _OfLoop]:
+    """What the loop keeps, by application."""
+    kept: WeakKeyDictionary[Connected, _OfLoop] | None = getattr(loop, _KEPT, None)
+    if kept is None:
+        kept = WeakKeyDictionary()
+        setattr(loop, _KEPT, kept)
+    return kept
+
+
 class Connected:
     """The application's connections. It connects when it is first used.
 
@@ -98,8 +112,8 @@ class Connected:
         self.settings = settings
         self._pool_class = pool
         self._dsn: str | None = settings.database_url
-        self._here: _OfLoop | None = None
-        self._of_loops: dict[asyncio.AbstractEventLoop, _OfLoop] = {}
+        self._here: ref[_OfLoop] | None = None
+        self._of_loops: set[ref[_OfLoop]] = set()
         self._background = Background()
         self._starting = threading.Lock()
         self._server: EmbeddedServer | None = None
@@ -147,7 +161,8 @@ class Connected:
         self.settings = settings
         self._dsn = settings.database_url
         self._here = None
-        self._of_loops.clear()
+        for kept in list(self._of_loops):
+            self._let_go(kept)
 
     async def check_schema(self) -> None:
         """Make sure that the schema is the one that this code works on.
@@ -176,7 +191,7 @@ class Connected:
 
     async def close(self) -> None:
         """Close the connections."""
-        here = self._of_loops.pop(asyncio.get_running_loop(), None)
+        here = _kept_by(asyncio.get_running_loop()).pop(self, None)
         if here is not None:
             self._here = None
             await here.close()
@@ -268,7 +283,7 @@ class Connected:
 
     def pool_use(self, loop: asyncio.AbstractEventLoop) -> PoolUse:
         """How many connections the callers of this event loop have just now; asked in any thread."""
-        here = self._of_loops.get(loop)
+        here = _kept_by(loop).get(self)
         pool = None if here is None else here.pool
         return PoolUse(0, 0, MOST_CONNECTIONS) if pool is None else pool.use
 
@@ -287,21 +302,31 @@ class Connected:
 
     async def _of_this_loop(self) -> _OfLoop:
         loop = asyncio.get_running_loop()
-        here = self._here
+        here = None if self._here is None else self._here()
         if here is None or here.loop is not loop:
-            here = self._of_loops.get(loop)
+            kept = _kept_by(loop)
+            here = kept.get(self)
             if here is None:
-                here = self._of_loops[loop] = _OfLoop(loop)
+                here = kept[self] = _OfLoop(loop)
+                self._of_loops.add(ref(here, self._of_loops.discard))
                 await here.begin()
                 self._forget_closed_loops()
-            self._here = here
+            self._here = ref(here)
         return here
 
     def _forget_closed_loops(self) -> None:
         """Let go of what belonged to loops that are closed. Other threads may do so at the same time."""
-        for loop in list(self._of_loops):
-            if loop.is_closed() and (left := self._of_loops.pop(loop, None)) is not None:
+        for kept in list(self._of_loops):
+            left = kept()
+            if left is not None and left.loop is not None and left.loop.is_closed():
+                self._let_go(kept)
                 left.cut()
+
+    def _let_go(self, kept: ref[_OfLoop]) -> None:
+        self._of_loops.discard(kept)
+        left = kept()
+        if left is not None and left.loop is not None:
+            _kept_by(left.loop).pop(self, None)
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
         """Run `queue/sql/<name>.sql` in a transaction of its own; once more where the server takes no writes."""

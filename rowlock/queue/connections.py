@@ -180,11 +180,16 @@ async def own_transaction(
 
 
 def cut(connection: asyncpg.Connection[Record]) -> None:
-    """Shut the socket of a connection whose event loop is closed, so that the server ends its session."""
-    sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]  # noqa: SLF001  # no public way
-    if sock is not None:
+    """Close the socket of a connection whose event loop is closed, so that the server ends its session.
+
+    The transport of a closed loop cannot: it asks the loop to. uvloop closes the sockets together with the loop.
+    """
+    shown = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]  # noqa: SLF001  # no public way
+    sock = getattr(shown, "_sock", None)
+    if isinstance(sock, socket.socket):
         with suppress(OSError):  # it is closed
             sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
 
 
 def throw_away(connection: asyncpg.Connection[Record] | PoolConnectionProxy[Record]) -> None:
@@ -306,6 +311,11 @@ class ControlConnection:
         """Throw the connection away: the next call makes another one."""
         async with self._lock:
             self._drop()
+
+    def cut(self) -> None:
+        """Cut the connection. For when its event loop is closed: else `close` is the way."""
+        if self._connection is not None:
+            cut(self._connection)
 
     async def close(self) -> None:
         """Close the connection, politely if the server answers at once."""

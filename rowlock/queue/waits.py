@@ -74,6 +74,10 @@ class Waits:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
 
+    def cut(self) -> None:
+        """Cut the connection of a loop that is closed."""
+        self._connection.cut()
+
     async def _be_written(self, job_id: UUID) -> bool:
         """Wait until the database knows of all waits so far, or cannot be told. Returns whether it knows this one."""
         written = self.loop.create_future()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -232,6 +232,23 @@ async def test_who_is_limited_to_queues_hears_of_these_alone(app: Rowlock) -> No
                 async with asyncio.timeout(0.3):
                     await client.next("operation")
         async with http.get(f"/v1/events?job={other.id}") as response:
+            assert response.status == 404
+
+
+async def test_a_stream_ends_when_its_job_is_moved_to_a_queue_that_it_does_not_see(app: Rowlock) -> None:
+    async def authenticate(_request: Request) -> Access:
+        return Access(scopes=frozenset({"read"}), queues=frozenset({"sums"}))
+
+    job = await app.enqueue("add", {"x": 1})
+    async with TestClient(TestServer(create_app(app, authenticate=authenticate))) as http:
+        async with listening(http, f"?job={job.id}") as client:
+            assert (await client.next("job"))["queue"] == "sums"
+            await app.reschedule(job.id, queue="theirs")
+            with suppress(EOFError):
+                while (told := await client.next("job"))["queue"] == "sums":
+                    pass
+                pytest.fail(f"told of a job in {told['queue']}")
+        async with http.get(f"/v1/events?job={job.id}") as response:
             assert response.status == 404
 
 

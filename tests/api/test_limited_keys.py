@@ -128,6 +128,26 @@ async def test_who_may_not_read_is_told_the_id_alone(api: Http, app: Rowlock) ->
     assert [(one["task"], one["is_duplicate"]) for one in many["jobs"]] == [("echo", True)]
 
 
+async def test_who_may_not_read_any_more_is_told_the_id_alone_when_a_request_is_repeated(
+    api: Http, app: Rowlock
+) -> None:
+    await app.tasks["mine"].using(unique=Unique("across", across_tasks=True)).enqueue()
+    one = {"task": "echo", "tags": ["secret"]}
+    many = {"jobs": [{"task": "echo", "unique": {"key": "across", "across_tasks": True}}]}
+    keys: list[list[Scope]] = [["enqueue", "read"], ["enqueue"], ["enqueue", "read"]]
+    for scopes in keys:
+        headers = await key_for(app, "shop", scopes, None) | {"Idempotency-Key": "k"}
+        status, job = await post(api, "/v1/jobs", one, headers)
+        _, several = await post(api, "/v1/jobs/many", many, headers)
+        (task,) = (each["task"] for each in several["jobs"])
+        await app.keys.revoke("shop")
+        if "read" in scopes:
+            assert (status, job["tags"], task) == (201, ["secret"], "mine")
+        else:
+            assert (status, set(job), job["is_duplicate"], task) == (201, {"id", "is_duplicate"}, False, "echo")
+    assert len(await app.client.list_jobs()) == 2
+
+
 @pytest.mark.parametrize("on_duplicate", ["return", "raise", "replace", "skip"])
 @pytest.mark.parametrize("way", ["one", "one again", "many"])
 async def test_unique_key_does_not_lead_to_a_job_of_another_queue(

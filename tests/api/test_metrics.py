@@ -157,6 +157,17 @@ async def test_a_part_that_fails_loses_no_other(http: Http, connection: asyncpg.
     assert samples["rowlock_table_bytes", ("job",)] > 0
 
 
+async def test_a_defect_in_a_part_loses_no_other(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> None:
+        raise TypeError
+
+    monkeypatch.setattr(metrics, "overview_of", broken)
+    samples = await scrape(http)
+    assert samples["rowlock_database_up", ()] == 1
+    assert samples["rowlock_scrape_errors_total", ("overview",)] == 1
+    assert samples["rowlock_table_bytes", ("job",)] > 0
+
+
 async def test_a_part_that_takes_too_long_is_left_out(
     http: Http, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

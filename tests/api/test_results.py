@@ -15,6 +15,7 @@ from aiohttp.web import Application, Request
 
 from rowlock import DatabaseUnavailable, Job, Rowlock
 from rowlock.api import create_app, nobody_is_asked
+from rowlock.api.access import Access
 from rowlock.queue.keys import Holder
 
 Http = TestClient[Request, Application]
@@ -196,6 +197,24 @@ async def test_whose_key_is_revoked_meanwhile_is_not_told(app: Rowlock, monkeypa
     assert good[0] == 200
     assert revoked[0] == 401
     assert "result" not in revoked[1].replace("/result", "")
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_job_that_is_moved_meanwhile_to_a_queue_that_is_not_seen_is_not_there(
+    app: Rowlock, reads: list[UUID | str], *, ends: bool
+) -> None:
+    async def authenticate(_request: Request) -> Access:
+        return Access(scopes=frozenset({"read"}), queues=frozenset({"sums"}))
+
+    handle = await app.enqueue("add", {"x": 1})
+    async with TestClient(TestServer(create_app(app, authenticate=authenticate))) as http:
+        waiting = asyncio.create_task(get(http, handle.id, f"?wait={30 if ends else 2}"))
+        await until(lambda: len(reads) > 1)  # the first is to see whether it may wait
+        await app.reschedule(handle.id, queue="theirs")
+        if ends:
+            await app.worker(queues=["theirs"]).drain()
+        status, problem = await waiting
+    assert (status, problem["type"]) == (404, "urn:rowlock:problem:job-not-found")
 
 
 async def test_who_cannot_be_authenticated_after_the_wait_is_told_that_the_database_is_away(

@@ -12,13 +12,17 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings, migrations
+from rowlock.cli.catalogue import PARTS, judge_catalogue
 from rowlock.cli.doctor import examine
 from rowlock.cli.findings import judge_horizon
 from rowlock.embedded import EmbeddedServer, make_private_directory, temporary_server
 from rowlock.queue.client import Client
+from rowlock.queue.statements import statement
 from tests.db.commands import Done, assert_refused, rowlock
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+INVALID = "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'rowlock.{}'::regclass"
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,52 @@ async def test_doctor_finds_nothing_where_all_is_well(durable: EmbeddedServer) -
         assert "1 alive" in for_people.out
     alone = await rowlock("doctor", "--json", url=durable.url)
     assert (alone.code, statuses(alone)) == (0, {"workers": "warn"})
+
+
+async def test_the_names_that_the_doctor_looks_for_are_those_that_the_migrations_make(
+    settings: Settings, connection: Connection
+) -> None:
+    rows = await connection.fetch(statement("doctor_catalogue", settings.schema))
+    assert {(row["kind"], row["name"]) for row in rows} == PARTS
+    assert judge_catalogue(rows)[0].status == "ok"
+
+
+@pytest.mark.parametrize(
+    "damage, detail",
+    [
+        ("DROP INDEX rowlock.job_claim", "missing: index job_claim"),
+        ("ALTER TABLE rowlock.job DROP CONSTRAINT job_pkey", "missing: constraint job.job_pkey, index job_pkey"),
+        ("ALTER TABLE rowlock.job DROP CONSTRAINT job_worker_iff_running", "missing: constraint job.job_worker_iff"),
+        ("DROP FUNCTION rowlock.find_job", "missing: function find_job"),
+        ("DROP VIEW rowlock.jobs CASCADE", "missing: function find_job, view jobs"),
+        (INVALID.format("job_claim"), "not valid, and not used: index job_claim"),
+        (
+            "CREATE INDEX left_over ON rowlock.job (task); " + INVALID.format("left_over"),
+            "not valid, and kept up to date all the same: index left_over",
+        ),
+        (
+            INVALID.format("finished_job_20260131_id_idx"),
+            "not valid, and not used: partition's index finished_job_20260131_id_idx",
+        ),
+        (
+            "UPDATE pg_constraint SET convalidated = false WHERE conname = 'job_queue_length'",
+            "not validated: constraint job.job_queue_length",
+        ),
+        (
+            "ALTER TABLE rowlock.finished_job DETACH PARTITION rowlock.finished_job_20260131",
+            "no part of the archive any more: partition finished_job_20260131",
+        ),
+        ("ALTER TABLE rowlock.attempt DETACH PARTITION rowlock.attempt_default", "missing: table attempt_default"),
+    ],
+)
+async def test_doctor_sees_what_is_missing_or_for_nothing(
+    settings: Settings, connection: Connection, damage: str, detail: str
+) -> None:
+    await connection.execute("SELECT rowlock.create_partition('finished_job', '2026-01-31')")
+    await connection.execute(damage)
+    found = [finding for finding in await examine(settings) if finding.check == "catalogue"]
+    assert found[0].status == ("warn" if "left_over" in damage else "fail")
+    assert found[0].detail.startswith(detail)
 
 
 async def test_wrong_password_is_explained_and_not_shown(durable: EmbeddedServer) -> None:

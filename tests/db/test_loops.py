@@ -6,15 +6,17 @@ import asyncio
 import gc
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import psycopg
 import pytest
+import uvloop
 from asgiref.sync import async_to_sync
 
 from rowlock import InvalidOption, Rowlock, Task
+from rowlock.queue.connected import _kept_by
 from tests.conftest import Server
 from tests.db.links import linked
 
@@ -30,12 +32,25 @@ def by_asgiref(coroutine: Coroutine[Any, Any, object]) -> object:
     return async_to_sync(call)()
 
 
-def by_a_loop_that_is_only_closed(coroutine: Coroutine[Any, Any, object]) -> object:
-    loop = asyncio.new_event_loop()
+def by_a_loop_that_is_only_closed(
+    coroutine: Coroutine[Any, Any, object], make: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+) -> object:
+    loop = make()
     try:
         return loop.run_until_complete(coroutine)
     finally:
         loop.close()
+
+
+def by_a_loop_that_nobody_closes(coroutine: Coroutine[Any, Any, object]) -> None:
+    """As a thread does it that makes a loop of its own, and ends."""
+
+    def run() -> None:
+        asyncio.new_event_loop().run_until_complete(coroutine)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
 
 
 def app_of(database_url: str) -> tuple[Rowlock, Task[[int], None]]:
@@ -47,16 +62,17 @@ def app_of(database_url: str) -> tuple[Rowlock, Task[[int], None]]:
     return app, count
 
 
-def sessions(database_url: str) -> int:
+def sessions(database_url: str, name: str = "rowlock client", *, at_most: int = 1) -> int:
     """How many sessions of applications there are, once those have gone that are about to."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         left = 0
         for _ in range(500):
             left, _ = connection.execute(
                 "SELECT count(*), pg_sleep(0.01) FROM pg_stat_activity"
-                " WHERE application_name = 'rowlock client' AND datname = current_database()"
+                " WHERE application_name = %s AND datname = current_database()",
+                [name],
             ).fetchall()[0]
-            if left <= 1:
+            if left <= at_most:
                 break
         return left
 
@@ -82,16 +98,85 @@ def test_connections_end_with_their_event_loops(run: Run, database_url: str) -> 
         assert connection.execute("SELECT count(*) FROM rowlock.job").fetchone() == (LOOPS,)
 
 
+@pytest.fixture
+def nothing_is_collected() -> Iterator[None]:
+    """Have nothing be collected, unless the test says so: what it counts would depend on it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()  # the transports complain here, and not in another test
+
+
+@pytest.mark.needs_session
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("nothing_is_collected")
+@pytest.mark.parametrize("make", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_connections_of_a_loop_that_was_only_closed_end_with_the_next_loop(
+    make: Callable[[], asyncio.AbstractEventLoop], database_url: str
+) -> None:
+    _, count = app_of(database_url)
+    by_a_loop_that_is_only_closed(count.enqueue(0), make)
+    before = descriptors()
+    for number in range(1, LOOPS):
+        by_a_loop_that_is_only_closed(count.enqueue(number), make)
+    assert descriptors() <= before + 2
+    assert sessions(database_url) <= 1
+
+
 @pytest.mark.needs_session
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_connections_of_a_loop_that_was_only_closed_end_with_the_next_loop(database_url: str) -> None:
+@pytest.mark.usefixtures("nothing_is_collected")
+def test_the_connection_for_results_of_a_loop_that_was_only_closed_ends_with_the_next_loop(
+    database_url: str,
+) -> None:
     app, count = app_of(database_url)
-    for number in range(10):
-        by_a_loop_that_is_only_closed(count.enqueue(number))
-    assert sessions(database_url) <= 1
+
+    async def wait() -> None:
+        handle = await count.enqueue(1)
+        async with app.client.watch(handle.id) as told:
+            assert told is not None
+
+    by_a_loop_that_is_only_closed(wait())
+    assert sessions(database_url, "rowlock results", at_most=1) == 1
+    by_a_loop_that_is_only_closed(count.enqueue(2))
+    assert sessions(database_url, "rowlock results", at_most=0) == 0
+
+
+@pytest.mark.needs_session
+@pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_connections_of_a_loop_that_nobody_closed_end_when_it_is_collected(at_once: int, database_url: str) -> None:
+    _, count = app_of(database_url)
+
+    async def enqueue() -> None:
+        await asyncio.gather(*(count.enqueue(number) for number in range(at_once)))
+
+    gc.collect()
+    before = descriptors()
+    for _ in range(10):
+        by_a_loop_that_nobody_closes(enqueue())
+    gc.collect()
+    assert descriptors() <= before + 2
+    assert sessions(database_url, at_most=0) == 0
+
+
+async def test_a_loop_keeps_nothing_for_an_application_that_nobody_has_any_more(database_url: str) -> None:
+    app, count = app_of(database_url)
+    await count.enqueue(1)
+    loop = asyncio.get_running_loop()
+    assert len(_kept_by(loop)) == 1
+    await app.close()
+    assert len(_kept_by(loop)) == 0
+    await count.enqueue(2)
     del app, count
-    gc.collect()  # the transports complain here, and not in another test
+    gc.collect()
+    assert len(_kept_by(loop)) == 0
 
 
 def test_a_wait_for_a_result_leaves_nothing_behind(database_url: str) -> None:
