@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -14,8 +15,9 @@ from rowlock.errors import DatabaseUnavailable
 from rowlock.queue.server_errors import CONNECTION_LOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from rowlock.app import Rowlock
     from rowlock.worker.worker import Worker
 
 R = TypeVar("R")
@@ -36,6 +38,17 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ModuleNotFoundError:
         return None
     return uvloop.new_event_loop
+
+
+@asynccontextmanager
+async def changing(app: Rowlock) -> AsyncIterator[Rowlock]:
+    """The application, for a command that changes what there is.
+
+    Raises `SchemaTooNew`, `SchemaTooOld` and `SchemaNotMigrated`: this code does not know what else it would change.
+    """
+    async with app:
+        await app.client.check_schema()
+        yield app
 
 
 class StopSignals:
