@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from typing import Final, Literal, TypeAlias
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, unquote_plus, urlencode, urlsplit
 
 from rowlock.errors import ConfigurationError
 
@@ -34,6 +34,9 @@ _UNSUPPORTED: Final = frozenset(
 )
 """Parameters of libpq that change where the connection leads, or how safe it is, and that asyncpg does not know."""
 
+_ESCAPED: Final = str.maketrans({character: quote(character) for character in "@#[]"})
+"""What can only be of the user or the password where it stands before the last @."""
+
 _BOTH_KNOW: Final = frozenset({"host", "port", "user", "password", "passfile", "target_session_attrs"})
 """Parameters that SQLAlchemy hands to asyncpg under the same name."""
 
@@ -41,8 +44,8 @@ _BOTH_KNOW: Final = frozenset({"host", "port", "user", "password", "passfile", "
 def tidy(url: str) -> str:
     """The URL as asyncpg reads it. Raises `ConfigurationError`, which does not show the URL.
 
-    A driver's name is taken off; each `@` of the password is escaped; parameters that Rowlock sets itself are left out.
-    What is no parameter of libpq goes to the server as a setting of the session.
+    A driver's name is taken off; each `@ # [ ]` of the password is escaped; parameters that Rowlock sets itself are
+    left out. What is no parameter of libpq goes to the server as a setting of the session.
     """
     scheme = _SCHEME.match(url)
     if scheme is None:
@@ -53,16 +56,27 @@ def tidy(url: str) -> str:
     rest, question, query = url[scheme.end() :].partition("?")
     authority, slash, path = rest.partition("/")
     if "@" in path:
-        raise ConfigurationError(
-            "The database URL cannot be read: it has a / before its last @ — write it as "
-            f"{_EXAMPLE}, with / : @ ? # in the password as %2F %3A %40 %3F %23."
-        )
+        raise _unreadable("it has a / before its last @")
     user, at, host = authority.rpartition("@")
     kept = "&".join(_kept(query)) if question else ""
     path, kept = _database(path, kept)
     _check_ports(host, kept)
     slash = slash or ("/" if path else "")
-    return f"{scheme[1]}://{user.replace('@', '%40')}{at}{host}{slash}{path}{'?' if kept else ''}{kept}"
+    tidied = f"{scheme[1]}://{user.translate(_ESCAPED)}{at}{host}{slash}{path}{'?' if kept else ''}{kept}"
+    if "#" in tidied:
+        raise _unreadable("it has a # behind its last @")
+    try:
+        urlsplit(tidied)
+    except ValueError:  # whose text may quote a part of it
+        raise _unreadable("its host is no name and no address") from None
+    return tidied
+
+
+def _unreadable(why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"The database URL cannot be read: {why} — write it as "
+        f"{_EXAMPLE}, with / : @ ? # in the password as %2F %3A %40 %3F %23."
+    )
 
 
 def _database(path: str, query: str) -> tuple[str, str]:
@@ -80,8 +94,10 @@ def _check_ports(hosts: str, query: str) -> None:
     """Refuse ports that no host has: the socket would take the rest of a division for one."""
     given = [host.rpartition(":")[2] for host in hosts.split(",") if ":" in host and not host.endswith("]")]
     for name, _, value in (pair.partition("=") for pair in query.split("&")):
-        given += value.split(",") if name == "port" else []
+        given += unquote(value).split(",") if name == "port" else []
     for port in given:
+        if port and not port.isdecimal():  # it may be a part of the password, and is not shown
+            raise _unreadable("its port is no number")
         if port.isdecimal() and not 1 <= int(port) <= _LAST_PORT:
             raise ConfigurationError(f"The port in the database URL must be from 1 to {_LAST_PORT}; got {port}.")
 
@@ -89,21 +105,30 @@ def _check_ports(hosts: str, query: str) -> None:
 def _kept(query: str) -> Iterator[str]:
     for pair in query.split("&"):
         name, equals, value = pair.partition("=")
+        if name and not equals:
+            raise _unreadable("it has a parameter without a value")
         if name in _UNSUPPORTED:
             raise ConfigurationError(
                 f"The database URL has the parameter {name}, which the driver (asyncpg) does not know — remove it."
             )
-        if name == "ssl" and equals:  # as SQLAlchemy calls it, and others
+        if name == "ssl":  # as SQLAlchemy calls it, and others
             yield f"sslmode={ {'true': 'require', 'false': 'disable'}.get(value.lower(), value) }"
         elif name not in _OURS:
             yield pair
 
 
 def masked(url: str) -> str:
-    """The URL with its password hidden: safe to print."""
+    """The URL with its passwords, and the settings of the session that may be secrets, hidden: safe to print."""
     # Not by urlsplit: with an unescaped / or # in the password it would see none, and show it.
     url = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", url)
-    return re.sub(r"(?i)(password=)[^&]*", r"\1***", url)
+    start, question, query = url.partition("?")
+    return start + question + "&".join(_masked_pair(*pair.partition("=")) for pair in query.split("&"))
+
+
+def _masked_pair(name: str, equals: str, value: str) -> str:
+    plain = unquote_plus(name).lower()
+    may_be_secret = plain.endswith("password") or plain == "options" or "." in plain  # an application's own setting
+    return f"{name}{equals}{'***' if may_be_secret and value else value}"
 
 
 def for_driver(url: str, driver: Driver | None) -> str:

@@ -39,7 +39,7 @@ from rowlock.api.let_in import LET_IN, LetIn
 from rowlock.api.metrics import ERRORS, PARTS
 from rowlock.api.observing import REQUESTS, Requests, observe
 from rowlock.api.openapi import DOCUMENT, describe
-from rowlock.api.problems import answer_problems
+from rowlock.api.problems import answer_problems, answer_unrouted
 from rowlock.api.readings import READINGS, Readings
 from rowlock.api.routes import Endpoint
 from rowlock.api.streams import STREAMS, Streams
@@ -101,7 +101,7 @@ def create_app(
     for module in _MODULES:
         module.routes.register(app)
     dashboard.register(app)
-    app.on_response_prepare.append(set_headers)
+    app.on_response_prepare.extend((answer_unrouted, set_headers))
     app.on_shutdown.append(_end_waiting)
     app.on_cleanup.append(app[READINGS].close)
     return app

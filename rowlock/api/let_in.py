@@ -35,12 +35,11 @@ class LetIn:
     async def admit(self, request: web.Request, ask: Callable[[web.Request], Awaitable[Access]]) -> Access:
         """Ask who it is; while the database does not answer, whoever was let in within the hour by the same key.
 
-        Raises what `ask` does.
+        A key that was refused since is not let in. Raises what `ask` does.
         """
-        key = bearer(request)
-        if key is None:
+        shown = _hash(request)
+        if shown is None:
             return await ask(request)
-        shown = hashlib.sha256(key.encode()).digest()
         try:
             async with asyncio.timeout(WITHIN):
                 access = await ask(request)
@@ -54,6 +53,16 @@ class LetIn:
         if len(self._known) > MOST:
             del self._known[next(iter(self._known))]
         return access
+
+    def forget(self, request: web.Request) -> None:
+        """Forget the key of a request that was refused."""
+        if (shown := _hash(request)) is not None:
+            self._known.pop(shown, None)
+
+
+def _hash(request: web.Request) -> bytes | None:
+    key = bearer(request)
+    return None if key is None else hashlib.sha256(key.encode()).digest()
 
 
 def _is_over(access: Access) -> bool:

@@ -174,6 +174,15 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         return respond(request, refused)
 
 
+async def answer_unrouted(request: web.Request, response: web.StreamResponse) -> None:  # aiohttp awaits it
+    """Turn what aiohttp refuses before any middleware into a problem document: an `Expect` that it does not know."""
+    if isinstance(response, web.HTTPException) and response.status >= 400:
+        answered = _of_http(request, response)
+        response.body = answered.body
+        response.content_type, response.charset = CONTENT_TYPE, None
+        response.headers[hdrs.CONTENT_LENGTH] = str(answered.content_length)  # aiohttp has counted the former body
+
+
 def classify(error: Exception) -> Refused | None:
     """The problem that an error stands for; None for what should not have happened."""
     if isinstance(error, Refused):

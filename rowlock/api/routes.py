@@ -173,8 +173,13 @@ class Endpoint:
 
 async def whoever_asks(request: web.Request) -> Access:
     """What whoever asks may do. Raises `Refused` if that is nobody."""
-    access = await request.app[AUTHENTICATE](request)
+    try:
+        access = await request.app[AUTHENTICATE](request)
+    except (Refused, web.HTTPException):  # a host's function may raise one of aiohttp's
+        request.app[LET_IN].forget(request)
+        raise
     if access is None:
+        request.app[LET_IN].forget(request)
         raise Refused(UNAUTHENTICATED, "Nobody is logged in: send a key, as in Authorization: Bearer rowlock_….")
     return access
 

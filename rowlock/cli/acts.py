@@ -258,7 +258,7 @@ async def _one_by_one(app: Rowlock, job_ids: Sequence[str], act: One, *, as_json
     """Act on each of the jobs, whatever becomes of the others; the exit code is the worst one."""
     done: dict[str, str] = {}
     code: int = Exit.DONE
-    async with app:
+    async with running.changing(app):
         for job_id in job_ids:
             try:
                 done[job_id] = await act(app, job_id, me())
@@ -283,7 +283,7 @@ async def _all(
     as_json: bool,
     why_skipped: str,
 ) -> int:
-    async with app:
+    async with running.changing(app):
         if not dry_run and not yes:
             would = await act(app, which, True, me())  # noqa: FBT003  # the dry run
             if not would.count:

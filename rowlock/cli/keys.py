@@ -53,7 +53,7 @@ def create_command(name: str, scopes: Sequence[Any], queues: Sequence[str], expi
     holds = age("expires", expires)
 
     async def create() -> NewApiKey:
-        async with Rowlock() as app:
+        async with running.changing(Rowlock()) as app:
             return await app.keys.through(me()).create(name, scopes=scopes, queues=queues or None, expires=holds)
 
     made = running.run(create())
@@ -89,7 +89,7 @@ def revoke_command(key: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """End a key at once, with the sessions of those who logged in with it."""
 
     async def revoke() -> ApiKey:
-        async with Rowlock() as app:
+        async with running.changing(Rowlock()) as app:
             return await app.keys.through(me()).revoke(key)
 
     revoked = running.run(revoke())

@@ -47,7 +47,7 @@ def _name(function: _Function) -> _Function:
 @with_json
 def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     """List all queues that anybody knows of, by name."""
-    queues = _do(lambda of: of.list())
+    queues = _do(lambda of: of.list(), changes=False)
     if as_json:
         print_json(queues)
     elif not queues:
@@ -61,7 +61,7 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
 @with_json
 def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Show one queue: what was said of it, and what its jobs do."""
-    queue = _do(lambda of: of.get(name))
+    queue = _do(lambda of: of.get(name), changes=False)
     if as_json:
         print_json(queue)
         return
@@ -110,9 +110,10 @@ def scale_command(name: str, concurrency: str, as_json: bool) -> None:  # noqa: 
     _done(_do(lambda of: of.scale(name, most)), as_json)
 
 
-def _do(act: Callable[[Queues], Awaitable[R]]) -> R:
+def _do(act: Callable[[Queues], Awaitable[R]], *, changes: bool = True) -> R:
     async def main() -> R:
-        async with Rowlock() as app:
+        app = Rowlock()
+        async with running.changing(app) if changes else app:
             return await act(app.queues.through(me()))
 
     return running.run(main())

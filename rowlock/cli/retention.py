@@ -67,9 +67,10 @@ def keep_command(queue: str, as_json: bool, **given: str | None) -> None:  # noq
     The queue '*' (in quotes) stands for all that have no time of their own. By default jobs are kept for ever.
     """
     said = {outcome: _time(outcome, text) for outcome, text in given.items()}
+    retention.check(queue, said)
 
     async def act() -> QueueRetention:
-        async with Rowlock() as app:
+        async with running.changing(Rowlock()) as app:
             return await retention.keep(app.client, queue, said, me())
 
     done = running.run(act())

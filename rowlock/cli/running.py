@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,8 +16,9 @@ from rowlock.queue.server_errors import CONNECTION_LOST
 from rowlock.worker.forks import keep_handler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from rowlock.app import Rowlock
     from rowlock.worker.worker import Worker
 
 R = TypeVar("R")
@@ -37,6 +39,17 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ModuleNotFoundError:
         return None
     return uvloop.new_event_loop
+
+
+@asynccontextmanager
+async def changing(app: Rowlock) -> AsyncIterator[Rowlock]:
+    """The application, for a command that changes what there is.
+
+    Raises `SchemaTooNew`, `SchemaTooOld` and `SchemaNotMigrated`: this code does not know what else it would change.
+    """
+    async with app:
+        await app.client.check_schema()
+        yield app
 
 
 class StopSignals:

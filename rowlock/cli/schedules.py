@@ -71,7 +71,7 @@ def _options(function: _Function) -> _Function:
 @with_json
 def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     """List all schedules, by name."""
-    schedules = _do(None, lambda schedules: schedules.list())
+    schedules = _do(None, lambda schedules: schedules.list(), changes=False)
     if as_json:
         print_json([ScheduleForm.of(schedule) for schedule in schedules])
     elif not schedules:
@@ -89,7 +89,7 @@ def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     async def read(schedules: Schedules) -> tuple[StoredSchedule, list[Tick]]:
         return await schedules.get(name), await schedules.ticks(name, limit=_TICKS_SHOWN)
 
-    schedule, ticks = _do(None, read)
+    schedule, ticks = _do(None, read, changes=False)
     if as_json:
         print_json(ScheduleDetail.of_ticks(schedule, ticks))
     else:
@@ -191,9 +191,9 @@ def prune_command(as_json: bool) -> None:  # noqa: FBT001  # click's
         note("Nothing is deleted: the code declares all of its schedules.")
 
 
-def _do(app: str | None, act: Callable[[Schedules], Awaitable[R]]) -> R:
+def _do(app: str | None, act: Callable[[Schedules], Awaitable[R]], *, changes: bool = True) -> R:
     async def main(loaded: Rowlock) -> R:
-        async with loaded:
+        async with running.changing(loaded) if changes else loaded:
             return await act(loaded.schedules.through(me()))
 
     return running.run(main(load(app)))

@@ -57,7 +57,7 @@ def command() -> None:
 @with_json
 def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     """List all live workers, oldest first."""
-    workers = _do(lambda of: of.list())
+    workers = _do(lambda of: of.list(), changes=False)
     if as_json:
         print_json(workers)
     elif not workers:
@@ -76,7 +76,7 @@ def show_command(worker_id: str, as_json: bool) -> None:  # noqa: FBT001  # clic
         worker = await workers.get(worker_id)
         return worker, list(await workers.tasks(worker.id)), list(await workers.jobs(worker.id))
 
-    worker, tasks, jobs = _do(read)
+    worker, tasks, jobs = _do(read, changes=False)
     if as_json:
         print_json(WorkerDetail.of(worker, tasks=tasks, jobs=[JobSummary.of(job) for job in jobs]))
         return
@@ -145,7 +145,7 @@ async def _direct(
         raise click.UsageError(f"Say which workers: rowlock workers {verb} ID..., --host HOST, or --all.")
     code: int = Exit.DONE
     done: list[LiveWorker] = []
-    async with Rowlock() as app:
+    async with running.changing(Rowlock()) as app:
         workers = app.workers.through(me())
         wanted: list[str] = list(worker_ids)
         if not worker_ids:
@@ -174,9 +174,10 @@ def _is_sure(verb: str, count: int) -> bool:
     return confirm(f"{verb.capitalize()} {counted(count, 'worker')}?", otherwise=f"To {verb} them unasked, say --yes.")
 
 
-def _do(act: Callable[[Workers], Awaitable[R]]) -> R:
+def _do(act: Callable[[Workers], Awaitable[R]], *, changes: bool = True) -> R:
     async def main() -> R:
-        async with Rowlock() as app:
+        app = Rowlock()
+        async with running.changing(app) if changes else app:
             return await act(app.workers.through(me()))
 
     return running.run(main())

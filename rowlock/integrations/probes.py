@@ -10,7 +10,7 @@ from aiohttp import web
 
 from rowlock.api.exchange import answer, identify, refuse_encoded, set_headers
 from rowlock.api.health import Health, check_database
-from rowlock.api.problems import METRICS_UNAVAILABLE, Kind, Refused, answer_problems
+from rowlock.api.problems import METRICS_UNAVAILABLE, Kind, Refused, answer_problems, answer_unrouted
 
 if TYPE_CHECKING:
     from rowlock.queue.client import Client
@@ -52,7 +52,7 @@ def create_probes(worker: Worker, client: Client) -> web.Application:
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
-    app.on_response_prepare.append(set_headers)
+    app.on_response_prepare.extend((answer_unrouted, set_headers))
     return app
 
 

@@ -193,7 +193,9 @@ class _Audit:
         await self._look("audit_schedules", rows, patience, EXAMPLES, kept_since)
         await self._look("audit_ticks", begin, rows, EXAMPLES, kept_since, _day_before(begin))
         await self._look("audit_progress", rows, EXAMPLES, kept_since)
-        for step, back in SLOTS:
+        if recounted is None:
+            self._cut("audit_statistics", "the mark is missing that says until when they were counted")
+        for step, back in SLOTS if recounted is not None else ():
             until = slot_of(recounted, step)
             since = slot_of(recounted - back, step) if recounted <= now else until  # the clock went back: count anew
             await self._look("audit_statistics", step, since, rows, EXAMPLES, until)

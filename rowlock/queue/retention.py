@@ -76,15 +76,21 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
 async def keep(client: Client, queue: str, given: Mapping[str, Keep | None], origin: Origin) -> QueueRetention:
     """Say how long the finished jobs of a queue are kept, and record it. Raises `InvalidOption`."""
-    name = queue if queue == EVERY_QUEUE else options.queue_name(queue)
-    said = {outcome: _checked(outcome, value) for outcome, value in given.items() if value is not None}
-    if not said:
-        raise InvalidOption(f"Nothing is said of the queue {quoted(name)}: give one of {', '.join(OUTCOMES)}.")
+    name, said = check(queue, given)
     details = {outcome: _told(value) for outcome, value in said.items()}
     async with acting(client, _Act, origin) as act:
         (row,) = await act.fetch("keep", name, list(said), list(said.values()))
         await act.record("keep", name, details, **details)
     return QueueRetention.from_row(row)
+
+
+def check(queue: str, given: Mapping[str, Keep | None]) -> tuple[str, dict[str, timedelta | None]]:
+    """The queue and the times that `keep` would store for it. Raises `InvalidOption`."""
+    name = queue if queue == EVERY_QUEUE else options.queue_name(queue)
+    said = {outcome: _checked(outcome, value) for outcome, value in given.items() if value is not None}
+    if not said:
+        raise InvalidOption(f"Nothing is said of the queue {quoted(name)}: give one of {', '.join(OUTCOMES)}.")
+    return name, said
 
 
 class _Act(Act):

@@ -19,7 +19,7 @@ from rowlock.queue.planning import CUSTOM_PLAN, planned
 from rowlock.queue.server_errors import CONNECTION_LOST, message
 from rowlock.worker.duties import going_on
 from rowlock.worker.retention import Retention
-from rowlock.worker.statistics import Statistics
+from rowlock.worker.statistics import AGAIN_AFTER, Statistics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -134,7 +134,8 @@ class Upkeep:
     async def _run(self) -> None:
         begun: dict[str, Steps] = {}
         loop = asyncio.get_running_loop()
-        attend_at, net_at = loop.time(), loop.time() + NET_EVERY
+        attend_at = restore_at = loop.time()
+        net_at = loop.time() + NET_EVERY
         pause = LOOK_EVERY
         try:
             while True:
@@ -144,6 +145,9 @@ class Upkeep:
                         self._asked.clear()
                         await self._attend()
                         attend_at = loop.time() + LOOK_EVERY
+                    if loop.time() >= restore_at:
+                        restore_at = loop.time() + NET_EVERY
+                        await self._restore_rows()
                     is_idle = not await self._take_step(begun)
                     if is_idle and loop.time() >= net_at:
                         took = await self._look_behind()
@@ -187,6 +191,12 @@ class Upkeep:
             if await anext(steps, "over") is None:
                 begun[name] = steps  # behind the others
         return True
+
+    async def _restore_rows(self) -> None:
+        """Restore the rows that exist once each, without which a duty, or the statistics, would rest for ever."""
+        rows = await self._connection.fetch("restore_rows", AGAIN_AFTER)
+        if rows:
+            log.warning("rows_restored", rows=[row["restored"] for row in rows])
 
     async def _find_cancelled(self) -> None:
         """Stop the jobs of this worker that an operator wants cancelled; a notification only makes it sooner."""

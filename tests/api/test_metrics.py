@@ -147,6 +147,27 @@ async def test_a_key_that_was_let_in_before_is_told_while_the_database_is_away(
         assert (await ask(reader.text))[0] == 401
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/v1/jobs"])
+async def test_a_key_that_was_refused_since_is_not_let_in_while_the_database_is_away(
+    app: Rowlock, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    reader = await app.keys.create("prometheus", scopes=["read"])
+    async with TestClient(TestServer(create_app(app))) as http:
+
+        async def ask(path: str) -> int:
+            async with http.get(path, headers={"Authorization": f"Bearer {reader.text}"}) as response:
+                return response.status
+
+        def away(*_: object, **__: object) -> None:
+            raise ConnectionRefusedError
+
+        assert await ask("/metrics") == 200
+        await app.keys.revoke("prometheus")
+        assert await ask(path) == 401
+        monkeypatch.setattr(app.client, "connection", away)
+        assert await ask("/metrics") == 503
+
+
 async def test_a_part_that_fails_loses_no_other(http: Http, connection: asyncpg.Connection) -> None:
     await connection.execute("DROP TABLE rowlock.statistic_mark")
     samples = await scrape(http)

@@ -172,3 +172,17 @@ async def test_of_very_many_jobs_the_last_sample_will_do(
     assert (await get(http, "/v1/queues/sums"))["waiting"] == 2
     assert (await app.queues.get("sums")).waiting == 3, "a program may want to know"
     assert [one.waiting for one in await app.queues.list()] == [3]
+
+
+@pytest.mark.parametrize(
+    "act", ["DELETE FROM rowlock.statistic_mark", "UPDATE rowlock.statistic_mark SET name = '_' || name"]
+)
+async def test_what_is_shown_does_not_need_the_marks_of_the_statistics(
+    http: Http, connection: Connection, act: str
+) -> None:
+    await connection.execute(act)
+    assert (await get(http, "/v1/overview"))["last_minute"]["succeeded"] == 0
+    assert (await get(http, "/v1/statistics"))["total"]["succeeded"] == 0
+    async with http.get("/metrics") as response:
+        assert response.status == 200
+        assert 'rowlock_scrape_errors_total{part="overview"} 0.0' in await response.text()

@@ -367,3 +367,13 @@ async def test_what_is_no_method_of_http_is_a_problem_that_quotes_nothing(line: 
 async def test_types_have_the_names_of_json(http: Http, body: dict[str, Any], detail: str) -> None:
     async with http.post("/v1/jobs", json=body) as response:
         assert (await response.json(content_type=None))["detail"] == detail
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/healthz", "/nothing", "/"])
+async def test_an_expectation_that_is_not_known_is_refused_by_a_problem_document(http: Http, path: str) -> None:
+    for _ in range(2):  # the connection is not out of step
+        async with http.get(path, headers={"Expect": "zzz"}) as response:
+            assert (response.status, response.content_type) == (417, PROBLEM)
+            problem = await response.json(content_type=PROBLEM)
+        assert (problem["type"], problem["status"], problem["instance"]) == ("about:blank", 417, path)
+        assert "zzz" not in str(problem)

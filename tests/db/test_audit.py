@@ -444,6 +444,15 @@ def test_every_invariant_is_broken_by_a_test() -> None:
     assert {case.invariant for case in BREAKS} == {name for names in INVARIANTS.values() for name in names}
 
 
+async def test_without_the_mark_of_the_statistics_they_are_not_said_to_be_kept(
+    app: Rowlock, connection: Connection
+) -> None:
+    await connection.execute("DELETE FROM rowlock.statistic_mark")
+    (found,) = [one for one in await audit(app.client) if one.invariant == "slot of statistics that counts too few"]
+    assert found.status == "unknown"
+    assert "mark is missing" in str(found.why_not)
+
+
 async def test_what_was_counted_a_second_time_is_compared_with_the_archive(
     app: Rowlock, settings: Settings, direct_url: str, connection: Connection
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, time, timedelta
@@ -13,7 +14,9 @@ import pytest
 from rowlock import Rowlock, Settings
 from rowlock.cli.doctor import examine
 from rowlock.errors import DatabaseUnavailable, StatementTimeout
+from rowlock.queue.connections import ControlConnection
 from rowlock.worker.duties import going_on
+from rowlock.worker.statistics import AGAIN_AFTER, Statistics
 from tests.logged import capture_logs
 from tests.waiting import eventually
 
@@ -233,3 +236,47 @@ def test_a_statement_that_takes_too_long_does_not_end_the_duty(error: Exception)
     with capture_logs() as logs, going_on("partitions", day="today"):
         fail(error)
     assert [(line["event"], line["day"], line["detail"]) for line in logs] == [("duty_failed", "today", "too slow")]
+
+
+ONCE = {
+    "duty": "SELECT name, every FROM rowlock.duty ORDER BY name",
+    "statistic_mark": "SELECT name FROM rowlock.statistic_mark WHERE name NOT LIKE 'former %' ORDER BY name",
+}
+
+
+@pytest.mark.parametrize("table", ONCE)
+@pytest.mark.parametrize("act", ["DELETE FROM", "UPDATE", "TRUNCATE"])
+async def test_a_row_that_exists_once_is_restored(app: Rowlock, connection: Connection, table: str, act: str) -> None:
+    before = await connection.fetch(ONCE[table])
+    renamed = " SET name = 'former ' || name" if act == "UPDATE" else ""
+    await connection.execute(f"{act} rowlock.{table}{renamed}")
+    with capture_logs() as logs:
+        worker = app.worker()
+        running = asyncio.create_task(worker.run(handle_signals=False))
+        await eventually(lambda: any(entry["event"] == "rows_restored" for entry in logs))
+        worker.stop()
+        await running
+    after = await connection.fetch(ONCE[table])
+    assert [row for row in after if not row["name"].startswith("former ")] == before
+
+
+async def test_statistics_go_on_where_they_were_when_their_marks_are_gone(app: Rowlock, connection: Connection) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    async def count() -> None:
+        control = ControlConnection(app.settings, await app.client.dsn(), purpose="upkeep")
+        try:
+            await control.fetch("restore_rows", AGAIN_AFTER)
+            await Statistics(control, app.client).count()
+        finally:
+            await control.close()
+
+    await work.enqueue()
+    await app.worker().drain()
+    await count()
+    await work.enqueue()
+    await app.worker().drain()
+    await connection.execute("UPDATE rowlock.statistic_mark SET name = 'former ' || name")
+    await count()
+    assert await connection.fetchval("SELECT sum(succeeded) FROM rowlock.statistic WHERE step = 10") == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +23,7 @@ NEON = "postgresql://u:p@ep-1.eu.aws.neon.tech/shop?sslmode=require&channel_bind
         ("postgresql+psycopg://u:p@h/d", "postgresql://u:p@h/d"),
         ("postgres+psycopg2://u:p@h/d?sslmode=require", "postgres://u:p@h/d?sslmode=require"),
         ("postgresql://u:p@ss@h/d", "postgresql://u:p%40ss@h/d"),
+        ("postgresql://u:p#s[s]@h:5432/d", "postgresql://u:p%23s%5Bs%5D@h:5432/d"),
         ("postgresql://ada@corp:p@h:5432/d", "postgresql://ada%40corp:p@h:5432/d"),
         ("postgresql:///d?user=ada@corp", "postgresql:///d?user=ada@corp"),
         (NEON, "postgresql://u:p@ep-1.eu.aws.neon.tech/shop?sslmode=require"),
@@ -53,6 +56,12 @@ def test_url_that_was_written_for_another_driver_is_understood(url: str, read: s
         ("postgresql://h:99999/d", "from 1 to 65535; got 99999"),
         ("postgresql://h:1,h:0/d", "got 0"),
         ("postgresql:///d?host=h&port=65536", "got 65536"),
+        ("postgresql://u:p@[::1/secret", "its host is no name"),
+        ("postgresql://u:secret?1=@h/d", "its port is no number"),
+        ("postgresql://u:1?secret@h/d", "a parameter without a value"),
+        ("postgresql://h/d#secret", "has a # behind its last @"),
+        ("postgresql://h/d?options=-c%20x%3D#secret", "has a # behind its last @"),
+        ("postgresql:///d?port=secret", "its port is no number"),
     ],
 )
 def test_url_that_cannot_be_meant_is_refused_by_name_without_being_shown(url: str, said: str) -> None:
@@ -68,6 +77,7 @@ def test_url_that_cannot_be_meant_is_refused_by_name_without_being_shown(url: st
         ("postgresql://u:p@h:5/d?sslmode=require", "asyncpg", "postgresql+asyncpg://u:p@h:5/d?ssl=require"),
         ("postgres://u:p@h:5/d?sslmode=require", "psycopg", "postgresql+psycopg://u:p@h:5/d?sslmode=require"),
         ("postgresql://u:p@h/d", "psycopg2", "postgresql+psycopg2://u:p@h/d"),
+        (tidy("postgresql://u:p#ss[@h:5/d"), "asyncpg", "postgresql+asyncpg://u:p%23ss%5B@h:5/d"),
         ("postgresql://u@h1:1,h2:2/d", "asyncpg", "postgresql+asyncpg://u@/d?host=h1:1&host=h2:2"),
         (
             "postgresql://postgres@/rowlock?host=%2Frun%2Fx&port=5432",
@@ -82,6 +92,14 @@ def test_url_for_an_engine_names_its_driver_and_what_that_driver_calls_things(
     assert for_driver(url, driver) == made
     if driver is not None:
         assert make_url(made).get_driver_name() == driver
+
+
+@given(st.text(alphabet="ab:@#[]%&= ", max_size=12))
+def test_url_for_an_engine_has_the_password_that_was_meant(password: str) -> None:
+    url = for_driver(tidy(f"postgresql://user:{password}@host:5432/database"), "asyncpg")
+    read = make_url(url)
+    assert (read.username, read.password) == ("user", unquote(password))
+    assert (read.host, read.port, read.database) == ("host", 5432, "database")
 
 
 def test_what_an_engine_s_url_cannot_say_is_refused_by_name() -> None:

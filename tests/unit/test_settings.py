@@ -126,6 +126,11 @@ def test_a_url_of_something_else_is_refused_without_showing_it(url: str) -> None
         ("postgresql://u:secret@[::1]/d", "postgresql://u:***@[::1]/d"),
         ("postgresql://h/d?user=u&password=secret&x=1", "postgresql://h/d?user=u&password=***&x=1"),
         ("postgresql:///d?sslpassword=secret", "postgresql:///d?sslpassword=***"),
+        ("postgresql:///d?p%61ssword=secret", "postgresql:///d?p%61ssword=***"),
+        ("postgresql:///d?options=-c%20app.key%3Dsecret&x=1", "postgresql:///d?options=***&x=1"),
+        ("postgresql:///d?options=-c app.key=secret", "postgresql:///d?options=***"),
+        ("postgresql:///d?app.key=secret", "postgresql:///d?app.key=***"),
+        ("postgresql:///d?statement_timeout=5s", "postgresql:///d?statement_timeout=5s"),
         (
             "postgresql://postgres@/rowlock?host=/run/x&port=5432",
             "postgresql://postgres@/rowlock?host=/run/x&port=5432",

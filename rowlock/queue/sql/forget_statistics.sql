@@ -3,7 +3,9 @@
 -- $1 the lengths of slots in seconds integer[]   $2 how long those are kept interval[]
 -- Returns how many went. Index: statistic_pkey, backlog_pkey. Locks: the rows that it removes.
 WITH old AS MATERIALIZED (
-    SELECT given.step, (SELECT least(now(), min(until)) FROM rowlock.statistic_mark) - given.kept AS until
+    SELECT given.step, (
+               SELECT least(now(), min(until)) FROM rowlock.statistic_mark WHERE name IN ('counted', 'recounted')
+           ) - given.kept AS until
       FROM unnest($1::integer[], $2::interval[]) AS given (step, kept)
 ), removed AS (
     DELETE FROM rowlock.statistic
