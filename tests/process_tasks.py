@@ -155,6 +155,15 @@ def hang(file: str, how: str = "python") -> None:
         pass
 
 
+def start_helper(file: str, how: str) -> int:
+    """Write down the id of a process that it has started and leaves running; then return, or end this process."""
+    helper = subprocess.Popen(["sleep", "600"])
+    Path(file).write_text(f"{helper.pid}\n")
+    if how == "exit":
+        os._exit(3)
+    return helper.pid
+
+
 def allocate(megabytes: int) -> int:
     return len(bytearray(megabytes * 1024 * 1024))
 

@@ -72,6 +72,7 @@ class Process:
         self._reader = reader
         self._writer = writer
         self.exit = asyncio.create_task(process.wait())
+        self.exit.add_done_callback(lambda _: self._end_group())
 
     @classmethod
     async def start(cls, set_up: SetUp) -> Self:
@@ -136,11 +137,15 @@ class Process:
 
     async def kill(self) -> None:
         """End it, and what it has started, at once; wait until it has ended."""
-        with suppress(ProcessLookupError):
-            if not self.exit.done():
-                os.killpg(self._process.pid, signal.SIGKILL)
+        if not self.exit.done():
+            self._end_group()
         self._writer.close()
         await asyncio.wait({self.exit}, timeout=END_SECONDS)
+
+    def _end_group(self) -> None:
+        """End what is in its session: also what it has left behind, however it ended itself."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     async def retire(self) -> None:
         """Let it end by itself, as it has nothing to do; kill it if that takes long."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -244,6 +245,19 @@ async def test_a_process_that_does_not_end_when_it_is_to_be_replaced_is_killed(
             assert first != second
             assert not is_alive(first), "there is one at a time"
         assert not is_alive(second)
+
+
+@pytest.mark.parametrize("how", ["return", "exit"])
+async def test_what_a_process_has_started_ends_with_it_however_it_ends(app: Rowlock, how: str, tmp_path: Path) -> None:
+    task = app.task(executor="process", max_attempts=1)(process_tasks.start_helper)
+    async with app.worker():
+        handle = await task.enqueue(str(tmp_path / "pids"), how)
+        with suppress(JobFailed):
+            await handle.result(timeout=30)
+        (helper,) = await pids_in(tmp_path)
+        if how == "exit":
+            await eventually(lambda: not is_alive(helper))
+    await eventually(lambda: not is_alive(helper))
 
 
 async def test_sys_exit_is_an_error_like_any_other(app: Rowlock, connection: Connection) -> None:
