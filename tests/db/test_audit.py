@@ -769,7 +769,7 @@ async def test_the_widest_scope_is_looked_at(settings: Settings) -> None:
 async def test_the_command_refuses_what_makes_no_sense(given: tuple[str, ...], database_url: str) -> None:
     done = await rowlock("audit", *given, url=database_url)
     assert (done.code, done.out) == (2, "")
-    assert f"{given[-2].removeprefix('--')} must be a" in done.err
+    assert given[-2].removeprefix("--") in done.err
     assert "Traceback" not in done.err
 
 
