@@ -218,7 +218,7 @@ STATEMENTS: Final[dict[str, tuple[Mapping[str, str], tuple[object, ...]]]] = {
     "fail": (CONTROL, (*OUTCOME, ["failed"], *ERROR)),
     "find_finished": (CUSTOM_PLAN, (*FAILED, UUID(int=0), 100, datetime.now(UTC), *WINDOW, NO_TIME)),
     "find_traces": (CUSTOM_PLAN, (WORKER,)),
-    "follow_up_many": ({}, (["default"], WORKER, WORKER, 1000)),
+    "follow_up_many": ({}, (["default"], uuid7(), uuid7(), 1000)),
     "forget_progress": (CONTROL, (UUID(int=0), 100)),
     "get_job": ({}, (WORKER,)),
     "group_dead_letters": (BY_ID, (*FAILED, None, [], *WINDOW, NO_TIME)),
@@ -257,7 +257,7 @@ AUDITS: Final = {
 """An audit of everything reads everything, and says so; one of the last days is looked at above."""
 
 OVER_THE_ARCHIVE: Final = re.compile(
-    r"rowlock\.(finished_job|attempt|attempt_log|jobs|archive_day|find_job|attempts_of|logs_of|finished_among|recorded_among"
+    r"rowlock\.(finished_job|attempt|attempt_log|jobs|archive_day|find_job|attempts_of|logs_of|finished_among|finished_between|recorded_among"
     r"|archive_windows|last_end_to_come|lock_archive|drop_day|retain_\w+|past_retention|must_be_removed|create_partitions?"
     r"|missing_partitions)\b"
 )
