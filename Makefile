@@ -15,7 +15,7 @@ demo: $(READY) ## Start everything on an embedded PostgreSQL and show it working
 	$(BIN)/python -m examples.demo $(ARGS)
 
 test: $(READY) ## Run the tests, on all cores (ARGS="tests/unit -k settings" to choose)
-	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=auto --maxprocesses=8)
+	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=auto --maxprocesses=8 --durations=20)
 
 QUICK := tests/unit tests/db/test_enqueue.py tests/db/test_claims.py tests/db/test_failures.py tests/db/test_unique.py
 

@@ -784,7 +784,7 @@ def test_whatever_happens_the_tables_say_what_the_documentation_says(bench: Benc
     run_state_machine_as_test(
         cast("type[Lifecycle]", lambda: Lifecycle(bench)),
         settings=settings(
-            max_examples=3000 if IS_LONG else 60,
+            max_examples=3000 if IS_LONG else 40,
             stateful_step_count=80 if IS_LONG else 40,
             deadline=None,
             print_blob=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -392,6 +393,8 @@ async def test_nothing_is_lost_at_any_message(
     frames = list(first.wire.seen)
     assert contains(frames, operation.frames), f"These are not the messages that were expected: {''.join(frames)}"
     points = [(at, how) for at in range(len(frames)) for how in How if is_a_point(frames, at, how)]
+    if not ALL:  # by chance the odd or the even ones
+        points = points[random.randrange(2) :: 2]
     record_property("crash_points", len(points))
     wrong = await asyncio.gather(
         *(sweep(stage, operation, frames, points[lane::LANES], children[lane]) for lane, stage in enumerate(stages))
