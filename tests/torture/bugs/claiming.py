@@ -192,6 +192,11 @@ BUGS: Final = (
                 old="    if ends_at <= now:\n",
                 new="    if ends_at is None:\n",
             ),
+            Change(
+                file="rowlock/worker/attempts.py",
+                old="call_later(left, attempt.stop_waiting)\n",
+                new="call_later(left + 3600, attempt.stop_waiting)\n",
+            ),
         ),
         engine=KILLS,
         rule="too late",
