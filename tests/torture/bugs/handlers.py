@@ -124,7 +124,7 @@ BUGS: Final = (
                 old="if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():\n"
                 "                return job\n"
                 "            look",
-                new="if job.is_finished or (deadline is not None and clock() >= deadline - 0.2) or not is_wanted():\n"
+                new="if job.is_finished or (deadline is not None and clock() >= deadline - 2.0) or not is_wanted():\n"
                 "                return job\n"
                 "            look",
             ),

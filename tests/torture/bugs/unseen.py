@@ -211,6 +211,11 @@ BUGS: Final = (
                 old="        self.doze.lost_mark()\n        self.main_loop.look_for_unknown()\n",
                 new="        self.doze.lost_mark()\n",
             ),
+            Change(
+                file="rowlock/worker/main_loop.py",
+                old="                self._claims.reset()\n                self.look_for_unknown()\n",
+                new="                self._claims.reset()\n",
+            ),
         ),
         engine=Pytest(file="tests/db/test_rewound.py"),
         rule="test_a_job_whose_outcome_the_database_has_lost_runs_again",
