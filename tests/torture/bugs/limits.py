@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import SQL, Bug, Change, Torture
+from tests.torture.bugs.kinds import SQL, Bug, Change, Pytest, Torture
 
 _CALM: Final = Torture(faults="stop", times=1, minutes=0.25, rate=200)
 _KEPT: Final = "       AND expires_at IS NULL\n       AND NOT until_start\n"
@@ -67,9 +67,8 @@ BUGS: Final = (
                 new=" WHERE taken.holder <> taken.id AND false",
             ),
         ),
-        engine=_OVERTIME,
-        rule="unique violations",
-        needs=("unique violations: keys that were taken again",),
+        engine=Pytest(file="tests/db/test_operators.py"),
+        rule="test_a_retried_job_takes_its_unique_key_again_or_is_refused",
     ),
     Bug(
         name="duplicates that are to raise return",
