@@ -80,9 +80,8 @@ BUGS: Final = (
                 new="        DuplicateJob(f",
             ),
         ),
-        engine=_CALM,
-        rule="unique violations",
-        needs=("unique violations: duplicates that raise",),
+        engine=Pytest(file="tests/db/test_unique_rules.py"),
+        rule="test_a_duplicate_that_is_to_be_an_error_stores_nothing_and_leaves_the_transaction_usable",
     ),
     Bug(
         name="a filter that ignores the task",
