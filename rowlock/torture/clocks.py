@@ -65,7 +65,8 @@ class Clocks:
             at=change.at - offset,
             began=self._right_by(change.began, offset, epoch),
             committed=None if change.committed is None else self._right_by(change.committed, offset, epoch),
-            **{name: max(0.0, at - offset) for name in DUE if (at := getattr(change, name)) is not None},
+            # Of an infinite time, noted as 0, there is nothing to put right.
+            **{name: max(0.0, at - offset) for name in DUE if (at := getattr(change, name))},
         )
 
     def _right_by(self, moment: float, offset: int, epoch: float) -> float:

@@ -118,3 +118,11 @@ def test_a_transaction_s_begin_is_by_the_clock_that_was_in_force_then(began: flo
     change = Change(number=2, xid=1, at=1012.0, what="job", id=uuid4(), state="queued", began=1000.0 + began)
     seen = clocks.right(change, 1000.0)
     assert (seen.at, seen.began) == (1010.0, 1000.0 + right)
+
+
+@pytest.mark.parametrize("offset", [-2, 2])
+def test_an_infinite_time_stays_as_it_was_noted(offset: int) -> None:
+    """The job whose key another one took ends at `-infinity`, noted as 0."""
+    clocks = Clocks([Step(at=0, old=0, new=offset, first_number=1, last_number=1)])
+    change = Change(number=2, xid=1, at=1012.0, what="job", id=uuid4(), state="queued", began=1010.0, ends_at=0)
+    assert clocks.right(change, 1000.0).ends_at == 0

@@ -52,6 +52,26 @@ def test_an_attempt_finds_the_last_checkpoint_or_one_without_an_answer(
     assert broken(story) == ({progress.CHECKPOINTS} if is_broken else set())
 
 
+def test_a_process_that_was_frozen_after_it_had_found_a_checkpoint_writes_it_down_late(story: Story) -> None:
+    job = story.enqueue(task="operate.steps")
+    story.claim(job)
+    run = story.start(job)
+    story.fault("freeze", story.worker)
+    story.wait(16)
+    story.rescue(job)
+    other = story.new_worker(12)
+    story.claim(job, other)
+    story.start(job, other)
+    note(story, job, "found", "")
+    save(story, job, "b")
+    story.fault("freeze", story.workers[0], is_over=True)
+    note(story, job, "found", "", attempt=1, run=run)
+    story.end(job, "stopped", run=run, attempt=1, worker=story.workers[0])
+    story.end(job, worker=other)
+    story.succeed(job)
+    assert progress.CHECKPOINTS not in broken(story)
+
+
 def test_a_process_that_was_frozen_after_its_save_writes_it_down_late(story: Story) -> None:
     job = story.enqueue(task="operate.steps")
     run = begin(story, job)

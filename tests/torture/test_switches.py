@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rowlock.torture.checks import switches
+from rowlock.torture.evidence import BLOCKS
 from tests.torture.operating import broken, call, clean
 from tests.torture.story import Job, Story
 
@@ -139,6 +140,18 @@ def test_a_worker_keeps_to_the_scale(story: Story, most: int, *, is_broken: bool
     story.wait(8)
     two_at_once(story)
     assert broken(story) == ({switches.LIMITS} if is_broken else set())
+
+
+def test_a_worker_whose_loop_is_blocked_hears_of_no_scale(story: Story) -> None:
+    blocking = story.enqueue(task=BLOCKS)
+    story.claim(blocking)
+    run = story.start(blocking)
+    call(story, "scale", about={"most": 1})
+    story.wait(8)
+    story.end(blocking, run=run)
+    two_at_once(story)
+    story.succeed(blocking)
+    assert switches.LIMITS not in broken(story)
 
 
 def test_a_worker_may_need_a_moment_to_hear_of_a_scale(story: Story) -> None:

@@ -23,6 +23,7 @@ def checkpoints(life: Life, evidence: Evidence) -> Iterator[str]:
     """An attempt finds the last checkpoint that was saved, or one without an answer. A stale one saves nothing.
 
     A process that is frozen after its save writes down late that it was done: a newer attempt's save is the later one.
+    So does one that is frozen after it has found a checkpoint: a newer attempt may have saved since.
     """
     saved, saved_by, open_ones = "", 0, list[str]()
     newest = 0
@@ -31,7 +32,7 @@ def checkpoints(life: Life, evidence: Evidence) -> Iterator[str]:
             case "found":
                 evidence.looked[CHECKPOINTS] += 1
                 evidence.looked[f"{CHECKPOINTS}: found by a later attempt"] += bool(note.value)
-                if note.value != saved and note.value not in open_ones:
+                if note.value != saved and note.value not in open_ones and note.attempt >= saved_by:
                     yield f"attempt {note.attempt} found the checkpoint {note.value!r}, and {saved!r} was saved last"
                 saved, open_ones = note.value, [one for one in open_ones if one != note.value]
                 saved_by = max(saved_by, note.attempt)

@@ -144,4 +144,6 @@ def _scale_at(orders: list[Deed], run: Run, evidence: Evidence) -> int | None:
     since = run.started - SCALE_SECONDS * SECOND
     if last is None or last.outcome != "done" or not last.about["most"] or last.ended > since:
         return None
-    return int(last.about["most"]) if evidence.is_calm(run.pid, since, run.started) else None
+    if not evidence.is_calm(run.pid, since, run.started) or _was_held(run, since, run.started, evidence):
+        return None
+    return int(last.about["most"])
