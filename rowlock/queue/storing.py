@@ -251,14 +251,14 @@ class Storing(Connected):
         Jobs are mostly enqueued right after they were made. Of a range of young ids few jobs are finished, which costs
         one look, whatever the number of jobs. Only ids that are old, or many in their range, are looked up one by one.
         """
-        ids = sorted(map(_ID, jobs))
-        few = _are_young(ids)
-        rows = await caller.fetch(
-            self._sql("follow_up_many"), _queues(jobs), ids[0], ids[-1], _MOST_FOUND if few else 0
-        )
-        finished = {uuid_of(row[0]) for row in rows if row[0] is not None}
-        if few and len(finished) < _MOST_FOUND:
-            return finished.intersection(ids) if finished else finished
+        ids, queues = sorted(map(_ID, jobs)), _queues(jobs)
+        if _are_young(ids):
+            rows = await caller.fetch(self._sql("follow_up_many"), queues, ids[0], ids[-1], _MOST_FOUND)
+            finished = {uuid_of(row[0]) for row in rows if row[0] is not None}
+            if len(finished) < _MOST_FOUND:
+                return finished.intersection(ids)
+        else:
+            await caller.fetch(self._sql("wake"), queues)
         rows = await caller.fetch(self._sql("list_finished_of"), ids)
         return {uuid_of(row[0]) for row in rows}
 

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid4
 
 import asyncpg
+import msgspec
 import pytest
 
 from rowlock import JobFilter, JobNotFound, Rowlock, Settings, migrations
@@ -317,6 +318,24 @@ async def test_what_is_read_locks_a_bounded_number_of_partitions(
         assert await look(app, job)
     assert max(locks, default=0) <= MOST_LOCKS, "an audit has a transaction of its own"
     await connection.execute("DELETE FROM rowlock.job")
+
+
+async def test_a_job_that_is_given_again_years_later_locks_a_bounded_number_of_partitions(
+    url: str, connection: Connection, locks: list[int]
+) -> None:
+    job = UUID(int=(int((datetime.now(UTC) - timedelta(days=OLD)).timestamp() * 1000) << 80) | 7 << 76 | 2 << 62)
+    await put(connection, OLD, job)
+    async with Rowlock(url) as app:
+        new = msgspec.structs.replace(app.task(name="again")(_nothing).job(), id=job)
+        await app.enqueue_many([new])
+        async with connection.transaction():
+            await app.enqueue_many([new], connection=connection)
+            assert await connection.fetchval(COUNT_LOCKS) <= MOST_LOCKS
+    assert max(locks) <= MOST_LOCKS
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
+
+
+async def _nothing() -> None: ...
 
 
 async def test_pages_go_back_through_all_days(url: str) -> None:

@@ -41,8 +41,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/queue/storing.py",
-                old="            return finished.intersection(ids) if finished else finished\n",
-                new="            return set()\n",
+                old="                return finished.intersection(ids)\n",
+                new="                return set()\n",
             ),
         ),
         engine=Pytest(file="tests/db/test_enqueue_lost.py"),
