@@ -109,7 +109,7 @@ async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connect
 
 
 def _without_tasks_of_others(document: str, body: JobsRequest) -> str:
-    """The answer for whoever may not read: a duplicate, which may be of another task, is named as it was asked for."""
+    """Answer a caller who may not read: a duplicate, which may be of another task, has the task that was asked for."""
     enqueued = msgspec.json.decode(document, type=EnqueuedJobs).jobs
     jobs = [msgspec.structs.replace(one, task=asked.task) for one, asked in zip(enqueued, body.jobs, strict=True)]
     return msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode()

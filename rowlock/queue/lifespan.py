@@ -92,7 +92,7 @@ class Lifespan(Generic[T]):
 
     async def _close(self) -> None:
         opened, self._open, self._value = self._open, None, _CLOSED
-        assert opened is not None  # noqa: S101  # whoever closes it has opened it
+        assert opened is not None  # noqa: S101  # only what is open is closed
         if await self._step(opened) is _CLOSED:
             return
         if isinstance(opened, AsyncGenerator):

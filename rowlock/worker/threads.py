@@ -60,7 +60,7 @@ class Threads:
 
 
 def _plainly(function: Callable[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
-    """Call the function. A future cannot hold a StopIteration: whoever waits for it would never be told.
+    """Call the function. A future cannot hold a StopIteration: its waiter would wait for ever.
 
     A process that it has forked, and that comes out of it, ends: else it would wait for ever for the pool's next call.
     """

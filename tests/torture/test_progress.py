@@ -10,7 +10,7 @@ import pytest
 from rowlock.torture.checks import progress
 from rowlock.torture.closing import Shown
 from tests.torture.operating import broken, clean, close, note
-from tests.torture.story import Job, Story
+from tests.torture.story import Job, Story, Worker
 
 
 @pytest.fixture
@@ -36,6 +36,17 @@ def finish(story: Story, job: Job) -> None:
     story.succeed(job)
 
 
+def overtaken(story: Story, job: Job) -> Worker:
+    """Freeze the worker in its attempt, and let another one begin the next. Returns the other one."""
+    story.fault("freeze", story.worker)
+    story.wait(16)
+    story.rescue(job)
+    other = story.new_worker(12)
+    story.claim(job, other)
+    story.start(job, other)
+    return other
+
+
 @pytest.mark.parametrize("found, is_broken", [("a", True), ("b", False), ("c", False), ("", True), ("d", True)])
 def test_an_attempt_finds_the_last_checkpoint_or_one_without_an_answer(
     story: Story, found: str, *, is_broken: bool
@@ -56,12 +67,7 @@ def test_a_process_that_was_frozen_after_it_had_found_a_checkpoint_writes_it_dow
     job = story.enqueue(task="operate.steps")
     story.claim(job)
     run = story.start(job)
-    story.fault("freeze", story.worker)
-    story.wait(16)
-    story.rescue(job)
-    other = story.new_worker(12)
-    story.claim(job, other)
-    story.start(job, other)
+    other = overtaken(story, job)
     note(story, job, "found", "")
     save(story, job, "b")
     story.fault("freeze", story.workers[0], is_over=True)
@@ -76,12 +82,7 @@ def test_a_process_that_was_frozen_after_its_save_writes_it_down_late(story: Sto
     job = story.enqueue(task="operate.steps")
     run = begin(story, job)
     note(story, job, "saving", "a")
-    story.fault("freeze", story.worker)
-    story.wait(16)
-    story.rescue(job)
-    other = story.new_worker(12)
-    story.claim(job, other)
-    story.start(job, other)
+    other = overtaken(story, job)
     note(story, job, "found", "a")
     save(story, job, "b")
     note(story, job, "saved", "a", attempt=1, run=run)
@@ -100,12 +101,7 @@ def test_a_process_that_was_frozen_after_its_save_writes_it_down_late(story: Sto
 def test_a_stale_attempt_saves_nothing(story: Story) -> None:
     job = story.enqueue(task="operate.steps")
     run = begin(story, job)
-    story.fault("freeze", story.worker)
-    story.wait(16)
-    story.rescue(job)
-    other = story.new_worker(12)
-    story.claim(job, other)
-    story.start(job, other)
+    other = overtaken(story, job)
     note(story, job, "found")
     story.fault("freeze", story.worker, is_over=True)
     save(story, job, "a", "stale", attempt=1, run=run)
