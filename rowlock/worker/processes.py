@@ -143,7 +143,7 @@ class Process:
         await asyncio.wait({self.exit}, timeout=END_SECONDS)
 
     def _end_group(self) -> None:
-        """End what is in its session: also what it has left behind, however it ended itself."""
+        """End what is in its process group: also what it has left behind, however it ended itself."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 

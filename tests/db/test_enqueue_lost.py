@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, nullcontext, suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -188,6 +190,19 @@ async def test_a_finished_job_is_not_stored_again(
     assert not any(handle.is_duplicate for handle in handles)
     assert await stored(connection) == expected + Counter([before.id, after.id])
     assert await app.enqueue_many([]) == []
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+async def test_a_finished_job_is_not_stored_again_by_a_machine_whose_clock_is_wrong(
+    days: int, app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = days * 86_400
+    monkeypatch.setattr(storing, "time", SimpleNamespace(time=lambda: time.time() + ahead))
+    new = msgspec.structs.replace(add_task(app).job("Ada"), id=UUID(int=uuid7().int + (ahead * 1000 << 80)))
+    await app.enqueue_many([new])
+    await app.worker().drain()
+    await app.enqueue_many([new])
+    assert await stored(connection) == Counter([new.id])
 
 
 @pytest.mark.parametrize("enqueue", WAYS)

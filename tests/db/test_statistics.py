@@ -70,6 +70,12 @@ async def put(
     )
 
 
+async def count_alone(connection: Connection, duties: Duties) -> None:
+    """Count once nobody else does: the count of a worker that was stopped may hold the marks for a moment."""
+    await connection.execute("SELECT FROM rowlock.statistic_mark FOR UPDATE")
+    await duties.count()
+
+
 async def begin(connection: Connection, ago: timedelta) -> None:
     """Have nothing been counted since then."""
     await connection.execute("UPDATE rowlock.statistic_mark SET until = now() - $1::interval", ago)
@@ -110,7 +116,7 @@ async def test_what_handlers_do_is_counted(app: Rowlock, connection: Connection,
         await task.enqueue()
     await app.cancel((await fine.using(delay=60).enqueue()).id)
     await app.worker().drain()
-    await duties.count()
+    await count_alone(connection, duties)
     expected = {
         ("mail", "fine"): (2, 0, 1, 0, 0),
         ("default", "broken"): (0, 1, 0, 0, 2),

@@ -129,13 +129,13 @@ END
 $$
 --;
 -- The jobs with ids in this range that are finished, `most` of them at the most. Only the days since the first was made are
--- looked at, and one before, since clocks differ: ask it of ids of version 7 that are young. The locks are given back with
--- the block.
+-- looked at, and one before, since clocks differ (of ids from the future: since now): ask it of ids of version 7 that are
+-- young. The locks are given back with the block.
 CREATE FUNCTION rowlock.finished_between(lowest uuid, highest uuid, most integer) RETURNS SETOF uuid LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = 'force_custom_plan' SET enable_seqscan = off AS $$
 DECLARE
     made timestamptz := to_timestamp(('x' || left(translate(lowest::text, '-', ''), 12))::bit(48)::bigint / 1000.0);
-    low timestamptz := made - interval '1 day';
+    low timestamptz := least(made, clock_timestamp()) - interval '1 day';
     found_ids uuid[];
 BEGIN
     SELECT array_agg(job.id) INTO found_ids
