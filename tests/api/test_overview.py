@@ -18,6 +18,7 @@ from rowlock.api import create_app
 from rowlock.api.access import Access
 from rowlock.queue.connections import ControlConnection
 from rowlock.worker.statistics import Statistics as Duties
+from tests.counting import count_alone
 
 Http = TestClient[Request, Application]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -49,7 +50,9 @@ async def get(http: Http, path: str) -> Any:  # noqa: ANN401  # JSON
         return await response.json()
 
 
-async def test_the_overview_says_how_it_stands(http: Http, app: Rowlock, duties: Duties) -> None:
+async def test_the_overview_says_how_it_stands(
+    http: Http, app: Rowlock, connection: Connection, duties: Duties
+) -> None:
     for how in ("error", "error", "fail"):
         await app.enqueue("explode", {"how": how})
     await app.enqueue("add", {"x": 1})
@@ -58,7 +61,7 @@ async def test_the_overview_says_how_it_stands(http: Http, app: Rowlock, duties:
     await app.enqueue("echo", delay=60)
     discarded = (await app.dead_letters())[0]
     await app.discard(discarded.id)
-    await duties.count()
+    await count_alone(connection, duties)
     found = await get(http, "/v1/overview")
     numbers = {name: found[name] for name in ("waiting", "scheduled", "running", "blocked", "dead_letters", "workers")}
     assert numbers == {"waiting": 1, "scheduled": 1, "running": 0, "blocked": 0, "dead_letters": 2, "workers": 0}
@@ -87,11 +90,13 @@ async def test_the_last_minute_is_what_was_counted_of_it(
     assert (minute["duration_p50"] is None) == (expected == 0)
 
 
-async def test_statistics_are_those_of_the_window(http: Http, app: Rowlock, duties: Duties) -> None:
+async def test_statistics_are_those_of_the_window(
+    http: Http, app: Rowlock, connection: Connection, duties: Duties
+) -> None:
     await app.enqueue("add", {"x": 1})
     await app.enqueue("explode", {"how": "error"})
     await app.worker().drain()
-    await duties.count()
+    await count_alone(connection, duties)
     await duties.sample()
     for window in ("1h", "30d"):
         found = await get(http, f"/v1/statistics?window={window}")
@@ -111,14 +116,14 @@ async def test_statistics_of_nonsense_are_refused(http: Http, query: str) -> Non
         assert (await response.json(content_type=None))["type"] == "urn:rowlock:problem:invalid-request"
 
 
-async def test_who_is_limited_to_queues_sees_these_alone(app: Rowlock, duties: Duties) -> None:
+async def test_who_is_limited_to_queues_sees_these_alone(app: Rowlock, connection: Connection, duties: Duties) -> None:
     await app.enqueue("explode", {"how": "error"})
     await app.enqueue("add", {"x": 1})
     await app.worker().drain()
     await app.enqueue("add", {"x": 1})
     await app.enqueue("echo")
     await app.enqueue("echo")
-    await duties.count()
+    await count_alone(connection, duties)
     await duties.sample()
     async with limited_to(app, "sums") as http:
         found = await get(http, "/v1/overview")

@@ -20,6 +20,7 @@ from rowlock.queue.statements import statement
 from rowlock.queue.statistics import STEPS, Point, Statistics, read_statistics, slot_of
 from rowlock.worker.statistics import BY_TIME
 from rowlock.worker.statistics import Statistics as Duties
+from tests.counting import count_alone
 from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -68,12 +69,6 @@ async def put(
         queue,
         jobs,
     )
-
-
-async def count_alone(connection: Connection, duties: Duties) -> None:
-    """Count once nobody else does: the count of a worker that was stopped may hold the marks for a moment."""
-    await connection.execute("SELECT FROM rowlock.statistic_mark FOR UPDATE")
-    await duties.count()
 
 
 async def begin(connection: Connection, ago: timedelta) -> None:
