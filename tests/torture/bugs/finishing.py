@@ -98,11 +98,11 @@ BUGS: Final = (
             Change(
                 file="rowlock/worker/runtime.py",
                 old="                await self._commit(transaction)\n",
-                new="                await transaction.commit()\n                await asyncio.sleep(0.3)\n"
+                new="                await transaction.commit()\n                await asyncio.sleep(1)\n"
                 "                self._attempt.result = self._result\n",
             ),
         ),
-        engine=KILLS,
+        engine=Torture(faults="kill", times=12),
         rule="effects",
         needs=("effects: after several attempts",),
     ),
