@@ -79,6 +79,7 @@ CASES: Final = (
     Case(rule="cancelled jobs that started", case="cancels that raced with a claim"),
     Case(rule="cancelled jobs that started", case="cancels of running jobs"),
     Case(rule="cancels not heard"),
+    Case(rule="cancels not heard", case="handlers that had long to go"),
     Case(rule="starts without a claim"),
     Case(rule="starts past the limit"),
     Case(rule="starts past the limit", case="crashes alone", faults=("poison",)),

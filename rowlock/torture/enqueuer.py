@@ -340,7 +340,7 @@ class Enqueuer:
 
     async def _cancel(self) -> None:
         """Enqueue a job, and cancel one of the last few: not due yet, due just now, running, or finished already."""
-        job: NewJob[Any] = workload.slow.job(self._rng.choice([2.0, LONG_SECONDS]))
+        job: NewJob[Any] = workload.slow.job(self._rng.choice([2.0, LONG_SECONDS, LONG_SECONDS]))
         if self._rng.random() < 0.8:
             job = workload.quick.using(delay=self._rng.choice([0.05, 0.5, 3.0, 8.0])).job()
         await self._enqueue("own", [job], lambda: self._app.client.enqueue(job))

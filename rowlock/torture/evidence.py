@@ -55,6 +55,8 @@ class Run:
     delay: float = 0.0
     longest: float = 0.0
     """As in `Start` and `End`."""
+    takes: float = 0.0
+    """As in `Start`."""
     child: int = 0
     """The process of the handler, if that is not the worker's; `pid` is the worker's."""
 

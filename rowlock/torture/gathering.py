@@ -190,6 +190,7 @@ class _Reader:
             is_stubborn=event.is_stubborn,
             started=event.at,
             content=event.content,
+            takes=event.takes,
             child=event.pid if event.worker else 0,
         )
         self._evidence.runs[event.job].append(run)

@@ -94,6 +94,8 @@ class Start(Event, frozen=True, tag="start"):
     """It cannot be stopped from outside: it blocks its event loop, or is a plain function in a thread."""
     content: int | None = None
     """The argument of this name, as the handler was given it."""
+    takes: float = 0.0
+    """For how many seconds it waits, at least, if nothing stops it."""
     worker: int = 0
     """The process of the worker, if the handler runs in another one (`executor="process"`)."""
 

@@ -80,7 +80,7 @@ def _watch_the_time(opened: History) -> None:
 
 @contextmanager
 def _written(
-    job: Job, *, is_stubborn: bool = False, backoff: float = 0.0, content: int | None = None
+    job: Job, *, is_stubborn: bool = False, backoff: float = 0.0, content: int | None = None, takes: float = 0.0
 ) -> Iterator[Answer]:
     """Write down when the handler starts and ends; give what it is to return.
 
@@ -90,8 +90,17 @@ def _written(
     run = uuid4().hex
     how: Literal["return", "error", "snooze", "fail", "cancel", "stopped"] = "error"
     delay, longest = LEAST_JITTER * backoff, backoff
-    start = Start(job=job.id, attempt=job.attempt, run=run, task=job.task, is_stubborn=is_stubborn, content=content)
-    history().write(start)
+    history().write(
+        Start(
+            job=job.id,
+            attempt=job.attempt,
+            run=run,
+            task=job.task,
+            is_stubborn=is_stubborn,
+            content=content,
+            takes=takes,
+        )
+    )
     try:
         with testimony.attempt(job.id, job.attempt, run):
             yield {"run": run}
@@ -133,7 +142,7 @@ async def quick(job: Job) -> Answer:
 @app.task(name="torture.slow", queue="slow")
 async def slow(job: Job, seconds: float) -> Answer:
     """Take its time, and let itself be cancelled."""
-    with _written(job) as answer:
+    with _written(job, takes=seconds) as answer:
         await asyncio.sleep(seconds)
         return answer
 

@@ -92,7 +92,7 @@ def test_a_job_may_be_put_back_after_its_requested_cancel(story: Story) -> None:
 def stop_after(story: Story, seconds: float, *, is_stubborn: bool = False, fault: str = "") -> Report:
     job = story.enqueue()
     story.claim(job)
-    story.start(job, is_stubborn=is_stubborn)
+    story.start(job, is_stubborn=is_stubborn, takes=9.0)
     story.act("cancel", job, "requested")
     if fault:
         story.fault(fault, story.worker)
@@ -109,6 +109,7 @@ def test_a_running_job_that_goes_on_after_its_cancel_is_found(story: Story, seco
     report = stop_after(story, seconds)
     assert report.counts["cancels not heard"] == (not is_right)
     assert report.looked["cancels not heard"] == 1
+    assert report.looked["cancels not heard: handlers that had long to go"] == 1
 
 
 def test_a_stubborn_handler_and_one_behind_a_fault_may_go_on(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def unheard(life: Life, evidence: Evidence) -> Iterator[str]:
             if run.is_stubborn or not run.started <= operation.ended < run.ended:
                 continue
             evidence.looked[UNHEARD] += 1
+            evidence.looked[f"{UNHEARD}: handlers that had long to go"] += run.started + run.takes * SECOND > limit
             if run.ended > limit and not _is_kept(run, operation.began - BEFORE_SECONDS * SECOND, limit, evidence):
                 late = (run.ended - operation.ended) / SECOND
                 yield f"attempt {run.attempt} went on for {late:.2f} s after a cancel was requested"

@@ -25,7 +25,7 @@ BUGS: Final = (
         ),
         engine=_OVERTIME,
         rule="cancels not heard",
-        needs=("cancels not heard",),
+        needs=("cancels not heard: handlers that had long to go",),
     ),
     Bug(
         name="a key kept at the expiry",
