@@ -17,9 +17,9 @@ import asyncpg
 from rowlock import Settings
 from rowlock.embedded import EmbeddedServer
 from rowlock.migrations import upgrade
-from rowlock.queue.statements import statement
-from rowlock.queue.statistics import MOST_NAMED, MOST_SAMPLED, STEPS, slot_of
-from rowlock.worker.statistics import BY_TIME
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.read.statistics import MOST_NAMED, MOST_SAMPLED, STEPS, slot_of
+from rowlock.worker.duties.statistics import BY_TIME
 
 DAYS = 30
 SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "max_connections": "300", "maintenance_work_mem": "256MB"}

@@ -15,8 +15,8 @@ import asyncpg
 from rowlock import Rowlock, Settings
 from rowlock.embedded import temporary_server
 from rowlock.migrations import upgrade
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.statements import statement
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.identifiers import uuid7
 
 APART_SECONDS = 0.002
 DAY: date = datetime.now(UTC).date() - timedelta(days=3)

@@ -18,8 +18,8 @@ from benchmarks.tasks import ARGUMENTS, noop
 from rowlock import Rowlock, Settings
 from rowlock.embedded import temporary_server
 from rowlock.migrations import upgrade
-from rowlock.queue.claims import Claims
-from rowlock.queue.connections import ControlConnection
+from rowlock.queue.claim.claims import Claims
+from rowlock.queue.connect.sessions import ControlConnection
 
 APART_SECONDS = 0.01
 SETTLING_JOBS = 20

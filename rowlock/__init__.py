@@ -34,24 +34,24 @@ from rowlock.errors import (
     WorkerNotFound,
     WrongState,
 )
-from rowlock.queue.filters import JobFilter
-from rowlock.queue.handle import JobHandle
-from rowlock.queue.job import Job, LogLine, Progress
-from rowlock.queue.keys import ApiKey, Keys, NewApiKey
-from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
-from rowlock.queue.lifespan import Lifespan
-from rowlock.queue.new_job import NewJob
-from rowlock.queue.operators import BulkResult, DeadLetterGroup, Operation, Unclaimed
-from rowlock.queue.overview import Overview
-from rowlock.queue.queues import Queue, Queues
-from rowlock.queue.retention import ArchiveDay, QueueRetention, Retention
-from rowlock.queue.retry import Exponential, Linear
-from rowlock.queue.schedule import Schedule, StoredSchedule
-from rowlock.queue.schedules import Schedules
-from rowlock.queue.statistics import Figures, Point, QueueFigures, Statistics, TaskFigures
-from rowlock.queue.task import CallNext, Task
-from rowlock.queue.unique import Unique
-from rowlock.queue.workers import LiveWorker, Workers
+from rowlock.queue.enqueue.task import CallNext, Task
+from rowlock.queue.jobs.filter import JobFilter
+from rowlock.queue.jobs.job import Job, LogLine, Progress
+from rowlock.queue.jobs.lifecycle import Cancel, Fail, Retry, Snooze
+from rowlock.queue.jobs.new_job import NewJob
+from rowlock.queue.jobs.unique import Unique
+from rowlock.queue.operate.jobs import BulkResult, DeadLetterGroup, Operation, Unclaimed
+from rowlock.queue.operate.keys import ApiKey, Keys, NewApiKey
+from rowlock.queue.operate.queues import Queue, Queues
+from rowlock.queue.operate.retention import ArchiveDay, QueueRetention, Retention
+from rowlock.queue.operate.schedules import Schedules
+from rowlock.queue.operate.workers import LiveWorker, Workers
+from rowlock.queue.read.handle import JobHandle
+from rowlock.queue.read.overview import Overview
+from rowlock.queue.read.statistics import Figures, Point, QueueFigures, Statistics, TaskFigures
+from rowlock.queue.schedules.schedule import Schedule, StoredSchedule
+from rowlock.queue.tasks.backoff import Exponential, Linear
+from rowlock.queue.tasks.lifespan import Lifespan
 from rowlock.settings import Settings
 from rowlock.tasks import TaskDefaults, Tasks
 

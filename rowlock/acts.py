@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rowlock.queue import retention
-from rowlock.queue.filters import JobFilter
-from rowlock.queue.origin import Origin
-from rowlock.queue.overview import Overview, read_overview
-from rowlock.queue.rescheduling import Change
-from rowlock.queue.statistics import Statistics, read_statistics
+from rowlock.queue.jobs.actor import Origin
+from rowlock.queue.jobs.filter import JobFilter
+from rowlock.queue.jobs.rescheduling import Change
+from rowlock.queue.operate import retention
+from rowlock.queue.read.overview import Overview, read_overview
+from rowlock.queue.read.statistics import Statistics, read_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
     from uuid import UUID
 
-    from rowlock.queue.client import Client
-    from rowlock.queue.job import Job
-    from rowlock.queue.listing import JobPage
-    from rowlock.queue.operators import (
+    from rowlock.queue.jobs.job import Job
+    from rowlock.queue.operate.jobs import (
         BulkResult,
         CancelAnswer,
         GroupedDeadLetters,
@@ -27,7 +25,9 @@ if TYPE_CHECKING:
         Operators,
         Unclaimed,
     )
-    from rowlock.queue.retention import Keep, QueueRetention, Retention
+    from rowlock.queue.operate.retention import Keep, QueueRetention, Retention
+    from rowlock.queue.read.pages import JobPage
+    from rowlock.queue.read.reader import Client
 
 
 class Acts:

@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from weakref import WeakSet
 
 from rowlock.acts import Acts
-from rowlock.enqueuing import Enqueuing
 from rowlock.errors import InvalidOption, UnknownTask
-from rowlock.queue import options as check
-from rowlock.queue.callables import is_async
-from rowlock.queue.client import Client
-from rowlock.queue.job import Job, LogLine
-from rowlock.queue.keys import Keys
-from rowlock.queue.lifespan import Lifespan
-from rowlock.queue.operators import Operators
-from rowlock.queue.queues import Queues
-from rowlock.queue.schedule import Misfire, Overlap, Schedule
-from rowlock.queue.schedules import Schedules
-from rowlock.queue.task import (
+from rowlock.queue.enqueue.by_name import Enqueuing
+from rowlock.queue.enqueue.task import (
     Failing,
     FailureHandler,
     Middleware,
     Task,
 )
-from rowlock.queue.workers import Workers
+from rowlock.queue.jobs import checks as check
+from rowlock.queue.jobs.job import Job, LogLine
+from rowlock.queue.operate.jobs import Operators
+from rowlock.queue.operate.keys import Keys
+from rowlock.queue.operate.queues import Queues
+from rowlock.queue.operate.schedules import Schedules
+from rowlock.queue.operate.workers import Workers
+from rowlock.queue.read.reader import Client
+from rowlock.queue.schedules.schedule import Misfire, Overlap, Schedule
+from rowlock.queue.tasks.callables import is_async
+from rowlock.queue.tasks.lifespan import Lifespan
 from rowlock.settings import Settings
 from rowlock.tasks import TaskDefaults, Tasks, collections_in
 

@@ -47,7 +47,7 @@ from uuid import UUID
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rowlock.queue.new_job import NewJob
+    from rowlock.queue.jobs.new_job import NewJob
 
 
 class RowlockError(Exception):

@@ -11,8 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias, TypedDict, TypeVar, overload
 
 from rowlock.errors import ConfigurationError, InvalidOption
-from rowlock.queue.schedule import Declared, Schedule
-from rowlock.queue.task import (
+from rowlock.queue.enqueue.task import (
     DEFAULT_BACKOFF,
     DEFAULT_MAX_ATTEMPTS,
     DEFAULT_PRIORITY,
@@ -21,15 +20,16 @@ from rowlock.queue.task import (
     Task,
     TaskDecorator,
 )
+from rowlock.queue.schedules.schedule import Declared, Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from rowlock.queue.client import Client
-    from rowlock.queue.job import Job
-    from rowlock.queue.options import Executor
-    from rowlock.queue.retry import BackoffOption, ExceptionClasses
-    from rowlock.queue.unique import Unique
+    from rowlock.queue.jobs.checks import Executor
+    from rowlock.queue.jobs.job import Job
+    from rowlock.queue.jobs.unique import Unique
+    from rowlock.queue.read.reader import Client
+    from rowlock.queue.tasks.backoff import BackoffOption, ExceptionClasses
 
 P = ParamSpec("P")
 R = TypeVar("R")

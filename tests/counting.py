@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import asyncpg
 
 if TYPE_CHECKING:
-    from rowlock.worker.statistics import Statistics
+    from rowlock.worker.duties.statistics import Statistics
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from rowlock.api.access import Access, nobody_is_asked
+    from rowlock.api.access.access import Access, nobody_is_asked
     from rowlock.api.application import create_app
 
 __all__ = ["Access", "create_app", "nobody_is_asked"]

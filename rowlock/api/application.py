@@ -11,10 +11,22 @@ from uuid import UUID
 
 from aiohttp import web
 
-from rowlock.api import (
+from rowlock.api import dashboard
+from rowlock.api.access.access import AUTHENTICATE, Authenticate
+from rowlock.api.access.authentication import keys_are_demanded
+from rowlock.api.access.failures import FAILURES, Failures
+from rowlock.api.access.let_in import LET_IN, LetIn
+from rowlock.api.backend import BACKEND, CLOSING, Backend
+from rowlock.api.http import documents
+from rowlock.api.http.browsers import BEHIND_PROXY, refuse_cross_site
+from rowlock.api.http.exchange import BODY_LIMIT, identify, refuse_encoded, set_headers
+from rowlock.api.http.observing import REQUESTS, Requests, observe
+from rowlock.api.http.openapi import DOCUMENT, describe
+from rowlock.api.http.problems import answer_problems, answer_unrouted
+from rowlock.api.http.readings import READINGS, Readings
+from rowlock.api.http.streams import STREAMS, Streams
+from rowlock.api.resources import (
     acts,
-    dashboard,
-    documents,
     events,
     health,
     jobs,
@@ -29,22 +41,10 @@ from rowlock.api import (
     tasks,
     workers,
 )
-from rowlock.api.access import AUTHENTICATE, Authenticate
-from rowlock.api.authentication import keys_are_demanded
-from rowlock.api.backend import BACKEND, CLOSING, Backend
-from rowlock.api.browsers import BEHIND_PROXY, refuse_cross_site
-from rowlock.api.exchange import BODY_LIMIT, identify, refuse_encoded, set_headers
-from rowlock.api.failures import FAILURES, Failures
-from rowlock.api.let_in import LET_IN, LetIn
-from rowlock.api.metrics import ERRORS, PARTS
-from rowlock.api.observing import REQUESTS, Requests, observe
-from rowlock.api.openapi import DOCUMENT, describe
-from rowlock.api.problems import answer_problems, answer_unrouted
-from rowlock.api.readings import READINGS, Readings
+from rowlock.api.resources.metrics import ERRORS, PARTS
 from rowlock.api.routes import Endpoint
-from rowlock.api.streams import STREAMS, Streams
-from rowlock.api.wire.jobs import JobDetail
-from rowlock.queue.operators import Operation
+from rowlock.queue.operate.jobs import Operation
+from rowlock.wire.jobs import JobDetail
 
 _MODULES: Final = (
     health,

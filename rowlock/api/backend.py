@@ -9,15 +9,15 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
-from rowlock.queue.callers import Own
-from rowlock.queue.client import Client
-from rowlock.queue.handle import JobHandle
-from rowlock.queue.keys import Keys
-from rowlock.queue.operators import Operators
-from rowlock.queue.queues import Queues
-from rowlock.queue.schedules import Schedules
-from rowlock.queue.unique import Unique
-from rowlock.queue.workers import Workers
+from rowlock.queue.connect.drivers import Own
+from rowlock.queue.jobs.unique import Unique
+from rowlock.queue.operate.jobs import Operators
+from rowlock.queue.operate.keys import Keys
+from rowlock.queue.operate.queues import Queues
+from rowlock.queue.operate.schedules import Schedules
+from rowlock.queue.operate.workers import Workers
+from rowlock.queue.read.handle import JobHandle
+from rowlock.queue.read.reader import Client
 
 
 class Backend(Protocol):

@@ -12,17 +12,17 @@ from uuid import UUID
 import msgspec
 from aiohttp import hdrs, web
 
-from rowlock.api.access import AUTHENTICATE, EVERYTHING, Access
+from rowlock.api.access.access import AUTHENTICATE, EVERYTHING, Access
+from rowlock.api.access.let_in import LET_IN
 from rowlock.api.backend import BACKEND, Backend
-from rowlock.api.exchange import BODY_LIMIT, OPEN_BODY_LIMIT, read_body, read_query
-from rowlock.api.let_in import LET_IN
-from rowlock.api.problems import FORBIDDEN, UNAUTHENTICATED, Kind, Refused
-from rowlock.api.readings import READINGS
-from rowlock.queue.client import no_job, parse_id
-from rowlock.queue.filters import Sight
-from rowlock.queue.job import Job
-from rowlock.queue.keys import Scope
-from rowlock.queue.origin import Origin
+from rowlock.api.http.exchange import BODY_LIMIT, OPEN_BODY_LIMIT, read_body, read_query
+from rowlock.api.http.problems import FORBIDDEN, UNAUTHENTICATED, Kind, Refused
+from rowlock.api.http.readings import READINGS
+from rowlock.queue.jobs.actor import Origin
+from rowlock.queue.jobs.filter import Sight
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.operate.keys import Scope
+from rowlock.queue.read.reader import no_job, parse_id
 
 ACTOR_HEADER: Final = "X-Rowlock-Actor"
 JSON: Final = "application/json"

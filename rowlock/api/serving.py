@@ -17,8 +17,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError
 
 from rowlock import logs
-from rowlock.api.exchange import HEADERS
-from rowlock.api.problems import Kind, Refused, respond
+from rowlock.api.http.exchange import HEADERS
+from rowlock.api.http.problems import Kind, Refused, respond
 from rowlock.errors import ConfigurationError
 
 log = logs.get_logger("rowlock.api")

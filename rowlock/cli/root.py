@@ -11,7 +11,7 @@ import asyncpg
 import click
 
 from rowlock import __version__, logs
-from rowlock.cli.output import Exit, code_of, complain
+from rowlock.cli.show.output import Exit, code_of, complain
 from rowlock.errors import RowlockError
 from rowlock.words import in_json
 
@@ -59,7 +59,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"rowlock.cli.{cmd_name.replace('-', '_')}").command
+        command: click.Command = import_module(f"rowlock.cli.commands.{cmd_name.replace('-', '_')}").command
         return command
 
 

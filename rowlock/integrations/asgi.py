@@ -19,14 +19,14 @@ from aiohttp import web
 from yarl import URL
 
 from rowlock.api import create_app
-from rowlock.api.authentication import keys_are_demanded
+from rowlock.api.access.authentication import keys_are_demanded
 from rowlock.api.serving import SERVER_LOG
 from rowlock.integrations.beside import check_queue, ends_with
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
-    from rowlock.api.access import Authenticate
+    from rowlock.api.access.access import Authenticate
     from rowlock.app import Rowlock
 
 __all__ = ["asgi"]

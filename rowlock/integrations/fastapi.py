@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, get_args
 from fastapi.params import Depends
 
 from rowlock.errors import InvalidOption
-from rowlock.queue import callers
-from rowlock.queue.task import BoundTask, Task
+from rowlock.queue.connect import drivers
+from rowlock.queue.enqueue.task import BoundTask, Task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rowlock.queue.handle import JobHandle
+    from rowlock.queue.read.handle import JobHandle
 
 __all__ = ["Enqueuer", "enqueuing"]
 
@@ -101,5 +101,5 @@ def _check_kind(session: object) -> None:
     """Refuse a session on which nothing can be enqueued. None would be no connection: a transaction of its own."""
     if session is None:
         raise InvalidOption("The dependency of enqueuing() gave None instead of a session: let it yield its session.")
-    if not isinstance(session, callers.OF_ASYNCPG):
-        callers.adapter_of(session)
+    if not isinstance(session, drivers.OF_ASYNCPG):
+        drivers.adapter_of(session)

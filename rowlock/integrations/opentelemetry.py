@@ -19,13 +19,13 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from rowlock import logs
 from rowlock.errors import RemoteError
-from rowlock.queue.lifecycle import AttemptTimeout, Cancel, Directive, Fail, Retry, Snooze
+from rowlock.queue.jobs.lifecycle import AttemptTimeout, Cancel, Directive, Fail, Retry, Snooze
 
 if TYPE_CHECKING:
     from rowlock.app import Rowlock
-    from rowlock.queue.job import Job
-    from rowlock.queue.new_job import NewJob
-    from rowlock.queue.task import CallNext
+    from rowlock.queue.enqueue.task import CallNext
+    from rowlock.queue.jobs.job import Job
+    from rowlock.queue.jobs.new_job import NewJob
 
 SYSTEM: Final = "rowlock"
 

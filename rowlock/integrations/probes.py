@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from rowlock.api.exchange import answer, identify, refuse_encoded, set_headers
-from rowlock.api.health import Health, check_database
-from rowlock.api.problems import METRICS_UNAVAILABLE, Kind, Refused, answer_problems, answer_unrouted
+from rowlock.api.http.exchange import answer, identify, refuse_encoded, set_headers
+from rowlock.api.http.problems import METRICS_UNAVAILABLE, Kind, Refused, answer_problems, answer_unrouted
+from rowlock.api.resources.health import Health, check_database
 
 if TYPE_CHECKING:
-    from rowlock.queue.client import Client
+    from rowlock.queue.read.reader import Client
     from rowlock.worker.worker import Worker
 
 NOT_READY: Final = Kind(status=503, title="The worker takes no jobs now", name="worker-not-ready")

@@ -23,14 +23,14 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from rowlock.worker.counts import BOUNDS, DELAY_BOUNDS
+from rowlock.worker.vitals.counts import BOUNDS, DELAY_BOUNDS
 
 if TYPE_CHECKING:
-    from rowlock.api.metrics import Snapshot
-    from rowlock.api.observing import Requests
-    from rowlock.queue.overview import Overview
-    from rowlock.queue.pool import PoolUse
-    from rowlock.worker.figures import Figures
+    from rowlock.api.http.observing import Requests
+    from rowlock.api.resources.metrics import Snapshot
+    from rowlock.queue.connect.pool import PoolUse
+    from rowlock.queue.read.overview import Overview
+    from rowlock.worker.vitals.figures import Figures
     from rowlock.worker.worker import Worker
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]

@@ -11,13 +11,13 @@ from psycopg.rows import TupleRow, tuple_row
 
 from rowlock.errors import InvalidOption
 from rowlock.integrations.pyformat import named, pyformat
-from rowlock.queue.transactions import ROLLBACK_TIMEOUT
+from rowlock.queue.finish.transaction import ROLLBACK_TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rowlock.queue.callers import Caller
-    from rowlock.queue.transactions import OpenTransaction
+    from rowlock.queue.connect.drivers import Caller
+    from rowlock.queue.finish.transaction import OpenTransaction
 
 _IDLE: Final = pq.TransactionStatus.IDLE
 _FAILED: Final = pq.TransactionStatus.INERROR

@@ -13,8 +13,8 @@ from rowlock.integrations.pyformat import IN_FAILED_TRANSACTION, named, pyformat
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rowlock.queue.callers import Caller
-    from rowlock.queue.transactions import OpenTransaction
+    from rowlock.queue.connect.drivers import Caller
+    from rowlock.queue.finish.transaction import OpenTransaction
 
 
 def adapt(connection: object) -> Caller:

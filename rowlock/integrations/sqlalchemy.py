@@ -20,13 +20,13 @@ from sqlalchemy.orm import Session, scoped_session
 
 from rowlock.errors import InvalidOption
 from rowlock.integrations.pyformat import IN_FAILED_TRANSACTION, named, pyformat
-from rowlock.queue.transactions import ROLLBACK_TIMEOUT
+from rowlock.queue.finish.transaction import ROLLBACK_TIMEOUT
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Dialect
 
-    from rowlock.queue.callers import Caller
-    from rowlock.queue.transactions import OpenTransaction
+    from rowlock.queue.connect.drivers import Caller
+    from rowlock.queue.finish.transaction import OpenTransaction
 
 _REMEDY: Final = (
     "cannot be used: give a Session, Connection, AsyncSession or AsyncConnection over postgresql+asyncpg, "

@@ -8,10 +8,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from rowlock.errors import UnknownTask, WrongState
-from rowlock.queue.client import Client
-from rowlock.queue.connections import own_transaction
-from rowlock.queue.job import Job
-from rowlock.queue.statements import statement
+from rowlock.queue.connect.sessions import own_transaction
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.read.reader import Client
 from rowlock.testing.databases import Unpooled
 from rowlock.worker.worker import Worker
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from rowlock.app import Rowlock
-    from rowlock.queue.connections import ControlConnection
-    from rowlock.queue.task import Task
-    from rowlock.worker.attempts import Attempt
+    from rowlock.queue.connect.sessions import ControlConnection
+    from rowlock.queue.enqueue.task import Task
+    from rowlock.worker.attempt.attempt import Attempt
 
 PACKAGE: Final = "rowlock.testing"
 OWN: Final = frozenset({"claim_job", "find_use", "list_waiting", "move_time", "time_moved", "waiting_queues"})
@@ -151,7 +151,7 @@ class Bench(Worker):
         async with self._client.connection() as connection, own_transaction(connection):
 
             async def fetch(name: str, *parameters: object) -> list[Record]:
-                package = PACKAGE if name in OWN else "rowlock.queue"
+                package = PACKAGE if name in OWN else None
                 return await connection.fetch(statement(name, self.schema, package), *parameters)
 
             yield fetch

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from rowlock.errors import InvalidOption, WrongState
-from rowlock.queue import options
-from rowlock.queue.cron import Cron, Due, due
+from rowlock.queue.jobs import checks
+from rowlock.queue.schedules.cron import Cron, Due, due
 from rowlock.testing.bench import Bench
 from rowlock.worker.ticker import Ticker
 
@@ -40,7 +40,7 @@ async def move_time(app: Rowlock, by: timedelta | float) -> None:
 
     >>> await move_time(app, timedelta(hours=2))
     """
-    moved = options.period(by)
+    moved = checks.period(by)
     if moved is None or moved > FARTHEST:
         raise InvalidOption(f"time cannot be moved by {by!r}: give seconds or a timedelta, of at most 100 years.")
     async with Bench(

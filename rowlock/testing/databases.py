@@ -17,9 +17,9 @@ import asyncpg
 from rowlock.embedded import find_binaries, temporary_server
 from rowlock.errors import ConfigurationError, DatabaseUnavailable, InvalidOption
 from rowlock.migrations import upgrade
-from rowlock.queue.client import Client
-from rowlock.queue.pool import ClientPool
-from rowlock.queue.server_errors import CONNECTION_LOST
+from rowlock.queue.connect.pool import ClientPool
+from rowlock.queue.connect.server_errors import CONNECTION_LOST
+from rowlock.queue.read.reader import Client
 from rowlock.settings import Settings
 
 if TYPE_CHECKING:

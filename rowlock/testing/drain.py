@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rowlock.errors import InvalidOption
-from rowlock.queue.lifecycle import Cancel, Retry, Snooze
+from rowlock.queue.jobs.lifecycle import Cancel, Retry, Snooze
 from rowlock.testing.bench import Bench, Ended
 from rowlock.testing.clock import move
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rowlock.app import Rowlock
-    from rowlock.queue.job import Job
+    from rowlock.queue.jobs.job import Job
 
 DECIDED: Final = (Cancel, Retry, Snooze)
 """What a handler raises that is no failure of the test."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from rowlock.errors import InvalidOption, UnknownTask
-from rowlock.queue import options
-from rowlock.queue.callers import adapt
-from rowlock.queue.job import Job
-from rowlock.queue.json_values import encode_hook
-from rowlock.queue.statements import statement
-from rowlock.queue.task import Task
+from rowlock.queue.connect.drivers import adapt
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.enqueue.task import Task
+from rowlock.queue.jobs import checks
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.jobs.json_values import encode_hook
 from rowlock.testing.bench import PACKAGE
 from rowlock.testing.perform import check_task
 
@@ -179,9 +179,9 @@ class _Expected:
         if self._task in app.tasks:
             app.tasks[self._task].arguments.check_names(list(self._args))
         others = {
-            "queue": None if queue is None else options.queue_name(queue),
-            "priority": None if priority is None else options.priority(priority),
-            "delay": options.delay(delay),
+            "queue": None if queue is None else checks.queue_name(queue),
+            "priority": None if priority is None else checks.priority(priority),
+            "delay": checks.delay(delay),
         }
         self._others = {name: value for name, value in others.items() if value is not None}
 
@@ -272,7 +272,7 @@ async def _check_task(app: Rowlock, task: Task[..., Any] | str | None, connectio
     if isinstance(task, Task):
         check_task(app, task)
     elif task is not None:
-        name = options.task_name(task)
+        name = checks.task_name(task)
         if name not in app.tasks and not await app.client.tell(connection, "get_task", name):
             close = difflib.get_close_matches(name, app.tasks, n=1)
             raise UnknownTask(

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from rowlock.errors import InvalidOption, UnknownTask
-from rowlock.queue.task import BoundTask, Task
+from rowlock.queue.enqueue.task import BoundTask, Task
 from rowlock.testing.bench import Bench
 
 if TYPE_CHECKING:
     from rowlock.app import Rowlock
-    from rowlock.queue.handle import JobHandle
-    from rowlock.queue.job import Job
+    from rowlock.queue.jobs.job import Job
+    from rowlock.queue.read.handle import JobHandle
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from rowlock.app import Rowlock
-    from rowlock.queue.handle import JobHandle
-    from rowlock.queue.new_job import NewJob
+    from rowlock.queue.jobs.new_job import NewJob
+    from rowlock.queue.read.handle import JobHandle
 
 LOST: Final = (
     RowlockError,

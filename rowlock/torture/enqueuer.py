@@ -31,7 +31,7 @@ from rowlock.errors import (
     RowlockError,
     WrongState,
 )
-from rowlock.queue.unique import Unique
+from rowlock.queue.jobs.unique import Unique
 from rowlock.torture import testimony, workload
 from rowlock.torture.history import Act, Acted, Enqueue, Enqueued, History
 from rowlock.torture.jobs import make_job, wanted
@@ -40,7 +40,7 @@ from rowlock.torture.posts import Posts
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from rowlock.queue.new_job import NewJob
+    from rowlock.queue.jobs.new_job import NewJob
 
 LOST: Final = (
     RowlockError,

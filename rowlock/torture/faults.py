@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from rowlock.queue.unique import Unique
+from rowlock.queue.jobs.unique import Unique
 from rowlock.torture import workload
 from rowlock.torture.faults_of_processes import hit_process
 from rowlock.torture.faults_of_servers import hit_server

@@ -27,7 +27,7 @@ START_SECONDS: Final = 10.0
 """So long a worker may take until its row is there."""
 FIRST_SECONDS: Final = 2.0
 """In so many seconds from its start a worker connects, registers and claims."""
-_TASK_CHILD: Final = "rowlock.worker.child"
+_TASK_CHILD: Final = "rowlock.worker.executors.child"
 """What the command line of a process task's process has in it."""
 _LOCK_TASKS: Final = "LOCK TABLE rowlock.task IN ACCESS EXCLUSIVE MODE"
 _LOCK_WORKERS: Final = "LOCK TABLE rowlock.worker IN ACCESS EXCLUSIVE MODE"

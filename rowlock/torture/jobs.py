@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from rowlock.queue.new_job import NewJob
+    from rowlock.queue.jobs.new_job import NewJob
 
 ODD_JOBS: Final = 0.25
 """The share of jobs that are not simply quick."""

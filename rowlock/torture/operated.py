@@ -12,9 +12,9 @@ from typing import Final, Literal
 from uuid import uuid4
 
 from rowlock.errors import StaleAttempt
-from rowlock.queue.job import Job
-from rowlock.queue.lifecycle import Fail
-from rowlock.queue.schedule import Schedule
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.jobs.lifecycle import Fail
+from rowlock.queue.schedules.schedule import Schedule
 from rowlock.torture import testimony
 from rowlock.torture.history import End, Note, Start
 from rowlock.torture.workload import Answer, app, history

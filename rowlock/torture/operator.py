@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from uuid import UUID
 
-    from rowlock.queue.handle import JobHandle
+    from rowlock.queue.read.handle import JobHandle
 
 TIMEOUTS: Final = (0.3, 3.0, 20.0)
 """How long it waits for results, in seconds: some end before their job."""

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from rowlock.queue.job import Job
+from rowlock.queue.jobs.job import Job
 from rowlock.torture.history import End, History, Start
 
 if TYPE_CHECKING:
     from rowlock.app import Rowlock
-    from rowlock.queue.task import Task
+    from rowlock.queue.enqueue.task import Task
 
 NAME: Final = "torture.process"
 MEMORY_LIMIT: Final = 512 * 1024**2

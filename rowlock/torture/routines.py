@@ -17,14 +17,14 @@ from rowlock.errors import (
     ScheduleNotFound,
     WrongState,
 )
-from rowlock.queue.filters import JobFilter
+from rowlock.queue.jobs.filter import JobFilter
 from rowlock.torture import operated
 from rowlock.torture.calls import LOST, Calls, Said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from rowlock.queue.new_job import NewJob
+    from rowlock.queue.jobs.new_job import NewJob
 
 PAUSED: Final = operated.paused.options.queue
 SCALED: Final = operated.scaled.options.queue

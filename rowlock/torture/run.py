@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from rowlock.migrations import upgrade
-from rowlock.queue.client import Client
+from rowlock.queue.read.reader import Client
 from rowlock.settings import Settings
 from rowlock.torture import operated, testimony, witness, workload
 from rowlock.torture.audit import install, write_audit

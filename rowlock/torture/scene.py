@@ -15,8 +15,8 @@ from rowlock.torture.jobs import wanted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rowlock.queue.client import Client
-    from rowlock.queue.new_job import NewJob
+    from rowlock.queue.jobs.new_job import NewJob
+    from rowlock.queue.read.reader import Client
     from rowlock.torture.database import Database
     from rowlock.torture.disk import Disk
     from rowlock.torture.pooler import Pooler

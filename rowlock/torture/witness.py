@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import UUID
 
 from rowlock.errors import RowlockError
-from rowlock.queue.audits import Scope, audit
+from rowlock.queue.read.audits import Scope, audit
 from rowlock.torture.hearing import Call, Testimony, read_testimony
 from rowlock.torture.testimony import AWAY, EXACTLY_ONCE, is_inserted
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
-    from rowlock.queue.client import Client
+    from rowlock.queue.read.reader import Client
     from rowlock.torture.rewinds import Window
 
 UNASKED: Final = frozenset({"torture.http", "torture.http_many", "torture.tick"})

@@ -21,9 +21,9 @@ from uuid import uuid4
 
 from rowlock.app import Rowlock
 from rowlock.errors import EnqueueUnknown
-from rowlock.queue.job import Job
-from rowlock.queue.lifecycle import Cancel, Fail, Retry, Snooze
-from rowlock.queue.schedule import Schedule
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.jobs.lifecycle import Cancel, Fail, Retry, Snooze
+from rowlock.queue.schedules.schedule import Schedule
 from rowlock.torture import process_tasks, testimony
 from rowlock.torture.evidence import TIMED, TIMEOUT
 from rowlock.torture.history import End, Enqueue, Enqueued, History, Stall, Start, Wanted

@@ -11,19 +11,19 @@ import asyncpg
 
 from rowlock import logs
 from rowlock.errors import ConfigurationError, RowlockError
-from rowlock.queue import columns
-from rowlock.queue.cron import Cron, Due, due
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.server_errors import CONNECTION_LOST, is_away, message
+from rowlock.queue.connect.server_errors import CONNECTION_LOST, is_away, message
+from rowlock.queue.enqueue import columns
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.schedules.cron import Cron, Due, due
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from asyncpg import Record
 
-    from rowlock.queue.connections import ControlConnection
-    from rowlock.queue.schedule import Declared
-    from rowlock.queue.task import Task
+    from rowlock.queue.connect.sessions import ControlConnection
+    from rowlock.queue.enqueue.task import Task
+    from rowlock.queue.schedules.schedule import Declared
 
 log = logs.get_logger("rowlock.worker")
 

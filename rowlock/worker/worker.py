@@ -13,14 +13,14 @@ import asyncpg
 
 from rowlock import logs
 from rowlock.errors import DatabaseUnavailable, InvalidOption, RowlockError
-from rowlock.queue import options
-from rowlock.queue.served import parse_served
-from rowlock.queue.server_errors import CONNECTION_LOST, is_crowded, too_few_connections
-from rowlock.worker.counts import Counts
-from rowlock.worker.forks import keep_handler
-from rowlock.worker.processes import Processes, cpus
-from rowlock.worker.shift import LAST_SECONDS, Shift
-from rowlock.worker.timeouts import Patience
+from rowlock.queue.claim.served import parse_served
+from rowlock.queue.connect.server_errors import CONNECTION_LOST, is_crowded, too_few_connections
+from rowlock.queue.jobs import checks
+from rowlock.worker.attempt.timeouts import Patience
+from rowlock.worker.executors.forks import keep_handler
+from rowlock.worker.executors.processes import Processes, cpus
+from rowlock.worker.loop.shift import LAST_SECONDS, Shift
+from rowlock.worker.vitals.counts import Counts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
-    from rowlock.queue.client import Client
-    from rowlock.queue.lifespan import Lifespan
-    from rowlock.queue.schedule import Declared
-    from rowlock.queue.task import FailureHandler, Middleware, Task
-    from rowlock.worker.figures import Figures
+    from rowlock.queue.enqueue.task import FailureHandler, Middleware, Task
+    from rowlock.queue.read.reader import Client
+    from rowlock.queue.schedules.schedule import Declared
+    from rowlock.queue.tasks.lifespan import Lifespan
+    from rowlock.worker.vitals.figures import Figures
 
 log = logs.get_logger("rowlock.worker")
 
@@ -68,7 +68,7 @@ class Worker:
         middleware: Sequence[Middleware] = (),
         failure_handlers: Sequence[FailureHandler] = (),
     ) -> None:
-        options.concurrency(concurrency)
+        checks.concurrency(concurrency)
         if threads is not None and threads < 1:
             raise InvalidOption(f"threads {threads!r} makes no sense: use at least 1.")
         if task_processes is not None and task_processes < 1:

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings
-from rowlock.queue.cron import Cron
+from rowlock.queue.schedules.cron import Cron
 from tests.acceptance.processes import worker
 from tests.acceptance.tasks import app as tasks
 from tests.waiting import eventually

@@ -16,10 +16,10 @@ import aiohttp
 import pytest
 
 from rowlock import DatabaseUnavailable, JobHandle, Rowlock, Settings
-from rowlock.cli import findings
-from rowlock.cli.findings import Finding
+from rowlock.cli.show import findings
+from rowlock.cli.show.findings import Finding
 from rowlock.errors import EnqueueUnknown
-from rowlock.queue.new_job import NewJob
+from rowlock.queue.jobs.new_job import NewJob
 from tests.acceptance.processes import api, worker
 from tests.acceptance.standby import Node, Pair, migrated_data, running_pair
 from tests.acceptance.tasks import hold, note, sign

@@ -12,9 +12,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from rowlock import Rowlock
-from rowlock.api import Access, create_app, failures
-from rowlock.api.authentication import OpenUntilFirstKey
-from rowlock.api.failures import Failures
+from rowlock.api import Access, create_app
+from rowlock.api.access import failures
+from rowlock.api.access.authentication import OpenUntilFirstKey
+from rowlock.api.access.failures import Failures
 from tests.api.conftest import Http
 from tests.logged import capture_logs
 

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, Request
 
 from rowlock import LockTimeout, Rowlock, Unique
-from rowlock.queue import connected
+from rowlock.queue.connect import database
 from tests.waiting import eventually
 
 Http = TestClient[Request, Application]
@@ -22,7 +22,7 @@ TEN = 10
 
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connected, "PATIENCE", 3.0)
+    monkeypatch.setattr(database, "PATIENCE", 3.0)
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from aiohttp.typedefs import Handler
 
 from rowlock import Rowlock
 from rowlock.api import create_app
-from rowlock.api.access import EVERYTHING, Access
+from rowlock.api.access.access import EVERYTHING, Access
 
 ROOT: Final = Path(__file__).parents[2]
 CONFIGURATION: Final = Path(__file__).parent / "schemathesis.toml"

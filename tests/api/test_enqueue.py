@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, Request
 
 from rowlock import Rowlock
-from rowlock.api import exchange
+from rowlock.api.http import exchange
 
 Http = TestClient[Request, Application]
 

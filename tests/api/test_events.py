@@ -17,9 +17,9 @@ from aiohttp.web import Application, Request
 
 from rowlock import Rowlock
 from rowlock.api import create_app, nobody_is_asked
-from rowlock.api.access import EVERYTHING, Access
-from rowlock.api.streams import STREAMS, Stream
-from rowlock.queue.operators import Operation
+from rowlock.api.access.access import EVERYTHING, Access
+from rowlock.api.http.streams import STREAMS, Stream
+from rowlock.queue.operate.jobs import Operation
 from tests.waiting import eventually
 
 Http = TestClient[Request, Application]
@@ -28,11 +28,11 @@ Http = TestClient[Request, Application]
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have everything be looked at often."""
-    monkeypatch.setattr("rowlock.api.streams.EVERY", 0.05)
-    monkeypatch.setattr("rowlock.api.readings.FRESH_SECONDS", 0)
-    monkeypatch.setattr("rowlock.api.readings.SHARE", 0)
-    monkeypatch.setattr("rowlock.api.readings.SLOW_SECONDS", 60)
-    monkeypatch.setattr("rowlock.api.events.CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("rowlock.api.http.streams.EVERY", 0.05)
+    monkeypatch.setattr("rowlock.api.http.readings.FRESH_SECONDS", 0)
+    monkeypatch.setattr("rowlock.api.http.readings.SHARE", 0)
+    monkeypatch.setattr("rowlock.api.http.readings.SLOW_SECONDS", 60)
+    monkeypatch.setattr("rowlock.api.resources.events.CHECK_SECONDS", 0.05)
 
 
 @dataclass
@@ -152,7 +152,7 @@ async def test_nobody_is_asked_while_nobody_listens(http: Http, app: Rowlock, mo
 
 
 async def test_no_more_streams_are_open_than_there_is_room(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.api.streams.MOST_STREAMS", 2)
+    monkeypatch.setattr("rowlock.api.http.streams.MOST_STREAMS", 2)
     async with listening(http) as client, listening(http) as another:
         await client.next("overview")
         await another.next("overview")
@@ -163,7 +163,7 @@ async def test_no_more_streams_are_open_than_there_is_room(http: Http, monkeypat
 
 
 async def test_one_key_has_a_share_of_the_streams(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.api.streams.MOST_OF_ONE", 1)
+    monkeypatch.setattr("rowlock.api.http.streams.MOST_OF_ONE", 1)
     greedy, other = [await app.keys.create(name, scopes=["read"]) for name in ("greedy", "other")]
     headers = [{"Authorization": f"Bearer {key.text}"} for key in (greedy, other)]
     async with TestClient(TestServer(create_app(app))) as http, http.get("/v1/events", headers=headers[0]) as first:
@@ -175,9 +175,9 @@ async def test_one_key_has_a_share_of_the_streams(app: Rowlock, monkeypatch: pyt
 
 
 async def test_the_place_of_a_client_that_has_gone_is_free(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.api.streams.MOST_STREAMS", 1)
-    monkeypatch.setattr("rowlock.api.streams.EVERY", 3600)  # nothing is sent by which the server would notice
-    monkeypatch.setattr("rowlock.api.events.CHECK_SECONDS", 3600)
+    monkeypatch.setattr("rowlock.api.http.streams.MOST_STREAMS", 1)
+    monkeypatch.setattr("rowlock.api.http.streams.EVERY", 3600)  # nothing is sent by which the server would notice
+    monkeypatch.setattr("rowlock.api.resources.events.CHECK_SECONDS", 3600)
     for _ in range(3):
         async with listening(http) as client:
             await client.next("overview")
@@ -255,7 +255,7 @@ async def test_a_stream_ends_when_its_job_is_moved_to_a_queue_that_it_does_not_s
 async def test_one_who_does_not_read_is_cut_off_and_the_others_are_not(
     http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.api.events.WRITE_SECONDS", 0.2)
+    monkeypatch.setattr("rowlock.api.resources.events.WRITE_SECONDS", 0.2)
     large = await app.enqueue("echo", {"value": "x" * 200_000})
     one = socket.socket()
     one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -304,7 +304,7 @@ async def test_a_stream_goes_on_when_the_database_is_back(
 
 
 async def test_comments_keep_a_quiet_stream_open(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.api.events.COMMENT_SECONDS", 0.1)
+    monkeypatch.setattr("rowlock.api.resources.events.COMMENT_SECONDS", 0.1)
     async with listening(http) as client, asyncio.timeout(10):
         while not (await client.response.content.readline()).startswith(b": "):
             pass
@@ -316,7 +316,7 @@ async def test_head_is_answered_and_ends(http: Http) -> None:
 
 
 async def test_too_many_unsent_events_end_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.api.streams.MOST_UNSENT", 2)
+    monkeypatch.setattr("rowlock.api.http.streams.MOST_UNSENT", 2)
     stream = Stream(None, None)
     for number in range(4):
         stream.tell("operation", b"%d" % number)
@@ -355,7 +355,7 @@ async def test_streams_go_on_after_an_error_that_should_not_have_happened(
                 failed.set()
                 raise KeyError("a defect")
 
-            broken.setattr("rowlock.api.overview.read_overview", read)
+            broken.setattr("rowlock.api.resources.overview.read_overview", read)
             await failed.wait()
         await app.enqueue("echo")
         await client.waiting(1)

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from rowlock import ApiKeyNotFound, InvalidOption, Rowlock
-from rowlock.queue.statements import statement
+from rowlock.queue.connect.statements import statement
 from tests.logged import capture_logs
 
 

@@ -13,7 +13,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from rowlock import Rowlock, Unique
 from rowlock.api import create_app
-from rowlock.queue.keys import Scope
+from rowlock.queue.operate.keys import Scope
 from tests.api.conftest import Http
 
 UNIQUE = {"key": "k"}

@@ -16,12 +16,13 @@ from aiohttp.web import Application, Request
 from prometheus_client.parser import text_string_to_metric_families
 
 from rowlock import Rowlock, Settings
-from rowlock.api import create_app, metrics, nobody_is_asked
-from rowlock.api.readings import READINGS
+from rowlock.api import create_app, nobody_is_asked
+from rowlock.api.http.readings import READINGS
+from rowlock.api.resources import metrics
 from rowlock.integrations import prometheus
 from rowlock.integrations.prometheus import DESCRIBED, MOST_QUEUES
-from rowlock.queue.client import Client
-from rowlock.queue.gauges import Table, read_tables
+from rowlock.queue.read.gauges import Table, read_tables
+from rowlock.queue.read.reader import Client
 from tests.logged import capture_logs
 
 Http = TestClient[Request, Application]
@@ -142,7 +143,7 @@ async def test_a_key_that_was_let_in_before_is_told_while_the_database_is_away(
             assert (await ask("rowlock_" + "x" * 43))[0] == 503
             async with http.get("/v1/jobs", headers={"Authorization": f"Bearer {reader.text}"}) as response:
                 assert response.status == 503
-            patched.setattr("rowlock.api.let_in.REMEMBERED_SECONDS", -1)
+            patched.setattr("rowlock.api.access.let_in.REMEMBERED_SECONDS", -1)
         await app.keys.revoke("prometheus")
         assert (await ask(reader.text))[0] == 401
 

@@ -15,9 +15,9 @@ from aiohttp.web import Application, Request
 
 from rowlock import Rowlock
 from rowlock.api import create_app
-from rowlock.api.access import Access
-from rowlock.queue.connections import ControlConnection
-from rowlock.worker.statistics import Statistics as Duties
+from rowlock.api.access.access import Access
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.worker.duties.statistics import Statistics as Duties
 from tests.counting import count_alone
 
 Http = TestClient[Request, Application]
@@ -164,8 +164,8 @@ async def test_whoever_acts_sees_it_at_once(http: Http) -> None:
 async def test_of_very_many_jobs_the_last_sample_will_do(
     http: Http, app: Rowlock, duties: Duties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.queue.overview.MANY", 2)
-    monkeypatch.setattr("rowlock.queue.queues.MANY", 2)
+    monkeypatch.setattr("rowlock.queue.read.overview.MANY", 2)
+    monkeypatch.setattr("rowlock.queue.operate.queues.MANY", 2)
     await app.enqueue("add", {"x": 1})
     await duties.sample()
     await app.enqueue("add", {"x": 1})

@@ -14,9 +14,10 @@ from aiohttp import DummyCookieJar
 from aiohttp.test_utils import TestClient, TestServer
 
 from rowlock import Rowlock, Settings
-from rowlock.api import create_app, failures
+from rowlock.api import create_app
+from rowlock.api.access import failures
 from rowlock.api.application import ENDPOINTS
-from rowlock.queue.identifiers import uuid7
+from rowlock.queue.jobs.identifiers import uuid7
 from tests.api.conftest import Http
 from tests.api.permissions import COLUMNS, expected
 

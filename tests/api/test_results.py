@@ -15,8 +15,8 @@ from aiohttp.web import Application, Request
 
 from rowlock import DatabaseUnavailable, Job, Rowlock
 from rowlock.api import create_app, nobody_is_asked
-from rowlock.api.access import Access
-from rowlock.queue.keys import Holder
+from rowlock.api.access.access import Access
+from rowlock.queue.operate.keys import Holder
 
 Http = TestClient[Request, Application]
 
@@ -170,7 +170,7 @@ async def test_closing_the_api_leaves_the_application_open(app: Rowlock) -> None
 
 
 async def test_whose_key_is_revoked_meanwhile_is_not_told(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.api.results.CHECK_SECONDS", 0.0)
+    monkeypatch.setattr("rowlock.api.resources.results.CHECK_SECONDS", 0.0)
     keys = {name: await app.keys.create(name, scopes=["read"]) for name in ("good", "revoked")}
     handle = await app.enqueue("add", {"x": 1})
     asked: list[str] = []
@@ -220,7 +220,7 @@ async def test_a_job_that_is_moved_meanwhile_to_a_queue_that_is_not_seen_is_not_
 async def test_who_cannot_be_authenticated_after_the_wait_is_told_that_the_database_is_away(
     app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.api.results.CHECK_SECONDS", 0.0)
+    monkeypatch.setattr("rowlock.api.resources.results.CHECK_SECONDS", 0.0)
     text = (await app.keys.create("reader", scopes=["read"])).text
     handle = await app.enqueue("add", {"x": 1})
     asked: list[str] = []

@@ -20,9 +20,10 @@ from structlog.contextvars import get_contextvars
 from yarl import URL
 
 from rowlock import ConfigurationError, Rowlock, Settings
-from rowlock.api import create_app, health, nobody_is_asked
+from rowlock.api import create_app, nobody_is_asked
+from rowlock.api.resources import health
 from rowlock.api.serving import serving
-from rowlock.queue import connections
+from rowlock.queue.connect import sessions
 from tests.logged import capture_logs
 
 Http = TestClient[Request, Application]
@@ -231,7 +232,7 @@ async def test_driver_error_about_a_parameter_is_no_lost_connection(
 async def test_a_statement_that_takes_too_long_is_no_lost_connection(
     http: Http, connection: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 0.1)
+    monkeypatch.setattr(sessions, "QUERY_TIMEOUT", 0.1)
     with capture_logs():
         async with connection.transaction():
             await connection.execute("LOCK TABLE rowlock.job IN ACCESS EXCLUSIVE MODE")

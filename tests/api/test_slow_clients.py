@@ -12,7 +12,8 @@ import pytest
 from aiohttp import ClientSession, web
 
 from rowlock import Rowlock
-from rowlock.api import create_app, exchange, nobody_is_asked, serving
+from rowlock.api import create_app, nobody_is_asked, serving
+from rowlock.api.http import exchange
 from tests.logged import capture_logs
 
 SHORT = 0.3

@@ -13,7 +13,7 @@ from playwright.async_api import Page, expect
 
 from rowlock import Rowlock
 from rowlock.api import create_app, nobody_is_asked
-from rowlock.api.problems import DATABASE_UNAVAILABLE, Refused, respond
+from rowlock.api.http.problems import DATABASE_UNAVAILABLE, Refused, respond
 from tests.browser.visiting import barriers, fits, shows, visit
 from tests.browser.watching import Watch
 

@@ -26,7 +26,7 @@ def main(path: str) -> None:
     from rowlock.cli import root
 
     for name in root.COMMANDS:
-        import_module(f"rowlock.cli.{name.replace('-', '_')}")
+        import_module(f"rowlock.cli.commands.{name.replace('-', '_')}")
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -13,12 +13,12 @@ import asyncpg
 import pytest
 
 from rowlock import Cancel, Fail, InvalidOption, Job, Retry, Rowlock, Settings, Snooze, Unique
-from rowlock.queue import audits
-from rowlock.queue.audits import INVARIANTS, Audited, Scope, audit, days_back
-from rowlock.queue.client import Client
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.schedule import Schedule
-from rowlock.worker.statistics import Statistics
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.read import audits
+from rowlock.queue.read.audits import INVARIANTS, Audited, Scope, audit, days_back
+from rowlock.queue.read.reader import Client
+from rowlock.queue.schedules.schedule import Schedule
+from rowlock.worker.duties.statistics import Statistics
 from tests.counting import count_alone
 from tests.db.commands import assert_refused, rowlock
 from tests.waiting import eventually

@@ -17,12 +17,12 @@ import asyncpg
 import pytest
 
 from rowlock import Cancel, Job, JobAlreadyFinished, JobFilter, LockTimeout, Rowlock, Settings, Snooze
-from rowlock.queue.connections import PLANNER_SETTINGS
-from rowlock.queue.cursors import BEGINNING
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.lifecycle import LIVE
-from rowlock.queue.statements import statement
-from rowlock.queue.task import Task
+from rowlock.queue.claim.cursors import BEGINNING
+from rowlock.queue.connect.sessions import PLANNER_SETTINGS
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.enqueue.task import Task
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.jobs.lifecycle import LIVE
 from tests.db.claimants import register
 from tests.waiting import eventually
 
@@ -50,7 +50,7 @@ async def _is_finished(app: Rowlock, job: UUID) -> bool:
 async def test_a_running_coroutine_is_cancelled_as_soon_as_its_worker_hears_of_it(
     app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 60)  # what comes in time came by notification
+    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 60)  # what comes in time came by notification
     began, cleaned_up = asyncio.Event(), asyncio.Event()
 
     @app.task
@@ -75,8 +75,8 @@ async def test_a_running_coroutine_is_cancelled_as_soon_as_its_worker_hears_of_i
 
 
 async def test_a_lost_notification_costs_one_look(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.worker.shift.Shift._hear", lambda _shift, _told: None)
-    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("rowlock.worker.loop.shift.Shift._hear", lambda _shift, _told: None)
+    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
     began = asyncio.Event()
 
     @app.task
@@ -483,7 +483,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_knew_of_it_ends_as_can
 async def test_a_lock_on_another_table_than_the_job_s_is_told_as_that(
     app: Rowlock, connection: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.queue.acting.ACT_LOCK_WAIT", "50ms")
+    monkeypatch.setattr("rowlock.queue.operate.act.ACT_LOCK_WAIT", "50ms")
 
     @app.task
     async def work() -> None: ...

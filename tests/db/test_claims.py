@@ -13,10 +13,10 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from rowlock.queue.claims import MOST_QUEUES, Claims
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.cursors import BEGINNING, Lane
-from rowlock.queue.statements import statement
+from rowlock.queue.claim.claims import MOST_QUEUES, Claims
+from rowlock.queue.claim.cursors import BEGINNING, Lane
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.connect.statements import statement
 from rowlock.settings import Settings
 from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
@@ -294,7 +294,7 @@ async def test_queues_in_which_nothing_was_due_come_last_while_others_have_work(
     statements: Statements,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rowlock.queue.claims.REST_SHARE", 1e9)
+    monkeypatch.setattr("rowlock.queue.claim.claims.REST_SHARE", 1e9)
     for _ in range(5):
         await enqueue(connection, queue=MANY[-1])
     async with claims_of(settings, *MANY) as claims:

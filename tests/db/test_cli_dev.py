@@ -16,8 +16,8 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from rowlock import ConfigurationError, DatabaseUnavailable, Rowlock, Settings
-from rowlock.cli import reloading
-from rowlock.cli.dev import command as dev_command
+from rowlock.cli.commands.dev import command as dev_command
+from rowlock.cli.run import reloading
 from rowlock.embedded import EmbeddedServer, make_private_directory
 from tests.db.commands import TASKS, assert_refused, line_with, rowlock, started, stopped, with_tasks
 

@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings, migrations
-from rowlock.cli.catalogue import PARTS, judge_catalogue
-from rowlock.cli.doctor import examine
-from rowlock.cli.findings import judge_horizon
+from rowlock.cli.commands.doctor import examine
+from rowlock.cli.show.catalogue import PARTS, judge_catalogue
+from rowlock.cli.show.findings import judge_horizon
 from rowlock.embedded import EmbeddedServer, make_private_directory, temporary_server
-from rowlock.queue.client import Client
-from rowlock.queue.statements import statement
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.read.reader import Client
 from tests.db.commands import Done, assert_refused, rowlock
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

@@ -12,12 +12,12 @@ import asyncpg
 import pytest
 
 from rowlock import JobFilter, Rowlock, Settings
-from rowlock.cli.doctor import examine
-from rowlock.queue.claims import Claims
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.server_clock import ServerClock
-from rowlock.queue.statements import statement
-from rowlock.worker.statistics import Statistics
+from rowlock.cli.commands.doctor import examine
+from rowlock.queue.claim.claims import Claims
+from rowlock.queue.connect.server_clock import ServerClock
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.connect.statements import statement
+from rowlock.worker.duties.statistics import Statistics
 from tests.db.claimants import CLAIMANT, register
 from tests.logged import capture_logs
 from tests.waiting import eventually

@@ -14,9 +14,9 @@ import asyncpg
 import pytest
 
 from rowlock import Job, JobFailed, JobHandle, JobNotFound, LockTimeout, Retry, Rowlock, Settings, Unique, WrongState
-from rowlock.queue.audits import audit
-from rowlock.queue.connections import ControlConnection
-from rowlock.worker.statistics import Statistics
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.read.audits import audit
+from rowlock.worker.duties.statistics import Statistics
 from tests.counting import count_alone
 from tests.waiting import eventually
 
@@ -211,7 +211,7 @@ async def test_of_many_deletions_and_retries_at_once_one_is_done(app: Rowlock, c
 async def test_a_job_that_an_open_transaction_holds_is_not_waited_for_long(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.queue.acting.ACT_LOCK_WAIT", "50ms")
+    monkeypatch.setattr("rowlock.queue.operate.act.ACT_LOCK_WAIT", "50ms")
     job, waiting = await done(app), await app.enqueue("work", delay=HOUR)
     before = await traces(connection, job.id)
     async with connection.transaction():

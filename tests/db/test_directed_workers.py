@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from rowlock import Job, Rowlock, Settings, WorkerNotFound, WrongState
-from rowlock.cli.findings import judge_workers
+from rowlock.cli.show.findings import judge_workers
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pytest
 
 from examples.tour.pages import PAGES, ROOT, examples, name_of, run_page
 from rowlock import Rowlock, Settings
-from rowlock.queue.audits import INVARIANTS
-from rowlock.queue.lifecycle import EDGES, FINAL
+from rowlock.queue.jobs.lifecycle import EDGES, FINAL
+from rowlock.queue.read.audits import INVARIANTS
 from rowlock.torture import hearing, witness
 from rowlock.torture.checker import RULES
 from tests.torture.bugs import BUGS

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from rowlock import ConfigurationError, InvalidOption, Job, Rowlock, SchemaNotMigrated, Settings, Task
-from rowlock.queue.server_errors import RIGHTS_OF_ENQUEUERS, WRITTEN_BY_ENQUEUERS, NotAllowed
+from rowlock.queue.connect.server_errors import RIGHTS_OF_ENQUEUERS, WRITTEN_BY_ENQUEUERS, NotAllowed
 from tests.conftest import Server
 from tests.db.callers import KINDS, Opened, engine_for
 

@@ -12,11 +12,11 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings
-from rowlock.cli.doctor import examine
+from rowlock.cli.commands.doctor import examine
 from rowlock.errors import DatabaseUnavailable, StatementTimeout
-from rowlock.queue.connections import ControlConnection
-from rowlock.worker.duties import going_on
-from rowlock.worker.statistics import AGAIN_AFTER, Statistics
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.worker.duties.item import going_on
+from rowlock.worker.duties.statistics import AGAIN_AFTER, Statistics
 from tests.logged import capture_logs
 from tests.waiting import eventually
 

@@ -26,8 +26,8 @@ from rowlock import (
     Settings,
     UnknownTask,
 )
-from rowlock.queue.callers import or_own
-from rowlock.queue.identifiers import uuid7
+from rowlock.queue.connect.drivers import or_own
+from rowlock.queue.jobs.identifiers import uuid7
 from tests.waiting import eventually
 
 if TYPE_CHECKING:

@@ -18,10 +18,11 @@ import msgspec
 import pytest
 
 from rowlock import DatabaseUnavailable, EnqueueUnknown, NewJob, Rowlock, Settings, Task, Unique
-from rowlock.queue import callers, storing
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.lifecycle import LIVE
-from rowlock.queue.statements import statement
+from rowlock.queue.connect import drivers
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.enqueue import store
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.jobs.lifecycle import LIVE
 from tests.db.proxy import CuttingProxy, cutting_proxy
 from tests.waiting import eventually
 
@@ -172,11 +173,11 @@ async def test_a_finished_job_is_not_stored_again(
     connection: Connection,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(storing, "_MOST_FOUND", most)
+    monkeypatch.setattr(store, "_MOST_FOUND", most)
     greet = add_task(app)
     first = msgspec.structs.replace(greet.using(**FINISHED[options]).job("Ada"), id=IDS[id_]())
     async with connection.transaction() if isolation else nullcontext():
-        given = callers.or_own(connection if isolation else None)
+        given = drivers.or_own(connection if isolation else None)
         await app.enqueue_many([first], connection=given)
     await app.worker().drain()
     if options == "its key is another's":
@@ -197,7 +198,7 @@ async def test_a_finished_job_is_not_stored_again_by_a_machine_whose_clock_is_wr
     days: int, app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = days * 86_400
-    monkeypatch.setattr(storing, "time", SimpleNamespace(time=lambda: time.time() + ahead))
+    monkeypatch.setattr(store, "time", SimpleNamespace(time=lambda: time.time() + ahead))
     new = msgspec.structs.replace(add_task(app).job("Ada"), id=UUID(int=uuid7().int + (ahead * 1000 << 80)))
     await app.enqueue_many([new])
     await app.worker().drain()

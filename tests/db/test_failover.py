@@ -16,9 +16,9 @@ import pytest
 
 from rowlock import DatabaseUnavailable, Rowlock, Settings
 from rowlock.errors import EnqueueUnknown
-from rowlock.queue import server_errors
-from rowlock.queue.connections import KEEPALIVE, SERVER_KEEPALIVE, connect
-from rowlock.queue.pool import ClientPool
+from rowlock.queue.connect import server_errors
+from rowlock.queue.connect.pool import ClientPool
+from rowlock.queue.connect.sessions import KEEPALIVE, SERVER_KEEPALIVE, connect
 from tests.db.links import Link, linked
 from tests.waiting import eventually
 
@@ -93,7 +93,7 @@ async def test_a_pool_throws_away_at_once_what_does_not_answer_in_time(
     link: Link, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "rowlock.queue.pool.RELEASE_TIMEOUT", 60
+        "rowlock.queue.connect.pool.RELEASE_TIMEOUT", 60
     )  # it does not wait for the server's answer to a cancel
     pool = ClientPool(Settings(database_url=link.url), link.url)
     async with pool.acquire() as opened:
@@ -157,7 +157,7 @@ async def test_the_server_probes_its_side_too_unless_a_pooler_is_between(direct_
 async def test_a_worker_goes_on_when_its_demoted_server_takes_writes_again(
     connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.main_loop.PAUSE_MOST", 0.1)
+    monkeypatch.setattr("rowlock.worker.loop.main_loop.PAUSE_MOST", 0.1)
     settings = Settings(database_url=database_url, poll_interval=timedelta(seconds=0.05))
     async with Rowlock(settings=settings) as app:
 

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from rowlock import CallNext, Cancel, Fail, Job, Retry, Rowlock, Settings, Snooze, Task
-from rowlock.queue.retry import BackoffOption
+from rowlock.queue.tasks.backoff import BackoffOption
 from tests.logged import capture_logs
 from tests.waiting import eventually
 
@@ -208,7 +208,7 @@ async def test_a_failure_handler_that_hangs_holds_up_no_other_job_and_is_left_wh
     async def other() -> str:
         return "done"
 
-    monkeypatch.setattr("rowlock.worker.failures.SECONDS", 0.3)
+    monkeypatch.setattr("rowlock.worker.attempt.failure_handlers.SECONDS", 0.3)
     async with app.worker(concurrency=2):
         handle = await broken.enqueue()
         await reached.wait()
@@ -354,7 +354,7 @@ async def test_without_middleware_a_job_takes_the_path_that_has_no_frame_for_it(
     def refuse(*_args: object) -> None:
         raise AssertionError("the path of middleware was taken")
 
-    monkeypatch.setattr("rowlock.worker.attempts.call_through", refuse)
+    monkeypatch.setattr("rowlock.worker.attempt.attempt.call_through", refuse)
 
     @app.task
     async def work() -> int:

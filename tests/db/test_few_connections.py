@@ -16,7 +16,7 @@ import pytest
 
 from rowlock import Job, Rowlock, Settings
 from rowlock.errors import DatabaseUnavailable
-from rowlock.queue.identifiers import uuid7
+from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.worker.worker import Worker
 from tests.logged import capture_logs
 from tests.process_tasks import pid

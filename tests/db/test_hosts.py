@@ -14,9 +14,9 @@ import asyncpg
 import pytest
 
 from rowlock import DatabaseUnavailable, Settings
-from rowlock.queue import connections, hosts
-from rowlock.queue.connections import connect
-from rowlock.queue.pool import ClientPool
+from rowlock.queue.connect import hosts, sessions
+from rowlock.queue.connect.pool import ClientPool
+from rowlock.queue.connect.sessions import connect
 from tests.db.proxy import SOCKET
 from tests.waiting import eventually
 
@@ -76,7 +76,7 @@ async def test_a_host_that_never_answers_keeps_nobody_from_the_next(silent: Sile
     async with pool.acquire() as connection:
         assert await connection.fetchval("SELECT 1") == 1
     await pool.close()
-    assert time.monotonic() - began < connections.CONNECT_TIMEOUT / 2
+    assert time.monotonic() - began < sessions.CONNECT_TIMEOUT / 2
     assert silent.accepted == 2
     await eventually(lambda: silent.open == 0)
 
@@ -105,7 +105,7 @@ async def test_it_is_told_which_host_refused_and_which_did_not_answer(
     url = behind(direct_url, str(tmp_path))
     with pytest.raises(DatabaseUnavailable, match="FileNotFoundError"):
         await connect(Settings(database_url=url), url, purpose="test")
-    monkeypatch.setattr(connections, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(sessions, "CONNECT_TIMEOUT", 0.3)
     monkeypatch.setattr(hosts, "HEAD_START", 0.01)
     url = behind(direct_url, str(tmp_path), silent.folder)
     with pytest.raises(DatabaseUnavailable, match=f"no answer within 0.3 s from {silent.folder}"):

@@ -22,16 +22,16 @@ import asyncpg
 import pytest
 
 from rowlock import Settings, Unique
-from rowlock.queue import operators
-from rowlock.queue.client import Client
-from rowlock.queue.connections import PLANNER_SETTINGS
-from rowlock.queue.cursors import BEGINNING
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.lifecycle import LIVE
-from rowlock.queue.new_job import JobOptions, NewJob
-from rowlock.queue.origin import Origin
-from rowlock.queue.rescheduling import Change
-from rowlock.queue.statements import statement
+from rowlock.queue.claim.cursors import BEGINNING
+from rowlock.queue.connect.sessions import PLANNER_SETTINGS
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.actor import Origin
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.jobs.lifecycle import LIVE
+from rowlock.queue.jobs.new_job import JobOptions, NewJob
+from rowlock.queue.jobs.rescheduling import Change
+from rowlock.queue.operate import jobs as operators
+from rowlock.queue.read.reader import Client
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Step: TypeAlias = "Callable[[Session], Awaitable[None]]"

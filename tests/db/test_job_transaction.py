@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from rowlock import InvalidOption, InvalidResult, Job, OutsideHandler, Rowlock, Settings, StaleAttempt
-from rowlock.queue import transactions
+from rowlock.queue.finish import transaction
 from tests.db.callers import engine_for
 from tests.db.stale import take_away
 from tests.logged import capture_logs
@@ -290,10 +290,10 @@ async def test_what_was_reported_before_the_commit_is_kept(app: Rowlock) -> None
 async def test_a_commit_without_an_answer_counts_if_and_only_if_it_took_place(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch, took_place: bool, handler: str
 ) -> None:
-    commit = transactions._OfAsyncpg.commit
+    commit = transaction._OfAsyncpg.commit
     lost: list[bool] = []
 
-    async def lose(self: transactions._OfAsyncpg) -> None:
+    async def lose(self: transaction._OfAsyncpg) -> None:
         if lost:
             await commit(self)
             return
@@ -306,7 +306,7 @@ async def test_a_commit_without_an_answer_counts_if_and_only_if_it_took_place(
             await asyncio.sleep(60)
         raise ConnectionResetError("the answer is lost")
 
-    monkeypatch.setattr(transactions._OfAsyncpg, "commit", lose)
+    monkeypatch.setattr(transaction._OfAsyncpg, "commit", lose)
 
     @app.task(max_attempts=3, backoff=0, timeout=1)
     async def pay(job: Job) -> None:

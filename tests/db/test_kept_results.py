@@ -80,7 +80,7 @@ async def fill(connection: Connection, task: str, ages: list[timedelta]) -> None
 async def test_results_whose_lifetime_is_over_are_removed_and_no_others(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.upkeep.RESULTS_BATCH", 7)  # many parts, of many sizes
+    monkeypatch.setattr("rowlock.worker.duties.runner.RESULTS_BATCH", 7)  # many parts, of many sizes
 
     @app.task(result_ttl=timedelta(hours=1))
     async def short() -> None: ...
@@ -129,8 +129,8 @@ def test_a_lifetime_that_makes_no_sense_is_refused(given: Any) -> None:  # noqa:
 @pytest.fixture
 def unpolled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody who is notified looks by himself for a long time: what comes has come by notification."""
-    monkeypatch.setattr("rowlock.queue.handle._NET_FIRST", 60)
-    monkeypatch.setattr("rowlock.queue.handle._NET_MOST", 60)
+    monkeypatch.setattr("rowlock.queue.read.handle._NET_FIRST", 60)
+    monkeypatch.setattr("rowlock.queue.read.handle._NET_MOST", 60)
 
 
 async def waiters(connection: Connection) -> list[UUID]:
@@ -239,7 +239,7 @@ async def test_without_listen_nothing_is_written_for_a_wait(settings: Settings, 
 async def test_a_wait_that_is_given_up_leaves_nothing_and_the_connection_is_closed_in_the_end(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.queue.waits.IDLE_SECONDS", 0.05)
+    monkeypatch.setattr("rowlock.queue.connect.waits.IDLE_SECONDS", 0.05)
 
     @app.task
     async def work() -> None: ...

@@ -16,11 +16,11 @@ import asyncpg
 import pytest
 
 from rowlock import Job, JobHandle, Rowlock, Settings, Snooze
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.statements import statement
-from rowlock.worker.attempts import Attempt
-from rowlock.worker.lease import Lease, Renewals
-from rowlock.worker.slots import Slots
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.worker.attempt.attempt import Attempt
+from rowlock.worker.loop.slots import Slots
+from rowlock.worker.vitals.lease import Lease, Renewals
 from tests.logged import capture_logs
 from tests.waiting import eventually
 
@@ -34,7 +34,7 @@ DUTIES = ["rescue", "orphans", "partitions"]
 @pytest.fixture
 async def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Upkeep many times a second, leases as long as ever."""
-    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE rowlock.duty SET every = '50 ms'")
     await connection.close()

@@ -39,14 +39,14 @@ from rowlock import (
     Unique,
     WrongState,
 )
-from rowlock.queue.claims import Claims, NotLeased
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.cursors import Position, Positions
-from rowlock.queue.finishes import Finishes, Success, Unsuccess
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.lifecycle import CANCELLED, EDGES, RELEASED, AttemptTimeout, decide
-from rowlock.queue.new_job import NewJob
-from rowlock.queue.results import ErrorText
+from rowlock.queue.claim.claims import Claims, NotLeased
+from rowlock.queue.claim.cursors import Position, Positions
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.finish.finishes import Finishes, Success, Unsuccess
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.jobs.lifecycle import CANCELLED, EDGES, RELEASED, AttemptTimeout, decide
+from rowlock.queue.jobs.new_job import NewJob
+from rowlock.queue.jobs.results import ErrorText
 from tests.lifecycle_model import ENDINGS, MAX_CRASHES, Ending, Hold, KeyTakenError, Model, Row, Wanted
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from rowlock import InvalidOption, JobFailed, OutsideHandler, Rowlock, Settings
-from rowlock.cli.running import StopSignals, work
+from rowlock.cli.run.running import StopSignals, work
 from rowlock.testing import drain, fire_schedules, move_time, perform, use_database
 from rowlock.worker.worker import STOP_SIGNALS
 from tests import process_tasks
@@ -161,7 +161,7 @@ async def test_a_closing_part_that_hangs_is_cancelled_when_the_grace_period_is_o
     app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rowlock.worker.worker.LAST_SECONDS", 0.0)
-    monkeypatch.setattr("rowlock.worker.timeouts.CANCEL_EVERY", 0.0)
+    monkeypatch.setattr("rowlock.worker.attempt.timeouts.CANCEL_EVERY", 0.0)
     told: list[str] = []
 
     @app.lifespan

@@ -13,9 +13,9 @@ import asyncpg
 import pytest
 
 from rowlock import InvalidOption, Job, JobFailed, JobHandle, Retry, Rowlock, Settings
-from rowlock.queue.callers import or_own
-from rowlock.queue.statements import statement
-from rowlock.queue.task import Task
+from rowlock.queue.connect.drivers import or_own
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.enqueue.task import Task
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ PAST = datetime(2001, 1, 1, tzinfo=UTC)
 @pytest.fixture
 def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Duties come by many times a second."""
-    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 0.02)
+    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.02)
     return Settings(database_url=database_url)
 
 

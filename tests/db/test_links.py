@@ -17,11 +17,11 @@ import asyncpg
 import pytest
 
 from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, Rowlock, Settings, Task
-from rowlock.queue import connections, server_errors
-from rowlock.queue.claims import Claims
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.new_job import NewJob
-from rowlock.queue.transactions import begun
+from rowlock.queue.claim.claims import Claims
+from rowlock.queue.connect import server_errors, sessions
+from rowlock.queue.finish.transaction import begun
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.jobs.new_job import NewJob
 from rowlock.worker.worker import Worker
 from tests.db.links import Link, linked
 from tests.logged import capture_logs
@@ -71,9 +71,9 @@ async def end_of_lease(connection: Connection, worker: Worker) -> float:
 async def test_a_worker_behind_a_link_that_swallows_all_stops_its_handlers_before_another_one_has_their_jobs(
     far: Rowlock, near: Rowlock, link: Link, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 1.0)
-    monkeypatch.setattr(connections, "CONNECT_TIMEOUT", 1.0)
-    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 0.05)
+    monkeypatch.setattr(sessions, "QUERY_TIMEOUT", 1.0)
+    monkeypatch.setattr(sessions, "CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
     await connection.execute("UPDATE rowlock.duty SET every = '50 ms' WHERE name = 'rescue'")
     seen: list[tuple[str, float]] = []
     began = asyncio.Event()
@@ -113,8 +113,8 @@ async def test_a_worker_behind_a_link_that_swallows_all_stops_its_handlers_befor
 async def test_a_lease_outlives_connections_that_are_lost_without_a_word(
     far: Rowlock, near: Rowlock, link: Link, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 0.3)
-    monkeypatch.setattr(connections, "LONG_QUERY_TIMEOUT", 0.3)
+    monkeypatch.setattr(sessions, "QUERY_TIMEOUT", 0.3)
+    monkeypatch.setattr(sessions, "LONG_QUERY_TIMEOUT", 0.3)
     goes_on = asyncio.Event()
 
     @far.task
@@ -165,10 +165,10 @@ async def test_nothing_begins_in_a_worker_that_has_slept_past_the_end_of_its_lea
 async def test_a_handler_inside_of_its_transaction_ends_before_the_lease_too(
     far: Rowlock, link: Link, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("pool.RELEASE_TIMEOUT", "transactions.ROLLBACK_TIMEOUT"):
+    for module in ("connect.pool.RELEASE_TIMEOUT", "finish.transaction.ROLLBACK_TIMEOUT"):
         monkeypatch.setattr(f"rowlock.queue.{module}", 0.1)
-    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 1.0)
-    monkeypatch.setattr(connections, "CONNECT_TIMEOUT", 1.0)
+    monkeypatch.setattr(sessions, "QUERY_TIMEOUT", 1.0)
+    monkeypatch.setattr(sessions, "CONNECT_TIMEOUT", 1.0)
     ended_at: list[float] = []
     began = asyncio.Event()
 
@@ -241,10 +241,10 @@ async def _enqueue_in_transaction(app: Rowlock, task: Task[[], None]) -> None:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that gives up soon, and tries again soon."""
     for name in ("CONNECT_TIMEOUT", "QUERY_TIMEOUT", "LONG_QUERY_TIMEOUT"):
-        monkeypatch.setattr(connections, name, 0.4)
-    for name in ("worker.main_loop", "worker.upkeep", "worker.ticker", "queue.finishes"):
+        monkeypatch.setattr(sessions, name, 0.4)
+    for name in ("worker.loop.main_loop", "worker.duties.runner", "worker.ticker", "queue.finish.finishes"):
         monkeypatch.setattr(f"rowlock.{name}.PAUSE_MOST", 0.2)
-    for name in ("worker.upkeep.LOOK_EVERY", "worker.ticker.LOOK_EVERY", "queue.ear.TEST_EVERY"):
+    for name in ("worker.duties.runner.LOOK_EVERY", "worker.ticker.LOOK_EVERY", "queue.connect.listening.TEST_EVERY"):
         monkeypatch.setattr(f"rowlock.{name}", 0.1)
 
 
@@ -353,7 +353,7 @@ async def test_a_server_that_is_too_slow_is_asked_less_and_less_and_the_work_goe
     far: Rowlock, link: Link, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("CONNECT_TIMEOUT", "QUERY_TIMEOUT", "LONG_QUERY_TIMEOUT"):
-        monkeypatch.setattr(connections, name, 0.1)
+        monkeypatch.setattr(sessions, name, 0.1)
 
     @far.task
     async def work(n: int) -> int:

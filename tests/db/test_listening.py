@@ -12,10 +12,10 @@ import asyncpg
 import pytest
 
 from rowlock import Job, Rowlock, Settings
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.ear import Ear
-from rowlock.queue.identifiers import uuid7
-from rowlock.worker.doze import Doze
+from rowlock.queue.connect.listening import Ear
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.worker.loop.doze import Doze
 from rowlock.worker.worker import Worker
 from tests.logged import capture_logs
 from tests.waiting import eventually
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.needs_session("it is about hearing notifications")
 
 @pytest.fixture
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.queue.ear.TEST_EVERY", 0.05)
+    monkeypatch.setattr("rowlock.queue.connect.listening.TEST_EVERY", 0.05)
 
 
 @pytest.fixture
@@ -134,17 +134,17 @@ def count_tests(worker: Worker) -> list[str]:
 
 async def test_where_something_is_heard_anyway_there_is_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing: Any = None
-    monkeypatch.setattr("rowlock.queue.ear.TEST_EVERY", 0)
+    monkeypatch.setattr("rowlock.queue.connect.listening.TEST_EVERY", 0)
     ear = Ear(nothing, "rowlock", "rowlock.wakeup", uuid7)
     assert ear.due_in() == 0
-    monkeypatch.setattr("rowlock.queue.ear.TEST_EVERY", 10)
+    monkeypatch.setattr("rowlock.queue.connect.listening.TEST_EVERY", 10)
     ear.heard()
     assert 7 < ear.due_in() <= 12
     assert await ear.test()
 
 
 async def test_a_worker_that_is_not_marked_as_idle_sends_no_notification(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.queue.ear.TEST_EVERY", 0)
+    monkeypatch.setattr("rowlock.queue.connect.listening.TEST_EVERY", 0)
     said: list[str] = []
 
     class Recorded:
@@ -177,8 +177,8 @@ async def test_a_worker_that_is_not_marked_as_idle_sends_no_notification(monkeyp
 async def test_those_who_wait_for_results_hear_again(
     how: str, app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.queue.handle._NET_FIRST", 60)  # nobody looks by himself
-    monkeypatch.setattr("rowlock.queue.handle._NET_MOST", 60)
+    monkeypatch.setattr("rowlock.queue.read.handle._NET_FIRST", 60)  # nobody looks by himself
+    monkeypatch.setattr("rowlock.queue.read.handle._NET_MOST", 60)
     goes_on = asyncio.Event()
 
     @app.task

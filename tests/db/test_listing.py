@@ -13,10 +13,11 @@ import asyncpg
 import pytest
 
 from rowlock import InvalidOption, JobFilter, Rowlock, Settings, StatementTimeout
-from rowlock.queue import connections, listing
-from rowlock.queue.connections import PLANNER_SETTINGS
-from rowlock.queue.filters import Sight
-from rowlock.queue.statements import statement
+from rowlock.queue.connect import sessions
+from rowlock.queue.connect.sessions import PLANNER_SETTINGS
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.filter import Sight
+from rowlock.queue.read import pages as listing
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -351,7 +352,7 @@ async def test_the_limit_of_the_server_for_a_statement_is_no_lost_connection(set
 async def test_the_limit_of_rowlock_for_a_statement_is_no_lost_connection(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "QUERY_TIMEOUT", 0.1)
+    monkeypatch.setattr(sessions, "QUERY_TIMEOUT", 0.1)
     async with Rowlock(settings=settings) as app:
         with pytest.raises(StatementTimeout, match="did not finish the statement get_job in the time"):
             await app.get(UUID(int=1))

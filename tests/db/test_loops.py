@@ -16,7 +16,7 @@ import uvloop
 from asgiref.sync import async_to_sync
 
 from rowlock import InvalidOption, Rowlock, Task
-from rowlock.queue.connected import _kept_by
+from rowlock.queue.connect.database import _kept_by
 from tests.conftest import Server
 from tests.db.links import linked
 

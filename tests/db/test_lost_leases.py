@@ -16,12 +16,12 @@ import asyncpg
 import pytest
 
 from rowlock import DatabaseUnavailable, Job, Rowlock, Settings
-from rowlock.queue.claims import Claims, NotLeased
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.server_errors import CONNECTION_LOST
-from rowlock.worker.lease import Lease, Renewals
-from rowlock.worker.orders import Orders
+from rowlock.queue.claim.claims import Claims, NotLeased
+from rowlock.queue.connect.server_errors import CONNECTION_LOST
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.worker.loop.orders import Orders
+from rowlock.worker.vitals.lease import Lease, Renewals
 from tests.db.claimants import CLAIMANT, register
 from tests.db.links import linked
 from tests.waiting import eventually
@@ -179,7 +179,7 @@ async def test_what_waited_for_a_slot_when_the_lease_was_lost_is_given_back_with
 async def test_what_an_attempt_of_a_lost_lease_blocks_is_given_back_and_runs_elsewhere(
     brief: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.main_loop.BLOCKED_SECONDS", 0.5)
+    monkeypatch.setattr("rowlock.worker.loop.main_loop.BLOCKED_SECONDS", 0.5)
     goes_on, stopped = asyncio.Event(), asyncio.Event()
 
     @brief.task
@@ -318,7 +318,7 @@ async def test_an_outage_lasts_from_when_the_first_statement_that_failed_was_sen
     server: Server, database_url: str, settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 1000.0
-    monkeypatch.setattr("rowlock.queue.connections.time", SimpleNamespace(monotonic=lambda: clock))
+    monkeypatch.setattr("rowlock.queue.connect.sessions.time", SimpleNamespace(monotonic=lambda: clock))
     is_held = "SELECT bool_and(held_at > '-infinity') FROM rowlock.duty WHERE name IN ('rescue', 'orphans')"
     async with linked(server, database_url) as link:
         control = ControlConnection(replace(settings, database_url=link.url), link.url, purpose="upkeep")

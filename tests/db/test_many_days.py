@@ -15,16 +15,16 @@ import msgspec
 import pytest
 
 from rowlock import JobFilter, JobNotFound, Rowlock, Settings, migrations
-from rowlock.cli.doctor import examine
+from rowlock.cli.commands.doctor import examine
 from rowlock.embedded import EmbeddedServer, temporary_server
-from rowlock.queue import connections
-from rowlock.queue.audits import Scope, audit
-from rowlock.queue.connected import Connected
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.listing import BY_ID
-from rowlock.queue.planning import CUSTOM_PLAN
-from rowlock.queue.statements import statement
-from rowlock.worker.statistics import BY_TIME
+from rowlock.queue.connect import sessions
+from rowlock.queue.connect.database import Connected
+from rowlock.queue.connect.planning import CUSTOM_PLAN
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.read.audits import Scope, audit
+from rowlock.queue.read.pages import BY_ID
+from rowlock.worker.duties.statistics import BY_TIME
 from tests.db.test_statements import NAMES
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -87,7 +87,7 @@ async def connection(url: str) -> AsyncIterator[Connection]:
 def locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many locks each transaction of the application held at its end."""
     held: list[int] = []
-    own_transaction = connections.own_transaction
+    own_transaction = sessions.own_transaction
 
     @asynccontextmanager
     async def counted(connection: Any) -> AsyncIterator[None]:  # noqa: ANN401  # a connection or a proxy
@@ -99,7 +99,7 @@ def locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         async with self.connection() as connection, counted(connection):
             return await connection.fetch(self._sql(name), *parameters)
 
-    monkeypatch.setattr(connections, "own_transaction", counted)
+    monkeypatch.setattr(sessions, "own_transaction", counted)
     monkeypatch.setattr(Connected, "_fetch", fetch)
     return held
 
@@ -190,7 +190,7 @@ async def audited(app: Rowlock, _job: UUID) -> object:
 
 WORKER: Final = UUID(int=7)
 TODAY: Final = datetime.now(UTC).date()
-CONTROL: Final = connections.PLANNER_SETTINGS
+CONTROL: Final = sessions.PLANNER_SETTINGS
 OUTCOME: Final = (WORKER, [WORKER], [1], [0.1])
 ERROR: Final = (["error"], [True], ["E"], ["m"], ["t"])
 EVER: Final = datetime(2, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings
-from rowlock.queue.unique import Unique
+from rowlock.queue.jobs.unique import Unique
 from tests.db.claimants import CLAIMANT, register
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from rowlock import (
     Settings,
     WrongState,
 )
-from rowlock.queue import operators
-from rowlock.queue.lifecycle import SHOWN
+from rowlock.queue.jobs.lifecycle import SHOWN
+from rowlock.queue.operate import jobs as operators
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -232,7 +232,7 @@ async def test_of_two_retries_at_once_one_puts_the_job_back(app: Rowlock, connec
 async def test_a_retried_job_wakes_a_worker_that_sleeps(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
     job = await failed(app)
     for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 0.001}.items():
-        monkeypatch.setattr(f"rowlock.worker.doze.{name}", value)
+        monkeypatch.setattr(f"rowlock.worker.loop.doze.{name}", value)
     app.client.settings = replace(app.settings, poll_interval=timedelta(seconds=60))
     async with app.worker():
         await asyncio.wait_for(_until_idle(app), 10)

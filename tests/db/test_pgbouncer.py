@@ -18,8 +18,8 @@ import pytest
 from rowlock import Job, Rowlock, Settings
 from rowlock.embedded import make_private_directory
 from rowlock.errors import DatabaseUnavailable
-from rowlock.queue import connections
-from rowlock.queue.connections import ControlConnection
+from rowlock.queue.connect import sessions
+from rowlock.queue.connect.sessions import ControlConnection
 from tests import pgbouncer
 from tests.conftest import Server
 from tests.db.commands import rowlock
@@ -72,8 +72,8 @@ async def test_jobs_run_with_all_that_handlers_can_do(app: Rowlock) -> None:
 async def test_every_control_transaction_has_its_planner_settings(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = ", ".join(f"current_setting('{name}')" for name in connections.PLANNER_SETTINGS)
-    monkeypatch.setattr(connections, "statement", lambda *_: f"SELECT {shown}, pg_backend_pid()")
+    shown = ", ".join(f"current_setting('{name}')" for name in sessions.PLANNER_SETTINGS)
+    monkeypatch.setattr(sessions, "statement", lambda *_: f"SELECT {shown}, pg_backend_pid()")
     control = ControlConnection(settings, settings.database_url or "", purpose="test")
     busy = await asyncpg.connect(settings.database_url)
     first = await control.fetch("moment")
@@ -84,7 +84,7 @@ async def test_every_control_transaction_has_its_planner_settings(
     await busy.close()
     await control.close()
     for (row,) in (first, second, third):
-        assert list(row)[:-1] == list(connections.PLANNER_SETTINGS.values())
+        assert list(row)[:-1] == list(sessions.PLANNER_SETTINGS.values())
     assert len({first[0][-1], second[0][-1], third[0][-1]}) > 1, "in more than one session"
 
 
@@ -165,7 +165,7 @@ async def test_a_pooler_that_ignores_what_it_cannot_do_is_found_by_the_doctor(
     pooler: pgbouncer.PgBouncer, server: Server, database: str
 ) -> None:
     folder = make_private_directory("rowlock-pgbouncer-")
-    ignored = ",".join(("default_transaction_isolation", *connections.PLANNER_SETTINGS, *connections.SERVER_KEEPALIVE))
+    ignored = ",".join(("default_transaction_isolation", *sessions.PLANNER_SETTINGS, *sessions.SERVER_KEEPALIVE))
     try:
         with pgbouncer.PgBouncer(folder, server.socket_dir, ignore_startup_parameters=ignored) as silent:
             found = statuses(await rowlock("doctor", "--json", url=silent.url(database), ROWLOCK_LISTEN="true"))

@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 
 from rowlock import CallNext, InvalidOption, Job, JobFailed, ProcessEnded, RemoteError, Rowlock, Settings
-from rowlock.worker.processes import BOOT
+from rowlock.worker.executors.processes import BOOT
 from tests import process_tasks
 from tests.process_tasks import is_alive
 from tests.waiting import eventually
@@ -82,7 +82,7 @@ async def test_a_worker_without_such_jobs_starts_no_process(app: Rowlock, monkey
     async def refuse(*_args: object) -> None:
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr("rowlock.worker.processes.Process.start", refuse)
+    monkeypatch.setattr("rowlock.worker.executors.processes.Process.start", refuse)
     app.task(executor="process")(process_tasks.pid)
 
     @app.task
@@ -111,7 +111,7 @@ async def test_an_exception_arrives_as_type_message_and_traceback(app: Rowlock, 
     (attempt,) = await attempts_of(connection, handle.id)
     assert (attempt["outcome"], attempt["error_type"]) == ("error", "tests.process_tasks.OutOfStockError")
     assert "raise OutOfStockError(" in attempt["traceback"]
-    assert "rowlock/worker/processes.py" not in attempt["traceback"]
+    assert "rowlock/worker/executors/processes.py" not in attempt["traceback"]
 
 
 async def test_whatever_a_task_raises_or_returns_is_told_and_the_next_job_runs(
@@ -217,7 +217,7 @@ async def test_an_answer_that_is_not_of_this_job_is_refused_and_its_process_repl
 ) -> None:
     twice = "c.Child._send = lambda self, answer: [send(self, answer) for _ in range(1 + (type(answer) is c.Returned))]"
     boot = BOOT.replace("c.main()", f"send = c.Child._send; {twice}; c.main()")
-    monkeypatch.setattr("rowlock.worker.processes.BOOT", boot)
+    monkeypatch.setattr("rowlock.worker.executors.processes.BOOT", boot)
     add = app.task(executor="process", max_attempts=1)(process_tasks.add)
     async with app.worker(task_processes=1):
         assert await (await add.enqueue(1, 1)).result(timeout=30) == 2
@@ -236,7 +236,7 @@ async def test_a_process_that_a_task_forks_is_ended_by_a_signal(app: Rowlock, nu
 async def test_a_process_that_does_not_end_when_it_is_to_be_replaced_is_killed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.processes.EXIT_SECONDS", 0.1)
+    monkeypatch.setattr("rowlock.worker.executors.processes.EXIT_SECONDS", 0.1)
     async with Rowlock(settings=replace(settings, process_max_jobs=1)) as app:
         task = app.task(executor="process", max_attempts=1)(process_tasks.pid_with_a_thread_for_ever)
         async with app.worker(task_processes=1):
@@ -289,7 +289,7 @@ async def test_a_timeout_kills_the_process_and_what_it_started(
 
 
 async def test_the_start_of_a_process_counts_into_no_timeout(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.worker.processes.BOOT", f"import time; time.sleep(0.6); {BOOT}")
+    monkeypatch.setattr("rowlock.worker.executors.processes.BOOT", f"import time; time.sleep(0.6); {BOOT}")
     task = app.task(executor="process", max_attempts=1, timeout=0.5)(process_tasks.pid)
     handle = await task.enqueue()
     await app.worker().drain()
@@ -431,8 +431,8 @@ async def test_a_task_that_cannot_be_imported_by_its_name_is_refused(app: Rowloc
 async def test_a_process_that_does_not_get_ready_fails_the_attempt(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.processes.BOOT", "import time; time.sleep(60)")
-    monkeypatch.setattr("rowlock.worker.processes.START_SECONDS", 0.1)
+    monkeypatch.setattr("rowlock.worker.executors.processes.BOOT", "import time; time.sleep(60)")
+    monkeypatch.setattr("rowlock.worker.executors.processes.START_SECONDS", 0.1)
     handle = await app.task(executor="process", max_attempts=1, retry_on=ProcessEnded)(process_tasks.pid).enqueue()
     await app.worker().drain()
     assert (await row_of(connection, handle.id))["error"] == (

@@ -17,8 +17,8 @@ import pytest
 import structlog
 
 from rowlock import InvalidOption, InvalidResult, Job, OutsideHandler, Rowlock, Settings, StaleAttempt
-from rowlock.queue.options import MESSAGE_LIMIT
-from rowlock.worker.capture import MOST_BYTES, MOST_LINES
+from rowlock.queue.jobs.checks import MESSAGE_LIMIT
+from rowlock.worker.attempt.capture import MOST_BYTES, MOST_LINES
 from tests.db.stale import take_away
 from tests.logged import capture_logs
 from tests.waiting import eventually
@@ -90,7 +90,7 @@ async def test_the_last_report_before_the_end_is_written_whatever_the_end_is(app
 async def test_a_last_report_that_is_not_written_in_time_is_left_out_and_the_log_says_so(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.runtime.END_SECONDS", 0.2)
+    monkeypatch.setattr("rowlock.worker.attempt.runtime.END_SECONDS", 0.2)
 
     @app.task
     async def resize(job: Job) -> None:

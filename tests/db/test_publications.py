@@ -7,12 +7,14 @@ import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
 
 from rowlock import Job, JobFilter, Rowlock, Settings, Unique
+from rowlock.queue.connect import statements
 from tests.logged import capture_logs
 from tests.waiting import eventually
 
@@ -35,17 +37,17 @@ async def app(settings: Settings, connection: Connection) -> AsyncIterator[Rowlo
         yield app
 
 
-def statements() -> dict[str, str]:
+def sql() -> dict[str, str]:
     """All that the package writes in SQL, by file."""
-    folder = files("rowlock")
-    texts = [*folder.joinpath("queue/sql").iterdir(), *folder.joinpath("migrations/versions/0001_initial").iterdir()]
+    migration = files("rowlock").joinpath("migrations/versions/0001_initial")
+    texts: list[Traversable] = [*statements.statements().values(), *migration.iterdir()]
     return {text.name: text.read_text(encoding="utf-8") for text in texts}
 
 
 async def test_each_table_that_is_updated_or_deleted_from_has_a_replica_identity(connection: Connection) -> None:
     await connection.execute("SELECT rowlock.create_partition('finished_job', '2020-01-01')")
     without = {row[0] for row in await connection.fetch(WITHOUT_IDENTITY)}
-    written = {(name, table) for name, text in statements().items() for table in _WRITES.findall(text)}
+    written = {(name, table) for name, text in sql().items() for table in _WRITES.findall(text)}
     assert ("retry.sql", "finished_job") in written
     assert ("retention.sql", "%1$I") in written, "the default partitions, by name"
     parents = {"finished_job", "attempt", "attempt_log"}

@@ -17,9 +17,9 @@ import asyncpg
 import pytest
 
 from rowlock import DrainTimeout, InvalidOption, Rowlock, Settings, WorkerNotFound
-from rowlock.queue.claims import Claims
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.cursors import BEGINNING
+from rowlock.queue.claim.claims import Claims
+from rowlock.queue.claim.cursors import BEGINNING
+from rowlock.queue.connect.sessions import ControlConnection
 from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
 
@@ -137,7 +137,7 @@ async def test_a_paused_queue_wakes_nobody_and_its_resumption_wakes_everybody(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 1e-9}.items():
-        monkeypatch.setattr(f"rowlock.worker.doze.{name}", value)
+        monkeypatch.setattr(f"rowlock.worker.loop.doze.{name}", value)
     sleepy = Rowlock(settings=replace(app.settings, poll_interval=timedelta(seconds=60)))
 
     @sleepy.task

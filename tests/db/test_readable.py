@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from rowlock import InvalidOption, Job, JobFilter, Retry, Rowlock, Settings
-from rowlock.queue.statements import statement
+from rowlock.queue.connect.statements import statement
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

@@ -14,12 +14,12 @@ import asyncpg
 import pytest
 
 from rowlock import InvalidOption, Job, JobFilter, JobNotFound, Retry, Rowlock, Settings, Unique, WrongState
-from rowlock.queue.audits import audit
-from rowlock.queue.claims import Claims
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.origin import Origin
-from rowlock.queue.rescheduling import Change
-from rowlock.queue.statements import statement
+from rowlock.queue.claim.claims import Claims
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.actor import Origin
+from rowlock.queue.jobs.rescheduling import Change
+from rowlock.queue.read.audits import audit
 from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
 
@@ -372,7 +372,7 @@ async def test_a_worker_that_sleeps_hears_of_an_earlier_time(
 ) -> None:
     job = await app.enqueue("echo", {"value": 7}, delay=HOUR)
     for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 0.001}.items():
-        monkeypatch.setattr(f"rowlock.worker.doze.{name}", value)
+        monkeypatch.setattr(f"rowlock.worker.loop.doze.{name}", value)
     app.client.settings = replace(app.settings, poll_interval=timedelta(seconds=60))
     async with app.worker(), app.client.connection() as connection:
         await eventually(lambda: connection.fetchval("SELECT count(*) FROM rowlock.idle_worker"))
@@ -384,7 +384,7 @@ async def test_a_worker_that_sleeps_hears_of_an_earlier_time(
 async def test_the_workers_of_the_new_queue_are_woken(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
     job = await app.enqueue("echo", {"value": 7})
     for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 0.001}.items():
-        monkeypatch.setattr(f"rowlock.worker.doze.{name}", value)
+        monkeypatch.setattr(f"rowlock.worker.loop.doze.{name}", value)
     app.client.settings = replace(app.settings, poll_interval=timedelta(seconds=60))
     async with app.worker(queues=["bulk"]), app.client.connection() as connection:
         await eventually(lambda: connection.fetchval("SELECT count(*) FROM rowlock.idle_worker"))

@@ -13,12 +13,12 @@ import asyncpg
 import pytest
 
 from rowlock import JobFilter, JobNotFound, Rowlock, Settings
-from rowlock.cli.doctor import examine
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.retention import OUTCOMES
-from rowlock.queue.statements import statement
-from rowlock.worker.retention import Retention
+from rowlock.cli.commands.doctor import examine
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.operate.retention import OUTCOMES
+from rowlock.worker.duties.retention import Retention
 from tests.db.commands import rowlock
 from tests.waiting import eventually
 

@@ -16,10 +16,10 @@ import asyncpg
 import pytest
 
 from rowlock import Job, Rowlock, Settings
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.finishes import Finishes, Unsuccess
-from rowlock.queue.lifecycle import Again
-from rowlock.queue.results import ErrorText
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.finish.finishes import Finishes, Unsuccess
+from rowlock.queue.jobs.lifecycle import Again
+from rowlock.queue.jobs.results import ErrorText
 from tests.db.claimants import CLAIMANT, register
 from tests.logged import capture_logs
 from tests.waiting import eventually
@@ -40,7 +40,7 @@ async def app(settings: Settings) -> AsyncIterator[Rowlock]:
 async def test_a_job_that_is_claimed_while_it_runs_here_does_not_start_beside_itself(
     attempt: int, app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.main_loop.ADOPT_EVERY", 0.1)
+    monkeypatch.setattr("rowlock.worker.loop.main_loop.ADOPT_EVERY", 0.1)
     goes_on, calls, running = asyncio.Event(), Counter[UUID](), Counter[UUID]()
     most: Counter[UUID] = Counter()
 
@@ -78,8 +78,8 @@ async def test_a_job_that_is_claimed_while_it_runs_here_does_not_start_beside_it
 async def test_a_job_whose_outcome_the_database_has_lost_runs_again(
     way: str, app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.main_loop.ADOPT_EVERY", 0.1)
-    monkeypatch.setattr("rowlock.worker.main_loop.ADOPT_NET", 0.2 if way == "the net" else 1e9)
+    monkeypatch.setattr("rowlock.worker.loop.main_loop.ADOPT_EVERY", 0.1)
+    monkeypatch.setattr("rowlock.worker.loop.main_loop.ADOPT_NET", 0.2 if way == "the net" else 1e9)
     calls = Counter[UUID]()
 
     @app.task

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from rowlock import JobFilter, Rowlock, RowlockError, Settings, Unique
-from rowlock.cli.doctor import examine
+from rowlock.cli.commands.doctor import examine
 from rowlock.migrations import upgrade
 from tests.conftest import Server
 

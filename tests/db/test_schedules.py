@@ -22,12 +22,12 @@ from rowlock import (
     StoredSchedule,
     UnknownTask,
 )
-from rowlock.cli.doctor import examine
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.cron import Cron
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.schedule import Misfire
-from rowlock.queue.statements import statement
+from rowlock.cli.commands.doctor import examine
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.schedules.cron import Cron
+from rowlock.queue.schedules.schedule import Misfire
 from rowlock.worker.ticker import Ticker
 from tests.logged import capture_logs
 from tests.waiting import eventually

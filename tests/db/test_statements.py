@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timedelta
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
 
 import pytest
 
 from rowlock import migrations
-from rowlock.queue.connections import LONG_QUERIES, PLANNER_SETTINGS
-from rowlock.queue.cursors import BEGINNING
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.lifecycle import EDGES, FINAL, LIVE, State
-from rowlock.queue.statements import statement
+from rowlock.queue.claim.cursors import BEGINNING
+from rowlock.queue.connect.sessions import LONG_QUERIES, PLANNER_SETTINGS
+from rowlock.queue.connect.statements import statement, statements
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.jobs.lifecycle import EDGES, FINAL, LIVE, State
 from rowlock.schema import REVISION, in_schema
 from tests.db.claimants import register
 
@@ -25,11 +24,7 @@ if TYPE_CHECKING:
 
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
-NAMES = sorted(
-    file.name.removesuffix(".sql")
-    for file in files("rowlock.queue").joinpath("sql").iterdir()
-    if file.name.endswith(".sql")
-)
+NAMES = sorted(statements())
 WORKER = UUID(int=1)
 STRANGER = UUID(int=2)
 

@@ -12,14 +12,14 @@ import asyncpg
 import pytest
 
 from rowlock import Fail, InvalidOption, Job, Retry, Rowlock, Settings
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.histograms import bucket_of
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.lifecycle import EDGES, State
-from rowlock.queue.statements import statement
-from rowlock.queue.statistics import STEPS, Point, Statistics, read_statistics, slot_of
-from rowlock.worker.statistics import BY_TIME
-from rowlock.worker.statistics import Statistics as Duties
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.jobs.lifecycle import EDGES, State
+from rowlock.queue.read.histograms import bucket_of
+from rowlock.queue.read.statistics import STEPS, Point, Statistics, read_statistics, slot_of
+from rowlock.worker.duties.statistics import BY_TIME
+from rowlock.worker.duties.statistics import Statistics as Duties
 from tests.counting import count_alone
 from tests.waiting import eventually
 
@@ -229,7 +229,7 @@ async def test_percentiles_are_near_the_exact_ones(app: Rowlock, connection: Con
 async def test_rare_kinds_of_a_slot_are_counted_together(
     connection: Connection, duties: Duties, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.statistics.MOST_NAMED", 2)
+    monkeypatch.setattr("rowlock.worker.duties.statistics.MOST_NAMED", 2)
     await put(connection, timedelta(minutes=3), task="often", jobs=3)
     await put(connection, timedelta(minutes=3), task="sometimes", jobs=2)
     await put(connection, timedelta(minutes=3), task="seldom")

@@ -15,11 +15,12 @@ import asyncpg
 import pytest
 
 from rowlock import Job, Rowlock, Settings
-from rowlock.queue.claims import Claims
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.statements import statement
-from rowlock.worker import alone, upkeep
+from rowlock.queue.claim.claims import Claims
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.worker.duties import runner
+from rowlock.worker.loop import suspects as alone
 from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
 
@@ -37,8 +38,8 @@ async def _registered(connection: asyncpg.Connection[asyncpg.Record]) -> None:
 @pytest.fixture
 async def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Upkeep many times a second."""
-    monkeypatch.setattr(upkeep, "LOOK_EVERY", 0.02)
-    monkeypatch.setattr(upkeep, "HOLD", timedelta(seconds=0.3))
+    monkeypatch.setattr(runner, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(runner, "HOLD", timedelta(seconds=0.3))
     monkeypatch.setattr(alone, "STEP_SECONDS", 0.02)
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE rowlock.duty SET every = '50 ms' WHERE name IN ('rescue', 'suspects')")
@@ -290,7 +291,7 @@ async def test_room_is_not_made_for_a_job_that_is_gone(app: Rowlock, stage: Stag
 async def test_a_job_claimed_ahead_is_given_back_to_make_room(
     app: Rowlock, stage: Stage, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.main_loop.STALE_SECONDS", 3600.0)
+    monkeypatch.setattr("rowlock.worker.loop.main_loop.STALE_SECONDS", 3600.0)
     async with app.worker(concurrency=1) as worker:
         await stage.hold.enqueue("before")
         await eventually(lambda: stage.running == {"before"})
@@ -334,7 +335,7 @@ async def test_nothing_runs_alone_while_an_outcome_is_not_recorded(
 async def test_one_worker_makes_room_and_the_others_go_on(
     app: Rowlock, stage: Stage, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "HOLD", timedelta(seconds=2))
+    monkeypatch.setattr(runner, "HOLD", timedelta(seconds=2))
     monkeypatch.setattr(alone, "IDLE_EVERY", 1e9)
     numbers = {str(n) for n in range(20)}
     async with app.worker(concurrency=2) as first:

@@ -36,9 +36,9 @@ from rowlock import (
     UnknownTask,
     WrongState,
 )
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.lifecycle import AttemptTimeout
-from rowlock.queue.statements import statement
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.jobs.lifecycle import AttemptTimeout
 from rowlock.testing import (
     assert_enqueued,
     assert_enqueued_sync,

@@ -9,9 +9,9 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings
-from rowlock.cli.doctor import examine
-from rowlock.queue.connections import ControlConnection
-from rowlock.worker.statistics import Statistics as Duties
+from rowlock.cli.commands.doctor import examine
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.worker.duties.statistics import Statistics as Duties
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -23,8 +23,8 @@ JOBS = 4
 @pytest.fixture
 async def app(settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rowlock]:
     """More queues than a sample tells apart, with more jobs than are counted whenever anybody looks."""
-    monkeypatch.setattr("rowlock.worker.statistics.MOST_SAMPLED", SAMPLED)
-    for name in ("overview", "queues"):
+    monkeypatch.setattr("rowlock.worker.duties.statistics.MOST_SAMPLED", SAMPLED)
+    for name in ("read.overview", "operate.queues"):
         monkeypatch.setattr(f"rowlock.queue.{name}.MANY", 2)
     await connection.execute(
         "INSERT INTO rowlock.job (id, task, queue) SELECT rowlock.uuid7(), 'noop', 'q' || n "

@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 
 from rowlock import Cancel, DuplicateJob, InvalidOption, Rowlock, Settings, Snooze, Unique, logs
 from rowlock.api import create_app
-from rowlock.api.access import nobody_is_asked
+from rowlock.api.access.access import nobody_is_asked
 from rowlock.integrations.opentelemetry import instrument
 from tests import process_tasks
 
@@ -223,10 +223,10 @@ async def test_attempts_in_processes_have_their_spans_here_and_tell_what_happene
     assert ended == [
         ("add", "succeeded", ""),
         ("decide", "cancelled", ""),
-        ("decide", "failed", "rowlock.queue.lifecycle.Fail"),
+        ("decide", "failed", "rowlock.queue.jobs.lifecycle.Fail"),
         ("decide", "snoozed", ""),
         ("decide", "succeeded", ""),
-        ("hang", "timeout", "rowlock.queue.lifecycle.AttemptTimeout"),
+        ("hang", "timeout", "rowlock.queue.jobs.lifecycle.AttemptTimeout"),
         ("leave", "error", "rowlock.errors.ProcessEnded"),
         ("sell", "error", "tests.process_tasks.OutOfStockError"),
     ]

@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from rowlock import CallNext, InvalidArguments, InvalidOption, Job, JobHandle, Rowlock, Settings, Task, Unique
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.statements import statement
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.identifiers import uuid7
 from tests import process_tasks
 from tests.logged import capture_logs
 from tests.waiting import eventually

@@ -15,8 +15,8 @@ import asyncpg
 import pytest
 
 from rowlock import DatabaseUnavailable, DrainTimeout, InvalidOption, Job, ResultTimeout, Rowlock, Settings
-from rowlock.queue.handle import wait_until_finished
-from rowlock.queue.server_errors import CONNECTION_LOST
+from rowlock.queue.connect.server_errors import CONNECTION_LOST
+from rowlock.queue.read.handle import wait_until_finished
 from tests.db.links import Link, linked
 from tests.logged import capture_logs
 from tests.waiting import eventually

@@ -17,8 +17,8 @@ import asyncpg
 import pytest
 
 from rowlock import CallNext, Job, JobFailed, JobHandle, Rowlock, Settings, steady
-from rowlock.queue.task import Task
-from rowlock.worker.processes import Process, Processes
+from rowlock.queue.enqueue.task import Task
+from rowlock.worker.executors.processes import Process, Processes
 from tests import process_tasks
 from tests.waiting import eventually
 
@@ -33,7 +33,7 @@ FEW: dict[str, Any] = {"concurrency": 10, "threads": 1, "task_processes": 1}
 
 @pytest.fixture
 async def app(database_url: str, monkeypatch: pytest.MonkeyPatch, connection: Connection) -> AsyncIterator[Rowlock]:
-    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 0.02)
+    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.02)
     await connection.execute("UPDATE rowlock.duty SET every = '20 ms' WHERE name = 'overdue'")
     settings = Settings(database_url=database_url, poll_interval=timedelta(milliseconds=50))
     async with Rowlock(settings=settings) as opened:

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from rowlock import InvalidOption, Rowlock, SchemaNotMigrated, Settings
 from rowlock.integrations.aiohttp import cleanup_context
 from rowlock.integrations.starlette import lifespan
-from rowlock.worker.main_loop import MainLoop
+from rowlock.worker.loop.main_loop import MainLoop
 from tests.logged import capture_logs
 from tests.waiting import eventually
 

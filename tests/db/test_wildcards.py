@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 
 from rowlock import InvalidOption, Rowlock, Settings
-from rowlock.cli import findings
-from rowlock.cli.doctor import examine
-from rowlock.queue.cursors import Lane
-from rowlock.queue.served import parse_served
+from rowlock.cli.commands.doctor import examine
+from rowlock.cli.show import findings
+from rowlock.queue.claim.cursors import Lane
+from rowlock.queue.claim.served import parse_served
 from tests.db.test_statements import SITUATIONS, bring_about, nodes, plan_of
 from tests.logged import capture_logs
 from tests.waiting import eventually
@@ -78,9 +78,9 @@ async def test_a_limit_on_a_wildcard_holds_for_each_of_its_queues_and_a_name_bea
 async def test_a_queue_that_has_been_empty_for_long_is_dropped_and_found_again(
     app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.orders.KEEP_SECONDS", 0.1)
-    monkeypatch.setattr("rowlock.worker.orders.DISCOVER_EVERY", 0.05)
-    monkeypatch.setattr("rowlock.worker.upkeep.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("rowlock.worker.loop.orders.KEEP_SECONDS", 0.1)
+    monkeypatch.setattr("rowlock.worker.loop.orders.DISCOVER_EVERY", 0.05)
+    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
 
     @app.task
     async def noop() -> None: ...
@@ -96,7 +96,7 @@ async def test_a_queue_that_has_been_empty_for_long_is_dropped_and_found_again(
 async def test_a_worker_of_very_many_queues_does_their_jobs_and_says_that_there_are_many(
     app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.orders.MANY_QUEUES", 99)
+    monkeypatch.setattr("rowlock.worker.loop.orders.MANY_QUEUES", 99)
     monkeypatch.setattr(findings, "MANY_QUEUES", 99)
 
     @app.task

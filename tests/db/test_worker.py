@@ -33,7 +33,7 @@ from rowlock import (
     Snooze,
 )
 from rowlock.logs import add_job
-from rowlock.queue.lifecycle import Directive
+from rowlock.queue.jobs.lifecycle import Directive
 from tests.logged import capture_logs
 from tests.waiting import eventually
 
@@ -56,8 +56,8 @@ def unpolled(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A worker that marks itself as idle at once, and then sleeps until something wakes it: what runs did not come by
     polling."""
     for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 0.001}.items():
-        monkeypatch.setattr(f"rowlock.worker.doze.{name}", value)
-    monkeypatch.setattr("rowlock.worker.doze.BUSY_JOBS_PER_SECOND", float("inf"))
+        monkeypatch.setattr(f"rowlock.worker.loop.doze.{name}", value)
+    monkeypatch.setattr("rowlock.worker.loop.doze.BUSY_JOBS_PER_SECOND", float("inf"))
     return replace(settings, poll_interval=timedelta(seconds=60))
 
 
@@ -658,7 +658,7 @@ async def test_a_notification_wakes_an_idle_worker(
     unpolled: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "rowlock.queue.ear.TEST_EVERY", 3600.0
+        "rowlock.queue.connect.listening.TEST_EVERY", 3600.0
     )  # after each test of its hearing a worker looks for jobs
     async with Rowlock(settings=unpolled) as app:
 
@@ -905,7 +905,7 @@ async def test_a_worker_that_stops_gives_back_what_it_claimed_ahead(app: Rowlock
 async def test_a_handler_that_ignores_being_cancelled_does_not_hold_up_the_stop(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.shift.LAST_SECONDS", 0.1)
+    monkeypatch.setattr("rowlock.worker.loop.shift.LAST_SECONDS", 0.1)
     began, go = asyncio.Event(), asyncio.Event()
 
     @app.task
@@ -1021,7 +1021,7 @@ async def test_a_worker_that_loses_the_database_while_it_starts_says_so_and_lets
     async def lose(*_: object, **__: object) -> None:
         raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
 
-    monkeypatch.setattr("rowlock.worker.lease.Lease.begin", lose)
+    monkeypatch.setattr("rowlock.worker.vitals.lease.Lease.begin", lose)
     with pytest.raises(DatabaseUnavailable, match="cannot switch to state 12"):
         await app.worker().run(handle_signals=False)
     left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rowlock claim'"

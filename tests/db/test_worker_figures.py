@@ -10,8 +10,8 @@ import pytest
 from asyncpg import Connection, Record
 
 from rowlock import Cancel, Fail, Job, Rowlock, Settings, Snooze
-from rowlock.worker import counts
-from rowlock.worker.counts import OTHERS, KindCounts
+from rowlock.worker.vitals import counts
+from rowlock.worker.vitals.counts import OTHERS, KindCounts
 from tests.waiting import eventually
 
 

@@ -21,8 +21,8 @@ import asyncpg
 import msgspec
 
 from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, JobAlreadyFinished, NewJob, Rowlock, Settings, WrongState
-from rowlock.queue.server_errors import CONNECTION_LOST
-from rowlock.queue.unique import Unique
+from rowlock.queue.connect.server_errors import CONNECTION_LOST
+from rowlock.queue.jobs.unique import Unique
 from rowlock.torture.history import Act, Acted, End, Enqueue, Enqueued, History, Start, Wanted
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ CALLER = "caller"
 KEY = "the only one"
 REASON = "because of the crash points"
 HASTE = {
-    "rowlock.queue.finishes.PAUSE_FIRST": 0.005,
-    "rowlock.worker.main_loop.PAUSE_FIRST": 0.005,
-    "rowlock.worker.main_loop.ADOPT_EVERY": 0.02,
-    "rowlock.worker.lease.RETRY_MOST": 0.01,
+    "rowlock.queue.finish.finishes.PAUSE_FIRST": 0.005,
+    "rowlock.worker.loop.main_loop.PAUSE_FIRST": 0.005,
+    "rowlock.worker.loop.main_loop.ADOPT_EVERY": 0.02,
+    "rowlock.worker.vitals.lease.RETRY_MOST": 0.01,
 }
 """Pauses that are shortened: what is done is the same, and nobody waits for it."""
 

@@ -21,12 +21,12 @@ import asyncpg
 import msgspec
 
 from rowlock import NewJob, Rowlock, Settings
-from rowlock.queue.claims import Claims
-from rowlock.queue.connections import ControlConnection
-from rowlock.queue.finishes import Finishes, Unsuccess
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.lifecycle import CANCELLED, decide
-from rowlock.queue.results import describe_error
+from rowlock.queue.claim.claims import Claims
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.finish.finishes import Finishes, Unsuccess
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.jobs.lifecycle import CANCELLED, decide
+from rowlock.queue.jobs.results import describe_error
 from rowlock.torture.audit import install
 from rowlock.torture.history import AnyEvent, End, History, Start
 from tests.torture.operations import Order, Site, declare, new_job

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import asyncpg
 
 from rowlock import Cancel, Fail, Job, Retry, Rowlock, Settings, Snooze, Unique
-from rowlock.queue.new_job import NewJob
+from rowlock.queue.jobs.new_job import NewJob
 from rowlock.torture.audit import install, write_audit
 from rowlock.torture.checker import Report, check
 from rowlock.torture.history import Act, Acted, End, Enqueue, Enqueued, History, Start, Wanted

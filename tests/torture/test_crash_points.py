@@ -16,8 +16,8 @@ from uuid import UUID
 
 import pytest
 
-from rowlock.queue.identifiers import uuid7
-from rowlock.queue.lifecycle import FINAL
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.jobs.lifecycle import FINAL
 from rowlock.torture.audit import write_audit
 from rowlock.torture.checker import check
 from rowlock.torture.history import Act, Acted, Enqueue, Enqueued, History, Process

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from rowlock import Settings
-from rowlock.queue.client import Client
+from rowlock.queue.read.reader import Client
 from rowlock.torture import testimony, witness
 from rowlock.torture.hearing import Call, read_testimony
 from rowlock.torture.rewinds import Window

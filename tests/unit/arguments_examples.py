@@ -15,7 +15,7 @@ import pytest
 from hypothesis import strategies as st
 
 from rowlock.errors import InvalidArguments
-from rowlock.queue.arguments import Arguments
+from rowlock.queue.tasks.arguments import Arguments
 
 LIMIT = 256 * 1024
 SECRET = "hunter2"

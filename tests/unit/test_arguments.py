@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from rowlock.queue.json_values import keep_floats
+from rowlock.queue.jobs.json_values import keep_floats
 from tests.unit.arguments_examples import (
     JSON,
     LIMIT,

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from rowlock import InvalidOption, Rowlock, logs
-from rowlock.worker.capture import CAPTURE, Capture, _collect, install
+from rowlock.worker.attempt.capture import CAPTURE, Capture, _collect, install
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ import pytest
 import structlog
 
 from rowlock import logs
-from rowlock.api.authentication import is_loopback
-from rowlock.cli import findings
-from rowlock.cli.enqueue import parse_args, parse_limit, parse_time
-from rowlock.cli.loading import load
-from rowlock.cli.output import clean
+from rowlock.api.access.authentication import is_loopback
+from rowlock.cli.commands.enqueue import parse_args, parse_limit, parse_time
+from rowlock.cli.commands.worker import split_queues
 from rowlock.cli.root import COMMANDS, root, run
-from rowlock.cli.worker import split_queues
+from rowlock.cli.run.loading import load
+from rowlock.cli.show import findings
+from rowlock.cli.show.output import clean
 from rowlock.errors import ConfigurationError, InvalidArguments, InvalidOption
 from rowlock.schema import REVISION
 
@@ -129,7 +129,7 @@ def test_missing_extra_is_named() -> None:
 
 def test_only_what_serves_http_loads_the_server() -> None:
     names = [name.replace("-", "_") for name in COMMANDS if name not in {"api", "dev", "torture"}]
-    loading = "".join(f"import rowlock.cli.{name}; " for name in names)
+    loading = "".join(f"import rowlock.cli.commands.{name}; " for name in names)
     program = f"import sys; {loading}sys.exit('aiohttp' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
 

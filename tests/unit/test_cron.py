@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rowlock import InvalidOption, Schedule
-from rowlock.queue.cron import MOST_AT_ONCE, Cron, due, tidy
+from rowlock.queue.schedules.cron import MOST_AT_ONCE, Cron, due, tidy
 
 MINUTE = timedelta(minutes=1)
 
@@ -163,7 +163,7 @@ def test_times_that_the_clocks_always_skip_are_looked_for_fifty_years_and_no_lon
         looked.append(wall)
         return CronSim(fields, wall)
 
-    monkeypatch.setattr("rowlock.queue.cron.CronSim", looking)
+    monkeypatch.setattr("rowlock.queue.schedules.cron.CronSim", looking)
     cron, now = Cron(text, zone), datetime(2026, 5, 5, tzinfo=UTC)
     looked.clear()
     assert cron.next(now) is None
@@ -189,7 +189,7 @@ def test_latest_of_many_ticks_is_found_without_counting_them(monkeypatch: pytest
         looked.append(wall)
         return CronSim(fields, wall)
 
-    monkeypatch.setattr("rowlock.queue.cron.CronSim", looking)
+    monkeypatch.setattr("rowlock.queue.schedules.cron.CronSim", looking)
     cron = Cron("* * * 1 1 *", "UTC")
     begin, end = datetime(2025, 6, 1, tzinfo=UTC), datetime(2026, 7, 1, tzinfo=UTC)
     assert cron.latest(begin, end) == datetime(2026, 1, 1, 23, 59, 59, tzinfo=UTC)

@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from rowlock.queue.cursors import BEGINNING, PATIENCE, RESCAN_SHARE, Cursors, Lane, Position, Scan, everything_until
+from rowlock.queue.claim.cursors import (
+    BEGINNING,
+    PATIENCE,
+    RESCAN_SHARE,
+    Cursors,
+    Lane,
+    Position,
+    Scan,
+    everything_until,
+)
 
 LANE = Lane("default", 5)
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rowlock import CallNext, InvalidOption, Job, Retry, Rowlock
-from rowlock.queue.batches import item_type
+from rowlock.queue.tasks.batch import item_type
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ async def of_patterns(items: list[re.Pattern[str]]) -> None: ...
         (of_unknown, "its parameter `items` is annotated"),
         (of_two, "it has 2 of items and 0 of jobs"),
         (of_more, "its parameter `flag` is annotated `bool`, not `list[...]`"),
-        (of_one_job, "its parameter `job` is annotated `rowlock.queue.job.Job`, not `list[...]`"),
+        (of_one_job, "its parameter `job` is annotated `rowlock.queue.jobs.job.Job`, not `list[...]`"),
         (of_jobs, "it has 0 of items and 1 of jobs"),
         (of_jobs_twice, "it has 1 of items and 2 of jobs"),
         (of_default, "its parameter `items` has a default, and is always given"),

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from rowlock import Settings
+from rowlock.cli.commands.worker import STOP_MARGIN
 from rowlock.cli.root import root
-from rowlock.cli.worker import STOP_MARGIN
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "deploy"
 SERVICES = sorted(FOLDER.glob("*.service"))

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rowlock.queue.results import ErrorText, describe_error, storable_text
+from rowlock.queue.jobs.results import ErrorText, describe_error, storable_text
 
 SECRET = "hunter2"
 

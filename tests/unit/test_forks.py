@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent.parent
 SIGNALLED = """
 import asyncio, multiprocessing, os, signal, sys, threading
 from importlib import import_module
-from rowlock.worker.forks import keep_handler
+from rowlock.worker.executors.forks import keep_handler
 
 async def main(number):
     received, times = asyncio.Event(), []
@@ -43,7 +43,7 @@ with runner:
 """
 OTHERS = """
 import os, signal
-from rowlock.worker.forks import keep_handler
+from rowlock.worker.executors.forks import keep_handler
 
 signal.signal(signal.SIGTERM, print)
 keep_handler(signal.SIGTERM)
@@ -55,7 +55,7 @@ assert not signal.pthread_sigmask(signal.SIG_BLOCK, ())
 """
 ENDING = """
 import os, sys
-from rowlock.worker.forks import ending_here
+from rowlock.worker.executors.forks import ending_here
 
 def code_of(how):
     with ending_here():

@@ -11,10 +11,10 @@ from msgspec import structs
 from rich.console import Console
 from rich.text import Text
 
-from rowlock.cli.frame import RunningJob, Seen, frame_of
-from rowlock.queue.overview import Overview
-from rowlock.queue.queues import Queue
-from rowlock.queue.statistics import Figures, Point, Statistics
+from rowlock.cli.show.frame import RunningJob, Seen, frame_of
+from rowlock.queue.operate.queues import Queue
+from rowlock.queue.read.overview import Overview
+from rowlock.queue.read.statistics import Figures, Point, Statistics
 
 AT = datetime(2030, 1, 31, 9, tzinfo=UTC)
 JOB = UUID("0198a5a0-0000-7000-8000-000000000000")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rowlock.queue.histograms import GROWTH, LAST, bucket_of, percentile
+from rowlock.queue.read.histograms import GROWTH, LAST, bucket_of, percentile
 
 MILLISECOND = 0.001
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from asyncpg.connect_utils import _parse_connect_dsn_and_args  # type: ignore[attr-defined]  # there is no public way
 
-from rowlock.queue.hosts import hosts_of
+from rowlock.queue.connect.hosts import hosts_of
 
 _NOTHING = dict.fromkeys(
     [

@@ -13,8 +13,8 @@ from uuid import RFC_4122, UUID, SafeUUID, uuid4
 import pytest
 
 from rowlock.errors import InvalidOption
-from rowlock.queue import identifiers
-from rowlock.queue.identifiers import created_at, uuid7
+from rowlock.queue.jobs import identifiers
+from rowlock.queue.jobs.identifiers import created_at, uuid7
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from rowlock import Cancel, Fail, InvalidOption, Retry, Snooze
-from rowlock.queue.lifecycle import (
+from rowlock.queue.jobs.lifecycle import (
     EDGES,
     FINAL,
     LIVE,

@@ -15,8 +15,8 @@ import pydantic
 import pytest
 
 from rowlock.errors import InvalidOption, InvalidResult
-from rowlock.queue.json_values import NESTING_LIMIT, plain_json
-from rowlock.queue.results import checked_type, decode_result, encode_result
+from rowlock.queue.jobs.json_values import NESTING_LIMIT, plain_json
+from rowlock.queue.jobs.results import checked_type, decode_result, encode_result
 from tests.unit.arguments_examples import LIMIT, SECRET, refused, round_trip, taking
 
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -7,17 +7,17 @@ import re
 import pytest
 
 from rowlock import InvalidOption
-from rowlock.queue import forms, options
+from rowlock.queue.jobs import checks, fields
 
 
 @pytest.mark.parametrize("name", ["a", "...", "..a", ".a", "a.", "a..b", ".-", "-", "_", "0", "....", "A-b_c.9"])
 def test_names_that_are_usable(name: str) -> None:
-    assert options.queue_name(name) == name
-    assert re.search(forms._NAME, name)
+    assert checks.queue_name(name) == name
+    assert re.search(fields._NAME, name)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "é", "a\n", "..\n"])
 def test_names_that_are_not(name: str) -> None:
     with pytest.raises(InvalidOption, match="use 1 to 48"):
-        options.queue_name(name)
-    assert not re.search(forms._NAME.replace("$", r"\Z"), name)
+        checks.queue_name(name)
+    assert not re.search(fields._NAME.replace("$", r"\Z"), name)

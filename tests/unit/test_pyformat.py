@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from uuid import uuid4
 
 import pytest
 
 from rowlock.integrations.pyformat import named, pyformat
-from rowlock.queue.statements import statement
+from rowlock.queue.connect.statements import statement, statements
 
-NAMES = sorted(path.name.removesuffix(".sql") for path in files("rowlock.queue").joinpath("sql").iterdir())
+NAMES = sorted(statements())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from rowlock.api import readings
-from rowlock.api.readings import Readings
+from rowlock.api.http import readings
+from rowlock.api.http.readings import Readings
 
 
 class Source:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rowlock.queue.resolving import ResolvingLoop, resolve
+from rowlock.queue.connect.resolving import ResolvingLoop, resolve
 
 
 async def test_a_host_keeps_its_name_for_tls_while_its_address_is_what_is_connected_to(

@@ -11,7 +11,7 @@ import pydantic
 import pytest
 
 from rowlock.errors import InvalidResult
-from rowlock.queue.results import decode_result, describe_error, encode_result
+from rowlock.queue.jobs.results import decode_result, describe_error, encode_result
 
 LIMIT = 1024 * 1024
 SECRET = "hunter2"

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from rowlock import Fail, Linear, RemoteError, Retry
 from rowlock.errors import InvalidOption
-from rowlock.queue.lifecycle import AttemptTimeout
-from rowlock.queue.retry import Exponential, parse_backoff, parse_rules
+from rowlock.queue.jobs.lifecycle import AttemptTimeout
+from rowlock.queue.tasks.backoff import Exponential, parse_backoff, parse_rules
 from tests.logged import capture_logs
 
 HOUR = timedelta(hours=1)

@@ -6,11 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 from uuid import uuid4
 
-from rowlock.queue.finishes import LARGEST_BATCH, LARGEST_RESULTS, Success, _batch_size
+from rowlock.queue.finish.finishes import LARGEST_BATCH, LARGEST_RESULTS, Success, _batch_size
 from rowlock.settings import Settings
-from rowlock.worker.attempts import Attempt
-from rowlock.worker.lease import Lease, Renewals
-from rowlock.worker.slots import Executor, Slots
+from rowlock.worker.attempt.attempt import Attempt
+from rowlock.worker.loop.slots import Executor, Slots
+from rowlock.worker.vitals.lease import Lease, Renewals
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rowlock.cli import storage, tables
+from rowlock.cli.show import storage, tables
 
 TABLE: dict[str, Any] = {
     "name": "attempt_20261123",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rowlock.cli import supervisor
-from rowlock.cli.supervisor import Supervisor
+from rowlock.cli.run import supervisor
+from rowlock.cli.run.supervisor import Supervisor
 from tests.logged import capture_logs
 
 _WORKS = "import os, sys; os.write(0, b'0.5\\n');"

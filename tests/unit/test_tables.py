@@ -8,7 +8,17 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from rowlock.cli.tables import Column, attempt_of, duration_of, number, print_table, sparkline, table_of, text, whole
+from rowlock.cli.show.tables import (
+    Column,
+    attempt_of,
+    duration_of,
+    number,
+    print_table,
+    sparkline,
+    table_of,
+    text,
+    whole,
+)
 
 COLUMNS = (whole("ID"), text("TASK", 6), text("QUEUE", 5, leaves=1), number("JOBS"))
 ROWS = [("0198a5a0-0000-7000-8000-000000000000", "send_newsletter", "greetings", 12345)]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from rowlock import ConfigurationError, InvalidOption, Job, JobNotFound, Rowlock, Schedule, Tasks
-from rowlock.queue.cron import Cron
+from rowlock.queue.schedules.cron import Cron
 
 
 async def test_tasks_of_a_library_are_of_the_application_that_includes_them() -> None:

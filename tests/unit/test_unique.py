@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rowlock import InvalidArguments, InvalidOption, Job, Rowlock, Unique
-from rowlock.queue.unique import parse_unique
+from rowlock.queue.jobs.unique import parse_unique
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 
 from rowlock import logs
 from rowlock.settings import Settings
-from rowlock.worker.attempts import Attempt
-from rowlock.worker.lease import Lease, Renewals
-from rowlock.worker.watchdog import Watchdog
+from rowlock.worker.attempt.attempt import Attempt
+from rowlock.worker.vitals.lease import Lease, Renewals
+from rowlock.worker.vitals.watchdog import Watchdog
 from tests.logged import capture_logs
 from tests.waiting import eventually
 

@@ -12,7 +12,7 @@ import asyncpg
 
 from benchmarks.rivals.drivers.protocol import Payload, Producer, run
 from benchmarks.rivals.drivers.rowlock import RowlockDriver
-from rowlock.queue.identifiers import uuid7
+from rowlock.queue.jobs.identifiers import uuid7
 
 COLUMNS = ("id", "queue", "task", "priority", "max_attempts", "args")
 INSERT = f"INSERT INTO rowlock.job ({', '.join(COLUMNS)}) VALUES ($1, $2, $3, $4, $5, $6)"

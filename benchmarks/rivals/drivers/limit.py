@@ -14,8 +14,8 @@ from asyncpg import Record
 
 from benchmarks.rivals.drivers.protocol import Tally, run
 from benchmarks.rivals.drivers.rowlock import RowlockDriver
-from rowlock.queue.claims import Claims
-from rowlock.queue.connections import ControlConnection
+from rowlock.queue.claim.claims import Claims
+from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.worker.process import settle_in
 
 IDLE_SECONDS = 0.005

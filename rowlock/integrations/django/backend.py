@@ -26,16 +26,16 @@ from rowlock.integrations.django.framework import (
 from rowlock.integrations.django.handlers import register
 from rowlock.integrations.django.results import result_of, rowlock_priority
 from rowlock.integrations.pyformat import named, pyformat
-from rowlock.queue.client import parse_id
-from rowlock.queue.job import Job
-from rowlock.queue.statements import statement
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.read.reader import parse_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from uuid import UUID
 
     from rowlock.app import Rowlock
-    from rowlock.queue.task import Task as RowlockTask
+    from rowlock.queue.enqueue.task import Task as RowlockTask
 
 _TASK_OPTIONS: Final = ("max_attempts", "backoff", "timeout", "expires", "deadline", "result_ttl", "capture_logs")
 """The options of `@app.task` that OPTIONS may give to all tasks of the backend."""
@@ -159,7 +159,7 @@ class RowlockBackend(BaseTaskBackend):
         return self._fetch("list_attempts", job_id)
 
     def _fetch(self, name: str, job_id: UUID) -> Sequence[dict[str, Any]]:
-        """The rows of `queue/sql/<name>.sql`, as the transaction that is open on Django's connection sees them."""
+        """The rows of `<name>.sql`, as the transaction that is open on Django's connection sees them."""
         with connections[self.database].cursor() as cursor:
             cursor.execute(pyformat(statement(name, self.queue.settings.schema)), named((job_id,)))
             columns = [column[0] for column in cursor.description]

@@ -12,8 +12,8 @@ from django.db import close_old_connections
 from rowlock.errors import InvalidOption
 from rowlock.integrations.django.framework import InvalidTask, TaskContext, task_finished, task_started
 from rowlock.integrations.django.results import ended_result, rowlock_priority, running_result
-from rowlock.queue.job import Job
-from rowlock.queue.lifecycle import Directive
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.jobs.lifecycle import Directive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rowlock.app import Rowlock
     from rowlock.integrations.django.backend import RowlockBackend
     from rowlock.integrations.django.framework import Task as DjangoTask
-    from rowlock.queue.task import Task
+    from rowlock.queue.enqueue.task import Task
 
 JOB = "rowlock_job"
 """The parameter in which the worker gives the job: none of the function's own."""

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from rowlock import errors
 from rowlock.integrations.django.framework import TaskError, TaskResult, TaskResultStatus
-from rowlock.queue import lifecycle
-from rowlock.queue.results import describe_error
+from rowlock.queue.jobs import lifecycle
+from rowlock.queue.jobs.results import describe_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rowlock.integrations.django.backend import RowlockBackend
     from rowlock.integrations.django.framework import Task
-    from rowlock.queue.job import Job
+    from rowlock.queue.jobs.job import Job
 
 _LOWEST: Final = -100
 _WIDTH: Final = 20

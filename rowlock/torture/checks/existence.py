@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rowlock.queue.lifecycle import FINAL
+from rowlock.queue.jobs.lifecycle import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

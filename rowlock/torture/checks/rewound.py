@@ -18,7 +18,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from rowlock.queue.lifecycle import FINAL
+from rowlock.queue.jobs.lifecycle import FINAL
 from rowlock.torture.checks import (
     attempts,
     executors,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import MIXED, SCHEMA, SQL, Bug, Change, Pytest
+from tests.torture.bugs.kinds import MIXED, SCHEMA, Bug, Change, Pytest
 
 BUGS: Final = (
     Bug(
@@ -12,7 +12,9 @@ BUGS: Final = (
         promise="a drained queue has nothing that runs when the drain is done",
         changes=(
             Change(
-                file="rowlock/queue/queues.py", old='if not under_way and row["running"] == 0:', new="if not under_way:"
+                file="rowlock/queue/operate/queues.py",
+                old='if not under_way and row["running"] == 0:',
+                new="if not under_way:",
             ),
         ),
         engine=MIXED,
@@ -24,7 +26,7 @@ BUGS: Final = (
         promise="a worker runs no more jobs of a queue than an operator has said",
         changes=(
             Change(
-                file="rowlock/worker/orders.py",
+                file="rowlock/worker/loop/orders.py",
                 old='{row["queue"]: row["queue_concurrency"] for row in rows if',
                 new='{row["queue"]: row["queue_concurrency"] + 1 for row in rows if',
             ),
@@ -37,7 +39,9 @@ BUGS: Final = (
         name="cancel_many leaves running jobs out",
         promise="an act on many jobs is done to all that its filter means",
         changes=(
-            Change(file="rowlock/queue/operators.py", old="stored = {None: _LIVE,", new='stored = {None: ["queued"],'),
+            Change(
+                file="rowlock/queue/operate/jobs.py", old="stored = {None: _LIVE,", new='stored = {None: ["queued"],'
+            ),
         ),
         engine=MIXED,
         rule="acts on many jobs",
@@ -48,7 +52,7 @@ BUGS: Final = (
         promise="a retry of many puts all of them back",
         changes=(
             Change(
-                file="rowlock/queue/operators.py",
+                file="rowlock/queue/operate/jobs.py",
                 old='back = await act.retry([row for row in rows if row["id"] not in holders])',
                 new='back = await act.retry([row for row in rows[1:] if row["id"] not in holders])',
             ),
@@ -62,7 +66,7 @@ BUGS: Final = (
         promise="a dry run changes nothing",
         changes=(
             Change(
-                file="rowlock/queue/operators.py",
+                file="rowlock/queue/operate/jobs.py",
                 old="if dry_run or not found else await change(act, found)",
                 new="if not found else await change(act, found)",
             ),
@@ -76,7 +80,7 @@ BUGS: Final = (
         promise="a job that is run again is like the first one",
         changes=(
             Change(
-                file="rowlock/queue/operators.py",
+                file="rowlock/queue/operate/jobs.py",
                 old="                priority=old.priority,\n                max_attempts=old.max_attempts,\n",
                 new="                priority=5,\n                max_attempts=old.max_attempts,\n",
             ),
@@ -104,7 +108,7 @@ BUGS: Final = (
         promise="an Idempotency-Key is the same at each process of the API",
         changes=(
             Change(
-                file="rowlock/api/idempotency.py",
+                file="rowlock/api/http/idempotency.py",
                 old="msgspec.json.encode([call.access.by, queues, call.request.path, given[0]])",
                 new="msgspec.json.encode([str(call.request.url.port), queues, call.request.path, given[0]])",
             ),
@@ -118,7 +122,7 @@ BUGS: Final = (
         promise="an act on many jobs is done to no others than its filter means",
         changes=(
             Change(
-                file=f"{SQL}find_live.sql",
+                file="rowlock/queue/operate/sql/find_live.sql",
                 old="$11::text = ANY(tags))",
                 new="EXISTS (SELECT FROM unnest(tags) AS one (tag) WHERE starts_with(one.tag, $11::text)))",
             ),
@@ -132,7 +136,7 @@ BUGS: Final = (
         promise="an act on many jobs says how many it changed",
         changes=(
             Change(
-                file=f"{SQL}discard.sql",
+                file="rowlock/queue/operate/sql/discard.sql",
                 old="RETURNING id\n)\nSELECT id FROM done",
                 new="RETURNING id\n)\nSELECT id FROM done LIMIT 1",
             ),
@@ -145,7 +149,7 @@ BUGS: Final = (
         promise="a job that comes into another lane is found there, wherever the cursors are",
         changes=(
             Change(
-                file=f"{SQL}reschedule.sql",
+                file="rowlock/queue/operate/sql/reschedule.sql",
                 old="$3::interval, run_at), clock_timestamp())",
                 new="$3::interval, run_at))",
             ),
@@ -158,7 +162,7 @@ BUGS: Final = (
         promise="nothing of a job that was deleted is left",
         changes=(
             Change(
-                file="rowlock/queue/operators.py",
+                file="rowlock/queue/operate/jobs.py",
                 old='(("delete_attempts", traces["attempts"]), ("delete_logs", traces["logs"]))',
                 new='(("delete_logs", traces["logs"]),)',
             ),

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, SQL, Bug, Change, Pytest
+from tests.torture.bugs.kinds import KILLS, Bug, Change, Pytest
 
 BESIDE_ITSELF: Final = (
     Change(
-        file="rowlock/worker/slots.py",
+        file="rowlock/worker/loop/slots.py",
         old='            held = self._held.setdefault(row["id"].bytes, attempt)\n',
         new='            held = self._held[row["id"].bytes] = attempt\n',
     ),
     Change(
-        file="rowlock/worker/slots.py",
+        file="rowlock/worker/loop/slots.py",
         old='            del self._held[attempt.claimed["id"].bytes]\n        if self._ready:\n',
         new='            self._held.pop(attempt.claimed["id"].bytes, None)\n        if self._ready:\n',
     ),
     Change(
-        file="rowlock/worker/slots.py",
+        file="rowlock/worker/loop/slots.py",
         old='        del self._held[attempt.claimed["id"].bytes]\n        queue = ',
         new='        self._held.pop(attempt.claimed["id"].bytes, None)\n        queue = ',
     ),
@@ -31,12 +31,12 @@ BUGS: Final = (
         promise="a job that falls due is started, also if no notification says so",
         changes=(
             Change(
-                file="rowlock/worker/doze.py",
+                file="rowlock/worker/loop/doze.py",
                 old="            due = await self._claims.until_next()\n",
                 new="            due, pause = None, 3600.0\n",
             ),
             Change(
-                file="rowlock/worker/doze.py",
+                file="rowlock/worker/loop/doze.py",
                 old="            pause = min(pause, self._ear.due_in())\n",
                 new="            pass\n",
             ),
@@ -49,11 +49,11 @@ BUGS: Final = (
         promise="a job is found whose transaction commits late",
         changes=(
             Change(
-                file="rowlock/queue/cursors.py",
+                file="rowlock/queue/claim/cursors.py",
                 old="            self._newest = self._untagged = newest\n",
                 new="            self._settled = self._newest = newest\n",
             ),
-            Change(file="rowlock/worker/upkeep.py", old="NET_EVERY: Final = 60.0", new="NET_EVERY: Final = 1e9"),
+            Change(file="rowlock/worker/duties/runner.py", old="NET_EVERY: Final = 60.0", new="NET_EVERY: Final = 1e9"),
         ),
         engine=Pytest(file="tests/db/test_claims.py"),
         rule="test_no_committed_job_is_missed_and_none_is_claimed_twice",
@@ -63,7 +63,7 @@ BUGS: Final = (
         promise="a job whose transaction commits late is found without waiting for the net",
         changes=(
             Change(
-                file="rowlock/queue/cursors.py",
+                file="rowlock/queue/claim/cursors.py",
                 old="        return not is_lagging or now >= self._rescan_at\n",
                 new="        return not is_lagging and not self._newest\n",
             ),
@@ -76,7 +76,7 @@ BUGS: Final = (
         promise="the jobs of a claim whose answer was lost are done",
         changes=(
             Change(
-                file="rowlock/worker/main_loop.py",
+                file="rowlock/worker/loop/main_loop.py",
                 old="        if self._loop.time() < self._adopt_at:\n            return\n",
                 new="        if self._loop:\n            return\n",
             ),
@@ -88,14 +88,14 @@ BUGS: Final = (
         name="claim without locks",
         promise="a job is claimed by one worker",
         changes=(
-            Change(file=f"{SQL}claim.sql", old="SELECT job.ctid AS tid", new="SELECT job.id AS tid"),
+            Change(file="rowlock/queue/claim/sql/claim.sql", old="SELECT job.ctid AS tid", new="SELECT job.id AS tid"),
             Change(
-                file=f"{SQL}claim.sql",
+                file="rowlock/queue/claim/sql/claim.sql",
                 old="                     FOR NO KEY UPDATE SKIP LOCKED\n",
                 new="",
             ),
             Change(
-                file=f"{SQL}claim.sql",
+                file="rowlock/queue/claim/sql/claim.sql",
                 old="     WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))\n       AND worker IS NULL\n",
                 new="     WHERE id = ANY(ARRAY(SELECT tid FROM candidate))\n",
             ),
@@ -108,7 +108,7 @@ BUGS: Final = (
         promise="once a queue is paused, no claim takes a job of it",
         changes=(
             Change(
-                file=f"{SQL}claim.sql",
+                file="rowlock/queue/claim/sql/claim.sql",
                 old="WHERE name = ANY($5::text[]) AND paused_at IS NOT NULL\n",
                 new="WHERE name = ANY($5::text[]) AND paused_at > now()\n",
             ),
@@ -122,7 +122,7 @@ BUGS: Final = (
         promise="a job of a task that a worker does not know stays queued, for one that knows it",
         changes=(
             Change(
-                file=f"{SQL}claim.sql",
+                file="rowlock/queue/claim/sql/claim.sql",
                 old="""\
                      AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
                          = ANY($8::text[])
@@ -138,7 +138,7 @@ BUGS: Final = (
         promise="of a queue with a limit, no more jobs run at once in a worker",
         changes=(
             Change(
-                file="rowlock/worker/slots.py",
+                file="rowlock/worker/loop/slots.py",
                 old="        return {queue: limit - self._of_limited[queue] for queue, limit",
                 new="        return {queue: limit for queue, limit",
             ),
@@ -151,7 +151,7 @@ BUGS: Final = (
         promise="a worker that sleeps hears of a job that is enqueued",
         changes=(
             Change(
-                file=f"{SQL}enqueue_plain.sql",
+                file="rowlock/queue/enqueue/sql/enqueue_plain.sql",
                 old="WHERE idle.queue = $2::text LIMIT 1",
                 new="WHERE idle.queue = $2::text AND idle.worker IS NULL LIMIT 1",
             ),
@@ -164,7 +164,7 @@ BUGS: Final = (
         promise="of the due jobs of a queue, each claim takes the most urgent first",
         changes=(
             Change(
-                file="rowlock/queue/claims.py",
+                file="rowlock/queue/claim/claims.py",
                 old="PRIORITIES: Final = range(9, -1, -1)\n",
                 new="PRIORITIES: Final = range(10)\n",
             ),
@@ -178,22 +178,22 @@ BUGS: Final = (
         promise="a job that has not started when it expires never runs",
         changes=(
             Change(
-                file=f"{SQL}claim.sql",
+                file="rowlock/queue/claim/sql/claim.sql",
                 old="(job.ends_at IS NULL OR job.ends_at > now())\n",
                 new="(job.ends_at IS NULL OR job.ends_at > '-infinity')\n",
             ),
             Change(
-                file=f"{SQL}end_overdue.sql",
+                file="rowlock/worker/sql/end_overdue.sql",
                 old="AND ends_at IS NOT NULL AND ends_at <= now()\n",
                 new="AND ends_at IS NOT NULL AND ends_at <= now() - interval '1 day'\n",
             ),
             Change(
-                file="rowlock/worker/attempts.py",
+                file="rowlock/worker/attempt/attempt.py",
                 old="    if ends_at <= now:\n",
                 new="    if ends_at is None:\n",
             ),
             Change(
-                file="rowlock/worker/attempts.py",
+                file="rowlock/worker/attempt/attempt.py",
                 old="call_later(left, attempt.stop_waiting)\n",
                 new="call_later(left + 3600, attempt.stop_waiting)\n",
             ),
@@ -207,7 +207,7 @@ BUGS: Final = (
         promise="a job starts no earlier than its delay, or its time, says",
         changes=(
             Change(
-                file=f"{SQL}claim.sql",
+                file="rowlock/queue/claim/sql/claim.sql",
                 old="                     AND job.run_at <= now()\n",
                 new="                     AND job.run_at < 'infinity'\n",
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, SCHEMA, SQL, Bug, Change, Pytest
+from tests.torture.bugs.kinds import KILLS, SCHEMA, Bug, Change, Pytest
 
 BUGS: Final = (
     Bug(
@@ -12,7 +12,7 @@ BUGS: Final = (
         promise="a job whose enqueue is acknowledged is there",
         changes=(
             Change(
-                file="rowlock/queue/storing.py",
+                file="rowlock/queue/enqueue/store.py",
                 old="            raise _unknown(given, error) from error\n",
                 new="            return given, {}\n",
             ),
@@ -25,9 +25,9 @@ BUGS: Final = (
         promise="an enqueue whose answer was lost is not repeated in a way that can double its jobs",
         changes=(
             Change(
-                file="rowlock/queue/storing.py",
+                file="rowlock/queue/enqueue/store.py",
                 old="            raise _unknown(given, error) from error\n",
-                new="            import rowlock.queue.identifiers as new\n"
+                new="            import rowlock.queue.jobs.identifiers as new\n"
                 "            given = [NewJob(new.uuid7(), one.task, one.args, one.options, one.unique_key)\n"
                 "                     for one in given]\n",
             ),
@@ -40,7 +40,7 @@ BUGS: Final = (
         promise="an enqueue that is done again stores only what is missing, also if it has finished by then",
         changes=(
             Change(
-                file="rowlock/queue/storing.py",
+                file="rowlock/queue/enqueue/store.py",
                 old="                return finished.intersection(ids)\n",
                 new="                return set()\n",
             ),
@@ -53,7 +53,7 @@ BUGS: Final = (
         promise="a job of a transaction that is rolled back does not exist",
         changes=(
             Change(
-                file="rowlock/queue/storing.py",
+                file="rowlock/queue/enqueue/store.py",
                 old="        return await self._enqueue(job, connection)\n\n",
                 new="        return await self._in_own_transaction([job], lambda: self._enqueue(job, None))\n\n",
             ),
@@ -87,7 +87,7 @@ BUGS: Final = (
         promise="a job holds its unique key until it has finished",
         changes=(
             Change(
-                file=f"{SQL}again.sql",
+                file="rowlock/queue/finish/sql/again.sql",
                 old="), told AS (\n",
                 new="), freed AS (\n    DELETE FROM rowlock.unique_key WHERE job_id = ANY($2::uuid[])\n), told AS (\n",
             ),
@@ -100,7 +100,7 @@ BUGS: Final = (
         promise="a key for a period is held until the period is over, also if its job has finished",
         changes=(
             Change(
-                file=f"{SQL}succeed.sql",
+                file="rowlock/queue/finish/sql/succeed.sql",
                 old="       AND expires_at IS NULL\n",
                 new="",
             ),
@@ -126,7 +126,7 @@ BUGS: Final = (
         promise="requests with the same Idempotency-Key make one job",
         changes=(
             Change(
-                file=f"{SQL}take_answer_key.sql",
+                file="rowlock/queue/enqueue/sql/take_answer_key.sql",
                 old=" WHERE kept.expires_at <= clock_timestamp()\n",
                 new="",
             ),
@@ -139,7 +139,7 @@ BUGS: Final = (
         promise="of many jobs in one call all are stored, or none",
         changes=(
             Change(
-                file="rowlock/queue/storing.py",
+                file="rowlock/queue/enqueue/store.py",
                 old="        return await self._enqueue_by_copy(jobs)\n",
                 new="        given = list(jobs)\n"
                 "        first, held = await self._enqueue_by_copy(given[: len(given) // 2])\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, SCHEMA, SQL, Bug, Change, Pytest, Torture
+from tests.torture.bugs.kinds import KILLS, SCHEMA, Bug, Change, Pytest, Torture
 
 _FENCE: Final = """\
        AND worker = $1
@@ -15,7 +15,9 @@ BUGS: Final = (
     Bug(
         name="success without a fence",
         promise="the outcome of an attempt that has lost its job is refused",
-        changes=(Change(file=f"{SQL}succeed.sql", old=_FENCE, new="       AND $1::uuid IS NOT NULL\n"),),
+        changes=(
+            Change(file="rowlock/queue/finish/sql/succeed.sql", old=_FENCE, new="       AND $1::uuid IS NOT NULL\n"),
+        ),
         engine=Pytest(file="tests/db/test_lease.py"),
         rule="test_what_a_stale_worker_reports_is_refused_and_counted",
     ),
@@ -24,7 +26,7 @@ BUGS: Final = (
         promise="an outcome is that of the attempt that is running, not of an earlier one of the same worker",
         changes=(
             Change(
-                file=f"{SQL}succeed.sql",
+                file="rowlock/queue/finish/sql/succeed.sql",
                 old="       AND CASE WHEN (id, attempt) IN (SELECT outcome.id, outcome.attempt FROM outcome) "
                 "THEN true ELSE false END\n",
                 new="",
@@ -38,7 +40,7 @@ BUGS: Final = (
         promise="a job has one final state",
         changes=(
             Change(
-                file=f"{SQL}succeed.sql",
+                file="rowlock/queue/finish/sql/succeed.sql",
                 old="""\
     SELECT gone.id, gone.run_at, gone.created_at, statement_timestamp() - outcome.elapsed * interval '1 second',
            statement_timestamp(), gone.worker,
@@ -69,7 +71,7 @@ BUGS: Final = (
         promise="an outcome is recorded, however often the connection is lost",
         changes=(
             Change(
-                file="rowlock/queue/finishes.py",
+                file="rowlock/queue/finish/finishes.py",
                 old='                log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)\n',
                 new='                log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)\n'
                 "                return\n",
@@ -83,7 +85,7 @@ BUGS: Final = (
         promise="a job fails for good after max_attempts errors",
         changes=(
             Change(
-                file="rowlock/queue/lifecycle.py",
+                file="rowlock/queue/jobs/lifecycle.py",
                 old="    if errors + 1 >= max_attempts or not may_retry:\n",
                 new="    if not may_retry:\n",
             ),
@@ -96,7 +98,7 @@ BUGS: Final = (
         promise="what a handler writes in job.transaction() is committed with the success of its job, or not at all",
         changes=(
             Change(
-                file="rowlock/worker/runtime.py",
+                file="rowlock/worker/attempt/runtime.py",
                 old="                await self._commit(transaction)\n",
                 new="                await transaction.commit()\n                await asyncio.sleep(1)\n"
                 "                self._attempt.result = self._result\n",
@@ -111,11 +113,11 @@ BUGS: Final = (
         promise="whatever text an error has, its outcome is recorded",
         changes=(
             Change(
-                file="rowlock/queue/results.py",
+                file="rowlock/queue/jobs/results.py",
                 old=""" and text.isascii() and "\\0" not in text:""",
                 new=""" and text.isascii():""",
             ),
-            Change(file="rowlock/queue/finishes.py", old="    asyncpg.DataError,\n", new=""),
+            Change(file="rowlock/queue/finish/finishes.py", old="    asyncpg.DataError,\n", new=""),
         ),
         engine=KILLS,
         rule="lost",
@@ -125,7 +127,7 @@ BUGS: Final = (
         promise="a job that failed is tried again after the delay that its backoff says",
         changes=(
             Change(
-                file="rowlock/queue/lifecycle.py",
+                file="rowlock/queue/jobs/lifecycle.py",
                 old="    return Again(delay=delay(), outcome=outcome, counts=True)\n",
                 new="    return Again(delay=timedelta(0), outcome=outcome, counts=True)\n",
             ),
@@ -138,7 +140,7 @@ BUGS: Final = (
         promise="what is recorded of an attempt is what its handler did: a snooze is no error",
         changes=(
             Change(
-                file="rowlock/queue/lifecycle.py",
+                file="rowlock/queue/jobs/lifecycle.py",
                 old='            return Again(delay=delay, outcome="snoozed", counts=False)\n',
                 new='            return Again(delay=delay, outcome="error", counts=True)\n',
             ),
@@ -151,7 +153,7 @@ BUGS: Final = (
         promise="a job that a stopping worker gives back has not used up an attempt",
         changes=(
             Change(
-                file="rowlock/queue/lifecycle.py",
+                file="rowlock/queue/jobs/lifecycle.py",
                 old='INTERRUPTED: Final = Again(delay=timedelta(0), outcome="released", counts=False)\n',
                 new='INTERRUPTED: Final = Again(delay=timedelta(0), outcome="released", counts=True)\n',
             ),
@@ -164,7 +166,7 @@ BUGS: Final = (
         promise="an attempt ends at its timeout",
         changes=(
             Change(
-                file="rowlock/worker/timeouts.py",
+                file="rowlock/worker/attempt/timeouts.py",
                 old="    deadline = asyncio.timeout(limit.total_seconds() - spent)\n",
                 new="    deadline = asyncio.timeout(limit.total_seconds() - spent + 3600)\n",
             ),
@@ -177,7 +179,7 @@ BUGS: Final = (
         promise="after its deadline no attempt of a job begins",
         changes=(
             Change(
-                file=f"{SQL}again.sql",
+                file="rowlock/queue/finish/sql/again.sql",
                 old="                          ELSE deadline END,\n",
                 new="                          ELSE NULL END,\n",
             ),
@@ -190,7 +192,7 @@ BUGS: Final = (
         promise="an attempt that has lost its job cannot commit what it writes in job.transaction()",
         changes=(
             Change(
-                file="rowlock/queue/transactions.py",
+                file="rowlock/queue/finish/transaction.py",
                 old="    return all(row[0] is None for row in rows)\n",
                 new="    return len(rows) < 2\n",
             ),

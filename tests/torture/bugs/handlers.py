@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import MIXED, SQL, Bug, Change
+from tests.torture.bugs.kinds import MIXED, Bug, Change
 
 BUGS: Final = (
     Bug(
@@ -12,7 +12,7 @@ BUGS: Final = (
         promise="a result is what the handler returned, whatever attempt it was",
         changes=(
             Change(
-                file="rowlock/queue/handle.py",
+                file="rowlock/queue/read/handle.py",
                 old="return decode_result(job.result_json, returns)",
                 new="return decode_result(job.result_json, returns) if job.attempt == 1 else None",
             ),
@@ -26,7 +26,7 @@ BUGS: Final = (
         promise="the error of a failed job is that of its last attempt",
         changes=(
             Change(
-                file=f"{SQL}fail.sql",
+                file="rowlock/queue/finish/sql/fail.sql",
                 old="coalesce(concat_ws(': ', outcome.error_type, outcome.message), gone.error)",
                 new="coalesce(gone.error, concat_ws(': ', outcome.error_type, outcome.message))",
             ),
@@ -40,7 +40,7 @@ BUGS: Final = (
         promise="the next attempt reads what the last one has saved",
         changes=(
             Change(
-                file=f"{SQL}save_checkpoint.sql",
+                file="rowlock/worker/sql/save_checkpoint.sql",
                 old="SET checkpoint = excluded.checkpoint",
                 new="SET checkpoint = coalesce(rowlock.progress.checkpoint, excluded.checkpoint)",
             ),
@@ -54,7 +54,7 @@ BUGS: Final = (
         promise="a process task that needs more memory than its limit fails",
         changes=(
             Change(
-                file="rowlock/worker/child.py",
+                file="rowlock/worker/executors/child.py",
                 old='if order.memory_limit and sys.platform == "linux":',
                 new='if order.memory_limit and sys.platform == "nonesuch":',
             ),
@@ -68,7 +68,7 @@ BUGS: Final = (
         promise='with overlap="skip" no tick fires while the last job is not finished',
         changes=(
             Change(
-                file=f"{SQL}fire_ticks.sql",
+                file="rowlock/worker/sql/fire_ticks.sql",
                 old="WHERE job.id = schedule.last_job_id))",
                 new="WHERE job.id = schedule.last_job_id AND job.state = 'queued'))",
             ),
@@ -81,7 +81,11 @@ BUGS: Final = (
         name="all missed ticks fire",
         promise='with misfire="latest" one job is made of all missed ticks',
         changes=(
-            Change(file="rowlock/queue/cron.py", old='if misfire == "all":', new='if misfire in {"all", "latest"}:'),
+            Change(
+                file="rowlock/queue/schedules/cron.py",
+                old='if misfire == "all":',
+                new='if misfire in {"all", "latest"}:',
+            ),
         ),
         engine=MIXED,
         rule="missed ticks",
@@ -92,7 +96,7 @@ BUGS: Final = (
         promise="statistics count each end once",
         changes=(
             Change(
-                file=f"{SQL}count_finished.sql",
+                file="rowlock/worker/sql/count_finished.sql",
                 old="SET succeeded = excluded.succeeded, failed",
                 new="SET succeeded = excluded.succeeded + kept.succeeded, failed",
             ),
@@ -106,7 +110,7 @@ BUGS: Final = (
         promise="statistics count each attempt that did not succeed",
         changes=(
             Change(
-                file=f"{SQL}count_finished.sql",
+                file="rowlock/worker/sql/count_finished.sql",
                 old="outcome IN ('error', 'timeout', 'crashed', 'failed')",
                 new="outcome IN ('error', 'timeout', 'failed')",
             ),
@@ -120,7 +124,7 @@ BUGS: Final = (
         promise="a wait for a result lasts until the job ends or its timeout is over",
         changes=(
             Change(
-                file="rowlock/queue/handle.py",
+                file="rowlock/queue/read/handle.py",
                 old="if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():\n"
                 "                return job\n"
                 "            look",
@@ -138,12 +142,12 @@ BUGS: Final = (
         promise="the processes of a killed worker end with it",
         changes=(
             Change(
-                file="rowlock/worker/child.py",
+                file="rowlock/worker/executors/child.py",
                 old="ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)",
                 new="ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)",
             ),
             Change(
-                file="rowlock/worker/child.py",
+                file="rowlock/worker/executors/child.py",
                 old="        if self._is_busy:\n            os.killpg(0, signal.SIGKILL)\n",
                 new="",
             ),
@@ -157,7 +161,7 @@ BUGS: Final = (
         promise="an attempt whose process died says how it ended",
         changes=(
             Change(
-                file="rowlock/worker/processes.py",
+                file="rowlock/worker/executors/processes.py",
                 old='f"The process of the task ended {how_ended',
                 new='f"The worker lost a process {how_ended',
             ),

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parent.parent.parent.parent
-SQL: Final = "rowlock/queue/sql/"
 SCHEMA: Final = "rowlock/migrations/versions/0001_initial/"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import FREEZES, HOLES, KILLS, SQL, Bug, Change, Pytest, Torture
+from tests.torture.bugs.kinds import FREEZES, HOLES, KILLS, Bug, Change, Pytest, Torture
 
 BUGS: Final = (
     Bug(
@@ -12,7 +12,7 @@ BUGS: Final = (
         promise="a job is taken from its worker only when the lease has run out, however long the job takes",
         changes=(
             Change(
-                file=f"{SQL}rescue.sql",
+                file="rowlock/worker/sql/rescue.sql",
                 old="           ARRAY(SELECT expired.id FROM expired)",
                 new="           ARRAY(SELECT slow.worker FROM rowlock.job AS slow\n"
                 "                  WHERE slow.state = 'running' AND slow.started_at < now() - interval '3 seconds')",
@@ -26,12 +26,12 @@ BUGS: Final = (
         promise="leases count by the database's clock, whatever the machines' clocks say",
         changes=(
             Change(
-                file=f"{SQL}renew_lease.sql",
+                file="rowlock/worker/sql/renew_lease.sql",
                 old="   SET expires_at = clock_timestamp() + $2::interval,",
                 new="   SET expires_at = to_timestamp($5::float8) + $2::interval,",
             ),
             Change(
-                file="rowlock/worker/lease.py",
+                file="rowlock/worker/vitals/lease.py",
                 old="self._settings.lease, delay, resident_bytes())",
                 new="self._settings.lease, delay, resident_bytes(), time.time())",
             ),
@@ -45,7 +45,7 @@ BUGS: Final = (
         promise="the numbers of attempts only go up: they are the fence",
         changes=(
             Change(
-                file=f"{SQL}rescue.sql",
+                file="rowlock/worker/sql/rescue.sql",
                 old="started_at = NULL, run_at = clock_timestamp(),",
                 new="started_at = NULL, attempt = attempt - 1, run_at = clock_timestamp(),",
             ),
@@ -57,14 +57,16 @@ BUGS: Final = (
     Bug(
         name="handlers outlive the lease",
         promise="a worker that has lost its lease stops its handlers",
-        changes=(Change(file="rowlock/worker/shift.py", old='        self.slots.stop("lease")\n', new=""),),
+        changes=(Change(file="rowlock/worker/loop/shift.py", old='        self.slots.stop("lease")\n', new=""),),
         engine=HOLES,
         rule="overlaps",
     ),
     Bug(
         name="handlers stopped after the lease",
         promise="a worker that cannot renew its lease stops its handlers before the lease runs out, not after",
-        changes=(Change(file="rowlock/worker/lease.py", old="MARGIN: Final = 0.2\n", new="MARGIN: Final = -1.5\n"),),
+        changes=(
+            Change(file="rowlock/worker/vitals/lease.py", old="MARGIN: Final = 0.2\n", new="MARGIN: Final = -1.5\n"),
+        ),
         engine=Pytest(file="tests/db/test_links.py"),
         rule="test_a_worker_behind_a_link_that_swallows_all_stops_its_handlers_before_another_one_has_their_jobs",
     ),
@@ -73,7 +75,7 @@ BUGS: Final = (
         promise="a job that takes its workers down is set aside",
         changes=(
             Change(
-                file=f"{SQL}rescue.sql",
+                file="rowlock/worker/sql/rescue.sql",
                 old="                WHEN crashes + 1 < $1 THEN false\n",
                 new="                WHEN true THEN false\n",
             ),
@@ -87,7 +89,7 @@ BUGS: Final = (
         promise="no job begins in a worker whose lease has run out",
         changes=(
             Change(
-                file="rowlock/worker/attempts.py",
+                file="rowlock/worker/attempt/attempt.py",
                 old="""\
         if attempt.began >= attempt.lease.held_until or attempt.stop is not None:
             self._come_too_late(attempt, on_end)
@@ -106,7 +108,7 @@ BUGS: Final = (
         promise="a job that has waited for a thread, a process or its batch begins only while its lease holds",
         changes=(
             Change(
-                file="rowlock/worker/attempts.py",
+                file="rowlock/worker/attempt/attempt.py",
                 old="            if self.stop is None and self.began < self.lease.held_until:\n",
                 new="            if self.stop is None:\n",
             ),
@@ -119,7 +121,7 @@ BUGS: Final = (
         promise="a handler that has to stop ends before its lease does, whatever it waits for",
         changes=(
             Change(
-                file="rowlock/queue/connections.py",
+                file="rowlock/queue/connect/sessions.py",
                 old="""\
     except asyncio.CancelledError:
         throw_away(connection)
@@ -137,10 +139,10 @@ BUGS: Final = (
         name="lapsed leases renewed",
         promise="a lease that has run out is not renewed: others may have the jobs",
         changes=(
-            Change(file=f"{SQL}renew_lease.sql", old="   AND expires_at > clock_timestamp()\n", new=""),
+            Change(file="rowlock/worker/sql/renew_lease.sql", old="   AND expires_at > clock_timestamp()\n", new=""),
             # The worker's row goes a second after its lease: whether a frozen process is back by then would be chance.
             Change(
-                file=f"{SQL}forget_workers.sql",
+                file="rowlock/worker/sql/forget_workers.sql",
                 old="     WHERE expires_at < now() - interval '1 second'\n",
                 new="     WHERE expires_at < now() - interval '1 minute'\n",
             ),
@@ -154,7 +156,7 @@ BUGS: Final = (
         promise="a job runs again only for a cause that is recorded and counted",
         changes=(
             Change(
-                file=f"{SQL}rescue.sql",
+                file="rowlock/worker/sql/rescue.sql",
                 old="THEN 1 ELSE 0 END,",
                 new="THEN 0 ELSE 0 END,",
             ),
@@ -168,12 +170,12 @@ BUGS: Final = (
         promise="good jobs beside one that takes its worker down are not set aside",
         changes=(
             Change(
-                file=f"{SQL}rescue.sql",
+                file="rowlock/worker/sql/rescue.sql",
                 old="                       LIMIT 1) IS NULL\n",
                 new="                       LIMIT 1) IS NOT DISTINCT FROM job.id OR true\n",
             ),
             Change(
-                file=f"{SQL}rescue.sql",
+                file="rowlock/worker/sql/rescue.sql",
                 old="                WHEN crashes + 1 < $1 THEN false\n",
                 new="                WHEN $1 < 0 THEN false\n",
             ),
@@ -187,7 +189,7 @@ BUGS: Final = (
         promise="nobody rescues for four seconds after an outage: the workers come back, and release what they held",
         changes=(
             Change(
-                file=f"{SQL}rescue.sql",
+                file="rowlock/worker/sql/rescue.sql",
                 old="            WHERE name = 'rescue' AND held_at",
                 new="            WHERE name = 'rescue' AND NOT $3::boolean AND held_at",
             ),
@@ -200,7 +202,7 @@ BUGS: Final = (
         promise="an outage lasts from when the first statement that failed was sent",
         changes=(
             Change(
-                file="rowlock/queue/connections.py",
+                file="rowlock/queue/connect/sessions.py",
                 old="                    self._away_since = sent_at\n",
                 new="                    self._away_since = time.monotonic()\n",
             ),
@@ -213,7 +215,7 @@ BUGS: Final = (
         promise="whatever cancels a worker's close, its lease stops, and its handlers before its lifespans close",
         changes=(
             Change(
-                file="rowlock/worker/shift.py",
+                file="rowlock/worker/loop/shift.py",
                 old="""\
         try:
             await self._wait_for_handlers(self._grace)  # a second signal makes it zero

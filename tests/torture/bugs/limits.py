@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import SQL, Bug, Change, Pytest, Torture
+from tests.torture.bugs.kinds import Bug, Change, Pytest, Torture
 
 _CALM: Final = Torture(faults="stop", times=1, minutes=0.25, rate=200)
 _KEPT: Final = "       AND expires_at IS NULL\n       AND NOT until_start\n"
@@ -18,7 +18,7 @@ BUGS: Final = (
         promise="a running job whose cancel was requested is stopped",
         changes=(
             Change(
-                file="rowlock/worker/upkeep.py",
+                file="rowlock/worker/duties/runner.py",
                 old="        if rows:\n            self._on_cancel(",
                 new="        if not rows:\n            self._on_cancel(",
             ),
@@ -30,7 +30,7 @@ BUGS: Final = (
     Bug(
         name="a key kept at the expiry",
         promise="a job that has expired holds no key",
-        changes=(Change(file=f"{SQL}end_overdue.sql", old=_KEPT, new=_KEPT_FALSE),),
+        changes=(Change(file="rowlock/worker/sql/end_overdue.sql", old=_KEPT, new=_KEPT_FALSE),),
         engine=_CALM,
         rule="unique violations",
         needs=("unique violations: keys of jobs that expired",),
@@ -40,7 +40,7 @@ BUGS: Final = (
         promise="a job that was cancelled while it waited holds no key",
         changes=(
             Change(
-                file=f"{SQL}cancel.sql",
+                file="rowlock/queue/finish/sql/cancel.sql",
                 old="       AND expires_at IS NULL\n",
                 new="       AND expires_at IS NULL AND false\n",
             ),
@@ -52,7 +52,7 @@ BUGS: Final = (
     Bug(
         name="a key kept at the failure",
         promise="a job that has failed holds no key",
-        changes=(Change(file=f"{SQL}fail.sql", old=_KEPT, new=_KEPT_FALSE),),
+        changes=(Change(file="rowlock/queue/finish/sql/fail.sql", old=_KEPT, new=_KEPT_FALSE),),
         engine=_CALM,
         rule="unique violations",
         needs=("unique violations: keys of jobs that failed",),
@@ -62,7 +62,7 @@ BUGS: Final = (
         promise="a job that is put back holds its key again, or is refused",
         changes=(
             Change(
-                file=f"{SQL}retake_keys.sql",
+                file="rowlock/queue/operate/sql/retake_keys.sql",
                 old=" WHERE taken.holder <> taken.id",
                 new=" WHERE taken.holder <> taken.id AND false",
             ),
@@ -75,7 +75,7 @@ BUGS: Final = (
         promise="a duplicate raises if its call asked for that",
         changes=(
             Change(
-                file="rowlock/queue/storing.py",
+                file="rowlock/queue/enqueue/store.py",
                 old="        raise DuplicateJob(f",
                 new="        DuplicateJob(f",
             ),
@@ -88,7 +88,7 @@ BUGS: Final = (
         promise="an act on many jobs changes those of the task that its filter names",
         changes=(
             Change(
-                file="rowlock/queue/filters.py",
+                file="rowlock/queue/jobs/filter.py",
                 old="            self.task,\n            low,",
                 new="            None,\n            low,",
             ),
@@ -102,7 +102,7 @@ BUGS: Final = (
         promise="an act on many jobs changes those that are as old as its filter says",
         changes=(
             Change(
-                file="rowlock/queue/filters.py",
+                file="rowlock/queue/jobs/filter.py",
                 old='            _age("older_than", self.older_than),',
                 new="            None,",
             ),
@@ -116,7 +116,7 @@ BUGS: Final = (
         promise="an act on many jobs changes those with the arguments that its filter names",
         changes=(
             Change(
-                file="rowlock/queue/filters.py",
+                file="rowlock/queue/jobs/filter.py",
                 old="            None if self.args is None else msgspec.json.encode(self.args).decode(),",
                 new="            None,",
             ),
@@ -130,7 +130,7 @@ BUGS: Final = (
         promise="an attempt is recorded as it ended",
         changes=(
             Change(
-                file="rowlock/queue/lifecycle.py",
+                file="rowlock/queue/jobs/lifecycle.py",
                 old='            outcome = "error"\n',
                 new='            outcome = "timeout"\n',
             ),
@@ -144,7 +144,7 @@ BUGS: Final = (
         promise="an attempt is stopped at its timeout",
         changes=(
             Change(
-                file="rowlock/worker/attempts.py",
+                file="rowlock/worker/attempt/attempt.py",
                 old="limit = _limited(attempt, limit)\n                attempt.has_begun",
                 new="limit = _limited(attempt, None)\n                else:\n                    limit = None\n"
                 "                attempt.has_begun",
@@ -159,7 +159,7 @@ BUGS: Final = (
         promise="an attempt is stopped at its job's deadline",
         changes=(
             Change(
-                file="rowlock/worker/attempts.py",
+                file="rowlock/worker/attempt/attempt.py",
                 old="    if deadline is None:\n        return limit\n",
                 new="    if deadline is None or True:\n        return limit\n",
             ),
@@ -173,7 +173,7 @@ BUGS: Final = (
         promise="a job that was alone at its third crash is set aside",
         changes=(
             Change(
-                file=f"{SQL}rescue.sql",
+                file="rowlock/worker/sql/rescue.sql",
                 old="WHEN crashes + 1 < $1 THEN false",
                 new="WHEN crashes < $1 THEN false",
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, SCHEMA, SQL, Bug, Change, Pytest
+from tests.torture.bugs.kinds import KILLS, SCHEMA, Bug, Change, Pytest
 
 BUGS: Final = (
     Bug(
@@ -12,7 +12,7 @@ BUGS: Final = (
         promise="a running job's end is told by its worker: a cancel only asks for it",
         changes=(
             Change(
-                file=f"{SQL}cancel.sql",
+                file="rowlock/queue/finish/sql/cancel.sql",
                 old="     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state <> 'running'))\n",
                 new="     WHERE id = ANY(ARRAY(SELECT target.id FROM target))\n",
             ),
@@ -25,12 +25,12 @@ BUGS: Final = (
         promise="a waiting job whose cancel is acknowledged never starts",
         changes=(
             Change(
-                file=f"{SQL}cancel.sql",
+                file="rowlock/queue/finish/sql/cancel.sql",
                 old="     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state <> 'running'))\n",
                 new="     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state = 'blocked'))\n",
             ),
             Change(
-                file=f"{SQL}cancel.sql",
+                file="rowlock/queue/finish/sql/cancel.sql",
                 old="SELECT id, 'cancelled' AS answer, NULL AS told FROM gone\n",
                 new="SELECT id, 'cancelled' AS answer, NULL AS told FROM target WHERE state <> 'running'\n",
             ),
@@ -48,14 +48,16 @@ BUGS: Final = (
                 new="",
             ),
             Change(
-                file=f"{SQL}fire_ticks.sql", old="s.next_run_at = $2::timestamptz", new="$2::timestamptz IS NOT NULL"
+                file="rowlock/worker/sql/fire_ticks.sql",
+                old="s.next_run_at = $2::timestamptz",
+                new="$2::timestamptz IS NOT NULL",
             ),
             Change(
-                file=f"{SQL}fire_ticks.sql",
+                file="rowlock/worker/sql/fire_ticks.sql",
                 old="s.last_job_id IS NOT DISTINCT FROM $4::uuid",
                 new="($4::uuid IS NULL OR true)",
             ),
-            Change(file=f"{SQL}fire_ticks.sql", old="       FOR NO KEY UPDATE OF s SKIP LOCKED\n", new=""),
+            Change(file="rowlock/worker/sql/fire_ticks.sql", old="       FOR NO KEY UPDATE OF s SKIP LOCKED\n", new=""),
         ),
         engine=KILLS,
         rule="schedule ticks",
@@ -78,7 +80,7 @@ BUGS: Final = (
         promise="the job of a tick goes to the queue of its schedule, or else of its task, and runs there",
         changes=(
             Change(
-                file=f"{SQL}fire_ticks.sql",
+                file="rowlock/worker/sql/fire_ticks.sql",
                 old="coalesce(s.queue, known.queue, 'default') AS queue",
                 new="coalesce(s.queue, s.name, known.queue) AS queue",
             ),
@@ -109,12 +111,12 @@ BUGS: Final = (
         promise="a job that succeeded does not run again: an operator can only run it as a new one",
         changes=(
             Change(
-                file="rowlock/queue/operators.py",
+                file="rowlock/queue/operate/jobs.py",
                 old='            if rows and rows[0]["state"] in _RETRYABLE:\n',
                 new="            if rows:\n",
             ),
             Change(
-                file=f"{SQL}retry.sql",
+                file="rowlock/queue/operate/sql/retry.sql",
                 old="state IN ('failed', 'cancelled', 'expired')\n",
                 new="state IN ('failed', 'cancelled', 'expired', 'succeeded')\n",
             ),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, SCHEMA, SQL, Bug, Change, Torture
+from tests.torture.bugs.kinds import KILLS, SCHEMA, Bug, Change, Torture
 
 _CALM: Final = Torture(faults="stop", times=1, minutes=0.25, rate=200)
-_COLUMNS: Final = "rowlock/queue/columns.py"
+_COLUMNS: Final = "rowlock/queue/enqueue/columns.py"
 _GIVEN: Final = "_moment(options.delay if options.run_at is None else options.run_at, now)"
 
 BUGS: Final = (
@@ -76,7 +76,7 @@ BUGS: Final = (
         promise="a job has the options that its HTTP request asked for",
         changes=(
             Change(
-                file="rowlock/api/jobs.py",
+                file="rowlock/api/resources/jobs.py",
                 old="        priority=body.priority,\n        delay=body.delay,\n",
                 new="        priority=None,\n        delay=None,\n",
             ),
@@ -103,7 +103,7 @@ BUGS: Final = (
         promise="a job that failed waits for its backoff, and no longer",
         changes=(
             Change(
-                file=f"{SQL}again.sql",
+                file="rowlock/queue/finish/sql/again.sql",
                 old="run_at = clock_timestamp() + (SELECT delay",
                 new="run_at = clock_timestamp() + 5 * (SELECT delay",
             ),
@@ -117,7 +117,7 @@ BUGS: Final = (
         promise="a job that snoozes waits as long as its handler said",
         changes=(
             Change(
-                file="rowlock/queue/lifecycle.py",
+                file="rowlock/queue/jobs/lifecycle.py",
                 old='return Again(delay=delay, outcome="snoozed"',
                 new='return Again(delay=10 * delay, outcome="snoozed"',
             ),
@@ -131,7 +131,7 @@ BUGS: Final = (
         promise="a rescued job is due at once",
         changes=(
             Change(
-                file=f"{SQL}rescue.sql",
+                file="rowlock/worker/sql/rescue.sql",
                 old="started_at = NULL, run_at = clock_timestamp(),",
                 new="started_at = NULL, run_at = clock_timestamp() + interval '5 s',",
             ),

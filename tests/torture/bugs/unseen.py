@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.torture.bugs.claiming import BESIDE_ITSELF
-from tests.torture.bugs.kinds import SCHEMA, SQL, Bug, Change, Pytest
+from tests.torture.bugs.kinds import SCHEMA, Bug, Change, Pytest
 
 _CLOCK: Final = Pytest(file="tests/db/test_clock.py")
 _PINNED: Final = "SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD'"
@@ -17,7 +17,7 @@ BUGS: Final = (
         promise="a worker that loses its lease begins another one, whatever it does at that moment",
         changes=(
             Change(
-                file="rowlock/worker/shift.py",
+                file="rowlock/worker/loop/shift.py",
                 old="        self.lease = lease\n        await self.orders.read(self.claiming)\n",
                 new="        self.lease = lease\n        await self.orders.read(self.claiming)\n"
                 "        lease.is_lost = False\n",
@@ -38,7 +38,7 @@ BUGS: Final = (
         promise="a worker whose lease has run out claims nothing",
         changes=(
             Change(
-                file=f"{SQL}claim.sql",
+                file="rowlock/queue/claim/sql/claim.sql",
                 old="WHERE id = $9::uuid AND expires_at > clock_timestamp()\n",
                 new="WHERE id = $9::uuid\n",
             ),
@@ -51,7 +51,7 @@ BUGS: Final = (
         promise="a worker that gave its lease up has not crashed: what it held never began",
         changes=(
             Change(
-                file=f"{SQL}rescue.sql",
+                file="rowlock/worker/sql/rescue.sql",
                 old="worker.expires_at = '-infinity'\n",
                 new="worker.expires_at > 'infinity'\n",
             ),
@@ -103,7 +103,7 @@ BUGS: Final = (
         promise="upkeep goes on when the server's clock is set back",
         changes=(
             Change(
-                file=f"{SQL}claim_duty.sql",
+                file="rowlock/worker/sql/claim_duty.sql",
                 old="(next_run_at <= now() OR set_at > clock_timestamp())",
                 new="next_run_at <= now()",
             ),
@@ -116,7 +116,7 @@ BUGS: Final = (
         promise="a job that the database hands out again, as it was before, ends once",
         changes=(
             Change(
-                file="rowlock/queue/finishes.py",
+                file="rowlock/queue/finish/finishes.py",
                 old="                    if self._may_repeat:\n",
                 new="                    if not self._successes:\n",
             ),
@@ -129,7 +129,7 @@ BUGS: Final = (
         promise="an act on many means all that is there, also what came in before the server's clock was set back",
         changes=(
             Change(
-                file=f"{SQL}until.sql",
+                file="rowlock/queue/operate/sql/until.sql",
                 old="rowlock.last_end_to_come()",
                 new="NULL::timestamptz",
             ),
@@ -142,7 +142,7 @@ BUGS: Final = (
         promise="a dead worker's jobs are rescued when the server's clock is set back",
         changes=(
             Change(
-                file=f"{SQL}rescue.sql",
+                file="rowlock/worker/sql/rescue.sql",
                 old="WHERE expires_at > clock_timestamp() + lease\n",
                 new="WHERE expires_at > clock_timestamp() + lease + interval '1 day'\n",
             ),
@@ -155,7 +155,7 @@ BUGS: Final = (
         promise="jobs that are enqueued after the server's clock went back are claimed by the next look",
         changes=(
             Change(
-                file="rowlock/queue/claims.py",
+                file="rowlock/queue/claim/claims.py",
                 old="            self.reset()  # new jobs fall due behind",
                 new="            cursors.record(scan, rescan=rescan, took=group.took)  # new jobs fall due behind",
             ),
@@ -168,7 +168,7 @@ BUGS: Final = (
         promise="who waits for a result goes on waiting while the database is away",
         changes=(
             Change(
-                file="rowlock/queue/asking.py",
+                file="rowlock/queue/connect/asking.py",
                 old="            if not is_away(error):\n",
                 new="            if is_away(error):\n",
             ),
@@ -181,7 +181,7 @@ BUGS: Final = (
         promise="retention removes what is past its time, wherever it lies",
         changes=(
             Change(
-                file=f"{SQL}retain_default.sql",
+                file="rowlock/worker/sql/retain_default.sql",
                 old="SELECT rowlock.retain_default($1::text, $2::integer) AS removed\n",
                 new="SELECT 0 * length($1::text) * $2::integer AS removed\n",
             ),
@@ -194,7 +194,7 @@ BUGS: Final = (
         promise="where no worker listens, a transaction that enqueues can be prepared",
         changes=(
             Change(
-                file=f"{SQL}enqueue_plain.sql",
+                file="rowlock/queue/enqueue/sql/enqueue_plain.sql",
                 old="idle.queue) FROM rowlock.idle_worker AS idle WHERE idle.queue = $2::text LIMIT 1",
                 new="$2::text)",
             ),
@@ -207,12 +207,12 @@ BUGS: Final = (
         promise="a job whose outcome is lost with a failover runs again",
         changes=(
             Change(
-                file="rowlock/worker/shift.py",
+                file="rowlock/worker/loop/shift.py",
                 old="        self.doze.lost_mark()\n        self.main_loop.look_for_unknown()\n",
                 new="        self.doze.lost_mark()\n",
             ),
             Change(
-                file="rowlock/worker/main_loop.py",
+                file="rowlock/worker/loop/main_loop.py",
                 old="                self._claims.reset()\n                self.look_for_unknown()\n",
                 new="                self._claims.reset()\n",
             ),
@@ -225,7 +225,7 @@ BUGS: Final = (
         promise="a worker holds no job that it cannot start",
         changes=(
             Change(
-                file="rowlock/worker/slots.py",
+                file="rowlock/worker/loop/slots.py",
                 old="                if held.lease is lease:\n",
                 new="                if held.lease is not None:\n",
             ),
@@ -238,7 +238,7 @@ BUGS: Final = (
         promise="a wait for a result ends with its timeout, also if the database does not answer",
         changes=(
             Change(
-                file="rowlock/queue/asking.py",
+                file="rowlock/queue/connect/asking.py",
                 old="async with asyncio.timeout_at(limit):",
                 new="async with asyncio.timeout_at(None):",
             ),

@@ -1,0 +1,1 @@
+"""What every exchange has in common: bodies, pages, problems, the OpenAPI document."""

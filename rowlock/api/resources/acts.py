@@ -1,0 +1,255 @@
+"""Acts on jobs under `/v1/jobs/{id}`, the same in bulk, and the dead letters."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+from aiohttp import hdrs, web
+
+from rowlock.api.http.exchange import answer
+from rowlock.api.http.idempotency import REPEATED_HEADER, answer_again, once
+from rowlock.api.http.pages import FilterPageQuery, FilterQuery, LimitQuery, page_of
+from rowlock.api.http.problems import (
+    FORBIDDEN,
+    INVALID_ARGUMENTS,
+    INVALID_KEY,
+    JOB_NOT_FOUND,
+    KEY_HELD,
+    KEY_REUSED,
+    WRONG_STATE,
+    Refused,
+)
+from rowlock.api.http.readings import READINGS
+from rowlock.api.routes import Call, Routes
+from rowlock.errors import KeyHeld, UnknownTask
+from rowlock.queue.enqueue.idempotency import Answer
+from rowlock.queue.operate.jobs import BulkResult
+from rowlock.wire.jobs import (
+    BulkCancelRequest,
+    BulkRequest,
+    BulkRescheduleRequest,
+    Cancelled,
+    CancelRequest,
+    JobPage,
+    JobSummary,
+    RescheduleRequest,
+    RetryRequest,
+    RunAgainRequest,
+)
+from rowlock.wire.queues import DeadLetterGroups, UnclaimedKind, UnclaimedKinds
+from rowlock.words import quoted
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from rowlock.queue.enqueue.idempotency import Connection
+
+routes = Routes("jobs")
+
+
+@routes.post("/v1/jobs/bulk/cancel", scope="operate", by_queue=True, answers={200: BulkResult})
+async def cancel_many(call: Call, body: BulkCancelRequest) -> web.Response:
+    """Cancel all live jobs that a filter means."""
+    return answer(
+        await call.backend.operators.cancel_many(
+            body.filter,
+            reason=body.reason,
+            dry_run=body.dry_run,
+            everything=body.everything,
+            origin=call.origin,
+            sight=await call.sight(),
+        )
+    )
+
+
+@routes.post("/v1/jobs/bulk/reschedule", scope="operate", by_queue=True, answers={200: BulkResult})
+async def reschedule_many(call: Call, body: BulkRescheduleRequest) -> web.Response:
+    """Change when all waiting jobs that a filter means are due, their priority or their queue."""
+    if body.queue is not None and call.access.queues is not None:
+        detail = "This key is limited to queues: move the jobs to another queue one by one."
+        raise Refused(FORBIDDEN, detail, field="queue")
+    return answer(
+        await call.backend.operators.reschedule_many(
+            body.filter,
+            body.change(),
+            dry_run=body.dry_run,
+            everything=body.everything,
+            origin=call.origin,
+            sight=await call.sight(),
+        )
+    )
+
+
+@routes.post("/v1/jobs/bulk/retry", scope="operate", by_queue=True, answers={200: BulkResult})
+async def retry_many(call: Call, body: BulkRequest) -> web.Response:
+    """Put all finished jobs back that a filter means."""
+    return answer(
+        await call.backend.operators.retry_many(
+            body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin, sight=await call.sight()
+        )
+    )
+
+
+@routes.post("/v1/jobs/bulk/discard", scope="operate", by_queue=True, answers={200: BulkResult})
+async def discard_many(call: Call, body: BulkRequest) -> web.Response:
+    """Put all dead letters aside that a filter means."""
+    return answer(
+        await call.backend.operators.discard_many(
+            body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin, sight=await call.sight()
+        )
+    )
+
+
+@routes.post(
+    "/v1/jobs/{id}/cancel",
+    scope="operate",
+    by_queue=True,
+    answers={200: Cancelled, 202: Cancelled},
+    problems=(JOB_NOT_FOUND, WRONG_STATE),
+)
+async def cancel(call: Call, body: CancelRequest) -> web.Response:
+    """Cancel a job: 200 if it never starts, 202 if it runs and was told to stop."""
+    job = await call.job_id()
+    done = await call.backend.operators.cancel(job, reason=body.reason, origin=call.origin)
+    return answer(Cancelled(id=job, answer=done), status=200 if done == "cancelled" else 202)
+
+
+@routes.post(
+    "/v1/jobs/{id}/reschedule",
+    scope="operate",
+    by_queue=True,
+    answers={200: JobSummary},
+    problems=(JOB_NOT_FOUND, WRONG_STATE),
+)
+async def reschedule(call: Call, body: RescheduleRequest) -> web.Response:
+    """Change when a waiting job is due, its priority or its queue."""
+    job = await call.job_id()
+    if body.queue is not None:
+        await _require_queues(call, job, body.queue)
+    done = await call.backend.operators.reschedule(job, body.change(), origin=call.origin, within=call.access.queues)
+    return answer(JobSummary.of(done))
+
+
+async def _require_queues(call: Call, job_id: UUID, queue: str) -> None:
+    """Make sure that this access, if it is limited to queues, sees the job's new queue, and its task's.
+
+    Else whoever may act on one queue could have the workers of another one run a task. Raises `Refused`.
+    """
+    if call.access.queues is None:
+        return
+    if not call.access.sees(queue):
+        raise Refused(
+            FORBIDDEN, f"This key is not for the queue {quoted(queue)}: it is limited to others.", field="queue"
+        )
+    if (task := await _foreign_task(call, job_id)) is not None:
+        raise Refused(FORBIDDEN, f"This key does not move jobs of the task {quoted(task)}.", field="queue")
+
+
+async def _require_task(call: Call, job_id: UUID) -> UUID:
+    """Make sure that this access, if it is limited to queues, sees the queue of the job's task, as for an enqueue.
+
+    Else it could run a task of another queue whose job somebody has put into one of its own. Raises `Refused`.
+    """
+    if call.access.queues is not None and (task := await _foreign_task(call, job_id)) is not None:
+        raise Refused(FORBIDDEN, f"This key does not run jobs of the task {quoted(task)}.")
+    return job_id
+
+
+async def _foreign_task(call: Call, job_id: UUID) -> str | None:
+    """The task of the job, if it is of a queue that this access does not see, or is not known."""
+    task = (await call.visible(job_id)).task
+    try:
+        return None if call.access.sees(await call.backend.queue_of(task)) else task
+    except UnknownTask:
+        return task
+
+
+@routes.delete(
+    "/v1/jobs/{id}", scope="admin", by_queue=True, answers={204: None}, problems=(JOB_NOT_FOUND, WRONG_STATE)
+)
+async def delete_job(call: Call) -> web.Response:
+    """Delete a finished job for good: 204."""
+    await call.backend.operators.delete(await call.job_id(), origin=call.origin)
+    return web.Response(status=204)
+
+
+@routes.post(
+    "/v1/jobs/{id}/retry",
+    scope="operate",
+    by_queue=True,
+    answers={200: JobSummary},
+    problems=(JOB_NOT_FOUND, WRONG_STATE, KEY_HELD, INVALID_ARGUMENTS),
+)
+async def retry(call: Call, body: RetryRequest) -> web.Response:
+    """Put a finished job back."""
+    try:
+        wanted = await _require_task(call, await call.job_id())
+        job = await call.backend.operators.retry(wanted, args=body.args, origin=call.origin)
+    except KeyHeld as error:
+        if call.access.queues is None:
+            raise
+        raise Refused(KEY_HELD, "Another job holds its unique key by now.") from error  # perhaps one of another queue
+    return answer(JobSummary.of(job))
+
+
+@routes.post(
+    "/v1/jobs/{id}/run-again",
+    scope="operate",
+    by_queue=True,
+    answers={201: JobSummary},
+    headers={201: (hdrs.LOCATION, REPEATED_HEADER)},
+    problems=(JOB_NOT_FOUND, WRONG_STATE, INVALID_ARGUMENTS, INVALID_KEY, KEY_REUSED),
+)
+async def run_again(call: Call, body: RunAgainRequest) -> web.Response:
+    """Enqueue a new job like one that has finished: 201. With an Idempotency-Key, once."""
+    old = await _require_task(call, await call.job_id())
+
+    async def run(connection: Connection | None) -> Answer:
+        operators = call.backend.operators
+        job = await operators.run_again(old, args=body.args, origin=call.origin, connection=connection)
+        return Answer(status=201, body=msgspec.json.encode(JobSummary.of(job)).decode(), job_id=job.id)
+
+    given = await once(call, run)
+    location = call.request.rel_url.with_query(None).parent.parent / str(given.job_id)
+    return answer_again(given, {hdrs.LOCATION: str(location)})
+
+
+@routes.post(
+    "/v1/jobs/{id}/discard",
+    scope="operate",
+    by_queue=True,
+    answers={200: JobSummary},
+    problems=(JOB_NOT_FOUND, WRONG_STATE),
+)
+async def discard(call: Call) -> web.Response:
+    """Put a dead letter aside."""
+    job = await call.backend.operators.discard(await call.job_id(), origin=call.origin)
+    return answer(JobSummary.of(job))
+
+
+@routes.get("/v1/unclaimed", scope="read", answers={200: UnclaimedKinds})
+async def unclaimed(call: Call, query: LimitQuery) -> web.Response:
+    """The due jobs that no live worker would take, by kind, and why."""
+    read = partial(call.backend.operators.unclaimed, limit=query.limit)
+    kinds = await call.request.app[READINGS].get(("unclaimed", query.limit), read)
+    return answer(UnclaimedKinds(kinds=[UnclaimedKind.of(kind) for kind in kinds]))
+
+
+@routes.get("/v1/dead-letters", scope="read", by_queue=True, answers={200: JobPage})
+async def dead_letters(call: Call, query: FilterPageQuery) -> web.Response:
+    """A page of the jobs that have failed and were not discarded, newest first."""
+    jobs = await call.backend.operators.dead_letters(
+        query.filter(), before=query.before, limit=query.limit, sight=await call.sight(), has_documents=False
+    )
+    return answer(page_of(call, jobs))
+
+
+@routes.get("/v1/dead-letters/groups", scope="read", by_queue=True, answers={200: DeadLetterGroups})
+async def dead_letter_groups(call: Call, query: FilterQuery) -> web.Response:
+    """The dead letters by task and error, the most frequent first."""
+    sight = await call.sight()
+    read = partial(call.backend.operators.dead_letter_groups, query.filter(), limit=query.limit, sight=sight)
+    groups = await call.request.app[READINGS].get(("groups", query, call.access.queues), read)
+    return answer(DeadLetterGroups(groups=groups, searched_until=groups.searched_until))

@@ -1,0 +1,58 @@
+"""`/healthz` and `/readyz`: whether the process lives, and whether it can do its work."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Literal
+
+import msgspec
+from aiohttp import web
+
+from rowlock.api.http.exchange import answer
+from rowlock.api.http.problems import (
+    DATABASE_UNAVAILABLE,
+    MISSING_RIGHT,
+    SCHEMA_NOT_MIGRATED,
+    SCHEMA_TOO_NEW,
+    SCHEMA_TOO_OLD,
+    Refused,
+)
+from rowlock.api.routes import Call, Routes
+from rowlock.queue.read.reader import Client
+
+READY_WITHIN: Final = 2.0
+
+routes = Routes("health")
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """All is well."""
+
+    status: Literal["ok"] = "ok"
+
+
+@routes.get("/healthz", scope=None, answers={200: Health})
+async def healthz(call: Call) -> web.Response:  # noqa: ARG001  # a handler
+    """The process answers. Asks nobody else, so that a database that is down does not get processes restarted."""
+    return answer(Health())
+
+
+@routes.get(
+    "/readyz",
+    scope=None,
+    answers={200: Health},
+    problems=(DATABASE_UNAVAILABLE, MISSING_RIGHT, SCHEMA_NOT_MIGRATED, SCHEMA_TOO_OLD, SCHEMA_TOO_NEW),
+)
+async def readyz(call: Call) -> web.Response:
+    """The database answers, and its schema is the one that this code works on."""
+    await check_database(call.backend.client)
+    return answer(Health())
+
+
+async def check_database(client: Client) -> None:
+    """Raise what keeps work from being done: the database is away, or its schema is missing, too old or too new."""
+    try:
+        async with asyncio.timeout(READY_WITHIN):
+            await client.check_schema()
+    except TimeoutError as error:
+        raise Refused(DATABASE_UNAVAILABLE, f"The database did not answer within {READY_WITHIN:g} s.") from error

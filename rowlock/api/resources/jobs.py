@@ -1,0 +1,249 @@
+"""`/v1/jobs`: enqueue jobs, list them, look at one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from aiohttp import hdrs, web
+
+from rowlock.api.access.holders import Holders
+from rowlock.api.http.exchange import accepted_age, answer, answer_if_new
+from rowlock.api.http.idempotency import REPEATED_HEADER, answer_again, once
+from rowlock.api.http.pages import JobsQuery, page_of
+from rowlock.api.http.problems import (
+    DATABASE_UNAVAILABLE,
+    DUPLICATE_JOB,
+    FORBIDDEN,
+    INVALID_ARGUMENTS,
+    INVALID_KEY,
+    INVALID_REQUEST,
+    JOB_NOT_FOUND,
+    KEY_REUSED,
+    UNKNOWN_TASK,
+    Refused,
+)
+from rowlock.api.http.readings import READINGS
+from rowlock.api.routes import Call, Routes
+from rowlock.errors import DatabaseUnavailable, UnknownTask
+from rowlock.queue.connect.drivers import or_own
+from rowlock.queue.connect.server_errors import CONNECTION_LOST
+from rowlock.queue.enqueue.idempotency import Answer
+from rowlock.queue.jobs.checks import TRACE
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.read.handle import JobHandle
+from rowlock.queue.read.reader import Client
+from rowlock.wire.jobs import (
+    EnqueuedJob,
+    EnqueuedJobs,
+    EnqueuedOne,
+    JobDetail,
+    JobLogs,
+    JobPage,
+    JobRequest,
+    JobsRequest,
+    Receipt,
+    UniqueRequest,
+)
+from rowlock.words import quoted
+
+routes = Routes("jobs")
+
+MOST_AT_ONCE: Final = 1000
+TRACE_HEADER: Final = "traceparent"
+
+
+@routes.post(
+    "/v1/jobs",
+    scope="enqueue",
+    by_queue=True,
+    answers={201: EnqueuedJob | Receipt, 200: EnqueuedJob | Receipt},
+    headers={201: (hdrs.LOCATION, REPEATED_HEADER), 200: (hdrs.LOCATION, REPEATED_HEADER)},
+    problems=(INVALID_KEY, KEY_REUSED, DUPLICATE_JOB, UNKNOWN_TASK, INVALID_ARGUMENTS),
+)
+async def enqueue(call: Call, body: JobRequest) -> web.Response:
+    """Enqueue a job: 201, or 200 if another one holds its unique key. With an Idempotency-Key, once."""
+    holders = Holders(call)
+    given = await holders.heed(lambda: once(call, partial(_enqueue, call, body, holders)))
+    if given.is_repeated and not call.access.allows("read"):  # the first time it may have been allowed to
+        given = replace(given, body=_receipt(given.job_id, is_duplicate=given.status == 200))
+    place = call.request.rel_url.with_query(None) / str(given.job_id)
+    return answer_again(given, {hdrs.LOCATION: str(place)})
+
+
+@routes.post(
+    "/v1/jobs/many",
+    scope="enqueue",
+    by_queue=True,
+    answers={201: EnqueuedJobs},
+    headers={201: (REPEATED_HEADER,)},
+    problems=(INVALID_KEY, KEY_REUSED, DUPLICATE_JOB, UNKNOWN_TASK, INVALID_ARGUMENTS),
+)
+async def enqueue_many(call: Call, body: JobsRequest) -> web.Response:
+    """Enqueue up to 1,000 jobs, all or none: 201. With an Idempotency-Key, once."""
+    if not 1 <= len(body.jobs) <= MOST_AT_ONCE:
+        detail = f"jobs has {len(body.jobs)} of them: send 1 to {MOST_AT_ONCE} at once."
+        raise Refused(INVALID_REQUEST, detail, field="jobs")
+    holders = Holders(call)
+    given = await holders.heed(lambda: once(call, partial(_enqueue_many, call, body, holders)))
+    if given.is_repeated and not call.access.allows("read"):  # the first time it may have been allowed to
+        given = replace(given, body=_without_tasks_of_others(given.body, body))
+    return answer_again(given, {})
+
+
+async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connection: object) -> Answer:
+    if connection is None:
+        return await call.backend.client.in_contended_transaction(
+            partial(_enqueue_many, call, body, holders), "a unique key of these jobs"
+        )
+    stored = [await _stored(call, one, connection) for one in body.jobs]
+    holders.require(stored)
+    jobs = [EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate) for handle in stored]
+    document = msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode()
+    if not call.access.allows("read"):
+        document = _without_tasks_of_others(document, body)
+    return Answer(status=201, body=document, job_id=jobs[0].id)
+
+
+def _without_tasks_of_others(document: str, body: JobsRequest) -> str:
+    """Answer a caller who may not read: a duplicate, which may be of another task, has the task that was asked for."""
+    enqueued = msgspec.json.decode(document, type=EnqueuedJobs).jobs
+    jobs = [msgspec.structs.replace(one, task=asked.task) for one, asked in zip(enqueued, body.jobs, strict=True)]
+    return msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode()
+
+
+async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
+    """Enqueue one job. Raises `Refused` for what this access may not enqueue."""
+    rules = body.unique if isinstance(body.unique, UniqueRequest) else UniqueRequest()
+    if rules.on_duplicate == "replace" and not call.access.allows("operate"):
+        detail = 'on_duplicate "replace" changes a job that is there: use a key that has the scope operate.'
+        raise Refused(FORBIDDEN, detail, field="unique")
+    try:
+        if call.access.queues is not None:
+            await _require_queues(call, body, rules, connection)
+        return await _stored_of_task(call, body, connection)
+    except UnknownTask as error:
+        if call.access.allows("read") and call.access.queues is None:
+            raise
+        detail = (
+            f"The task {quoted(body.task)} is not known to this key: check the name, or start a worker that has it."
+        )
+        raise Refused(UNKNOWN_TASK, detail, field="task") from error  # the error names tasks of other queues
+
+
+async def _require_queues(call: Call, body: JobRequest, rules: UniqueRequest, connection: object) -> None:
+    """Make sure that this access, which is limited to queues, sees the job's queue, and its task's.
+
+    Else whoever may enqueue into one queue could have its workers run any task. A task of another queue is answered
+    like one that is not there. Raises `Refused`, `UnknownTask`.
+    """
+    if body.queue is not None and not call.access.sees(body.queue):
+        raise Refused(
+            FORBIDDEN, f"This key is not for the queue {quoted(body.queue)}: it is limited to others.", field="queue"
+        )
+    if rules.across_tasks:
+        detail = "across_tasks would tell of jobs of other queues, which this key is not for: leave it out."
+        raise Refused(FORBIDDEN, detail, field="unique")
+    if not call.access.sees(await call.backend.queue_of(body.task, connection=or_own(connection))):
+        raise UnknownTask(body.task)
+
+
+async def _stored_of_task(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
+    return await call.backend.enqueue(
+        body.task,
+        body.args,
+        queue=body.queue,
+        priority=body.priority,
+        delay=body.delay,
+        run_at=body.run_at,
+        expires=body.expires,
+        deadline=body.deadline,
+        max_attempts=body.max_attempts,
+        timeout=body.timeout,
+        unique=body.unique.unique() if isinstance(body.unique, UniqueRequest) else body.unique,
+        tags=body.tags or (),
+        metadata=body.metadata,
+        trace=_trace(call.request),
+        args_version=1 if body.args_version is None else body.args_version,
+        connection=or_own(connection),
+    )
+
+
+def _trace(request: web.Request) -> str | None:
+    """The trace context that the client has sent; one that is not readable is no reason to refuse a job."""
+    given = request.headers.get(TRACE_HEADER, "")
+    return given if TRACE.fullmatch(given) else None
+
+
+async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: object) -> Answer:
+    if connection is None and holders.are_limited:
+        return await call.backend.client.in_contended_transaction(
+            partial(_enqueue, call, body, holders), "the unique key"
+        )
+    handle, backend = await _stored(call, body, connection), call.backend
+    holders.require([handle])
+    status = 200 if handle.is_duplicate else 201
+    if not call.access.allows("read"):
+        receipt = _receipt(handle.id, is_duplicate=handle.is_duplicate)
+        return Answer(status=status, body=receipt, job_id=handle.id)
+    try:
+        stored = await backend.client.get(handle.id, connection)
+    except (DatabaseUnavailable, *CONNECTION_LOST) as error:
+        if connection is not None:
+            raise  # it was rolled back with all the rest
+        raise Refused(
+            DATABASE_UNAVAILABLE,
+            "The job is stored, but the connection to the database was lost before it could be shown: look for it by "
+            "its id, and do not enqueue it again.",
+            job_id=handle.id,
+        ) from error
+    document = msgspec.json.encode(EnqueuedJob.of(stored, is_duplicate=handle.is_duplicate)).decode()
+    return Answer(status=status, body=document, job_id=handle.id)
+
+
+def _receipt(job_id: UUID, *, is_duplicate: bool) -> str:
+    return msgspec.json.encode(Receipt(id=job_id, is_duplicate=is_duplicate)).decode()
+
+
+@routes.get("/v1/jobs", scope="read", by_queue=True, answers={200: JobPage})
+async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
+    """A page of jobs, newest first; with `Cache-Control: max-age=5`, as somebody has read it up to 5 s ago."""
+
+    async def read() -> JobPage:
+        sight = await call.sight()
+        jobs = await call.backend.client.list_jobs(
+            which, before=query.before, limit=query.limit, sight=sight, has_documents=False
+        )
+        return page_of(call, jobs)
+
+    which, readings = query.filter(), call.request.app[READINGS]
+    return answer(await readings.get(("jobs", query, call.access.queues), read, most_age=accepted_age(call.request)))
+
+
+@routes.get(
+    "/v1/jobs/{id}",
+    scope="read",
+    by_queue=True,
+    answers={200: JobDetail, 304: None},
+    headers={200: (hdrs.ETAG,), 304: (hdrs.ETAG,)},
+    problems=(JOB_NOT_FOUND,),
+)
+async def show_job(call: Call) -> web.Response:
+    """One job with its arguments, its result and its attempts. With `If-None-Match`: 304 while it is the same."""
+    return answer_if_new(call.request, msgspec.json.encode(await detail(call.backend.client, await call.job())))
+
+
+async def detail(client: Client, job: Job) -> JobDetail:
+    """All that is shown of one job."""
+    return JobDetail.with_attempts(job, await client.attempts(job.id))
+
+
+@routes.get("/v1/jobs/{id}/logs", scope="read", by_queue=True, answers={200: JobLogs}, problems=(JOB_NOT_FOUND,))
+async def show_logs(call: Call) -> web.Response:
+    """The lines that the job's ended attempts have logged."""
+    job = await call.job()
+    lines = [] if job.is_sensitive else await call.backend.client.logs(job.id)
+    return answer(JobLogs(id=job.id, lines=lines))

@@ -1,0 +1,36 @@
+"""`/v1/operations`: who did what, when and from where."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aiohttp import web
+
+from rowlock.api.http.exchange import answer
+from rowlock.api.http.pages import PageQuery, following
+from rowlock.api.routes import Call, Routes
+from rowlock.queue.jobs.fields import TEXT, said
+from rowlock.wire.queues import OperationPage
+
+routes = Routes("operations")
+
+
+class OperationsQuery(PageQuery, frozen=True, kw_only=True):
+    """Which page of which operations."""
+
+    verb: Annotated[str, said("what was done", pattern=TEXT)] | None = None
+    target_kind: Annotated[str, said("to what kind of thing", pattern=TEXT)] | None = None
+    target: Annotated[str, said("to which one", pattern=TEXT)] | None = None
+
+
+@routes.get("/v1/operations", scope="read", answers={200: OperationPage})
+async def list_operations(call: Call, query: OperationsQuery) -> web.Response:
+    """A page of what people did, newest first."""
+    found = await call.backend.operators.operations(
+        verb=query.verb,
+        target_kind=query.target_kind,
+        target=query.target,
+        before=query.before,
+        limit=query.limit,
+    )
+    return answer(OperationPage(operations=found, next=following(call.request, found, query.limit)))

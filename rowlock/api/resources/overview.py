@@ -1,0 +1,48 @@
+"""`/v1/overview` and `/v1/statistics`: how it stands, and what ended over a window of time."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from rowlock.api.http.exchange import answer
+from rowlock.api.http.readings import READINGS
+from rowlock.api.routes import Call, Routes
+from rowlock.queue.jobs.fields import QueueName, TaskName, said
+from rowlock.queue.read.overview import Overview, read_overview
+from rowlock.queue.read.reader import Client
+from rowlock.queue.read.statistics import Statistics, Window, read_statistics
+
+routes = Routes("overview")
+
+
+class StatisticsQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Of which window, which ends now; and of one queue or task alone."""
+
+    window: Annotated[Window, said("which ends now")] = "1h"
+    queue: QueueName | None = None
+    task: TaskName | None = None
+
+
+@routes.get("/v1/overview", scope="read", by_queue=True, answers={200: Overview})
+async def overview(call: Call) -> web.Response:
+    """How it stands: live jobs, dead letters, queues, workers, and the last minute. At most some seconds old."""
+    return answer(await overview_of(call.request.app, call.backend.client, call.access.queues))
+
+
+@routes.get("/v1/statistics", scope="read", by_queue=True, answers={200: Statistics})
+async def statistics(call: Call, query: StatisticsQuery) -> web.Response:
+    """What ended within the window: in all, over time, and by queue and task, with percentiles of its times."""
+    within = call.access.queues
+    read = partial(
+        read_statistics, call.backend.client, query.window, queue=query.queue, task=query.task, within=within
+    )
+    return answer(await call.request.app[READINGS].get((query, within), read))
+
+
+async def overview_of(app: web.Application, client: Client, within: frozenset[str] | None) -> Overview:
+    """How it stands, as it was read a moment ago."""
+    return await app[READINGS].get(("overview", within), partial(read_overview, client, within))

@@ -1,0 +1,85 @@
+"""`/v1/session`: log in at the dashboard with a key, see who one is, and log out."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Self
+
+import msgspec
+from aiohttp import web
+
+from rowlock.api.access.access import AUTHENTICATE, Access
+from rowlock.api.access.authentication import access_of, refuse_for, refuse_key, takes_keys
+from rowlock.api.access.failures import FAILURES
+from rowlock.api.http.browsers import SESSION_PATH, address, forget_session, keep_session, session_cookie
+from rowlock.api.http.exchange import answer
+from rowlock.api.http.problems import NO_LOGIN, TOO_MANY_FAILURES, UNAUTHENTICATED, Refused
+from rowlock.api.routes import Call, Routes, whoever_asks
+from rowlock.queue.jobs.fields import Moment
+from rowlock.queue.operate.keys import SCOPES, Scope
+
+routes = Routes("session")
+
+
+class LogInRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/session`."""
+
+    EXAMPLE: ClassVar = {"key": "rowlock_…"}
+
+    key: str
+
+
+class Session(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, and what they may do. `queues`: with the jobs of these alone. `is_open`: nobody is asked to log in."""
+
+    by: str | None
+    scopes: list[Scope]
+    queues: list[str] | None
+    expires_at: Moment | None
+    is_open: bool
+
+    @classmethod
+    def of(cls, access: Access) -> Self:
+        """The access, as JSON has it."""
+        return cls(
+            by=access.by,
+            scopes=[scope for scope in SCOPES if scope in access.scopes],
+            queues=None if access.queues is None else sorted(access.queues),
+            expires_at=access.expires_at,
+            is_open=access.is_open,
+        )
+
+
+@routes.get(SESSION_PATH, scope=None, answers={200: Session}, problems=(UNAUTHENTICATED, TOO_MANY_FAILURES))
+async def show_session(call: Call) -> web.Response:
+    """Who asks, by a key or by a session, and what they may do: 401 if one must log in."""
+    return answer(Session.of(await whoever_asks(call.request)))
+
+
+@routes.post(SESSION_PATH, scope=None, answers={200: Session}, problems=(UNAUTHENTICATED, NO_LOGIN, TOO_MANY_FAILURES))
+async def log_in(call: Call, body: LogInRequest) -> web.Response:
+    """Log in with a key, for twelve hours at most: a cookie that no script can read stands for it from then on."""
+    request, keys = call.request, call.backend.keys
+    if not takes_keys(request.app[AUTHENTICATE]):
+        raise Refused(NO_LOGIN, "The application that this is a part of says who may do what: log in there.")
+    if wait := request.app[FAILURES].wait_of(address(request)):
+        refuse_for(wait)
+    begun = await keys.log_in(body.key.strip())
+    if begun is None:
+        refuse_key(request, "session")
+    if (former := session_cookie(request)) is not None:
+        await keys.log_out(former)
+    cookie, holder = begun
+    response = answer(Session.of(access_of(holder)))
+    keep_session(request, response, cookie, holder.expires_at)
+    return response
+
+
+@routes.delete(SESSION_PATH, scope=None, answers={204: None})
+async def log_out(call: Call) -> web.Response:
+    """Log out: 204, also if nobody was logged in."""
+    cookie = session_cookie(call.request)
+    if cookie is not None:
+        await call.backend.keys.log_out(cookie)
+    response = web.Response(status=204)
+    forget_session(call.request, response)
+    return response

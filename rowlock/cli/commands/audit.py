@@ -1,0 +1,73 @@
+"""`rowlock audit`: looks at what must hold of the tables at any moment."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Final
+
+import click
+
+from rowlock.app import Rowlock
+from rowlock.cli.commands.values import NUMBER
+from rowlock.cli.run import running
+from rowlock.cli.show.output import Exit, note, print_json, with_json
+from rowlock.cli.show.tables import number, print_table, print_text, text, whole
+from rowlock.queue.read.audits import MOST_ROWS, MOST_SECONDS, Audited, Scope, audit
+
+_COLUMNS: Final = (
+    whole("STATUS"),
+    text("INVARIANT", 24),
+    number("BROKEN"),
+    number("LOOKED AT"),
+    whole("BACK TO", leaves=1),
+)
+_USUAL: Final = Scope()
+_WHOLE: Final = Scope(days=None, rows=MOST_ROWS, seconds=MOST_SECONDS)
+
+
+@click.command("audit", short_help="Check what must hold of the tables at any moment.")
+@click.option("--days", type=int, default=_USUAL.days, show_default=True, help="Of the archive.")
+@click.option("--all", "everything", is_flag=True, help="All of the archive; gives --rows and --seconds no default.")
+@click.option("--rows", type=int, help="Of each table, at most.  [default: 1000000]")
+@click.option("--seconds", type=NUMBER, help="In all, at most.  [default: 60]")
+@with_json
+def command(days: int, everything: bool, rows: int | None, seconds: float | None, as_json: bool) -> int:  # noqa: FBT001  # click's
+    """Check what must hold of the tables at any moment, such as each job in one place, and each key with its holder.
+
+    It reads one read-only snapshot, newest days first, takes no locks but those of any SELECT, and runs on a standby
+    as well. Exits with 0 if every invariant is kept as far as it looked, with 1 if one is broken, and with 2 if it
+    could not look at one.
+    """
+    usual = _WHOLE if everything else _USUAL
+    scope = Scope(
+        days=None if everything else days,
+        rows=usual.rows if rows is None else rows,
+        seconds=usual.seconds if seconds is None else seconds,
+    )
+
+    async def look() -> list[Audited]:
+        async with Rowlock() as app:
+            return await audit(app.client, scope)
+
+    found = running.run(look())
+    if as_json:
+        print_json([asdict(one) | {"status": one.status} for one in found])
+    else:
+        _print(found)
+    if any(one.status == "broken" for one in found):
+        return Exit.NO
+    return Exit.REMEDY if any(one.status == "unknown" for one in found) else Exit.DONE
+
+
+def _print(found: list[Audited]) -> None:
+    print_table(_COLUMNS, ((one.status, one.invariant, one.count, one.looked_at, one.since) for one in found))
+    for one in found:
+        for example in one.examples:
+            print_text(f"{one.invariant}: {example}")
+    for why in dict.fromkeys(one.why_not for one in found if one.why_not is not None):
+        note(f"Not everything was looked at: {why}.")
+    if any(one.is_cut and one.why_not is None for one in found):
+        note("Not everything was looked at: --rows raises how many rows of each table are.")
+
+
+__all__ = ["command"]

@@ -1,0 +1,86 @@
+"""`rowlock enqueue-many`: several jobs from a file, all or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import click
+import msgspec
+
+from rowlock.app import Rowlock
+from rowlock.cli.run import running
+from rowlock.cli.run.loading import load
+from rowlock.cli.show.output import note, print_json, with_json
+from rowlock.errors import InvalidArguments, InvalidJob
+from rowlock.queue.connect.sessions import own_transaction
+from rowlock.queue.jobs.json_values import NESTING_LIMIT
+from rowlock.queue.read.handle import JobHandle
+from rowlock.wire.jobs import EnqueuedOne, JobRequest, UniqueRequest
+
+
+@click.command("enqueue-many", short_help="Enqueue the jobs of a file, all or none.")
+@click.argument("file", type=click.File(encoding="utf-8"), default="-")
+@click.option("--app", metavar="APP", help="module:attribute of the application, like tasks:app: checks the arguments.")
+@with_json
+def command(file: TextIO, app: str | None, as_json: bool) -> None:  # noqa: FBT001  # click's
+    """Enqueue the jobs of FILE in one transaction, all or none, and print their ids. Without FILE: of standard input.
+
+    FILE is an array of JSON objects, or has one a line, like {"task": "send_email", "args": {"recipient": "ada"}}.
+    """
+    try:
+        text = file.read()
+    except UnicodeDecodeError as error:
+        raise InvalidArguments(f"The file is not UTF-8: {error}") from error
+    handles = running.run(_enqueue(load(app), read_jobs(text)))
+    if as_json:
+        print_json([EnqueuedOne(id=one.id, task=one.task, is_duplicate=one.is_duplicate) for one in handles])
+        return
+    for handle in handles:
+        click.echo(handle.id)
+    if duplicates := sum(handle.is_duplicate for handle in handles):
+        note(f"{duplicates} of them are not new: they hold the unique keys already.")
+
+
+def read_jobs(text: str) -> list[JobRequest]:
+    """The jobs of a file. Raises `InvalidArguments` that says which one is wrong."""
+    try:
+        if text.lstrip().startswith("["):
+            given = msgspec.json.decode(text, type=list[msgspec.Raw])
+        else:
+            given = [msgspec.Raw(line.encode()) for line in text.splitlines() if line.strip()]
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise InvalidArguments(f"This is no array of JSON objects: {error}") from error
+    except RecursionError as error:
+        raise InvalidArguments(f"A job in it is nested deeper than {NESTING_LIMIT} levels.") from error
+    if not given:
+        raise InvalidArguments("There are no jobs in it: write an array of objects, or one a line.")
+    return [_read(number, one) for number, one in enumerate(given, 1)]
+
+
+def _read(number: int, given: msgspec.Raw) -> JobRequest:
+    try:
+        return msgspec.json.decode(given, type=JobRequest)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise InvalidArguments(
+            f'Job {number} cannot be read ({error}): write {{"task": …, "args": {{…}}}} with options of POST /v1/jobs.'
+        ) from error
+    except RecursionError as error:
+        raise InvalidArguments(f"Job {number} is nested deeper than {NESTING_LIMIT} levels.") from error
+
+
+async def _enqueue(app: Rowlock, jobs: Sequence[JobRequest]) -> list[JobHandle[Any]]:
+    handles = []
+    async with app, app.client.connection() as connection, own_transaction(connection):
+        for number, job in enumerate(jobs, 1):
+            given: dict[str, Any] = {name: getattr(job, name) for name in job.__struct_fields__}
+            task, args, unique = given.pop("task"), given.pop("args"), given.pop("unique")
+            rule = unique.unique() if isinstance(unique, UniqueRequest) else unique
+            try:
+                handles.append(await app.enqueue(task, args, unique=rule, connection=connection, **given))
+            except InvalidJob as error:
+                raise type(error)(f"Job {number} is refused, and with it all the others: {error}") from error
+    return handles
+
+
+__all__ = ["command", "read_jobs"]

@@ -1,0 +1,1 @@
+"""Run processes: workers, supervisors, reloads."""

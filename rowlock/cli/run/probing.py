@@ -1,0 +1,26 @@
+"""The port on which a worker's process tells how it fares, beside its work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from rowlock import logs
+from rowlock.api.serving import serving
+from rowlock.integrations.probes import create_probes
+
+if TYPE_CHECKING:
+    from rowlock.queue.read.reader import Client
+    from rowlock.worker.worker import Worker
+
+log = logs.get_logger("rowlock.cli")
+
+
+@asynccontextmanager
+async def probing(worker: Worker, client: Client, host: str, port: int) -> AsyncIterator[None]:
+    """Serve `/metrics`, `/healthz` and `/readyz` for the time of the block. Raises `ConfigurationError`."""
+    probes = create_probes(worker, client)
+    async with serving(probes, host, port, what="The worker", option="--metrics-port") as url:
+        log.info("metrics_served", url=f"{url}/metrics")
+        yield

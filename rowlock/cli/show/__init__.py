@@ -1,0 +1,1 @@
+"""Print data: tables, findings, output."""

@@ -1,0 +1,301 @@
+"""How the commands show data: tables and details, and one form for each kind of value.
+
+On a terminal a table fits its width: long texts are clipped, then the columns that matter least are left out. Anywhere
+else every value is whole, a row is a line, and nothing is coloured.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from io import StringIO
+from typing import Final
+
+import click
+import msgspec
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rowlock.cli.show.output import clean
+
+NOTHING: Final = "–"
+GAP: Final = 2
+"""Blanks between two columns."""
+
+_COLOURS: Final = {
+    "running": "cyan",
+    "succeeded": "green",
+    "failed": "red",
+    "retrying": "yellow",
+    "paused": "yellow",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "red",
+    "kept": "green",
+    "partly": "yellow",
+    "unknown": "yellow",
+    "broken": "red",
+}
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_BIG: Final = 10_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column. `least`: how narrow a terminal may make it; None: its values stay whole. `leaves`: those of the
+    highest number go first where the terminal is too narrow; 0 stays in any case.
+    """
+
+    name: str
+    is_number: bool = False
+    least: int | None = None
+    leaves: int = 0
+
+
+def number(name: str, *, leaves: int = 0) -> Column:
+    """A column of numbers: at the right."""
+    return Column(name=name, is_number=True, leaves=leaves)
+
+
+def text(name: str, least: int = 8, *, leaves: int = 0) -> Column:
+    """A column of texts, which a terminal may clip."""
+    return Column(name=name, least=least, leaves=leaves)
+
+
+def whole(name: str, *, leaves: int = 0) -> Column:
+    """A column of what is of no use unless it is whole: ids, states, times."""
+    return Column(name=name, leaves=leaves)
+
+
+def on_terminal() -> bool:
+    """Whether somebody looks at what is printed."""
+    return sys.stdout.isatty()
+
+
+def console() -> Console:
+    """A console that takes data as it is: no markup; colours and bold on a terminal alone, unless NO_COLOR is set."""
+    if on_terminal():
+        # With NO_COLOR rich leaves out the colours, and prints bold and dim still.
+        return Console(
+            markup=False, highlight=False, emoji=False, color_system=None if os.environ.get("NO_COLOR") else "auto"
+        )
+    return Console(markup=False, highlight=False, emoji=False, color_system=None, force_terminal=False, width=_BIG)
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
+    """Print the rows below the names of the columns."""
+    if on_terminal():
+        out = console()
+        out.print(table_of(columns, rows, width=out.width))
+    else:
+        print_plain(table_of(columns, rows, width=None))
+
+
+def print_details(pairs: Iterable[tuple[str, object]]) -> None:
+    """Print one thing, a line a field; long values go on below."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(name, shown(value))
+    if on_terminal():
+        console().print(table)
+    else:
+        print_plain(table)
+
+
+def print_text(line: object) -> None:
+    """Print a text as it is, control characters spelled out; the terminal breaks what is too long."""
+    console().print(shown(line), soft_wrap=True)
+
+
+def table_of(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, width: int | None) -> Table:
+    """The table, for a terminal of this width, or (None) with all values whole."""
+    cells = [[cell(value, for_people=width is not None) for value in row] for row in rows]
+    natural = [max(cell_len(column.name), *(row[at].cell_len for row in cells), 0) for at, column in enumerate(columns)]
+    kept = _fitting(columns, natural, width)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold" if width is not None else "")
+    for at, most in kept.items():
+        column = columns[at]
+        table.add_column(
+            column.name,
+            justify="right" if column.is_number else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            width=most,
+        )
+    for row in cells:
+        table.add_row(*(row[at] for at in kept))
+    return table
+
+
+def _fitting(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> dict[int, int]:
+    """Which columns are shown, and how wide each is."""
+    kept = dict(enumerate(natural))
+    if width is None:
+        return kept
+
+    def excess() -> int:
+        return sum(kept.values()) + GAP * len(kept) - width
+
+    while True:
+        over = excess()
+        narrowest = sum(max(kept[at] - _least(columns[at], kept[at]), 0) for at in kept)
+        leaving = max(kept, key=lambda at: (columns[at].leaves, at))
+        if over <= narrowest or columns[leaving].leaves == 0:
+            break
+        del kept[leaving]
+    while (over := excess()) > 0:
+        longest = max(kept, key=lambda at: kept[at] - _least(columns[at], kept[at]))
+        if kept[longest] <= _least(columns[longest], kept[longest]):
+            break
+        kept[longest] -= 1
+    return kept
+
+
+def _least(column: Column, natural: int) -> int:
+    return natural if column.least is None else min(natural, max(column.least, cell_len(column.name)))
+
+
+def print_plain(shown: RenderableType) -> None:
+    """Print for a pipe: nothing is broken or cut, and no blanks end the lines."""
+    stream = StringIO()
+    Console(
+        file=stream, markup=False, highlight=False, emoji=False, color_system=None, force_terminal=False, width=_BIG
+    ).print(shown)
+    for line in stream.getvalue().splitlines():
+        click.echo(line.rstrip())
+
+
+def cell(value: object, *, for_people: bool) -> Text:
+    """The value in one line of a table."""
+    if isinstance(value, Text):
+        return value
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, int) and for_people:
+        return Text(f"{value:,}")
+    if isinstance(value, datetime) and for_people:
+        return Text(brief_time_of(value))
+    plain = shown(value).plain.replace("\n", "\\n").replace("\t", "\\t")
+    return Text(plain, style=_COLOURS.get(plain, ""))
+
+
+def shown(value: object) -> Text:
+    """The value as text that is printed as it is: nothing in it is markup, nothing in it steers the terminal."""
+    match value:
+        case Text():
+            return value
+        case None:
+            return Text(NOTHING)
+        case datetime():
+            return Text(time_of(value))
+        case timedelta():
+            return Text(duration_of(value))
+        case list() | tuple():
+            return Text(clean(", ".join(map(str, value))) or NOTHING)
+        case _:
+            return Text(clean(str(value)))
+
+
+def state(name: str) -> Text:
+    """A job's state, or a finding's, in its colour."""
+    return Text(name, style=_COLOURS.get(name.strip(), ""))
+
+
+def time_of(moment: datetime) -> str:
+    """The time as people here write it, with its zone."""
+    return moment.astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def brief_time_of(moment: datetime) -> str:
+    """The same, without the zone."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration_of(duration: timedelta | float) -> str:
+    """A duration as people read it: 340 ms, 12.3 s, 2m 05s, 3h 12m, 4d 02h."""
+    seconds = max(duration.total_seconds() if isinstance(duration, timedelta) else duration, 0.0)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d {hours:02}h"
+    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {rest:02}s"
+
+
+def size(count: int) -> str:
+    """Bytes as people write them: 1.2 GB."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.1f} {unit}" if unit != "B" else f"{count} B"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
+def attempt_of(attempt: int, most: int) -> str:
+    """`2/5`; the attempt alone where a retry, a snooze or a crash has led beyond, since these use none up."""
+    return str(attempt) if attempt > most else f"{attempt}/{most}"
+
+
+def sparkline(values: Sequence[float | None], width: int) -> str:
+    """The values as a row of bars of at most this width, from nothing to the highest; a blank where nothing is known.
+
+    Where there are more of them than that, a bar is the mean of several.
+    """
+    if not values or width <= 0:
+        return ""
+    together = -(-len(values) // width)
+    means = [_mean(values[at : at + together]) for at in range(0, len(values), together)]
+    highest = max((mean for mean in means if mean is not None), default=0.0) or 1.0
+    return "".join(" " if mean is None else _BARS[round(mean / highest * (len(_BARS) - 1))] for mean in means)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def pretty(value: object) -> str:
+    """JSON data, a member a line."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+
+
+def in_one_line(document: Mapping[str, object]) -> str:
+    """JSON data in one line; nothing where it is empty."""
+    return msgspec.json.encode(document).decode() if document else ""
+
+
+__all__ = [
+    "Column",
+    "brief_time_of",
+    "cell",
+    "console",
+    "duration_of",
+    "in_one_line",
+    "number",
+    "on_terminal",
+    "pretty",
+    "print_details",
+    "print_plain",
+    "print_table",
+    "print_text",
+    "shown",
+    "size",
+    "sparkline",
+    "state",
+    "table_of",
+    "text",
+    "time_of",
+    "whole",
+]

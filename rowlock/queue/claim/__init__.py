@@ -1,0 +1,1 @@
+"""Claim due jobs for one worker."""

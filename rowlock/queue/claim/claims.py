@@ -1,0 +1,283 @@
+"""Claiming: takes due jobs for one worker, by the cursors, in batches."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from rowlock import logs
+from rowlock.errors import RowlockError
+from rowlock.queue.claim.cursors import BEGINNING, Cursors, Lane, Position, Positions, Scan, everything_until
+from rowlock.queue.connect.server_clock import ServerClock
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from datetime import timedelta
+    from uuid import UUID
+
+    from asyncpg import Record
+
+    from rowlock.queue.connect.sessions import ControlConnection
+
+log = logs.get_logger("rowlock.worker")
+
+PRIORITIES: Final = range(9, -1, -1)
+SLOW_SCAN: Final = 0.002
+"""Seconds. A claim slower than this reads much that is dead: worth a transaction id, so that its cursors can settle."""
+
+
+MOST_QUEUES: Final = 32
+"""A claim from 32 queues in which nothing is due takes 2 ms, from 128 it takes 18, from 2,000 over four seconds."""
+MANY_QUEUES: Final = 1000
+"""A worker that serves more says so: a look at all of them takes a fifth of a second or longer."""
+REST_SHARE: Final = 4
+"""Where others have work, a group of queues that had none is looked at again after this many times what a look at all
+groups takes: so at most a fifth of the time is spent on those."""
+
+
+class NotLeased(RowlockError):
+    """The worker's lease has run out by the database's clock: nothing was claimed, and nothing was looked for."""
+
+
+class Group:
+    """Queues that one statement claims from, and how far it has got in them."""
+
+    def __init__(self) -> None:
+        self.queues: list[str] = []
+        self.cursors = Cursors()
+        self.took = 0.0
+        """How many seconds the last claim from them took."""
+        self.rests_until = 0.0
+        """Until then (by the monotonic clock) the other groups come first, since there was nothing in this one."""
+
+
+class Claims:
+    """The claims of one worker: what is due in its queues, of the tasks that it knows, taken in order of priority.
+
+    One statement looks at `MOST_QUEUES` queues: it takes longer by the square of their number. A worker that serves
+    more has them in groups, which take turns. Some tasks may be claimed `apart`, each part by claims of its own.
+    """
+
+    def __init__(
+        self, connection: ControlConnection, queues: Sequence[str], tasks: Sequence[str], *, max_crashes: int = 3
+    ) -> None:
+        self._connection = connection
+        self.tasks = list(tasks)
+        """What the worker knows, those that are claimed apart included."""
+        self.claimed = self.tasks
+        """The tasks that are claimed here."""
+        self.apart: list[Claims] = []
+        self._max_crashes = max_crashes
+        self.last_chance = max(max_crashes - 1, 1)
+        self.paused: frozenset[str] = frozenset()
+        """Which of the queues were paused when something was claimed last."""
+        self.took = 0.0
+        """How many seconds the last claim took."""
+        self.looked_until = BEGINNING.run_at
+        """When it was, by the database's clock."""
+        self.groups = [Group()]
+        """Those that were looked at longest ago come first."""
+        self._short = set[Group]()
+        self._clock = ServerClock()
+        self._add(dict.fromkeys(queues))
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues that it claims from."""
+        return [queue for group in self.groups for queue in group.queues]
+
+    @property
+    def open_queues(self) -> list[str]:
+        """The queues without those that are paused, as far as the last claim knew."""
+        return [queue for queue in self.queues if queue not in self.paused]
+
+    @property
+    def settled(self) -> Positions:
+        """Behind these positions nothing can be left."""
+        return {lane: position for group in self.groups for lane, position in group.cursors.settled.items()}
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether nothing was left in any queue when it was looked at last, in as many claims as that took."""
+        return len(self._short) == len(self.groups)
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether the next claim is the first of those after which `is_dry` may be true."""
+        return not self._short or self.is_dry
+
+    def reset(self) -> None:
+        """Begin again at the beginning: everything is looked at anew."""
+        for group in self.groups:
+            group.cursors.reset()
+            group.rests_until = 0.0
+        self._short.clear()
+        for claims in self.apart:
+            claims.reset()
+
+    def divide(self, parts: Sequence[Sequence[str]]) -> None:
+        """Claim the tasks of the first part here from now on, and those of each other one apart.
+
+        Each needs cursors of its own: positions pass over the jobs of all other tasks.
+        """
+        self.claimed = list(parts[0])
+        self.apart = [Claims(self._connection, self.queues, part, max_crashes=self._max_crashes) for part in parts[1:]]
+        self.reset()
+
+    def serve(self, queues: Collection[str]) -> None:
+        """Claim from these queues from now on."""
+        for group in self.groups:
+            for queue in set(group.queues).difference(queues):
+                group.cursors.forget(queue)
+            group.queues = [queue for queue in group.queues if queue in queues]
+        surplus = len(self.groups) - max(2 * math.ceil(len(queues) / MOST_QUEUES), 1)
+        for group in sorted(self.groups, key=lambda group: len(group.queues))[: max(surplus, 0)]:
+            self.groups.remove(group)  # what remains of it joins others
+        self._add(sorted(set(queues).difference(self.queues)))
+        for claims in self.apart:
+            claims.serve(queues)
+
+    def _add(self, queues: Iterable[str]) -> None:
+        with_room = [group for group in self.groups if len(group.queues) < MOST_QUEUES]
+        for queue in queues:
+            if not with_room:
+                with_room.append(Group())
+                self.groups.append(with_room[0])
+            with_room[0].queues.append(queue)
+            if len(with_room[0].queues) == MOST_QUEUES:
+                del with_room[0]
+        self._short.clear()
+
+    async def claim(self, worker: UUID, limit: int, limits: Mapping[str, int]) -> list[Record]:
+        """Take up to `limit` due jobs, of a queue named in `limits` no more than it says; of each, the most urgent
+        first.
+
+        Returns rows of claim.sql. They are of one group of queues: there may be more in others, unless it `is_dry`. No
+        row: there is nothing in any. After an error nothing is known: the rows may have been claimed, and are then
+        rescued with the worker's lease. Raises `NotLeased` if the worker's lease has run out.
+        """
+        if self.is_dry:
+            self._short.clear()
+        began = time.monotonic()
+        rows: list[Record] = []
+        for group in sorted(self.groups, key=lambda group: group.rests_until > began):
+            rows = await self._claim_from(group, worker, limit, limits)
+            if len(rows) < limit:
+                self._short.add(group)
+            else:
+                self._short.discard(group)
+            if rows:
+                break
+            group.rests_until = time.monotonic() + REST_SHARE * len(self.groups) * group.took
+        self.took = time.monotonic() - began
+        return rows
+
+    async def _claim_from(self, group: Group, worker: UUID, limit: int, limits: Mapping[str, int]) -> list[Record]:
+        if len(self.groups) > 1:
+            self.groups.remove(group)
+            self.groups.append(group)
+        cursors = group.cursors
+        rescan = cursors.should_rescan()
+        queues = [queue for queue in group.queues if limits.get(queue, limit) > 0]
+        if not queues:
+            return []
+        lanes = [Lane(queue, priority) for queue in queues for priority in PRIORITIES]
+        starts = [cursors.start(lane, rescan=rescan) for lane in lanes]
+        began = time.monotonic()
+        rows = await self._connection.fetch(
+            "claim",
+            [lane.queue for lane in lanes],
+            [lane.priority for lane in lanes],
+            [start.run_at for start in starts],
+            [start.id for start in starts],
+            queues,
+            [min(limit, limits.get(queue, limit)) for queue in queues],
+            limit,
+            self.claimed,
+            worker,
+            cursors.is_untagged and group.took > SLOW_SCAN,
+            self.last_chance,
+        )
+        ended = time.monotonic()
+        group.took = ended - began
+        told = rows.pop()
+        if told["looked_until"] is None:
+            raise NotLeased("The worker's lease has run out: nothing was claimed.")
+        self.looked_until = told["looked_until"]
+        if told["paused"] or self.paused:
+            self.paused = self.paused.difference(queues).union(told["paused"])
+        scan = Scan(
+            reached=_reached(
+                rows,
+                lanes=lanes,
+                starts=starts,
+                limit=limit,
+                limits=limits,
+                end=everything_until(self.looked_until),
+                paused=told["paused"],
+            ),
+            xid=told["xid"],
+            xmin=told["xmin"],
+        )
+        cursors.record(scan, rescan=rescan, took=group.took)
+        if self._clock.has_gone_back(self.looked_until, began, ended):
+            log.warning("server_clock_went_back", what="jobs are looked for from the beginning")
+            self.reset()  # new jobs fall due behind the positions that were reached
+        group.queues = (
+            group.queues[1:] + group.queues[:1]
+        )  # the next claim begins with another one: none waits for ever
+        return rows
+
+    async def is_suspect_due(self) -> bool:
+        """Whether a job on its last chance is due: `last_chance` crashes or more, so that the next one is its end."""
+        is_due: bool = (await self._connection.fetch("find_suspect", *self._lanes(), self.tasks, self.last_chance))[0][
+            0
+        ]
+        return is_due
+
+    async def claim_alone(self, worker: UUID) -> list[Record]:
+        """Take one due job on its last chance, for a worker that holds nothing; `claim` never takes one."""
+        return await self._connection.fetch("claim_alone", *self._lanes(), self.tasks, self.last_chance, worker)
+
+    def _lanes(self) -> tuple[list[str], list[int]]:
+        queues = self.queues
+        lanes = [(queue, priority) for priority in PRIORITIES for queue in queues]
+        return [queue for queue, _ in lanes], [priority for _, priority in lanes]
+
+    async def adopt(self, worker: UUID, known: Collection[UUID]) -> list[Record]:
+        """The jobs that this worker holds without knowing it, of a claim whose answer was lost. Rows as of `claim`."""
+        return await self._connection.fetch("adopt", worker, list(known))
+
+    async def until_next(self) -> timedelta | None:
+        """How long it is until the next waiting job falls due; None if there is none."""
+        wait: timedelta | None = (await self._connection.fetch("next_due", self.queues))[0]["wait"]
+        return wait
+
+
+def _reached(
+    rows: Sequence[Record],
+    *,
+    lanes: Sequence[Lane],
+    starts: Sequence[Position],
+    limit: int,
+    limits: Mapping[str, int],
+    end: Position,
+    paused: Collection[str],
+) -> dict[Lane, Position]:
+    """Where in each lane the claim ended: at the last job that it took, or at the end of what is due. In those of a
+    paused queue it has not looked: nothing is said of them.
+    """
+    reached = dict(zip(lanes, starts, strict=True))
+    if paused:
+        reached = {lane: start for lane, start in reached.items() if lane.queue not in paused}
+    last = {(row["queue"], row["priority"]): row for row in rows}  # they come in the order of each lane
+    for (queue, priority), row in last.items():
+        reached[Lane(queue, priority)] = Position(row["run_at"], row["id"])
+    if len(rows) < limit:
+        taken = Counter(row["queue"] for row in rows)
+        for lane, start in reached.items():
+            if taken[lane.queue] < limits.get(lane.queue, limit):
+                reached[lane] = max(end, start)
+    return reached

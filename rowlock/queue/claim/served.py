@@ -1,0 +1,91 @@
+"""Which queues a worker was told to serve: names and wildcards, each with or without a limit. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rowlock.errors import InvalidOption
+from rowlock.queue.jobs import checks
+from rowlock.words import quoted
+
+WILDCARD: Final = "*"
+
+_PATTERN = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.*-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """Names and wildcards (`tenant-*`), in their order, and the limits of some of them.
+
+    A queue is served if it is named, or if a wildcard fits it. A limit on a wildcard holds for each of its queues. What
+    is said of a name beats what is said of a wildcard, and an earlier wildcard a later one.
+    """
+
+    names: tuple[str, ...]
+    wildcards: tuple[str, ...]
+    limits: Mapping[str, int]
+
+    def fits(self, queue: str) -> bool:
+        """Whether this queue is served."""
+        return queue in self.names or self._wildcard(queue) is not None
+
+    def limit(self, queue: str) -> int | None:
+        """How many jobs of this queue may run at once in the worker; None: no limit of its own."""
+        return self.limits.get(queue if queue in self.names else self._wildcard(queue) or queue)
+
+    def _wildcard(self, queue: str) -> str | None:
+        return next((one for one in self.wildcards if _fits(one, queue)), None)
+
+
+def parse_served(given: Sequence[str] | Mapping[str, int | None] | None, otherwise: Sequence[str]) -> Served:
+    """What `app.worker(queues=…)` was given: names with optional limits (`reports:2`), or limits by name.
+
+    None: `otherwise`. Raises `InvalidOption`.
+    """
+    if isinstance(given, str):
+        raise InvalidOption(f"queues {quoted(given)} is a text: give a list, as in queues=[{quoted(given)}].")
+    said = dict.fromkeys(otherwise) if given is None else _pairs(given)
+    if not said:
+        raise InvalidOption(
+            f"queues {quoted(given)} names no queue: name some, or leave it out for those of the tasks."
+        )
+    for queue, limit in said.items():
+        _check(queue, limit)
+    return Served(
+        names=tuple(queue for queue in said if WILDCARD not in queue),
+        wildcards=tuple(queue for queue in said if WILDCARD in queue),
+        limits={queue: limit for queue, limit in said.items() if limit is not None},
+    )
+
+
+def _check(queue: object, limit: object) -> None:
+    if not isinstance(queue, str) or len(queue) > checks.QUEUE_LIMIT or not _PATTERN.fullmatch(queue):
+        raise InvalidOption(
+            f"queue {quoted(queue)} is not usable: use 1 to {checks.QUEUE_LIMIT} of letters, digits, _ . and -, but "
+            "not . or .. alone; and * for any of them, in a wildcard."
+        )
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise InvalidOption(f"queue {quoted(queue)} has the limit {quoted(limit)}: use a whole number of at least 1.")
+
+
+def _pairs(given: Sequence[str] | Mapping[str, int | None]) -> dict[str, int | None]:
+    if isinstance(given, Mapping):
+        return dict(given)
+    pairs: dict[str, int | None] = {}
+    for text in given:
+        name, colon, limit = str(text).partition(":")
+        if colon and (not limit.isdecimal() or int(limit) < 1):
+            raise InvalidOption(f"queue {quoted(text)} has no usable limit: write it as {name}:2, with 1 or more.")
+        if colon or name not in pairs:
+            pairs[name] = int(limit) if colon else None
+    return pairs
+
+
+def _fits(wildcard: str, queue: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, wildcard.split(WILDCARD))), queue) is not None
+
+
+__all__ = ["Served", "parse_served"]

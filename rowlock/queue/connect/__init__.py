@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, transactions, statements and errors. Knows no job."""

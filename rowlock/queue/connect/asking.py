@@ -1,0 +1,55 @@
+"""Asking a database that may be away meanwhile: again, until it answers or the time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from rowlock.errors import DatabaseUnavailable
+from rowlock.queue.connect.server_errors import CONNECTION_LOST, is_away, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from rowlock.queue.read.reader import Client
+
+T = TypeVar("T")
+
+_PAUSE_FIRST: Final = 0.05
+_PAUSE_MOST: Final = 1.0
+"""The longest pause between two questions while the database is away."""
+
+
+async def ask(
+    client: Client,
+    question: Callable[[], Awaitable[T]],
+    *,
+    deadline: float | None,
+    limit: float | None = None,
+    is_wanted: Callable[[], bool] = lambda: True,
+    on_away: Callable[[BaseException], object],
+) -> T:
+    """The answer. A database that is away is asked again until the deadline (a time of the loop; None: for ever).
+
+    No question outlasts the limit, a time of the loop as well. `on_away` is told of the first error. Raises
+    `DatabaseUnavailable` if the database was away at the end, or when nobody wants the answer any more.
+    """
+    clock, pause = asyncio.get_running_loop().time, _PAUSE_FIRST
+    while True:
+        try:
+            async with asyncio.timeout_at(limit):
+                return await question()
+        except (DatabaseUnavailable, *CONNECTION_LOST) as error:
+            if not is_away(error):
+                raise
+            left = math.inf if deadline is None else deadline - clock()
+            if left <= 0 or not is_wanted():
+                raise unavailable(client.settings, error) from error
+            if pause == _PAUSE_FIRST:
+                on_away(error)
+        await asyncio.sleep(min(pause, left))  # and ask once more when the time is over
+        pause = min(pause * 2, _PAUSE_MOST)
+
+
+__all__ = ["ask"]

@@ -1,0 +1,360 @@
+"""The connections of an application: per event loop, made when they are needed; and statements over them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, TypeVar
+from weakref import WeakKeyDictionary, ref
+
+import asyncpg
+
+from rowlock.database_url import for_driver
+from rowlock.embedded import EmbeddedServer
+from rowlock.errors import LockTimeout, SchemaNotMigrated, SchemaTooNew, SchemaTooOld
+from rowlock.queue.connect import drivers, server_errors, sessions
+from rowlock.queue.connect.background import Background
+from rowlock.queue.connect.pool import MOST_CONNECTIONS, MOST_CONTENDED, ClientPool, PoolUse
+from rowlock.queue.connect.statements import statement
+from rowlock.queue.connect.waits import Waits
+from rowlock.schema import REVISION
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+    from typing import Any
+    from uuid import UUID
+
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from rowlock.database_url import Driver
+    from rowlock.settings import Settings
+
+T = TypeVar("T")
+
+PATIENCE: Final = 10.0
+"""Seconds in which a transaction of somebody else's must end that is waited for."""
+LOCK_WAIT: Final = "250ms"
+"""How long one try waits with a connection of the pool; between the tries it has none."""
+ACT_LOCK_WAIT: Final = "2s"
+"""An act is tried once."""
+_LONGEST_PAUSE: Final = 1.0
+_KEPT: Final = "_rowlock_connections"
+"""The attribute of an event loop that has what applications keep for it, so that one goes when the other does."""
+
+
+class _OfLoop:
+    """What belongs to one event loop: the program's own, or the one in the background for synchronous callers.
+
+    It ends with the loop. Whatever ends a loop properly, as `asyncio.run` does, closes the asynchronous generators that
+    were begun on it, and the one here closes the connections. If a loop was closed without that, `cut` is called when
+    the application is used on another loop. A loop that nobody has any more, and nobody has closed, takes this along:
+    it is the loop's alone (the connections refer to their loop, so nothing else may refer to them for good).
+    """
+
+    __slots__ = ("__weakref__", "_loop", "_until_end", "contended", "pool", "waits")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)
+        self._until_end = self._close_at_end()
+        self.pool: ClientPool | None = None
+        self.waits: Waits | None = None
+        self.contended = asyncio.Semaphore(MOST_CONTENDED)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        return self._loop()
+
+    async def begin(self) -> None:
+        """Have the loop close the connections when it ends."""
+        await anext(self._until_end)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._until_end.aclose()
+
+    def cut(self) -> None:
+        """Cut the connections of a loop that is closed: nothing can be awaited on it."""
+        if self.waits is not None:
+            self.waits.cut()
+        if self.pool is not None:
+            self.pool.cut()
+
+    async def _close_at_end(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            if self.waits is not None:
+                await self.waits.close()
+            if self.pool is not None:
+                await self.pool.close()
+
+
+def _kept_by(loop: asyncio.AbstractEventLoop) -> WeakKeyDictionary[Connected, _OfLoop]:
+    """What the loop keeps, by application."""
+    kept: WeakKeyDictionary[Connected, _OfLoop] | None = getattr(loop, _KEPT, None)
+    if kept is None:
+        kept = WeakKeyDictionary()
+        setattr(loop, _KEPT, kept)
+    return kept
+
+
+class Connected:
+    """The application's connections. It connects when it is first used.
+
+    Without a `database_url` in the settings, the development server is joined at the first use; none is started.
+    `pool` is the class of what holds its connections.
+    """
+
+    def __init__(self, settings: Settings, *, pool: type[ClientPool] = ClientPool) -> None:
+        self.settings = settings
+        self._pool_class = pool
+        self._dsn: str | None = settings.database_url
+        self._here: ref[_OfLoop] | None = None
+        self._of_loops: set[ref[_OfLoop]] = set()
+        self._background = Background()
+        self._starting = threading.Lock()
+        self._server: EmbeddedServer | None = None
+
+    async def dsn(self) -> str:
+        """The DSN in use: the configured one, or that of the development server that runs in `data_dir`.
+
+        Raises `ConfigurationError` where there is neither.
+        """
+        return await asyncio.to_thread(self._join_server) if self._dsn is None else self._dsn
+
+    async def database_url(self, driver: Driver | None = None) -> str:
+        """The database's URL, for a connection or an engine of the application's own. It holds the password."""
+        return for_driver(await self.dsn(), driver)
+
+    def _join_server(self) -> str:
+        with self._starting:
+            if self._dsn is None:
+                server = EmbeddedServer(self.settings.data_dir)
+                server.join()
+                self._server, self._dsn = server, server.url
+        return self._dsn
+
+    def run_sync(self, coroutine: Coroutine[Any, Any, T], connection: object = None) -> T:
+        """Run one of the application's coroutines for a synchronous caller.
+
+        Over a connection of the caller's it runs here, in this thread; without one in an event loop in the background.
+        Raises `InvalidOption` for a connection that must be awaited, and `InsideEventLoop`.
+        """
+        if connection is None:
+            return self._background.run(coroutine)
+        try:
+            drivers.check_synchronous(connection)
+        except BaseException:
+            coroutine.close()
+            raise
+        return drivers.drive(coroutine)
+
+    def close_sync(self) -> None:
+        """Close what synchronous callers have used."""
+        self._background.close(self.close())
+
+    def move(self, settings: Settings) -> None:
+        """Use another database from now on. The connections to the former one are left to whoever uses them still."""
+        self.settings = settings
+        self._dsn = settings.database_url
+        self._here = None
+        for kept in list(self._of_loops):
+            self._let_go(kept)
+
+    async def check_schema(self) -> None:
+        """Make sure that the schema is the one that this code works on.
+
+        Raises `SchemaNotMigrated`, `SchemaTooOld`, `SchemaTooNew`.
+        """
+        rows = await self.fetch("schema_version")
+        if rows and rows[0]["is_renamed"]:
+            raise SchemaNotMigrated(
+                f"The schema {self.settings.schema} at {self.settings.masked_database_url()} was renamed: its "
+                "functions use its former name. Rename it back: ALTER SCHEMA … RENAME TO …, and set ROWLOCK_SCHEMA."
+            )
+        found = rows[0]["version_num"] if rows else ""
+        if not found:
+            raise server_errors.not_migrated(self.settings)
+        if found < REVISION:
+            raise SchemaTooOld(
+                f"The schema {self.settings.schema} at {self.settings.masked_database_url()} is at revision {found}, "
+                f"and this Rowlock needs {REVISION}. Run: rowlock migrate"
+            )
+        if found > REVISION:
+            raise SchemaTooNew(
+                f"The schema {self.settings.schema} is at revision {found}, and this Rowlock knows {REVISION}: "
+                "it was migrated by a newer one. Upgrade the package: pip install --upgrade rowlock"
+            )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        here = _kept_by(asyncio.get_running_loop()).pop(self, None)
+        if here is not None:
+            self._here = None
+            await here.close()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
+        """One of the application's connections, for the time of the block. Raises `DatabaseUnavailable`."""
+        dsn = await self.dsn()
+        here = await self._of_this_loop()
+        if here.pool is None:
+            here.pool = self._pool_class(self.settings, dsn)
+        try:
+            async with here.pool.acquire() as connection:
+                yield connection
+        except asyncpg.ReadOnlySQLTransactionError as error:
+            raise server_errors.refused(self.settings, error) from error
+        except asyncpg.InsufficientPrivilegeError as error:
+            who, lacking = await self._lacking(here.pool, error)
+            raise server_errors.not_allowed(self.settings, error, who, lacking) from error
+        except server_errors.FORGOTTEN as error:
+            raise server_errors.forgotten(self.settings) from error
+        except asyncpg.PostgresError as error:
+            server_errors.hide_values(error)
+            raise
+
+    async def _lacking(self, pool: ClientPool, error: asyncpg.PostgresError) -> tuple[str | None, list[str]]:
+        """Who lacks which rights, as far as the server tells, on what an error says was denied."""
+        found = server_errors.denied(error)
+        if found is None:
+            return None, []
+        try:
+            async with pool.acquire() as connection:
+                (row,) = await connection.fetch(self._sql("lacking_rights"), self.settings.schema, *found)
+        except (*server_errors.CONNECTION_LOST, asyncpg.PostgresError):
+            return None, []  # the first error says enough
+        return f"The role {row['role']}", row["rights"]
+
+    async def patiently(self, work: Callable[[], Awaitable[T]], waits_for: str) -> T:
+        """Call `work`, a transaction that waits `LOCK_WAIT` at most for those of others, until it has not to wait.
+
+        While it waits longer than that it holds no connection; and `MOST_CONTENDED` have one at a time, so that what
+        waits for nobody always finds one. `waits_for` names what somebody holds. Raises `LockTimeout`.
+        """
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + PATIENCE, 0.02
+        while True:
+            try:
+                async with self.contended(until):
+                    return await work()
+            except (asyncpg.LockNotAvailableError, LockTimeout) as error:
+                if loop.time() + pause >= until:
+                    raise LockTimeout(
+                        f"An open transaction holds {waits_for}, and did not end within {PATIENCE:g} s. Nothing was "
+                        "stored. Commit it or roll it back, and try again."
+                    ) from error
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # a jitter is no secret
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    @asynccontextmanager
+    async def contended(self, until: float | None = None) -> AsyncIterator[None]:
+        """Be one of those that may wait for transactions of others with a connection of the pool.
+
+        Raises `LockTimeout` if by `until` (a time of the loop) there were too many.
+        """
+        slots = (await self._of_this_loop()).contended
+        try:
+            async with asyncio.timeout_at(until or asyncio.get_running_loop().time() + PATIENCE):
+                await slots.acquire()
+        except TimeoutError as error:
+            raise LockTimeout(
+                f"{MOST_CONTENDED} transactions wait for those of others already. Nothing was changed: try again."
+            ) from error
+        try:
+            yield
+        finally:
+            slots.release()
+
+    async def in_contended_transaction(
+        self, work: Callable[[PoolConnectionProxy[Record]], Awaitable[T]], waits_for: str
+    ) -> T:
+        """Call `work` in a transaction of its own, as `patiently` does: anew each time. Raises `LockTimeout`."""
+
+        async def once() -> T:
+            async with self.connection() as own, sessions.own_transaction(own):
+                await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
+                return await work(own)
+
+        return await self.patiently(once, waits_for)
+
+    def pool_use(self, loop: asyncio.AbstractEventLoop) -> PoolUse:
+        """How many connections the callers of this event loop have just now; asked in any thread."""
+        here = _kept_by(loop).get(self)
+        pool = None if here is None else here.pool
+        return PoolUse(0, 0, MOST_CONNECTIONS) if pool is None else pool.use
+
+    @asynccontextmanager
+    async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event | None]:
+        """An event that is set when the job may have ended; None where there is no LISTEN, and polling must do."""
+        if not self.settings.listen:
+            yield None
+            return
+        dsn = await self.dsn()
+        here = await self._of_this_loop()
+        if here.waits is None:
+            here.waits = Waits(self.settings, dsn)
+        async with here.waits.watch(job_id) as told:
+            yield told
+
+    async def _of_this_loop(self) -> _OfLoop:
+        loop = asyncio.get_running_loop()
+        here = None if self._here is None else self._here()
+        if here is None or here.loop is not loop:
+            kept = _kept_by(loop)
+            here = kept.get(self)
+            if here is None:
+                here = kept[self] = _OfLoop(loop)
+                self._of_loops.add(ref(here, self._of_loops.discard))
+                await here.begin()
+                self._forget_closed_loops()
+            self._here = ref(here)
+        return here
+
+    def _forget_closed_loops(self) -> None:
+        """Let go of what belonged to loops that are closed. Other threads may do so at the same time."""
+        for kept in list(self._of_loops):
+            left = kept()
+            if left is not None and left.loop is not None and left.loop.is_closed():
+                self._let_go(kept)
+                left.cut()
+
+    def _let_go(self, kept: ref[_OfLoop]) -> None:
+        self._of_loops.discard(kept)
+        left = kept()
+        if left is not None and left.loop is not None:
+            _kept_by(left.loop).pop(self, None)
+
+    async def fetch(self, name: str, *parameters: object) -> list[Record]:
+        """Run `<name>.sql` in a transaction of its own; once more where the server takes no writes."""
+        try:
+            return await self._fetch(name, *parameters)
+        except server_errors.WritesRefused:
+            return await self._fetch(name, *parameters)  # the pool has thrown away what leads to that server
+
+    async def _fetch(self, name: str, *parameters: object) -> list[Record]:
+        async with self.connection() as connection:
+            try:
+                with server_errors.limited(name):
+                    return await connection.fetch(self._sql(name), *parameters, timeout=sessions.deadline(name))
+            except server_errors.NOT_MIGRATED as error:
+                raise server_errors.not_migrated(self.settings) from error
+
+    async def tell(self, connection: object, name: str, *parameters: object) -> Sequence[Any]:
+        """Run `<name>.sql` over the caller's connection, or in a transaction of its own if that is None.
+
+        Errors of the caller's driver come without the parameters.
+        """
+        if connection is None:
+            return await self.fetch(name, *parameters)
+        try:
+            return await drivers.adapt(connection).fetch(self._sql(name), *parameters)
+        except Exception as error:
+            server_errors.raise_clear(self.settings, error)
+            raise
+
+    def _sql(self, name: str) -> str:
+        return statement(name, self.settings.schema)

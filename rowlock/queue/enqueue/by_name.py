@@ -1,0 +1,213 @@
+"""Enqueuing by name, and many jobs at once: the part of the application that stores jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rowlock.errors import InvalidOption, UnknownTask
+from rowlock.queue.connect import drivers
+from rowlock.queue.jobs import checks as check
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.jobs.new_job import JobOptions, NewJob
+from rowlock.queue.jobs.unique import Unique, parse_unique
+from rowlock.queue.read.handle import JobHandle
+from rowlock.queue.read.reader import parse_id
+from rowlock.queue.tasks.arguments import plain_document
+from rowlock.words import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterable, Mapping, Sequence
+    from datetime import datetime, timedelta
+    from uuid import UUID
+
+    from rowlock.queue.enqueue.task import Task
+    from rowlock.queue.read.reader import Client
+    from rowlock.queue.tasks.arguments import Arguments
+    from rowlock.settings import Settings
+
+R = TypeVar("R")
+
+
+class Enqueuing:
+    """Enqueuing, and the handles on what was enqueued. `Rowlock` has it all."""
+
+    settings: Settings
+    tasks: dict[str, Task[..., Any]]
+    client: Client
+
+    async def enqueue(
+        self,
+        task: str,
+        args: Mapping[str, object] | None = None,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: timedelta | float | None = None,
+        run_at: datetime | None = None,
+        max_attempts: int | None = None,
+        timeout: timedelta | float | None = None,
+        expires: timedelta | float | datetime | None = None,
+        deadline: timedelta | float | datetime | None = None,
+        unique: Unique | str | None = None,
+        args_version: int | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        trace: str | None = None,
+        connection: object = drivers.Own.TRANSACTION,
+    ) -> JobHandle[Any]:
+        """Enqueue a job by its task's name, with its arguments as JSON data by parameter.
+
+        For programs that do not import the task's function: a task of this application is checked against its
+        function, another one must have been registered by a worker. `args_version` is the version of the task for
+        which the arguments are written: None for the function's own, or for 1 where the function is not here. `tags`:
+        words to find the job by, besides those of the task. `metadata`: texts by key to find the job by, over those of
+        the task. `trace`: the W3C trace context of whoever wants it. Raises `UnknownTask`, `InvalidArguments`,
+        `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the connection was lost before the answer.
+        """
+        connection = drivers.given(connection)
+        if delay is not None and run_at is not None:
+            raise InvalidOption("delay and run_at are both given: give one of them.")
+        known = self.tasks.get(task)
+        arguments: Arguments | None = None
+        usual: Unique | None = None
+        usual_tags: Sequence[str] = ()
+        usual_metadata: str | None = None
+        given = {} if args is None else args
+        version = None if args_version is None else check.args_version(args_version)
+        if known is not None:
+            version = known.version if version is None else version
+            document, current = known.check(given, version)
+            arguments = None if current is None else known.arguments
+            defaults = (known.queue, known.priority, known.max_attempts)
+            usual, usual_tags = known.unique, known.options.tags or ()
+            usual_metadata = known.options.metadata
+        else:
+            defaults = await self._registered(task, connection)
+            document = current = plain_document(task, given, self.settings.max_args_bytes)
+        options = JobOptions(
+            queue=defaults[0] if queue is None else check.queue_name(queue),
+            priority=defaults[1] if priority is None else check.priority(priority),
+            max_attempts=defaults[2] if max_attempts is None else check.max_attempts(max_attempts),
+            delay=check.delay(delay),
+            run_at=check.run_at(run_at),
+            timeout=check.timeout(timeout),
+            unique=usual if unique is None else parse_unique(unique, arguments),
+            expires=check.limit_in_time("expires", expires),
+            deadline=check.limit_in_time("deadline", deadline),
+            tags=check.tags(tags, usual_tags),
+            metadata=check.metadata(metadata, usual_metadata),
+            trace=check.trace(trace),
+        )
+        check.times(delay=options.delay, run_at=options.run_at, expires=options.expires, deadline=options.deadline)
+        key = None if options.unique is None else options.unique.stored_key(task, current or document, arguments)
+        job: NewJob[Any] = NewJob(uuid7(), task, document, options, key, version or 1)
+        stored = await self.client.enqueue(job, connection)
+        return (await self._handles([job], {} if stored == job.id else {job.id: stored}, connection))[0]
+
+    def enqueue_sync(
+        self,
+        task: str,
+        args: Mapping[str, object] | None = None,
+        *,
+        connection: object = drivers.Own.TRANSACTION,
+        **options: Any,  # noqa: ANN401  # those of `enqueue`
+    ) -> JobHandle[Any]:
+        """As `enqueue`, with the same options, for synchronous programs, over a synchronous connection or none.
+
+        Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
+        """
+        caller = drivers.given(connection)
+        return self.client.run_sync(self.enqueue(task, args, connection=connection, **options), caller)
+
+    async def enqueue_many(
+        self, jobs: Iterable[NewJob[R]], *, connection: object = drivers.Own.TRANSACTION
+    ) -> list[JobHandle[R]]:
+        """Enqueue all jobs, or none, and return their handles in order.
+
+        In a transaction of its own this is one COPY, which takes the jobs as it goes: give it a generator, and the
+        database works on the first ones while Python makes the next. With `connection` they are part of the caller's
+        open transaction. Duplicates by their unique keys have the handle of the job that holds the key, or none
+        (`on_duplicate="skip"`), or raise `DuplicateJob`, and then nothing is stored. A job that is given again is not
+        stored again: it is left alone while it waits or runs, and when it has finished, for as long as finished jobs
+        are kept. Raises `EnqueueUnknown` if the connection was lost before the answer: give its `jobs` again.
+
+        >>> await app.enqueue_many([send_email.job(to, "Hi", "…") for to in recipients])
+        """
+        connection = drivers.given(connection)
+        given, holders = await self.client.enqueue_many(jobs, connection)
+        if holders:
+            given = [job for job in given if job.id not in holders or not _is_skipped(job)]
+        return await self._handles(given, holders, connection)
+
+    def enqueue_many_sync(
+        self, jobs: Iterable[NewJob[R]], *, connection: object = drivers.Own.TRANSACTION
+    ) -> list[JobHandle[R]]:
+        """As `enqueue_many`, for synchronous programs, over a synchronous connection or none.
+
+        Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
+        """
+        caller = drivers.given(connection)
+        return self.client.run_sync(self.enqueue_many(jobs, connection=connection), caller)
+
+    def run_sync(self, coroutine: Coroutine[Any, Any, R]) -> R:
+        """Run one of this application's coroutines from a synchronous program, and return what it returns.
+
+        It runs in an event loop in the background, which belongs to the application: many threads may use it at once,
+        and a forked process begins anew. Raises `InsideEventLoop` where one must await.
+
+        >>> app.run_sync(app.cancel(job.id, by="ada"))
+        """
+        return self.client.run_sync(coroutine)
+
+    def handle(self, job: Job | UUID | str) -> JobHandle[Any]:
+        """A handle on a job that was read, or on the one of this id: to wait for its result.
+
+        One that is made of the id alone knows no task: its `task` is empty, and its result is plain JSON data. Nothing
+        is read. Raises `JobNotFound` for what can be no job's id.
+        """
+        if not isinstance(job, Job):
+            return JobHandle(parse_id(job), "", False, self.client, Any)  # noqa: FBT003  # is_duplicate
+        return JobHandle(job.id, job.task, False, self.client, self._returns(job.task))  # noqa: FBT003  # is_duplicate
+
+    async def queue_of(self, task: str, *, connection: object = drivers.Own.TRANSACTION) -> str:
+        """The queue that a task's jobs go to unless told otherwise. Raises `UnknownTask`."""
+        known, connection = self.tasks.get(task), drivers.given(connection)
+        return (await self._registered(task, connection))[0] if known is None else known.queue
+
+    async def _handles(
+        self, jobs: Sequence[NewJob[R]], holders: Mapping[UUID, UUID], connection: object
+    ) -> list[JobHandle[R]]:
+        """The handles of jobs that were given, some of which are refused: `holders` has who holds the key of those."""
+        returns = {task: self._returns(task) for task in {job.task for job in jobs}}
+        handles: list[JobHandle[R]] = [
+            JobHandle(holders.get(job.id, job.id), job.task, job.id in holders, self.client, returns[job.task])
+            for job in jobs
+        ]
+        if holders:
+            others = await self.client.foreign_holders(jobs, [handle.id for handle in handles], connection)
+            for place, handle in enumerate(handles):
+                if others.get(handle.id, handle.task) != handle.task:
+                    task = others[handle.id]
+                    handles[place] = JobHandle(handle.id, task, True, self.client, self._returns(task))  # noqa: FBT003  # is_duplicate
+        return handles
+
+    async def _registered(self, task: str, connection: object) -> tuple[str, int, int]:
+        rows = await self.client.tell(connection, "get_task", check.task_name(task))
+        if not rows:
+            names = ", ".join(sorted(self.tasks)) or "none"
+            raise UnknownTask(
+                f"The task {quoted(task)} is not known: this application has {names}, and no worker has registered it. "
+                "Start a worker that has it, or check the name."
+            )
+        _, queue, priority, max_attempts, _ = rows[0]
+        return queue, priority, max_attempts
+
+    def _returns(self, task: str) -> Any:  # noqa: ANN401  # a type
+        """The return annotation of the task's function, if it is one of this application's."""
+        known = self.tasks.get(task)
+        return Any if known is None else known.returns
+
+
+def _is_skipped(job: NewJob[Any]) -> bool:
+    return job.options.unique is not None and job.options.unique.on_duplicate == "skip"

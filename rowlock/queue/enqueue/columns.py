@@ -1,0 +1,90 @@
+"""What of a new job goes into which column of its row, and into which parameter of the statements that store it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from rowlock.errors import InvalidOption
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rowlock.queue.jobs.new_job import JobOptions, NewJob
+    from rowlock.queue.jobs.unique import Unique
+
+PLAIN: Final = ("id", "queue", "task", "priority", "max_attempts", "args", "args_version")
+TIMED: Final = (*PLAIN, "run_at", "timeout", "ends_at", "expires_at", "deadline", "tags", "metadata", "trace")
+
+
+def plain(job: NewJob[Any]) -> tuple[object, ...]:
+    """What goes into the columns `PLAIN`."""
+    options = job.options
+    return (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args, job.args_version)
+
+
+def timed(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
+    """What goes into those of `TIMED` that follow: a delay counts from `now`. Raises `InvalidOption`."""
+    options = job.options
+    run_at = max(now, _moment(options.delay if options.run_at is None else options.run_at, now) or now)
+    expires_at, deadline = _moment(options.expires, now), _moment(options.deadline, now)
+    ends_at = min((limit for limit in (expires_at, deadline) if limit is not None), default=None)
+    if ends_at is not None and ends_at <= run_at:
+        raise InvalidOption(f"expires or deadline {ends_at} is not after {run_at}, when a job of {job.task} is due.")
+    return (run_at, options.timeout, ends_at, expires_at, deadline, options.tags, options.metadata, options.trace)
+
+
+def _moment(given: timedelta | datetime | None, now: datetime) -> datetime | None:
+    return now + given if isinstance(given, timedelta) else given
+
+
+def at_or_in(given: timedelta | datetime | None) -> tuple[datetime | None, timedelta | None]:
+    """A moment, as the moment or as the time until then: one of the two is None."""
+    return (None, given) if isinstance(given, timedelta) else (given, None)
+
+
+def limits(options: JobOptions) -> tuple[datetime | timedelta | None, ...]:
+    """When jobs with these options expire, and their deadline: each as `at_or_in` has it."""
+    return (*at_or_in(options.expires), *at_or_in(options.deadline))
+
+
+def _at_and_in(
+    given: Iterable[timedelta | datetime | None],
+) -> tuple[list[datetime | None], list[timedelta | None]]:
+    pairs = [at_or_in(one) for one in given]
+    return [at for at, _ in pairs], [after for _, after in pairs]
+
+
+def arrays(jobs: Sequence[NewJob[Any]]) -> tuple[list[Any], ...]:
+    """What enqueue_many.sql and enqueue_unique.sql take of all jobs."""
+    return (
+        [job.id for job in jobs],
+        [job.options.queue for job in jobs],
+        [job.task for job in jobs],
+        [job.options.priority for job in jobs],
+        [job.options.delay for job in jobs],
+        [job.options.run_at for job in jobs],
+        [job.options.max_attempts for job in jobs],
+        [job.options.timeout for job in jobs],
+        [job.args for job in jobs],
+        *_at_and_in([job.options.expires for job in jobs]),
+        *_at_and_in([job.options.deadline for job in jobs]),
+        [job.args_version for job in jobs],
+    )
+
+
+def marks(jobs: Sequence[NewJob[Any]]) -> tuple[list[str | None], list[str | None], list[str | None]]:
+    """Tags and metadata, as JSON, and traces."""
+    tags = (job.options.tags for job in jobs)
+    documents = [None if given is None else msgspec.json.encode(given).decode() for given in tags]
+    return documents, [job.options.metadata for job in jobs], [job.options.trace for job in jobs]
+
+
+def unique_rules(unique: Unique | None) -> tuple[object, ...]:
+    """What rowlock.enqueue takes about a key. An error is raised here: raised there, it would end the transaction."""
+    if unique is None:
+        return ("finish", None, False, "return")
+    on_duplicate = "replace" if unique.on_duplicate == "replace" else "return"
+    return (unique.until, unique.period, unique.across_tasks, on_duplicate)

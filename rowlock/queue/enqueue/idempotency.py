@@ -1,0 +1,62 @@
+"""An answer that is given once: what a request with an idempotency key is answered with when it is repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, TypeAlias
+from uuid import UUID
+
+from rowlock.queue.connect.statements import statement
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from rowlock.queue.read.reader import Client
+
+    Connection: TypeAlias = PoolConnectionProxy[Record]
+    """A connection of Rowlock's own, in a transaction."""
+
+KEPT: Final = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a request was answered with: the status, the body, and the job that it is about."""
+
+    status: int
+    body: str
+    job_id: UUID
+    is_repeated: bool = False
+
+
+async def answer_once(
+    client: Client,
+    key: bytes,
+    fingerprint: bytes,
+    give: Callable[[PoolConnectionProxy[Record]], Awaitable[Answer]],
+) -> Answer | None:
+    """Give an answer, or the one that was given before with the same key; None if that was to another request.
+
+    `key` and `fingerprint` are hashes. What `give` does over the connection commits together with the answer; if it
+    raises, neither is there, and the key is free. Of several requests at once, the others wait for the first. Raises
+    `LockTimeout`.
+    """
+    schema = client.settings.schema
+
+    async def once(own: PoolConnectionProxy[Record]) -> Answer | Record:
+        if await own.fetch(statement("take_answer_key", schema), key, fingerprint, KEPT):
+            answer = await give(own)
+            await own.fetch(statement("keep_answer", schema), key, answer.status, answer.body, answer.job_id)
+            return answer
+        (row,) = await own.fetch(statement("get_answer", schema), key)
+        return row
+
+    row = await client.in_contended_transaction(once, "the idempotency key, or the unique key")
+    if isinstance(row, Answer):
+        return row
+    if row["fingerprint"] != fingerprint:
+        return None
+    return Answer(status=row["status"], body=row["body"], job_id=row["job_id"], is_repeated=True)

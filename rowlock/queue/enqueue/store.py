@@ -1,0 +1,379 @@
+"""How an application's jobs are stored: one or many, in its own transaction or a caller's, and once."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from rowlock.errors import DuplicateJob, EnqueueUnknown
+from rowlock.queue.connect import drivers, server_errors, sessions
+from rowlock.queue.connect.database import LOCK_WAIT, Connected
+from rowlock.queue.enqueue import columns
+from rowlock.queue.jobs.new_job import JobOptions, NewJob
+from rowlock.words import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable, Iterator
+
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class _FinishedBefore(Exception):
+    """Among the jobs of a COPY are some that have finished."""
+
+
+_STORED_BEFORE: Final = (asyncpg.UniqueViolationError, DuplicateJob, _FinishedBefore)
+"""What a COPY meets if some of its jobs are live or finished, perhaps while another job holds their key."""
+
+_TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, server_errors.WritesRefused)
+_PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
+"""The longest pauses before each further try of an enqueue that met one of these, in seconds."""
+
+_MOST_FOUND: Final = 1000
+"""Finished jobs in the range of a batch's ids. If there are more, the batch's own are looked up one by one."""
+
+_YOUNG: Final = 3_600_000
+"""Milliseconds: the age of an id up to which only the archive's last days are looked at for it."""
+
+_LONGEST_COPY: Final = 3600.0
+"""Seconds. There is no telling how many jobs come; a peer that is gone is noticed by TCP."""
+
+
+Tracer: TypeAlias = Callable[[Sequence[NewJob[Any]]], AbstractContextManager[str | None]]
+"""Called around each enqueue with its jobs, it gives the W3C trace context that they carry."""
+
+
+class Storing(Connected):
+    """What stores jobs: the part of the client that is for whoever enqueues."""
+
+    tracer: Tracer | None = None
+
+    async def enqueue(self, job: NewJob[Any], connection: object = None) -> UUID:
+        """Store the job, in the caller's transaction if its connection is given. A job whose id is
+        live already is not stored again.
+
+        Returns the job's id, or that of the job which holds its unique key. Raises `DuplicateJob` if that is to be so,
+        and `EnqueueUnknown`.
+        """
+        if self.tracer is not None:
+            with self.tracer([job]) as trace:
+                return await self._enqueue_anywhere(_traced(job, trace, {}), connection)
+        return await self._enqueue_anywhere(job, connection)
+
+    async def _enqueue_anywhere(self, job: NewJob[Any], connection: object) -> UUID:
+        if connection is None:
+            return await self._in_own_transaction([job], lambda: self._enqueue(job, None))
+        return await self._enqueue(job, connection)
+
+    async def _enqueue(self, job: NewJob[Any], connection: object) -> UUID:
+        options = job.options
+        if options.are_plain:
+            plain = (
+                job.id,
+                options.queue,
+                job.task,
+                options.priority,
+                options.max_attempts,
+                job.args,
+                job.args_version,
+            )
+            await self.tell(connection, "enqueue_plain", *plain)
+            return job.id
+        rows = await self.tell(
+            connection,
+            "enqueue",
+            job.task,
+            job.args,
+            options.queue,
+            options.priority,
+            options.delay,
+            options.run_at,
+            options.max_attempts,
+            options.timeout,
+            job.unique_key and job.unique_key.partition(":")[2],
+            job.id,
+            *columns.limits(options),
+            *columns.unique_rules(options.unique),
+            job.args_version,
+            None if options.tags is None else list(options.tags),
+            options.metadata,
+            options.trace,
+            LOCK_WAIT if connection is None and job.unique_key is not None else None,
+        )
+        stored = uuid_of(rows[0][0])
+        if stored != job.id:
+            _refuse_duplicate(job, stored)
+        return stored
+
+    async def enqueue_many(
+        self, jobs: Iterable[NewJob[R]], connection: object = None
+    ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
+        """Store those of the jobs that were never stored, or none: by COPY in a transaction of its own, or in the
+        caller's if its connection is given.
+
+        Jobs that are live are left alone, and those that are finished, for as long as they are kept. Returns the jobs,
+        and of those that were refused because of their unique key the ids and who holds the key. Raises `DuplicateJob`
+        if that is to be so of one of them: then nothing is stored; and `EnqueueUnknown`.
+        """
+        if self.tracer is not None:
+            given = list(jobs)
+            with self.tracer(given) as trace:
+                known: dict[int, JobOptions] = {}
+                return await self._enqueue_all([_traced(job, trace, known) for job in given], connection)
+        return await self._enqueue_all(jobs, connection)
+
+    async def _enqueue_all(
+        self, jobs: Iterable[NewJob[R]], connection: object
+    ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
+        if connection is not None:
+            return await self._enqueue_by_caller(list(jobs), connection)
+        return await self._enqueue_by_copy(jobs)
+
+    async def _enqueue_by_caller(
+        self, given: list[NewJob[R]], connection: object
+    ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
+        try:
+            caller = drivers.adapt(connection)
+            if isinstance(connection, drivers.OF_ASYNCPG) and not connection.is_in_transaction():
+                async with connection.transaction():
+                    return given, await self._insert_missing(given, caller)
+            return given, await self._insert_missing(given, caller)
+        except Exception as error:
+            server_errors.raise_clear(self.settings, error)
+            raise
+
+    async def _enqueue_by_copy(self, jobs: Iterable[NewJob[R]]) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
+        coming = iter(jobs)
+        if (first := next(coming, None)) is None:
+            return [], {}
+        failed: list[BaseException] = []
+        given: list[NewJob[R]] = []
+        coming = chain((first,), _watched(coming, failed))
+        if self._dsn is None:
+            await self.dsn()
+        try:
+            async with self.connection() as own, sessions.own_transaction(own):
+                return given, await self._copy_many(given, coming, own)
+        except server_errors.NOT_MIGRATED as error:
+            raise server_errors.not_migrated(self.settings) from error
+        except (*_STORED_BEFORE, asyncpg.LockNotAvailableError, *_TRY_AGAIN):
+            if failed:
+                raise
+            given.extend(coming)
+        except server_errors.CONNECTION_LOST as error:
+            if failed or isinstance(error, ValueError):
+                raise
+            if isinstance(error, asyncpg.QueryCanceledError):
+                raise server_errors.cancelled("enqueue", error) from error
+            given.extend(coming)
+            raise _unknown(given, error) from error
+        return given, await self._in_own_transaction(given, lambda: self._insert_own(given))
+
+    async def _copy_many(
+        self, given: list[NewJob[R]], coming: Iterator[NewJob[R]], own: PoolConnectionProxy[Record]
+    ) -> dict[UUID, UUID]:
+        """Copy the jobs that come, and add them to the given.
+
+        Up to the first with a time or a key of its own, jobs are taken one by one as they are sent, so that the server
+        works on some while the caller's iterator makes the next.
+        """
+        now: datetime = await own.fetchval(self._sql("moment"))  # the claims' cursors want it before the first row
+        await self._copy(own, map(columns.plain, _take_plain(given, coming)), columns.PLAIN)
+        holders: dict[UUID, UUID] = {}
+        if not given[-1].options.are_plain:
+            start = len(given) - 1
+            given.extend(coming)
+            timed = [job for job in given[start:] if job.unique_key is None]
+            await self._copy(own, ((*columns.plain(job), *columns.timed(job, now)) for job in timed), columns.TIMED)
+            await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
+            holders = await self._insert_unique(given[start:], own)
+        if await self._follow_up(given, own):
+            raise _FinishedBefore
+        return holders
+
+    async def _copy(
+        self, own: PoolConnectionProxy[Record], records: Iterable[tuple[object, ...]], columns: Sequence[str]
+    ) -> None:
+        await own.copy_records_to_table(
+            "job", schema_name=self.settings.schema, columns=columns, records=records, timeout=_LONGEST_COPY
+        )
+
+    async def _insert_own(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
+        """As `_insert_missing`, in its own transaction. Its commit waits for the standby, even if none is missing."""
+        async with self.connection() as own, sessions.own_transaction(own):
+            await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
+            await own.fetch(self._sql("leave_trace"))
+            return await self._insert_missing(jobs, own)
+
+    async def _insert_missing(self, jobs: Sequence[NewJob[Any]], caller: drivers.Open) -> dict[UUID, UUID]:
+        """Store those jobs that are neither live nor finished.
+
+        A live job may finish before the insert, which then takes it for new. After the insert it cannot: its id's row
+        is held. So the finished ones are looked for then.
+        """
+        holders: dict[UUID, UUID] = {}
+        missing = list(jobs)
+        while missing:
+            await caller.fetch(self._sql("savepoint"))
+            refusal: DuplicateJob | None = None
+            try:
+                holders = await self._insert_all(missing, caller)
+            except DuplicateJob as error:
+                refusal = error
+            if not (finished := await self._follow_up(missing, caller)) and refusal is None:
+                await caller.fetch(self._sql("release_savepoint"))
+                return holders
+            await caller.fetch(self._sql("rollback_to_savepoint"))
+            await caller.fetch(self._sql("release_savepoint"))
+            if refusal is not None and not finished:
+                raise refusal
+            missing = [job for job in missing if job.id not in finished]
+        return {}
+
+    async def _follow_up(self, jobs: Sequence[NewJob[Any]], caller: drivers.Open) -> set[UUID]:
+        """After the jobs' rows: wake the workers. Returns those of the jobs that have finished before.
+
+        Jobs are mostly enqueued right after they were made. Of a range of young ids few jobs are finished, which costs
+        one look, whatever the number of jobs. Only ids that are old, or many in their range, are looked up one by one.
+        """
+        ids, queues = sorted(map(_ID, jobs)), _queues(jobs)
+        if _are_young(ids):
+            rows = await caller.fetch(self._sql("follow_up_many"), queues, ids[0], ids[-1], _MOST_FOUND)
+            finished = {uuid_of(row[0]) for row in rows if row[0] is not None}
+            if len(finished) < _MOST_FOUND:
+                return finished.intersection(ids)
+        else:
+            await caller.fetch(self._sql("wake"), queues)
+        rows = await caller.fetch(self._sql("list_finished_of"), ids)
+        return {uuid_of(row[0]) for row in rows}
+
+    async def _in_own_transaction(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
+        """Call `store`, which stores the jobs in a transaction of Rowlock's own: anew after a deadlock, or where a
+        server took no writes, a few times.
+
+        Raises `EnqueueUnknown` if the connection was lost on the way, and `LockTimeout`.
+        """
+        if self._dsn is None:
+            await self.dsn()
+        if not any(job.unique_key is not None for job in jobs):
+            return await self._tried(jobs, store)
+        what = f"the unique key {quoted(jobs[0].unique_key)}" if len(jobs) == 1 else "a unique key of these jobs"
+        return await self.patiently(lambda: self._tried(jobs, store), what)
+
+    async def _tried(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
+        try:
+            for longest in _PAUSES:
+                try:
+                    return await store()
+                except _TRY_AGAIN:
+                    await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # a jitter is no secret
+            return await store()
+        except server_errors.NOT_MIGRATED as error:
+            raise server_errors.not_migrated(self.settings) from error
+        except server_errors.CONNECTION_LOST as error:
+            if isinstance(error, ValueError) or isinstance(error.__cause__, asyncpg.QueryCanceledError):
+                raise
+            if isinstance(error, asyncpg.QueryCanceledError):
+                raise server_errors.cancelled("enqueue", error) from error
+            raise _unknown(jobs, error) from error
+
+    async def _insert_all(self, jobs: Sequence[NewJob[Any]], caller: drivers.Open) -> dict[UUID, UUID]:
+        new = [job for job in jobs if job.unique_key is None]
+        if new:
+            await caller.fetch(self._sql("enqueue_many"), *columns.arrays(new), *columns.marks(new))
+        return await self._insert_unique(jobs, caller)
+
+    async def _insert_unique(self, jobs: Sequence[NewJob[Any]], caller: drivers.Open) -> dict[UUID, UUID]:
+        """Enqueue those jobs that have a unique key. Returns the ids of the refused ones, and who holds the key."""
+        keyed = [job for job in jobs if job.unique_key is not None]
+        if not keyed:
+            return {}
+        keys = [(job.unique_key or "").partition(":")[2] for job in keyed]
+        how = zip(*(columns.unique_rules(job.options.unique) for job in keyed), strict=True)
+        rows = await caller.fetch(
+            self._sql("enqueue_unique"), *columns.arrays(keyed), keys, *map(list, how), *columns.marks(keyed)
+        )
+        holders = {uuid_of(row[0]): uuid_of(row[1]) for row in rows}
+        for job in keyed:
+            if job.id in holders:
+                _refuse_duplicate(job, holders[job.id])
+        return holders
+
+
+_ID: Final[Callable[[NewJob[Any]], UUID]] = operator.attrgetter("id")
+
+
+def _are_young(ids: Sequence[UUID]) -> bool:
+    """Whether these ids, sorted, were all made a short time ago, as they say themselves."""
+    now = time.time() * 1000
+    return all(one.version == 7 and abs(now - (one.int >> 80)) < _YOUNG for one in (ids[0], ids[-1]))
+
+
+def uuid_of(value: object) -> UUID:
+    """The id, as any driver has it."""
+    return value if isinstance(value, UUID) else UUID(str(value))
+
+
+def _watched(jobs: Iterator[NewJob[R]], failed: list[BaseException]) -> Iterator[NewJob[R]]:
+    """The caller's jobs; what his own iterator raises is added to `failed`, to be told from the connection's errors."""
+    try:
+        yield from jobs
+    except BaseException as error:
+        failed.append(error)
+        raise
+
+
+def _unknown(jobs: Sequence[NewJob[Any]], error: BaseException) -> EnqueueUnknown:
+    what = f"job {jobs[0].id} ({jobs[0].task}) is" if len(jobs) == 1 else f"{len(jobs)} jobs from {jobs[0].id} on are"
+    return EnqueueUnknown(
+        f"The connection to the database was lost before it answered ({type(error).__name__}): whether the {what} "
+        "stored is unknown. Run `await app.enqueue_many(error.jobs)`, at any time: it stores only what is missing.",
+        jobs=jobs,
+    )
+
+
+def _traced(job: NewJob[R], trace: str | None, known: dict[int, JobOptions]) -> NewJob[R]:
+    """The job with this trace; `known` has the options that are made already of those that jobs share."""
+    if trace is None:
+        return job
+    options = known.get(id(job.options))
+    if options is None:
+        options = known[id(job.options)] = msgspec.structs.replace(job.options, trace=trace)
+    return msgspec.structs.replace(job, options=options)
+
+
+def _take_plain(given: list[NewJob[R]], coming: Iterator[NewJob[R]]) -> Iterator[NewJob[R]]:
+    """The jobs up to the first whose options are not plain; that one too is added to the given, like all the others."""
+    plain: JobOptions | None = None
+    for job in coming:
+        given.append(job)
+        if job.options is not plain:
+            if not job.options.are_plain:
+                return
+            plain = job.options
+        yield job
+
+
+def _queues(jobs: Iterable[NewJob[Any]]) -> list[str]:
+    return sorted({options.queue for options in {id(job.options): job.options for job in jobs}.values()})
+
+
+def _refuse_duplicate(job: NewJob[Any], holder: UUID) -> None:
+    if job.options.unique is not None and job.options.unique.on_duplicate == "raise":
+        raise DuplicateJob(f"Job {holder} holds the unique key {quoted(job.unique_key)} already.", job_id=holder)

@@ -1,0 +1,241 @@
+"""Which jobs are meant: one filter for lists and for acts on many jobs, checked when it is made."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
+from uuid import UUID
+
+import msgspec
+
+from rowlock.errors import InvalidOption
+from rowlock.queue.jobs import checks
+from rowlock.queue.jobs.fields import (
+    A_HUNDRED_YEARS,
+    TEXT,
+    Age,
+    AgeText,
+    Instant,
+    MetadataFilter,
+    QueueName,
+    State,
+    TaskName,
+    said,
+)
+from rowlock.queue.jobs.json_values import find_defect
+from rowlock.queue.jobs.lifecycle import SHOWN
+from rowlock.words import quoted, seconds, zoned
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+SKEW: Final = timedelta(hours=1)
+"""By how much the clock of whoever enqueued a job, and made its id, may differ from the database's."""
+
+_WILD: Final = re.compile(r"[\\%_]")
+_ESCAPED: Final = r"\\\g<0>"
+_FIRST: Final = UUID(int=0)
+_LAST: Final = UUID(int=2**128 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sight:
+    """What somebody sees: the jobs of some `queues`, or of all; of `hidden` tasks neither arguments nor errors."""
+
+    queues: frozenset[str] | None = None
+    hidden: Sequence[str] = ()
+
+
+ALL: Final = Sight()
+
+
+class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which jobs are meant: those that fit everything that is given. Raises `InvalidOption`, which names what is wrong.
+
+    `state` is one that people see: queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled or
+    expired. `after` and `before` are ids, which sort by the time of the enqueue; both are excluded themselves.
+    `older_than` and `newer_than` (seconds, or a `timedelta`) count back from now, by the database's clock, to when the
+    job was created; `created_after` and `created_before` are times with a zone, for jobs whose id was made by a clock
+    that was right to the hour. `error` is a text that the job's error contains, letter by letter; `error_kind` is an
+    error of the same kind: one with the same first line, up to 200 characters, whatever numbers and UUIDs are in it, as
+    the groups of dead letters have it with a # for each (an empty text means jobs without an error). `args` are
+    arguments that are among the job's (as `@>` of `jsonb` has it); `text` is somewhere in the arguments, in a
+    value or in their JSON, in upper or lower case. `tag` is one of the job's tags; `metadata` is among
+    its own, key and value. `discarded`: only dead letters that were discarded, or False: leave those out.
+
+    >>> JobFilter(task="send_email", error="ConnectionRefused", older_than=3600)
+    """
+
+    state: State | None = None
+    queue: QueueName | None = None
+    task: TaskName | None = None
+    after: Annotated[UUID, said("enqueued after this job")] | None = None
+    before: Annotated[UUID, said("enqueued before this job")] | None = None
+    older_than: AgeText | Age | None = None
+    newer_than: AgeText | Age | None = None
+    error: Annotated[str, said("a text in its error", minLength=1, pattern=TEXT)] | None = None
+    error_kind: Annotated[str, said("an error of the same kind, as the groups have it", pattern=TEXT)] | None = None
+    args: Annotated[dict[str, Any], said("arguments that are among its own", minProperties=1)] | None = None
+    discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
+    tag: Annotated[str, said("one of its tags", minLength=1, pattern=TEXT)] | None = None
+    metadata: MetadataFilter | None = None
+    text: Annotated[str, said("a text in its arguments", minLength=1, pattern=TEXT)] | None = None
+    created_after: Annotated[Instant, said("enqueued then or later")] | None = None
+    created_before: Annotated[Instant, said("enqueued earlier")] | None = None
+
+    def __post_init__(self) -> None:
+        if self.state is not None and self.state not in SHOWN:
+            raise InvalidOption(f"state {quoted(self.state)} is not one of {', '.join(SHOWN)}.")
+        if self.queue is not None:
+            checks.queue_name(self.queue)
+        if self.task is not None:
+            checks.task_name(self.task)
+        for name, check in _CHECKS.items():
+            if (given := getattr(self, name)) is not None:
+                check(name, given)
+        if self.metadata is not None:
+            msgspec.structs.force_setattr(self, "metadata", _metadata(self.metadata))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it means every job."""
+        return self == JobFilter()
+
+    def but(self, **changes: object) -> Self:
+        """The same filter with something else in place of what it says."""
+        return msgspec.structs.replace(self, **changes)
+
+    def parameters(self, sight: Sight = ALL, *, before: UUID | None = None) -> tuple[object, ...]:
+        """The first seventeen parameters of the statements that filter: see `list_jobs.sql`.
+
+        `before` is the last id of the page before.
+        """
+        looks_inside = any(given is not None for given in (self.error, self.error_kind, self.args, self.text))
+        low, high = self._ids(before)
+        return (
+            self.state,
+            self._queues(sight),
+            self.task,
+            low,
+            high,
+            _age("older_than", self.older_than),
+            _age("newer_than", self.newer_than),
+            self.error,
+            None if self.args is None else msgspec.json.encode(self.args).decode(),
+            self.discarded,
+            self.tag,
+            None if self.text is None else _patterns(self.text),
+            self.created_after,
+            self.created_before,
+            list(sight.hidden) if looks_inside and sight.hidden else None,
+            self.error_kind,
+            None if self.metadata is None else msgspec.json.encode(self.metadata).decode(),
+        )
+
+    def _queues(self, sight: Sight) -> list[str] | None:
+        wanted = None if self.queue is None else {self.queue}
+        if sight.queues is not None:
+            wanted = set(sight.queues) if wanted is None else wanted & sight.queues
+        return None if wanted is None else sorted(wanted)
+
+    def _ids(self, before: UUID | None) -> tuple[UUID, UUID]:
+        """Between which ids, both excluded, the jobs are."""
+        lows, highs = [_FIRST, self.after], [_LAST, self.before, before]
+        if self.created_after is not None:
+            lows.append(_id_of(self.created_after, -SKEW))
+        if self.created_before is not None:
+            highs.append(_id_of(self.created_before, SKEW))
+        return max(low for low in lows if low is not None), min(high for high in highs if high is not None)
+
+    def described(self) -> Mapping[str, object]:
+        """What it says, as plain data: what the audit keeps of it. Durations are seconds."""
+        seconds = {
+            name: age.total_seconds()
+            for name in ("older_than", "newer_than")
+            if (age := _age(name, getattr(self, name))) is not None
+        }
+        said: dict[str, object] = msgspec.to_builtins(self)
+        return said | seconds
+
+
+def _age(name: str, value: object) -> timedelta | None:
+    if value is None:
+        return None
+    age: timedelta | None = None
+    if isinstance(value, timedelta):
+        age = value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            age = timedelta(seconds=value) if 0 <= value <= A_HUNDRED_YEARS else None  # else it might round
+        except (ValueError, OverflowError):
+            age = None
+    if age is None or not timedelta(0) <= age <= timedelta(days=36_500):
+        raise InvalidOption(f"{name} {quoted(value)} is no age: give {seconds()}, from 0 to 100 years.")
+    return age
+
+
+def _id(name: str, value: object) -> None:
+    if not isinstance(value, UUID):
+        raise InvalidOption(f"{name} {quoted(value)} is no job's id: use a UUID.")
+
+
+def _args(name: str, value: object) -> None:
+    if not isinstance(value, dict) or not value:
+        raise InvalidOption(f"{name} is no JSON object with something in it: name the arguments to look for.")
+    if (defect := find_defect(value)) is not None:
+        raise InvalidOption(f"{name} {defect}.")
+    try:
+        msgspec.json.encode(value)
+    except TypeError as error:
+        raise InvalidOption(f"{name} cannot be written as JSON: {error}. Use plain data.") from None
+
+
+def _metadata(value: object) -> dict[str, str]:
+    if not (found := checks.metadata_texts("metadata", value)):
+        raise InvalidOption("metadata must have a key to look for; got {}. Leave it out for any.", option="metadata")
+    return found
+
+
+def _text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value or find_defect(value) is not None:
+        raise InvalidOption(f"{name} {quoted(value)} is no text to look for: use one or more characters.")
+
+
+def _line(name: str, value: object) -> None:
+    if not isinstance(value, str) or find_defect(value) is not None:
+        raise InvalidOption(f"{name} {quoted(value)} is no text that an error could be: use the first line of one.")
+
+
+def _moment(name: str, value: object) -> None:
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise InvalidOption(f"{name} {quoted(value)} is no time with a zone: use {zoned()}, say.")
+    try:
+        value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidOption(f"{name} {quoted(value)} is outside the years 1 to 9999 in UTC.") from None
+
+
+def _patterns(text: str) -> list[str]:
+    """The patterns of LIKE that find a text in JSON: as a value has it, with the escapes of JSON, and as it is."""
+    as_value = msgspec.json.encode(text).decode()[1:-1]
+    return [f"%{_WILD.sub(_ESCAPED, one)}%" for one in dict.fromkeys((as_value, text))]
+
+
+def _id_of(moment: datetime, more: timedelta) -> UUID:
+    """The first id of a version 7 that is made at that time, and so much later."""
+    milliseconds = int((moment.timestamp() + more.total_seconds()) * 1000)
+    return UUID(int=max(0, milliseconds) << 80)
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
+    **dict.fromkeys(("after", "before"), _id),
+    **dict.fromkeys(("older_than", "newer_than"), _age),
+    **dict.fromkeys(("error", "text", "tag"), _text),
+    **dict.fromkeys(("created_after", "created_before"), _moment),
+    "args": _args,
+    "error_kind": _line,
+}
+
+__all__ = ["ALL", "JobFilter", "Sight"]

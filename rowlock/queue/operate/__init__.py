@@ -1,0 +1,1 @@
+"""Acts of operators on jobs, queues, workers, schedules and keys; each is recorded."""

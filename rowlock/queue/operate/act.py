@@ -1,0 +1,154 @@
+"""One act of an operator: a transaction that ends with its row in `operation`."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
+
+import asyncpg
+import msgspec
+
+from rowlock import logs
+from rowlock.errors import LockTimeout
+from rowlock.queue.connect import server_errors, sessions
+from rowlock.queue.connect.database import ACT_LOCK_WAIT
+from rowlock.queue.connect.planning import CUSTOM_PLAN
+from rowlock.queue.connect.statements import statement
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from uuid import UUID
+
+    from asyncpg import Record
+    from asyncpg.pool import PoolConnectionProxy
+
+    from rowlock.queue.jobs.actor import Origin
+    from rowlock.queue.read.reader import Client
+
+log = logs.get_logger("rowlock.operators")
+
+A = TypeVar("A", bound="Act")
+
+_PAST: Final = {
+    "cancel": "cancelled",
+    "create": "created",
+    "delete": "deleted",
+    "discard": "discarded",
+    "drain": "drained",
+    "edit": "edited",
+    "keep": "kept",
+    "pause": "paused",
+    "quiet": "quieted",
+    "reschedule": "rescheduled",
+    "resume": "resumed",
+    "retry": "retried",
+    "revoke": "revoked",
+    "run": "run",
+    "run_again": "run_again",
+    "scale": "scaled",
+    "stop": "told_to_stop",
+}
+
+
+class Act:
+    """The transaction of one act."""
+
+    kind: ClassVar[str]
+    """What is acted on, as `operation.target_kind` has it."""
+    field: ClassVar[str]
+    """What the log calls its name."""
+
+    def __init__(self, connection: PoolConnectionProxy[Record], schema: str, origin: Origin) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._origin = origin
+        self.told: list[tuple[str, dict[str, object]]] = []
+        """What to log once it is committed: the event and its fields."""
+
+    async def fetch(self, name: str, *parameters: object) -> list[Record]:
+        """Run a statement. Raises `StatementTimeout`."""
+        with server_errors.limited(name):
+            return await self._connection.fetch(statement(name, self._schema), *parameters)
+
+    async def record(
+        self,
+        verb: str,
+        target: str | None,
+        details: Mapping[str, object],
+        *,
+        operation: UUID | None = None,
+        **logged: object,
+    ) -> None:
+        """Write down what is done in this transaction: to one, or without a target to many, as one operation.
+
+        `logged` is what the log says of it besides.
+        """
+        by, source = self._origin.by, self._origin.source
+        document = msgspec.json.encode(details).decode()
+        await self.fetch("record_operation", verb, self.kind, target, by, source, document, operation)
+        which = f"{self.kind}s" if target is None else self.kind
+        self.told.append((f"{which}_{_PAST[verb]}", {self.field: target, **logged, "by": by, "source": source}))
+
+
+class ActOnQueue(Act):
+    """An act on a queue, of which the workers hear."""
+
+    kind = field = "queue"
+
+    async def record(
+        self,
+        verb: str,
+        target: str | None,
+        details: Mapping[str, object],
+        *,
+        operation: UUID | None = None,
+        **logged: object,
+    ) -> None:
+        """Write down what is done, and tell the workers once it is committed."""
+        await super().record(verb, target, details, operation=operation, **logged)
+        await self.fetch("tell_workers", target)
+
+
+class ActOnWorker(ActOnQueue):
+    """An act on a worker, of which that hears."""
+
+    kind = field = "worker"
+
+
+@asynccontextmanager
+async def acting(
+    client: Client, act: type[A], origin: Origin, connection: PoolConnectionProxy[Record] | None = None
+) -> AsyncIterator[A]:
+    """A transaction for such an act. Raises `LockTimeout` if somebody else's holds what is acted on.
+
+    With a `connection`, the act is a part of the transaction that is open there.
+    """
+    if connection is not None:
+        made = act(connection, client.settings.schema, origin)
+        yield made
+        _tell(made)
+        return
+    async with client.contended(), client.connection() as own:
+        try:
+            # READ COMMITTED, whatever the server's default: each statement sees what others committed before it.
+            async with sessions.own_transaction(own):
+                made = act(own, client.settings.schema, origin)
+                await made.fetch("limit_lock_wait", ACT_LOCK_WAIT)
+                await made.fetch("plan_safely", list(CUSTOM_PLAN), list(CUSTOM_PLAN.values()))
+                yield made
+        except server_errors.NOT_MIGRATED as error:
+            raise server_errors.not_migrated(client.settings) from error
+        except asyncpg.LockNotAvailableError as error:
+            raise LockTimeout(
+                f"An open transaction holds the {act.kind} that is to be changed, or a table of Rowlock's, and did not "
+                f"end within {ACT_LOCK_WAIT}. Nothing was changed. Commit it or roll it back, and try again."
+            ) from error
+    _tell(made)
+
+
+def _tell(made: Act) -> None:
+    for event, fields in made.told:
+        log.info(event, **fields)
+
+
+__all__ = ["Act", "ActOnQueue", "ActOnWorker", "acting"]

@@ -1,0 +1,230 @@
+"""The keys of the HTTP API, and the sessions of those who logged in with one: `app.keys`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from uuid import UUID
+
+import msgspec
+
+from rowlock.errors import ApiKeyNotFound, InvalidOption
+from rowlock.queue.jobs import checks
+from rowlock.queue.jobs.actor import Origin
+from rowlock.queue.operate.act import Act, acting
+from rowlock.words import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from asyncpg import Record
+
+    from rowlock.queue.read.reader import Client
+
+Scope: TypeAlias = Literal["read", "enqueue", "operate", "admin"]
+
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+PREFIX: Final = "rowlock_"
+"""What every key begins with, so that programs that look for secrets in the wrong places find them."""
+SESSION_HOLDS: Final = timedelta(hours=12)
+
+_RANDOM_BYTES: Final = 32
+_RANDOM: Final = re.compile(r"[A-Za-z0-9_-]{43}")
+_KEY: Final = re.compile(PREFIX + _RANDOM.pattern)
+
+
+class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key of the HTTP API, without its text, which nobody can read again.
+
+    `scopes`: what it allows. `queues`: it is limited to these; None: to none. `last_used_at` may be a minute behind.
+    `is_active`: it was not revoked, and has not expired.
+    """
+
+    id: UUID
+    name: str
+    scopes: list[Scope]
+    queues: list[str] | None
+    created_at: datetime
+    created_by: str | None
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    is_active: bool
+
+
+class NewApiKey(ApiKey, frozen=True, kw_only=True):
+    """A key that was just made. `text` is what a client sends: it is not stored, and is to be had only now."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return f"<NewApiKey {self.name} {', '.join(self.scopes)}>"
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Whoever has shown a key, or the cookie of a session, that holds; until when what was shown does."""
+
+    id: UUID
+    name: str
+    scopes: list[Scope]
+    queues: list[str] | None
+    expires_at: datetime | None
+    is_unmarked: bool
+
+
+class Keys:
+    """The keys of the HTTP API: `app.keys`.
+
+    Each change is one transaction, with a row in the table `operation`, where the name of a key stands for whoever has
+    it: no two keys have the same name at a time.
+
+    >>> key = await app.keys.create("deploys", scopes=["enqueue", "read"], queues=["email"], expires=timedelta(days=90))
+    >>> key.text
+    """
+
+    def __init__(self, client: Client, origin: Origin | None = None) -> None:
+        self._client = client
+        self._origin = Origin() if origin is None else origin
+
+    def through(self, origin: Origin) -> Keys:
+        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
+        return Keys(self._client, origin)
+
+    async def create(
+        self,
+        name: str,
+        *,
+        scopes: Sequence[Scope],
+        queues: Iterable[str] | None = None,
+        expires: timedelta | float | None = None,
+        by: str | None = None,
+    ) -> NewApiKey:
+        """Make a key. Its `text` is shown this once.
+
+        `scopes`: `read`, `enqueue`, `operate` (which includes `read`), `admin` (all of them). `queues`: the only ones
+        whose jobs it can see, enqueue and act on. `expires`: how long it holds, in seconds or as a `timedelta`; None:
+        until it is revoked. Raises `InvalidOption`, also for a name that another key has.
+        """
+        wanted, allowed, only = checks.key_name(name), _checked_scopes(scopes), _checked_queues(queues)
+        holds = checks.lifetime(expires)
+        origin = self._by(by)
+        text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+        async with acting(self._client, _Act, origin) as act:
+            rows = await act.fetch("create_key", wanted, _hash(text), allowed, only, holds, origin.by)
+            if not rows:
+                raise InvalidOption(f"key {quoted(wanted)} is there already: revoke it, or choose another name.")
+            made = NewApiKey(text=text, **rows[0])
+            told = {"name": made.name, "scopes": made.scopes, "queues": made.queues, "expires_at": made.expires_at}
+            await act.record("create", str(made.id), told, name=made.name, scopes=allowed, queues=only)
+        return made
+
+    async def list(self) -> list[ApiKey]:
+        """All keys, newest first; those that ended more than three months ago are gone."""
+        return [ApiKey(**row) for row in await self._client.fetch("list_keys")]
+
+    async def revoke(self, key: UUID | str, *, by: str | None = None) -> ApiKey:
+        """End a key (its id or its name) at once, and the sessions of those who logged in with it.
+
+        Raises `ApiKeyNotFound`, also for one that is revoked already.
+        """
+        async with acting(self._client, _Act, self._by(by)) as act:
+            for key_id, name in _meant(key):
+                if rows := await act.fetch("revoke_key", key_id, name):
+                    break
+            else:
+                raise ApiKeyNotFound(
+                    f"There is no key {quoted(str(key))}, or it is revoked: `rowlock keys list` has them."
+                )
+            revoked = ApiKey(**rows[0])
+            await act.record("revoke", str(revoked.id), {"name": revoked.name}, name=revoked.name)
+        return revoked
+
+    async def holder(self, text: str) -> Holder | None:
+        """Who has this key; None for one that never was, was revoked or has expired."""
+        if not _KEY.fullmatch(text):
+            return None
+        return await self._found(await self._client.fetch("find_key", _hash(text)))
+
+    async def log_in(self, text: str) -> tuple[str, Holder] | None:
+        """Begin a session with a key: what the cookie holds, and who it is; None for a key that does not hold."""
+        if not _KEY.fullmatch(text):
+            return None
+        cookie = secrets.token_urlsafe(_RANDOM_BYTES)
+        found = await self._found(await self._client.fetch("begin_session", _hash(text), _hash(cookie), SESSION_HOLDS))
+        return None if found is None else (cookie, found)
+
+    async def session(self, cookie: str) -> Holder | None:
+        """Who has logged in with this cookie; None once the session, or its key, has ended."""
+        if not _RANDOM.fullmatch(cookie):
+            return None
+        return await self._found(await self._client.fetch("find_session", _hash(cookie)))
+
+    async def log_out(self, cookie: str) -> None:
+        """End a session; one that is over, or never was, stays that."""
+        if _RANDOM.fullmatch(cookie):
+            await self._client.fetch("end_session", _hash(cookie))
+
+    async def had_any(self) -> bool:
+        """Whether a key was ever made."""
+        had: bool = (await self._client.fetch("has_keys"))[0]["had_any"]
+        return had
+
+    async def is_any_active(self) -> bool:
+        """Whether there is a key that holds."""
+        active: bool = (await self._client.fetch("has_keys"))[0]["is_any_active"]
+        return active
+
+    async def _found(self, rows: Sequence[Record]) -> Holder | None:
+        if not rows:
+            return None
+        found = Holder(**rows[0])
+        if found.is_unmarked:
+            await self._client.fetch("mark_key_used", found.id)
+        return found
+
+    def _by(self, by: str | None) -> Origin:
+        return self._origin if by is None else Origin(by=by, source=self._origin.source)
+
+
+class _Act(Act):
+    """An act on a key."""
+
+    kind = field = "key"
+
+
+def _hash(text: str) -> bytes:
+    """What is stored of a key or a cookie: of 256 random bits, which no salt and no slow hash makes harder to guess."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _meant(key: UUID | str) -> list[tuple[UUID | None, str | None]]:
+    """What may be meant: the id of a key; or if there is none, the name, which can look like one."""
+    meant: list[tuple[UUID | None, str | None]] = []
+    with suppress(ValueError):
+        meant.append((key if isinstance(key, UUID) else UUID(key), None))
+    with suppress(InvalidOption):
+        meant.append((None, checks.key_name(key)))
+    return meant
+
+
+def _checked_scopes(given: Sequence[str]) -> list[str]:
+    if isinstance(given, str) or not given or not set(given) <= set(SCOPES):
+        raise InvalidOption(f"scopes {quoted(given)} are not usable: give one or more of {', '.join(SCOPES)}.")
+    return [scope for scope in SCOPES if scope in given]
+
+
+def _checked_queues(given: Iterable[str] | None) -> list[str] | None:
+    if given is None:
+        return None
+    if isinstance(given, str) or not (names := sorted({checks.queue_name(name) for name in given})):
+        raise InvalidOption(
+            f"queues {quoted(given)} are not usable: give the names of one or more, or leave it out for all."
+        )
+    return names
+
+
+__all__ = ["ApiKey", "Keys", "NewApiKey"]

@@ -1,0 +1,139 @@
+"""How long finished jobs are kept: what operators say of it, by queue and by outcome, and what it leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from rowlock.errors import InvalidOption
+from rowlock.queue.jobs import checks
+from rowlock.queue.jobs.fields import Moment
+from rowlock.queue.operate.act import Act, acting
+from rowlock.words import quoted, seconds
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from rowlock.queue.jobs.actor import Origin
+    from rowlock.queue.read.reader import Client
+
+Kept: TypeAlias = timedelta | Literal["forever"] | None
+"""A time; for ever; or None: nothing was said."""
+
+Keep: TypeAlias = timedelta | float | Literal["forever", "default"]
+"""What can be said: a time, in seconds or as a `timedelta`; for ever; or as the queue `*` has it."""
+
+OUTCOMES: Final = ("succeeded", "failed", "cancelled", "expired")
+EVERY_QUEUE: Final = "*"
+LEAST: Final = timedelta(hours=1)
+FOREVER: Final = timedelta(days=360_000)
+"""A thousand years, as PostgreSQL compares intervals: it can be added to a time like any other."""
+
+_LONGEST: Final = timedelta(days=36_500)
+
+
+class QueueRetention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the finished jobs of one queue are kept; of `*`, those of all queues that have no time of their own.
+
+    None: nothing was said of this outcome, so what is said of `*` holds, and if nothing is, for ever.
+    """
+
+    queue: str
+    succeeded: Kept = None
+    failed: Kept = None
+    cancelled: Kept = None
+    expired: Kept = None
+
+    @classmethod
+    def from_row(cls, row: Record) -> QueueRetention:
+        """From a row of `list_kept.sql` or `keep.sql`."""
+        return cls(queue=row["name"], **{outcome: _kept(row[f"keep_{outcome}"]) for outcome in OUTCOMES})
+
+
+class ArchiveDay(msgspec.Struct, frozen=True, kw_only=True):
+    """One day (UTC) of the archive: about how many jobs ended on it, what they and their attempts take on disk.
+
+    `next_at` is when something of it goes next, at the earliest, and `gone_at` when nothing is left of it; None: never.
+    """
+
+    day: date
+    jobs: int
+    bytes: int
+    attempt_bytes: int
+    next_at: Moment | None
+    gone_at: Moment | None
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """What was said of how long finished jobs are kept, and the days of the archive, oldest first."""
+
+    queues: list[QueueRetention]
+    days: list[ArchiveDay]
+
+
+async def keep(client: Client, queue: str, given: Mapping[str, Keep | None], origin: Origin) -> QueueRetention:
+    """Say how long the finished jobs of a queue are kept, and record it. Raises `InvalidOption`."""
+    name, said = check(queue, given)
+    details = {outcome: _told(value) for outcome, value in said.items()}
+    async with acting(client, _Act, origin) as act:
+        (row,) = await act.fetch("keep", name, list(said), list(said.values()))
+        await act.record("keep", name, details, **details)
+    return QueueRetention.from_row(row)
+
+
+def check(queue: str, given: Mapping[str, Keep | None]) -> tuple[str, dict[str, timedelta | None]]:
+    """The queue and the times that `keep` would store for it. Raises `InvalidOption`."""
+    name = queue if queue == EVERY_QUEUE else checks.queue_name(queue)
+    said = {outcome: _checked(outcome, value) for outcome, value in given.items() if value is not None}
+    if not said:
+        raise InvalidOption(f"Nothing is said of the queue {quoted(name)}: give one of {', '.join(OUTCOMES)}.")
+    return name, said
+
+
+class _Act(Act):
+    """An act on what is kept of a queue."""
+
+    kind = field = "queue"
+
+
+async def retention(client: Client) -> Retention:
+    """What is said, and what it leads to."""
+    queues = [QueueRetention.from_row(row) for row in await client.fetch("list_kept")]
+    return Retention(queues=queues, days=[ArchiveDay(**row) for row in await client.fetch("list_archive_days")])
+
+
+def _checked(outcome: str, value: object) -> timedelta | None:
+    """The time as it is stored: None for the default. Raises `InvalidOption`."""
+    if value == "default":
+        return None
+    if value == "forever":
+        return FOREVER
+    given = value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            given = timedelta(seconds=value) if value <= _LONGEST.total_seconds() else None  # else it might round
+        except (ValueError, OverflowError):
+            given = None
+    if not isinstance(given, timedelta) or not LEAST <= given <= _LONGEST:
+        raise InvalidOption(
+            f"{outcome} {quoted(value)} is not usable: give {seconds()}, from an hour to a hundred "
+            'years; or "forever"; or "default", as the queue "*" has it.',
+            option=outcome,
+        )
+    return given
+
+
+def _kept(stored: timedelta | None) -> Kept:
+    return "forever" if stored is not None and stored > _LONGEST else stored
+
+
+def _told(value: timedelta | None) -> Any:  # noqa: ANN401  # JSON
+    """A time for the audit: in seconds, or in a word."""
+    kept = _kept(value)
+    return kept.total_seconds() if isinstance(kept, timedelta) else kept or "default"
+
+
+__all__ = ["ArchiveDay", "Keep", "Kept", "QueueRetention", "Retention", "keep", "retention"]

@@ -1,0 +1,290 @@
+"""What an application does with schedules as rows: create, read, edit, pause, resume, run now and delete them."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Unpack
+
+from rowlock.errors import InvalidOption, ScheduleChanged, ScheduleExists, ScheduleNotFound, UnknownTask
+from rowlock.queue.enqueue import columns
+from rowlock.queue.jobs import checks
+from rowlock.queue.jobs.actor import Origin
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.operate.act import Act, acting
+from rowlock.queue.read.handle import JobHandle
+from rowlock.queue.schedules.schedule import (
+    OPTIONS,
+    Declared,
+    Misfire,
+    Overlap,
+    Schedule,
+    ScheduleChanges,
+    StoredSchedule,
+    Tick,
+    revision,
+)
+from rowlock.queue.tasks.arguments import plain_document
+from rowlock.words import quoted
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from rowlock.queue.enqueue.idempotency import Connection
+    from rowlock.queue.enqueue.task import Task
+    from rowlock.queue.read.reader import Client
+
+MOST_TICKS: Final = 1000
+
+
+class Schedules:
+    """The schedules of the database, as rows: `app.schedules`.
+
+    Each change is one transaction, with a row in the table `operation` that says what was done, and `by` whom. Workers
+    heed it within a second or so.
+
+    >>> await app.schedules.create("nightly", "clean_up", "0 3 * * *", timezone="Europe/Berlin", by="ada")
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        tasks: Mapping[str, Task[..., Any]],
+        origin: Origin | None = None,
+        seen: Collection[str] | None = None,
+    ) -> None:
+        self._client = client
+        self._tasks = tasks
+        self._origin = Origin() if origin is None else origin
+        self._seen = seen
+
+    def through(self, origin: Origin, *, seen: Collection[str] | None = None) -> Schedules:
+        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them.
+
+        With `seen`, a schedule that has none of these revisions (`queue/schedule.py`) is left alone: `ScheduleChanged`.
+        """
+        return Schedules(self._client, self._tasks, origin, seen)
+
+    async def create(
+        self,
+        name: str,
+        task: str,
+        cron: str | timedelta,
+        *,
+        args: Mapping[str, object] | None = None,
+        timezone: str = "UTC",
+        misfire: Misfire = "latest",
+        overlap: Overlap = "allow",
+        jitter: timedelta | float = 0,
+        queue: str | None = None,
+        priority: int | None = None,
+        max_attempts: int | None = None,
+        is_paused: bool = False,
+        by: str | None = None,
+    ) -> StoredSchedule:
+        """Create a schedule; the options are those of `Schedule`. Its first tick is the next one from now on.
+
+        The task is one of this application's, or one that a worker has registered. Raises `InvalidOption`,
+        `ScheduleExists`, `InvalidArguments` and `UnknownTask`.
+        """
+        given = Schedule(
+            cron,
+            name=name,
+            args={} if args is None else args,
+            timezone=timezone,
+            misfire=misfire,
+            overlap=overlap,
+            jitter=jitter,
+            queue=queue,
+            priority=priority,
+            max_attempts=max_attempts,
+        )
+        checks.schedule_name(name)
+        async with self._act(by) as act:
+            document, version = await self._args(act, task, given.args)
+            checked = Declared(name=name, task=task, args=document, args_version=version, schedule=given)
+            now = (await act.fetch("moment"))[0]["now"]
+            if not await act.fetch("add_schedule", *checked.parameters(), is_paused, given.times.next(now)):
+                raise ScheduleExists(
+                    f"schedule {quoted(name)} is there already: edit it, delete it first, or use another name.",
+                    option="name",
+                )
+            await act.record("create", name, {"task": task, "cron": given.cron, "timezone": timezone})
+            return (await act.read(name))[0]
+
+    async def get(self, name: str) -> StoredSchedule:
+        """The schedule of this name. Raises `ScheduleNotFound`."""
+        rows = await self._client.fetch("get_schedules", _possible(name))
+        if not rows:
+            raise _not_found(name)
+        return StoredSchedule.from_row(rows[0])
+
+    async def ticks(self, name: str, *, limit: int = 50) -> list[Tick]:
+        """The last ticks that fired, newest first: at most 1,000. Raises `ScheduleNotFound`, `InvalidOption`."""
+        if not 1 <= limit <= MOST_TICKS:
+            raise InvalidOption(f"limit {quoted(limit)} is out of range: use 1 to {MOST_TICKS}.")
+        found = await self.get(name)
+        return [Tick(**row) for row in await self._client.fetch("list_ticks", found.name, limit)]
+
+    async def list(self) -> list[StoredSchedule]:
+        """All schedules, by name."""
+        return [StoredSchedule.from_row(row) for row in await self._client.fetch("get_schedules", None)]
+
+    async def edit(self, name: str, *, by: str | None = None, **changes: Unpack[ScheduleChanges]) -> StoredSchedule:
+        """Change a schedule: `task`, and any of the options of `create`; what is not given stays.
+
+        With another cron text or time zone, its next tick is counted from now. Edits of a schedule of the code last
+        until the code declares it differently. Raises `ScheduleNotFound`, `InvalidOption`, `InvalidArguments`,
+        `UnknownTask`.
+        """
+        for option in changes:
+            if option not in {"task", *OPTIONS}:
+                raise InvalidOption(f"{option} cannot be edited: use task, {', '.join(OPTIONS)}.")
+        async with self._act(by) as act:
+            before, now = await self._lock(act, name)
+            stored = {option: getattr(before, option) for option in OPTIONS}
+            new = Schedule(**stored | {option: value for option, value in changes.items() if option != "task"})
+            task = changes.get("task", before.task)
+            is_checked = bool({"task", "args"} & changes.keys())
+            document, version = await self._args(act, task, new.args) if is_checked else (None, None)
+            checked = Declared(name=name, task=task, args=document, args_version=version, schedule=new)
+            is_same = (new.text, new.timezone) == (before.cron, before.timezone)
+            next_run_at = before.next_run_at if is_same else new.times.next(now)
+            await act.fetch("edit_schedule", *checked.parameters(), before.is_paused, next_run_at)
+            after = (await act.read(name))[0]
+            await act.record("edit", name, {option: _told(after, option) for option in changes})
+            return after
+
+    async def pause(self, name: str, *, by: str | None = None) -> StoredSchedule:
+        """Let no tick fire until `resume`. Raises `ScheduleNotFound`."""
+        return await self._set_pause(name, by, is_paused=True)
+
+    async def resume(self, name: str, *, by: str | None = None) -> StoredSchedule:
+        """Let ticks fire again, from now on: those of the pause do not. Raises `ScheduleNotFound`."""
+        return await self._set_pause(name, by, is_paused=False)
+
+    async def run(self, name: str, *, by: str | None = None, connection: Connection | None = None) -> JobHandle[Any]:
+        """Enqueue a job of the schedule now, also while it is paused and whatever its overlap policy says.
+
+        Its ticks stay as they are. In the transaction of `connection`, one of Rowlock's own, if that is given. Raises
+        `ScheduleNotFound`.
+        """
+        job_id = uuid7()
+        async with self._act(by, connection) as act:
+            before, _ = await self._lock(act, name)
+            known = self._tasks.get(before.task)
+            of_task: tuple[object, ...] = (None,) * 6
+            if known is not None:
+                of = known.options
+                of_task = (*columns.limits(of), of.tags, of.metadata)
+            made = await act.fetch("run_schedule", name, job_id, *of_task)
+            await act.fetch("wake", [made[0]["queue"]])
+            await act.record("run", name, {"job": str(job_id)})
+        returns = Any if known is None else known.returns
+        return JobHandle(job_id, before.task, False, self._client, returns)  # noqa: FBT003  # is_duplicate
+
+    async def delete(self, name: str, *, by: str | None = None) -> None:
+        """Delete a schedule; its jobs stay. One that the code declares comes back with the next worker.
+
+        Raises `ScheduleNotFound`.
+        """
+        async with self._act(by) as act:
+            before, _ = await self._lock(act, name)
+            await act.fetch("delete_schedule", name)
+            await act.record("delete", name, {"task": before.task, "cron": before.cron, "timezone": before.timezone})
+
+    async def prune(self, *, by: str | None = None) -> builtins.list[str]:
+        """Delete the schedules that the code has declared once and does not declare any more; return their names.
+
+        What is not declared any more is known once a worker has started whose code has the task and not the schedule.
+        While workers of two versions run, that may be the older one: prune after the deploy. Their jobs stay.
+        """
+        async with self._act(by) as act:
+            gone = sorted(await act.fetch("prune_schedules"), key=lambda row: str(row["name"]))
+            for row in gone:
+                details = {"task": row["task"], "cron": row["cron"], "timezone": row["timezone"]}
+                await act.record("delete", row["name"], details)
+        return [row["name"] for row in gone]
+
+    async def _set_pause(self, name: str, by: str | None, *, is_paused: bool) -> StoredSchedule:
+        async with self._act(by) as act:
+            before, now = await self._lock(act, name)
+            if before.is_paused == is_paused:
+                return before
+            same = Declared(name=name, task=before.task, args=None, args_version=None, schedule=before)
+            next_run_at = before.next_run_at if is_paused else before.times.next(now)
+            await act.fetch("edit_schedule", *same.parameters(), is_paused, next_run_at)
+            await act.record("pause" if is_paused else "resume", name, {})
+            return (await act.read(name))[0]
+
+    async def _args(self, act: _Act, task: str, args: Mapping[str, object]) -> tuple[str, int]:
+        """The arguments as JSON, checked against the task, and their version; of a task that is not of this
+        application, that is 1. Raises `UnknownTask`, `InvalidArguments`.
+        """
+        known = self._tasks.get(checks.task_name(task))
+        if known is not None:
+            return known.check(args, known.version)[0], known.version
+        if await act.fetch("get_task", task):
+            return plain_document(task, args, self._client.settings.max_args_bytes), 1
+        names = ", ".join(sorted(self._tasks)) or "none"
+        raise UnknownTask(
+            f"The task {quoted(task)} is not known: this application has {names}, and no worker has registered it. "
+            "Start a worker that has it, or check the name."
+        )
+
+    async def _lock(self, act: _Act, name: str) -> tuple[StoredSchedule, Any]:
+        """The schedule, locked, so that of all who have seen the same only one changes it; and the database's time.
+
+        Raises `ScheduleNotFound`, `ScheduleChanged`.
+        """
+        locked, now = await act.lock(name)
+        if self._seen is not None and revision(locked) not in self._seen:
+            raise ScheduleChanged(
+                f"Somebody has changed the schedule {quoted(name)} since it was read, so nothing was done: read it "
+                "again, and decide anew."
+            )
+        return locked, now
+
+    def _act(self, by: str | None, connection: Connection | None = None) -> AbstractAsyncContextManager[_Act]:
+        return acting(self._client, _Act, self._origin if by is None else replace(self._origin, by=by), connection)
+
+
+class _Act(Act):
+    """An act on a schedule."""
+
+    kind = field = "schedule"
+
+    async def read(self, name: str) -> list[StoredSchedule]:
+        return [StoredSchedule.from_row(row) for row in await self.fetch("get_schedules", name)]
+
+    async def lock(self, name: str) -> tuple[StoredSchedule, Any]:
+        """The schedule, locked, and the database's time. Raises `ScheduleNotFound`."""
+        rows = await self.fetch("lock_schedule", _possible(name))
+        if not rows:
+            raise _not_found(name)
+        return StoredSchedule.from_row(rows[0]), rows[0]["now"]
+
+
+def _possible(name: object) -> str:
+    """The name, if it can be one. Raises `ScheduleNotFound`."""
+    try:
+        return checks.schedule_name(name)
+    except InvalidOption as error:
+        raise _not_found(name) from error
+
+
+def _not_found(name: object) -> ScheduleNotFound:
+    return ScheduleNotFound(f"There is no schedule {quoted(name)}: see `rowlock schedules list`.")
+
+
+def _told(schedule: StoredSchedule, option: str) -> object:
+    """An option for the audit, where arguments are not shown."""
+    value = getattr(schedule, option)
+    if option == "args":
+        return "given"
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+__all__ = ["Schedules"]

@@ -1,0 +1,156 @@
+"""What operators do with live workers: look at them, scale them, quiet them and stop them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypeAlias
+from uuid import UUID
+
+import msgspec
+
+from rowlock.errors import WorkerNotFound, WrongState
+from rowlock.queue.jobs import checks
+from rowlock.queue.jobs.actor import Origin
+from rowlock.queue.jobs.fields import Moment, said
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.operate.act import ActOnWorker, acting
+from rowlock.words import quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rowlock.queue.read.reader import Client
+
+
+WorkerState: TypeAlias = Literal["running", "quiet", "stopping"]
+
+_STATES: Final[dict[str, WorkerState]] = {"quiet": "quiet", "resume": "running", "stop": "stopping"}
+"""What a worker is after each act."""
+
+
+class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker whose lease holds.
+
+    `state`: `running`; `quiet`, which takes no new jobs; or `stopping`, which besides ends once those that it has have
+    ended. `queues`: those that it serves now. `concurrency`: how many jobs it runs at once at most. `running`: how many
+    jobs it has claimed, a few of them perhaps ahead of its slots. `expires_at`: until when its lease holds, unless it
+    renews it. `loop_delay_ms`: how late its event loop was, at most, before the last renewal.
+    `memory_bytes`: how much memory its process had in RAM then; None where the system does not tell.
+    """
+
+    id: UUID
+    hostname: str
+    pid: int
+    version: str
+    state: Annotated[WorkerState, said("whether it takes new jobs; stopping: it ends once it has none")]
+    queues: Annotated[list[str], said("those that it serves now")]
+    concurrency: Annotated[int, said("how many jobs it runs at once at most", minimum=1)]
+    running: Annotated[int, said("how many jobs it has claimed", minimum=0)]
+    started_at: Moment
+    expires_at: Annotated[Moment, said("until when its lease holds, unless it renews it")]
+    loop_delay_ms: Annotated[int, said("how late its event loop was at most, in milliseconds", minimum=0)]
+    memory_bytes: Annotated[int, said("what its process uses; null where that cannot be told", minimum=0)] | None
+
+
+class Workers:
+    """The live workers: `app.workers`.
+
+    >>> for worker in await app.workers.list():
+    ...     await app.workers.scale(worker.id, 20, by="ada")
+    ...     await app.workers.quiet(worker.id, by="ada")
+    """
+
+    def __init__(self, client: Client, origin: Origin | None = None) -> None:
+        self._client = client
+        self._origin = Origin() if origin is None else origin
+
+    def through(self, origin: Origin) -> Workers:
+        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
+        return Workers(self._client, origin)
+
+    async def list(self) -> list[LiveWorker]:
+        """All live workers, oldest first."""
+        return [LiveWorker(**row) for row in await self._client.fetch("list_workers", None)]
+
+    async def get(self, worker_id: UUID | str) -> LiveWorker:
+        """The live worker of this id. Raises `WorkerNotFound`."""
+        rows = await self._client.fetch("list_workers", _parsed(worker_id))
+        if not rows:
+            raise _not_found(worker_id)
+        return LiveWorker(**rows[0])
+
+    async def tasks(self, worker_id: UUID) -> Sequence[str]:
+        """The tasks that the worker knows, by name."""
+        rows = await self._client.fetch("list_worker_tasks", worker_id)
+        return [row["name"] for row in rows]
+
+    async def jobs(self, worker_id: UUID) -> Sequence[Job]:
+        """The first hundred jobs that the worker runs or has claimed ahead, those that began first."""
+        return [Job.from_row(row) for row in await self._client.fetch("list_running_of", worker_id)]
+
+    async def scale(self, worker_id: UUID | str, concurrency: int, *, by: str | None = None) -> LiveWorker:
+        """Let a live worker run so many jobs at once, for as long as it lives.
+
+        More: at once. Fewer: as jobs end; none is stopped. Recorded in the table `operation` if it changes anything.
+        Raises `WorkerNotFound`, `InvalidOption`.
+        """
+        wanted, most = _parsed(worker_id), checks.concurrency(concurrency)
+        origin = self._origin if by is None else Origin(by=by, source=self._origin.source)
+        async with acting(self._client, ActOnWorker, origin) as act:
+            rows = await act.fetch("scale_worker", wanted, most)
+            if not rows:
+                raise _not_found(worker_id)
+            if rows[0]["before"] != most:
+                await act.record("scale", str(wanted), {"concurrency": most, "before": rows[0]["before"]})
+        return await self.get(wanted)
+
+    async def quiet(self, worker_id: UUID | str, *, by: str | None = None) -> LiveWorker:
+        """Let a live worker take no new jobs, for as long as it lives or until it is resumed. What it runs goes on.
+
+        It heeds that at once, and within a second without LISTEN, and goes on to renew its lease and to do its duties.
+        Recorded in the table `operation` if it changes anything. Raises `WorkerNotFound`; `WrongState` if it is
+        stopping.
+        """
+        return await self._direct("quiet", worker_id, by)
+
+    async def resume(self, worker_id: UUID | str, *, by: str | None = None) -> LiveWorker:
+        """Let a quiet worker take jobs again. Raises `WorkerNotFound`; `WrongState` if it is stopping."""
+        return await self._direct("resume", worker_id, by)
+
+    async def stop(self, worker_id: UUID | str, *, by: str | None = None) -> LiveWorker:
+        """Stop a live worker as SIGTERM does: its jobs have its grace period, then it gives them back and ends.
+
+        Its supervisor (`rowlock worker --processes`) does not replace it; whatever else has started it may do so.
+        Recorded in the table `operation` if it changes anything. Raises `WorkerNotFound`.
+        """
+        return await self._direct("stop", worker_id, by)
+
+    async def _direct(self, verb: str, worker_id: UUID | str, by: str | None) -> LiveWorker:
+        wanted, state = _parsed(worker_id), _STATES[verb]
+        origin = self._origin if by is None else Origin(by=by, source=self._origin.source)
+        async with acting(self._client, ActOnWorker, origin) as act:
+            rows = await act.fetch("direct_worker", wanted, state)
+            if not rows:
+                raise _not_found(worker_id)
+            before = rows[0]["before"]
+            if before == "stopping" != state:
+                raise WrongState(f"Worker {wanted} is stopping: it cannot be told to {verb}.", state=before)
+            if before != state:
+                await act.record(verb, str(wanted), {"before": before})
+            (row,) = await act.fetch("list_workers", wanted)
+        return LiveWorker(**row)
+
+
+def _parsed(worker_id: UUID | str) -> UUID:
+    if isinstance(worker_id, UUID):
+        return worker_id
+    try:
+        return UUID(worker_id)
+    except (ValueError, AttributeError, TypeError):
+        raise _not_found(worker_id) from None
+
+
+def _not_found(worker_id: object) -> WorkerNotFound:
+    return WorkerNotFound(f"No live worker has the id {quoted(str(worker_id))}: `rowlock workers list` has them all.")
+
+
+__all__ = ["LiveWorker", "WorkerState", "Workers"]

@@ -1,0 +1,1 @@
+"""Read jobs, queues, statistics. Changes nothing."""

@@ -1,0 +1,45 @@
+"""How PostgreSQL fares with the queue: what keeps dead rows, how many there are, how large the tables have become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rowlock.queue.connect.planning import planned
+from rowlock.queue.connect.sessions import PLANNER_SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rowlock.queue.read.reader import Client
+
+LONGEST: Final = 3.0
+"""Seconds. What is asked for so often must not take longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """One of Rowlock's tables, with all its partitions: its rows as vacuum counts them, and its bytes."""
+
+    name: str
+    live: int
+    dead: int
+    bytes: int
+
+
+async def read_horizon(client: Client) -> float:
+    """The age in seconds of the oldest open transaction of the whole server, as far as this user may see them."""
+    async with planned(client, PLANNER_SETTINGS, timeout=LONGEST) as fetch:
+        rows = await fetch("doctor_horizon", timedelta(0), timedelta(0))
+    age: timedelta = rows[0]["age"] if rows else timedelta(0)
+    return age.total_seconds()
+
+
+async def read_tables(client: Client) -> Sequence[Table]:
+    """Rowlock's tables, by name."""
+    async with planned(client, PLANNER_SETTINGS, timeout=LONGEST) as fetch:
+        return [Table(**row) for row in await fetch("measure_tables")]
+
+
+__all__ = ["Table", "read_horizon", "read_tables"]

@@ -1,0 +1,156 @@
+"""A handle on a job that was enqueued: the way to its result, and the wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from uuid import UUID
+
+import msgspec
+
+from rowlock import logs
+from rowlock.errors import DatabaseUnavailable, JobFailed, ResultTimeout
+from rowlock.queue.connect.asking import ask
+from rowlock.queue.jobs import checks
+from rowlock.queue.jobs.results import decode_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rowlock.queue.jobs.job import Job, LogLine
+    from rowlock.queue.read.reader import Client
+
+log = logs.get_logger("rowlock.client")
+
+R_co = TypeVar("R_co", covariant=True)
+
+_POLL_FIRST = 0.02
+_POLL_MOST = 0.5
+_NET_FIRST = 0.25
+_NET_MOST = 5.0
+"""The pauses between two looks of those who are notified: the net under a notification that got lost."""
+_WANTED_EVERY = 0.5
+_LAST_LOOK = 0.5
+"""A look that has begun in time may take so much longer."""
+
+
+class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
+    """A reference to an enqueued job: its `id`, and the way to its result.
+
+    `is_duplicate` says that no new job was stored because of its unique key: `id` is then that of the job which holds
+    the key. The job exists once the transaction that it was enqueued in has committed.
+
+    >>> handle = await send_email.enqueue("ada@example.com", "Hi", "…")
+    >>> await handle.result(timeout=30)
+    """
+
+    id: UUID
+    task: str
+    is_duplicate: bool
+    _client: Client
+    _returns: Any
+
+    async def get(self) -> Job:
+        """The job as it is now. Raises `JobNotFound` if its transaction has not committed, or was rolled back."""
+        return await self._client.get(self.id)
+
+    async def logs(self) -> list[LogLine]:
+        """The lines that the job's ended attempts have logged, if its task has `capture_logs`."""
+        return await self._client.logs(self.id)
+
+    async def result(self, timeout: timedelta | float | None = None) -> R_co:
+        """Wait until the job has finished, and return what its handler returned, converted to the annotated type.
+
+        None also where the task's `result_ttl` is over.
+
+        `timeout` (seconds, or a `timedelta`; None: no limit) ends the waiting, not the job: raises `ResultTimeout`.
+        The waiting outlives the database: while it is away, it goes on. Raises `JobFailed` if the job ended as failed,
+        cancelled or expired, `JobNotFound`, and `InvalidOption` for a `timeout` that is none, like NaN.
+        """
+        checks.wait(timeout)
+        limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        try:
+            job = await wait_until_finished(self._client, self.id, limit)
+        except DatabaseUnavailable as error:
+            raise ResultTimeout(
+                f"Job {self._named} may still run: the database did not answer for {limit} s."
+            ) from error
+        if not job.is_finished:
+            raise ResultTimeout(f"Job {self._named} is still {job.state} after {limit} s; it goes on.")
+        return cast("R_co", _outcome(job, self._returns))
+
+    def get_sync(self) -> Job:
+        """As `get`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
+        return self._client.run_sync(self.get())
+
+    def result_sync(self, timeout: timedelta | float | None = None) -> R_co:
+        """As `result`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
+        return self._client.run_sync(self.result(timeout))
+
+    @property
+    def _named(self) -> str:
+        return f"{self.id} ({self.task})" if self.task else str(self.id)
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id} task={self.task}{' duplicate' if self.is_duplicate else ''}>"
+
+
+async def wait_until_finished(
+    client: Client, job_id: UUID | str, seconds: float | None, *, is_wanted: Callable[[], bool] = lambda: True
+) -> Job:
+    """The job once it has finished; or as it is after `seconds` (None: no limit), or when nobody wants it any more.
+
+    The end of the job wakes it by a notification, which all waits of an application hear over one connection. It looks
+    for itself besides, at growing pauses: all there is where the settings allow no LISTEN. A database that is away is
+    asked again until `seconds` are over. Raises `JobNotFound`, and `DatabaseUnavailable` if it was away at the end.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = None if seconds is None else clock() + seconds
+    limit = None if deadline is None or seconds == 0 else deadline + _LAST_LOOK
+    job = await _look(client, job_id, deadline, limit, is_wanted)
+    if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():
+        return job
+    async with client.watch(job.id) as notified:
+        pause, most = (_POLL_FIRST, _POLL_MOST) if notified is None else (_NET_FIRST, _NET_MOST)
+        told = notified or asyncio.Event()
+        while True:
+            told.clear()
+            job = await _look(client, job_id, deadline, limit, is_wanted)
+            if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():
+                return job
+            look_at = clock() + pause if deadline is None else min(clock() + pause, deadline)
+            pause = min(pause * 1.5, most)
+            while is_wanted() and not told.is_set() and (left := look_at - clock()) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, _WANTED_EVERY)):
+                        await told.wait()
+
+
+async def _look(
+    client: Client,
+    job_id: UUID | str,
+    deadline: float | None,
+    limit: float | None,
+    is_wanted: Callable[[], bool],
+) -> Job:
+    """The job as it is now. A database that is away is asked again until the deadline; no look outlasts the limit."""
+    return await ask(
+        client,
+        lambda: client.get(job_id),
+        deadline=deadline,
+        limit=limit,
+        is_wanted=is_wanted,
+        on_away=lambda error: log.warning("result_waits_for_database", job_id=str(job_id), error=type(error).__name__),
+    )
+
+
+def _outcome(job: Job, returns: object) -> object:
+    if job.state == "succeeded":
+        return decode_result(job.result_json, returns)
+    raise JobFailed(
+        f"Job {job.id} ({job.task}) has {job.state}{f': {job.error}' if job.error else ''}",
+        state=job.state,
+        error=job.error,
+    )

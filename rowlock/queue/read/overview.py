@@ -1,0 +1,89 @@
+"""How it stands: what waits and runs, who works, and what ended within the last minute."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from rowlock.queue.connect.planning import planned
+from rowlock.queue.connect.sessions import PLANNER_SETTINGS
+from rowlock.queue.jobs.fields import Moment
+from rowlock.queue.operate.jobs import LOOKED_AT
+from rowlock.queue.operate.queues import MANY, Queue
+from rowlock.queue.read.pages import BY_ID, archive_windows
+from rowlock.queue.read.statistics import SHORTEST_STEP, Figures, figures, slot_of
+
+if TYPE_CHECKING:
+    from rowlock.queue.read.reader import Client
+
+MINUTE: Final = timedelta(minutes=1)
+OLDEST: Final = timedelta(seconds=90)
+"""What ended earlier than this is not of the last minute, even if nothing was counted since."""
+
+
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stood `at` a moment.
+
+    `waiting` to `blocked` are live jobs, as in `Queue`, in all queues together; `oldest_due_at` is since when the one
+    has been due that was due longest. `dead_letters`: jobs that have failed and were not discarded. `last_minute`: what
+    ended in the last minute that was counted. `unclaimed`: due jobs that no live worker would take, of the thousand due
+    longest in each queue and priority.
+    """
+
+    at: Moment
+    waiting: int
+    scheduled: int
+    running: int
+    blocked: int
+    oldest_due_at: Moment | None
+    dead_letters: int
+    queues: list[Queue]
+    workers: int
+    last_minute: Figures
+    unclaimed: int
+
+
+async def count_dead_letters(client: Client, within: frozenset[str] | None = None) -> int:
+    """How many dead letters there are; `within`: in these queues alone."""
+    only, dead_letters = None if within is None else sorted(within), 0
+    for window in await archive_windows(client):
+        async with planned(client, BY_ID) as fetch:
+            ((found,),) = await fetch("count_dead_letters", only, *window)
+        dead_letters += found
+    return dead_letters
+
+
+async def read_overview(client: Client, within: frozenset[str] | None = None) -> Overview:
+    """How it stands; `within`: with these queues alone, and the workers that serve any of them.
+
+    Where there are very many live jobs, how many is taken from the last sample that names every queue.
+    """
+    only = None if within is None else sorted(within)
+    dead_letters = await count_dead_letters(client, within)
+    async with planned(client, PLANNER_SETTINGS) as fetch:
+        ((now, counted),) = await fetch("counted_until")
+        queues = [Queue(**row) for row in await fetch("list_queues", None, MANY)]
+        ((workers,),) = await fetch("count_workers", only)
+        unclaimed = await fetch("doctor_unclaimed", None, LOOKED_AT)
+        until = slot_of(counted, SHORTEST_STEP)
+        since = max(until - MINUTE, slot_of(now - OLDEST, SHORTEST_STEP))
+        minute = await fetch("read_statistics", SHORTEST_STEP, since, until, only, None, 1)
+    seen = [queue for queue in queues if within is None or queue.name in within]
+    return Overview(
+        at=now,
+        waiting=sum(queue.waiting for queue in seen),
+        scheduled=sum(queue.scheduled for queue in seen),
+        running=sum(queue.running for queue in seen),
+        blocked=sum(queue.blocked for queue in seen),
+        oldest_due_at=min((queue.oldest_due_at for queue in seen if queue.oldest_due_at is not None), default=None),
+        dead_letters=dead_letters,
+        queues=seen,
+        workers=workers,
+        last_minute=Figures(**figures(next(row for row in minute if row["what"] == "total"))),
+        unclaimed=sum(row["jobs"] for row in unclaimed if within is None or row["queue"] in within),
+    )
+
+
+__all__ = ["Overview", "count_dead_letters", "read_overview"]

@@ -1,0 +1,137 @@
+"""Pages of jobs: newest first, each after a bounded look, however many jobs there are."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime, timedelta
+from itertools import takewhile
+from typing import TYPE_CHECKING, Final, cast
+from uuid import UUID
+
+from rowlock.errors import InvalidOption
+from rowlock.queue.connect.planning import planned
+from rowlock.queue.connect.sessions import PLANNER_SETTINGS
+from rowlock.queue.jobs.filter import ALL, JobFilter, Sight
+from rowlock.queue.jobs.job import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from asyncpg import Record
+
+    from rowlock.queue.read.reader import Client
+
+MOST_PER_PAGE: Final = 500
+
+LOOK: Final = timedelta(seconds=2)
+"""How long one page, or one batch of an act on many jobs, looks for what the filter means. Counting jobs is not enough:
+a text in the arguments is looked for in up to a megabyte of each."""
+
+BY_ID: Final = PLANNER_SETTINGS | {"plan_cache_mode": "force_custom_plan"}
+"""What walks the indexes of all days by id, and stops early. A generic plan, which PostgreSQL takes after five times,
+does not know that the ids have no bounds: it expects few jobs, and reads and sorts them all."""
+
+_STATEMENTS: Final[dict[str | None, str]] = {
+    None: "list_jobs",
+    "succeeded": "list_jobs",
+    "running": "list_running",
+    **dict.fromkeys(("failed", "cancelled", "expired"), "list_finished"),
+    **dict.fromkeys(("queued", "scheduled", "retrying", "blocked"), "list_live"),
+}
+
+
+class JobPage(list[Job]):
+    """A page of jobs, as a list.
+
+    `following` is what to give as `before` for the next page; None after the last one. A page ends after
+    so many jobs that were looked at (20,000, or 5,000 of those that did not succeed), and after two seconds: then it
+    may have fewer than were asked for, even none, and still have a next one, and `searched_until` says how far back it
+    looked.
+    """
+
+    def __init__(
+        self, jobs: Iterable[Job] = (), *, following: UUID | None = None, searched_until: datetime | None = None
+    ) -> None:
+        super().__init__(jobs)
+        self.following = following
+        self.searched_until = searched_until
+
+
+async def list_jobs(
+    client: Client,
+    which: JobFilter,
+    *,
+    before: UUID | None,
+    limit: int,
+    sight: Sight = ALL,
+    has_documents: bool = True,
+) -> JobPage:
+    """The jobs that the filter means, below the id `before`. Raises `InvalidOption`.
+
+    Without documents, they have neither arguments nor results, which may be a megabyte each.
+    """
+    check_limit(limit)
+    name = _STATEMENTS[which.state]
+    if name not in {"list_jobs", "list_finished"}:
+        async with planned(client, BY_ID) as fetch:
+            return _page(await fetch(name, *which.parameters(sight, before=before), limit, has_documents, LOOK), limit)
+    left = time_left()
+    page = JobPage()
+    for number, window in enumerate(await archive_windows(client)):
+        # Each window has to be looked at, but no further back than those before it: most find nothing there.
+        parameters = [*which.but(after=page.following or which.after).parameters(sight, before=before), limit, *window]
+        if name == "list_jobs":
+            parameters.append(number == 0)  # the live jobs, too
+        async with planned(client, BY_ID) as fetch:
+            found = _page(await fetch(name, *parameters, has_documents, left()), limit)
+        page = _merged(page, found, limit)
+    return page
+
+
+async def archive_windows(client: Client) -> list[tuple[datetime, datetime]]:
+    """The archive in windows of a bounded number of partitions, newest first: each statement locks those of one."""
+    return [(row["low"], row["high"]) for row in await client.fetch("archive_windows")]
+
+
+def time_left() -> Callable[[], timedelta]:
+    """Begin to look: gives what says how much of the time is left. Each window of the archive has a little in any case:
+    to plan for many of them may take all of it.
+    """
+    now = asyncio.get_running_loop().time
+    until = now() + LOOK.total_seconds()
+    return lambda: max(timedelta(seconds=until - now()), LOOK / 40)
+
+
+def _page(rows: Sequence[Record], limit: int) -> JobPage:
+    jobs = [Job.from_row(row) for row in takewhile(lambda row: not row["is_end"], rows)]
+    if len(jobs) == limit:
+        return JobPage(jobs, following=jobs[-1].id)
+    if len(jobs) == len(rows):
+        return JobPage(jobs)
+    end = rows[len(jobs)]  # the first that was not looked at
+    return JobPage(jobs, following=UUID(int=end["id"].int + 1), searched_until=end["created_at"])
+
+
+def _merged(one: JobPage, other: JobPage, limit: int) -> JobPage:
+    """The page of two windows, down to the id down to which both of them were looked at."""
+    looked = [page for page in (one, other) if page.following is not None]
+    highest = max(looked, key=lambda page: cast("UUID", page.following), default=None)
+    jobs = sorted(
+        (job for job in (*one, *other) if highest is None or job.id >= cast("UUID", highest.following)),
+        key=lambda job: job.id,
+        reverse=True,
+    )[:limit]
+    if len(jobs) == limit:
+        return JobPage(jobs, following=jobs[-1].id)
+    if highest is None:
+        return JobPage(jobs)
+    return JobPage(jobs, following=highest.following, searched_until=highest.searched_until)
+
+
+def check_limit(limit: int) -> None:
+    """Raise `InvalidOption` for what is no length of a page."""
+    if not 1 <= limit <= MOST_PER_PAGE:
+        raise InvalidOption(f"limit {limit} is out of range: use 1 to {MOST_PER_PAGE}.")
+
+
+__all__ = ["LOOK", "JobPage", "archive_windows", "check_limit", "list_jobs", "time_left"]

@@ -1,0 +1,192 @@
+"""What ended, how long it took and how long the queues were: over a window of time, from the added-up statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+import msgspec
+
+from rowlock.errors import InvalidOption
+from rowlock.queue.jobs import checks
+from rowlock.queue.jobs.fields import Moment
+from rowlock.queue.read.histograms import percentile
+from rowlock.words import quoted
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+    from rowlock.queue.read.reader import Client
+
+Window: TypeAlias = Literal["1h", "6h", "24h", "7d", "30d"]
+
+SHORTEST_STEP: Final = 10
+STEPS: Final[Mapping[int, timedelta]] = {
+    SHORTEST_STEP: timedelta(minutes=15),
+    60: timedelta(minutes=70),
+    300: timedelta(hours=7),
+    900: timedelta(hours=26),
+    7200: timedelta(days=8),
+    21600: timedelta(days=90),
+}
+"""The lengths of the slots, in seconds, and how long those are kept. Each divides the next one."""
+
+MOST_NAMED: Final = 200
+"""How many pairs of a queue and a task are told apart in a slot."""
+MOST_SAMPLED: Final = 1000
+"""How many queues are told apart in a sample of the backlog."""
+MOST_SHOWN: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    length: timedelta
+    step: int
+
+
+_WINDOWS: Final[Mapping[Window, _Span]] = {
+    "1h": _Span(timedelta(hours=1), 60),
+    "6h": _Span(timedelta(hours=6), 300),
+    "24h": _Span(timedelta(days=1), 900),
+    "7d": _Span(timedelta(days=7), 7200),
+    "30d": _Span(timedelta(days=30), 21600),
+}
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs ended how, and how many attempts ended in an error; the seconds that the last attempts took, and
+    that they were waited for since their jobs were due. None where no attempt ended a job.
+    """
+
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    expired: int = 0
+    errors: int = 0
+    duration_p50: float | None = None
+    duration_p95: float | None = None
+    duration_p99: float | None = None
+    wait_p50: float | None = None
+    wait_p95: float | None = None
+    wait_p99: float | None = None
+
+
+class Point(Figures, frozen=True, kw_only=True):
+    """What ended in one slot, which begins `at`; and what waited and ran at the end of it, or None where nobody looked.
+
+    `oldest_due`: for how many seconds the job had been due that was due longest.
+    """
+
+    at: Moment
+    waiting: int | None = None
+    running: int | None = None
+    oldest_due: float | None = None
+
+
+class QueueFigures(Figures, frozen=True, kw_only=True):
+    """What ended of one queue; '*' stands for those that were not told apart."""
+
+    queue: str
+
+
+class TaskFigures(Figures, frozen=True, kw_only=True):
+    """What ended of one task; '*' stands for those that were not told apart."""
+
+    task: str
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from"}):
+    """What ended between two times: in all, in slots of `step` seconds, and of the 50 busiest queues and tasks."""
+
+    since: Moment
+    until: Moment
+    step: int
+    total: Figures
+    points: list[Point]
+    queues: list[QueueFigures]
+    tasks: list[TaskFigures]
+
+
+async def read_statistics(
+    client: Client,
+    window: str = "1h",
+    *,
+    queue: str | None = None,
+    task: str | None = None,
+    within: frozenset[str] | None = None,
+) -> Statistics:
+    """What ended within a window that ends now; `within`: of these queues alone. Raises `InvalidOption`."""
+    span = _span(window)
+    queues = _queues(queue, within)
+    if task is not None:
+        checks.task_name(task)
+    now: datetime = (await client.fetch("counted_until"))[0]["now"]
+    until = slot_of(now, span.step) + timedelta(seconds=span.step)
+    since = until - span.length
+    rows = await client.fetch("read_statistics", span.step, since, until, queues, task, MOST_SHOWN)
+    samples = await client.fetch("read_backlog", span.step, since, until, queues)
+    found: dict[str, list[Record]] = {"total": [], "slot": [], "queue": [], "task": []}
+    for row in rows:
+        found[row["what"]].append(row)
+    return Statistics(
+        since=since,
+        until=min(now, until),
+        step=span.step,
+        total=Figures(**figures(found["total"][0])),
+        points=_points(since, until, span.step, found["slot"], samples),
+        queues=[QueueFigures(queue=row["name"], **figures(row)) for row in found["queue"]],
+        tasks=[TaskFigures(task=row["name"], **figures(row)) for row in found["task"]],
+    )
+
+
+def figures(row: Record) -> dict[str, Any]:
+    """The members of a `Figures`, of a row with its numbers and histograms."""
+    numbers: dict[str, Any] = {name: row[name] for name in ("succeeded", "failed", "cancelled", "expired", "errors")}
+    for what in ("duration", "wait"):
+        buckets, counts = row[f"{what}_buckets"], row[f"{what}_counts"]
+        for percent in (50, 95, 99):
+            numbers[f"{what}_p{percent}"] = percentile(percent / 100, buckets, counts)
+    return numbers
+
+
+def slot_of(at: datetime, step: int) -> datetime:
+    """The beginning of the slot of that length that holds this time."""
+    return datetime.fromtimestamp(at.timestamp() // step * step, UTC)
+
+
+def _points(since: datetime, until: datetime, step: int, slots: list[Record], samples: list[Record]) -> list[Point]:
+    counted = {row["at"]: figures(row) for row in slots}
+    looked = {row["at"]: row for row in samples}
+    points = []
+    at = since
+    while at < until:
+        told = counted.get(at, {})
+        if sample := looked.get(at):
+            oldest = sample["oldest_due"]
+            told |= {
+                "waiting": sample["waiting"],
+                "running": sample["running"],
+                "oldest_due": 0.0 if oldest is None else max(oldest.total_seconds(), 0.0),
+            }
+        points.append(Point(at=at, **told))
+        at += timedelta(seconds=step)
+    return points
+
+
+def _span(window: str) -> _Span:
+    if window not in _WINDOWS:
+        raise InvalidOption(f"window {quoted(window)} is not known: use one of {', '.join(get_args(Window))}.")
+    return _WINDOWS[window]  # type: ignore[index]  # it is one of them
+
+
+def _queues(queue: str | None, within: frozenset[str] | None) -> list[str] | None:
+    """The queues that are meant; None for all of them."""
+    if queue is None:
+        return None if within is None else sorted(within)
+    wanted = checks.queue_name(queue)
+    return [wanted] if within is None or wanted in within else []
+
+
+__all__ = ["Figures", "Point", "QueueFigures", "Statistics", "TaskFigures", "Window", "read_statistics"]

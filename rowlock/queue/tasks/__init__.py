@@ -1,0 +1,1 @@
+"""From a function's signature to checked JSON and back. Pure."""

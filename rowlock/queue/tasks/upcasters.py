@@ -1,0 +1,110 @@
+"""What brings the arguments of jobs that were enqueued for an older version of their task to the present one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
+
+import msgspec
+
+from rowlock.errors import InvalidArguments, InvalidOption
+from rowlock.queue.jobs.json_values import encode_hook, plain_json
+from rowlock.queue.tasks.callables import is_async
+from rowlock.words import quoted
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+Upcaster: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+Upcasting = TypeVar("Upcasting", bound=Upcaster)
+
+_encode = msgspec.json.Encoder(enc_hook=encode_hook).encode
+
+
+class Upcasters:
+    """The upcasters of one task, each from one version of its arguments to the next."""
+
+    __slots__ = ("_steps", "_task", "_version")
+
+    def __init__(self, task: str, version: int) -> None:
+        self._task = task
+        self._version = version
+        self._steps: dict[int, Upcaster] = {}
+
+    def add(self, from_version: object, function: Upcaster) -> None:
+        """Take one more. Raises `InvalidOption`."""
+        where = f"upcast of the task {quoted(self._task)}: from_version {quoted(from_version)}"
+        if not isinstance(from_version, int) or isinstance(from_version, bool) or not 1 <= from_version < self._version:
+            raise InvalidOption(
+                f"{where} is not below the task's version {self._version}: an upcaster leads from one version to the "
+                f"next. Use 1 to {self._version - 1}."
+                if self._version > 1
+                else f"{where}, but the task is at version 1: say version=2, or higher, in its options."
+            )
+        if from_version in self._steps:
+            other = _name(self._steps[from_version])
+            raise InvalidOption(f"{where} has an upcaster already, {other}: there is one a version.")
+        _check_callable(where, function)
+        self._steps[from_version] = function
+
+    @property
+    def versions(self) -> list[int]:
+        """The versions that this code understands, the newest first: its own, and those that lead to it."""
+        understood = [self._version]
+        while understood[-1] - 1 in self._steps:
+            understood.append(understood[-1] - 1)
+        return understood
+
+    @property
+    def gaps(self) -> list[int]:
+        """The versions without an upcaster, of which older ones have one: that one leads nowhere."""
+        oldest = min(self._steps, default=self._version)
+        return [version for version in range(oldest, self._version) if version not in self._steps]
+
+    def bring(self, document: str, version: int) -> str:
+        """The arguments (JSON text) of an understood version as those of the task's own. Raises `InvalidArguments`."""
+        for step in range(version, self._version):
+            function = self._steps[step]
+            try:
+                args = function(plain_json(document))
+            except Exception as error:  # noqa: BLE001  # anybody's code
+                self._refuse(step, function, f"raised {type(error).__name__}", error)
+            if not isinstance(args, dict):
+                self._refuse(step, function, f"returned {type(args).__name__}: return the arguments as a dict")
+            try:
+                document = _encode(args).decode()
+            except Exception as error:  # noqa: BLE001  # properties and model_dump run foreign code
+                self._refuse(step, function, f"returned what JSON cannot hold ({type(error).__name__})", error)
+        return document
+
+    def bring_row(self, claimed: Record) -> Record:
+        """A claimed row as the task's code is to see it: with arguments of its version. Raises `InvalidArguments`."""
+        version = claimed["args_version"]
+        if version == self._version:
+            return claimed
+        args = self.bring(claimed["args"], version)
+        return cast("Record", {**claimed, "args": args, "args_version": self._version})  # read by column all the same
+
+    def _refuse(self, step: int, function: Upcaster, what: str, error: Exception | None = None) -> NoReturn:
+        raise InvalidArguments(
+            f"Task {quoted(self._task)}: arguments of version {step}: their upcaster {_name(function)} {what}."
+        ) from error
+
+
+def _check_callable(where: str, function: object) -> None:
+    if not callable(function) or is_async(function):
+        raise InvalidOption(f"{where} was given {quoted(function)}: give it a plain function of (args).")
+    try:
+        inspect.signature(function).bind(None)
+    except (TypeError, ValueError) as error:
+        raise InvalidOption(
+            f"{where}: {_name(function)} cannot be called with (args): {error}. Give it this one parameter."
+        ) from None
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__qualname__", type(function).__name__))
+
+
+__all__ = ["Upcaster", "Upcasters", "Upcasting"]

@@ -1,0 +1,12 @@
+"""The JSON of the HTTP API. Times are ISO 8601 in UTC, durations seconds, ids text."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from rowlock.queue.jobs.fields import said
+
+NextPage: TypeAlias = Annotated[str | None, said("the path of the next page; null after the last one")]
+Sensitive: TypeAlias = Annotated[
+    bool, said("whether the task hides what its jobs are given and what they produce, which is null then")
+]

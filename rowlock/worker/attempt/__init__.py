@@ -1,0 +1,1 @@
+"""One attempt, from the claimed row to its outcome."""

@@ -1,0 +1,114 @@
+"""Progress on its way into the database: of each job at most one write a second, the latest report alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from rowlock import logs
+from rowlock.errors import RowlockError
+from rowlock.queue.connect.server_errors import CONNECTION_LOST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from rowlock.queue.connect.sessions import ControlConnection
+
+log = logs.get_logger("rowlock.worker")
+
+EVERY_SECONDS: Final = 1.0
+LARGEST_BATCH: Final = 500
+
+
+class Report:
+    """What one attempt reports. May be given by any thread; `latest` holds what is not written yet, if anything."""
+
+    __slots__ = ("attempt", "due_at", "is_over", "is_queued", "job_id", "latest")
+
+    def __init__(self, job_id: UUID, attempt: int) -> None:
+        self.job_id = job_id
+        self.attempt = attempt
+        self.latest: deque[tuple[float, str | None]] = deque(maxlen=1)
+        self.due_at = 0.0
+        self.is_queued = False
+        self.is_over = False
+
+
+class Reports:
+    """The reports of one worker's attempts. All but `give` runs on the worker's event loop."""
+
+    def __init__(self, connection: ControlConnection, worker: Callable[[], UUID]) -> None:
+        self._connection = connection
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        self._one_at_a_time = asyncio.Lock()
+        self._queued: set[Report] = set()
+        self._arrived = asyncio.Event()
+        self._writing: asyncio.Task[None] | None = None
+
+    def give(self, report: Report, fraction: float, message: str | None) -> None:
+        """Take a report, from whichever thread."""
+        report.latest.append((fraction, message))
+        if not report.is_queued:
+            report.is_queued = True
+            self._loop.call_soon_threadsafe(self._queue, report)
+
+    async def write(self, reports: Sequence[Report]) -> None:
+        """Write what is not written yet of these, now, after what is under way. The fence keeps out what comes late."""
+        async with self._one_at_a_time:
+            told = [(report, report.latest.pop()) for report in reports if report.latest]
+            if told:
+                await self._write(told)
+
+    async def _write(self, told: Sequence[tuple[Report, tuple[float, str | None]]]) -> None:
+        now = self._loop.time()
+        for report, _ in told:
+            report.due_at = now + EVERY_SECONDS
+        try:
+            await self._connection.fetch(
+                "report_progress",
+                self._worker(),
+                [report.job_id for report, _ in told],
+                [report.attempt for report, _ in told],
+                [fraction for _, (fraction, _) in told],
+                [message for _, (_, message) in told],
+            )
+        except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+            log.warning("progress_not_written", jobs=len(told), error=type(error).__name__)
+            for report, value in told:
+                if not report.is_over and not report.latest:
+                    self.give(report, *value)
+
+    async def close(self) -> None:
+        """Write no more."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
+
+    def _queue(self, report: Report) -> None:
+        self._queued.add(report)
+        self._arrived.set()
+        if self._writing is None:
+            # Not in the context of the handler that happened to be the first.
+            self._writing = self._loop.create_task(self._write_when_due(), context=self._context)
+
+    async def _write_when_due(self) -> None:
+        while True:
+            now = self._loop.time()
+            due = [report for report in self._queued if report.due_at <= now][:LARGEST_BATCH]
+            for report in due:
+                self._queued.discard(report)
+                report.is_queued = False
+            await self.write([report for report in due if not report.is_over])
+            wait = min((report.due_at for report in self._queued), default=None)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(wait):
+                    await self._arrived.wait()
+            self._arrived.clear()

@@ -1,0 +1,1 @@
+"""The duties that all workers share, one file each."""

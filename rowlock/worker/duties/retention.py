@@ -1,0 +1,99 @@
+"""The duty of retention: removes what is past its time from the archive, a day and a transaction at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from rowlock import logs
+from rowlock.errors import RowlockError
+from rowlock.queue.connect import server_errors, sessions
+from rowlock.queue.connect.server_errors import message
+from rowlock.queue.connect.statements import statement
+from rowlock.worker.duties.item import going_on
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from rowlock.queue.connect.sessions import ControlConnection
+    from rowlock.queue.read.reader import Client
+
+log = logs.get_logger("rowlock.worker")
+
+ARCHIVES: Final = ("finished_job", "attempt", "attempt_log")
+PORTION: Final = 10_000
+"""Rows of a default partition that one transaction removes."""
+LONGEST: Final = 3600.0
+"""Seconds that one day may take: tens of millions of rows are read, and some of them copied."""
+
+
+class Retention:
+    """Removes what is due, beside the worker's other duties, which must not wait for it."""
+
+    def __init__(self, connection: ControlConnection, client: Client) -> None:
+        self._connection = connection
+        self._client = client
+        self._running: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Begin to remove what is due, unless that has begun already."""
+        if self._running is not None and self._running.done():
+            self._running.result()  # what it raised all the same is a defect, and must not go unseen
+            self._running = None
+        if self._running is None:
+            self._running = asyncio.create_task(self.remove())
+
+    async def stop(self) -> None:
+        """Stop in the middle: what was not done is done another time."""
+        if self._running is not None:
+            self._running.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._running
+
+    async def remove(self) -> None:
+        """Remove what is due, and drop the days that are empty. What fails is logged, and tried again next time."""
+        try:
+            for row in await self._connection.fetch("due_days"):
+                with going_on("retention", archive=row["archive"], day=str(row["day"])):
+                    await self._retain(row["archive"], row["day"])
+            for archive in ARCHIVES:
+                with going_on("retention", partition=f"{archive}_default"):
+                    await self._retain_default(archive)
+            for row in await self._connection.fetch("empty_days"):
+                day = {"archive": row["archive"], "day": str(row["day"])}
+                with going_on("retention", **day):
+                    dropped = await self._client.fetch("drop_day", row["archive"], row["day"])
+                    if not dropped[0]["is_dropped"]:
+                        log.info("day_not_dropped", **day)
+                        break  # somebody reads the archive: each further try would hold up the finishes once more
+                    log.info("day_dropped", **day)
+        except (*server_errors.CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+            log.warning("duty_failed", duty="retention", error=type(error).__name__, detail=message(error))
+
+    async def _retain_default(self, archive: str) -> None:
+        """Remove what is past its time and lies in the default partition, in portions that others can pass between."""
+        total, is_more = 0, True
+        while is_more:
+            (row,) = await self._client.fetch("retain_default", archive, PORTION)
+            total += row["removed"]
+            is_more = row["removed"] >= PORTION
+        if total:
+            log.info("default_partition_retained", archive=archive, removed=total)
+
+    async def _retain(self, archive: str, day: date) -> None:
+        async with self._client.connection() as connection, sessions.own_transaction(connection):
+            sql = statement("retain_day", self._client.settings.schema)
+            (row,) = await connection.fetch(sql, archive, day, timeout=LONGEST)
+        match row["done"]:
+            case "postponed":
+                log.warning("retention_postponed", archive=archive, day=str(day))
+            case "emptied":
+                log.info("day_emptied", archive=archive, day=str(day))
+            case "rewritten":
+                log.info("day_rewritten", archive=archive, day=str(day), kept=row["kept"])
+
+
+__all__ = ["Retention"]

@@ -1,0 +1,236 @@
+"""The main program of a process that runs tasks for a worker: it imports them by name, and ends with the worker.
+
+The socket on file 0 is its only tie to the worker: jobs come in, outcomes go out, and when the other end closes, the
+worker is gone or has no more use for this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import importlib
+import inspect
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+from contextlib import AsyncExitStack, suppress
+from functools import cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_type_hints
+
+import msgspec
+
+from rowlock import logs
+from rowlock.queue.enqueue.task import Task, return_type
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.jobs.lifecycle import Directive
+from rowlock.queue.jobs.results import checked_type, describe_error, encode_result
+from rowlock.queue.tasks.arguments import Arguments
+from rowlock.queue.tasks.backoff import qualified_name
+from rowlock.worker.executors.forks import ending_here, keep_handler
+from rowlock.worker.executors.messages import (
+    HEAD,
+    Answer,
+    Call,
+    Decided,
+    Raised,
+    Ready,
+    Returned,
+    SetUp,
+    packed,
+    read_order,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    _Found: TypeAlias = tuple[Callable[..., object], Arguments, object]
+    """A task's function, its arguments, and the annotation that its results are compared by, if they are."""
+
+PR_SET_PDEATHSIG: Final = 1
+"""Linux: the signal that this process gets when the one that started it ends, however it ends."""
+
+
+class Child:
+    """One process's side of the socket. A thread reads it, so that the end of the worker ends a busy process too."""
+
+    def __init__(self, wire: socket.socket) -> None:
+        self._wire = wire
+        self._orders: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._number = 0
+        self._is_busy = self._is_over = False
+        self._functions: dict[tuple[str, str], _Found] = {}
+        self._set_up = SetUp([], [], 0, 0)
+        self._runner = asyncio.Runner()
+        self._opened = AsyncExitStack()
+        self._defect: BaseException | None = None
+
+    def run(self) -> None:
+        """Do what comes, one thing after the other, until the worker closes its end."""
+        os.register_at_fork(after_in_child=self._cut)
+        threading.Thread(target=self._read, name="rowlock-worker", daemon=True).start()
+        with self._runner:
+            self._run()
+            self._runner.run(self._opened.aclose())
+
+    def _run(self) -> None:
+        while (received := self._orders.get()) is not None:
+            self._number, text = received
+            order = read_order(text)
+            self._is_busy = True
+            if self._is_over:
+                return
+            answer: Answer = Ready()
+            if isinstance(order, SetUp):
+                self._prepare(order)
+            else:
+                self._send(answer)
+                answer = self._perform(order)
+            self._is_busy = False  # before the worker hears of it, and lets this process end perhaps
+            self._send(answer)
+
+    def _send(self, answer: Answer) -> None:
+        self._wire.sendall(packed(answer, self._number))
+
+    def _cut(self) -> None:
+        """In a process that a task has forked: have no wire. It could answer in the place of this one."""
+        with suppress(OSError):  # it has none
+            os.close(self._wire.detach())
+
+    def _read(self) -> None:
+        with suppress(OSError), self._wire.makefile("rb") as stream:
+            while head := stream.read(HEAD.size):
+                length, number = HEAD.unpack(head)
+                self._orders.put((number, stream.read(length)))
+        self._is_over = True
+        if self._is_busy:
+            os.killpg(0, signal.SIGKILL)
+        self._orders.put(None)
+
+    def _prepare(self, order: SetUp) -> None:
+        self._set_up = order
+        if order.memory_limit and sys.platform == "linux":
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(resource.RLIMIT_DATA, (order.memory_limit, hard))
+        for module in order.modules:
+            with suppress(Exception):  # a job of this module will tell
+                importlib.import_module(module)
+        try:
+            for place in order.lifespans:
+                self._runner.run(self._open(*place))
+        except BaseException as error:  # noqa: BLE001  # each job of this process tells
+            self._defect = error
+
+    async def _open(self, module: str, name: str) -> None:
+        lifespan = attrgetter(name)(importlib.import_module(module))
+        await self._opened.enter_async_context(lifespan.opened())
+
+    def _perform(self, call: Call) -> Answer:
+        logs.JOB.set(call.job)
+        try:
+            function, arguments, returns = self._find(call)
+            job = None if arguments.job_parameter is None else _job(call)
+            args, kwargs = arguments.bind(call.args, job)
+            with ending_here():
+                value = function(*args, **kwargs)
+            if inspect.isawaitable(value):
+                value = self._runner.run(_awaited(value))
+            if isinstance(value, Directive):
+                return _decided(value)
+            return Returned(encode_result(value, limit=self._set_up.max_result_bytes, type_=returns))
+        except Directive as directive:
+            return _decided(directive)
+        except BaseException as error:  # noqa: BLE001  # the worker waits for an answer
+            return self._raised(error)
+        finally:
+            logs.JOB.set(None)
+            _flush()
+
+    def _find(self, call: Call) -> _Found:
+        place = call.module, call.function
+        if self._defect is not None:
+            raise self._defect
+        if place not in self._functions:
+            found = attrgetter(call.function)(importlib.import_module(call.module))
+            function = found.function if isinstance(found, Task) else found
+            arguments = Arguments(function, task=call.task, injected=Job)
+            self._functions[place] = function, arguments, checked_type(return_type(function))
+        return self._functions[place]
+
+    def _raised(self, error: BaseException) -> Raised:
+        limit = self._set_up.memory_limit
+        if isinstance(error, MemoryError) and limit:
+            _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+            resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))  # to tell of it takes some
+            why = f"the task needs more than the {limit:,} bytes its process may use (ROWLOCK_PROCESS_MEMORY_LIMIT)"
+            error.args = (why,)
+        return _told(error)
+
+
+async def _awaited(value: Awaitable[object]) -> object:
+    """Await it, and cancel what it leaves behind on the loop, as `asyncio.run` does."""
+    before = asyncio.all_tasks()
+    try:
+        with ending_here():
+            return await value
+    finally:
+        left = asyncio.all_tasks() - before
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
+
+def _flush() -> None:
+    """Write out what the task has printed: the next one may be killed."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed by the task, perhaps
+            stream.flush()
+
+
+def _decided(directive: Directive) -> Decided:
+    delay = getattr(directive, "delay", None)
+    cause = None if directive.__cause__ is None else _told(directive.__cause__)
+    return Decided(type(directive).__name__, str(directive), None if delay is None else delay.total_seconds(), cause)
+
+
+def _told(error: BaseException) -> Raised:
+    text = describe_error(error)
+    return Raised(text.type, text.message, text.traceback, [qualified_name(kind) for kind in type(error).__mro__])
+
+
+def _job(call: Call) -> Job:
+    hints = _hints()
+    given: dict[str, Any] = {name: msgspec.convert(value, hints[name]) for name, value in call.job.items()}
+    return Job(args_json=call.args, **given)
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Job)
+
+
+def main() -> None:
+    """Take file 0 as the socket, leave signals to the worker, and run."""
+    wire = socket.socket(fileno=os.dup(0))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _ignore)  # not SIG_IGN: what a task starts would inherit that
+        keep_handler(number)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # also where a task holds Python's lock
+    logs.configure()
+    with suppress(OSError):  # the worker is gone
+        Child(wire).run()
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """A signal meant for the worker, which ends its processes itself."""
+
+
+__all__ = ["main"]

@@ -1,0 +1,77 @@
+"""Plain functions in threads of the worker's own: not asyncio's, which resolve names and must stay free for that."""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from rowlock.worker.executors import forks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Threads:
+    """At most so many threads; they start when they are needed."""
+
+    def __init__(self, most: int, *, name: str) -> None:
+        self._most, self._name = most, name
+        self._pool = ThreadPoolExecutor(max_workers=most, thread_name_prefix=name)
+        self._running: set[Future[Any]] = set()
+
+    def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Call the function in a thread, in a copy of the present context, as soon as one is free.
+
+        A thread cannot be stopped: to cancel the future has an effect only before the function begins.
+        """
+        future = self._pool.submit(contextvars.copy_context().run, _plainly, function, args, kwargs)
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
+        return future
+
+    def grow(self, most: int) -> None:
+        """At most so many threads from now on, if that is more: a larger pool, while the present one runs dry."""
+        if most > self._most:
+            self._most = most
+            self._renew()
+
+    def leave(self) -> None:
+        """Leave the functions that run to their threads: what comes is called in others."""
+        if self._running:
+            self._renew()
+
+    def _renew(self) -> None:
+        self._pool.shutdown(wait=False)
+        self._pool = ThreadPoolExecutor(max_workers=self._most, thread_name_prefix=self._name)
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether a function runs in one, or waits for one. May be read after `close`, and in any thread."""
+        return bool(self._running)
+
+    def close(self) -> None:
+        """Let the threads go, but for those whose function still runs: it cannot be stopped from outside."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _plainly(function: Callable[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
+    """Call the function. A future cannot hold a StopIteration: its waiter would wait for ever.
+
+    A process that it has forked, and that comes out of it, ends: else it would wait for ever for the pool's next call.
+    """
+    before = forks.generation
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError("the task raised StopIteration") from error
+    finally:
+        if forks.generation != before:  # plainer than `ending_here`: each call pays for it
+            forks.end_fork(sys.exception())
+
+
+__all__ = ["Threads"]

@@ -1,0 +1,1 @@
+"""One run of a worker: claim, fill the slots, wait, stop."""

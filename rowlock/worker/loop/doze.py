@@ -1,0 +1,115 @@
+"""How a worker waits that has found no more work: briefly by itself while work keeps coming, by notification once it
+does not.
+
+A NOTIFY makes the commit that sends it take a lock of the whole server, so enqueues notify only if a worker is marked
+as idle. The mark follows the regime, not each job: it is set when nothing came for a while, and taken away when much
+comes. Polling goes on in both: a lost notification costs one poll interval. A worker that is marked tests whether it
+hears anything at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from rowlock.queue.connect.listening import Ear
+from rowlock.queue.connect.statements import WAKEUP_CHANNEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from rowlock.queue.claim.claims import Claims
+    from rowlock.queue.connect.sessions import ControlConnection
+    from rowlock.settings import Settings
+
+PAUSE_FIRST: Final = 0.002
+PAUSE_BUSY_MOST: Final = 0.02
+QUIET_SECONDS: Final = 0.1
+"""Dry for this long, a worker marks itself as idle."""
+BUSY_JOBS_PER_SECOND: Final = 200
+"""Above this pace of arrivals the mark is taken away: polling every few milliseconds finds as much, for free."""
+
+
+class Doze:
+    """The wait of one worker between two claims."""
+
+    def __init__(
+        self, settings: Settings, connection: ControlConnection, claims: Claims, worker: Callable[[], UUID]
+    ) -> None:
+        self._poll = settings.poll_interval.total_seconds()
+        self._may_listen = settings.listen
+        self._connection = connection
+        self._claims = claims
+        self._worker = worker
+        self._ear = Ear(connection, settings.schema, WAKEUP_CHANNEL, worker)
+        self._awake = asyncio.Event()
+        self._is_marked = False
+        self._marked: list[str] = []
+        self._pause = PAUSE_FIRST
+        self._dry_since = time.monotonic()
+        self._window_began, self._window_jobs = time.monotonic(), 0
+
+    def wake(self, _queue: str = "") -> None:
+        """There may be work: end the wait, or the next one if none is going on."""
+        self._awake.set()
+
+    def heard(self) -> None:
+        """Something was heard: so the connection listens."""
+        self._ear.heard()
+
+    def lost_mark(self) -> None:
+        """The connection is a new one, or the worker has a new id: whatever was marked may be gone."""
+        self._is_marked = False
+        self._ear.begin()
+        self.wake()
+
+    def before_claim(self) -> None:
+        """From here on a wake-up means work that the coming claim may not see."""
+        self._awake.clear()
+
+    async def found(self, jobs: int) -> None:
+        """Take in how much the last claim found."""
+        now = time.monotonic()
+        if jobs:
+            self._dry_since, self._pause = now, PAUSE_FIRST
+            self._window_jobs += jobs
+        if now - self._window_began < QUIET_SECONDS:
+            return
+        pace = self._window_jobs / (now - self._window_began)
+        self._window_began, self._window_jobs = now, 0
+        if pace > BUSY_JOBS_PER_SECOND:
+            await self.busy()
+
+    async def busy(self) -> None:
+        """Take the mark away: this worker has work enough for now."""
+        if self._is_marked:
+            await self._connection.fetch("mark_busy", self._worker())
+            self._is_marked = False
+
+    async def wait(self) -> None:
+        """Wait until there may be work again: in a queue that is not paused, so that enqueues to one notify nobody."""
+        if self._is_marked and self._marked != sorted(self._claims.open_queues):
+            await self.busy()
+        if not self._is_marked and self._may_listen and time.monotonic() - self._dry_since >= QUIET_SECONDS:
+            self._marked = sorted(self._claims.open_queues)
+            await self._connection.fetch("mark_idle", self._worker(), self._marked)
+            self._is_marked = True
+            self._ear.begin()
+            return  # and claim once more: what was enqueued before the mark did not notify
+        if self._is_marked and not await self._ear.test():
+            return
+        most = self._poll if self._is_marked or not self._may_listen else PAUSE_BUSY_MOST
+        pause = self._pause = min(self._pause * 2, most)
+        if self._is_marked or not self._may_listen:
+            due = await self._claims.until_next()
+            if due is not None:
+                pause = min(pause, max(due.total_seconds(), 0.0))
+        if self._is_marked:
+            pause = min(pause, self._ear.due_in())
+        try:
+            async with asyncio.timeout(pause):
+                await self._awake.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,245 @@
+"""A worker's main loop: claims while there is room, waits while there is none, dozes while there is no work."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import asyncpg
+
+from rowlock import logs, steady
+from rowlock.errors import RowlockError
+from rowlock.queue.claim.claims import NotLeased
+from rowlock.queue.connect.server_errors import CONNECTION_LOST, message
+from rowlock.worker.attempt.attempt import Attempt
+from rowlock.worker.loop.slots import STALE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from asyncpg import Record
+
+    from rowlock.queue.claim.claims import Claims
+    from rowlock.queue.finish.finishes import Finishes
+    from rowlock.worker.loop.doze import Doze
+    from rowlock.worker.loop.orders import Orders
+    from rowlock.worker.loop.slots import Executor, Slots
+    from rowlock.worker.loop.suspects import Alone
+    from rowlock.worker.vitals.counts import Counts
+    from rowlock.worker.vitals.lease import Lease
+
+    Share: TypeAlias = tuple[Claims, Executor | None]
+    """The claims of some tasks, and the executor that they are for; None for all that needs none that binds."""
+
+log = logs.get_logger("rowlock.worker")
+
+TRANSIENT: Final = (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError)
+PAUSE_FIRST: Final = 0.1
+PAUSE_MOST: Final = 5.0
+MOST_PENDING: Final = 5000
+"""No more is claimed while so many outcomes wait to be recorded: the database is slow, or away."""
+QUIET_SECONDS: Final = 0.2
+"""How long a quiet worker waits at a time before it looks whether it may take jobs again, or is to stop."""
+LATE_SECONDS: Final = 0.05
+"""How long the loop waits at a time while the lease is neither held nor lost."""
+REWOUND: Final = "the database has lost their earlier claims; they go on as they run"
+BLOCKED: Final = "its earlier attempt still runs here: it was stopped with a lost lease, and has not ended"
+ADOPT_SECONDS: Final = 60.0
+ADOPT_EVERY: Final = 5.0
+"""After a claim failed, it may still be under way in the server: for so long, and so often, its jobs are looked for.
+Likewise after a reconnect: another server may have lost outcomes of this worker, whose jobs run under its name then."""
+ADOPT_NET: Final = 60.0
+"""How often they are looked for in any case: behind a pooler a failover is no reconnect."""
+BLOCKED_SECONDS: Final = 5.0
+"""A job that is given back because its earlier attempt still runs here is not due for so long: another worker may take
+it meanwhile, or the earlier attempt may end."""
+
+
+class MainLoop:
+    """Brings jobs from the claims to the slots. When the lease is lost, it registers the worker under another one."""
+
+    def __init__(
+        self,
+        claims: Claims,
+        slots: Slots,
+        finishes: Finishes,
+        *,
+        shares: Callable[[], Sequence[Share]],
+        doze: Doze,
+        alone: Alone,
+        orders: Orders,
+        counts: Counts,
+        lease: Callable[[], Lease],
+        stopping: asyncio.Event,
+        register: Callable[[], Awaitable[None]],
+        release: Callable[..., None],
+    ) -> None:
+        self._claims = claims
+        self._slots = slots
+        self._finishes = finishes
+        self._shares = shares
+        self._doze = doze
+        self._alone = alone
+        self._orders = orders
+        self._counts = counts
+        self._lease = lease
+        self._stopping = stopping
+        self._register = register
+        self._release = release
+        self._loop = asyncio.get_running_loop()
+        self._adopt_until = self._adopt_at = 0.0
+        self._adopt_net_at = self._loop.time() + ADOPT_NET
+        self._turns = 0
+
+    def look_for_unknown(self) -> None:
+        """Look for jobs that the database has as this worker's and that it does not know of, for a while."""
+        self._adopt_until = self._loop.time() + ADOPT_SECONDS
+
+    async def until_stopped(self, background: Sequence[asyncio.Task[None]]) -> None:
+        """Work until the worker is to stop, or one of these tasks has failed."""
+        pause = PAUSE_FIRST
+        while not self._stopping.is_set():
+            for task in background:
+                if task.done():
+                    task.result()  # neither ends by itself: what it raised is a defect, and must not go unseen
+            try:
+                await self._work_once()
+                pause = PAUSE_FIRST
+            except NotLeased:
+                await self._stops_within(LATE_SECONDS)  # the lease's thread is about to notice
+            except TRANSIENT as error:
+                log.warning("claim_failed", error=type(error).__name__, detail=message(error), retry_in=round(pause, 1))
+                self._claims.reset()
+                self.look_for_unknown()
+                await self._stops_within(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+                pause = min(pause * 2, PAUSE_MOST)
+
+    async def _work_once(self) -> None:
+        if not await self._has_lease():
+            return
+        now = self._loop.time()
+        if now < self._adopt_until or now >= self._adopt_net_at or self._slots.doubled:
+            await self._adopt()
+        for attempt in self._slots.take_ready(older_than=STALE_SECONDS):
+            self._release(attempt)
+        if self._orders.is_quiet:
+            self._alone.end()
+            await self._doze.busy()  # a notification would be of no use
+            await self._stops_within(QUIET_SECONDS)
+            return
+        if self._alone.is_wanted:
+            await self._doze.busy()
+            await self._alone.step()
+            return
+        shares = self._with_room() if self._finishes.pending < MOST_PENDING else []
+        if not shares:
+            if not await self._slots.changed(timeout=1.0):
+                await self._doze.busy()  # full for so long: a notification would be of no use
+            return
+        await self._claim_or_wait(shares)
+
+    async def _claim_or_wait(self, shares: Sequence[Share]) -> None:
+        """Claim what there is room for. If no queue has any more, work on what runs alone, or wait."""
+        if all(claims.begins_anew for claims, _ in shares):
+            self._doze.before_claim()
+        found = await self.claim()
+        await self._doze.found(found)
+        if all(claims.is_dry for claims, _ in shares) and not self._stopping.is_set():
+            if found == 0 and await self._alone.begin_if_idle():
+                return
+            await self._doze.wait()
+
+    async def _has_lease(self) -> bool:
+        """Whether jobs may be claimed now. Registers the worker under another lease if the last one is lost."""
+        if self._lease().is_lost:
+            await self._register()
+            self._adopt_until = self._adopt_at = 0.0  # what the worker held under its old id is others' to rescue
+        if not self._lease().may_claim:
+            await self._stops_within(LATE_SECONDS)  # a renewal is late: it comes, or the lease is lost
+        await self._finishes.connect()
+        return self._lease().may_claim
+
+    async def _adopt(self) -> None:
+        """Take on what a claim whose answer was lost has claimed for this worker."""
+        if self._loop.time() < self._adopt_at:
+            return
+        lease, known, asked_at = self._lease(), self._slots.known() | self._finishes.known(), steady.seconds()
+        rows = await self._claims.adopt(lease.worker, known)
+        self._slots.doubled &= known  # the others are among these rows, or not this worker's
+        self._adopt_at = self._loop.time() + ADOPT_EVERY
+        self._adopt_net_at = self._loop.time() + ADOPT_NET
+        if rows:
+            self._counts.adopted += len(rows)
+            log.info("jobs_adopted", count=len(rows))
+            self._take_on(self._alone.adopt(rows), lease, asked_at)
+
+    async def claim(self, most: int | None = None) -> int:
+        """Claim as many jobs as there is room for, or up to so many, and put them into the slots; return how many.
+
+        The tasks of an executor that binds have a share of their own: no more of them than it can run is claimed.
+        """
+        shares, found = self._shares(), 0
+        turn = self._turns = (self._turns + 1) % len(shares)
+        for claims, executor in (*shares[turn:], *shares[:turn]):
+            room = self._slots.room(executor)
+            room = room if most is None else min(room, most)
+            if room <= 0 or (found and self._takes_no_more):
+                continue
+            lease, asked_at = self._lease(), steady.seconds()
+            rows = await claims.claim(lease.worker, room, self._slots.limits())
+            self._counts.note_claim(rows, claims.looked_until, claims.took)
+            self._take_on(rows, lease, asked_at)
+            found += len(rows)
+        return found
+
+    @property
+    def _takes_no_more(self) -> bool:
+        return self._stopping.is_set() or self._orders.is_quiet or self._lease().is_lost
+
+    def _with_room(self) -> list[Share]:
+        return [(claims, executor) for claims, executor in self._shares() if self._slots.room(executor) > 0]
+
+    def _take_on(self, rows: Sequence[Record], lease: Lease, asked_at: float) -> None:
+        """Put claimed jobs into the slots, or give them back if their lease was lost meanwhile: they never began."""
+        if lease.is_lost:
+            for row in rows:
+                self._release(Attempt(row, steady.seconds(), lease))
+            return
+        doubled = len(self._slots.doubled)
+        for attempt in self._slots.add(rows, lease, asked_at):
+            log.warning("job_given_back", job_id=str(attempt.claimed["id"]), why=BLOCKED)
+            self._release(attempt, BLOCKED_SECONDS)
+        if len(self._slots.doubled) > doubled:
+            log.warning("jobs_claimed_twice", count=len(self._slots.doubled) - doubled, why=REWOUND)
+
+    async def _stops_within(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    async def until_dry(self) -> None:
+        """Work until nothing is due any more, and all outcomes are recorded; or until it is to take no more jobs."""
+        while not (self._stopping.is_set() or self._orders.is_quiet):
+            if not await self._has_lease():
+                continue
+            if self._alone.is_wanted:
+                await self._alone.step()
+                continue
+            has_room = bool(self._with_room())
+            try:
+                found = await self.claim()
+            except NotLeased:
+                continue  # the lease's thread is about to notice
+            if found == 0 and has_room and self._slots.is_empty:
+                await self._finishes.flush()
+                # What the last ones enqueued, or put back at once; then those that run alone.
+                if await self.claim(self._slots.concurrency) == 0 and not await self._alone.begin():
+                    return
+            elif found == 0:
+                await self._slots.changed(timeout=0.05)
+
+
+__all__ = ["MainLoop"]

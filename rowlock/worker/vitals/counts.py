@@ -1,0 +1,148 @@
+"""What one worker has done since it was opened, as plain numbers: they cost next to nothing while nobody reads them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+from rowlock.queue.finish.finishes import Unsuccess
+from rowlock.queue.jobs.lifecycle import Ended, State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from asyncpg import Record
+
+    from rowlock.queue.finish.finishes import Success
+
+MOST_TOLD_APART: Final = 200
+"""How many pairs of a queue and a task are told apart; the others are counted together, as `OTHERS`."""
+OTHERS: Final = ("other", "other")
+
+BOUNDS: Final = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0)
+"""Where the buckets of the histograms end, in seconds; one more holds what takes longer."""
+
+
+DELAY_BOUNDS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0)
+"""The same, of how late the event loop was."""
+
+
+class Delays:
+    """How late the event loop was, each time that it was asked."""
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * (len(DELAY_BOUNDS) + 1)
+        self.seconds = 0.0
+
+    def note(self, delay: float) -> None:
+        """Count one."""
+        self.buckets[bisect_left(DELAY_BOUNDS, delay)] += 1
+        self.seconds += delay
+
+
+class KindCounts:
+    """The jobs of one task in one queue: what became of them, how long their last attempts took, and how long they had
+    been due when they were claimed.
+
+    `errors`: attempts that ended in an error of their own, whether the job was tried again or not. `retried`, `snoozed`
+    and `released`: those after which the job went back to its queue, and why. `refused`: whose outcome came too late.
+    """
+
+    __slots__ = (
+        *(
+            "cancelled",
+            "duration_seconds",
+            "durations",
+            "errors",
+            "failed",
+            "refused",
+            "released",
+            "retried",
+            "snoozed",
+        ),
+        *("succeeded", "wait_seconds", "waits"),
+    )
+
+    def __init__(self) -> None:
+        self.succeeded = self.failed = self.cancelled = self.errors = 0
+        self.retried = self.snoozed = self.released = self.refused = 0
+        self.durations = [0] * (len(BOUNDS) + 1)
+        self.waits = [0] * (len(BOUNDS) + 1)
+        self.duration_seconds = self.wait_seconds = 0.0
+
+
+class Counts:
+    """What one worker counts itself; the rest is read from its parts when somebody asks.
+
+    `claims` asked for jobs, and `empty_claims` of them found none; they took `claim_seconds` together. Jobs are told
+    apart by their kinds once somebody wants it, who then pays for it: a microsecond or two a job.
+    """
+
+    def __init__(self, *, has_kinds: bool) -> None:
+        self.has_kinds = has_kinds
+        self.kinds: dict[tuple[str, str], KindCounts] = {}
+        self.claims = self.empty_claims = self.claimed = self.adopted = 0
+        self.claim_seconds = 0.0
+
+    def note_claim(self, rows: Sequence[Record], looked_until: datetime, took: float) -> None:
+        """Count a claim and its jobs."""
+        self.claims += 1
+        self.claim_seconds += took
+        if not rows:
+            self.empty_claims += 1
+            return
+        self.claimed += len(rows)
+        if not self.has_kinds:
+            return
+        kinds = self.kinds
+        for row in rows:
+            kind = kinds.get((row["queue"], row["task"])) or self._kind(row["queue"], row["task"])
+            waited = (looked_until - row["run_at"]).total_seconds()
+            kind.waits[bisect_left(BOUNDS, waited)] += 1
+            kind.wait_seconds += waited
+
+    def note_outcomes(
+        self, outcomes: Sequence[Success | Unsuccess], refused: Collection[UUID], ended_at: float
+    ) -> None:
+        """Count the outcomes that were recorded, and those that were refused. `ended_at` is by the clock of leases."""
+        if not self.has_kinds:
+            return
+        kinds = self.kinds
+        for outcome in outcomes:
+            row = outcome.claimed
+            kind = kinds.get((row["queue"], row["task"])) or self._kind(row["queue"], row["task"])
+            if refused and row["id"] in refused:
+                kind.refused += 1
+                continue
+            if isinstance(outcome, Unsuccess):
+                decision = outcome.decision
+                kind.errors += decision.counts
+                if not isinstance(decision, Ended):
+                    kind.released += decision.outcome == "released"
+                    kind.snoozed += decision.outcome == "snoozed"
+                    kind.retried += decision.counts
+                    continue
+                if decision.state is State.FAILED:
+                    kind.failed += 1
+                else:
+                    kind.cancelled += 1
+            else:
+                kind.succeeded += 1
+            took = ended_at - outcome.began
+            kind.durations[bisect_left(BOUNDS, took)] += 1
+            kind.duration_seconds += took
+
+    def _kind(self, queue: str, task: str) -> KindCounts:
+        """The counts of a pair that was not seen before."""
+        pair = (queue, task) if len(self.kinds) < MOST_TOLD_APART else OTHERS
+        kind = self.kinds.get(pair)
+        if kind is None:
+            kind = self.kinds[pair] = KindCounts()
+        return kind
+
+
+__all__ = ["BOUNDS", "DELAY_BOUNDS", "MOST_TOLD_APART", "OTHERS", "Counts", "Delays", "KindCounts"]

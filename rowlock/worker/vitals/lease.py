@@ -1,0 +1,209 @@
+"""The lease: renewed by a thread with its own connection, so that a handler which blocks the loop keeps its jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+import asyncpg
+
+from rowlock import logs, steady
+from rowlock.errors import RowlockError
+from rowlock.queue.connect.server_errors import CONNECTION_LOST
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.worker.executors.memory import resident_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rowlock.settings import Settings
+
+log = logs.get_logger("rowlock.worker")
+
+LONGEST_MILLISECONDS: Final = 2**31 - 1
+MARGIN: Final = 0.2
+"""The share of the lease before whose end a worker that could not renew stops its handlers."""
+RETRY_MOST: Final = 1.0
+"""The longest pause, in seconds, after which a renewal that failed is tried again."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Renewals:
+    """What happened to the leases of one worker. Each thread that renews one adds to it.
+
+    `made`, `late` and `failed` count renewals: those that the database confirmed, those that came so late that another
+    one was due, and those that failed. `lost` counts lost leases, `connects` the connections made to renew one.
+    """
+
+    made: int = 0
+    late: int = 0
+    failed: int = 0
+    lost: int = 0
+    connects: int = 0
+
+
+class Lease:
+    """One worker id's hold on its jobs. A lost lease is never held again: a worker that goes on begins another one.
+
+    `is_lost` and `held_until` are the only facts, and the thread that renews the lease alone moves them: no flag
+    elsewhere repeats what this thread decides. `on_lost` is called with the lease, on that thread, when the lease has
+    run out or is about to. `loop_delay` is asked on the thread, in seconds.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        dsn: str,
+        *,
+        renewals: Renewals,
+        on_lost: Callable[[Lease], None],
+        loop_delay: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self._settings = settings
+        self._dsn = dsn
+        self._renewals = renewals
+        self._on_lost = on_lost
+        self._loop_delay = loop_delay
+        self._stopped = threading.Event()
+        self._woken = threading.Event()
+        self._is_checked = True
+        self._thread: threading.Thread | None = None
+        self.worker: Final = uuid7()
+        self.is_lost = False
+        """Whether it ended without being stopped. It stays so."""
+        self.is_cut_off = False
+        """Whether it was lost because the database was away, and this thread was on time to find out."""
+        self.held_until = 0.0
+        """Until when it is certainly held, by the clock of leases: what has not begun by then must not begin."""
+
+    @property
+    def is_held(self) -> bool:
+        """Whether jobs may be claimed and begun under it now. Before a late renewal it can be False for a moment."""
+        return not self.is_lost and steady.seconds() < self.held_until
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether jobs may be claimed under it now: it is held, and the connection that renews it was not lost."""
+        return self._is_checked and self.is_held
+
+    async def begin(self, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int, state: str) -> None:
+        """Register the worker over the connection that renews its lease, and renew it from now on. Called once.
+
+        Raises what the database answers, `DatabaseUnavailable` among others; nothing is renewed then.
+        """
+        row = (socket.gethostname(), os.getpid(), version("rowlock"), list(queues), list(tasks), concurrency, state)
+        begun = Future[None]()
+        begun.set_running_or_notify_cancel()  # the thread answers, whether or not anybody still waits for it
+        self._thread = threading.Thread(target=self._keep, args=(row, begun), name="rowlock-lease", daemon=True)
+        self._thread.start()
+        try:
+            await asyncio.wrap_future(begun)
+        except BaseException:
+            self.stop()
+            raise
+
+    def check(self) -> None:
+        """Renew now, and let nothing be claimed before: other connections were lost, and this one may be, too."""
+        self._is_checked = False
+        self._woken.set()
+
+    def stop(self) -> None:
+        """Stop renewing. The lease runs out by itself."""
+        self._stopped.set()
+        self._woken.set()
+
+    async def end(self, connection: ControlConnection) -> None:
+        """Stop renewing, and let go of what is still held."""
+        self.stop()
+        for _ in range(100):  # not joined in a thread: handlers may have filled all that asyncio has
+            if self._thread is None or not self._thread.is_alive():
+                break
+            await asyncio.sleep(0.02)
+        await connection.fetch("end_lease", self.worker)
+
+    def _keep(self, row: tuple[object, ...], begun: Future[None]) -> None:
+        """Register, and renew until stopped or lost. Whatever ends the thread, even a defect, ends the lease first."""
+        try:
+            asyncio.run(self._begin_and_renew(row, begun))
+        except BaseException as error:
+            if begun.done():
+                raise
+            begun.set_exception(error)  # there is no lease
+        finally:
+            if self.held_until and not self._stopped.is_set():
+                self.is_lost = True
+                self._renewals.lost += 1
+                log.error("lease_lost", worker=str(self.worker))
+                self._on_lost(self)
+
+    async def _begin_and_renew(self, row: tuple[object, ...], begun: Future[None]) -> None:
+        """Register and renew over one connection: a worker that cannot renew its lease does not begin one."""
+        connection = ControlConnection(self._settings, self._dsn, purpose="lease")
+        connection.on_connect(self._count_connect)
+        try:
+            until = steady.seconds() + self._settings.lease.total_seconds()
+            await connection.fetch("register_worker", self.worker, *row, self._settings.lease)
+            self.held_until = until
+            begun.set_result(None)
+            await self._renew_until_stopped(connection, until)
+        finally:
+            await connection.close()
+
+    async def _renew_until_stopped(self, connection: ControlConnection, until: float) -> None:
+        """Renew until the lease is stopped or lost.
+
+        `until` counts from before each renewal was sent: the database's lease ends later. A renewal that is not
+        answered may take half of what is left: so another connection is tried before all is lost.
+
+        A process that was frozen, or whose interpreter a job has held, is late for a renewal: its lease is lost by its
+        own fault, and `is_cut_off` stays False.
+        """
+        heartbeat, margin = self._settings.heartbeat.total_seconds(), MARGIN * self._settings.lease.total_seconds()
+        pause = 0.0  # at once: it says how much memory the process uses
+        is_held, is_on_time = True, True
+        due = steady.seconds()
+        while is_held and not self._wait(pause):
+            began = steady.seconds()
+            limit = max((until - margin - began) / 2, margin / 4)
+            is_on_time = is_on_time and began < due + margin
+            try:
+                async with asyncio.timeout(limit):
+                    is_held = await self._renew(connection)
+            except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
+                is_on_time = is_on_time and steady.seconds() < began + limit + margin
+                self._renewals.failed += 1
+                log.warning("lease_not_renewed", worker=str(self.worker), error=type(error).__name__)
+                left = max(until - margin - steady.seconds(), 0)
+                is_held = left > 0
+                self.is_cut_off = not is_held and is_on_time
+                pause = min(RETRY_MOST, heartbeat, left) * random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+            else:
+                if is_held:
+                    self._renewals.made += 1
+                    self._renewals.late += began + self._settings.lease.total_seconds() - until > 2 * heartbeat
+                    self.held_until = until = began + self._settings.lease.total_seconds()
+                    self._is_checked = True
+                pause, is_on_time = heartbeat, True
+            due = steady.seconds() + pause
+
+    async def _renew(self, connection: ControlConnection) -> bool:
+        """Renew once. Returns whether the database still had the lease."""
+        delay = min(int(self._loop_delay() * 1000), LONGEST_MILLISECONDS)
+        return bool(await connection.fetch("renew_lease", self.worker, self._settings.lease, delay, resident_bytes()))
+
+    def _count_connect(self) -> None:
+        self._renewals.connects += 1
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for so long, or until woken. Returns whether stopped. This loop is the thread's own: it may block."""
+        self._woken.wait(seconds)
+        self._woken.clear()
+        return self._stopped.is_set()
