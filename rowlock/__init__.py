@@ -7,7 +7,6 @@ from rowlock.errors import (
     DatabaseUnavailable,
     DrainTimeout,
     DuplicateJob,
-    EnqueueUnknown,
     InsideEventLoop,
     InvalidArguments,
     InvalidJob,
@@ -34,21 +33,26 @@ from rowlock.errors import (
     WorkerNotFound,
     WrongState,
 )
+from rowlock.queue.enqueue.errors import EnqueueUnknown
 from rowlock.queue.enqueue.task import CallNext, Task
 from rowlock.queue.jobs.filter import JobFilter
 from rowlock.queue.jobs.job import Job, LogLine, Progress
 from rowlock.queue.jobs.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.jobs.new_job import NewJob
 from rowlock.queue.jobs.unique import Unique
-from rowlock.queue.operate.jobs import BulkResult, DeadLetterGroup, Operation, Unclaimed
+from rowlock.queue.operate.jobs import BulkResult
 from rowlock.queue.operate.keys import ApiKey, Keys, NewApiKey
-from rowlock.queue.operate.queues import Queue, Queues
+from rowlock.queue.operate.queues import Queues
 from rowlock.queue.operate.retention import ArchiveDay, QueueRetention, Retention
 from rowlock.queue.operate.schedules import Schedules
 from rowlock.queue.operate.workers import LiveWorker, Workers
+from rowlock.queue.read.dead_letters import DeadLetterGroup
 from rowlock.queue.read.handle import JobHandle
+from rowlock.queue.read.operations import Operation
 from rowlock.queue.read.overview import Overview
+from rowlock.queue.read.queues import Queue
 from rowlock.queue.read.statistics import Figures, Point, QueueFigures, Statistics, TaskFigures
+from rowlock.queue.read.unclaimed import Unclaimed
 from rowlock.queue.schedules.schedule import Schedule, StoredSchedule
 from rowlock.queue.tasks.backoff import Exponential, Linear
 from rowlock.queue.tasks.lifespan import Lifespan

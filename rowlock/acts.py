@@ -8,26 +8,26 @@ from rowlock.queue.jobs.actor import Origin
 from rowlock.queue.jobs.filter import JobFilter
 from rowlock.queue.jobs.rescheduling import Change
 from rowlock.queue.operate import retention
+from rowlock.queue.read.dead_letters import group_dead_letters, list_dead_letters
+from rowlock.queue.read.operations import list_operations
 from rowlock.queue.read.overview import Overview, read_overview
+from rowlock.queue.read.pages import list_jobs
 from rowlock.queue.read.statistics import Statistics, read_statistics
+from rowlock.queue.read.unclaimed import list_unclaimed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime, timedelta
     from uuid import UUID
 
+    from rowlock.queue.connect.database import Database
     from rowlock.queue.jobs.job import Job
-    from rowlock.queue.operate.jobs import (
-        BulkResult,
-        CancelAnswer,
-        GroupedDeadLetters,
-        Operation,
-        Operators,
-        Unclaimed,
-    )
+    from rowlock.queue.operate.jobs import BulkResult, CancelAnswer, Operators
     from rowlock.queue.operate.retention import Keep, QueueRetention, Retention
+    from rowlock.queue.read.dead_letters import GroupedDeadLetters
+    from rowlock.queue.read.operations import Operation
     from rowlock.queue.read.pages import JobPage
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.read.unclaimed import Unclaimed
 
 
 class Acts:
@@ -36,7 +36,7 @@ class Acts:
     `Rowlock` has them all.
     """
 
-    client: Client
+    database: Database
     operators: Operators
 
     async def cancel(self, job_id: UUID | str, *, reason: str | None = None, by: str | None = None) -> CancelAnswer:
@@ -196,20 +196,20 @@ class Acts:
         however many and however large they are: with a rare filter it may have fewer jobs than `limit`, and still have
         a next page.
         """
-        return await self.client.list_jobs(which, before=before, limit=limit)
+        return await list_jobs(self.database, which, before=before, limit=limit)
 
     async def dead_letters(
         self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50
     ) -> JobPage:
         """A page of dead letters: jobs that have failed and were not discarded. Newest first, as in `jobs`."""
-        return await self.operators.dead_letters(which or JobFilter(), before=before, limit=limit)
+        return await list_dead_letters(self.database, which or JobFilter(), before=before, limit=limit)
 
     async def dead_letter_groups(self, which: JobFilter | None = None, *, limit: int = 50) -> GroupedDeadLetters:
         """The dead letters by task and error, the most frequent first: how many, since when, and the last one.
 
         The newest 50,000 are counted, for two seconds at most: `searched_until` of the list is then how far back.
         """
-        return await self.operators.dead_letter_groups(which or JobFilter(), limit=limit)
+        return await group_dead_letters(self.database, which or JobFilter(), limit=limit)
 
     async def unclaimed(self, *, limit: int = 50) -> list[Unclaimed]:
         """Due jobs that no live worker would take, by task, version of the arguments and queue, and why.
@@ -217,7 +217,7 @@ class Acts:
         They wait, and are taken as soon as a worker comes that can. Of each queue and priority the 1,000 jobs that
         have been due longest are counted.
         """
-        return await self.operators.unclaimed(limit=limit)
+        return await list_unclaimed(self.database, limit=limit)
 
     async def operations(
         self,
@@ -232,8 +232,8 @@ class Acts:
 
         `target` is a job's id, or the name of a queue or a schedule; an act on many has none.
         """
-        return await self.operators.operations(
-            verb=verb, target_kind=target_kind, target=target, before=before, limit=limit
+        return await list_operations(
+            self.database, verb=verb, target_kind=target_kind, target=target, before=before, limit=limit
         )
 
     async def keep(
@@ -256,11 +256,11 @@ class Acts:
         >>> await app.keep("email", succeeded=timedelta(days=7), failed=timedelta(days=90), by="ada")
         """
         given = {"succeeded": succeeded, "failed": failed, "cancelled": cancelled, "expired": expired}
-        return await retention.keep(self.client, queue, given, Origin(by=by))
+        return await retention.keep(self.database, queue, given, Origin(by=by))
 
     async def retention(self) -> Retention:
         """How long finished jobs are kept, and the days of the archive: how large each is, and what goes when."""
-        return await retention.retention(self.client)
+        return await retention.retention(self.database)
 
     async def statistics(self, window: str = "1h", *, queue: str | None = None, task: str | None = None) -> Statistics:
         """What ended within the last "1h", "6h", "24h", "7d" or "30d", how long it took, and how long the queues were.
@@ -271,8 +271,8 @@ class Acts:
 
         >>> (await app.statistics(window="24h", queue="email")).total.duration_p95
         """
-        return await read_statistics(self.client, window, queue=queue, task=task)
+        return await read_statistics(self.database, window, queue=queue, task=task)
 
     async def overview(self) -> Overview:
         """How it stands: live jobs, dead letters, queues, workers, and what ended within the last minute."""
-        return await read_overview(self.client)
+        return await read_overview(self.database)

@@ -8,7 +8,9 @@ from weakref import WeakSet
 
 from rowlock.acts import Acts
 from rowlock.errors import InvalidOption, UnknownTask
+from rowlock.queue.connect.database import Database
 from rowlock.queue.enqueue.by_name import Enqueuing
+from rowlock.queue.enqueue.store import Store
 from rowlock.queue.enqueue.task import (
     Failing,
     FailureHandler,
@@ -16,15 +18,15 @@ from rowlock.queue.enqueue.task import (
     Task,
 )
 from rowlock.queue.jobs import checks as check
+from rowlock.queue.jobs.callables import is_async
 from rowlock.queue.jobs.job import Job, LogLine
 from rowlock.queue.operate.jobs import Operators
 from rowlock.queue.operate.keys import Keys
 from rowlock.queue.operate.queues import Queues
 from rowlock.queue.operate.schedules import Schedules
 from rowlock.queue.operate.workers import Workers
-from rowlock.queue.read.reader import Client
+from rowlock.queue.read.reader import get_job, list_logs
 from rowlock.queue.schedules.schedule import Misfire, Overlap, Schedule
-from rowlock.queue.tasks.callables import is_async
 from rowlock.queue.tasks.lifespan import Lifespan
 from rowlock.settings import Settings
 from rowlock.tasks import TaskDefaults, Tasks, collections_in
@@ -75,12 +77,13 @@ class Rowlock(Tasks, Enqueuing, Acts):
         self._workers_made: WeakSet[Worker] = WeakSet()
         self.middlewares: list[Middleware] = []
         self.failure_handlers: list[FailureHandler] = []
-        self.client = self._bound_to = Client(settings)
-        self.operators = Operators(self.client, self.tasks)
-        self.schedules = Schedules(self.client, self.tasks)
-        self.queues = Queues(self.client)
-        self.workers = Workers(self.client)
-        self.keys = Keys(self.client)
+        self.database = Database(settings)
+        self.store = self._bound_to = Store(self.database)
+        self.operators = Operators(self.store, self.tasks)
+        self.schedules = Schedules(self.database, self.tasks)
+        self.queues = Queues(self.database)
+        self.workers = Workers(self.database)
+        self.keys = Keys(self.database)
 
     def include(self, *collections: Tasks) -> None:
         """Add the tasks of these `Tasks`, and those that are added to them later, to this application.
@@ -201,18 +204,18 @@ class Rowlock(Tasks, Enqueuing, Acts):
 
         >>> engine = create_async_engine(await app.database_url("asyncpg"))
         """
-        return await self.client.database_url(driver)
+        return await self.database.database_url(driver)
 
     async def get(self, job_id: UUID | str) -> Job:
         """The job with this id, alive or finished. Raises `JobNotFound`."""
-        return await self.client.get(job_id)
+        return await get_job(self.database, job_id)
 
     async def logs(self, job_id: UUID | str) -> list[LogLine]:
         """The lines that the job's handler has logged, attempt by attempt, if its task has `capture_logs`.
 
         An attempt's lines can be read once it has ended. Raises `JobNotFound` for what can be no job's id.
         """
-        return await self.client.logs(job_id)
+        return await list_logs(self.database, job_id)
 
     def worker(
         self,
@@ -233,7 +236,7 @@ class Rowlock(Tasks, Enqueuing, Acts):
         from rowlock.worker.worker import Worker  # noqa: PLC0415  # a program that only enqueues does not load the worker
 
         made = Worker(
-            self.client,
+            self.database,
             self.tasks,
             schedules=list(self._declared.values()),
             queues=queues,
@@ -249,11 +252,11 @@ class Rowlock(Tasks, Enqueuing, Acts):
 
     async def close(self) -> None:
         """Close the application's connections. They open again at the next use."""
-        await self.client.close()
+        await self.database.close()
 
     def close_sync(self) -> None:
         """Close the connections that synchronous calls have opened, and their event loop."""
-        self.client.close_sync()
+        self.database.close_sync()
 
     async def __aenter__(self) -> Self:
         return self

@@ -35,19 +35,18 @@ RowlockError
 └── ProcessEnded                 the process of a task ended before the task did
 ```
 
+`EnqueueUnknown` has the jobs, so it is defined where they are: `rowlock.queue.enqueue.errors`.
+
 A message says what was wrong, with what value, and what to do. Errors of the driver are kept as `__cause__`.
 Arguments, results and DSNs never appear in a message.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rowlock.queue.jobs.new_job import NewJob
+    from uuid import UUID
 
 
 class RowlockError(Exception):
@@ -110,23 +109,6 @@ class DuplicateJob(RowlockError):
     def __init__(self, message: str, *, job_id: UUID) -> None:
         super().__init__(message)
         self.job_id = job_id
-
-
-class EnqueueUnknown(RowlockError):
-    """The connection was lost before the database answered an enqueue: the jobs may be stored, or not.
-
-    `jobs` are the jobs, with their ids. Enqueue them again, now or at any time later: those that are stored already,
-    waiting, running or finished, are left alone.
-
-    >>> try:
-    ...     job = await send_email.enqueue("ada@example.com", "Hi", "…")
-    ... except EnqueueUnknown as error:
-    ...     (job,) = await app.enqueue_many(error.jobs)
-    """
-
-    def __init__(self, message: str, *, jobs: Sequence[NewJob[Any]]) -> None:
-        super().__init__(message)
-        self.jobs = jobs
 
 
 class InvalidResult(RowlockError, TypeError):

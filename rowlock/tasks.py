@@ -25,10 +25,10 @@ from rowlock.queue.schedules.schedule import Declared, Schedule
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from rowlock.queue.enqueue.store import Store
     from rowlock.queue.jobs.checks import Executor
     from rowlock.queue.jobs.job import Job
     from rowlock.queue.jobs.unique import Unique
-    from rowlock.queue.read.reader import Client
     from rowlock.queue.tasks.backoff import BackoffOption, ExceptionClasses
 
 P = ParamSpec("P")
@@ -37,7 +37,7 @@ R = TypeVar("R")
 When: TypeAlias = str | timedelta | Schedule
 Times: TypeAlias = When | Sequence[When]
 
-_OPTIONS: Final = frozenset(inspect.signature(Task.__init__).parameters) - {"self", "function", "client"}
+_OPTIONS: Final = frozenset(inspect.signature(Task.__init__).parameters) - {"self", "function", "store"}
 
 _OTHER_WORDS: Final = {
     "acks_late": "leave it out: a job is always recorded after it has run",
@@ -95,7 +95,7 @@ class Tasks:
         self.tasks: dict[str, Task[..., Any]] = {}
         self.included_in: Tasks | None = None
         """The application, once there is one."""
-        self._bound_to: Client | None = None
+        self._bound_to: Store | None = None
         self._given: dict[str, dict[str, Any]] = {}
         self._declared: dict[str, Declared] = {}
         if task_defaults:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Access", "create_app", "nobody_is_asked"]
 
-_PLACES: Final = {"Access": "access", "create_app": "application", "nobody_is_asked": "access"}
+_PLACES: Final = {"Access": "access.access", "create_app": "application", "nobody_is_asked": "access.access"}
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # a module's

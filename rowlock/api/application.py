@@ -43,7 +43,8 @@ from rowlock.api.resources import (
 )
 from rowlock.api.resources.metrics import ERRORS, PARTS
 from rowlock.api.routes import Endpoint
-from rowlock.queue.operate.jobs import Operation
+from rowlock.queue.read.operations import Operation, list_operations
+from rowlock.queue.read.reader import get_job
 from rowlock.wire.jobs import JobDetail
 
 _MODULES: Final = (
@@ -117,11 +118,13 @@ def _streams(app: web.Application) -> Streams:
     backend = app[BACKEND]
 
     async def operations(limit: int) -> list[Operation]:
-        return await backend.operators.operations(verb=None, target_kind=None, target=None, before=None, limit=limit)
+        return await list_operations(backend.database, limit=limit)
 
     async def detail(job: UUID) -> JobDetail:
-        return await jobs.detail(backend.client, await backend.client.get(job))
+        return await jobs.detail(backend.database, await get_job(backend.database, job))
 
     return Streams(
-        overview=lambda within: overview.overview_of(app, backend.client, within), operations=operations, detail=detail
+        overview=lambda within: overview.overview_of(app, backend.database, within),
+        operations=operations,
+        detail=detail,
     )

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from aiohttp import web
 
+from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.drivers import Own
 from rowlock.queue.jobs.unique import Unique
 from rowlock.queue.operate.jobs import Operators
@@ -17,14 +18,13 @@ from rowlock.queue.operate.queues import Queues
 from rowlock.queue.operate.schedules import Schedules
 from rowlock.queue.operate.workers import Workers
 from rowlock.queue.read.handle import JobHandle
-from rowlock.queue.read.reader import Client
 
 
 class Backend(Protocol):
     """The part of `rowlock.Rowlock` that the API uses."""
 
     @property
-    def client(self) -> Client:
+    def database(self) -> Database:
         """The queue, to read from."""
         ...
 

@@ -22,7 +22,7 @@ from rowlock.queue.jobs.actor import Origin
 from rowlock.queue.jobs.filter import Sight
 from rowlock.queue.jobs.job import Job
 from rowlock.queue.operate.keys import Scope
-from rowlock.queue.read.reader import no_job, parse_id
+from rowlock.queue.read.reader import get_job, no_job, parse_id
 
 ACTOR_HEADER: Final = "X-Rowlock-Actor"
 JSON: Final = "application/json"
@@ -63,7 +63,7 @@ class Call:
 
     async def visible(self, job_id: UUID) -> Job:
         """The job with this id. Raises `JobNotFound`, also for one in a queue that this access does not see."""
-        job = await self.backend.client.get(job_id)
+        job = await get_job(self.backend.database, job_id)
         if not self.access.sees(job.queue):
             raise no_job(job.id)
         return job
@@ -85,7 +85,7 @@ class Call:
 
     async def sight(self) -> Sight:
         """What this access sees in lists, and acts on in bulk."""
-        rows = await self.backend.client.fetch("list_sensitive")
+        rows = await self.backend.database.fetch("list_sensitive")
         return Sight(queues=self.access.queues, hidden=[row["name"] for row in rows])
 
     @property

@@ -51,10 +51,10 @@ def instrument(app: Rowlock, *, tracer_provider: TracerProvider | None = None) -
     >>> from rowlock.integrations.opentelemetry import instrument
     >>> instrument(app)
     """
-    if app.client.tracer is not None:
+    if app.store.tracer is not None:
         return
     tracing = _Tracing(trace.get_tracer(SYSTEM, version("rowlock"), tracer_provider))
-    app.client.tracer = tracing.enqueuing
+    app.store.tracer = tracing.enqueuing
     app.middlewares.insert(0, tracing.attempt)  # around the others, whose time is part of the attempt
     logs.trace_ids = _ids
 

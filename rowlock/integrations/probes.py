@@ -13,7 +13,7 @@ from rowlock.api.http.problems import METRICS_UNAVAILABLE, Kind, Refused, answer
 from rowlock.api.resources.health import Health, check_database
 
 if TYPE_CHECKING:
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
     from rowlock.worker.worker import Worker
 
 NOT_READY: Final = Kind(status=503, title="The worker takes no jobs now", name="worker-not-ready")
@@ -21,7 +21,7 @@ NOT_READY: Final = Kind(status=503, title="The worker takes no jobs now", name="
 TEXT: Final = "text/plain"
 
 
-def create_probes(worker: Worker, client: Client) -> web.Application:
+def create_probes(worker: Worker, database: Database) -> web.Application:
     """Make the application that tells how this worker fares. It is for a port of its own: nobody has to log in.
 
     `/healthz`: the event loop turns. `/readyz`: besides, the worker has its lease, the database answers, and its schema
@@ -32,7 +32,7 @@ def create_probes(worker: Worker, client: Client) -> web.Application:
         return answer(Health())
 
     async def readyz(_request: web.Request) -> web.Response:
-        await check_database(client)
+        await check_database(database)
         if worker.is_stopping:
             raise Refused(NOT_READY, "The worker stops: it takes no jobs any more, and ends those that it has.")
         if worker.is_quiet:

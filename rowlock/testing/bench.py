@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from rowlock.errors import UnknownTask, WrongState
+from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.sessions import own_transaction
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.job import Job
-from rowlock.queue.read.reader import Client
+from rowlock.queue.read.reader import get_job
 from rowlock.testing.databases import Unpooled
 from rowlock.worker.worker import Worker
 
@@ -52,7 +53,7 @@ class Bench(Worker):
         self, app: Rowlock, *, queues: Sequence[str] | None = None, concurrency: int = 1, runs_jobs: bool = True
     ) -> None:
         super().__init__(
-            app.client,
+            app.database,
             app.tasks,
             schedules=list(app._declared.values()),  # noqa: SLF001  # what app.worker() gives its workers
             queues=queues,
@@ -67,8 +68,8 @@ class Bench(Worker):
         self._errors: dict[Attempt, BaseException] = {}
 
     async def __aenter__(self) -> Self:
-        url = await self._client.dsn()
-        self._client = Client(replace(self._client.settings, database_url=url, lease=LEASE), pool=Unpooled)
+        url = await self._database.dsn()
+        self._database = Database(replace(self._database.settings, database_url=url, lease=LEASE), pool=Unpooled)
         await self._open(has_upkeep=False, has_ticks=False)
         self._rest_the_lease()
         self._listen()
@@ -105,7 +106,7 @@ class Bench(Worker):
             )
         rows = await self.fetch("claim_job", job.id, self.id)
         if not rows:
-            now = await self._client.get(job.id)
+            now = await get_job(self._database, job.id)
             raise WrongState(
                 f"Job {job.id} ({job.task}) is {now.state}: only one that waits, and is not overdue, can be performed.",
                 state=now.state,
@@ -138,7 +139,7 @@ class Bench(Worker):
     @property
     def schema(self) -> str:
         """The schema that it works in."""
-        return self._client.settings.schema
+        return self._database.settings.schema
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
         """Run `testing/sql/<name>.sql` in a transaction of its own."""
@@ -148,7 +149,7 @@ class Bench(Worker):
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Callable[..., Awaitable[list[Record]]]]:
         """A transaction, as the function that runs `<name>.sql` of the test kit, or of the queue, in it."""
-        async with self._client.connection() as connection, own_transaction(connection):
+        async with self._database.connection() as connection, own_transaction(connection):
 
             async def fetch(name: str, *parameters: object) -> list[Record]:
                 package = PACKAGE if name in OWN else None

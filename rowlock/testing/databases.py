@@ -17,9 +17,9 @@ import asyncpg
 from rowlock.embedded import find_binaries, temporary_server
 from rowlock.errors import ConfigurationError, DatabaseUnavailable, InvalidOption
 from rowlock.migrations import upgrade
+from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.pool import ClientPool
 from rowlock.queue.connect.server_errors import CONNECTION_LOST
-from rowlock.queue.read.reader import Client
 from rowlock.settings import Settings
 
 if TYPE_CHECKING:
@@ -167,20 +167,20 @@ def use_database(app: Rowlock, database_url: str) -> Iterator[Rowlock]:
     >>> with use_database(app, url):
     ...     await send_email.enqueue("ada@example.com", "Hi", "…")
     """
-    if not hasattr(app, "client"):
+    if not hasattr(app, "database"):
         raise InvalidOption(f"{app!r} is no application of Rowlock's: give the object that @app.task is used of.")
-    settings, client = app.settings, vars(app.client)
+    settings, database = app.settings, vars(app.database)
     other = replace(settings, database_url=database_url)
-    before = dict(client)
+    before = dict(database)
     app.settings = other
-    client.update(vars(Client(other, pool=Unpooled)))  # in place: tasks and handles hold the client
+    database.update(vars(Database(other, pool=Unpooled)))  # in place: tasks and handles hold it
     try:
         yield app
     finally:
         app.close_sync()
         app.settings = settings
-        client.clear()
-        client.update(before)
+        database.clear()
+        database.update(before)
 
 
 __all__ = ["Databases", "Unpooled", "use_database"]

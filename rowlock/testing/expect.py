@@ -17,6 +17,7 @@ from rowlock.queue.enqueue.task import Task
 from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.job import Job
 from rowlock.queue.jobs.json_values import encode_hook
+from rowlock.queue.read.pages import list_jobs
 from rowlock.testing.bench import PACKAGE
 from rowlock.testing.perform import check_task
 
@@ -130,7 +131,7 @@ def enqueued_sync(
     **expected: Any,  # noqa: ANN401  # those of `enqueued`
 ) -> list[Job]:
     """As `enqueued`, for synchronous tests, over a synchronous connection or none."""
-    return app.client.run_sync(enqueued(app, task, connection=connection, **expected), connection)
+    return app.database.run_sync(enqueued(app, task, connection=connection, **expected), connection)
 
 
 def assert_enqueued_sync(
@@ -145,7 +146,7 @@ def assert_enqueued_sync(
     >>> assert_enqueued_sync(app, send_email, args={"recipient": "ada@example.com"}, connection=django_connection)
     """
     __tracebackhide__ = True
-    return app.client.run_sync(assert_enqueued(app, task, connection=connection, **expected), connection)
+    return app.database.run_sync(assert_enqueued(app, task, connection=connection, **expected), connection)
 
 
 def assert_not_enqueued_sync(
@@ -157,7 +158,7 @@ def assert_not_enqueued_sync(
 ) -> None:
     """As `assert_not_enqueued`, for synchronous tests, over a synchronous connection or none."""
     __tracebackhide__ = True
-    app.client.run_sync(assert_not_enqueued(app, task, connection=connection, **expected), connection)
+    app.database.run_sync(assert_not_enqueued(app, task, connection=connection, **expected), connection)
 
 
 class _Expected:
@@ -227,7 +228,7 @@ async def _waiting(app: Rowlock, connection: object) -> list[Job]:
     if connection is not None:
         rows: Sequence[Any] = await adapt(connection).fetch(sql)
     else:
-        async with app.client.connection() as own:
+        async with app.database.connection() as own:
             rows = await own.fetch(sql)
     return [Job.from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
 
@@ -240,7 +241,7 @@ async def _told(app: Rowlock, waiting: Sequence[Job], found: Sequence[Job], conn
     text = "\n".join(["Enqueued are (* fits):", *lines] if lines else ["Nothing is enqueued."])
     if connection is not None:
         return text
-    over = [job for job in await app.client.list_jobs(limit=100) if job.is_finished or job.state == "running"]
+    over = [job for job in await list_jobs(app.database, limit=100) if job.is_finished or job.state == "running"]
     if over:
         text += "\n".join(["\nNot waiting any more are:", *(f"  {_line(job)}" for job in over[:MOST_SHOWN])])
     elif not waiting:
@@ -273,7 +274,7 @@ async def _check_task(app: Rowlock, task: Task[..., Any] | str | None, connectio
         check_task(app, task)
     elif task is not None:
         name = checks.task_name(task)
-        if name not in app.tasks and not await app.client.tell(connection, "get_task", name):
+        if name not in app.tasks and not await app.database.tell(connection, "get_task", name):
             close = difflib.get_close_matches(name, app.tasks, n=1)
             raise UnknownTask(
                 f"The task {name!r} is not known{f' (is {close[0]!r} meant?)' if close else ''}: this application has "

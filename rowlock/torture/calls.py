@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import structlog
 
-from rowlock.errors import EnqueueUnknown, RowlockError
+from rowlock.errors import RowlockError
+from rowlock.queue.enqueue.errors import EnqueueUnknown
 from rowlock.torture.application import app
 from rowlock.torture.history import Answer, Call, Enqueue, Enqueued
 from rowlock.torture.jobs import wanted

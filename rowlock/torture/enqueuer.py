@@ -22,15 +22,8 @@ import aiohttp
 import asyncpg
 import structlog
 
-from rowlock.errors import (
-    DuplicateJob,
-    EnqueueUnknown,
-    JobAlreadyFinished,
-    JobNotFound,
-    KeyHeld,
-    RowlockError,
-    WrongState,
-)
+from rowlock.errors import DuplicateJob, JobAlreadyFinished, JobNotFound, KeyHeld, RowlockError, WrongState
+from rowlock.queue.enqueue.errors import EnqueueUnknown
 from rowlock.queue.jobs.unique import Unique
 from rowlock.torture import testimony, workload
 from rowlock.torture.history import Act, Acted, Enqueue, Enqueued, History
@@ -133,7 +126,7 @@ class Enqueuer:
     async def _count(self) -> None:
         while True:
             with suppress(*LOST):
-                async with self._app.client.connection() as connection:
+                async with self._app.database.connection() as connection:
                     self._waiting = await connection.fetchval("SELECT count(*) FROM rowlock.job", timeout=5)
             await asyncio.sleep(0.5)
 
@@ -160,7 +153,7 @@ class Enqueuer:
 
     async def _one(self) -> None:
         job = make_job(self._rng)
-        await self._enqueue("own", [job], lambda: self._app.client.enqueue(job))
+        await self._enqueue("own", [job], lambda: self._app.store.enqueue(job))
 
     async def _unique(self) -> None:
         until: Literal["finish", "start"] = self._rng.choice(["finish", "finish", "start"])
@@ -178,7 +171,7 @@ class Enqueuer:
 
     async def _enqueue_unique(self, job: NewJob[Any]) -> Stored:
         async def enqueue() -> UUID | None:
-            stored = await self._app.client.enqueue(job)
+            stored = await self._app.store.enqueue(job)
             return None if stored == job.id else stored
 
         return await self._enqueue("unique", [job], enqueue)
@@ -267,11 +260,11 @@ class Enqueuer:
             self._begin(op_undone, "savepoint", undone)
         outcome: Stored = "nothing"
         try:
-            async with self._app.client.connection() as connection:
+            async with self._app.database.connection() as connection:
                 transaction = connection.transaction()
                 await transaction.start()
                 for job in jobs[1:]:
-                    await self._app.client.enqueue(job, connection)
+                    await self._app.store.enqueue(job, connection)
                 if undone:
                     savepoint = connection.transaction()
                     await savepoint.start()
@@ -343,7 +336,7 @@ class Enqueuer:
         job: NewJob[Any] = workload.slow.job(self._rng.choice([2.0, LONG_SECONDS, LONG_SECONDS]))
         if self._rng.random() < 0.8:
             job = workload.quick.using(delay=self._rng.choice([0.05, 0.5, 3.0, 8.0])).job()
-        await self._enqueue("own", [job], lambda: self._app.client.enqueue(job))
+        await self._enqueue("own", [job], lambda: self._app.store.enqueue(job))
         self._delayed.append(job.id)
         if len(self._delayed) < CANCELLED_OF:
             return
@@ -355,7 +348,7 @@ class Enqueuer:
         """Put a dead letter back."""
         if len(self._doomed) < 10:
             job = workload.doomed.job()
-            await self._enqueue("own", [job], lambda: self._app.client.enqueue(job))
+            await self._enqueue("own", [job], lambda: self._app.store.enqueue(job))
             self._doomed.append(job.id)
             return
         target = self._doomed.popleft()

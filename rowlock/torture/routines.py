@@ -274,11 +274,11 @@ async def miss(calls: Calls) -> None:
         )
 
     async def set_back() -> Said:
-        async with app.client.connection() as connection:
+        async with app.database.connection() as connection:
             (row,) = await connection.fetch(SET_BACK, name, MISSED, timeout=5)
         until = asyncio.get_running_loop().time() + FIRED_SECONDS
         while asyncio.get_running_loop().time() < until:
-            async with app.client.connection() as connection:
+            async with app.database.connection() as connection:
                 (now,) = await connection.fetch(FIRED, name, timeout=5)
             if now["is_done"]:
                 return {"since": row["since"], "until": row["at"], "fired": now["at"]}

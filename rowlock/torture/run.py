@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from rowlock.migrations import upgrade
-from rowlock.queue.read.reader import Client
+from rowlock.queue.connect import database
+from rowlock.queue.enqueue.store import Store
 from rowlock.settings import Settings
 from rowlock.torture import operated, testimony, witness, workload
 from rowlock.torture.audit import install, write_audit
@@ -148,7 +149,7 @@ class Torture:
             await self._open_links(stack, has_pooler="pgbouncer" in kinds)
             self._start_programs()
             began = time.monotonic()
-            watch = witness.Watch(self._client, excused=witness.BY_THE_CLOCK if STEPPING & kinds else ())
+            watch = witness.Watch(self._queue, excused=witness.BY_THE_CLOCK if STEPPING & kinds else ())
             watching = asyncio.create_task(watch.run())
             stack.callback(watching.cancel)
             await self._torment(began, kinds)
@@ -183,8 +184,8 @@ class Torture:
         await install(connection)
         await witness.install(connection)
         await connection.close()
-        self._client = Client(settings)
-        stack.push_async_callback(self._client.close)
+        self._queue = database.Database(settings)
+        stack.push_async_callback(self._queue.close)
 
     async def _write_down(self) -> tuple[int, list[witness.Verdict]]:
         """Write down what the database shows in the end. Returns how many requests were repeated, and the verdicts."""
@@ -196,7 +197,7 @@ class Torture:
         await write_audit(connection, folder)
         verdicts = [
             *await witness.judge(connection, folder, await asyncio.to_thread(read_windows, folder)),
-            *witness.without(await witness.audited(self._client), self._excused_in_the_end()),
+            *witness.without(await witness.audited(self._queue), self._excused_in_the_end()),
         ]
         await connection.close()
         return repeated, verdicts
@@ -272,7 +273,7 @@ class Torture:
             disk=self._disk,
             links=self._links,
             programs=self._programs,
-            client=self._client,
+            store=Store(self._queue),
             history=self._history,
             pooler=self._pooler,
         )
@@ -330,7 +331,7 @@ class Torture:
 
     async def _look_for_remains(self, connection: asyncpg.Connection[Any]) -> None:
         """Look for what the programs have left behind. The runner's own sessions, and the pooler's, end before."""
-        await self._client.close()
+        await self._queue.close()
         if self._pooler is not None:
             self._pooler.kill()
         kin, place = self._programs.kin, temporary_files(self.options.folder)

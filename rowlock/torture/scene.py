@@ -15,8 +15,8 @@ from rowlock.torture.jobs import wanted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rowlock.queue.enqueue.store import Store
     from rowlock.queue.jobs.new_job import NewJob
-    from rowlock.queue.read.reader import Client
     from rowlock.torture.database import Database
     from rowlock.torture.disk import Disk
     from rowlock.torture.pooler import Pooler
@@ -36,7 +36,7 @@ class Scene:
     disk: Disk
     links: Sequence[Link]
     programs: Programs
-    client: Client
+    store: Store
     history: History
     pooler: Pooler | None = None
 
@@ -59,7 +59,7 @@ class Scene:
             testimony.note("asked", [job.id])
             self.history.write(Enqueue(op=op, how="runner", jobs=[wanted(job)], is_again=number > 0))
             try:
-                await self.client.enqueue_many([job])
+                await self.store.enqueue_many([job])
             except LOST:
                 self.history.write(Enqueued(op=op, outcome="unknown"))
                 await asyncio.sleep(0.5)

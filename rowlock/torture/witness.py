@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Connection, Record
 
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
     from rowlock.torture.rewinds import Window
 
 UNASKED: Final = frozenset({"torture.http", "torture.http_many", "torture.tick"})
@@ -209,7 +209,7 @@ def _unfounded(told: Testimony, jobs: dict[UUID, Last], effects: Sequence[Call])
     return unfounded
 
 
-async def audited(client: Client, scope: Scope = WHOLE) -> list[Verdict]:
+async def audited(database: Database, scope: Scope = WHOLE) -> list[Verdict]:
     """Audit the run's database, as `rowlock audit` does; what could not be looked at counts as broken."""
     return [
         Verdict(
@@ -218,7 +218,7 @@ async def audited(client: Client, scope: Scope = WHOLE) -> list[Verdict]:
             count=one.count or int(one.status == "unknown"),
             sentences=[*one.examples] or ([f"not looked at: {one.why_not}"] if one.status == "unknown" else []),
         )
-        for one in await audit(client, scope)
+        for one in await audit(database, scope)
     ]
 
 
@@ -229,8 +229,8 @@ class Watch:
     rules in `excused`.
     """
 
-    def __init__(self, client: Client, *, excused: Collection[str] = ()) -> None:
-        self._client = client
+    def __init__(self, database: Database, *, excused: Collection[str] = ()) -> None:
+        self._database = database
         self._excused = excused
         self.verdicts: list[Verdict] = []
 
@@ -239,7 +239,7 @@ class Watch:
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             with suppress(RowlockError, *AWAY):
-                seen = await audited(self._client, PASSING)
+                seen = await audited(self._database, PASSING)
                 if not any(one.count and not one.looked_at for one in seen):
                     self.verdicts = together(self.verdicts, without(seen, self._excused))
 

@@ -20,7 +20,7 @@ from typing import Final, Literal, NoReturn
 from uuid import uuid4
 
 from rowlock.app import Rowlock
-from rowlock.errors import EnqueueUnknown
+from rowlock.queue.enqueue.errors import EnqueueUnknown
 from rowlock.queue.jobs.job import Job
 from rowlock.queue.jobs.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.schedules.schedule import Schedule

@@ -20,10 +20,12 @@ from rowlock.queue.jobs.fields import (
     TaskName,
     said,
 )
-from rowlock.queue.operate.jobs import DeadLetterGroup, Operation, Unclaimed
-from rowlock.queue.operate.queues import Queue
 from rowlock.queue.operate.retention import ArchiveDay, Kept, QueueRetention
 from rowlock.queue.operate.workers import LiveWorker
+from rowlock.queue.read.dead_letters import DeadLetterGroup
+from rowlock.queue.read.operations import Operation
+from rowlock.queue.read.queues import Queue
+from rowlock.queue.read.unclaimed import Unclaimed
 from rowlock.wire import NextPage, Sensitive
 from rowlock.wire.jobs import JobSummary
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
+    from rowlock.queue.connect.database import Database
     from rowlock.queue.enqueue.task import FailureHandler, Middleware, Task
-    from rowlock.queue.read.reader import Client
     from rowlock.queue.schedules.schedule import Declared
     from rowlock.queue.tasks.lifespan import Lifespan
     from rowlock.worker.vitals.figures import Figures
@@ -56,7 +56,7 @@ class Worker:
 
     def __init__(
         self,
-        client: Client,
+        database: Database,
         tasks: Mapping[str, Task[..., Any]],
         *,
         schedules: Sequence[Declared] = (),
@@ -73,7 +73,7 @@ class Worker:
             raise InvalidOption(f"threads {threads!r} makes no sense: use at least 1.")
         if task_processes is not None and task_processes < 1:
             raise InvalidOption(f"task_processes {task_processes!r} makes no sense: use at least 1.")
-        self._client = client
+        self._database = database
         self._tasks = tasks
         self._schedules = schedules
         self._given = queues
@@ -86,7 +86,7 @@ class Worker:
         self._middleware = middleware
         self._failure_handlers = failure_handlers
         self._stopping = asyncio.Event()
-        self._grace = client.settings.grace_period.total_seconds()
+        self._grace = database.settings.grace_period.total_seconds()
         self._closes_from: float | None = None
         self._is_open = False
         self._is_told_to_stop = False
@@ -258,17 +258,17 @@ class Worker:
             if not is_crowded(error):
                 raise
             needed = CONNECTIONS + any(task.log_level is not None for task in self._tasks.values())
-            raise too_few_connections(self._client.settings, error, needed, await self._limits()) from error
+            raise too_few_connections(self._database.settings, error, needed, await self._limits()) from error
 
     async def _limits(self) -> Record | None:
         """How many connections the server gives; None if it has none left to be asked by."""
         try:
-            return (await self._client.fetch("connection_limits"))[0]
+            return (await self._database.fetch("connection_limits"))[0]
         except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError):
             return None
 
     async def _open_shift(self, *, has_upkeep: bool, has_ticks: bool) -> None:
-        settings, dsn = self._client.settings, await self._client.dsn()
+        settings, dsn = self._database.settings, await self._database.dsn()
         processes = Processes(
             self._most_processes,
             max_jobs=settings.process_max_jobs,
@@ -276,7 +276,7 @@ class Worker:
             max_result_bytes=settings.max_result_bytes,
         )
         processes.expect(self._tasks.values(), self._lifespans)
-        await self._client.check_schema()
+        await self._database.check_schema()
         self._stopping.clear()
         self._is_told_to_stop = False
         self._closes_from = None
@@ -284,7 +284,7 @@ class Worker:
             self._served = parse_served(None, self._usual_queues())  # tasks may have come since
         self._counts = Counts(has_kinds=self._counts.has_kinds)
         shift = Shift(
-            self._client,
+            self._database,
             dsn,
             self._tasks,
             self._served,

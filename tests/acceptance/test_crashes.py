@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from rowlock import Job, Rowlock, Settings
+from rowlock.queue.read.reader import list_attempts
 from tests.acceptance.processes import worker
 from tests.acceptance.tasks import hang, hold
 from tests.process_tasks import is_alive, pids_in
@@ -65,7 +66,7 @@ async def test_the_job_of_a_killed_worker_runs_again_elsewhere_within_twenty_sec
             workers = "SELECT count(*) FROM rowlock.worker"
 
             async def both_registered() -> bool:
-                async with app.client.connection() as connection:
+                async with app.database.connection() as connection:
                     return bool(await connection.fetchval(workers) == 2)
 
             await eventually(both_registered)
@@ -78,7 +79,7 @@ async def test_the_job_of_a_killed_worker_runs_again_elsewhere_within_twenty_sec
     assert (done.state, done.attempt, done.errors, done.crashes) == ("succeeded", 2, 0, 1)
     assert done.result == 2
     assert done.worker != before.worker
-    assert [(attempt["attempt"], attempt["outcome"]) for attempt in await app.client.attempts(job_id)] == [
+    assert [(attempt["attempt"], attempt["outcome"]) for attempt in await list_attempts(app.database, job_id)] == [
         (1, "crashed")
     ]
 
@@ -96,7 +97,7 @@ async def test_a_frozen_worker_cannot_finish_the_job_that_was_rescued_from_it(
             first.send_signal(signal.SIGCONT)
 
             async def first_has_a_new_lease() -> bool:
-                async with app.client.connection() as connection:
+                async with app.database.connection() as connection:
                     alive = "SELECT count(*) FROM rowlock.worker WHERE expires_at > now()"
                     return bool(await connection.fetchval(alive) == 2)
 
@@ -121,7 +122,7 @@ async def test_a_stopped_worker_gives_its_job_back_without_using_up_an_attempt(
     async with worker(settings):
         done = await finished(app, job_id)
     assert (done.state, done.result, done.errors) == ("succeeded", 2, 0)
-    assert [attempt["outcome"] for attempt in await app.client.attempts(job_id)] == ["released"]
+    assert [attempt["outcome"] for attempt in await list_attempts(app.database, job_id)] == ["released"]
 
 
 async def test_a_stopped_worker_lets_its_running_job_finish_within_the_grace_period(
@@ -134,7 +135,7 @@ async def test_a_stopped_worker_lets_its_running_job_finish_within_the_grace_per
 
         async def claims_no_more() -> bool:
             later = (await app.enqueue_many([hold.job(str(gate))]))[0]
-            async with app.client.connection() as connection:
+            async with app.database.connection() as connection:
                 await connection.execute("SELECT pg_notify('rowlock.wakeup', 'default')")
             return (await app.get(later.id)).state == "queued"
 

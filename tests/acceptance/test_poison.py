@@ -23,7 +23,7 @@ async def test_poison_jobs_are_set_aside_and_the_good_ones_beside_them_all_finis
         async with supervised(settings, "--concurrency", "50", workers=2, **SHORT_LEASE) as died:
 
             async def all_ended() -> bool:
-                async with app.client.connection() as connection:
+                async with app.database.connection() as connection:
                     return not await connection.fetchval("SELECT EXISTS (SELECT FROM rowlock.job)")
 
             await eventually(all_ended, timeout=90)

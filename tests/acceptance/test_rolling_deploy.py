@@ -69,7 +69,7 @@ class Fleet:
         self._running.append(process)
 
         async def is_there() -> bool:
-            async with self._app.client.connection() as connection:
+            async with self._app.database.connection() as connection:
                 alive = "SELECT count(*) FROM rowlock.worker WHERE pid = $1 AND expires_at > now()"
                 return bool(await connection.fetchval(alive, process.pid))
 
@@ -119,7 +119,7 @@ async def reasons(app: Rowlock, task: str, version: int) -> str:
 
 async def done(app: Rowlock, jobs: list[UUID]) -> None:
     async def are_done() -> bool:
-        async with app.client.connection() as connection:
+        async with app.database.connection() as connection:
             left = await connection.fetchval("SELECT count(*) FROM rowlock.job WHERE id = ANY($1)", jobs)
         return bool(left == 0)
 
@@ -127,7 +127,7 @@ async def done(app: Rowlock, jobs: list[UUID]) -> None:
 
 
 async def check(app: Rowlock, load: Load) -> None:
-    async with app.client.connection() as connection:
+    async with app.database.connection() as connection:
         rows = await connection.fetch("SELECT id, state, errors, crashes, result::text FROM rowlock.finished_job")
         failures = await connection.fetchval("SELECT count(*) FROM rowlock.attempt WHERE outcome <> 'released'")
     assert len(rows) == len(load.sent), "none is lost, none is there twice"

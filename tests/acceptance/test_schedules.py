@@ -52,7 +52,7 @@ async def test_ticks_of_a_year_fire_once_each_over_both_changes_of_the_clocks_th
             before[0]["name"],
             tick,
         )
-        async with app.client.connection() as other:  # which sees news, as a transaction does not
+        async with app.database.connection() as other:  # which sees news, as a transaction does not
             await eventually(lambda: is_true(other, IS_FIRING))
         first.kill()  # it has recorded some ticks, waits for the end of this transaction, and has committed nothing
         await first.wait()

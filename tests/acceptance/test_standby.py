@@ -18,7 +18,7 @@ import pytest
 from rowlock import DatabaseUnavailable, JobHandle, Rowlock, Settings
 from rowlock.cli.show import findings
 from rowlock.cli.show.findings import Finding
-from rowlock.errors import EnqueueUnknown
+from rowlock.queue.enqueue.errors import EnqueueUnknown
 from rowlock.queue.jobs.new_job import NewJob
 from tests.acceptance.processes import api, worker
 from tests.acceptance.standby import Node, Pair, migrated_data, running_pair
@@ -254,7 +254,7 @@ async def nobody_is_at(node: Node) -> bool:
 
 
 async def standbys(app: Rowlock) -> Finding:
-    found = findings.judge_server((await app.client.fetch("doctor_server"))[0])
+    found = findings.judge_server((await app.database.fetch("doctor_server"))[0])
     return next(finding for finding in found if finding.check == "standbys")
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from rowlock import JobHandle, JobNotFound, Rowlock, Settings
 from rowlock.embedded import find_binaries
+from rowlock.queue.read.pages import list_jobs
 from tests.acceptance.processes import worker
 from tests.acceptance.tasks import note
 
@@ -80,4 +81,4 @@ async def test_psql_enqueues_inside_a_transaction(end: str, runs: bool, settings
         else:
             with pytest.raises(JobNotFound):
                 await app.get(job_id)
-            assert await app.client.list_jobs() == []
+            assert await list_jobs(app.database) == []

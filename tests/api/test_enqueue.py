@@ -16,6 +16,7 @@ from aiohttp.web import Application, Request
 
 from rowlock import Rowlock
 from rowlock.api.http import exchange
+from rowlock.queue.read.pages import list_jobs
 
 Http = TestClient[Request, Application]
 
@@ -84,7 +85,7 @@ async def test_second_job_with_a_unique_key_is_answered_with_the_first(http: Htt
     assert (first_status, second_status) == (201, 200)
     assert second["id"] == first["id"]
     assert (second["is_duplicate"], second["queue"]) == (True, "one")
-    assert [str(job.id) for job in await app.client.list_jobs()] == [first["id"]]
+    assert [str(job.id) for job in await list_jobs(app.database)] == [first["id"]]
 
 
 async def test_simultaneous_enqueues_of_one_key_store_one_job(http: Http) -> None:
@@ -208,7 +209,7 @@ async def test_what_makes_no_sense_is_refused_and_nothing_stored(
             assert problem["instance"] == "/v1/jobs"
             assert len(problem["detail"]) <= 2100
             assert not re.search("Traceback|SELECT|File ", problem["detail"])
-    assert await app.client.list_jobs() == []
+    assert await list_jobs(app.database) == []
 
 
 async def test_option_out_of_range_is_named_with_its_value(http: Http) -> None:
@@ -243,7 +244,7 @@ async def test_other_content_types_are_refused(http: Http, content_type: str) ->
 async def test_browsers_requests_from_other_sites_are_refused(http: Http, app: Rowlock) -> None:
     status, problem = await post(http, {"task": "echo"}, **{"Sec-Fetch-Site": "cross-site"})
     assert (status, problem["type"]) == (403, "urn:rowlock:problem:cross-site")
-    assert await app.client.list_jobs() == []
+    assert await list_jobs(app.database) == []
     assert (await post(http, {"task": "echo"}, **{"Sec-Fetch-Site": "same-origin"}))[0] == 201
 
 

@@ -19,7 +19,7 @@ from rowlock import Rowlock
 from rowlock.api import create_app, nobody_is_asked
 from rowlock.api.access.access import EVERYTHING, Access
 from rowlock.api.http.streams import STREAMS, Stream
-from rowlock.queue.operate.jobs import Operation
+from rowlock.queue.read.operations import Operation
 from tests.waiting import eventually
 
 Http = TestClient[Request, Application]
@@ -130,14 +130,14 @@ async def test_a_job_that_is_not_there_is_refused(http: Http) -> None:
 
 async def test_nobody_is_asked_while_nobody_listens(http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
     connections = 0
-    connection = app.client.connection
+    connection = app.database.connection
 
     def counted() -> Any:  # noqa: ANN401  # what it gives
         nonlocal connections
         connections += 1
         return connection()
 
-    monkeypatch.setattr(app.client, "connection", counted)
+    monkeypatch.setattr(app.database, "connection", counted)
     async with listening(http) as client:
         await client.next("overview")
     await eventually(lambda: are_open(http, 0))
@@ -269,7 +269,7 @@ async def test_one_who_does_not_read_is_cut_off_and_the_others_are_not(
     async def is_cut_off() -> bool:
         nonlocal changes
         changes += 1
-        async with app.client.connection() as connection:
+        async with app.database.connection() as connection:
             await connection.execute("UPDATE rowlock.job SET max_attempts = $1 WHERE id = $2", 100 + changes, large.id)
         return await are_open(http, 1)
 
@@ -297,7 +297,7 @@ async def test_a_stream_goes_on_when_the_database_is_back(
                 failed.set()
                 raise OSError("no database")
 
-            broken.setattr(app.client, "connection", connection)
+            broken.setattr(app.database, "connection", connection)
             await failed.wait()
         await app.enqueue("echo")
         await client.waiting(1)

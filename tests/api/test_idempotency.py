@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestClient
 from aiohttp.web import Application, Request
 
 from rowlock import Rowlock
+from rowlock.queue.read.pages import list_jobs
 
 Http = TestClient[Request, Application]
 
@@ -24,7 +25,7 @@ async def post(http: Http, body: object, key: str | None, path: str = "/v1/jobs"
 
 
 async def jobs(app: Rowlock) -> int:
-    return len(await app.client.list_jobs())
+    return len(await list_jobs(app.database))
 
 
 async def test_a_repeated_request_has_the_first_answer_whatever_became_of_the_job(http: Http, app: Rowlock) -> None:

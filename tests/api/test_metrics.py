@@ -21,8 +21,8 @@ from rowlock.api.http.readings import READINGS
 from rowlock.api.resources import metrics
 from rowlock.integrations import prometheus
 from rowlock.integrations.prometheus import DESCRIBED, MOST_QUEUES
+from rowlock.queue.connect.database import Database
 from rowlock.queue.read.gauges import Table, read_tables
-from rowlock.queue.read.reader import Client
 from tests.logged import capture_logs
 
 Http = TestClient[Request, Application]
@@ -103,9 +103,9 @@ async def without_database() -> AsyncIterator[Http]:
     settings = Settings(database_url=f"postgresql://ada:secret@127.0.0.1:{unused_port()}/nowhere")
     async with (
         Rowlock(settings=settings) as app,
-        TestClient(TestServer(create_app(app, authenticate=nobody_is_asked))) as client,
+        TestClient(TestServer(create_app(app, authenticate=nobody_is_asked))) as database,
     ):
-        yield client
+        yield database
 
 
 async def test_without_a_database_the_process_is_told_all_the_same(without_database: Http) -> None:
@@ -134,7 +134,7 @@ async def test_a_key_that_was_let_in_before_is_told_while_the_database_is_away(
             raise ConnectionRefusedError
 
         with monkeypatch.context() as patched:
-            patched.setattr(app.client, "connection", away)
+            patched.setattr(app.database, "connection", away)
             http.app[READINGS].forget()
             status, text = await ask(reader.text)
             assert (status, "rowlock_database_up 0.0" in text) == (200, True)
@@ -165,7 +165,7 @@ async def test_a_key_that_was_refused_since_is_not_let_in_while_the_database_is_
         assert await ask("/metrics") == 200
         await app.keys.revoke("prometheus")
         assert await ask(path) == 401
-        monkeypatch.setattr(app.client, "connection", away)
+        monkeypatch.setattr(app.database, "connection", away)
         assert await ask("/metrics") == 503
 
 
@@ -207,9 +207,9 @@ async def test_many_scrapes_at_once_read_the_database_once(
 ) -> None:
     read: list[str] = []
 
-    async def count(client: Client) -> Sequence[Table]:
+    async def count(database: Database) -> Sequence[Table]:
         read.append("tables")
-        return await read_tables(client)
+        return await read_tables(database)
 
     monkeypatch.setattr(metrics, "read_tables", count)
     await asyncio.gather(*(scrape(http) for _ in range(10)))

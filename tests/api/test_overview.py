@@ -26,9 +26,9 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 @pytest.fixture
 async def duties(app: Rowlock) -> AsyncIterator[Duties]:
-    control = ControlConnection(app.settings, await app.client.dsn(), purpose="upkeep")
+    control = ControlConnection(app.settings, await app.database.dsn(), purpose="upkeep")
     try:
-        yield Duties(control, app.client)
+        yield Duties(control, app.database)
     finally:
         await control.close()
 
@@ -139,13 +139,13 @@ async def test_who_is_limited_to_queues_sees_these_alone(app: Rowlock, connectio
 
 async def test_fifty_who_ask_cost_as_much_as_one(http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
-    connection: Callable[[], AbstractAsyncContextManager[Any]] = app.client.connection
+    connection: Callable[[], AbstractAsyncContextManager[Any]] = app.database.connection
 
     def counted() -> AbstractAsyncContextManager[Any]:
         reads.append("one")
         return connection()
 
-    monkeypatch.setattr(app.client, "connection", counted)
+    monkeypatch.setattr(app.database, "connection", counted)
     await asyncio.gather(*(get(http, "/v1/overview") for _ in range(50)))
     one = len(reads)
     assert one <= 3

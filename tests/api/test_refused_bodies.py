@@ -32,7 +32,7 @@ async def api(app: Rowlock) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def metrics_of_a_worker(app: Rowlock) -> AsyncIterator[str]:
-    async with serving(create_probes(app.worker(), app.client), "127.0.0.1", 0) as url:
+    async with serving(create_probes(app.worker(), app.database), "127.0.0.1", 0) as url:
         yield url
 
 

@@ -16,7 +16,9 @@ from aiohttp.web import Application, Request
 from rowlock import DatabaseUnavailable, Job, Rowlock
 from rowlock.api import create_app, nobody_is_asked
 from rowlock.api.access.access import Access
+from rowlock.queue.connect.database import Database
 from rowlock.queue.operate.keys import Holder
+from rowlock.queue.read.reader import get_job
 
 Http = TestClient[Request, Application]
 
@@ -33,17 +35,16 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def reads(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> list[UUID | str]:
-    """Each reading of a job by the application's client."""
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[UUID | str]:
+    """Each reading of a job that somebody waits for."""
     seen: list[UUID | str] = []
-    read = app.client.get
 
-    async def counting(job_id: UUID | str) -> Job:
-        job = await read(job_id)
+    async def counting(database: Database, job_id: UUID | str) -> Job:
+        job = await get_job(database, job_id)
         seen.append(job_id)
         return job
 
-    monkeypatch.setattr(app.client, "get", counting)
+    monkeypatch.setattr("rowlock.queue.read.handle.get_job", counting)
     return seen
 
 
@@ -163,7 +164,7 @@ async def test_closing_the_api_leaves_the_application_open(app: Rowlock) -> None
         http.get("/readyz") as response,
     ):
         assert response.status == 200
-    pool = (await app.client._of_this_loop()).pool
+    pool = (await app.database._of_this_loop()).pool
     assert pool is not None
     assert pool._pool is not None
     assert not pool._pool.is_closing()

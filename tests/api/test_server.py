@@ -172,14 +172,14 @@ async def test_an_enqueue_that_was_not_answered_names_the_job_to_look_for(
 
 
 async def test_an_enqueue_that_is_stored_but_cannot_be_shown_says_so(
-    http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+    http: Http, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
 
         async def lost(*_: object) -> None:
             raise ConnectionResetError
 
-        patched.setattr(app.client, "get", lost)
+        patched.setattr("rowlock.api.resources.jobs.get_job", lost)
         problem = await refused_enqueue(http)
     assert "is stored" in problem["detail"]
     assert (await get(http, f"/v1/jobs/{problem['job_id']}"))[0] == 200
@@ -202,12 +202,12 @@ async def test_wrong_method_is_a_problem_that_names_the_right_ones(http: Http) -
 
 
 async def test_unexpected_error_is_logged_and_shows_nothing_but_its_id(
-    http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
+    http: Http, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(**_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise RuntimeError("SELECT secret FROM rowlock.job")
 
-    monkeypatch.setattr(app.client, "list_jobs", fail)
+    monkeypatch.setattr("rowlock.queue.read.pages.list_jobs", fail)
     with capture_logs() as logs:
         async with http.get("/v1/jobs") as response:
             text, problem = await response.text(), await response.json(content_type=PROBLEM)
@@ -221,10 +221,10 @@ async def test_unexpected_error_is_logged_and_shows_nothing_but_its_id(
 async def test_driver_error_about_a_parameter_is_no_lost_connection(
     http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(**_: object) -> None:
-        await app.client.fetch("get_job", "not a uuid")
+    async def fail(*_: object, **__: object) -> None:
+        await app.database.fetch("get_job", "not a uuid")
 
-    monkeypatch.setattr(app.client, "list_jobs", fail)
+    monkeypatch.setattr("rowlock.queue.read.pages.list_jobs", fail)
     with capture_logs():
         assert (await get(http, "/v1/jobs"))[0] == 500
 
@@ -275,13 +275,13 @@ async def test_request_id_is_bound_to_what_is_logged_meanwhile_and_no_longer(
     http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[object] = []
-    check = app.client.check_schema
+    check = app.database.check_schema
 
     async def look() -> None:
         seen.append(get_contextvars().get("request_id"))
         await check()
 
-    monkeypatch.setattr(app.client, "check_schema", look)
+    monkeypatch.setattr(app.database, "check_schema", look)
     await get(http, "/readyz", **{"X-Request-ID": "one"})
     await get(http, "/readyz", **{"X-Request-ID": "two"})
     assert seen == ["one", "two"]
@@ -312,7 +312,7 @@ async def test_configuration_error_of_another_kind_is_unexpected(
     async def fail() -> None:
         raise ConfigurationError(f"nothing works with {replace(app.settings, schema='other')}")
 
-    monkeypatch.setattr(app.client, "check_schema", fail)
+    monkeypatch.setattr(app.database, "check_schema", fail)
     with capture_logs():
         status, problem = await get(http, "/readyz")
     assert (status, problem["type"]) == (500, "urn:rowlock:problem:internal-error")

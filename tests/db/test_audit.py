@@ -13,10 +13,10 @@ import asyncpg
 import pytest
 
 from rowlock import Cancel, Fail, InvalidOption, Job, Retry, Rowlock, Settings, Snooze, Unique
+from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.read import audits
 from rowlock.queue.read.audits import INVARIANTS, Audited, Scope, audit, days_back
-from rowlock.queue.read.reader import Client
 from rowlock.queue.schedules.schedule import Schedule
 from rowlock.worker.duties.statistics import Statistics
 from tests.counting import count_alone
@@ -87,12 +87,12 @@ async def _has_ticked(app: Rowlock) -> bool:
     return bool(await app.schedules.ticks("each-second"))
 
 
-async def broken(client: Client, scope: Scope | None = None) -> dict[str, Audited]:
-    return {one.invariant: one for one in await audit(client, scope) if one.status == "broken"}
+async def broken(database: Database, scope: Scope | None = None) -> dict[str, Audited]:
+    return {one.invariant: one for one in await audit(database, scope) if one.status == "broken"}
 
 
 async def test_what_went_through_everything_is_as_it_must_be(app: Rowlock, connection: Connection) -> None:
-    found = {one.invariant: one for one in await audit(app.client)}
+    found = {one.invariant: one for one in await audit(app.database)}
     assert [one for one in found.values() if one.status not in {"kept", "empty"}] == []
     assert set(found) == {name for names in INVARIANTS.values() for name in names}
     for name in ("job in both tables", "attempt of no job", "unique key without its job", "tick without its job"):
@@ -119,12 +119,12 @@ async def test_what_runs_is_as_it_must_be(settings: Settings) -> None:
         await endless.using(unique=Unique("start", until="start")).enqueue()
         await endless.using(deadline=3600, expires=60).enqueue()
         await eventually(lambda: len(begun) == 2)
-        found = {one.invariant: one for one in await audit(app.client)}
+        found = {one.invariant: one for one in await audit(app.database)}
         assert found["running job without a lease"].looked_at >= 2  # and perhaps a tick
         assert {one.status for one in found.values()} <= {"kept", "empty"}
         for job in begun:
             await app.cancel(job.id)
-        assert await broken(app.client) == {}
+        assert await broken(app.database) == {}
 
 
 WORKER = "00000000-0000-7000-8000-0000000000aa"
@@ -434,7 +434,7 @@ BREAKS = [
 async def test_an_invariant_that_somebody_broke_is_named(case: Break, app: Rowlock, connection: Connection) -> None:
     for statement in case.statements:
         await connection.execute(statement)
-    found = await broken(app.client)
+    found = await broken(app.database)
     assert case.invariant in found
     assert any(case.word in example for example in found[case.invariant].examples), found[case.invariant].examples
     assert found[case.invariant].count <= found[case.invariant].looked_at
@@ -449,7 +449,7 @@ async def test_without_the_mark_of_the_statistics_they_are_not_said_to_be_kept(
     app: Rowlock, connection: Connection
 ) -> None:
     await connection.execute("DELETE FROM rowlock.statistic_mark")
-    (found,) = [one for one in await audit(app.client) if one.invariant == "slot of statistics that counts too few"]
+    (found,) = [one for one in await audit(app.database) if one.invariant == "slot of statistics that counts too few"]
     assert found.status == "unknown"
     assert "mark is missing" in str(found.why_not)
 
@@ -463,12 +463,12 @@ async def test_what_was_counted_a_second_time_is_compared_with_the_archive(
         await connection.execute(f"UPDATE rowlock.{archive} SET finished_at = finished_at - interval '5 minutes'")
     await connection.execute("UPDATE rowlock.statistic_mark SET until = now() - interval '10 minutes'")
     control = ControlConnection(settings, direct_url, purpose="upkeep")
-    await count_alone(connection, Statistics(control, app.client))
+    await count_alone(connection, Statistics(control, app.database))
     name = "slot of statistics that counts too few"
-    (found,) = [one for one in await audit(app.client) if one.invariant == name]
+    (found,) = [one for one in await audit(app.database) if one.invariant == name]
     assert (found.status, found.looked_at > 0) == ("kept", True)
     await connection.execute("UPDATE rowlock.statistic SET succeeded = succeeded - 1 WHERE step = 60 AND succeeded > 0")
-    assert name in await broken(app.client)
+    assert name in await broken(app.database)
     await control.close()
     await app.close()
 
@@ -478,11 +478,11 @@ async def test_what_retention_removes_leaves_nothing_broken(app: Rowlock, connec
     gone = "DELETE FROM rowlock.finished_job"
     await connection.execute("INSERT INTO rowlock.queue (name, keep_failed) VALUES ('*', '1 hour')")
     await connection.execute(gone)
-    found = {one.invariant: one for one in await audit(app.client)}
+    found = {one.invariant: one for one in await audit(app.database)}
     for name in ("attempt of no job", "progress of no job", "tick without its job"):
         assert (found[name].status, found[name].looked_at) == ("empty", 0)
     await connection.execute("UPDATE rowlock.queue SET updated_at = now() - interval '2 hours'")
-    assert {"attempt of no job", "progress of no job", "tick without its job"} <= set(await broken(app.client))
+    assert {"attempt of no job", "progress of no job", "tick without its job"} <= set(await broken(app.database))
     await app.close()
 
 
@@ -490,9 +490,9 @@ async def test_a_second_attempt_s_end_may_be_either_limit(settings: Settings, co
     app = application(settings)
     await app.tasks["work"].using(expires=3600, deadline=7200).enqueue("succeed")
     await connection.execute("UPDATE rowlock.job SET attempt = 1")  # as one that was released
-    assert await broken(app.client) == {}
+    assert await broken(app.database) == {}
     await connection.execute("UPDATE rowlock.job SET ends_at = deadline")
-    assert await broken(app.client) == {}
+    assert await broken(app.database) == {}
     await app.close()
 
 
@@ -503,24 +503,24 @@ async def test_without_a_worker_nobody_is_late(app: Rowlock, connection: Connect
         "UPDATE rowlock.duty SET next_run_at = now() - interval '20 minutes'",
     ):
         await connection.execute(statement)
-    assert await broken(app.client) == {}
+    assert await broken(app.database) == {}
     await connection.execute(REGISTERED.format(id=OTHER, age="1 minute", left="1 hour"))
-    assert await broken(app.client) == {}, "one that has only just come has had no time"
+    assert await broken(app.database) == {}, "one that has only just come has had no time"
     await connection.execute("UPDATE rowlock.worker SET started_at = now() - interval '1 hour'")
-    assert set(await broken(app.client)) == {"running job without a lease", "duty left undone"}
+    assert set(await broken(app.database)) == {"running job without a lease", "duty left undone"}
     await app.close()
 
 
 async def test_it_says_how_far_it_looked(app: Rowlock, connection: Connection) -> None:
-    found = {one.invariant: one for one in await audit(app.client, Scope(days=1, rows=3, seconds=60))}
+    found = {one.invariant: one for one in await audit(app.database, Scope(days=1, rows=3, seconds=60))}
     assert (found["job in both tables"].status, found["job in both tables"].looked_at) == ("partly", 3)
     assert found["job in both tables"].since is None
     assert found["duty left undone"].status == "kept"
-    found = {one.invariant: one for one in await audit(app.client, Scope(days=3))}
+    found = {one.invariant: one for one in await audit(app.database, Scope(days=3))}
     now = await connection.fetchval("SELECT now()")
     assert found["job in both tables"].since is not None
     assert timedelta(days=3) <= now - found["job in both tables"].since < timedelta(days=3, minutes=10)
-    found = {one.invariant: one for one in await audit(app.client, Scope(days=None))}
+    found = {one.invariant: one for one in await audit(app.database, Scope(days=None))}
     assert found["job in both tables"].since is not None
     assert found["job in both tables"].since.year == 1
     await app.close()
@@ -553,7 +553,7 @@ async def test_it_takes_no_locks_but_those_of_any_select(
 ) -> None:
     watched = Watched(connection)
 
-    class Watching(Client):
+    class Watching(Database):
         @asynccontextmanager
         async def connection(self) -> AsyncIterator[Any]:
             yield watched
@@ -571,7 +571,7 @@ async def test_it_does_not_wait_for_long_for_a_lock(
     monkeypatch.setattr(audits, "LOCK_TIMEOUT", "50ms")
     async with connection.transaction():
         await connection.execute("LOCK TABLE rowlock.unique_key IN ACCESS EXCLUSIVE MODE")
-        found = {one.invariant: one for one in await audit(app.client)}
+        found = {one.invariant: one for one in await audit(app.database)}
         assert found["unique key without its job"].status == "unknown"
         assert "somebody locked the table" in (found["unique key without its job"].why_not or "")
         assert found["job in both tables"].status == "kept", "it goes on with what is not locked"
@@ -587,7 +587,7 @@ async def test_it_ends_when_its_time_is_over(
     monkeypatch.setattr(audits, "LOCK_TIMEOUT", "0")
     async with connection.transaction():
         await connection.execute("LOCK TABLE rowlock.worker IN ACCESS EXCLUSIVE MODE")
-        found = {one.invariant: one for one in await audit(app.client, Scope(seconds=0.3))}
+        found = {one.invariant: one for one in await audit(app.database, Scope(seconds=0.3))}
     assert {name for name, one in found.items() if one.status == "unknown"} == set(found), "the first one took it all"
     assert {one.why_not for one in found.values()} == {"there was no time left of 0.3 s"}
     await app.close()
@@ -619,10 +619,10 @@ async def test_keys_of_several_kinds_are_held_one_after_the_other(settings: Sett
         started = await work.using(unique=Unique("start", until="start")).enqueue("succeed")
         await connection.execute(f"{STARTED} WHERE id = $1", started.id)
         await work.using(unique=Unique("start")).enqueue("succeed")
-        assert await broken(app.client) == {}
+        assert await broken(app.database) == {}
         snoozed = f"UPDATE rowlock.job SET {WAITS}, run_at = now() WHERE id = $1"
         await connection.execute(snoozed, started.id)
-        assert await broken(app.client) == {}
+        assert await broken(app.database) == {}
 
 
 async def _is_period_over(connection: Connection) -> bool:
@@ -636,7 +636,7 @@ async def test_a_replaced_job_may_have_more_errors_than_attempts(settings: Setti
         await connection.execute("UPDATE rowlock.job SET errors = 3, attempt = 3")
         assert (await work.using(unique=unique, max_attempts=2, queue="elsewhere").enqueue("succeed")).id == job.id
         await connection.execute(RECORDED.format(job=f"'{job.id}'", attempt=3, at="now()"))
-        assert await broken(app.client) == {}
+        assert await broken(app.database) == {}
 
 
 async def test_what_has_only_just_come_back_is_not_late(app: Rowlock, connection: Connection) -> None:
@@ -649,16 +649,16 @@ async def test_what_has_only_just_come_back_is_not_late(app: Rowlock, connection
     )
     late = "UPDATE rowlock.schedule SET next_run_at = now() - interval '20 minutes'"
     await connection.execute(late + ", updated_at = now()")
-    assert await broken(app.client) == {}
+    assert await broken(app.database) == {}
     await connection.execute(late + ", updated_at = now() - interval '1 hour', misfire = 'all'")
-    assert await broken(app.client) == {}
+    assert await broken(app.database) == {}
     await connection.execute("UPDATE rowlock.schedule SET misfire = 'latest', is_paused = true")
-    assert await broken(app.client) == {}
+    assert await broken(app.database) == {}
     await connection.execute("UPDATE rowlock.schedule SET is_paused = false")
     await connection.execute("UPDATE rowlock.job SET run_at = now() - interval '20 minutes'")
-    assert set(await broken(app.client)) == {"waiting job whose time is over", "schedule left behind"}
+    assert set(await broken(app.database)) == {"waiting job whose time is over", "schedule left behind"}
     await connection.execute("UPDATE rowlock.duty SET set_at = now() - interval '18 minutes'")
-    assert await broken(app.client) == {}, "the duty that ends them has not run since"
+    assert await broken(app.database) == {}, "the duty that ends them has not run since"
     await app.close()
 
 
@@ -671,14 +671,14 @@ async def test_a_schedule_that_makes_up_for_every_tick_is_left_behind_once_it_fi
         "UPDATE rowlock.schedule SET misfire = 'all', next_run_at = now() - interval '20 minutes', "
         "updated_at = now() - interval '1 hour'"
     )
-    assert await broken(app.client) == {}, "it has fired lately"
+    assert await broken(app.database) == {}, "it has fired lately"
     await connection.execute(
         "UPDATE rowlock.schedule_tick "
         "SET tick_at = tick_at - interval '1 hour', fired_at = now() - interval '20 minutes'"
     )
-    assert set(await broken(app.client)) == {"schedule left behind"}
+    assert set(await broken(app.database)) == {"schedule left behind"}
     await connection.execute("UPDATE rowlock.schedule SET overlap = 'skip'")
-    assert await broken(app.client) == {}, "it skips rounds while its last job runs, and no tick says so"
+    assert await broken(app.database) == {}, "it skips rounds while its last job runs, and no tick says so"
     await app.close()
 
 
@@ -715,10 +715,10 @@ async def test_in_the_middle_of_work_nothing_is_broken(settings: Settings, conne
             await eventually(lambda: len(begun) == 5, timeout=30)
             await eventually(lambda: _is_waiting_again(connection), timeout=30)
             await stay.using(unique=Unique("start", until="start")).enqueue("snooze")
-            assert await broken(app.client) == {}
+            assert await broken(app.database) == {}
             await app.cancel(begun[-1].id)
             await app.retry(crashed.id)
-            assert await broken(app.client) == {}
+            assert await broken(app.database) == {}
 
 
 async def _is_waiting_again(connection: Connection) -> bool:
@@ -751,7 +751,7 @@ def test_a_scope_that_makes_no_sense_is_refused(option: str, value: object) -> N
 async def test_the_widest_scope_is_looked_at(settings: Settings) -> None:
     async with application(settings) as app:
         widest = Scope(days=audits.MOST_DAYS, rows=audits.MOST_ROWS, seconds=audits.MOST_SECONDS)
-        assert {one.status for one in await audit(app.client, widest)} <= {"kept", "empty"}
+        assert {one.status for one in await audit(app.database, widest)} <= {"kept", "empty"}
 
 
 @pytest.mark.parametrize(

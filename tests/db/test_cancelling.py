@@ -23,6 +23,7 @@ from rowlock.queue.connect.statements import statement
 from rowlock.queue.enqueue.task import Task
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.lifecycle import LIVE
+from rowlock.queue.read.reader import list_attempts
 from tests.db.claimants import register
 from tests.waiting import eventually
 
@@ -68,7 +69,7 @@ async def test_a_running_coroutine_is_cancelled_as_soon_as_its_worker_hears_of_i
         done = await ended(app, job.id)
     assert cleaned_up.is_set()
     assert (done.state, done.error, done.attempt, done.errors) == ("cancelled", "Cancelled: no more", 1, 0)
-    (attempt,) = await app.client.attempts(job.id)
+    (attempt,) = await list_attempts(app.database, job.id)
     assert (attempt["outcome"], attempt["error_type"], attempt["message"]) == ("cancelled", "Cancelled", "no more")
     (told,) = await app.operations()
     assert told.details == {"answer": "requested", "reason": "no more"}
@@ -128,7 +129,7 @@ async def test_what_a_handler_raises_after_the_request_ends_the_job_as_cancelled
         await app.cancel(job.id, reason="no more")
         done = await ended(app, job.id)
     assert (done.state, done.error, done.errors) == ("cancelled", "Cancelled: no more", 0)
-    (attempt,) = await app.client.attempts(job.id)
+    (attempt,) = await list_attempts(app.database, job.id)
     assert (attempt["outcome"], attempt["error_type"]) == ("cancelled", "Cancelled")
     assert ("ValueError: in the clean-up" in attempt["traceback"]) is (how == "error")
 

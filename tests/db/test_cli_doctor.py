@@ -16,8 +16,8 @@ from rowlock.cli.commands.doctor import examine
 from rowlock.cli.show.catalogue import PARTS, judge_catalogue
 from rowlock.cli.show.findings import judge_horizon
 from rowlock.embedded import EmbeddedServer, make_private_directory, temporary_server
+from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.statements import statement
-from rowlock.queue.read.reader import Client
 from tests.db.commands import Done, assert_refused, rowlock
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -177,9 +177,9 @@ async def test_doctor_needs_no_rights_on_what_it_cannot_see(database_url: str, c
 async def test_horizon_shows_who_holds_it(database_url: str, connection: Connection, settings: Settings) -> None:
     async with connection.transaction(isolation="repeatable_read"):
         mine = str(await connection.fetchval("SELECT pg_backend_pid()"))
-        client = Client(settings)
-        rows = await client.fetch("doctor_horizon", timedelta(0), timedelta(0))
-        await client.close()
+        database = Database(settings)
+        rows = await database.fetch("doctor_horizon", timedelta(0), timedelta(0))
+        await database.close()
     assert [(row["kind"], row["state"]) for row in rows if row["name"] == mine] == [
         ("transaction", "idle in transaction")
     ]

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock
+from rowlock.queue.read.pages import list_jobs
 from tests.db.commands import SECONDS, line_with, rowlock, started, stopped
 from tests.waiting import eventually
 
@@ -43,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 async def running(app: Rowlock) -> bool:
-    return [job.state for job in await app.client.list_jobs()] == ["running"]
+    return [job.state for job in await list_jobs(app.database)] == ["running"]
 
 
 async def pids(supervisor: Process, count: int) -> list[int]:

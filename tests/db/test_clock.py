@@ -150,7 +150,7 @@ async def test_statistics_go_on_when_the_clock_goes_back(
     await work.enqueue()
     await app.worker().drain()
     await connection.execute("UPDATE rowlock.statistic_mark SET until = now() + interval '1 hour'")
-    statistics = Statistics(control, app.client)
+    statistics = Statistics(control, app.database)
     await statistics.count()
     assert await connection.fetchval("SELECT max(until) <= now() FROM rowlock.statistic_mark")
     await statistics.count()
@@ -171,7 +171,7 @@ async def test_what_ends_between_a_step_back_and_the_next_count_is_counted(
     await connection.execute(
         "UPDATE rowlock.statistic_mark SET until = now() + interval '20 minutes' WHERE name = $1", mark
     )
-    await Statistics(control, app.client).count()
+    await Statistics(control, app.database).count()
     assert await connection.fetchval("SELECT max(until) <= now() FROM rowlock.statistic_mark")
     counted = "SELECT sum(succeeded) FROM rowlock.statistic WHERE step = 300 AND at < now() - interval '20 minutes'"
     assert await connection.fetchval(counted) == 1

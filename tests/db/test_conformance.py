@@ -32,6 +32,7 @@ from rowlock import (
     Task,
     Unique,
 )
+from rowlock.queue.read.pages import list_jobs
 from tests import conformance_table
 from tests.conftest import POOLED, Server
 from tests.db.callers import KINDS, Opened
@@ -79,7 +80,7 @@ class Shop:
 
     async def names(self) -> list[str]:
         """The greetings that everybody can see, oldest first."""
-        jobs = await self.app.client.list_jobs(JobFilter(task=self.greet.name))
+        jobs = await list_jobs(self.app.database, JobFilter(task=self.greet.name))
         return [job.args["name"] for job in reversed(jobs)]
 
 
@@ -137,7 +138,7 @@ async def test_rollback_takes_the_job_with_the_callers_own_writes(shop: Shop) ->
     await shop.enqueue_by_name({"name": "Bob"})
     await shop.opened.rollback()
     assert await shop.names() == []
-    async with shop.app.client.connection() as own:
+    async with shop.app.database.connection() as own:
         assert await own.fetchval("SELECT count(*) FROM customer WHERE name = $1", shop.greet.name) == 0
 
 

@@ -177,7 +177,7 @@ async def test_the_statistics_count_a_deleted_job_and_the_audit_finds_nothing_wr
     await connection.execute("UPDATE rowlock.statistic_mark SET until = now() - interval '10 minutes'")
     await connection.execute("TRUNCATE rowlock.statistic")  # a worker may have counted some, at the times of before
     control = ControlConnection(settings, direct_url, purpose="upkeep")
-    statistics = Statistics(control, app.client)
+    statistics = Statistics(control, app.database)
     await count_alone(connection, statistics)
     before = (await app.statistics("1h")).total
     assert (before.succeeded, before.failed) == (2, 1)
@@ -186,13 +186,13 @@ async def test_the_statistics_count_a_deleted_job_and_the_audit_finds_nothing_wr
     await connection.execute("UPDATE rowlock.statistic_mark SET until = now() - interval '10 minutes'")
     await count_alone(connection, statistics)
     assert (await app.statistics("1h")).total == before, "counted again, it has ended all the same"
-    found = {one.invariant: one for one in await audit(app.client)}
+    found = {one.invariant: one for one in await audit(app.database)}
     assert [one for one in found.values() if one.status == "broken"] == []
     for name in ("tick without its job", "schedule whose last job is nowhere"):
         assert found[name].looked_at == 1
     await connection.execute("DELETE FROM rowlock.operation")
     assert {"tick without its job", "schedule whose last job is nowhere"} <= {
-        one.invariant for one in await audit(app.client) if one.status == "broken"
+        one.invariant for one in await audit(app.database) if one.status == "broken"
     }, "without anybody's deletion it is wrong"
     await control.close()
 

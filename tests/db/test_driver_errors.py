@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from rowlock import ConfigurationError, InvalidOption, Job, Rowlock, SchemaNotMigrated, Settings, Task
 from rowlock.queue.connect.server_errors import RIGHTS_OF_ENQUEUERS, WRITTEN_BY_ENQUEUERS, NotAllowed
+from rowlock.queue.read.reader import list_attempts
 from tests.conftest import Server
 from tests.db.callers import KINDS, Opened, engine_for
 
@@ -163,7 +164,7 @@ async def test_a_result_that_the_database_refuses_is_not_shown(
     await app.worker().drain()
     await engine.dispose()
     assert len(errors) == 1
-    (attempt,) = await app.client.attempts(handle.id)
+    (attempt,) = await list_attempts(app.database, handle.id)
     assert SECRET not in shown(errors[0]) + caplog.text + attempt["message"] + attempt["traceback"]
 
 

@@ -265,10 +265,10 @@ async def test_statistics_go_on_where_they_were_when_their_marks_are_gone(app: R
     async def work() -> None: ...
 
     async def count() -> None:
-        control = ControlConnection(app.settings, await app.client.dsn(), purpose="upkeep")
+        control = ControlConnection(app.settings, await app.database.dsn(), purpose="upkeep")
         try:
             await control.fetch("restore_rows", AGAIN_AFTER)
-            await Statistics(control, app.client).count()
+            await Statistics(control, app.database).count()
         finally:
             await control.close()
 

@@ -28,6 +28,7 @@ from rowlock import (
 )
 from rowlock.queue.connect.drivers import or_own
 from rowlock.queue.jobs.identifiers import uuid7
+from rowlock.queue.read.pages import list_jobs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ async def test_a_plain_job_is_stored_alike_by_every_way(app: Rowlock, connection
         "SELECT rowlock.enqueue('send', '{\"n\": 1}', queue => 'email', priority => 7, max_attempts => 3)"
     )
     assert await stored(by_function) == plain
-    assert await app.client.enqueue(job) == job.id, "it is there already: nothing is stored"
+    assert await app.store.enqueue(job) == job.id, "it is there already: nothing is stored"
     assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 4
 
 
@@ -817,6 +818,6 @@ async def test_a_number_longer_than_python_reads_spoils_neither_the_list_nor_the
         "SELECT rowlock.enqueue('count', $1::text::jsonb, max_attempts => 1)", f'{{"n": {digits}}}'
     )
     assert (await app.get(job_id)).args == {"n": digits}
-    assert [job.id for job in await app.client.list_jobs()] == [job_id]
+    assert [job.id for job in await list_jobs(app.database)] == [job_id]
     await app.worker().drain()
     assert (await app.get(job_id)).state == "failed"

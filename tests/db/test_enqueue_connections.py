@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from rowlock import InvalidArguments, InvalidOption, Rowlock, Settings, Task
+from rowlock.queue.read.pages import list_jobs
 from tests.db.callers import engine_for, synchronous_engine_for
 
 
@@ -38,7 +39,7 @@ def greet(app: Rowlock) -> Task[[str], str]:
 
 async def names(app: Rowlock) -> list[str]:
     """The greetings that everybody can see, oldest first."""
-    return [job.args["name"] for job in reversed(await app.client.list_jobs())]
+    return [job.args["name"] for job in reversed(await list_jobs(app.database))]
 
 
 async def test_enqueue_of_rowlocks_own_is_committed_at_once(app: Rowlock, greet: Task[[str], str]) -> None:

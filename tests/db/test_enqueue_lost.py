@@ -98,7 +98,7 @@ async def stored(connection: Connection) -> Counter[object]:
 
 async def lose(far: Rowlock, proxy: CuttingProxy, enqueue: Enqueue, *, arrives: bool) -> EnqueueUnknown:
     await enqueue(far)
-    async with far.client.connection() as own:
+    async with far.database.connection() as own:
         await own.execute("TRUNCATE rowlock.job, rowlock.unique_key")
     proxy.arrives = arrives
     proxy.cut_at = b'"Ada"' if enqueue in ALONE else b"COMMIT;"
@@ -294,7 +294,7 @@ async def test_cancelled_enqueues_leak_no_connection(app: Rowlock, connection: C
     for _ in range(20):
         await asyncio.gather(*(cancelled() for _ in range(15)))
     async with asyncio.timeout(5), AsyncExitStack() as stack:
-        owns = [await stack.enter_async_context(app.client.connection()) for _ in range(10)]
+        owns = [await stack.enter_async_context(app.database.connection()) for _ in range(10)]
         for own in owns:
             assert not own.is_in_transaction()
             assert await own.fetchval("SELECT 1") == 1

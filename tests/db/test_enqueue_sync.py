@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from rowlock import InsideEventLoop, Rowlock, Settings, Task
+from rowlock.queue.read.pages import list_jobs
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ async def test_waiting_inside_an_event_loop_is_refused_and_nothing_is_stored(
     ):
         with pytest.raises(InsideEventLoop, match="await the asynchronous method"):
             call()
-    assert len(await app.client.list_jobs()) == 1
+    assert len(await list_jobs(app.database)) == 1
     await app.close()
 
 
@@ -91,7 +92,7 @@ def test_many_threads_share_one_loop(app: Rowlock, greet: Task[[str], str]) -> N
         jobs = list(threads.map(greet.enqueue_sync, map(str, range(40))))
     assert len(background()) == before + 1
     assert len({job.id for job in jobs}) == 40
-    assert len(app.run_sync(app.client.list_jobs())) == 40
+    assert len(app.run_sync(list_jobs(app.database))) == 40
 
 
 def test_application_that_was_closed_opens_again(app: Rowlock, greet: Task[[str], str]) -> None:

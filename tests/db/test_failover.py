@@ -15,10 +15,11 @@ import asyncpg
 import pytest
 
 from rowlock import DatabaseUnavailable, Rowlock, Settings
-from rowlock.errors import EnqueueUnknown
 from rowlock.queue.connect import server_errors
 from rowlock.queue.connect.pool import ClientPool
 from rowlock.queue.connect.sessions import KEEPALIVE, SERVER_KEEPALIVE, connect
+from rowlock.queue.enqueue.errors import EnqueueUnknown
+from rowlock.queue.read.pages import list_jobs
 from tests.db.links import Link, linked
 from tests.waiting import eventually
 
@@ -69,7 +70,7 @@ async def test_of_several_hosts_the_one_that_answers_is_found(
     nowhere = quote(str(tmp_path))
     url = database_url.replace("?host=", f"?host={nowhere},").replace("port=5432", "port=5432,5432")
     async with Rowlock(settings=Settings(database_url=url)) as app:
-        assert await app.client.list_jobs() == []
+        assert await list_jobs(app.database) == []
 
 
 async def test_a_pool_throws_away_what_answers_read_only_and_the_idle_ones_with_it(database_url: str) -> None:

@@ -23,15 +23,16 @@ import pytest
 
 from rowlock import Settings, Unique
 from rowlock.queue.claim.cursors import BEGINNING
+from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.sessions import PLANNER_SETTINGS
 from rowlock.queue.connect.statements import statement
+from rowlock.queue.enqueue.store import Store
 from rowlock.queue.jobs.actor import Origin
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.lifecycle import LIVE
 from rowlock.queue.jobs.new_job import JobOptions, NewJob
 from rowlock.queue.jobs.rescheduling import Change
 from rowlock.queue.operate import jobs as operators
-from rowlock.queue.read.reader import Client
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Step: TypeAlias = "Callable[[Session], Awaitable[None]]"
@@ -106,7 +107,7 @@ class Session:
 
     number: int
     connection: Connection
-    client: Client
+    store: Store
     new: UUID
     todo: list[Step]
     commits: bool
@@ -148,7 +149,7 @@ def enqueue(**unique: Any) -> tuple[Step, ...]:  # noqa: ANN401  # options of Un
     async def store(session: Session) -> None:
         options = JobOptions(queue="default", priority=5, max_attempts=10, unique=Unique("k", **unique))
         new: NewJob[Any] = NewJob(session.new, "noop", f'{{"n":{session.number}}}', options, KEY)
-        session.answer = await session.client.enqueue(new, session.connection)
+        session.answer = await session.store.enqueue(new, session.connection)
 
     return (store,)
 
@@ -294,9 +295,9 @@ TRIPLES: Final = {
 class Stage:
     """Three connections for the sessions of a case, one to prepare and to look, and what serial runs have come to."""
 
-    def __init__(self, situation: str, client: Client, actors: list[Connection], observer: Connection) -> None:
+    def __init__(self, situation: str, database: Database, actors: list[Connection], observer: Connection) -> None:
         self.situation = situation
-        self._client = client
+        self._store = Store(database)
         self._actors = actors
         self._observer = observer
         self._pids = [actor.get_server_pid() for actor in actors]
@@ -336,7 +337,7 @@ class Stage:
         """The tables in the end, and what those that committed were told. `order`: whose step is next."""
         await self._observer.execute(f"{_CLEAR}; {_WORKERS}; {SITUATIONS[self.situation]}")
         sessions = [
-            Session(number, self._actors[number], self._client, uuid7(), list(ACTIONS[name].steps), commits[number])
+            Session(number, self._actors[number], self._store, uuid7(), list(ACTIONS[name].steps), commits[number])
             for number, name in enumerate(names)
         ]
         if early:
@@ -444,7 +445,7 @@ async def stage(situation: str, direct_url: str) -> AsyncIterator[Stage]:
     opened = [await asyncpg.connect(direct_url, server_settings=settings) for _ in range(3)]
     observer = await asyncpg.connect(direct_url)
     try:
-        yield Stage(situation, Client(Settings(database_url=direct_url)), opened, observer)
+        yield Stage(situation, Database(Settings(database_url=direct_url)), opened, observer)
     finally:
         for connection in (*opened, observer):
             connection.terminate()

@@ -16,6 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from rowlock import InvalidOption, InvalidResult, Job, OutsideHandler, Rowlock, Settings, StaleAttempt
 from rowlock.queue.finish import transaction
+from rowlock.queue.read.pages import list_jobs
+from rowlock.queue.read.reader import list_attempts
 from tests.db.callers import engine_for
 from tests.db.stale import take_away
 from tests.logged import capture_logs
@@ -47,7 +49,7 @@ async def payments(connection: Connection) -> int:
 
 async def outcomes(app: Rowlock, handle: JobHandle[Any]) -> tuple[str, int, list[str]]:
     job = await app.get(handle.id)
-    return job.state, job.attempt, [attempt["outcome"] for attempt in await app.client.attempts(job.id)]
+    return job.state, job.attempt, [attempt["outcome"] for attempt in await list_attempts(app.database, job.id)]
 
 
 async def test_effects_and_success_become_visible_together(app: Rowlock, connection: Connection) -> None:
@@ -262,7 +264,7 @@ async def test_more_transactions_than_connections_wait_for_each_other(app: Rowlo
     await app.enqueue_many([pay.job() for _ in range(40)])
     assert await app.worker(concurrency=40).drain() == 120
     assert await payments(connection) == 40
-    assert {job.state for job in await app.client.list_jobs(limit=500)} == {"succeeded"}
+    assert {job.state for job in await list_jobs(app.database, limit=500)} == {"succeeded"}
 
 
 async def test_what_was_reported_before_the_commit_is_kept(app: Rowlock) -> None:

@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from rowlock import InvalidOption, Job, JobFailed, JobFilter, Rowlock, Settings
+from rowlock.queue.read.pages import list_jobs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ async def test_a_result_is_shown_for_as_long_as_its_task_keeps_it(app: Rowlock, 
     await connection.execute("UPDATE rowlock.finished_job SET finished_at = finished_at - interval '61 minutes'")
     assert [(await handle.get()).result for handle in handles] == [None, "long"]
     assert [await handle.result(timeout=0) for handle in handles] == [None, "long"]
-    assert {job.task: job.result for job in await app.client.list_jobs()} == {"short": None, "long": "long"}
+    assert {job.task: job.result for job in await list_jobs(app.database)} == {"short": None, "long": "long"}
     assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job WHERE result IS NOT NULL") == 2
 
 

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from rowlock import Job, JobFilter, JobHandle, Rowlock, Settings
+from rowlock.queue.read.reader import list_attempts
 from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -32,7 +33,7 @@ async def counted(app: Rowlock, handle: JobHandle[Any]) -> bool:
 
 
 async def explained(app: Rowlock, handle: JobHandle[Any]) -> bool:
-    return len(await app.client.attempts(handle.id)) == 1
+    return len(await list_attempts(app.database, handle.id)) == 1
 
 
 async def retried(app: Rowlock, handle: JobHandle[Any]) -> bool:

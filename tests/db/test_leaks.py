@@ -91,7 +91,7 @@ async def test_whatever_an_application_was_doing_when_it_was_cancelled(
     for _ in range(15):
         await asyncio.gather(*(cancelled() for _ in range(12)))
     async with asyncio.timeout(5), AsyncExitStack() as stack:
-        for own in [await stack.enter_async_context(app.client.connection()) for _ in range(10)]:
+        for own in [await stack.enter_async_context(app.database.connection()) for _ in range(10)]:
             assert not own.is_in_transaction()
             assert await own.fetchval("SELECT 1") == 1
 

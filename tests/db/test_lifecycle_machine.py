@@ -235,7 +235,7 @@ class Lifecycle(RuleBasedStateMachine):
         except KeyTakenError:
             holder = None
         if fate == "own":
-            told = self.bench.do(self._told(self.bench.app.client.enqueue(new)))
+            told = self.bench.do(self._told(self.bench.app.store.enqueue(new)))
         else:
             told = self.bench.do(self._enqueue_within(new, commits=fate == "committed"))
         assert told == holder
@@ -254,7 +254,7 @@ class Lifecycle(RuleBasedStateMachine):
         if is_alone and live:
             new, wanted = _one_of(live, which[0])
             assert self.model.enqueue(new.id, wanted) == new.id
-            assert self.bench.do(self._told(self.bench.app.client.enqueue(new))) == new.id
+            assert self.bench.do(self._told(self.bench.app.store.enqueue(new))) == new.id
             self._compare("enqueue")
         else:
             chosen = {new.id: (new, wanted) for new, wanted in (_one_of(self.given, number) for number in which)}
@@ -453,7 +453,7 @@ class Lifecycle(RuleBasedStateMachine):
             refused = None
         told = self.bench.do(
             self._told(
-                self.bench.app.client.enqueue_many(
+                self.bench.app.store.enqueue_many(
                     [new for new, _ in jobs], self.bench.connection if way == "insert" else None
                 )
             )
@@ -635,7 +635,7 @@ class Lifecycle(RuleBasedStateMachine):
         """In the caller's transaction, which goes on after a duplicate."""
         transaction = self.bench.connection.transaction()
         await transaction.start()
-        told = await self._told(self.bench.app.client.enqueue(new, self.bench.connection))
+        told = await self._told(self.bench.app.store.enqueue(new, self.bench.connection))
         await (transaction.commit() if commits else transaction.rollback())
         return told
 

@@ -233,7 +233,7 @@ async def test_a_call_over_a_link_that_swallows_all_ends_at_once_when_it_is_canc
 
 
 async def _enqueue_in_transaction(app: Rowlock, task: Task[[], None]) -> None:
-    async with app.client.connection() as connection, begun(connection) as transaction:
+    async with app.database.connection() as connection, begun(connection) as transaction:
         await task.using(connection=transaction.given).enqueue()
 
 

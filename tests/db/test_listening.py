@@ -194,7 +194,7 @@ async def test_those_who_wait_for_results_hear_again(
     waiting = asyncio.create_task(handle.result(timeout=30))
     async with app.worker():
         await eventually(is_waited_for)
-        waits = (await app.client._of_this_loop()).waits
+        waits = (await app.database._of_this_loop()).waits
         assert waits is not None
         control = waits._connection
         assert await channels(control) == ["rowlock.finished"]

@@ -18,6 +18,7 @@ from rowlock.queue.connect.sessions import PLANNER_SETTINGS
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.filter import Sight
 from rowlock.queue.read import pages as listing
+from rowlock.queue.read.pages import list_jobs
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -189,20 +190,20 @@ async def test_nobody_finds_out_about_the_inside_of_what_is_hidden(
 ) -> None:
     await app.enqueue("echo", {"to": None})
     await connection.execute("UPDATE rowlock.job SET error = 'no'")
-    assert len(await app.client.list_jobs(which)) == 1
+    assert len(await list_jobs(app.database, which)) == 1
     sight = Sight(hidden=["echo"])
-    assert await app.client.list_jobs(which, sight=sight) == []
-    assert len(await app.client.list_jobs(sight=sight)) == 1
+    assert await list_jobs(app.database, which, sight=sight) == []
+    assert len(await list_jobs(app.database, sight=sight)) == 1
 
 
 async def test_who_sees_some_queues_sees_and_changes_the_jobs_of_those_alone(app: Rowlock) -> None:
     for queue in ("a", "b", "c"):
         await app.enqueue("echo", queue=queue)
     sight = Sight(queues=frozenset({"a", "b"}))
-    assert [job.queue for job in await app.client.list_jobs(sight=sight)] == ["b", "a"]
-    assert [job.queue for job in await app.client.list_jobs(JobFilter(queue="b"), sight=sight)] == ["b"]
-    assert await app.client.list_jobs(JobFilter(queue="c"), sight=sight) == []
-    assert await app.client.list_jobs(sight=Sight(queues=frozenset())) == []
+    assert [job.queue for job in await list_jobs(app.database, sight=sight)] == ["b", "a"]
+    assert [job.queue for job in await list_jobs(app.database, JobFilter(queue="b"), sight=sight)] == ["b"]
+    assert await list_jobs(app.database, JobFilter(queue="c"), sight=sight) == []
+    assert await list_jobs(app.database, sight=Sight(queues=frozenset())) == []
 
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -250,11 +251,11 @@ async def test_a_list_without_documents_reads_none(
         text,
     )
     async with Rowlock(settings=settings) as app:
-        whole = await app.client.list_jobs(JobFilter(state=state))
+        whole = await list_jobs(app.database, JobFilter(state=state))
         assert {job.args["text"] for job in whole} == {text}
-        short = await app.client.list_jobs(JobFilter(state=state), has_documents=False)
+        short = await list_jobs(app.database, JobFilter(state=state), has_documents=False)
         assert [(job.id, job.args, job.result_json) for job in short] == [(job.id, {}, None) for job in whole]
-        found = await app.client.list_jobs(JobFilter(state=state, text="xxx"), has_documents=False)
+        found = await list_jobs(app.database, JobFilter(state=state, text="xxx"), has_documents=False)
         assert len(found) == len(whole) > 0
 
 

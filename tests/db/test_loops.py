@@ -137,7 +137,7 @@ def test_the_connection_for_results_of_a_loop_that_was_only_closed_ends_with_the
 
     async def wait() -> None:
         handle = await count.enqueue(1)
-        async with app.client.watch(handle.id) as told:
+        async with app.database.watch(handle.id) as told:
             assert told is not None
 
     by_a_loop_that_is_only_closed(wait())
@@ -197,7 +197,7 @@ async def test_an_application_goes_on_after_close_on_the_same_loop(database_url:
     for number in range(3):
         await count.enqueue(number)
         await app.close()
-    assert app.client.pool_use(asyncio.get_running_loop()).size == 0
+    assert app.database.pool_use(asyncio.get_running_loop()).size == 0
 
 
 async def test_enqueues_that_are_cancelled_at_any_moment_say_nothing(server: Server, database_url: str) -> None:
@@ -235,7 +235,7 @@ async def test_a_worker_that_cannot_handle_signals_leaves_nothing_behind(databas
         await asyncio.to_thread(asyncio.run, run(handle_signals=True))
     assert [thread for thread in threading.enumerate() if thread.name == "rowlock-lease"] == []
     handle = await count.enqueue(1)
-    rows = await app.client.fetch("list_workers", None)
+    rows = await app.database.fetch("list_workers", None)
     assert rows == []
     await asyncio.to_thread(asyncio.run, run(handle_signals=False))
     assert (await app.get(handle.id)).state == "queued", "it was stopped before its first claim"

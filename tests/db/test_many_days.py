@@ -18,12 +18,13 @@ from rowlock import JobFilter, JobNotFound, Rowlock, Settings, migrations
 from rowlock.cli.commands.doctor import examine
 from rowlock.embedded import EmbeddedServer, temporary_server
 from rowlock.queue.connect import sessions
-from rowlock.queue.connect.database import Connected
+from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.planning import CUSTOM_PLAN
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.read.audits import Scope, audit
 from rowlock.queue.read.pages import BY_ID
+from rowlock.queue.read.reader import list_attempts
 from rowlock.worker.duties.statistics import BY_TIME
 from tests.db.test_statements import NAMES
 
@@ -95,12 +96,12 @@ def locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             yield
             held.append(await connection.fetchval(COUNT_LOCKS))
 
-    async def fetch(self: Connected, name: str, *parameters: object) -> list[asyncpg.Record]:
+    async def fetch(self: Database, name: str, *parameters: object) -> list[asyncpg.Record]:
         async with self.connection() as connection, counted(connection):
-            return await connection.fetch(self._sql(name), *parameters)
+            return await connection.fetch(self.sql(name), *parameters)
 
     monkeypatch.setattr(sessions, "own_transaction", counted)
-    monkeypatch.setattr(Connected, "_fetch", fetch)
+    monkeypatch.setattr(Database, "_fetch", fetch)
     return held
 
 
@@ -131,7 +132,7 @@ async def result(app: Rowlock, job: UUID) -> object:
 
 
 async def show(app: Rowlock, job: UUID) -> object:
-    return (await app.get(job), await app.client.attempts(job), await app.logs(job))
+    return (await app.get(job), await list_attempts(app.database, job), await app.logs(job))
 
 
 async def cancel(app: Rowlock, job: UUID) -> object:
@@ -185,7 +186,7 @@ async def doctor(app: Rowlock, _job: UUID) -> object:
 
 
 async def audited(app: Rowlock, _job: UUID) -> object:
-    return [found.why_not for found in await audit(app.client, Scope(days=2)) if found.why_not] == []
+    return [found.why_not for found in await audit(app.database, Scope(days=2)) if found.why_not] == []
 
 
 WORKER: Final = UUID(int=7)

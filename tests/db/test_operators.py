@@ -27,6 +27,7 @@ from rowlock import (
 )
 from rowlock.queue.jobs.lifecycle import SHOWN
 from rowlock.queue.operate import jobs as operators
+from rowlock.queue.read.reader import list_attempts
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -133,7 +134,7 @@ async def test_a_failed_job_goes_back_as_the_same_job_and_its_attempts_go_on_cou
     assert await app.worker().drain() == 1
     done = await app.get(job)
     assert (done.state, done.attempt, done.result) == ("succeeded", 2, "fine")
-    assert [row["attempt"] for row in await app.client.attempts(job)] == [1], "its history stays"
+    assert [row["attempt"] for row in await list_attempts(app.database, job)] == [1], "its history stays"
     assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job WHERE id = $1", job) == 1
     (told,) = await app.operations(target=str(job))
     assert (told.verb, told.by, told.details) == ("retry", "ada", {"args": "given", "state": "failed"})
@@ -233,7 +234,7 @@ async def test_a_retried_job_wakes_a_worker_that_sleeps(app: Rowlock, monkeypatc
     job = await failed(app)
     for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 0.001}.items():
         monkeypatch.setattr(f"rowlock.worker.loop.doze.{name}", value)
-    app.client.settings = replace(app.settings, poll_interval=timedelta(seconds=60))
+    app.database.settings = replace(app.settings, poll_interval=timedelta(seconds=60))
     async with app.worker():
         await asyncio.wait_for(_until_idle(app), 10)
         await app.retry(job, args={"text": "fine"})
@@ -242,7 +243,7 @@ async def test_a_retried_job_wakes_a_worker_that_sleeps(app: Rowlock, monkeypatc
 
 async def _until_idle(app: Rowlock) -> None:
     while True:
-        async with app.client.connection() as connection:
+        async with app.database.connection() as connection:
             if await connection.fetchval("SELECT count(*) FROM rowlock.idle_worker"):
                 return
 

@@ -46,7 +46,7 @@ async def worker(app: Rowlock) -> Worker:
 
 @pytest.fixture
 async def http(app: Rowlock, worker: Worker) -> AsyncIterator[Http]:
-    async with TestClient(TestServer(create_probes(worker, app.client))) as client:
+    async with TestClient(TestServer(create_probes(worker, app.database))) as client:
         yield client
 
 
@@ -121,7 +121,7 @@ async def test_a_worker_whose_schema_is_wrong_says_how(
 async def test_a_worker_without_a_database_says_so() -> None:
     settings = Settings(database_url=f"postgresql://ada:secret@127.0.0.1:{unused_port()}/nowhere")
     app = Rowlock(settings=settings)
-    async with app, TestClient(TestServer(create_probes(app.worker(), app.client))) as http:
+    async with app, TestClient(TestServer(create_probes(app.worker(), app.database))) as http:
         async with http.get("/readyz") as response:
             text = await response.text()
         assert "database-unavailable" in text

@@ -12,6 +12,7 @@ import pytest
 
 from rowlock import InvalidOption, Job, JobFilter, Retry, Rowlock, Settings
 from rowlock.queue.connect.statements import statement
+from rowlock.queue.read.reader import get_job
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
@@ -166,11 +167,11 @@ async def test_a_result_is_json_over_a_connection_that_has_a_codec_for_it(app: R
 
     async with app:
         handle = await report.using(connection=connection, delay=timedelta(0)).enqueue(1)
-        assert (await app.client.get(handle.id, connection)).args == {"number": 1}
+        assert (await get_job(app.database, handle.id, connection)).args == {"number": 1}
         await app.enqueue_many([report.job(2)], connection=connection)
         await app.worker().drain()
         assert await handle.result(timeout=10) == {"a": [1]}
-        assert (await app.client.get(handle.id, connection)).result == {"a": [1]}
+        assert (await get_job(app.database, handle.id, connection)).result == {"a": [1]}
         assert await connection.fetchval("SELECT array_agg(DISTINCT result) FROM rowlock.finished_job") == [{"a": [1]}]
 
 
@@ -237,7 +238,7 @@ async def test_a_job_whose_crashes_are_at_their_end_keeps_no_other_from_its_resc
         "SELECT rowlock.uuid7(), 'noop', 'running', rowlock.uuid7(), 1, crashes FROM unnest($1::smallint[]) AS crashes",
         [0, SMALLINT, SMALLINT],
     )
-    await app.client.fetch("rescue", 3, 10, True)
+    await app.database.fetch("rescue", 3, 10, True)
     counts = "SELECT array_agg(crashes ORDER BY crashes) FROM rowlock.jobs WHERE state = $1"
     assert await connection.fetchval(counts, "queued") == [1]
     assert await connection.fetchval(counts, "failed") == [SMALLINT, SMALLINT]
@@ -247,5 +248,5 @@ async def test_a_job_whose_crashes_are_at_their_end_keeps_no_other_from_its_resc
         "  FROM generate_series(1, 2)",
         SMALLINT,
     )
-    await app.client.fetch("rescue", 3, 10, True)
+    await app.database.fetch("rescue", 3, 10, True)
     assert await connection.fetchval(counts, "queued") == [1, SMALLINT, SMALLINT]

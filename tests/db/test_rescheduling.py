@@ -20,6 +20,7 @@ from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.actor import Origin
 from rowlock.queue.jobs.rescheduling import Change
 from rowlock.queue.read.audits import audit
+from rowlock.queue.read.reader import list_attempts
 from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
 
@@ -123,7 +124,7 @@ async def test_a_retrying_job_is_tried_now_and_keeps_its_history(app: Rowlock) -
     assert (due.state, due.attempt, due.errors, due.error) == ("retrying", 1, 1, waiting.error)
     await app.worker().drain()
     assert await job.result(timeout=10) == 2
-    assert [attempt["attempt"] for attempt in await app.client.attempts(job.id)] == [1]
+    assert [attempt["attempt"] for attempt in await list_attempts(app.database, job.id)] == [1]
 
 
 async def test_a_job_on_its_last_chance_is_run_now(app: Rowlock, connection: Connection) -> None:
@@ -153,10 +154,10 @@ async def test_the_audit_finds_nothing_wrong_with_what_was_rescheduled(app: Rowl
         await app.reschedule(job.id, delay=60, priority=1)
     await app.worker().drain()
     await app.reschedule(retried.id, delay=0, queue="bulk")
-    assert [one for one in await audit(app.client) if one.status == "broken"] == []
+    assert [one for one in await audit(app.database) if one.status == "broken"] == []
     await app.worker(queues=["default", "bulk"]).drain()
     assert (await retried.get()).state == "succeeded"
-    assert [one for one in await audit(app.client) if one.status == "broken"] == []
+    assert [one for one in await audit(app.database) if one.status == "broken"] == []
 
 
 # What cannot be changed.
@@ -261,7 +262,7 @@ async def test_a_claim_that_is_under_way_is_waited_for(is_claimed: bool, app: Ro
         "UPDATE rowlock.job SET state = 'running', worker = $1, attempt = 1, started_at = now()", CLAIMANT
     )
     act = asyncio.create_task(app.reschedule(job.id, priority=9))
-    async with app.client.connection() as observer:
+    async with app.database.connection() as observer:
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         await eventually(lambda: observer.fetchval(waits))
     if is_claimed:
@@ -354,7 +355,7 @@ async def test_a_scheduled_job_that_is_run_now_is_found_although_the_cursors_hav
 
 async def test_a_job_whose_reschedule_was_slow_to_commit_is_found(app: Rowlock, connection: Connection) -> None:
     job = await app.enqueue("echo", delay=HOUR)
-    async with settled_claims(app.settings, connection) as claims, app.client.connection() as slow:
+    async with settled_claims(app.settings, connection) as claims, app.database.connection() as slow:
         transaction = slow.transaction()
         await transaction.start()
         await slow.fetch(statement("reschedule", "rowlock"), [job.id], None, timedelta(0), None, None, None)
@@ -373,8 +374,8 @@ async def test_a_worker_that_sleeps_hears_of_an_earlier_time(
     job = await app.enqueue("echo", {"value": 7}, delay=HOUR)
     for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 0.001}.items():
         monkeypatch.setattr(f"rowlock.worker.loop.doze.{name}", value)
-    app.client.settings = replace(app.settings, poll_interval=timedelta(seconds=60))
-    async with app.worker(), app.client.connection() as connection:
+    app.database.settings = replace(app.settings, poll_interval=timedelta(seconds=60))
+    async with app.worker(), app.database.connection() as connection:
         await eventually(lambda: connection.fetchval("SELECT count(*) FROM rowlock.idle_worker"))
         await app.reschedule(job.id, delay=delay)
         assert await job.result(timeout=20) == 7
@@ -385,8 +386,8 @@ async def test_the_workers_of_the_new_queue_are_woken(app: Rowlock, monkeypatch:
     job = await app.enqueue("echo", {"value": 7})
     for name, value in {"PAUSE_FIRST": 60, "PAUSE_BUSY_MOST": 60, "QUIET_SECONDS": 0.001}.items():
         monkeypatch.setattr(f"rowlock.worker.loop.doze.{name}", value)
-    app.client.settings = replace(app.settings, poll_interval=timedelta(seconds=60))
-    async with app.worker(queues=["bulk"]), app.client.connection() as connection:
+    app.database.settings = replace(app.settings, poll_interval=timedelta(seconds=60))
+    async with app.worker(queues=["bulk"]), app.database.connection() as connection:
         await eventually(lambda: connection.fetchval("SELECT count(*) FROM rowlock.idle_worker"))
         await app.reschedule(job.id, queue="bulk")
         assert await job.result(timeout=20) == 7

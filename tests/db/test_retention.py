@@ -103,9 +103,9 @@ async def days(connection: Connection, archive: str = "finished_job") -> set[Any
 
 async def remove(app: Rowlock) -> None:
     """Do what the duty does."""
-    control = ControlConnection(app.settings, await app.client.dsn(), purpose="upkeep")
+    control = ControlConnection(app.settings, await app.database.dsn(), purpose="upkeep")
     try:
-        await Retention(control, app.client).remove()
+        await Retention(control, app.database).remove()
     finally:
         await control.close()
 
@@ -159,7 +159,7 @@ async def test_a_day_of_which_nothing_is_kept_is_dropped(app: Rowlock, connectio
     assert await days(connection) == before - {noon(now, 3).date()}
     with pytest.raises(JobNotFound, match="retention"):
         await app.get(job)
-    assert await app.client.fetch("due_days") == []
+    assert await app.database.fetch("due_days") == []
 
 
 async def test_nothing_goes_a_minute_before_its_time(app: Rowlock, connection: Connection, now: datetime) -> None:
@@ -341,7 +341,7 @@ async def test_what_was_finished_while_it_waited_is_not_lost_whatever_the_defaul
     await put(connection, noon(now, 3))
     await app.keep("*", succeeded=DAY)
     await connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
-    await app.client.close()
+    await app.database.close()
     async with other.transaction():
         late = await put(other, noon(now, 3), "failed")
         removing = asyncio.create_task(remove(app))

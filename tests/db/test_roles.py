@@ -15,6 +15,7 @@ import pytest
 from rowlock import JobFilter, Rowlock, RowlockError, Settings, Unique
 from rowlock.cli.commands.doctor import examine
 from rowlock.migrations import upgrade
+from rowlock.queue.read.reader import list_attempts
 from tests.conftest import Server
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -76,7 +77,7 @@ async def test_a_reader_reads_with_the_documented_rights_and_changes_nothing(
         await owner.worker().drain()
     async with Rowlock(settings=as_role(settings, roles["reader"])) as app:
         assert (await app.get(handle.id)).state == "failed"
-        assert len(await app.client.attempts(handle.id)) == 1
+        assert len(await list_attempts(app.database, handle.id)) == 1
         assert await app.logs(handle.id) == []
         for state in (None, "failed", "queued", "running"):
             assert len(await app.jobs(JobFilter(state=state))) == (state in {None, "failed"})
@@ -157,9 +158,9 @@ async def test_partitions_that_a_member_of_the_owner_makes_belong_to_the_owner(
     assert as_owner.database_url is not None
     owner = await asyncpg.connect(as_owner.database_url)
     async with Rowlock(settings=as_worker) as app:
-        made = await app.client.fetch("missing_partitions", 20)
+        made = await app.database.fetch("missing_partitions", 20)
         for row in made:
-            await app.client.fetch("create_partition", row["archive"], row["day"])
+            await app.database.fetch("create_partition", row["archive"], row["day"])
     assert len(made) > 20
     for archive in ("finished_job", "attempt", "attempt_log"):
         await owner.execute(f"ALTER TABLE rowlock.{archive} ADD COLUMN note text")

@@ -36,9 +36,9 @@ async def app(settings: Settings) -> AsyncIterator[Rowlock]:
 
 @pytest.fixture
 async def duties(app: Rowlock) -> AsyncIterator[Duties]:
-    control = ControlConnection(app.settings, await app.client.dsn(), purpose="upkeep")
+    control = ControlConnection(app.settings, await app.database.dsn(), purpose="upkeep")
     try:
-        yield Duties(control, app.client)
+        yield Duties(control, app.database)
     finally:
         await control.close()
 
@@ -302,7 +302,7 @@ async def test_the_backlog_is_sampled_by_queue(app: Rowlock, connection: Connect
     assert last.oldest_due == pytest.approx(60, abs=5)
     one = sampled(await app.statistics(window="30d", queue="one"))
     assert (one.waiting, one.running) == (1, 1)
-    limited = sampled(await read_statistics(app.client, within=frozenset({"two"})))
+    limited = sampled(await read_statistics(app.database, within=frozenset({"two"})))
     assert (limited.waiting, limited.running) == (1, 0)
     await connection.execute("DELETE FROM rowlock.job WHERE queue = 'one'")
     await duties.sample()
@@ -356,8 +356,8 @@ async def test_only_what_is_asked_for_is_told(app: Rowlock, connection: Connecti
     assert [row.queue for row in everything.queues] == ["one", "two"], "the busiest first"
     assert told(await app.statistics(task="a")) == (6, {"one": 5, "two": 1}, {"a": 6}, 6)
     assert told(await app.statistics(queue="two", task="a")) == (1, {"two": 1}, {"a": 1}, 1)
-    assert told(await read_statistics(app.client, within=frozenset({"two"}))) == (3, {"two": 3}, {"a": 1, "b": 2}, 3)
-    assert told(await read_statistics(app.client, queue="one", within=frozenset({"two"}))) == (0, {}, {}, 0)
+    assert told(await read_statistics(app.database, within=frozenset({"two"}))) == (3, {"two": 3}, {"a": 1, "b": 2}, 3)
+    assert told(await read_statistics(app.database, queue="one", within=frozenset({"two"}))) == (0, {}, {}, 0)
 
 
 @pytest.mark.parametrize(

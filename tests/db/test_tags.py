@@ -45,7 +45,7 @@ async def test_they_stay_with_the_job_however_it_came_and_however_it_ends(
     unique = "key" if "unique" in way else None
     new = traced(app.tasks["end"].using(tags=["a", "b"], unique=unique).job(how))
     if way in {"one", "unique"}:
-        await app.client.enqueue(new)
+        await app.store.enqueue(new)
     elif way == "in a transaction":
         async with connection.transaction():
             await app.enqueue_many([new], connection=connection)
@@ -70,7 +70,7 @@ async def test_they_stay_with_a_job_that_never_starts(app: Rowlock, connection: 
     await app.cancel(cancelled.id)
     expired = await task.using(tags=["a"], expires=60).enqueue("succeed")
     await connection.execute("UPDATE rowlock.job SET ends_at = now() - interval '1 second'")
-    await app.client.fetch("end_overdue", 10)
+    await app.database.fetch("end_overdue", 10)
     assert [(await handle.get()).state for handle in (cancelled, expired)] == ["cancelled", "expired"]
     assert [(await handle.get()).tags for handle in (cancelled, expired)] == [["usual", "a"]] * 2
 
@@ -125,7 +125,7 @@ async def test_a_replaced_job_has_the_tags_of_the_newer_one(app: Rowlock) -> Non
 
 async def test_a_crashed_job_keeps_them_until_it_is_set_aside(app: Rowlock, connection: Connection) -> None:
     job = traced(app.tasks["end"].using(tags=["a"]).job("succeed"))
-    await app.client.enqueue(job)
+    await app.store.enqueue(job)
     gone = UUID(int=5)
     await connection.execute("UPDATE rowlock.job SET state = 'running', worker = $1, crashes = 2", gone)
     await connection.execute(
@@ -133,7 +133,7 @@ async def test_a_crashed_job_keeps_them_until_it_is_set_aside(app: Rowlock, conn
         "VALUES ($1, 'h', 1, '1', '{}', '{}', 1, now() - interval '1 minute')",
         gone,
     )
-    await app.client.fetch("rescue", 3, 100, False)
+    await app.database.fetch("rescue", 3, 100, False)
     ended = await app.get(job.id)
     assert (ended.state, ended.tags, ended.trace) == ("failed", ["usual", "a"], TRACE)
     assert json.loads(await connection.fetchval("SELECT to_json(tags) FROM rowlock.finished_job")) == ["usual", "a"]

@@ -632,8 +632,8 @@ async def test_application_is_another_ones_only_inside_of_the_block(database_url
     handle = await send.enqueue("ada")
     elsewhere = "postgresql://localhost:1/elsewhere"
     with use_database(app, elsewhere):
-        assert app.settings.database_url == app.client.settings.database_url == elsewhere
-    assert app.settings.database_url == app.client.settings.database_url == inside == database_url
+        assert app.settings.database_url == app.database.settings.database_url == elsewhere
+    assert app.settings.database_url == app.database.settings.database_url == inside == database_url
     assert (await handle.get()).task == "send"
 
 

@@ -34,9 +34,9 @@ async def app(settings: Settings, connection: Connection, monkeypatch: pytest.Mo
     )
     await connection.execute("INSERT INTO rowlock.job (id, task, queue) VALUES (rowlock.uuid7(), 'noop', 'a')")
     async with Rowlock(settings=settings) as app:
-        control = ControlConnection(settings, await app.client.dsn(), purpose="upkeep")
+        control = ControlConnection(settings, await app.database.dsn(), purpose="upkeep")
         try:
-            await Duties(control, app.client).sample()
+            await Duties(control, app.database).sample()
         finally:
             await control.close()
         yield app

@@ -78,7 +78,7 @@ async def test_a_key_until_the_start_has_one_waiting_job_which_starts_after_all_
 
     @app.task(unique=Unique("all", until="start"))
     async def index() -> None:
-        async with app.client.connection() as reader:
+        async with app.database.connection() as reader:
             seen.update(row["n"] for row in await reader.fetch("SELECT n FROM change"))
 
     async def change(racer: Connection, n: int, pause: float, *, commits: bool) -> int | None:

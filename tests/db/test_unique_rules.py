@@ -55,7 +55,7 @@ def way(request: pytest.FixtureRequest) -> str:
 async def enqueue(app: Rowlock, job: NewJob[R], way: str, connection: Connection) -> JobHandle[R]:
     """One job, by one of the ways in; returns its handle."""
     if way == "alone":
-        stored = await app.client.enqueue(job)
+        stored = await app.store.enqueue(job)
         return (await app._handles([job], {} if stored == job.id else {job.id: stored}, None))[0]
     return (await app.enqueue_many([job], connection=or_own(connection if way == "insert" else None)))[0]
 
@@ -166,7 +166,7 @@ async def test_a_replacement_that_came_too_late_does_not_hold_up_the_finish(
         )
         await claim.commit()
         assert (await asyncio.wait_for(waiting, 10)).is_duplicate
-        refused = await asyncio.wait_for(app.client.fetch("succeed", worker, [first.id], [1], [None], [0.1]), 10)
+        refused = await asyncio.wait_for(app.database.fetch("succeed", worker, [first.id], [1], [None], [0.1]), 10)
         assert refused == []
     await late.close()
 
@@ -294,7 +294,7 @@ async def test_the_upkeep_forgets_keys_that_nobody_holds_and_no_others(
         "FROM generate_series(-20, 2) n WHERE n <> 0"
     )
     monkeypatch.setattr(runner, "FORGET_BATCH", 10)
-    control = ControlConnection(settings, await app.client.dsn(), purpose="test")
+    control = ControlConnection(settings, await app.database.dsn(), purpose="test")
     try:
         worker = app.worker()
         async with worker:
@@ -303,7 +303,7 @@ async def test_the_upkeep_forgets_keys_that_nobody_holds_and_no_others(
             settings,
             control,
             Claims(control, [], []),
-            app.client,
+            app.database,
             worker=uuid7,
             on_cancel=lambda *_: None,
             alone=alone,
@@ -333,9 +333,9 @@ async def test_the_upkeep_waits_for_nobody_who_takes_over_a_key(app: Rowlock, co
     )
     async with connection.transaction():
         handle = await send.using(unique=unique, connection=connection).enqueue()
-        rows = await asyncio.wait_for(app.client.fetch("forget_unique_keys", 10), 10)
+        rows = await asyncio.wait_for(app.database.fetch("forget_unique_keys", 10), 10)
         assert rows[0]["forgotten"] == 0
-    assert (await app.client.fetch("forget_unique_keys", 10))[0]["forgotten"] == 0
+    assert (await app.database.fetch("forget_unique_keys", 10))[0]["forgotten"] == 0
     assert (await send.using(unique=unique).enqueue()).id == handle.id
 
 
@@ -368,7 +368,7 @@ async def test_a_waiting_job_whose_time_is_over_holds_no_key_though_no_upkeep_ha
         assert (await enqueue(app, send.using(unique=unique).job(3), way, connection)).id == second.id
 
     await connection.execute("UPDATE rowlock.duty SET set_at = now() - interval '1 day'")
-    assert [one for one in await audits.audit(app.client) if one.count] == []
+    assert [one for one in await audits.audit(app.database) if one.count] == []
     ended = await connection.fetch(statement("end_overdue", "rowlock"), 10)
     assert [(row["id"], row["state"]) for row in ended] == [(first.id, "expired" if limit == "expires" else "failed")]
     assert await args_of(connection, second.id) == {"n": 3 if on_duplicate == "replace" else 2}

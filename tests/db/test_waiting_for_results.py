@@ -15,8 +15,10 @@ import asyncpg
 import pytest
 
 from rowlock import DatabaseUnavailable, DrainTimeout, InvalidOption, Job, ResultTimeout, Rowlock, Settings
+from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.server_errors import CONNECTION_LOST
 from rowlock.queue.read.handle import wait_until_finished
+from rowlock.queue.read.reader import get_job
 from tests.db.links import Link, linked
 from tests.logged import capture_logs
 from tests.waiting import eventually
@@ -109,10 +111,12 @@ async def test_a_wait_that_begins_while_the_database_is_away_ends_within_its_tim
     with pytest.raises(ResultTimeout, match="did not answer"):
         await handle.result(timeout=0.3)
     with pytest.raises(DatabaseUnavailable):
-        await wait_until_finished(far.client, handle.id, 0)
+        await wait_until_finished(far.database, handle.id, 0)
 
 
-async def test_a_database_that_is_back_just_before_the_time_is_over_is_asked(far: Rowlock, link: Link) -> None:
+async def test_a_database_that_is_back_just_before_the_time_is_over_is_asked(
+    far: Rowlock, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @far.task
     async def work() -> int:
         return 7
@@ -122,13 +126,12 @@ async def test_a_database_that_is_back_just_before_the_time_is_over_is_asked(far
     await link.close()
     waiting = asyncio.create_task(handle.result(timeout=2.0))
     looks: list[float] = []
-    get = far.client.get
 
-    async def count(job_id: UUID | str, connection: object = None) -> Job:
+    async def count(database: Database, job_id: UUID | str) -> Job:
         looks.append(asyncio.get_running_loop().time())
-        return await get(job_id, connection)
+        return await get_job(database, job_id)
 
-    far.client.get = count  # type: ignore[method-assign]  # at named points
+    monkeypatch.setattr("rowlock.queue.read.handle.get_job", count)  # at named points
     began = asyncio.get_running_loop().time()
     await eventually(lambda: looks and looks[-1] - began > 1.0)  # the next pause alone would outlast the time
     await link.open()
@@ -160,4 +163,4 @@ async def test_a_refused_login_is_not_waited_for(settings: Settings) -> None:
     assert elsewhere != settings.database_url
     async with Rowlock(settings=replace(settings, database_url=elsewhere)) as app:
         with pytest.raises(DatabaseUnavailable):
-            await wait_until_finished(app.client, "01900000-0000-7000-8000-000000000000", None)
+            await wait_until_finished(app.database, "01900000-0000-7000-8000-000000000000", None)

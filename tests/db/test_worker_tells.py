@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from rowlock import Cancel, Job, Retry, Rowlock
+from rowlock.queue.read.reader import list_attempts
 from tests.logged import capture_logs
 from tests.waiting import eventually
 
@@ -57,7 +58,7 @@ async def test_a_retry_that_is_raised_from_an_error_tells_of_the_error(executor:
             app.task(name="work", executor=executor)(fail)  # type: ignore[call-overload]  # one of the literals
         job = await app.enqueue("work")
         await app.worker().drain()
-        (attempt,) = await app.client.attempts(job.id)
+        (attempt,) = await list_attempts(app.database, job.id)
         assert attempt["message"] == "ValueError: invalid literal for int() with base 10: 'no money'"
         assert 'int("no money")' in attempt["traceback"]
 

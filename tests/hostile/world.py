@@ -21,6 +21,7 @@ from aiohttp.test_utils import TestClient
 
 from rowlock import Job, JobFilter, Rowlock, RowlockError, Task
 from rowlock.cli.root import run
+from rowlock.queue.read.reader import list_attempts
 
 Http: TypeAlias = TestClient[web.Request, web.Application]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -309,7 +310,7 @@ async def read_job(world: World, job_id: UUID) -> None:
     """Read one job in each way."""
     job = await world.app.get(job_id)
     json.dumps([job.args, job.result])
-    await world.app.client.attempts(job_id)
+    await list_attempts(world.app.database, job_id)
     await world.app.logs(job_id)
     json.loads(await world.get(f"/v1/jobs/{job_id}"), parse_int=str)  # Python's own reader knows no long numbers
     await world.get(f"/v1/jobs/{job_id}/logs")

@@ -81,7 +81,7 @@ class Site:
 
     async def arm(self, app: Rowlock, jobs: Sequence[NewJob[Any]] = ()) -> None:
         """From here on the messages of the application's connection count; it knows how these jobs are enqueued."""
-        async with app.client.connection() as connection:
+        async with app.database.connection() as connection:
             if jobs:
                 await self.rehearse(connection, app, jobs)
             await connection.execute(f"SELECT '{ARMED.decode()}'")
@@ -90,7 +90,7 @@ class Site:
         """Enqueue in a transaction that is rolled back: nothing is stored, and the connection knows the statements."""
         transaction = connection.transaction()
         await transaction.start()
-        await app.client.enqueue(jobs[0], connection)
+        await app.store.enqueue(jobs[0], connection)
         await app.enqueue_many(jobs, connection=connection)
         await transaction.rollback()
 
@@ -205,14 +205,14 @@ async def enqueue_plain(site: Site) -> None:
     async with site.app() as app:
         await site.arm(app)
         job = new_job(app, "points.work", site.ids[0])
-        await site.enqueue("own", [job], lambda: app.client.enqueue(job))
+        await site.enqueue("own", [job], lambda: app.store.enqueue(job))
 
 
 async def enqueue_cold(site: Site) -> None:
     """One job, by an application that has to connect first."""
     async with site.app() as app:
         job = new_job(app, "points.work", site.ids[0])
-        await site.enqueue("own", [job], lambda: app.client.enqueue(job))
+        await site.enqueue("own", [job], lambda: app.store.enqueue(job))
 
 
 async def enqueue_unique(site: Site) -> None:
@@ -220,7 +220,7 @@ async def enqueue_unique(site: Site) -> None:
     async with site.app() as app:
         await site.arm(app)
         job = new_job(app, "points.work", site.ids[0], Unique(KEY))
-        await site.enqueue("unique", [job], lambda: app.client.enqueue(job))
+        await site.enqueue("unique", [job], lambda: app.store.enqueue(job))
 
 
 async def enqueue_many(site: Site) -> None:
@@ -255,7 +255,7 @@ async def enqueue_in_transaction(site: Site) -> None:
             transaction = connection.transaction()
             await transaction.start()
             await connection.execute("INSERT INTO mine VALUES ($1)", jobs[0].id)
-            await app.client.enqueue(jobs[0], connection)
+            await app.store.enqueue(jobs[0], connection)
             await app.enqueue_many(jobs[1:], connection=connection)
             outcome = "unknown"
             await transaction.commit()

@@ -156,7 +156,7 @@ class Survivor:
             self.finishes.ended(Unsuccess(row, CANCELLED, None, time.monotonic(), self.id))
             return
         if row["task"] == "torture.exactly_once":
-            async with self.app.client.connection() as connection:
+            async with self.app.database.connection() as connection:
                 await connection.execute(
                     "INSERT INTO rowlock_audit.effect VALUES ($1, $2, $3)", row["id"], row["attempt"], run
                 )

@@ -88,7 +88,7 @@ class World:
         )
         op = uuid4().hex
         self.history.write(Enqueue(op=op, how="own", jobs=[wanted]))
-        stored = await self.app.client.enqueue(job)
+        stored = await self.app.store.enqueue(job)
         is_new = stored == job.id
         self.history.write(
             Enqueued(op=op, outcome="stored" if is_new else "existing", existing=None if is_new else stored)

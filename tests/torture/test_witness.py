@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from rowlock import Settings
-from rowlock.queue.read.reader import Client
+from rowlock.queue.connect.database import Database
 from rowlock.torture import testimony, witness
 from rowlock.torture.hearing import Call, read_testimony
 from rowlock.torture.rewinds import Window
@@ -305,15 +305,15 @@ async def test_the_effects_and_the_jobs_are_read_from_the_database(
     found = {one.rule: one for one in await witness.judge(connection, run.folder)}
     assert any(str(enqueued) in sentence for sentence in found["witness: nobody asked for it"].sentences)
     assert "is nowhere" in found["witness: effect without a cause"].sentences[0]
-    client = Client(settings)
+    database = Database(settings)
     key = "INSERT INTO rowlock.unique_key (key, job_id) VALUES ('lost', $1)"
-    first = await witness.audited(client)
+    first = await witness.audited(database)
     await connection.execute(key, uuid4())
-    second = await witness.audited(client)
+    second = await witness.audited(database)
     summed = {one.rule: one for one in witness.together(first, second)}
     assert {rule for rule, one in summed.items() if one.count} == {"audit: unique key without its job"}
     assert summed["audit: live job whose columns disagree"].looked_at == 2
-    await client.close()
+    await database.close()
 
 
 async def test_an_effect_is_not_waited_for_by_a_handler_that_has_to_stop(
@@ -353,8 +353,8 @@ async def test_the_watch_adds_up_what_it_sees_while_everything_goes_on(
     settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(witness, "WATCH_SECONDS", 0.01)
-    client = Client(settings)
-    watch = witness.Watch(client)
+    database = Database(settings)
+    watch = witness.Watch(database)
     watching = asyncio.create_task(watch.run())
     await eventually(lambda: any(one.looked_at for one in watch.verdicts))
     assert not any(one.count for one in watch.verdicts)
@@ -363,23 +363,23 @@ async def test_the_watch_adds_up_what_it_sees_while_everything_goes_on(
     watching.cancel()
     await asyncio.wait({watching})
     assert {one.rule for one in watch.verdicts if one.count} == {"audit: unique key without its job"}
-    await client.close()
+    await database.close()
 
 
 async def test_the_watch_leaves_out_what_a_step_of_the_clock_breaks_for_a_while(
     settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(witness, "WATCH_SECONDS", 0.01)
-    client = Client(settings)
+    database = Database(settings)
     await connection.execute("UPDATE rowlock.duty SET next_run_at = clock_timestamp() + interval '1 hour'")
-    watch = witness.Watch(client, excused=witness.BY_THE_CLOCK)
+    watch = witness.Watch(database, excused=witness.BY_THE_CLOCK)
     watching = asyncio.create_task(watch.run())
     await eventually(lambda: any(one.looked_at for one in watch.verdicts))
     watching.cancel()
     await asyncio.wait({watching})
     assert not any(one.count for one in watch.verdicts)
-    seen = await witness.audited(client)
+    seen = await witness.audited(database)
     assert {one.rule for one in seen if one.count} == {"audit: duty too far ahead"}
     assert not any(one.count for one in witness.without(seen, witness.BY_THE_CLOCK))
     assert {one.rule for one in seen} > witness.BY_THE_CLOCK, "each is an invariant of the audit"
-    await client.close()
+    await database.close()

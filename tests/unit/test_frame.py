@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.text import Text
 
 from rowlock.cli.show.frame import RunningJob, Seen, frame_of
-from rowlock.queue.operate.queues import Queue
 from rowlock.queue.read.overview import Overview
+from rowlock.queue.read.queues import Queue
 from rowlock.queue.read.statistics import Figures, Point, Statistics
 
 AT = datetime(2030, 1, 31, 9, tzinfo=UTC)

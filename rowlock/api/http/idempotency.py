@@ -44,7 +44,7 @@ async def once(call: Call, give: Callable[[Any], Awaitable[Answer]], *, has_body
     if key is None:
         return await give(None)
     body = await call.request.read() if has_body else b""
-    given = await answer_once(call.backend.client, key, fingerprint(body), give)
+    given = await answer_once(call.backend.database, key, fingerprint(body), give)
     if given is None:
         raise Refused(KEY_REUSED, f"This {KEY_HEADER} came with another body before: use a new one for a new request.")
     return given

@@ -16,7 +16,6 @@ from rowlock import logs
 from rowlock.errors import (
     DatabaseUnavailable,
     DuplicateJob,
-    EnqueueUnknown,
     InvalidArguments,
     InvalidJob,
     InvalidOption,
@@ -35,6 +34,7 @@ from rowlock.errors import (
     WrongState,
 )
 from rowlock.queue.connect.server_errors import CONNECTION_LOST, NotAllowed, cancelled
+from rowlock.queue.enqueue.errors import EnqueueUnknown
 from rowlock.queue.jobs.results import storable_text
 
 log = logs.get_logger("rowlock.api")

@@ -16,7 +16,7 @@ from aiohttp import web
 from rowlock import logs
 from rowlock.errors import JobNotFound, RowlockError
 from rowlock.queue.connect.server_errors import CONNECTION_LOST, message
-from rowlock.queue.operate.jobs import Operation
+from rowlock.queue.read.operations import Operation
 from rowlock.queue.read.overview import Overview
 from rowlock.wire.jobs import JobDetail
 

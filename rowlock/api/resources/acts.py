@@ -26,6 +26,8 @@ from rowlock.api.routes import Call, Routes
 from rowlock.errors import KeyHeld, UnknownTask
 from rowlock.queue.enqueue.idempotency import Answer
 from rowlock.queue.operate.jobs import BulkResult
+from rowlock.queue.read.dead_letters import group_dead_letters, list_dead_letters
+from rowlock.queue.read.unclaimed import list_unclaimed
 from rowlock.wire.jobs import (
     BulkCancelRequest,
     BulkRequest,
@@ -232,7 +234,7 @@ async def discard(call: Call) -> web.Response:
 @routes.get("/v1/unclaimed", scope="read", answers={200: UnclaimedKinds})
 async def unclaimed(call: Call, query: LimitQuery) -> web.Response:
     """The due jobs that no live worker would take, by kind, and why."""
-    read = partial(call.backend.operators.unclaimed, limit=query.limit)
+    read = partial(list_unclaimed, call.backend.database, limit=query.limit)
     kinds = await call.request.app[READINGS].get(("unclaimed", query.limit), read)
     return answer(UnclaimedKinds(kinds=[UnclaimedKind.of(kind) for kind in kinds]))
 
@@ -240,8 +242,13 @@ async def unclaimed(call: Call, query: LimitQuery) -> web.Response:
 @routes.get("/v1/dead-letters", scope="read", by_queue=True, answers={200: JobPage})
 async def dead_letters(call: Call, query: FilterPageQuery) -> web.Response:
     """A page of the jobs that have failed and were not discarded, newest first."""
-    jobs = await call.backend.operators.dead_letters(
-        query.filter(), before=query.before, limit=query.limit, sight=await call.sight(), has_documents=False
+    jobs = await list_dead_letters(
+        call.backend.database,
+        query.filter(),
+        before=query.before,
+        limit=query.limit,
+        sight=await call.sight(),
+        has_documents=False,
     )
     return answer(page_of(call, jobs))
 
@@ -250,6 +257,6 @@ async def dead_letters(call: Call, query: FilterPageQuery) -> web.Response:
 async def dead_letter_groups(call: Call, query: FilterQuery) -> web.Response:
     """The dead letters by task and error, the most frequent first."""
     sight = await call.sight()
-    read = partial(call.backend.operators.dead_letter_groups, query.filter(), limit=query.limit, sight=sight)
+    read = partial(group_dead_letters, call.backend.database, query.filter(), limit=query.limit, sight=sight)
     groups = await call.request.app[READINGS].get(("groups", query, call.access.queues), read)
     return answer(DeadLetterGroups(groups=groups, searched_until=groups.searched_until))

@@ -18,7 +18,7 @@ from rowlock.api.http.problems import (
     Refused,
 )
 from rowlock.api.routes import Call, Routes
-from rowlock.queue.read.reader import Client
+from rowlock.queue.connect.database import Database
 
 READY_WITHIN: Final = 2.0
 
@@ -45,14 +45,14 @@ async def healthz(call: Call) -> web.Response:  # noqa: ARG001  # a handler
 )
 async def readyz(call: Call) -> web.Response:
     """The database answers, and its schema is the one that this code works on."""
-    await check_database(call.backend.client)
+    await check_database(call.backend.database)
     return answer(Health())
 
 
-async def check_database(client: Client) -> None:
+async def check_database(database: Database) -> None:
     """Raise what keeps work from being done: the database is away, or its schema is missing, too old or too new."""
     try:
         async with asyncio.timeout(READY_WITHIN):
-            await client.check_schema()
+            await database.check_schema()
     except TimeoutError as error:
         raise Refused(DATABASE_UNAVAILABLE, f"The database did not answer within {READY_WITHIN:g} s.") from error

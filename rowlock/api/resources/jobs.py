@@ -29,13 +29,15 @@ from rowlock.api.http.problems import (
 from rowlock.api.http.readings import READINGS
 from rowlock.api.routes import Call, Routes
 from rowlock.errors import DatabaseUnavailable, UnknownTask
+from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.drivers import or_own
 from rowlock.queue.connect.server_errors import CONNECTION_LOST
 from rowlock.queue.enqueue.idempotency import Answer
 from rowlock.queue.jobs.checks import TRACE
 from rowlock.queue.jobs.job import Job
+from rowlock.queue.read import pages
 from rowlock.queue.read.handle import JobHandle
-from rowlock.queue.read.reader import Client
+from rowlock.queue.read.reader import get_job, list_attempts, list_logs
 from rowlock.wire.jobs import (
     EnqueuedJob,
     EnqueuedJobs,
@@ -96,7 +98,7 @@ async def enqueue_many(call: Call, body: JobsRequest) -> web.Response:
 
 async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connection: object) -> Answer:
     if connection is None:
-        return await call.backend.client.in_contended_transaction(
+        return await call.backend.database.in_contended_transaction(
             partial(_enqueue_many, call, body, holders), "a unique key of these jobs"
         )
     stored = [await _stored(call, one, connection) for one in body.jobs]
@@ -180,7 +182,7 @@ def _trace(request: web.Request) -> str | None:
 
 async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: object) -> Answer:
     if connection is None and holders.are_limited:
-        return await call.backend.client.in_contended_transaction(
+        return await call.backend.database.in_contended_transaction(
             partial(_enqueue, call, body, holders), "the unique key"
         )
     handle, backend = await _stored(call, body, connection), call.backend
@@ -190,7 +192,7 @@ async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: o
         receipt = _receipt(handle.id, is_duplicate=handle.is_duplicate)
         return Answer(status=status, body=receipt, job_id=handle.id)
     try:
-        stored = await backend.client.get(handle.id, connection)
+        stored = await get_job(backend.database, handle.id, connection)
     except (DatabaseUnavailable, *CONNECTION_LOST) as error:
         if connection is not None:
             raise  # it was rolled back with all the rest
@@ -214,8 +216,8 @@ async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
 
     async def read() -> JobPage:
         sight = await call.sight()
-        jobs = await call.backend.client.list_jobs(
-            which, before=query.before, limit=query.limit, sight=sight, has_documents=False
+        jobs = await pages.list_jobs(
+            call.backend.database, which, before=query.before, limit=query.limit, sight=sight, has_documents=False
         )
         return page_of(call, jobs)
 
@@ -233,17 +235,17 @@ async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
 )
 async def show_job(call: Call) -> web.Response:
     """One job with its arguments, its result and its attempts. With `If-None-Match`: 304 while it is the same."""
-    return answer_if_new(call.request, msgspec.json.encode(await detail(call.backend.client, await call.job())))
+    return answer_if_new(call.request, msgspec.json.encode(await detail(call.backend.database, await call.job())))
 
 
-async def detail(client: Client, job: Job) -> JobDetail:
+async def detail(database: Database, job: Job) -> JobDetail:
     """All that is shown of one job."""
-    return JobDetail.with_attempts(job, await client.attempts(job.id))
+    return JobDetail.with_attempts(job, await list_attempts(database, job.id))
 
 
 @routes.get("/v1/jobs/{id}/logs", scope="read", by_queue=True, answers={200: JobLogs}, problems=(JOB_NOT_FOUND,))
 async def show_logs(call: Call) -> web.Response:
     """The lines that the job's ended attempts have logged."""
     job = await call.job()
-    lines = [] if job.is_sensitive else await call.backend.client.logs(job.id)
+    lines = [] if job.is_sensitive else await list_logs(call.backend.database, job.id)
     return answer(JobLogs(id=job.id, lines=lines))

@@ -71,13 +71,13 @@ async def metrics(call: Call) -> web.Response:
     snapshot = await _snapshot(call)
     app = call.request.app
     collector = prometheus.ApiCollector(
-        app[REQUESTS], call.backend.client.pool_use(asyncio.get_running_loop()), snapshot
+        app[REQUESTS], call.backend.database.pool_use(asyncio.get_running_loop()), snapshot
     )
     return web.Response(body=prometheus.exposition(collector), content_type=TEXT, charset="utf-8")
 
 
 async def _snapshot(call: Call) -> Snapshot:
-    app, client = call.request.app, call.backend.client
+    app, client = call.request.app, call.backend.database
     readings, errors = app[READINGS], app[ERRORS]
     failed: list[Exception] = []
 

@@ -10,6 +10,7 @@ from rowlock.api.http.exchange import answer
 from rowlock.api.http.pages import PageQuery, following
 from rowlock.api.routes import Call, Routes
 from rowlock.queue.jobs.fields import TEXT, said
+from rowlock.queue.read import operations
 from rowlock.wire.queues import OperationPage
 
 routes = Routes("operations")
@@ -26,7 +27,8 @@ class OperationsQuery(PageQuery, frozen=True, kw_only=True):
 @routes.get("/v1/operations", scope="read", answers={200: OperationPage})
 async def list_operations(call: Call, query: OperationsQuery) -> web.Response:
     """A page of what people did, newest first."""
-    found = await call.backend.operators.operations(
+    found = await operations.list_operations(
+        call.backend.database,
         verb=query.verb,
         target_kind=query.target_kind,
         target=query.target,

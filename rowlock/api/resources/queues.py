@@ -10,7 +10,8 @@ from rowlock.api.http.exchange import answer
 from rowlock.api.http.problems import FORBIDDEN, Refused
 from rowlock.api.http.readings import READINGS
 from rowlock.api.routes import Call, Routes
-from rowlock.queue.operate.queues import Queue, Queues
+from rowlock.queue.operate.queues import Queues
+from rowlock.queue.read.queues import Queue
 from rowlock.wire.queues import Limits, QueueLimit, QueueList, ScaleRequest, WorkerLimit
 from rowlock.words import quoted
 

@@ -50,7 +50,7 @@ async def result(call: Call, query: WaitQuery) -> web.Response:
 
     clock = asyncio.get_running_loop().time
     began = clock()
-    job = await wait_until_finished(call.backend.client, await call.job_id(), query.wait, is_wanted=is_wanted)
+    job = await wait_until_finished(call.backend.database, await call.job_id(), query.wait, is_wanted=is_wanted)
     if clock() - began > CHECK_SECONDS and not await call.is_allowed_again("read"):
         raise Refused(UNAUTHENTICATED, "What was shown when the wait began lets nobody in any more.")
     if not call.access.sees(job.queue):  # it was moved meanwhile

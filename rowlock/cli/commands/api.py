@@ -33,7 +33,7 @@ def command(app: str | None, host: str, port: int, behind_proxy: bool) -> None: 
 async def _serve(app: Rowlock, host: str, port: int, *, behind_proxy: bool) -> None:
     signals = running.StopSignals()
     async with app:
-        await app.client.check_schema()
+        await app.database.check_schema()
         authenticate: Authenticate = OpenUntilFirstKey()
         if behind_proxy or not is_loopback(host):
             authenticate = keys_are_demanded

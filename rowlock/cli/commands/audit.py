@@ -47,7 +47,7 @@ def command(days: int, everything: bool, rows: int | None, seconds: float | None
 
     async def look() -> list[Audited]:
         async with Rowlock() as app:
-            return await audit(app.client, scope)
+            return await audit(app.database, scope)
 
     found = running.run(look())
     if as_json:

@@ -14,7 +14,7 @@ from rowlock.cli.run import running
 from rowlock.cli.show.output import note, print_json, with_json
 from rowlock.cli.show.tables import number, print_table, text, time_of, whole
 from rowlock.queue.jobs.filter import Sight
-from rowlock.queue.operate.jobs import GroupedDeadLetters
+from rowlock.queue.read.dead_letters import GroupedDeadLetters, group_dead_letters
 from rowlock.queue.read.pages import MOST_PER_PAGE, JobPage
 
 NONE: Final = "No dead letters."
@@ -57,8 +57,8 @@ def groups_command(limit: int, as_json: bool, **given: Any) -> None:  # noqa: AN
 
     async def read() -> GroupedDeadLetters:
         async with Rowlock() as app:
-            sight = Sight(hidden=[row["name"] for row in await app.client.fetch("list_sensitive")])
-            return await app.operators.dead_letter_groups(which, limit=limit, sight=sight)
+            sight = Sight(hidden=[row["name"] for row in await app.database.fetch("list_sensitive")])
+            return await group_dead_letters(app.database, which, limit=limit, sight=sight)
 
     groups = running.run(read())
     if as_json:

@@ -18,11 +18,11 @@ from rowlock.cli.show.findings import Finding
 from rowlock.cli.show.output import Exit, clean, print_json, with_json
 from rowlock.cli.show.tables import print_text, state
 from rowlock.errors import ConfigurationError, RowlockError, SchemaNotMigrated
+from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.server_errors import NotAllowed
 from rowlock.queue.connect.statements import statement
-from rowlock.queue.operate.jobs import LOOKED_AT
 from rowlock.queue.read import audits, overview
-from rowlock.queue.read.reader import Client
+from rowlock.queue.read.unclaimed import LOOKED_AT
 from rowlock.schema import in_schema
 from rowlock.settings import Settings
 
@@ -60,41 +60,41 @@ def command(as_json: bool) -> int:  # noqa: FBT001  # click's
 
 async def examine(settings: Settings) -> list[Finding]:
     """Look at everything, as far as one can get: without a server there is no schema to look at."""
-    client = Client(settings)
+    database = Database(settings)
     try:
-        return await _examine(client)
+        return await _examine(database)
     finally:
-        await client.close()
+        await database.close()
 
 
-async def _examine(client: Client) -> list[Finding]:
+async def _examine(database: Database) -> list[Finding]:
     try:
-        server = (await client.fetch("doctor_server"))[0]
+        server = (await database.fetch("doctor_server"))[0]
     except (RowlockError, asyncpg.PostgresError, OSError) as error:
         detail, _, remedy = str(error).partition(" — ")
         return [findings.fail("connection", detail, remedy or "Look at the server's log.")]
-    found = [findings.ok("connection", client.settings.masked_database_url()), *findings.judge_server(server)]
-    schema = await _guarded("schema", _schema(client))
+    found = [findings.ok("connection", database.settings.masked_database_url()), *findings.judge_server(server)]
+    schema = await _guarded("schema", _schema(database))
     found += schema
-    found += await _guarded("horizon", _horizon(client))
-    found += await _guarded("pooler", _pooler(client))
-    found += await _guarded("listen", _listen(client))
+    found += await _guarded("horizon", _horizon(database))
+    found += await _guarded("pooler", _pooler(database))
+    found += await _guarded("listen", _listen(database))
     is_there = all(finding.status == "ok" for finding in schema)
     if is_there or any(finding.remedy == REMEDY_OF_RIGHTS for finding in schema):
-        found += await _guarded("rights", _rights(client))
+        found += await _guarded("rights", _rights(database))
     if is_there:
-        found += await _guarded("catalogue", _catalogue(client))
-        found += await _guarded("logged tables", _unlogged(client))
-        found += await _guarded("partitions", _partitions(client))
-        found += await _guarded("default partitions", _default_rows(client))
-        found += await _guarded("archive", _archive(client))
-        found += await _guarded("storage", _tables(client))
-        found += await _guarded("clock", _clock(client))
-        found += await _guarded("workers", _workers(client))
-        found += await _guarded("unclaimed jobs", _unclaimed(client))
-        found += await _guarded("schedules", _schedules(client))
-        found += await _guarded("dead letters", _dead_letters(client))
-        found += await _guarded("audit", _audit(client))
+        found += await _guarded("catalogue", _catalogue(database))
+        found += await _guarded("logged tables", _unlogged(database))
+        found += await _guarded("partitions", _partitions(database))
+        found += await _guarded("default partitions", _default_rows(database))
+        found += await _guarded("archive", _archive(database))
+        found += await _guarded("storage", _tables(database))
+        found += await _guarded("clock", _clock(database))
+        found += await _guarded("workers", _workers(database))
+        found += await _guarded("unclaimed jobs", _unclaimed(database))
+        found += await _guarded("schedules", _schedules(database))
+        found += await _guarded("dead letters", _dead_letters(database))
+        found += await _guarded("audit", _audit(database))
     return found
 
 
@@ -109,95 +109,95 @@ async def _guarded(check: str, look: Awaitable[list[Finding]]) -> list[Finding]:
         return [findings.fail(check, f"cannot be looked at: {type(error).__name__}: {error}", remedy)]
 
 
-async def _schema(client: Client) -> list[Finding]:
+async def _schema(database: Database) -> list[Finding]:
     try:
-        rows = await client.fetch("schema_version")
+        rows = await database.fetch("schema_version")
     except SchemaNotMigrated:
         rows = []
-    return [findings.judge_revision(client.settings.schema, rows[0]["version_num"] if rows else None)]
+    return [findings.judge_revision(database.settings.schema, rows[0]["version_num"] if rows else None)]
 
 
-async def _horizon(client: Client) -> list[Finding]:
-    transactions = await client.fetch("doctor_horizon", OLD_TRANSACTION, LEFT_PREPARED)
-    return findings.judge_horizon(transactions, await client.fetch("doctor_slots", OLD_XMIN))
+async def _horizon(database: Database) -> list[Finding]:
+    transactions = await database.fetch("doctor_horizon", OLD_TRANSACTION, LEFT_PREPARED)
+    return findings.judge_horizon(transactions, await database.fetch("doctor_slots", OLD_XMIN))
 
 
-async def _catalogue(client: Client) -> list[Finding]:
-    return catalogue.judge_catalogue(await client.fetch("doctor_catalogue"))
+async def _catalogue(database: Database) -> list[Finding]:
+    return catalogue.judge_catalogue(await database.fetch("doctor_catalogue"))
 
 
-async def _unlogged(client: Client) -> list[Finding]:
-    return [findings.judge_unlogged(await client.fetch("doctor_unlogged"))]
+async def _unlogged(database: Database) -> list[Finding]:
+    return [findings.judge_unlogged(await database.fetch("doctor_unlogged"))]
 
 
-async def _rights(client: Client) -> list[Finding]:
-    return [findings.judge_rights((await client.fetch("doctor_rights"))[0])]
+async def _rights(database: Database) -> list[Finding]:
+    return [findings.judge_rights((await database.fetch("doctor_rights"))[0])]
 
 
-async def _partitions(client: Client) -> list[Finding]:
-    return [findings.judge_partitions(await client.fetch("doctor_partitions", 1))]
+async def _partitions(database: Database) -> list[Finding]:
+    return [findings.judge_partitions(await database.fetch("doctor_partitions", 1))]
 
 
-async def _default_rows(client: Client) -> list[Finding]:
-    return [findings.judge_default_rows((await client.fetch("doctor_default_rows", findings.COUNTED_ROWS))[0])]
+async def _default_rows(database: Database) -> list[Finding]:
+    return [findings.judge_default_rows((await database.fetch("doctor_default_rows", findings.COUNTED_ROWS))[0])]
 
 
-async def _archive(client: Client) -> list[Finding]:
-    (row,) = await client.fetch("doctor_archive")
-    return [storage.judge_archive(row), storage.judge_overdue(await client.fetch("doctor_overdue", OVERDUE))]
+async def _archive(database: Database) -> list[Finding]:
+    (row,) = await database.fetch("doctor_archive")
+    return [storage.judge_archive(row), storage.judge_overdue(await database.fetch("doctor_overdue", OVERDUE))]
 
 
-async def _tables(client: Client) -> list[Finding]:
-    return storage.judge_tables(client.settings.schema, await client.fetch("doctor_tables"))
+async def _tables(database: Database) -> list[Finding]:
+    return storage.judge_tables(database.settings.schema, await database.fetch("doctor_tables"))
 
 
-async def _clock(client: Client) -> list[Finding]:
-    return [findings.judge_clock(await client.fetch("doctor_clock", LOOKED_AT))]
+async def _clock(database: Database) -> list[Finding]:
+    return [findings.judge_clock(await database.fetch("doctor_clock", LOOKED_AT))]
 
 
-async def _workers(client: Client) -> list[Finding]:
-    return [findings.judge_workers(await client.fetch("doctor_workers"))]
+async def _workers(database: Database) -> list[Finding]:
+    return [findings.judge_workers(await database.fetch("doctor_workers"))]
 
 
-async def _unclaimed(client: Client) -> list[Finding]:
-    return findings.judge_unclaimed(await client.fetch("doctor_unclaimed", None, LOOKED_AT))
+async def _unclaimed(database: Database) -> list[Finding]:
+    return findings.judge_unclaimed(await database.fetch("doctor_unclaimed", None, LOOKED_AT))
 
 
-async def _schedules(client: Client) -> list[Finding]:
-    return [findings.judge_schedules(await client.fetch("get_schedules", None))]
+async def _schedules(database: Database) -> list[Finding]:
+    return [findings.judge_schedules(await database.fetch("get_schedules", None))]
 
 
-async def _dead_letters(client: Client) -> list[Finding]:
-    return [findings.judge_dead_letters(await overview.count_dead_letters(client))]
+async def _dead_letters(database: Database) -> list[Finding]:
+    return [findings.judge_dead_letters(await overview.count_dead_letters(database))]
 
 
-async def _audit(client: Client) -> list[Finding]:
-    return audited.judge_audit(await audits.audit(client, audits.QUICK))
+async def _audit(database: Database) -> list[Finding]:
+    return audited.judge_audit(await audits.audit(database, audits.QUICK))
 
 
-async def _pooler(client: Client) -> list[Finding]:
+async def _pooler(database: Database) -> list[Finding]:
     """A pooler gives its clients process numbers of its own: no session of the server has them."""
-    async with client.connection() as connection:
-        (row,) = await connection.fetch(statement("doctor_pooler", client.settings.schema))
+    async with database.connection() as connection:
+        (row,) = await connection.fetch(statement("doctor_pooler", database.settings.schema))
         is_pooled = row["process"] != connection.get_server_pid()
-    if client.settings.listen:
+    if database.settings.listen:
         return [findings.judge_pooler_while_listening(is_pooled=is_pooled)]
     return [findings.judge_pooler(is_pooled=is_pooled, keeps_statements=not row["has_given_names"])]
 
 
-async def _listen(client: Client) -> list[Finding]:
+async def _listen(database: Database) -> list[Finding]:
     """Listen on one connection and notify on another, as a worker and an application do."""
-    if not client.settings.listen:
+    if not database.settings.listen:
         return [findings.ok("listen", "turned off (ROWLOCK_LISTEN): workers poll")]
-    heard, channel = asyncio.Event(), in_schema("rowlock.doctor", client.settings.schema)
+    heard, channel = asyncio.Event(), in_schema("rowlock.doctor", database.settings.schema)
 
     def hear(*_what: object) -> None:
         heard.set()
 
-    async with client.connection() as connection:
+    async with database.connection() as connection:
         await connection.add_listener(channel, hear)
         try:
-            await client.fetch("doctor_notify", "listening")
+            await database.fetch("doctor_notify", "listening")
             await asyncio.wait_for(heard.wait(), NOTIFY_SECONDS)
         except TimeoutError:
             remedy = "Behind a transaction pooler (PgBouncer) set ROWLOCK_LISTEN=false; workers poll then."

@@ -71,7 +71,7 @@ def _read(number: int, given: msgspec.Raw) -> JobRequest:
 
 async def _enqueue(app: Rowlock, jobs: Sequence[JobRequest]) -> list[JobHandle[Any]]:
     handles = []
-    async with app, app.client.connection() as connection, own_transaction(connection):
+    async with app, app.database.connection() as connection, own_transaction(connection):
         for number, job in enumerate(jobs, 1):
             given: dict[str, Any] = {name: getattr(job, name) for name in job.__struct_fields__}
             task, args, unique = given.pop("task"), given.pop("args"), given.pop("unique")

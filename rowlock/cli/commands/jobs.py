@@ -29,9 +29,9 @@ from rowlock.cli.show.tables import (
     whole,
 )
 from rowlock.queue.jobs.job import Job, LogLine
-from rowlock.queue.operate.jobs import Operation
+from rowlock.queue.read.operations import Operation
 from rowlock.queue.read.pages import MOST_PER_PAGE, JobPage
-from rowlock.queue.read.reader import parse_id
+from rowlock.queue.read.reader import list_attempts, parse_id
 from rowlock.wire.jobs import JobDetail, JobLogs, JobSummary
 
 Row: TypeAlias = Mapping[str, Any]
@@ -125,7 +125,7 @@ def show_command(job_id: str, logs: bool, as_json: bool) -> None:  # noqa: FBT00
     async def read() -> tuple[Job, list[Row], list[Operation], list[LogLine]]:
         async with Rowlock() as app:
             job = await app.get(parse_id(job_id))
-            attempts = await app.client.attempts(job.id)
+            attempts = await list_attempts(app.database, job.id)
             if job.is_sensitive:
                 attempts = [row | {"message": None, "traceback": None} for row in map(dict, attempts)]
             done = await app.operations(target_kind="job", target=str(job.id), limit=MOST_PER_PAGE)

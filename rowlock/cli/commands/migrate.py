@@ -18,8 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from rowlock import migrations
 from rowlock.cli.show.output import Exit, confirm, note, print_json, with_json
 from rowlock.errors import ConfigurationError, SchemaNotMigrated
+from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.server_errors import denied
-from rowlock.queue.read.reader import Client
 from rowlock.settings import Settings
 from rowlock.words import quoted
 
@@ -125,14 +125,14 @@ async def _look(settings: Settings) -> tuple[Settings, str | None]:
 
     Connects as the queue does, so that what is wrong with the connection is said in the same words.
     """
-    client = Client(settings)
+    database = Database(settings)
     try:
-        rows = await client.fetch("schema_version")
+        rows = await database.fetch("schema_version")
     except SchemaNotMigrated:
         rows = []
     finally:
-        await client.close()
-    return replace(settings, database_url=await client.dsn()), rows[0]["version_num"] if rows else None
+        await database.close()
+    return replace(settings, database_url=await database.dsn()), rows[0]["version_num"] if rows else None
 
 
 def _known(revision: str) -> str:

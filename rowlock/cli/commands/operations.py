@@ -11,7 +11,7 @@ from rowlock.app import Rowlock
 from rowlock.cli.run import running
 from rowlock.cli.show.output import note, print_json, with_json
 from rowlock.cli.show.tables import NOTHING, in_one_line, print_table, text, whole
-from rowlock.queue.operate.jobs import Operation
+from rowlock.queue.read.operations import Operation
 from rowlock.queue.read.pages import MOST_PER_PAGE
 
 _COLUMNS: Final = (

@@ -13,7 +13,8 @@ from rowlock.cli.commands.values import NUMBER
 from rowlock.cli.run import running
 from rowlock.cli.show.output import counted, note, print_json, with_json
 from rowlock.cli.show.tables import number, print_details, print_table, text, time_of, whole
-from rowlock.queue.operate.queues import Queue, Queues
+from rowlock.queue.operate.queues import Queues
+from rowlock.queue.read.queues import Queue
 from rowlock.words import quoted
 
 R = TypeVar("R")

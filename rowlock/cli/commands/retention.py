@@ -71,7 +71,7 @@ def keep_command(queue: str, as_json: bool, **given: str | None) -> None:  # noq
 
     async def act() -> QueueRetention:
         async with running.changing(Rowlock()) as app:
-            return await retention.keep(app.client, queue, said, me())
+            return await retention.keep(app.database, queue, said, me())
 
     done = running.run(act())
     if as_json:

@@ -11,8 +11,8 @@ from rowlock.cli.run import running
 from rowlock.cli.show.findings import WHY_UNCLAIMED
 from rowlock.cli.show.output import note, print_json, with_json
 from rowlock.cli.show.tables import number, print_table, text, whole
-from rowlock.queue.operate.jobs import Unclaimed
 from rowlock.queue.read.pages import MOST_PER_PAGE
+from rowlock.queue.read.unclaimed import Unclaimed
 from rowlock.wire.queues import UnclaimedKind
 
 _COLUMNS: Final = (

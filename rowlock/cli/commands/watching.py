@@ -18,7 +18,7 @@ from rowlock.cli.show.tables import attempt_of, pretty, print_text, time_of
 from rowlock.errors import ResultTimeout
 from rowlock.queue.jobs.job import Job
 from rowlock.queue.read.handle import wait_until_finished
-from rowlock.queue.read.reader import parse_id
+from rowlock.queue.read.reader import list_attempts, parse_id
 from rowlock.wire.jobs import Succeeded, Unsuccessful
 
 LOOK_EVERY: Final = 1.0
@@ -68,7 +68,7 @@ async def _watch(job_id: str, timeout: float | None, *, as_json: bool) -> int:
 async def _looked(app: Rowlock, job: Job, seconds: float) -> Job:
     """The job as it is by then, or as it was, if the database is away: that is said, and it is tried again."""
     try:
-        return await wait_until_finished(app.client, job.id, seconds)
+        return await wait_until_finished(app.database, job.id, seconds)
     except AWAY as error:
         note(f"The database does not answer; trying again. ({type(error).__name__})")
         await asyncio.sleep(seconds)
@@ -78,7 +78,7 @@ async def _looked(app: Rowlock, job: Job, seconds: float) -> Job:
 async def _attempts(app: Rowlock, job: Job) -> list[Mapping[str, Any]]:
     """The job's attempts that are over, but for one that simply succeeded: crashed, released and so on."""
     try:
-        return await app.client.attempts(job.id)
+        return await list_attempts(app.database, job.id)
     except AWAY:
         return []  # the next change tells of them
 
@@ -125,7 +125,7 @@ def result(job_id: str, wait: float, as_json: bool) -> int:  # noqa: FBT001  # c
 
 async def _waited(job_id: str, seconds: float) -> Job:
     async with Rowlock() as app:
-        return await wait_until_finished(app.client, parse_id(job_id), seconds)
+        return await wait_until_finished(app.database, parse_id(job_id), seconds)
 
 
 __all__ = ["result", "watch"]

@@ -116,7 +116,7 @@ async def _run(
         if watched_at is not None:
             from rowlock.cli.run.probing import probing  # noqa: PLC0415  # a web server, which not every worker needs
 
-            await stack.enter_async_context(probing(worker, app.client, *watched_at))
+            await stack.enter_async_context(probing(worker, app.database, *watched_at))
         await running.work(worker, signals, say_works)
         if tie is not None and worker.is_told_to_stop:
             tie.say_over()

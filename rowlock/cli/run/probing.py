@@ -11,16 +11,16 @@ from rowlock.api.serving import serving
 from rowlock.integrations.probes import create_probes
 
 if TYPE_CHECKING:
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
     from rowlock.worker.worker import Worker
 
 log = logs.get_logger("rowlock.cli")
 
 
 @asynccontextmanager
-async def probing(worker: Worker, client: Client, host: str, port: int) -> AsyncIterator[None]:
+async def probing(worker: Worker, database: Database, host: str, port: int) -> AsyncIterator[None]:
     """Serve `/metrics`, `/healthz` and `/readyz` for the time of the block. Raises `ConfigurationError`."""
-    probes = create_probes(worker, client)
+    probes = create_probes(worker, database)
     async with serving(probes, host, port, what="The worker", option="--metrics-port") as url:
         log.info("metrics_served", url=f"{url}/metrics")
         yield

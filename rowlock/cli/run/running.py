@@ -48,7 +48,7 @@ async def changing(app: Rowlock) -> AsyncIterator[Rowlock]:
     Raises `SchemaTooNew`, `SchemaTooOld` and `SchemaNotMigrated`: this code does not know what else it would change.
     """
     async with app:
-        await app.client.check_schema()
+        await app.database.check_schema()
         yield app
 
 

@@ -27,9 +27,9 @@ from rowlock.cli.show.tables import (
     text,
     whole,
 )
-from rowlock.queue.operate.queues import Queue
 from rowlock.queue.operate.workers import LiveWorker
 from rowlock.queue.read.overview import Overview
+from rowlock.queue.read.queues import Queue
 from rowlock.queue.read.statistics import Statistics
 from rowlock.wire.jobs import JobSummary
 
@@ -98,7 +98,7 @@ async def look(app: Rowlock) -> Seen:
         overview=await app.overview(),
         statistics=await app.statistics("1h"),
         workers=await app.workers.list(),
-        longest=[RunningJob(**row) for row in await app.client.fetch("list_longest", LISTED)],
+        longest=[RunningJob(**row) for row in await app.database.fetch("list_longest", LISTED)],
         dead_letters=[JobSummary.of(job) for job in await app.dead_letters(limit=LISTED)],
     )
 

@@ -93,7 +93,7 @@ def url_of(database: str) -> str:
 def _move(queue: Rowlock, settings: Settings) -> None:
     """Have the queue use another database: Django's test runner gives the project another one after it has begun."""
     queue.settings = settings
-    queue.client.move(settings)  # before anything has connected, as the runner does it
+    queue.database.move(settings)  # before anything has connected, as the runner does it
 
 
 def _forget(*, setting: str, **_: object) -> None:

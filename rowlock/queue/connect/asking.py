@@ -12,7 +12,7 @@ from rowlock.queue.connect.server_errors import CONNECTION_LOST, is_away, unavai
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ _PAUSE_MOST: Final = 1.0
 
 
 async def ask(
-    client: Client,
+    database: Database,
     question: Callable[[], Awaitable[T]],
     *,
     deadline: float | None,
@@ -45,7 +45,7 @@ async def ask(
                 raise
             left = math.inf if deadline is None else deadline - clock()
             if left <= 0 or not is_wanted():
-                raise unavailable(client.settings, error) from error
+                raise unavailable(database.settings, error) from error
             if pause == _PAUSE_FIRST:
                 on_away(error)
         await asyncio.sleep(min(pause, left))  # and ask once more when the time is over

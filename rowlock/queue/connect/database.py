@@ -92,16 +92,16 @@ class _OfLoop:
                 await self.pool.close()
 
 
-def _kept_by(loop: asyncio.AbstractEventLoop) -> WeakKeyDictionary[Connected, _OfLoop]:
+def _kept_by(loop: asyncio.AbstractEventLoop) -> WeakKeyDictionary[Database, _OfLoop]:
     """What the loop keeps, by application."""
-    kept: WeakKeyDictionary[Connected, _OfLoop] | None = getattr(loop, _KEPT, None)
+    kept: WeakKeyDictionary[Database, _OfLoop] | None = getattr(loop, _KEPT, None)
     if kept is None:
         kept = WeakKeyDictionary()
         setattr(loop, _KEPT, kept)
     return kept
 
 
-class Connected:
+class Database:
     """The application's connections. It connects when it is first used.
 
     Without a `database_url` in the settings, the development server is joined at the first use; none is started.
@@ -224,7 +224,7 @@ class Connected:
             return None, []
         try:
             async with pool.acquire() as connection:
-                (row,) = await connection.fetch(self._sql("lacking_rights"), self.settings.schema, *found)
+                (row,) = await connection.fetch(self.sql("lacking_rights"), self.settings.schema, *found)
         except (*server_errors.CONNECTION_LOST, asyncpg.PostgresError):
             return None, []  # the first error says enough
         return f"The role {row['role']}", row["rights"]
@@ -276,7 +276,7 @@ class Connected:
 
         async def once() -> T:
             async with self.connection() as own, sessions.own_transaction(own):
-                await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
+                await own.fetch(self.sql("limit_lock_wait"), LOCK_WAIT)
                 return await work(own)
 
         return await self.patiently(once, waits_for)
@@ -339,7 +339,7 @@ class Connected:
         async with self.connection() as connection:
             try:
                 with server_errors.limited(name):
-                    return await connection.fetch(self._sql(name), *parameters, timeout=sessions.deadline(name))
+                    return await connection.fetch(self.sql(name), *parameters, timeout=sessions.deadline(name))
             except server_errors.NOT_MIGRATED as error:
                 raise server_errors.not_migrated(self.settings) from error
 
@@ -351,10 +351,11 @@ class Connected:
         if connection is None:
             return await self.fetch(name, *parameters)
         try:
-            return await drivers.adapt(connection).fetch(self._sql(name), *parameters)
+            return await drivers.adapt(connection).fetch(self.sql(name), *parameters)
         except Exception as error:
             server_errors.raise_clear(self.settings, error)
             raise
 
-    def _sql(self, name: str) -> str:
+    def sql(self, name: str) -> str:
+        """The text of a statement, for this application's schema."""
         return statement(name, self.settings.schema)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from uuid import UUID
 
 import asyncpg
 
@@ -146,6 +147,11 @@ class _OfAsyncpg:
         return rows
 
 
+def uuid_of(value: object) -> UUID:
+    """The id, as any driver has it."""
+    return value if isinstance(value, UUID) else UUID(str(value))
+
+
 __all__ = [
     "OF_ASYNCPG",
     "Caller",
@@ -158,4 +164,5 @@ __all__ = [
     "drive",
     "given",
     "or_own",
+    "uuid_of",
 ]

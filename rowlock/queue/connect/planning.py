@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
 
 
 CUSTOM_PLAN: Final = {"plan_cache_mode": "force_custom_plan"}
@@ -22,14 +22,14 @@ CUSTOM_PLAN: Final = {"plan_cache_mode": "force_custom_plan"}
 
 @asynccontextmanager
 async def planned(
-    client: Client, settings: Mapping[str, str], *, timeout: float = sessions.LONG_QUERY_TIMEOUT
+    database: Database, settings: Mapping[str, str], *, timeout: float = sessions.LONG_QUERY_TIMEOUT
 ) -> AsyncIterator[Callable[..., Awaitable[list[Record]]]]:
     """A transaction on one of the application's connections that plans by these settings: gives what runs a statement.
 
     `timeout`: for each statement, in seconds. Raises `DatabaseUnavailable`, `SchemaNotMigrated`, `StatementTimeout`.
     """
-    schema = client.settings.schema
-    async with client.connection() as connection:
+    schema = database.settings.schema
+    async with database.connection() as connection:
         try:
             async with sessions.own_transaction(connection):
 
@@ -40,7 +40,7 @@ async def planned(
                 await fetch("plan_safely", list(settings), list(settings.values()))
                 yield fetch
         except server_errors.NOT_MIGRATED as error:
-            raise server_errors.not_migrated(client.settings) from error
+            raise server_errors.not_migrated(database.settings) from error
 
 
 __all__ = ["CUSTOM_PLAN", "planned"]

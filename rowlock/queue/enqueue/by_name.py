@@ -12,7 +12,7 @@ from rowlock.queue.jobs.job import Job
 from rowlock.queue.jobs.new_job import JobOptions, NewJob
 from rowlock.queue.jobs.unique import Unique, parse_unique
 from rowlock.queue.read.handle import JobHandle
-from rowlock.queue.read.reader import parse_id
+from rowlock.queue.read.reader import foreign_holders, parse_id
 from rowlock.queue.tasks.arguments import plain_document
 from rowlock.words import quoted
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from uuid import UUID
 
+    from rowlock.queue.connect.database import Database
+    from rowlock.queue.enqueue.store import Store
     from rowlock.queue.enqueue.task import Task
-    from rowlock.queue.read.reader import Client
     from rowlock.queue.tasks.arguments import Arguments
     from rowlock.settings import Settings
 
@@ -34,7 +35,8 @@ class Enqueuing:
 
     settings: Settings
     tasks: dict[str, Task[..., Any]]
-    client: Client
+    database: Database
+    store: Store
 
     async def enqueue(
         self,
@@ -102,7 +104,7 @@ class Enqueuing:
         check.times(delay=options.delay, run_at=options.run_at, expires=options.expires, deadline=options.deadline)
         key = None if options.unique is None else options.unique.stored_key(task, current or document, arguments)
         job: NewJob[Any] = NewJob(uuid7(), task, document, options, key, version or 1)
-        stored = await self.client.enqueue(job, connection)
+        stored = await self.store.enqueue(job, connection)
         return (await self._handles([job], {} if stored == job.id else {job.id: stored}, connection))[0]
 
     def enqueue_sync(
@@ -118,7 +120,7 @@ class Enqueuing:
         Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
         """
         caller = drivers.given(connection)
-        return self.client.run_sync(self.enqueue(task, args, connection=connection, **options), caller)
+        return self.database.run_sync(self.enqueue(task, args, connection=connection, **options), caller)
 
     async def enqueue_many(
         self, jobs: Iterable[NewJob[R]], *, connection: object = drivers.Own.TRANSACTION
@@ -135,7 +137,7 @@ class Enqueuing:
         >>> await app.enqueue_many([send_email.job(to, "Hi", "…") for to in recipients])
         """
         connection = drivers.given(connection)
-        given, holders = await self.client.enqueue_many(jobs, connection)
+        given, holders = await self.store.enqueue_many(jobs, connection)
         if holders:
             given = [job for job in given if job.id not in holders or not _is_skipped(job)]
         return await self._handles(given, holders, connection)
@@ -148,7 +150,7 @@ class Enqueuing:
         Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
         """
         caller = drivers.given(connection)
-        return self.client.run_sync(self.enqueue_many(jobs, connection=connection), caller)
+        return self.database.run_sync(self.enqueue_many(jobs, connection=connection), caller)
 
     def run_sync(self, coroutine: Coroutine[Any, Any, R]) -> R:
         """Run one of this application's coroutines from a synchronous program, and return what it returns.
@@ -158,7 +160,7 @@ class Enqueuing:
 
         >>> app.run_sync(app.cancel(job.id, by="ada"))
         """
-        return self.client.run_sync(coroutine)
+        return self.database.run_sync(coroutine)
 
     def handle(self, job: Job | UUID | str) -> JobHandle[Any]:
         """A handle on a job that was read, or on the one of this id: to wait for its result.
@@ -167,8 +169,8 @@ class Enqueuing:
         is read. Raises `JobNotFound` for what can be no job's id.
         """
         if not isinstance(job, Job):
-            return JobHandle(parse_id(job), "", False, self.client, Any)  # noqa: FBT003  # is_duplicate
-        return JobHandle(job.id, job.task, False, self.client, self._returns(job.task))  # noqa: FBT003  # is_duplicate
+            return JobHandle(parse_id(job), "", False, self.database, Any)  # noqa: FBT003  # is_duplicate
+        return JobHandle(job.id, job.task, False, self.database, self._returns(job.task))  # noqa: FBT003  # is_duplicate
 
     async def queue_of(self, task: str, *, connection: object = drivers.Own.TRANSACTION) -> str:
         """The queue that a task's jobs go to unless told otherwise. Raises `UnknownTask`."""
@@ -181,19 +183,19 @@ class Enqueuing:
         """The handles of jobs that were given, some of which are refused: `holders` has who holds the key of those."""
         returns = {task: self._returns(task) for task in {job.task for job in jobs}}
         handles: list[JobHandle[R]] = [
-            JobHandle(holders.get(job.id, job.id), job.task, job.id in holders, self.client, returns[job.task])
+            JobHandle(holders.get(job.id, job.id), job.task, job.id in holders, self.database, returns[job.task])
             for job in jobs
         ]
         if holders:
-            others = await self.client.foreign_holders(jobs, [handle.id for handle in handles], connection)
+            others = await foreign_holders(self.database, jobs, [handle.id for handle in handles], connection)
             for place, handle in enumerate(handles):
                 if others.get(handle.id, handle.task) != handle.task:
                     task = others[handle.id]
-                    handles[place] = JobHandle(handle.id, task, True, self.client, self._returns(task))  # noqa: FBT003  # is_duplicate
+                    handles[place] = JobHandle(handle.id, task, True, self.database, self._returns(task))  # noqa: FBT003  # is_duplicate
         return handles
 
     async def _registered(self, task: str, connection: object) -> tuple[str, int, int]:
-        rows = await self.client.tell(connection, "get_task", check.task_name(task))
+        rows = await self.database.tell(connection, "get_task", check.task_name(task))
         if not rows:
             names = ", ".join(sorted(self.tasks)) or "none"
             raise UnknownTask(

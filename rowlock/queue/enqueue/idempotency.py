@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
 
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
 
     Connection: TypeAlias = PoolConnectionProxy[Record]
     """A connection of Rowlock's own, in a transaction."""
@@ -33,7 +33,7 @@ class Answer:
 
 
 async def answer_once(
-    client: Client,
+    database: Database,
     key: bytes,
     fingerprint: bytes,
     give: Callable[[PoolConnectionProxy[Record]], Awaitable[Answer]],
@@ -44,7 +44,7 @@ async def answer_once(
     raises, neither is there, and the key is free. Of several requests at once, the others wait for the first. Raises
     `LockTimeout`.
     """
-    schema = client.settings.schema
+    schema = database.settings.schema
 
     async def once(own: PoolConnectionProxy[Record]) -> Answer | Record:
         if await own.fetch(statement("take_answer_key", schema), key, fingerprint, KEPT):
@@ -54,7 +54,7 @@ async def answer_once(
         (row,) = await own.fetch(statement("get_answer", schema), key)
         return row
 
-    row = await client.in_contended_transaction(once, "the idempotency key, or the unique key")
+    row = await database.in_contended_transaction(once, "the idempotency key, or the unique key")
     if isinstance(row, Answer):
         return row
     if row["fingerprint"] != fingerprint:

@@ -16,10 +16,11 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from rowlock.errors import DuplicateJob, EnqueueUnknown
+from rowlock.errors import DuplicateJob
 from rowlock.queue.connect import drivers, server_errors, sessions
-from rowlock.queue.connect.database import LOCK_WAIT, Connected
+from rowlock.queue.connect.database import LOCK_WAIT, Database
 from rowlock.queue.enqueue import columns
+from rowlock.queue.enqueue.errors import EnqueueUnknown
 from rowlock.queue.jobs.new_job import JobOptions, NewJob
 from rowlock.words import quoted
 
@@ -59,10 +60,12 @@ Tracer: TypeAlias = Callable[[Sequence[NewJob[Any]]], AbstractContextManager[str
 """Called around each enqueue with its jobs, it gives the W3C trace context that they carry."""
 
 
-class Storing(Connected):
-    """What stores jobs: the part of the client that is for whoever enqueues."""
+class Store:
+    """Stores jobs in a database."""
 
-    tracer: Tracer | None = None
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.tracer: Tracer | None = None
 
     async def enqueue(self, job: NewJob[Any], connection: object = None) -> UUID:
         """Store the job, in the caller's transaction if its connection is given. A job whose id is
@@ -93,9 +96,9 @@ class Storing(Connected):
                 job.args,
                 job.args_version,
             )
-            await self.tell(connection, "enqueue_plain", *plain)
+            await self.database.tell(connection, "enqueue_plain", *plain)
             return job.id
-        rows = await self.tell(
+        rows = await self.database.tell(
             connection,
             "enqueue",
             job.task,
@@ -116,7 +119,7 @@ class Storing(Connected):
             options.trace,
             LOCK_WAIT if connection is None and job.unique_key is not None else None,
         )
-        stored = uuid_of(rows[0][0])
+        stored = drivers.uuid_of(rows[0][0])
         if stored != job.id:
             _refuse_duplicate(job, stored)
         return stored
@@ -155,7 +158,7 @@ class Storing(Connected):
                     return given, await self._insert_missing(given, caller)
             return given, await self._insert_missing(given, caller)
         except Exception as error:
-            server_errors.raise_clear(self.settings, error)
+            server_errors.raise_clear(self.database.settings, error)
             raise
 
     async def _enqueue_by_copy(self, jobs: Iterable[NewJob[R]]) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
@@ -165,13 +168,12 @@ class Storing(Connected):
         failed: list[BaseException] = []
         given: list[NewJob[R]] = []
         coming = chain((first,), _watched(coming, failed))
-        if self._dsn is None:
-            await self.dsn()
+        await self.database.dsn()
         try:
-            async with self.connection() as own, sessions.own_transaction(own):
+            async with self.database.connection() as own, sessions.own_transaction(own):
                 return given, await self._copy_many(given, coming, own)
         except server_errors.NOT_MIGRATED as error:
-            raise server_errors.not_migrated(self.settings) from error
+            raise server_errors.not_migrated(self.database.settings) from error
         except (*_STORED_BEFORE, asyncpg.LockNotAvailableError, *_TRY_AGAIN):
             if failed:
                 raise
@@ -193,7 +195,9 @@ class Storing(Connected):
         Up to the first with a time or a key of its own, jobs are taken one by one as they are sent, so that the server
         works on some while the caller's iterator makes the next.
         """
-        now: datetime = await own.fetchval(self._sql("moment"))  # the claims' cursors want it before the first row
+        now: datetime = await own.fetchval(
+            self.database.sql("moment")
+        )  # the claims' cursors want it before the first row
         await self._copy(own, map(columns.plain, _take_plain(given, coming)), columns.PLAIN)
         holders: dict[UUID, UUID] = {}
         if not given[-1].options.are_plain:
@@ -201,7 +205,7 @@ class Storing(Connected):
             given.extend(coming)
             timed = [job for job in given[start:] if job.unique_key is None]
             await self._copy(own, ((*columns.plain(job), *columns.timed(job, now)) for job in timed), columns.TIMED)
-            await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
+            await own.fetch(self.database.sql("limit_lock_wait"), LOCK_WAIT)
             holders = await self._insert_unique(given[start:], own)
         if await self._follow_up(given, own):
             raise _FinishedBefore
@@ -211,14 +215,14 @@ class Storing(Connected):
         self, own: PoolConnectionProxy[Record], records: Iterable[tuple[object, ...]], columns: Sequence[str]
     ) -> None:
         await own.copy_records_to_table(
-            "job", schema_name=self.settings.schema, columns=columns, records=records, timeout=_LONGEST_COPY
+            "job", schema_name=self.database.settings.schema, columns=columns, records=records, timeout=_LONGEST_COPY
         )
 
     async def _insert_own(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
         """As `_insert_missing`, in its own transaction. Its commit waits for the standby, even if none is missing."""
-        async with self.connection() as own, sessions.own_transaction(own):
-            await own.fetch(self._sql("limit_lock_wait"), LOCK_WAIT)
-            await own.fetch(self._sql("leave_trace"))
+        async with self.database.connection() as own, sessions.own_transaction(own):
+            await own.fetch(self.database.sql("limit_lock_wait"), LOCK_WAIT)
+            await own.fetch(self.database.sql("leave_trace"))
             return await self._insert_missing(jobs, own)
 
     async def _insert_missing(self, jobs: Sequence[NewJob[Any]], caller: drivers.Open) -> dict[UUID, UUID]:
@@ -230,17 +234,17 @@ class Storing(Connected):
         holders: dict[UUID, UUID] = {}
         missing = list(jobs)
         while missing:
-            await caller.fetch(self._sql("savepoint"))
+            await caller.fetch(self.database.sql("savepoint"))
             refusal: DuplicateJob | None = None
             try:
                 holders = await self._insert_all(missing, caller)
             except DuplicateJob as error:
                 refusal = error
             if not (finished := await self._follow_up(missing, caller)) and refusal is None:
-                await caller.fetch(self._sql("release_savepoint"))
+                await caller.fetch(self.database.sql("release_savepoint"))
                 return holders
-            await caller.fetch(self._sql("rollback_to_savepoint"))
-            await caller.fetch(self._sql("release_savepoint"))
+            await caller.fetch(self.database.sql("rollback_to_savepoint"))
+            await caller.fetch(self.database.sql("release_savepoint"))
             if refusal is not None and not finished:
                 raise refusal
             missing = [job for job in missing if job.id not in finished]
@@ -254,14 +258,14 @@ class Storing(Connected):
         """
         ids, queues = sorted(map(_ID, jobs)), _queues(jobs)
         if _are_young(ids):
-            rows = await caller.fetch(self._sql("follow_up_many"), queues, ids[0], ids[-1], _MOST_FOUND)
-            finished = {uuid_of(row[0]) for row in rows if row[0] is not None}
+            rows = await caller.fetch(self.database.sql("follow_up_many"), queues, ids[0], ids[-1], _MOST_FOUND)
+            finished = {drivers.uuid_of(row[0]) for row in rows if row[0] is not None}
             if len(finished) < _MOST_FOUND:
                 return finished.intersection(ids)
         else:
-            await caller.fetch(self._sql("wake"), queues)
-        rows = await caller.fetch(self._sql("list_finished_of"), ids)
-        return {uuid_of(row[0]) for row in rows}
+            await caller.fetch(self.database.sql("wake"), queues)
+        rows = await caller.fetch(self.database.sql("list_finished_of"), ids)
+        return {drivers.uuid_of(row[0]) for row in rows}
 
     async def _in_own_transaction(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
         """Call `store`, which stores the jobs in a transaction of Rowlock's own: anew after a deadlock, or where a
@@ -269,12 +273,11 @@ class Storing(Connected):
 
         Raises `EnqueueUnknown` if the connection was lost on the way, and `LockTimeout`.
         """
-        if self._dsn is None:
-            await self.dsn()
+        await self.database.dsn()
         if not any(job.unique_key is not None for job in jobs):
             return await self._tried(jobs, store)
         what = f"the unique key {quoted(jobs[0].unique_key)}" if len(jobs) == 1 else "a unique key of these jobs"
-        return await self.patiently(lambda: self._tried(jobs, store), what)
+        return await self.database.patiently(lambda: self._tried(jobs, store), what)
 
     async def _tried(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -285,7 +288,7 @@ class Storing(Connected):
                     await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # a jitter is no secret
             return await store()
         except server_errors.NOT_MIGRATED as error:
-            raise server_errors.not_migrated(self.settings) from error
+            raise server_errors.not_migrated(self.database.settings) from error
         except server_errors.CONNECTION_LOST as error:
             if isinstance(error, ValueError) or isinstance(error.__cause__, asyncpg.QueryCanceledError):
                 raise
@@ -296,7 +299,7 @@ class Storing(Connected):
     async def _insert_all(self, jobs: Sequence[NewJob[Any]], caller: drivers.Open) -> dict[UUID, UUID]:
         new = [job for job in jobs if job.unique_key is None]
         if new:
-            await caller.fetch(self._sql("enqueue_many"), *columns.arrays(new), *columns.marks(new))
+            await caller.fetch(self.database.sql("enqueue_many"), *columns.arrays(new), *columns.marks(new))
         return await self._insert_unique(jobs, caller)
 
     async def _insert_unique(self, jobs: Sequence[NewJob[Any]], caller: drivers.Open) -> dict[UUID, UUID]:
@@ -307,9 +310,9 @@ class Storing(Connected):
         keys = [(job.unique_key or "").partition(":")[2] for job in keyed]
         how = zip(*(columns.unique_rules(job.options.unique) for job in keyed), strict=True)
         rows = await caller.fetch(
-            self._sql("enqueue_unique"), *columns.arrays(keyed), keys, *map(list, how), *columns.marks(keyed)
+            self.database.sql("enqueue_unique"), *columns.arrays(keyed), keys, *map(list, how), *columns.marks(keyed)
         )
-        holders = {uuid_of(row[0]): uuid_of(row[1]) for row in rows}
+        holders = {drivers.uuid_of(row[0]): drivers.uuid_of(row[1]) for row in rows}
         for job in keyed:
             if job.id in holders:
                 _refuse_duplicate(job, holders[job.id])
@@ -323,11 +326,6 @@ def _are_young(ids: Sequence[UUID]) -> bool:
     """Whether these ids, sorted, were all made a short time ago, as they say themselves."""
     now = time.time() * 1000
     return all(one.version == 7 and abs(now - (one.int >> 80)) < _YOUNG for one in (ids[0], ids[-1]))
-
-
-def uuid_of(value: object) -> UUID:
-    """The id, as any driver has it."""
-    return value if isinstance(value, UUID) else UUID(str(value))
 
 
 def _watched(jobs: Iterator[NewJob[R]], failed: list[BaseException]) -> Iterator[NewJob[R]]:

@@ -31,6 +31,7 @@ from rowlock.queue.jobs.new_job import JobOptions, NewJob
 from rowlock.queue.jobs.results import checked_type
 from rowlock.queue.jobs.unique import Unique, parse_unique
 from rowlock.queue.read.handle import JobHandle
+from rowlock.queue.read.reader import foreign_holders
 from rowlock.queue.tasks.arguments import Arguments, plain_document
 from rowlock.queue.tasks.backoff import BackoffOption, ExceptionClasses, parse_backoff, parse_rules
 from rowlock.queue.tasks.batch import item_type, read_batch
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.enqueue.store import Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,7 +101,7 @@ class Task(Generic[P, R]):
     def __init__(
         self,
         function: Callable[..., object],
-        client: Client | None,
+        store: Store | None,
         *,
         name: str | None = None,
         queue: str = DEFAULT_QUEUE,
@@ -174,8 +175,8 @@ class Task(Generic[P, R]):
             tags=checks.tags(tags),
             metadata=checks.metadata(metadata),
         )
-        self._client = cast("Client", _NoApplication(self.name)) if client is None else client
-        self._most_bytes = (Settings() if client is None else client.settings).max_args_bytes
+        self._store = cast("Store", _NoApplication(self.name)) if store is None else store
+        self._most_bytes = (Settings() if store is None else store.database.settings).max_args_bytes
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401  # the function's own return: a value or a coroutine
         """Call the function itself, without the queue: a batch handler with a list."""
@@ -310,19 +311,19 @@ class Task(Generic[P, R]):
         self, options: JobOptions, connection: object, args: tuple[object, ...], kwargs: dict[str, Any]
     ) -> JobHandle[R]:
         job = self._job(options, args, kwargs)
-        stored = await self._client.enqueue(job, connection)
-        if stored != job.id and (other := await self._client.foreign_holders([job], [stored], connection)):
-            return JobHandle(stored, other[stored], True, self._client, Any)  # noqa: FBT003  # is_duplicate
+        stored = await self._store.enqueue(job, connection)
+        if stored != job.id and (other := await foreign_holders(self._store.database, [job], [stored], connection)):
+            return JobHandle(stored, other[stored], True, self._store.database, Any)  # noqa: FBT003  # is_duplicate
         return self.handle(stored, is_duplicate=stored != job.id)
 
     def _enqueue_sync(
         self, options: JobOptions, connection: object, args: tuple[object, ...], kwargs: dict[str, Any]
     ) -> JobHandle[R]:
-        return self._client.run_sync(self._enqueue(options, connection, args, kwargs), connection)
+        return self._store.database.run_sync(self._enqueue(options, connection, args, kwargs), connection)
 
     def handle(self, job_id: UUID, *, is_duplicate: bool = False) -> JobHandle[R]:
         """A handle on a job of this task."""
-        return JobHandle(job_id, self.name, is_duplicate, self._client, self.returns)
+        return JobHandle(job_id, self.name, is_duplicate, self._store.database, self.returns)
 
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self.queue}>"
@@ -341,7 +342,7 @@ class Task(Generic[P, R]):
 
 
 class _NoApplication:
-    """In the place of a client, for a task of a `Tasks` that no application includes."""
+    """In the place of a store, for a task of a `Tasks` that no application includes."""
 
     def __init__(self, task: str) -> None:
         self._task = task

@@ -14,9 +14,9 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from rowlock.errors import InvalidOption
+from rowlock.queue.jobs import callables
+from rowlock.queue.jobs.callables import refuse_generator
 from rowlock.queue.jobs.results import storable_text
-from rowlock.queue.tasks import callables
-from rowlock.queue.tasks.callables import refuse_generator
 from rowlock.words import quoted, seconds, worded, zoned
 
 Executor: TypeAlias = Literal["loop", "thread", "process"]

@@ -13,6 +13,7 @@ from types import TracebackType
 import msgspec
 
 from rowlock.errors import InvalidResult, RemoteError
+from rowlock.queue.jobs.callables import refuse_unfinished
 from rowlock.queue.jobs.json_values import (
     NESTING_LIMIT,
     NUL_ESCAPE,
@@ -28,7 +29,6 @@ from rowlock.queue.jobs.json_values import (
     unsupported_type,
 )
 from rowlock.queue.jobs.lifecycle import Directive
-from rowlock.queue.tasks.callables import refuse_unfinished
 
 MESSAGE_BYTES = 4 * 1024
 TRACEBACK_BYTES = 32 * 1024

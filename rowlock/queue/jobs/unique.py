@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
 
@@ -14,13 +14,22 @@ from rowlock.errors import InvalidOption
 from rowlock.queue.jobs import checks
 from rowlock.words import quoted, worded
 
-if TYPE_CHECKING:
-    from rowlock.queue.tasks.arguments import Arguments
-
 ALL_ARGUMENTS: Final = "arguments"
 
 Until: TypeAlias = Literal["finish", "start"]
 OnDuplicate: TypeAlias = Literal["return", "raise", "replace", "skip"]
+
+
+class Arguments(Protocol):
+    """The arguments of a task's function, as far as a key is made of them."""
+
+    def canonical(self, document: str, names: Sequence[str] | None) -> bytes:
+        """The bytes that stand for the values of the named arguments, or of all that differ from their defaults."""
+        ...
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Raise `InvalidOption` unless the function has arguments of all these names."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, init=False)

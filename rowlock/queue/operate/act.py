@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
 
+    from rowlock.queue.connect.database import Database
     from rowlock.queue.jobs.actor import Origin
-    from rowlock.queue.read.reader import Client
 
 log = logs.get_logger("rowlock.operators")
 
@@ -117,27 +117,27 @@ class ActOnWorker(ActOnQueue):
 
 @asynccontextmanager
 async def acting(
-    client: Client, act: type[A], origin: Origin, connection: PoolConnectionProxy[Record] | None = None
+    database: Database, act: type[A], origin: Origin, connection: PoolConnectionProxy[Record] | None = None
 ) -> AsyncIterator[A]:
     """A transaction for such an act. Raises `LockTimeout` if somebody else's holds what is acted on.
 
     With a `connection`, the act is a part of the transaction that is open there.
     """
     if connection is not None:
-        made = act(connection, client.settings.schema, origin)
+        made = act(connection, database.settings.schema, origin)
         yield made
         _tell(made)
         return
-    async with client.contended(), client.connection() as own:
+    async with database.contended(), database.connection() as own:
         try:
             # READ COMMITTED, whatever the server's default: each statement sees what others committed before it.
             async with sessions.own_transaction(own):
-                made = act(own, client.settings.schema, origin)
+                made = act(own, database.settings.schema, origin)
                 await made.fetch("limit_lock_wait", ACT_LOCK_WAIT)
                 await made.fetch("plan_safely", list(CUSTOM_PLAN), list(CUSTOM_PLAN.values()))
                 yield made
         except server_errors.NOT_MIGRATED as error:
-            raise server_errors.not_migrated(client.settings) from error
+            raise server_errors.not_migrated(database.settings) from error
         except asyncpg.LockNotAvailableError as error:
             raise LockTimeout(
                 f"An open transaction holds the {act.kind} that is to be changed, or a table of Rowlock's, and did not "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID
@@ -11,39 +11,36 @@ from uuid import UUID
 import msgspec
 
 from rowlock.errors import InvalidOption, JobAlreadyFinished, KeyHeld, WrongState
-from rowlock.queue.connect.planning import planned
 from rowlock.queue.jobs.actor import Origin
-from rowlock.queue.jobs.fields import Moment
 from rowlock.queue.jobs.filter import ALL, JobFilter, Sight
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.job import Job
-from rowlock.queue.jobs.json_values import find_defect, plain_json
+from rowlock.queue.jobs.json_values import find_defect
 from rowlock.queue.jobs.lifecycle import FINAL, LIVE
 from rowlock.queue.jobs.new_job import JobOptions, NewJob
 from rowlock.queue.jobs.rescheduling import Change
 from rowlock.queue.operate.act import Act, acting
 from rowlock.queue.read import pages
-from rowlock.queue.read.pages import BY_ID, JobPage, archive_windows, check_limit, list_jobs, time_left
-from rowlock.queue.read.reader import no_job, parse_id
+from rowlock.queue.read.dead_letters import dead, refuse_other_than_dead
+from rowlock.queue.read.pages import archive_windows
+from rowlock.queue.read.reader import get_job, no_job, parse_id
 from rowlock.queue.tasks.arguments import plain_document
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from asyncpg import Record
 
     from rowlock.queue.enqueue.idempotency import Connection
+    from rowlock.queue.enqueue.store import Store
     from rowlock.queue.enqueue.task import Task
-    from rowlock.queue.read.reader import Client
 
 CancelAnswer: TypeAlias = Literal["cancelled", "requested"]
 
 BATCH: Final = 1000
 """How many jobs one transaction of a bulk act changes: it holds their rows for some milliseconds."""
 FIRST_IDS: Final = 10
-LOOKED_AT: Final = 1000
-"""Of so many due jobs of each queue and priority it is asked whether anybody would take them."""
 LONGEST_REASON: Final = 1000
 TRIES: Final = 5
 
@@ -69,81 +66,26 @@ class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
     is_dry_run: bool = False
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table `operation`: who did what to what, when and from where (`python`, `cli`, `http`, `sql`)."""
-
-    id: UUID
-    at: Moment
-    verb: str
-    target_kind: str
-    target: str | None
-    by: str | None
-    source: str
-    details: dict[str, Any]
-
-
-class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """The dead letters of one task with one kind of error: how many, and when the first and the last ended.
-
-    `error` is the first line, up to 200 characters, with a # for each number, UUID and long hexadecimal number in it:
-    `JobFilter(task=…, error_kind=…)` means these jobs and no others.
-    `is_sensitive`: the errors of this task are hidden, and all in one group.
-    """
-
-    task: str
-    error: str
-    is_sensitive: bool
-    jobs: int
-    first_at: Moment
-    last_at: Moment
-
-
-class GroupedDeadLetters(list[DeadLetterGroup]):
-    """The groups, as a list.
-
-    `searched_until` is None, or how far back was looked within two seconds: not all older dead letters are counted.
-    """
-
-    def __init__(self, groups: Iterable[DeadLetterGroup], *, searched_until: datetime | None) -> None:
-        super().__init__(groups)
-        self.searched_until = searched_until
-
-
-class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
-    """Due jobs of one kind that no live worker would take: how many, how long the first has been due, and why.
-
-    `why`: `no_worker` is alive; none has the task (`no_task`); none that has it understands this version of its
-    arguments (`no_version`); none that does serves the queue (`no_queue`); those that would take them are quiet or
-    stopping (`quiet`).
-    """
-
-    task: str
-    args_version: int
-    queue: str
-    jobs: int
-    waiting: timedelta
-    why: Literal["no_worker", "no_task", "no_version", "no_queue", "quiet"]
-
-
 class Operators:
     """The acts of operators, each in one transaction with its row in the table `operation`."""
 
-    def __init__(self, client: Client, tasks: Mapping[str, Task[..., Any]]) -> None:
-        self._client = client
+    def __init__(self, store: Store, tasks: Mapping[str, Task[..., Any]]) -> None:
+        self._store = store
+        self._database = store.database
         self._tasks = tasks
 
     async def cancel(self, job_id: UUID | str, *, reason: str | None, origin: Origin) -> CancelAnswer:
         """Cancel a job. Raises `JobNotFound`, `JobAlreadyFinished`, `InvalidOption`."""
         wanted, why = parse_id(job_id), _checked_reason(reason)
         for _ in range(TRIES):
-            async with acting(self._client, ActOnJobs, origin) as act:
+            async with acting(self._database, ActOnJobs, origin) as act:
                 rows = await act.cancel([wanted], why, _LIVE)
                 if rows:
                     answer: CancelAnswer = rows[0]["answer"]
                     details = {"answer": answer} | ({} if why is None else {"reason": why})
                     await act.record("cancel", str(wanted), details)
                     return answer
-            job = await self._client.get(wanted)
+            job = await get_job(self._database, wanted)
             if job.is_finished:
                 raise JobAlreadyFinished(f"Job {wanted} ({job.task}) has {job.state} already.", state=job.state)
             # It became live again between the two statements.
@@ -158,13 +100,13 @@ class Operators:
         """
         wanted = parse_id(job_id)
         for _ in range(TRIES):
-            async with acting(self._client, ActOnJobs, origin) as act:
+            async with acting(self._database, ActOnJobs, origin) as act:
                 for row in await act.reschedule([wanted], change, within):
                     if not row["fits"]:
                         raise change.refusal(wanted, row)
                     await act.record("reschedule", str(wanted), change.details(row))
                     return Job.from_row((await act.fetch("get_job", wanted))[0])
-            job = await self._client.get(wanted)
+            job = await get_job(self._database, wanted)
             if within is not None and job.queue not in within:
                 raise no_job(wanted)
             if job.is_finished or job.state in {"running", "blocked"}:
@@ -178,11 +120,11 @@ class Operators:
     async def delete(self, job_id: UUID | str, *, origin: Origin) -> None:
         """Delete a finished job for good. Raises `JobNotFound`, `WrongState`."""
         wanted = parse_id(job_id)
-        async with acting(self._client, ActOnJobs, origin) as act:
+        async with acting(self._database, ActOnJobs, origin) as act:
             if gone := await act.delete(wanted):
                 await act.record("delete", str(wanted), dict(gone))
                 return
-        job = await self._client.get(wanted)
+        job = await get_job(self._database, wanted)
         raise WrongState(
             f"Job {wanted} ({job.task}) cannot be deleted: it is {job.state}, and not finished. Cancel it first.",
             state=job.state,
@@ -191,7 +133,7 @@ class Operators:
     async def retry(self, job_id: UUID | str, *, args: Mapping[str, object] | None, origin: Origin) -> Job:
         """Put a finished job back. Raises `JobNotFound`, `WrongState`, `KeyHeld`, `InvalidArguments`."""
         wanted = parse_id(job_id)
-        async with acting(self._client, ActOnJobs, origin) as act:
+        async with acting(self._database, ActOnJobs, origin) as act:
             rows = await act.lock_finished(wanted)
             if rows and rows[0]["state"] in _RETRYABLE:
                 document, version = (None, None) if args is None else self._checked_args(rows[0]["task"], args)
@@ -204,7 +146,7 @@ class Operators:
                     details = {} if document is None else {"args": "given"}
                     await act.record("retry", str(wanted), details | {"state": rows[0]["state"]})
                     return Job.from_row((await act.fetch("get_job", wanted))[0])
-        job = await self._client.get(wanted)
+        job = await get_job(self._database, wanted)
         what = "it succeeded: enqueue a new one" if job.state == "succeeded" else f"it is {job.state}, and not finished"
         raise WrongState(f"Job {wanted} ({job.task}) cannot be retried: {what}.", state=job.state)
 
@@ -221,7 +163,7 @@ class Operators:
         Raises `JobNotFound`, `WrongState`, `InvalidArguments`.
         """
         wanted = parse_id(job_id)
-        async with acting(self._client, ActOnJobs, origin, connection) as act:
+        async with acting(self._database, ActOnJobs, origin, connection) as act:
             rows = await act.fetch("get_job", wanted)
             if not rows:
                 raise no_job(wanted)
@@ -240,7 +182,7 @@ class Operators:
                 metadata=old.metadata_json,
             )
             new: NewJob[Any] = NewJob(uuid7(), old.task, document, options, None, version or old.args_version)
-            await act.enqueue(self._client, new)
+            await act.enqueue(self._store, new)
             details: dict[str, object] = {"job": str(new.id)}
             await act.record("run_again", str(wanted), details | ({} if args is None else {"args": "given"}))
             return Job.from_row((await act.fetch("get_job", new.id))[0])
@@ -248,11 +190,11 @@ class Operators:
     async def discard(self, job_id: UUID | str, *, origin: Origin) -> Job:
         """Put a dead letter aside. Raises `JobNotFound`, `WrongState`."""
         wanted = parse_id(job_id)
-        async with acting(self._client, ActOnJobs, origin) as act:
+        async with acting(self._database, ActOnJobs, origin) as act:
             ended = await act.when_finished(wanted)
             if ended and await act.fetch("discard", [wanted], ended):
                 await act.record("discard", str(wanted), {})
-        job = await self._client.get(wanted)
+        job = await get_job(self._database, wanted)
         if job.state != "failed":
             message = f"Job {wanted} ({job.task}) is {job.state}: only failed ones are discarded."
             raise WrongState(message, state=job.state)
@@ -344,7 +286,7 @@ class Operators:
             return Counter(retried=back, skipped=len(locked) - len(rows) + len(holders))
 
         return await self._on_many(
-            "retry", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin, sight=sight
+            "retry", "find_finished", dead(which), change, {}, dry_run=dry_run, origin=origin, sight=sight
         )
 
     async def discard_many(
@@ -352,61 +294,14 @@ class Operators:
     ) -> BulkResult:
         """Put all dead letters aside that the filter means."""
         _refuse_empty(which, everything=everything)
-        _refuse_other_than_dead(which)
+        refuse_other_than_dead(which)
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
             return Counter(discarded=len(await act.fetch("discard", *_named(found))))
 
         return await self._on_many(
-            "discard", "find_finished", _dead(which), change, {}, dry_run=dry_run, origin=origin, sight=sight
+            "discard", "find_finished", dead(which), change, {}, dry_run=dry_run, origin=origin, sight=sight
         )
-
-    async def dead_letters(
-        self, which: JobFilter, *, before: UUID | None, limit: int, sight: Sight = ALL, has_documents: bool = True
-    ) -> JobPage:
-        """A page of dead letters, newest first."""
-        _refuse_other_than_dead(which)
-        return await list_jobs(
-            self._client, _dead(which), before=before, limit=limit, sight=sight, has_documents=has_documents
-        )
-
-    async def dead_letter_groups(self, which: JobFilter, *, limit: int, sight: Sight = ALL) -> GroupedDeadLetters:
-        """The dead letters by task and error, the most frequent first."""
-        _refuse_other_than_dead(which)
-        check_limit(limit)
-        parameters = [*_dead(which).parameters(sight), None, list(sight.hidden)]
-        groups: dict[tuple[str, str], DeadLetterGroup] = {}
-        searched_until: datetime | None = None
-        left = time_left()
-        for window in await archive_windows(self._client):
-            async with planned(self._client, BY_ID) as fetch:
-                rows = await fetch("group_dead_letters", *parameters, *window, left())
-            for row in rows:
-                document = dict(row)
-                if (end := document.pop("searched_until")) is not None:
-                    searched_until = end if searched_until is None else max(searched_until, end)
-                    continue
-                group = DeadLetterGroup(**document)
-                key = group.task, group.error
-                groups[key] = _together(groups[key], group) if key in groups else group
-        ordered = sorted(groups.values(), key=lambda group: (group.jobs, group.last_at), reverse=True)[:limit]
-        return GroupedDeadLetters(ordered, searched_until=searched_until)
-
-    async def unclaimed(self, *, limit: int) -> list[Unclaimed]:
-        """The due jobs that no live worker would take, by kind, the most frequent first."""
-        check_limit(limit)
-        return [Unclaimed(**row) for row in await self._client.fetch("doctor_unclaimed", limit, LOOKED_AT)]
-
-    async def operations(
-        self, *, verb: str | None, target_kind: str | None, target: str | None, before: UUID | None, limit: int
-    ) -> list[Operation]:
-        """A page of what people did, newest first."""
-        check_limit(limit)
-        for name, value in {"verb": verb, "target_kind": target_kind, "target": target}.items():
-            if value is not None and find_defect(value) is not None:
-                raise InvalidOption(f"{name} {quoted(value)} is no text that PostgreSQL could hold.")
-        rows = await self._client.fetch("list_operations", verb, target_kind, target, before, limit)
-        return [Operation(**{**row, "details": plain_json(row["details"])}) for row in rows]
 
     async def _on_many(
         self,
@@ -429,13 +324,13 @@ class Operators:
         """
         parameters, operation = which.parameters(sight), uuid7()
         done, first = Counter[str](), list[UUID]()
-        until = (await self._client.fetch("until"))[0]["until"]
+        until = (await self._database.fetch("until"))[0]["until"]
         of_archive = find == "find_finished"
-        windows: list[tuple[object, ...]] = [*await archive_windows(self._client)] if of_archive else [(stored,)]
+        windows: list[tuple[object, ...]] = [*await archive_windows(self._database)] if of_archive else [(stored,)]
         for window in windows:
             last: UUID | None = _BEGINNING
             while last is not None:
-                async with acting(self._client, ActOnJobs, origin) as act:
+                async with acting(self._database, ActOnJobs, origin) as act:
                     if of_archive and not dry_run:
                         await act.fetch("lock_archive", *window)
                     rows = await act.fetch(find, *parameters, last, BATCH, until, *window, pages.LOOK)
@@ -471,7 +366,7 @@ class Operators:
         """
         known = self._tasks.get(task)
         if known is None:
-            return plain_document(task, args, self._client.settings.max_args_bytes), None
+            return plain_document(task, args, self._database.settings.max_args_bytes), None
         return known.check(args, known.version)[0], known.version
 
 
@@ -481,9 +376,9 @@ class ActOnJobs(Act):
     kind = "job"
     field = "job_id"
 
-    async def enqueue(self, client: Client, job: NewJob[Any]) -> None:
+    async def enqueue(self, store: Store, job: NewJob[Any]) -> None:
         """Enqueue a job in this transaction."""
-        await client.enqueue(job, self._connection)
+        await store.enqueue(job, self._connection)
 
     async def take_keys(self, rows: Sequence[Record]) -> dict[UUID, UUID]:
         """Take the unique keys of finished jobs again: returns those whose key another job holds, with that one."""
@@ -537,15 +432,6 @@ class ActOnJobs(Act):
         return len(rows)
 
 
-def _together(one: DeadLetterGroup, other: DeadLetterGroup) -> DeadLetterGroup:
-    return msgspec.structs.replace(
-        one,
-        jobs=one.jobs + other.jobs,
-        first_at=min(one.first_at, other.first_at),
-        last_at=max(one.last_at, other.last_at),
-    )
-
-
 def _last_looked_at(rows: Sequence[Record], found: Sequence[Record]) -> UUID | None:
     """Up to which id a batch has looked; None: at all. `rows` go on, after those found, with some not looked at."""
     if len(found) < len(rows):
@@ -571,16 +457,4 @@ def _refuse_empty(which: JobFilter, *, everything: bool) -> None:
         raise InvalidOption("The filter is empty, and means every job: narrow it, or set `everything` to true.")
 
 
-def _refuse_other_than_dead(which: JobFilter) -> None:
-    if which.state not in {None, "failed"}:
-        raise InvalidOption(f"state {quoted(which.state)} is not that of a dead letter: leave it out.")
-
-
-def _dead(which: JobFilter) -> JobFilter:
-    """The filter with what it leaves open closed: the dead letters, without those that were discarded."""
-    state = which.state or "failed"
-    discarded = False if which.discarded is None and state == "failed" else which.discarded
-    return which.but(state=state, discarded=discarded)
-
-
-__all__ = ["BulkResult", "CancelAnswer", "DeadLetterGroup", "GroupedDeadLetters", "Operation", "Operators", "Unclaimed"]
+__all__ = ["BulkResult", "CancelAnswer", "Operators"]

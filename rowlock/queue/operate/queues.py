@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from rowlock import logs
 from rowlock.errors import DatabaseUnavailable, DrainTimeout
 from rowlock.queue.connect.asking import ask
 from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.actor import Origin
-from rowlock.queue.jobs.fields import Concurrency, Count, Moment, QueueName, said
 from rowlock.queue.operate.act import ActOnQueue, acting
+from rowlock.queue.read.queues import MANY, Queue
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
 
 log = logs.get_logger("rowlock.client")
 
@@ -29,28 +27,6 @@ T = TypeVar("T")
 LOOK_EVERY: Final = 0.2
 _LAST_LOOK: Final = 0.5
 """A look of a drain that has begun in time may take so much longer."""
-MANY: Final = 100_000
-"""From how many live jobs on the workers' last sample will do for those who only look."""
-
-
-class Queue(msgspec.Struct, frozen=True, kw_only=True):
-    """One queue: what operators have said of it, and what its live jobs do.
-
-    `paused_at`: since when it is paused, or None. `concurrency`: how many of its jobs each worker runs at once at most;
-    None: as many as each worker was started with. `waiting` jobs are due, the first since `oldest_due_at`; `scheduled`
-    ones fall due later. `workers`: how many live ones take its jobs: those that are neither
-    quiet nor stopping.
-    """
-
-    name: QueueName
-    paused_at: Annotated[Moment, said("since when it is paused")] | None
-    concurrency: Concurrency | None
-    waiting: Annotated[int, said("jobs that are due", minimum=0)]
-    scheduled: Annotated[int, said("jobs that fall due later", minimum=0)]
-    running: Count
-    blocked: Count
-    oldest_due_at: Annotated[Moment, said("since when the first one is due")] | None
-    workers: Annotated[int, said("how many live ones take its jobs, neither quiet nor stopping", minimum=0)]
 
 
 class Queues:
@@ -63,13 +39,13 @@ class Queues:
     >>> await app.queues.pause("email", by="ada")
     """
 
-    def __init__(self, client: Client, origin: Origin | None = None) -> None:
-        self._client = client
+    def __init__(self, database: Database, origin: Origin | None = None) -> None:
+        self._database = database
         self._origin = Origin() if origin is None else origin
 
     def through(self, origin: Origin) -> Queues:
         """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
-        return Queues(self._client, origin)
+        return Queues(self._database, origin)
 
     async def list(self, *, exact: bool = True) -> list[Queue]:
         """All queues that anybody knows of, by name: of an operator's word, a task's, a worker's, or with live jobs.
@@ -77,11 +53,11 @@ class Queues:
         This counts all live jobs: a good tenth of a second for each million. Not `exact`, the counts come from the last
         sample of the workers' where there are more than 100,000.
         """
-        return [Queue(**row) for row in await self._client.fetch("list_queues", None, None if exact else MANY)]
+        return [Queue(**row) for row in await self._database.fetch("list_queues", None, None if exact else MANY)]
 
     async def get(self, name: str, *, exact: bool = True) -> Queue:
         """One queue. Any name will do: a queue that nobody knows yet has no jobs and no workers."""
-        (row,) = await self._client.fetch("list_queues", checks.queue_name(name), None if exact else MANY)
+        (row,) = await self._database.fetch("list_queues", checks.queue_name(name), None if exact else MANY)
         return Queue(**row)
 
     async def pause(self, name: str, *, by: str | None = None) -> Queue:
@@ -95,7 +71,7 @@ class Queues:
     async def resume(self, name: str, *, by: str | None = None) -> Queue:
         """Let the queue's jobs start again, at once."""
         wanted = checks.queue_name(name)
-        async with acting(self._client, ActOnQueue, self._by(by)) as act:
+        async with acting(self._database, ActOnQueue, self._by(by)) as act:
             if rows := await act.fetch("resume", wanted):
                 await act.record("resume", wanted, {"paused_at": rows[0]["paused_at"]})
         return await self.get(wanted)
@@ -118,7 +94,7 @@ class Queues:
                 # ended.
                 if under_way:
                     under_way &= await self._patiently(wanted, deadline, self._claiming)
-                (row,) = await self._patiently(wanted, deadline, lambda: self._client.fetch("count_running", wanted))
+                (row,) = await self._patiently(wanted, deadline, lambda: self._database.fetch("count_running", wanted))
                 if not under_way and row["running"] == 0:
                     return await self._patiently(wanted, deadline, lambda: self.get(wanted))
                 if deadline is not None and clock() >= deadline:
@@ -143,7 +119,7 @@ class Queues:
         """
         wanted = checks.queue_name(name)
         most = None if concurrency is None else checks.concurrency(concurrency)
-        async with acting(self._client, ActOnQueue, self._by(by)) as act:
+        async with acting(self._database, ActOnQueue, self._by(by)) as act:
             (row,) = await act.fetch("scale_queue", wanted, most)
             if row["before"] != most:
                 await act.record("scale", wanted, {"concurrency": most, "before": row["before"]})
@@ -151,7 +127,7 @@ class Queues:
 
     async def _pause(self, verb: str, name: str, by: str | None) -> str:
         wanted = checks.queue_name(name)
-        async with acting(self._client, ActOnQueue, self._by(by)) as act:
+        async with acting(self._database, ActOnQueue, self._by(by)) as act:
             if rows := await act.fetch("pause", wanted):
                 await act.record(verb, wanted, {"paused_at": rows[0]["paused_at"]})
         return wanted
@@ -161,10 +137,10 @@ class Queues:
             log.warning("drain_waits_for_database", queue=queue, error=type(error).__name__)
 
         limit = None if deadline is None else deadline + _LAST_LOOK
-        return await ask(self._client, question, deadline=deadline, limit=limit, on_away=say)
+        return await ask(self._database, question, deadline=deadline, limit=limit, on_away=say)
 
     async def _claiming(self) -> set[str]:
-        return {row["transaction"] for row in await self._client.fetch("list_claiming")}
+        return {row["transaction"] for row in await self._database.fetch("list_claiming")}
 
     def _by(self, by: str | None) -> Origin:
         return self._origin if by is None else Origin(by=by, source=self._origin.source)

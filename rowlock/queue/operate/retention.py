@@ -17,8 +17,8 @@ from rowlock.words import quoted, seconds
 if TYPE_CHECKING:
     from asyncpg import Record
 
+    from rowlock.queue.connect.database import Database
     from rowlock.queue.jobs.actor import Origin
-    from rowlock.queue.read.reader import Client
 
 Kept: TypeAlias = timedelta | Literal["forever"] | None
 """A time; for ever; or None: nothing was said."""
@@ -74,11 +74,11 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     days: list[ArchiveDay]
 
 
-async def keep(client: Client, queue: str, given: Mapping[str, Keep | None], origin: Origin) -> QueueRetention:
+async def keep(database: Database, queue: str, given: Mapping[str, Keep | None], origin: Origin) -> QueueRetention:
     """Say how long the finished jobs of a queue are kept, and record it. Raises `InvalidOption`."""
     name, said = check(queue, given)
     details = {outcome: _told(value) for outcome, value in said.items()}
-    async with acting(client, _Act, origin) as act:
+    async with acting(database, _Act, origin) as act:
         (row,) = await act.fetch("keep", name, list(said), list(said.values()))
         await act.record("keep", name, details, **details)
     return QueueRetention.from_row(row)
@@ -99,10 +99,10 @@ class _Act(Act):
     kind = field = "queue"
 
 
-async def retention(client: Client) -> Retention:
+async def retention(database: Database) -> Retention:
     """What is said, and what it leads to."""
-    queues = [QueueRetention.from_row(row) for row in await client.fetch("list_kept")]
-    return Retention(queues=queues, days=[ArchiveDay(**row) for row in await client.fetch("list_archive_days")])
+    queues = [QueueRetention.from_row(row) for row in await database.fetch("list_kept")]
+    return Retention(queues=queues, days=[ArchiveDay(**row) for row in await database.fetch("list_archive_days")])
 
 
 def _checked(outcome: str, value: object) -> timedelta | None:

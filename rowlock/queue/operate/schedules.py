@@ -32,9 +32,9 @@ from rowlock.words import quoted
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    from rowlock.queue.connect.database import Database
     from rowlock.queue.enqueue.idempotency import Connection
     from rowlock.queue.enqueue.task import Task
-    from rowlock.queue.read.reader import Client
 
 MOST_TICKS: Final = 1000
 
@@ -50,12 +50,12 @@ class Schedules:
 
     def __init__(
         self,
-        client: Client,
+        database: Database,
         tasks: Mapping[str, Task[..., Any]],
         origin: Origin | None = None,
         seen: Collection[str] | None = None,
     ) -> None:
-        self._client = client
+        self._database = database
         self._tasks = tasks
         self._origin = Origin() if origin is None else origin
         self._seen = seen
@@ -65,7 +65,7 @@ class Schedules:
 
         With `seen`, a schedule that has none of these revisions (`queue/schedule.py`) is left alone: `ScheduleChanged`.
         """
-        return Schedules(self._client, self._tasks, origin, seen)
+        return Schedules(self._database, self._tasks, origin, seen)
 
     async def create(
         self,
@@ -116,7 +116,7 @@ class Schedules:
 
     async def get(self, name: str) -> StoredSchedule:
         """The schedule of this name. Raises `ScheduleNotFound`."""
-        rows = await self._client.fetch("get_schedules", _possible(name))
+        rows = await self._database.fetch("get_schedules", _possible(name))
         if not rows:
             raise _not_found(name)
         return StoredSchedule.from_row(rows[0])
@@ -126,11 +126,11 @@ class Schedules:
         if not 1 <= limit <= MOST_TICKS:
             raise InvalidOption(f"limit {quoted(limit)} is out of range: use 1 to {MOST_TICKS}.")
         found = await self.get(name)
-        return [Tick(**row) for row in await self._client.fetch("list_ticks", found.name, limit)]
+        return [Tick(**row) for row in await self._database.fetch("list_ticks", found.name, limit)]
 
     async def list(self) -> list[StoredSchedule]:
         """All schedules, by name."""
-        return [StoredSchedule.from_row(row) for row in await self._client.fetch("get_schedules", None)]
+        return [StoredSchedule.from_row(row) for row in await self._database.fetch("get_schedules", None)]
 
     async def edit(self, name: str, *, by: str | None = None, **changes: Unpack[ScheduleChanges]) -> StoredSchedule:
         """Change a schedule: `task`, and any of the options of `create`; what is not given stays.
@@ -183,7 +183,7 @@ class Schedules:
             await act.fetch("wake", [made[0]["queue"]])
             await act.record("run", name, {"job": str(job_id)})
         returns = Any if known is None else known.returns
-        return JobHandle(job_id, before.task, False, self._client, returns)  # noqa: FBT003  # is_duplicate
+        return JobHandle(job_id, before.task, False, self._database, returns)  # noqa: FBT003  # is_duplicate
 
     async def delete(self, name: str, *, by: str | None = None) -> None:
         """Delete a schedule; its jobs stay. One that the code declares comes back with the next worker.
@@ -227,7 +227,7 @@ class Schedules:
         if known is not None:
             return known.check(args, known.version)[0], known.version
         if await act.fetch("get_task", task):
-            return plain_document(task, args, self._client.settings.max_args_bytes), 1
+            return plain_document(task, args, self._database.settings.max_args_bytes), 1
         names = ", ".join(sorted(self._tasks)) or "none"
         raise UnknownTask(
             f"The task {quoted(task)} is not known: this application has {names}, and no worker has registered it. "
@@ -248,7 +248,7 @@ class Schedules:
         return locked, now
 
     def _act(self, by: str | None, connection: Connection | None = None) -> AbstractAsyncContextManager[_Act]:
-        return acting(self._client, _Act, self._origin if by is None else replace(self._origin, by=by), connection)
+        return acting(self._database, _Act, self._origin if by is None else replace(self._origin, by=by), connection)
 
 
 class _Act(Act):

@@ -18,7 +18,7 @@ from rowlock.words import quoted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
 
 
 WorkerState: TypeAlias = Literal["running", "quiet", "stopping"]
@@ -59,33 +59,33 @@ class Workers:
     ...     await app.workers.quiet(worker.id, by="ada")
     """
 
-    def __init__(self, client: Client, origin: Origin | None = None) -> None:
-        self._client = client
+    def __init__(self, database: Database, origin: Origin | None = None) -> None:
+        self._database = database
         self._origin = Origin() if origin is None else origin
 
     def through(self, origin: Origin) -> Workers:
         """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
-        return Workers(self._client, origin)
+        return Workers(self._database, origin)
 
     async def list(self) -> list[LiveWorker]:
         """All live workers, oldest first."""
-        return [LiveWorker(**row) for row in await self._client.fetch("list_workers", None)]
+        return [LiveWorker(**row) for row in await self._database.fetch("list_workers", None)]
 
     async def get(self, worker_id: UUID | str) -> LiveWorker:
         """The live worker of this id. Raises `WorkerNotFound`."""
-        rows = await self._client.fetch("list_workers", _parsed(worker_id))
+        rows = await self._database.fetch("list_workers", _parsed(worker_id))
         if not rows:
             raise _not_found(worker_id)
         return LiveWorker(**rows[0])
 
     async def tasks(self, worker_id: UUID) -> Sequence[str]:
         """The tasks that the worker knows, by name."""
-        rows = await self._client.fetch("list_worker_tasks", worker_id)
+        rows = await self._database.fetch("list_worker_tasks", worker_id)
         return [row["name"] for row in rows]
 
     async def jobs(self, worker_id: UUID) -> Sequence[Job]:
         """The first hundred jobs that the worker runs or has claimed ahead, those that began first."""
-        return [Job.from_row(row) for row in await self._client.fetch("list_running_of", worker_id)]
+        return [Job.from_row(row) for row in await self._database.fetch("list_running_of", worker_id)]
 
     async def scale(self, worker_id: UUID | str, concurrency: int, *, by: str | None = None) -> LiveWorker:
         """Let a live worker run so many jobs at once, for as long as it lives.
@@ -95,7 +95,7 @@ class Workers:
         """
         wanted, most = _parsed(worker_id), checks.concurrency(concurrency)
         origin = self._origin if by is None else Origin(by=by, source=self._origin.source)
-        async with acting(self._client, ActOnWorker, origin) as act:
+        async with acting(self._database, ActOnWorker, origin) as act:
             rows = await act.fetch("scale_worker", wanted, most)
             if not rows:
                 raise _not_found(worker_id)
@@ -127,7 +127,7 @@ class Workers:
     async def _direct(self, verb: str, worker_id: UUID | str, by: str | None) -> LiveWorker:
         wanted, state = _parsed(worker_id), _STATES[verb]
         origin = self._origin if by is None else Origin(by=by, source=self._origin.source)
-        async with acting(self._client, ActOnWorker, origin) as act:
+        async with acting(self._database, ActOnWorker, origin) as act:
             rows = await act.fetch("direct_worker", wanted, state)
             if not rows:
                 raise _not_found(worker_id)

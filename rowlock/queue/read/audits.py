@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
 
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
 
 Status: TypeAlias = Literal["kept", "partly", "empty", "unknown", "broken"]
 
@@ -147,34 +147,34 @@ class Audited:
         return "partly" if self.is_cut or self.why_not else "kept"
 
 
-async def audit(client: Client, scope: Scope | None = None) -> list[Audited]:
+async def audit(database: Database, scope: Scope | None = None) -> list[Audited]:
     """Look at every invariant, in one REPEATABLE READ READ ONLY transaction, which a standby takes as well.
 
     What takes longer than the time that is left, waits for a lock, or may not be read, is a result with `why_not`.
     Raises `DatabaseUnavailable`, `SchemaNotMigrated`.
     """
-    async with _snapshot(client) as connection:
-        return await _Audit(client, connection, scope or Scope()).run()
+    async with _snapshot(database) as connection:
+        return await _Audit(database, connection, scope or Scope()).run()
 
 
 @asynccontextmanager
-async def _snapshot(client: Client) -> AsyncIterator[PoolConnectionProxy[Record]]:
-    async with client.connection() as connection:
+async def _snapshot(database: Database) -> AsyncIterator[PoolConnectionProxy[Record]]:
+    async with database.connection() as connection:
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
                 yield connection
         except server_errors.NOT_MIGRATED as error:
-            raise server_errors.not_migrated(client.settings) from error
+            raise server_errors.not_migrated(database.settings) from error
 
 
 class _Audit:
     """One audit: what it has found so far, and how much time it has left."""
 
-    def __init__(self, client: Client, connection: PoolConnectionProxy[Record], scope: Scope) -> None:
-        self._schema = client.settings.schema
+    def __init__(self, database: Database, connection: PoolConnectionProxy[Record], scope: Scope) -> None:
+        self._schema = database.settings.schema
         self._connection = connection
         self._scope = scope
-        self._patience = max(PATIENCE, LEASES * client.settings.lease)
+        self._patience = max(PATIENCE, LEASES * database.settings.lease)
         self._clock = asyncio.get_running_loop().time
         self._until = self._clock() + scope.seconds
         self._found: dict[str, Audited] = {}

@@ -12,7 +12,7 @@ from rowlock.queue.connect.sessions import PLANNER_SETTINGS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
 
 LONGEST: Final = 3.0
 """Seconds. What is asked for so often must not take longer."""
@@ -28,17 +28,17 @@ class Table:
     bytes: int
 
 
-async def read_horizon(client: Client) -> float:
+async def read_horizon(database: Database) -> float:
     """The age in seconds of the oldest open transaction of the whole server, as far as this user may see them."""
-    async with planned(client, PLANNER_SETTINGS, timeout=LONGEST) as fetch:
+    async with planned(database, PLANNER_SETTINGS, timeout=LONGEST) as fetch:
         rows = await fetch("doctor_horizon", timedelta(0), timedelta(0))
     age: timedelta = rows[0]["age"] if rows else timedelta(0)
     return age.total_seconds()
 
 
-async def read_tables(client: Client) -> Sequence[Table]:
+async def read_tables(database: Database) -> Sequence[Table]:
     """Rowlock's tables, by name."""
-    async with planned(client, PLANNER_SETTINGS, timeout=LONGEST) as fetch:
+    async with planned(database, PLANNER_SETTINGS, timeout=LONGEST) as fetch:
         return [Table(**row) for row in await fetch("measure_tables")]
 
 

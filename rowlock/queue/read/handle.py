@@ -15,12 +15,13 @@ from rowlock.errors import DatabaseUnavailable, JobFailed, ResultTimeout
 from rowlock.queue.connect.asking import ask
 from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.results import decode_result
+from rowlock.queue.read.reader import get_job, list_logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rowlock.queue.connect.database import Database
     from rowlock.queue.jobs.job import Job, LogLine
-    from rowlock.queue.read.reader import Client
 
 log = logs.get_logger("rowlock.client")
 
@@ -49,16 +50,16 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
     id: UUID
     task: str
     is_duplicate: bool
-    _client: Client
+    _database: Database
     _returns: Any
 
     async def get(self) -> Job:
         """The job as it is now. Raises `JobNotFound` if its transaction has not committed, or was rolled back."""
-        return await self._client.get(self.id)
+        return await get_job(self._database, self.id)
 
     async def logs(self) -> list[LogLine]:
         """The lines that the job's ended attempts have logged, if its task has `capture_logs`."""
-        return await self._client.logs(self.id)
+        return await list_logs(self._database, self.id)
 
     async def result(self, timeout: timedelta | float | None = None) -> R_co:
         """Wait until the job has finished, and return what its handler returned, converted to the annotated type.
@@ -72,7 +73,7 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         checks.wait(timeout)
         limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
         try:
-            job = await wait_until_finished(self._client, self.id, limit)
+            job = await wait_until_finished(self._database, self.id, limit)
         except DatabaseUnavailable as error:
             raise ResultTimeout(
                 f"Job {self._named} may still run: the database did not answer for {limit} s."
@@ -83,11 +84,11 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
 
     def get_sync(self) -> Job:
         """As `get`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
-        return self._client.run_sync(self.get())
+        return self._database.run_sync(self.get())
 
     def result_sync(self, timeout: timedelta | float | None = None) -> R_co:
         """As `result`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
-        return self._client.run_sync(self.result(timeout))
+        return self._database.run_sync(self.result(timeout))
 
     @property
     def _named(self) -> str:
@@ -98,7 +99,7 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
 
 
 async def wait_until_finished(
-    client: Client, job_id: UUID | str, seconds: float | None, *, is_wanted: Callable[[], bool] = lambda: True
+    database: Database, job_id: UUID | str, seconds: float | None, *, is_wanted: Callable[[], bool] = lambda: True
 ) -> Job:
     """The job once it has finished; or as it is after `seconds` (None: no limit), or when nobody wants it any more.
 
@@ -109,15 +110,15 @@ async def wait_until_finished(
     clock = asyncio.get_running_loop().time
     deadline = None if seconds is None else clock() + seconds
     limit = None if deadline is None or seconds == 0 else deadline + _LAST_LOOK
-    job = await _look(client, job_id, deadline, limit, is_wanted)
+    job = await _look(database, job_id, deadline, limit, is_wanted)
     if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():
         return job
-    async with client.watch(job.id) as notified:
+    async with database.watch(job.id) as notified:
         pause, most = (_POLL_FIRST, _POLL_MOST) if notified is None else (_NET_FIRST, _NET_MOST)
         told = notified or asyncio.Event()
         while True:
             told.clear()
-            job = await _look(client, job_id, deadline, limit, is_wanted)
+            job = await _look(database, job_id, deadline, limit, is_wanted)
             if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():
                 return job
             look_at = clock() + pause if deadline is None else min(clock() + pause, deadline)
@@ -129,7 +130,7 @@ async def wait_until_finished(
 
 
 async def _look(
-    client: Client,
+    database: Database,
     job_id: UUID | str,
     deadline: float | None,
     limit: float | None,
@@ -137,8 +138,8 @@ async def _look(
 ) -> Job:
     """The job as it is now. A database that is away is asked again until the deadline; no look outlasts the limit."""
     return await ask(
-        client,
-        lambda: client.get(job_id),
+        database,
+        lambda: get_job(database, job_id),
         deadline=deadline,
         limit=limit,
         is_wanted=is_wanted,

@@ -10,13 +10,13 @@ import msgspec
 from rowlock.queue.connect.planning import planned
 from rowlock.queue.connect.sessions import PLANNER_SETTINGS
 from rowlock.queue.jobs.fields import Moment
-from rowlock.queue.operate.jobs import LOOKED_AT
-from rowlock.queue.operate.queues import MANY, Queue
 from rowlock.queue.read.pages import BY_ID, archive_windows
+from rowlock.queue.read.queues import MANY, Queue
 from rowlock.queue.read.statistics import SHORTEST_STEP, Figures, figures, slot_of
+from rowlock.queue.read.unclaimed import LOOKED_AT
 
 if TYPE_CHECKING:
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
 
 MINUTE: Final = timedelta(minutes=1)
 OLDEST: Final = timedelta(seconds=90)
@@ -45,24 +45,24 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     unclaimed: int
 
 
-async def count_dead_letters(client: Client, within: frozenset[str] | None = None) -> int:
+async def count_dead_letters(database: Database, within: frozenset[str] | None = None) -> int:
     """How many dead letters there are; `within`: in these queues alone."""
     only, dead_letters = None if within is None else sorted(within), 0
-    for window in await archive_windows(client):
-        async with planned(client, BY_ID) as fetch:
+    for window in await archive_windows(database):
+        async with planned(database, BY_ID) as fetch:
             ((found,),) = await fetch("count_dead_letters", only, *window)
         dead_letters += found
     return dead_letters
 
 
-async def read_overview(client: Client, within: frozenset[str] | None = None) -> Overview:
+async def read_overview(database: Database, within: frozenset[str] | None = None) -> Overview:
     """How it stands; `within`: with these queues alone, and the workers that serve any of them.
 
     Where there are very many live jobs, how many is taken from the last sample that names every queue.
     """
     only = None if within is None else sorted(within)
-    dead_letters = await count_dead_letters(client, within)
-    async with planned(client, PLANNER_SETTINGS) as fetch:
+    dead_letters = await count_dead_letters(database, within)
+    async with planned(database, PLANNER_SETTINGS) as fetch:
         ((now, counted),) = await fetch("counted_until")
         queues = [Queue(**row) for row in await fetch("list_queues", None, MANY)]
         ((workers,),) = await fetch("count_workers", only)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
 
 MOST_PER_PAGE: Final = 500
 
@@ -58,39 +58,40 @@ class JobPage(list[Job]):
 
 
 async def list_jobs(
-    client: Client,
-    which: JobFilter,
+    database: Database,
+    which: JobFilter | None = None,
     *,
-    before: UUID | None,
-    limit: int,
+    before: UUID | None = None,
+    limit: int = 50,
     sight: Sight = ALL,
     has_documents: bool = True,
 ) -> JobPage:
-    """The jobs that the filter means, below the id `before`. Raises `InvalidOption`.
+    """A page of at most 500 jobs, newest first; `before` is the last id of the page before. Raises `InvalidOption`.
 
     Without documents, they have neither arguments nor results, which may be a megabyte each.
     """
     check_limit(limit)
+    which = which or JobFilter()
     name = _STATEMENTS[which.state]
     if name not in {"list_jobs", "list_finished"}:
-        async with planned(client, BY_ID) as fetch:
+        async with planned(database, BY_ID) as fetch:
             return _page(await fetch(name, *which.parameters(sight, before=before), limit, has_documents, LOOK), limit)
     left = time_left()
     page = JobPage()
-    for number, window in enumerate(await archive_windows(client)):
+    for number, window in enumerate(await archive_windows(database)):
         # Each window has to be looked at, but no further back than those before it: most find nothing there.
         parameters = [*which.but(after=page.following or which.after).parameters(sight, before=before), limit, *window]
         if name == "list_jobs":
             parameters.append(number == 0)  # the live jobs, too
-        async with planned(client, BY_ID) as fetch:
+        async with planned(database, BY_ID) as fetch:
             found = _page(await fetch(name, *parameters, has_documents, left()), limit)
         page = _merged(page, found, limit)
     return page
 
 
-async def archive_windows(client: Client) -> list[tuple[datetime, datetime]]:
+async def archive_windows(database: Database) -> list[tuple[datetime, datetime]]:
     """The archive in windows of a bounded number of partitions, newest first: each statement locks those of one."""
-    return [(row["low"], row["high"]) for row in await client.fetch("archive_windows")]
+    return [(row["low"], row["high"]) for row in await database.fetch("archive_windows")]
 
 
 def time_left() -> Callable[[], timedelta]:

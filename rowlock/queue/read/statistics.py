@@ -18,7 +18,7 @@ from rowlock.words import quoted
 if TYPE_CHECKING:
     from asyncpg import Record
 
-    from rowlock.queue.read.reader import Client
+    from rowlock.queue.connect.database import Database
 
 Window: TypeAlias = Literal["1h", "6h", "24h", "7d", "30d"]
 
@@ -110,7 +110,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "fr
 
 
 async def read_statistics(
-    client: Client,
+    database: Database,
     window: str = "1h",
     *,
     queue: str | None = None,
@@ -122,11 +122,11 @@ async def read_statistics(
     queues = _queues(queue, within)
     if task is not None:
         checks.task_name(task)
-    now: datetime = (await client.fetch("counted_until"))[0]["now"]
+    now: datetime = (await database.fetch("counted_until"))[0]["now"]
     until = slot_of(now, span.step) + timedelta(seconds=span.step)
     since = until - span.length
-    rows = await client.fetch("read_statistics", span.step, since, until, queues, task, MOST_SHOWN)
-    samples = await client.fetch("read_backlog", span.step, since, until, queues)
+    rows = await database.fetch("read_statistics", span.step, since, until, queues, task, MOST_SHOWN)
+    samples = await database.fetch("read_backlog", span.step, since, until, queues)
     found: dict[str, list[Record]] = {"total": [], "slot": [], "queue": [], "task": []}
     for row in rows:
         found[row["what"]].append(row)

@@ -10,8 +10,8 @@ from typing import Final, TypeAlias, TypeGuard
 
 from rowlock import logs
 from rowlock.errors import InvalidOption, RemoteError
+from rowlock.queue.jobs.callables import is_async
 from rowlock.queue.jobs.lifecycle import Directive
-from rowlock.queue.tasks.callables import is_async
 from rowlock.words import quoted
 
 log = logs.get_logger("rowlock.worker")

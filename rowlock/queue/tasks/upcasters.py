@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar, cast
 import msgspec
 
 from rowlock.errors import InvalidArguments, InvalidOption
+from rowlock.queue.jobs.callables import is_async
 from rowlock.queue.jobs.json_values import encode_hook, plain_json
-from rowlock.queue.tasks.callables import is_async
 from rowlock.words import quoted
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import inspect
 from typing import TYPE_CHECKING, Final
 
 from rowlock import logs
-from rowlock.queue.tasks.callables import is_async
+from rowlock.queue.jobs.callables import is_async
 from rowlock.worker.executors.threads import Threads
 
 if TYPE_CHECKING:

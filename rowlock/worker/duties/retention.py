@@ -18,8 +18,8 @@ from rowlock.worker.duties.item import going_on
 if TYPE_CHECKING:
     from datetime import date
 
+    from rowlock.queue.connect.database import Database
     from rowlock.queue.connect.sessions import ControlConnection
-    from rowlock.queue.read.reader import Client
 
 log = logs.get_logger("rowlock.worker")
 
@@ -33,9 +33,9 @@ LONGEST: Final = 3600.0
 class Retention:
     """Removes what is due, beside the worker's other duties, which must not wait for it."""
 
-    def __init__(self, connection: ControlConnection, client: Client) -> None:
+    def __init__(self, connection: ControlConnection, database: Database) -> None:
         self._connection = connection
-        self._client = client
+        self._database = database
         self._running: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -65,7 +65,7 @@ class Retention:
             for row in await self._connection.fetch("empty_days"):
                 day = {"archive": row["archive"], "day": str(row["day"])}
                 with going_on("retention", **day):
-                    dropped = await self._client.fetch("drop_day", row["archive"], row["day"])
+                    dropped = await self._database.fetch("drop_day", row["archive"], row["day"])
                     if not dropped[0]["is_dropped"]:
                         log.info("day_not_dropped", **day)
                         break  # somebody reads the archive: each further try would hold up the finishes once more
@@ -77,15 +77,15 @@ class Retention:
         """Remove what is past its time and lies in the default partition, in portions that others can pass between."""
         total, is_more = 0, True
         while is_more:
-            (row,) = await self._client.fetch("retain_default", archive, PORTION)
+            (row,) = await self._database.fetch("retain_default", archive, PORTION)
             total += row["removed"]
             is_more = row["removed"] >= PORTION
         if total:
             log.info("default_partition_retained", archive=archive, removed=total)
 
     async def _retain(self, archive: str, day: date) -> None:
-        async with self._client.connection() as connection, sessions.own_transaction(connection):
-            sql = statement("retain_day", self._client.settings.schema)
+        async with self._database.connection() as connection, sessions.own_transaction(connection):
+            sql = statement("retain_day", self._database.settings.schema)
             (row,) = await connection.fetch(sql, archive, day, timeout=LONGEST)
         match row["done"]:
             case "postponed":

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from rowlock.queue.claim.claims import Claims
+    from rowlock.queue.connect.database import Database
     from rowlock.queue.connect.sessions import ControlConnection
-    from rowlock.queue.read.reader import Client
     from rowlock.settings import Settings
     from rowlock.worker.loop.orders import Orders
     from rowlock.worker.loop.suspects import Alone
@@ -80,7 +80,7 @@ class Upkeep:
         settings: Settings,
         connection: ControlConnection,
         claims: Claims,
-        client: Client,
+        database: Database,
         *,
         worker: Callable[[], UUID],
         on_cancel: Callable[[Mapping[tuple[UUID, int], str]], None],
@@ -90,14 +90,14 @@ class Upkeep:
         self._settings = settings
         self._connection = connection
         self._claims = claims
-        self._client = client
+        self._database = database
         self._worker = worker
         self._on_cancel = on_cancel
         self._alone = alone
         self._orders = orders
         self._asked = asyncio.Event()
-        self._retention = Retention(connection, client)
-        self._statistics = Statistics(connection, client)
+        self._retention = Retention(connection, database)
+        self._statistics = Statistics(connection, database)
         self._duties: dict[str, Callable[[], Steps]] = {
             "rescue": self._rescue,
             "orphans": partial(self._rescue, orphans=True),
@@ -283,13 +283,13 @@ class Upkeep:
 
         By the application's connection: only a bitmap scan finds a window of time, which the control connections avoid.
         """
-        async with planned(self._client, SHORT_WAIT) as fetch:
+        async with planned(self._database, SHORT_WAIT) as fetch:
             tasks = await fetch("expired_results")
         for task in tasks:
             part, removed, is_last = RESULTS_PART, 0, False
             with going_on("results", task=task["name"]):
                 while not is_last:
-                    async with planned(self._client, CUSTOM_PLAN | SHORT_WAIT) as fetch:
+                    async with planned(self._database, CUSTOM_PLAN | SHORT_WAIT) as fetch:
                         due = await fetch("due_results", task["name"], part)
                         if not due:
                             break

@@ -20,8 +20,8 @@ from rowlock.queue.read.statistics import MOST_NAMED, MOST_SAMPLED, SHORTEST_STE
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from rowlock.queue.connect.database import Database
     from rowlock.queue.connect.sessions import ControlConnection
-    from rowlock.queue.read.reader import Client
 
 log = logs.get_logger("rowlock.worker")
 
@@ -51,9 +51,9 @@ BY_INDEX: Final = PLANNER_SETTINGS | {"max_parallel_workers_per_gather": "0"}
 class Statistics:
     """Counts beside the worker's other duties, which must not wait for it."""
 
-    def __init__(self, connection: ControlConnection, client: Client) -> None:
+    def __init__(self, connection: ControlConnection, database: Database) -> None:
         self._connection = connection
-        self._client = client
+        self._database = database
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def begin_counting(self) -> None:
@@ -76,17 +76,17 @@ class Statistics:
         while not await self._count_part():
             pass
         steps, kept = list(STEPS), list(STEPS.values())
-        async with planned(self._client, BY_INDEX, timeout=LONGEST) as fetch:
+        async with planned(self._database, BY_INDEX, timeout=LONGEST) as fetch:
             await fetch("forget_statistics", steps, kept)
 
     async def sample(self) -> None:
         """Write down how many live jobs each queue has."""
-        async with planned(self._client, BY_INDEX, timeout=LONGEST) as fetch:
+        async with planned(self._database, BY_INDEX, timeout=LONGEST) as fetch:
             await fetch("sample_backlog", list(STEPS)[1:], MOST_SAMPLED)
 
     async def _count_part(self) -> bool:
         """Count one part of what is due, in one transaction: whether that was all, or is somebody else's to do."""
-        async with planned(self._client, BY_TIME, timeout=LONGEST) as fetch:
+        async with planned(self._database, BY_TIME, timeout=LONGEST) as fetch:
             rows = await fetch("lock_statistics")
             if len(rows) < MARKS:
                 return True

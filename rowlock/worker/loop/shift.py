@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rowlock.queue.claim.served import Served
+    from rowlock.queue.connect.database import Database
     from rowlock.queue.enqueue.task import FailureHandler, Middleware, Task
     from rowlock.queue.finish.finishes import Success, Unsuccess
-    from rowlock.queue.read.reader import Client
     from rowlock.queue.schedules.schedule import Declared
     from rowlock.worker.executors.processes import Processes
     from rowlock.worker.vitals.counts import Counts
@@ -58,7 +58,7 @@ class Shift:
 
     def __init__(
         self,
-        client: Client,
+        database: Database,
         dsn: str,
         tasks: Mapping[str, Task[..., Any]],
         served: Served,
@@ -73,8 +73,8 @@ class Shift:
         stop: Callable[[], None],
         counts: Counts,
     ) -> None:
-        settings = client.settings
-        self._client = client
+        settings = database.settings
+        self._database = database
         self._tasks = tasks
         self._counts = counts
         self._concurrency = concurrency
@@ -139,7 +139,7 @@ class Shift:
             settings,
             self.upkeeping,
             self.claims,
-            client,
+            database,
             worker=lambda: self.lease.worker,
             on_cancel=self._cancel,
             alone=self.alone,
@@ -194,7 +194,7 @@ class Shift:
             loop_delays=self.watchdog.delays,
             memory_bytes=resident_bytes(),
             reconnects={purpose: max(connects - 1, 0) for purpose, connects in self._connects().items()},
-            pools={"client": self._client.pool_use(self._loop), "transactions": self.runtimes.pool.use},
+            pools={"client": self._database.pool_use(self._loop), "transactions": self.runtimes.pool.use},
         )
 
     def _connects(self) -> dict[str, int]:
@@ -223,9 +223,9 @@ class Shift:
             self.lease.stop()
             await to_the_end(self._disconnect())
             if isinstance(error, CONNECTION_LOST):
-                raise unavailable(self._client.settings, error) from error
+                raise unavailable(self._database.settings, error) from error
             if isinstance(error, asyncpg.InsufficientPrivilegeError):
-                raise not_allowed(self._client.settings, error) from error
+                raise not_allowed(self._database.settings, error) from error
             raise
         self.claiming.on_connect(self._reconnected)
         self.background.append(asyncio.create_task(self.finishes.run()))
@@ -237,7 +237,7 @@ class Shift:
         log.info(
             "worker_started",
             worker=str(self.lease.worker),
-            database=replace(self._client.settings, database_url=self._dsn).masked_database_url(),
+            database=replace(self._database.settings, database_url=self._dsn).masked_database_url(),
             queues=self.claims.queues,
             concurrency=self._concurrency,
         )
@@ -247,7 +247,7 @@ class Shift:
 
     def _new_lease(self) -> Lease:
         return Lease(
-            self._client.settings,
+            self._database.settings,
             self._dsn,
             renewals=self.renewals,
             on_lost=self._lose_lease_soon,
@@ -408,7 +408,7 @@ class Shift:
     async def _record_the_rest(self) -> None:
         self._is_closed = True
         try:
-            async with asyncio.timeout(self._client.settings.lease.total_seconds()):
+            async with asyncio.timeout(self._database.settings.lease.total_seconds()):
                 await self.finishes.flush()
                 self._given_back += await self._give_back_the_unknown()
                 if self._given_back:

@@ -1,0 +1,32 @@
+"""Read a queue: what operators have set, and what its live jobs do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from rowlock.queue.jobs.fields import Concurrency, Count, Moment, QueueName, said
+
+MANY: Final = 100_000
+"""From how many live jobs on the workers' last sample will do for those who only look."""
+
+
+class Queue(msgspec.Struct, frozen=True, kw_only=True):
+    """One queue: what operators have said of it, and what its live jobs do.
+
+    `paused_at`: since when it is paused, or None. `concurrency`: how many of its jobs each worker runs at once at most;
+    None: as many as each worker was started with. `waiting` jobs are due, the first since `oldest_due_at`; `scheduled`
+    ones fall due later. `workers`: how many live ones take its jobs: those that are neither
+    quiet nor stopping.
+    """
+
+    name: QueueName
+    paused_at: Annotated[Moment, said("since when it is paused")] | None
+    concurrency: Concurrency | None
+    waiting: Annotated[int, said("jobs that are due", minimum=0)]
+    scheduled: Annotated[int, said("jobs that fall due later", minimum=0)]
+    running: Count
+    blocked: Count
+    oldest_due_at: Annotated[Moment, said("since when the first one is due")] | None
+    workers: Annotated[int, said("how many live ones take its jobs, neither quiet nor stopping", minimum=0)]

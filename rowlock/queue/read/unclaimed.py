@@ -1,0 +1,38 @@
+"""Read unclaimed jobs: due, and no live worker would take them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
+
+from rowlock.queue.read.pages import check_limit
+
+if TYPE_CHECKING:
+    from rowlock.queue.connect.database import Database
+
+LOOKED_AT: Final = 1000
+"""Of so many due jobs of each queue and priority it is asked whether anybody would take them."""
+
+
+class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
+    """Due jobs of one kind that no live worker would take: how many, how long the first has been due, and why.
+
+    `why`: `no_worker` is alive; none has the task (`no_task`); none that has it understands this version of its
+    arguments (`no_version`); none that does serves the queue (`no_queue`); those that would take them are quiet or
+    stopping (`quiet`).
+    """
+
+    task: str
+    args_version: int
+    queue: str
+    jobs: int
+    waiting: timedelta
+    why: Literal["no_worker", "no_task", "no_version", "no_queue", "quiet"]
+
+
+async def list_unclaimed(database: Database, *, limit: int) -> list[Unclaimed]:
+    """The due jobs that no live worker would take, by kind, the most frequent first."""
+    check_limit(limit)
+    return [Unclaimed(**row) for row in await database.fetch("doctor_unclaimed", limit, LOOKED_AT)]
