@@ -16,12 +16,10 @@ from rowlock.api.access.access import AUTHENTICATE, Authenticate
 from rowlock.api.access.authentication import keys_are_demanded
 from rowlock.api.access.failures import FAILURES, Failures
 from rowlock.api.access.let_in import LET_IN, LetIn
-from rowlock.api.backend import BACKEND, CLOSING, Backend
-from rowlock.api.http import documents
+from rowlock.api.app_keys import CLOSING, ROWLOCK
 from rowlock.api.http.browsers import BEHIND_PROXY, refuse_cross_site
 from rowlock.api.http.exchange import BODY_LIMIT, identify, refuse_encoded, set_headers
-from rowlock.api.http.observing import REQUESTS, Requests, observe
-from rowlock.api.http.openapi import DOCUMENT, describe
+from rowlock.api.http.observing import REQUESTS, observe
 from rowlock.api.http.problems import answer_problems, answer_unrouted
 from rowlock.api.http.readings import READINGS, Readings
 from rowlock.api.http.streams import STREAMS, Streams
@@ -42,7 +40,11 @@ from rowlock.api.resources import (
     workers,
 )
 from rowlock.api.resources.metrics import ERRORS, PARTS
-from rowlock.api.routes import Endpoint
+from rowlock.api.routing import documents
+from rowlock.api.routing.openapi import DOCUMENT, describe
+from rowlock.api.routing.routes import Endpoint
+from rowlock.app import Rowlock
+from rowlock.metrics.requests import Requests
 from rowlock.queue.read.operations import Operation, list_operations
 from rowlock.queue.read.reader import get_job
 from rowlock.wire.jobs import JobDetail
@@ -72,7 +74,7 @@ _document: Final[Callable[[], bytes]] = functools.cache(lambda: describe(ENDPOIN
 
 
 def create_app(
-    rowlock: Backend, *, authenticate: Authenticate = keys_are_demanded, behind_proxy: bool = False
+    rowlock: Rowlock, *, authenticate: Authenticate = keys_are_demanded, behind_proxy: bool = False
 ) -> web.Application:
     """Make the HTTP API of a `Rowlock`: an aiohttp application to run by itself, or to add below another one.
 
@@ -88,7 +90,7 @@ def create_app(
     app = web.Application(
         middlewares=(identify, observe, refuse_encoded, answer_problems, refuse_cross_site), client_max_size=BODY_LIMIT
     )
-    app[BACKEND] = rowlock
+    app[ROWLOCK] = rowlock
     app[CLOSING] = asyncio.Event()
     app[AUTHENTICATE] = authenticate
     app[BEHIND_PROXY] = behind_proxy
@@ -115,16 +117,16 @@ async def _end_waiting(app: web.Application) -> None:  # aiohttp awaits it
 
 def _streams(app: web.Application) -> Streams:
     """The streams of events, and what they tell."""
-    backend = app[BACKEND]
+    rowlock = app[ROWLOCK]
 
     async def operations(limit: int) -> list[Operation]:
-        return await list_operations(backend.database, limit=limit)
+        return await list_operations(rowlock.database, limit=limit)
 
     async def detail(job: UUID) -> JobDetail:
-        return await jobs.detail(backend.database, await get_job(backend.database, job))
+        return await jobs.detail(rowlock.database, await get_job(rowlock.database, job))
 
     return Streams(
-        overview=lambda within: overview.overview_of(app, backend.database, within),
+        overview=lambda within: overview.overview_of(app, rowlock.database, within),
         operations=operations,
         detail=detail,
     )

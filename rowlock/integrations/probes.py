@@ -59,15 +59,16 @@ def create_probes(worker: Worker, database: Database) -> web.Application:
 def _exposition(worker: Worker) -> Callable[[], bytes]:
     """What makes the text for Prometheus, or says that a package is missing."""
     try:
-        from rowlock.integrations import prometheus  # noqa: PLC0415  # an extra
+        from rowlock.metrics.families import exposition  # noqa: PLC0415  # an extra
+        from rowlock.metrics.worker import WorkerCollector  # noqa: PLC0415
     except ModuleNotFoundError:
 
         def refuse() -> bytes:
             raise Refused(METRICS_UNAVAILABLE, 'prometheus-client is not installed: pip install "rowlock[metrics]"')
 
         return refuse
-    collector = prometheus.WorkerCollector(worker)
-    return lambda: prometheus.exposition(collector)
+    collector = WorkerCollector(worker)
+    return lambda: exposition(collector)
 
 
 __all__ = ["create_probes"]

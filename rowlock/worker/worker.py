@@ -16,10 +16,10 @@ from rowlock.errors import DatabaseUnavailable, InvalidOption, RowlockError
 from rowlock.queue.claim.served import parse_served
 from rowlock.queue.connect.server_errors import CONNECTION_LOST, is_crowded, too_few_connections
 from rowlock.queue.jobs import checks
-from rowlock.worker.attempt.timeouts import Patience
 from rowlock.worker.executors.forks import keep_handler
 from rowlock.worker.executors.processes import Processes, cpus
-from rowlock.worker.loop.shift import LAST_SECONDS, Shift
+from rowlock.worker.shift import LAST_SECONDS, Shift
+from rowlock.worker.timeouts import Patience
 from rowlock.worker.vitals.counts import Counts
 
 if TYPE_CHECKING:

@@ -76,7 +76,7 @@ async def test_a_running_coroutine_is_cancelled_as_soon_as_its_worker_hears_of_i
 
 
 async def test_a_lost_notification_costs_one_look(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rowlock.worker.loop.shift.Shift._hear", lambda _shift, _told: None)
+    monkeypatch.setattr("rowlock.worker.shift.Shift._hear", lambda _shift, _told: None)
     monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
     began = asyncio.Event()
 

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from rowlock import Rowlock, Settings
-from rowlock.worker.attempt import timeouts
+from rowlock.worker import timeouts
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ async def test_the_end_of_a_close_stops_everything_although_its_own_task_is_canc
     for number in count(1):
         interruption = Interruption(number, is_repeated=False)
         monkeypatch.setattr(
-            "rowlock.worker.loop.shift.to_the_end",
+            "rowlock.worker.shift.to_the_end",
             lambda end, interruption=interruption: to_the_end(_awaited(interruption.over(end))),
         )
         await stage.close(Interruption(0, is_repeated=False))

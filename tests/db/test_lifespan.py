@@ -161,7 +161,7 @@ async def test_a_closing_part_that_hangs_is_cancelled_when_the_grace_period_is_o
     app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rowlock.worker.worker.LAST_SECONDS", 0.0)
-    monkeypatch.setattr("rowlock.worker.attempt.timeouts.CANCEL_EVERY", 0.0)
+    monkeypatch.setattr("rowlock.worker.timeouts.CANCEL_EVERY", 0.0)
     told: list[str] = []
 
     @app.lifespan

@@ -905,7 +905,7 @@ async def test_a_worker_that_stops_gives_back_what_it_claimed_ahead(app: Rowlock
 async def test_a_handler_that_ignores_being_cancelled_does_not_hold_up_the_stop(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.loop.shift.LAST_SECONDS", 0.1)
+    monkeypatch.setattr("rowlock.worker.shift.LAST_SECONDS", 0.1)
     began, go = asyncio.Event(), asyncio.Event()
 
     @app.task

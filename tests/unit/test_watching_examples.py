@@ -13,7 +13,7 @@ import promql_parser
 import pytest
 import yaml
 
-from rowlock.integrations.prometheus import DESCRIBED
+from rowlock.metrics.described import DESCRIBED
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 BOARD: dict[str, Any] = json.loads((EXAMPLES / "grafana" / "rowlock.json").read_text())

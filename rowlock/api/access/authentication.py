@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 
 from rowlock.api.access.access import EVERYTHING, Access, Authenticate
 from rowlock.api.access.failures import FAILURES
-from rowlock.api.backend import BACKEND
+from rowlock.api.app_keys import ROWLOCK
 from rowlock.api.http.browsers import address, bearer, session_cookie
 from rowlock.api.http.problems import FORBIDDEN, TOO_MANY_FAILURES, UNAUTHENTICATED, Refused
 from rowlock.queue.operate.keys import Holder
@@ -23,7 +23,7 @@ _HOST: Final = re.compile(r"(?:(?P<host>[A-Za-z0-9.-]+)|\[(?P<address>[0-9A-Fa-f
 
 async def keys_are_demanded(request: web.Request) -> Access | None:
     """Let in whoever shows a key that holds, or logged in with one; it says what they may do."""
-    keys = request.app[BACKEND].keys
+    keys = request.app[ROWLOCK].keys
     if (text := bearer(request)) is not None:
         if (holder := await keys.holder(text)) is None:
             refuse_key(request, "bearer")
@@ -46,7 +46,7 @@ class OpenUntilFirstKey:
     async def __call__(self, request: web.Request) -> Access | None:
         """Tell who asks."""
         if not self._is_over:
-            self._is_over = await request.app[BACKEND].keys.had_any()
+            self._is_over = await request.app[ROWLOCK].keys.had_any()
         if self._is_over:
             return await keys_are_demanded(request)
         if any(name in request.headers for name in _OF_A_PROXY):

@@ -4,54 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left
-from collections import Counter
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from rowlock import logs
+from rowlock.metrics.requests import Requests
 
 log = logs.get_logger("rowlock.api")
 
-BOUNDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-"""Where the buckets of the histogram end, in seconds; one more holds what takes longer."""
 UNMATCHED: Final = "unmatched"
 GONE: Final = 499
 """The status that nginx has for a client that did not wait for its answer."""
 
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-
-
-class RequestCounts:
-    """The requests to one route by one method."""
-
-    __slots__ = ("durations", "seconds", "statuses")
-
-    def __init__(self) -> None:
-        self.statuses: Counter[str] = Counter()
-        self.durations = [0] * (len(BOUNDS) + 1)
-        self.seconds = 0.0
-
-
-class Requests:
-    """The requests of one process, by method and route: there are no more of these than the application has."""
-
-    bounds = BOUNDS
-
-    def __init__(self) -> None:
-        self.kinds: dict[tuple[str, str], RequestCounts] = {}
-
-    def note(self, method: str, route: str, status: int, took: float) -> None:
-        """Count one."""
-        method = method if method in hdrs.METH_ALL else "other"
-        kind = self.kinds.get((method, route))
-        if kind is None:
-            kind = self.kinds[method, route] = RequestCounts()
-        kind.statuses[f"{status // 100}xx"] += 1
-        kind.durations[bisect_left(BOUNDS, took)] += 1
-        kind.seconds += took
 
 
 REQUESTS: web.AppKey[Requests] = web.AppKey("requests")

@@ -9,8 +9,6 @@ import msgspec
 from aiohttp import hdrs, web
 
 from rowlock.api.http.exchange import answer
-from rowlock.api.http.idempotency import REPEATED_HEADER, answer_again, once
-from rowlock.api.http.pages import FilterPageQuery, FilterQuery, LimitQuery, page_of
 from rowlock.api.http.problems import (
     FORBIDDEN,
     INVALID_ARGUMENTS,
@@ -22,7 +20,9 @@ from rowlock.api.http.problems import (
     Refused,
 )
 from rowlock.api.http.readings import READINGS
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.idempotency import REPEATED_HEADER, answer_again, once
+from rowlock.api.routing.pages import FilterPageQuery, FilterQuery, LimitQuery, page_of
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.errors import KeyHeld, UnknownTask
 from rowlock.queue.enqueue.idempotency import Answer
 from rowlock.queue.operate.jobs import BulkResult
@@ -55,7 +55,7 @@ routes = Routes("jobs")
 async def cancel_many(call: Call, body: BulkCancelRequest) -> web.Response:
     """Cancel all live jobs that a filter means."""
     return answer(
-        await call.backend.operators.cancel_many(
+        await call.rowlock.operators.cancel_many(
             body.filter,
             reason=body.reason,
             dry_run=body.dry_run,
@@ -73,7 +73,7 @@ async def reschedule_many(call: Call, body: BulkRescheduleRequest) -> web.Respon
         detail = "This key is limited to queues: move the jobs to another queue one by one."
         raise Refused(FORBIDDEN, detail, field="queue")
     return answer(
-        await call.backend.operators.reschedule_many(
+        await call.rowlock.operators.reschedule_many(
             body.filter,
             body.change(),
             dry_run=body.dry_run,
@@ -88,7 +88,7 @@ async def reschedule_many(call: Call, body: BulkRescheduleRequest) -> web.Respon
 async def retry_many(call: Call, body: BulkRequest) -> web.Response:
     """Put all finished jobs back that a filter means."""
     return answer(
-        await call.backend.operators.retry_many(
+        await call.rowlock.operators.retry_many(
             body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin, sight=await call.sight()
         )
     )
@@ -98,7 +98,7 @@ async def retry_many(call: Call, body: BulkRequest) -> web.Response:
 async def discard_many(call: Call, body: BulkRequest) -> web.Response:
     """Put all dead letters aside that a filter means."""
     return answer(
-        await call.backend.operators.discard_many(
+        await call.rowlock.operators.discard_many(
             body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin, sight=await call.sight()
         )
     )
@@ -114,7 +114,7 @@ async def discard_many(call: Call, body: BulkRequest) -> web.Response:
 async def cancel(call: Call, body: CancelRequest) -> web.Response:
     """Cancel a job: 200 if it never starts, 202 if it runs and was told to stop."""
     job = await call.job_id()
-    done = await call.backend.operators.cancel(job, reason=body.reason, origin=call.origin)
+    done = await call.rowlock.operators.cancel(job, reason=body.reason, origin=call.origin)
     return answer(Cancelled(id=job, answer=done), status=200 if done == "cancelled" else 202)
 
 
@@ -130,7 +130,7 @@ async def reschedule(call: Call, body: RescheduleRequest) -> web.Response:
     job = await call.job_id()
     if body.queue is not None:
         await _require_queues(call, job, body.queue)
-    done = await call.backend.operators.reschedule(job, body.change(), origin=call.origin, within=call.access.queues)
+    done = await call.rowlock.operators.reschedule(job, body.change(), origin=call.origin, within=call.access.queues)
     return answer(JobSummary.of(done))
 
 
@@ -163,7 +163,7 @@ async def _foreign_task(call: Call, job_id: UUID) -> str | None:
     """The task of the job, if it is of a queue that this access does not see, or is not known."""
     task = (await call.visible(job_id)).task
     try:
-        return None if call.access.sees(await call.backend.queue_of(task)) else task
+        return None if call.access.sees(await call.rowlock.queue_of(task)) else task
     except UnknownTask:
         return task
 
@@ -173,7 +173,7 @@ async def _foreign_task(call: Call, job_id: UUID) -> str | None:
 )
 async def delete_job(call: Call) -> web.Response:
     """Delete a finished job for good: 204."""
-    await call.backend.operators.delete(await call.job_id(), origin=call.origin)
+    await call.rowlock.operators.delete(await call.job_id(), origin=call.origin)
     return web.Response(status=204)
 
 
@@ -188,7 +188,7 @@ async def retry(call: Call, body: RetryRequest) -> web.Response:
     """Put a finished job back."""
     try:
         wanted = await _require_task(call, await call.job_id())
-        job = await call.backend.operators.retry(wanted, args=body.args, origin=call.origin)
+        job = await call.rowlock.operators.retry(wanted, args=body.args, origin=call.origin)
     except KeyHeld as error:
         if call.access.queues is None:
             raise
@@ -209,7 +209,7 @@ async def run_again(call: Call, body: RunAgainRequest) -> web.Response:
     old = await _require_task(call, await call.job_id())
 
     async def run(connection: Connection | None) -> Answer:
-        operators = call.backend.operators
+        operators = call.rowlock.operators
         job = await operators.run_again(old, args=body.args, origin=call.origin, connection=connection)
         return Answer(status=201, body=msgspec.json.encode(JobSummary.of(job)).decode(), job_id=job.id)
 
@@ -227,14 +227,14 @@ async def run_again(call: Call, body: RunAgainRequest) -> web.Response:
 )
 async def discard(call: Call) -> web.Response:
     """Put a dead letter aside."""
-    job = await call.backend.operators.discard(await call.job_id(), origin=call.origin)
+    job = await call.rowlock.operators.discard(await call.job_id(), origin=call.origin)
     return answer(JobSummary.of(job))
 
 
 @routes.get("/v1/unclaimed", scope="read", answers={200: UnclaimedKinds})
 async def unclaimed(call: Call, query: LimitQuery) -> web.Response:
     """The due jobs that no live worker would take, by kind, and why."""
-    read = partial(list_unclaimed, call.backend.database, limit=query.limit)
+    read = partial(list_unclaimed, call.rowlock.database, limit=query.limit)
     kinds = await call.request.app[READINGS].get(("unclaimed", query.limit), read)
     return answer(UnclaimedKinds(kinds=[UnclaimedKind.of(kind) for kind in kinds]))
 
@@ -243,7 +243,7 @@ async def unclaimed(call: Call, query: LimitQuery) -> web.Response:
 async def dead_letters(call: Call, query: FilterPageQuery) -> web.Response:
     """A page of the jobs that have failed and were not discarded, newest first."""
     jobs = await list_dead_letters(
-        call.backend.database,
+        call.rowlock.database,
         query.filter(),
         before=query.before,
         limit=query.limit,
@@ -257,6 +257,6 @@ async def dead_letters(call: Call, query: FilterPageQuery) -> web.Response:
 async def dead_letter_groups(call: Call, query: FilterQuery) -> web.Response:
     """The dead letters by task and error, the most frequent first."""
     sight = await call.sight()
-    read = partial(group_dead_letters, call.backend.database, query.filter(), limit=query.limit, sight=sight)
+    read = partial(group_dead_letters, call.rowlock.database, query.filter(), limit=query.limit, sight=sight)
     groups = await call.request.app[READINGS].get(("groups", query, call.access.queues), read)
     return answer(DeadLetterGroups(groups=groups, searched_until=groups.searched_until))

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from rowlock.api.http.browsers import is_gone
 from rowlock.api.http.problems import JOB_NOT_FOUND, TOO_MANY_STREAMS, Refused
 from rowlock.api.http.streams import MOST_OF_ONE, MOST_STREAMS, STREAMS, Stream
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.queue.jobs.fields import said
 
 routes = Routes("events")

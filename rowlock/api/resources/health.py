@@ -17,7 +17,7 @@ from rowlock.api.http.problems import (
     SCHEMA_TOO_OLD,
     Refused,
 )
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.queue.connect.database import Database
 
 READY_WITHIN: Final = 2.0
@@ -45,7 +45,7 @@ async def healthz(call: Call) -> web.Response:  # noqa: ARG001  # a handler
 )
 async def readyz(call: Call) -> web.Response:
     """The database answers, and its schema is the one that this code works on."""
-    await check_database(call.backend.database)
+    await check_database(call.rowlock.database)
     return answer(Health())
 
 

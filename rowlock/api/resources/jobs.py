@@ -10,10 +10,7 @@ from uuid import UUID
 import msgspec
 from aiohttp import hdrs, web
 
-from rowlock.api.access.holders import Holders
 from rowlock.api.http.exchange import accepted_age, answer, answer_if_new
-from rowlock.api.http.idempotency import REPEATED_HEADER, answer_again, once
-from rowlock.api.http.pages import JobsQuery, page_of
 from rowlock.api.http.problems import (
     DATABASE_UNAVAILABLE,
     DUPLICATE_JOB,
@@ -27,7 +24,10 @@ from rowlock.api.http.problems import (
     Refused,
 )
 from rowlock.api.http.readings import READINGS
-from rowlock.api.routes import Call, Routes
+from rowlock.api.resources.holders import Holders
+from rowlock.api.routing.idempotency import REPEATED_HEADER, answer_again, once
+from rowlock.api.routing.pages import JobsQuery, page_of
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.errors import DatabaseUnavailable, UnknownTask
 from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.drivers import or_own
@@ -98,7 +98,7 @@ async def enqueue_many(call: Call, body: JobsRequest) -> web.Response:
 
 async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connection: object) -> Answer:
     if connection is None:
-        return await call.backend.database.in_contended_transaction(
+        return await call.rowlock.database.in_contended_transaction(
             partial(_enqueue_many, call, body, holders), "a unique key of these jobs"
         )
     stored = [await _stored(call, one, connection) for one in body.jobs]
@@ -149,12 +149,12 @@ async def _require_queues(call: Call, body: JobRequest, rules: UniqueRequest, co
     if rules.across_tasks:
         detail = "across_tasks would tell of jobs of other queues, which this key is not for: leave it out."
         raise Refused(FORBIDDEN, detail, field="unique")
-    if not call.access.sees(await call.backend.queue_of(body.task, connection=or_own(connection))):
+    if not call.access.sees(await call.rowlock.queue_of(body.task, connection=or_own(connection))):
         raise UnknownTask(body.task)
 
 
 async def _stored_of_task(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
-    return await call.backend.enqueue(
+    return await call.rowlock.enqueue(
         body.task,
         body.args,
         queue=body.queue,
@@ -182,17 +182,17 @@ def _trace(request: web.Request) -> str | None:
 
 async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: object) -> Answer:
     if connection is None and holders.are_limited:
-        return await call.backend.database.in_contended_transaction(
+        return await call.rowlock.database.in_contended_transaction(
             partial(_enqueue, call, body, holders), "the unique key"
         )
-    handle, backend = await _stored(call, body, connection), call.backend
+    handle, rowlock = await _stored(call, body, connection), call.rowlock
     holders.require([handle])
     status = 200 if handle.is_duplicate else 201
     if not call.access.allows("read"):
         receipt = _receipt(handle.id, is_duplicate=handle.is_duplicate)
         return Answer(status=status, body=receipt, job_id=handle.id)
     try:
-        stored = await get_job(backend.database, handle.id, connection)
+        stored = await get_job(rowlock.database, handle.id, connection)
     except (DatabaseUnavailable, *CONNECTION_LOST) as error:
         if connection is not None:
             raise  # it was rolled back with all the rest
@@ -217,7 +217,7 @@ async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
     async def read() -> JobPage:
         sight = await call.sight()
         jobs = await pages.list_jobs(
-            call.backend.database, which, before=query.before, limit=query.limit, sight=sight, has_documents=False
+            call.rowlock.database, which, before=query.before, limit=query.limit, sight=sight, has_documents=False
         )
         return page_of(call, jobs)
 
@@ -235,7 +235,7 @@ async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
 )
 async def show_job(call: Call) -> web.Response:
     """One job with its arguments, its result and its attempts. With `If-None-Match`: 304 while it is the same."""
-    return answer_if_new(call.request, msgspec.json.encode(await detail(call.backend.database, await call.job())))
+    return answer_if_new(call.request, msgspec.json.encode(await detail(call.rowlock.database, await call.job())))
 
 
 async def detail(database: Database, job: Job) -> JobDetail:
@@ -247,5 +247,5 @@ async def detail(database: Database, job: Job) -> JobDetail:
 async def show_logs(call: Call) -> web.Response:
     """The lines that the job's ended attempts have logged."""
     job = await call.job()
-    lines = [] if job.is_sensitive else await list_logs(call.backend.database, job.id)
+    lines = [] if job.is_sensitive else await list_logs(call.rowlock.database, job.id)
     return answer(JobLogs(id=job.id, lines=lines))

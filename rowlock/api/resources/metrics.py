@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
@@ -18,11 +16,11 @@ from rowlock.api.http.observing import REQUESTS
 from rowlock.api.http.problems import METRICS_UNAVAILABLE, Refused
 from rowlock.api.http.readings import READINGS
 from rowlock.api.resources.overview import overview_of
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.errors import RowlockError, SchemaNotMigrated
+from rowlock.metrics.snapshot import Snapshot
 from rowlock.queue.connect.server_errors import CONNECTION_LOST
-from rowlock.queue.read.gauges import Table, read_horizon, read_tables
-from rowlock.queue.read.overview import Overview
+from rowlock.queue.read.gauges import read_horizon, read_tables
 
 log = logs.get_logger("rowlock.api")
 
@@ -31,17 +29,6 @@ WITHIN: Final = 4.0
 TEXT: Final = "text/plain"
 
 routes = Routes("health")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """How the database stands, or None for each part that could not be read; `errors` counts that, by part."""
-
-    is_up: bool
-    overview: Overview | None
-    horizon: float | None
-    tables: Sequence[Table] | None
-    errors: Mapping[str, int]
 
 
 ERRORS: web.AppKey[Counter[str]] = web.AppKey("scrape_errors")
@@ -64,20 +51,18 @@ async def metrics(call: Call) -> web.Response:
     whoever was let in within the hour before.
     """
     try:
-        prometheus = importlib.import_module("rowlock.integrations.prometheus")  # which imports an extra
+        from rowlock.metrics.api import ApiCollector, exposition  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as error:
         detail = 'prometheus-client is not installed where the API runs: pip install "rowlock[metrics]"'
         raise Refused(METRICS_UNAVAILABLE, detail) from error
     snapshot = await _snapshot(call)
     app = call.request.app
-    collector = prometheus.ApiCollector(
-        app[REQUESTS], call.backend.database.pool_use(asyncio.get_running_loop()), snapshot
-    )
-    return web.Response(body=prometheus.exposition(collector), content_type=TEXT, charset="utf-8")
+    collector = ApiCollector(app[REQUESTS], call.rowlock.database.pool_use(asyncio.get_running_loop()), snapshot)
+    return web.Response(body=exposition(collector), content_type=TEXT, charset="utf-8")
 
 
 async def _snapshot(call: Call) -> Snapshot:
-    app, client = call.request.app, call.backend.database
+    app, client = call.request.app, call.rowlock.database
     readings, errors = app[READINGS], app[ERRORS]
     failed: list[Exception] = []
 

@@ -7,8 +7,8 @@ from typing import Annotated
 from aiohttp import web
 
 from rowlock.api.http.exchange import answer
-from rowlock.api.http.pages import PageQuery, following
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.pages import PageQuery, following
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.queue.jobs.fields import TEXT, said
 from rowlock.queue.read import operations
 from rowlock.wire.queues import OperationPage
@@ -28,7 +28,7 @@ class OperationsQuery(PageQuery, frozen=True, kw_only=True):
 async def list_operations(call: Call, query: OperationsQuery) -> web.Response:
     """A page of what people did, newest first."""
     found = await operations.list_operations(
-        call.backend.database,
+        call.rowlock.database,
         verb=query.verb,
         target_kind=query.target_kind,
         target=query.target,

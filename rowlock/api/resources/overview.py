@@ -10,7 +10,7 @@ from aiohttp import web
 
 from rowlock.api.http.exchange import answer
 from rowlock.api.http.readings import READINGS
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.queue.connect.database import Database
 from rowlock.queue.jobs.fields import QueueName, TaskName, said
 from rowlock.queue.read.overview import Overview, read_overview
@@ -30,7 +30,7 @@ class StatisticsQuery(msgspec.Struct, frozen=True, kw_only=True):
 @routes.get("/v1/overview", scope="read", by_queue=True, answers={200: Overview})
 async def overview(call: Call) -> web.Response:
     """How it stands: live jobs, dead letters, queues, workers, and the last minute. At most some seconds old."""
-    return answer(await overview_of(call.request.app, call.backend.database, call.access.queues))
+    return answer(await overview_of(call.request.app, call.rowlock.database, call.access.queues))
 
 
 @routes.get("/v1/statistics", scope="read", by_queue=True, answers={200: Statistics})
@@ -38,7 +38,7 @@ async def statistics(call: Call, query: StatisticsQuery) -> web.Response:
     """What ended within the window: in all, over time, and by queue and task, with percentiles of its times."""
     within = call.access.queues
     read = partial(
-        read_statistics, call.backend.database, query.window, queue=query.queue, task=query.task, within=within
+        read_statistics, call.rowlock.database, query.window, queue=query.queue, task=query.task, within=within
     )
     return answer(await call.request.app[READINGS].get((query, within), read))
 

@@ -9,7 +9,7 @@ from aiohttp import web
 from rowlock.api.http.exchange import answer
 from rowlock.api.http.problems import FORBIDDEN, Refused
 from rowlock.api.http.readings import READINGS
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.queue.operate.queues import Queues
 from rowlock.queue.read.queues import Queue
 from rowlock.wire.queues import Limits, QueueLimit, QueueList, ScaleRequest, WorkerLimit
@@ -54,7 +54,7 @@ async def scale_queue(call: Call, body: ScaleRequest) -> web.Response:
 @routes.get("/v1/limits", scope="read", answers={200: Limits})
 async def list_limits(call: Call) -> web.Response:
     """What limits how many jobs run at once: what was said of queues, and what each live worker has."""
-    queues, workers = await _all_queues(call), await call.backend.workers.list()
+    queues, workers = await _all_queues(call), await call.rowlock.workers.list()
     return answer(
         Limits(
             queues=[
@@ -72,7 +72,7 @@ async def list_limits(call: Call) -> web.Response:
 
 async def _all_queues(call: Call) -> list[Queue]:
     """The queues, as they were read a moment ago."""
-    return await call.request.app[READINGS].get("queues", partial(call.backend.queues.list, exact=False))
+    return await call.request.app[READINGS].get("queues", partial(call.rowlock.queues.list, exact=False))
 
 
 def _queues(call: Call) -> Queues:
@@ -80,4 +80,4 @@ def _queues(call: Call) -> Queues:
     queue = call.path["queue"]
     if not call.access.sees(queue):
         raise Refused(FORBIDDEN, f"This key is not for the queue {quoted(queue)}: it is limited to others.")
-    return call.backend.queues.through(call.origin)
+    return call.rowlock.queues.through(call.origin)

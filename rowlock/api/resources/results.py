@@ -8,11 +8,11 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import hdrs, web
 
-from rowlock.api.backend import CLOSING
+from rowlock.api.app_keys import CLOSING
 from rowlock.api.http.browsers import is_gone
 from rowlock.api.http.exchange import answer
 from rowlock.api.http.problems import JOB_NOT_FOUND, UNAUTHENTICATED, Refused
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.queue.read.handle import wait_until_finished
 from rowlock.queue.read.reader import no_job
 from rowlock.wire.jobs import Succeeded, Unfinished, Unsuccessful
@@ -50,7 +50,7 @@ async def result(call: Call, query: WaitQuery) -> web.Response:
 
     clock = asyncio.get_running_loop().time
     began = clock()
-    job = await wait_until_finished(call.backend.database, await call.job_id(), query.wait, is_wanted=is_wanted)
+    job = await wait_until_finished(call.rowlock.database, await call.job_id(), query.wait, is_wanted=is_wanted)
     if clock() - began > CHECK_SECONDS and not await call.is_allowed_again("read"):
         raise Refused(UNAUTHENTICATED, "What was shown when the wait began lets nobody in any more.")
     if not call.access.sees(job.queue):  # it was moved meanwhile

@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from rowlock.api.http.exchange import answer
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.queue.operate import retention
 from rowlock.wire.queues import KeepRequest, KeptQueue, KeptQueues
 
@@ -16,7 +16,7 @@ routes = Routes("retention")
 @routes.get("/v1/retention", scope="read", answers={200: KeptQueues})
 async def show_retention(call: Call) -> web.Response:
     """What was said of how long finished jobs are kept, by queue and by how they ended, and the days of the archive."""
-    said = await retention.retention(call.backend.database)
+    said = await retention.retention(call.rowlock.database)
     return answer(KeptQueues(queues=[KeptQueue.of(queue) for queue in said.queues], days=said.days))
 
 
@@ -24,4 +24,4 @@ async def show_retention(call: Call) -> web.Response:
 async def keep(call: Call, body: KeepRequest) -> web.Response:
     """Say how long a queue's finished jobs are kept; `*` stands for all that have no time of their own."""
     given = msgspec.structs.asdict(body)
-    return answer(KeptQueue.of(await retention.keep(call.backend.database, call.path["queue"], given, call.origin)))
+    return answer(KeptQueue.of(await retention.keep(call.rowlock.database, call.path["queue"], given, call.origin)))

@@ -9,7 +9,6 @@ import msgspec
 from aiohttp import ETag, hdrs, web
 
 from rowlock.api.http.exchange import IF_MATCH_HEADER, answer, answer_if_new, seen_revisions, tag_of
-from rowlock.api.http.idempotency import REPEATED_HEADER, answer_again, once
 from rowlock.api.http.problems import (
     INVALID_ARGUMENTS,
     INVALID_KEY,
@@ -21,7 +20,8 @@ from rowlock.api.http.problems import (
     UNKNOWN_TASK,
     Refused,
 )
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.idempotency import REPEATED_HEADER, answer_again, once
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.queue.enqueue.idempotency import Answer
 from rowlock.queue.operate.schedules import Schedules
 from rowlock.queue.schedules.schedule import StoredSchedule, revision
@@ -144,7 +144,7 @@ async def run_schedule(call: Call) -> web.Response:
 
 
 def _schedules(call: Call) -> Schedules:
-    return call.backend.schedules.through(call.origin)
+    return call.rowlock.schedules.through(call.origin)
 
 
 async def _unchanged(call: Call) -> Schedules:
@@ -158,7 +158,7 @@ async def _unchanged(call: Call) -> Schedules:
             "that compresses has made it so. Send it without W/."
         )
         raise Refused(SCHEDULE_CHANGED, detail, field=IF_MATCH_HEADER)
-    return call.backend.schedules.through(call.origin, seen=seen)
+    return call.rowlock.schedules.through(call.origin, seen=seen)
 
 
 def _tagged(schedule: StoredSchedule, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -13,7 +13,7 @@ from rowlock.api.access.failures import FAILURES
 from rowlock.api.http.browsers import SESSION_PATH, address, forget_session, keep_session, session_cookie
 from rowlock.api.http.exchange import answer
 from rowlock.api.http.problems import NO_LOGIN, TOO_MANY_FAILURES, UNAUTHENTICATED, Refused
-from rowlock.api.routes import Call, Routes, whoever_asks
+from rowlock.api.routing.routes import Call, Routes, whoever_asks
 from rowlock.queue.jobs.fields import Moment
 from rowlock.queue.operate.keys import SCOPES, Scope
 
@@ -58,7 +58,7 @@ async def show_session(call: Call) -> web.Response:
 @routes.post(SESSION_PATH, scope=None, answers={200: Session}, problems=(UNAUTHENTICATED, NO_LOGIN, TOO_MANY_FAILURES))
 async def log_in(call: Call, body: LogInRequest) -> web.Response:
     """Log in with a key, for twelve hours at most: a cookie that no script can read stands for it from then on."""
-    request, keys = call.request, call.backend.keys
+    request, keys = call.request, call.rowlock.keys
     if not takes_keys(request.app[AUTHENTICATE]):
         raise Refused(NO_LOGIN, "The application that this is a part of says who may do what: log in there.")
     if wait := request.app[FAILURES].wait_of(address(request)):
@@ -79,7 +79,7 @@ async def log_out(call: Call) -> web.Response:
     """Log out: 204, also if nobody was logged in."""
     cookie = session_cookie(call.request)
     if cookie is not None:
-        await call.backend.keys.log_out(cookie)
+        await call.rowlock.keys.log_out(cookie)
     response = web.Response(status=204)
     forget_session(call.request, response)
     return response

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from rowlock.api.http.exchange import answer
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.wire.queues import KnownTask, TaskList
 
 routes = Routes("tasks")
@@ -14,5 +14,5 @@ routes = Routes("tasks")
 @routes.get("/v1/tasks", scope="read", by_queue=True, answers={200: TaskList})
 async def list_tasks(call: Call) -> web.Response:
     """The tasks that workers have registered, by name."""
-    known = [KnownTask(**row) for row in await call.backend.database.fetch("list_tasks")]
+    known = [KnownTask(**row) for row in await call.rowlock.database.fetch("list_tasks")]
     return answer(TaskList(tasks=[task for task in known if call.access.sees(task.queue)]))

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from rowlock.api.http.exchange import answer
 from rowlock.api.http.problems import WORKER_NOT_FOUND, WRONG_STATE
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.routes import Call, Routes
 from rowlock.queue.operate.workers import LiveWorker
 from rowlock.wire.jobs import JobSummary
 from rowlock.wire.queues import ScaleWorkerRequest, WorkerDetail, WorkerList
@@ -17,13 +17,13 @@ routes = Routes("workers")
 @routes.get("/v1/workers", scope="read", answers={200: WorkerList})
 async def list_workers(call: Call) -> web.Response:
     """All live workers, oldest first."""
-    return answer(WorkerList(workers=await call.backend.workers.list()))
+    return answer(WorkerList(workers=await call.rowlock.workers.list()))
 
 
 @routes.get("/v1/workers/{worker}", scope="read", answers={200: WorkerDetail}, problems=(WORKER_NOT_FOUND,))
 async def show_worker(call: Call) -> web.Response:
     """One live worker, with its tasks and the jobs that it runs."""
-    workers = call.backend.workers
+    workers = call.rowlock.workers
     worker = await workers.get(call.path["worker"])
     jobs = [JobSummary.of(job) for job in await workers.jobs(worker.id)]
     return answer(WorkerDetail.of(worker, tasks=list(await workers.tasks(worker.id)), jobs=jobs))
@@ -32,7 +32,7 @@ async def show_worker(call: Call) -> web.Response:
 @routes.post("/v1/workers/{worker}/scale", scope="admin", answers={200: LiveWorker}, problems=(WORKER_NOT_FOUND,))
 async def scale_worker(call: Call, body: ScaleWorkerRequest) -> web.Response:
     """Let a live worker run so many jobs at once."""
-    workers = call.backend.workers.through(call.origin)
+    workers = call.rowlock.workers.through(call.origin)
     return answer(await workers.scale(call.path["worker"], body.concurrency))
 
 
@@ -44,7 +44,7 @@ async def scale_worker(call: Call, body: ScaleWorkerRequest) -> web.Response:
 )
 async def quiet_worker(call: Call) -> web.Response:
     """Let a live worker take no new jobs; what it runs goes on."""
-    return answer(await call.backend.workers.through(call.origin).quiet(call.path["worker"]))
+    return answer(await call.rowlock.workers.through(call.origin).quiet(call.path["worker"]))
 
 
 @routes.post(
@@ -55,7 +55,7 @@ async def quiet_worker(call: Call) -> web.Response:
 )
 async def resume_worker(call: Call) -> web.Response:
     """Let a quiet worker take jobs again."""
-    return answer(await call.backend.workers.through(call.origin).resume(call.path["worker"]))
+    return answer(await call.rowlock.workers.through(call.origin).resume(call.path["worker"]))
 
 
 @routes.post(
@@ -66,4 +66,4 @@ async def resume_worker(call: Call) -> web.Response:
 )
 async def stop_worker(call: Call) -> web.Response:
     """Stop a live worker as SIGTERM does: it takes no more jobs, and ends once those that it has have ended."""
-    return answer(await call.backend.workers.through(call.origin).stop(call.path["worker"]))
+    return answer(await call.rowlock.workers.through(call.origin).stop(call.path["worker"]))

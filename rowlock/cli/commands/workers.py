@@ -13,14 +13,13 @@ from rowlock.cli.commands.acts import me
 from rowlock.cli.run import running
 from rowlock.cli.show.output import Exit, code_of, complain, confirm, counted, note, print_json, with_json
 from rowlock.cli.show.tables import (
-    NOTHING,
     attempt_of,
+    memory_of,
     number,
     print_details,
     print_table,
     print_text,
     shown,
-    size,
     text,
     whole,
 )
@@ -81,7 +80,7 @@ def show_command(worker_id: str, as_json: bool) -> None:  # noqa: FBT001  # clic
         print_json(WorkerDetail.of(worker, tasks=tasks, jobs=[JobSummary.of(job) for job in jobs]))
         return
     members = {name: getattr(worker, name) for name in worker.__struct_fields__}
-    health = {"loop_delay_ms": f"{worker.loop_delay_ms} ms", "memory_bytes": memory_of(worker)}
+    health = {"loop_delay_ms": f"{worker.loop_delay_ms} ms", "memory_bytes": memory_of(worker.memory_bytes)}
     print_details({**members, **health, "tasks": tasks}.items())
     if jobs:
         print_text("\njobs:")
@@ -183,13 +182,8 @@ def _do(act: Callable[[Workers], Awaitable[R]], *, changes: bool = True) -> R:
     return running.run(main())
 
 
-def memory_of(worker: LiveWorker) -> str:
-    """How much memory the worker's process has, if it has said so."""
-    return NOTHING if worker.memory_bytes is None else size(worker.memory_bytes)
-
-
 def _row(worker: LiveWorker) -> tuple[object, ...]:
-    jobs, health = (worker.running, worker.concurrency), (f"{worker.loop_delay_ms} ms", memory_of(worker))
+    jobs, health = (worker.running, worker.concurrency), (f"{worker.loop_delay_ms} ms", memory_of(worker.memory_bytes))
     said = (worker.id, worker.hostname, str(worker.pid), worker.version, worker.state)
     return *said, *jobs, *health, worker.expires_at, worker.queues
 

@@ -14,13 +14,13 @@ from rich.text import Text
 
 from rowlock import __version__
 from rowlock.app import Rowlock
-from rowlock.cli.commands.workers import memory_of
 from rowlock.cli.show.tables import (
     NOTHING,
     Column,
     attempt_of,
     brief_time_of,
     duration_of,
+    memory_of,
     number,
     sparkline,
     table_of,
@@ -215,7 +215,7 @@ def _worker(worker: LiveWorker, at: datetime) -> Sequence[object]:
     running = f"{worker.running}/{worker.concurrency}"
     state = Text(worker.state, "" if worker.state == "running" else "yellow")
     delay, lease = f"{worker.loop_delay_ms} ms", worker.expires_at - at
-    return worker.hostname, str(worker.pid), state, running, delay, memory_of(worker), lease, worker.queues
+    return worker.hostname, str(worker.pid), state, running, delay, memory_of(worker.memory_bytes), lease, worker.queues
 
 
 def _running(job: RunningJob, at: datetime) -> Sequence[object]:

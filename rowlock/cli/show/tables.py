@@ -243,6 +243,11 @@ def size(count: int) -> str:
     return f"{amount:.1f} TB"
 
 
+def memory_of(size_in_bytes: int | None) -> str:
+    """How much memory a process has, if it has said so."""
+    return NOTHING if size_in_bytes is None else size(size_in_bytes)
+
+
 def attempt_of(attempt: int, most: int) -> str:
     """`2/5`; the attempt alone where a retry, a snooze or a crash has led beyond, since these use none up."""
     return str(attempt) if attempt > most else f"{attempt}/{most}"
@@ -283,6 +288,7 @@ __all__ = [
     "console",
     "duration_of",
     "in_one_line",
+    "memory_of",
     "number",
     "on_terminal",
     "pretty",

@@ -31,8 +31,8 @@ from rowlock.queue.jobs.results import ErrorText, decode_result, describe_error,
 from rowlock.worker.attempt.failure_handlers import Failures
 from rowlock.worker.attempt.gathering import Gathering, gathered
 from rowlock.worker.attempt.middleware import call_through
-from rowlock.worker.attempt.timeouts import NotInTime, timed_out, within
 from rowlock.worker.executors.threads import Threads
+from rowlock.worker.timeouts import NotInTime, timed_out, within
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence

@@ -18,7 +18,7 @@ import structlog
 
 from rowlock.errors import InvalidResult
 from rowlock.queue.jobs.lifecycle import AttemptTimeout
-from rowlock.worker.attempt.timeouts import NotInTime, within
+from rowlock.worker.timeouts import NotInTime, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,6 @@ from rowlock.errors import InvalidOption, ProcessEnded, RemoteError
 from rowlock.queue.enqueue.task import Task
 from rowlock.queue.jobs.job import Job
 from rowlock.queue.jobs.lifecycle import Cancel, Directive, Fail, Retry, Snooze
-from rowlock.worker.attempt.timeouts import within
 from rowlock.worker.executors.messages import (
     HEAD,
     Answer,
@@ -33,6 +32,7 @@ from rowlock.worker.executors.messages import (
     packed,
     read_answer,
 )
+from rowlock.worker.timeouts import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -19,7 +19,7 @@ from rowlock.errors import RowlockError
 from rowlock.queue.connect.server_errors import CONNECTION_LOST
 from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.jobs.identifiers import uuid7
-from rowlock.worker.executors.memory import resident_bytes
+from rowlock.worker.vitals.memory import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

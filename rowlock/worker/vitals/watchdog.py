@@ -7,15 +7,30 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rowlock import logs
 from rowlock.worker.vitals.counts import Delays
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
-    from rowlock.worker.attempt.attempt import Attempt
+    from asyncpg import Record
+
+
+class Running(Protocol):
+    """An attempt whose handler runs."""
+
+    @property
+    def claimed(self) -> Record | Mapping[str, Any]:
+        """The job."""
+        ...
+
+    @property
+    def running(self) -> asyncio.Task[None] | None:
+        """Its task on the loop."""
+        ...
+
 
 log = logs.get_logger("rowlock.worker")
 
@@ -31,7 +46,7 @@ class Watchdog:
     `delays` all of them.
     """
 
-    def __init__(self, after: float, running: Callable[[], Iterable[Attempt]]) -> None:
+    def __init__(self, after: float, running: Callable[[], Iterable[Running]]) -> None:
         self._after = after
         self._every = min(LOOK_MOST, after / 4)
         self._running = running

@@ -108,7 +108,7 @@ BUGS: Final = (
         promise="an Idempotency-Key is the same at each process of the API",
         changes=(
             Change(
-                file="rowlock/api/http/idempotency.py",
+                file="rowlock/api/routing/idempotency.py",
                 old="msgspec.json.encode([call.access.by, queues, call.request.path, given[0]])",
                 new="msgspec.json.encode([str(call.request.url.port), queues, call.request.path, given[0]])",
             ),

@@ -166,7 +166,7 @@ BUGS: Final = (
         promise="an attempt ends at its timeout",
         changes=(
             Change(
-                file="rowlock/worker/attempt/timeouts.py",
+                file="rowlock/worker/timeouts.py",
                 old="    deadline = asyncio.timeout(limit.total_seconds() - spent)\n",
                 new="    deadline = asyncio.timeout(limit.total_seconds() - spent + 3600)\n",
             ),

@@ -57,7 +57,7 @@ BUGS: Final = (
     Bug(
         name="handlers outlive the lease",
         promise="a worker that has lost its lease stops its handlers",
-        changes=(Change(file="rowlock/worker/loop/shift.py", old='        self.slots.stop("lease")\n', new=""),),
+        changes=(Change(file="rowlock/worker/shift.py", old='        self.slots.stop("lease")\n', new=""),),
         engine=HOLES,
         rule="overlaps",
     ),
@@ -215,7 +215,7 @@ BUGS: Final = (
         promise="whatever cancels a worker's close, its lease stops, and its handlers before its lifespans close",
         changes=(
             Change(
-                file="rowlock/worker/loop/shift.py",
+                file="rowlock/worker/shift.py",
                 old="""\
         try:
             await self._wait_for_handlers(self._grace)  # a second signal makes it zero

@@ -17,7 +17,7 @@ BUGS: Final = (
         promise="a worker that loses its lease begins another one, whatever it does at that moment",
         changes=(
             Change(
-                file="rowlock/worker/loop/shift.py",
+                file="rowlock/worker/shift.py",
                 old="        self.lease = lease\n        await self.orders.read(self.claiming)\n",
                 new="        self.lease = lease\n        await self.orders.read(self.claiming)\n"
                 "        lease.is_lost = False\n",
@@ -207,7 +207,7 @@ BUGS: Final = (
         promise="a job whose outcome is lost with a failover runs again",
         changes=(
             Change(
-                file="rowlock/worker/loop/shift.py",
+                file="rowlock/worker/shift.py",
                 old="        self.doze.lost_mark()\n        self.main_loop.look_for_unknown()\n",
                 new="        self.doze.lost_mark()\n",
             ),

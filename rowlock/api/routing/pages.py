@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from rowlock.api.http.problems import INVALID_REQUEST, Refused
-from rowlock.api.routes import Call
+from rowlock.api.routing.routes import Call
 from rowlock.queue.jobs.checks import metadata_pairs
 from rowlock.queue.jobs.fields import A_HUNDRED_YEARS, TEXT, Instant, QueueName, TaskName, said
 from rowlock.queue.jobs.filter import JobFilter

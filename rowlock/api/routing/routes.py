@@ -14,10 +14,11 @@ from aiohttp import hdrs, web
 
 from rowlock.api.access.access import AUTHENTICATE, EVERYTHING, Access
 from rowlock.api.access.let_in import LET_IN
-from rowlock.api.backend import BACKEND, Backend
+from rowlock.api.app_keys import ROWLOCK
 from rowlock.api.http.exchange import BODY_LIMIT, OPEN_BODY_LIMIT, read_body, read_query
 from rowlock.api.http.problems import FORBIDDEN, UNAUTHENTICATED, Kind, Refused
 from rowlock.api.http.readings import READINGS
+from rowlock.app import Rowlock
 from rowlock.queue.jobs.actor import Origin
 from rowlock.queue.jobs.filter import Sight
 from rowlock.queue.jobs.job import Job
@@ -42,9 +43,9 @@ class Call:
     access: Access
 
     @property
-    def backend(self) -> Backend:
+    def rowlock(self) -> Rowlock:
         """The application that is served."""
-        return self.request.app[BACKEND]
+        return self.request.app[ROWLOCK]
 
     @property
     def path(self) -> Mapping[str, str]:
@@ -63,7 +64,7 @@ class Call:
 
     async def visible(self, job_id: UUID) -> Job:
         """The job with this id. Raises `JobNotFound`, also for one in a queue that this access does not see."""
-        job = await get_job(self.backend.database, job_id)
+        job = await get_job(self.rowlock.database, job_id)
         if not self.access.sees(job.queue):
             raise no_job(job.id)
         return job
@@ -85,7 +86,7 @@ class Call:
 
     async def sight(self) -> Sight:
         """What this access sees in lists, and acts on in bulk."""
-        rows = await self.backend.database.fetch("list_sensitive")
+        rows = await self.rowlock.database.fetch("list_sensitive")
         return Sight(queues=self.access.queues, hidden=[row["name"] for row in rows])
 
     @property

@@ -18,17 +18,17 @@ from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.finish.finishes import Finishes
 from rowlock.worker.attempt.attempt import Attempt, Performer
 from rowlock.worker.attempt.runtime import Runtimes
-from rowlock.worker.attempt.timeouts import to_the_end
 from rowlock.worker.duties.runner import LOCK_WAIT, Upkeep
-from rowlock.worker.executors.memory import resident_bytes
 from rowlock.worker.loop.doze import Doze
 from rowlock.worker.loop.main_loop import TRANSIENT, MainLoop
 from rowlock.worker.loop.orders import Orders
 from rowlock.worker.loop.slots import Executor, Slots
 from rowlock.worker.loop.suspects import Alone
 from rowlock.worker.ticker import Ticker
+from rowlock.worker.timeouts import to_the_end
 from rowlock.worker.vitals.figures import Figures
 from rowlock.worker.vitals.lease import Lease, Renewals
+from rowlock.worker.vitals.memory import resident_bytes
 from rowlock.worker.vitals.watchdog import Watchdog
 
 if TYPE_CHECKING:

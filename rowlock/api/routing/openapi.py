@@ -14,7 +14,6 @@ import msgspec
 from aiohttp import hdrs, web
 
 from rowlock.api.http.exchange import IF_MATCH_HEADER, IF_MATCH_PATTERN, REQUEST_ID_HEADER
-from rowlock.api.http.idempotency import KEY_HEADER, REPEATED_HEADER
 from rowlock.api.http.problems import (
     CONTENT_TYPE,
     CROSS_SITE,
@@ -36,7 +35,8 @@ from rowlock.api.http.problems import (
     Kind,
     Problem,
 )
-from rowlock.api.routes import JSON, Endpoint
+from rowlock.api.routing.idempotency import KEY_HEADER, REPEATED_HEADER
+from rowlock.api.routing.routes import JSON, Endpoint
 from rowlock.queue.jobs.fields import JobId, QueueName, ScheduleName, said
 
 DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("document")

@@ -7,8 +7,8 @@ from typing import Any
 from aiohttp import hdrs, web
 
 from rowlock.api.http.exchange import answer_if_new
-from rowlock.api.http.openapi import DOCUMENT
-from rowlock.api.routes import Call, Routes
+from rowlock.api.routing.openapi import DOCUMENT
+from rowlock.api.routing.routes import Call, Routes
 
 routes = Routes("documents")
 

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from rowlock.api.http.problems import INVALID_KEY, KEY_REUSED, Refused
-from rowlock.api.routes import Call
+from rowlock.api.routing.routes import Call
 from rowlock.queue.enqueue.idempotency import Answer, answer_once
 
 KEY_HEADER: Final = "Idempotency-Key"
@@ -44,7 +44,7 @@ async def once(call: Call, give: Callable[[Any], Awaitable[Answer]], *, has_body
     if key is None:
         return await give(None)
     body = await call.request.read() if has_body else b""
-    given = await answer_once(call.backend.database, key, fingerprint(body), give)
+    given = await answer_once(call.rowlock.database, key, fingerprint(body), give)
     if given is None:
         raise Refused(KEY_REUSED, f"This {KEY_HEADER} came with another body before: use a new one for a new request.")
     return given

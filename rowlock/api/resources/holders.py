@@ -16,7 +16,7 @@ from rowlock.errors import DuplicateJob, JobNotFound
 from rowlock.queue.read.reader import get_job
 
 if TYPE_CHECKING:
-    from rowlock.api.routes import Call
+    from rowlock.api.routing.routes import Call
     from rowlock.queue.read.handle import JobHandle
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class Holders:
 
     async def _look(self, job: UUID) -> None:
         with suppress(JobNotFound):  # it is gone, or was one of those that were rolled back
-            if not self._call.access.sees((await get_job(self._call.backend.database, job)).queue):
+            if not self._call.access.sees((await get_job(self._call.rowlock.database, job)).queue):
                 detail = "A job of another queue, which this key is not for, holds the unique key: use another one."
                 raise Refused(DUPLICATE_JOB, detail, field="unique")
         self._seen.add(job)

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus, by the library `prometheus-client` (the extra `metrics`)."""
