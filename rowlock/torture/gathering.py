@@ -13,21 +13,8 @@ import msgspec
 from rowlock.torture.audit import Change, Effect, Last, Recorded, Tick, read_audit
 from rowlock.torture.clocks import Step
 from rowlock.torture.closing import read_closing
-from rowlock.torture.evidence import (
-    BLOCKS,
-    SECOND,
-    SLOW,
-    Answers,
-    Bulk,
-    Death,
-    Deed,
-    Evidence,
-    Operation,
-    Refusal,
-    Run,
-    Trouble,
-    Worker,
-)
+from rowlock.torture.evidence import BLOCKS, SECOND, SLOW, Evidence
+from rowlock.torture.facts import Answers, Bulk, Death, Deed, Operation, Refusal, Run, Trouble, Worker
 from rowlock.torture.history import (
     Act,
     Acted,

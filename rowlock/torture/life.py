@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from rowlock.torture.audit import Change, Effect, Last, Recorded
-    from rowlock.torture.evidence import Answers, Operation, Run
+    from rowlock.torture.facts import Answers, Operation, Run
     from rowlock.torture.history import Wanted
 
 Kind = Literal["enqueue", "claim", "requeue", "finish", "retry", "touch", "broken"]

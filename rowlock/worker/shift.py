@@ -16,7 +16,8 @@ from rowlock.queue.claim.claims import Claims
 from rowlock.queue.connect.server_errors import CONNECTION_LOST, not_allowed, unavailable
 from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.finish.finishes import Finishes
-from rowlock.worker.attempt.attempt import Attempt, Performer
+from rowlock.worker.attempt.attempt import Attempt
+from rowlock.worker.attempt.performer import Performer
 from rowlock.worker.attempt.runtime import Runtimes
 from rowlock.worker.duties.runner import LOCK_WAIT, Upkeep
 from rowlock.worker.loop.doze import Doze

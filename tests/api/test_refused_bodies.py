@@ -14,8 +14,8 @@ from yarl import URL
 
 from rowlock import Rowlock
 from rowlock.api import create_app, nobody_is_asked
+from rowlock.api.probes import create_probes
 from rowlock.api.serving import serving
-from rowlock.integrations.probes import create_probes
 
 HEAD = (
     "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{headers}"

@@ -354,7 +354,7 @@ async def test_without_middleware_a_job_takes_the_path_that_has_no_frame_for_it(
     def refuse(*_args: object) -> None:
         raise AssertionError("the path of middleware was taken")
 
-    monkeypatch.setattr("rowlock.worker.attempt.attempt.call_through", refuse)
+    monkeypatch.setattr("rowlock.worker.attempt.performer.call_through", refuse)
 
     @app.task
     async def work() -> int:

@@ -17,7 +17,7 @@ from aiohttp.web import Application, Request
 from prometheus_client.parser import text_string_to_metric_families
 
 from rowlock import Rowlock, Settings
-from rowlock.integrations.probes import create_probes
+from rowlock.api.probes import create_probes
 from rowlock.metrics.described import DESCRIBED, OF_BOTH, OF_WORKERS
 from rowlock.worker.worker import Worker
 from tests.db.commands import line_with, started, stopped, with_tasks

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from rowlock import logs
+from rowlock.api.probes import create_probes
 from rowlock.api.serving import serving
-from rowlock.integrations.probes import create_probes
 
 if TYPE_CHECKING:
     from rowlock.queue.connect.database import Database

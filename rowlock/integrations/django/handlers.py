@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rowlock.app import Rowlock
-    from rowlock.integrations.django.backend import RowlockBackend
+    from rowlock.integrations.django.framework import BaseTaskBackend
     from rowlock.integrations.django.framework import Task as DjangoTask
     from rowlock.queue.enqueue.task import Task
 
@@ -27,7 +27,7 @@ JOB = "rowlock_job"
 """The parameter in which the worker gives the job: none of the function's own."""
 
 
-def register(queue: Rowlock, backend: RowlockBackend, task: DjangoTask, options: Mapping[str, Any]) -> Task[..., Any]:
+def register(queue: Rowlock, backend: BaseTaskBackend, task: DjangoTask, options: Mapping[str, Any]) -> Task[..., Any]:
     """The queue's task of a task of Django's, by its module path; made at the first time.
 
     Raises Django's `InvalidTask` for a function whose arguments cannot be stored.
@@ -46,7 +46,7 @@ def register(queue: Rowlock, backend: RowlockBackend, task: DjangoTask, options:
     return made
 
 
-def _handler(backend: RowlockBackend, task: DjangoTask) -> Callable[..., Any]:
+def _handler(backend: BaseTaskBackend, task: DjangoTask) -> Callable[..., Any]:
     function, sender = task.func, type(backend)
 
     def begin(job: Job, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
@@ -95,7 +95,7 @@ def _signature(task: DjangoTask) -> inspect.Signature:
     return inspect.Signature(parameters)
 
 
-def _telling(backend: RowlockBackend, task: DjangoTask) -> Callable[[Job, BaseException], None]:
+def _telling(backend: BaseTaskBackend, task: DjangoTask) -> Callable[[Job, BaseException], None]:
     def tell(job: Job, error: BaseException) -> None:
         """Say that the task has failed for good: inside of an `except`, where those who log expect it."""
         close_old_connections()

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from rowlock.integrations.django.backend import RowlockBackend
-    from rowlock.integrations.django.framework import Task
+    from rowlock.integrations.django.framework import BaseTaskBackend, Task
     from rowlock.queue.jobs.job import Job
 
 _LOWEST: Final = -100
@@ -55,7 +54,7 @@ def django_priority(priority: int, usual: int) -> int:
 
 
 def result_of(
-    backend: RowlockBackend, task: Task, job: Job, attempts: Sequence[Mapping[str, Any]] = ()
+    backend: BaseTaskBackend, task: Task, job: Job, attempts: Sequence[Mapping[str, Any]] = ()
 ) -> TaskResult[Any]:
     """The job, with its attempts that did not simply succeed, as a result of the task."""
     ran = [row for row in attempts if row["worker"] is not None]
@@ -82,7 +81,7 @@ def result_of(
     return result
 
 
-def running_result(backend: RowlockBackend, task: Task, job: Job) -> TaskResult[Any]:
+def running_result(backend: BaseTaskBackend, task: Task, job: Job) -> TaskResult[Any]:
     """The result of a job that runs here. Nothing has to be read of a first attempt: its handler knows all of it."""
     worker: UUID | None = getattr(job._runtime, "_worker", None)  # noqa: SLF001  # what the handler's own job does not say
     if job.attempt > 1 or worker is None:

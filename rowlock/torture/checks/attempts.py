@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture.evidence import SECOND, TIMED, TIMEOUT, Rescue
+from rowlock.torture.evidence import SECOND, TIMED, TIMEOUT
+from rowlock.torture.facts import Rescue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rowlock.torture.audit import Recorded
-    from rowlock.torture.evidence import Evidence, Run
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.facts import Run
     from rowlock.torture.life import Life, Step
 
 MAX_CRASHES: Final = 3

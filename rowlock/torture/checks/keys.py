@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
-    from rowlock.torture.evidence import Evidence, Refusal
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.facts import Refusal
     from rowlock.torture.life import Life
 
 COMMIT_SECONDS: Final = 60.0

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rowlock.torture.audit import Change
-    from rowlock.torture.evidence import Evidence, Run, Trouble, Worker
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.facts import Run, Trouble, Worker
     from rowlock.torture.life import Life, Step
 
 COMMIT_SECONDS: Final = 0.25

@@ -9,7 +9,8 @@ from rowlock.torture.evidence import PAUSES, SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rowlock.torture.evidence import Evidence, Operation, Run
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.facts import Operation, Run
     from rowlock.torture.life import Life
 
 UNHEARD: Final = "cancels not heard"

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from rowlock.torture import process_tasks
-from rowlock.torture.evidence import Taken, Wait
+from rowlock.torture.facts import Taken, Wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

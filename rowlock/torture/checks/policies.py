@@ -9,7 +9,8 @@ from rowlock.torture.checks import rewound
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rowlock.torture.evidence import Deed, Evidence
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.facts import Deed
     from rowlock.torture.life import Life
 
 OVERLAP: Final = "overlapping ticks"

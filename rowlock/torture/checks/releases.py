@@ -10,7 +10,8 @@ from rowlock.torture.evidence import SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rowlock.torture.evidence import Evidence, Worker
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.facts import Worker
     from rowlock.torture.life import Life, Step
 
 STALE_SECONDS: Final = 1.9

@@ -10,7 +10,8 @@ from rowlock.torture.evidence import SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rowlock.torture.evidence import Deed, Evidence
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.facts import Deed
     from rowlock.torture.life import Life, Step
 
 RULE: Final = "false results"

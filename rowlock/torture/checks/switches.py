@@ -11,7 +11,8 @@ from rowlock.torture.evidence import PAUSES, SECOND
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rowlock.torture.evidence import Deed, Evidence, Run
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.facts import Deed, Run
     from rowlock.torture.life import Life
 
 PAUSED: Final = "operate.paused"

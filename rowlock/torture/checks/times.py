@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rowlock.torture.audit import Change
-    from rowlock.torture.evidence import Evidence, Run
+    from rowlock.torture.evidence import Evidence
+    from rowlock.torture.facts import Run
     from rowlock.torture.life import Life, Step
 
 ROUNDING_SECONDS: Final = 0.001

@@ -193,7 +193,7 @@ BUGS: Final = (
                 new="    if ends_at is None:\n",
             ),
             Change(
-                file="rowlock/worker/attempt/attempt.py",
+                file="rowlock/worker/attempt/performer.py",
                 old="call_later(left, attempt.stop_waiting)\n",
                 new="call_later(left + 3600, attempt.stop_waiting)\n",
             ),

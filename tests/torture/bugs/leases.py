@@ -89,7 +89,7 @@ BUGS: Final = (
         promise="no job begins in a worker whose lease has run out",
         changes=(
             Change(
-                file="rowlock/worker/attempt/attempt.py",
+                file="rowlock/worker/attempt/performer.py",
                 old="""\
         if attempt.began >= attempt.lease.held_until or attempt.stop is not None:
             self._come_too_late(attempt, on_end)

@@ -144,9 +144,9 @@ BUGS: Final = (
         promise="an attempt is stopped at its timeout",
         changes=(
             Change(
-                file="rowlock/worker/attempt/attempt.py",
-                old="limit = _limited(attempt, limit)\n                attempt.has_begun",
-                new="limit = _limited(attempt, None)\n                else:\n                    limit = None\n"
+                file="rowlock/worker/attempt/performer.py",
+                old="limit = limited(attempt, limit)\n                attempt.has_begun",
+                new="limit = limited(attempt, None)\n                else:\n                    limit = None\n"
                 "                attempt.has_begun",
             ),
         ),

@@ -1,7 +1,7 @@
 // The live workers: what each serves, how busy it is, and whether it is well.
 
 import { ago, api, bytes, count, element, empty, filters, link, now, table } from "../kit.js";
-import { doing, workerButtons } from "./worker.js";
+import { doing, workerButtons } from "./worker-acts.js";
 
 /** A lease that ends within so many seconds should have been renewed: they hold 15 s, and are renewed every 5. */
 const SHORT = 6;
