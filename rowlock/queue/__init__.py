@@ -1,1 +1,1 @@
-"""The durable queue: vocabulary, life cycle, enqueue, claim, finish and lease, over asyncpg alone."""
+"""The durable queue over asyncpg. A room for each concern; it knows no worker, no HTTP, and no command line."""

@@ -148,7 +148,8 @@ class Unpooled(ClientPool):
     """Connections for one use each: whatever event loop a test has, none is left open when the loop ends."""
 
     @asynccontextmanager
-    async def _acquire(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
+    async def acquire(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
+        """A connection of its own for the time of the block."""
         pool = ClientPool(self._settings, self._dsn)
         try:
             async with pool.acquire() as connection:

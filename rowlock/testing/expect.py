@@ -274,7 +274,7 @@ async def _check_task(app: Rowlock, task: Task[..., Any] | str | None, connectio
         check_task(app, task)
     elif task is not None:
         name = checks.task_name(task)
-        if name not in app.tasks and not await app.database.tell(connection, "get_task", name):
+        if name not in app.tasks and not await app.database.run("get_task", name, connection=connection):
             close = difflib.get_close_matches(name, app.tasks, n=1)
             raise UnknownTask(
                 f"The task {name!r} is not known{f' (is {close[0]!r} meant?)' if close else ''}: this application has "

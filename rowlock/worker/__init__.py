@@ -1,1 +1,1 @@
-"""Running jobs: attempts, slots, the lease, and the upkeep that every worker shares. No SQL, no HTTP."""
+"""Run jobs: what claims them, performs them, keeps their lease, and does the duties that all workers share."""

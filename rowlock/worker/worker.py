@@ -263,7 +263,7 @@ class Worker:
     async def _limits(self) -> Record | None:
         """How many connections the server gives; None if it has none left to be asked by."""
         try:
-            return (await self._database.fetch("connection_limits"))[0]
+            return (await self._database.run("connection_limits"))[0]
         except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError):
             return None
 

@@ -254,7 +254,7 @@ async def nobody_is_at(node: Node) -> bool:
 
 
 async def standbys(app: Rowlock) -> Finding:
-    found = findings.judge_server((await app.database.fetch("doctor_server"))[0])
+    found = findings.judge_server((await app.database.run("doctor_server"))[0])
     return next(finding for finding in found if finding.check == "standbys")
 
 

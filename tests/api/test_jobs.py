@@ -25,7 +25,7 @@ async def finish(app: Rowlock, job_id: UUID) -> None:
     async with app.worker(concurrency=2):
         handle = app.handle(await app.get(job_id))
         while not (await handle.get()).is_finished:
-            await app.database.fetch("moment")  # the test's own time limit is the deadline
+            await app.database.run("moment")  # the test's own time limit is the deadline
 
 
 async def test_pages_hold_every_job_once_newest_first(http: Http, app: Rowlock) -> None:

@@ -222,7 +222,7 @@ async def test_driver_error_about_a_parameter_is_no_lost_connection(
     http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object, **__: object) -> None:
-        await app.database.fetch("get_job", "not a uuid")
+        await app.database.run("get_job", "not a uuid")
 
     monkeypatch.setattr("rowlock.queue.read.pages.list_jobs", fail)
     with capture_logs():

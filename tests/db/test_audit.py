@@ -555,7 +555,7 @@ async def test_it_takes_no_locks_but_those_of_any_select(
 
     class Watching(Database):
         @asynccontextmanager
-        async def connection(self) -> AsyncIterator[Any]:
+        async def connection(self, _name: str = "") -> AsyncIterator[Any]:
             yield watched
 
     assert await broken(Watching(settings)) == {}

@@ -178,7 +178,7 @@ async def test_horizon_shows_who_holds_it(database_url: str, connection: Connect
     async with connection.transaction(isolation="repeatable_read"):
         mine = str(await connection.fetchval("SELECT pg_backend_pid()"))
         database = Database(settings)
-        rows = await database.fetch("doctor_horizon", timedelta(0), timedelta(0))
+        rows = await database.run("doctor_horizon", timedelta(0), timedelta(0))
         await database.close()
     assert [(row["kind"], row["state"]) for row in rows if row["name"] == mine] == [
         ("transaction", "idle in transaction")

@@ -184,7 +184,7 @@ async def test_jobs_that_only_a_quiet_worker_would_take_are_taken_by_nobody(
         await app.enqueue("hold", {"number": 1})
         assert [(kind.task, kind.why) for kind in await app.unclaimed()] == [("hold", "quiet")]
         assert (await app.queues.get("default")).workers == 0
-        finding = judge_workers(await app.database.fetch("doctor_workers"))
+        finding = judge_workers(await app.database.run("doctor_workers"))
         assert (finding.status, finding.detail) == ("warn", "1 alive, 1 quiet, with 0 slots: none takes jobs")
         async with app.worker() as other:
             gate.is_open.set()

@@ -26,6 +26,7 @@ from rowlock.queue.claim.cursors import BEGINNING
 from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.sessions import PLANNER_SETTINGS
 from rowlock.queue.connect.statements import statement
+from rowlock.queue.connect.transaction import OwnTransaction
 from rowlock.queue.enqueue.store import Store
 from rowlock.queue.jobs.actor import Origin
 from rowlock.queue.jobs.identifiers import uuid7
@@ -127,7 +128,7 @@ class Session:
 
     @property
     def act(self) -> operators.ActOnJobs:
-        return operators.ActOnJobs(cast("Any", self.connection), "rowlock", Origin())
+        return operators.ActOnJobs(OwnTransaction(cast("Any", self.connection), "rowlock"), Origin())
 
     async def begin(self) -> None:
         await self.connection.execute("BEGIN")
@@ -229,7 +230,7 @@ async def put_back(session: Session) -> None:
 
 
 async def discard(session: Session) -> None:
-    session.answer = len(await session.act.fetch("discard", [JOB], await session.act.when_finished(JOB)))
+    session.answer = len(await session.act.run("discard", [JOB], await session.act.when_finished(JOB)))
 
 
 async def forget_keys(session: Session) -> None:

@@ -235,7 +235,7 @@ async def test_a_worker_that_cannot_handle_signals_leaves_nothing_behind(databas
         await asyncio.to_thread(asyncio.run, run(handle_signals=True))
     assert [thread for thread in threading.enumerate() if thread.name == "rowlock-lease"] == []
     handle = await count.enqueue(1)
-    rows = await app.database.fetch("list_workers", None)
+    rows = await app.database.run("list_workers", None)
     assert rows == []
     await asyncio.to_thread(asyncio.run, run(handle_signals=False))
     assert (await app.get(handle.id)).state == "queued", "it was stopped before its first claim"

@@ -19,7 +19,7 @@ from rowlock.cli.commands.doctor import examine
 from rowlock.embedded import EmbeddedServer, temporary_server
 from rowlock.queue.connect import sessions
 from rowlock.queue.connect.database import Database
-from rowlock.queue.connect.planning import CUSTOM_PLAN
+from rowlock.queue.connect.sessions import CUSTOM_PLAN
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.read.audits import Scope, audit
@@ -96,12 +96,13 @@ def locks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             yield
             held.append(await connection.fetchval(COUNT_LOCKS))
 
-    async def fetch(self: Database, name: str, *parameters: object) -> list[asyncpg.Record]:
-        async with self.connection() as connection, counted(connection):
-            return await connection.fetch(self.sql(name), *parameters)
+    async def run(self: Database, name: str, *parameters: object, connection: object = None) -> list[asyncpg.Record]:
+        assert connection is None
+        async with self.transaction() as transaction:
+            return await transaction.run(name, *parameters)
 
     monkeypatch.setattr(sessions, "own_transaction", counted)
-    monkeypatch.setattr(Database, "_fetch", fetch)
+    monkeypatch.setattr(Database, "run", run)
     return held
 
 

@@ -86,7 +86,7 @@ async def test_it_stays_with_a_job_that_never_starts(app: Rowlock, connection: C
     await app.cancel(cancelled.id)
     expired = await task.using(metadata=GIVEN, expires=60).enqueue("succeed")
     await connection.execute("UPDATE rowlock.job SET ends_at = now() - interval '1 second'")
-    await app.database.fetch("end_overdue", 10)
+    await app.database.run("end_overdue", 10)
     assert [(await handle.get()).state for handle in (cancelled, expired)] == ["cancelled", "expired"]
     assert [(await handle.get()).metadata for handle in (cancelled, expired)] == [KEPT, KEPT]
 
@@ -100,7 +100,7 @@ async def test_a_crashed_job_keeps_it_until_it_is_set_aside(app: Rowlock, connec
         "VALUES ($1, 'h', 1, '1', '{}', '{}', 1, now() - interval '1 minute')",
         gone,
     )
-    await app.database.fetch("rescue", 3, 100, False)
+    await app.database.run("rescue", 3, 100, False)
     ended = await handle.get()
     assert (ended.state, ended.metadata) == ("failed", KEPT)
 

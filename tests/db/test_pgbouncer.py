@@ -139,12 +139,12 @@ async def test_a_pooler_that_forgets_prepared_statements_is_named_with_the_remed
     pooler: pgbouncer.PgBouncer, forgetful_url: str
 ) -> None:
     async with Rowlock(settings=Settings(database_url=forgetful_url, listen=False)) as app:
-        await app.database.fetch("moment")
+        await app.database.run("moment")
         busy = await asyncpg.connect(forgetful_url)
         async with busy.transaction():
             await busy.execute("SELECT 1")  # in the session in which the statement was prepared
             with pytest.raises(DatabaseUnavailable, match="max_prepared_statements"):
-                await app.database.fetch("moment")
+                await app.database.run("moment")
         await busy.close()
     doctor = await rowlock("doctor", "--json", url=forgetful_url, ROWLOCK_LISTEN="false")
     assert statuses(doctor)["pooler"] == "fail"

@@ -238,7 +238,7 @@ async def test_a_job_whose_crashes_are_at_their_end_keeps_no_other_from_its_resc
         "SELECT rowlock.uuid7(), 'noop', 'running', rowlock.uuid7(), 1, crashes FROM unnest($1::smallint[]) AS crashes",
         [0, SMALLINT, SMALLINT],
     )
-    await app.database.fetch("rescue", 3, 10, True)
+    await app.database.run("rescue", 3, 10, True)
     counts = "SELECT array_agg(crashes ORDER BY crashes) FROM rowlock.jobs WHERE state = $1"
     assert await connection.fetchval(counts, "queued") == [1]
     assert await connection.fetchval(counts, "failed") == [SMALLINT, SMALLINT]
@@ -248,5 +248,5 @@ async def test_a_job_whose_crashes_are_at_their_end_keeps_no_other_from_its_resc
         "  FROM generate_series(1, 2)",
         SMALLINT,
     )
-    await app.database.fetch("rescue", 3, 10, True)
+    await app.database.run("rescue", 3, 10, True)
     assert await connection.fetchval(counts, "queued") == [1, SMALLINT, SMALLINT]

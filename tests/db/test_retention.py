@@ -159,7 +159,7 @@ async def test_a_day_of_which_nothing_is_kept_is_dropped(app: Rowlock, connectio
     assert await days(connection) == before - {noon(now, 3).date()}
     with pytest.raises(JobNotFound, match="retention"):
         await app.get(job)
-    assert await app.database.fetch("due_days") == []
+    assert await app.database.run("due_days") == []
 
 
 async def test_nothing_goes_a_minute_before_its_time(app: Rowlock, connection: Connection, now: datetime) -> None:

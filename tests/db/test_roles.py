@@ -158,9 +158,9 @@ async def test_partitions_that_a_member_of_the_owner_makes_belong_to_the_owner(
     assert as_owner.database_url is not None
     owner = await asyncpg.connect(as_owner.database_url)
     async with Rowlock(settings=as_worker) as app:
-        made = await app.database.fetch("missing_partitions", 20)
+        made = await app.database.run("missing_partitions", 20)
         for row in made:
-            await app.database.fetch("create_partition", row["archive"], row["day"])
+            await app.database.run("create_partition", row["archive"], row["day"])
     assert len(made) > 20
     for archive in ("finished_job", "attempt", "attempt_log"):
         await owner.execute(f"ALTER TABLE rowlock.{archive} ADD COLUMN note text")

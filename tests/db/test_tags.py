@@ -70,7 +70,7 @@ async def test_they_stay_with_a_job_that_never_starts(app: Rowlock, connection: 
     await app.cancel(cancelled.id)
     expired = await task.using(tags=["a"], expires=60).enqueue("succeed")
     await connection.execute("UPDATE rowlock.job SET ends_at = now() - interval '1 second'")
-    await app.database.fetch("end_overdue", 10)
+    await app.database.run("end_overdue", 10)
     assert [(await handle.get()).state for handle in (cancelled, expired)] == ["cancelled", "expired"]
     assert [(await handle.get()).tags for handle in (cancelled, expired)] == [["usual", "a"]] * 2
 
@@ -133,7 +133,7 @@ async def test_a_crashed_job_keeps_them_until_it_is_set_aside(app: Rowlock, conn
         "VALUES ($1, 'h', 1, '1', '{}', '{}', 1, now() - interval '1 minute')",
         gone,
     )
-    await app.database.fetch("rescue", 3, 100, False)
+    await app.database.run("rescue", 3, 100, False)
     ended = await app.get(job.id)
     assert (ended.state, ended.tags, ended.trace) == ("failed", ["usual", "a"], TRACE)
     assert json.loads(await connection.fetchval("SELECT to_json(tags) FROM rowlock.finished_job")) == ["usual", "a"]

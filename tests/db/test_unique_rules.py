@@ -166,7 +166,7 @@ async def test_a_replacement_that_came_too_late_does_not_hold_up_the_finish(
         )
         await claim.commit()
         assert (await asyncio.wait_for(waiting, 10)).is_duplicate
-        refused = await asyncio.wait_for(app.database.fetch("succeed", worker, [first.id], [1], [None], [0.1]), 10)
+        refused = await asyncio.wait_for(app.database.run("succeed", worker, [first.id], [1], [None], [0.1]), 10)
         assert refused == []
     await late.close()
 
@@ -333,9 +333,9 @@ async def test_the_upkeep_waits_for_nobody_who_takes_over_a_key(app: Rowlock, co
     )
     async with connection.transaction():
         handle = await send.using(unique=unique, connection=connection).enqueue()
-        rows = await asyncio.wait_for(app.database.fetch("forget_unique_keys", 10), 10)
+        rows = await asyncio.wait_for(app.database.run("forget_unique_keys", 10), 10)
         assert rows[0]["forgotten"] == 0
-    assert (await app.database.fetch("forget_unique_keys", 10))[0]["forgotten"] == 0
+    assert (await app.database.run("forget_unique_keys", 10))[0]["forgotten"] == 0
     assert (await send.using(unique=unique).enqueue()).id == handle.id
 
 

@@ -1,1 +1,1 @@
-"""Authenticate and authorize requests."""
+"""Authenticate a request, and decide what it may do."""

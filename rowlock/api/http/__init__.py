@@ -1,1 +1,1 @@
-"""What every exchange has in common: bodies, pages, problems, the OpenAPI document."""
+"""What every HTTP exchange needs: bodies, problems, headers, streams. It knows no endpoint."""

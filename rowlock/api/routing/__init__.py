@@ -1,1 +1,1 @@
-"""The table of endpoints: what each takes and answers, and the OpenAPI document that says so."""
+"""The table of endpoints, the reading of their requests, and the OpenAPI document made of it."""

@@ -86,7 +86,7 @@ class Call:
 
     async def sight(self) -> Sight:
         """What this access sees in lists, and acts on in bulk."""
-        rows = await self.rowlock.database.fetch("list_sensitive")
+        rows = await self.rowlock.database.run("list_sensitive")
         return Sight(queues=self.access.queues, hidden=[row["name"] for row in rows])
 
     @property

@@ -57,7 +57,7 @@ def groups_command(limit: int, as_json: bool, **given: Any) -> None:  # noqa: AN
 
     async def read() -> GroupedDeadLetters:
         async with Rowlock() as app:
-            sight = Sight(hidden=[row["name"] for row in await app.database.fetch("list_sensitive")])
+            sight = Sight(hidden=[row["name"] for row in await app.database.run("list_sensitive")])
             return await group_dead_letters(app.database, which, limit=limit, sight=sight)
 
     groups = running.run(read())

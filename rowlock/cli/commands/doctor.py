@@ -69,7 +69,7 @@ async def examine(settings: Settings) -> list[Finding]:
 
 async def _examine(database: Database) -> list[Finding]:
     try:
-        server = (await database.fetch("doctor_server"))[0]
+        server = (await database.run("doctor_server"))[0]
     except (RowlockError, asyncpg.PostgresError, OSError) as error:
         detail, _, remedy = str(error).partition(" — ")
         return [findings.fail("connection", detail, remedy or "Look at the server's log.")]
@@ -111,60 +111,60 @@ async def _guarded(check: str, look: Awaitable[list[Finding]]) -> list[Finding]:
 
 async def _schema(database: Database) -> list[Finding]:
     try:
-        rows = await database.fetch("schema_version")
+        rows = await database.run("schema_version")
     except SchemaNotMigrated:
         rows = []
     return [findings.judge_revision(database.settings.schema, rows[0]["version_num"] if rows else None)]
 
 
 async def _horizon(database: Database) -> list[Finding]:
-    transactions = await database.fetch("doctor_horizon", OLD_TRANSACTION, LEFT_PREPARED)
-    return findings.judge_horizon(transactions, await database.fetch("doctor_slots", OLD_XMIN))
+    transactions = await database.run("doctor_horizon", OLD_TRANSACTION, LEFT_PREPARED)
+    return findings.judge_horizon(transactions, await database.run("doctor_slots", OLD_XMIN))
 
 
 async def _catalogue(database: Database) -> list[Finding]:
-    return catalogue.judge_catalogue(await database.fetch("doctor_catalogue"))
+    return catalogue.judge_catalogue(await database.run("doctor_catalogue"))
 
 
 async def _unlogged(database: Database) -> list[Finding]:
-    return [findings.judge_unlogged(await database.fetch("doctor_unlogged"))]
+    return [findings.judge_unlogged(await database.run("doctor_unlogged"))]
 
 
 async def _rights(database: Database) -> list[Finding]:
-    return [findings.judge_rights((await database.fetch("doctor_rights"))[0])]
+    return [findings.judge_rights((await database.run("doctor_rights"))[0])]
 
 
 async def _partitions(database: Database) -> list[Finding]:
-    return [findings.judge_partitions(await database.fetch("doctor_partitions", 1))]
+    return [findings.judge_partitions(await database.run("doctor_partitions", 1))]
 
 
 async def _default_rows(database: Database) -> list[Finding]:
-    return [findings.judge_default_rows((await database.fetch("doctor_default_rows", findings.COUNTED_ROWS))[0])]
+    return [findings.judge_default_rows((await database.run("doctor_default_rows", findings.COUNTED_ROWS))[0])]
 
 
 async def _archive(database: Database) -> list[Finding]:
-    (row,) = await database.fetch("doctor_archive")
-    return [storage.judge_archive(row), storage.judge_overdue(await database.fetch("doctor_overdue", OVERDUE))]
+    (row,) = await database.run("doctor_archive")
+    return [storage.judge_archive(row), storage.judge_overdue(await database.run("doctor_overdue", OVERDUE))]
 
 
 async def _tables(database: Database) -> list[Finding]:
-    return storage.judge_tables(database.settings.schema, await database.fetch("doctor_tables"))
+    return storage.judge_tables(database.settings.schema, await database.run("doctor_tables"))
 
 
 async def _clock(database: Database) -> list[Finding]:
-    return [findings.judge_clock(await database.fetch("doctor_clock", LOOKED_AT))]
+    return [findings.judge_clock(await database.run("doctor_clock", LOOKED_AT))]
 
 
 async def _workers(database: Database) -> list[Finding]:
-    return [findings.judge_workers(await database.fetch("doctor_workers"))]
+    return [findings.judge_workers(await database.run("doctor_workers"))]
 
 
 async def _unclaimed(database: Database) -> list[Finding]:
-    return findings.judge_unclaimed(await database.fetch("doctor_unclaimed", None, LOOKED_AT))
+    return findings.judge_unclaimed(await database.run("doctor_unclaimed", None, LOOKED_AT))
 
 
 async def _schedules(database: Database) -> list[Finding]:
-    return [findings.judge_schedules(await database.fetch("get_schedules", None))]
+    return [findings.judge_schedules(await database.run("get_schedules", None))]
 
 
 async def _dead_letters(database: Database) -> list[Finding]:
@@ -197,7 +197,7 @@ async def _listen(database: Database) -> list[Finding]:
     async with database.connection() as connection:
         await connection.add_listener(channel, hear)
         try:
-            await database.fetch("doctor_notify", "listening")
+            await database.run("doctor_notify", "listening")
             await asyncio.wait_for(heard.wait(), NOTIFY_SECONDS)
         except TimeoutError:
             remedy = "Behind a transaction pooler (PgBouncer) set ROWLOCK_LISTEN=false; workers poll then."

@@ -127,7 +127,7 @@ async def _look(settings: Settings) -> tuple[Settings, str | None]:
     """
     database = Database(settings)
     try:
-        rows = await database.fetch("schema_version")
+        rows = await database.run("schema_version")
     except SchemaNotMigrated:
         rows = []
     finally:

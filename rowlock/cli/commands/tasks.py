@@ -27,7 +27,7 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
 
     async def read() -> list[KnownTask]:
         async with Rowlock() as app:
-            return [KnownTask(**row) for row in await app.database.fetch("list_tasks")]
+            return [KnownTask(**row) for row in await app.database.run("list_tasks")]
 
     tasks = running.run(read())
     if as_json:

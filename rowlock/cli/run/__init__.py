@@ -1,1 +1,1 @@
-"""Run processes: workers, supervisors, reloads."""
+"""Run programs: load an application, supervise workers, reload on changes."""

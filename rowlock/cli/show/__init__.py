@@ -1,1 +1,1 @@
-"""Print data: tables, findings, output."""
+"""Print data: tables, findings, the screen of `top`. It reads no database."""

@@ -98,7 +98,7 @@ async def look(app: Rowlock) -> Seen:
         overview=await app.overview(),
         statistics=await app.statistics("1h"),
         workers=await app.workers.list(),
-        longest=[RunningJob(**row) for row in await app.database.fetch("list_longest", LISTED)],
+        longest=[RunningJob(**row) for row in await app.database.run("list_longest", LISTED)],
         dead_letters=[JobSummary.of(job) for job in await app.dead_letters(limit=LISTED)],
     )
 

@@ -1,1 +1,1 @@
-"""Claim due jobs for one worker."""
+"""Claim due jobs for one worker. It decides which jobs, and runs none."""

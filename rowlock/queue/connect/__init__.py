@@ -1,1 +1,1 @@
-"""PostgreSQL: connections, transactions, statements and errors. Knows no job."""
+"""PostgreSQL: connections, transactions, statements, errors. It knows no job."""

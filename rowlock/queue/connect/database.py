@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from weakref import WeakKeyDictionary, ref
 
 import asyncpg
@@ -18,12 +18,12 @@ from rowlock.queue.connect import drivers, server_errors, sessions
 from rowlock.queue.connect.background import Background
 from rowlock.queue.connect.pool import MOST_CONNECTIONS, MOST_CONTENDED, ClientPool, PoolUse
 from rowlock.queue.connect.statements import statement
+from rowlock.queue.connect.transaction import CallersTransaction, OwnTransaction, Transaction
 from rowlock.queue.connect.waits import Waits
 from rowlock.schema import REVISION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-    from typing import Any
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
     from uuid import UUID
 
     from asyncpg import Record
@@ -54,18 +54,14 @@ class _OfLoop:
     it is the loop's alone (the connections refer to their loop, so nothing else may refer to them for good).
     """
 
-    __slots__ = ("__weakref__", "_loop", "_until_end", "contended", "pool", "waits")
+    __slots__ = ("__weakref__", "_until_end", "contended", "loop", "pool", "waits")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = ref(loop)
+        self.loop = ref(loop)
         self._until_end = self._close_at_end()
         self.pool: ClientPool | None = None
         self.waits: Waits | None = None
         self.contended = asyncio.Semaphore(MOST_CONTENDED)
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        return self._loop()
 
     async def begin(self) -> None:
         """Have the loop close the connections when it ends."""
@@ -111,7 +107,8 @@ class Database:
     def __init__(self, settings: Settings, *, pool: type[ClientPool] = ClientPool) -> None:
         self.settings = settings
         self._pool_class = pool
-        self._dsn: str | None = settings.database_url
+        self.url: str | None = settings.database_url
+        """The URL in use, once it is known."""
         self._here: ref[_OfLoop] | None = None
         self._of_loops: set[ref[_OfLoop]] = set()
         self._background = Background()
@@ -123,7 +120,7 @@ class Database:
 
         Raises `ConfigurationError` where there is neither.
         """
-        return await asyncio.to_thread(self._join_server) if self._dsn is None else self._dsn
+        return await asyncio.to_thread(self._join_server) if self.url is None else self.url
 
     async def database_url(self, driver: Driver | None = None) -> str:
         """The database's URL, for a connection or an engine of the application's own. It holds the password."""
@@ -131,11 +128,11 @@ class Database:
 
     def _join_server(self) -> str:
         with self._starting:
-            if self._dsn is None:
+            if self.url is None:
                 server = EmbeddedServer(self.settings.data_dir)
                 server.join()
-                self._server, self._dsn = server, server.url
-        return self._dsn
+                self._server, self.url = server, server.url
+        return self.url
 
     def run_sync(self, coroutine: Coroutine[Any, Any, T], connection: object = None) -> T:
         """Run one of the application's coroutines for a synchronous caller.
@@ -159,7 +156,7 @@ class Database:
     def move(self, settings: Settings) -> None:
         """Use another database from now on. The connections to the former one are left to whoever uses them still."""
         self.settings = settings
-        self._dsn = settings.database_url
+        self.url = settings.database_url
         self._here = None
         for kept in list(self._of_loops):
             self._let_go(kept)
@@ -169,7 +166,7 @@ class Database:
 
         Raises `SchemaNotMigrated`, `SchemaTooOld`, `SchemaTooNew`.
         """
-        rows = await self.fetch("schema_version")
+        rows = await self.run("schema_version")
         if rows and rows[0]["is_renamed"]:
             raise SchemaNotMigrated(
                 f"The schema {self.settings.schema} at {self.settings.masked_database_url()} was renamed: its "
@@ -196,13 +193,74 @@ class Database:
             self._here = None
             await here.close()
 
+    @overload
+    async def run(self, name: str, *parameters: object) -> list[Record]: ...
+    @overload
+    async def run(self, name: str, *parameters: object, connection: object) -> Sequence[Any]: ...
+    async def run(self, name: str, *parameters: object, connection: object = None) -> Sequence[Any]:
+        """Run the statement `<name>.sql` over the caller's connection, or in a transaction of its own if that is None.
+
+        In its own it is run once more where the server takes no writes. Errors of the caller's driver come without the
+        parameters. Raises `DatabaseUnavailable`, `SchemaNotMigrated`, `StatementTimeout`.
+        """
+        if connection is not None:
+            async with self.transaction(connection) as transaction:
+                return await transaction.run(name, *parameters)
+        sql = statement(name, self.settings.schema)
+        timeout = sessions.LONG_QUERY_TIMEOUT if name in sessions.LONG_QUERIES else sessions.QUERY_TIMEOUT
+        try:
+            async with self.connection(name) as own:
+                return await own.fetch(sql, *parameters, timeout=timeout)
+        except server_errors.WritesRefused:  # the pool has thrown away what leads to that server
+            async with self.connection(name) as own:
+                return await own.fetch(sql, *parameters, timeout=timeout)
+
+    @overload
+    def transaction(
+        self, connection: None = None, *, plan: Mapping[str, str] | None = None, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[OwnTransaction]: ...
+    @overload
+    def transaction(self, connection: object) -> AbstractAsyncContextManager[Transaction]: ...
+    def transaction(
+        self, connection: object = None, *, plan: Mapping[str, str] | None = None, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """A transaction for the time of the block: the one on the caller's connection, or a new one of Rowlock's own.
+
+        `plan`: settings of the planner, for the transaction; `timeout`: of each statement, in seconds; both of a new
+        one. Raises `DatabaseUnavailable`, `SchemaNotMigrated`, and `InvalidOption` for what is no connection.
+        """
+        return self._new_transaction(plan, timeout) if connection is None else self._callers_transaction(connection)
+
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
-        """One of the application's connections, for the time of the block. Raises `DatabaseUnavailable`."""
-        dsn = await self.dsn()
-        here = await self._of_this_loop()
-        if here.pool is None:
-            here.pool = self._pool_class(self.settings, dsn)
+    async def _new_transaction(
+        self, plan: Mapping[str, str] | None, timeout: float | None
+    ) -> AsyncIterator[OwnTransaction]:
+        async with self.connection() as own, sessions.own_transaction(own):
+            transaction = OwnTransaction(own, self.settings.schema, timeout)
+            if plan:
+                await transaction.run("plan_safely", list(plan), list(plan.values()))
+            yield transaction
+
+    @asynccontextmanager
+    async def _callers_transaction(self, connection: object) -> AsyncIterator[CallersTransaction]:
+        try:
+            yield CallersTransaction(connection, self.settings.schema)
+        except Exception as error:
+            server_errors.raise_clear(self.settings, error)
+            raise
+
+    @asynccontextmanager
+    async def connection(self, name: str = "") -> AsyncIterator[PoolConnectionProxy[Record]]:
+        """One of the application's connections, for the time of the block. Errors become clear ones.
+
+        `name` is that of the block's statement, if it is one alone: what it takes too long for is a `StatementTimeout`.
+        Raises `DatabaseUnavailable`, `SchemaNotMigrated`.
+        """
+        here = None if self._here is None else self._here()
+        if here is None or here.pool is None or here.loop() is not asyncio.get_running_loop():
+            dsn, here = await self.dsn(), await self._of_this_loop()
+            if here.pool is None:
+                here.pool = self._pool_class(self.settings, dsn)
         try:
             async with here.pool.acquire() as connection:
                 yield connection
@@ -213,8 +271,12 @@ class Database:
             raise server_errors.not_allowed(self.settings, error, who, lacking) from error
         except server_errors.FORGOTTEN as error:
             raise server_errors.forgotten(self.settings) from error
-        except asyncpg.PostgresError as error:
+        except server_errors.NOT_MIGRATED as error:
+            raise server_errors.not_migrated(self.settings) from error
+        except (asyncpg.PostgresError, TimeoutError) as error:
             server_errors.hide_values(error)
+            if name:
+                server_errors.raise_limited(name, error)
             raise
 
     async def _lacking(self, pool: ClientPool, error: asyncpg.PostgresError) -> tuple[str | None, list[str]]:
@@ -224,7 +286,8 @@ class Database:
             return None, []
         try:
             async with pool.acquire() as connection:
-                (row,) = await connection.fetch(self.sql("lacking_rights"), self.settings.schema, *found)
+                sql, schema = statement("lacking_rights", self.settings.schema), self.settings.schema
+                (row,) = await connection.fetch(sql, schema, *found)
         except (*server_errors.CONNECTION_LOST, asyncpg.PostgresError):
             return None, []  # the first error says enough
         return f"The role {row['role']}", row["rights"]
@@ -269,15 +332,13 @@ class Database:
         finally:
             slots.release()
 
-    async def in_contended_transaction(
-        self, work: Callable[[PoolConnectionProxy[Record]], Awaitable[T]], waits_for: str
-    ) -> T:
-        """Call `work` in a transaction of its own, as `patiently` does: anew each time. Raises `LockTimeout`."""
+    async def in_contended_transaction(self, work: Callable[[OwnTransaction], Awaitable[T]], waits_for: str) -> T:
+        """Call `work` in a new transaction, as `patiently` does: anew each time. Raises `LockTimeout`."""
 
         async def once() -> T:
-            async with self.connection() as own, sessions.own_transaction(own):
-                await own.fetch(self.sql("limit_lock_wait"), LOCK_WAIT)
-                return await work(own)
+            async with self.transaction() as transaction:
+                await transaction.run("limit_lock_wait", LOCK_WAIT)
+                return await work(transaction)
 
         return await self.patiently(once, waits_for)
 
@@ -303,7 +364,7 @@ class Database:
     async def _of_this_loop(self) -> _OfLoop:
         loop = asyncio.get_running_loop()
         here = None if self._here is None else self._here()
-        if here is None or here.loop is not loop:
+        if here is None or here.loop() is not loop:
             kept = _kept_by(loop)
             here = kept.get(self)
             if here is None:
@@ -318,44 +379,13 @@ class Database:
         """Let go of what belonged to loops that are closed. Other threads may do so at the same time."""
         for kept in list(self._of_loops):
             left = kept()
-            if left is not None and left.loop is not None and left.loop.is_closed():
+            loop = None if left is None else left.loop()
+            if left is not None and loop is not None and loop.is_closed():
                 self._let_go(kept)
                 left.cut()
 
     def _let_go(self, kept: ref[_OfLoop]) -> None:
         self._of_loops.discard(kept)
         left = kept()
-        if left is not None and left.loop is not None:
-            _kept_by(left.loop).pop(self, None)
-
-    async def fetch(self, name: str, *parameters: object) -> list[Record]:
-        """Run `<name>.sql` in a transaction of its own; once more where the server takes no writes."""
-        try:
-            return await self._fetch(name, *parameters)
-        except server_errors.WritesRefused:
-            return await self._fetch(name, *parameters)  # the pool has thrown away what leads to that server
-
-    async def _fetch(self, name: str, *parameters: object) -> list[Record]:
-        async with self.connection() as connection:
-            try:
-                with server_errors.limited(name):
-                    return await connection.fetch(self.sql(name), *parameters, timeout=sessions.deadline(name))
-            except server_errors.NOT_MIGRATED as error:
-                raise server_errors.not_migrated(self.settings) from error
-
-    async def tell(self, connection: object, name: str, *parameters: object) -> Sequence[Any]:
-        """Run `<name>.sql` over the caller's connection, or in a transaction of its own if that is None.
-
-        Errors of the caller's driver come without the parameters.
-        """
-        if connection is None:
-            return await self.fetch(name, *parameters)
-        try:
-            return await drivers.adapt(connection).fetch(self.sql(name), *parameters)
-        except Exception as error:
-            server_errors.raise_clear(self.settings, error)
-            raise
-
-    def sql(self, name: str) -> str:
-        """The text of a statement, for this application's schema."""
-        return statement(name, self.settings.schema)
+        if left is not None and (loop := left.loop()) is not None:
+            _kept_by(loop).pop(self, None)

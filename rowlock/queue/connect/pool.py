@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from weakref import WeakSet
 
@@ -65,13 +65,12 @@ class ClientPool:
             return PoolUse(0, 0, MOST_CONNECTIONS)
         return PoolUse(pool.get_size(), pool.get_idle_size(), MOST_CONNECTIONS)
 
-    def acquire(self) -> AbstractAsyncContextManager[PoolConnectionProxy[Record]]:
-        """A connection for the time of an `async with` block. Raises `DatabaseUnavailable`."""
-        return self._acquire()
-
     @asynccontextmanager
-    async def _acquire(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
-        pool = await self._open()
+    async def acquire(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
+        """A connection for the time of the block. Raises `DatabaseUnavailable`."""
+        pool = self._pool
+        if pool is None or self._loop is not asyncio.get_running_loop():
+            pool = await self._open()
         try:
             connection = await pool.acquire(timeout=None if self._is_patient else sessions.CONNECT_TIMEOUT)
         except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:

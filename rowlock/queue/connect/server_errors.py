@@ -146,11 +146,17 @@ def limited(name: str) -> Iterator[None]:
     """Raise `StatementTimeout` if the statement of this name, in the block, takes longer than it may."""
     try:
         yield
-    except asyncpg.QueryCanceledError as error:
+    except (asyncpg.QueryCanceledError, TimeoutError) as error:
+        raise_limited(name, error)
+        raise
+
+
+def raise_limited(name: str, error: BaseException) -> None:
+    """Raise `StatementTimeout` if the error says that the statement of this name took longer than it may."""
+    if isinstance(error, asyncpg.QueryCanceledError):
         raise cancelled(name, error) from error
-    except TimeoutError as error:
-        if error.errno is not None:  # it is the socket's
-            raise
+    if isinstance(error, TimeoutError) and not isinstance(error, StatementTimeout) and error.errno is None:
+        # With a number it is the socket's.
         raise StatementTimeout(
             f"PostgreSQL did not finish the statement {name} in the time that Rowlock gives it. If it was to change "
             "something, look whether it did before you repeat it. Ask for less, with a narrower filter, or look for "

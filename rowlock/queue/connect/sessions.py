@@ -47,6 +47,9 @@ cannot be trusted, so the plans do not depend on them. Set once a session; behin
 each transaction.
 """
 
+CUSTOM_PLAN: Final = {"plan_cache_mode": "force_custom_plan"}
+"""A generic plan locks the partitions of every day, whichever days its parameters name."""
+
 CONNECT_TIMEOUT: Final = 10.0
 QUERY_TIMEOUT: Final = 10.0
 """For what works by an index on few rows: it takes milliseconds, or nobody is there."""

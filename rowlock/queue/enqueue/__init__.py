@@ -1,1 +1,1 @@
-"""Store jobs: one or many, in Rowlock's transaction or the caller's."""
+"""Store jobs: one or many, in a transaction of Rowlock's or of the caller's."""

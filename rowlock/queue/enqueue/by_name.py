@@ -195,7 +195,7 @@ class Enqueuing:
         return handles
 
     async def _registered(self, task: str, connection: object) -> tuple[str, int, int]:
-        rows = await self.database.tell(connection, "get_task", check.task_name(task))
+        rows = await self.database.run("get_task", check.task_name(task), connection=connection)
         if not rows:
             names = ", ".join(sorted(self.tasks)) or "none"
             raise UnknownTask(

@@ -25,6 +25,29 @@ def plain(job: NewJob[Any]) -> tuple[object, ...]:
     return (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args, job.args_version)
 
 
+def parameters(job: NewJob[Any]) -> tuple[object, ...]:
+    """What enqueue.sql takes of a job."""
+    options = job.options
+    return (
+        job.task,
+        job.args,
+        options.queue,
+        options.priority,
+        options.delay,
+        options.run_at,
+        options.max_attempts,
+        options.timeout,
+        job.unique_key and job.unique_key.partition(":")[2],
+        job.id,
+        *limits(options),
+        *unique_rules(options.unique),
+        job.args_version,
+        None if options.tags is None else list(options.tags),
+        options.metadata,
+        options.trace,
+    )
+
+
 def timed(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
     """What goes into those of `TIMED` that follow: a delay counts from `now`. Raises `InvalidOption`."""
     options = job.options

@@ -8,13 +8,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import UUID
 
-from rowlock.queue.connect.statements import statement
-
 if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
 
     from rowlock.queue.connect.database import Database
+    from rowlock.queue.connect.transaction import OwnTransaction
 
     Connection: TypeAlias = PoolConnectionProxy[Record]
     """A connection of Rowlock's own, in a transaction."""
@@ -44,14 +43,13 @@ async def answer_once(
     raises, neither is there, and the key is free. Of several requests at once, the others wait for the first. Raises
     `LockTimeout`.
     """
-    schema = database.settings.schema
 
-    async def once(own: PoolConnectionProxy[Record]) -> Answer | Record:
-        if await own.fetch(statement("take_answer_key", schema), key, fingerprint, KEPT):
-            answer = await give(own)
-            await own.fetch(statement("keep_answer", schema), key, answer.status, answer.body, answer.job_id)
+    async def once(own: OwnTransaction) -> Answer | Record:
+        if await own.run("take_answer_key", key, fingerprint, KEPT):
+            answer = await give(own.connection)
+            await own.run("keep_answer", key, answer.status, answer.body, answer.job_id)
             return answer
-        (row,) = await own.fetch(statement("get_answer", schema), key)
+        (row,) = await own.run("get_answer", key)
         return row
 
     row = await database.in_contended_transaction(once, "the idempotency key, or the unique key")

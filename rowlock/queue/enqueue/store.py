@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from uuid import UUID
@@ -17,8 +18,9 @@ import asyncpg
 import msgspec
 
 from rowlock.errors import DuplicateJob
-from rowlock.queue.connect import drivers, server_errors, sessions
+from rowlock.queue.connect import drivers, server_errors
 from rowlock.queue.connect.database import LOCK_WAIT, Database
+from rowlock.queue.connect.drivers import uuid_of
 from rowlock.queue.enqueue import columns
 from rowlock.queue.enqueue.errors import EnqueueUnknown
 from rowlock.queue.jobs.new_job import JobOptions, NewJob
@@ -27,8 +29,7 @@ from rowlock.words import quoted
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator
 
-    from asyncpg import Record
-    from asyncpg.pool import PoolConnectionProxy
+    from rowlock.queue.connect.transaction import OwnTransaction, Transaction
 
 
 R = TypeVar("R")
@@ -74,52 +75,27 @@ class Store:
         Returns the job's id, or that of the job which holds its unique key. Raises `DuplicateJob` if that is to be so,
         and `EnqueueUnknown`.
         """
-        if self.tracer is not None:
-            with self.tracer([job]) as trace:
-                return await self._enqueue_anywhere(_traced(job, trace, {}), connection)
-        return await self._enqueue_anywhere(job, connection)
-
-    async def _enqueue_anywhere(self, job: NewJob[Any], connection: object) -> UUID:
-        if connection is None:
-            return await self._in_own_transaction([job], lambda: self._enqueue(job, None))
-        return await self._enqueue(job, connection)
+        if self.tracer is None:
+            return await self._enqueue(job, connection)
+        with self.tracer([job]) as trace:
+            return await self._enqueue(_traced(job, trace, {}), connection)
 
     async def _enqueue(self, job: NewJob[Any], connection: object) -> UUID:
-        options = job.options
-        if options.are_plain:
-            plain = (
-                job.id,
-                options.queue,
-                job.task,
-                options.priority,
-                options.max_attempts,
-                job.args,
-                job.args_version,
-            )
-            await self.database.tell(connection, "enqueue_plain", *plain)
+        if job.options.are_plain:
+            name, parameters = "enqueue_plain", columns.plain(job)
+        else:
+            lock_wait = LOCK_WAIT if connection is None and job.unique_key is not None else None
+            name, parameters = "enqueue", (*columns.parameters(job), lock_wait)
+        rows: Sequence[Any]
+        if connection is not None:
+            rows = await self.database.run(name, *parameters, connection=connection)
+        elif job.unique_key is not None:
+            rows = await self._in_own_transaction([job], partial(self.database.run, name, *parameters))
+        else:
+            rows = await self._tried([job], partial(self.database.run, name, *parameters))
+        if name == "enqueue_plain":
             return job.id
-        rows = await self.database.tell(
-            connection,
-            "enqueue",
-            job.task,
-            job.args,
-            options.queue,
-            options.priority,
-            options.delay,
-            options.run_at,
-            options.max_attempts,
-            options.timeout,
-            job.unique_key and job.unique_key.partition(":")[2],
-            job.id,
-            *columns.limits(options),
-            *columns.unique_rules(options.unique),
-            job.args_version,
-            None if options.tags is None else list(options.tags),
-            options.metadata,
-            options.trace,
-            LOCK_WAIT if connection is None and job.unique_key is not None else None,
-        )
-        stored = drivers.uuid_of(rows[0][0])
+        stored = uuid_of(rows[0][0])
         if stored != job.id:
             _refuse_duplicate(job, stored)
         return stored
@@ -151,15 +127,11 @@ class Store:
     async def _enqueue_by_caller(
         self, given: list[NewJob[R]], connection: object
     ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
-        try:
-            caller = drivers.adapt(connection)
+        async with self.database.transaction(connection) as transaction:
             if isinstance(connection, drivers.OF_ASYNCPG) and not connection.is_in_transaction():
                 async with connection.transaction():
-                    return given, await self._insert_missing(given, caller)
-            return given, await self._insert_missing(given, caller)
-        except Exception as error:
-            server_errors.raise_clear(self.database.settings, error)
-            raise
+                    return given, await self._insert_missing(given, transaction)
+            return given, await self._insert_missing(given, transaction)
 
     async def _enqueue_by_copy(self, jobs: Iterable[NewJob[R]]) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
         coming = iter(jobs)
@@ -170,34 +142,31 @@ class Store:
         coming = chain((first,), _watched(coming, failed))
         await self.database.dsn()
         try:
-            async with self.database.connection() as own, sessions.own_transaction(own):
+            async with self.database.transaction() as own:
                 return given, await self._copy_many(given, coming, own)
-        except server_errors.NOT_MIGRATED as error:
-            raise server_errors.not_migrated(self.database.settings) from error
         except (*_STORED_BEFORE, asyncpg.LockNotAvailableError, *_TRY_AGAIN):
             if failed:
                 raise
             given.extend(coming)
         except server_errors.CONNECTION_LOST as error:
-            if failed or isinstance(error, ValueError):
-                raise
-            if isinstance(error, asyncpg.QueryCanceledError):
+            if isinstance(error, asyncpg.QueryCanceledError) and not failed:
                 raise server_errors.cancelled("enqueue", error) from error
+            if failed or _is_known(error):
+                raise
             given.extend(coming)
             raise _unknown(given, error) from error
         return given, await self._in_own_transaction(given, lambda: self._insert_own(given))
 
     async def _copy_many(
-        self, given: list[NewJob[R]], coming: Iterator[NewJob[R]], own: PoolConnectionProxy[Record]
+        self, given: list[NewJob[R]], coming: Iterator[NewJob[R]], own: OwnTransaction
     ) -> dict[UUID, UUID]:
         """Copy the jobs that come, and add them to the given.
 
         Up to the first with a time or a key of its own, jobs are taken one by one as they are sent, so that the server
         works on some while the caller's iterator makes the next.
         """
-        now: datetime = await own.fetchval(
-            self.database.sql("moment")
-        )  # the claims' cursors want it before the first row
+        (row,) = await own.run("moment")  # the claims' cursors want it before the first row
+        now: datetime = row["now"]
         await self._copy(own, map(columns.plain, _take_plain(given, coming)), columns.PLAIN)
         holders: dict[UUID, UUID] = {}
         if not given[-1].options.are_plain:
@@ -205,27 +174,25 @@ class Store:
             given.extend(coming)
             timed = [job for job in given[start:] if job.unique_key is None]
             await self._copy(own, ((*columns.plain(job), *columns.timed(job, now)) for job in timed), columns.TIMED)
-            await own.fetch(self.database.sql("limit_lock_wait"), LOCK_WAIT)
+            await own.run("limit_lock_wait", LOCK_WAIT)
             holders = await self._insert_unique(given[start:], own)
         if await self._follow_up(given, own):
             raise _FinishedBefore
         return holders
 
-    async def _copy(
-        self, own: PoolConnectionProxy[Record], records: Iterable[tuple[object, ...]], columns: Sequence[str]
-    ) -> None:
-        await own.copy_records_to_table(
+    async def _copy(self, own: OwnTransaction, records: Iterable[tuple[object, ...]], columns: Sequence[str]) -> None:
+        await own.connection.copy_records_to_table(
             "job", schema_name=self.database.settings.schema, columns=columns, records=records, timeout=_LONGEST_COPY
         )
 
     async def _insert_own(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
         """As `_insert_missing`, in its own transaction. Its commit waits for the standby, even if none is missing."""
-        async with self.database.connection() as own, sessions.own_transaction(own):
-            await own.fetch(self.database.sql("limit_lock_wait"), LOCK_WAIT)
-            await own.fetch(self.database.sql("leave_trace"))
+        async with self.database.transaction() as own:
+            await own.run("limit_lock_wait", LOCK_WAIT)
+            await own.run("leave_trace")
             return await self._insert_missing(jobs, own)
 
-    async def _insert_missing(self, jobs: Sequence[NewJob[Any]], caller: drivers.Open) -> dict[UUID, UUID]:
+    async def _insert_missing(self, jobs: Sequence[NewJob[Any]], transaction: Transaction) -> dict[UUID, UUID]:
         """Store those jobs that are neither live nor finished.
 
         A live job may finish before the insert, which then takes it for new. After the insert it cannot: its id's row
@@ -234,23 +201,23 @@ class Store:
         holders: dict[UUID, UUID] = {}
         missing = list(jobs)
         while missing:
-            await caller.fetch(self.database.sql("savepoint"))
+            await transaction.run("savepoint")
             refusal: DuplicateJob | None = None
             try:
-                holders = await self._insert_all(missing, caller)
+                holders = await self._insert_all(missing, transaction)
             except DuplicateJob as error:
                 refusal = error
-            if not (finished := await self._follow_up(missing, caller)) and refusal is None:
-                await caller.fetch(self.database.sql("release_savepoint"))
+            if not (finished := await self._follow_up(missing, transaction)) and refusal is None:
+                await transaction.run("release_savepoint")
                 return holders
-            await caller.fetch(self.database.sql("rollback_to_savepoint"))
-            await caller.fetch(self.database.sql("release_savepoint"))
+            await transaction.run("rollback_to_savepoint")
+            await transaction.run("release_savepoint")
             if refusal is not None and not finished:
                 raise refusal
             missing = [job for job in missing if job.id not in finished]
         return {}
 
-    async def _follow_up(self, jobs: Sequence[NewJob[Any]], caller: drivers.Open) -> set[UUID]:
+    async def _follow_up(self, jobs: Sequence[NewJob[Any]], transaction: Transaction) -> set[UUID]:
         """After the jobs' rows: wake the workers. Returns those of the jobs that have finished before.
 
         Jobs are mostly enqueued right after they were made. Of a range of young ids few jobs are finished, which costs
@@ -258,14 +225,14 @@ class Store:
         """
         ids, queues = sorted(map(_ID, jobs)), _queues(jobs)
         if _are_young(ids):
-            rows = await caller.fetch(self.database.sql("follow_up_many"), queues, ids[0], ids[-1], _MOST_FOUND)
-            finished = {drivers.uuid_of(row[0]) for row in rows if row[0] is not None}
+            rows = await transaction.run("follow_up_many", queues, ids[0], ids[-1], _MOST_FOUND)
+            finished = {uuid_of(row[0]) for row in rows if row[0] is not None}
             if len(finished) < _MOST_FOUND:
                 return finished.intersection(ids)
         else:
-            await caller.fetch(self.database.sql("wake"), queues)
-        rows = await caller.fetch(self.database.sql("list_finished_of"), ids)
-        return {drivers.uuid_of(row[0]) for row in rows}
+            await transaction.run("wake", queues)
+        rows = await transaction.run("list_finished_of", ids)
+        return {uuid_of(row[0]) for row in rows}
 
     async def _in_own_transaction(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
         """Call `store`, which stores the jobs in a transaction of Rowlock's own: anew after a deadlock, or where a
@@ -273,13 +240,14 @@ class Store:
 
         Raises `EnqueueUnknown` if the connection was lost on the way, and `LockTimeout`.
         """
-        await self.database.dsn()
         if not any(job.unique_key is not None for job in jobs):
             return await self._tried(jobs, store)
         what = f"the unique key {quoted(jobs[0].unique_key)}" if len(jobs) == 1 else "a unique key of these jobs"
         return await self.database.patiently(lambda: self._tried(jobs, store), what)
 
     async def _tried(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
+        if self.database.url is None:
+            await self.database.dsn()  # before anything is sent: an error here leaves nothing unknown
         try:
             for longest in _PAUSES:
                 try:
@@ -287,32 +255,28 @@ class Store:
                 except _TRY_AGAIN:
                     await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # a jitter is no secret
             return await store()
-        except server_errors.NOT_MIGRATED as error:
-            raise server_errors.not_migrated(self.database.settings) from error
         except server_errors.CONNECTION_LOST as error:
-            if isinstance(error, ValueError) or isinstance(error.__cause__, asyncpg.QueryCanceledError):
+            if _is_known(error):
                 raise
-            if isinstance(error, asyncpg.QueryCanceledError):
-                raise server_errors.cancelled("enqueue", error) from error
             raise _unknown(jobs, error) from error
 
-    async def _insert_all(self, jobs: Sequence[NewJob[Any]], caller: drivers.Open) -> dict[UUID, UUID]:
+    async def _insert_all(self, jobs: Sequence[NewJob[Any]], transaction: Transaction) -> dict[UUID, UUID]:
         new = [job for job in jobs if job.unique_key is None]
         if new:
-            await caller.fetch(self.database.sql("enqueue_many"), *columns.arrays(new), *columns.marks(new))
-        return await self._insert_unique(jobs, caller)
+            await transaction.run("enqueue_many", *columns.arrays(new), *columns.marks(new))
+        return await self._insert_unique(jobs, transaction)
 
-    async def _insert_unique(self, jobs: Sequence[NewJob[Any]], caller: drivers.Open) -> dict[UUID, UUID]:
+    async def _insert_unique(self, jobs: Sequence[NewJob[Any]], transaction: Transaction) -> dict[UUID, UUID]:
         """Enqueue those jobs that have a unique key. Returns the ids of the refused ones, and who holds the key."""
         keyed = [job for job in jobs if job.unique_key is not None]
         if not keyed:
             return {}
         keys = [(job.unique_key or "").partition(":")[2] for job in keyed]
         how = zip(*(columns.unique_rules(job.options.unique) for job in keyed), strict=True)
-        rows = await caller.fetch(
-            self.database.sql("enqueue_unique"), *columns.arrays(keyed), keys, *map(list, how), *columns.marks(keyed)
+        rows = await transaction.run(
+            "enqueue_unique", *columns.arrays(keyed), keys, *map(list, how), *columns.marks(keyed)
         )
-        holders = {drivers.uuid_of(row[0]): drivers.uuid_of(row[1]) for row in rows}
+        holders = {uuid_of(row[0]): uuid_of(row[1]) for row in rows}
         for job in keyed:
             if job.id in holders:
                 _refuse_duplicate(job, holders[job.id])
@@ -335,6 +299,11 @@ def _watched(jobs: Iterator[NewJob[R]], failed: list[BaseException]) -> Iterator
     except BaseException as error:
         failed.append(error)
         raise
+
+
+def _is_known(error: BaseException) -> bool:
+    """Whether an error says that nothing was stored."""
+    return isinstance(error, ValueError) or isinstance(error.__cause__, asyncpg.QueryCanceledError)
 
 
 def _unknown(jobs: Sequence[NewJob[Any]], error: BaseException) -> EnqueueUnknown:

@@ -1,1 +1,1 @@
-"""Record outcomes."""
+"""Record outcomes of attempts, fenced by worker and attempt."""

@@ -1,1 +1,1 @@
-"""What a job is: its states, options, identifiers and results. Pure: no I/O, no clock."""
+"""What a job is: states, options, filters, identifiers, results. It does no I/O, and imports no other room."""

@@ -1,1 +1,1 @@
-"""Acts of operators on jobs, queues, workers, schedules and keys; each is recorded."""
+"""What operators do to jobs, queues, workers, schedules and keys. Each act is recorded in the table `operation`."""

@@ -10,10 +10,9 @@ import msgspec
 
 from rowlock import logs
 from rowlock.errors import LockTimeout
-from rowlock.queue.connect import server_errors, sessions
 from rowlock.queue.connect.database import ACT_LOCK_WAIT
-from rowlock.queue.connect.planning import CUSTOM_PLAN
-from rowlock.queue.connect.statements import statement
+from rowlock.queue.connect.sessions import CUSTOM_PLAN
+from rowlock.queue.connect.transaction import OwnTransaction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -58,17 +57,12 @@ class Act:
     field: ClassVar[str]
     """What the log calls its name."""
 
-    def __init__(self, connection: PoolConnectionProxy[Record], schema: str, origin: Origin) -> None:
-        self._connection = connection
-        self._schema = schema
+    def __init__(self, transaction: OwnTransaction, origin: Origin) -> None:
+        self.run = transaction.run
+        self._connection = transaction.connection
         self._origin = origin
         self.told: list[tuple[str, dict[str, object]]] = []
         """What to log once it is committed: the event and its fields."""
-
-    async def fetch(self, name: str, *parameters: object) -> list[Record]:
-        """Run a statement. Raises `StatementTimeout`."""
-        with server_errors.limited(name):
-            return await self._connection.fetch(statement(name, self._schema), *parameters)
 
     async def record(
         self,
@@ -85,7 +79,7 @@ class Act:
         """
         by, source = self._origin.by, self._origin.source
         document = msgspec.json.encode(details).decode()
-        await self.fetch("record_operation", verb, self.kind, target, by, source, document, operation)
+        await self.run("record_operation", verb, self.kind, target, by, source, document, operation)
         which = f"{self.kind}s" if target is None else self.kind
         self.told.append((f"{which}_{_PAST[verb]}", {self.field: target, **logged, "by": by, "source": source}))
 
@@ -106,7 +100,7 @@ class ActOnQueue(Act):
     ) -> None:
         """Write down what is done, and tell the workers once it is committed."""
         await super().record(verb, target, details, operation=operation, **logged)
-        await self.fetch("tell_workers", target)
+        await self.run("tell_workers", target)
 
 
 class ActOnWorker(ActOnQueue):
@@ -124,25 +118,21 @@ async def acting(
     With a `connection`, the act is a part of the transaction that is open there.
     """
     if connection is not None:
-        made = act(connection, database.settings.schema, origin)
+        made = act(OwnTransaction(connection, database.settings.schema), origin)
         yield made
         _tell(made)
         return
-    async with database.contended(), database.connection() as own:
-        try:
-            # READ COMMITTED, whatever the server's default: each statement sees what others committed before it.
-            async with sessions.own_transaction(own):
-                made = act(own, database.settings.schema, origin)
-                await made.fetch("limit_lock_wait", ACT_LOCK_WAIT)
-                await made.fetch("plan_safely", list(CUSTOM_PLAN), list(CUSTOM_PLAN.values()))
-                yield made
-        except server_errors.NOT_MIGRATED as error:
-            raise server_errors.not_migrated(database.settings) from error
-        except asyncpg.LockNotAvailableError as error:
-            raise LockTimeout(
-                f"An open transaction holds the {act.kind} that is to be changed, or a table of Rowlock's, and did not "
-                f"end within {ACT_LOCK_WAIT}. Nothing was changed. Commit it or roll it back, and try again."
-            ) from error
+    try:
+        # READ COMMITTED, whatever the server's default: each statement sees what others committed before it.
+        async with database.contended(), database.transaction(plan=CUSTOM_PLAN) as transaction:
+            made = act(transaction, origin)
+            await made.run("limit_lock_wait", ACT_LOCK_WAIT)
+            yield made
+    except asyncpg.LockNotAvailableError as error:
+        raise LockTimeout(
+            f"An open transaction holds the {act.kind} that is to be changed, or a table of Rowlock's, and did not "
+            f"end within {ACT_LOCK_WAIT}. Nothing was changed. Commit it or roll it back, and try again."
+        ) from error
     _tell(made)
 
 

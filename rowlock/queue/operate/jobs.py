@@ -105,7 +105,7 @@ class Operators:
                     if not row["fits"]:
                         raise change.refusal(wanted, row)
                     await act.record("reschedule", str(wanted), change.details(row))
-                    return Job.from_row((await act.fetch("get_job", wanted))[0])
+                    return Job.from_row((await act.run("get_job", wanted))[0])
             job = await get_job(self._database, wanted)
             if within is not None and job.queue not in within:
                 raise no_job(wanted)
@@ -145,7 +145,7 @@ class Operators:
                 if await act.retry(rows, document, version):
                     details = {} if document is None else {"args": "given"}
                     await act.record("retry", str(wanted), details | {"state": rows[0]["state"]})
-                    return Job.from_row((await act.fetch("get_job", wanted))[0])
+                    return Job.from_row((await act.run("get_job", wanted))[0])
         job = await get_job(self._database, wanted)
         what = "it succeeded: enqueue a new one" if job.state == "succeeded" else f"it is {job.state}, and not finished"
         raise WrongState(f"Job {wanted} ({job.task}) cannot be retried: {what}.", state=job.state)
@@ -164,7 +164,7 @@ class Operators:
         """
         wanted = parse_id(job_id)
         async with acting(self._database, ActOnJobs, origin, connection) as act:
-            rows = await act.fetch("get_job", wanted)
+            rows = await act.run("get_job", wanted)
             if not rows:
                 raise no_job(wanted)
             old = Job.from_row(rows[0])
@@ -185,14 +185,14 @@ class Operators:
             await act.enqueue(self._store, new)
             details: dict[str, object] = {"job": str(new.id)}
             await act.record("run_again", str(wanted), details | ({} if args is None else {"args": "given"}))
-            return Job.from_row((await act.fetch("get_job", new.id))[0])
+            return Job.from_row((await act.run("get_job", new.id))[0])
 
     async def discard(self, job_id: UUID | str, *, origin: Origin) -> Job:
         """Put a dead letter aside. Raises `JobNotFound`, `WrongState`."""
         wanted = parse_id(job_id)
         async with acting(self._database, ActOnJobs, origin) as act:
             ended = await act.when_finished(wanted)
-            if ended and await act.fetch("discard", [wanted], ended):
+            if ended and await act.run("discard", [wanted], ended):
                 await act.record("discard", str(wanted), {})
         job = await get_job(self._database, wanted)
         if job.state != "failed":
@@ -279,7 +279,7 @@ class Operators:
             raise InvalidOption(f"state {quoted(which.state)} cannot be retried: use {', '.join(_RETRYABLE)}.")
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
-            locked = await act.fetch("lock_finished", *_named(found))
+            locked = await act.run("lock_finished", *_named(found))
             rows = await self._of_seen_tasks(act, locked, sight)
             holders = await act.take_keys(rows)
             back = await act.retry([row for row in rows if row["id"] not in holders])
@@ -297,7 +297,7 @@ class Operators:
         refuse_other_than_dead(which)
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
-            return Counter(discarded=len(await act.fetch("discard", *_named(found))))
+            return Counter(discarded=len(await act.run("discard", *_named(found))))
 
         return await self._on_many(
             "discard", "find_finished", dead(which), change, {}, dry_run=dry_run, origin=origin, sight=sight
@@ -324,7 +324,7 @@ class Operators:
         """
         parameters, operation = which.parameters(sight), uuid7()
         done, first = Counter[str](), list[UUID]()
-        until = (await self._database.fetch("until"))[0]["until"]
+        until = (await self._database.run("until"))[0]["until"]
         of_archive = find == "find_finished"
         windows: list[tuple[object, ...]] = [*await archive_windows(self._database)] if of_archive else [(stored,)]
         for window in windows:
@@ -332,8 +332,8 @@ class Operators:
             while last is not None:
                 async with acting(self._database, ActOnJobs, origin) as act:
                     if of_archive and not dry_run:
-                        await act.fetch("lock_archive", *window)
-                    rows = await act.fetch(find, *parameters, last, BATCH, until, *window, pages.LOOK)
+                        await act.run("lock_archive", *window)
+                    rows = await act.run(find, *parameters, last, BATCH, until, *window, pages.LOOK)
                     found = list(takewhile(lambda row: row["fits"], rows))
                     changed = Counter(found=len(found)) if dry_run or not found else await change(act, found)
                     done += changed
@@ -357,7 +357,7 @@ class Operators:
             return rows
         queues = {name: task.queue for name, task in self._tasks.items()}
         for task in {row["task"] for row in rows} - queues.keys():
-            queues |= {known["name"]: known["queue"] for known in await act.fetch("get_task", task)}
+            queues |= {known["name"]: known["queue"] for known in await act.run("get_task", task)}
         return [row for row in rows if queues.get(row["task"]) in sight.queues]
 
     def _checked_args(self, task: str, args: Mapping[str, object]) -> tuple[str, int | None]:
@@ -385,50 +385,50 @@ class ActOnJobs(Act):
         keyed = [row for row in rows if row["unique_key"] is not None and row["state"] in _RETRYABLE]
         if not keyed:
             return {}
-        held = await self.fetch("retake_keys", [row["unique_key"] for row in keyed], [row["id"] for row in keyed])
+        held = await self.run("retake_keys", [row["unique_key"] for row in keyed], [row["id"] for row in keyed])
         return {row["id"]: row["holder"] for row in held}
 
     async def cancel(self, ids: Sequence[UUID], reason: str | None, states: Sequence[str | None]) -> list[Record]:
         """Cancel the jobs, and tell those who wait for them. Rows of cancel.sql."""
-        rows = await self.fetch("cancel", ids, reason, self._origin.by, states)
-        await self.fetch("tell_waiters", ids)
+        rows = await self.run("cancel", ids, reason, self._origin.by, states)
+        await self.run("tell_waiters", ids)
         return rows
 
     async def reschedule(self, ids: Sequence[UUID], change: Change, within: frozenset[str] | None) -> list[Record]:
         """Change the waiting jobs, and wake the workers that sleep on their queues. Rows of reschedule.sql."""
         queues = None if within is None else sorted(within)
-        rows = await self.fetch("reschedule", ids, *change.parameters, queues)
+        rows = await self.run("reschedule", ids, *change.parameters, queues)
         if changed := sorted({row["queue"] for row in rows if row["fits"]}):
-            await self.fetch("wake", changed)
+            await self.run("wake", changed)
         return rows
 
     async def delete(self, job_id: UUID) -> Record | None:
         """Delete a finished job, however often it is in the archive. A row of delete.sql; None while it is live."""
         gone: list[Record] = []
         while locked := await self.lock_finished(job_id):
-            traces = (await self.fetch("find_traces", job_id))[0]
+            traces = (await self.run("find_traces", job_id))[0]
             for name, times in (("delete_attempts", traces["attempts"]), ("delete_logs", traces["logs"])):
                 if times:  # no times would name no partitions, and lock all of them
-                    await self.fetch(name, job_id, times)
-            gone = await self.fetch("delete", job_id, [row["finished_at"] for row in locked])
+                    await self.run(name, job_id, times)
+            gone = await self.run("delete", job_id, [row["finished_at"] for row in locked])
         return gone[0] if gone else None
 
     async def when_finished(self, job_id: UUID) -> list[datetime]:
         """When the job ended, in a list; an empty one while it is live, or if there is none."""
-        return [row["finished_at"] for row in await self.fetch("get_job", job_id) if row["finished_at"] is not None]
+        return [row["finished_at"] for row in await self.run("get_job", job_id) if row["finished_at"] is not None]
 
     async def lock_finished(self, job_id: UUID) -> list[Record]:
         """Lock a finished job. A row of lock_finished.sql, or none."""
         ended = await self.when_finished(job_id)
-        return await self.fetch("lock_finished", [job_id], ended) if ended else []
+        return await self.run("lock_finished", [job_id], ended) if ended else []
 
     async def retry(self, locked: Sequence[Record], args: str | None = None, version: int | None = None) -> int:
         """Put the locked jobs back, and wake who sleeps on their queues."""
         if not locked:
             return 0  # no times would name no partitions, and lock all of them
         ids, ended = _named(locked)
-        rows = await self.fetch("retry", ids, args, version, ended)
-        await self.fetch("wake", sorted({row["queue"] for row in rows}))
+        rows = await self.run("retry", ids, args, version, ended)
+        await self.run("wake", sorted({row["queue"] for row in rows}))
         return len(rows)
 
 

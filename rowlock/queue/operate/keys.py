@@ -114,7 +114,7 @@ class Keys:
         origin = self._by(by)
         text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         async with acting(self._database, _Act, origin) as act:
-            rows = await act.fetch("create_key", wanted, _hash(text), allowed, only, holds, origin.by)
+            rows = await act.run("create_key", wanted, _hash(text), allowed, only, holds, origin.by)
             if not rows:
                 raise InvalidOption(f"key {quoted(wanted)} is there already: revoke it, or choose another name.")
             made = NewApiKey(text=text, **rows[0])
@@ -124,7 +124,7 @@ class Keys:
 
     async def list(self) -> list[ApiKey]:
         """All keys, newest first; those that ended more than three months ago are gone."""
-        return [ApiKey(**row) for row in await self._database.fetch("list_keys")]
+        return [ApiKey(**row) for row in await self._database.run("list_keys")]
 
     async def revoke(self, key: UUID | str, *, by: str | None = None) -> ApiKey:
         """End a key (its id or its name) at once, and the sessions of those who logged in with it.
@@ -133,7 +133,7 @@ class Keys:
         """
         async with acting(self._database, _Act, self._by(by)) as act:
             for key_id, name in _meant(key):
-                if rows := await act.fetch("revoke_key", key_id, name):
+                if rows := await act.run("revoke_key", key_id, name):
                     break
             else:
                 raise ApiKeyNotFound(
@@ -147,37 +147,35 @@ class Keys:
         """Who has this key; None for one that never was, was revoked or has expired."""
         if not _KEY.fullmatch(text):
             return None
-        return await self._found(await self._database.fetch("find_key", _hash(text)))
+        return await self._found(await self._database.run("find_key", _hash(text)))
 
     async def log_in(self, text: str) -> tuple[str, Holder] | None:
         """Begin a session with a key: what the cookie holds, and who it is; None for a key that does not hold."""
         if not _KEY.fullmatch(text):
             return None
         cookie = secrets.token_urlsafe(_RANDOM_BYTES)
-        found = await self._found(
-            await self._database.fetch("begin_session", _hash(text), _hash(cookie), SESSION_HOLDS)
-        )
+        found = await self._found(await self._database.run("begin_session", _hash(text), _hash(cookie), SESSION_HOLDS))
         return None if found is None else (cookie, found)
 
     async def session(self, cookie: str) -> Holder | None:
         """Who has logged in with this cookie; None once the session, or its key, has ended."""
         if not _RANDOM.fullmatch(cookie):
             return None
-        return await self._found(await self._database.fetch("find_session", _hash(cookie)))
+        return await self._found(await self._database.run("find_session", _hash(cookie)))
 
     async def log_out(self, cookie: str) -> None:
         """End a session; one that is over, or never was, stays that."""
         if _RANDOM.fullmatch(cookie):
-            await self._database.fetch("end_session", _hash(cookie))
+            await self._database.run("end_session", _hash(cookie))
 
     async def had_any(self) -> bool:
         """Whether a key was ever made."""
-        had: bool = (await self._database.fetch("has_keys"))[0]["had_any"]
+        had: bool = (await self._database.run("has_keys"))[0]["had_any"]
         return had
 
     async def is_any_active(self) -> bool:
         """Whether there is a key that holds."""
-        active: bool = (await self._database.fetch("has_keys"))[0]["is_any_active"]
+        active: bool = (await self._database.run("has_keys"))[0]["is_any_active"]
         return active
 
     async def _found(self, rows: Sequence[Record]) -> Holder | None:
@@ -185,7 +183,7 @@ class Keys:
             return None
         found = Holder(**rows[0])
         if found.is_unmarked:
-            await self._database.fetch("mark_key_used", found.id)
+            await self._database.run("mark_key_used", found.id)
         return found
 
     def _by(self, by: str | None) -> Origin:

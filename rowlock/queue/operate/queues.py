@@ -53,11 +53,11 @@ class Queues:
         This counts all live jobs: a good tenth of a second for each million. Not `exact`, the counts come from the last
         sample of the workers' where there are more than 100,000.
         """
-        return [Queue(**row) for row in await self._database.fetch("list_queues", None, None if exact else MANY)]
+        return [Queue(**row) for row in await self._database.run("list_queues", None, None if exact else MANY)]
 
     async def get(self, name: str, *, exact: bool = True) -> Queue:
         """One queue. Any name will do: a queue that nobody knows yet has no jobs and no workers."""
-        (row,) = await self._database.fetch("list_queues", checks.queue_name(name), None if exact else MANY)
+        (row,) = await self._database.run("list_queues", checks.queue_name(name), None if exact else MANY)
         return Queue(**row)
 
     async def pause(self, name: str, *, by: str | None = None) -> Queue:
@@ -72,7 +72,7 @@ class Queues:
         """Let the queue's jobs start again, at once."""
         wanted = checks.queue_name(name)
         async with acting(self._database, ActOnQueue, self._by(by)) as act:
-            if rows := await act.fetch("resume", wanted):
+            if rows := await act.run("resume", wanted):
                 await act.record("resume", wanted, {"paused_at": rows[0]["paused_at"]})
         return await self.get(wanted)
 
@@ -94,7 +94,7 @@ class Queues:
                 # ended.
                 if under_way:
                     under_way &= await self._patiently(wanted, deadline, self._claiming)
-                (row,) = await self._patiently(wanted, deadline, lambda: self._database.fetch("count_running", wanted))
+                (row,) = await self._patiently(wanted, deadline, lambda: self._database.run("count_running", wanted))
                 if not under_way and row["running"] == 0:
                     return await self._patiently(wanted, deadline, lambda: self.get(wanted))
                 if deadline is not None and clock() >= deadline:
@@ -120,7 +120,7 @@ class Queues:
         wanted = checks.queue_name(name)
         most = None if concurrency is None else checks.concurrency(concurrency)
         async with acting(self._database, ActOnQueue, self._by(by)) as act:
-            (row,) = await act.fetch("scale_queue", wanted, most)
+            (row,) = await act.run("scale_queue", wanted, most)
             if row["before"] != most:
                 await act.record("scale", wanted, {"concurrency": most, "before": row["before"]})
         return await self.get(wanted)
@@ -128,7 +128,7 @@ class Queues:
     async def _pause(self, verb: str, name: str, by: str | None) -> str:
         wanted = checks.queue_name(name)
         async with acting(self._database, ActOnQueue, self._by(by)) as act:
-            if rows := await act.fetch("pause", wanted):
+            if rows := await act.run("pause", wanted):
                 await act.record(verb, wanted, {"paused_at": rows[0]["paused_at"]})
         return wanted
 
@@ -140,7 +140,7 @@ class Queues:
         return await ask(self._database, question, deadline=deadline, limit=limit, on_away=say)
 
     async def _claiming(self) -> set[str]:
-        return {row["transaction"] for row in await self._database.fetch("list_claiming")}
+        return {row["transaction"] for row in await self._database.run("list_claiming")}
 
     def _by(self, by: str | None) -> Origin:
         return self._origin if by is None else Origin(by=by, source=self._origin.source)

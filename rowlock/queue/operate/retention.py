@@ -79,7 +79,7 @@ async def keep(database: Database, queue: str, given: Mapping[str, Keep | None],
     name, said = check(queue, given)
     details = {outcome: _told(value) for outcome, value in said.items()}
     async with acting(database, _Act, origin) as act:
-        (row,) = await act.fetch("keep", name, list(said), list(said.values()))
+        (row,) = await act.run("keep", name, list(said), list(said.values()))
         await act.record("keep", name, details, **details)
     return QueueRetention.from_row(row)
 
@@ -101,8 +101,8 @@ class _Act(Act):
 
 async def retention(database: Database) -> Retention:
     """What is said, and what it leads to."""
-    queues = [QueueRetention.from_row(row) for row in await database.fetch("list_kept")]
-    return Retention(queues=queues, days=[ArchiveDay(**row) for row in await database.fetch("list_archive_days")])
+    queues = [QueueRetention.from_row(row) for row in await database.run("list_kept")]
+    return Retention(queues=queues, days=[ArchiveDay(**row) for row in await database.run("list_archive_days")])
 
 
 def _checked(outcome: str, value: object) -> timedelta | None:

@@ -105,8 +105,8 @@ class Schedules:
         async with self._act(by) as act:
             document, version = await self._args(act, task, given.args)
             checked = Declared(name=name, task=task, args=document, args_version=version, schedule=given)
-            now = (await act.fetch("moment"))[0]["now"]
-            if not await act.fetch("add_schedule", *checked.parameters(), is_paused, given.times.next(now)):
+            now = (await act.run("moment"))[0]["now"]
+            if not await act.run("add_schedule", *checked.parameters(), is_paused, given.times.next(now)):
                 raise ScheduleExists(
                     f"schedule {quoted(name)} is there already: edit it, delete it first, or use another name.",
                     option="name",
@@ -116,7 +116,7 @@ class Schedules:
 
     async def get(self, name: str) -> StoredSchedule:
         """The schedule of this name. Raises `ScheduleNotFound`."""
-        rows = await self._database.fetch("get_schedules", _possible(name))
+        rows = await self._database.run("get_schedules", _possible(name))
         if not rows:
             raise _not_found(name)
         return StoredSchedule.from_row(rows[0])
@@ -126,11 +126,11 @@ class Schedules:
         if not 1 <= limit <= MOST_TICKS:
             raise InvalidOption(f"limit {quoted(limit)} is out of range: use 1 to {MOST_TICKS}.")
         found = await self.get(name)
-        return [Tick(**row) for row in await self._database.fetch("list_ticks", found.name, limit)]
+        return [Tick(**row) for row in await self._database.run("list_ticks", found.name, limit)]
 
     async def list(self) -> list[StoredSchedule]:
         """All schedules, by name."""
-        return [StoredSchedule.from_row(row) for row in await self._database.fetch("get_schedules", None)]
+        return [StoredSchedule.from_row(row) for row in await self._database.run("get_schedules", None)]
 
     async def edit(self, name: str, *, by: str | None = None, **changes: Unpack[ScheduleChanges]) -> StoredSchedule:
         """Change a schedule: `task`, and any of the options of `create`; what is not given stays.
@@ -152,7 +152,7 @@ class Schedules:
             checked = Declared(name=name, task=task, args=document, args_version=version, schedule=new)
             is_same = (new.text, new.timezone) == (before.cron, before.timezone)
             next_run_at = before.next_run_at if is_same else new.times.next(now)
-            await act.fetch("edit_schedule", *checked.parameters(), before.is_paused, next_run_at)
+            await act.run("edit_schedule", *checked.parameters(), before.is_paused, next_run_at)
             after = (await act.read(name))[0]
             await act.record("edit", name, {option: _told(after, option) for option in changes})
             return after
@@ -179,8 +179,8 @@ class Schedules:
             if known is not None:
                 of = known.options
                 of_task = (*columns.limits(of), of.tags, of.metadata)
-            made = await act.fetch("run_schedule", name, job_id, *of_task)
-            await act.fetch("wake", [made[0]["queue"]])
+            made = await act.run("run_schedule", name, job_id, *of_task)
+            await act.run("wake", [made[0]["queue"]])
             await act.record("run", name, {"job": str(job_id)})
         returns = Any if known is None else known.returns
         return JobHandle(job_id, before.task, False, self._database, returns)  # noqa: FBT003  # is_duplicate
@@ -192,7 +192,7 @@ class Schedules:
         """
         async with self._act(by) as act:
             before, _ = await self._lock(act, name)
-            await act.fetch("delete_schedule", name)
+            await act.run("delete_schedule", name)
             await act.record("delete", name, {"task": before.task, "cron": before.cron, "timezone": before.timezone})
 
     async def prune(self, *, by: str | None = None) -> builtins.list[str]:
@@ -202,7 +202,7 @@ class Schedules:
         While workers of two versions run, that may be the older one: prune after the deploy. Their jobs stay.
         """
         async with self._act(by) as act:
-            gone = sorted(await act.fetch("prune_schedules"), key=lambda row: str(row["name"]))
+            gone = sorted(await act.run("prune_schedules"), key=lambda row: str(row["name"]))
             for row in gone:
                 details = {"task": row["task"], "cron": row["cron"], "timezone": row["timezone"]}
                 await act.record("delete", row["name"], details)
@@ -215,7 +215,7 @@ class Schedules:
                 return before
             same = Declared(name=name, task=before.task, args=None, args_version=None, schedule=before)
             next_run_at = before.next_run_at if is_paused else before.times.next(now)
-            await act.fetch("edit_schedule", *same.parameters(), is_paused, next_run_at)
+            await act.run("edit_schedule", *same.parameters(), is_paused, next_run_at)
             await act.record("pause" if is_paused else "resume", name, {})
             return (await act.read(name))[0]
 
@@ -226,7 +226,7 @@ class Schedules:
         known = self._tasks.get(checks.task_name(task))
         if known is not None:
             return known.check(args, known.version)[0], known.version
-        if await act.fetch("get_task", task):
+        if await act.run("get_task", task):
             return plain_document(task, args, self._database.settings.max_args_bytes), 1
         names = ", ".join(sorted(self._tasks)) or "none"
         raise UnknownTask(
@@ -257,11 +257,11 @@ class _Act(Act):
     kind = field = "schedule"
 
     async def read(self, name: str) -> list[StoredSchedule]:
-        return [StoredSchedule.from_row(row) for row in await self.fetch("get_schedules", name)]
+        return [StoredSchedule.from_row(row) for row in await self.run("get_schedules", name)]
 
     async def lock(self, name: str) -> tuple[StoredSchedule, Any]:
         """The schedule, locked, and the database's time. Raises `ScheduleNotFound`."""
-        rows = await self.fetch("lock_schedule", _possible(name))
+        rows = await self.run("lock_schedule", _possible(name))
         if not rows:
             raise _not_found(name)
         return StoredSchedule.from_row(rows[0]), rows[0]["now"]

@@ -69,23 +69,23 @@ class Workers:
 
     async def list(self) -> list[LiveWorker]:
         """All live workers, oldest first."""
-        return [LiveWorker(**row) for row in await self._database.fetch("list_workers", None)]
+        return [LiveWorker(**row) for row in await self._database.run("list_workers", None)]
 
     async def get(self, worker_id: UUID | str) -> LiveWorker:
         """The live worker of this id. Raises `WorkerNotFound`."""
-        rows = await self._database.fetch("list_workers", _parsed(worker_id))
+        rows = await self._database.run("list_workers", _parsed(worker_id))
         if not rows:
             raise _not_found(worker_id)
         return LiveWorker(**rows[0])
 
     async def tasks(self, worker_id: UUID) -> Sequence[str]:
         """The tasks that the worker knows, by name."""
-        rows = await self._database.fetch("list_worker_tasks", worker_id)
+        rows = await self._database.run("list_worker_tasks", worker_id)
         return [row["name"] for row in rows]
 
     async def jobs(self, worker_id: UUID) -> Sequence[Job]:
         """The first hundred jobs that the worker runs or has claimed ahead, those that began first."""
-        return [Job.from_row(row) for row in await self._database.fetch("list_running_of", worker_id)]
+        return [Job.from_row(row) for row in await self._database.run("list_running_of", worker_id)]
 
     async def scale(self, worker_id: UUID | str, concurrency: int, *, by: str | None = None) -> LiveWorker:
         """Let a live worker run so many jobs at once, for as long as it lives.
@@ -96,7 +96,7 @@ class Workers:
         wanted, most = _parsed(worker_id), checks.concurrency(concurrency)
         origin = self._origin if by is None else Origin(by=by, source=self._origin.source)
         async with acting(self._database, ActOnWorker, origin) as act:
-            rows = await act.fetch("scale_worker", wanted, most)
+            rows = await act.run("scale_worker", wanted, most)
             if not rows:
                 raise _not_found(worker_id)
             if rows[0]["before"] != most:
@@ -128,7 +128,7 @@ class Workers:
         wanted, state = _parsed(worker_id), _STATES[verb]
         origin = self._origin if by is None else Origin(by=by, source=self._origin.source)
         async with acting(self._database, ActOnWorker, origin) as act:
-            rows = await act.fetch("direct_worker", wanted, state)
+            rows = await act.run("direct_worker", wanted, state)
             if not rows:
                 raise _not_found(worker_id)
             before = rows[0]["before"]
@@ -136,7 +136,7 @@ class Workers:
                 raise WrongState(f"Worker {wanted} is stopping: it cannot be told to {verb}.", state=before)
             if before != state:
                 await act.record(verb, str(wanted), {"before": before})
-            (row,) = await act.fetch("list_workers", wanted)
+            (row,) = await act.run("list_workers", wanted)
         return LiveWorker(**row)
 
 

@@ -1,1 +1,1 @@
-"""Read jobs, queues, statistics. Changes nothing."""
+"""Read jobs, queues, statistics, operations. It changes nothing."""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 import asyncpg
 
 from rowlock.errors import InvalidOption
-from rowlock.queue.connect import server_errors
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.read.statistics import slot_of
 from rowlock.words import quoted
@@ -159,12 +158,11 @@ async def audit(database: Database, scope: Scope | None = None) -> list[Audited]
 
 @asynccontextmanager
 async def _snapshot(database: Database) -> AsyncIterator[PoolConnectionProxy[Record]]:
-    async with database.connection() as connection:
-        try:
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                yield connection
-        except server_errors.NOT_MIGRATED as error:
-            raise server_errors.not_migrated(database.settings) from error
+    async with (
+        database.connection() as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        yield connection
 
 
 class _Audit:

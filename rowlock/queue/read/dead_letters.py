@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rowlock.errors import InvalidOption
-from rowlock.queue.connect.planning import planned
 from rowlock.queue.jobs.fields import Moment
 from rowlock.queue.jobs.filter import ALL, JobFilter, Sight
 from rowlock.queue.read.pages import BY_ID, JobPage, archive_windows, check_limit, list_jobs, time_left
@@ -73,8 +72,8 @@ async def group_dead_letters(
     searched_until: datetime | None = None
     left = time_left()
     for window in await archive_windows(database):
-        async with planned(database, BY_ID) as fetch:
-            rows = await fetch("group_dead_letters", *parameters, *window, left())
+        async with database.transaction(plan=BY_ID) as transaction:
+            rows = await transaction.run("group_dead_letters", *parameters, *window, left())
         for row in rows:
             document = dict(row)
             if (end := document.pop("searched_until")) is not None:

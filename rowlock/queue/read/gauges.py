@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from rowlock.queue.connect.planning import planned
 from rowlock.queue.connect.sessions import PLANNER_SETTINGS
 
 if TYPE_CHECKING:
@@ -30,16 +29,16 @@ class Table:
 
 async def read_horizon(database: Database) -> float:
     """The age in seconds of the oldest open transaction of the whole server, as far as this user may see them."""
-    async with planned(database, PLANNER_SETTINGS, timeout=LONGEST) as fetch:
-        rows = await fetch("doctor_horizon", timedelta(0), timedelta(0))
+    async with database.transaction(plan=PLANNER_SETTINGS, timeout=LONGEST) as transaction:
+        rows = await transaction.run("doctor_horizon", timedelta(0), timedelta(0))
     age: timedelta = rows[0]["age"] if rows else timedelta(0)
     return age.total_seconds()
 
 
 async def read_tables(database: Database) -> Sequence[Table]:
     """Rowlock's tables, by name."""
-    async with planned(database, PLANNER_SETTINGS, timeout=LONGEST) as fetch:
-        return [Table(**row) for row in await fetch("measure_tables")]
+    async with database.transaction(plan=PLANNER_SETTINGS, timeout=LONGEST) as transaction:
+        return [Table(**row) for row in await transaction.run("measure_tables")]
 
 
 __all__ = ["Table", "read_horizon", "read_tables"]

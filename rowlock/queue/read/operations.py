@@ -44,5 +44,5 @@ async def list_operations(
     for name, value in {"verb": verb, "target_kind": target_kind, "target": target}.items():
         if value is not None and find_defect(value) is not None:
             raise InvalidOption(f"{name} {quoted(value)} is no text that PostgreSQL could hold.")
-    rows = await database.fetch("list_operations", verb, target_kind, target, before, limit)
+    rows = await database.run("list_operations", verb, target_kind, target, before, limit)
     return [Operation(**{**row, "details": plain_json(row["details"])}) for row in rows]

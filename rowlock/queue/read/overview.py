@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from rowlock.queue.connect.planning import planned
 from rowlock.queue.connect.sessions import PLANNER_SETTINGS
 from rowlock.queue.jobs.fields import Moment
 from rowlock.queue.read.pages import BY_ID, archive_windows
@@ -49,8 +48,8 @@ async def count_dead_letters(database: Database, within: frozenset[str] | None =
     """How many dead letters there are; `within`: in these queues alone."""
     only, dead_letters = None if within is None else sorted(within), 0
     for window in await archive_windows(database):
-        async with planned(database, BY_ID) as fetch:
-            ((found,),) = await fetch("count_dead_letters", only, *window)
+        async with database.transaction(plan=BY_ID) as transaction:
+            ((found,),) = await transaction.run("count_dead_letters", only, *window)
         dead_letters += found
     return dead_letters
 
@@ -62,14 +61,14 @@ async def read_overview(database: Database, within: frozenset[str] | None = None
     """
     only = None if within is None else sorted(within)
     dead_letters = await count_dead_letters(database, within)
-    async with planned(database, PLANNER_SETTINGS) as fetch:
-        ((now, counted),) = await fetch("counted_until")
-        queues = [Queue(**row) for row in await fetch("list_queues", None, MANY)]
-        ((workers,),) = await fetch("count_workers", only)
-        unclaimed = await fetch("doctor_unclaimed", None, LOOKED_AT)
+    async with database.transaction(plan=PLANNER_SETTINGS) as transaction:
+        ((now, counted),) = await transaction.run("counted_until")
+        queues = [Queue(**row) for row in await transaction.run("list_queues", None, MANY)]
+        ((workers,),) = await transaction.run("count_workers", only)
+        unclaimed = await transaction.run("doctor_unclaimed", None, LOOKED_AT)
         until = slot_of(counted, SHORTEST_STEP)
         since = max(until - MINUTE, slot_of(now - OLDEST, SHORTEST_STEP))
-        minute = await fetch("read_statistics", SHORTEST_STEP, since, until, only, None, 1)
+        minute = await transaction.run("read_statistics", SHORTEST_STEP, since, until, only, None, 1)
     seen = [queue for queue in queues if within is None or queue.name in within]
     return Overview(
         at=now,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
 from rowlock.errors import InvalidOption
-from rowlock.queue.connect.planning import planned
 from rowlock.queue.connect.sessions import PLANNER_SETTINGS
 from rowlock.queue.jobs.filter import ALL, JobFilter, Sight
 from rowlock.queue.jobs.job import Job
@@ -74,8 +73,10 @@ async def list_jobs(
     which = which or JobFilter()
     name = _STATEMENTS[which.state]
     if name not in {"list_jobs", "list_finished"}:
-        async with planned(database, BY_ID) as fetch:
-            return _page(await fetch(name, *which.parameters(sight, before=before), limit, has_documents, LOOK), limit)
+        async with database.transaction(plan=BY_ID) as transaction:
+            return _page(
+                await transaction.run(name, *which.parameters(sight, before=before), limit, has_documents, LOOK), limit
+            )
     left = time_left()
     page = JobPage()
     for number, window in enumerate(await archive_windows(database)):
@@ -83,15 +84,15 @@ async def list_jobs(
         parameters = [*which.but(after=page.following or which.after).parameters(sight, before=before), limit, *window]
         if name == "list_jobs":
             parameters.append(number == 0)  # the live jobs, too
-        async with planned(database, BY_ID) as fetch:
-            found = _page(await fetch(name, *parameters, has_documents, left()), limit)
+        async with database.transaction(plan=BY_ID) as transaction:
+            found = _page(await transaction.run(name, *parameters, has_documents, left()), limit)
         page = _merged(page, found, limit)
     return page
 
 
 async def archive_windows(database: Database) -> list[tuple[datetime, datetime]]:
     """The archive in windows of a bounded number of partitions, newest first: each statement locks those of one."""
-    return [(row["low"], row["high"]) for row in await database.fetch("archive_windows")]
+    return [(row["low"], row["high"]) for row in await database.run("archive_windows")]
 
 
 def time_left() -> Callable[[], timedelta]:

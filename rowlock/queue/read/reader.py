@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 async def get_job(database: Database, job_id: UUID | str, connection: object = None) -> Job:
     """The job, alive or finished, as the caller's transaction sees it if given. Raises `JobNotFound`."""
-    rows = await database.tell(connection, "get_job", parse_id(job_id))
+    rows = await database.run("get_job", parse_id(job_id), connection=connection)
     if not rows:
         raise no_job(job_id)
     return Job.from_row(rows[0])
@@ -37,18 +37,18 @@ async def foreign_holders(
     ]
     if not across:
         return {}
-    rows = await database.tell(connection, "list_tasks_of", across)
+    rows = await database.run("list_tasks_of", across, connection=connection)
     return {uuid_of(row[0]): row[1] for row in rows}
 
 
 async def list_attempts(database: Database, job_id: UUID) -> list[Mapping[str, Any]]:
     """The job's attempts that did not simply succeed, in their order: the columns of the table `attempt`."""
-    return [dict(row) for row in await database.fetch("list_attempts", job_id)]
+    return [dict(row) for row in await database.run("list_attempts", job_id)]
 
 
 async def list_logs(database: Database, job_id: UUID | str) -> list[LogLine]:
     """The lines that the job's attempts have logged, in their order. Raises `JobNotFound` for what can be no id."""
-    return [line for row in await database.fetch("list_logs", parse_id(job_id)) for line in LogLine.of_row(row)]
+    return [line for row in await database.run("list_logs", parse_id(job_id)) for line in LogLine.of_row(row)]
 
 
 def no_job(job_id: UUID | str) -> JobNotFound:

@@ -122,11 +122,11 @@ async def read_statistics(
     queues = _queues(queue, within)
     if task is not None:
         checks.task_name(task)
-    now: datetime = (await database.fetch("counted_until"))[0]["now"]
+    now: datetime = (await database.run("counted_until"))[0]["now"]
     until = slot_of(now, span.step) + timedelta(seconds=span.step)
     since = until - span.length
-    rows = await database.fetch("read_statistics", span.step, since, until, queues, task, MOST_SHOWN)
-    samples = await database.fetch("read_backlog", span.step, since, until, queues)
+    rows = await database.run("read_statistics", span.step, since, until, queues, task, MOST_SHOWN)
+    samples = await database.run("read_backlog", span.step, since, until, queues)
     found: dict[str, list[Record]] = {"total": [], "slot": [], "queue": [], "task": []}
     for row in rows:
         found[row["what"]].append(row)

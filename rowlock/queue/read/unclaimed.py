@@ -35,4 +35,4 @@ class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
 async def list_unclaimed(database: Database, *, limit: int) -> list[Unclaimed]:
     """The due jobs that no live worker would take, by kind, the most frequent first."""
     check_limit(limit)
-    return [Unclaimed(**row) for row in await database.fetch("doctor_unclaimed", limit, LOOKED_AT)]
+    return [Unclaimed(**row) for row in await database.run("doctor_unclaimed", limit, LOOKED_AT)]

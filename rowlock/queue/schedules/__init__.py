@@ -1,1 +1,1 @@
-"""Schedules and their arithmetic. Pure."""
+"""Schedules, and the arithmetic of their ticks. It does no I/O."""

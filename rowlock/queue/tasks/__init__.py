@@ -1,1 +1,1 @@
-"""From a function's signature to checked JSON and back. Pure."""
+"""From a function's signature to checked JSON, and back. It does no I/O."""

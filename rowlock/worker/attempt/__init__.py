@@ -1,1 +1,1 @@
-"""One attempt, from the claimed row to its outcome."""
+"""One attempt, from the claimed job to its outcome."""

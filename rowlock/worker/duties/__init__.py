@@ -1,1 +1,1 @@
-"""The duties that all workers share, one file each."""
+"""Duties that all workers share: each is claimed by one worker at a time, and done in bounded steps."""

@@ -10,9 +10,8 @@ import asyncpg
 
 from rowlock import logs
 from rowlock.errors import RowlockError
-from rowlock.queue.connect import server_errors, sessions
+from rowlock.queue.connect import server_errors
 from rowlock.queue.connect.server_errors import message
-from rowlock.queue.connect.statements import statement
 from rowlock.worker.duties.item import going_on
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Retention:
             for row in await self._connection.fetch("empty_days"):
                 day = {"archive": row["archive"], "day": str(row["day"])}
                 with going_on("retention", **day):
-                    dropped = await self._database.fetch("drop_day", row["archive"], row["day"])
+                    dropped = await self._database.run("drop_day", row["archive"], row["day"])
                     if not dropped[0]["is_dropped"]:
                         log.info("day_not_dropped", **day)
                         break  # somebody reads the archive: each further try would hold up the finishes once more
@@ -77,16 +76,15 @@ class Retention:
         """Remove what is past its time and lies in the default partition, in portions that others can pass between."""
         total, is_more = 0, True
         while is_more:
-            (row,) = await self._database.fetch("retain_default", archive, PORTION)
+            (row,) = await self._database.run("retain_default", archive, PORTION)
             total += row["removed"]
             is_more = row["removed"] >= PORTION
         if total:
             log.info("default_partition_retained", archive=archive, removed=total)
 
     async def _retain(self, archive: str, day: date) -> None:
-        async with self._database.connection() as connection, sessions.own_transaction(connection):
-            sql = statement("retain_day", self._database.settings.schema)
-            (row,) = await connection.fetch(sql, archive, day, timeout=LONGEST)
+        async with self._database.transaction(timeout=LONGEST) as transaction:
+            (row,) = await transaction.run("retain_day", archive, day)
         match row["done"]:
             case "postponed":
                 log.warning("retention_postponed", archive=archive, day=str(day))

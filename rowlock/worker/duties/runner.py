@@ -15,8 +15,8 @@ import asyncpg
 
 from rowlock import logs
 from rowlock.errors import RowlockError
-from rowlock.queue.connect.planning import CUSTOM_PLAN, planned
 from rowlock.queue.connect.server_errors import CONNECTION_LOST, message
+from rowlock.queue.connect.sessions import CUSTOM_PLAN
 from rowlock.worker.duties.item import going_on
 from rowlock.worker.duties.retention import Retention
 from rowlock.worker.duties.statistics import AGAIN_AFTER, Statistics
@@ -283,18 +283,18 @@ class Upkeep:
 
         By the application's connection: only a bitmap scan finds a window of time, which the control connections avoid.
         """
-        async with planned(self._database, SHORT_WAIT) as fetch:
-            tasks = await fetch("expired_results")
+        async with self._database.transaction(plan=SHORT_WAIT) as transaction:
+            tasks = await transaction.run("expired_results")
         for task in tasks:
             part, removed, is_last = RESULTS_PART, 0, False
             with going_on("results", task=task["name"]):
                 while not is_last:
-                    async with planned(self._database, CUSTOM_PLAN | SHORT_WAIT) as fetch:
-                        due = await fetch("due_results", task["name"], part)
+                    async with self._database.transaction(plan=CUSTOM_PLAN | SHORT_WAIT) as transaction:
+                        due = await transaction.run("due_results", task["name"], part)
                         if not due:
                             break
                         since, until, is_last = due[0]
-                        ((count,),) = await fetch("remove_results", task["name"], since, until, RESULTS_BATCH)
+                        ((count,),) = await transaction.run("remove_results", task["name"], since, until, RESULTS_BATCH)
                     removed += count
                     is_full = count >= RESULTS_BATCH
                     is_last = is_last and not is_full

@@ -12,7 +12,6 @@ import asyncpg
 
 from rowlock import logs
 from rowlock.errors import RowlockError
-from rowlock.queue.connect.planning import planned
 from rowlock.queue.connect.server_errors import CONNECTION_LOST, message
 from rowlock.queue.connect.sessions import PLANNER_SETTINGS
 from rowlock.queue.read.statistics import MOST_NAMED, MOST_SAMPLED, SHORTEST_STEP, STEPS, slot_of
@@ -76,36 +75,36 @@ class Statistics:
         while not await self._count_part():
             pass
         steps, kept = list(STEPS), list(STEPS.values())
-        async with planned(self._database, BY_INDEX, timeout=LONGEST) as fetch:
-            await fetch("forget_statistics", steps, kept)
+        async with self._database.transaction(plan=BY_INDEX, timeout=LONGEST) as transaction:
+            await transaction.run("forget_statistics", steps, kept)
 
     async def sample(self) -> None:
         """Write down how many live jobs each queue has."""
-        async with planned(self._database, BY_INDEX, timeout=LONGEST) as fetch:
-            await fetch("sample_backlog", list(STEPS)[1:], MOST_SAMPLED)
+        async with self._database.transaction(plan=BY_INDEX, timeout=LONGEST) as transaction:
+            await transaction.run("sample_backlog", list(STEPS)[1:], MOST_SAMPLED)
 
     async def _count_part(self) -> bool:
         """Count one part of what is due, in one transaction: whether that was all, or is somebody else's to do."""
-        async with planned(self._database, BY_TIME, timeout=LONGEST) as fetch:
-            rows = await fetch("lock_statistics")
+        async with self._database.transaction(plan=BY_TIME, timeout=LONGEST) as transaction:
+            rows = await transaction.run("lock_statistics")
             if len(rows) < MARKS:
                 return True
             now: datetime = rows[0]["now"]
             marks = {row["name"]: row["until"] for row in rows}
             if any(mark > now for mark in marks.values()):
                 # The server's clock has gone back, and nobody knows when: what was counted already keeps its counts.
-                await fetch("set_back_statistics", slot_of(now - BEFORE_A_STEP, SHORTEST_STEP))
+                await transaction.run("set_back_statistics", slot_of(now - BEFORE_A_STEP, SHORTEST_STEP))
                 return False
             due = {"counted": now, "recounted": slot_of(now - AGAIN_AFTER, SHORTEST_STEP)}
             spans = {name: _next_part(marks[name], due[name], now) for name in due if marks[name] < due[name]}
             if not spans:
                 return True
             for since, until in set(spans.values()):
-                await fetch("count_finished", SHORTEST_STEP, since, until, MOST_NAMED)
+                await transaction.run("count_finished", SHORTEST_STEP, since, until, MOST_NAMED)
             since, until = min(begin for begin, _ in spans.values()), max(end for _, end in spans.values())
             for shorter, longer in pairwise(STEPS):
-                await fetch("add_up_statistics", longer, shorter, slot_of(since, longer), until, MOST_NAMED)
-            await fetch("move_statistics", list(spans), [until for _, until in spans.values()])
+                await transaction.run("add_up_statistics", longer, shorter, slot_of(since, longer), until, MOST_NAMED)
+            await transaction.run("move_statistics", list(spans), [until for _, until in spans.values()])
         return all(until == due[name] for name, (_, until) in spans.items())
 
     def _begin(self, duty: str, do: Callable[[], Awaitable[None]]) -> None:

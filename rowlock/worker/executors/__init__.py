@@ -1,1 +1,1 @@
-"""Threads and processes in which tasks run."""
+"""Threads and processes in which tasks run. They know no queue."""

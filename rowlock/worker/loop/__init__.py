@@ -1,1 +1,1 @@
-"""One run of a worker: claim, fill the slots, wait, stop."""
+"""Claim, fill the slots, wait for work, stop."""

@@ -1,1 +1,1 @@
-"""A worker's lease, watchdog and counts."""
+"""Whether a worker is well: its lease, its event loop, its memory, its counts."""
