@@ -188,11 +188,12 @@ class Task(Generic[P, R]):
         Raises `InvalidArguments` if they do not fit the function, and `DuplicateJob` if another one is to be an error;
         nothing is stored then. Raises `EnqueueUnknown` if the connection was lost before the answer.
         """
-        return await self._enqueue(self.options, None, args, kwargs)
+        job = self._job(self.options, args, kwargs)
+        return await self._handle_of(job, await self._store.enqueue(job), None)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """As `enqueue`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
-        return self._enqueue_sync(self.options, None, args, kwargs)
+        return self._store.database.run_sync(self.enqueue(*args, **kwargs))
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
         """A job with these arguments, to be given to `app.enqueue_many`. Raises `InvalidArguments`."""
@@ -307,19 +308,11 @@ class Task(Generic[P, R]):
         key = options.unique.stored_key(self.name, document, self.arguments)
         return NewJob(uuid7(), self.name, document, options, key, self.version)
 
-    async def _enqueue(
-        self, options: JobOptions, connection: object, args: tuple[object, ...], kwargs: dict[str, Any]
-    ) -> JobHandle[R]:
-        job = self._job(options, args, kwargs)
-        stored = await self._store.enqueue(job, connection)
+    async def _handle_of(self, job: NewJob[R], stored: UUID, connection: object) -> JobHandle[R]:
+        """The handle of a job that was given: of itself, or of the job that holds its key."""
         if stored != job.id and (other := await foreign_holders(self._store.database, [job], [stored], connection)):
             return JobHandle(stored, other[stored], True, self._store.database, Any)  # noqa: FBT003  # is_duplicate
         return self.handle(stored, is_duplicate=stored != job.id)
-
-    def _enqueue_sync(
-        self, options: JobOptions, connection: object, args: tuple[object, ...], kwargs: dict[str, Any]
-    ) -> JobHandle[R]:
-        return self._store.database.run_sync(self._enqueue(options, connection, args, kwargs), connection)
 
     def handle(self, job_id: UUID, *, is_duplicate: bool = False) -> JobHandle[R]:
         """A handle on a job of this task."""
@@ -365,14 +358,18 @@ class BoundTask(Generic[P, R]):
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Enqueue a job with these arguments and the options given before. Raises `InvalidArguments`."""
-        return await self._task._enqueue(self._options, self._connection, args, kwargs)  # noqa: SLF001  # two halves of one thing
+        task = self._task
+        job = task._job(self._options, args, kwargs)  # noqa: SLF001  # two halves of one thing
+        stored = await task._store.enqueue(job, self._connection)  # noqa: SLF001
+        return await task._handle_of(job, stored, self._connection)  # noqa: SLF001
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """As `enqueue`, for synchronous programs, over a synchronous connection or none.
 
         Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
         """
-        return self._task._enqueue_sync(self._options, self._connection, args, kwargs)  # noqa: SLF001  # two halves of one thing
+        database = self._task._store.database  # noqa: SLF001  # two halves of one thing
+        return database.run_sync(self.enqueue(*args, **kwargs), self._connection)
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
         """A job with these arguments and options, to be given to `app.enqueue_many`; a connection is given there."""
