@@ -132,10 +132,10 @@ async def test_nobody_is_asked_while_nobody_listens(http: Http, app: Rowlock, mo
     connections = 0
     connection = app.database.connection
 
-    def counted() -> Any:  # noqa: ANN401  # what it gives
+    def counted(*name: str) -> Any:  # noqa: ANN401  # what it gives
         nonlocal connections
         connections += 1
-        return connection()
+        return connection(*name)
 
     monkeypatch.setattr(app.database, "connection", counted)
     async with listening(http) as client:
@@ -293,7 +293,7 @@ async def test_a_stream_goes_on_when_the_database_is_back(
         with monkeypatch.context() as broken:
             failed = asyncio.Event()
 
-            def connection() -> Any:  # noqa: ANN401  # none
+            def connection(*_: str) -> Any:  # noqa: ANN401  # none
                 failed.set()
                 raise OSError("no database")
 

@@ -139,11 +139,11 @@ async def test_who_is_limited_to_queues_sees_these_alone(app: Rowlock, connectio
 
 async def test_fifty_who_ask_cost_as_much_as_one(http: Http, app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
-    connection: Callable[[], AbstractAsyncContextManager[Any]] = app.database.connection
+    connection: Callable[..., AbstractAsyncContextManager[Any]] = app.database.connection
 
-    def counted() -> AbstractAsyncContextManager[Any]:
+    def counted(*name: str) -> AbstractAsyncContextManager[Any]:
         reads.append("one")
-        return connection()
+        return connection(*name)
 
     monkeypatch.setattr(app.database, "connection", counted)
     await asyncio.gather(*(get(http, "/v1/overview") for _ in range(50)))

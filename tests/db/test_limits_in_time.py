@@ -264,9 +264,11 @@ async def test_a_job_that_has_begun_and_is_released_at_a_stop_does_not_expire(
 
 @pytest.mark.parametrize("what", ["a lock in the database", "a handler that blocks the loop"])
 async def test_a_job_whose_deadline_passes_between_its_claim_and_the_answer_does_not_start(
-    what: str, app: Rowlock, connection: Connection, often: None, monkeypatch: pytest.MonkeyPatch
+    what: str, app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls, asked = list[int](), list[int]()
+    overdue = "UPDATE rowlock.duty SET next_run_at = now() + $1::interval WHERE name = 'overdue'"
+    await connection.execute(overdue, timedelta(hours=1))  # the duty must not end the job before its claim takes it
     is_there = "SELECT EXISTS (SELECT FROM rowlock.job WHERE state = 'queued' AND ends_at > now() + interval '0.3 s')"
 
     @app.task
@@ -288,8 +290,11 @@ async def test_a_job_whose_deadline_passes_between_its_claim_and_the_answer_does
                 if rows:
                     time.sleep(1)  # noqa: ASYNC251  # the answer is there, and nobody looks
             asked.append(len(rows))
+            if rows:
+                await connection.execute(overdue, timedelta(0))
             return rows
 
+        await eventually(lambda: worker._shift.figures.counts.claims)  # preparing the statement would wait for the lock
         monkeypatch.setattr(worker._shift.claims, "claim", late)
         handle = await work.using(deadline=0.8).enqueue()
         with pytest.raises(JobFailed):

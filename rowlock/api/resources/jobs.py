@@ -99,7 +99,7 @@ async def enqueue_many(call: Call, body: JobsRequest) -> web.Response:
 async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connection: object) -> Answer:
     if connection is None:
         return await call.rowlock.database.in_contended_transaction(
-            partial(_enqueue_many, call, body, holders), "a unique key of these jobs"
+            lambda own: _enqueue_many(call, body, holders, own.connection), "a unique key of these jobs"
         )
     stored = [await _stored(call, one, connection) for one in body.jobs]
     holders.require(stored)
@@ -183,7 +183,7 @@ def _trace(request: web.Request) -> str | None:
 async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: object) -> Answer:
     if connection is None and holders.are_limited:
         return await call.rowlock.database.in_contended_transaction(
-            partial(_enqueue, call, body, holders), "the unique key"
+            lambda own: _enqueue(call, body, holders, own.connection), "the unique key"
         )
     handle, rowlock = await _stored(call, body, connection), call.rowlock
     holders.require([handle])

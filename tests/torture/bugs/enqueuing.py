@@ -54,8 +54,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/queue/enqueue/store.py",
-                old="        return await self._enqueue(job, connection)\n\n",
-                new="        return await self._in_own_transaction([job], lambda: self._enqueue(job, None))\n\n",
+                old="            return await self._enqueue(job, connection)\n",
+                new="            return await self._enqueue(job, None)\n",
             ),
         ),
         engine=KILLS,
