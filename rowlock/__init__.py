@@ -34,6 +34,7 @@ from rowlock.errors import (
     WrongState,
 )
 from rowlock.queue.enqueue.errors import EnqueueUnknown
+from rowlock.queue.enqueue.options import EnqueueOptions
 from rowlock.queue.enqueue.task import CallNext, Task
 from rowlock.queue.jobs.filter import JobFilter
 from rowlock.queue.jobs.job import Job, LogLine, Progress
@@ -73,6 +74,7 @@ __all__ = [
     "DeadLetterGroup",
     "DrainTimeout",
     "DuplicateJob",
+    "EnqueueOptions",
     "EnqueueUnknown",
     "Exponential",
     "Fail",

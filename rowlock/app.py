@@ -9,7 +9,7 @@ from weakref import WeakSet
 from rowlock.acts import Acts
 from rowlock.errors import InvalidOption, UnknownTask
 from rowlock.queue.connect.database import Database
-from rowlock.queue.enqueue.by_name import Enqueuing
+from rowlock.queue.enqueue.by_name import ByName, Enqueuing
 from rowlock.queue.enqueue.store import Store
 from rowlock.queue.enqueue.task import (
     Failing,
@@ -79,6 +79,7 @@ class Rowlock(Tasks, Enqueuing, Acts):
         self.failure_handlers: list[FailureHandler] = []
         self.database = Database(settings)
         self.store = self._bound_to = Store(self.database)
+        self.by_name = ByName(self.database, self.tasks)
         self.operators = Operators(self.store, self.tasks)
         self.schedules = Schedules(self.database, self.tasks)
         self.queues = Queues(self.database)

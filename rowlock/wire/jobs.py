@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Self, TypeAlias, cast
 from uuid import UUID
 
 import msgspec
 
+from rowlock.queue.enqueue.options import NAMES, EnqueueOptions
 from rowlock.queue.jobs.fields import (
     Arguments,
     ArgumentsVersion,
@@ -81,6 +82,14 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     deadline: Limit | Instant | None = None
     tags: Tags | None = None
     metadata: Metadata | None = None
+
+    @property
+    def options(self) -> EnqueueOptions:
+        """What is said of the job besides its task and arguments."""
+        given = {name: value for name in NAMES if (value := getattr(self, name)) is not None}
+        if isinstance(self.unique, UniqueRequest):
+            given["unique"] = self.unique.unique()
+        return cast("EnqueueOptions", given)
 
 
 class JobsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -56,7 +56,7 @@ async def enqueue(app: Rowlock, job: NewJob[R], way: str, connection: Connection
     """One job, by one of the ways in; returns its handle."""
     if way == "alone":
         stored = await app.store.enqueue(job)
-        return (await app._handles([job], {} if stored == job.id else {job.id: stored}, None))[0]
+        return (await app.by_name.handles([job], {} if stored == job.id else {job.id: stored}, None))[0]
     return (await app.enqueue_many([job], connection=or_own(connection if way == "insert" else None)))[0]
 
 

@@ -24,6 +24,7 @@ EXPORTED = [
     "DeadLetterGroup",
     "DrainTimeout",
     "DuplicateJob",
+    "EnqueueOptions",
     "EnqueueUnknown",
     "Exponential",
     "Fail",

@@ -163,7 +163,7 @@ async def _foreign_task(call: Call, job_id: UUID) -> str | None:
     """The task of the job, if it is of a queue that this access does not see, or is not known."""
     task = (await call.visible(job_id)).task
     try:
-        return None if call.access.sees(await call.rowlock.queue_of(task)) else task
+        return None if call.access.sees((await call.rowlock.by_name.usual_options(task, None)).queue) else task
     except UnknownTask:
         return task
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -30,13 +31,12 @@ from rowlock.api.routing.pages import JobsQuery, page_of
 from rowlock.api.routing.routes import Call, Routes
 from rowlock.errors import DatabaseUnavailable, UnknownTask
 from rowlock.queue.connect.database import Database
-from rowlock.queue.connect.drivers import or_own
 from rowlock.queue.connect.server_errors import CONNECTION_LOST
 from rowlock.queue.enqueue.idempotency import Answer
 from rowlock.queue.jobs.checks import TRACE
 from rowlock.queue.jobs.job import Job
+from rowlock.queue.jobs.new_job import JobOptions, NewJob
 from rowlock.queue.read import pages
-from rowlock.queue.read.handle import JobHandle
 from rowlock.queue.read.reader import get_job, list_attempts, list_logs
 from rowlock.wire.jobs import (
     EnqueuedJob,
@@ -101,13 +101,15 @@ async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connect
         return await call.rowlock.database.in_contended_transaction(
             lambda own: _enqueue_many(call, body, holders, own.connection), "a unique key of these jobs"
         )
-    stored = [await _stored(call, one, connection) for one in body.jobs]
+    jobs = await _jobs_of(call, body.jobs, connection)
+    given, held = await call.rowlock.store.enqueue_many(jobs, connection)
+    stored = await call.rowlock.by_name.handles(given, held, connection)
     holders.require(stored)
-    jobs = [EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate) for handle in stored]
-    document = msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode()
+    told = [EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate) for handle in stored]
+    document = msgspec.json.encode(EnqueuedJobs(jobs=told)).decode()
     if not call.access.allows("read"):
         document = _without_tasks_of_others(document, body)
-    return Answer(status=201, body=document, job_id=jobs[0].id)
+    return Answer(status=201, body=document, job_id=told[0].id)
 
 
 def _without_tasks_of_others(document: str, body: JobsRequest) -> str:
@@ -117,16 +119,24 @@ def _without_tasks_of_others(document: str, body: JobsRequest) -> str:
     return msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode()
 
 
-async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
-    """Enqueue one job. Raises `Refused` for what this access may not enqueue."""
+async def _jobs_of(call: Call, bodies: Sequence[JobRequest], connection: object) -> list[NewJob[Any]]:
+    """The jobs of a request. Raises `Refused` for what this access may not enqueue."""
+    usual: dict[str, JobOptions] = {}
+    return [await _job_of(call, body, usual, connection) for body in bodies]
+
+
+async def _job_of(call: Call, body: JobRequest, usual: dict[str, JobOptions], connection: object) -> NewJob[Any]:
+    """A job. `usual` has the options of the tasks that were looked up before."""
     rules = body.unique if isinstance(body.unique, UniqueRequest) else UniqueRequest()
     if rules.on_duplicate == "replace" and not call.access.allows("operate"):
         detail = 'on_duplicate "replace" changes a job that is there: use a key that has the scope operate.'
         raise Refused(FORBIDDEN, detail, field="unique")
     try:
         if call.access.queues is not None:
-            await _require_queues(call, body, rules, connection)
-        return await _stored_of_task(call, body, connection)
+            _require_own(call, body, rules)
+        if body.task not in usual:
+            usual[body.task] = await _usual_options(call, body.task, connection)
+        return _made(call, body, usual[body.task])
     except UnknownTask as error:
         if call.access.allows("read") and call.access.queues is None:
             raise
@@ -136,11 +146,10 @@ async def _stored(call: Call, body: JobRequest, connection: object) -> JobHandle
         raise Refused(UNKNOWN_TASK, detail, field="task") from error  # the error names tasks of other queues
 
 
-async def _require_queues(call: Call, body: JobRequest, rules: UniqueRequest, connection: object) -> None:
-    """Make sure that this access, which is limited to queues, sees the job's queue, and its task's.
+def _require_own(call: Call, body: JobRequest, rules: UniqueRequest) -> None:
+    """Make sure that this access, which is limited to queues, sees the job's queue. Raises `Refused`.
 
-    Else whoever may enqueue into one queue could have its workers run any task. A task of another queue is answered
-    like one that is not there. Raises `Refused`, `UnknownTask`.
+    Its task's queue matters as well: else a key for one queue could have the workers of that queue run any task.
     """
     if body.queue is not None and not call.access.sees(body.queue):
         raise Refused(
@@ -149,28 +158,20 @@ async def _require_queues(call: Call, body: JobRequest, rules: UniqueRequest, co
     if rules.across_tasks:
         detail = "across_tasks would tell of jobs of other queues, which this key is not for: leave it out."
         raise Refused(FORBIDDEN, detail, field="unique")
-    if not call.access.sees(await call.rowlock.queue_of(body.task, connection=or_own(connection))):
-        raise UnknownTask(body.task)
 
 
-async def _stored_of_task(call: Call, body: JobRequest, connection: object) -> JobHandle[Any]:
-    return await call.rowlock.enqueue(
-        body.task,
-        body.args,
-        queue=body.queue,
-        priority=body.priority,
-        delay=body.delay,
-        run_at=body.run_at,
-        expires=body.expires,
-        deadline=body.deadline,
-        max_attempts=body.max_attempts,
-        timeout=body.timeout,
-        unique=body.unique.unique() if isinstance(body.unique, UniqueRequest) else body.unique,
-        tags=body.tags or (),
-        metadata=body.metadata,
-        trace=_trace(call.request),
-        args_version=1 if body.args_version is None else body.args_version,
-        connection=or_own(connection),
+async def _usual_options(call: Call, task: str, connection: object) -> JobOptions:
+    """The options of a task. One of a queue that is not seen is answered like one that is not there."""
+    usual = await call.rowlock.by_name.usual_options(task, connection)
+    if not call.access.sees(usual.queue):
+        raise UnknownTask(task)
+    return usual
+
+
+def _made(call: Call, body: JobRequest, usual: JobOptions) -> NewJob[Any]:
+    version = 1 if body.args_version is None else body.args_version
+    return call.rowlock.by_name.make(
+        body.task, body.args, usual, body.options, args_version=version, trace=_trace(call.request)
     )
 
 
@@ -185,7 +186,9 @@ async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: o
         return await call.rowlock.database.in_contended_transaction(
             lambda own: _enqueue(call, body, holders, own.connection), "the unique key"
         )
-    handle, rowlock = await _stored(call, body, connection), call.rowlock
+    (job,), rowlock = await _jobs_of(call, [body], connection), call.rowlock
+    held = await rowlock.store.enqueue(job, connection)
+    (handle,) = await rowlock.by_name.handles([job], {} if held == job.id else {job.id: held}, connection)
     holders.require([handle])
     status = 200 if handle.is_duplicate else 201
     if not call.access.allows("read"):

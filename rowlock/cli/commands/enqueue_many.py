@@ -13,10 +13,10 @@ from rowlock.cli.run import running
 from rowlock.cli.run.loading import load
 from rowlock.cli.show.output import note, print_json, with_json
 from rowlock.errors import InvalidArguments, InvalidJob
-from rowlock.queue.connect.sessions import own_transaction
 from rowlock.queue.jobs.json_values import NESTING_LIMIT
+from rowlock.queue.jobs.new_job import JobOptions, NewJob
 from rowlock.queue.read.handle import JobHandle
-from rowlock.wire.jobs import EnqueuedOne, JobRequest, UniqueRequest
+from rowlock.wire.jobs import EnqueuedOne, JobRequest
 
 
 @click.command("enqueue-many", short_help="Enqueue the jobs of a file, all or none.")
@@ -69,18 +69,21 @@ def _read(number: int, given: msgspec.Raw) -> JobRequest:
         raise InvalidArguments(f"Job {number} is nested deeper than {NESTING_LIMIT} levels.") from error
 
 
-async def _enqueue(app: Rowlock, jobs: Sequence[JobRequest]) -> list[JobHandle[Any]]:
-    handles = []
-    async with app, app.database.connection() as connection, own_transaction(connection):
-        for number, job in enumerate(jobs, 1):
-            given: dict[str, Any] = {name: getattr(job, name) for name in job.__struct_fields__}
-            task, args, unique = given.pop("task"), given.pop("args"), given.pop("unique")
-            rule = unique.unique() if isinstance(unique, UniqueRequest) else unique
+async def _enqueue(app: Rowlock, given: Sequence[JobRequest]) -> list[JobHandle[Any]]:
+    usual: dict[str, JobOptions] = {}
+    jobs: list[NewJob[Any]] = []
+    async with app:
+        for number, one in enumerate(given, 1):
             try:
-                handles.append(await app.enqueue(task, args, unique=rule, connection=connection, **given))
+                if one.task not in usual:
+                    usual[one.task] = await app.by_name.usual_options(one.task, None)
+                jobs.append(
+                    app.by_name.make(one.task, one.args, usual[one.task], one.options, args_version=one.args_version)
+                )
             except InvalidJob as error:
                 raise type(error)(f"Job {number} is refused, and with it all the others: {error}") from error
-    return handles
+        stored, held = await app.store.enqueue_many(jobs)
+        return await app.by_name.handles(stored, held, None)
 
 
 __all__ = ["command", "read_jobs"]

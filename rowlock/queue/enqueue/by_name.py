@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from rowlock.errors import InvalidOption, UnknownTask
+from rowlock.errors import UnknownTask
 from rowlock.queue.connect import drivers
-from rowlock.queue.jobs import checks as check
+from rowlock.queue.enqueue.options import EnqueueOptions, checked
+from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.job import Job
 from rowlock.queue.jobs.new_job import JobOptions, NewJob
-from rowlock.queue.jobs.unique import Unique, parse_unique
 from rowlock.queue.read.handle import JobHandle
 from rowlock.queue.read.reader import foreign_holders, parse_id
 from rowlock.queue.tasks.arguments import plain_document
@@ -18,7 +18,6 @@ from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Mapping, Sequence
-    from datetime import datetime, timedelta
     from uuid import UUID
 
     from rowlock.queue.connect.database import Database
@@ -30,6 +29,77 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+class ByName:
+    """Jobs by the names of their tasks: of this application, or registered by a worker of another one."""
+
+    def __init__(self, database: Database, tasks: Mapping[str, Task[..., Any]]) -> None:
+        self._database = database
+        self._tasks = tasks
+
+    async def usual_options(self, task: str, connection: object) -> JobOptions:
+        """The options of a task: its own, or what a worker has registered of it. Raises `UnknownTask`."""
+        known = self._tasks.get(task)
+        if known is not None:
+            return known.options
+        rows = await self._database.run("get_task", checks.task_name(task), connection=connection)
+        if not rows:
+            names = ", ".join(sorted(self._tasks)) or "none"
+            raise UnknownTask(
+                f"The task {quoted(task)} is not known: this application has {names}, and no worker has registered it. "
+                "Start a worker that has it, or check the name."
+            )
+        _, queue, priority, max_attempts, _ = rows[0]
+        return JobOptions(queue=queue, priority=priority, max_attempts=max_attempts)
+
+    def make(
+        self,
+        task: str,
+        args: Mapping[str, object] | None,
+        usual: JobOptions,
+        given: EnqueueOptions,
+        *,
+        args_version: int | None = None,
+        trace: str | None = None,
+    ) -> NewJob[Any]:
+        """A job of a task whose `usual` options are known: nothing is read."""
+        known = self._tasks.get(task)
+        arguments: Arguments | None = None
+        current: str | None
+        version = None if args_version is None else checks.args_version(args_version)
+        args = {} if args is None else args
+        if known is None:
+            document = current = plain_document(task, args, self._database.settings.max_args_bytes)
+        else:
+            version = known.version if version is None else version
+            document, current = known.check(args, version)
+            arguments = None if current is None else known.arguments
+        options = checked(given, usual, arguments, trace=trace)
+        key = None if options.unique is None else options.unique.stored_key(task, current or document, arguments)
+        return NewJob(uuid7(), task, document, options, key, version or 1)
+
+    async def handles(
+        self, jobs: Sequence[NewJob[R]], holders: Mapping[UUID, UUID], connection: object
+    ) -> list[JobHandle[R]]:
+        """The handles of jobs that were given, some of which are refused: `holders` has who holds the key of those."""
+        returns = {task: self.returns(task) for task in {job.task for job in jobs}}
+        handles: list[JobHandle[R]] = [
+            JobHandle(holders.get(job.id, job.id), job.task, job.id in holders, self._database, returns[job.task])
+            for job in jobs
+        ]
+        if holders:
+            others = await foreign_holders(self._database, jobs, [handle.id for handle in handles], connection)
+            for place, handle in enumerate(handles):
+                if others.get(handle.id, handle.task) != handle.task:
+                    task = others[handle.id]
+                    handles[place] = JobHandle(handle.id, task, True, self._database, self.returns(task))  # noqa: FBT003  # is_duplicate
+        return handles
+
+    def returns(self, task: str) -> Any:  # noqa: ANN401  # a type
+        """The return annotation of the task's function, if it is one of this application's."""
+        known = self._tasks.get(task)
+        return Any if known is None else known.returns
+
+
 class Enqueuing:
     """Enqueuing, and the handles on what was enqueued. `Rowlock` has it all."""
 
@@ -37,90 +107,66 @@ class Enqueuing:
     tasks: dict[str, Task[..., Any]]
     database: Database
     store: Store
+    by_name: ByName
 
     async def enqueue(
         self,
         task: str,
         args: Mapping[str, object] | None = None,
         *,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: timedelta | float | None = None,
-        run_at: datetime | None = None,
-        max_attempts: int | None = None,
-        timeout: timedelta | float | None = None,
-        expires: timedelta | float | datetime | None = None,
-        deadline: timedelta | float | datetime | None = None,
-        unique: Unique | str | None = None,
         args_version: int | None = None,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
         trace: str | None = None,
         connection: object = drivers.Own.TRANSACTION,
+        **options: Unpack[EnqueueOptions],
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name, with its arguments as JSON data by parameter.
 
         For programs that do not import the task's function: a task of this application is checked against its
-        function, another one must have been registered by a worker. `args_version` is the version of the task for
-        which the arguments are written: None for the function's own, or for 1 where the function is not here. `tags`:
-        words to find the job by, besides those of the task. `metadata`: texts by key to find the job by, over those of
-        the task. `trace`: the W3C trace context of whoever wants it. Raises `UnknownTask`, `InvalidArguments`,
-        `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the connection was lost before the answer.
+        function, another one must have been registered by a worker. The options are those of `EnqueueOptions`, as for
+        `task.using`. `args_version` is the version of the task for which the arguments are written: None for the
+        function's own, or for 1 where the function is not here. `trace`: the W3C trace context that the job belongs to.
+        Raises `UnknownTask`, `InvalidArguments`, `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the
+        connection was lost before the answer.
         """
         connection = drivers.given(connection)
-        if delay is not None and run_at is not None:
-            raise InvalidOption("delay and run_at are both given: give one of them.")
-        known = self.tasks.get(task)
-        arguments: Arguments | None = None
-        usual: Unique | None = None
-        usual_tags: Sequence[str] = ()
-        usual_metadata: str | None = None
-        given = {} if args is None else args
-        version = None if args_version is None else check.args_version(args_version)
-        if known is not None:
-            version = known.version if version is None else version
-            document, current = known.check(given, version)
-            arguments = None if current is None else known.arguments
-            defaults = (known.queue, known.priority, known.max_attempts)
-            usual, usual_tags = known.unique, known.options.tags or ()
-            usual_metadata = known.options.metadata
-        else:
-            defaults = await self._registered(task, connection)
-            document = current = plain_document(task, given, self.settings.max_args_bytes)
-        options = JobOptions(
-            queue=defaults[0] if queue is None else check.queue_name(queue),
-            priority=defaults[1] if priority is None else check.priority(priority),
-            max_attempts=defaults[2] if max_attempts is None else check.max_attempts(max_attempts),
-            delay=check.delay(delay),
-            run_at=check.run_at(run_at),
-            timeout=check.timeout(timeout),
-            unique=usual if unique is None else parse_unique(unique, arguments),
-            expires=check.limit_in_time("expires", expires),
-            deadline=check.limit_in_time("deadline", deadline),
-            tags=check.tags(tags, usual_tags),
-            metadata=check.metadata(metadata, usual_metadata),
-            trace=check.trace(trace),
-        )
-        check.times(delay=options.delay, run_at=options.run_at, expires=options.expires, deadline=options.deadline)
-        key = None if options.unique is None else options.unique.stored_key(task, current or document, arguments)
-        job: NewJob[Any] = NewJob(uuid7(), task, document, options, key, version or 1)
+        usual = await self.by_name.usual_options(task, connection)
+        job = self.by_name.make(task, args, usual, options, args_version=args_version, trace=trace)
         stored = await self.store.enqueue(job, connection)
-        return (await self._handles([job], {} if stored == job.id else {job.id: stored}, connection))[0]
+        return (await self.by_name.handles([job], {} if stored == job.id else {job.id: stored}, connection))[0]
+
+    async def job(
+        self,
+        task: str,
+        args: Mapping[str, object] | None = None,
+        *,
+        args_version: int | None = None,
+        trace: str | None = None,
+        **options: Unpack[EnqueueOptions],
+    ) -> NewJob[Any]:
+        """A job by its task's name, to be given to `enqueue_many`. It takes and raises what `enqueue` does.
+
+        >>> await app.enqueue_many([await app.job("send_email", {"recipient": to}) for to in recipients])
+        """
+        usual = await self.by_name.usual_options(task, None)
+        return self.by_name.make(task, args, usual, options, args_version=args_version, trace=trace)
 
     def enqueue_sync(
         self,
         task: str,
         args: Mapping[str, object] | None = None,
         *,
+        args_version: int | None = None,
+        trace: str | None = None,
         connection: object = drivers.Own.TRANSACTION,
-        **options: Any,  # noqa: ANN401  # those of `enqueue`
+        **options: Unpack[EnqueueOptions],
     ) -> JobHandle[Any]:
         """As `enqueue`, with the same options, for synchronous programs, over a synchronous connection or none.
 
         Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
         """
         caller = drivers.given(connection)
-        return self.database.run_sync(self.enqueue(task, args, connection=connection, **options), caller)
+        enqueuing = self.enqueue(task, args, args_version=args_version, trace=trace, connection=connection, **options)
+        return self.database.run_sync(enqueuing, caller)
 
     async def enqueue_many(
         self, jobs: Iterable[NewJob[R]], *, connection: object = drivers.Own.TRANSACTION
@@ -140,7 +186,7 @@ class Enqueuing:
         given, holders = await self.store.enqueue_many(jobs, connection)
         if holders:
             given = [job for job in given if job.id not in holders or not _is_skipped(job)]
-        return await self._handles(given, holders, connection)
+        return await self.by_name.handles(given, holders, connection)
 
     def enqueue_many_sync(
         self, jobs: Iterable[NewJob[R]], *, connection: object = drivers.Own.TRANSACTION
@@ -170,45 +216,11 @@ class Enqueuing:
         """
         if not isinstance(job, Job):
             return JobHandle(parse_id(job), "", False, self.database, Any)  # noqa: FBT003  # is_duplicate
-        return JobHandle(job.id, job.task, False, self.database, self._returns(job.task))  # noqa: FBT003  # is_duplicate
+        return JobHandle(job.id, job.task, False, self.database, self.by_name.returns(job.task))  # noqa: FBT003  # is_duplicate
 
     async def queue_of(self, task: str, *, connection: object = drivers.Own.TRANSACTION) -> str:
         """The queue that a task's jobs go to unless told otherwise. Raises `UnknownTask`."""
-        known, connection = self.tasks.get(task), drivers.given(connection)
-        return (await self._registered(task, connection))[0] if known is None else known.queue
-
-    async def _handles(
-        self, jobs: Sequence[NewJob[R]], holders: Mapping[UUID, UUID], connection: object
-    ) -> list[JobHandle[R]]:
-        """The handles of jobs that were given, some of which are refused: `holders` has who holds the key of those."""
-        returns = {task: self._returns(task) for task in {job.task for job in jobs}}
-        handles: list[JobHandle[R]] = [
-            JobHandle(holders.get(job.id, job.id), job.task, job.id in holders, self.database, returns[job.task])
-            for job in jobs
-        ]
-        if holders:
-            others = await foreign_holders(self.database, jobs, [handle.id for handle in handles], connection)
-            for place, handle in enumerate(handles):
-                if others.get(handle.id, handle.task) != handle.task:
-                    task = others[handle.id]
-                    handles[place] = JobHandle(handle.id, task, True, self.database, self._returns(task))  # noqa: FBT003  # is_duplicate
-        return handles
-
-    async def _registered(self, task: str, connection: object) -> tuple[str, int, int]:
-        rows = await self.database.run("get_task", check.task_name(task), connection=connection)
-        if not rows:
-            names = ", ".join(sorted(self.tasks)) or "none"
-            raise UnknownTask(
-                f"The task {quoted(task)} is not known: this application has {names}, and no worker has registered it. "
-                "Start a worker that has it, or check the name."
-            )
-        _, queue, priority, max_attempts, _ = rows[0]
-        return queue, priority, max_attempts
-
-    def _returns(self, task: str) -> Any:  # noqa: ANN401  # a type
-        """The return annotation of the task's function, if it is one of this application's."""
-        known = self.tasks.get(task)
-        return Any if known is None else known.returns
+        return (await self.by_name.usual_options(task, drivers.given(connection))).queue
 
 
 def _is_skipped(job: NewJob[Any]) -> bool:

@@ -16,6 +16,7 @@ from typing import (
     Protocol,
     TypeAlias,
     TypeVar,
+    Unpack,
     cast,
     get_type_hints,
     overload,
@@ -23,6 +24,7 @@ from typing import (
 
 from rowlock.errors import ConfigurationError, InvalidOption
 from rowlock.queue.connect import drivers
+from rowlock.queue.enqueue.options import EnqueueOptions, checked
 from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.checks import Executor
 from rowlock.queue.jobs.identifiers import uuid7
@@ -200,29 +202,13 @@ class Task(Generic[P, R]):
         return self._job(self.options, args, kwargs)
 
     def using(
-        self,
-        *,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: timedelta | float | None = None,
-        run_at: datetime | None = None,
-        max_attempts: int | None = None,
-        timeout: timedelta | float | None = None,
-        expires: timedelta | float | datetime | None = None,
-        deadline: timedelta | float | datetime | None = None,
-        unique: Unique | str | None = None,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
-        connection: object = drivers.Own.TRANSACTION,
+        self, *, connection: object = drivers.Own.TRANSACTION, **options: Unpack[EnqueueOptions]
     ) -> BoundTask[P, R]:
         """The task with other options, for the `enqueue(...)` or `job(...)` that follows.
 
-        `delay` (seconds or a `timedelta`) or `run_at` (an aware `datetime`): not before. `timeout`: of each attempt.
-        `expires`: not started by then, it never runs. `deadline`: by then the job is over, one way or the other; both
-        in seconds or as a `timedelta` from the enqueue on, or as an aware `datetime`.
-        `unique`: while a job of this task with this key is not finished, no second one is stored; the handle's
-        `is_duplicate` says so, and points to the first; a `Unique` has other rules. `tags`: words to find the job by,
-        besides those of the task. `metadata`: texts by key to find the job by, over those of the task. `connection`:
+        The options are those of `EnqueueOptions`: `queue`, `priority`, `delay`, `run_at`, `max_attempts`, `timeout`,
+        `expires`, `deadline`, `unique`, `tags`, `metadata`. With `unique`, the handle's `is_duplicate` says that no
+        job was stored, and the handle is that of the job that holds the key. `connection`:
         enqueue in this connection's (or session's) open transaction: the job exists if and only if it commits. Raises
         `InvalidOption`.
 
@@ -230,23 +216,7 @@ class Task(Generic[P, R]):
         ...     "ada@example.com", "Hi", "…"
         ... )
         """
-        if delay is not None and run_at is not None:
-            raise InvalidOption("delay and run_at are both given: give one of them.")
-        made = JobOptions(
-            queue=self.queue if queue is None else checks.queue_name(queue),
-            priority=self.priority if priority is None else checks.priority(priority),
-            max_attempts=self.max_attempts if max_attempts is None else checks.max_attempts(max_attempts),
-            timeout=checks.timeout(timeout),
-            delay=checks.delay(delay),
-            run_at=checks.run_at(run_at),
-            unique=self.unique if unique is None else parse_unique(unique, self.arguments),
-            expires=self.options.expires if expires is None else checks.limit_in_time("expires", expires),
-            deadline=self.options.deadline if deadline is None else checks.limit_in_time("deadline", deadline),
-            tags=checks.tags(tags, self.options.tags or ()),
-            metadata=checks.metadata(metadata, self.options.metadata),
-        )
-        checks.times(delay=made.delay, run_at=made.run_at, expires=made.expires, deadline=made.deadline)
-        return BoundTask(self, made, drivers.given(connection))
+        return BoundTask(self, checked(options, self.options, self.arguments), drivers.given(connection))
 
     def on_failure(self, handler: Failing) -> Failing:
         """Call this function, sync or async, with `(job, error)` whenever a job of this task has ended as failed.
