@@ -60,23 +60,25 @@ class Clocks:
         if not self.steps:
             return change
         offset = self._offset(change, epoch)
+        at, committed = change.at - offset, change.committed
         return msgspec.structs.replace(
             change,
-            at=change.at - offset,
-            began=self._right_by(change.began, offset, epoch),
-            committed=None if change.committed is None else self._right_by(change.committed, offset, epoch),
+            at=at,
+            began=self._right_near(change.began, at, offset, epoch),
+            committed=None if committed is None else self._right_near(committed, at, offset, epoch),
             # Of an infinite time, noted as 0, there is nothing to put right.
             **{name: max(0.0, at - offset) for name in DUE if (at := getattr(change, name))},
         )
 
-    def _right_by(self, moment: float, offset: int, epoch: float) -> float:
-        """Return a moment of the change's transaction without the steps. It began, or ended, by another clock if this
-        one was not in force then.
+    def _right_near(self, moment: float, at: float, offset: int, epoch: float) -> float:
+        """Return a moment of the transaction of a change without the steps. It began, or ended, by a clock that was in
+        force then, and if there are several, by the one that brings it nearest to the change, which is right already.
         """
-        if not moment or self._was_in_force(offset, moment - offset, epoch):
-            return moment - offset if moment else moment
-        others = (other for step in self.steps for other in (step.old, step.new))
-        return moment - next((one for one in others if self._was_in_force(one, moment - one, epoch)), offset)
+        if not moment:
+            return moment
+        offsets = {offset, *(other for step in self.steps for other in (step.old, step.new))}
+        found = [moment - one for one in offsets if self._was_in_force(one, moment - one, epoch)]
+        return min(found, key=lambda right: abs(right - at), default=moment - offset)
 
     def _was_in_force(self, offset: int, at: float, epoch: float) -> bool:
         """Whether the clock was so far ahead at a moment that is given without the steps."""

@@ -120,6 +120,14 @@ def test_a_transaction_s_begin_is_by_the_clock_that_was_in_force_then(began: flo
     assert (seen.at, seen.began) == (1010.0, 1000.0 + right)
 
 
+def test_of_two_clocks_the_one_near_the_change_is_that_of_its_begin() -> None:
+    """It stepped back by a minute in the middle of a transaction, and stayed there for longer than that."""
+    clocks = Clocks([Step(at=0, old=30, new=-30, first_number=1, last_number=3)])
+    change = Change(number=2, xid=1, at=970.4, what="job", id=uuid4(), state="queued", began=1029.9, run_at=972.0)
+    seen = clocks.right(change, 1000.0)
+    assert (seen.at, seen.began, seen.run_at) == pytest.approx((1000.4, 999.9, 1002.0))
+
+
 @pytest.mark.parametrize("offset", [-2, 2])
 def test_an_infinite_time_stays_as_it_was_noted(offset: int) -> None:
     """The job whose key another one took ends at `-infinity`, noted as 0."""
