@@ -111,6 +111,8 @@ class Evidence:
     """When a job took a unique key for a period (began, at, seconds), and which job."""
     let_go: dict[UUID, tuple[str, float]] = field(default_factory=dict)
     """By which way a job let its unique key go for good, and when, by the database's clock."""
+    between: dict[UUID, list[tuple[float, float]]] = field(default_factory=dict)
+    """When a job with a unique key waited for its next attempt, by the database's clock."""
     rescues: dict[UUID, list[Rescue]] = field(default_factory=lambda: defaultdict(list))
     """By the worker that had the jobs."""
 

@@ -198,6 +198,21 @@ def test_a_refusal_because_of_a_job_that_ended_long_ago_is_found(story: Story) -
     assert broken(story) == {"unique violations"}
 
 
+@pytest.mark.parametrize("is_asked_for", [True, False])
+def test_a_key_that_is_asked_for_between_two_attempts_is_counted(story: Story, *, is_asked_for: bool) -> None:
+    holder = story.enqueue(key="k")
+    story.claim(holder)
+    story.start(holder)
+    story.end(holder, "error")
+    story.again(holder, "error")
+    story.wait(1)
+    if is_asked_for:
+        story.enqueue("existing", key="k", holder=holder)
+    story.run(holder)
+    looked = clean(story).looked
+    assert looked["unique violations: keys of jobs that waited for their next attempt"] == is_asked_for
+
+
 # Duplicates that raise, and keys of jobs that have ended
 
 

@@ -53,6 +53,21 @@ def test_a_process_that_did_not_get_to_run_may_lose_its_lease_and_overlap(two_wo
     assert report.is_clean is bool(seconds)
 
 
+@pytest.mark.parametrize("takes", [60.0, 0.2])
+def test_a_handler_that_had_long_to_go_when_another_attempt_began_is_counted(two_workers: Story, takes: float) -> None:
+    story = two_workers
+    job = story.enqueue()
+    story.claim(job)
+    first = story.start(job, takes=takes)
+    story.fault("black_hole", story.worker)
+    story.end(job, "stopped" if takes > 1 else "return", run=first, attempt=1)
+    story.wait(20)
+    story.rescue(job)
+    story.run(job, worker=story.workers[1])
+    name = "overlaps: handlers that had long to go when another attempt began"
+    assert story.check().looked[name] == (takes > 1)
+
+
 def test_a_frozen_process_that_is_killed_ended_then(two_workers: Story) -> None:
     story = two_workers
     frozen(story)

@@ -98,9 +98,13 @@ def test_nothing_runs_and_nothing_starts_after_a_drain(story: Story) -> None:
         finish(story, job)
 
     call(story, "drain", wait_for_it)
+    late = job_of(story)
     call(story, "resume")
     story.run(other)
-    assert clean(story).looked[f"{switches.STARTS}: drained while it ran"] == 1
+    story.run(late)
+    looked = clean(story).looked
+    assert looked[f"{switches.STARTS}: drained while it ran"] == 1
+    assert looked[f"{switches.STARTS}: enqueued after a drain"] == 1
     running = job_of(story)
     begin(story, running)
     call(story, "drain")

@@ -52,7 +52,13 @@ def note_holds(life: Life, evidence: Evidence) -> None:
 
 
 def _note_end(life: Life, evidence: Evidence) -> None:
-    """Note by which way the job let its key go, and when."""
+    """Note by which way the job let its key go, and when; and when it waited for its next attempt."""
+    if life.wanted is not None and life.wanted.until == "finish":
+        evidence.between[life.id] = [
+            (step.change.at, after.change.at)
+            for step, after in pairwise(life.steps)
+            if step.kind == "requeue" and after.kind in {"claim", "finish"}
+        ]
     for step in life.steps:
         if step.is_cancel_of_waiting:
             evidence.let_go[life.id] = ("were cancelled while they waited", step.change.at)
@@ -64,6 +70,10 @@ def _note_end(life: Life, evidence: Evidence) -> None:
 def _count_ends(holds: list[tuple[int, float, UUID]], evidence: Evidence) -> None:
     """Count the jobs with one key that let it go, after which somebody else asked for it."""
     for (_, _, job), following in zip_longest(holds, holds[1:]):
+        asked = [evidence.database_time(one.began) for one in evidence.refusals.get(job, ())]
+        evidence.looked["unique violations: keys of jobs that waited for their next attempt"] += any(
+            begin < at < end for begin, end in evidence.between.get(job, ()) for at in asked
+        )
         if job in evidence.let_go:
             how, at = evidence.let_go[job]
             since = at + CLOCK_SECONDS

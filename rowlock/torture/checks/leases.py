@@ -166,6 +166,7 @@ def _without_lease(claim: Change, worker: Worker) -> float:
 def overlaps(life: Life, evidence: Evidence) -> Iterator[str]:
     """A job runs once at a time, unless the process of the earlier attempt could not stop it."""
     evidence.looked["overlaps"] += len(life.runs) > 1
+    evidence.looked["overlaps: handlers that had long to go when another attempt began"] += _count_cut(life, evidence)
     for stale, fresh, seconds in overlapping(life):
         evidence.looked["overlaps: runs at the same time"] += 1
         if not is_excused(stale, fresh, evidence):
@@ -173,6 +174,17 @@ def overlaps(life: Life, evidence: Evidence) -> Iterator[str]:
                 f"attempt {stale.attempt} in process {stale.pid} and attempt {fresh.attempt} in process {fresh.pid} "
                 f"ran at the same time for {seconds:.2f} s"
             )
+
+
+def _count_cut(life: Life, evidence: Evidence) -> int:
+    """Count the handlers of jobs that were taken from a live process, which would still run beside the next attempt."""
+    crashed = {step.old.attempt for step in life.steps if step.is_crash and step.old is not None}
+    count = 0
+    for run, following in pairwise(life.runs):
+        goes_on = run.started + run.takes * SECOND > following.started + SECOND
+        lives_on = evidence.death(run.pid, run.started) > following.started + SECOND
+        count += run.attempt in crashed and following.attempt != run.attempt and goes_on and lives_on
+    return count
 
 
 def overlapping(life: Life) -> Iterator[tuple[Run, Run, float]]:

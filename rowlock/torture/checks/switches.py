@@ -49,6 +49,11 @@ def pauses(life: Life, evidence: Evidence) -> Iterator[str]:
             pause = _pause_before(switches, at)
             if pause is not None and at > pause.ended + CLAIM_SECONDS * SECOND:
                 yield f"attempt {claim.change.attempt} was claimed {_after(pause, at)}"
+    if life.changes and evidence.epochs:
+        stored = evidence.history_time(life.changes[0].at)
+        pause = _pause_before(switches, stored)
+        is_drained = pause is not None and pause.what == "drain" and pause.outcome == "done" and stored > pause.ended
+        evidence.looked[f"{STARTS}: enqueued after a drain"] += is_drained
     for run in life.runs:
         yield from _starts(run, switches, life, evidence)
         yield from _over_drain(run, switches, evidence)

@@ -115,7 +115,7 @@ BUGS: Final = (
         ),
         engine=KILLS,
         rule="starts while paused",
-        needs=("starts while paused",),
+        needs=("starts while paused: enqueued after a drain",),
     ),
     Bug(
         name="claims of unknown tasks",

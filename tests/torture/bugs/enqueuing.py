@@ -94,6 +94,7 @@ BUGS: Final = (
         ),
         engine=KILLS,
         rule="unique violations",
+        needs=("unique violations: keys of jobs that waited for their next attempt",),
     ),
     Bug(
         name="a finish frees a key for a period",

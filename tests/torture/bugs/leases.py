@@ -60,6 +60,7 @@ BUGS: Final = (
         changes=(Change(file="rowlock/worker/shift.py", old='        self.slots.stop("lease")\n', new=""),),
         engine=HOLES,
         rule="overlaps",
+        needs=("overlaps: handlers that had long to go when another attempt began",),
     ),
     Bug(
         name="handlers stopped after the lease",

@@ -76,9 +76,9 @@ BUGS: Final = (
         promise="a job has the options that its HTTP request asked for",
         changes=(
             Change(
-                file="rowlock/api/resources/jobs.py",
-                old="        priority=body.priority,\n        delay=body.delay,\n",
-                new="        priority=None,\n        delay=None,\n",
+                file="rowlock/wire/jobs.py",
+                old="for name in NAMES if (value",
+                new='for name in NAMES - {"priority"} if (value',
             ),
         ),
         engine=_CALM,
