@@ -24,6 +24,9 @@ from rowlock.torture.calls import LOST, Calls, Said
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from asyncpg import Record
+
+    from rowlock.app import Rowlock
     from rowlock.queue.jobs.new_job import NewJob
 
 PAUSED: Final = operated.paused.options.queue
@@ -274,12 +277,10 @@ async def miss(calls: Calls) -> None:
         )
 
     async def set_back() -> Said:
-        async with app.database.connection() as connection:
-            (row,) = await connection.fetch(SET_BACK, name, MISSED, timeout=5)
+        row = await _row_of_schedule(app, name, SET_BACK, MISSED)
         until = asyncio.get_running_loop().time() + FIRED_SECONDS
         while asyncio.get_running_loop().time() < until:
-            async with app.database.connection() as connection:
-                (now,) = await connection.fetch(FIRED, name, timeout=5)
+            now = await _row_of_schedule(app, name, FIRED)
             if now["is_done"]:
                 return {"since": row["since"], "until": row["at"], "fired": now["at"]}
             await asyncio.sleep(0.2)
@@ -287,6 +288,15 @@ async def miss(calls: Calls) -> None:
 
     if await calls.call("create", create, refused=(InvalidOption,), about={"schedule": name}) is not None:
         await calls.call("miss", set_back, about={"schedule": name, "policy": policy, "period": PERIOD})
+
+
+async def _row_of_schedule(app: Rowlock, name: str, sql: str, *parameters: object) -> Record:
+    """The one row of a statement about a schedule. Raises `ScheduleNotFound`: the database may have gone back."""
+    async with app.database.connection() as connection:
+        row = await connection.fetchrow(sql, name, *parameters, timeout=5)
+    if row is None:
+        raise ScheduleNotFound(f"The schedule {name} is gone.")
+    return row
 
 
 async def _finish(handle: Any) -> None:  # noqa: ANN401  # a handle of any task
