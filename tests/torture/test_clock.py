@@ -120,6 +120,17 @@ def test_a_transaction_s_begin_is_by_the_clock_that_was_in_force_then(began: flo
     assert (seen.at, seen.began) == (1010.0, 1000.0 + right)
 
 
+@pytest.mark.parametrize("steps", [True, False])
+def test_a_claim_while_the_clock_steps_needs_no_lease_by_both_clocks(story: Story, *, steps: bool) -> None:
+    job = story.enqueue()
+    story.worker.is_renewing = False
+    story.wait(20)
+    if steps:
+        story.step_clock(2)
+    story.claim(job)
+    assert ("claims without a lease" in broken(story.check())) is not steps
+
+
 def test_of_two_clocks_the_one_near_the_change_is_that_of_its_begin() -> None:
     """It stepped back by a minute in the middle of a transaction, and stayed there for longer than that."""
     clocks = Clocks([Step(at=0, old=30, new=-30, first_number=1, last_number=3)])

@@ -135,7 +135,7 @@ def unleased(life: Life, evidence: Evidence) -> Iterator[str]:
         worker = evidence.workers.get(step.change.worker)  # type: ignore[arg-type]  # None is in no dict
         if worker is not None and step.change.began:
             evidence.looked["claims without a lease"] += 1
-            if over := _without_lease(step.change, worker):
+            if over := _without_lease(step.change, worker, evidence):
                 yield f"attempt {step.change.attempt} was claimed by process {worker.pid} {over:.3f} s after its lease"
 
 
@@ -150,12 +150,14 @@ def uncrashed(life: Life, evidence: Evidence) -> Iterator[str]:
             has_begun = bool(life.runs_of(claim.change.attempt))
             evidence.looked["crashes without a crash"] += 1
             evidence.looked["crashes without a crash: of attempts that never began"] += not has_begun
-            if worker is not None and not has_begun and (over := _without_lease(claim.change, worker)):
+            if worker is not None and not has_begun and (over := _without_lease(claim.change, worker, evidence)):
                 yield f"{step}: it never began, and was claimed {over:.3f} s after the lease of its worker"
 
 
-def _without_lease(claim: Change, worker: Worker) -> float:
-    """How long the lease was over when the claim began; 0 if it held."""
+def _without_lease(claim: Change, worker: Worker, evidence: Evidence) -> float:
+    """How long the lease was over when the claim began; 0 if it held, or if the clock stepped meanwhile."""
+    if evidence.epochs and _has_stepped(claim.began, claim.at, evidence):
+        return 0.0
     seen = [mark for mark in worker.marks if mark[0] <= claim.began]
     if not seen:
         return 0.0  # its registration is not older than the claim: another transaction at the same moment

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from rowlock.torture import process_tasks
+from rowlock.torture.checks.times import is_steady
 from rowlock.torture.facts import Taken, Wait
 
 if TYPE_CHECKING:
@@ -38,10 +39,10 @@ def note_claims(life: Life, evidence: Evidence) -> None:
     """Note what the claims took, and which jobs waited so that a claim could not overlook them."""
     for index, step in enumerate(life.steps):
         row = step.new
-        if step.kind == "claim" and step.old is not None:
+        if step.kind == "claim" and step.old is not None and is_steady(step.old, step.old, evidence):
             _note_taken(step.old, step.change, evidence)
-        if row is None or not _is_certain(row):
-            continue
+        if row is None or not _is_certain(row) or not is_steady(row, row, evidence):
+            continue  # a row that was stored while the clock stepped may be due by either clock
         ends = [row.ends_at] if row.ends_at is not None else []
         if index + 1 < len(life.steps):
             following = life.steps[index + 1].change

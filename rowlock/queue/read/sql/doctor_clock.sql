@@ -1,14 +1,15 @@
 -- What the server's clock has set, and what lies in the future now: the clock went back since. By how much, of each kind.
 -- Of the jobs, up to $1 rows are looked at. Reads small tables, and takes no lock.
+-- PostgreSQL 15 and 16 cannot subtract infinite times, such as that of a duty that was never done.
 SELECT what, ahead
   FROM (
-       SELECT 'duties' AS what, max(set_at) - clock_timestamp() AS ahead FROM rowlock.duty WHERE set_at < 'infinity'
+       SELECT 'duties' AS what, max(set_at) - clock_timestamp() AS ahead FROM rowlock.duty WHERE isfinite(set_at)
         UNION ALL
-       SELECT 'leases', max(expires_at - lease) - clock_timestamp() FROM rowlock.worker
+       SELECT 'leases', max(expires_at - lease) - clock_timestamp() FROM rowlock.worker WHERE isfinite(expires_at)
         UNION ALL
        SELECT 'schedules', max(greatest(updated_at, last_tick_at)) - clock_timestamp() FROM rowlock.schedule
         UNION ALL
-       SELECT 'statistics', max(until) - clock_timestamp() FROM rowlock.statistic_mark
+       SELECT 'statistics', max(until) - clock_timestamp() FROM rowlock.statistic_mark WHERE isfinite(until)
         UNION ALL
        SELECT 'operations', max(at) - clock_timestamp()
          FROM (SELECT at FROM rowlock.operation ORDER BY id DESC LIMIT 1) AS newest
