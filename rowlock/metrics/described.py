@@ -58,7 +58,7 @@ OF_WORKERS: Final = (
     Described("rowlock_lease_renewals_late", "counter", (), "Renewals that came when another one was due already."),
     Described("rowlock_lease_renewals_failed", "counter", (), "Renewals that failed, and were tried again."),
     Described("rowlock_leases_lost", "counter", (), "How often the lease was lost, and all jobs with it."),
-    Described("rowlock_reconnects", "counter", ("connection",), "How often a connection was made anew."),
+    Described("rowlock_reconnects", "counter", ("connection",), "Reconnects, by connection."),
     Described("rowlock_worker_info", "gauge", ("worker", "version"), "1, with the worker's id and Rowlock's version."),
     Described("rowlock_worker_slots", "gauge", (), "How many jobs the worker runs at once at most."),
     Described("rowlock_worker_slots_used", "gauge", (), "How many it runs."),

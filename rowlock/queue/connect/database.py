@@ -333,7 +333,7 @@ class Database:
             slots.release()
 
     async def in_contended_transaction(self, work: Callable[[OwnTransaction], Awaitable[T]], waits_for: str) -> T:
-        """Call `work` in a new transaction, as `patiently` does: anew each time. Raises `LockTimeout`."""
+        """Call `work` in a new transaction, one for each try of `patiently`. Raises `LockTimeout`."""
 
         async def once() -> T:
             async with self.transaction() as transaction:

@@ -202,7 +202,7 @@ class Enqueuing:
         """Run one of this application's coroutines from a synchronous program, and return what it returns.
 
         It runs in an event loop in the background, which belongs to the application: many threads may use it at once,
-        and a forked process begins anew. Raises `InsideEventLoop` where one must await.
+        and a forked process starts a loop of its own. Raises `InsideEventLoop` where one must await.
 
         >>> app.run_sync(app.cancel(job.id, by="ada"))
         """
