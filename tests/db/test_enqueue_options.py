@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
-from rowlock import EnqueueOptions, Rowlock, Settings
+from rowlock import EnqueueOptions, InvalidOption, Rowlock, Settings
 from rowlock.cli.commands import enqueue as command
 from rowlock.queue.enqueue.options import NAMES, checked
 from rowlock.queue.jobs.new_job import JobOptions
@@ -62,3 +63,61 @@ async def test_the_options_of_a_task_hold_for_every_way_in(way: str, settings: S
     assert {name: getattr(job, name) for name in options} == options
     assert job.expires_at - job.run_at == pytest.approx(timedelta(seconds=60), abs=timedelta(seconds=1))
     assert job.deadline - job.expires_at == pytest.approx(timedelta(seconds=60), abs=timedelta(seconds=1))
+
+
+WAYS = ("alone", "alone in a transaction", "many", "many in a transaction")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("key", [None, "k"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"run_at": datetime(2090, 1, 1, tzinfo=UTC), "expires": 3600},
+        {"delay": 86400 * 365, "deadline": datetime.now(UTC) + timedelta(hours=1)},
+        {"run_at": datetime(2090, 1, 1, tzinfo=UTC)},  # the task's own `expires`
+    ],
+)
+async def test_a_job_that_would_be_over_before_it_is_due_is_refused(
+    way: str, key: str | None, options: dict[str, Any], settings: Settings, connection: asyncpg.Connection[Any]
+) -> None:
+    async with Rowlock(settings=settings) as app:
+
+        @app.task(expires=7200)
+        async def work() -> None: ...
+
+        with pytest.raises(InvalidOption, match=r"must be after|is not after"):
+            await _enqueue(app, way, {**options, "unique": key}, connection)
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_limit_that_is_over_is_taken_by_every_way_in(
+    way: str, key: str | None, settings: Settings, connection: asyncpg.Connection[Any]
+) -> None:
+    """The job ends as expired: whoever stores it late must not fail."""
+    async with Rowlock(settings=settings) as app:
+
+        @app.task
+        async def work() -> None: ...
+
+        await _enqueue(app, way, {"expires": datetime.now(UTC) - timedelta(hours=1), "unique": key}, connection)
+        await app.worker().drain()
+        (job,) = await app.jobs()
+    assert job.state == "expired"
+
+
+async def _enqueue(app: Rowlock, way: str, options: dict[str, Any], connection: asyncpg.Connection[Any]) -> None:
+    task = app.tasks["work"]
+    match way:
+        case "alone":
+            await task.using(**options).enqueue()
+        case "alone in a transaction":
+            async with connection.transaction():
+                await task.using(**options, connection=connection).enqueue()
+        case "many":
+            await app.enqueue_many([task.using(**options).job()])
+        case _:
+            async with connection.transaction():
+                await app.enqueue_many([task.using(**options).job()], connection=connection)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from rowlock.errors import UnknownTask
 from rowlock.queue.connect import drivers
-from rowlock.queue.enqueue.options import EnqueueOptions, checked
+from rowlock.queue.enqueue.options import EnqueueOptions, checked, refuse_unknown
 from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.job import Job
@@ -129,6 +129,7 @@ class Enqueuing:
         connection was lost before the answer.
         """
         connection = drivers.given(connection)
+        refuse_unknown(options)
         usual = await self.by_name.usual_options(task, connection)
         job = self.by_name.make(task, args, usual, options, args_version=args_version, trace=trace)
         stored = await self.store.enqueue(job, connection)
@@ -147,6 +148,7 @@ class Enqueuing:
 
         >>> await app.enqueue_many([await app.job("send_email", {"recipient": to}) for to in recipients])
         """
+        refuse_unknown(options)
         usual = await self.by_name.usual_options(task, None)
         return self.by_name.make(task, args, usual, options, args_version=args_version, trace=trace)
 

@@ -50,13 +50,39 @@ def parameters(job: NewJob[Any]) -> tuple[object, ...]:
 
 def timed(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
     """What goes into those of `TIMED` that follow: a delay counts from `now`. Raises `InvalidOption`."""
+    check_due(job, now)
     options = job.options
     run_at = max(now, _moment(options.delay if options.run_at is None else options.run_at, now) or now)
     expires_at, deadline = _moment(options.expires, now), _moment(options.deadline, now)
     ends_at = min((limit for limit in (expires_at, deadline) if limit is not None), default=None)
-    if ends_at is not None and ends_at <= run_at:
-        raise InvalidOption(f"expires or deadline {ends_at} is not after {run_at}, when a job of {job.task} is due.")
     return (run_at, options.timeout, ends_at, expires_at, deadline, options.tags, options.metadata, options.trace)
+
+
+def needs_clock(options: JobOptions) -> bool:
+    """Whether only the database's clock tells if such a job would be over before it is due: one time is a moment, the
+    other counts from the enqueue on.
+    """
+    due = _asked_for(options)
+    limits = [limit for limit in (options.expires, options.deadline) if limit is not None]
+    return due is not None and any(isinstance(limit, timedelta) != isinstance(due, timedelta) for limit in limits)
+
+
+def check_due(job: NewJob[Any], now: datetime) -> None:
+    """Raise `InvalidOption` for a job that would be over before it is due, as `rowlock.enqueue` does for SQL."""
+    options = job.options
+    due = _moment(_asked_for(options), now)
+    for option, given in (("expires", options.expires), ("deadline", options.deadline)):
+        limit = _moment(given, now)
+        if due is not None and limit is not None and limit <= due:
+            raise InvalidOption(
+                f"{option} must be after the job of {job.task} is due, at {due}; got {limit}. Give it time.",
+                option=option,
+            )
+
+
+def _asked_for(options: JobOptions) -> timedelta | datetime | None:
+    """When the job is to be due, if not at once."""
+    return options.delay if options.run_at is None else options.run_at
 
 
 def _moment(given: timedelta | datetime | None, now: datetime) -> datetime | None:

@@ -42,6 +42,13 @@ class EnqueueOptions(TypedDict, total=False):
 NAMES: Final = frozenset(EnqueueOptions.__annotations__)
 
 
+def refuse_unknown(given: EnqueueOptions) -> None:
+    """Raise `TypeError` for what is no option of a job."""
+    if unknown := given.keys() - NAMES:
+        known = ", ".join(sorted(NAMES))
+        raise TypeError(f"got an unexpected keyword argument {min(unknown)!r}; the options of a job are {known}")
+
+
 def checked(
     given: EnqueueOptions, usual: JobOptions, arguments: Arguments | None = None, *, trace: str | None = None
 ) -> JobOptions:
@@ -49,9 +56,7 @@ def checked(
 
     Raises `InvalidOption`, and `TypeError` for what is no option.
     """
-    if unknown := given.keys() - NAMES:
-        known = ", ".join(sorted(NAMES))
-        raise TypeError(f"got an unexpected keyword argument {min(unknown)!r}; the options of a job are {known}")
+    refuse_unknown(given)
     delay, run_at = given.get("delay"), given.get("run_at")
     if delay is not None and run_at is not None:
         raise InvalidOption("delay and run_at are both given: give one of them.")
@@ -75,4 +80,4 @@ def checked(
     return made
 
 
-__all__ = ["NAMES", "EnqueueOptions", "checked"]
+__all__ = ["NAMES", "EnqueueOptions", "checked", "refuse_unknown"]

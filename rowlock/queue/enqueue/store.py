@@ -86,6 +86,9 @@ class Store:
         else:
             lock_wait = LOCK_WAIT if connection is None and job.unique_key is not None else None
             name, parameters = "enqueue", (*columns.parameters(job), lock_wait)
+            if columns.needs_clock(job.options):
+                (moment,) = await self.database.run("moment", connection=connection)
+                columns.check_due(job, moment[0])
         rows: Sequence[Any]
         if connection is not None:
             rows = await self.database.run(name, *parameters, connection=connection)
@@ -263,6 +266,7 @@ class Store:
     async def _insert_all(self, jobs: Sequence[NewJob[Any]], transaction: Transaction) -> dict[UUID, UUID]:
         new = [job for job in jobs if job.unique_key is None]
         if new:
+            await _check_due(new, transaction)
             await transaction.run("enqueue_many", *columns.arrays(new), *columns.marks(new))
         return await self._insert_unique(jobs, transaction)
 
@@ -271,6 +275,7 @@ class Store:
         keyed = [job for job in jobs if job.unique_key is not None]
         if not keyed:
             return {}
+        await _check_due(keyed, transaction)
         keys = [(job.unique_key or "").partition(":")[2] for job in keyed]
         how = zip(*(columns.unique_rules(job.options.unique) for job in keyed), strict=True)
         rows = await transaction.run(
@@ -335,6 +340,14 @@ def _take_plain(given: list[NewJob[R]], coming: Iterator[NewJob[R]]) -> Iterator
                 return
             plain = job.options
         yield job
+
+
+async def _check_due(jobs: Sequence[NewJob[Any]], transaction: Transaction) -> None:
+    """Raise `InvalidOption` for a job that would be over before it is due, where only the database's clock tells."""
+    if unclear := [job for job in jobs if columns.needs_clock(job.options)]:
+        (moment,) = await transaction.run("moment")
+        for job in unclear:
+            columns.check_due(job, moment[0])
 
 
 def _queues(jobs: Iterable[NewJob[Any]]) -> list[str]:
