@@ -162,3 +162,14 @@ def test_a_worker_may_need_a_moment_to_hear_of_a_scale(story: Story) -> None:
     call(story, "scale", about={"most": 1})
     two_at_once(story)
     assert switches.LIMITS not in clean(story).looked
+
+
+@pytest.mark.parametrize("steps", [True, False])
+def test_a_handler_whose_lease_a_step_of_the_clock_has_ended_may_outlast_a_drain(story: Story, *, steps: bool) -> None:
+    job = job_of(story)
+    begin(story, job)
+    if steps:
+        story.step_clock(3600)
+    call(story, "drain")
+    finish(story, job)
+    assert story.check().counts[switches.STARTS] == (not steps)
