@@ -286,8 +286,9 @@ class Shift:
         await self.main_loop.until_stopped(self.background)
 
     async def drain(self) -> None:
-        """Do all that is due now, or falls due meanwhile."""
+        """Do all that is due now, or falls due meanwhile; and end what is overdue, which no claim finds."""
         await self.main_loop.until_dry()
+        await self.upkeep.end_overdue()
 
     def _hear(self, told: str) -> None:
         """Take in a notification: a queue; or, with a colon that no queue has, a test, or word of an operator's act."""

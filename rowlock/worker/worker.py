@@ -196,7 +196,7 @@ class Worker:
     async def drain(self) -> int:
         """Do all that is due now, or falls due meanwhile; return how many attempts ended. For tests and scripts.
 
-        Schedules do not fire.
+        Jobs that have expired, or whose deadline has passed, end as well. Schedules do not fire.
         """
         await self._open(has_ticks=False)
         try:

@@ -7,14 +7,12 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
-from uuid import UUID
 
 import asyncpg
 import pytest
 
 from rowlock import InvalidOption, Job, JobFailed, JobHandle, Retry, Rowlock, Settings
 from rowlock.queue.connect.drivers import or_own
-from rowlock.queue.connect.statements import statement
 from rowlock.queue.enqueue.task import Task
 from tests.waiting import eventually
 
@@ -42,10 +40,6 @@ async def app(settings: Settings) -> AsyncIterator[Rowlock]:
 @pytest.fixture
 async def often(connection: Connection) -> None:
     await connection.execute("UPDATE rowlock.duty SET every = '20 ms' WHERE name = 'overdue'")
-
-
-async def end_overdue(connection: Connection) -> list[tuple[UUID, str]]:
-    return [(row["id"], row["state"]) for row in await connection.fetch(statement("end_overdue", "rowlock"), 100)]
 
 
 async def store(
@@ -135,16 +129,16 @@ async def test_a_job_that_has_not_started_when_it_expires_never_runs(app: Rowloc
     assert await connection.fetchval("SELECT count(*) FROM rowlock.unique_key") == 0, "its key is free again"
 
 
-async def test_a_worker_does_not_claim_or_wait_for_what_is_over(app: Rowlock, connection: Connection) -> None:
+async def test_a_drain_ends_what_is_over_and_does_not_claim_it(app: Rowlock, connection: Connection) -> None:
     @app.task
     async def work() -> None: ...
 
     handle = await work.using(expires=60).enqueue()
     await connection.execute("UPDATE rowlock.job SET ends_at = now() - interval '1 s'")
-    await connection.execute("UPDATE rowlock.duty SET next_run_at = 'infinity' WHERE name = 'overdue'")  # not by upkeep
+    await connection.execute("UPDATE rowlock.duty SET next_run_at = 'infinity' WHERE name = 'overdue'")
     assert await app.worker().drain() == 0
-    assert (await app.get(handle.id)).state == "queued"
-    assert await end_overdue(connection) == [(handle.id, "expired")]
+    ended = await app.get(handle.id)
+    assert (ended.state, ended.attempt) == ("expired", 0)
 
 
 async def test_a_claimed_job_that_expires_before_its_slot_is_free_is_given_back_unstarted(
@@ -221,10 +215,8 @@ async def test_a_job_whose_cancel_was_asked_for_while_it_ran_does_not_run_again(
         await connection.execute("UPDATE rowlock.job SET cancel_requested_at = now(), ends_at = '-infinity'")
         raise OSError("in the middle")
 
-    await connection.execute("UPDATE rowlock.duty SET next_run_at = 'infinity' WHERE name = 'overdue'")
     handle = await work.enqueue()
     assert await app.worker().drain() == 1
-    assert await end_overdue(connection) == [(handle.id, "cancelled")]
     assert (await app.get(handle.id)).state == "cancelled"
 
 

@@ -225,6 +225,11 @@ class Upkeep:
             yield
         await self._connection.fetch("forget_workers")
 
+    async def end_overdue(self) -> None:
+        """End now what is overdue, whoever has the duty: for a drain, which leaves nothing that is due."""
+        async for _ in self._end_overdue():
+            pass
+
     async def _end_overdue(self) -> Steps:
         """End the waiting jobs that have expired, whose deadline has passed, or whose cancel was requested."""
         ended, first = Counter[str](), list[str]()
