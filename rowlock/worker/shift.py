@@ -59,6 +59,8 @@ class Shift:
         self._terms = terms
         self._loop = asyncio.get_running_loop()
         self._is_closing = self._is_closed = self._has_let_go = False
+        self.is_retired = False
+        """Whether it ends, or has ended, by the loss of its lease."""
         self._given_back: list[Attempt] = []
         self.links = Links(terms.database.settings, terms.dsn, terms.counts.connects)
         self.lease = Lease(
@@ -304,7 +306,7 @@ class Shift:
 
         A handler that does not end keeps no connection. A cancel gives it a few more seconds.
         """
-        self._is_closing = True
+        self._is_closing = self.is_retired = True
         self._let_go()
         try:
             await self._end_background()

@@ -274,7 +274,6 @@ class Worker:
     async def _open_next_shift(self) -> None:
         """Let the shift end whose lease was lost, and open the next, however often that takes."""
         lost, pause = self._shift, PAUSE_FIRST
-        self._done_before += lost.slots.done
         self._retire(lost)
         while not self._stopping.is_set():
             shift = Shift(self._given_terms, concurrency=lost.slots.concurrency, state=lost.orders.state)
@@ -299,6 +298,7 @@ class Worker:
         def end(retired: asyncio.Task[None]) -> None:
             self._retiring.discard(retired)
             earlier.remove(lost.slots)
+            self._done_before += lost.slots.done
             self._outlived = [each for each in self._outlived if each.has_leftover_threads]
             _report_defect(retired)
 
@@ -332,8 +332,8 @@ class Worker:
 
     @property
     def _attempts(self) -> int:
-        """How many attempts have ended."""
-        return self._done_before + self._shift.slots.done
+        """How many attempts have ended, once no shift is retiring."""
+        return self._done_before + (0 if self._shift.is_retired else self._shift.slots.done)
 
     async def _close(self) -> None:
         """Close the shifts, and what their handlers had open after that."""
