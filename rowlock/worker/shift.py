@@ -27,7 +27,7 @@ from rowlock.worker.loop.slots import Executor, Slots
 from rowlock.worker.loop.suspects import Alone
 from rowlock.worker.ticker import Ticker
 from rowlock.worker.timeouts import to_the_end
-from rowlock.worker.vitals.figures import Figures
+from rowlock.worker.vitals.figures import WorkerFigures
 from rowlock.worker.vitals.lease import Lease, Renewals
 from rowlock.worker.vitals.memory import resident_bytes
 from rowlock.worker.vitals.watchdog import Watchdog
@@ -173,9 +173,9 @@ class Shift:
         return self._is_closed and self.performer.has_busy_threads
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> WorkerFigures:
         """What the worker has done in it, and how it stands. May be read in any thread."""
-        return Figures(
+        return WorkerFigures(
             worker=self.lease.worker,
             version=version("rowlock"),
             counts=self._counts,

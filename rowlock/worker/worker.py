@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rowlock.queue.enqueue.task import FailureHandler, Middleware, Task
     from rowlock.queue.schedules.schedule import Declared
     from rowlock.queue.tasks.lifespan import Lifespan
-    from rowlock.worker.vitals.figures import Figures
+    from rowlock.worker.vitals.figures import WorkerFigures
 
 log = logs.get_logger("rowlock.worker")
 
@@ -158,7 +158,7 @@ class Worker:
         self._counts.has_kinds = True
 
     @property
-    def figures(self) -> Figures | None:
+    def figures(self) -> WorkerFigures | None:
         """What it has done since it was opened, and how it stands; None before that. May be read in any thread."""
         return None if self._opened is None else self._opened.figures
 

@@ -214,7 +214,7 @@ async def test_a_call_over_a_link_that_swallows_all_ends_at_once_when_it_is_canc
         "keyed": work.using(unique="key").enqueue,
         "again": lambda: far.enqueue_many([work.job()]),
         "get": lambda: far.get(waiting.id),
-        "cancel": lambda: far.cancel(waiting.id),
+        "cancel": lambda: far.jobs.cancel(waiting.id),
         "transaction": lambda: _enqueue_in_transaction(far, work),
         "halfway": lambda: far.enqueue_many(halfway()),
     }

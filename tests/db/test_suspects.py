@@ -282,7 +282,7 @@ async def test_room_is_not_made_for_a_job_that_is_gone(app: Rowlock, stage: Stag
         await eventually(lambda: stage.running == {"before"})
         suspect = await add_job(connection, "quick", "suspect")
         await eventually(lambda: worker._shift.alone.is_wanted)
-        await app.cancel(suspect)
+        await app.jobs.cancel(suspect)
         await stage.quick.enqueue("after")
         await eventually(lambda: stage.began == ["before", "after"])
         stage.open.set()

@@ -16,12 +16,14 @@ EXPORTED = [
     "ApiKey",
     "ApiKeyNotFound",
     "ArchiveDay",
+    "BoundTask",
     "BulkResult",
     "CallNext",
     "Cancel",
     "ConfigurationError",
     "DatabaseUnavailable",
     "DeadLetterGroup",
+    "DeadLetters",
     "DrainTimeout",
     "DuplicateJob",
     "EnqueueOptions",
@@ -29,6 +31,7 @@ EXPORTED = [
     "Exponential",
     "Fail",
     "Figures",
+    "GroupedDeadLetters",
     "InsideEventLoop",
     "InvalidArguments",
     "InvalidJob",
@@ -40,6 +43,8 @@ EXPORTED = [
     "JobFilter",
     "JobHandle",
     "JobNotFound",
+    "JobPage",
+    "Jobs",
     "KeyHeld",
     "Keys",
     "Lifespan",
@@ -47,6 +52,7 @@ EXPORTED = [
     "LiveWorker",
     "LockTimeout",
     "LogLine",
+    "Middleware",
     "NewApiKey",
     "NewJob",
     "Operation",
@@ -62,10 +68,12 @@ EXPORTED = [
     "RemoteError",
     "ResultTimeout",
     "Retention",
+    "RetentionStatus",
     "Retry",
     "Rowlock",
     "RowlockError",
     "Schedule",
+    "ScheduleChanged",
     "ScheduleExists",
     "ScheduleNotFound",
     "Schedules",
@@ -82,9 +90,11 @@ EXPORTED = [
     "TaskDefaults",
     "TaskFigures",
     "Tasks",
+    "Tick",
     "Unclaimed",
     "Unique",
     "UnknownTask",
+    "Worker",
     "WorkerNotFound",
     "Workers",
     "WrongState",
@@ -99,6 +109,8 @@ def _documented() -> Iterator[tuple[str, str]]:
     """The docstrings of the exported names, and of the public methods of the exported classes."""
     for name in EXPORTED:
         exported = getattr(rowlock, name)
+        if not inspect.isclass(exported):
+            continue  # an alias of types has no docstring
         yield name, inspect.cleandoc(exported.__dict__.get("__doc__") or "")
         own = [
             kind for kind in getattr(exported, "__mro__", [exported])[::-1] if kind.__module__.startswith("rowlock.")
