@@ -206,10 +206,16 @@ class Worker:
             await self._close()
         return self._shift.slots.done
 
-    def stop(self, grace: timedelta | None = None) -> None:
-        """Ask the worker to stop: it claims no more, and gives back what is not done after the grace period."""
-        if grace is not None:
-            self._grace = grace.total_seconds()
+    def stop(self, grace: timedelta | float | None = None) -> None:
+        """Ask the worker to stop: it claims no more, and gives back what is not done after the grace period.
+
+        `grace`: in seconds or as a `timedelta`; 0 gives back at once, None is the settings' `grace_period`. Another
+        call may change it while jobs still run. Raises `InvalidOption`.
+
+        >>> worker.stop(grace=5)
+        """
+        if (given := checks.grace(grace)) is not None:
+            self._grace = given.total_seconds()
         self._stopping.set()
         if self._opened is not None:
             self._opened.doze.wake()

@@ -451,7 +451,7 @@ async def test_a_worker_that_stops_gives_back_the_jobs_that_gather_and_those_of_
                 return len(calls) == 2
 
             await eventually(are_called)
-        worker.stop(grace=timedelta(0))
+        worker.stop(grace=0)
     assert {(row["state"], row["errors"]) for row in await rows_of(connection, *handles)} == {("queued", 0)}
     assert sorted(calls) == sorted(ended) == ([1, 2] if batch == 1 else [])
 

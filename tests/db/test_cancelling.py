@@ -284,7 +284,7 @@ async def test_a_shutdown_does_not_give_back_what_was_cancelled(app: Rowlock) ->
         await asyncio.wait_for(began.wait(), 10)
         await app.jobs.cancel(job.id)
         await eventually(lambda: all(attempt.stop == "cancel" for attempt in worker._shift.slots.running))
-        worker.stop(timedelta(0))
+        worker.stop(0)
     assert (await job.get()).state == "cancelled"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -96,7 +95,7 @@ async def test_watch_tells_that_a_job_was_given_back(database_url: str, app: Row
         job = await slow.enqueue()
         async with app.worker() as worker:
             await began.wait()
-            worker.stop(grace=timedelta(0))
+            worker.stop(grace=0)
         await app.worker().drain()
     done = await rowlock("jobs", "watch", str(job.id), url=database_url)
     assert [line.split("  ")[1] for line in done.out.splitlines()] == ["attempt 1 released", "succeeded"]

@@ -392,7 +392,7 @@ async def test_a_worker_that_stops_leaves_it_to_another_one(app: Rowlock, stage:
         await add_job(connection, "quick", "suspect")
         await eventually(lambda: first._shift.alone.is_wanted)
         async with app.worker() as second:
-            first.stop(grace=timedelta(seconds=30))
+            first.stop(grace=30)
             await eventually(lambda: "suspect" in stage.began)
             assert "one" in stage.running
             stage.open.set()
