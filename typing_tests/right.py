@@ -44,6 +44,7 @@ from rowlock import (
     Unique,
     Worker,
 )
+from rowlock.testing import assert_enqueued, perform
 
 app = Rowlock(task_defaults={"timeout": 60, "tags": ["shop"]})
 library = Tasks(task_defaults={"queue": "library"})
@@ -179,18 +180,26 @@ async def take_function(
     """Functions as parameters."""
 
 
-async def take_tasks(every: Task[..., Any], some: BoundTask[[int], Receipt]) -> None:
+async def take_tasks(every: Task[..., Any], one: Task[[int], str], some: BoundTask[[int], Receipt]) -> None:
     """Tasks as parameters; `Task[..., Any]` is any."""
     await every.enqueue(1, "two", three=3)
+    assert_type(await one.enqueue(1), JobHandle[str])
     assert_type(await some.enqueue(1), JobHandle[Receipt])
 
 
 async def give_tasks() -> None:
     """Tasks where they, or functions like theirs, are wanted."""
-    await take_tasks(report, charge.using(delay=5))
+    await take_tasks(send_email, report, charge.using(delay=5))
     await take_function(report, charge)
     known: dict[str, Task[..., Any]] = {"report": report, "charge": charge, "index": index}
     await known["report"].enqueue(1)
+
+
+async def test_tasks() -> None:
+    """Tasks in tests of applications."""
+    assert_type(await perform(app, charge, 12), Receipt)
+    assert_type(await perform(app, report.using(priority=9), 1), str)
+    await assert_enqueued(app, send_email, args={"recipient": "ada@example.com"}, delay=60)
 
 
 # Parts of the application.
