@@ -64,8 +64,8 @@ async def app(settings: Settings, connection: Connection) -> Rowlock:
     await work.using(delay=3600, expires=7200).enqueue("succeed")
     await work.using(delay=3600, unique=Unique("waits")).enqueue("succeed")
     waiting = await work.using(delay=3600, unique=Unique("cancelled")).enqueue("succeed")
-    await app.cancel(waiting.id)
-    await app.retry(waiting.id)
+    await app.jobs.cancel(waiting.id)
+    await app.jobs.retry(waiting.id)
     ends = await work.using(expires=0.05).enqueue("succeed")
     is_late = "SELECT expires_at <= now() FROM rowlock.job WHERE id = $1"
     await eventually(lambda: connection.fetchval(is_late, ends.id))  # before there is a worker that could start it
@@ -74,7 +74,7 @@ async def app(settings: Settings, connection: Connection) -> Rowlock:
         await eventually(lambda: _has_ticked(app), timeout=30)
         dead = await work.enqueue("fail")
         await eventually(lambda: _is_over(app, dead.id), timeout=30)
-        await app.retry(dead.id)
+        await app.jobs.retry(dead.id)
         await eventually(lambda: _is_over(app, dead.id), timeout=30)
     return app
 
@@ -123,7 +123,7 @@ async def test_what_runs_is_as_it_must_be(settings: Settings) -> None:
         assert found["running job without a lease"].looked_at >= 2  # and perhaps a tick
         assert {one.status for one in found.values()} <= {"kept", "empty"}
         for job in begun:
-            await app.cancel(job.id)
+            await app.jobs.cancel(job.id)
         assert await broken(app.database) == {}
 
 
@@ -716,8 +716,8 @@ async def test_in_the_middle_of_work_nothing_is_broken(settings: Settings, conne
             await eventually(lambda: _is_waiting_again(connection), timeout=30)
             await stay.using(unique=Unique("start", until="start")).enqueue("snooze")
             assert await broken(app.database) == {}
-            await app.cancel(begun[-1].id)
-            await app.retry(crashed.id)
+            await app.jobs.cancel(begun[-1].id)
+            await app.jobs.retry(crashed.id)
             assert await broken(app.database) == {}
 
 

@@ -399,10 +399,10 @@ async def test_a_job_that_is_put_back_takes_its_key_from_one_whose_time_is_over(
     async def send() -> None: ...
 
     first = await send.using(unique="k").enqueue()
-    await app.cancel(first.id)
+    await app.jobs.cancel(first.id)
     await send.using(unique="k", expires=60).enqueue()
     await pass_time(connection)
-    await app.retry(first.id)
+    await app.jobs.retry(first.id)
     assert await connection.fetchval("SELECT job_id FROM rowlock.unique_key") == first.id
 
 
@@ -752,13 +752,13 @@ async def test_a_job_that_is_put_back_holds_its_key_though_the_period_is_over_wh
 
     for has_come_by in (False, True):
         job = await send.enqueue()
-        await app.cancel(job.id)
+        await app.jobs.cancel(job.id)
         await run_out(connection)
         if has_come_by:
             assert await connection.fetchval(statement("forget_unique_keys", "rowlock"), 10) == 1
-        await app.retry(job.id)
+        await app.jobs.retry(job.id)
         assert (await send.enqueue()).id == job.id
-        await app.cancel(job.id)
+        await app.jobs.cancel(job.id)
 
 
 async def test_sql_knows_every_rule(app: Rowlock, connection: Connection) -> None:

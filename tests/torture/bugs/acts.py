@@ -66,9 +66,9 @@ BUGS: Final = (
         promise="a dry run changes nothing",
         changes=(
             Change(
-                file="rowlock/queue/operate/jobs.py",
-                old="if dry_run or not found else await change(act, found)",
-                new="if not found else await change(act, found)",
+                file="rowlock/queue/operate/bulk.py",
+                old="if dry_run or not found else await self.change(act, found)",
+                new="if not found else await self.change(act, found)",
             ),
         ),
         engine=MIXED,
@@ -162,7 +162,7 @@ BUGS: Final = (
         promise="nothing of a job that was deleted is left",
         changes=(
             Change(
-                file="rowlock/queue/operate/jobs.py",
+                file="rowlock/queue/operate/act_on_jobs.py",
                 old='(("delete_attempts", traces["attempts"]), ("delete_logs", traces["logs"]))',
                 new='(("delete_logs", traces["logs"]),)',
             ),

@@ -112,7 +112,7 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/queue/operate/jobs.py",
-                old='            if rows and rows[0]["state"] in _RETRYABLE:\n',
+                old='            if rows and rows[0]["state"] in RETRYABLE:\n',
                 new="            if rows:\n",
             ),
             Change(
