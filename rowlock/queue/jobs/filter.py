@@ -108,7 +108,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return msgspec.structs.replace(self, **changes)
 
     def parameters(self, sight: Sight = ALL, *, before: UUID | None = None) -> tuple[object, ...]:
-        """The first seventeen parameters of the statements that filter: see `list_jobs.sql`.
+        """The first parameters of the statements that filter: see `job_filter.sql`.
 
         `before` is the last id of the page before.
         """
@@ -125,14 +125,18 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             self.error,
             None if self.args is None else msgspec.json.encode(self.args).decode(),
             self.discarded,
-            self.tag,
+            self._marks(),
             None if self.text is None else _patterns(self.text),
             self.created_after,
             self.created_before,
             list(sight.hidden) if looks_inside and sight.hidden else None,
             self.error_kind,
-            None if self.metadata is None else msgspec.json.encode(self.metadata).decode(),
         )
+
+    def _marks(self) -> str | None:
+        """What the job's marks have, as JSON."""
+        marks = {name: given for name in ("tag", "metadata") if (given := getattr(self, name)) is not None}
+        return msgspec.json.encode(marks).decode() if marks else None
 
     def _queues(self, sight: Sight) -> list[str] | None:
         wanted = None if self.queue is None else {self.queue}

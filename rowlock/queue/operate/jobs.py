@@ -333,7 +333,7 @@ class Operators:
                 async with acting(self._database, ActOnJobs, origin) as act:
                     if of_archive and not dry_run:
                         await act.run("lock_archive", *window)
-                    rows = await act.run(find, *parameters, last, BATCH, until, *window, pages.LOOK)
+                    rows = await act.run(find, *parameters, BATCH, pages.LOOK, last, until, *window)
                     found = list(takewhile(lambda row: row["fits"], rows))
                     changed = Counter(found=len(found)) if dry_run or not found else await change(act, found)
                     done += changed
