@@ -38,7 +38,7 @@ COLUMNS: Final = (
         "errors",
         "crashes",
     ),
-    *("unique_key", "error", "created_at", "run_at", "expires_at", "deadline", "tags", "metadata"),
+    *("unique_key", "error", "created_at", "run_at", "expires_at", "deadline", "marks"),
 )
 """The columns of list_waiting.sql."""
 CLOSE: Final = timedelta(seconds=1)
@@ -230,7 +230,13 @@ async def _waiting(app: Rowlock, connection: object) -> list[Job]:
     else:
         async with app.database.connection() as own:
             rows = await own.fetch(sql)
-    return [Job.from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+    return [_job(dict(zip(COLUMNS, row, strict=True))) for row in rows]
+
+
+def _job(row: dict[str, Any]) -> Job:
+    marks: dict[str, Any] = msgspec.json.decode(row.pop("marks"))
+    texts = {name: msgspec.json.encode(mark).decode() for name, mark in marks.items() if isinstance(mark, dict)}
+    return Job.from_row(row | marks | texts)
 
 
 async def _told(app: Rowlock, waiting: Sequence[Job], found: Sequence[Job], connection: object) -> str:

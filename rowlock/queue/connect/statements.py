@@ -1,7 +1,7 @@
 """The SQL: one file a statement, in the `sql/` of its room; read once, and written for the configured schema.
 
-What several statements say the same way stands once, in a file of the `fragments/` of its room: `{{name}}` in a statement, or
-in another fragment, stands for its text; `{{null name}}` for a NULL in the place of each of its columns.
+What several statements say the same way stands once, in a file of the `fragments/` of its room. `{{name}}` stands for its
+text in a statement, or in another fragment; `{{null name}}` for a NULL in the place of each of its columns.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from rowlock.schema import in_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from importlib.resources.abc import Traversable
 
 WAKEUP_CHANNEL = "rowlock.wakeup"

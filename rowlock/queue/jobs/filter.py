@@ -51,7 +51,22 @@ class Sight:
 ALL: Final = Sight()
 
 
-class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Criteria(msgspec.Struct, frozen=True, kw_only=True):
+    """What a filter says in the same form everywhere, also in the query of an address."""
+
+    queue: QueueName | None = None
+    task: TaskName | None = None
+    after: Annotated[UUID, said("enqueued after this job")] | None = None
+    error: Annotated[str, said("a text in its error", minLength=1, pattern=TEXT)] | None = None
+    error_kind: Annotated[str, said("an error of the same kind, as the groups have it", pattern=TEXT)] | None = None
+    discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
+    tag: Annotated[str, said("one of its tags", minLength=1, pattern=TEXT)] | None = None
+    text: Annotated[str, said("a text in its arguments", minLength=1, pattern=TEXT)] | None = None
+    created_after: Annotated[Instant, said("enqueued then or later")] | None = None
+    created_before: Annotated[Instant, said("enqueued earlier")] | None = None
+
+
+class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Which jobs are meant: those that fit everything that is given. Raises `InvalidOption`, which names what is wrong.
 
     `state` is one that people see: queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled or
@@ -69,21 +84,11 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """
 
     state: State | None = None
-    queue: QueueName | None = None
-    task: TaskName | None = None
-    after: Annotated[UUID, said("enqueued after this job")] | None = None
     before: Annotated[UUID, said("enqueued before this job")] | None = None
     older_than: AgeText | Age | None = None
     newer_than: AgeText | Age | None = None
-    error: Annotated[str, said("a text in its error", minLength=1, pattern=TEXT)] | None = None
-    error_kind: Annotated[str, said("an error of the same kind, as the groups have it", pattern=TEXT)] | None = None
     args: Annotated[dict[str, Any], said("arguments that are among its own", minProperties=1)] | None = None
-    discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
-    tag: Annotated[str, said("one of its tags", minLength=1, pattern=TEXT)] | None = None
     metadata: MetadataFilter | None = None
-    text: Annotated[str, said("a text in its arguments", minLength=1, pattern=TEXT)] | None = None
-    created_after: Annotated[Instant, said("enqueued then or later")] | None = None
-    created_before: Annotated[Instant, said("enqueued earlier")] | None = None
 
     def __post_init__(self) -> None:
         if self.state is not None and self.state not in SHOWN:
@@ -242,4 +247,4 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "error_kind": _line,
 }
 
-__all__ = ["ALL", "JobFilter", "Sight"]
+__all__ = ["ALL", "Criteria", "JobFilter", "Sight"]

@@ -17,7 +17,8 @@ from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.job import Job
 from rowlock.queue.jobs.json_values import find_defect
 from rowlock.queue.jobs.lifecycle import FINAL, LIVE
-from rowlock.queue.jobs.new_job import JobOptions, NewJob
+from rowlock.queue.jobs.new_job import NewJob
+from rowlock.queue.jobs.options import JobOptions
 from rowlock.queue.jobs.rescheduling import Change
 from rowlock.queue.operate.act import Act, acting
 from rowlock.queue.read import pages
@@ -173,14 +174,7 @@ class Operators:
                     f"Job {wanted} ({old.task}) is {old.state}: only a finished one is run again.", state=old.state
                 )
             document, version = (rows[0]["args"], None) if args is None else self._checked_args(old.task, args)
-            options = JobOptions(
-                queue=old.queue,
-                priority=old.priority,
-                max_attempts=old.max_attempts,
-                timeout=old.timeout,
-                tags=tuple(old.tags) or None,
-                metadata=old.metadata_json,
-            )
+            options = JobOptions.like(old)
             new: NewJob[Any] = NewJob(uuid7(), old.task, document, options, None, version or old.args_version)
             await act.enqueue(self._store, new)
             details: dict[str, object] = {"job": str(new.id)}
