@@ -1,7 +1,7 @@
 """The SQL: one file a statement, in the `sql/` of its room; read once, and written for the configured schema.
 
-What several statements say the same way stands once, in a file of the `fragments/` of its room. `{{name}}` stands for its
-text in a statement, or in another fragment; `{{null name}}` for a NULL in the place of each of its columns.
+What several statements say the same way stands once, in a file of the `fragments/` of its room. In a statement, or in
+another fragment, `{{name}}` stands for its text, and `{{null name}}` for a NULL in the place of each of its columns.
 """
 
 from __future__ import annotations
