@@ -17,6 +17,7 @@ from rowlock.queue.enqueue.task import Task
 from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.job import Job
 from rowlock.queue.jobs.json_values import encode_hook
+from rowlock.queue.jobs.options import MARKS
 from rowlock.queue.read.pages import list_jobs
 from rowlock.testing.bench import PACKAGE
 from rowlock.testing.perform import check_task
@@ -38,7 +39,7 @@ COLUMNS: Final = (
         "errors",
         "crashes",
     ),
-    *("unique_key", "error", "created_at", "run_at", "expires_at", "deadline", "marks"),
+    *("unique_key", "error", "created_at", "run_at", "expires_at", "deadline", *MARKS),
 )
 """The columns of list_waiting.sql."""
 CLOSE: Final = timedelta(seconds=1)
@@ -230,13 +231,7 @@ async def _waiting(app: Rowlock, connection: object) -> list[Job]:
     else:
         async with app.database.connection() as own:
             rows = await own.fetch(sql)
-    return [_job(dict(zip(COLUMNS, row, strict=True))) for row in rows]
-
-
-def _job(row: dict[str, Any]) -> Job:
-    marks: dict[str, Any] = msgspec.json.decode(row.pop("marks"))
-    texts = {name: msgspec.json.encode(mark).decode() for name, mark in marks.items() if isinstance(mark, dict)}
-    return Job.from_row(row | marks | texts)
+    return [Job.from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
 
 
 async def _told(app: Rowlock, waiting: Sequence[Job], found: Sequence[Job], connection: object) -> str:
