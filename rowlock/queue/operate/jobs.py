@@ -11,11 +11,11 @@ from uuid import UUID
 import msgspec
 
 from rowlock.errors import InvalidOption, JobAlreadyFinished, KeyHeld, WrongState
+from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.actor import Origin
 from rowlock.queue.jobs.filter import ALL, JobFilter, Sight
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.job import Job
-from rowlock.queue.jobs.json_values import find_defect
 from rowlock.queue.jobs.lifecycle import FINAL, LIVE
 from rowlock.queue.jobs.new_job import NewJob
 from rowlock.queue.jobs.options import JobOptions
@@ -77,7 +77,7 @@ class Operators:
 
     async def cancel(self, job_id: UUID | str, *, reason: str | None, origin: Origin) -> CancelAnswer:
         """Cancel a job. Raises `JobNotFound`, `JobAlreadyFinished`, `InvalidOption`."""
-        wanted, why = parse_id(job_id), _checked_reason(reason)
+        wanted, why = parse_id(job_id), None if reason is None else checks.text("reason", reason, LONGEST_REASON)
         for _ in range(TRIES):
             async with acting(self._database, ActOnJobs, origin) as act:
                 rows = await act.cancel([wanted], why, _LIVE)
@@ -205,7 +205,7 @@ class Operators:
         sight: Sight = ALL,
     ) -> BulkResult:
         """Cancel all live jobs that the filter means."""
-        why = _checked_reason(reason)
+        why = None if reason is None else checks.text("reason", reason, LONGEST_REASON)
         _refuse_empty(which, everything=everything)
         if which.state in FINAL or which.discarded:
             raise InvalidOption(
@@ -436,14 +436,6 @@ def _last_looked_at(rows: Sequence[Record], found: Sequence[Record]) -> UUID | N
 def _named(rows: Sequence[Record]) -> tuple[list[UUID], list[datetime]]:
     """The ids of finished jobs, and when they ended: in which partitions they are."""
     return [row["id"] for row in rows], [row["finished_at"] for row in rows]
-
-
-def _checked_reason(reason: object) -> str | None:
-    if reason is None:
-        return None
-    if not isinstance(reason, str) or not 1 <= len(reason) <= LONGEST_REASON or find_defect(reason) is not None:
-        raise InvalidOption(f"reason {quoted(reason)} is not usable: use text of 1 to {LONGEST_REASON} characters.")
-    return reason
 
 
 def _refuse_empty(which: JobFilter, *, everything: bool) -> None:
