@@ -37,12 +37,12 @@ from rowlock.errors import (
     WrongState,
 )
 from rowlock.queue.enqueue.errors import EnqueueUnknown
-from rowlock.queue.enqueue.options import EnqueueOptions
 from rowlock.queue.enqueue.task import BoundTask, CallNext, Middleware, Task
 from rowlock.queue.jobs.filter import JobFilter
 from rowlock.queue.jobs.job import Job, LogLine, Progress
 from rowlock.queue.jobs.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.jobs.new_job import NewJob
+from rowlock.queue.jobs.options import EnqueueOptions
 from rowlock.queue.jobs.unique import Unique
 from rowlock.queue.operate.bulk import BulkResult
 from rowlock.queue.operate.jobs import Jobs

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from difflib import get_close_matches
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeAlias, TypeVar, Unpack, overload
 
 from rowlock.errors import ConfigurationError, InvalidOption
 from rowlock.queue.enqueue.task import (
     DEFAULT_BACKOFF,
-    DEFAULT_MAX_ATTEMPTS,
-    DEFAULT_PRIORITY,
-    DEFAULT_QUEUE,
     AsyncFunction,
     AwaitableFunction,
     BatchDecorator,
     Task,
     TaskDecorator,
 )
+from rowlock.queue.jobs.options import JobDefaults, TaskJobs
 from rowlock.queue.schedules.schedule import Declared, Schedule
 
 if TYPE_CHECKING:
     from rowlock.queue.enqueue.store import Store
     from rowlock.queue.jobs.checks import Executor
     from rowlock.queue.jobs.job import Job
-    from rowlock.queue.jobs.unique import Unique
     from rowlock.queue.tasks.backoff import BackoffOption, ExceptionClasses
 
 P = ParamSpec("P")
@@ -37,7 +34,9 @@ R = TypeVar("R")
 When: TypeAlias = str | timedelta | Schedule
 Times: TypeAlias = When | Sequence[When]
 
-_OPTIONS: Final = frozenset(inspect.signature(Task.__init__).parameters) - {"self", "function", "store"}
+_OPTIONS: Final = TaskJobs.__annotations__.keys() | (
+    inspect.signature(Task.__init__).parameters.keys() - {"self", "function", "store", "of_jobs"}
+)
 
 _OTHER_WORDS: Final = {
     "acks_late": "leave it out: a job is always recorded after it has run",
@@ -61,22 +60,15 @@ _OTHER_WORDS: Final = {
 """What other queues call the options of a task."""
 
 
-class TaskDefaults(TypedDict, total=False):
+class TaskDefaults(JobDefaults, total=False):
     """Options of `@app.task` that can be given for all tasks: `Rowlock(task_defaults={"timeout": 60})`."""
 
-    queue: str
-    priority: int
-    max_attempts: int
     max_crashes: int | None
     backoff: BackoffOption
     retry_on: ExceptionClasses | None
     never_retry: ExceptionClasses | None
     timeout: timedelta | float | None
-    expires: timedelta | float | datetime | None
-    deadline: timedelta | float | datetime | None
     result_ttl: timedelta | float | None
-    tags: Sequence[str]
-    metadata: Mapping[str, str] | None
     sensitive: bool
 
 
@@ -123,25 +115,18 @@ class Tasks:
         /,
         *,
         name: str | None = None,
-        queue: str = DEFAULT_QUEUE,
-        priority: int = DEFAULT_PRIORITY,
-        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         max_crashes: int | None = None,
         backoff: BackoffOption = DEFAULT_BACKOFF,
         retry_on: ExceptionClasses | None = None,
         never_retry: ExceptionClasses | None = None,
         timeout: timedelta | float | None = None,
-        expires: timedelta | float | datetime | None = None,
-        deadline: timedelta | float | datetime | None = None,
         executor: Executor | None = None,
         schedule: Times = (),
         result_ttl: timedelta | float | None = None,
         capture_logs: bool | str = False,
-        unique: Unique | str | None = None,
         version: int = 1,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
         sensitive: bool = False,
+        **of_jobs: Unpack[TaskJobs],
     ) -> TaskDecorator: ...
     @overload
     def task(
@@ -151,23 +136,16 @@ class Tasks:
         batch: int,
         batch_wait: timedelta | float | None = None,
         name: str | None = None,
-        queue: str = DEFAULT_QUEUE,
-        priority: int = DEFAULT_PRIORITY,
-        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         max_crashes: int | None = None,
         backoff: BackoffOption = DEFAULT_BACKOFF,
         retry_on: ExceptionClasses | None = None,
         never_retry: ExceptionClasses | None = None,
         timeout: timedelta | float | None = None,
-        expires: timedelta | float | datetime | None = None,
-        deadline: timedelta | float | datetime | None = None,
         schedule: Times = (),
         result_ttl: timedelta | float | None = None,
-        unique: Unique | str | None = None,
         version: int = 1,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
         sensitive: bool = False,
+        **of_jobs: Unpack[TaskJobs],
     ) -> BatchDecorator: ...
     def task(
         self,

@@ -17,6 +17,7 @@ from rowlock.queue.enqueue.task import Task
 from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.job import Job
 from rowlock.queue.jobs.json_values import encode_hook
+from rowlock.queue.jobs.options import MARKS
 from rowlock.queue.read.pages import list_jobs
 from rowlock.testing.bench import PACKAGE
 from rowlock.testing.perform import check_task
@@ -38,7 +39,7 @@ COLUMNS: Final = (
         "errors",
         "crashes",
     ),
-    *("unique_key", "error", "created_at", "run_at", "expires_at", "deadline", "tags", "metadata"),
+    *("unique_key", "error", "created_at", "run_at", "expires_at", "deadline", *MARKS),
 )
 """The columns of list_waiting.sql."""
 CLOSE: Final = timedelta(seconds=1)

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import msgspec
 
-from rowlock.queue.enqueue.options import NAMES, EnqueueOptions
 from rowlock.queue.jobs.fields import (
     Arguments,
     ArgumentsVersion,
@@ -31,6 +30,7 @@ from rowlock.queue.jobs.fields import (
 from rowlock.queue.jobs.filter import JobFilter
 from rowlock.queue.jobs.job import Job, LogLine, Progress
 from rowlock.queue.jobs.json_values import is_too_deep
+from rowlock.queue.jobs.options import NAMES, EnqueueOptions
 from rowlock.queue.jobs.unique import Unique
 from rowlock.wire import NextPage, Sensitive
 

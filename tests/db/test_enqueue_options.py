@@ -11,8 +11,7 @@ import pytest
 
 from rowlock import EnqueueOptions, InvalidOption, Rowlock, Settings
 from rowlock.cli.commands import enqueue as command
-from rowlock.queue.enqueue.options import NAMES, checked
-from rowlock.queue.jobs.new_job import JobOptions
+from rowlock.queue.jobs.options import NAMES, JobOptions, checked
 from rowlock.tasks import TaskDefaults, Tasks
 from rowlock.wire.jobs import JobRequest
 

@@ -31,7 +31,8 @@ from rowlock.queue.enqueue.store import Store
 from rowlock.queue.jobs.actor import Origin
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.lifecycle import LIVE
-from rowlock.queue.jobs.new_job import JobOptions, NewJob
+from rowlock.queue.jobs.new_job import NewJob
+from rowlock.queue.jobs.options import JobOptions
 from rowlock.queue.jobs.rescheduling import Change
 from rowlock.queue.operate.act_on_jobs import ActOnJobs
 

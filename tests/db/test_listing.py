@@ -220,11 +220,10 @@ async def test_a_page_reads_indexes_in_their_order_and_no_further_than_it_needs(
     await add_finished(connection, 2000, "failed")
     for setting, value in PLANNER_SETTINGS.items():
         await connection.execute(f"SET {setting} = {value}")
-    parameters: tuple[object, ...] = (*JobFilter(state=state).parameters(), 50)
+    parameters: tuple[object, ...] = (*JobFilter(state=state).parameters(), 50, timedelta(seconds=10), True)
     if name != "list_live":
         (window,) = await connection.fetch(statement("archive_windows", "rowlock"))
         parameters += (*window, True)[: 3 if name == "list_jobs" else 2]
-    parameters += (True, timedelta(seconds=10))
     text = statement(name, "rowlock")
     explained = json.loads(await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) {text}", *parameters))
     plan = list(nodes(explained[0]["Plan"]))

@@ -382,10 +382,10 @@ async def test_dead_letters_are_read_without_reading_what_succeeded(name: str, c
     await connection.execute("ANALYZE rowlock.finished_job")
     nobody = "'00000000-0000-0000-0000-000000000000'"
     window = "'0002-01-01', 'infinity'"
-    last = f"{nobody}, 50, now(), {window}, '2s'" if name == "find_finished" else f"50, {window}, true, '2s'"
+    last = f"50, '2s', {nobody}, now(), {window}" if name == "find_finished" else f"50, '2s', true, {window}"
     await connection.execute(f"PREPARE tried AS {statement(name, 'rowlock')}")
     somebody = "'ffffffff-ffff-ffff-ffff-ffffffffffff'"
-    filtered = f"'failed', null, null, {nobody}, {somebody}, null, null, null, null, false{', null' * 7}"
+    filtered = f"'failed', null, null, {nobody}, {somebody}, null, null, null, null, false{', null' * 6}"
     parameters = f"{filtered}, {last}"
     for mode in ("force_custom_plan", "force_generic_plan"):
         await connection.execute(f"SET plan_cache_mode = {mode}")

@@ -35,7 +35,8 @@ from rowlock.queue.connect.server_errors import CONNECTION_LOST
 from rowlock.queue.enqueue.idempotency import Answer
 from rowlock.queue.jobs.checks import TRACE
 from rowlock.queue.jobs.job import Job
-from rowlock.queue.jobs.new_job import JobOptions, NewJob
+from rowlock.queue.jobs.new_job import NewJob
+from rowlock.queue.jobs.options import JobOptions
 from rowlock.queue.read import pages
 from rowlock.queue.read.reader import get_job, list_attempts, list_logs
 from rowlock.wire.jobs import (

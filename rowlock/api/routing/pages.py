@@ -12,8 +12,8 @@ from aiohttp import web
 from rowlock.api.http.problems import INVALID_REQUEST, Refused
 from rowlock.api.routing.routes import Call
 from rowlock.queue.jobs.checks import metadata_pairs
-from rowlock.queue.jobs.fields import A_HUNDRED_YEARS, TEXT, Instant, QueueName, TaskName, said
-from rowlock.queue.jobs.filter import JobFilter
+from rowlock.queue.jobs.fields import A_HUNDRED_YEARS, said
+from rowlock.queue.jobs.filter import Criteria, JobFilter
 from rowlock.queue.read.pages import MOST_PER_PAGE
 from rowlock.queue.read.pages import JobPage as Jobs
 from rowlock.wire.jobs import JobPage, JobSummary
@@ -24,8 +24,8 @@ StateName: TypeAlias = Annotated[
     Literal["blocked", "queued", "scheduled", "retrying", "running", "succeeded", "failed", "cancelled", "expired"],
     said("the job's state"),
 ]
+PerPage: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_PER_PAGE, description="how many at most")]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=A_HUNDRED_YEARS, description="seconds, back from now")]
-Text: TypeAlias = Annotated[str, said("a text in the job's error", minLength=1, pattern=TEXT)]
 ArgumentsText: TypeAlias = Annotated[
     str,
     said("arguments that are among the job's: a JSON object, as text", examples=['{"recipient": "ada@example.com"}']),
@@ -44,7 +44,7 @@ MetadataPair: TypeAlias = Annotated[
 class LimitQuery(msgspec.Struct, frozen=True, kw_only=True):
     """How many at most."""
 
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_PER_PAGE, description="how many at most")] = DEFAULT_PER_PAGE
+    limit: PerPage = DEFAULT_PER_PAGE
 
 
 class PageQuery(LimitQuery, frozen=True, kw_only=True):
@@ -53,26 +53,17 @@ class PageQuery(LimitQuery, frozen=True, kw_only=True):
     before: Annotated[UUID, said("what follows this id")] | None = None
 
 
-class FilterQuery(LimitQuery, frozen=True, kw_only=True):
+class FilterQuery(Criteria, frozen=True, kw_only=True):
     """Which jobs, as a `JobFilter` has it; `args` is JSON text."""
 
-    queue: QueueName | None = None
-    task: TaskName | None = None
-    after: Annotated[UUID, said("enqueued after this job")] | None = None
+    limit: PerPage = DEFAULT_PER_PAGE
     older_than: Seconds | None = None
     newer_than: Seconds | None = None
-    error: Text | None = None
-    error_kind: Annotated[str, said("an error of the same kind, as the groups have it", pattern=TEXT)] | None = None
     args: ArgumentsText | None = None
-    discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
-    tag: Annotated[str, said("one of the job's tags", minLength=1, pattern=TEXT)] | None = None
     metadata: Annotated[
         tuple[MetadataPair, ...],
         said("metadata that is among the job's: a key, a colon and the text; may be given several times"),
     ] = ()
-    text: Annotated[str, said("a text in the job's arguments", minLength=1, pattern=TEXT)] | None = None
-    created_after: Annotated[Instant, said("enqueued then or later")] | None = None
-    created_before: Annotated[Instant, said("enqueued earlier")] | None = None
 
     def filter(self) -> JobFilter:
         """The filter. Raises `Refused`, `InvalidOption`."""

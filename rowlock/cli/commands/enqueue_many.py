@@ -14,7 +14,8 @@ from rowlock.cli.run.loading import load
 from rowlock.cli.show.output import note, print_json, with_json
 from rowlock.errors import InvalidArguments, InvalidJob
 from rowlock.queue.jobs.json_values import NESTING_LIMIT
-from rowlock.queue.jobs.new_job import JobOptions, NewJob
+from rowlock.queue.jobs.new_job import NewJob
+from rowlock.queue.jobs.options import JobOptions
 from rowlock.queue.read.handle import JobHandle
 from rowlock.wire.jobs import EnqueuedOne, JobRequest
 

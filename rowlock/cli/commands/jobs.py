@@ -36,6 +36,11 @@ from rowlock.wire.jobs import JobDetail, JobLogs, JobSummary
 
 Row: TypeAlias = Mapping[str, Any]
 
+_ALWAYS: Final = (
+    *("id", "task", "args_version", "queue", "priority", "attempt", "max_attempts", "errors", "crashes", "unique_key"),
+    *("timeout", "created_at", "run_at", "started_at", "finished_at", "worker", "error"),
+)
+"""What is shown of each job; the rest of what a list has is shown where there is something."""
 _HIDDEN: Final = "not shown: its task is sensitive"
 
 _COLUMNS: Final = (
@@ -179,22 +184,21 @@ def print_lines(lines: Sequence[LogLine]) -> None:
 def _fields(job: Job) -> Iterator[tuple[str, object]]:
     job = job.redacted()
     yield "state", state(job.state)
-    for name in ("id", "task", "args_version", "queue", "priority"):
+    for name in _ALWAYS:
         yield name, getattr(job, name)
-    for name in ("attempt", "max_attempts", "errors", "crashes", "unique_key"):
-        yield name, getattr(job, name)
-    for name in ("timeout", "created_at", "run_at", "started_at", "finished_at", "worker", "error"):
-        yield name, getattr(job, name)
-    for name in ("expires_at", "deadline", "cancel_requested_at", "discarded_at"):
-        if getattr(job, name) is not None:
-            yield name, getattr(job, name)
-    if job.tags:
-        yield "tags", ", ".join(job.tags)
-    if job.metadata:
-        yield "metadata", ", ".join(f"{key}={text}" for key, text in sorted(job.metadata.items()))
+    for name in JobSummary.__struct_fields__:
+        if name not in {"state", *_ALWAYS, "unique", "is_sensitive"} and (value := getattr(job, name)):
+            yield name, _joined(value)
     yield "progress", _progress(job)
     yield "args", _HIDDEN if job.is_sensitive else pretty(job.args)
     yield "result", None if job.result_json is None else pretty(job.result)
+
+
+def _joined(value: object) -> object:
+    """Of several texts, or of texts by key: all in one line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={text}" for key, text in sorted(value.items()))
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def _print_attempts(job: Job, attempts: Sequence[Row]) -> None:

@@ -19,13 +19,13 @@ _SQL = Path(__file__).parent / "0001_initial"
 def upgrade(schema: str = "rowlock") -> None:
     """Create everything, one file a subject."""
     subjects = (
-        "tables",
+        "tasks",
+        "jobs",
         "queues",
-        "archive",
+        "attempts",
         "workers",
         "handlers",
         "functions",
-        "view",
         "reading",
         "operations",
         "schedules",

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 from rowlock.errors import UnknownTask
 from rowlock.queue.connect import drivers
-from rowlock.queue.enqueue.options import EnqueueOptions, checked, refuse_unknown
 from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.job import Job
-from rowlock.queue.jobs.new_job import JobOptions, NewJob
+from rowlock.queue.jobs.new_job import NewJob
+from rowlock.queue.jobs.options import EnqueueOptions, JobOptions, checked, refuse_unknown
 from rowlock.queue.read.handle import JobHandle
 from rowlock.queue.read.reader import foreign_holders, parse_id
 from rowlock.queue.tasks.arguments import plain_document

@@ -5,18 +5,18 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from rowlock.errors import InvalidOption
+from rowlock.queue.jobs.options import MARKS, JobOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rowlock.queue.jobs.new_job import JobOptions, NewJob
+    from rowlock.queue.jobs.new_job import NewJob
+    from rowlock.queue.jobs.options import JobOptions
     from rowlock.queue.jobs.unique import Unique
 
 PLAIN: Final = ("id", "queue", "task", "priority", "max_attempts", "args", "args_version")
-TIMED: Final = (*PLAIN, "run_at", "timeout", "ends_at", "expires_at", "deadline", "tags", "metadata", "trace")
+TIMED: Final = (*PLAIN, "run_at", "timeout", "ends_at", "expires_at", "deadline", "trace", *MARKS)
 
 
 def plain(job: NewJob[Any]) -> tuple[object, ...]:
@@ -42,9 +42,8 @@ def parameters(job: NewJob[Any]) -> tuple[object, ...]:
         *limits(options),
         *unique_rules(options.unique),
         job.args_version,
-        None if options.tags is None else list(options.tags),
-        options.metadata,
         options.trace,
+        options.marks,
     )
 
 
@@ -55,7 +54,8 @@ def timed(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
     run_at = max(now, _moment(options.delay if options.run_at is None else options.run_at, now) or now)
     expires_at, deadline = _moment(options.expires, now), _moment(options.deadline, now)
     ends_at = min((limit for limit in (expires_at, deadline) if limit is not None), default=None)
-    return (run_at, options.timeout, ends_at, expires_at, deadline, options.tags, options.metadata, options.trace)
+    marks = (getattr(options, name) for name in MARKS)
+    return (run_at, options.timeout, ends_at, expires_at, deadline, options.trace, *marks)
 
 
 def needs_clock(options: JobOptions) -> bool:
@@ -99,6 +99,11 @@ def limits(options: JobOptions) -> tuple[datetime | timedelta | None, ...]:
     return (*at_or_in(options.expires), *at_or_in(options.deadline))
 
 
+def of_task(options: JobOptions | None) -> tuple[datetime | timedelta | str | None, ...]:
+    """What a schedule's job has of its task's options, of those that the table of tasks does not have."""
+    return (None,) * 5 if options is None else (*limits(options), options.marks)
+
+
 def _at_and_in(
     given: Iterable[timedelta | datetime | None],
 ) -> tuple[list[datetime | None], list[timedelta | None]]:
@@ -121,14 +126,9 @@ def arrays(jobs: Sequence[NewJob[Any]]) -> tuple[list[Any], ...]:
         *_at_and_in([job.options.expires for job in jobs]),
         *_at_and_in([job.options.deadline for job in jobs]),
         [job.args_version for job in jobs],
+        [job.options.trace for job in jobs],
+        [job.options.marks for job in jobs],
     )
-
-
-def marks(jobs: Sequence[NewJob[Any]]) -> tuple[list[str | None], list[str | None], list[str | None]]:
-    """Tags and metadata, as JSON, and traces."""
-    tags = (job.options.tags for job in jobs)
-    documents = [None if given is None else msgspec.json.encode(given).decode() for given in tags]
-    return documents, [job.options.metadata for job in jobs], [job.options.trace for job in jobs]
 
 
 def unique_rules(unique: Unique | None) -> tuple[object, ...]:

@@ -23,7 +23,8 @@ from rowlock.queue.connect.database import LOCK_WAIT, Database
 from rowlock.queue.connect.drivers import uuid_of
 from rowlock.queue.enqueue import columns
 from rowlock.queue.enqueue.errors import EnqueueUnknown
-from rowlock.queue.jobs.new_job import JobOptions, NewJob
+from rowlock.queue.jobs.new_job import NewJob
+from rowlock.queue.jobs.options import JobOptions
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ class Store:
         new = [job for job in jobs if job.unique_key is None]
         if new:
             await _check_due(new, transaction)
-            await transaction.run("enqueue_many", *columns.arrays(new), *columns.marks(new))
+            await transaction.run("enqueue_many", *columns.arrays(new))
         return await self._insert_unique(jobs, transaction)
 
     async def _insert_unique(self, jobs: Sequence[NewJob[Any]], transaction: Transaction) -> dict[UUID, UUID]:
@@ -278,9 +279,7 @@ class Store:
         await _check_due(keyed, transaction)
         keys = [(job.unique_key or "").partition(":")[2] for job in keyed]
         how = zip(*(columns.unique_rules(job.options.unique) for job in keyed), strict=True)
-        rows = await transaction.run(
-            "enqueue_unique", *columns.arrays(keyed), keys, *map(list, how), *columns.marks(keyed)
-        )
+        rows = await transaction.run("enqueue_unique", *columns.arrays(keyed), keys, *map(list, how))
         holders = {uuid_of(row[0]): uuid_of(row[1]) for row in rows}
         for job in keyed:
             if job.id in holders:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import (
     TYPE_CHECKING,
@@ -30,14 +30,13 @@ else:
 
 from rowlock.errors import ConfigurationError, InvalidOption
 from rowlock.queue.connect import drivers
-from rowlock.queue.enqueue.options import EnqueueOptions, checked
 from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.checks import Executor
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.job import Job
-from rowlock.queue.jobs.new_job import JobOptions, NewJob
+from rowlock.queue.jobs.new_job import NewJob
+from rowlock.queue.jobs.options import EnqueueOptions, JobOptions, TaskJobs, checked, checked_usual
 from rowlock.queue.jobs.results import checked_type
-from rowlock.queue.jobs.unique import Unique, parse_unique
 from rowlock.queue.read.handle import JobHandle
 from rowlock.queue.read.reader import foreign_holders
 from rowlock.queue.tasks.arguments import Arguments, plain_document
@@ -48,7 +47,6 @@ from rowlock.settings import Settings
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from uuid import UUID
 
     from rowlock.queue.enqueue.store import Store
@@ -82,9 +80,6 @@ class CallNext(Protocol):
 Middleware: TypeAlias = Callable[[Job, CallNext], Awaitable[Any]]
 """What `@app.middleware` takes: an `async` function of the job and `call_next`."""
 
-DEFAULT_QUEUE = "default"
-DEFAULT_PRIORITY = 5
-DEFAULT_MAX_ATTEMPTS = 10
 DEFAULT_BACKOFF = 2.0
 
 
@@ -121,26 +116,19 @@ class Task(Generic[P, R, F]):
         store: Store | None,
         *,
         name: str | None = None,
-        queue: str = DEFAULT_QUEUE,
-        priority: int = DEFAULT_PRIORITY,
-        max_attempts: int = DEFAULT_MAX_ATTEMPTS,
         max_crashes: int | None = None,
         backoff: BackoffOption = DEFAULT_BACKOFF,
         retry_on: ExceptionClasses | None = None,
         never_retry: ExceptionClasses | None = None,
         timeout: timedelta | float | None = None,
-        expires: timedelta | float | datetime | None = None,
-        deadline: timedelta | float | datetime | None = None,
         executor: Executor | None = None,
         result_ttl: timedelta | float | None = None,
         capture_logs: bool | str = False,
-        unique: Unique | str | None = None,
         version: int = 1,
         batch: int | None = None,
         batch_wait: timedelta | float | None = None,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
         sensitive: bool = False,
+        **of_jobs: Unpack[TaskJobs],
     ) -> None:
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
@@ -150,9 +138,6 @@ class Task(Generic[P, R, F]):
         self.version = checks.args_version(version, "version")
         self.upcasters = Upcasters(self.name, self.version)
         self.has_upcasters = False
-        self.queue = checks.queue_name(queue)
-        self.priority = checks.priority(priority)
-        self.max_attempts = checks.max_attempts(max_attempts)
         self.max_crashes = checks.max_crashes(max_crashes)
         self.backoff = parse_backoff(backoff)
         self.rules = parse_rules(retry_on, never_retry)
@@ -180,18 +165,10 @@ class Task(Generic[P, R, F]):
         self.has_runtime = self.arguments.job_parameter is not None or self.log_level is not None
         self.returns = return_type(function) if self.batch is None else item_type(return_type(function))
         self.checked_returns = checked_type(self.returns)
-        self.unique = parse_unique(unique, self.arguments)
         self.is_sensitive = checks.flag("sensitive", sensitive)
-        self.options = JobOptions(
-            queue=self.queue,
-            priority=self.priority,
-            max_attempts=self.max_attempts,
-            expires=checks.limit_in_time("expires", expires),
-            deadline=checks.limit_in_time("deadline", deadline),
-            unique=self.unique,
-            tags=checks.tags(tags),
-            metadata=checks.metadata(metadata),
-        )
+        self.options = checked_usual(of_jobs, self.arguments)
+        self.queue, self.priority = self.options.queue, self.options.priority
+        self.max_attempts, self.unique = self.options.max_attempts, self.options.unique
         self._store = cast("Store", _NoApplication(self.name)) if store is None else store
         self._most_bytes = (Settings() if store is None else store.database.settings).max_args_bytes
 

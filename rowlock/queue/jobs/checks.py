@@ -16,6 +16,7 @@ import msgspec
 from rowlock.errors import InvalidOption
 from rowlock.queue.jobs import callables
 from rowlock.queue.jobs.callables import refuse_generator
+from rowlock.queue.jobs.json_values import find_defect
 from rowlock.queue.jobs.results import storable_text
 from rowlock.words import quoted, seconds, worded, zoned
 
@@ -132,6 +133,15 @@ def tags(value: object, more: Sequence[str] = ()) -> tuple[str, ...] | None:
     if len(found) > MOST_TAGS:
         raise InvalidOption(f"tags: there are {len(found)} of them, and {MOST_TAGS} at most may be.", option="tags")
     return found or None
+
+
+def text(option: str, value: object, longest: int) -> str:
+    """Text of 1 to `longest` characters that PostgreSQL can store."""
+    if not isinstance(value, str) or not 1 <= len(value) <= longest or find_defect(value) is not None:
+        raise InvalidOption(
+            f"{option} {quoted(value)} is not usable: use text of 1 to {longest} characters.", option=option
+        )
+    return value
 
 
 def metadata(value: object, usual: str | None = None) -> str | None:

@@ -51,7 +51,22 @@ class Sight:
 ALL: Final = Sight()
 
 
-class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+class Criteria(msgspec.Struct, frozen=True, kw_only=True):
+    """What a filter says in the same form everywhere, also in the query of an address."""
+
+    queue: QueueName | None = None
+    task: TaskName | None = None
+    after: Annotated[UUID, said("enqueued after this job")] | None = None
+    error: Annotated[str, said("a text in its error", minLength=1, pattern=TEXT)] | None = None
+    error_kind: Annotated[str, said("an error of the same kind, as the groups have it", pattern=TEXT)] | None = None
+    discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
+    tag: Annotated[str, said("one of its tags", minLength=1, pattern=TEXT)] | None = None
+    text: Annotated[str, said("a text in its arguments", minLength=1, pattern=TEXT)] | None = None
+    created_after: Annotated[Instant, said("enqueued then or later")] | None = None
+    created_before: Annotated[Instant, said("enqueued earlier")] | None = None
+
+
+class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Which jobs are meant: those that fit everything that is given. Raises `InvalidOption`, which names what is wrong.
 
     `state` is one that people see: queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled or
@@ -69,21 +84,11 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """
 
     state: State | None = None
-    queue: QueueName | None = None
-    task: TaskName | None = None
-    after: Annotated[UUID, said("enqueued after this job")] | None = None
     before: Annotated[UUID, said("enqueued before this job")] | None = None
     older_than: AgeText | Age | None = None
     newer_than: AgeText | Age | None = None
-    error: Annotated[str, said("a text in its error", minLength=1, pattern=TEXT)] | None = None
-    error_kind: Annotated[str, said("an error of the same kind, as the groups have it", pattern=TEXT)] | None = None
     args: Annotated[dict[str, Any], said("arguments that are among its own", minProperties=1)] | None = None
-    discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
-    tag: Annotated[str, said("one of its tags", minLength=1, pattern=TEXT)] | None = None
     metadata: MetadataFilter | None = None
-    text: Annotated[str, said("a text in its arguments", minLength=1, pattern=TEXT)] | None = None
-    created_after: Annotated[Instant, said("enqueued then or later")] | None = None
-    created_before: Annotated[Instant, said("enqueued earlier")] | None = None
 
     def __post_init__(self) -> None:
         if self.state is not None and self.state not in SHOWN:
@@ -108,7 +113,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return msgspec.structs.replace(self, **changes)
 
     def parameters(self, sight: Sight = ALL, *, before: UUID | None = None) -> tuple[object, ...]:
-        """The first seventeen parameters of the statements that filter: see `list_jobs.sql`.
+        """The first parameters of the statements that filter: see `job_filter.sql`.
 
         `before` is the last id of the page before.
         """
@@ -125,14 +130,18 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             self.error,
             None if self.args is None else msgspec.json.encode(self.args).decode(),
             self.discarded,
-            self.tag,
+            self._marks(),
             None if self.text is None else _patterns(self.text),
             self.created_after,
             self.created_before,
             list(sight.hidden) if looks_inside and sight.hidden else None,
             self.error_kind,
-            None if self.metadata is None else msgspec.json.encode(self.metadata).decode(),
         )
+
+    def _marks(self) -> str | None:
+        """What the job's marks have, as JSON."""
+        marks = {name: given for name in ("tag", "metadata") if (given := getattr(self, name)) is not None}
+        return msgspec.json.encode(marks).decode() if marks else None
 
     def _queues(self, sight: Sight) -> list[str] | None:
         wanted = None if self.queue is None else {self.queue}
@@ -238,4 +247,4 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     "error_kind": _line,
 }
 
-__all__ = ["ALL", "JobFilter", "Sight"]
+__all__ = ["ALL", "Criteria", "JobFilter", "Sight"]

@@ -161,10 +161,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any] | Record, runtime: Runtime | None = None) -> Self:
-        """The job of a row that `get_job.sql`, `list_jobs.sql` or `claim.sql` returned.
+        """The job of a row that `get_job.sql`, `list_jobs.sql` or `claim.sql` returned; some drivers decode metadata.
 
         `runtime` is the attempt that runs it here, for the handler's own job.
         """
+        metadata = row.get("metadata")
         given = {name: row[name] for name in cls.__struct_fields__ if name in row and name != "tags"}
         if times := row.get("times"):
             _, given["expires_at"], given["deadline"], _ = times
@@ -172,7 +173,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
             args_json=row["args"],
             result_json=row.get("result"),
             tags=row.get("tags") or [],
-            metadata_json=row.get("metadata"),
+            metadata_json=msgspec.json.encode(metadata).decode() if isinstance(metadata, dict) else metadata,
             last_progress=_progress(row),
             _runtime=runtime,
             **given,

@@ -82,7 +82,7 @@ class Bulk:
                 async with acting(database, ActOnJobs, origin) as act:
                     if of_archive and not dry_run:
                         await act.run("lock_archive", *window)
-                    rows = await act.run(self.find, *parameters, last, BATCH, until, *window, pages.LOOK)
+                    rows = await act.run(self.find, *parameters, BATCH, pages.LOOK, last, until, *window)
                     found = list(takewhile(lambda row: row["fits"], rows))
                     changed = Counter(found=len(found)) if dry_run or not found else await self.change(act, found)
                     done += changed

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from uuid import UUID
 
 from rowlock.errors import InvalidOption, JobAlreadyFinished, KeyHeld, WrongState
+from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.actor import Origin
 from rowlock.queue.jobs.filter import ALL, JobFilter, Sight
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.job import Job, LogLine
-from rowlock.queue.jobs.json_values import find_defect
 from rowlock.queue.jobs.lifecycle import FINAL, LIVE
-from rowlock.queue.jobs.new_job import JobOptions, NewJob
+from rowlock.queue.jobs.new_job import NewJob
+from rowlock.queue.jobs.options import JobOptions
 from rowlock.queue.jobs.rescheduling import Change
 from rowlock.queue.operate.act import acting
 from rowlock.queue.operate.act_on_jobs import RETRYABLE, ActOnJobs, named
@@ -100,7 +101,7 @@ class Jobs:
         cancelled, and never runs again.
         `by` (who) and `reason` are kept in the table `operation`. Raises `JobNotFound`, `JobAlreadyFinished`.
         """
-        wanted, why = parse_id(job_id), _checked_reason(reason)
+        wanted, why = parse_id(job_id), None if reason is None else checks.text("reason", reason, LONGEST_REASON)
         for _ in range(TRIES):
             async with acting(self._database, ActOnJobs, self._origin.acted_by(by)) as act:
                 rows = await act.cancel([wanted], why, _LIVE)
@@ -132,7 +133,7 @@ class Jobs:
 
         >>> await app.jobs.cancel_many(JobFilter(queue="email", task="send_newsletter"), dry_run=True)
         """
-        why = _checked_reason(reason)
+        why = None if reason is None else checks.text("reason", reason, LONGEST_REASON)
         refuse_empty(which, everything=everything)
         if which.state in FINAL or which.discarded:
             raise InvalidOption(
@@ -309,14 +310,7 @@ class Jobs:
                     f"Job {wanted} ({old.task}) is {old.state}: only a finished one is run again.", state=old.state
                 )
             document, version = (rows[0]["args"], None) if args is None else self._checked_args(old.task, args)
-            options = JobOptions(
-                queue=old.queue,
-                priority=old.priority,
-                max_attempts=old.max_attempts,
-                timeout=old.timeout,
-                tags=tuple(old.tags) or None,
-                metadata=old.metadata_json,
-            )
+            options = JobOptions.like(old)
             new: NewJob[Any] = NewJob(uuid7(), old.task, document, options, None, version or old.args_version)
             await act.enqueue(self._store, new)
             details: dict[str, object] = {"job": str(new.id)}
@@ -392,14 +386,6 @@ class Jobs:
         if known is None:
             return plain_document(task, args, self._database.settings.max_args_bytes), None
         return known.check(args, known.version)[0], known.version
-
-
-def _checked_reason(reason: object) -> str | None:
-    if reason is None:
-        return None
-    if not isinstance(reason, str) or not 1 <= len(reason) <= LONGEST_REASON or find_defect(reason) is not None:
-        raise InvalidOption(f"reason {quoted(reason)} is not usable: use text of 1 to {LONGEST_REASON} characters.")
-    return reason
 
 
 __all__ = ["CancelAnswer", "Jobs"]

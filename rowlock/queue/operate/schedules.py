@@ -174,10 +174,7 @@ class Schedules:
         async with self._act(by, connection) as act:
             before, _ = await self._lock(act, name)
             known = self._tasks.get(before.task)
-            of_task: tuple[object, ...] = (None,) * 6
-            if known is not None:
-                of = known.options
-                of_task = (*columns.limits(of), of.tags, of.metadata)
+            of_task = columns.of_task(None if known is None else known.options)
             made = await act.run("run_schedule", name, job_id, *of_task)
             await act.run("wake", [made[0]["queue"]])
             await act.record("run", name, {"job": str(job_id)})

@@ -89,13 +89,13 @@ async def group_dead_letters(
     """The dead letters by task and error, the most frequent first."""
     refuse_other_than_dead(which)
     check_limit(limit)
-    parameters = [*dead(which).parameters(sight), None, list(sight.hidden)]
+    parameters, hidden = dead(which).parameters(sight), list(sight.hidden)
     groups: dict[tuple[str, str], DeadLetterGroup] = {}
     searched_until: datetime | None = None
     left = time_left()
     for window in await archive_windows(database):
         async with database.transaction(plan=BY_ID) as transaction:
-            rows = await transaction.run("group_dead_letters", *parameters, *window, left())
+            rows = await transaction.run("group_dead_letters", *parameters, None, left(), hidden, *window)
         for row in rows:
             document = dict(row)
             if (end := document.pop("searched_until")) is not None:

@@ -75,17 +75,16 @@ async def list_jobs(
     if name not in {"list_jobs", "list_finished"}:
         async with database.transaction(plan=BY_ID) as transaction:
             return _page(
-                await transaction.run(name, *which.parameters(sight, before=before), limit, has_documents, LOOK), limit
+                await transaction.run(name, *which.parameters(sight, before=before), limit, LOOK, has_documents), limit
             )
     left = time_left()
     page = JobPage()
     for number, window in enumerate(await archive_windows(database)):
         # Each window has to be looked at, but no further back than those before it: most find nothing there.
-        parameters = [*which.but(after=page.following or which.after).parameters(sight, before=before), limit, *window]
-        if name == "list_jobs":
-            parameters.append(number == 0)  # the live jobs, too
+        parameters = which.but(after=page.following or which.after).parameters(sight, before=before)
+        among = (*window, number == 0) if name == "list_jobs" else window  # the live jobs, too
         async with database.transaction(plan=BY_ID) as transaction:
-            found = _page(await transaction.run(name, *parameters, has_documents, left()), limit)
+            found = _page(await transaction.run(name, *parameters, limit, left(), has_documents, *among), limit)
         page = _merged(page, found, limit)
     return page
 

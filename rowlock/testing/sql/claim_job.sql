@@ -8,6 +8,5 @@ UPDATE rowlock.job
    AND state = 'queued'
    AND worker IS NULL
    AND (ends_at IS NULL OR ends_at > now())
-RETURNING id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
-          tags, metadata, trace,
+RETURNING {{claimed_columns}},
           CASE WHEN ends_at IS NOT NULL THEN ARRAY[ends_at, expires_at, deadline, started_at] END AS times

@@ -5,8 +5,8 @@
 --
 -- Index: statistic_pkey. Locks: the rows that it writes, in their order.
 WITH part AS MATERIALIZED (
-    SELECT date_bin($1::integer * interval '1 second', at, 'epoch') AS at, queue, task, succeeded, failed, cancelled,
-           expired, errors, duration_buckets, duration_counts, wait_buckets, wait_counts
+    SELECT date_bin($1::integer * interval '1 second', at, 'epoch') AS at, queue, task,
+           {{slot_counts}}
       FROM rowlock.statistic
      WHERE step = $2::integer AND at >= $3::timestamptz AND at < $4::timestamptz
 ), ranked AS MATERIALIZED (
@@ -24,15 +24,12 @@ WITH part AS MATERIALIZED (
         ON known.step = $1::integer AND (known.at, known.queue, known.task) = (kind.at, kind.queue, kind.task)
 ), named AS MATERIALIZED (
     SELECT at, CASE WHEN is_named THEN queue ELSE '*' END AS queue, CASE WHEN is_named THEN task ELSE '*' END AS task,
-           succeeded, failed, cancelled, expired, errors, duration_buckets, duration_counts, wait_buckets, wait_counts
+           {{slot_counts}}
       FROM part
       JOIN ranked USING (at, queue, task)
 ), timed AS (
     SELECT at, queue, task,
-           array_agg(bucket ORDER BY bucket) FILTER (WHERE is_duration) AS duration_buckets,
-           array_agg(jobs ORDER BY bucket) FILTER (WHERE is_duration) AS duration_counts,
-           array_agg(bucket ORDER BY bucket) FILTER (WHERE NOT is_duration) AS wait_buckets,
-           array_agg(jobs ORDER BY bucket) FILTER (WHERE NOT is_duration) AS wait_counts
+           {{bucket_arrays}}
       FROM (
            SELECT at, queue, task, true AS is_duration, bucket, sum(jobs)::bigint AS jobs
              FROM named
@@ -46,13 +43,8 @@ WITH part AS MATERIALIZED (
            ) AS by_bucket
      GROUP BY at, queue, task
 )
-INSERT INTO rowlock.statistic AS kept (
-    at, step, queue, task, succeeded, failed, cancelled, expired, errors, duration_buckets, duration_counts, wait_buckets,
-    wait_counts
-)
-SELECT summed.at, $1::integer, summed.queue, summed.task, succeeded, failed, cancelled, expired, errors,
-       coalesce(duration_buckets, '{}'), coalesce(duration_counts, '{}'), coalesce(wait_buckets, '{}'),
-       coalesce(wait_counts, '{}')
+INSERT INTO rowlock.statistic AS kept (at, step, queue, task, {{slot_counts}})
+SELECT {{summed_slot}}
   FROM (
        SELECT at, queue, task, sum(succeeded) AS succeeded, sum(failed) AS failed, sum(cancelled) AS cancelled,
               sum(expired) AS expired, sum(errors) AS errors
@@ -61,10 +53,4 @@ SELECT summed.at, $1::integer, summed.queue, summed.task, succeeded, failed, can
        ) AS summed
   LEFT JOIN timed USING (at, queue, task)
  ORDER BY 1, 3, 4
-    ON CONFLICT ON CONSTRAINT statistic_pkey DO UPDATE
-       SET succeeded = excluded.succeeded, failed = excluded.failed, cancelled = excluded.cancelled,
-           expired = excluded.expired, errors = excluded.errors, duration_buckets = excluded.duration_buckets,
-           duration_counts = excluded.duration_counts, wait_buckets = excluded.wait_buckets,
-           wait_counts = excluded.wait_counts
-     WHERE excluded.succeeded + excluded.failed + excluded.cancelled + excluded.expired + excluded.errors
-         > kept.succeeded + kept.failed + kept.cancelled + kept.expired + kept.errors
+    {{larger_count}}

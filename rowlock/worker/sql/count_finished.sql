@@ -38,10 +38,7 @@ WITH fact AS MATERIALIZED (
       JOIN ranked USING (at, queue, task)
 ), timed AS (
     SELECT at, queue, task,
-           array_agg(bucket ORDER BY bucket) FILTER (WHERE is_duration) AS duration_buckets,
-           array_agg(jobs ORDER BY bucket) FILTER (WHERE is_duration) AS duration_counts,
-           array_agg(bucket ORDER BY bucket) FILTER (WHERE NOT is_duration) AS wait_buckets,
-           array_agg(jobs ORDER BY bucket) FILTER (WHERE NOT is_duration) AS wait_counts
+           {{bucket_arrays}}
       FROM (
            SELECT at, queue, task, is_duration, CASE WHEN is_duration THEN duration ELSE wait END AS bucket,
                   sum(jobs)::bigint AS jobs
@@ -52,13 +49,8 @@ WITH fact AS MATERIALIZED (
            ) AS by_bucket
      GROUP BY at, queue, task
 )
-INSERT INTO rowlock.statistic AS kept (
-    at, step, queue, task, succeeded, failed, cancelled, expired, errors, duration_buckets, duration_counts, wait_buckets,
-    wait_counts
-)
-SELECT summed.at, $1::integer, summed.queue, summed.task, succeeded, failed, cancelled, expired, errors,
-       coalesce(duration_buckets, '{}'), coalesce(duration_counts, '{}'), coalesce(wait_buckets, '{}'),
-       coalesce(wait_counts, '{}')
+INSERT INTO rowlock.statistic AS kept (at, step, queue, task, {{slot_counts}})
+SELECT {{summed_slot}}
   FROM (
        SELECT at, queue, task,
               coalesce(sum(jobs) FILTER (WHERE state = 'succeeded'), 0) AS succeeded,
@@ -71,10 +63,4 @@ SELECT summed.at, $1::integer, summed.queue, summed.task, succeeded, failed, can
        ) AS summed
   LEFT JOIN timed USING (at, queue, task)
  ORDER BY 1, 3, 4
-    ON CONFLICT ON CONSTRAINT statistic_pkey DO UPDATE
-       SET succeeded = excluded.succeeded, failed = excluded.failed, cancelled = excluded.cancelled,
-           expired = excluded.expired, errors = excluded.errors, duration_buckets = excluded.duration_buckets,
-           duration_counts = excluded.duration_counts, wait_buckets = excluded.wait_buckets,
-           wait_counts = excluded.wait_counts
-     WHERE excluded.succeeded + excluded.failed + excluded.cancelled + excluded.expired + excluded.errors
-         > kept.succeeded + kept.failed + kept.cancelled + kept.expired + kept.errors
+    {{larger_count}}

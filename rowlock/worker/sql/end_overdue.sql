@@ -13,8 +13,7 @@ WITH overdue AS MATERIALIZED (
 ), gone AS (
     DELETE FROM rowlock.job
      WHERE id = ANY(ARRAY(SELECT overdue.id FROM overdue))
-    RETURNING id, run_at, created_at, timeout, attempt, max_attempts, errors, crashes, priority, queue, task,
-              args_version, unique_key, error, args, tags, metadata, trace,
+    RETURNING {{archived_columns}}, errors, crashes,
               CASE WHEN cancel_requested_at IS NOT NULL THEN 'cancelled'
                    WHEN deadline <= now() THEN 'failed'
                    ELSE 'expired' END AS state,
@@ -29,11 +28,10 @@ WITH overdue AS MATERIALIZED (
        AND NOT until_start
 ), kept AS (
     INSERT INTO rowlock.finished_job (
-        id, run_at, created_at, finished_at, timeout, attempt, max_attempts, errors, crashes, priority, state, queue, task,
-        args_version, unique_key, error, args, tags, metadata, trace
+        {{archived_columns}}, finished_at, errors, crashes, state, error
     )
-    SELECT id, run_at, created_at, now(), timeout, attempt, max_attempts, errors, crashes, priority, state, queue, task,
-           args_version, unique_key, why, args, tags, metadata, trace
+    SELECT {{archived_columns}},
+           now(), errors, crashes, state, why
       FROM gone
 )
 SELECT id, task, queue, state FROM gone

@@ -65,8 +65,7 @@ WITH cut AS (
     DELETE FROM rowlock.job
      WHERE id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_quarantined))
        AND worker IS NOT NULL
-    RETURNING id, run_at, created_at, started_at, worker, timeout, attempt, max_attempts, errors, crashes, priority,
-              queue, task, args_version, unique_key, args, tags, metadata, trace
+    RETURNING {{archived_columns}}, started_at, worker, errors, crashes
 ), freed AS (
     DELETE FROM rowlock.unique_key
      WHERE key = ANY(ARRAY(SELECT unique_key FROM quarantined WHERE unique_key IS NOT NULL))
@@ -75,17 +74,16 @@ WITH cut AS (
        AND NOT until_start
 ), kept AS (
     INSERT INTO rowlock.finished_job (
-        id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,
-        priority, state, queue, task, args_version, unique_key, error, args, tags, metadata, trace
+        {{archived_columns}}, started_at, finished_at, worker, errors, crashes, state, error
     )
-    SELECT id, run_at, created_at, started_at, now(), worker, timeout, attempt, max_attempts, errors, least(crashes, 32766) + 1,
-           priority, 'failed', queue, task, args_version, unique_key,
-           format('set aside: %s workers in a row died while they ran this job', crashes + 1), args, tags, metadata, trace
+    SELECT {{archived_columns}},
+           started_at, now(), worker, errors, least(crashes, 32766) + 1, 'failed',
+           format('set aside: %s workers in a row died while they ran this job', crashes + 1)
       FROM quarantined
 ), told AS (
-    INSERT INTO rowlock.attempt (job_id, attempt, outcome, queue, task, worker, started_at, finished_at, message)
-    SELECT id, attempt, CASE WHEN is_crash THEN 'crashed' ELSE 'released' END, queue, task, worker, started_at, now(),
-           CASE WHEN is_crash THEN 'the worker stopped renewing its lease: it died, froze or lost the database' END
+    INSERT INTO rowlock.attempt ({{attempt_columns}})
+    SELECT id, attempt, CASE WHEN is_crash THEN 'crashed' ELSE 'released' END, queue, task, worker, started_at, now(), NULL,
+           CASE WHEN is_crash THEN 'the worker stopped renewing its lease: it died, froze or lost the database' END, NULL
       FROM orphan
 )
 SELECT id, task, queue, worker, attempt, is_quarantined

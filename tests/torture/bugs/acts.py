@@ -80,9 +80,9 @@ BUGS: Final = (
         promise="a job that is run again is like the first one",
         changes=(
             Change(
-                file="rowlock/queue/operate/jobs.py",
-                old="                priority=old.priority,\n                max_attempts=old.max_attempts,\n",
-                new="                priority=5,\n                max_attempts=old.max_attempts,\n",
+                file="rowlock/queue/jobs/options.py",
+                old="            priority=job.priority,\n",
+                new="            priority=5,\n",
             ),
         ),
         engine=MIXED,
@@ -122,9 +122,10 @@ BUGS: Final = (
         promise="an act on many jobs is done to no others than its filter means",
         changes=(
             Change(
-                file="rowlock/queue/operate/sql/find_live.sql",
-                old="$11::text = ANY(tags))",
-                new="EXISTS (SELECT FROM unnest(tags) AS one (tag) WHERE starts_with(one.tag, $11::text)))",
+                file="rowlock/queue/jobs/fragments/job_filter.sql",
+                old="$11::text::jsonb ->> 'tag' = ANY(tags))",
+                new="EXISTS (SELECT FROM unnest(tags) AS one (tag) "
+                "WHERE starts_with(one.tag, $11::text::jsonb ->> 'tag')))",
             ),
         ),
         engine=MIXED,

@@ -66,7 +66,7 @@ BUGS: Final = (
         promise="of all writers at the same time, one gets the key",
         changes=(
             Change(
-                file=f"{SCHEMA}tables.sql",
+                file=f"{SCHEMA}tasks.sql",
                 old="    CONSTRAINT unique_key_pkey PRIMARY KEY (key),\n    CONSTRAINT unique_key_length",
                 new="    CONSTRAINT unique_key_length",
             ),
@@ -101,8 +101,8 @@ BUGS: Final = (
         promise="a key for a period is held until the period is over, also if its job has finished",
         changes=(
             Change(
-                file="rowlock/queue/finish/sql/succeed.sql",
-                old="       AND expires_at IS NULL\n",
+                file="rowlock/queue/finish/fragments/free_keys.sql",
+                old="   AND expires_at IS NULL\n",
                 new="",
             ),
         ),

@@ -6,17 +6,18 @@ from typing import Final
 
 from tests.torture.bugs.kinds import KILLS, SCHEMA, Bug, Change, Pytest, Torture
 
-_FENCE: Final = """\
-       AND worker = $1
-       AND CASE WHEN (id, attempt) IN (SELECT outcome.id, outcome.attempt FROM outcome) THEN true ELSE false END
-"""
+_FENCE: Final = "     WHERE {{own_attempts}}\n"
 
 BUGS: Final = (
     Bug(
         name="success without a fence",
         promise="the outcome of an attempt that has lost its job is refused",
         changes=(
-            Change(file="rowlock/queue/finish/sql/succeed.sql", old=_FENCE, new="       AND $1::uuid IS NOT NULL\n"),
+            Change(
+                file="rowlock/queue/finish/sql/succeed.sql",
+                old=_FENCE,
+                new="     WHERE id = ANY($2::uuid[]) AND $1::uuid IS NOT NULL\n",
+            ),
         ),
         engine=Pytest(file="tests/db/test_lease.py"),
         rule="test_what_a_stale_worker_reports_is_refused_and_counted",
@@ -27,9 +28,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/queue/finish/sql/succeed.sql",
-                old="       AND CASE WHEN (id, attempt) IN (SELECT outcome.id, outcome.attempt FROM outcome) "
-                "THEN true ELSE false END\n",
-                new="",
+                old=_FENCE,
+                new="     WHERE id = ANY($2::uuid[]) AND worker = $1\n",
             ),
         ),
         engine=Pytest(file="tests/db/test_statements.py"),
@@ -42,21 +42,19 @@ BUGS: Final = (
             Change(
                 file="rowlock/queue/finish/sql/succeed.sql",
                 old="""\
-    SELECT gone.id, gone.run_at, gone.created_at, statement_timestamp() - outcome.elapsed * interval '1 second',
-           statement_timestamp(), gone.worker,
-           gone.timeout, gone.attempt, gone.max_attempts, gone.errors, gone.crashes, gone.priority, 'succeeded',
-           gone.queue, gone.task, gone.args_version, gone.unique_key, gone.error, gone.args, outcome.result,
-           gone.tags, gone.metadata, gone.trace
+    SELECT {{archived_columns}},
+           statement_timestamp() - outcome.elapsed * interval '1 second', statement_timestamp(), worker,
+           errors, crashes, 'succeeded', error, outcome.result
       FROM gone
-      JOIN outcome ON outcome.id = gone.id AND outcome.attempt = gone.attempt
+      JOIN outcome USING (id, attempt)
 """,
                 new="""\
-    SELECT outcome.id, coalesce(gone.run_at, now()), coalesce(gone.created_at, now()), now(), statement_timestamp(), $1,
-           gone.timeout, outcome.attempt, coalesce(gone.max_attempts, 10), coalesce(gone.errors, 0),
-           coalesce(gone.crashes, 0::smallint), coalesce(gone.priority, 5::smallint), 'succeeded',
-           coalesce(gone.queue, 'default'), coalesce(gone.task, 'torture.quick'),
-           coalesce(gone.args_version, 1::smallint), gone.unique_key, gone.error,
-           coalesce(gone.args, '{}'), outcome.result, gone.tags, gone.metadata, gone.trace
+    SELECT outcome.id, coalesce(gone.run_at, now()), outcome.attempt, coalesce(gone.args_version, 1::smallint),
+           coalesce(gone.args, '{}'), coalesce(gone.created_at, now()), gone.timeout, coalesce(gone.max_attempts, 10),
+           coalesce(gone.priority, 5::smallint), coalesce(gone.queue, 'default'),
+           coalesce(gone.task, 'torture.quick'), gone.unique_key, gone.tags, gone.metadata, gone.trace, now(),
+           statement_timestamp(), $1, coalesce(gone.errors, 0), coalesce(gone.crashes, 0::smallint), 'succeeded',
+           gone.error, outcome.result
       FROM outcome
       LEFT JOIN gone ON outcome.id = gone.id
 """,
@@ -205,7 +203,7 @@ BUGS: Final = (
         promise="people see each job in the state in which its last change left it",
         changes=(
             Change(
-                file=f"{SCHEMA}view.sql",
+                file=f"{SCHEMA}jobs.sql",
                 old="SELECT id, state, queue, task, ",
                 new="SELECT id, CASE state WHEN 'expired' THEN 'cancelled' ELSE state END, queue, task, ",
             ),

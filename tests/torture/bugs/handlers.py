@@ -27,8 +27,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/queue/finish/sql/fail.sql",
-                old="coalesce(concat_ws(': ', outcome.error_type, outcome.message), gone.error)",
-                new="coalesce(gone.error, concat_ws(': ', outcome.error_type, outcome.message))",
+                old="coalesce(concat_ws(': ', outcome.error_type, outcome.message), error)",
+                new="coalesce(error, concat_ws(': ', outcome.error_type, outcome.message))",
             ),
         ),
         engine=MIXED,
@@ -96,7 +96,7 @@ BUGS: Final = (
         promise="statistics count each end once",
         changes=(
             Change(
-                file="rowlock/worker/sql/count_finished.sql",
+                file="rowlock/worker/fragments/larger_count.sql",
                 old="SET succeeded = excluded.succeeded, failed",
                 new="SET succeeded = excluded.succeeded + kept.succeeded, failed",
             ),

@@ -16,8 +16,7 @@ DROP FUNCTION rowlock.drop_day(text, date), rowlock.retain_day(text, date), rowl
 --;
 DROP FUNCTION rowlock.create_partitions(integer), rowlock.missing_partitions(integer), rowlock.create_partition(text, date)
 --;
-DROP FUNCTION rowlock.enqueue(text, jsonb, text, integer, interval, timestamptz, integer, interval, text, uuid, timestamptz,
-                              timestamptz, text, interval, boolean, text, integer, text[], text, jsonb)
+DROP FUNCTION rowlock.enqueue
 --;
 DROP FUNCTION rowlock.check_tags(text[], text), rowlock.check_metadata(jsonb)
 --;

@@ -311,8 +311,8 @@ CREATE FUNCTION rowlock.enqueue(
     unique_across_tasks boolean DEFAULT false,
     on_duplicate text DEFAULT 'return',
     args_version integer DEFAULT 1,
-    tags         text[] DEFAULT NULL,
     trace        text DEFAULT NULL,
+    tags         text[] DEFAULT NULL,
     metadata     jsonb DEFAULT NULL
 ) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
 DECLARE

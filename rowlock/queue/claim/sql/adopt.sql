@@ -6,8 +6,7 @@
 -- '-infinity', with which no Python time can be compared.
 --
 -- Index: job_running. Takes no lock: nobody else touches a live worker's jobs.
-SELECT id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
-       tags, metadata, trace,
+SELECT {{claimed_columns}},
        CASE WHEN ends_at IS NOT NULL THEN ARRAY[greatest(ends_at, created_at), expires_at, deadline, now()] END AS times
   FROM rowlock.job
  WHERE state = 'running'

@@ -55,20 +55,19 @@ WITH paused AS MATERIALIZED (
        SET state = 'running', attempt = least(attempt, 2147483646) + 1, worker = $9, started_at = now()
      WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
        AND worker IS NULL
-    RETURNING id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args,
-              tags, metadata, trace,
+    RETURNING {{claimed_columns}},
               CASE WHEN ends_at IS NOT NULL THEN ARRAY[ends_at, expires_at, deadline, started_at] END AS times
 ), counted AS (
     SELECT count(*) FROM claimed
 )
 (
-SELECT id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args, tags,
-       metadata, trace, times, NULL::xid8 AS xid, NULL::xid8 AS xmin, NULL::timestamptz AS looked_until, NULL::text[] AS paused
+SELECT {{claimed_columns}}, times,
+       NULL::xid8 AS xid, NULL::xid8 AS xmin, NULL::timestamptz AS looked_until, NULL::text[] AS paused
   FROM claimed
  ORDER BY priority DESC, run_at, id
 )
  UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+SELECT {{null claimed_columns}}, NULL,
        CASE WHEN $10::boolean THEN pg_current_xact_id() ELSE pg_current_xact_id_if_assigned() END,
        pg_snapshot_xmin(pg_current_snapshot()), (SELECT now() FROM leased), ARRAY(SELECT paused.name FROM paused)
   FROM counted

@@ -16,16 +16,7 @@ WITH paused AS MATERIALIZED (
      CROSS JOIN LATERAL (
            SELECT job.ctid AS tid
              FROM rowlock.job
-            WHERE job.worker IS NULL
-              AND job.crashes > 0
-              AND job.crashes >= $4::integer
-              AND job.state <> 'blocked'
-              AND job.queue = lane.queue
-              AND job.priority = lane.priority
-              AND job.run_at <= now()
-              AND (job.ends_at IS NULL OR job.ends_at > now())
-              AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
-                  = ANY($3::text[])
+            WHERE {{is_suspect}}
             ORDER BY job.run_at
             LIMIT 1
               FOR NO KEY UPDATE SKIP LOCKED
@@ -38,6 +29,5 @@ UPDATE rowlock.job
    SET state = 'running', attempt = least(attempt, 2147483646) + 1, worker = $5, started_at = now()
  WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
    AND worker IS NULL
-RETURNING id, task, args_version, queue, priority, run_at, created_at, attempt, max_attempts, errors, crashes, timeout, args, tags,
-          metadata, trace,
+RETURNING {{claimed_columns}},
           CASE WHEN ends_at IS NOT NULL THEN ARRAY[ends_at, expires_at, deadline, started_at] END AS times

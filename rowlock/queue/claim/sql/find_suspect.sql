@@ -13,16 +13,7 @@ SELECT EXISTS (
      CROSS JOIN LATERAL (
            SELECT
              FROM rowlock.job
-            WHERE job.worker IS NULL
-              AND job.crashes > 0
-              AND job.crashes >= $4::integer
-              AND job.state <> 'blocked'
-              AND job.queue = lane.queue
-              AND job.priority = lane.priority
-              AND job.run_at <= now()
-              AND (job.ends_at IS NULL OR job.ends_at > now())
-              AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
-                  = ANY($3::text[])
+            WHERE {{is_suspect}}
             LIMIT 1
            ) AS due
      WHERE NOT lane.queue = ANY(ARRAY(SELECT paused.name FROM paused))

@@ -21,15 +21,11 @@ WITH outcome AS MATERIALIZED (
                           ELSE deadline END,
            error = coalesce((SELECT left(nullif(concat_ws(': ', error_type, message), ''), 1000)
                                FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt AND counts), error)
-     WHERE id = ANY($2::uuid[])
-       AND worker = $1
-       AND CASE WHEN (id, attempt) IN (SELECT outcome.id, outcome.attempt FROM outcome) THEN true ELSE false END
+     WHERE {{own_attempts}}
        AND pg_current_xact_id() IS NOT NULL
     RETURNING id, attempt, queue, task
 ), told AS (
-    INSERT INTO rowlock.attempt (
-        job_id, attempt, outcome, queue, task, worker, started_at, finished_at, error_type, message, traceback
-    )
+    INSERT INTO rowlock.attempt ({{attempt_columns}})
     SELECT back.id, back.attempt, outcome.outcome, back.queue, back.task, $1,
            now() - coalesce(outcome.elapsed, 0) * interval '1 second', now(),
            outcome.error_type, outcome.message, outcome.traceback

@@ -17,8 +17,7 @@ WITH target AS MATERIALIZED (
 ), gone AS (
     DELETE FROM rowlock.job
      WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state <> 'running'))
-    RETURNING id, run_at, created_at, started_at, timeout, attempt, max_attempts, errors, crashes, priority, queue, task,
-              args_version, unique_key, args, tags, metadata, trace
+    RETURNING {{archived_columns}}, started_at, errors, crashes
 ), freed AS (
     DELETE FROM rowlock.unique_key
      WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
@@ -26,12 +25,11 @@ WITH target AS MATERIALIZED (
        AND expires_at IS NULL
 ), kept AS (
     INSERT INTO rowlock.finished_job (
-        id, run_at, created_at, started_at, finished_at, timeout, attempt, max_attempts, errors, crashes, priority, state,
-        queue, task, args_version, unique_key, error, args, tags, metadata, trace
+        {{archived_columns}}, started_at, finished_at, errors, crashes, state, error
     )
-    SELECT id, run_at, created_at, started_at, clock_timestamp(), timeout, attempt, max_attempts, errors, crashes, priority,
-           'cancelled', queue, task, args_version, unique_key,
-           'Cancelled: ' || coalesce($2::text, concat_ws(' ', 'on request', 'of ' || $3::text)), args, tags, metadata, trace
+    SELECT {{archived_columns}},
+           started_at, clock_timestamp(), errors, crashes, 'cancelled',
+           'Cancelled: ' || coalesce($2::text, concat_ws(' ', 'on request', 'of ' || $3::text))
       FROM gone
 ), asked AS (
     UPDATE rowlock.job

@@ -12,21 +12,12 @@ WITH outcome AS MATERIALIZED (
            AS given (id, attempt, elapsed, state, outcome, counts, error_type, message, traceback)
 ), gone AS (
     DELETE FROM rowlock.job
-     WHERE id = ANY($2::uuid[])
-       AND worker = $1
-       AND CASE WHEN (id, attempt) IN (SELECT outcome.id, outcome.attempt FROM outcome) THEN true ELSE false END
-    RETURNING id, run_at, created_at, worker, timeout, attempt, max_attempts, errors, crashes, priority, queue, task,
-              args_version, unique_key, error, args, tags, metadata, trace
+     WHERE {{own_attempts}}
+    RETURNING {{archived_columns}}, worker, errors, crashes, error
 ), freed AS (
-    DELETE FROM rowlock.unique_key
-     WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
-       AND job_id = ANY($2::uuid[])
-       AND expires_at IS NULL
-       AND NOT until_start
+    {{free_keys}}
 ), told AS (
-    INSERT INTO rowlock.attempt (
-        job_id, attempt, outcome, queue, task, worker, started_at, finished_at, error_type, message, traceback
-    )
+    INSERT INTO rowlock.attempt ({{attempt_columns}})
     SELECT gone.id, gone.attempt, outcome.outcome, gone.queue, gone.task, gone.worker,
            now() - outcome.elapsed * interval '1 second', now(),
            outcome.error_type, outcome.message, outcome.traceback
@@ -34,22 +25,12 @@ WITH outcome AS MATERIALIZED (
       JOIN outcome ON outcome.id = gone.id AND outcome.attempt = gone.attempt
 ), kept AS (
     INSERT INTO rowlock.finished_job (
-        id, run_at, created_at, started_at, finished_at, worker, timeout, attempt, max_attempts, errors, crashes,
-        priority, state, queue, task, args_version, unique_key, error, args, tags, metadata, trace
+        {{archived_columns}}, started_at, finished_at, worker, errors, crashes, state, error
     )
-    SELECT gone.id, gone.run_at, gone.created_at, now() - outcome.elapsed * interval '1 second', now(), gone.worker,
-           gone.timeout, gone.attempt, gone.max_attempts, least(gone.errors, 2147483646) + outcome.counts::integer, gone.crashes,
-           gone.priority, outcome.state, gone.queue, gone.task, gone.args_version, gone.unique_key,
-           coalesce(concat_ws(': ', outcome.error_type, outcome.message), gone.error), gone.args, gone.tags,
-           gone.metadata, gone.trace
+    SELECT {{archived_columns}},
+           now() - outcome.elapsed * interval '1 second', now(), worker, least(errors, 2147483646) + outcome.counts::integer,
+           crashes, outcome.state, coalesce(concat_ws(': ', outcome.error_type, outcome.message), error)
       FROM gone
-      JOIN outcome ON outcome.id = gone.id AND outcome.attempt = gone.attempt
+      JOIN outcome USING (id, attempt)
 )
-SELECT id FROM outcome
-EXCEPT
-SELECT id FROM gone
- UNION ALL
-SELECT nullif(pg_notify('rowlock.finished', waiter.job_id::text)::text, '')::uuid
-  FROM rowlock.waiter
- WHERE EXISTS (SELECT FROM rowlock.waiter)
-   AND waiter.job_id = ANY($2::uuid[])
+{{refused}}

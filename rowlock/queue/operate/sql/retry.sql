@@ -9,15 +9,12 @@
 WITH gone AS (
     DELETE FROM rowlock.finished_job
      WHERE id = ANY($1::uuid[]) AND finished_at = ANY($4::timestamptz[]) AND state IN ('failed', 'cancelled', 'expired')
-    RETURNING id, created_at, timeout, attempt, max_attempts, priority, queue, task, args_version, unique_key, error, args,
-              tags, metadata, trace
+    RETURNING id, attempt, args_version, error, args, {{lasting_columns}}
 ), back AS (
     INSERT INTO rowlock.job (
-        id, created_at, timeout, attempt, max_attempts, priority, queue, task, args_version, unique_key, error, args, tags,
-        metadata, trace, run_at
+        id, attempt, args_version, error, args, {{lasting_columns}}, run_at
     )
-    SELECT id, created_at, timeout, attempt, max_attempts, priority, queue, task,
-           coalesce($3::smallint, args_version), unique_key, error, coalesce($2::text::jsonb, args), tags, metadata, trace,
+    SELECT id, attempt, coalesce($3::smallint, args_version), error, coalesce($2::text::jsonb, args), {{lasting_columns}},
            CASE WHEN pg_current_xact_id() IS NOT NULL THEN clock_timestamp() END
       FROM gone
 )

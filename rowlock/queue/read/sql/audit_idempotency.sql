@@ -13,10 +13,7 @@ WITH looked AS MATERIALIZED (
 ), broken AS (
     SELECT 'idempotency key past its time' AS invariant, format('key %s… was over at %s', key, expires_at) AS example
       FROM looked
-     WHERE expires_at + $2::interval < (SELECT least(set_at, now()) FROM rowlock.duty WHERE name = 'keys')
-       AND EXISTS (
-           SELECT FROM rowlock.worker WHERE worker.expires_at > now() AND worker.started_at < now() - $2::interval
-       )
+     WHERE {{is_left_over}}
 )
 SELECT named.invariant, count(broken.example) AS broken, (SELECT count(*) FROM looked) AS looked_at,
        (SELECT count(*) >= $1::integer FROM looked) AS is_cut,

@@ -22,10 +22,7 @@ WITH looked AS MATERIALIZED (
     SELECT 'unique key past its time',
            format('key %s, held for a period by job %s, ended at %s', key, job_id, expires_at)
       FROM looked
-     WHERE expires_at + $2::interval < (SELECT least(set_at, now()) FROM rowlock.duty WHERE name = 'keys')
-       AND EXISTS (
-           SELECT FROM rowlock.worker WHERE worker.expires_at > now() AND worker.started_at < now() - $2::interval
-       )
+     WHERE {{is_left_over}}
 )
 SELECT named.invariant, count(broken.example) AS broken,
        (SELECT count(*) FROM looked WHERE looked.is_until_finish = named.is_until_finish) AS looked_at,

@@ -1,84 +1,30 @@
 -- A page of jobs, live or finished, newest first (ids sort by time).
 --
--- The filter, in each statement that has one: $1 state   $2 queues text[]   $3 task   $4 only ids above this one, and $5 below this
--- one (both are needed)   $6 created longer ago than   $7 not longer ago than   $8 text in the error   $9 JSON text that the
--- arguments contain   $10 whether discarded   $11 a tag   $12 patterns of a text in the arguments text[]   $13 created at or after   $14 created before
--- $15 not of these tasks text[]   $16 an error of the same kind, '' for none   $17 JSON text that the metadata contains. Each but those said may be null.
--- $18 how many   $19 finished ones that ended from then on   $20 and before then   $21 whether live ones, too: the partitions of
--- other times are not even locked, under force_custom_plan
--- $22 whether with arguments and results: what is not asked for is not even read
--- $23 how long it may look interval. The first job is looked at whatever the time: the right side of <= is evaluated after the left one, once.
+-- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 how long it may look interval, see found.sql
+-- $19 whether with arguments and results, see page.sql
+-- $20 finished ones that ended from then on   $21 and before then   $22 whether live ones, too: the partitions of other times
+-- are not even locked, under force_custom_plan
 --
--- Looks at 20,000 jobs at most, whatever the filter, and no longer than $23: a filter may have to read a megabyte of each.
+-- Looks at 20,000 jobs at most, whatever the filter, and no longer than $18: a filter may have to read a megabyte of each.
 -- If these have fewer that fit, one more row names the first job that was not looked at (is_end).
 -- Index: job_pkey and finished_job_id of each partition, merged, backwards, and no further than needed; conditions inside of
 -- the union would keep them from being merged.
-WITH found AS MATERIALIZED (
-    SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-           CASE WHEN result IS NOT NULL
-                 AND finished_at < now() - (SELECT result_ttl FROM rowlock.task WHERE task.name = looked.task)
-                THEN NULL
-                ELSE result
-           END AS result,
-           error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
-           discarded_at, tags, metadata, fits
+WITH seen AS (
+    SELECT id, created_at, args, result, {{shown_columns}}
       FROM (
-           SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-                  result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
-                  discarded_at, tags, metadata,
-                  CASE WHEN clock_timestamp() <= (SELECT clock_timestamp() + $23::interval) THEN coalesce(
-                          ($1::text IS NULL OR state = $1::text)
-                      AND ($2::text[] IS NULL OR queue = ANY($2::text[]))
-                      AND ($3::text IS NULL OR task = $3::text)
-                      AND ($6::interval IS NULL OR created_at < now() - $6::interval)
-                      AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
-                      AND ($11::text IS NULL OR $11::text = ANY(tags))
-                      AND ($17::text IS NULL OR metadata @> $17::text::jsonb)
-                      AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
-                      AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
-                      AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
-                      AND ($10::boolean IS NULL OR (discarded_at IS NOT NULL) = $10::boolean)
-                      AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
-                      AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
-                      AND ($9::text IS NULL OR args @> $9::text::jsonb)
-                      AND ($12::text[] IS NULL OR lower(args::text) LIKE ANY(ARRAY(SELECT lower(text) FROM unnest($12::text[]) AS text)))
-                      , false)
-                  END AS fits
-             FROM (
-                  SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
-                         timeout, result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline,
-                         cancel_requested_at, discarded_at, tags, metadata
-                    FROM (
-                         SELECT id,
-                                CASE WHEN state = 'queued' AND errors > 0 THEN 'retrying'
-                                     WHEN state = 'queued' AND attempt = 0 AND run_at > statement_timestamp() THEN 'scheduled'
-                                     ELSE state
-                                END AS state,
-                                queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
-                                timeout, NULL::jsonb AS result, error, created_at, run_at, started_at,
-                                NULL::timestamptz AS finished_at, worker, expires_at, deadline, cancel_requested_at,
-                                NULL::timestamptz AS discarded_at, tags, metadata
-                           FROM rowlock.job
-                          UNION ALL
-                         SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes,
-                                unique_key, timeout, result, error, created_at, run_at, started_at, finished_at, worker,
-                                NULL::timestamptz, NULL::timestamptz, NULL::timestamptz, discarded_at, tags, metadata
-                           FROM rowlock.finished_job
-                         ) AS every
-                   WHERE id > $4::uuid AND id < $5::uuid
-                     AND ((finished_at >= $19::timestamptz AND finished_at < $20::timestamptz) OR ($21::boolean AND finished_at IS NULL))
-                   ORDER BY id DESC
-                   LIMIT 20000
-                  ) AS seen
-            ORDER BY id DESC
-           ) AS looked
-     WHERE fits IS NOT FALSE
+           SELECT {{live_job}}
+             FROM rowlock.job
+            UNION ALL
+           SELECT {{finished_job}}
+             FROM rowlock.finished_job
+           ) AS every
+     WHERE id > $4::uuid AND id < $5::uuid
+       AND ((finished_at >= $20::timestamptz AND finished_at < $21::timestamptz) OR ($22::boolean AND finished_at IS NULL))
      ORDER BY id DESC
-     LIMIT $18::integer
-), ended AS (
-    (SELECT id, created_at FROM found WHERE fits IS NULL ORDER BY id DESC LIMIT 1)
-     UNION ALL
-    (
+     LIMIT 20000
+), found AS MATERIALIZED (
+    {{found}}
+), beyond AS (
     SELECT id, created_at
       FROM (
            SELECT id, created_at, NULL::timestamptz AS finished_at FROM rowlock.job
@@ -86,23 +32,9 @@ WITH found AS MATERIALIZED (
            SELECT id, created_at, finished_at FROM rowlock.finished_job
            ) AS every
      WHERE id > $4::uuid AND id < $5::uuid
-       AND ((finished_at >= $19::timestamptz AND finished_at < $20::timestamptz) OR ($21::boolean AND finished_at IS NULL))
+       AND ((finished_at >= $20::timestamptz AND finished_at < $21::timestamptz) OR ($22::boolean AND finished_at IS NULL))
      ORDER BY id DESC
     OFFSET 20000
      LIMIT 1
-    )
 )
-SELECT id, state, queue, task, priority, args_version,
-       CASE WHEN $22::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-       CASE WHEN $22::boolean THEN result END AS result, error, created_at, run_at, started_at, finished_at, worker, expires_at, deadline, cancel_requested_at,
-       discarded_at, tags, metadata,
-       coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = found.task), false) AS is_sensitive,
-       false AS is_end
-  FROM found
- WHERE fits
- UNION ALL
-SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, created_at, NULL, NULL, NULL,
-       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, true
-  FROM ended
- WHERE (SELECT count(*) FROM found WHERE fits) < $18::integer
- ORDER BY id DESC
+{{page}}

@@ -1,66 +1,18 @@
 -- A page of running jobs, newest first.
 --
--- $1 to $17 the filter, as in list_jobs.sql; the state is not looked at   $18 how many
--- $19 whether with arguments and results: what is not asked for is not even read
--- $20 how long it may look interval: see list_jobs.sql
+-- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 how long it may look interval, see found.sql
+-- $19 whether with arguments and results, see page.sql
 -- Index: job_running, all of it: as many as run, and those are few beside those that wait.
 WITH running AS MATERIALIZED (
-    SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-           error, created_at, run_at, started_at, worker, expires_at, deadline, cancel_requested_at, tags, metadata
-      FROM rowlock.job
-     WHERE state = 'running'
-), found AS MATERIALIZED (
-    SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-           error, created_at, run_at, started_at, worker, expires_at, deadline, cancel_requested_at, tags, metadata, fits
-      FROM (
-           SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-                  error, created_at, run_at, started_at, worker, expires_at, deadline, cancel_requested_at, tags, metadata,
-                  CASE WHEN clock_timestamp() <= (SELECT clock_timestamp() + $20::interval) THEN coalesce(
-                          ($1::text IS NULL OR state = $1::text)
-                      AND ($2::text[] IS NULL OR queue = ANY($2::text[]))
-                      AND ($3::text IS NULL OR task = $3::text)
-                      AND ($6::interval IS NULL OR created_at < now() - $6::interval)
-                      AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
-                      AND ($11::text IS NULL OR $11::text = ANY(tags))
-                      AND ($17::text IS NULL OR metadata @> $17::text::jsonb)
-                      AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
-                      AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
-                      AND ($15::text[] IS NULL OR task <> ALL($15::text[]))
-                      AND $10::boolean IS NOT TRUE
-                      AND ($8::text IS NULL OR strpos(error, $8::text) > 0)
-                      AND ($16::text IS NULL OR rowlock.error_kind(error) = rowlock.error_kind($16::text))
-                      AND ($9::text IS NULL OR args @> $9::text::jsonb)
-                      AND ($12::text[] IS NULL OR lower(args::text) LIKE ANY(ARRAY(SELECT lower(text) FROM unnest($12::text[]) AS text)))
-                      , false)
-                  END AS fits
-             FROM (
-                  SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-                         error, created_at, run_at, started_at, worker, expires_at, deadline, cancel_requested_at, tags, metadata
-                    FROM running
-                   WHERE id > $4::uuid AND id < $5::uuid
-                   ORDER BY id DESC
-                  ) AS seen
-            ORDER BY id DESC
-           ) AS looked
-     WHERE fits IS NOT FALSE
+    SELECT {{live_job}} FROM rowlock.job WHERE state = 'running'
+), seen AS (
+    SELECT id, created_at, args, result, {{shown_columns}}
+      FROM running
+     WHERE id > $4::uuid AND id < $5::uuid
      ORDER BY id DESC
-     LIMIT $18::integer
+), found AS MATERIALIZED (
+    {{found}}
+), beyond AS (
+    SELECT id, created_at FROM running WHERE false
 )
-SELECT id, state, queue, task, priority, args_version,
-       CASE WHEN $19::boolean THEN args ELSE '{}' END AS args, attempt, max_attempts, errors, crashes, unique_key, timeout,
-       NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker, expires_at,
-       deadline, cancel_requested_at, NULL::timestamptz AS discarded_at, tags, metadata,
-       coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = found.task), false) AS is_sensitive,
-       false AS is_end
-  FROM found
- WHERE fits
- UNION ALL
-(
-SELECT id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, created_at, NULL, NULL, NULL,
-       NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, true
-  FROM found
- WHERE fits IS NULL
- ORDER BY id DESC
- LIMIT 1
-)
- ORDER BY id DESC
+{{page}}

@@ -7,8 +7,7 @@
 -- Returns a row for each: what it is of (`total`, `slot`, `queue` or `task`), which one, the numbers, and the histograms.
 -- Index: statistic_pkey. Takes no lock.
 WITH part AS MATERIALIZED (
-    SELECT at, queue, task, succeeded, failed, cancelled, expired, errors, duration_buckets, duration_counts, wait_buckets,
-           wait_counts
+    SELECT at, queue, task, {{slot_counts}}
       FROM rowlock.statistic
      WHERE step = $1::integer AND at >= $2::timestamptz AND at < $3::timestamptz
        AND ($4::text[] IS NULL OR queue = ANY($4::text[]))

@@ -75,51 +75,79 @@ CREATE INDEX job_suspect ON rowlock.job (queue, priority, run_at) WHERE crashes 
 -- What a worker looks for once a second: those of its running jobs that somebody wants cancelled.
 CREATE INDEX job_cancel ON rowlock.job (worker) WHERE cancel_requested_at IS NOT NULL
 --;
--- One row a key that is held, and by which job: its primary key is what makes uniqueness true for every writer.
--- Held until the job finishes, which deletes the row; until it starts (until_start): while the job waits, and only then;
--- or until expires_at, whatever becomes of the job. A row of the latter two that nobody holds is upkeep's to remove.
-CREATE TABLE rowlock.unique_key (
-    key         text COLLATE "C" NOT NULL,
-    job_id      uuid NOT NULL,
-    expires_at  timestamptz,
-    until_start boolean NOT NULL DEFAULT false,
-    CONSTRAINT unique_key_pkey PRIMARY KEY (key),
-    CONSTRAINT unique_key_length CHECK (octet_length(key) BETWEEN 1 AND 768)
-) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false)
---;
-CREATE INDEX unique_key_expires_at ON rowlock.unique_key (expires_at) WHERE expires_at IS NOT NULL
---;
-CREATE INDEX unique_key_until_start ON rowlock.unique_key (job_id) WHERE until_start
---;
--- The answers given to HTTP requests with an Idempotency-Key, so that a repeated request gets the same one.
-CREATE TABLE rowlock.idempotency_key (
-    key_hash    bytea NOT NULL,
-    fingerprint bytea NOT NULL,
-    expires_at  timestamptz NOT NULL,
-    status      smallint,
-    body        text,
-    job_id      uuid,
-    CONSTRAINT idempotency_key_pkey PRIMARY KEY (key_hash)
-) WITH (autovacuum_vacuum_scale_factor = 0.05, vacuum_truncate = false)
---;
-CREATE INDEX idempotency_key_expires_at ON rowlock.idempotency_key (expires_at)
---;
--- What the workers' code says of each task, so that `SELECT rowlock.enqueue('send_email', …)` finds the right queue.
-CREATE TABLE rowlock.task (
-    name         text COLLATE "C" NOT NULL,
-    queue        text COLLATE "C" NOT NULL,
-    priority     smallint NOT NULL,
+-- One row a finished job, a partition a day (UTC): retention empties partitions, it never deletes rows. A row leaves by
+-- itself only when somebody puts its job back (retry.sql), and changes only when somebody discards it. Partitions have no
+-- primary key: their REPLICA IDENTITY FULL lets a publication take these changes. It costs nothing without logical decoding.
+CREATE TABLE rowlock.finished_job (
+    id           uuid NOT NULL,
+    run_at       timestamptz NOT NULL,
+    created_at   timestamptz NOT NULL,
+    started_at   timestamptz,
+    finished_at  timestamptz NOT NULL,
+    discarded_at timestamptz,
+    worker       uuid,
+    timeout      interval,
+    attempt      integer NOT NULL,
     max_attempts integer NOT NULL,
-    updated_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
-    result_ttl   interval,
-    results_removed_until timestamptz NOT NULL DEFAULT '-infinity',
+    errors       integer NOT NULL,
+    crashes      smallint NOT NULL,
+    priority     smallint NOT NULL,
     args_version smallint NOT NULL DEFAULT 1,
-    is_sensitive boolean NOT NULL DEFAULT false,
-    max_crashes  integer,
-    CONSTRAINT task_pkey PRIMARY KEY (name),
-    CONSTRAINT task_times_are_readable CHECK (
-        greatest(updated_at, results_removed_until) < '9999-12-31 00:00:00+00'
-        AND updated_at >= '0001-01-02 00:00:00+00'
-        AND result_ttl BETWEEN '0' AND '36500 days'
+    state        text COLLATE "C" NOT NULL,
+    queue        text COLLATE "C" NOT NULL,
+    task         text COLLATE "C" NOT NULL,
+    unique_key   text COLLATE "C",
+    error        text,
+    args         jsonb NOT NULL,
+    result       jsonb,
+    tags         text[] COLLATE "C",
+    metadata     jsonb,
+    trace        text COLLATE "C",
+    CONSTRAINT finished_job_state_is_final CHECK (state IN ('succeeded', 'failed', 'cancelled', 'expired')),
+    CONSTRAINT finished_job_is_readable CHECK (
+        greatest(run_at, created_at, started_at, finished_at, discarded_at) < '9999-12-31 00:00:00+00'
+        AND least(run_at, created_at, started_at, finished_at, discarded_at) >= '0001-01-02 00:00:00+00'
+        AND timeout BETWEEN '0' AND '36500 days'
+        AND array_position(tags, NULL) IS NULL  -- nor has it more than one dimension, of which that is an error
+        AND (metadata IS NULL OR rowlock.is_metadata(metadata))
     )
-)
+) PARTITION BY RANGE (finished_at)
+--;
+CREATE INDEX finished_job_id ON rowlock.finished_job (id)
+--;
+-- The dead letters, and what else did not succeed, in the order of the ids: few among many. With what counts them.
+CREATE INDEX finished_job_unsuccessful ON rowlock.finished_job (state, id) INCLUDE (queue, discarded_at)
+ WHERE state <> 'succeeded'
+--;
+-- Rows arrive in the order of time, so a few bytes per thousand rows find a time window.
+CREATE INDEX finished_job_finished_at ON rowlock.finished_job USING brin (finished_at) WITH (autosummarize = on)
+--;
+-- The net: a finish can never fail because nobody made tomorrow's partition.
+CREATE TABLE rowlock.finished_job_default PARTITION OF rowlock.finished_job DEFAULT
+--;
+ALTER TABLE rowlock.finished_job_default REPLICA IDENTITY FULL
+--;
+-- Every job, live or finished, with the state that people mean. `scheduled` and `retrying` are derived, never stored:
+-- nothing has to be promoted when their time comes. A result is shown for as long as its task keeps it.
+-- (By now(), a job would be scheduled in the very transaction that enqueues it.)
+CREATE VIEW rowlock.jobs AS
+SELECT id,
+       CASE WHEN state = 'queued' AND errors > 0 THEN 'retrying'
+            WHEN state = 'queued' AND attempt = 0 AND run_at > statement_timestamp() THEN 'scheduled'
+            ELSE state
+       END AS state,
+       queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key, timeout,
+       NULL::jsonb AS result, error, created_at, run_at, started_at, NULL::timestamptz AS finished_at, worker,
+       expires_at, deadline, cancel_requested_at, NULL::timestamptz AS discarded_at,
+       tags, metadata, trace
+  FROM rowlock.job
+ UNION ALL
+SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
+       timeout,
+       CASE WHEN result IS NOT NULL
+             AND finished_at < now() - (SELECT result_ttl FROM rowlock.task WHERE task.name = finished_job.task) THEN NULL
+            ELSE result
+       END AS result,
+       error, created_at, run_at, started_at, finished_at, worker,
+       NULL, NULL, NULL, discarded_at, tags, metadata, trace
+  FROM rowlock.finished_job

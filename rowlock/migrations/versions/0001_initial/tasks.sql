@@ -1,0 +1,48 @@
+-- One row a key that is held, and by which job: its primary key is what makes uniqueness true for every writer.
+-- Held until the job finishes, which deletes the row; until it starts (until_start): while the job waits, and only then;
+-- or until expires_at, whatever becomes of the job. A row of the latter two that nobody holds is upkeep's to remove.
+CREATE TABLE rowlock.unique_key (
+    key         text COLLATE "C" NOT NULL,
+    job_id      uuid NOT NULL,
+    expires_at  timestamptz,
+    until_start boolean NOT NULL DEFAULT false,
+    CONSTRAINT unique_key_pkey PRIMARY KEY (key),
+    CONSTRAINT unique_key_length CHECK (octet_length(key) BETWEEN 1 AND 768)
+) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false)
+--;
+CREATE INDEX unique_key_expires_at ON rowlock.unique_key (expires_at) WHERE expires_at IS NOT NULL
+--;
+CREATE INDEX unique_key_until_start ON rowlock.unique_key (job_id) WHERE until_start
+--;
+-- The answers given to HTTP requests with an Idempotency-Key, so that a repeated request gets the same one.
+CREATE TABLE rowlock.idempotency_key (
+    key_hash    bytea NOT NULL,
+    fingerprint bytea NOT NULL,
+    expires_at  timestamptz NOT NULL,
+    status      smallint,
+    body        text,
+    job_id      uuid,
+    CONSTRAINT idempotency_key_pkey PRIMARY KEY (key_hash)
+) WITH (autovacuum_vacuum_scale_factor = 0.05, vacuum_truncate = false)
+--;
+CREATE INDEX idempotency_key_expires_at ON rowlock.idempotency_key (expires_at)
+--;
+-- What the workers' code says of each task, so that `SELECT rowlock.enqueue('send_email', …)` finds the right queue.
+CREATE TABLE rowlock.task (
+    name         text COLLATE "C" NOT NULL,
+    queue        text COLLATE "C" NOT NULL,
+    priority     smallint NOT NULL,
+    max_attempts integer NOT NULL,
+    updated_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    result_ttl   interval,
+    results_removed_until timestamptz NOT NULL DEFAULT '-infinity',
+    args_version smallint NOT NULL DEFAULT 1,
+    is_sensitive boolean NOT NULL DEFAULT false,
+    max_crashes  integer,
+    CONSTRAINT task_pkey PRIMARY KEY (name),
+    CONSTRAINT task_times_are_readable CHECK (
+        greatest(updated_at, results_removed_until) < '9999-12-31 00:00:00+00'
+        AND updated_at >= '0001-01-02 00:00:00+00'
+        AND result_ttl BETWEEN '0' AND '36500 days'
+    )
+)

@@ -1,0 +1,9 @@
+-- The ids $2 whose outcome was refused; and a row of null for the notification of each job for which somebody waits.
+SELECT id FROM outcome
+EXCEPT
+SELECT id FROM gone
+ UNION ALL
+SELECT nullif(pg_notify('rowlock.finished', waiter.job_id::text)::text, '')::uuid
+  FROM rowlock.waiter
+ WHERE EXISTS (SELECT FROM rowlock.waiter)
+   AND waiter.job_id = ANY($2::uuid[])

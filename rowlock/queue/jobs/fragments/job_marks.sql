@@ -1,0 +1,2 @@
+-- The columns by which people find a job.
+tags, metadata

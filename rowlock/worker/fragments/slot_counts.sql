@@ -1,0 +1,2 @@
+-- The columns that hold what was counted in a slot.
+succeeded, failed, cancelled, expired, errors, duration_buckets, duration_counts, wait_buckets, wait_counts
