@@ -114,7 +114,7 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """
         looks_inside = any(given is not None for given in (self.error, self.error_kind, self.args, self.text))
         low, high = self._ids(before)
-        return (
+        return (  # seam: filter
             self.state,
             self._queues(sight),
             self.task,

@@ -135,7 +135,7 @@ class Operators:
         wanted = parse_id(job_id)
         async with acting(self._database, ActOnJobs, origin) as act:
             rows = await act.lock_finished(wanted)
-            if rows and rows[0]["state"] in _RETRYABLE:
+            if rows and rows[0]["state"] in _RETRYABLE:  # seam: retryable
                 document, version = (None, None) if args is None else self._checked_args(rows[0]["task"], args)
                 if holders := await act.take_keys(rows):
                     raise KeyHeld(
@@ -175,7 +175,7 @@ class Operators:
             document, version = (rows[0]["args"], None) if args is None else self._checked_args(old.task, args)
             options = JobOptions(
                 queue=old.queue,
-                priority=old.priority,
+                priority=old.priority,  # seam: run again
                 max_attempts=old.max_attempts,
                 timeout=old.timeout,
                 tags=tuple(old.tags) or None,
@@ -217,6 +217,7 @@ class Operators:
             raise InvalidOption(
                 f"state {quoted(which.state or 'failed')} is that of finished jobs, which are not cancelled."
             )
+        # seam: cancellable
         stored = {None: _LIVE, "scheduled": ["queued"], "retrying": ["queued"]}.get(which.state, [which.state])
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
@@ -282,7 +283,7 @@ class Operators:
             locked = await act.run("lock_finished", *_named(found))
             rows = await self._of_seen_tasks(act, locked, sight)
             holders = await act.take_keys(rows)
-            back = await act.retry([row for row in rows if row["id"] not in holders])
+            back = await act.retry([row for row in rows if row["id"] not in holders])  # seam: retry many
             return Counter(retried=back, skipped=len(locked) - len(rows) + len(holders))
 
         return await self._on_many(
@@ -335,6 +336,7 @@ class Operators:
                         await act.run("lock_archive", *window)
                     rows = await act.run(find, *parameters, last, BATCH, until, *window, pages.LOOK)
                     found = list(takewhile(lambda row: row["fits"], rows))
+                    # seam: dry run
                     changed = Counter(found=len(found)) if dry_run or not found else await change(act, found)
                     done += changed
                     if not dry_run and any(changed.values()):
@@ -407,6 +409,7 @@ class ActOnJobs(Act):
         gone: list[Record] = []
         while locked := await self.lock_finished(job_id):
             traces = (await self.run("find_traces", job_id))[0]
+            # seam: traces
             for name, times in (("delete_attempts", traces["attempts"]), ("delete_logs", traces["logs"])):
                 if times:  # no times would name no partitions, and lock all of them
                     await self.run(name, job_id, times)

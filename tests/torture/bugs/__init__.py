@@ -19,7 +19,7 @@ from tests.torture.bugs import (
     options,
     unseen,
 )
-from tests.torture.bugs.kinds import ROOT, SHORT_WAITS, Bug, Change, Pytest, Torture
+from tests.torture.bugs.kinds import ROOT, SHORT_WAITS, Bug, Change, Constant, Pytest, Torture, changed
 
 BUGS: Final[tuple[Bug, ...]] = (
     *enqueuing.BUGS,
@@ -34,4 +34,4 @@ BUGS: Final[tuple[Bug, ...]] = (
     *limits.BUGS,
 )
 
-__all__ = ["BUGS", "ROOT", "SHORT_WAITS", "Bug", "Change", "Pytest", "Torture"]
+__all__ = ["BUGS", "ROOT", "SHORT_WAITS", "Bug", "Change", "Constant", "Pytest", "Torture", "changed"]

@@ -10,13 +10,7 @@ BUGS: Final = (
     Bug(
         name="drains that do not wait",
         promise="a drained queue has nothing that runs when the drain is done",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/queues.py",
-                old='if not under_way and row["running"] == 0:',
-                new="if not under_way:",
-            ),
-        ),
+        changes=(Change(seam="drained", new="if not under_way:"),),
         engine=MIXED,
         rule="starts while paused",
         needs=("starts while paused: drained while it ran",),
@@ -38,11 +32,7 @@ BUGS: Final = (
     Bug(
         name="cancel_many leaves running jobs out",
         promise="an act on many jobs is done to all that its filter means",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/jobs.py", old="stored = {None: _LIVE,", new='stored = {None: ["queued"],'
-            ),
-        ),
+        changes=(Change(seam="cancellable", old="_LIVE", new='["queued"]'),),
         engine=MIXED,
         rule="acts on many jobs",
         needs=("acts on many jobs: cancels of jobs that ran",),
@@ -50,13 +40,7 @@ BUGS: Final = (
     Bug(
         name="retry_many leaves one of each batch out",
         promise="a retry of many puts all of them back",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/jobs.py",
-                old='back = await act.retry([row for row in rows if row["id"] not in holders])',
-                new='back = await act.retry([row for row in rows[1:] if row["id"] not in holders])',
-            ),
-        ),
+        changes=(Change(seam="retry many", old="in rows", new="in rows[1:]"),),
         engine=MIXED,
         rule="acts on many jobs",
         needs=("acts on many jobs: dead letters to put back",),
@@ -64,13 +48,7 @@ BUGS: Final = (
     Bug(
         name="a dry run that does it",
         promise="a dry run changes nothing",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/jobs.py",
-                old="if dry_run or not found else await change(act, found)",
-                new="if not found else await change(act, found)",
-            ),
-        ),
+        changes=(Change(seam="dry run", old="dry_run or"),),
         engine=MIXED,
         rule="acts on many jobs",
         needs=("acts on many jobs: a dry run",),
@@ -78,13 +56,7 @@ BUGS: Final = (
     Bug(
         name="run again with another priority",
         promise="a job that is run again is like the first one",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/jobs.py",
-                old="                priority=old.priority,\n                max_attempts=old.max_attempts,\n",
-                new="                priority=5,\n                max_attempts=old.max_attempts,\n",
-            ),
-        ),
+        changes=(Change(seam="run again", old="old.priority", new="5"),),
         engine=MIXED,
         rule="jobs run again",
         needs=("jobs run again",),
@@ -106,13 +78,7 @@ BUGS: Final = (
     Bug(
         name="an Idempotency-Key for each API",
         promise="an Idempotency-Key is the same at each process of the API",
-        changes=(
-            Change(
-                file="rowlock/api/routing/idempotency.py",
-                old="msgspec.json.encode([call.access.by, queues, call.request.path, given[0]])",
-                new="msgspec.json.encode([str(call.request.url.port), queues, call.request.path, given[0]])",
-            ),
-        ),
+        changes=(Change(seam="idempotency key", old="call.access.by", new="str(call.request.url.port)"),),
         engine=MIXED,
         rule="answers of the APIs",
         needs=("answers of the APIs: an Idempotency-Key at each",),
@@ -160,13 +126,7 @@ BUGS: Final = (
     Bug(
         name="a deletion that leaves the attempts",
         promise="nothing of a job that was deleted is left",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/jobs.py",
-                old='(("delete_attempts", traces["attempts"]), ("delete_logs", traces["logs"]))',
-                new='(("delete_logs", traces["logs"]),)',
-            ),
-        ),
+        changes=(Change(seam="traces", old='("delete_attempts", traces["attempts"]),'),),
         engine=Pytest(file="tests/db/test_deleting.py"),
         rule="test_nothing_of_a_deleted_job_is_left",
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, Bug, Change, Pytest
+from tests.torture.bugs.kinds import KILLS, Bug, Change, Constant, Pytest
 
 BESIDE_ITSELF: Final = (
     Change(
@@ -48,11 +48,7 @@ BUGS: Final = (
         name="cursors that settle at once",
         promise="a job is found whose transaction commits late",
         changes=(
-            Change(
-                file="rowlock/queue/claim/cursors.py",
-                old="            self._newest = self._untagged = newest\n",
-                new="            self._settled = self._newest = newest\n",
-            ),
+            Change(seam="settle", new="self._settled = self._newest = newest"),
             Change(file="rowlock/worker/duties/runner.py", old="NET_EVERY: Final = 60.0", new="NET_EVERY: Final = 1e9"),
         ),
         engine=Pytest(file="tests/db/test_claims.py"),
@@ -61,13 +57,7 @@ BUGS: Final = (
     Bug(
         name="no scan behind the newest position",
         promise="a job whose transaction commits late is found without waiting for the net",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/cursors.py",
-                old="        return not is_lagging or now >= self._rescan_at\n",
-                new="        return not is_lagging and not self._newest\n",
-            ),
-        ),
+        changes=(Change(seam="rescan", new="return not is_lagging and not self._newest"),),
         engine=Pytest(file="tests/db/test_claims.py"),
         rule="test_nothing_is_missed_while_a_long_writing_transaction_is_open",
     ),
@@ -162,13 +152,7 @@ BUGS: Final = (
     Bug(
         name="the least urgent first",
         promise="of the due jobs of a queue, each claim takes the most urgent first",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/claims.py",
-                old="PRIORITIES: Final = range(9, -1, -1)\n",
-                new="PRIORITIES: Final = range(10)\n",
-            ),
-        ),
+        changes=(Constant(file="rowlock/queue/claim/claims.py", name="PRIORITIES", value="range(10)"),),
         engine=KILLS,
         rule="out of order",
         needs=("out of order: beside other priorities",),
@@ -187,16 +171,8 @@ BUGS: Final = (
                 old="AND ends_at IS NOT NULL AND ends_at <= now()\n",
                 new="AND ends_at IS NOT NULL AND ends_at <= now() - interval '1 day'\n",
             ),
-            Change(
-                file="rowlock/worker/attempt/attempt.py",
-                old="    if ends_at <= now:\n",
-                new="    if ends_at is None:\n",
-            ),
-            Change(
-                file="rowlock/worker/attempt/performer.py",
-                old="call_later(left, attempt.stop_waiting)\n",
-                new="call_later(left + 3600, attempt.stop_waiting)\n",
-            ),
+            Change(seam="expired", new="if False:"),
+            Change(seam="expiry timer", old="left", new="left + 3600"),
         ),
         engine=KILLS,
         rule="too late",

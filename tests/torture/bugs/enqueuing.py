@@ -10,13 +10,7 @@ BUGS: Final = (
     Bug(
         name="lost connection acknowledged",
         promise="a job whose enqueue is acknowledged is there",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/store.py",
-                old="            raise _unknown(given, error) from error\n",
-                new="            return given, {}\n",
-            ),
-        ),
+        changes=(Change(seam="unknown enqueue", new="return given, {}"),),
         engine=Pytest(file="tests/db/test_enqueue_lost.py"),
         rule="test_an_enqueue_whose_answer_was_lost_is_safe_to_do_again_at_any_time",
     ),
@@ -25,11 +19,10 @@ BUGS: Final = (
         promise="an enqueue whose answer was lost is not repeated in a way that can double its jobs",
         changes=(
             Change(
-                file="rowlock/queue/enqueue/store.py",
-                old="            raise _unknown(given, error) from error\n",
-                new="            import rowlock.queue.jobs.identifiers as new\n"
-                "            given = [NewJob(new.uuid7(), one.task, one.args, one.options, one.unique_key)\n"
-                "                     for one in given]\n",
+                seam="unknown enqueue",
+                new="import rowlock.queue.jobs.identifiers as new\n"
+                "given = [NewJob(new.uuid7(), one.task, one.args, one.options, one.unique_key)"
+                " for one in given]",
             ),
         ),
         engine=Pytest(file="tests/db/test_enqueue_lost.py"),
@@ -38,26 +31,14 @@ BUGS: Final = (
     Bug(
         name="again does not see finished jobs",
         promise="an enqueue that is done again stores only what is missing, also if it has finished by then",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/store.py",
-                old="                return finished.intersection(ids)\n",
-                new="                return set()\n",
-            ),
-        ),
+        changes=(Change(seam="finished meanwhile", new="return set()"),),
         engine=Pytest(file="tests/db/test_enqueue_lost.py"),
         rule="test_a_job_that_finishes_while_it_is_enqueued_again_is_not_stored_again",
     ),
     Bug(
         name="enqueue beside the caller's transaction",
         promise="a job of a transaction that is rolled back does not exist",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/store.py",
-                old="            return await self._enqueue(job, connection)\n",
-                new="            return await self._enqueue(job, None)\n",
-            ),
-        ),
+        changes=(Change(seam="caller's transaction", old="connection", new="None"),),
         engine=KILLS,
         rule="unexpected",
     ),
@@ -140,12 +121,11 @@ BUGS: Final = (
         promise="of many jobs in one call all are stored, or none",
         changes=(
             Change(
-                file="rowlock/queue/enqueue/store.py",
-                old="        return await self._enqueue_by_copy(jobs)\n",
-                new="        given = list(jobs)\n"
-                "        first, held = await self._enqueue_by_copy(given[: len(given) // 2])\n"
-                "        last, held_too = await self._enqueue_by_copy(given[len(given) // 2 :])\n"
-                "        return first + last, held | held_too\n",
+                seam="copy",
+                new="given = list(jobs)\n"
+                "first, held = await self._enqueue_by_copy(given[: len(given) // 2])\n"
+                "last, held_too = await self._enqueue_by_copy(given[len(given) // 2 :])\n"
+                "return first + last, held | held_too",
             ),
         ),
         engine=KILLS,

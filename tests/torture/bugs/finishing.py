@@ -69,27 +69,14 @@ BUGS: Final = (
     Bug(
         name="outcomes dropped with the connection",
         promise="an outcome is recorded, however often the connection is lost",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/finishes.py",
-                old='                log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)\n',
-                new='                log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)\n'
-                "                return\n",
-            ),
-        ),
+        changes=(Change(seam="finish delayed", new="return"),),
         engine=Pytest(file="tests/db/test_lease.py"),
         rule="test_connections_killed_in_the_middle_of_the_work_cost_no_job_and_no_second_run",
     ),
     Bug(
         name="attempts without a limit",
         promise="a job fails for good after max_attempts errors",
-        changes=(
-            Change(
-                file="rowlock/queue/jobs/lifecycle.py",
-                old="    if errors + 1 >= max_attempts or not may_retry:\n",
-                new="    if not may_retry:\n",
-            ),
-        ),
+        changes=(Change(seam="max attempts", new="if not may_retry:"),),
         engine=KILLS,
         rule="starts past the limit",
     ),
@@ -98,10 +85,8 @@ BUGS: Final = (
         promise="what a handler writes in job.transaction() is committed with the success of its job, or not at all",
         changes=(
             Change(
-                file="rowlock/worker/attempt/runtime.py",
-                old="                await self._commit(transaction)\n",
-                new="                await transaction.commit()\n                await asyncio.sleep(1)\n"
-                "                self._attempt.result = self._result\n",
+                seam="commit",
+                new="await transaction.commit()\nawait asyncio.sleep(1)\nself._attempt.result = self._result",
             ),
         ),
         engine=Torture(faults="kill", times=12),
@@ -112,12 +97,8 @@ BUGS: Final = (
         name="error texts as they are",
         promise="whatever text an error has, its outcome is recorded",
         changes=(
-            Change(
-                file="rowlock/queue/jobs/results.py",
-                old=""" and text.isascii() and "\\0" not in text:""",
-                new=""" and text.isascii():""",
-            ),
-            Change(file="rowlock/queue/finish/finishes.py", old="    asyncpg.DataError,\n", new=""),
+            Change(seam="storable text", old='and "\\0" not in text'),
+            Change(seam="not storable", old="asyncpg.DataError,"),
         ),
         engine=KILLS,
         rule="lost",
@@ -125,52 +106,28 @@ BUGS: Final = (
     Bug(
         name="retries without a backoff",
         promise="a job that failed is tried again after the delay that its backoff says",
-        changes=(
-            Change(
-                file="rowlock/queue/jobs/lifecycle.py",
-                old="    return Again(delay=delay(), outcome=outcome, counts=True)\n",
-                new="    return Again(delay=timedelta(0), outcome=outcome, counts=True)\n",
-            ),
-        ),
+        changes=(Change(seam="backoff", old="delay()", new="timedelta(0)"),),
         engine=Pytest(file="tests/db/test_failures.py"),
         rule="test_a_list_or_a_function_says_when",
     ),
     Bug(
         name="a snooze counts as an error",
         promise="what is recorded of an attempt is what its handler did: a snooze is no error",
-        changes=(
-            Change(
-                file="rowlock/queue/jobs/lifecycle.py",
-                old='            return Again(delay=delay, outcome="snoozed", counts=False)\n',
-                new='            return Again(delay=delay, outcome="error", counts=True)\n',
-            ),
-        ),
+        changes=(Change(seam="snooze", old='outcome="snoozed", counts=False', new='outcome="error", counts=True'),),
         engine=KILLS,
         rule="false outcomes",
     ),
     Bug(
         name="a release counts as an error",
         promise="a job that a stopping worker gives back has not used up an attempt",
-        changes=(
-            Change(
-                file="rowlock/queue/jobs/lifecycle.py",
-                old='INTERRUPTED: Final = Again(delay=timedelta(0), outcome="released", counts=False)\n',
-                new='INTERRUPTED: Final = Again(delay=timedelta(0), outcome="released", counts=True)\n',
-            ),
-        ),
+        changes=(Change(seam="interrupted", old="counts=False", new="counts=True"),),
         engine=Pytest(file="tests/acceptance/test_crashes.py"),
         rule="test_a_stopped_worker_gives_its_job_back_without_using_up_an_attempt",
     ),
     Bug(
         name="attempts without a timeout",
         promise="an attempt ends at its timeout",
-        changes=(
-            Change(
-                file="rowlock/worker/timeouts.py",
-                old="    deadline = asyncio.timeout(limit.total_seconds() - spent)\n",
-                new="    deadline = asyncio.timeout(limit.total_seconds() - spent + 3600)\n",
-            ),
-        ),
+        changes=(Change(seam="timeout timer", old="spent", new="spent + 3600"),),
         engine=Pytest(file="tests/db/test_worker.py"),
         rule="test_an_attempt_ends_at_its_timeout",
     ),
@@ -190,13 +147,7 @@ BUGS: Final = (
     Bug(
         name="a stale attempt commits its transaction",
         promise="an attempt that has lost its job cannot commit what it writes in job.transaction()",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/transaction.py",
-                old="    return all(row[0] is None for row in rows)\n",
-                new="    return len(rows) < 2\n",
-            ),
-        ),
+        changes=(Change(seam="fence of transactions", new="return len(rows) < 2"),),
         engine=Pytest(file="tests/db/test_job_transaction.py"),
         rule="test_a_stale_attempt_cannot_commit",
     ),

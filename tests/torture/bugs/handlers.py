@@ -10,13 +10,7 @@ BUGS: Final = (
     Bug(
         name="results of later attempts are lost",
         promise="a result is what the handler returned, whatever attempt it was",
-        changes=(
-            Change(
-                file="rowlock/queue/read/handle.py",
-                old="return decode_result(job.result_json, returns)",
-                new="return decode_result(job.result_json, returns) if job.attempt == 1 else None",
-            ),
-        ),
+        changes=(Change(seam="result", old="decode_result", new="None if job.attempt > 1 else decode_result"),),
         engine=MIXED,
         rule="false results",
         needs=("false results: results of a later attempt",),
@@ -52,13 +46,7 @@ BUGS: Final = (
     Bug(
         name="memory without a limit",
         promise="a process task that needs more memory than its limit fails",
-        changes=(
-            Change(
-                file="rowlock/worker/executors/child.py",
-                old='if order.memory_limit and sys.platform == "linux":',
-                new='if order.memory_limit and sys.platform == "nonesuch":',
-            ),
-        ),
+        changes=(Change(seam="memory limit", new="if False:"),),
         engine=MIXED,
         rule="process tasks",
         needs=("process tasks: memory",),
@@ -80,13 +68,7 @@ BUGS: Final = (
     Bug(
         name="all missed ticks fire",
         promise='with misfire="latest" one job is made of all missed ticks',
-        changes=(
-            Change(
-                file="rowlock/queue/schedules/cron.py",
-                old='if misfire == "all":',
-                new='if misfire in {"all", "latest"}:',
-            ),
-        ),
+        changes=(Change(seam="misfire", new='if misfire in {"all", "latest"}:'),),
         engine=MIXED,
         rule="missed ticks",
         needs=("missed ticks: latest",),
@@ -122,17 +104,7 @@ BUGS: Final = (
     Bug(
         name="waits that end too early",
         promise="a wait for a result lasts until the job ends or its timeout is over",
-        changes=(
-            Change(
-                file="rowlock/queue/read/handle.py",
-                old="if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():\n"
-                "                return job\n"
-                "            look",
-                new="if job.is_finished or (deadline is not None and clock() >= deadline - 2.0) or not is_wanted():\n"
-                "                return job\n"
-                "            look",
-            ),
-        ),
+        changes=(Change(seam="wait is over", old=">= deadline", new=">= deadline - 2.0"),),
         engine=MIXED,
         rule="false results",
         needs=("false results: not finished in time",),
@@ -141,16 +113,8 @@ BUGS: Final = (
         name="processes that outlive their worker",
         promise="the processes of a killed worker end with it",
         changes=(
-            Change(
-                file="rowlock/worker/executors/child.py",
-                old="ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)",
-                new="ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)",
-            ),
-            Change(
-                file="rowlock/worker/executors/child.py",
-                old="        if self._is_busy:\n            os.killpg(0, signal.SIGKILL)\n",
-                new="",
-            ),
+            Change(seam="worker's death", old="signal.SIGKILL", new="0"),
+            Change(seam="busy child", new="if False:"),
         ),
         engine=MIXED,
         rule="process tasks",
@@ -159,13 +123,7 @@ BUGS: Final = (
     Bug(
         name="how a process ended is not said",
         promise="an attempt whose process died says how it ended",
-        changes=(
-            Change(
-                file="rowlock/worker/executors/processes.py",
-                old='f"The process of the task ended {how_ended',
-                new='f"The worker lost a process {how_ended',
-            ),
-        ),
+        changes=(Change(seam="process ended", new='raise ProcessEnded("The worker lost a process.")'),),
         engine=MIXED,
         rule="process tasks",
         needs=("process tasks: kill",),

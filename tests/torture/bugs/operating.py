@@ -110,11 +110,7 @@ BUGS: Final = (
         name="retries of succeeded jobs",
         promise="a job that succeeded does not run again: an operator can only run it as a new one",
         changes=(
-            Change(
-                file="rowlock/queue/operate/jobs.py",
-                old='            if rows and rows[0]["state"] in _RETRYABLE:\n',
-                new="            if rows:\n",
-            ),
+            Change(seam="retryable", new="if rows:"),
             Change(
                 file="rowlock/queue/operate/sql/retry.sql",
                 old="state IN ('failed', 'cancelled', 'expired')\n",

@@ -14,22 +14,14 @@ BUGS: Final = (
     Bug(
         name="many jobs lose their priority",
         promise="a job has the priority that its call asked for, by each way to enqueue",
-        changes=(
-            Change(
-                file=_COLUMNS,
-                old="return (job.id, options.queue, job.task, options.priority,",
-                new="return (job.id, options.queue, job.task, 5,",
-            ),
-        ),
+        changes=(Change(seam="plain columns", old="options.priority", new="5"),),
         engine=_CALM,
         rule="stored otherwise",
     ),
     Bug(
         name="many jobs lose their timeout",
         promise="a job has the timeout that its call asked for, by each way to enqueue",
-        changes=(
-            Change(file=_COLUMNS, old="return (run_at, options.timeout, ends_at", new="return (run_at, None, ends_at"),
-        ),
+        changes=(Change(seam="timed columns", old="options.timeout", new="None"),),
         engine=_CALM,
         rule="stored otherwise",
         needs=("stored otherwise: timeouts",),
@@ -37,7 +29,7 @@ BUGS: Final = (
     Bug(
         name="a time that is given is ignored",
         promise="a job is due at the time that its call gave",
-        changes=(Change(file=_COLUMNS, old=_GIVEN, new="_moment(options.delay, now)"),),
+        changes=(Change(seam="due at", new="given = options.delay"),),
         engine=_CALM,
         rule="stored otherwise",
         needs=("stored otherwise: times that were given",),
@@ -74,13 +66,7 @@ BUGS: Final = (
     Bug(
         name="HTTP requests lose their priority",
         promise="a job has the options that its HTTP request asked for",
-        changes=(
-            Change(
-                file="rowlock/wire/jobs.py",
-                old="for name in NAMES if (value",
-                new='for name in NAMES - {"priority"} if (value',
-            ),
-        ),
+        changes=(Change(seam="request options", old="in NAMES", new='in NAMES - {"priority"}'),),
         engine=_CALM,
         rule="stored otherwise",
         needs=("stored otherwise: over HTTP",),
@@ -88,13 +74,7 @@ BUGS: Final = (
     Bug(
         name="delays three times as long",
         promise="a delayed job is due when its delay is over",
-        changes=(
-            Change(
-                file=_COLUMNS,
-                old=_GIVEN,
-                new="_moment(options.delay and 3 * options.delay if options.run_at is None else options.run_at, now)",
-            ),
-        ),
+        changes=(Change(seam="due at", old="options.delay if", new="options.delay and 3 * options.delay if"),),
         engine=_CALM,
         rule="too late",
     ),
@@ -115,13 +95,7 @@ BUGS: Final = (
     Bug(
         name="snoozes ten times as long",
         promise="a job that snoozes waits as long as its handler said",
-        changes=(
-            Change(
-                file="rowlock/queue/jobs/lifecycle.py",
-                old='return Again(delay=delay, outcome="snoozed"',
-                new='return Again(delay=10 * delay, outcome="snoozed"',
-            ),
-        ),
+        changes=(Change(seam="snooze", old="delay=delay", new="delay=10 * delay"),),
         engine=_CALM,
         rule="too late",
         needs=("too late: waits between two attempts",),

@@ -114,13 +114,7 @@ BUGS: Final = (
     Bug(
         name="both outcomes of an attempt in one statement",
         promise="a job that the database hands out again, as it was before, ends once",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/finishes.py",
-                old="                    if self._may_repeat:\n",
-                new="                    if not self._successes:\n",
-            ),
-        ),
+        changes=(Change(seam="one outcome each", new="if False:"),),
         engine=Pytest(file="tests/db/test_rewound.py"),
         rule="test_a_job_that_runs_again_before_its_first_outcome_is_recorded_ends_once",
     ),
@@ -153,26 +147,14 @@ BUGS: Final = (
     Bug(
         name="cursors ahead of a clock that went back",
         promise="jobs that are enqueued after the server's clock went back are claimed by the next look",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/claims.py",
-                old="            self.reset()  # new jobs fall due behind",
-                new="            cursors.record(scan, rescan=rescan, took=group.took)  # new jobs fall due behind",
-            ),
-        ),
+        changes=(Change(seam="clock set back"),),
         engine=_CLOCK,
         rule="test_jobs_that_come_in_a_step_back_are_claimed_by_the_next_look",
     ),
     Bug(
         name="a wait that ends with the server",
         promise="who waits for a result goes on waiting while the database is away",
-        changes=(
-            Change(
-                file="rowlock/queue/connect/asking.py",
-                old="            if not is_away(error):\n",
-                new="            if is_away(error):\n",
-            ),
-        ),
+        changes=(Change(seam="outage while waiting", old="not is_away", new="is_away"),),
         engine=Pytest(file="tests/db/test_waiting_for_results.py"),
         rule="test_a_wait_for_a_result_outlives_an_outage_of_the_database",
     ),
@@ -236,13 +218,7 @@ BUGS: Final = (
     Bug(
         name="a wait that outlasts its timeout",
         promise="a wait for a result ends with its timeout, also if the database does not answer",
-        changes=(
-            Change(
-                file="rowlock/queue/connect/asking.py",
-                old="async with asyncio.timeout_at(limit):",
-                new="async with asyncio.timeout_at(None):",
-            ),
-        ),
+        changes=(Change(seam="wait limit", old="limit", new="None"),),
         engine=Pytest(file="tests/db/test_waiting_for_results.py"),
         rule="test_a_wait_ends_in_time_although_the_database_does_not_answer",
     ),
