@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rowlock.schema import in_schema
 from rowlock.torture.cases import CASES
 from rowlock.torture.checker import RULES
 from tests.torture.bugs import BUGS, ROOT, SHORT_WAITS, Bug, Change, Constant, Pytest, Torture, changed
@@ -21,6 +22,11 @@ from tests.torture.verdicts import Result, Verdict, judge, page, result, row, ta
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+    from typing import TypeAlias
+
+    import asyncpg
+
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 LEAST = 30
 TESTED = [bug for bug in BUGS if isinstance(bug.engine, Pytest)]
@@ -40,6 +46,13 @@ def test_a_bug_can_be_made_in_the_present_sources(bug: Bug) -> None:
         assert text.strip()
         if file.endswith(".py"):
             ast.parse(text, file)
+
+
+async def test_each_statement_with_a_bug_can_be_prepared(connection: Connection) -> None:
+    for bug in BUGS:
+        for file, text in changed(ROOT, bug.changes).items():
+            if "/sql/" in file:
+                await connection.prepare(in_schema(text, "rowlock"))
 
 
 def test_each_mark_of_a_seam_is_there_once_and_a_bug_uses_it() -> None:

@@ -21,7 +21,7 @@ WITH fact AS MATERIALIZED (
            count(*)
       FROM rowlock.attempt
      WHERE finished_at >= $2::timestamptz AND finished_at < $3::timestamptz
-       AND outcome IN ('error', 'timeout', 'crashed', 'failed')
+       AND outcome IN ('error', 'timeout', 'crashed', 'failed')  -- seam: counted attempts
      GROUP BY 1, 2, 3
 ), ranked AS MATERIALIZED (
     SELECT kind.at, kind.queue, kind.task,
@@ -72,6 +72,7 @@ SELECT summed.at, $1::integer, summed.queue, summed.task, succeeded, failed, can
   LEFT JOIN timed USING (at, queue, task)
  ORDER BY 1, 3, 4
     ON CONFLICT ON CONSTRAINT statistic_pkey DO UPDATE
+       -- seam: counted jobs
        SET succeeded = excluded.succeeded, failed = excluded.failed, cancelled = excluded.cancelled,
            expired = excluded.expired, errors = excluded.errors, duration_buckets = excluded.duration_buckets,
            duration_counts = excluded.duration_counts, wait_buckets = excluded.wait_buckets,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import MIXED, SCHEMA, Bug, Change, Pytest
+from tests.torture.bugs.kinds import MIXED, Bug, Change, Pytest
 
 BUGS: Final = (
     Bug(
@@ -64,13 +64,7 @@ BUGS: Final = (
     Bug(
         name="retention the other way round",
         promise="what a queue keeps for longer stays, and what is past its time goes",
-        changes=(
-            Change(
-                file=f"{SCHEMA}retention.sql",
-                old="CASE WHEN is_past THEN ' AND queue = ANY(%L)' ELSE ' AND queue <> ALL(%L)' END",
-                new="CASE WHEN is_past THEN ' AND queue <> ALL(%L)' ELSE ' AND queue = ANY(%L)' END",
-            ),
-        ),
+        changes=(Change(seam="exceptions", old="is_past", new="NOT is_past"),),
         engine=MIXED,
         rule="retention",
         needs=("retention",),
@@ -88,9 +82,9 @@ BUGS: Final = (
         promise="an act on many jobs is done to no others than its filter means",
         changes=(
             Change(
-                file="rowlock/queue/operate/sql/find_live.sql",
-                old="$11::text = ANY(tags))",
-                new="EXISTS (SELECT FROM unnest(tags) AS one (tag) WHERE starts_with(one.tag, $11::text)))",
+                seam="tag",
+                old="$11::text = ANY(tags)",
+                new="EXISTS (SELECT FROM unnest(tags) AS one (tag) WHERE starts_with(one.tag, $11::text))",
             ),
         ),
         engine=MIXED,
@@ -100,26 +94,14 @@ BUGS: Final = (
     Bug(
         name="discard_many counts one of each batch",
         promise="an act on many jobs says how many it changed",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/sql/discard.sql",
-                old="RETURNING id\n)\nSELECT id FROM done",
-                new="RETURNING id\n)\nSELECT id FROM done LIMIT 1",
-            ),
-        ),
+        changes=(Change(seam="discarded", new="SELECT id FROM done LIMIT 1"),),
         engine=Pytest(file="tests/db/test_operators.py"),
         rule="test_many_dead_letters_are_discarded",
     ),
     Bug(
         name="a reschedule that keeps a time that is over",
         promise="a job that comes into another lane is found there, wherever the cursors are",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/sql/reschedule.sql",
-                old="$3::interval, run_at), clock_timestamp())",
-                new="$3::interval, run_at))",
-            ),
-        ),
+        changes=(Change(seam="rescheduled", old="), clock_timestamp()", new=")"),),
         engine=Pytest(file="tests/db/test_rescheduling.py"),
         rule="test_a_job_that_was_due_long_before_it_came_into_a_lane_is_found_there",
     ),

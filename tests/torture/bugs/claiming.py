@@ -78,17 +78,10 @@ BUGS: Final = (
         name="claim without locks",
         promise="a job is claimed by one worker",
         changes=(
-            Change(file="rowlock/queue/claim/sql/claim.sql", old="SELECT job.ctid AS tid", new="SELECT job.id AS tid"),
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="                     FOR NO KEY UPDATE SKIP LOCKED\n",
-                new="",
-            ),
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="     WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))\n       AND worker IS NULL\n",
-                new="     WHERE id = ANY(ARRAY(SELECT tid FROM candidate))\n",
-            ),
+            Change(seam="candidate", old="job.ctid", new="job.id"),
+            Change(seam="claim lock"),
+            Change(seam="claimed", old="ctid", new="id"),
+            Change(seam="unclaimed"),
         ),
         engine=KILLS,
         rule="starts without a claim",
@@ -96,13 +89,7 @@ BUGS: Final = (
     Bug(
         name="claims of a paused queue",
         promise="once a queue is paused, no claim takes a job of it",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="WHERE name = ANY($5::text[]) AND paused_at IS NOT NULL\n",
-                new="WHERE name = ANY($5::text[]) AND paused_at > now()\n",
-            ),
-        ),
+        changes=(Change(seam="paused", old="IS NOT NULL", new="> now()"),),
         engine=KILLS,
         rule="starts while paused",
         needs=("starts while paused: enqueued after a drain",),
@@ -110,16 +97,7 @@ BUGS: Final = (
     Bug(
         name="claims of unknown tasks",
         promise="a job of a task that a worker does not know stays queued, for one that knows it",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="""\
-                     AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
-                         = ANY($8::text[])
-""",
-                new="                     AND cardinality($8::text[]) >= 0\n",
-            ),
-        ),
+        changes=(Change(seam="known tasks", new="IS NOT NULL AND cardinality($8::text[]) >= 0"),),
         engine=Pytest(file="tests/db/test_worker.py"),
         rule="test_a_job_of_an_unknown_task_stays_queued_and_untouched",
     ),
@@ -139,13 +117,7 @@ BUGS: Final = (
     Bug(
         name="enqueues that wake nobody",
         promise="a worker that sleeps hears of a job that is enqueued",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/sql/enqueue_plain.sql",
-                old="WHERE idle.queue = $2::text LIMIT 1",
-                new="WHERE idle.queue = $2::text AND idle.worker IS NULL LIMIT 1",
-            ),
-        ),
+        changes=(Change(seam="wakeup", old="LIMIT 1", new="AND idle.worker IS NULL LIMIT 1"),),
         engine=Pytest(file="tests/db/test_worker.py"),
         rule="test_a_notification_wakes_an_idle_worker",
     ),
@@ -161,16 +133,8 @@ BUGS: Final = (
         name="claims of expired jobs",
         promise="a job that has not started when it expires never runs",
         changes=(
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="(job.ends_at IS NULL OR job.ends_at > now())\n",
-                new="(job.ends_at IS NULL OR job.ends_at > '-infinity')\n",
-            ),
-            Change(
-                file="rowlock/worker/sql/end_overdue.sql",
-                old="AND ends_at IS NOT NULL AND ends_at <= now()\n",
-                new="AND ends_at IS NOT NULL AND ends_at <= now() - interval '1 day'\n",
-            ),
+            Change(seam="not expired", old="now()", new="'-infinity'"),
+            Change(seam="overdue", old="<= now()", new="<= now() - interval '1 day'"),
             Change(seam="expired", new="if False:"),
             Change(seam="expiry timer", old="left", new="left + 3600"),
         ),
@@ -181,13 +145,7 @@ BUGS: Final = (
     Bug(
         name="claims of jobs that are not due",
         promise="a job starts no earlier than its delay, or its time, says",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="                     AND job.run_at <= now()\n",
-                new="                     AND job.run_at < 'infinity'\n",
-            ),
-        ),
+        changes=(Change(seam="due", old="<= now()", new="< 'infinity'"),),
         engine=KILLS,
         rule="too early",
         needs=("too early: delayed jobs",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, SCHEMA, Bug, Change, Pytest
+from tests.torture.bugs.kinds import KILLS, Bug, Change, Pytest
 
 BUGS: Final = (
     Bug(
@@ -46,18 +46,11 @@ BUGS: Final = (
         name="unique key by SELECT and INSERT",
         promise="of all writers at the same time, one gets the key",
         changes=(
+            Change(seam="unique key"),
             Change(
-                file=f"{SCHEMA}tables.sql",
-                old="    CONSTRAINT unique_key_pkey PRIMARY KEY (key),\n    CONSTRAINT unique_key_length",
-                new="    CONSTRAINT unique_key_length",
-            ),
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="        VALUES (take_key.key, take_key.job_id, take_key.until_start, clock_timestamp() + "
-                "take_key.period)\n        ON CONFLICT DO NOTHING;",
-                new="        SELECT take_key.key, take_key.job_id, take_key.until_start, clock_timestamp() + "
-                "take_key.period\n         WHERE NOT EXISTS (SELECT FROM rowlock.unique_key AS k WHERE k.key = "
-                "take_key.key);",
+                seam="take key",
+                new="SELECT take_key.key, take_key.job_id, take_key.until_start, clock_timestamp() + take_key.period\n"
+                "WHERE NOT EXISTS (SELECT FROM rowlock.unique_key AS k WHERE k.key = take_key.key)",
             ),
         ),
         engine=Pytest(file="tests/db/test_unique_races.py"),
@@ -68,9 +61,8 @@ BUGS: Final = (
         promise="a job holds its unique key until it has finished",
         changes=(
             Change(
-                file="rowlock/queue/finish/sql/again.sql",
-                old="), told AS (\n",
-                new="), freed AS (\n    DELETE FROM rowlock.unique_key WHERE job_id = ANY($2::uuid[])\n), told AS (\n",
+                seam="again",
+                new="), freed AS (\n    DELETE FROM rowlock.unique_key WHERE job_id = ANY($2::uuid[])\n), told AS (",
             ),
         ),
         engine=KILLS,
@@ -80,39 +72,21 @@ BUGS: Final = (
     Bug(
         name="a finish frees a key for a period",
         promise="a key for a period is held until the period is over, also if its job has finished",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/succeed.sql",
-                old="       AND expires_at IS NULL\n",
-                new="",
-            ),
-        ),
+        changes=(Change(seam="key for a period"),),
         engine=Pytest(file="tests/db/test_unique_rules.py"),
         rule="test_a_key_for_a_period_outlives_its_job_and_ends_with_the_period",
     ),
     Bug(
         name="replaces a running job",
         promise="a duplicate replaces a job only while it waits",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="      WHERE j.id = lock_waiting.job_id AND j.state IN ('queued', 'blocked')\n",
-                new="      WHERE j.id = lock_waiting.job_id\n",
-            ),
-        ),
+        changes=(Change(seam="replaceable", old="AND j.state IN ('queued', 'blocked')"),),
         engine=Pytest(file="tests/db/test_unique_rules.py"),
         rule="test_a_running_job_is_not_replaced",
     ),
     Bug(
         name="an HTTP request twice with one key",
         promise="requests with the same Idempotency-Key make one job",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/sql/take_answer_key.sql",
-                old=" WHERE kept.expires_at <= clock_timestamp()\n",
-                new="",
-            ),
-        ),
+        changes=(Change(seam="answer key"),),
         engine=Pytest(file="tests/api/test_idempotency.py"),
         rule="test_simultaneous_requests_with_one_key_are_one_job_and_one_answer",
     ),

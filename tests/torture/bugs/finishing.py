@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, SCHEMA, Bug, Change, Pytest, Torture
+from tests.torture.bugs.kinds import KILLS, Bug, Change, Pytest, Torture
 
-_FENCE: Final = """\
-       AND worker = $1
-       AND CASE WHEN (id, attempt) IN (SELECT outcome.id, outcome.attempt FROM outcome) THEN true ELSE false END
-"""
+_ANY_OUTCOME: Final = """\
+FROM (
+    SELECT outcome.id, outcome.attempt, $1::uuid AS worker, gone.timeout, gone.unique_key, gone.error, gone.tags,
+           gone.metadata, gone.trace, coalesce(gone.run_at, now()) AS run_at,
+           coalesce(gone.created_at, now()) AS created_at, coalesce(gone.max_attempts, 10) AS max_attempts,
+           coalesce(gone.errors, 0) AS errors, coalesce(gone.crashes, 0::smallint) AS crashes,
+           coalesce(gone.priority, 5::smallint) AS priority, coalesce(gone.queue, 'default') AS queue,
+           coalesce(gone.task, 'torture.quick') AS task, coalesce(gone.args_version, 1::smallint) AS args_version,
+           coalesce(gone.args, '{}') AS args
+      FROM outcome
+      LEFT JOIN gone ON gone.id = outcome.id
+) AS gone"""
+"""The attempts whose outcomes were reported, whether they were still running or not."""
 
 BUGS: Final = (
     Bug(
         name="success without a fence",
         promise="the outcome of an attempt that has lost its job is refused",
         changes=(
-            Change(file="rowlock/queue/finish/sql/succeed.sql", old=_FENCE, new="       AND $1::uuid IS NOT NULL\n"),
+            Change(seam="fence by worker", new="AND $1::uuid IS NOT NULL"),
+            Change(seam="fence by attempt"),
         ),
         engine=Pytest(file="tests/db/test_lease.py"),
         rule="test_what_a_stale_worker_reports_is_refused_and_counted",
@@ -24,44 +34,14 @@ BUGS: Final = (
     Bug(
         name="fence without the attempt",
         promise="an outcome is that of the attempt that is running, not of an earlier one of the same worker",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/succeed.sql",
-                old="       AND CASE WHEN (id, attempt) IN (SELECT outcome.id, outcome.attempt FROM outcome) "
-                "THEN true ELSE false END\n",
-                new="",
-            ),
-        ),
+        changes=(Change(seam="fence by attempt"),),
         engine=Pytest(file="tests/db/test_statements.py"),
         rule="test_an_outcome_of_another_attempt_is_refused",
     ),
     Bug(
         name="archived whatever the fence says",
         promise="a job has one final state",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/succeed.sql",
-                old="""\
-    SELECT gone.id, gone.run_at, gone.created_at, statement_timestamp() - outcome.elapsed * interval '1 second',
-           statement_timestamp(), gone.worker,
-           gone.timeout, gone.attempt, gone.max_attempts, gone.errors, gone.crashes, gone.priority, 'succeeded',
-           gone.queue, gone.task, gone.args_version, gone.unique_key, gone.error, gone.args, outcome.result,
-           gone.tags, gone.metadata, gone.trace
-      FROM gone
-      JOIN outcome ON outcome.id = gone.id AND outcome.attempt = gone.attempt
-""",
-                new="""\
-    SELECT outcome.id, coalesce(gone.run_at, now()), coalesce(gone.created_at, now()), now(), statement_timestamp(), $1,
-           gone.timeout, outcome.attempt, coalesce(gone.max_attempts, 10), coalesce(gone.errors, 0),
-           coalesce(gone.crashes, 0::smallint), coalesce(gone.priority, 5::smallint), 'succeeded',
-           coalesce(gone.queue, 'default'), coalesce(gone.task, 'torture.quick'),
-           coalesce(gone.args_version, 1::smallint), gone.unique_key, gone.error,
-           coalesce(gone.args, '{}'), outcome.result, gone.tags, gone.metadata, gone.trace
-      FROM outcome
-      LEFT JOIN gone ON outcome.id = gone.id
-""",
-            ),
-        ),
+        changes=(Change(seam="archived", new=_ANY_OUTCOME),),
         engine=Torture(faults="terminate,cut,freeze", times=10),
         rule="more than one final state",
         needs=("stale outcomes accepted: handlers that ended after a rescue",),
@@ -134,13 +114,7 @@ BUGS: Final = (
     Bug(
         name="retries past the deadline",
         promise="after its deadline no attempt of a job begins",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/again.sql",
-                old="                          ELSE deadline END,\n",
-                new="                          ELSE NULL END,\n",
-            ),
-        ),
+        changes=(Change(seam="deadline of a retry", old="deadline", new="NULL"),),
         engine=Pytest(file="tests/db/test_limits_in_time.py"),
         rule="test_the_deadline_cuts_the_attempt_and_ends_the_retries",
     ),
@@ -156,9 +130,7 @@ BUGS: Final = (
         promise="people see each job in the state in which its last change left it",
         changes=(
             Change(
-                file=f"{SCHEMA}view.sql",
-                old="SELECT id, state, queue, task, ",
-                new="SELECT id, CASE state WHEN 'expired' THEN 'cancelled' ELSE state END, queue, task, ",
+                seam="finished state", old="state,", new="CASE state WHEN 'expired' THEN 'cancelled' ELSE state END,"
             ),
         ),
         engine=KILLS,

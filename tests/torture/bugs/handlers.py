@@ -18,13 +18,7 @@ BUGS: Final = (
     Bug(
         name="the first error stays",
         promise="the error of a failed job is that of its last attempt",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/fail.sql",
-                old="coalesce(concat_ws(': ', outcome.error_type, outcome.message), gone.error)",
-                new="coalesce(gone.error, concat_ws(': ', outcome.error_type, outcome.message))",
-            ),
-        ),
+        changes=(Change(seam="last error", old="coalesce(", new="coalesce(gone.error, "),),
         engine=MIXED,
         rule="false results",
         needs=("false results: errors of a later attempt",),
@@ -34,9 +28,9 @@ BUGS: Final = (
         promise="the next attempt reads what the last one has saved",
         changes=(
             Change(
-                file="rowlock/worker/sql/save_checkpoint.sql",
-                old="SET checkpoint = excluded.checkpoint",
-                new="SET checkpoint = coalesce(rowlock.progress.checkpoint, excluded.checkpoint)",
+                seam="checkpoint",
+                old="excluded.checkpoint",
+                new="coalesce(rowlock.progress.checkpoint, excluded.checkpoint)",
             ),
         ),
         engine=MIXED,
@@ -55,11 +49,7 @@ BUGS: Final = (
         name="a tick beside the last one",
         promise='with overlap="skip" no tick fires while the last job is not finished',
         changes=(
-            Change(
-                file="rowlock/worker/sql/fire_ticks.sql",
-                old="WHERE job.id = schedule.last_job_id))",
-                new="WHERE job.id = schedule.last_job_id AND job.state = 'queued'))",
-            ),
+            Change(seam="overlap", old="schedule.last_job_id", new="schedule.last_job_id AND job.state = 'queued'"),
         ),
         engine=MIXED,
         rule="overlapping ticks",
@@ -76,13 +66,7 @@ BUGS: Final = (
     Bug(
         name="counted twice",
         promise="statistics count each end once",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/count_finished.sql",
-                old="SET succeeded = excluded.succeeded, failed",
-                new="SET succeeded = excluded.succeeded + kept.succeeded, failed",
-            ),
-        ),
+        changes=(Change(seam="counted jobs", old="excluded.succeeded", new="excluded.succeeded + kept.succeeded"),),
         engine=MIXED,
         rule="statistics",
         needs=("statistics",),
@@ -90,13 +74,7 @@ BUGS: Final = (
     Bug(
         name="crashes that statistics leave out",
         promise="statistics count each attempt that did not succeed",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/count_finished.sql",
-                old="outcome IN ('error', 'timeout', 'crashed', 'failed')",
-                new="outcome IN ('error', 'timeout', 'failed')",
-            ),
-        ),
+        changes=(Change(seam="counted attempts", old="'crashed',"),),
         engine=MIXED,
         rule="statistics",
         needs=("statistics",),

@@ -10,7 +10,6 @@ from typing import Final
 from tests.torture.bugs import seams
 
 ROOT: Final = Path(__file__).parent.parent.parent.parent
-SCHEMA: Final = "rowlock/migrations/versions/0001_initial/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,9 @@ BUGS: Final = (
         promise="a job is taken from its worker only when the lease has run out, however long the job takes",
         changes=(
             Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="           ARRAY(SELECT expired.id FROM expired)",
-                new="           ARRAY(SELECT slow.worker FROM rowlock.job AS slow\n"
-                "                  WHERE slow.state = 'running' AND slow.started_at < now() - interval '3 seconds')",
+                seam="expired leases",
+                new="ARRAY(SELECT slow.worker FROM rowlock.job AS slow\n"
+                "       WHERE slow.state = 'running' AND slow.started_at < now() - interval '3 seconds')",
             ),
         ),
         engine=KILLS,
@@ -25,11 +24,7 @@ BUGS: Final = (
         name="lease by the worker's clock",
         promise="leases count by the database's clock, whatever the machines' clocks say",
         changes=(
-            Change(
-                file="rowlock/worker/sql/renew_lease.sql",
-                old="   SET expires_at = clock_timestamp() + $2::interval,",
-                new="   SET expires_at = to_timestamp($5::float8) + $2::interval,",
-            ),
+            Change(seam="renewed", old="clock_timestamp()", new="to_timestamp($5::float8)"),
             Change(seam="renewal", old="resident_bytes()", new="resident_bytes(), time.time()"),
         ),
         engine=KILLS,
@@ -39,13 +34,7 @@ BUGS: Final = (
     Bug(
         name="rescue takes the attempt back",
         promise="the numbers of attempts only go up: they are the fence",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="started_at = NULL, run_at = clock_timestamp(),",
-                new="started_at = NULL, attempt = attempt - 1, run_at = clock_timestamp(),",
-            ),
-        ),
+        changes=(Change(seam="rescued", old="started_at = NULL", new="started_at = NULL, attempt = attempt - 1"),),
         engine=KILLS,
         rule="illegal transitions",
         needs=("unjustified rescues",),
@@ -68,13 +57,7 @@ BUGS: Final = (
     Bug(
         name="no quarantine",
         promise="a job that takes its workers down is set aside",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="                WHEN crashes + 1 < $1 THEN false\n",
-                new="                WHEN true THEN false\n",
-            ),
-        ),
+        changes=(Change(seam="crashes left", new="WHEN true THEN false"),),
         engine=Torture(faults="poison", times=2),
         rule="starts past the limit",
         needs=("unjustified quarantines",),
@@ -104,13 +87,9 @@ BUGS: Final = (
         name="lapsed leases renewed",
         promise="a lease that has run out is not renewed: others may have the jobs",
         changes=(
-            Change(file="rowlock/worker/sql/renew_lease.sql", old="   AND expires_at > clock_timestamp()\n", new=""),
+            Change(seam="lapsed"),
             # The worker's row goes a second after its lease: whether a frozen process is back by then would be chance.
-            Change(
-                file="rowlock/worker/sql/forget_workers.sql",
-                old="     WHERE expires_at < now() - interval '1 second'\n",
-                new="     WHERE expires_at < now() - interval '1 minute'\n",
-            ),
+            Change(seam="forgotten", old="1 second", new="1 minute"),
         ),
         engine=FREEZES,
         rule="lapsed leases",
@@ -119,13 +98,7 @@ BUGS: Final = (
     Bug(
         name="crashes that nobody counts",
         promise="a job runs again only for a cause that is recorded and counted",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="THEN 1 ELSE 0 END,",
-                new="THEN 0 ELSE 0 END,",
-            ),
-        ),
+        changes=(Change(seam="counted crash", old="THEN 1", new="THEN 0"),),
         engine=KILLS,
         rule="unjustified duplicates",
         needs=("unjustified duplicates: recorded as crashes",),
@@ -134,16 +107,8 @@ BUGS: Final = (
         name="set aside beside others",
         promise="good jobs beside one that takes its worker down are not set aside",
         changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="                       LIMIT 1) IS NULL\n",
-                new="                       LIMIT 1) IS NOT DISTINCT FROM job.id OR true\n",
-            ),
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="                WHEN crashes + 1 < $1 THEN false\n",
-                new="                WHEN $1 < 0 THEN false\n",
-            ),
+            Change(seam="alone", new="LIMIT 1) IS NOT DISTINCT FROM job.id OR true"),
+            Change(seam="crashes left", new="WHEN $1 < 0 THEN false"),
         ),
         engine=KILLS,
         rule="unjustified quarantines",
@@ -152,13 +117,7 @@ BUGS: Final = (
     Bug(
         name="one rescue heeds no outage",
         promise="nobody rescues for four seconds after an outage: the workers come back, and release what they held",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="            WHERE name = 'rescue' AND held_at",
-                new="            WHERE name = 'rescue' AND NOT $3::boolean AND held_at",
-            ),
-        ),
+        changes=(Change(seam="outage", old="name = 'rescue'", new="name = 'rescue' AND NOT $3::boolean"),),
         engine=Pytest(file="tests/db/test_lost_leases.py"),
         rule="test_nothing_is_rescued_for_four_seconds_after_an_outage_whoever_asks",
     ),

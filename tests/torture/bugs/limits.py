@@ -7,8 +7,6 @@ from typing import Final
 from tests.torture.bugs.kinds import Bug, Change, Pytest, Torture
 
 _CALM: Final = Torture(faults="stop", times=1, minutes=0.25, rate=200)
-_KEPT: Final = "       AND expires_at IS NULL\n       AND NOT until_start\n"
-_KEPT_FALSE: Final = f"{_KEPT.rstrip()} AND false\n"
 _OVERTIME: Final = Torture(faults="stop", times=1, minutes=0.4, rate=200)
 _POISON: Final = Torture(faults="poison", times=12, minutes=0.4, rate=200)
 
@@ -30,7 +28,7 @@ BUGS: Final = (
     Bug(
         name="a key kept at the expiry",
         promise="a job that has expired holds no key",
-        changes=(Change(file="rowlock/worker/sql/end_overdue.sql", old=_KEPT, new=_KEPT_FALSE),),
+        changes=(Change(seam="key of an expired job", new="AND false"),),
         engine=_CALM,
         rule="unique violations",
         needs=("unique violations: keys of jobs that expired",),
@@ -38,13 +36,7 @@ BUGS: Final = (
     Bug(
         name="a key kept at the cancel",
         promise="a job that was cancelled while it waited holds no key",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/cancel.sql",
-                old="       AND expires_at IS NULL\n",
-                new="       AND expires_at IS NULL AND false\n",
-            ),
-        ),
+        changes=(Change(seam="key of a cancelled job", new="AND false"),),
         engine=_CALM,
         rule="unique violations",
         needs=("unique violations: keys of jobs that were cancelled while they waited",),
@@ -52,7 +44,7 @@ BUGS: Final = (
     Bug(
         name="a key kept at the failure",
         promise="a job that has failed holds no key",
-        changes=(Change(file="rowlock/queue/finish/sql/fail.sql", old=_KEPT, new=_KEPT_FALSE),),
+        changes=(Change(seam="key of a failed job", new="AND false"),),
         engine=_CALM,
         rule="unique violations",
         needs=("unique violations: keys of jobs that failed",),
@@ -60,13 +52,7 @@ BUGS: Final = (
     Bug(
         name="a retry that takes no key",
         promise="a job that is put back holds its key again, or is refused",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/sql/retake_keys.sql",
-                old=" WHERE taken.holder <> taken.id",
-                new=" WHERE taken.holder <> taken.id AND false",
-            ),
-        ),
+        changes=(Change(seam="held keys", new="WHERE false"),),
         engine=Pytest(file="tests/db/test_operators.py"),
         rule="test_a_retried_job_takes_its_unique_key_again_or_is_refused",
     ),
@@ -128,13 +114,7 @@ BUGS: Final = (
     Bug(
         name="one crash too many",
         promise="a job that was alone at its third crash is set aside",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="WHEN crashes + 1 < $1 THEN false",
-                new="WHEN crashes < $1 THEN false",
-            ),
-        ),
+        changes=(Change(seam="crashes left", old="crashes + 1", new="crashes"),),
         engine=_POISON,
         rule="starts past the limit",
         needs=("starts past the limit: crashes alone",),

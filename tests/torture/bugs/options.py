@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, SCHEMA, Bug, Change, Torture
+from tests.torture.bugs.kinds import KILLS, Bug, Change, Torture
 
 _CALM: Final = Torture(faults="stop", times=1, minutes=0.25, rate=200)
-_COLUMNS: Final = "rowlock/queue/enqueue/columns.py"
-_GIVEN: Final = "_moment(options.delay if options.run_at is None else options.run_at, now)"
 
 BUGS: Final = (
     Bug(
@@ -37,13 +35,7 @@ BUGS: Final = (
     Bug(
         name="a replaced job keeps its priority",
         promise="a replaced job has the options of the later call",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="priority = enqueue.priority,\n                           run_at",
-                new="priority = j.priority,\n                           run_at",
-            ),
-        ),
+        changes=(Change(seam="replaced priority", old="enqueue.priority", new="j.priority"),),
         engine=_CALM,
         rule="stored otherwise",
         needs=("stored otherwise: replaced jobs",),
@@ -51,14 +43,7 @@ BUGS: Final = (
     Bug(
         name="a replaced job keeps its time",
         promise="a replaced job is due when the later call says",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))\n"
-                "                           END,\n                           max_attempts",
-                new="j.run_at\n                           END,\n                           max_attempts",
-            ),
-        ),
+        changes=(Change(seam="replaced time", new="j.run_at"),),
         engine=_CALM,
         rule="stored otherwise",
         needs=("stored otherwise: replaced jobs",),
@@ -81,13 +66,7 @@ BUGS: Final = (
     Bug(
         name="backoffs five times as long",
         promise="a job that failed waits for its backoff, and no longer",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/again.sql",
-                old="run_at = clock_timestamp() + (SELECT delay",
-                new="run_at = clock_timestamp() + 5 * (SELECT delay",
-            ),
-        ),
+        changes=(Change(seam="delay", old="+", new="+ 5 *"),),
         engine=_CALM,
         rule="too late",
         needs=("too late: waits between two attempts",),
@@ -103,13 +82,7 @@ BUGS: Final = (
     Bug(
         name="rescued jobs wait",
         promise="a rescued job is due at once",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="started_at = NULL, run_at = clock_timestamp(),",
-                new="started_at = NULL, run_at = clock_timestamp() + interval '5 s',",
-            ),
-        ),
+        changes=(Change(seam="rescued", old="clock_timestamp()", new="clock_timestamp() + interval '5 s'"),),
         engine=KILLS,
         rule="too late",
         needs=("unjustified rescues",),

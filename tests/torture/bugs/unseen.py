@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from tests.torture.bugs.claiming import BESIDE_ITSELF
-from tests.torture.bugs.kinds import SCHEMA, Bug, Change, Pytest
+from tests.torture.bugs.kinds import Bug, Change, Pytest
 
 _CLOCK: Final = Pytest(file="tests/db/test_clock.py")
-_PINNED: Final = "SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD'"
 _LEASES: Final = Pytest(file="tests/db/test_lost_leases.py")
 
 BUGS: Final = (
@@ -36,78 +35,42 @@ BUGS: Final = (
     Bug(
         name="claims after the lease",
         promise="a worker whose lease has run out claims nothing",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="WHERE id = $9::uuid AND expires_at > clock_timestamp()\n",
-                new="WHERE id = $9::uuid\n",
-            ),
-        ),
+        changes=(Change(seam="leased", old="AND expires_at > clock_timestamp()"),),
         engine=_LEASES,
         rule="test_a_worker_whose_lease_has_run_out_claims_nothing_and_its_cursors_stay",
     ),
     Bug(
         name="a crash for a lease that was given up",
         promise="a worker that gave its lease up has not crashed: what it held never began",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="worker.expires_at = '-infinity'\n",
-                new="worker.expires_at > 'infinity'\n",
-            ),
-        ),
+        changes=(Change(seam="lease given up", old="= '-infinity'", new="> 'infinity'"),),
         engine=_LEASES,
         rule="test_a_worker_that_gave_its_lease_up_has_not_crashed",
     ),
     Bug(
         name="partitions by the session's time zone",
         promise="a day of the archive begins at midnight UTC, whatever the session's settings are",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old=f"{_PINNED} SET lock_timeout = '500ms' AS $$\nDECLARE\n    child text",
-                new="SET lock_timeout = '500ms' AS $$\nDECLARE\n    child text",
-            ),
-        ),
+        changes=(Change(seam="time zone", old="SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD'"),),
         engine=Pytest(file="tests/db/test_session_settings.py"),
         rule="test_a_day_of_the_archive_begins_at_midnight_utc",
     ),
     Bug(
         name="a duplicate by an old snapshot",
         promise="a key until the start is decided by what is true now: no change is left without a run that follows it",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="IF until_its_start AND current_setting('transaction_isolation') IN",
-                new="IF until_its_start IS NULL AND current_setting('transaction_isolation') IN",
-            ),
-        ),
+        changes=(Change(seam="old snapshot", new="IF false THEN"),),
         engine=Pytest(file="tests/db/test_old_snapshots.py"),
         rule="test_a_key_until_the_start_is_not_refused_for_a_holder_that_started_since",
     ),
     Bug(
         name="a key held by a job that can never start",
         promise="a job whose time is over keeps no other from being stored",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="        IF is_over THEN\n",
-                new="        IF is_over AND false THEN\n",
-            ),
-        ),
+        changes=(Change(seam="holder is over", new="IF false THEN"),),
         engine=Pytest(file="tests/db/test_unique_rules.py"),
         rule="test_a_waiting_job_whose_time_is_over_holds_no_key_though_no_upkeep_has_ended_it",
     ),
     Bug(
         name="duties wait for a clock that went back",
         promise="upkeep goes on when the server's clock is set back",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/claim_duty.sql",
-                old="(next_run_at <= now() OR set_at > clock_timestamp())",
-                new="next_run_at <= now()",
-            ),
-        ),
+        changes=(Change(seam="due duty", old="OR set_at > clock_timestamp()"),),
         engine=_CLOCK,
         rule="test_a_duty_that_was_set_in_the_future_is_due",
     ),
@@ -121,13 +84,7 @@ BUGS: Final = (
     Bug(
         name="acts that stop at a clock that went back",
         promise="an act on many means all that is there, also what came in before the server's clock was set back",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/sql/until.sql",
-                old="rowlock.last_end_to_come()",
-                new="NULL::timestamptz",
-            ),
-        ),
+        changes=(Change(seam="last end", new="NULL::timestamptz"),),
         engine=_CLOCK,
         rule="test_acts_on_many_mean_what_came_in_before_the_clock_went_back",
     ),
@@ -136,9 +93,9 @@ BUGS: Final = (
         promise="a dead worker's jobs are rescued when the server's clock is set back",
         changes=(
             Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="WHERE expires_at > clock_timestamp() + lease\n",
-                new="WHERE expires_at > clock_timestamp() + lease + interval '1 day'\n",
+                seam="lease cut",
+                old="> clock_timestamp() + lease",
+                new="> clock_timestamp() + lease + interval '1 day'",
             ),
         ),
         engine=_CLOCK,
@@ -161,26 +118,14 @@ BUGS: Final = (
     Bug(
         name="the default partition keeps for ever",
         promise="retention removes what is past its time, wherever it lies",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/retain_default.sql",
-                old="SELECT rowlock.retain_default($1::text, $2::integer) AS removed\n",
-                new="SELECT 0 * length($1::text) * $2::integer AS removed\n",
-            ),
-        ),
+        changes=(Change(seam="default partition", new="SELECT 0 * length($1::text) * $2::integer AS removed"),),
         engine=Pytest(file="tests/db/test_retention.py"),
         rule="test_a_day_with_too_many_rows_to_move_is_said_to_be_overdue_and_goes_from_the_default_partition",
     ),
     Bug(
         name="enqueues notify although nobody listens",
         promise="where no worker listens, a transaction that enqueues can be prepared",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/sql/enqueue_plain.sql",
-                old="idle.queue) FROM rowlock.idle_worker AS idle WHERE idle.queue = $2::text LIMIT 1",
-                new="$2::text)",
-            ),
-        ),
+        changes=(Change(seam="wakeup", new="SELECT pg_notify('rowlock.wakeup', $2::text)"),),
         engine=Pytest(file="tests/db/test_prepared_transactions.py"),
         rule="test_a_transaction_that_enqueues_can_be_prepared_where_no_worker_listens",
     ),

@@ -16,14 +16,14 @@ WITH target AS MATERIALIZED (
        FOR UPDATE
 ), gone AS (
     DELETE FROM rowlock.job
-     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state <> 'running'))
+     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state <> 'running'))  -- seam: cancel at once
     RETURNING id, run_at, created_at, started_at, timeout, attempt, max_attempts, errors, crashes, priority, queue, task,
               args_version, unique_key, args, tags, metadata, trace
 ), freed AS (
     DELETE FROM rowlock.unique_key
      WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
        AND job_id = ANY(ARRAY(SELECT gone.id FROM gone))
-       AND expires_at IS NULL
+       AND expires_at IS NULL  -- seam: key of a cancelled job
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         id, run_at, created_at, started_at, finished_at, timeout, attempt, max_attempts, errors, crashes, priority, state,
@@ -40,6 +40,6 @@ WITH target AS MATERIALIZED (
      WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state = 'running'))
     RETURNING id, worker
 )
-SELECT id, 'cancelled' AS answer, NULL AS told FROM gone
+SELECT id, 'cancelled' AS answer, NULL AS told FROM gone  -- seam: cancelled
  UNION ALL
 SELECT id, 'requested', pg_notify('rowlock.wakeup', 'cancel:' || worker)::text FROM asked

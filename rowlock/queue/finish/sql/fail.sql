@@ -22,7 +22,7 @@ WITH outcome AS MATERIALIZED (
      WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
        AND job_id = ANY($2::uuid[])
        AND expires_at IS NULL
-       AND NOT until_start
+       AND NOT until_start  -- seam: key of a failed job
 ), told AS (
     INSERT INTO rowlock.attempt (
         job_id, attempt, outcome, queue, task, worker, started_at, finished_at, error_type, message, traceback
@@ -40,6 +40,7 @@ WITH outcome AS MATERIALIZED (
     SELECT gone.id, gone.run_at, gone.created_at, now() - outcome.elapsed * interval '1 second', now(), gone.worker,
            gone.timeout, gone.attempt, gone.max_attempts, least(gone.errors, 2147483646) + outcome.counts::integer, gone.crashes,
            gone.priority, outcome.state, gone.queue, gone.task, gone.args_version, gone.unique_key,
+           -- seam: last error
            coalesce(concat_ws(': ', outcome.error_type, outcome.message), gone.error), gone.args, gone.tags,
            gone.metadata, gone.trace
       FROM gone

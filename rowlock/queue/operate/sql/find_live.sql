@@ -17,7 +17,7 @@ SELECT id, fits
                   AND ($3::text IS NULL OR task = $3::text)
                   AND ($6::interval IS NULL OR created_at < now() - $6::interval)
                   AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
-                  AND ($11::text IS NULL OR $11::text = ANY(tags))
+                  AND ($11::text IS NULL OR $11::text = ANY(tags))  -- seam: tag
                   AND ($17::text IS NULL OR metadata @> $17::text::jsonb)
                   AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
                   AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)
