@@ -1,6 +1,7 @@
 """Bugs on purpose: each is one that such a queue could have, breaks a promise, and has to be seen by the harness.
 
-`python -m tests.torture.seeded` makes each of them in a copy of the package, and lets the harness loose on it.
+`python -m tests.torture.seeded` makes each of them in a copy of the package, at its seams, and lets the harness loose
+on it.
 """
 
 from __future__ import annotations
