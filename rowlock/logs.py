@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 JOB: Final[ContextVar[Record | Mapping[str, Any] | None]] = ContextVar("rowlock_job", default=None)
 """The claimed row of the job whose handler runs in this context."""
 
-WORKER: Final[ContextVar[Callable[[], UUID] | None]] = ContextVar("rowlock_worker", default=None)
-"""Gives the id of the worker that runs jobs in this context; after it has lost its lease that is another one."""
+WORKER: Final[ContextVar[UUID | None]] = ContextVar("rowlock_worker", default=None)
+"""The id of the worker that runs jobs in this context."""
 
 trace_ids: Callable[[], Mapping[str, str]] | None = None
 """Gives what log lines say of the active span, once `rowlock.integrations.opentelemetry` has set it."""
@@ -146,7 +146,7 @@ def add_job(_logger: object, _method: str, event: EventDict) -> EventDict:
             event.setdefault(name, job[name])
         event.setdefault("job_id", str(job["id"]))
         if (worker := WORKER.get()) is not None:
-            event.setdefault("worker", str(worker()))
+            event.setdefault("worker", str(worker))
     return event
 
 

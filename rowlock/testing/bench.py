@@ -61,6 +61,7 @@ class Bench(Worker):
             lifespans=app.lifespans if runs_jobs else (),
             middleware=app.middlewares,
             failure_handlers=app.failure_handlers,
+            observer=self,
         )
         self._app = app
         self._takes_all_queues = not queues
@@ -70,9 +71,8 @@ class Bench(Worker):
     async def __aenter__(self) -> Self:
         url = await self._database.dsn()
         self._database = Database(replace(self._database.settings, database_url=url, lease=LEASE), pool=Unpooled)
-        await self._open(has_upkeep=False, has_ticks=False)
+        await self._open(has_duties=False, has_ticks=False)
         self._rest_the_lease()
-        self._listen()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -129,7 +129,7 @@ class Bench(Worker):
     @property
     def connection(self) -> ControlConnection:
         """The connection of the bench, for the statements of the queue."""
-        return self._shift.upkeeping
+        return self._shift.links.upkeep
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
@@ -175,20 +175,13 @@ class Bench(Worker):
         self._shift.claims.serve({*waiting, *self._shift.claims.queues})
         return await self._shift.main_loop.claim(self._concurrency) > 0
 
-    def _listen(self) -> None:
-        """Hear of each attempt's end, and of the error that it ended in, from the two methods that all go through."""
-        report, end = self._shift.performer._report, self._shift.slots._ended  # noqa: SLF001
+    def failed(self, attempt: Attempt, error: BaseException) -> None:
+        """An attempt has raised this error."""
+        self._errors[attempt] = error
 
-        async def note_error(attempt: Attempt, error: BaseException) -> None:
-            self._errors[attempt] = error
-            await report(attempt, error)
-
-        def note_end(attempt: Attempt) -> None:
-            self._over.append(Ended(attempt.claimed["id"], attempt.claimed["attempt"], self._errors.pop(attempt, None)))
-            end(attempt)
-
-        self._shift.performer._report = note_error  # type: ignore[method-assign]  # noqa: SLF001
-        self._shift.slots._ended = note_end  # type: ignore[method-assign]  # noqa: SLF001
+    def ended(self, attempt: Attempt) -> None:
+        """An attempt is over."""
+        self._over.append(Ended(attempt.claimed["id"], attempt.claimed["attempt"], self._errors.pop(attempt, None)))
 
     async def _wait(self) -> list[Ended]:
         """Wait for all that runs, and for its outcomes to be recorded."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import threading
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -14,13 +17,17 @@ import asyncpg
 from rowlock import logs
 from rowlock.errors import DatabaseUnavailable, InvalidOption, RowlockError
 from rowlock.queue.claim.served import parse_served
-from rowlock.queue.connect.server_errors import CONNECTION_LOST, is_crowded, too_few_connections
+from rowlock.queue.connect.server_errors import CONNECTION_LOST, is_crowded, message, too_few_connections
 from rowlock.queue.jobs import checks
 from rowlock.worker.executors.forks import keep_handler
 from rowlock.worker.executors.processes import Processes, cpus
+from rowlock.worker.loop.main_loop import PAUSE_FIRST, PAUSE_MOST, TRANSIENT
 from rowlock.worker.shift import LAST_SECONDS, Shift
-from rowlock.worker.timeouts import Patience
+from rowlock.worker.terms import Terms
+from rowlock.worker.timeouts import Patience, to_the_end
 from rowlock.worker.vitals.counts import Counts
+from rowlock.worker.vitals.lease import Renewals
+from rowlock.worker.vitals.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -34,13 +41,19 @@ if TYPE_CHECKING:
     from rowlock.queue.enqueue.task import FailureHandler, Middleware, Task
     from rowlock.queue.schedules.schedule import Declared
     from rowlock.queue.tasks.lifespan import Lifespan
+    from rowlock.worker.attempt.attempt import Observer
     from rowlock.worker.vitals.figures import Figures
 
 log = logs.get_logger("rowlock.worker")
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-CONNECTIONS: Final = 5
-"""Of a worker at least: claiming, finishing, upkeep, its lease, and one of the application's pool for its duties."""
+CONNECTIONS: Final = 6
+"""Of a worker at least: claiming, finishing, attention, upkeep, its lease, and one of the application's pool for its
+duties."""
+NOT_OPENED: Final = (
+    "The worker has not started, so it has no id and no delays yet. Call run() or drain(), or enter "
+    "`async with worker:`, first."
+)
 
 
 class Worker:
@@ -67,6 +80,7 @@ class Worker:
         lifespans: Sequence[Lifespan[Any]] = (),
         middleware: Sequence[Middleware] = (),
         failure_handlers: Sequence[FailureHandler] = (),
+        observer: Observer | None = None,
     ) -> None:
         checks.concurrency(concurrency)
         if threads is not None and threads < 1:
@@ -85,23 +99,28 @@ class Worker:
         self._opened_lifespans = AsyncExitStack()
         self._middleware = middleware
         self._failure_handlers = failure_handlers
+        self._observer = observer
         self._stopping = asyncio.Event()
         self._grace = database.settings.grace_period.total_seconds()
         self._closes_from: float | None = None
-        self._is_open = False
+        self._is_open = self._is_closed = False
         self._is_told_to_stop = False
         self._running: asyncio.Task[None] | None = None
         self._counts = Counts(has_kinds=False)
+        self._terms: Terms | None = None
         self._opened: Shift | None = None
+        self._has_duties = self._has_ticks = True
+        self._retiring = set[asyncio.Task[None]]()  # shifts whose lease was lost, until their last handler has ended
         self._outlived: list[Shift] = []  # earlier ones, of which a thread was left
+        self._done_before = 0
 
     @property
     def id(self) -> UUID:
-        """The id of this worker's row, while it runs; a new one each time its lease was lost.
+        """The id of this worker's row while it runs; a new one for each shift, which a lost lease ends.
 
         Raises `RowlockError` before the worker was opened for the first time.
         """
-        return self._shift.lease.worker
+        return self._shift.id
 
     @property
     def has_leftover_threads(self) -> bool:
@@ -118,7 +137,7 @@ class Worker:
 
         Raises `RowlockError` before the worker was opened for the first time.
         """
-        return self._shift.watchdog.delay
+        return self._watchdog.delay
 
     @property
     def loop_delay_max(self) -> float:
@@ -126,7 +145,7 @@ class Worker:
 
         Raises `RowlockError` before it was for the first time.
         """
-        return self._shift.watchdog.delay_max
+        return self._watchdog.delay_max
 
     @property
     def is_leased(self) -> bool:
@@ -184,7 +203,7 @@ class Worker:
                 self._handle_signals()
             if on_started is not None:
                 on_started()
-            await self._shift.work()
+            await self._work()
         finally:
             try:
                 await self._close()
@@ -201,10 +220,13 @@ class Worker:
         await self._open(has_ticks=False)
         try:
             await self._shift.drain()
+            while self._shift.lease.is_lost and not self._stopping.is_set():
+                await self._open_next_shift()
+                await self._shift.drain()
         finally:
             self._stopping.set()
             await self._close()
-        return self._shift.slots.done
+        return self._attempts
 
     def stop(self, grace: timedelta | None = None) -> None:
         """Ask the worker to stop: it claims no more, and gives back what is not done after the grace period."""
@@ -238,22 +260,93 @@ class Worker:
     async def _work_to_the_end(self) -> None:
         """Work until stopped, by the end of the block or by an operator before."""
         try:
-            await self._shift.work()
+            await self._work()
         finally:
+            await self._close_shifts()
+
+    async def _work(self) -> None:
+        """Work shift after shift: a lost lease ends one, and the next begins under another id."""
+        await self._shift.work()
+        while not self._stopping.is_set():
+            await self._open_next_shift()
+            await self._shift.work()
+
+    async def _open_next_shift(self) -> None:
+        """Let the shift end whose lease was lost, and open the next, however often that takes."""
+        lost, pause = self._shift, PAUSE_FIRST
+        self._retire(lost)
+        while not self._stopping.is_set():
+            shift = Shift(self._given_terms, concurrency=lost.slots.concurrency, state=lost.orders.state)
+            try:
+                await shift.open(has_duties=self._has_duties, has_ticks=self._has_ticks)
+            except TRANSIENT as error:
+                log.warning("claim_failed", error=type(error).__name__, detail=message(error), retry_in=round(pause, 1))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):  # noqa: S311  # jitter
+                        await self._stopping.wait()
+                pause = min(pause * 2, PAUSE_MOST)
+            else:
+                self._opened = shift
+                return
+
+    def _retire(self, lost: Shift) -> None:
+        """Let a shift end beside the next one, which starts no job that still runs in this one."""
+        earlier = self._given_terms.earlier
+        earlier.append(lost.slots)
+        self._outlived.append(lost)
+
+        def end(retired: asyncio.Task[None]) -> None:
+            self._retiring.discard(retired)
+            earlier.remove(lost.slots)
+            self._done_before += lost.slots.done
+            self._outlived = [each for each in self._outlived if each.has_leftover_threads]
+            _report_defect(retired)
+
+        retiring = asyncio.create_task(lost.retire())
+        self._retiring.add(retiring)
+        retiring.add_done_callback(end)
+
+    async def _close_shifts(self) -> None:
+        """Close the shift, and those that still retire: their handlers get a few seconds more."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if running := self._shift.slots.running:
+            log.info(
+                "worker_stopping",
+                waits_for=dict(Counter(attempt.claimed["task"] for attempt in running)),
+                seconds=self._grace,
+                what="a second signal gives these jobs back at once",
+            )
+        for retiring in self._retiring:
+            retiring.cancel()
+        try:
             await self._shift.close()
+        finally:
+            await to_the_end(self._end_shifts())
+
+    async def _end_shifts(self) -> None:
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        self._watchdog.stop()
+        log.info("worker_stopped", worker=str(self.id), attempts=self._attempts)
+
+    @property
+    def _attempts(self) -> int:
+        """How many attempts have ended, once no shift is retiring."""
+        return self._done_before + (0 if self._shift.is_retired else self._shift.slots.done)
 
     async def _close(self) -> None:
-        """Close the shift, and what its handlers had open after that."""
+        """Close the shifts, and what their handlers had open after that."""
         if self._closes_from is None:
             self._closes_from = asyncio.get_running_loop().time()
         try:
-            await self._shift.close()
+            await self._close_shifts()
         finally:
             await self._opened_lifespans.aclose()
 
-    async def _open(self, *, has_upkeep: bool = True, has_ticks: bool = True) -> None:
+    async def _open(self, *, has_duties: bool = True, has_ticks: bool = True) -> None:
         try:
-            await self._open_shift(has_upkeep=has_upkeep, has_ticks=has_ticks)
+            await self._open_shift(has_duties=has_duties, has_ticks=has_ticks)
         except DatabaseUnavailable as error:
             if not is_crowded(error):
                 raise
@@ -267,8 +360,58 @@ class Worker:
         except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError):
             return None
 
-    async def _open_shift(self, *, has_upkeep: bool, has_ticks: bool) -> None:
-        settings, dsn = self._database.settings, await self._database.dsn()
+    async def _open_shift(self, *, has_duties: bool, has_ticks: bool) -> None:
+        """Open the first shift, with the application's lifespans around it."""
+        self._processes()  # refuses what processes cannot run
+        dsn = await self._database.dsn()
+        await self._database.check_schema()
+        self._stopping.clear()
+        self._is_told_to_stop = self._is_closed = False
+        self._closes_from, self._done_before = None, 0
+        self._has_duties, self._has_ticks = has_duties, has_ticks
+        if self._given is None:
+            self._served = parse_served(None, self._usual_queues())  # tasks may have come since
+        self._counts = Counts(has_kinds=self._counts.has_kinds)
+        terms = self._new_terms(dsn)
+        shift = Shift(terms, concurrency=self._concurrency, state="running")
+        async with AsyncExitStack() as unless_opened:
+            for lifespan in self._lifespans:
+                await unless_opened.enter_async_context(self._opened_for_handlers(lifespan))
+            self._is_open = True
+            unless_opened.callback(self._note_close)
+            await shift.open(self._schedules, has_duties=has_duties, has_ticks=has_ticks)
+            self._opened_lifespans = unless_opened.pop_all()
+        if self._opened is not None:
+            self._outlived = [each for each in (*self._outlived, self._opened) if each.has_leftover_threads]
+        self._terms, self._opened = terms, shift
+        terms.watchdog.start()
+        self._log_start(dsn)
+
+    def _new_terms(self, dsn: str) -> Terms:
+        """What all shifts have from now until the stop."""
+        blocked_after = self._database.settings.blocked_loop_after.total_seconds()
+        return Terms(
+            database=self._database,
+            dsn=dsn,
+            tasks=self._tasks,
+            served=self._served,
+            most_threads=self._most_threads,
+            processes=self._processes,
+            middleware=self._middleware,
+            failure_handlers=self._failure_handlers,
+            stopping=self._stopping,
+            grace=lambda: self._grace,
+            stop=self._stop_for_operator,
+            counts=self._counts,
+            renewals=Renewals(),
+            watchdog=Watchdog(blocked_after, lambda: self._shift.slots.running),
+            earlier=[],
+            observer=self._observer,
+        )
+
+    def _processes(self) -> Processes:
+        """The processes for the tasks of one shift. None is started before one is needed."""
+        settings = self._database.settings
         processes = Processes(
             self._most_processes,
             max_jobs=settings.process_max_jobs,
@@ -276,39 +419,21 @@ class Worker:
             max_result_bytes=settings.max_result_bytes,
         )
         processes.expect(self._tasks.values(), self._lifespans)
-        await self._database.check_schema()
-        self._stopping.clear()
-        self._is_told_to_stop = False
-        self._closes_from = None
-        if self._given is None:
-            self._served = parse_served(None, self._usual_queues())  # tasks may have come since
-        self._counts = Counts(has_kinds=self._counts.has_kinds)
-        shift = Shift(
-            self._database,
-            dsn,
-            self._tasks,
-            self._served,
+        return processes
+
+    def _log_start(self, dsn: str) -> None:
+        """Log that it works, and what may be wrong with what it was given."""
+        log.info(
+            "worker_started",
+            worker=str(self.id),
+            database=replace(self._database.settings, database_url=dsn).masked_database_url(),
+            queues=self._shift.claims.queues,
             concurrency=self._concurrency,
-            most_threads=self._most_threads,
-            processes=processes,
-            middleware=self._middleware,
-            failure_handlers=self._failure_handlers,
-            stopping=self._stopping,
-            grace=lambda: self._grace,
-            stop=self._stop_for_operator,
-            counts=self._counts,
         )
-        async with AsyncExitStack() as unless_opened:
-            for lifespan in self._lifespans:
-                await unless_opened.enter_async_context(self._opened_for_handlers(lifespan))
-            self._is_open = True
-            unless_opened.callback(self._note_close)
-            await shift.open(self._schedules, has_upkeep=has_upkeep, has_ticks=has_ticks)
-            self._opened_lifespans = unless_opened.pop_all()
+        for task in self._tasks.values():
+            if gaps := task.upcasters.gaps:
+                log.warning("upcasters_missing", task=task.name, version=task.version, from_versions=gaps)
         self._warn_of_foreign_queues()
-        if self._opened is not None:
-            self._outlived = [each for each in (*self._outlived, self._opened) if each.has_leftover_threads]
-        self._opened = shift
 
     def _note_close(self) -> None:
         self._is_open = False
@@ -338,13 +463,21 @@ class Worker:
 
     @property
     def _shift(self) -> Shift:
-        """What it works in now, or has worked in last."""
+        """The shift that it works in now, or has worked in last."""
         if self._opened is None:
-            raise RowlockError(
-                "This worker was not opened yet, and has no id and no delays: call `run()` or `drain()`, or enter "
-                "`async with worker:`, first."
-            )
+            raise RowlockError(NOT_OPENED)
         return self._opened
+
+    @property
+    def _given_terms(self) -> Terms:
+        """The terms of this shift."""
+        if self._terms is None:
+            raise RowlockError(NOT_OPENED)
+        return self._terms
+
+    @property
+    def _watchdog(self) -> Watchdog:
+        return self._given_terms.watchdog
 
     def _warn_of_foreign_queues(self) -> None:
         """A queue that no task names may be right, since jobs can name one; or it is misspelled, and stays empty."""

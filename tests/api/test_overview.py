@@ -17,7 +17,7 @@ from rowlock import Rowlock
 from rowlock.api import create_app
 from rowlock.api.access.access import Access
 from rowlock.queue.connect.sessions import ControlConnection
-from rowlock.worker.duties.statistics import Statistics as Duties
+from rowlock.worker.duties.statistics import StatisticsDuty as Duties
 from tests.counting import count_alone
 
 Http = TestClient[Request, Application]

@@ -18,7 +18,7 @@ from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.read import audits
 from rowlock.queue.read.audits import INVARIANTS, Audited, Scope, audit, days_back
 from rowlock.queue.schedules.schedule import Schedule
-from rowlock.worker.duties.statistics import Statistics
+from rowlock.worker.duties.statistics import StatisticsDuty
 from tests.counting import count_alone
 from tests.db.commands import assert_refused, rowlock
 from tests.waiting import eventually
@@ -463,7 +463,7 @@ async def test_what_was_counted_a_second_time_is_compared_with_the_archive(
         await connection.execute(f"UPDATE rowlock.{archive} SET finished_at = finished_at - interval '5 minutes'")
     await connection.execute("UPDATE rowlock.statistic_mark SET until = now() - interval '10 minutes'")
     control = ControlConnection(settings, direct_url, purpose="upkeep")
-    await count_alone(connection, Statistics(control, app.database))
+    await count_alone(connection, StatisticsDuty(control, app.database))
     name = "slot of statistics that counts too few"
     (found,) = [one for one in await audit(app.database) if one.invariant == name]
     assert (found.status, found.looked_at > 0) == ("kept", True)

@@ -51,7 +51,7 @@ async def _is_finished(app: Rowlock, job: UUID) -> bool:
 async def test_a_running_coroutine_is_cancelled_as_soon_as_its_worker_hears_of_it(
     app: Rowlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 60)  # what comes in time came by notification
+    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 60)  # what comes in time came by notification
     began, cleaned_up = asyncio.Event(), asyncio.Event()
 
     @app.task
@@ -77,7 +77,7 @@ async def test_a_running_coroutine_is_cancelled_as_soon_as_its_worker_hears_of_i
 
 async def test_a_lost_notification_costs_one_look(app: Rowlock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rowlock.worker.shift.Shift._hear", lambda _shift, _told: None)
-    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.05)
     began = asyncio.Event()
 
     @app.task
@@ -463,7 +463,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_knew_of_it_ends_as_can
         starts.append(job.id)
 
     async with app.worker() as worker:
-        fetch = worker._shift.claiming.fetch
+        fetch = worker._shift.links.claim.fetch
 
         async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
             rows = await fetch(name, *parameters)
@@ -473,7 +473,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_knew_of_it_ends_as_can
                 raise ConnectionResetError("the answer was lost")
             return rows
 
-        monkeypatch.setattr(worker._shift.claiming, "fetch", lose_the_answer)
+        monkeypatch.setattr(worker._shift.links.claim, "fetch", lose_the_answer)
         handle = await note.enqueue()
         job = await ended(app, handle.id)
     assert (job.state, job.errors, starts, asked) == ("cancelled", 0, [], [handle.id])

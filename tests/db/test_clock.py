@@ -17,7 +17,7 @@ from rowlock.queue.claim.claims import Claims
 from rowlock.queue.connect.server_clock import ServerClock
 from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.connect.statements import statement
-from rowlock.worker.duties.statistics import Statistics
+from rowlock.worker.duties.statistics import StatisticsDuty
 from tests.db.claimants import CLAIMANT, register
 from tests.logged import capture_logs
 from tests.waiting import eventually
@@ -150,7 +150,7 @@ async def test_statistics_go_on_when_the_clock_goes_back(
     await work.enqueue()
     await app.worker().drain()
     await connection.execute("UPDATE rowlock.statistic_mark SET until = now() + interval '1 hour'")
-    statistics = Statistics(control, app.database)
+    statistics = StatisticsDuty(control, app.database)
     await statistics.count()
     assert await connection.fetchval("SELECT max(until) <= now() FROM rowlock.statistic_mark")
     await statistics.count()
@@ -171,7 +171,7 @@ async def test_what_ends_between_a_step_back_and_the_next_count_is_counted(
     await connection.execute(
         "UPDATE rowlock.statistic_mark SET until = now() + interval '20 minutes' WHERE name = $1", mark
     )
-    await Statistics(control, app.database).count()
+    await StatisticsDuty(control, app.database).count()
     assert await connection.fetchval("SELECT max(until) <= now() FROM rowlock.statistic_mark")
     counted = "SELECT sum(succeeded) FROM rowlock.statistic WHERE step = 300 AND at < now() - interval '20 minutes'"
     assert await connection.fetchval(counted) == 1

@@ -16,7 +16,7 @@ import pytest
 from rowlock import Job, JobFailed, JobHandle, JobNotFound, LockTimeout, Retry, Rowlock, Settings, Unique, WrongState
 from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.read.audits import audit
-from rowlock.worker.duties.statistics import Statistics
+from rowlock.worker.duties.statistics import StatisticsDuty
 from tests.counting import count_alone
 from tests.waiting import eventually
 
@@ -177,7 +177,7 @@ async def test_the_statistics_count_a_deleted_job_and_the_audit_finds_nothing_wr
     await connection.execute("UPDATE rowlock.statistic_mark SET until = now() - interval '10 minutes'")
     await connection.execute("TRUNCATE rowlock.statistic")  # a worker may have counted some, at the times of before
     control = ControlConnection(settings, direct_url, purpose="upkeep")
-    statistics = Statistics(control, app.database)
+    statistics = StatisticsDuty(control, app.database)
     await count_alone(connection, statistics)
     before = (await app.statistics("1h")).total
     assert (before.succeeded, before.failed) == (2, 1)

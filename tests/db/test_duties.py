@@ -15,8 +15,8 @@ from rowlock import Rowlock, Settings
 from rowlock.cli.commands.doctor import examine
 from rowlock.errors import DatabaseUnavailable, StatementTimeout
 from rowlock.queue.connect.sessions import ControlConnection
-from rowlock.worker.duties.item import going_on
-from rowlock.worker.duties.statistics import AGAIN_AFTER, Statistics
+from rowlock.worker.duties.statistics import AGAIN_AFTER, StatisticsDuty
+from rowlock.worker.duties.steps import going_on
 from tests.logged import capture_logs
 from tests.waiting import eventually
 
@@ -268,7 +268,7 @@ async def test_statistics_go_on_where_they_were_when_their_marks_are_gone(app: R
         control = ControlConnection(app.settings, await app.database.dsn(), purpose="upkeep")
         try:
             await control.fetch("restore_rows", AGAIN_AFTER)
-            await Statistics(control, app.database).count()
+            await StatisticsDuty(control, app.database).count()
         finally:
             await control.close()
 

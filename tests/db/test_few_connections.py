@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.needs_session("a pooler has its own connections")
 
-NEEDED = 5
+NEEDED = 6
 """Of a worker: claiming, finishing, upkeep, the lease, and one of the application's pool."""
 
 
@@ -90,7 +90,7 @@ async def outlast_a_lease(worker: Worker) -> None:
     await eventually(lambda: worker.figures is not None and worker.figures.lease_renewals > before + 12, timeout=20)
 
 
-@pytest.mark.parametrize("limit", range(1, 9))
+@pytest.mark.parametrize("limit", range(1, 10))
 async def test_a_worker_beside_an_enqueuer_runs_each_job_once_or_says_what_it_needs(
     role: Role, connection: Connection, limit: int
 ) -> None:
@@ -198,7 +198,7 @@ async def test_a_worker_that_loses_its_connections_claims_nothing_before_it_can_
 
         worker = app.worker()
         async with worker:
-            await role.limit(3)
+            await role.limit(4)
             with capture_logs() as logged:
                 await connection.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "

@@ -28,7 +28,7 @@ IS_GONE = """
     SELECT count(*) = 0
       FROM pg_stat_activity
      WHERE datname = current_database()
-       AND application_name ~ '^rowlock (claim|finish|handlers|lease|upkeep)$'
+       AND application_name ~ '^rowlock (attention|claim|finish|handlers|lease|upkeep)$'
 """
 LEASES = "SELECT count(*) FROM rowlock.worker WHERE expires_at > clock_timestamp()"
 

@@ -81,7 +81,7 @@ async def fill(connection: Connection, task: str, ages: list[timedelta]) -> None
 async def test_results_whose_lifetime_is_over_are_removed_and_no_others(
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rowlock.worker.duties.runner.RESULTS_BATCH", 7)  # many parts, of many sizes
+    monkeypatch.setattr("rowlock.worker.duties.results.BATCH", 7)  # many parts, of many sizes
 
     @app.task(result_ttl=timedelta(hours=1))
     async def short() -> None: ...

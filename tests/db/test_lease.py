@@ -35,6 +35,7 @@ DUTIES = ["rescue", "orphans", "partitions"]
 async def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Upkeep many times a second, leases as long as ever."""
     monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.05)
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE rowlock.duty SET every = '50 ms'")
     await connection.close()
@@ -601,7 +602,7 @@ async def test_an_outcome_whose_answer_was_lost_is_recorded_once(
     lost = Counter[str]()
     handles = [await work.enqueue(n) for n in range(6)]
     async with worker:
-        fetch = worker._shift.finishing.fetch
+        fetch = worker._shift.links.finish.fetch
 
         async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
             rows = await fetch(name, *parameters)
@@ -610,7 +611,7 @@ async def test_an_outcome_whose_answer_was_lost_is_recorded_once(
                 raise ConnectionResetError("the answer was lost")
             return rows
 
-        monkeypatch.setattr(worker._shift.finishing, "fetch", lose_the_answer)
+        monkeypatch.setattr(worker._shift.links.finish, "fetch", lose_the_answer)
         more = [await work.enqueue(n) for n in range(6)]
         for handle in [*handles, *more]:
             await handle.result(timeout=20)
@@ -640,7 +641,7 @@ async def test_of_outcomes_that_are_refused_at_the_second_try_only_the_stale_one
             await eventually(lambda: began.total() == 6)
             newer = await add_worker(connection, timedelta(hours=1))
             await hand_to(connection, newer, handles[0].id, handles[1].id)
-            fetch = worker._shift.finishing.fetch
+            fetch = worker._shift.links.finish.fetch
 
             async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
                 rows = await fetch(name, *parameters)
@@ -649,7 +650,7 @@ async def test_of_outcomes_that_are_refused_at_the_second_try_only_the_stale_one
                     raise ConnectionResetError("the answer was lost")
                 return rows
 
-            monkeypatch.setattr(worker._shift.finishing, "fetch", lose_the_answer)
+            monkeypatch.setattr(worker._shift.links.finish, "fetch", lose_the_answer)
             go.set()
             await eventually(lambda: worker._shift.finishes.refused == 2)
             await worker._shift.finishes.flush()
@@ -674,7 +675,7 @@ async def test_outcomes_that_are_not_recorded_in_time_are_sent_in_halves(
     await app.enqueue_many([work.job(n) for n in range(20)])
     async with app.worker() as worker:
         await eventually(lambda: began.total() == 20)
-        fetch = worker._shift.finishing.fetch
+        fetch = worker._shift.links.finish.fetch
 
         async def take_five(name: str, *parameters: Any) -> list[asyncpg.Record]:  # noqa: ANN401  # of any statement
             if name == "succeed":
@@ -683,7 +684,7 @@ async def test_outcomes_that_are_not_recorded_in_time_are_sent_in_halves(
                     raise TimeoutError
             return await fetch(name, *parameters)
 
-        monkeypatch.setattr(worker._shift.finishing, "fetch", take_five)
+        monkeypatch.setattr(worker._shift.links.finish, "fetch", take_five)
         go.set()
         await eventually(lambda: len(sizes) > 0 and worker._shift.finishes._settled.is_set())
     assert sizes == [20, 10, 5, 5, 10, 5, 5]
@@ -699,7 +700,7 @@ async def test_jobs_of_a_claim_whose_answer_was_lost_run_without_waiting_for_the
 
     lost: list[UUID] = []
     async with app.worker() as worker:
-        fetch = worker._shift.claiming.fetch
+        fetch = worker._shift.links.claim.fetch
 
         async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
             rows = await fetch(name, *parameters)
@@ -708,7 +709,7 @@ async def test_jobs_of_a_claim_whose_answer_was_lost_run_without_waiting_for_the
                 raise ConnectionResetError("the answer was lost")
             return rows
 
-        monkeypatch.setattr(worker._shift.claiming, "fetch", lose_the_answer)
+        monkeypatch.setattr(worker._shift.links.claim, "fetch", lose_the_answer)
         handles = await app.enqueue_many([work.job() for _ in range(5)])
         for handle in handles:
             assert await handle.result(timeout=12) == [1, 0]

@@ -153,7 +153,7 @@ class Worker:
         self.id = uuid7()
         self.queues, self.tasks = queues, tasks
         self.claims = Claims(bench.control, queues, tasks)
-        self.finishes = Finishes(bench.control, _never)
+        self.finishes = Finishes(bench.control, self.id, _never)
 
 
 def _never(_success: Success, error: Exception) -> Unsuccess:
@@ -168,10 +168,6 @@ class Attempt:
     claimed: Record
     result: str | None = None
     began: float = field(default_factory=time.monotonic)
-    worker: UUID = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.worker = self.holder.id
 
 
 @st.composite
@@ -675,7 +671,7 @@ class Lifecycle(RuleBasedStateMachine):
             else:
                 decision = RELEASED if ending == "released" else CANCELLED
             text = ErrorText(type=ending, message=ending, traceback="")
-            finishes.ended(Unsuccess(row, decision, text, attempt.began, attempt.worker))
+            finishes.ended(Unsuccess(row, decision, text, attempt.began))
         sending = asyncio.create_task(finishes.run())
         await finishes.flush()
         sending.cancel()

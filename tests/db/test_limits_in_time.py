@@ -28,6 +28,7 @@ PAST = datetime(2001, 1, 1, tzinfo=UTC)
 def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Duties come by many times a second."""
     monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.02)
+    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.02)
     return Settings(database_url=database_url)
 
 

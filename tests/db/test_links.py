@@ -74,6 +74,7 @@ async def test_a_worker_behind_a_link_that_swallows_all_stops_its_handlers_befor
     monkeypatch.setattr(sessions, "QUERY_TIMEOUT", 1.0)
     monkeypatch.setattr(sessions, "CONNECT_TIMEOUT", 1.0)
     monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.05)
     await connection.execute("UPDATE rowlock.duty SET every = '50 ms' WHERE name = 'rescue'")
     seen: list[tuple[str, float]] = []
     began = asyncio.Event()
@@ -242,10 +243,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that gives up soon, and tries again soon."""
     for name in ("CONNECT_TIMEOUT", "QUERY_TIMEOUT", "LONG_QUERY_TIMEOUT"):
         monkeypatch.setattr(sessions, name, 0.4)
-    for name in ("worker.loop.main_loop", "worker.duties.runner", "worker.ticker", "queue.finish.finishes"):
-        monkeypatch.setattr(f"rowlock.{name}.PAUSE_MOST", 0.2)
-    for name in ("worker.duties.runner.LOOK_EVERY", "worker.ticker.LOOK_EVERY", "queue.connect.listening.TEST_EVERY"):
-        monkeypatch.setattr(f"rowlock.{name}", 0.1)
+    for name in ("loop.main_loop", "duties.runner", "ticker", "attention", "worker"):
+        monkeypatch.setattr(f"rowlock.worker.{name}.PAUSE_MOST", 0.2)
+    monkeypatch.setattr("rowlock.queue.finish.finishes.PAUSE_MOST", 0.2)
+    for name in ("worker.duties.runner", "worker.attention", "worker.ticker"):
+        monkeypatch.setattr(f"rowlock.{name}.LOOK_EVERY", 0.1)
+    monkeypatch.setattr("rowlock.queue.connect.listening.TEST_EVERY", 0.1)
 
 
 async def outlast(connection: Connection) -> None:

@@ -74,14 +74,14 @@ async def test_a_worker_that_hears_nothing_connects_anew_and_its_lease_and_jobs_
     async with app.worker() as worker:
         first = worker.id
         await eventually(lambda: is_idle(connection))
-        assert await channels(worker._shift.claiming) == ["rowlock.wakeup"]
+        assert await channels(worker._shift.links.claim) == ["rowlock.wakeup"]
         with capture_logs() as logs:
-            await deafen(worker._shift.claiming)
-            assert await channels(worker._shift.claiming) == []
+            await deafen(worker._shift.links.claim)
+            assert await channels(worker._shift.links.claim) == []
             await eventually(lambda: is_told(logs))
 
             async def listens() -> bool:
-                return await channels(worker._shift.claiming) == ["rowlock.wakeup"]
+                return await channels(worker._shift.links.claim) == ["rowlock.wakeup"]
 
             await eventually(listens)
         assert await (await work.enqueue()).result(timeout=10) == 0
@@ -100,9 +100,9 @@ async def test_a_job_that_is_enqueued_while_its_worker_hears_nothing_waits_for_a
 
         async with app.worker() as worker:
             await eventually(lambda: is_idle(connection))
-            await deafen(worker._shift.claiming)
+            await deafen(worker._shift.links.claim)
             assert await (await work.enqueue()).result(timeout=3) == "done"
-            assert await channels(worker._shift.claiming) == [], "not yet found"
+            assert await channels(worker._shift.links.claim) == [], "not yet found"
 
 
 @pytest.mark.usefixtures("often")
@@ -121,21 +121,21 @@ async def test_a_blocked_event_loop_is_not_taken_for_a_deaf_connection(app: Rowl
 def count_tests(worker: Worker) -> list[str]:
     """The tests from now on."""
     tests: list[str] = []
-    fetch = worker._shift.claiming.fetch
+    fetch = worker._shift.links.claim.fetch
 
     async def counted(name: str, *parameters: object) -> list[asyncpg.Record]:
         if name == "test_listening":
             tests.append(name)
         return await fetch(name, *parameters)
 
-    worker._shift.claiming.fetch = counted  # type: ignore[method-assign]
+    worker._shift.links.claim.fetch = counted  # type: ignore[method-assign]
     return tests
 
 
 async def test_where_something_is_heard_anyway_there_is_no_test(monkeypatch: pytest.MonkeyPatch) -> None:
     nothing: Any = None
     monkeypatch.setattr("rowlock.queue.connect.listening.TEST_EVERY", 0)
-    ear = Ear(nothing, "rowlock", "rowlock.wakeup", uuid7)
+    ear = Ear(nothing, "rowlock", "rowlock.wakeup", uuid7())
     assert ear.due_in() == 0
     monkeypatch.setattr("rowlock.queue.connect.listening.TEST_EVERY", 10)
     ear.heard()
@@ -159,7 +159,7 @@ async def test_a_worker_that_is_not_marked_as_idle_sends_no_notification(monkeyp
         async def until_next(self) -> None: ...
 
     recorded: Any = Recorded()
-    doze = Doze(Settings(poll_interval=timedelta(milliseconds=1)), recorded, recorded, uuid7)
+    doze = Doze(Settings(poll_interval=timedelta(milliseconds=1)), recorded, recorded, uuid7())
     await doze.wait()
     assert said == []
     doze._dry_since -= 1

@@ -205,6 +205,58 @@ async def test_what_an_attempt_of_a_lost_lease_blocks_is_given_back_and_runs_els
             goes_on.set()  # it cannot be stopped: the worker would wait for ever
 
 
+async def test_a_drain_goes_on_after_a_lost_lease_and_counts_the_attempts_of_both_shifts(
+    brief: Rowlock, connection: Connection
+) -> None:
+    began: list[int] = []
+
+    @brief.task
+    async def work(number: int, job: Job) -> None:
+        began.append(number)
+        if number == 1 and job.attempt == 1:
+            await connection.execute(RUN_OUT, worker.id)
+            await asyncio.Event().wait()
+
+    await brief.enqueue_many([work.job(number) for number in range(3)])
+    worker = brief.worker(concurrency=1)
+    assert await worker.drain() == len(began)
+    assert {0, 1, 2} == set(began)
+
+
+async def test_the_handlers_of_a_lost_lease_keep_the_next_shift_from_nothing(
+    brief: Rowlock, connection: Connection
+) -> None:
+    """One that goes on although it was stopped takes no slot of the next shift, and no connection."""
+    goes_on, stopped = asyncio.Event(), asyncio.Event()
+
+    @brief.task
+    async def stubborn(job: Job) -> None:
+        while job.attempt == 1 and not goes_on.is_set():
+            try:
+                await goes_on.wait()
+            except asyncio.CancelledError:
+                stopped.set()
+
+    @brief.task
+    async def work() -> int:
+        return 1
+
+    try:
+        async with brief.worker(concurrency=1) as worker:
+            await stubborn.enqueue()
+            await eventually(lambda: worker._shift.slots.in_use == 1)
+            lost = worker._shift
+            await connection.execute(RUN_OUT, worker.id)
+            await stopped.wait()
+            assert await (await work.enqueue()).result(timeout=20) == 1
+            await eventually(lambda: not any(link.is_open for link in lost.links.every), timeout=20)
+            goes_on.set()
+            await eventually(lambda: not worker._retiring)
+            assert not worker.has_leftover_threads
+    finally:
+        goes_on.set()
+
+
 async def test_plain_functions_of_a_lost_lease_keep_no_thread_from_later_jobs(
     brief: Rowlock, connection: Connection
 ) -> None:

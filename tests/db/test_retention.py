@@ -18,7 +18,7 @@ from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.operate.retention import OUTCOMES
-from rowlock.worker.duties.retention import Retention
+from rowlock.worker.duties.retention import RetentionDuty
 from tests.db.commands import rowlock
 from tests.waiting import eventually
 
@@ -105,7 +105,7 @@ async def remove(app: Rowlock) -> None:
     """Do what the duty does."""
     control = ControlConnection(app.settings, await app.database.dsn(), purpose="upkeep")
     try:
-        await Retention(control, app.database).remove()
+        await RetentionDuty(control, app.database).remove()
     finally:
         await control.close()
 

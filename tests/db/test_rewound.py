@@ -141,7 +141,7 @@ async def test_a_job_that_runs_again_before_its_first_outcome_is_recorded_ends_o
     """The database was away, and is now as it was before the claim: both outcomes are of the first attempt."""
     assert settings.database_url is not None
     control = ControlConnection(settings, settings.database_url, purpose="finish")
-    finishes = Finishes(control, lambda _success, error: pytest.fail(str(error)))
+    finishes = Finishes(control, CLAIMANT, lambda _success, error: pytest.fail(str(error)))
     tried, goes_on = asyncio.Event(), asyncio.Event()
 
     async def is_away(*_args: object) -> list[asyncpg.Record]:
@@ -153,12 +153,12 @@ async def test_a_job_that_runs_again_before_its_first_outcome_is_recorded_ends_o
     def give(job: UUID, text: str) -> None:
         claimed: Any = {"id": job, "attempt": 1, "task": "noop"}
         if kind == "success":
-            success: Any = SimpleNamespace(claimed=claimed, worker=CLAIMANT, result=text, began=time.monotonic())
+            success: Any = SimpleNamespace(claimed=claimed, result=text, began=time.monotonic())
             finishes.succeeded(success)
         else:
             error = ErrorText(type="ValueError", message=text, traceback="")
             again = Again(delay=timedelta(0), outcome="error", counts=True)
-            finishes.ended(Unsuccess(claimed, again, error, time.monotonic(), CLAIMANT))
+            finishes.ended(Unsuccess(claimed, again, error, time.monotonic()))
 
     await register(connection)
     first, second = [await connection.fetchval("SELECT rowlock.enqueue('noop')") for _ in range(2)]

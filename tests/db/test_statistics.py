@@ -19,7 +19,7 @@ from rowlock.queue.jobs.lifecycle import EDGES, State
 from rowlock.queue.read.histograms import bucket_of
 from rowlock.queue.read.statistics import STEPS, Point, Statistics, read_statistics, slot_of
 from rowlock.worker.duties.statistics import BY_TIME
-from rowlock.worker.duties.statistics import Statistics as Duties
+from rowlock.worker.duties.statistics import StatisticsDuty as Duties
 from tests.counting import count_alone
 from tests.waiting import eventually
 

@@ -19,7 +19,8 @@ from rowlock.queue.claim.claims import Claims
 from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.identifiers import uuid7
-from rowlock.worker.duties import runner
+from rowlock.worker import attention
+from rowlock.worker.duties import runner, suspects
 from rowlock.worker.loop import suspects as alone
 from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
@@ -39,7 +40,8 @@ async def _registered(connection: asyncpg.Connection[asyncpg.Record]) -> None:
 async def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Upkeep many times a second."""
     monkeypatch.setattr(runner, "LOOK_EVERY", 0.02)
-    monkeypatch.setattr(runner, "HOLD", timedelta(seconds=0.3))
+    monkeypatch.setattr(attention, "LOOK_EVERY", 0.02)
+    monkeypatch.setattr(suspects, "HOLD", timedelta(seconds=0.3))
     monkeypatch.setattr(alone, "STEP_SECONDS", 0.02)
     connection = await asyncpg.connect(database_url)
     await connection.execute("UPDATE rowlock.duty SET every = '50 ms' WHERE name IN ('rescue', 'suspects')")
@@ -315,13 +317,13 @@ async def test_nothing_runs_alone_while_an_outcome_is_not_recorded(
 ) -> None:
     slow = asyncio.Event()
     async with app.worker() as worker:
-        fetch = worker._shift.finishing.fetch
+        fetch = worker._shift.links.finish.fetch
 
         async def fetch_slowly(name: str, *parameters: object) -> list[asyncpg.Record]:
             await slow.wait()
             return await fetch(name, *parameters)
 
-        monkeypatch.setattr(worker._shift.finishing, "fetch", fetch_slowly)
+        monkeypatch.setattr(worker._shift.links.finish, "fetch", fetch_slowly)
         await stage.quick.enqueue("before")
         await eventually(lambda: stage.began == ["before"] and not stage.running)
         await add_job(connection, "quick", "suspect")
@@ -335,7 +337,7 @@ async def test_nothing_runs_alone_while_an_outcome_is_not_recorded(
 async def test_one_worker_makes_room_and_the_others_go_on(
     app: Rowlock, stage: Stage, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "HOLD", timedelta(seconds=2))
+    monkeypatch.setattr(suspects, "HOLD", timedelta(seconds=2))
     monkeypatch.setattr(alone, "IDLE_EVERY", 1e9)
     numbers = {str(n) for n in range(20)}
     async with app.worker(concurrency=2) as first:
@@ -464,7 +466,7 @@ async def test_one_whose_claim_was_lost_is_given_back_and_runs_alone_later(
             return [job.attempt, job.crashes]
 
     async with app.worker() as worker:
-        fetch = worker._shift.claiming.fetch
+        fetch = worker._shift.links.claim.fetch
 
         async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
             nonlocal lost
@@ -474,7 +476,7 @@ async def test_one_whose_claim_was_lost_is_given_back_and_runs_alone_later(
                 raise ConnectionResetError("the answer was lost")
             return rows
 
-        monkeypatch.setattr(worker._shift.claiming, "fetch", lose_the_answer)
+        monkeypatch.setattr(worker._shift.links.claim, "fetch", lose_the_answer)
         suspect = await add_job(connection, "tell", "suspect")
         await eventually(lambda: lost)
         await eventually(lambda: all_succeeded(connection, 1))

@@ -11,7 +11,7 @@ import pytest
 from rowlock import Rowlock, Settings
 from rowlock.cli.commands.doctor import examine
 from rowlock.queue.connect.sessions import ControlConnection
-from rowlock.worker.duties.statistics import Statistics as Duties
+from rowlock.worker.duties.statistics import StatisticsDuty as Duties
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 

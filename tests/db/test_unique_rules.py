@@ -24,14 +24,13 @@ from rowlock import (
     Snooze,
     Unique,
 )
-from rowlock.queue.claim.claims import Claims
 from rowlock.queue.connect.drivers import or_own
 from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.unique import OnDuplicate, Until
 from rowlock.queue.read import audits
-from rowlock.worker.duties import runner
+from rowlock.worker.duties import keys
 from tests.db.claimants import CLAIMANT, register
 from tests.waiting import eventually
 
@@ -293,23 +292,10 @@ async def test_the_upkeep_forgets_keys_that_nobody_holds_and_no_others(
         "SELECT decode(to_hex(100 + n), 'hex'), '', now() + make_interval(secs => 10 * n) "
         "FROM generate_series(-20, 2) n WHERE n <> 0"
     )
-    monkeypatch.setattr(runner, "FORGET_BATCH", 10)
+    monkeypatch.setattr(keys, "BATCH", 10)
     control = ControlConnection(settings, await app.database.dsn(), purpose="test")
     try:
-        worker = app.worker()
-        async with worker:
-            alone, orders = worker._shift.alone, worker._shift.orders
-        duties = runner.Upkeep(
-            settings,
-            control,
-            Claims(control, [], []),
-            app.database,
-            worker=uuid7,
-            on_cancel=lambda *_: None,
-            alone=alone,
-            orders=orders,
-        )
-        async for _ in duties._forget_keys():
+        async for _ in keys.forget_keys(control):
             pass
     finally:
         await control.close()

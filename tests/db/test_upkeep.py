@@ -12,7 +12,7 @@ import pytest
 from rowlock import Rowlock, Settings
 from rowlock.queue.connect import sessions
 from rowlock.queue.jobs.identifiers import uuid7
-from rowlock.worker.duties import runner
+from rowlock.worker.duties import overdue, runner
 from tests.logged import capture_logs
 from tests.waiting import eventually
 
@@ -37,7 +37,7 @@ async def test_a_cancel_is_heard_and_the_dead_are_rescued_while_many_jobs_expire
     app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner, "LOOK_EVERY", 0.02)
-    monkeypatch.setattr(runner, "RESCUE_BATCH", 1)
+    monkeypatch.setattr(overdue, "BATCH", 1)
     began, cancelled = asyncio.Event(), asyncio.Event()
 
     @app.task
@@ -135,12 +135,12 @@ async def _is_below(connection: Connection, query: str, most: int) -> bool:
 
 async def test_many_jobs_that_expire_are_one_line_of_the_log(app: Rowlock, connection: Connection) -> None:
     await connection.execute("UPDATE rowlock.duty SET next_run_at = 'infinity' WHERE name = 'overdue'")
-    await enqueue_expired(connection, 2 * runner.RESCUE_BATCH + 1)
+    await enqueue_expired(connection, 2 * overdue.BATCH + 1)
     await connection.execute("UPDATE rowlock.duty SET next_run_at = now() WHERE name = 'overdue'")
     query = "SELECT count(*) FROM rowlock.finished_job WHERE state = 'expired'"
     with capture_logs() as logs:
         async with app.worker():
-            await eventually(lambda: _is_above(connection, query, 2 * runner.RESCUE_BATCH))
+            await eventually(lambda: _is_above(connection, query, 2 * overdue.BATCH))
             await eventually(lambda: [entry for entry in logs if "overdue" in entry["event"]])
     (line,) = (entry for entry in logs if "overdue" in entry["event"])
     assert (line["event"], line["count"], line["expired"]) == ("jobs_ended_overdue", 1001, 1001)

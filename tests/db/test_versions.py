@@ -451,11 +451,11 @@ async def test_a_worker_tells_of_jobs_that_nobody_takes_but_not_of_those_that_ca
         async with old.worker():
 
             async def has_looked() -> bool:
-                return any(line["event"] == "jobs_nobody_takes" for line in logs)
+                return any(line["event"] == "job_unclaimed" for line in logs)
 
             await eventually(has_looked)
     assert await connection.fetchval(done), "not again within the minute"
-    (told,) = (line for line in logs if line["event"] == "jobs_nobody_takes")
+    (told,) = (line for line in logs if line["event"] == "job_unclaimed")
     assert (told["task"], told["args_version"], told["queue"], told["jobs"]) == ("greet", 3, "default", 1)
     assert told["why"] == "no_version"
     assert told["waiting"] >= 3600

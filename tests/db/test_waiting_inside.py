@@ -34,6 +34,7 @@ FEW: dict[str, Any] = {"concurrency": 10, "threads": 1, "task_processes": 1}
 @pytest.fixture
 async def app(database_url: str, monkeypatch: pytest.MonkeyPatch, connection: Connection) -> AsyncIterator[Rowlock]:
     monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.02)
+    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.02)
     await connection.execute("UPDATE rowlock.duty SET every = '20 ms' WHERE name = 'overdue'")
     settings = Settings(database_url=database_url, poll_interval=timedelta(milliseconds=50))
     async with Rowlock(settings=settings) as opened:
@@ -122,11 +123,14 @@ class ForBatch(Wait):
         return await self.task.using(expires=expires, deadline=deadline).enqueue(1)
 
     def hold(self, worker: Worker) -> None:
-        self.gathering = worker._shift.performer._gatherings["work"]
+        self.worker = worker
 
     def go_on(self) -> None:
-        self.gathering._begin()
-        self.gathering._batch = replace(self.gathering._batch, wait=timedelta(0))  # what comes is not held any more
+        """Begin, in this shift or the next; what comes is not held any more."""
+        assert self.task.batch is not None
+        gathering = self.worker._shift.performer._gatherings["work"]
+        self.task.batch = gathering._batch = replace(self.task.batch, wait=timedelta(0))
+        gathering._begin()
 
     def began(self) -> int:
         return len(self.calls)
@@ -183,7 +187,7 @@ def wait(
 
 
 async def is_inside(worker: Worker) -> None:
-    await eventually(lambda: any(attempt.worker for attempt in worker._shift.slots.running))
+    await eventually(lambda: any(attempt.lease for attempt in worker._shift.slots.running))
 
 
 @pytest.mark.parametrize("option, state", [("expires", "expired"), ("deadline", "failed")])
@@ -252,13 +256,14 @@ async def test_what_waits_inside_when_the_lease_is_lost_is_given_back_without_a_
         shift = worker._shift
         shift.lease.stop()
         shift.lease.is_lost = True
-        shift._let_go(shift.lease)
+        shift._let_go()
 
         async def is_back() -> bool:
             job = await handle.get()
             return job.attempt > 1 or job.state == "queued"
 
         await eventually(is_back)
+        await eventually(lambda: worker.id != shift.id)
         wait.go_on()
         assert await handle.result(timeout=20) == 2
     job = await handle.get()
@@ -418,13 +423,13 @@ async def test_an_executor_that_binds_no_more_after_a_scale_is_claimed_for_with_
     async def other() -> None: ...
 
     async with app.worker(**FEW) as worker:
-        assert len(worker._shift._shares) == 2
+        assert len(worker._shift.shares) == 2
         await busy.enqueue("a")
         await busy.has_begun("a")
         await app.workers.scale(worker.id, 1)
-        await eventually(lambda: len(worker._shift._shares) == 1)
+        await eventually(lambda: len(worker._shift.shares) == 1)
         await app.workers.scale(worker.id, 10)
-        await eventually(lambda: len(worker._shift._shares) == 2)
+        await eventually(lambda: len(worker._shift.shares) == 2)
         second = await busy.enqueue("b")
         busy.end("a")
         busy.end("b")

@@ -80,7 +80,7 @@ async def test_a_queue_that_has_been_empty_for_long_is_dropped_and_found_again(
 ) -> None:
     monkeypatch.setattr("rowlock.worker.loop.orders.KEEP_SECONDS", 0.1)
     monkeypatch.setattr("rowlock.worker.loop.orders.DISCOVER_EVERY", 0.05)
-    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.05)
 
     @app.task
     async def noop() -> None: ...

@@ -956,7 +956,7 @@ async def test_a_handler_that_finishes_when_cancelled_at_the_stop_has_finished(
 async def test_a_worker_that_was_never_opened_says_that_it_has_no_id_and_no_delays_yet(app: Rowlock) -> None:
     worker = app.worker()
     for ask in (lambda: worker.id, lambda: worker.loop_delay, lambda: worker.loop_delay_max):
-        with pytest.raises(RowlockError, match=r"was not opened yet.*call `run\(\)`"):
+        with pytest.raises(RowlockError, match=r"has not started.*Call run\(\)"):
             ask()
     assert not worker.is_leased
     assert not worker.has_leftover_threads
@@ -1008,7 +1008,7 @@ async def test_a_worker_in_a_block_works_as_long_as_the_block(app: Rowlock, conn
 
     async def are_gone() -> bool:
         query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name ~ $1"
-        left: int = await connection.fetchval(query, "^rowlock (claim|finish|upkeep|lease)")
+        left: int = await connection.fetchval(query, "^rowlock (attention|claim|finish|upkeep|lease)")
         return left == 0
 
     await eventually(are_gone)

@@ -99,7 +99,7 @@ class Survivor:
         self.history = history
         self.control = connection
         self.claims = Claims(connection, ["default"], list(app.tasks))
-        self.finishes = Finishes(connection, _never)
+        self.finishes = Finishes(connection, self.id, _never)
         self.held: list[Record] = []
 
     async def register(self, worker: UUID, pid: int, lease: timedelta) -> None:
@@ -144,7 +144,7 @@ class Survivor:
             self.history.write(End(job=row["id"], attempt=row["attempt"], run=run, how="error"))
             error = ValueError("as always")
             decision = decide(error, errors=row["errors"], max_attempts=row["max_attempts"], delay=timedelta)
-            self.finishes.ended(Unsuccess(row, decision, describe_error(error), time.monotonic(), self.id))
+            self.finishes.ended(Unsuccess(row, decision, describe_error(error), time.monotonic()))
         await self.finishes.flush()
 
     async def _perform(self, row: Record, *, is_cancelled: bool) -> None:
@@ -153,7 +153,7 @@ class Survivor:
             End(job=row["id"], attempt=row["attempt"], run=run, how="stopped" if is_cancelled else "return")
         )
         if is_cancelled:
-            self.finishes.ended(Unsuccess(row, CANCELLED, None, time.monotonic(), self.id))
+            self.finishes.ended(Unsuccess(row, CANCELLED, None, time.monotonic()))
             return
         if row["task"] == "torture.exactly_once":
             async with self.app.database.connection() as connection:

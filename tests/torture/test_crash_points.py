@@ -336,7 +336,7 @@ OPERATIONS = {
     ),
     "hear of a cancel": Operation(
         run=operations.work_cancelled,
-        aim=Aim(application="rowlock upkeep", marker=b"somebody wants cancelled", skip=5, ready=1),
+        aim=Aim(application="rowlock attention", marker=b"somebody wants cancelled", skip=5, ready=1),
         prepare=waiting("points.waits"),
         check=cancelled,
         worker=True,

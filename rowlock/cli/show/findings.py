@@ -19,7 +19,7 @@ Status = Literal["ok", "warn", "fail"]
 Row: TypeAlias = Mapping[str, Any] | Record
 
 OLDEST_VERSION: Final = 150000
-CONNECTIONS_OF_A_WORKER: Final = 5
+CONNECTIONS_OF_A_WORKER: Final = 6
 COUNTED_ROWS: Final = 1000
 MOST_KINDS: Final = 20
 """So many kinds of jobs that nobody takes have a line of their own."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +35,10 @@ class Served:
     def limit(self, queue: str) -> int | None:
         """How many jobs of this queue may run at once in the worker; None: no limit of its own."""
         return self.limits.get(queue if queue in self.names else self._wildcard(queue) or queue)
+
+    def limits_of(self, queues: Iterable[str]) -> dict[str, int]:
+        """The limits of those of these queues that have one."""
+        return {queue: limit for queue in queues if (limit := self.limit(queue)) is not None}
 
     def _wildcard(self, queue: str) -> str | None:
         return next((one for one in self.wildcards if _fits(one, queue)), None)

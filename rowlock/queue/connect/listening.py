@@ -14,7 +14,6 @@ from rowlock import logs
 from rowlock.queue.connect.statements import channel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from uuid import UUID
 
     from rowlock.queue.connect.sessions import ControlConnection
@@ -33,7 +32,7 @@ class Ear:
     loop is not taken for deafness.
     """
 
-    def __init__(self, connection: ControlConnection, schema: str, name: str, owner: Callable[[], UUID]) -> None:
+    def __init__(self, connection: ControlConnection, schema: str, name: str, owner: UUID) -> None:
         self._connection = connection
         self._channel = channel(schema, name)
         self._owner = owner
@@ -64,7 +63,7 @@ class Ear:
             return True
         self.postpone()
         self._unheard += 1
-        await self._connection.fetch("test_listening", self._channel, f"test:{self._owner()}")
+        await self._connection.fetch("test_listening", self._channel, f"test:{self._owner}")
         if self._unheard < 2:
             return True
         log.warning(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections import Counter
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -208,10 +209,19 @@ class ControlConnection:
     caller knows whether it may be.
 
     `lock_wait`: how long a statement may wait for a lock, in milliseconds; 0 for as long as it may take. A statement
-    that has waited for so long raises `asyncpg.LockNotAvailableError`.
+    that has waited for so long raises `asyncpg.LockNotAvailableError`. `connects` counts how often it is made, under
+    its purpose.
     """
 
-    def __init__(self, settings: Settings, dsn: str, *, purpose: str, lock_wait: int = 0) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        dsn: str,
+        *,
+        purpose: str,
+        lock_wait: int = 0,
+        connects: Counter[str] | None = None,
+    ) -> None:
         self._settings = settings
         limits = {"lock_timeout": str(lock_wait)} if lock_wait else {}
         self._session = _SESSION | limits
@@ -225,8 +235,7 @@ class ControlConnection:
         self._on_connect: Callable[[], None] | None = None
         self._on_return: tuple[str, float] | None = None
         self._away_since: float | None = None
-        self.connects = 0
-        """How often it was made."""
+        self._connects = Counter[str]() if connects is None else connects
 
     def on_connect(self, call: Callable[[], None]) -> None:
         """Call this after each connection that replaces a lost one."""
@@ -340,7 +349,7 @@ class ControlConnection:
                 connection.terminate()  # it would seem to listen, and hear nothing
                 raise
         self._connection = connection
-        self.connects += 1
+        self._connects[self._purpose] += 1
         if self._on_connect is not None:
             self._on_connect()
         return connection

@@ -42,7 +42,7 @@ class Waits:
         self.loop = asyncio.get_running_loop()
         self._connection = ControlConnection(settings, dsn, purpose="results")
         self._listener = uuid7()
-        self._ear = Ear(self._connection, settings.schema, FINISHED_CHANNEL, lambda: self._listener)
+        self._ear = Ear(self._connection, settings.schema, FINISHED_CHANNEL, self._listener)
         self._told: dict[UUID, set[asyncio.Event]] = {}
         self._written: set[UUID] = set()
         self._unwritten: list[asyncio.Future[None]] = []

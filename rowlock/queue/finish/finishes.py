@@ -50,12 +50,11 @@ Outcome = TypeVar("Outcome", "Success", "Unsuccess")
 
 
 class Success(Protocol):
-    """An attempt that succeeded: the claimed row, the worker id that claimed it, the result as JSON text, and the
-    time at which it began, by the clock of leases (`rowlock.steady`).
+    """An attempt that succeeded: the claimed row, the result as JSON text, and the time at which it began, by the
+    clock of leases (`rowlock.steady`).
     """
 
     claimed: Record
-    worker: UUID
     result: str | None
     began: float
 
@@ -63,20 +62,17 @@ class Success(Protocol):
 class Unsuccess:
     """An attempt of another outcome: what becomes of its job, and why."""
 
-    __slots__ = ("began", "claimed", "decision", "error", "worker")
+    __slots__ = ("began", "claimed", "decision", "error")
 
-    def __init__(
-        self, claimed: Record, decision: Again | Ended, error: ErrorText | None, began: float, worker: UUID
-    ) -> None:
+    def __init__(self, claimed: Record, decision: Again | Ended, error: ErrorText | None, began: float) -> None:
         self.claimed = claimed
-        self.worker = worker
         self.decision = decision
         self.error = error
         self.began = began
 
     def without_error(self) -> Unsuccess:
         """The same outcome, without the text that the database would not take."""
-        return Unsuccess(self.claimed, self.decision, None, self.began, self.worker)
+        return Unsuccess(self.claimed, self.decision, None, self.began)
 
 
 Note: TypeAlias = Callable[[Sequence[Success | Unsuccess], Collection[UUID], float], object]
@@ -87,10 +83,10 @@ def _note_nothing(_outcomes: Sequence[Success | Unsuccess], _refused: Collection
 
 
 class Finishes:
-    """The outcomes of one worker's attempts, on their way into the database.
+    """The outcomes of the attempts of one worker id, on their way into the database.
 
-    Each outcome names the worker id that claimed its job. An outcome that outlives its lease is recorded if nobody has
-    rescued the job yet, and refused otherwise: the fence decides, not this side. `refused` counts the stale ones.
+    An outcome that outlives its lease is recorded if nobody has rescued the job yet, and refused otherwise: the fence
+    decides, not this side. `refused` counts the stale ones.
     `unstorable` makes the outcome of an attempt whose result the database itself would not take. `note` is told which
     outcomes were recorded, with those of their jobs that were refused, and when they were sent.
     """
@@ -98,10 +94,12 @@ class Finishes:
     def __init__(
         self,
         connection: ControlConnection,
+        worker: UUID,
         unstorable: Callable[[Success, Exception], Unsuccess],
         note: Note = _note_nothing,
     ) -> None:
         self._connection = connection
+        self._worker = worker
         self._unstorable = unstorable
         self._note = note
         self._instead: dict[UUID, Unsuccess] = {}
@@ -184,12 +182,12 @@ class Finishes:
 
         What is not done in time is sent again in halves: a database that is slow must not be asked the same for ever.
         """
-        worker, sent_at = batch[0].worker, steady.seconds()
+        sent_at = steady.seconds()
         while True:
             try:
                 refused = await record(batch)
                 if refused and is_repeated:
-                    refused -= await self._recorded(worker, batch, refused)
+                    refused -= await self._recorded(batch, refused)
             except NOT_STORABLE as error:
                 if record_one is None:
                     log.exception("outcome_not_stored", job_id=str(batch[0].claimed["id"]), error=type(error).__name__)
@@ -212,12 +210,12 @@ class Finishes:
                 self._settle(batch, refused, sent_at)
                 return
 
-    async def _recorded(self, worker: UUID, batch: Sequence[Success | Unsuccess], refused: set[UUID]) -> set[UUID]:
+    async def _recorded(self, batch: Sequence[Success | Unsuccess], refused: set[UUID]) -> set[UUID]:
         """Those of the refused that an earlier try, whose answer was lost, has recorded."""
         asked = [outcome.claimed for outcome in batch if outcome.claimed["id"] in refused]
         rows = await self._connection.fetch(
             "list_recorded",
-            worker,
+            self._worker,
             [claimed["id"] for claimed in asked],
             [claimed["attempt"] for claimed in asked],
             min(claimed["run_at"] for claimed in asked) - CLOCK_STEP,
@@ -245,7 +243,7 @@ class Finishes:
         now = steady.seconds()
         rows = await self._connection.fetch(
             "succeed",
-            batch[0].worker,
+            self._worker,
             [success.claimed["id"] for success in batch],
             [success.claimed["attempt"] for success in batch],
             [success.result for success in batch],
@@ -267,7 +265,7 @@ class Finishes:
         now = steady.seconds()
         rows = await self._connection.fetch(
             statement,
-            batch[0].worker,
+            self._worker,
             [outcome.claimed["id"] for outcome in batch],
             [outcome.claimed["attempt"] for outcome in batch],
             [
@@ -304,11 +302,9 @@ def _ids(rows: Sequence[Record]) -> set[UUID]:
 
 
 def _batch_size(successes: Sequence[Success]) -> int:
-    """How many of the successes go into one statement: as many as fit, of one worker id, and at least one."""
-    characters, worker = 0, successes[0].worker
+    """How many of the successes go into one statement: as many as fit, and at least one."""
+    characters = 0
     for number, success in enumerate(successes[:LARGEST_BATCH]):
-        if success.worker is not worker:
-            return number
         if success.result is not None:
             characters += len(success.result)
             if characters > LARGEST_RESULTS:
@@ -317,10 +313,10 @@ def _batch_size(successes: Sequence[Success]) -> int:
 
 
 def _one_each(outcomes: Sequence[Outcome]) -> int:
-    """How many of the first outcomes are of the same worker id and of different jobs: a statement takes no others."""
-    worker, jobs = outcomes[0].worker, set[UUID]()
+    """How many of the first outcomes are of different jobs: a statement takes no others."""
+    jobs = set[UUID]()
     for number, one in enumerate(outcomes):
-        if one.worker is not worker or one.claimed["id"] in jobs:
+        if one.claimed["id"] in jobs:
             return number
         jobs.add(one.claimed["id"])
     return len(outcomes)

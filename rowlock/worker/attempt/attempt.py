@@ -44,13 +44,12 @@ class Attempt:
 
     __slots__ = (
         *("asked_at", "began", "claimed", "claimed_at", "has_begun", "lease", "on_cancel", "reason", "result"),
-        *("running", "runtime", "stop", "waits", "worker"),
+        *("running", "runtime", "stop", "waits"),
     )
 
     def __init__(self, claimed: Record, claimed_at: float, lease: Lease, asked_at: float | None = None) -> None:
         self.claimed = claimed
         self.lease = lease
-        self.worker = lease.worker
         self.claimed_at = self.began = claimed_at
         self.asked_at = claimed_at if asked_at is None else asked_at
         self.has_begun = self.waits = False
@@ -99,6 +98,18 @@ class Attempt:
         return self.runtime is not None and self.runtime.is_recorded
 
 
+class Observer(Protocol):
+    """Hears of each attempt: of the error that it raised, if it did, and then of its end."""
+
+    def failed(self, attempt: Attempt, error: BaseException) -> None:
+        """The attempt has raised this error, or was stopped by it."""
+        ...
+
+    def ended(self, attempt: Attempt) -> None:
+        """The attempt is over. Its outcome is recorded soon."""
+        ...
+
+
 def limited(attempt: Attempt, limit: timedelta | None) -> timedelta | None:
     """The attempt's limit, or what is left until the job's deadline if that is less.
 
@@ -114,4 +125,4 @@ def limited(attempt: Attempt, limit: timedelta | None) -> timedelta | None:
     return left if limit is None else min(limit, left)
 
 
-__all__ = ["Attempt", "limited"]
+__all__ = ["Attempt", "Observer", "limited"]

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from rowlock.queue.enqueue.task import FailureHandler, Middleware, Task
     from rowlock.queue.finish.finishes import Finishes, Success
+    from rowlock.worker.attempt.attempt import Observer
     from rowlock.worker.attempt.runtime import AttemptRuntime, Runtimes
     from rowlock.worker.executors.processes import Processes
 
@@ -70,7 +71,9 @@ class Performer:
         max_result_bytes: int,
         middleware: Sequence[Middleware] = (),
         failure_handlers: Sequence[FailureHandler] = (),
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer
         self._finishes = finishes
         self._runtimes = runtimes
         self._max_result_bytes = max_result_bytes
@@ -244,6 +247,8 @@ class Performer:
 
     async def _report(self, attempt: Attempt, error: BaseException) -> None:
         """Give the outcome of an attempt that did not simply succeed, whatever it is that its handler raised."""
+        if self._observer is not None:
+            self._observer.failed(attempt, error)
         try:
             await self._settle(attempt, error)
         except BaseException as defect:  # noqa: BLE001  # its class lies, or it is a directive that is none of Rowlock's
@@ -289,7 +294,7 @@ class Performer:
             traceback = describe_error(error).traceback
         described = ErrorText(type="Cancelled", message=attempt.reason, traceback=traceback)
         log.info("job_cancelled", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
-        self._finishes.ended(Unsuccess(attempt.claimed, CANCELLED, described, attempt.began, attempt.worker))
+        self._finishes.ended(Unsuccess(attempt.claimed, CANCELLED, described, attempt.began))
 
     def release(self, attempt: Attempt, after: float = 0.0) -> None:
         """Give back a job that did not begin: another worker may have it after so many seconds."""
@@ -311,11 +316,7 @@ class Performer:
 
     def _give_back(self, attempt: Attempt, decision: Again) -> None:
         if not attempt.is_recorded:
-            self._finishes.ended(Unsuccess(attempt.claimed, decision, None, attempt.began, attempt.worker))
-
-    def leave_threads(self) -> None:
-        """Let the plain functions of a lost lease go on in threads of their own: no later job waits for them."""
-        self._threads.leave()
+            self._finishes.ended(Unsuccess(attempt.claimed, decision, None, attempt.began))
 
     def unstorable(self, success: Success, error: Exception) -> Unsuccess:
         """The outcome of an attempt whose result the database itself did not take."""
@@ -336,7 +337,7 @@ class Performer:
             described = replace(described, traceback="")  # its text says it all
         if decision.counts:
             self._tell(claimed, decision, described, error, is_sensitive=task.is_sensitive)
-        return Unsuccess(claimed, decision, described, attempt.began, attempt.worker)
+        return Unsuccess(claimed, decision, described, attempt.began)
 
     def _tell(
         self, claimed: Record, decision: Again | Ended, said: ErrorText, error: BaseException, *, is_sensitive: bool

@@ -15,7 +15,7 @@ from rowlock.errors import RowlockError
 from rowlock.queue.connect.server_errors import CONNECTION_LOST
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from uuid import UUID
 
     from rowlock.queue.connect.sessions import ControlConnection
@@ -43,7 +43,7 @@ class Report:
 class Reports:
     """The reports of one worker's attempts. All but `give` runs on the worker's event loop."""
 
-    def __init__(self, connection: ControlConnection, worker: Callable[[], UUID]) -> None:
+    def __init__(self, connection: ControlConnection, worker: UUID) -> None:
         self._connection = connection
         self._worker = worker
         self._loop = asyncio.get_running_loop()
@@ -74,7 +74,7 @@ class Reports:
         try:
             await self._connection.fetch(
                 "report_progress",
-                self._worker(),
+                self._worker,
                 [report.job_id for report, _ in told],
                 [report.attempt for report, _ in told],
                 [fraction for _, (fraction, _) in told],

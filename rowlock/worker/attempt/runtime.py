@@ -21,7 +21,8 @@ from rowlock.worker.attempt.capture import CAPTURE, Capture, install
 from rowlock.worker.attempt.progress import Report, Reports
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections import Counter
+    from collections.abc import AsyncIterator, Iterable
     from uuid import UUID
 
     from asyncpg import Record
@@ -40,11 +41,11 @@ class Runtimes:
     """What the handlers of one worker share: connections that are made when the first of them needs one."""
 
     def __init__(
-        self, settings: Settings, dsn: str, tasks: Iterable[Task[..., Any]], worker: Callable[[], UUID]
+        self, settings: Settings, dsn: str, tasks: Iterable[Task[..., Any]], worker: UUID, connects: Counter[str]
     ) -> None:
         self.settings = settings
         self.loop = asyncio.get_running_loop()
-        self.connection = ControlConnection(settings, dsn, purpose="handlers")
+        self.connection = ControlConnection(settings, dsn, purpose="handlers", connects=connects)
         self.reports = Reports(self.connection, worker)
         self.pool = ClientPool(settings, dsn, purpose="transactions", is_patient=True)
         self._keeps_logs = any(task.log_level is not None for task in tasks)
@@ -94,7 +95,7 @@ class AttemptRuntime:
         self._shared = shared
         self._attempt = attempt
         self._claimed = attempt.claimed
-        self._worker = attempt.worker
+        self._worker = attempt.lease.worker
         self._keeps_result = task.keeps_result
         self._checked_returns = task.checked_returns
         self._report: Report | None = None

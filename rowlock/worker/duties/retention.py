@@ -12,7 +12,7 @@ from rowlock import logs
 from rowlock.errors import RowlockError
 from rowlock.queue.connect import server_errors
 from rowlock.queue.connect.server_errors import message
-from rowlock.worker.duties.item import going_on
+from rowlock.worker.duties.steps import going_on
 
 if TYPE_CHECKING:
     from datetime import date
@@ -29,7 +29,7 @@ LONGEST: Final = 3600.0
 """Seconds that one day may take: tens of millions of rows are read, and some of them copied."""
 
 
-class Retention:
+class RetentionDuty:
     """Removes what is due, beside the worker's other duties, which must not wait for it."""
 
     def __init__(self, connection: ControlConnection, database: Database) -> None:
@@ -94,4 +94,4 @@ class Retention:
                 log.info("day_rewritten", archive=archive, day=str(day), kept=row["kept"])
 
 
-__all__ = ["Retention"]
+__all__ = ["RetentionDuty"]

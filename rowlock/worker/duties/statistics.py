@@ -47,7 +47,7 @@ BY_TIME: Final = {
 BY_INDEX: Final = PLANNER_SETTINGS | {"max_parallel_workers_per_gather": "0"}
 
 
-class Statistics:
+class StatisticsDuty:
     """Counts beside the worker's other duties, which must not wait for it."""
 
     def __init__(self, connection: ControlConnection, database: Database) -> None:
@@ -134,4 +134,4 @@ def _next_part(mark: datetime, due: datetime, now: datetime) -> tuple[datetime, 
     return since, min(due, since + PART)
 
 
-__all__ = ["Statistics"]
+__all__ = ["StatisticsDuty"]

@@ -38,16 +38,8 @@ class Threads:
         """At most so many threads from now on, if that is more: a larger pool, while the present one runs dry."""
         if most > self._most:
             self._most = most
-            self._renew()
-
-    def leave(self) -> None:
-        """Leave the functions that run to their threads: what comes is called in others."""
-        if self._running:
-            self._renew()
-
-    def _renew(self) -> None:
-        self._pool.shutdown(wait=False)
-        self._pool = ThreadPoolExecutor(max_workers=self._most, thread_name_prefix=self._name)
+            self._pool.shutdown(wait=False)
+            self._pool = ThreadPoolExecutor(max_workers=most, thread_name_prefix=self._name)
 
     @property
     def are_busy(self) -> bool:

@@ -17,7 +17,6 @@ from rowlock.queue.connect.listening import Ear
 from rowlock.queue.connect.statements import WAKEUP_CHANNEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from uuid import UUID
 
     from rowlock.queue.claim.claims import Claims
@@ -35,9 +34,7 @@ BUSY_JOBS_PER_SECOND: Final = 200
 class Doze:
     """The wait of one worker between two claims."""
 
-    def __init__(
-        self, settings: Settings, connection: ControlConnection, claims: Claims, worker: Callable[[], UUID]
-    ) -> None:
+    def __init__(self, settings: Settings, connection: ControlConnection, claims: Claims, worker: UUID) -> None:
         self._poll = settings.poll_interval.total_seconds()
         self._may_listen = settings.listen
         self._connection = connection
@@ -60,7 +57,7 @@ class Doze:
         self._ear.heard()
 
     def lost_mark(self) -> None:
-        """The connection is a new one, or the worker has a new id: whatever was marked may be gone."""
+        """The connection is a new one: whatever was marked may be gone."""
         self._is_marked = False
         self._ear.begin()
         self.wake()
@@ -85,7 +82,7 @@ class Doze:
     async def busy(self) -> None:
         """Take the mark away: this worker has work enough for now."""
         if self._is_marked:
-            await self._connection.fetch("mark_busy", self._worker())
+            await self._connection.fetch("mark_busy", self._worker)
             self._is_marked = False
 
     async def wait(self) -> None:
@@ -94,7 +91,7 @@ class Doze:
             await self.busy()
         if not self._is_marked and self._may_listen and time.monotonic() - self._dry_since >= QUIET_SECONDS:
             self._marked = sorted(self._claims.open_queues)
-            await self._connection.fetch("mark_idle", self._worker(), self._marked)
+            await self._connection.fetch("mark_idle", self._worker, self._marked)
             self._is_marked = True
             self._ear.begin()
             return  # and claim once more: what was enqueued before the mark did not notify

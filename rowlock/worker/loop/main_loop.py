@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
@@ -16,7 +16,7 @@ from rowlock.worker.attempt.attempt import Attempt
 from rowlock.worker.loop.slots import STALE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from asyncpg import Record
 
@@ -24,13 +24,11 @@ if TYPE_CHECKING:
     from rowlock.queue.finish.finishes import Finishes
     from rowlock.worker.loop.doze import Doze
     from rowlock.worker.loop.orders import Orders
-    from rowlock.worker.loop.slots import Executor, Slots
+    from rowlock.worker.loop.shares import Share, Shares
+    from rowlock.worker.loop.slots import Slots
     from rowlock.worker.loop.suspects import Alone
     from rowlock.worker.vitals.counts import Counts
     from rowlock.worker.vitals.lease import Lease
-
-    Share: TypeAlias = tuple[Claims, Executor | None]
-    """The claims of some tasks, and the executor that they are for; None for all that needs none that binds."""
 
 log = logs.get_logger("rowlock.worker")
 
@@ -57,7 +55,7 @@ it meanwhile, or the earlier attempt may end."""
 
 
 class MainLoop:
-    """Brings jobs from the claims to the slots. When the lease is lost, it registers the worker under another one."""
+    """Brings jobs from the claims to the slots, until the worker is to stop or the lease is lost."""
 
     def __init__(
         self,
@@ -65,14 +63,13 @@ class MainLoop:
         slots: Slots,
         finishes: Finishes,
         *,
-        shares: Callable[[], Sequence[Share]],
+        shares: Shares,
         doze: Doze,
         alone: Alone,
         orders: Orders,
         counts: Counts,
-        lease: Callable[[], Lease],
+        lease: Lease,
         stopping: asyncio.Event,
-        register: Callable[[], Awaitable[None]],
         release: Callable[..., None],
     ) -> None:
         self._claims = claims
@@ -85,7 +82,6 @@ class MainLoop:
         self._counts = counts
         self._lease = lease
         self._stopping = stopping
-        self._register = register
         self._release = release
         self._loop = asyncio.get_running_loop()
         self._adopt_until = self._adopt_at = 0.0
@@ -96,10 +92,10 @@ class MainLoop:
         """Look for jobs that the database has as this worker's and that it does not know of, for a while."""
         self._adopt_until = self._loop.time() + ADOPT_SECONDS
 
-    async def until_stopped(self, background: Sequence[asyncio.Task[None]]) -> None:
-        """Work until the worker is to stop, or one of these tasks has failed."""
+    async def until_over(self, background: Sequence[asyncio.Task[None]]) -> None:
+        """Work until the worker is to stop, the lease is lost, or one of these tasks has failed."""
         pause = PAUSE_FIRST
-        while not self._stopping.is_set():
+        while not (self._stopping.is_set() or self._lease.is_lost):
             for task in background:
                 if task.done():
                     task.result()  # neither ends by itself: what it raised is a defect, and must not go unseen
@@ -151,63 +147,60 @@ class MainLoop:
             await self._doze.wait()
 
     async def _has_lease(self) -> bool:
-        """Whether jobs may be claimed now. Registers the worker under another lease if the last one is lost."""
-        if self._lease().is_lost:
-            await self._register()
-            self._adopt_until = self._adopt_at = 0.0  # what the worker held under its old id is others' to rescue
-        if not self._lease().may_claim:
+        """Whether jobs may be claimed now."""
+        if not self._lease.may_claim:
             await self._stops_within(LATE_SECONDS)  # a renewal is late: it comes, or the lease is lost
         await self._finishes.connect()
-        return self._lease().may_claim
+        return self._lease.may_claim
 
     async def _adopt(self) -> None:
         """Take on what a claim whose answer was lost has claimed for this worker."""
         if self._loop.time() < self._adopt_at:
             return
-        lease, known, asked_at = self._lease(), self._slots.known() | self._finishes.known(), steady.seconds()
-        rows = await self._claims.adopt(lease.worker, known)
+        known, asked_at = self._slots.known() | self._finishes.known(), steady.seconds()
+        rows = await self._claims.adopt(self._lease.worker, known)
         self._slots.doubled &= known  # the others are among these rows, or not this worker's
         self._adopt_at = self._loop.time() + ADOPT_EVERY
         self._adopt_net_at = self._loop.time() + ADOPT_NET
         if rows:
             self._counts.adopted += len(rows)
             log.info("jobs_adopted", count=len(rows))
-            self._take_on(self._alone.adopt(rows), lease, asked_at)
+            self._take_on(self._alone.adopt(rows), asked_at)
 
     async def claim(self, most: int | None = None) -> int:
         """Claim as many jobs as there is room for, or up to so many, and put them into the slots; return how many.
 
         The tasks of an executor that binds have a share of their own: no more of them than it can run is claimed.
         """
-        shares, found = self._shares(), 0
+        shares, found = self._shares, 0
         turn = self._turns = (self._turns + 1) % len(shares)
         for claims, executor in (*shares[turn:], *shares[:turn]):
             room = self._slots.room(executor)
             room = room if most is None else min(room, most)
             if room <= 0 or (found and self._takes_no_more):
                 continue
-            lease, asked_at = self._lease(), steady.seconds()
-            rows = await claims.claim(lease.worker, room, self._slots.limits())
+            asked_at = steady.seconds()
+            rows = await claims.claim(self._lease.worker, room, self._slots.limits())
             self._counts.note_claim(rows, claims.looked_until, claims.took)
-            self._take_on(rows, lease, asked_at)
+            self._take_on(rows, asked_at)
             found += len(rows)
         return found
 
     @property
     def _takes_no_more(self) -> bool:
-        return self._stopping.is_set() or self._orders.is_quiet or self._lease().is_lost
+        return self._stopping.is_set() or self._orders.is_quiet or self._lease.is_lost
 
     def _with_room(self) -> list[Share]:
-        return [(claims, executor) for claims, executor in self._shares() if self._slots.room(executor) > 0]
+        return [(claims, executor) for claims, executor in self._shares if self._slots.room(executor) > 0]
 
-    def _take_on(self, rows: Sequence[Record], lease: Lease, asked_at: float) -> None:
-        """Put claimed jobs into the slots, or give them back if their lease was lost meanwhile: they never began."""
-        if lease.is_lost:
+    def _take_on(self, rows: Sequence[Record], asked_at: float) -> None:
+        """Put claimed jobs into the slots, or give them back if the lease was lost meanwhile: they never began."""
+        if self._lease.is_lost:
             for row in rows:
-                self._release(Attempt(row, steady.seconds(), lease))
+                self._release(Attempt(row, steady.seconds(), self._lease))
             return
         doubled = len(self._slots.doubled)
-        for attempt in self._slots.add(rows, lease, asked_at):
+        for attempt in self._slots.add(rows, self._lease, asked_at):
             log.warning("job_given_back", job_id=str(attempt.claimed["id"]), why=BLOCKED)
             self._release(attempt, BLOCKED_SECONDS)
         if len(self._slots.doubled) > doubled:
@@ -221,8 +214,8 @@ class MainLoop:
             return
 
     async def until_dry(self) -> None:
-        """Work until nothing is due any more, and all outcomes are recorded; or until it is to take no more jobs."""
-        while not (self._stopping.is_set() or self._orders.is_quiet):
+        """Work until nothing is due any more, and all outcomes are recorded; or until it may take no more jobs."""
+        while not self._takes_no_more:
             if not await self._has_lease():
                 continue
             if self._alone.is_wanted:

@@ -37,8 +37,8 @@ _TOLD: Final = {
 class Orders:
     """Reads them once a second, and puts changes to work. A pause itself is up to the claim, which asks by itself.
 
-    `state`: whether this worker is to take jobs (`running`), to take none (`quiet`), or to stop (`stopping`). It goes
-    with the worker from one lease to the next. `stop` is called once it is to stop.
+    `state`: whether this worker is to take jobs (`running`), to take none (`quiet`), or to stop (`stopping`). Each
+    shift begins with that of the one before. `stop` is called once it is to stop.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class Orders:
         claims: Claims,
         slots: Slots,
         *,
-        worker: Callable[[], UUID],
+        worker: UUID,
+        state: str,
         give_back: Callable[[Sequence[Attempt]], None],
         stop: Callable[[], None],
     ) -> None:
@@ -57,8 +58,8 @@ class Orders:
         self._worker = worker
         self._give_back = give_back
         self._stop = stop
-        self.state = "running"
-        self._limits = {queue: limit for queue in served.names if (limit := served.limit(queue)) is not None}
+        self.state = state
+        self._limits = served.limits_of(served.names)
         self._seen_at: dict[str, float] = {}
         self._has_warned = False
         self._discover_at = 0.0
@@ -66,12 +67,12 @@ class Orders:
     async def look(self, connection: ControlConnection) -> None:
         """Find out what is new."""
         if self._served.wildcards and time.monotonic() >= self._discover_at and await self.discover(connection):
-            await connection.fetch("serve", self._worker(), self._claims.queues)
+            await connection.fetch("serve", self._worker, self._claims.queues)
         await self.read(connection)
 
     async def read(self, connection: ControlConnection) -> None:
         """Read what was said, and do it: what a queue was given beats what the worker was started with."""
-        rows = await connection.fetch("read_orders", self._worker(), self._claims.queues)
+        rows = await connection.fetch("read_orders", self._worker, self._claims.queues)
         if not rows:
             return  # the lease was lost
         self._heed(rows[0]["state"])
@@ -79,13 +80,13 @@ class Orders:
         if len(queues) > MANY_QUEUES and not self._has_warned:
             log.warning("many_queues_served", queues=len(queues), most=MANY_QUEUES, what=SPLIT)
         self._has_warned = len(queues) > MANY_QUEUES
-        limits = {queue: limit for queue in queues if (limit := self._served.limit(queue)) is not None}
+        limits = self._served.limits_of(queues)
         limits |= {row["queue"]: row["queue_concurrency"] for row in rows if row["queue_concurrency"] is not None}
         paused = {row["queue"] for row in rows if row["is_paused"]}
         concurrency: int = rows[0]["concurrency"]
         if (concurrency, limits) != (self._slots.concurrency, self._limits):
             if concurrency != self._slots.concurrency:
-                log.info("concurrency_changed", worker=str(self._worker()), concurrency=concurrency)
+                log.info("concurrency_changed", worker=str(self._worker), concurrency=concurrency)
             self._limits = limits
             self._give_back(self._slots.resize(concurrency, limits, paused))
         elif paused:
@@ -102,7 +103,7 @@ class Orders:
             return
         self.state = state
         event, why = _TOLD[state]
-        log.info(event, worker=str(self._worker()), why=why)
+        log.info(event, worker=str(self._worker), why=why)
         if self.is_quiet:
             self._give_back(self._slots.take_ready())
             self._slots.stop_waiting()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from asyncpg import Record
 
+    from rowlock.worker.attempt.attempt import Observer
     from rowlock.worker.vitals.lease import Lease
 
 PREFETCH_SECONDS: Final = 0.05
@@ -67,7 +68,8 @@ class Executor:
 class Slots:
     """`concurrency` attempts at once, of a queue named in `limits` no more than it says, of an executor's as it says.
 
-    An attempt whose executor is busy waits for its slot: it is not in one and waits there.
+    An attempt whose executor is busy waits for its slot: it is not in one and waits there. `earlier` are the slots of
+    earlier shifts of the worker: their attempts were stopped, and some may not have ended yet.
     """
 
     def __init__(
@@ -77,11 +79,17 @@ class Slots:
         perform: Callable[[Attempt, Callable[[Attempt], None]], Coroutine[None, None, None]],
         on_limit_freed: Callable[[], None],
         executors: Sequence[Executor] = (),
+        *,
+        earlier: Sequence[Slots] = (),
+        observer: Observer | None = None,
     ) -> None:
         self._concurrency = concurrency
         self._limits = limits
         self._perform = perform
         self._on_limit_freed = on_limit_freed
+        self._earlier = earlier
+        self._observer = observer
+        self._on_end = self._ended if observer is None else self._ended_observed
         self._held: dict[bytes, Attempt] = {}  # all that run or wait for a slot, by the id of the job
         self._ready: deque[Attempt] = deque()
         self._in_use = 0
@@ -121,6 +129,10 @@ class Slots:
     def running(self) -> frozenset[Attempt]:
         """The attempts that run now."""
         return frozenset(attempt for attempt in self._held.values() if attempt.running is not None)
+
+    def holds(self, job: UUID) -> bool:
+        """Whether an attempt of this job runs here, or waits for its slot."""
+        return job.bytes in self._held
 
     def known(self) -> set[UUID]:
         """The jobs that run here, or wait for a slot."""
@@ -188,10 +200,11 @@ class Slots:
             attempt = Attempt(row, now, lease, asked_at)
             held = self._held.setdefault(row["id"].bytes, attempt)
             if held is not attempt:
-                if held.lease is lease:
-                    self.doubled.add(row["id"])
-                else:
-                    blocked.append(attempt)
+                self.doubled.add(row["id"])
+                continue
+            if self._earlier and any(slots.holds(row["id"]) for slots in self._earlier):
+                del self._held[row["id"].bytes]
+                blocked.append(attempt)
                 continue
             self._ready.append(attempt)
             if self._executor_of and (executor := self._executor_of.get(row["task"])) is not None:
@@ -290,7 +303,7 @@ class Slots:
             attempt = self._ready.popleft()
             self._in_use += 1
             # Not in the context of the job that ended here just now: what it has set there is its own.
-            attempt.running = self._create_task(self._perform(attempt, self._ended), context=self._context.copy())
+            attempt.running = self._create_task(self._perform(attempt, self._on_end), context=self._context.copy())
 
     def _fill_with_what_can_run(self) -> None:
         """Start what waits, in its order, but for what no executor is free for."""
@@ -306,7 +319,12 @@ class Slots:
                 executor.in_use += 1
             del self._ready[place]
             self._in_use += 1
-            attempt.running = self._create_task(self._perform(attempt, self._ended), context=self._context.copy())
+            attempt.running = self._create_task(self._perform(attempt, self._on_end), context=self._context.copy())
+
+    def _ended_observed(self, attempt: Attempt) -> None:
+        if self._observer is not None:
+            self._observer.ended(attempt)
+        self._ended(attempt)
 
     def _ended(self, attempt: Attempt) -> None:
         self._in_use -= 1

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rowlock.queue.claim.claims import Claims
     from rowlock.queue.finish.finishes import Finishes
+    from rowlock.worker.loop.orders import Orders
     from rowlock.worker.loop.slots import Slots
     from rowlock.worker.vitals.lease import Lease
 
@@ -31,8 +32,8 @@ IDLE_EVERY: Final = 1.0
 class Alone:
     """What one worker does so that a job on its last chance is all that it holds: it makes room, takes one, waits.
 
-    The upkeep asks for it (`want`), in one worker at a time. The main loop then claims nothing else, and takes steps
-    until it is over.
+    The duty `suspects` asks for it (`want`), in one worker at a time. The main loop then claims nothing else, and takes
+    steps until it is over.
     """
 
     def __init__(
@@ -42,8 +43,8 @@ class Alone:
         finishes: Finishes,
         *,
         stopping: asyncio.Event,
-        is_quiet: Callable[[], bool],
-        lease: Callable[[], Lease],
+        orders: Orders,
+        lease: Lease,
         release: Callable[[Attempt], None],
         wake: Callable[[], None],
     ) -> None:
@@ -51,7 +52,7 @@ class Alone:
         self._slots = slots
         self._finishes = finishes
         self._stopping = stopping
-        self._is_quiet = is_quiet
+        self._orders = orders
         self._lease = lease
         self._release = release
         self._wake = wake
@@ -62,11 +63,16 @@ class Alone:
     @property
     def is_wanted(self) -> bool:
         """Whether the worker is to claim nothing else now. Never if it is quiet or stops: another one is to do it."""
-        return self._is_wanted and not self._stopping.is_set() and not self._is_quiet()
+        return self._is_wanted and self.may_be_wanted
+
+    @property
+    def may_be_wanted(self) -> bool:
+        """Whether it is this worker's turn at all: another one is to do it if this one is quiet or stops."""
+        return not (self._stopping.is_set() or self._orders.is_quiet)
 
     def want(self) -> None:
         """Claim nothing else from now on, until no job on its last chance is due, or it was enough of them."""
-        if self._is_wanted or self._stopping.is_set() or self._is_quiet():
+        if self._is_wanted or not self.may_be_wanted:
             return
         self._is_wanted = True
         log.info("claims_paused", why="a job that may have taken its workers down is to run alone")
@@ -114,13 +120,13 @@ class Alone:
         rest = []
         for row in rows:
             if self._is_wanted or row["crashes"] >= self._claims.last_chance:
-                self._release(Attempt(row, steady.seconds(), self._lease()))
+                self._release(Attempt(row, steady.seconds(), self._lease))
             else:
                 rest.append(row)
         return rest
 
     async def _take(self) -> bool:
-        lease = self._lease()
+        lease = self._lease
         if not lease.is_held:
             return False
         asked_at = steady.seconds()

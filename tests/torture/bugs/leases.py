@@ -136,11 +136,11 @@ BUGS: Final = (
                 file="rowlock/worker/shift.py",
                 old="""\
         try:
-            await self._wait_for_handlers(self._grace)  # a second signal makes it zero
+            await self._wait_for_handlers(self._terms.grace)  # a second signal makes it zero
         finally:
             await to_the_end(self._end())
 """,
-                new="        await self._wait_for_handlers(self._grace)\n        await self._end()\n",
+                new="        await self._wait_for_handlers(self._terms.grace)\n        await self._end()\n",
             ),
         ),
         engine=Pytest(file="tests/db/test_interrupted_closes.py"),

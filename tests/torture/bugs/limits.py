@@ -16,7 +16,7 @@ BUGS: Final = (
         promise="a running job whose cancel was requested is stopped",
         changes=(
             Change(
-                file="rowlock/worker/duties/runner.py",
+                file="rowlock/worker/attention.py",
                 old="        if rows:\n            self._on_cancel(",
                 new="        if not rows:\n            self._on_cancel(",
             ),

@@ -17,9 +17,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/worker/shift.py",
-                old="        self.lease = lease\n        await self.orders.read(self.claiming)\n",
-                new="        self.lease = lease\n        await self.orders.read(self.claiming)\n"
-                "        lease.is_lost = False\n",
+                old="        await self.orders.read(self.links.claim)\n",
+                new="        await self.orders.read(self.links.claim)\n        self.lease.is_lost = False\n",
             ),
         ),
         engine=_LEASES,
@@ -153,8 +152,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/worker/loop/slots.py",
-                old="                if held.lease is lease:\n",
-                new="                if held.lease is not None:\n",
+                old="                blocked.append(attempt)\n",
+                new='                self.doubled.add(row["id"])\n',
             ),
         ),
         engine=_LEASES,

@@ -1,9 +1,10 @@
-"""How a duty goes on with its other items when one of them fails."""
+"""What duties have in common: bounded steps, short waits for locks, and going on when one item fails."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import asyncpg
 
@@ -12,17 +13,30 @@ from rowlock.errors import RowlockError, StatementTimeout
 from rowlock.queue.connect.server_errors import is_away, message
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
 log = logs.get_logger("rowlock.worker")
+
+Steps: TypeAlias = AsyncGenerator[None]
+"""A duty under way. It yields after each bounded step, so that other duties have their turn."""
+
+LOCK_WAIT: Final = 500
+"""How long a statement of a duty waits for a lock, in milliseconds: other duties wait with it."""
+SHORT_WAIT: Final = {"lock_timeout": str(LOCK_WAIT)}
+
+
+async def one_step(do: Callable[[], Awaitable[None]]) -> Steps:
+    """A duty that is short."""
+    await do()
+    yield
 
 
 @contextmanager
 def going_on(duty: str, **item: str) -> Iterator[None]:
     """Log that the item in the block failed, and go on behind the block. `item` names it in the log.
 
-    It is `duty_postponed` if somebody keeps a lock, and `duty_failed` otherwise. What says that the database is away is
-    raised: the other items would fail as well.
+    The event is `duty_postponed` if another session holds a lock, and `duty_failed` otherwise. An error that means that
+    the database is away is raised: the other items would fail as well.
     """
     try:
         yield
@@ -35,4 +49,4 @@ def going_on(duty: str, **item: str) -> Iterator[None]:
         log.warning("duty_failed", duty=duty, **item, **told, detail=message(error))
 
 
-__all__ = ["going_on"]
+__all__ = ["LOCK_WAIT", "SHORT_WAIT", "Steps", "going_on", "one_step"]

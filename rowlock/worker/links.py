@@ -1,0 +1,36 @@
+"""Links: the connections to PostgreSQL that one shift of a worker has for itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rowlock.queue.connect.sessions import ControlConnection
+from rowlock.worker.duties.steps import LOCK_WAIT
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+    from rowlock.settings import Settings
+
+PURPOSES: Final = ("claim", "finish", "attention", "upkeep", "handlers", "lease")
+"""What the connections of a worker are for. That of the handlers is made when one of them needs it."""
+
+
+class Links:
+    """One connection for each purpose, so that none waits for another's statements.
+
+    `claim` takes jobs and hears notifications, `finish` records outcomes, `attention` hears operators and fires ticks,
+    `upkeep` does the duties. The lease has its own, in its thread. `connects` counts how often each was made.
+    """
+
+    def __init__(self, settings: Settings, dsn: str, connects: Counter[str]) -> None:
+        self.claim = ControlConnection(settings, dsn, purpose="claim", connects=connects)
+        self.finish = ControlConnection(settings, dsn, purpose="finish", connects=connects)
+        self.attention = ControlConnection(settings, dsn, purpose="attention", lock_wait=LOCK_WAIT, connects=connects)
+        self.upkeep = ControlConnection(settings, dsn, purpose="upkeep", lock_wait=LOCK_WAIT, connects=connects)
+
+        self.every: Final = (self.claim, self.finish, self.attention, self.upkeep)
+        self.all_but_finish: Final = (self.claim, self.attention, self.upkeep)
+
+
+__all__ = ["PURPOSES", "Links"]

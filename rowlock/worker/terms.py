@@ -1,0 +1,50 @@
+"""Terms: what a worker works with, the same in each of its shifts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rowlock.queue.claim.served import Served
+    from rowlock.queue.connect.database import Database
+    from rowlock.queue.enqueue.task import FailureHandler, Middleware, Task
+    from rowlock.worker.attempt.attempt import Observer
+    from rowlock.worker.executors.processes import Processes
+    from rowlock.worker.loop.slots import Slots
+    from rowlock.worker.vitals.counts import Counts
+    from rowlock.worker.vitals.lease import Renewals
+    from rowlock.worker.vitals.watchdog import Watchdog
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What outlives a shift.
+
+    `stopping` is set once the worker is to stop; `grace` gives the seconds that its handlers have then, and `stop` asks
+    for it. `processes` makes a shift's pool of processes. `earlier`: the slots of shifts whose lease was lost, until
+    their last attempt has ended.
+    """
+
+    database: Database
+    dsn: str
+    tasks: Mapping[str, Task[..., Any]]
+    served: Served
+    most_threads: int | None
+    processes: Callable[[], Processes]
+    middleware: Sequence[Middleware]
+    failure_handlers: Sequence[FailureHandler]
+    stopping: asyncio.Event
+    grace: Callable[[], float]
+    stop: Callable[[], None]
+    counts: Counts
+    renewals: Renewals
+    watchdog: Watchdog
+    earlier: list[Slots]
+    observer: Observer | None
+
+
+__all__ = ["Terms"]
