@@ -18,13 +18,7 @@ BUGS: Final = (
     Bug(
         name="one job more than a scale",
         promise="a worker runs no more jobs of a queue than an operator has said",
-        changes=(
-            Change(
-                file="rowlock/worker/loop/orders.py",
-                old='{row["queue"]: row["queue_concurrency"] for row in rows if',
-                new='{row["queue"]: row["queue_concurrency"] + 1 for row in rows if',
-            ),
-        ),
+        changes=(Change(seam="scale", old='row["queue_concurrency"] for', new='row["queue_concurrency"] + 1 for'),),
         engine=MIXED,
         rule="starts past a scale",
         needs=("starts past a scale: as many as there may be",),

@@ -19,22 +19,17 @@ class Change:
     `old` is as little as says what matters; what else stands there may be reworded.
     """
 
-    seam: str = ""
+    seam: str
     old: str = ""
     new: str = ""
-    file: str = ""
 
     def file_in(self, root: Path) -> str:
         """The path of the file below `root` that it changes."""
-        return self.file or seams.file_of(root, self.seam)
+        return seams.file_of(root, self.seam)
 
     def applied(self, text: str, file: str) -> str:
         """The file's text with the change. Raises `ValueError` if it cannot be made."""
-        if not self.file:
-            return seams.mend(text, self.seam, old=self.old, new=self.new, is_python=file.endswith(".py"))
-        if (found := text.count(self.old)) != 1:
-            raise ValueError(f"{self.file} has {found} times, not once: {self.old!r}")
-        return text.replace(self.old, self.new)
+        return seams.mend(text, self.seam, old=self.old, new=self.new, is_python=file.endswith(".py"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

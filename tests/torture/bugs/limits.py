@@ -14,13 +14,7 @@ BUGS: Final = (
     Bug(
         name="cancels that running jobs are not told",
         promise="a running job whose cancel was requested is stopped",
-        changes=(
-            Change(
-                file="rowlock/worker/attention.py",
-                old="        if rows:\n            self._on_cancel(",
-                new="        if not rows:\n            self._on_cancel(",
-            ),
-        ),
+        changes=(Change(seam="cancel requests", new="if not rows:"),),
         engine=_OVERTIME,
         rule="cancels not heard",
         needs=("cancels not heard: handlers that had long to go",),

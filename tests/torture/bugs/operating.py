@@ -53,18 +53,7 @@ BUGS: Final = (
     Bug(
         name="one broken schedule stops all",
         promise="a schedule that does not fire keeps no other from firing",
-        changes=(
-            Change(
-                file="rowlock/worker/ticker.py",
-                old="            except Exception as error:  # whatever",
-                new="            except InvalidOption as error:  # whatever",
-            ),
-            Change(
-                file="rowlock/worker/ticker.py",
-                old="from rowlock.errors import ConfigurationError, RowlockError",
-                new="from rowlock.errors import ConfigurationError, InvalidOption, RowlockError",
-            ),
-        ),
+        changes=(Change(seam="broken tick", new="except ZeroDivisionError as error:"),),
         engine=Pytest(file="tests/db/test_schedules.py"),
         rule="test_schedule_whose_job_the_database_refuses_keeps_no_other_from_firing",
     ),

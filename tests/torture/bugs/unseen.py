@@ -15,11 +15,7 @@ BUGS: Final = (
         name="a lease lost while the worker registers",
         promise="a worker that loses its lease begins another one, whatever it does at that moment",
         changes=(
-            Change(
-                file="rowlock/worker/shift.py",
-                old="        await self.orders.read(self.links.claim)\n",
-                new="        await self.orders.read(self.links.claim)\n        self.lease.is_lost = False\n",
-            ),
+            Change(seam="registered", new="await self.orders.read(self.links.claim)\nself.lease.is_lost = False"),
         ),
         engine=_LEASES,
         rule="test_a_lease_lost_while_the_worker_registers_is_followed_by_another",
@@ -132,16 +128,8 @@ BUGS: Final = (
         name="no look for what another server has lost",
         promise="a job whose outcome is lost with a failover runs again",
         changes=(
-            Change(
-                file="rowlock/worker/shift.py",
-                old="        self.doze.lost_mark()\n        self.main_loop.look_for_unknown()\n",
-                new="        self.doze.lost_mark()\n",
-            ),
-            Change(
-                file="rowlock/worker/loop/main_loop.py",
-                old="                self._claims.reset()\n                self.look_for_unknown()\n",
-                new="                self._claims.reset()\n",
-            ),
+            Change(seam="look at another server"),
+            Change(seam="look after a failed claim"),
         ),
         engine=Pytest(file="tests/db/test_rewound.py"),
         rule="test_a_job_whose_outcome_the_database_has_lost_runs_again",
@@ -149,13 +137,7 @@ BUGS: Final = (
     Bug(
         name="jobs held behind their stopped attempt",
         promise="a worker holds no job that it cannot start",
-        changes=(
-            Change(
-                file="rowlock/worker/loop/slots.py",
-                old="                blocked.append(attempt)\n",
-                new='                self.doubled.add(row["id"])\n',
-            ),
-        ),
+        changes=(Change(seam="blocked", new='self.doubled.add(row["id"])'),),
         engine=_LEASES,
         rule="test_what_an_attempt_of_a_lost_lease_blocks_is_given_back_and_runs_elsewhere",
     ),
