@@ -73,7 +73,7 @@ BUGS: Final = (
         name="a finish frees a key for a period",
         promise="a key for a period is held until the period is over, also if its job has finished",
         changes=(Change(seam="key for a period"),),
-        engine=Pytest(file="tests/db/test_unique_rules.py"),
+        engine=Pytest(file="tests/db/test_unique_holders.py"),
         rule="test_a_key_for_a_period_outlives_its_job_and_ends_with_the_period",
     ),
     Bug(

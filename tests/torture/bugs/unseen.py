@@ -59,7 +59,7 @@ BUGS: Final = (
         name="a key held by a job that can never start",
         promise="a job whose time is over keeps no other from being stored",
         changes=(Change(seam="holder is over", new="IF false THEN"),),
-        engine=Pytest(file="tests/db/test_unique_rules.py"),
+        engine=Pytest(file="tests/db/test_unique_holders.py"),
         rule="test_a_waiting_job_whose_time_is_over_holds_no_key_though_no_upkeep_has_ended_it",
     ),
     Bug(
