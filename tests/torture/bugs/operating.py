@@ -40,7 +40,7 @@ BUGS: Final = (
         name="a tick that has fired fires again",
         promise="a tick makes at most one job, also if its schedule is set back",
         changes=(Change(seam="tick key"),),
-        engine=Pytest(file="tests/db/test_schedules.py"),
+        engine=Pytest(file="tests/db/test_ticks.py"),
         rule="test_tick_that_has_fired_does_not_again_even_if_somebody_sets_the_clock_of_the_schedule_back",
     ),
     Bug(
@@ -54,7 +54,7 @@ BUGS: Final = (
         name="one broken schedule stops all",
         promise="a schedule that does not fire keeps no other from firing",
         changes=(Change(seam="broken tick", new="except ZeroDivisionError as error:"),),
-        engine=Pytest(file="tests/db/test_schedules.py"),
+        engine=Pytest(file="tests/db/test_ticks.py"),
         rule="test_schedule_whose_job_the_database_refuses_keeps_no_other_from_firing",
     ),
     Bug(
