@@ -45,7 +45,7 @@ BUGS: Final = (
         name="no adopting",
         promise="the jobs of a claim whose answer was lost are done",
         changes=(Change(seam="adopting", new="if True:"),),
-        engine=Pytest(file="tests/db/test_lease.py"),
+        engine=Pytest(file="tests/db/test_outages.py"),
         rule="test_jobs_of_a_claim_whose_answer_was_lost_run_without_waiting_for_the_lease",
     ),
     Bug(

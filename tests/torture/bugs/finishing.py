@@ -50,7 +50,7 @@ BUGS: Final = (
         name="outcomes dropped with the connection",
         promise="an outcome is recorded, however often the connection is lost",
         changes=(Change(seam="finish delayed", new="return"),),
-        engine=Pytest(file="tests/db/test_lease.py"),
+        engine=Pytest(file="tests/db/test_outages.py"),
         rule="test_connections_killed_in_the_middle_of_the_work_cost_no_job_and_no_second_run",
     ),
     Bug(
