@@ -21,7 +21,7 @@ BUGS: Final = (
             Change(seam="next due", new="due, pause = None, 3600.0"),
             Change(seam="listening"),
         ),
-        engine=Pytest(file="tests/db/test_worker.py"),
+        engine=Pytest(file="tests/db/test_worker_order.py"),
         rule="test_a_job_runs_at_about_its_time_and_not_at_the_next_poll",
     ),
     Bug(
@@ -72,21 +72,21 @@ BUGS: Final = (
         name="claims of unknown tasks",
         promise="a job of a task that a worker does not know stays queued, for one that knows it",
         changes=(Change(seam="known tasks", new="IS NOT NULL AND cardinality($8::text[]) >= 0"),),
-        engine=Pytest(file="tests/db/test_worker.py"),
+        engine=Pytest(file="tests/db/test_worker_order.py"),
         rule="test_a_job_of_an_unknown_task_stays_queued_and_untouched",
     ),
     Bug(
         name="limits that do not count what runs",
         promise="of a queue with a limit, no more jobs run at once in a worker",
         changes=(Change(seam="free slots", old="limit - self._of_limited[queue] for", new="limit for"),),
-        engine=Pytest(file="tests/db/test_worker.py"),
+        engine=Pytest(file="tests/db/test_worker_order.py"),
         rule="test_a_limited_queue_runs_no_more_than_its_limit_while_others_go_on",
     ),
     Bug(
         name="enqueues that wake nobody",
         promise="a worker that sleeps hears of a job that is enqueued",
         changes=(Change(seam="wakeup", old="LIMIT 1", new="AND idle.worker IS NULL LIMIT 1"),),
-        engine=Pytest(file="tests/db/test_worker.py"),
+        engine=Pytest(file="tests/db/test_worker_order.py"),
         rule="test_a_notification_wakes_an_idle_worker",
     ),
     Bug(
