@@ -22,7 +22,7 @@ QUICK := tests/unit tests/db/test_enqueue.py tests/db/test_claims.py tests/db/te
 quick: $(READY) ## Run the unit tests and a small part of those with a database: for the edit loop
 	$(BIN)/python -m pytest $(or $(ARGS),$(QUICK) --numprocesses=auto --maxprocesses=8)
 
-ODD := tests/db/test_enqueue.py tests/db/test_schedules.py tests/db/test_statistics.py
+ODD := $(addprefix tests/db/test_,enqueue.py enqueue_by_name.py enqueue_many.py results.py schedules.py ticks.py statistics.py)
 
 test-odd-role: $(READY) ## Run a part of the tests of the queue as a role with odd settings, that owns its schema alone
 	ROWLOCK_TEST_ODD_ROLE=1 $(BIN)/python -m pytest $(or $(ARGS),$(ODD) --numprocesses=auto --maxprocesses=8)
