@@ -208,6 +208,7 @@ async def test_a_schedule_that_makes_up_for_every_tick_is_left_behind_once_it_fi
     await app.close()
 
 
+@pytest.mark.slow
 async def test_in_the_middle_of_work_nothing_is_broken(settings: Settings, connection: Connection) -> None:
     """A retry and a snooze that wait, a job that runs and is to be cancelled, a paused queue, one set aside."""
     app = application(settings)

@@ -312,6 +312,7 @@ def bench(request: pytest.FixtureRequest, server: Server, database: str) -> Iter
         opened.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_quiet")
 @pytest.mark.timeout(7200 if IS_LONG else 600)
 def test_whatever_happens_the_tables_say_what_the_documentation_says(bench: Bench) -> None:

@@ -72,6 +72,7 @@ async def stages(
         yield opened
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_nothing_is_lost_at_any_message(
     name: str, stages: list[Stage], children: list[Children], record_property: Callable[[str, object], None]
