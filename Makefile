@@ -44,6 +44,7 @@ check: $(READY) ## Check format, lint, types, layers and migrations
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.alembic_check
 

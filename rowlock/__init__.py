@@ -1,5 +1,7 @@
 """Rowlock: a durable job queue for async Python whose only server is PostgreSQL."""
 
+from typing import TYPE_CHECKING
+
 from rowlock.app import Rowlock
 from rowlock.errors import (
     ApiKeyNotFound,
@@ -22,6 +24,7 @@ from rowlock.errors import (
     RemoteError,
     ResultTimeout,
     RowlockError,
+    ScheduleChanged,
     ScheduleExists,
     ScheduleNotFound,
     SchemaNotMigrated,
@@ -35,30 +38,35 @@ from rowlock.errors import (
 )
 from rowlock.queue.enqueue.errors import EnqueueUnknown
 from rowlock.queue.enqueue.options import EnqueueOptions
-from rowlock.queue.enqueue.task import CallNext, Task
+from rowlock.queue.enqueue.task import BoundTask, CallNext, Middleware, Task
 from rowlock.queue.jobs.filter import JobFilter
 from rowlock.queue.jobs.job import Job, LogLine, Progress
 from rowlock.queue.jobs.lifecycle import Cancel, Fail, Retry, Snooze
 from rowlock.queue.jobs.new_job import NewJob
 from rowlock.queue.jobs.unique import Unique
-from rowlock.queue.operate.jobs import BulkResult
+from rowlock.queue.operate.bulk import BulkResult
+from rowlock.queue.operate.jobs import Jobs
 from rowlock.queue.operate.keys import ApiKey, Keys, NewApiKey
 from rowlock.queue.operate.queues import Queues
-from rowlock.queue.operate.retention import ArchiveDay, QueueRetention, Retention
+from rowlock.queue.operate.retention import ArchiveDay, QueueRetention, Retention, RetentionStatus
 from rowlock.queue.operate.schedules import Schedules
 from rowlock.queue.operate.workers import LiveWorker, Workers
-from rowlock.queue.read.dead_letters import DeadLetterGroup
+from rowlock.queue.read.dead_letters import DeadLetterGroup, DeadLetters, GroupedDeadLetters
 from rowlock.queue.read.handle import JobHandle
 from rowlock.queue.read.operations import Operation
 from rowlock.queue.read.overview import Overview
+from rowlock.queue.read.pages import JobPage
 from rowlock.queue.read.queues import Queue
 from rowlock.queue.read.statistics import Figures, Point, QueueFigures, Statistics, TaskFigures
 from rowlock.queue.read.unclaimed import Unclaimed
-from rowlock.queue.schedules.schedule import Schedule, StoredSchedule
+from rowlock.queue.schedules.schedule import Schedule, StoredSchedule, Tick
 from rowlock.queue.tasks.backoff import Exponential, Linear
 from rowlock.queue.tasks.lifespan import Lifespan
 from rowlock.settings import Settings
 from rowlock.tasks import TaskDefaults, Tasks
+
+if TYPE_CHECKING:
+    from rowlock.worker.worker import Worker
 
 __version__ = "0.1.0"
 
@@ -66,12 +74,14 @@ __all__ = [
     "ApiKey",
     "ApiKeyNotFound",
     "ArchiveDay",
+    "BoundTask",
     "BulkResult",
     "CallNext",
     "Cancel",
     "ConfigurationError",
     "DatabaseUnavailable",
     "DeadLetterGroup",
+    "DeadLetters",
     "DrainTimeout",
     "DuplicateJob",
     "EnqueueOptions",
@@ -79,6 +89,7 @@ __all__ = [
     "Exponential",
     "Fail",
     "Figures",
+    "GroupedDeadLetters",
     "InsideEventLoop",
     "InvalidArguments",
     "InvalidJob",
@@ -90,6 +101,8 @@ __all__ = [
     "JobFilter",
     "JobHandle",
     "JobNotFound",
+    "JobPage",
+    "Jobs",
     "KeyHeld",
     "Keys",
     "Lifespan",
@@ -97,6 +110,7 @@ __all__ = [
     "LiveWorker",
     "LockTimeout",
     "LogLine",
+    "Middleware",
     "NewApiKey",
     "NewJob",
     "Operation",
@@ -112,10 +126,12 @@ __all__ = [
     "RemoteError",
     "ResultTimeout",
     "Retention",
+    "RetentionStatus",
     "Retry",
     "Rowlock",
     "RowlockError",
     "Schedule",
+    "ScheduleChanged",
     "ScheduleExists",
     "ScheduleNotFound",
     "Schedules",
@@ -132,10 +148,21 @@ __all__ = [
     "TaskDefaults",
     "TaskFigures",
     "Tasks",
+    "Tick",
     "Unclaimed",
     "Unique",
     "UnknownTask",
+    "Worker",
     "WorkerNotFound",
     "Workers",
     "WrongState",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import the worker when it is asked for: a program that only enqueues does not load it."""
+    if name == "Worker":
+        from rowlock.worker.worker import Worker  # noqa: PLC0415
+
+        return Worker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from weakref import WeakSet
 
-from rowlock.acts import Acts
 from rowlock.errors import InvalidOption, UnknownTask
 from rowlock.queue.connect.database import Database
 from rowlock.queue.enqueue.by_name import ByName, Enqueuing
@@ -19,15 +18,17 @@ from rowlock.queue.enqueue.task import (
 )
 from rowlock.queue.jobs import checks as check
 from rowlock.queue.jobs.callables import is_async
-from rowlock.queue.jobs.job import Job, LogLine
-from rowlock.queue.operate.jobs import Operators
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.operate.jobs import Jobs
 from rowlock.queue.operate.keys import Keys
 from rowlock.queue.operate.queues import Queues
+from rowlock.queue.operate.retention import Retention
 from rowlock.queue.operate.schedules import Schedules
 from rowlock.queue.operate.workers import Workers
-from rowlock.queue.read.reader import get_job, list_logs
+from rowlock.queue.read.dead_letters import DeadLetters
 from rowlock.queue.schedules.schedule import Misfire, Overlap, Schedule
 from rowlock.queue.tasks.lifespan import Lifespan
+from rowlock.reading import Reading
 from rowlock.settings import Settings
 from rowlock.tasks import TaskDefaults, Tasks, collections_in
 
@@ -46,7 +47,7 @@ T = TypeVar("T")
 Around = TypeVar("Around", bound=Middleware)
 
 
-class Rowlock(Tasks, Enqueuing, Acts):
+class Rowlock(Tasks, Enqueuing, Reading):
     """A queue, and the tasks that run on it.
 
     Without arguments the settings come from the environment (`ROWLOCK_DATABASE_URL`, else `DATABASE_URL`, else the
@@ -80,10 +81,12 @@ class Rowlock(Tasks, Enqueuing, Acts):
         self.database = Database(settings)
         self.store = self._bound_to = Store(self.database)
         self.by_name = ByName(self.database, self.tasks)
-        self.operators = Operators(self.store, self.tasks)
+        self.jobs = Jobs(self.store, self.tasks)
+        self.dead_letters = DeadLetters(self.database)
         self.schedules = Schedules(self.database, self.tasks)
         self.queues = Queues(self.database)
         self.workers = Workers(self.database)
+        self.retention = Retention(self.database)
         self.keys = Keys(self.database)
 
     def include(self, *collections: Tasks) -> None:
@@ -208,15 +211,8 @@ class Rowlock(Tasks, Enqueuing, Acts):
         return await self.database.database_url(driver)
 
     async def get(self, job_id: UUID | str) -> Job:
-        """The job with this id, alive or finished. Raises `JobNotFound`."""
-        return await get_job(self.database, job_id)
-
-    async def logs(self, job_id: UUID | str) -> list[LogLine]:
-        """The lines that the job's handler has logged, attempt by attempt, if its task has `capture_logs`.
-
-        An attempt's lines can be read once it has ended. Raises `JobNotFound` for what can be no job's id.
-        """
-        return await list_logs(self.database, job_id)
+        """The job with this id, alive or finished: short for `app.jobs.get`. Raises `JobNotFound`."""
+        return await self.jobs.get(job_id)
 
     def worker(
         self,

@@ -29,8 +29,8 @@ RowlockError
 ├── WorkerNotFound               (LookupError) no live worker has this id
 ├── ApiKeyNotFound               (LookupError) no key of the HTTP API that was not revoked has this id or name
 ├── DrainTimeout                 (TimeoutError) jobs of a queue still run when `app.queues.drain(timeout=…)` is over
-├── JobFailed                    `job.result()`: the job ended in another state than `succeeded`
-├── ResultTimeout                (TimeoutError) `job.result(timeout=…)`: the job is not finished yet
+├── JobFailed                    `handle.result()`: the job ended in another state than `succeeded`
+├── ResultTimeout                (TimeoutError) `handle.result(timeout=…)`: the job is not finished yet
 ├── RemoteError                  what a task raised in a process of its own, in words
 └── ProcessEnded                 the process of a task ended before the task did
 ```
@@ -201,7 +201,7 @@ class JobFailed(RowlockError):
 
 
 class ResultTimeout(RowlockError, TimeoutError):
-    """The job was still not finished when the timeout of `job.result(timeout=…)` ran out. The job goes on."""
+    """The job was still not finished when the timeout of `handle.result(timeout=…)` ran out. The job goes on."""
 
 
 class RemoteError(RowlockError):

@@ -86,12 +86,12 @@ def _as_record(logger: object, _method: str, event: EventDict) -> tuple[tuple[ob
     return message, {"extra": {"event": name, **fields}, "stacklevel": depth, **options}
 
 
-class JobFilter(logging.Filter):
+class JobContextFilter(logging.Filter):
     """A filter for handlers of the standard library's `logging`: gives each record that a handler of a job makes its
     `job_id`, `queue`, `task`, `attempt` and `worker`.
 
     An application that embeds a worker names it in its own set-up:
-    `"filters": {"job": {"()": "rowlock.logs.JobFilter"}}`. Other records have None in these places.
+    `"filters": {"job": {"()": "rowlock.logs.JobContextFilter"}}`. Other records have None in these places.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

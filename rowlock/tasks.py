@@ -16,6 +16,8 @@ from rowlock.queue.enqueue.task import (
     DEFAULT_MAX_ATTEMPTS,
     DEFAULT_PRIORITY,
     DEFAULT_QUEUE,
+    AsyncFunction,
+    AwaitableFunction,
     BatchDecorator,
     Task,
     TaskDecorator,
@@ -23,8 +25,6 @@ from rowlock.queue.enqueue.task import (
 from rowlock.queue.schedules.schedule import Declared, Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from rowlock.queue.enqueue.store import Store
     from rowlock.queue.jobs.checks import Executor
     from rowlock.queue.jobs.job import Job
@@ -102,13 +102,21 @@ class Tasks:
             _check_defaults(task_defaults)
 
     @overload
-    def task(self, function: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Task[P, R]: ...
+    def task(
+        self, function: AsyncFunction[Concatenate[Job, P], R], /
+    ) -> Task[P, R, AsyncFunction[Concatenate[Job, P], R]]: ...
     @overload
-    def task(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    def task(self, function: AsyncFunction[P, R], /) -> Task[P, R, AsyncFunction[P, R]]: ...
     @overload
-    def task(self, function: Callable[Concatenate[Job, P], R], /) -> Task[P, R]: ...
+    def task(
+        self, function: AwaitableFunction[Concatenate[Job, P], R], /
+    ) -> Task[P, R, AwaitableFunction[Concatenate[Job, P], R]]: ...
     @overload
-    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def task(self, function: AwaitableFunction[P, R], /) -> Task[P, R, AwaitableFunction[P, R]]: ...
+    @overload
+    def task(self, function: Callable[Concatenate[Job, P], R], /) -> Task[P, R, Callable[Concatenate[Job, P], R]]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R, Callable[P, R]]: ...
     @overload
     def task(
         self,

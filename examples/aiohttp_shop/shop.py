@@ -29,10 +29,10 @@ async def order(request: web.Request) -> web.Response:
     customer, item = request.query["customer"], request.query["item"]
     async with request.app[POOL].acquire() as connection, connection.transaction():
         await connection.execute("INSERT INTO orders (customer, item) VALUES ($1, $2)", customer, item)
-        job = await send_receipt.using(connection=connection).enqueue(customer, item)
+        handle = await send_receipt.using(connection=connection).enqueue(customer, item)
         if item == "unicorn":
             raise web.HTTPConflict(text="Sold out.")
-    return web.json_response({"job": str(job.id)}, status=201)
+    return web.json_response({"job": str(handle.id)}, status=201)
 
 
 @routes.get("/jobs/{id}")

@@ -79,8 +79,8 @@ async def commit_with_an_order(stage: Stage) -> None:
     await stage.database.execute("CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY, customer text NOT NULL)")
     async with stage.database.transaction():
         order = await stage.database.fetchval("INSERT INTO orders (customer) VALUES ('ada') RETURNING id")
-        job = await confirm_order.using(connection=stage.database).enqueue(order)
-    stage.expect("the order's job", f"order {order} confirmed", await job.result(WAIT))
+        handle = await confirm_order.using(connection=stage.database).enqueue(order)
+    stage.expect("the order's job", f"order {order} confirmed", await handle.result(WAIT))
 
 
 async def roll_back_with_an_order(stage: Stage) -> None:
@@ -89,10 +89,10 @@ async def roll_back_with_an_order(stage: Stage) -> None:
     transaction = stage.database.transaction()
     await transaction.start()
     order = await stage.database.fetchval("INSERT INTO orders (customer) VALUES ('bob') RETURNING id")
-    job = await confirm_order.using(connection=stage.database).enqueue(order)
+    handle = await confirm_order.using(connection=stage.database).enqueue(order)
     await transaction.rollback()
     orders = await stage.database.fetchval("SELECT count(*) FROM orders WHERE id = $1", order)
-    jobs = await stage.database.fetchval("SELECT count(*) FROM rowlock.jobs WHERE id = $1", job.id)
+    jobs = await stage.database.fetchval("SELECT count(*) FROM rowlock.jobs WHERE id = $1", handle.id)
     stage.expect("orders and jobs after the rollback", [0, 0], [orders, jobs])
 
 
@@ -117,23 +117,23 @@ def _comparison(first: JobHandle[Sent], second: JobHandle[Sent]) -> list[bool]:
 async def retry_until_it_works(stage: Stage) -> None:
     """Fail twice, with growing pauses, and succeed at the third attempt."""
     stage.scene("6. Two failures, then success")
-    job = await call_partner.enqueue(succeeds_at=3)
-    stage.expect("result", "answered at attempt 3", await job.result(WAIT))
-    stage.expect("failed attempts kept for the audit", ["error", "error"], await _outcomes(stage, job.id))
+    handle = await call_partner.enqueue(succeeds_at=3)
+    stage.expect("result", "answered at attempt 3", await handle.result(WAIT))
+    stage.expect("failed attempts kept for the audit", ["error", "error"], await _outcomes(stage, handle.id))
 
 
 async def end_as_a_dead_letter(stage: Stage) -> None:
     """Use up all attempts: the job is kept as `failed`, with its errors."""
     stage.scene("7. A dead letter")
-    job = await charge_card.enqueue(order=7)
+    handle = await charge_card.enqueue(order=7)
     try:
-        await job.result(WAIT)
+        await handle.result(WAIT)
         state, error = "succeeded", None
     except JobFailed as failure:
         state, error = failure.state, failure.error
     stage.expect("state", "failed", state)
     stage.expect("error", "PermissionError: the card of order 7 was declined", error)
-    stage.expect("attempts", ["error", "error"], await _outcomes(stage, job.id))
+    stage.expect("attempts", ["error", "error"], await _outcomes(stage, handle.id))
 
 
 async def _outcomes(stage: Stage, job_id: UUID) -> list[str]:

@@ -66,10 +66,10 @@ app.mount("/queue", asgi(queue))  # the dashboard; make a key to log in with: ro
 async def order(customer: str, item: str, session: Session, jobs: Jobs) -> dict[str, str]:
     """Store an order, and have its receipt sent: both, or neither."""
     session.add(Order(customer=customer, item=item))
-    job = await jobs.enqueue(send_receipt, customer, item)
+    handle = await jobs.enqueue(send_receipt, customer, item)
     if item == "unicorn":
         raise HTTPException(409, "Sold out.")
-    return {"job": str(job.id)}
+    return {"job": str(handle.id)}
 
 
 @app.get("/jobs/{job_id}")

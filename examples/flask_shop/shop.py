@@ -48,10 +48,10 @@ def order() -> tuple[dict[str, str], int]:
     customer, item = request.args["customer"], request.args["item"]
     with Session(engine) as session, session.begin():
         session.add(Order(customer=customer, item=item))
-        job = send_receipt.using(connection=session).enqueue_sync(customer, item)
+        handle = send_receipt.using(connection=session).enqueue_sync(customer, item)
         if item == "unicorn":
             abort(409, "Sold out.")
-    return {"job": str(job.id)}, 201
+    return {"job": str(handle.id)}, 201
 
 
 @app.get("/jobs/<job_id>")

@@ -12,7 +12,7 @@ from rowlock.metrics.families import Families
 from rowlock.worker.vitals.counts import BOUNDS, DELAY_BOUNDS
 
 if TYPE_CHECKING:
-    from rowlock.worker.vitals.figures import Figures
+    from rowlock.worker.vitals.figures import WorkerFigures
     from rowlock.worker.worker import Worker
 
 
@@ -35,7 +35,7 @@ class WorkerCollector(Collector):
         return families
 
 
-def _add_worker(families: Families, figures: Figures) -> None:
+def _add_worker(families: Families, figures: WorkerFigures) -> None:
     counts = figures.counts
     for labels, kind in list(counts.kinds.items()):
         families.give("rowlock_jobs_succeeded", kind.succeeded, *labels)

@@ -24,9 +24,9 @@ async def perform(app: Rowlock, task: Task[P, R] | BoundTask[P, R], /, *args: P.
     All that surrounds a handler takes part: the way of the arguments through JSON, the `Job`, the lifespans, which open
     for this call unless they are open already, middleware, timeout, directives, failure handlers. What the handler
     raises is raised, a directive (`Snooze`, `Cancel`, …) as well; the job is then as its task's options have it, queued
-    for a retry for instance. The result is as `job.result()` gives it. A delay is not waited for. Raises `UnknownTask`
-    for a task of another application, `InvalidArguments`, and `InvalidOption` for a job that is not stored because of
-    its unique key.
+    for a retry for instance. The result is as `handle.result()` gives it. A delay is not waited for. Raises
+    `UnknownTask` for a task of another application, `InvalidArguments`, and `InvalidOption` for a job that is not
+    stored because of its unique key.
 
     >>> assert await perform(app, add, 2, 3) == 5
     >>> await perform(app, send_email.using(timeout=1), "ada@example.com", "Hi", "…")
@@ -49,8 +49,8 @@ async def perform_job(app: Rowlock, job: JobHandle[R] | Job | UUID | str) -> R |
 
     Raises `JobNotFound`, and `WrongState` for one that does not wait.
 
-    >>> job = await send_email.using(delay=3600).enqueue("ada@example.com", "Hi", "…")
-    >>> await perform_job(app, job)
+    >>> handle = await send_email.using(delay=3600).enqueue("ada@example.com", "Hi", "…")
+    >>> await perform_job(app, handle)
     """
     found = await app.get(job if isinstance(job, UUID | str) else job.id)
     async with Bench(app) as bench:

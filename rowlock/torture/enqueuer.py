@@ -184,7 +184,7 @@ class Enqueuer:
             case "cancel":
                 job: NewJob[Any] = workload.slow.using(unique=unique, delay=6.0).job(0.0)
                 await self._enqueue_unique(job)
-                await self._act("cancel", job.id, lambda: self._app.cancel(job.id, by="torture"))
+                await self._act("cancel", job.id, lambda: self._app.jobs.cancel(job.id, by="torture"))
             case "expire":
                 await self._enqueue_unique(workload.quick.using(unique=unique, delay=0.5, expires=0.51).job())
             case _:
@@ -197,7 +197,7 @@ class Enqueuer:
         for _ in range(PUT_BACK_TIMES):
             if await self._pause(self._rng.choice([0.5, 1.0])):
                 return
-            if await self._act("retry", job, lambda: self._app.retry(job, by="torture")) != "refused":
+            if await self._act("retry", job, lambda: self._app.jobs.retry(job, by="torture")) != "refused":
                 return
 
     async def _unique_otherwise(self) -> None:
@@ -342,7 +342,7 @@ class Enqueuer:
             return
         target = self._delayed[self._rng.randrange(len(self._delayed))]
         self._delayed.remove(target)
-        await self._act("cancel", target, lambda: self._app.cancel(target, by="torture"))
+        await self._act("cancel", target, lambda: self._app.jobs.cancel(target, by="torture"))
 
     async def _retry(self) -> None:
         """Put a dead letter back."""
@@ -352,7 +352,7 @@ class Enqueuer:
             self._doomed.append(job.id)
             return
         target = self._doomed.popleft()
-        await self._act("retry", target, lambda: self._app.retry(target, by="torture"))
+        await self._act("retry", target, lambda: self._app.jobs.retry(target, by="torture"))
 
     async def _act(self, what: Literal["cancel", "retry"], job: UUID, call: Callable[[], Awaitable[object]]) -> str:
         op = uuid4().hex

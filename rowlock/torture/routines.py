@@ -148,11 +148,11 @@ async def cancel_many(calls: Calls) -> None:
 
     async def try_it() -> Said:
         async with _young(began, by):
-            return {"count": (await calls.app.cancel_many(which, dry_run=True)).count}
+            return {"count": (await calls.app.jobs.cancel_many(which, dry_run=True)).count}
 
     async def do() -> Said:
         async with _young(began, by):
-            done = await calls.app.cancel_many(which, reason="torture", by="torture")
+            done = await calls.app.jobs.cancel_many(which, reason="torture", by="torture")
         return {"count": done.count, "requested": done.requested, "first_ids": [str(id_) for id_ in done.first_ids]}
 
     if rng.random() < 0.3:
@@ -210,10 +210,10 @@ async def retry_many(calls: Calls) -> None:
     what: Literal["retry_many", "discard_many"] = "discard_many" if rng.random() < 0.3 else "retry_many"
 
     async def try_it() -> Said:
-        return {"count": (await getattr(calls.app, what)(which, dry_run=True)).count}
+        return {"count": (await getattr(calls.app.jobs, what)(which, dry_run=True)).count}
 
     async def do() -> Said:
-        done = await getattr(calls.app, what)(which, by="torture")
+        done = await getattr(calls.app.jobs, what)(which, by="torture")
         return {"count": done.count, "skipped": done.skipped, "first_ids": [str(id_) for id_ in done.first_ids]}
 
     await calls.call(f"dry {what}", try_it, jobs=ids)
@@ -225,8 +225,8 @@ async def retry_many(calls: Calls) -> None:
 
 async def _look_at_discarded(calls: Calls, tag: str, ids: list[UUID]) -> None:
     async def look() -> Said:
-        discarded = await calls.app.jobs(JobFilter(tag=tag, discarded=True), limit=100)
-        dead = await calls.app.dead_letters(JobFilter(tag=tag), limit=100)
+        discarded = await calls.app.jobs.list(JobFilter(tag=tag, discarded=True), limit=100)
+        dead = await calls.app.dead_letters.list(JobFilter(tag=tag), limit=100)
         return {"discarded": [str(job.id) for job in discarded], "dead": [str(job.id) for job in dead]}
 
     await calls.call("discarded", look, jobs=ids)
@@ -249,7 +249,7 @@ async def run_again(calls: Calls) -> None:
 
         async def do(id_: UUID = handle.id, args: dict[str, str] | None = args) -> Said:
             old = await calls.app.get(id_)
-            new = await calls.app.run_again(id_, args=args, by="torture")
+            new = await calls.app.jobs.run_again(id_, args=args, by="torture")
             after = await calls.app.get(id_)
             return {"old": _shown(old), "new": _shown(new), "after": _shown(after)}
 

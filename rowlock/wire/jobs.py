@@ -31,7 +31,6 @@ from rowlock.queue.jobs.fields import (
 from rowlock.queue.jobs.filter import JobFilter
 from rowlock.queue.jobs.job import Job, LogLine, Progress
 from rowlock.queue.jobs.json_values import is_too_deep
-from rowlock.queue.jobs.rescheduling import Change
 from rowlock.queue.jobs.unique import Unique
 from rowlock.wire import NextPage, Sensitive
 
@@ -118,10 +117,6 @@ class RescheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     priority: Priority | None = None
     queue: QueueName | None = None
 
-    def change(self) -> Change:
-        """The new values. Raises `InvalidOption`."""
-        return Change.of(delay=self.delay, run_at=self.run_at, priority=self.priority, queue=self.queue)
-
 
 class RetryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/jobs/{id}/retry`."""
@@ -166,10 +161,6 @@ class BulkRescheduleRequest(BulkRequest, frozen=True, kw_only=True, forbid_unkno
     run_at: Instant | None = None
     priority: Priority | None = None
     queue: QueueName | None = None
-
-    def change(self) -> Change:
-        """The new values. Raises `InvalidOption`."""
-        return Change.of(delay=self.delay, run_at=self.run_at, priority=self.priority, queue=self.queue)
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ from rowlock.worker.loop.slots import Executor, Slots
 from rowlock.worker.loop.suspects import Alone
 from rowlock.worker.ticker import Ticker
 from rowlock.worker.timeouts import to_the_end
-from rowlock.worker.vitals.figures import Figures
+from rowlock.worker.vitals.figures import WorkerFigures
 from rowlock.worker.vitals.lease import Lease
 from rowlock.worker.vitals.memory import resident_bytes
 
@@ -155,11 +155,11 @@ class Shift:
         return self._is_closed and self.performer.has_busy_threads
 
     @property
-    def figures(self) -> Figures:
+    def figures(self) -> WorkerFigures:
         """What the worker has done, and its state. May be read in any thread."""
         counts, renewals, delays = self._terms.counts, self._terms.renewals, self._terms.watchdog.delays
         connects = counts.connects + Counter(lease=renewals.connects)
-        return Figures(
+        return WorkerFigures(
             worker=self.id,
             version=version("rowlock"),
             counts=counts,

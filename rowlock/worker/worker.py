@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from rowlock.queue.schedules.schedule import Declared
     from rowlock.queue.tasks.lifespan import Lifespan
     from rowlock.worker.attempt.attempt import Observer
-    from rowlock.worker.vitals.figures import Figures
+    from rowlock.worker.vitals.figures import WorkerFigures
 
 log = logs.get_logger("rowlock.worker")
 
@@ -177,7 +177,7 @@ class Worker:
         self._counts.has_kinds = True
 
     @property
-    def figures(self) -> Figures | None:
+    def figures(self) -> WorkerFigures | None:
         """What it has done since it was opened, and how it stands; None before that. May be read in any thread."""
         return None if self._opened is None else self._opened.figures
 
@@ -228,10 +228,16 @@ class Worker:
             await self._close()
         return self._attempts
 
-    def stop(self, grace: timedelta | None = None) -> None:
-        """Ask the worker to stop: it claims no more, and gives back what is not done after the grace period."""
-        if grace is not None:
-            self._grace = grace.total_seconds()
+    def stop(self, grace: timedelta | float | None = None) -> None:
+        """Ask the worker to stop: it claims no more, and gives back what is not done after the grace period.
+
+        `grace`: in seconds or as a `timedelta`; 0 gives back at once, None is the settings' `grace_period`. Another
+        call may change it while jobs still run. Raises `InvalidOption`.
+
+        >>> worker.stop(grace=5)
+        """
+        if (given := checks.grace(grace)) is not None:
+            self._grace = given.total_seconds()
         self._stopping.set()
         if self._opened is not None:
             self._opened.doze.wake()

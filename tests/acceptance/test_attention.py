@@ -55,6 +55,6 @@ async def test_a_cancel_is_heard_within_a_few_rounds_of_the_duty_that_ends_100_0
             await began.wait()
             await eventually(lambda: rounds > 5, timeout=30)
             asked_at = rounds
-            assert await app.cancel(job.id) == "requested"
+            assert await app.jobs.cancel(job.id) == "requested"
             assert await stopped_at - asked_at <= MOST_ROUNDS
             assert rounds < JOBS // overdue.BATCH, "the duty was not done yet"

@@ -204,7 +204,7 @@ async def test_what_the_standby_has_not_got_is_unknown_however_often_it_is_asked
     for _ in range(2):
         await app.enqueue_many([job])
     await app.worker().drain()
-    assert [(job.id, job.state, job.attempt) for job in await app.jobs()] == [(job.id, "succeeded", 1)]
+    assert [(job.id, job.state, job.attempt) for job in await app.jobs.list()] == [(job.id, "succeeded", 1)]
 
 
 async def test_a_primary_that_comes_back_as_a_standby_gets_no_work_and_can_take_over_again(

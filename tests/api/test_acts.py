@@ -288,7 +288,7 @@ async def test_an_http_client_that_says_nothing_of_a_version_means_the_first(htt
         assert status in {400, 422}
         assert "args_version" in problem["detail"]
     await app.worker().drain()
-    assert {job.state for job in await app.jobs()} == {"succeeded"}
+    assert {job.state for job in await app.jobs.list()} == {"succeeded"}
 
 
 async def test_a_job_that_is_not_there_is_run_again_by_nobody_over_one_connection_each(http: Http) -> None:

@@ -150,7 +150,7 @@ async def test_the_same_holds_in_python_and_the_lock_wait_of_a_callers_connectio
         await eventually(lambda: waiting(connection))
         async with asyncio.timeout(4):
             await task.enqueue()
-            await app.jobs()
+            await app.jobs.list()
         for outcome in await asyncio.gather(*asking, many, return_exceptions=True):
             assert isinstance(outcome, LockTimeout), outcome
     async with connection.transaction():

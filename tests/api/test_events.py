@@ -224,7 +224,7 @@ async def test_who_is_limited_to_queues_hears_of_these_alone(app: Rowlock) -> No
         async with listening(http) as client:
             assert (await client.next("overview"))["waiting"] == 0
             await app.queues.pause("default")
-            await app.cancel(other.id)
+            await app.jobs.cancel(other.id)
             await app.enqueue("add", {"x": 1})
             heard = await client.waiting(1)
             assert [queue["name"] for queue in heard["queues"]] == ["sums"]
@@ -243,7 +243,7 @@ async def test_a_stream_ends_when_its_job_is_moved_to_a_queue_that_it_does_not_s
     async with TestClient(TestServer(create_app(app, authenticate=authenticate))) as http:
         async with listening(http, f"?job={job.id}") as client:
             assert (await client.next("job"))["queue"] == "sums"
-            await app.reschedule(job.id, queue="theirs")
+            await app.jobs.reschedule(job.id, queue="theirs")
             with suppress(EOFError):
                 while (told := await client.next("job"))["queue"] == "sums":
                     pass

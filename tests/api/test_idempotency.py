@@ -188,4 +188,4 @@ async def test_what_runs_again_with_a_key_runs_once(http: Http, app: Rowlock) ->
     headers = {"Idempotency-Key": "one"}
     async with http.post(f"/v1/jobs/{old.id}/run-again", json={"args": {"x": 2}}, headers=headers) as response:
         assert response.status == 409
-    assert len(await app.jobs()) == 5
+    assert len(await app.jobs.list()) == 5

@@ -187,7 +187,7 @@ async def test_job_that_holds_the_key_is_not_named_when_it_may_be_of_another_que
 ) -> None:
     everything = await key_for(app, "all", ["admin"], None)
     _, mine = await post(api, "/v1/jobs", {"task": "mine", "queue": "mine", "unique": UNIQUE}, limited)
-    await app.cancel(mine["id"])
+    await app.jobs.cancel(mine["id"])
     _, theirs = await post(api, "/v1/jobs", {"task": "mine", "queue": "theirs", "unique": UNIQUE}, everything)
     status, problem = await post(api, f"/v1/jobs/{mine['id']}/retry", {}, limited)
     assert (status, problem["type"]) == (409, "urn:rowlock:problem:key-held")
@@ -262,7 +262,7 @@ async def test_a_job_of_a_task_of_another_queue_does_not_run_again_though_it_is_
     connection: asyncpg.Connection[asyncpg.Record],
 ) -> None:
     job = await connection.fetchval("SELECT rowlock.enqueue($1, queue => 'mine', delay => '1 hour')", task)
-    await app.cancel(job)
+    await app.jobs.cancel(job)
     status, problem = await post(api, f"/v1/jobs/{job}/{act}", body, limited)
     assert (status, problem["type"]) == (403, "urn:rowlock:problem:forbidden")
     many = {"filter": {"state": "cancelled"}}
@@ -290,7 +290,7 @@ async def test_a_job_of_its_own_task_runs_again(
         ("retry", 200, {}),
         ("bulk/retry", 200, {"filter": {"state": "cancelled"}}),
     ):
-        await app.cancel(job)
+        await app.jobs.cancel(job)
         path = f"/v1/jobs/{act}" if act == "bulk/retry" else f"/v1/jobs/{job}/{act}"
         told, done = await post(api, path, body, limited)
         assert told == status, done

@@ -59,8 +59,8 @@ async def test_the_overview_says_how_it_stands(
     await app.worker().drain()
     waiting = await app.enqueue("add", {"x": 1})
     await app.enqueue("echo", delay=60)
-    discarded = (await app.dead_letters())[0]
-    await app.discard(discarded.id)
+    discarded = (await app.dead_letters.list())[0]
+    await app.jobs.discard(discarded.id)
     await count_alone(connection, duties)
     found = await get(http, "/v1/overview")
     numbers = {name: found[name] for name in ("waiting", "scheduled", "running", "blocked", "dead_letters", "workers")}

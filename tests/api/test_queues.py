@@ -105,7 +105,7 @@ async def test_many_jobs_are_enqueued_all_or_none(http: Http, app: Rowlock) -> N
     assert second["id"] != first["id"]
     status, problem = await ask(http, "POST", "/v1/jobs/many", {"jobs": [{"task": "echo"}, {"task": "add"}]})
     assert (status, problem["type"]) == (422, "urn:rowlock:problem:invalid-arguments")
-    assert len(await app.jobs()) == 2
+    assert len(await app.jobs.list()) == 2
 
 
 async def test_many_jobs_are_enqueued_once_with_an_idempotency_key(http: Http, app: Rowlock) -> None:
@@ -115,11 +115,11 @@ async def test_many_jobs_are_enqueued_once_with_an_idempotency_key(http: Http, a
             answers.append((response.status, await response.json(), response.headers.get("Idempotency-Replayed")))
     assert [answer[0] for answer in answers] == [201, 201]
     assert (answers[0][1], answers[0][2], answers[1][2]) == (answers[1][1], None, "true")
-    assert len(await app.jobs()) == 2
+    assert len(await app.jobs.list()) == 2
 
 
 async def test_no_jobs_or_too_many_at_once_are_refused(http: Http, app: Rowlock) -> None:
     for count in (0, 1001):
         status, problem = await ask(http, "POST", "/v1/jobs/many", {"jobs": [{"task": "echo"}] * count})
         assert (status, problem["field"]) == (422, "jobs")
-    assert await app.jobs() == []
+    assert await app.jobs.list() == []

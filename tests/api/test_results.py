@@ -211,7 +211,7 @@ async def test_a_job_that_is_moved_meanwhile_to_a_queue_that_is_not_seen_is_not_
     async with TestClient(TestServer(create_app(app, authenticate=authenticate))) as http:
         waiting = asyncio.create_task(get(http, handle.id, f"?wait={30 if ends else 2}"))
         await until(lambda: len(reads) > 1)  # the first is to see whether it may wait
-        await app.reschedule(handle.id, queue="theirs")
+        await app.jobs.reschedule(handle.id, queue="theirs")
         if ends:
             await app.worker(queues=["theirs"]).drain()
         status, problem = await waiting

@@ -43,7 +43,7 @@ async def said(http: Http, path: str, method: str = "GET", **more: object) -> st
 
 
 async def test_no_answer_has_a_secret_in_it(http: Http, app: Rowlock, job: UUID) -> None:
-    done = next(one for one in await app.jobs(JobFilter(state="succeeded")) if one.task == "reset")
+    done = next(one for one in await app.jobs.list(JobFilter(state="succeeded")) if one.task == "reset")
     assert SECRET in f"{done.result}{(await app.get(job)).error}", "Python shows all"
     answers = [
         await said(http, path)
@@ -93,7 +93,7 @@ async def test_no_filter_finds_out_what_is_in_it(path: str, query: str, http: Ht
 async def test_no_bulk_act_finds_out_what_is_in_it(http: Http, app: Rowlock, job: UUID) -> None:
     async with http.post("/v1/jobs/bulk/retry", json={"filter": {"error": SECRET}, "dry_run": True}) as response:
         assert (await response.json())["count"] == 0
-    assert (await app.retry_many(JobFilter(error=SECRET), dry_run=True)).first_ids == [job]
+    assert (await app.jobs.retry_many(JobFilter(error=SECRET), dry_run=True)).first_ids == [job]
 
 
 async def test_metadata_and_tags_are_shown_and_found(http: Http, app: Rowlock, job: UUID) -> None:

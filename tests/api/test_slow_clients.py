@@ -85,7 +85,7 @@ async def test_a_body_that_does_not_come_is_answered_408_and_nothing_is_enqueued
             answer = await reader.readuntil(b"}")
     assert b" 408 " in answer
     assert b"urn:rowlock:problem:body-too-slow" in answer
-    assert await app.jobs() == []
+    assert await app.jobs.list() == []
 
 
 async def test_a_response_that_nobody_reads_is_cut_off_and_others_are_served(app: Rowlock) -> None:

@@ -48,7 +48,7 @@ async def fill(app: Rowlock, connection: asyncpg.Connection) -> Hostile:
         "cancelled": await app.enqueue("snooze", delay=3600, unique=TEXTS["svg"], tags=TAGS, metadata=METADATA),
     }
     await app.worker().drain()
-    await app.cancel(jobs["cancelled"].id, reason=REASON, by=TEXTS["handler"])
+    await app.jobs.cancel(jobs["cancelled"].id, reason=REASON, by=TEXTS["handler"])
     names = await connection.fetchval(
         "INSERT INTO rowlock.job (id, queue, task, error) VALUES (rowlock.uuid7(), $1, $2, $3) RETURNING id",
         *(SHORT[0], TEXTS["script"], ALL),

@@ -226,7 +226,7 @@ async def _be_busy(app: Rowlock, connection: asyncpg.Connection) -> None:
     paused = await app.schedules.create(name="newsletter", task="clean_up_carts", cron="0 9 * * THU")
     await app.schedules.pause(paused.name, by="grace")
     cancelled = await app.enqueue("send_newsletter", {"recipient": "reader-99@example.com", "issue": 12}, delay=5400)
-    await app.cancel(cancelled.id, reason="unsubscribed", by="ada")
+    await app.jobs.cancel(cancelled.id, reason="unsubscribed", by="ada")
     await connection.execute(
         "INSERT INTO rowlock.schedule_tick (schedule, tick_at, fired_at, job_id)"
         " SELECT 'clean_up_carts', tick, tick + interval '40 ms', id"

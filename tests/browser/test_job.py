@@ -42,7 +42,7 @@ async def test_numbers_stay_as_they_are_written_through_an_edit(
     page: Page, app: Rowlock, connection: asyncpg.Connection
 ) -> None:
     handle = await app.enqueue("echo", {"value": {"long": 12345678901234567890, "whole": 1.0}}, delay=3600)
-    await app.cancel(handle.id)
+    await app.jobs.cancel(handle.id)
     await visit(page, f"/jobs/{handle.id}", "echo")
     await expect(page.get_by_label("the arguments", exact=True)).to_contain_text("12345678901234567890")
     await page.get_by_role("button", name="Retry with other arguments").click()

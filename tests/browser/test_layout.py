@@ -85,5 +85,5 @@ async def _fill(app: Rowlock) -> UUID:
     for handle in handles:
         with pytest.raises(JobFailed):
             await handle.result(timeout=10)
-    await app.cancel_many(JobFilter(queue="sums", state="scheduled"), reason="a long reason " * 20)
+    await app.jobs.cancel_many(JobFilter(queue="sums", state="scheduled"), reason="a long reason " * 20)
     return handles[0].id

@@ -12,14 +12,14 @@ async def test_operations_are_told_in_sentences_and_filtered(page: Page, app: Ro
     await visit(page, "/operations", "Operations")
     await expect(page.get_by_role("heading", name="Nobody did anything yet")).to_be_visible()
     job = await app.enqueue("snooze", delay=60)
-    await app.cancel(job.id, reason="a mistake", by="ada")
+    await app.jobs.cancel(job.id, reason="a mistake", by="ada")
     await app.queues.pause("sums", by="grace")
     await app.queues.scale("sums", 4)
     await app.enqueue("explode", {"how": "fail"})
     await app.worker().drain()
-    await app.retry_many(JobFilter(task="explode"))
+    await app.jobs.retry_many(JobFilter(task="explode"))
     await app.keys.create("grafana", scopes=["read"])
-    again = await app.run_again(job.id)
+    again = await app.jobs.run_again(job.id)
     await visit(page, "/queues", "Queues")
     await visit(page, "/operations", "Operations")
     rows = page.get_by_role("row")
@@ -63,7 +63,7 @@ async def test_operations_go_on_to_older_ones(page: Page, app: Rowlock) -> None:
 async def test_an_act_on_errors_of_a_kind_is_told_in_words(page: Page, app: Rowlock) -> None:
     await app.enqueue("explode", {"how": "error", "message": "refused 1"})
     await app.worker().drain()
-    await app.retry_many(JobFilter(task="explode", error_kind="ValueError: refused #"))
+    await app.jobs.retry_many(JobFilter(task="explode", error_kind="ValueError: refused #"))
     await visit(page, "/operations", "Operations")
     await expect(page.get_by_role("row").nth(1).get_by_role("cell").nth(2)).to_have_text(
         "retried 1 failed job of task explode, error like “ValueError: refused #”"

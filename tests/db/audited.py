@@ -52,8 +52,8 @@ async def after_work(settings: Settings, connection: Connection) -> Rowlock:
     await work.using(delay=3600, expires=7200).enqueue("succeed")
     await work.using(delay=3600, unique=Unique("waits")).enqueue("succeed")
     waiting = await work.using(delay=3600, unique=Unique("cancelled")).enqueue("succeed")
-    await app.cancel(waiting.id)
-    await app.retry(waiting.id)
+    await app.jobs.cancel(waiting.id)
+    await app.jobs.retry(waiting.id)
     ends = await work.using(expires=0.05).enqueue("succeed")
     is_late = "SELECT expires_at <= now() FROM rowlock.job WHERE id = $1"
     await eventually(lambda: connection.fetchval(is_late, ends.id))  # before there is a worker that could start it
@@ -62,7 +62,7 @@ async def after_work(settings: Settings, connection: Connection) -> Rowlock:
         await eventually(lambda: _has_ticked(app), timeout=30)
         dead = await work.enqueue("fail")
         await eventually(lambda: is_over(app, dead.id), timeout=30)
-        await app.retry(dead.id)
+        await app.jobs.retry(dead.id)
         await eventually(lambda: is_over(app, dead.id), timeout=30)
     return app
 

@@ -165,7 +165,7 @@ class Steps(RuleBasedStateMachine):
 
     def cancel(self, job: UUID) -> None:
         try:
-            told: str | None = self.bench.do(self.bench.app.cancel(job))
+            told: str | None = self.bench.do(self.bench.app.jobs.cancel(job))
         except JobAlreadyFinished:
             told = None
         assert told == self.model.cancel(job)
@@ -175,7 +175,7 @@ class Steps(RuleBasedStateMachine):
         rows = self.model.jobs
         meant = [job for job in self._live() if rows[job].queue == queue and not rows[job].is_cancel_requested]
         answers = Counter(self.model.cancel(job) for job in meant)
-        told = self.bench.do(self.bench.app.cancel_many(JobFilter(queue=queue)))
+        told = self.bench.do(self.bench.app.jobs.cancel_many(JobFilter(queue=queue)))
         assert (told.count, told.requested) == (answers.total(), answers["requested"])
         self._compare("cancel")
 
@@ -183,7 +183,7 @@ class Steps(RuleBasedStateMachine):
         document = None if args is None else {"n": args}
         told: object
         try:
-            told = self.bench.do(self.bench.app.retry(job, args=document)).id
+            told = self.bench.do(self.bench.app.jobs.retry(job, args=document)).id
         except (KeyHeld, WrongState) as refused:
             told = type(refused)
         try:
@@ -195,7 +195,7 @@ class Steps(RuleBasedStateMachine):
 
     def discard(self, job: UUID) -> None:
         try:
-            self.bench.do(self.bench.app.discard(job))
+            self.bench.do(self.bench.app.jobs.discard(job))
         except WrongState:
             assert not self.model.discard(job)
         else:
@@ -204,7 +204,7 @@ class Steps(RuleBasedStateMachine):
 
     def delete(self, job: UUID) -> None:
         try:
-            self.bench.do(self.bench.app.delete(job))
+            self.bench.do(self.bench.app.jobs.delete(job))
         except WrongState:
             assert not self.model.delete(job)
         else:

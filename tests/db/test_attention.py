@@ -68,7 +68,7 @@ async def test_orders_and_cancels_are_heard_while_a_duty_stands_still(app: Rowlo
         await eventually(lambda: worker._shift.slots.concurrency == 2)
         await app.workers.quiet(worker.id)
         await eventually(lambda: worker.is_quiet)
-        assert await app.cancel(job.id) == "requested"
+        assert await app.jobs.cancel(job.id) == "requested"
         await asyncio.wait_for(cancelled.wait(), 10)
         assert not standstill.goes_on.is_set()
         standstill.goes_on.set()

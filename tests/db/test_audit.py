@@ -61,7 +61,7 @@ async def test_what_runs_is_as_it_must_be(settings: Settings) -> None:
         assert found["running job without a lease"].looked_at >= 2  # and perhaps a tick
         assert {one.status for one in found.values()} <= {"kept", "empty"}
         for job in begun:
-            await app.cancel(job.id)
+            await app.jobs.cancel(job.id)
         assert await broken(app.database) == {}
 
 
@@ -243,8 +243,8 @@ async def test_in_the_middle_of_work_nothing_is_broken(settings: Settings, conne
             await eventually(lambda: _is_waiting_again(connection), timeout=30)
             await stay.using(unique=Unique("start", until="start")).enqueue("snooze")
             assert await broken(app.database) == {}
-            await app.cancel(begun[-1].id)
-            await app.retry(crashed.id)
+            await app.jobs.cancel(begun[-1].id)
+            await app.jobs.retry(crashed.id)
             assert await broken(app.database) == {}
 
 

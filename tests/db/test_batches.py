@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias, assert_type
@@ -60,7 +60,7 @@ async def test_jobs_are_handled_in_one_call_and_each_has_its_own_result(app: Row
         calls.append(documents)
         return [document.key * 2 for document in documents]
 
-    assert_type(index, Task[[Document], int])
+    assert_type(index, Task[[Document], int, Callable[[list[Document]], Coroutine[Any, Any, list[int] | None]]])
     handles = await app.enqueue_many([index.job(Document(key)) for key in range(10)])
     assert await app.worker().drain() == 10
     assert [[document.key for document in call] for call in calls] == [list(range(10))]
@@ -133,7 +133,7 @@ async def test_a_plain_function_handles_its_batch_in_a_thread(app: Rowlock) -> N
         names.add(threading.current_thread().name)
         return [word.upper() for word in words]
 
-    assert_type(shout, Task[[str], str])
+    assert_type(shout, Task[[str], str, Callable[[list[str]], list[str] | None]])
     handles = await app.enqueue_many([shout.job(word) for word in "abc"])
     await app.worker().drain()
     assert [await handle.result() for handle in handles] == ["A", "B", "C"]
@@ -147,7 +147,7 @@ async def test_a_handler_has_the_jobs_in_the_order_of_their_items(app: Rowlock) 
     async def note(jobs: list[Job], numbers: list[int]) -> None:
         seen.append((jobs, numbers))
 
-    assert_type(note, Task[[int], None])
+    assert_type(note, Task[[int], None, Callable[[list[Job], list[int]], Coroutine[Any, Any, None]]])
     await app.enqueue_many([note.job(number) for number in range(3)])
     await app.worker().drain()
     ((jobs, numbers),) = seen
@@ -163,7 +163,14 @@ async def test_what_is_enqueued_is_checked_as_an_item(app: Rowlock) -> None:
         await note.enqueue("one")  # type: ignore[arg-type]  # that is the point
     with pytest.raises(InvalidArguments, match="numbers"):
         await note.enqueue([1, 2])  # type: ignore[arg-type]  # that is the point
-    assert await note([1, 2]) is None, "a call is one of the function itself"  # type: ignore[arg-type]  # it takes the list
+
+
+async def test_a_call_is_one_of_the_function_itself(app: Rowlock) -> None:
+    @app.task(batch=3)
+    async def double(numbers: list[int]) -> list[int]:
+        return [number * 2 for number in numbers]
+
+    assert await double([1, 2]) == [2, 4]
 
 
 # Outcomes.
@@ -315,7 +322,7 @@ async def test_a_job_cancelled_while_its_batch_gathers_leaves_it(app: Rowlock, c
             return (await first.get()).state == "running"
 
         await eventually(is_running)
-        await app.cancel(first.id)
+        await app.jobs.cancel(first.id)
 
         async def is_cancelled() -> bool:
             return (await first.get()).state == "cancelled"
@@ -344,7 +351,7 @@ async def test_a_job_cancelled_during_the_call_is_cancelled_and_the_others_succe
     one, other = await app.enqueue_many([hold.job(1), hold.job(2)])
     async with app.worker() as worker:
         await asyncio.wait_for(begun.wait(), 10)
-        await app.cancel(one.id)
+        await app.jobs.cancel(one.id)
         running = {attempt.claimed["id"]: attempt for attempt in worker._shift.slots.running}
 
         async def is_told() -> bool:
@@ -444,7 +451,7 @@ async def test_a_worker_that_stops_gives_back_the_jobs_that_gather_and_those_of_
                 return len(calls) == 2
 
             await eventually(are_called)
-        worker.stop(grace=timedelta(0))
+        worker.stop(grace=0)
     assert {(row["state"], row["errors"]) for row in await rows_of(connection, *handles)} == {("queued", 0)}
     assert sorted(calls) == sorted(ended) == ([1, 2] if batch == 1 else [])
 

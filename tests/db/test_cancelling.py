@@ -65,7 +65,7 @@ async def test_a_running_coroutine_is_cancelled_as_soon_as_its_worker_hears_of_i
     async with app.worker():
         job = await sleep.enqueue()
         await asyncio.wait_for(began.wait(), 10)
-        assert await app.cancel(job.id, reason="no more", by="ada") == "requested"
+        assert await app.jobs.cancel(job.id, reason="no more", by="ada") == "requested"
         done = await ended(app, job.id)
     assert cleaned_up.is_set()
     assert (done.state, done.error, done.attempt, done.errors) == ("cancelled", "Cancelled: no more", 1, 0)
@@ -88,7 +88,7 @@ async def test_a_lost_notification_costs_one_look(app: Rowlock, monkeypatch: pyt
     async with app.worker():
         job = await sleep.enqueue()
         await asyncio.wait_for(began.wait(), 10)
-        await app.cancel(job.id)
+        await app.jobs.cancel(job.id)
         assert (await ended(app, job.id)).error == "Cancelled: on request"
 
 
@@ -107,7 +107,7 @@ async def test_what_a_handler_returns_after_the_request_stands(app: Rowlock) -> 
     async with app.worker():
         job = await stubborn.enqueue()
         await asyncio.wait_for(began.wait(), 10)
-        await app.cancel(job.id)
+        await app.jobs.cancel(job.id)
         assert await job.result(timeout=10) == "done all the same"
 
 
@@ -126,7 +126,7 @@ async def test_what_a_handler_raises_after_the_request_ends_the_job_as_cancelled
     async with app.worker():
         job = await failing.enqueue()
         await asyncio.wait_for(began.wait(), 10)
-        await app.cancel(job.id, reason="no more")
+        await app.jobs.cancel(job.id, reason="no more")
         done = await ended(app, job.id)
     assert (done.state, done.error, done.errors) == ("cancelled", "Cancelled: no more", 0)
     (attempt,) = await list_attempts(app.database, job.id)
@@ -147,7 +147,7 @@ async def test_a_plain_function_asks_whether_it_is_cancelled(app: Rowlock) -> No
     async with app.worker():
         job = await count.enqueue()
         await eventually(began.is_set)
-        assert await app.cancel(job.id) == "requested"
+        assert await app.jobs.cancel(job.id) == "requested"
         done = await ended(app, job.id)
     assert (done.state, done.error) == ("cancelled", "Cancel: stopped half-way")
 
@@ -168,7 +168,7 @@ async def test_a_plain_function_that_does_not_ask_runs_to_its_end_before_its_job
         await eventually(lambda: len(worker._shift.slots.running) == 2)
         await eventually(began.is_set)
         for job in jobs.values():
-            await app.cancel(job.id)
+            await app.jobs.cancel(job.id)
         await eventually(lambda: all(attempt.stop == "cancel" for attempt in worker._shift.slots.running))
         assert {(await job.get()).state for job in jobs.values()} == {"running"}, "it does run"
         go_on.set()
@@ -199,7 +199,7 @@ async def test_a_cancel_asked_for_in_the_plain_part_of_a_wrapped_coroutine_stops
     async with app.worker() as worker:
         job = await task.enqueue(1 if batch else [1])
         await eventually(in_plain_part.is_set)
-        await app.cancel(job.id)
+        await app.jobs.cancel(job.id)
         await eventually(lambda: {attempt.stop for attempt in worker._shift.slots.running} == {"cancel"})
         go_on.set()
         assert (await ended(app, job.id)).state == "cancelled"
@@ -217,7 +217,7 @@ async def test_a_plain_function_that_waits_for_a_thread_never_begins(app: Rowloc
         worker._shift.performer._threads.submit(go_on.wait, 10)
         job = await work.enqueue(1)
         await eventually(lambda: len(worker._shift.slots.running) == 1)
-        await app.cancel(job.id)
+        await app.jobs.cancel(job.id)
         assert (await ended(app, job.id)).state == "cancelled"
         go_on.set()
     assert began == []
@@ -236,7 +236,7 @@ async def test_a_claimed_job_that_waits_in_its_worker_ends_without_starting(app:
         pace._at, pace.ahead = math.inf, 10  # and it stays so
         jobs = [await work.enqueue(n) for n in range(3)]
         await eventually(lambda: len(worker._shift.slots.known()) == 3)
-        assert await app.cancel(jobs[2].id, reason="no more") == "requested"
+        assert await app.jobs.cancel(jobs[2].id, reason="no more") == "requested"
         done = await ended(app, jobs[2].id)
         assert (done.state, done.error) == ("cancelled", "Cancelled: no more")
         go_on.set()
@@ -258,8 +258,8 @@ async def test_a_job_whose_cancel_was_requested_does_not_run_again(app: Rowlock,
         "UPDATE rowlock.job SET state = 'running', worker = $1, attempt = 1, started_at = now()", worker
     )
     for job in jobs.values():
-        assert await app.cancel(job, reason="no more") == "requested"
-        assert await app.cancel(job, reason="still") == "requested", "asking again changes nothing"
+        assert await app.jobs.cancel(job, reason="no more") == "requested"
+        assert await app.jobs.cancel(job, reason="still") == "requested", "asking again changes nothing"
     again = ([jobs["again"]], [1], [0.1], [timedelta(0)], ["released"], [False], [None], [None], [None])
     await connection.fetch(statement("again", "rowlock"), worker, *again)
     async with app.worker():
@@ -282,9 +282,9 @@ async def test_a_shutdown_does_not_give_back_what_was_cancelled(app: Rowlock) ->
     async with app.worker() as worker:
         job = await slow_to_end.enqueue()
         await asyncio.wait_for(began.wait(), 10)
-        await app.cancel(job.id)
+        await app.jobs.cancel(job.id)
         await eventually(lambda: all(attempt.stop == "cancel" for attempt in worker._shift.slots.running))
-        worker.stop(timedelta(0))
+        worker.stop(0)
     assert (await job.get()).state == "cancelled"
 
 
@@ -300,9 +300,9 @@ async def test_many_running_and_waiting_jobs_are_cancelled_at_once(app: Rowlock)
         jobs = [await sleep.enqueue() for _ in range(8)]
         for _ in range(3):
             await asyncio.wait_for(running.acquire(), 10)
-        waiting = await app.cancel_many(JobFilter(task="sleep", state="queued"))
+        waiting = await app.jobs.cancel_many(JobFilter(task="sleep", state="queued"))
         assert (waiting.count, waiting.requested) == (5, 0)
-        done = await app.cancel_many(JobFilter(task="sleep"))
+        done = await app.jobs.cancel_many(JobFilter(task="sleep"))
         assert (done.count, done.requested) == (3, 3)
         for job in jobs:
             assert (await ended(app, job.id)).state == "cancelled"
@@ -328,7 +328,7 @@ async def test_no_handler_begins_a_job_whose_cancel_was_acknowledged_while_worke
             job = (await work.using(priority=dice.choice([4, 5])).enqueue()).id
             await asyncio.sleep(dice.choice([0, 0, 0.002]))
             with contextlib.suppress(JobAlreadyFinished):
-                answers[job] = await app.cancel(job)
+                answers[job] = await app.jobs.cancel(job)
 
     async with app.worker(concurrency=2), app.worker(concurrency=20):
         await asyncio.gather(*(enqueue_and_cancel() for _ in range(8)))
@@ -470,7 +470,7 @@ async def test_a_job_that_was_cancelled_before_its_worker_knew_of_it_ends_as_can
             rows = await fetch(name, *parameters)
             if name == "claim" and len(rows) > 1 and not asked:
                 asked.append(rows[0]["id"])
-                assert await app.cancel(rows[0]["id"]) == "requested"
+                assert await app.jobs.cancel(rows[0]["id"]) == "requested"
                 raise ConnectionResetError("the answer was lost")
             return rows
 
@@ -494,5 +494,5 @@ async def test_a_lock_on_another_table_than_the_job_s_is_told_as_that(
     async with connection.transaction():
         await connection.execute("LOCK TABLE rowlock.waiter")
         with pytest.raises(LockTimeout, match="holds the job that is to be changed, or a table of Rowlock's"):
-            await app.cancel(job.id)
+            await app.jobs.cancel(job.id)
     assert (await job.get()).state == "scheduled"

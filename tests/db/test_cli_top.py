@@ -75,7 +75,7 @@ async def test_top_fits_the_terminal_and_leaves_it_as_it_was(
         assert "waiting 1,234" in frame
         assert "dead letters 1" in frame
         assert "2/7" in frame, "the worker runs two of seven"
-        job = (await app.jobs())[0]
+        job = (await app.jobs.list())[0]
         assert str(job.id) in frame, "ids are whole"
         assert "\\x1b[31mgood" in frame or width == 80
         screen.type("q")
@@ -170,7 +170,7 @@ async def test_lists_fit_the_terminal_and_have_colours_unless_nobody_wants_them(
 
 
 async def test_what_a_job_says_does_not_steer_the_terminal(database_url: str, app: Rowlock) -> None:
-    failed = (await app.dead_letters())[0]
+    failed = (await app.dead_letters.list())[0]
     async with terminal("jobs", "show", str(failed.id), url=database_url, width=80, height=24) as screen:
         assert await asyncio.wait_for(screen.process.wait(), 30) == 0
         await eventually(lambda: "raise ValueError" in screen.printed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -59,7 +58,7 @@ async def test_watch_follows_a_job_and_ends_as_it_did(database_url: str, app: Ro
             halfway = json.loads(await line_with(watching.stdout, "halfway"))
             assert halfway["progress"] == {"fraction": 0.5, "message": "halfway"}
             assert (halfway["state"], halfway["attempt"]) == ("running", 1)
-            await app.cancel(job.id, by="ada")
+            await app.jobs.cancel(job.id, by="ada")
             assert json.loads(await line_with(watching.stdout, "cancelled"))["id"] == str(job.id)
             assert await asyncio.wait_for(watching.wait(), 30) == 1
         good = await app.enqueue("add", {"one": 1, "two": 2})
@@ -96,7 +95,7 @@ async def test_watch_tells_that_a_job_was_given_back(database_url: str, app: Row
         job = await slow.enqueue()
         async with app.worker() as worker:
             await began.wait()
-            worker.stop(grace=timedelta(0))
+            worker.stop(grace=0)
         await app.worker().drain()
     done = await rowlock("jobs", "watch", str(job.id), url=database_url)
     assert [line.split("  ")[1] for line in done.out.splitlines()] == ["attempt 1 released", "succeeded"]
@@ -129,7 +128,7 @@ async def test_worker_shows_what_it_runs_and_tasks_and_limits_are_listed(databas
         limits = json.loads((await rowlock("limits", "--json", url=database_url)).out)
         listed = await rowlock("limits", url=database_url)
         tasks = await rowlock("tasks", "list", url=database_url)
-        await app.cancel(job.id)
+        await app.jobs.cancel(job.id)
     assert str(job.id) in shown.out.partition("jobs:")[2]
     assert ([one["id"] for one in told["jobs"]], told["tasks"]) == ([str(job.id)], ["add", "fail"])
     assert limits["queues"] == [{"name": "sums", "concurrency": 2}]

@@ -202,11 +202,11 @@ async def test_acts_on_many_mean_what_came_in_before_the_clock_went_back(app: Ro
         await fail.enqueue(number)
     await app.worker().drain()
     await connection.execute("UPDATE rowlock.finished_job SET finished_at = finished_at + interval '1 hour'")
-    assert (await app.discard_many(JobFilter(args={"number": 0}))).count == 1
-    assert (await app.retry_many(dead, dry_run=True)).count == 3
-    assert (await app.retry_many(dead)).count == 3
+    assert (await app.jobs.discard_many(JobFilter(args={"number": 0}))).count == 1
+    assert (await app.jobs.retry_many(dead, dry_run=True)).count == 3
+    assert (await app.jobs.retry_many(dead)).count == 3
     await connection.execute("UPDATE rowlock.job SET created_at = created_at + interval '1 hour'")
-    assert (await app.cancel_many(JobFilter(task=fail.name))).count == 3
+    assert (await app.jobs.cancel_many(JobFilter(task=fail.name))).count == 3
 
 
 @pytest.mark.parametrize(

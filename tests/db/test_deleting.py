@@ -82,19 +82,19 @@ async def test_nothing_of_a_deleted_job_is_left(fails: bool, app: Rowlock, conne
     job, kept = await done(app, fails=fails), await done(app, fails=not fails)
     before = await traces(connection, kept.id)
     assert set(await traces(connection, job.id)) == {"finished_job", "attempt", "attempt_log", "progress", "unique_key"}
-    await app.delete(job.id, by="ada")
+    await app.jobs.delete(job.id, by="ada")
     assert await traces(connection, job.id) == {}
     assert await traces(connection, kept.id) == before
     for ask in (app.get(job.id), job.result(timeout=5)):
         with pytest.raises(JobNotFound):
             await ask
-    assert await app.logs(job.id) == []
+    assert await app.jobs.logs(job.id) == []
     assert not (await app.tasks["work"].using(unique=f"k{fails}").enqueue(fails=fails)).is_duplicate, "the key is free"
 
 
 async def test_a_deletion_is_recorded_without_what_is_deleted(app: Rowlock) -> None:
     job = await done(app)
-    await app.delete(str(job.id), by="ada")
+    await app.jobs.delete(str(job.id), by="ada")
     (told,) = await app.operations()
     assert (told.verb, told.target_kind, told.target, told.by, told.source) == (
         "delete",
@@ -113,15 +113,15 @@ async def test_a_job_that_has_not_finished_is_not_deleted(app: Rowlock, connecti
     )
     for job, state in ((waiting, "scheduled"), (running, "running")):
         with pytest.raises(WrongState, match="Cancel it first") as refused:
-            await app.delete(job.id)
+            await app.jobs.delete(job.id)
         assert refused.value.state == state
         assert (await job.get()).state == state
     for unknown in (NO_JOB, "no id"):
         with pytest.raises(JobNotFound):
-            await app.delete(unknown)
+            await app.jobs.delete(unknown)
     assert await app.operations() == []
-    await app.cancel(waiting.id)
-    await app.delete(waiting.id)
+    await app.jobs.cancel(waiting.id)
+    await app.jobs.delete(waiting.id)
     with pytest.raises(JobNotFound):
         await waiting.get()
 
@@ -129,9 +129,9 @@ async def test_a_job_that_has_not_finished_is_not_deleted(app: Rowlock, connecti
 async def test_a_key_that_another_job_has_taken_since_stays(app: Rowlock, connection: Connection) -> None:
     work = app.tasks["work"]
     old = await work.using(unique="k", delay=HOUR).enqueue()
-    await app.cancel(old.id)
+    await app.jobs.cancel(old.id)
     new = await work.using(unique="k", delay=HOUR).enqueue()
-    await app.delete(old.id)
+    await app.jobs.delete(old.id)
     assert await traces(connection, new.id) == {"job": 1, "unique_key": 1}
 
 
@@ -144,7 +144,7 @@ async def test_a_job_that_is_archived_twice_goes_with_all_its_rows(app: Rowlock,
         "max_attempts, errors, priority, queue, args FROM rowlock.finished_job WHERE id = $1",
         job.id,
     )
-    await app.delete(job.id)
+    await app.jobs.delete(job.id)
     assert await traces(connection, job.id) == {}
     assert len(await app.operations()) == 1
 
@@ -157,7 +157,7 @@ async def test_what_was_recorded_on_other_days_goes_too(app: Rowlock, connection
         await connection.execute(
             f"UPDATE rowlock.{table} SET {column} = {column} - attempt * interval '20 days' WHERE job_id = $1", job.id
         )
-    await app.delete(job.id)
+    await app.jobs.delete(job.id)
     assert await traces(connection, job.id) == {}
 
 
@@ -182,7 +182,7 @@ async def test_the_statistics_count_a_deleted_job_and_the_audit_finds_nothing_wr
     before = (await app.statistics("1h")).total
     assert (before.succeeded, before.failed) == (2, 1)
     for job in (by_hand, *jobs):
-        await app.delete(job.id)
+        await app.jobs.delete(job.id)
     await connection.execute("UPDATE rowlock.statistic_mark SET until = now() - interval '10 minutes'")
     await count_alone(connection, statistics)
     assert (await app.statistics("1h")).total == before, "counted again, it has ended all the same"
@@ -199,7 +199,7 @@ async def test_the_statistics_count_a_deleted_job_and_the_audit_finds_nothing_wr
 
 async def test_of_many_deletions_and_retries_at_once_one_is_done(app: Rowlock, connection: Connection) -> None:
     job = await done(app, fails=True)
-    acts = [app.delete(job.id) if n % 2 else app.retry(job.id) for n in range(8)]
+    acts = [app.jobs.delete(job.id) if n % 2 else app.jobs.retry(job.id) for n in range(8)]
     answers = await asyncio.gather(*acts, return_exceptions=True)
     refused = [one for one in answers if isinstance(one, WrongState | JobNotFound)]
     assert len(refused) == 7
@@ -218,9 +218,9 @@ async def test_a_job_that_an_open_transaction_holds_is_not_waited_for_long(
         await connection.execute("SELECT FROM rowlock.finished_job FOR UPDATE")
         await connection.execute("SELECT FROM rowlock.job FOR UPDATE")
         with pytest.raises(LockTimeout):
-            await app.delete(job.id)
+            await app.jobs.delete(job.id)
         with pytest.raises(LockTimeout):
-            await app.run_now(waiting.id)
+            await app.jobs.run_now(waiting.id)
     assert await traces(connection, job.id) == before
     assert await app.operations() == []
 
@@ -228,7 +228,7 @@ async def test_a_job_that_an_open_transaction_holds_is_not_waited_for_long(
 async def test_who_waits_for_a_job_that_is_deleted_is_told(app: Rowlock) -> None:
     job = await app.enqueue("work", delay=HOUR)
     waiting = asyncio.create_task(job.result(timeout=30))
-    await app.cancel(job.id)
-    await app.delete(job.id)
+    await app.jobs.cancel(job.id)
+    await app.jobs.delete(job.id)
     with pytest.raises((JobNotFound, JobFailed)):  # it may have looked in between
         await waiting

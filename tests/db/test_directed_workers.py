@@ -88,7 +88,7 @@ async def test_a_quiet_worker_hears_that_its_job_is_cancelled(app: Rowlock, gate
         await eventually(lambda: gate.has_begun(1))
         await app.workers.quiet(worker.id)
         await eventually(hears(worker, "is_quiet"))
-        await app.cancel(job.id)
+        await app.jobs.cancel(job.id)
 
         async def is_cancelled() -> bool:
             return (await job.get()).state == "cancelled"

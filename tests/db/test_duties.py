@@ -179,7 +179,7 @@ async def test_a_default_partition_that_cannot_be_cleared(app: Rowlock, connecti
         noon(40),
     )
     await refuse(connection, "DELETE", "finished_job_default")
-    await app.keep("*", succeeded=3600, failed=3600, cancelled=3600, expired=3600)
+    await app.retention.keep("*", succeeded=3600, failed=3600, cancelled=3600, expired=3600)
     async with app.worker(), doing(connection, "retention") as logs:
         await is_told(logs, "duty_failed", duty="retention", partition="finished_job_default")
         await eventually(lambda: is_empty(connection, "SELECT FROM rowlock.attempt_default"))
@@ -191,7 +191,7 @@ async def test_a_day_that_cannot_be_dropped(app: Rowlock, connection: Connection
         await connection.execute("SELECT rowlock.create_partition('finished_job', $1)", day)
         await put(connection, datetime.combine(day, time(12), UTC))
     await connection.execute(f"CREATE VIEW rowlock.mine AS SELECT id FROM rowlock.finished_job_{old[0]:%Y%m%d}")
-    await app.keep("*", succeeded=3600, failed=3600, cancelled=3600, expired=3600)
+    await app.retention.keep("*", succeeded=3600, failed=3600, cancelled=3600, expired=3600)
     async with app.worker(), doing(connection, "retention") as logs:
         line = await is_told(logs, "duty_failed", duty="retention", archive="finished_job", day=str(old[0]))
         assert line["sqlstate"] == "2BP01"

@@ -125,7 +125,7 @@ async def test_an_enqueue_whose_answer_was_lost_is_safe_to_do_again_at_any_time(
         assert not any(handle.is_duplicate for handle in handles)
         assert await stored(connection) == expected, "live ones are left alone"
 
-    await far.cancel(error.jobs[0].id)
+    await far.jobs.cancel(error.jobs[0].id)
     handles = await far.enqueue_many(error.jobs)
     assert await stored(connection) == expected, "and so are those that have finished since"
     assert (await handles[0].get()).state == "cancelled"

@@ -105,7 +105,7 @@ async def test_a_limit_that_is_over_is_taken_by_every_way_in(
 
         await _enqueue(app, way, {"expires": datetime.now(UTC) - timedelta(hours=1), "unique": key}, connection)
         await app.worker().drain()
-        (job,) = await app.jobs()
+        (job,) = await app.jobs.list()
     assert job.state == "expired"
 
 

@@ -42,7 +42,7 @@ def test_program_without_an_event_loop_enqueues_reads_and_acts(app: Rowlock, gre
     named = app.enqueue_sync("greet", {"name": "Bob"}, delay=60, priority=9)
     [many] = app.enqueue_many_sync([greet.using(delay=60).job("Eve")])
     assert (named.get_sync().priority, many.get_sync().state) == (9, "scheduled")
-    app.run_sync(app.cancel(job.id, by="ada"))
+    app.run_sync(app.jobs.cancel(job.id, by="ada"))
     assert job.get_sync().state == "cancelled"
 
 

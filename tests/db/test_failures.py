@@ -237,7 +237,7 @@ async def test_the_outcome_stands_where_the_workers_stop_cuts_a_failure_handler_
     handle = await broken.enqueue()
     async with app.worker() as worker:
         await reached.wait()
-        worker.stop(grace=timedelta(0))
+        worker.stop(grace=0)
     assert await _is_failed(connection, handle.id)
 
 

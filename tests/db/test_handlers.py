@@ -7,7 +7,6 @@ import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -307,7 +306,7 @@ async def test_whatever_a_handler_raises_while_it_is_stopped_its_job_is_given_ba
             attempt.lease.is_cut_off = True
             worker._shift.slots.stop("lease")
         else:
-            worker.stop(timedelta(0))
+            worker.stop(0)
     row = await connection.fetchrow("SELECT state, errors, crashes FROM rowlock.job WHERE id = $1", handle.id)
     assert row is not None
     assert tuple(row) == ("queued", 0, 0)
@@ -335,6 +334,6 @@ async def test_what_a_handler_says_or_decides_while_it_is_stopped_stands(
     async with app.worker() as worker:
         handle = await work.enqueue()
         await began.wait()
-        worker.stop(timedelta(0))
+        worker.stop(0)
     job = await handle.get()
     assert (job.state.replace("scheduled", "queued"), job.errors) == (state, errors)

@@ -33,7 +33,7 @@ from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.jobs.lifecycle import LIVE
 from rowlock.queue.jobs.new_job import JobOptions, NewJob
 from rowlock.queue.jobs.rescheduling import Change
-from rowlock.queue.operate import jobs as operators
+from rowlock.queue.operate.act_on_jobs import ActOnJobs
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Step: TypeAlias = "Callable[[Session], Awaitable[None]]"
@@ -127,8 +127,8 @@ class Session:
         return await self.connection.fetch(statement(name, "rowlock"), *parameters)
 
     @property
-    def act(self) -> operators.ActOnJobs:
-        return operators.ActOnJobs(OwnTransaction(cast("Any", self.connection), "rowlock"), Origin())
+    def act(self) -> ActOnJobs:
+        return ActOnJobs(OwnTransaction(cast("Any", self.connection), "rowlock"), Origin())
 
     async def begin(self) -> None:
         await self.connection.execute("BEGIN")

@@ -96,7 +96,7 @@ class Stage:
         await worker.__aenter__()
         await self.hang.enqueue()
         await asyncio.wait_for(self.began.wait(), 30)
-        worker.stop(timedelta(seconds=0.15))
+        worker.stop(0.15)
         with suppress(asyncio.CancelledError):
             await asyncio.create_task(_awaited(interruption.over(worker.__aexit__(None, None, None))))
         await eventually(lambda: self.seen == ["handler stopped", "lifespan closed"])

@@ -304,9 +304,9 @@ async def test_a_cancelled_job_wakes_who_waits_for_it(app: Rowlock, connection: 
     waiting = asyncio.create_task(handle.result(timeout=30))
     await eventually(lambda: waiters(connection))
     if how == "one":
-        await app.cancel(handle.id)
+        await app.jobs.cancel(handle.id)
     else:
-        await app.cancel_many(JobFilter(task="work"))
+        await app.jobs.cancel_many(JobFilter(task="work"))
     async with asyncio.timeout(10):
         with pytest.raises(JobFailed):
             await waiting

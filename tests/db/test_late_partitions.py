@@ -25,7 +25,7 @@ async def found(app: Rowlock, handle: JobHandle[Any]) -> bool:
 
 
 async def listed(app: Rowlock, handle: JobHandle[Any]) -> bool:
-    return handle.id in [job.id for job in await app.jobs()]
+    return handle.id in [job.id for job in await app.jobs.list()]
 
 
 async def counted(app: Rowlock, handle: JobHandle[Any]) -> bool:
@@ -37,19 +37,19 @@ async def explained(app: Rowlock, handle: JobHandle[Any]) -> bool:
 
 
 async def retried(app: Rowlock, handle: JobHandle[Any]) -> bool:
-    return (await app.retry(handle.id)).state == "queued"
+    return (await app.jobs.retry(handle.id)).state == "queued"
 
 
 async def retried_with_others(app: Rowlock, handle: JobHandle[Any]) -> bool:
-    return (await app.retry_many(JobFilter(state="failed"))).count == 1
+    return (await app.jobs.retry_many(JobFilter(state="failed"))).count == 1
 
 
 async def discarded(app: Rowlock, handle: JobHandle[Any]) -> bool:
-    return (await app.discard(handle.id)).discarded_at is not None
+    return (await app.jobs.discard(handle.id)).discarded_at is not None
 
 
 async def run_again(app: Rowlock, handle: JobHandle[Any]) -> bool:
-    return (await app.run_again(handle.id)).state == "queued"
+    return (await app.jobs.run_again(handle.id)).state == "queued"
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ async def test_what_ends_while_its_partition_is_made_is_stored_in_it(
 
     handle = await work.enqueue()
     await make(maker)
-    cancelled = asyncio.create_task(app.cancel(handle.id))
+    cancelled = asyncio.create_task(app.jobs.cancel(handle.id))
     await somebody_waits(connection)
     await maker.execute("COMMIT")
     assert await cancelled == "cancelled"

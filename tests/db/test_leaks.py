@@ -58,7 +58,7 @@ async def wait_for_a_result(app: Rowlock) -> object:
 
 async def act(app: Rowlock) -> object:
     handle = await app.enqueue("greet", {"name": "Ada"})
-    return await app.cancel(handle.id)
+    return await app.jobs.cancel(handle.id)
 
 
 WAYS: list[Callable[[Rowlock], Awaitable[object]]] = [enqueue, enqueue_many, get, wait_for_a_result, act]
@@ -117,7 +117,7 @@ async def test_handlers_that_are_cancelled_inside_of_their_transactions(app: Row
             for _ in range(chance.randrange(n * 10 + 1)):
                 await asyncio.sleep(0)
             with suppress(Exception):  # it has finished
-                await app.cancel(handles[n].id)
+                await app.jobs.cancel(handles[n].id)
 
         await asyncio.gather(*(cancelled(n) for n in range(60)))
 

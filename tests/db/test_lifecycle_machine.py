@@ -256,7 +256,7 @@ class Lifecycle(Steps):
             return
         job, delay = one_of(jobs, which), None if hours is None else hours * HOUR
         try:
-            self.bench.do(self.bench.app.reschedule(job, delay=delay, priority=priority, queue=queue))
+            self.bench.do(self.bench.app.jobs.reschedule(job, delay=delay, priority=priority, queue=queue))
         except (InvalidOption, WrongState) as refused:
             told = "late" if isinstance(refused, InvalidOption) else "state"
         else:

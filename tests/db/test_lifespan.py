@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
 
 import pytest
 
@@ -175,7 +174,7 @@ async def test_a_closing_part_that_hangs_is_cancelled_when_the_grace_period_is_o
 
     worker = app.worker()
     with capture_logs() as logs:
-        await worker.run(handle_signals=False, on_started=lambda: worker.stop(timedelta(0)))
+        await worker.run(handle_signals=False, on_started=lambda: worker.stop(0))
     assert told == ["cancelled"]
     (warning,) = [log for log in logs if log["event"] == "lifespan_cancelled"]
     assert warning["lifespan"] == f"{__name__}.hanging"
@@ -206,7 +205,7 @@ async def test_a_second_signal_ends_what_a_closing_part_may_take_and_the_others_
     worker = app.worker()
     running = asyncio.create_task(worker.run(handle_signals=False, on_started=worker.stop))
     await closing.wait()
-    worker.stop(timedelta(0))
+    worker.stop(0)
     await running
     assert told == ["sound closes"]
 
@@ -222,7 +221,7 @@ async def test_a_closing_part_has_a_few_seconds_when_handlers_have_used_up_the_g
         told.append("closes")
 
     worker = app.worker()
-    await worker.run(handle_signals=False, on_started=lambda: worker.stop(timedelta(0)))
+    await worker.run(handle_signals=False, on_started=lambda: worker.stop(0))
     assert told == ["closes"]
 
 

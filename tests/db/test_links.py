@@ -108,7 +108,7 @@ async def test_a_worker_behind_a_link_that_swallows_all_stops_its_handlers_befor
         began.clear()
         await hang.enqueue()
         await asyncio.wait_for(began.wait(), 10)
-        worker.stop(timedelta(0))
+        worker.stop(0)
 
 
 async def test_a_lease_outlives_connections_that_are_lost_without_a_word(
@@ -190,7 +190,7 @@ async def test_a_handler_inside_of_its_transaction_ends_before_the_lease_too(
         await eventually(lambda: ended_at)
         assert ended_at[0] < expires_at
         link.swallows = False
-        worker.stop(timedelta(0))
+        worker.stop(0)
 
 
 # Every loop goes on.
@@ -215,7 +215,7 @@ async def test_a_call_over_a_link_that_swallows_all_ends_at_once_when_it_is_canc
         "keyed": work.using(unique="key").enqueue,
         "again": lambda: far.enqueue_many([work.job()]),
         "get": lambda: far.get(waiting.id),
-        "cancel": lambda: far.cancel(waiting.id),
+        "cancel": lambda: far.jobs.cancel(waiting.id),
         "transaction": lambda: _enqueue_in_transaction(far, work),
         "halfway": lambda: far.enqueue_many(halfway()),
     }
@@ -349,7 +349,7 @@ async def test_every_loop_of_a_worker_goes_on_when_the_database_is_back(
             assert not task.done()
         is_done = "SELECT NOT EXISTS (SELECT FROM rowlock.job WHERE task = 'work')"
         await eventually(lambda: connection.fetchval(is_done))
-        worker.stop(timedelta(0))
+        worker.stop(0)
 
 
 async def test_a_server_that_is_too_slow_is_asked_less_and_less_and_the_work_goes_on_when_it_is_not(
@@ -374,7 +374,7 @@ async def test_a_server_that_is_too_slow_is_asked_less_and_less_and_the_work_goe
         await connection.execute("INSERT INTO rowlock.job (id, task, args) VALUES ($1, 'work', '{\"n\": 2}')", uuid7())
         done = "SELECT count(*) = 2 FROM rowlock.finished_job"
         await eventually(lambda: connection.fetchval(done))
-        worker.stop(timedelta(0))
+        worker.stop(0)
 
 
 # Names.

@@ -232,7 +232,7 @@ async def test_what_a_stopping_worker_gives_back_wakes_another_one(app: Rowlock,
         second._shift.doze._pause = 60.0  # it has slept for long: the next poll is in 30 s
         await eventually(lambda: second._shift.doze._pause == 30.0)
         second._shift.doze._ear.begin()
-        first.stop(grace=timedelta(0))
+        first.stop(grace=0)
         await handle.result(timeout=2.5)  # it would look again after 3.2 s at the earliest, to test its hearing
     await running
     assert runs == [1, 2]

@@ -60,7 +60,7 @@ async def add_finished(connection: Connection, count: int, state: str = "succeed
 async def ids(app: Rowlock, which: JobFilter, limit: int = 500) -> list[UUID]:
     found, before = list[UUID](), None
     while True:
-        page = await app.jobs(which, before=before, limit=limit)
+        page = await app.jobs.list(which, before=before, limit=limit)
         found += [job.id for job in page]
         if page.following is None:
             return found
@@ -80,14 +80,14 @@ async def test_a_rare_job_is_found_by_going_on_from_page_to_page(
 
     await add(1, "rare")
     await add(MANY, "usual")
-    page = await app.jobs(JobFilter(state=state, queue="rare"), limit=10)
+    page = await app.jobs.list(JobFilter(state=state, queue="rare"), limit=10)
     assert page == []
     assert page.searched_until is not None
     assert page.searched_until <= datetime.now(UTC)
     pages = 1
     while page == []:
         assert page.following is not None
-        page = await app.jobs(JobFilter(state=state, queue="rare"), before=page.following, limit=10)
+        page = await app.jobs.list(JobFilter(state=state, queue="rare"), before=page.following, limit=10)
         pages += 1
     assert [job.queue for job in page] == ["rare"]
     assert (page.following, page.searched_until) == (None, None)
@@ -97,11 +97,11 @@ async def test_a_rare_job_is_found_by_going_on_from_page_to_page(
 async def test_a_full_page_ends_there_and_the_last_one_has_no_next(app: Rowlock, connection: Connection) -> None:
     await add_live(connection, 3)
     await add_finished(connection, 2)
-    page = await app.jobs(limit=3)
+    page = await app.jobs.list(limit=3)
     assert (len(page), page.following, page.searched_until) == (3, page[-1].id, None)
-    rest = await app.jobs(before=page.following, limit=3)
+    rest = await app.jobs.list(before=page.following, limit=3)
     assert (len(rest), rest.following) == (2, None)
-    assert (await app.jobs(limit=5)).following is not None, "it was just full: nobody has looked further"
+    assert (await app.jobs.list(limit=5)).following is not None, "it was just full: nobody has looked further"
 
 
 async def test_pages_of_every_state_hold_each_job_once(app: Rowlock, connection: Connection) -> None:
@@ -116,7 +116,7 @@ async def test_running_jobs_are_found_among_many_that_wait(app: Rowlock, connect
     worker = UUID(int=7)
     await add_live(connection, 1, state="running", worker=worker)
     await add_live(connection, MANY)
-    page = await app.jobs(JobFilter(state="running"))
+    page = await app.jobs.list(JobFilter(state="running"))
     assert ([job.worker for job in page], page.following) == ([worker], None)
 
 
@@ -134,16 +134,16 @@ async def three(app: Rowlock) -> list[UUID]:
 async def test_text_is_found_anywhere_in_the_arguments_in_upper_or_lower_case(
     text: str, expected: list[int], app: Rowlock, three: list[UUID]
 ) -> None:
-    assert [job.id for job in await app.jobs(JobFilter(text=text))] == [three[place] for place in expected]
+    assert [job.id for job in await app.jobs.list(JobFilter(text=text))] == [three[place] for place in expected]
 
 
 async def test_jobs_are_found_by_their_tag(app: Rowlock, connection: Connection) -> None:
     await add_live(connection, 1, tags=["a", "b"])
     await add_live(connection, 1, tags=["b"])
     await add_live(connection, 1)
-    assert [len(await app.jobs(JobFilter(tag=tag))) for tag in ("a", "b", "B")] == [1, 2, 0]
+    assert [len(await app.jobs.list(JobFilter(tag=tag))) for tag in ("a", "b", "B")] == [1, 2, 0]
     # Not in the order of their ids: those of one millisecond have none.
-    assert sorted(job.tags for job in await app.jobs()) == [[], ["a", "b"], ["b"]]
+    assert sorted(job.tags for job in await app.jobs.list()) == [[], ["a", "b"], ["b"]]
 
 
 async def test_jobs_are_found_by_the_time_of_their_enqueue(
@@ -152,9 +152,9 @@ async def test_jobs_are_found_by_the_time_of_their_enqueue(
     first, second, third = three
     moment = await connection.fetchval("SELECT created_at FROM rowlock.job WHERE id = $1", second)
     there = moment.astimezone(timezone(timedelta(hours=5)))
-    assert [job.id for job in await app.jobs(JobFilter(created_after=there))] == [third, second]
-    assert [job.id for job in await app.jobs(JobFilter(created_before=there))] == [first]
-    done = await app.cancel_many(JobFilter(created_before=there))
+    assert [job.id for job in await app.jobs.list(JobFilter(created_after=there))] == [third, second]
+    assert [job.id for job in await app.jobs.list(JobFilter(created_before=there))] == [first]
+    done = await app.jobs.cancel_many(JobFilter(created_before=there))
     assert done.first_ids == [first]
 
 
@@ -165,7 +165,7 @@ async def test_a_time_window_narrows_the_look_to_its_ids(app: Rowlock, connectio
     )
     await add_live(connection, MANY)
     window = JobFilter(created_after=datetime(2000, 1, 1, tzinfo=UTC), created_before=datetime(2025, 1, 1, tzinfo=UTC))
-    page = await app.jobs(window)
+    page = await app.jobs.list(window)
     assert (len(page), page.following) == (1, None)
 
 
@@ -286,7 +286,7 @@ async def test_a_page_that_has_no_more_time_says_how_far_back_it_looked(
         await make_old(connection)
         await add_live(connection, 5, args='{"to": "hay"}', **columns)
     which = JobFilter(state=state, error="needle") if state == "failed" else JobFilter(state=state, text="needle")
-    page = await app.jobs(which)
+    page = await app.jobs.list(which)
     assert page == []
     assert page.following is not None
     assert page.searched_until is not None
@@ -300,23 +300,23 @@ async def test_an_act_on_many_jobs_goes_on_when_a_batch_has_no_more_time(app: Ro
         await add_live(connection, 2)
         await add_finished(connection, 1, "failed", "E: needle")
         await add_finished(connection, 2, "failed", "E: hay")
-    assert (await app.cancel_many(JobFilter(text="needle"), dry_run=True)).count == 3
-    assert (await app.cancel_many(JobFilter(text="needle"))).count == 3
-    assert (await app.retry_many(JobFilter(error="needle"))).count == 3
+    assert (await app.jobs.cancel_many(JobFilter(text="needle"), dry_run=True)).count == 3
+    assert (await app.jobs.cancel_many(JobFilter(text="needle"))).count == 3
+    assert (await app.jobs.retry_many(JobFilter(error="needle"))).count == 3
     assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 6 + 3
 
 
 @pytest.mark.usefixtures("no_time")
 async def test_groups_say_how_far_back_dead_letters_were_counted(app: Rowlock, connection: Connection) -> None:
     await add_finished(connection, 3, "failed", "E: 1")
-    groups = await app.dead_letter_groups()
+    groups = await app.dead_letters.groups()
     assert groups.searched_until is not None
     assert sum(group.jobs for group in groups) < 3
 
 
 async def test_groups_that_count_every_dead_letter_say_so(app: Rowlock, connection: Connection) -> None:
     await add_finished(connection, 3, "failed", "E: 1")
-    groups = await app.dead_letter_groups()
+    groups = await app.dead_letters.groups()
     assert (groups.searched_until, [group.jobs for group in groups]) == (None, [3])
 
 
@@ -338,9 +338,9 @@ async def test_the_limit_of_the_server_for_a_statement_is_no_lost_connection(set
         async def echo() -> None: ...
 
         acts: tuple[Callable[[], Awaitable[object]], ...] = (
-            app.jobs,
+            app.jobs.list,
             lambda: app.get(UUID(int=1)),
-            lambda: app.cancel_many(JobFilter(task="echo")),
+            lambda: app.jobs.cancel_many(JobFilter(task="echo")),
             echo.enqueue,
             lambda: app.enqueue_many(echo.job() for _ in range(3)),
         )

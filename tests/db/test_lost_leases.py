@@ -211,7 +211,7 @@ async def test_a_drain_goes_on_after_a_lost_lease_and_counts_the_attempts_of_bot
     began: list[int] = []
 
     @brief.task
-    async def work(number: int, job: Job) -> None:
+    async def work(job: Job, number: int) -> None:
         began.append(number)
         if number == 1 and job.attempt == 1:
             await connection.execute(RUN_OUT, worker.id)

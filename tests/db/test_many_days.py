@@ -135,12 +135,12 @@ async def result(app: Rowlock, job: UUID) -> object:
 
 
 async def show(app: Rowlock, job: UUID) -> object:
-    return (await app.get(job), await list_attempts(app.database, job), await app.logs(job))
+    return (await app.get(job), await list_attempts(app.database, job), await app.jobs.logs(job))
 
 
 async def cancel(app: Rowlock, job: UUID) -> object:
     with pytest.raises(Exception, match="has failed already"):
-        await app.cancel(job)
+        await app.jobs.cancel(job)
     return True
 
 
@@ -151,36 +151,36 @@ async def no_job(app: Rowlock, _job: UUID) -> object:
 
 
 async def discard(app: Rowlock, job: UUID) -> object:
-    return (await app.discard(job)).discarded_at
+    return (await app.jobs.discard(job)).discarded_at
 
 
 async def delete(app: Rowlock, job: UUID) -> object:
-    await app.delete(job)
+    await app.jobs.delete(job)
     with pytest.raises(JobNotFound):
         await app.get(job)
     return True
 
 
 async def retry(app: Rowlock, job: UUID) -> object:
-    return (await app.retry(job)).state == "queued"
+    return (await app.jobs.retry(job)).state == "queued"
 
 
 async def retry_many(app: Rowlock, job: UUID) -> object:
     return (
-        await app.retry_many(JobFilter(state="failed", after=UUID(int=job.int - 1), before=UUID(int=job.int + 1)))
+        await app.jobs.retry_many(JobFilter(state="failed", after=UUID(int=job.int - 1), before=UUID(int=job.int + 1)))
     ).count == 1
 
 
 async def list_all(app: Rowlock, job: UUID) -> object:
-    return job in [found.id for found in await app.jobs(limit=500)]
+    return job in [found.id for found in await app.jobs.list(limit=500)]
 
 
 async def list_dead(app: Rowlock, job: UUID) -> object:
-    return job in [found.id for found in await app.dead_letters(limit=500)]
+    return job in [found.id for found in await app.dead_letters.list(limit=500)]
 
 
 async def group(app: Rowlock, _job: UUID) -> object:
-    groups = await app.dead_letter_groups()
+    groups = await app.dead_letters.groups()
     return sum(group.jobs for group in groups) == (await app.overview()).dead_letters
 
 
@@ -344,12 +344,12 @@ async def _nothing() -> None: ...
 
 async def test_pages_go_back_through_all_days(url: str) -> None:
     async with Rowlock(url) as app:
-        seen, page = list[UUID](), await app.jobs(limit=3)
+        seen, page = list[UUID](), await app.jobs.list(limit=3)
         while True:
             seen += [job.id for job in page]
             if page.following is None:
                 break
-            page = await app.jobs(limit=3, before=page.following)
+            page = await app.jobs.list(limit=3, before=page.following)
     assert seen == sorted(seen, reverse=True)
     assert len(set(seen)) == len(seen) >= 10
 

@@ -71,19 +71,19 @@ async def test_it_stays_with_the_job_however_it_came_and_however_it_ends(
     if ended.state == "succeeded":
         assert ended.result == KEPT, "its handler saw it too"
     else:
-        assert (await app.retry(handle.id)).metadata == KEPT
+        assert (await app.jobs.retry(handle.id)).metadata == KEPT
 
 
 async def test_a_job_that_is_run_again_has_it_too(app: Rowlock) -> None:
     handle = await app.tasks["end"].using(metadata=GIVEN).enqueue("fail")
     await app.worker().drain()
-    assert (await app.run_again(handle.id)).metadata == KEPT
+    assert (await app.jobs.run_again(handle.id)).metadata == KEPT
 
 
 async def test_it_stays_with_a_job_that_never_starts(app: Rowlock, connection: Connection) -> None:
     task = app.tasks["end"]
     cancelled = await task.using(metadata=GIVEN, delay=60).enqueue("succeed")
-    await app.cancel(cancelled.id)
+    await app.jobs.cancel(cancelled.id)
     expired = await task.using(metadata=GIVEN, expires=60).enqueue("succeed")
     await connection.execute("UPDATE rowlock.job SET ends_at = now() - interval '1 second'")
     await app.database.run("end_overdue", 10)
@@ -174,7 +174,7 @@ async def test_texts_of_other_classes_are_texts(app: Rowlock) -> None:
     handle = await app.tasks["end"].using(metadata=given).enqueue("succeed")
     assert (await handle.get()).metadata == {"team": "mail", "customer": "none", "plan": "pro", "name": "Ada"}
     which = JobFilter(metadata=given)
-    assert [job.id for job in await app.jobs(which)] == [handle.id]
+    assert [job.id for job in await app.jobs.list(which)] == [handle.id]
     assert which.described() == {"metadata": {"plan": "pro", "name": "Ada"}}
 
 
@@ -307,17 +307,17 @@ async def found(app: Rowlock) -> dict[str, UUID]:
     ],
 )
 async def test_lists_find_jobs_by_it(which: JobFilter, names: set[str], app: Rowlock, found: dict[str, UUID]) -> None:
-    assert {job.id for job in await app.jobs(which)} == {found[name] for name in names}
+    assert {job.id for job in await app.jobs.list(which)} == {found[name] for name in names}
 
 
 async def test_acts_on_many_jobs_and_the_dead_letters_heed_it(app: Rowlock, found: dict[str, UUID]) -> None:
     mine, other = JobFilter(metadata={"customer": "42"}), JobFilter(metadata={"customer": "43"})
-    assert [group.jobs for group in await app.dead_letter_groups(mine)] == [1]
-    assert await app.dead_letter_groups(other) == []
-    assert [job.id for job in await app.dead_letters(mine)] == [found["failed"]]
-    assert (await app.cancel_many(mine)).first_ids == [found["waiting"]]
-    assert (await app.discard_many(other)).count == 0
-    assert (await app.retry_many(mine)).first_ids == [found["failed"]]
+    assert [group.jobs for group in await app.dead_letters.groups(mine)] == [1]
+    assert await app.dead_letters.groups(other) == []
+    assert [job.id for job in await app.dead_letters.list(mine)] == [found["failed"]]
+    assert (await app.jobs.cancel_many(mine)).first_ids == [found["waiting"]]
+    assert (await app.jobs.discard_many(other)).count == 0
+    assert (await app.jobs.retry_many(mine)).first_ids == [found["failed"]]
     told = (await app.operations())[0].details["filter"]
     assert isinstance(told, dict)
     assert told["metadata"] == {"customer": "42"}

@@ -292,7 +292,7 @@ async def test_a_job_that_an_operator_cancels_ends_with_its_process(
     handle = await task.enqueue(str(tmp_path / "pids"))
     async with app.worker():
         pids = await pids_in(tmp_path)
-        await app.cancel(handle.id)
+        await app.jobs.cancel(handle.id)
         with pytest.raises(JobFailed, match="cancelled"):
             await handle.result(timeout=30)
         assert not [pid for pid in pids if is_alive(pid)]
@@ -306,7 +306,7 @@ async def test_a_worker_that_stops_gives_a_running_process_its_grace_then_kills_
     handle = await task.enqueue(str(tmp_path / "pids"))
     async with app.worker() as worker:
         pids = await pids_in(tmp_path)
-        worker.stop(grace=timedelta(seconds=0.1))
+        worker.stop(grace=0.1)
     assert not [pid for pid in pids if is_alive(pid)]
     row = await row_of(connection, handle.id)
     assert (row["state"], row["errors"], row["crashes"]) == ("queued", 0, 0)

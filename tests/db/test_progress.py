@@ -368,7 +368,7 @@ async def test_lines_of_both_libraries_are_kept_with_their_attempt(app: Rowlock)
     await app.worker().drain()
     plain_log.error("outside")
     lines = await handle.logs()
-    assert await app.logs(other.id) == []
+    assert await app.jobs.logs(other.id) == []
     assert [line.attempt for line in lines] == [1, 1, 1, 2, 2, 2]
     assert [(line.level, line.text.partition("\n")[0]) for line in lines[:3]] == [
         ("info", "hello Ada"),

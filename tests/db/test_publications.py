@@ -83,23 +83,23 @@ async def test_acts_work_under_a_publication_of_all_tables(app: Rowlock, connect
     waiting = await work.using(delay=3600).enqueue(fails=False)
     await work.enqueue(fails=False)
     await app.worker().drain()
-    assert (await app.retry(failed[0].id)).state == "queued"
-    assert await app.cancel(failed[0].id) == "cancelled"
-    assert (await app.discard(failed[1].id)).discarded_at is not None
-    assert (await app.retry_many(JobFilter(state="failed"))).count == 2
-    assert (await app.cancel_many(JobFilter(task="work"))).count == 3
-    assert (await app.retry_many(JobFilter(state="cancelled"))).count == 4
+    assert (await app.jobs.retry(failed[0].id)).state == "queued"
+    assert await app.jobs.cancel(failed[0].id) == "cancelled"
+    assert (await app.jobs.discard(failed[1].id)).discarded_at is not None
+    assert (await app.jobs.retry_many(JobFilter(state="failed"))).count == 2
+    assert (await app.jobs.cancel_many(JobFilter(task="work"))).count == 3
+    assert (await app.jobs.retry_many(JobFilter(state="cancelled"))).count == 4
     await app.worker().drain()
-    assert (await app.discard_many(JobFilter(state="failed"))).count == 3
+    assert (await app.jobs.discard_many(JobFilter(state="failed"))).count == 3
     assert (await app.get(waiting.id)).state == "succeeded"
     later = await work.using(delay=3600).enqueue(fails=False)
-    assert (await app.reschedule(later.id, delay=60, priority=9, queue="bulk")).queue == "bulk"
-    assert (await app.reschedule_many(JobFilter(task="work"), delay=0)).count == 1
-    await app.delete(failed[1].id)
+    assert (await app.jobs.reschedule(later.id, delay=60, priority=9, queue="bulk")).queue == "bulk"
+    assert (await app.jobs.reschedule_many(JobFilter(task="work"), delay=0)).count == 1
+    await app.jobs.delete(failed[1].id)
     assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt WHERE job_id = $1", failed[1].id) == 0
     await app.queues.pause("default")
     await app.queues.resume("default")
-    await app.keep("*", succeeded=timedelta(hours=1))
+    await app.retention.keep("*", succeeded=timedelta(hours=1))
     await app.schedules.create("nightly", "work", "0 3 * * *", args={"fails": False})
     await app.schedules.pause("nightly")
     await app.schedules.delete("nightly")
@@ -110,7 +110,7 @@ async def test_upkeep_works_under_a_publication_of_all_tables(app: Rowlock, conn
     async def work() -> int:
         return 1
 
-    await app.keep("*", succeeded=timedelta(hours=1))
+    await app.retention.keep("*", succeeded=timedelta(hours=1))
     for days in (2, 40):
         await connection.execute(
             "INSERT INTO rowlock.finished_job (id, task, state, attempt, crashes, run_at, created_at, finished_at, "

@@ -287,7 +287,7 @@ async def test_live_worker_is_scaled_up_and_down_and_its_threads_with_it(app: Ro
 async def test_queues_and_workers_are_listed_with_what_they_do(app: Rowlock, connection: Connection) -> None:
     for options in ("", ", queue => 'later', delay => '1 hour'", ", queue => 'later', delay => '2 hours'"):
         await connection.execute(f"SELECT rowlock.enqueue('noop'{options})")
-    await app.keep("*", failed=timedelta(days=1))
+    await app.retention.keep("*", failed=timedelta(days=1))
     await app.queues.scale("default", 7)
     default, later = await app.queues.list()
     assert (default.name, default.waiting, default.concurrency, default.paused_at) == ("default", 1, 7, None)

@@ -52,7 +52,7 @@ async def test_no_job_can_have_a_time_that_no_client_reads(column: str, app: Row
             await connection.execute(f"UPDATE rowlock.job SET {column} = '{text}'")
     for moment in (datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, 23, 59, 59, 999_999, tzinfo=UTC)):
         await connection.execute(f"UPDATE rowlock.job SET {column} = $1", moment)
-        assert getattr((await app.jobs())[0], column) == moment
+        assert getattr((await app.jobs.list())[0], column) == moment
     await app.close()
 
 
@@ -141,16 +141,16 @@ async def test_a_job_of_arguments_that_are_too_deep_is_listed_shown_retried_and_
             )
             for args in (nested(3000), '{"a": 1}')
         ]
-        assert [job.state for job in await app.jobs()] == ["queued", "queued"]
+        assert [job.state for job in await app.jobs.list()] == ["queued", "queued"]
         await app.worker().drain()
-        assert [job.state for job in await app.jobs()] == ["failed", "failed"]
+        assert [job.state for job in await app.jobs.list()] == ["failed", "failed"]
         job = await app.get(deep)
         assert ("nested deeper than 64 levels" if is_too_deep else str(deep)) in str(job.error)
         assert job.args["a"]
-        await app.retry(deep)
+        await app.jobs.retry(deep)
         await app.worker().drain()
-        await app.discard(deep)
-        assert len(await app.jobs(JobFilter(discarded=True))) == 1
+        await app.jobs.discard(deep)
+        assert len(await app.jobs.list(JobFilter(discarded=True))) == 1
 
 
 # Over a caller's connection
@@ -188,8 +188,8 @@ async def test_a_text_of_characters_that_json_escapes_is_found(text: str, app: R
         found = await take.enqueue(f"before {text} after")
         await take.enqueue("other: 100 percent x")
         for which in (JobFilter(text=text), JobFilter(text=text.upper(), state="queued")):
-            assert [job.id for job in await app.jobs(which)] == [found.id]
-        done = await app.cancel_many(JobFilter(text=text))
+            assert [job.id for job in await app.jobs.list(which)] == [found.id]
+        done = await app.jobs.cancel_many(JobFilter(text=text))
         assert done.first_ids == [found.id]
 
 

@@ -18,7 +18,7 @@ from rowlock.queue.claim.claims import Claims
 from rowlock.queue.connect.sessions import ControlConnection
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.actor import Origin
-from rowlock.queue.jobs.rescheduling import Change
+from rowlock.queue.jobs.filter import Sight
 from rowlock.queue.read.audits import audit
 from rowlock.queue.read.reader import list_attempts
 from tests.db.claimants import CLAIMANT, register
@@ -60,7 +60,7 @@ async def row_of(connection: Connection, job: UUID) -> dict[str, Any]:
 async def test_a_scheduled_job_is_run_now(app: Rowlock) -> None:
     job = await app.enqueue("echo", {"value": 7}, delay=HOUR)
     assert await app.worker().drain() == 0
-    due = await app.run_now(job.id, by="ada")
+    due = await app.jobs.run_now(job.id, by="ada")
     assert (due.id, due.state) == (job.id, "queued")
     assert await app.worker().drain() == 1
     assert await job.result(timeout=10) == 7
@@ -72,10 +72,10 @@ async def test_what_is_named_changes_and_nothing_else(app: Rowlock, connection: 
     )
     before = await row_of(connection, job.id)
     at = datetime.now(UTC) + timedelta(hours=3)
-    changed = await app.reschedule(job.id, run_at=at, priority=9, queue="bulk")
+    changed = await app.jobs.reschedule(job.id, run_at=at, priority=9, queue="bulk")
     assert (changed.run_at, changed.priority, changed.queue, changed.state) == (at, 9, "bulk", "scheduled")
     assert await row_of(connection, job.id) == before | {"run_at": at, "priority": 9, "queue": "bulk"}
-    await app.reschedule(str(job.id), priority=0)
+    await app.jobs.reschedule(str(job.id), priority=0)
     assert await row_of(connection, job.id) == before | {"run_at": at, "priority": 0, "queue": "bulk"}
     again = await app.enqueue("echo", unique=Unique("k", period=HOUR))
     assert (again.id, again.is_duplicate) == (job.id, True), "it holds its key as before"
@@ -85,7 +85,7 @@ async def test_a_delay_counts_from_now_and_a_time_that_is_over_means_now(app: Ro
     job = await app.enqueue("echo", delay=HOUR)
     for given, seconds in (({"delay": 60}, 60), ({"run_at": datetime(2001, 1, 1, tzinfo=UTC)}, 0)):
         began = await connection.fetchval("SELECT clock_timestamp()")
-        changed = await app.reschedule(job.id, **given)
+        changed = await app.jobs.reschedule(job.id, **given)
         ended = await connection.fetchval("SELECT clock_timestamp()")
         assert began <= changed.run_at - timedelta(seconds=seconds) <= ended
 
@@ -93,7 +93,7 @@ async def test_a_delay_counts_from_now_and_a_time_that_is_over_means_now(app: Ro
 async def test_a_reschedule_is_recorded_with_who_and_what_was_before(app: Rowlock) -> None:
     job = await app.enqueue("echo", delay=HOUR)
     before = await job.get()
-    after = await app.reschedule(job.id, delay=2 * HOUR, queue="bulk", by="ada")
+    after = await app.jobs.reschedule(job.id, delay=2 * HOUR, queue="bulk", by="ada")
     (told,) = await app.operations()
     assert (told.verb, told.target_kind, told.target, told.by, told.source) == (
         "reschedule",
@@ -120,7 +120,7 @@ async def test_a_retrying_job_is_tried_now_and_keeps_its_history(app: Rowlock) -
     await app.worker().drain()
     waiting = await job.get()
     assert (waiting.state, waiting.attempt, waiting.errors) == ("retrying", 1, 1)
-    due = await app.run_now(job.id)
+    due = await app.jobs.run_now(job.id)
     assert (due.state, due.attempt, due.errors, due.error) == ("retrying", 1, 1, waiting.error)
     await app.worker().drain()
     assert await job.result(timeout=10) == 2
@@ -130,7 +130,7 @@ async def test_a_retrying_job_is_tried_now_and_keeps_its_history(app: Rowlock) -
 async def test_a_job_on_its_last_chance_is_run_now(app: Rowlock, connection: Connection) -> None:
     job = await app.enqueue("echo", delay=HOUR)
     await connection.execute("UPDATE rowlock.job SET crashes = 2, attempt = 2")
-    await app.run_now(job.id)
+    await app.jobs.run_now(job.id)
     async with app.worker():
         await job.result(timeout=30)
 
@@ -138,7 +138,7 @@ async def test_a_job_on_its_last_chance_is_run_now(app: Rowlock, connection: Con
 async def test_a_job_of_a_paused_queue_waits_until_that_is_resumed(app: Rowlock) -> None:
     await app.queues.pause("bulk")
     job = await app.enqueue("echo", delay=HOUR)
-    await app.reschedule(job.id, delay=0, queue="bulk")
+    await app.jobs.reschedule(job.id, delay=0, queue="bulk")
     worker = app.worker(queues=["bulk"])
     assert await worker.drain() == 0
     assert (await job.get()).state == "queued"
@@ -151,9 +151,9 @@ async def test_the_audit_finds_nothing_wrong_with_what_was_rescheduled(app: Rowl
     limited: list[dict[str, Any]] = [{"delay": HOUR, "deadline": 2 * HOUR}, {"expires": HOUR, "unique": "k"}]
     for options in limited:
         job = await app.enqueue("echo", **options)
-        await app.reschedule(job.id, delay=60, priority=1)
+        await app.jobs.reschedule(job.id, delay=60, priority=1)
     await app.worker().drain()
-    await app.reschedule(retried.id, delay=0, queue="bulk")
+    await app.jobs.reschedule(retried.id, delay=0, queue="bulk")
     assert [one for one in await audit(app.database) if one.status == "broken"] == []
     await app.worker(queues=["default", "bulk"]).drain()
     assert (await retried.get()).state == "succeeded"
@@ -174,12 +174,12 @@ async def test_what_does_not_wait_is_refused_and_nothing_is_recorded(app: Rowloc
     for job, state in ((finished, "succeeded"), (running, "running"), (blocked, "blocked")):
         before = await job.get()
         with pytest.raises(WrongState, match=f"it is {state}") as refused:
-            await app.reschedule(job.id, delay=0, priority=1)
+            await app.jobs.reschedule(job.id, delay=0, priority=1)
         assert refused.value.state == state
         assert (await job.get()).priority == before.priority
     for unknown in (NO_JOB, "no id"):
         with pytest.raises(JobNotFound):
-            await app.run_now(unknown)
+            await app.jobs.run_now(unknown)
     assert await app.operations() == []
 
 
@@ -189,32 +189,32 @@ async def test_a_time_after_the_job_s_limit_is_refused(limit: str, app: Rowlock,
     job = await app.enqueue("echo", delay=HOUR, **options)
     before = await row_of(connection, job.id)
     with pytest.raises(InvalidOption, match="delay must end before") as by_delay:
-        await app.reschedule(job.id, delay=3 * HOUR)
+        await app.jobs.reschedule(job.id, delay=3 * HOUR)
     with pytest.raises(InvalidOption, match="run_at must be before") as by_time:
-        await app.reschedule(job.id, run_at=datetime.now(UTC) + timedelta(hours=3))
+        await app.jobs.reschedule(job.id, run_at=datetime.now(UTC) + timedelta(hours=3))
     assert (by_delay.value.option, by_time.value.option) == ("delay", "run_at")
     assert await row_of(connection, job.id) == before
     assert await app.operations() == []
-    await app.reschedule(job.id, delay=HOUR)
+    await app.jobs.reschedule(job.id, delay=HOUR)
 
 
 async def test_a_job_that_expires_only_before_its_first_start_may_be_tried_later(app: Rowlock) -> None:
     job = await app.enqueue("fail_once", expires=HOUR)
     await app.worker().drain()
-    assert (await app.reschedule(job.id, delay=2 * HOUR)).state == "retrying"
+    assert (await app.jobs.reschedule(job.id, delay=2 * HOUR)).state == "retrying"
 
 
 async def test_a_job_whose_time_is_over_is_not_run_now(app: Rowlock, connection: Connection) -> None:
     job = await app.enqueue("echo", deadline=HOUR)
     await connection.execute("UPDATE rowlock.job SET deadline = now(), ends_at = now()")
     with pytest.raises(WrongState, match="its time was over at"):
-        await app.run_now(job.id)
+        await app.jobs.run_now(job.id)
     await connection.execute("UPDATE rowlock.job SET ends_at = '-infinity'")  # as when another job has its key
     with pytest.raises(WrongState, match="its time was over at 2"):
-        await app.run_now(job.id)
+        await app.jobs.run_now(job.id)
     await connection.execute("UPDATE rowlock.job SET cancel_requested_at = now(), ends_at = '-infinity'")
     with pytest.raises(WrongState, match="its cancel was requested"):
-        await app.reschedule(job.id, priority=9)
+        await app.jobs.reschedule(job.id, priority=9)
     assert await app.operations() == []
 
 
@@ -223,7 +223,7 @@ async def test_a_job_that_would_be_due_too_late_anyway_may_change_its_priority(
 ) -> None:
     job = await app.enqueue("echo", delay=HOUR, deadline=2 * HOUR)
     await connection.execute("UPDATE rowlock.job SET run_at = run_at + interval '5 hours'")
-    assert (await app.reschedule(job.id, priority=9)).priority == 9
+    assert (await app.jobs.reschedule(job.id, priority=9)).priority == 9
 
 
 @pytest.mark.parametrize(
@@ -244,9 +244,9 @@ async def test_a_job_that_would_be_due_too_late_anyway_may_change_its_priority(
 async def test_values_that_make_no_sense_are_refused(given: dict[str, Any], word: str, app: Rowlock) -> None:
     job = await app.enqueue("echo", delay=HOUR)
     with pytest.raises(InvalidOption, match=word):
-        await app.reschedule(job.id, **given)
+        await app.jobs.reschedule(job.id, **given)
     with pytest.raises(InvalidOption, match=word):
-        await app.reschedule_many(JobFilter(task="echo"), **given)
+        await app.jobs.reschedule_many(JobFilter(task="echo"), **given)
     assert (await job.get()).state == "scheduled"
 
 
@@ -261,7 +261,7 @@ async def test_a_claim_that_is_under_way_is_waited_for(is_claimed: bool, app: Ro
     await connection.execute(
         "UPDATE rowlock.job SET state = 'running', worker = $1, attempt = 1, started_at = now()", CLAIMANT
     )
-    act = asyncio.create_task(app.reschedule(job.id, priority=9))
+    act = asyncio.create_task(app.jobs.reschedule(job.id, priority=9))
     async with app.database.connection() as observer:
         waits = "SELECT count(*) FROM pg_locks WHERE NOT granted"
         await eventually(lambda: observer.fetchval(waits))
@@ -277,7 +277,7 @@ async def test_a_claim_that_is_under_way_is_waited_for(is_claimed: bool, app: Ro
 
 async def test_of_many_reschedules_at_once_each_follows_another(app: Rowlock) -> None:
     job = await app.enqueue("echo", delay=HOUR)
-    await asyncio.gather(*(app.reschedule(job.id, priority=priority) for priority in range(10)))
+    await asyncio.gather(*(app.jobs.reschedule(job.id, priority=priority) for priority in range(10)))
     told = [operation.details for operation in await app.operations()]
     ends = [(await job.get()).priority, *(one["before"]["priority"] for one in told)]
     assert sorted(ends) == sorted([5, *range(10)]), "each found what another one had left"
@@ -285,11 +285,10 @@ async def test_of_many_reschedules_at_once_each_follows_another(app: Rowlock) ->
 
 async def test_a_job_that_has_left_the_queues_of_the_caller_is_not_there(app: Rowlock) -> None:
     job = await app.enqueue("echo", delay=HOUR)
-    change = Change.of(delay=0, run_at=None, priority=None, queue=None)
     with pytest.raises(JobNotFound):
-        await app.operators.reschedule(job.id, change, origin=Origin(), within=frozenset({"bulk"}))
+        await app.jobs.through(Origin(), sight=Sight(queues=frozenset({"bulk"}))).run_now(job.id)
     assert (await job.get()).state == "scheduled"
-    await app.operators.reschedule(job.id, change, origin=Origin(), within=frozenset({"default"}))
+    await app.jobs.through(Origin(), sight=Sight(queues=frozenset({"default"}))).run_now(job.id)
     assert (await job.get()).state == "queued"
 
 
@@ -322,14 +321,14 @@ async def test_a_job_that_was_due_long_before_it_came_into_a_lane_is_found_there
     await connection.execute("UPDATE rowlock.job SET run_at = now() - interval '1 hour'")
     async with settled_claims(app.settings, connection) as claims:
         assert await claims.claim(CLAIMANT, 10, {}) == []
-        await app.reschedule(job.id, **given)
+        await app.jobs.reschedule(job.id, **given)
         assert [row["id"] for row in await claims.claim(CLAIMANT, 10, {})] == [job.id]
 
 
 async def test_a_due_job_that_changes_its_priority_is_found(app: Rowlock, connection: Connection) -> None:
     async with settled_claims(app.settings, connection) as claims:
         job = await app.enqueue("echo")
-        await app.reschedule(job.id, priority=9)
+        await app.jobs.reschedule(job.id, priority=9)
         assert [row["id"] for row in await claims.claim(CLAIMANT, 10, {})] == [job.id]
 
 
@@ -337,9 +336,9 @@ async def test_a_due_job_that_is_run_now_keeps_its_place(app: Rowlock, connectio
     job = await app.enqueue("echo")
     place = "SELECT ctid, xmin, run_at FROM rowlock.job"
     before = await connection.fetchrow(place)
-    assert (await app.run_now(job.id)).state == "queued"
-    await app.reschedule(job.id, priority=5, queue="default", run_at=datetime(2001, 1, 1, tzinfo=UTC))
-    assert (await app.reschedule_many(JobFilter(task="echo"), delay=0)).count == 1
+    assert (await app.jobs.run_now(job.id)).state == "queued"
+    await app.jobs.reschedule(job.id, priority=5, queue="default", run_at=datetime(2001, 1, 1, tzinfo=UTC))
+    assert (await app.jobs.reschedule_many(JobFilter(task="echo"), delay=0)).count == 1
     assert await connection.fetchrow(place) == before, "the row was not touched"
     assert len(await app.operations()) == 3
 
@@ -349,7 +348,7 @@ async def test_a_scheduled_job_that_is_run_now_is_found_although_the_cursors_hav
 ) -> None:
     job = await app.enqueue("echo", delay=HOUR)
     async with settled_claims(app.settings, connection) as claims:
-        await app.run_now(job.id)
+        await app.jobs.run_now(job.id)
         assert [row["id"] for row in await claims.claim(CLAIMANT, 10, {})] == [job.id]
 
 
@@ -377,7 +376,7 @@ async def test_a_worker_that_sleeps_hears_of_an_earlier_time(
     app.database.settings = replace(app.settings, poll_interval=timedelta(seconds=60))
     async with app.worker(), app.database.connection() as connection:
         await eventually(lambda: connection.fetchval("SELECT count(*) FROM rowlock.idle_worker"))
-        await app.reschedule(job.id, delay=delay)
+        await app.jobs.reschedule(job.id, delay=delay)
         assert await job.result(timeout=20) == 7
 
 
@@ -389,7 +388,7 @@ async def test_the_workers_of_the_new_queue_are_woken(app: Rowlock, monkeypatch:
     app.database.settings = replace(app.settings, poll_interval=timedelta(seconds=60))
     async with app.worker(queues=["bulk"]), app.database.connection() as connection:
         await eventually(lambda: connection.fetchval("SELECT count(*) FROM rowlock.idle_worker"))
-        await app.reschedule(job.id, queue="bulk")
+        await app.jobs.reschedule(job.id, queue="bulk")
         assert await job.result(timeout=20) == 7
 
 
@@ -400,10 +399,10 @@ async def test_all_scheduled_jobs_of_a_task_are_run_now(app: Rowlock) -> None:
     await app.enqueue_many([app.tasks["echo"].using(delay=HOUR).job(n) for n in range(5)])
     other = await app.enqueue("fail_once", delay=HOUR)
     which = JobFilter(task="echo", state="scheduled")
-    would = await app.reschedule_many(which, delay=0, dry_run=True)
+    would = await app.jobs.reschedule_many(which, delay=0, dry_run=True)
     assert (would.count, would.is_dry_run) == (5, True)
-    assert len(await app.jobs(which)) == 5
-    done = await app.reschedule_many(which, delay=0, by="ada")
+    assert len(await app.jobs.list(which)) == 5
+    done = await app.jobs.reschedule_many(which, delay=0, by="ada")
     assert (done.count, done.skipped, len(done.first_ids)) == (5, 0, 5)
     assert await app.worker().drain() == 5
     assert (await other.get()).state == "scheduled"
@@ -421,9 +420,9 @@ async def test_of_many_only_those_that_wait_and_have_the_time_are_changed(app: R
     await connection.execute(
         "UPDATE rowlock.job SET state = 'running', worker = $2, attempt = 1 WHERE id = $1", running.id, CLAIMANT
     )
-    would = await app.reschedule_many(JobFilter(task="echo"), delay=2 * HOUR, dry_run=True)
+    would = await app.jobs.reschedule_many(JobFilter(task="echo"), delay=2 * HOUR, dry_run=True)
     assert would.count == 2, "what runs is not among them"
-    done = await app.reschedule_many(JobFilter(task="echo"), delay=2 * HOUR, queue="bulk")
+    done = await app.jobs.reschedule_many(JobFilter(task="echo"), delay=2 * HOUR, queue="bulk")
     assert (done.count, done.skipped) == (1, 1)
     jobs = [await job.get() for job in (running, waiting, limited)]
     assert [(job.state, job.queue) for job in jobs] == [
@@ -436,11 +435,11 @@ async def test_of_many_only_those_that_wait_and_have_the_time_are_changed(app: R
 @pytest.mark.parametrize("which", [JobFilter(state="running"), JobFilter(state="failed"), JobFilter(discarded=True)])
 async def test_states_that_do_not_wait_are_refused(which: JobFilter, app: Rowlock) -> None:
     with pytest.raises(InvalidOption, match="is not that of waiting jobs"):
-        await app.reschedule_many(which, delay=0)
+        await app.jobs.reschedule_many(which, delay=0)
 
 
 async def test_a_filter_that_means_every_job_is_refused_unless_that_is_meant(app: Rowlock) -> None:
     await app.enqueue("echo", delay=HOUR)
     with pytest.raises(InvalidOption, match="everything"):
-        await app.reschedule_many(JobFilter(), delay=0)
-    assert (await app.reschedule_many(JobFilter(), delay=0, everything=True)).count == 1
+        await app.jobs.reschedule_many(JobFilter(), delay=0)
+    assert (await app.jobs.reschedule_many(JobFilter(), delay=0, everything=True)).count == 1

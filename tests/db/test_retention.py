@@ -134,7 +134,7 @@ async def test_each_outcome_of_each_queue_is_kept_for_its_own_time(
         "reports": {"succeeded": HOUR, "expired": "forever"},
     }
     for queue, kept in said.items():
-        await app.keep(queue, **kept)
+        await app.retention.keep(queue, **kept)
     expected = set()
     for age in range(8):
         for state in OUTCOMES:
@@ -153,7 +153,7 @@ async def test_each_outcome_of_each_queue_is_kept_for_its_own_time(
 async def test_a_day_of_which_nothing_is_kept_is_dropped(app: Rowlock, connection: Connection, now: datetime) -> None:
     job = await put(connection, noon(now, 3), attempts=2)
     await put(connection, noon(now, 2))
-    await app.keep("*", succeeded=2 * DAY, failed=2 * DAY, cancelled=2 * DAY, expired=2 * DAY)
+    await app.retention.keep("*", succeeded=2 * DAY, failed=2 * DAY, cancelled=2 * DAY, expired=2 * DAY)
     before = await days(connection)
     await remove(app)
     assert await days(connection) == before - {noon(now, 3).date()}
@@ -166,10 +166,10 @@ async def test_nothing_goes_a_minute_before_its_time(app: Rowlock, connection: C
     at = end_of(noon(now, 3)) - timedelta(microseconds=1)
     job = await put(connection, at)
     until_now = now - end_of(at)
-    await app.keep("*", succeeded=until_now + timedelta(minutes=1))
+    await app.retention.keep("*", succeeded=until_now + timedelta(minutes=1))
     await remove(app)
     assert await finished(connection) == {job}
-    await app.keep("*", succeeded=until_now - timedelta(seconds=1))
+    await app.retention.keep("*", succeeded=until_now - timedelta(seconds=1))
     await remove(app)
     assert await finished(connection) == set()
 
@@ -179,9 +179,9 @@ async def test_a_live_job_is_never_touched_and_neither_are_its_attempts(
 ) -> None:
     job = await put(connection, noon(now, 40), "failed", attempts=3)
     gone = await put(connection, noon(now, 40), "failed", attempts=3)
-    await app.retry(job)
+    await app.jobs.retry(job)
     await connection.execute("UPDATE rowlock.job SET created_at = now() - interval '1 year' WHERE id = $1", job)
-    await app.keep("*", succeeded=HOUR, failed=HOUR, cancelled=HOUR, expired=HOUR)
+    await app.retention.keep("*", succeeded=HOUR, failed=HOUR, cancelled=HOUR, expired=HOUR)
     await remove(app)
     assert (await app.get(job)).state == "queued"
     assert await attempts_of(connection, job) == 3
@@ -195,11 +195,11 @@ async def test_attempts_stay_as_long_as_their_job(app: Rowlock, connection: Conn
         await put_attempt(connection, patient, attempt, noon(now, age))
     quick = await put(connection, noon(now, 30), attempts=1)
     dead = await put(connection, noon(now, 20), "failed", attempts=1)
-    await app.keep("*", succeeded=10 * DAY, failed=60 * DAY)
+    await app.retention.keep("*", succeeded=10 * DAY, failed=60 * DAY)
     await remove(app)
     assert await finished(connection) == {patient, dead}
     assert [await attempts_of(connection, job) for job in (patient, quick, dead)] == [3, 0, 1]
-    await app.keep("*", succeeded=HOUR, failed=HOUR, cancelled=HOUR, expired=HOUR)
+    await app.retention.keep("*", succeeded=HOUR, failed=HOUR, cancelled=HOUR, expired=HOUR)
     await remove(app)
     assert await finished(connection) == set()
     assert [await attempts_of(connection, job) for job in (quick, dead)] == [0, 0]
@@ -218,16 +218,16 @@ async def test_a_day_is_rewritten_once_for_each_thing_that_passes(
 
     for state in OUTCOMES:
         await put(connection, noon(now, 9), state)
-    await app.keep("*", succeeded=5 * DAY)
+    await app.retention.keep("*", succeeded=5 * DAY)
     first = await file()
     await remove(app)
     second = await file()
     assert second != first
-    await app.keep("other", succeeded=6 * DAY)  # has passed as well: nothing more is to go
-    await app.keep("*", failed=10 * DAY)
+    await app.retention.keep("other", succeeded=6 * DAY)  # has passed as well: nothing more is to go
+    await app.retention.keep("*", failed=10 * DAY)
     await remove(app)
     assert await file() == second
-    await app.keep("*", failed=5 * DAY)
+    await app.retention.keep("*", failed=5 * DAY)
     await remove(app)
     assert await file() != second
     listed = await connection.fetchval("SELECT removed FROM rowlock.archive_day WHERE day = $1", noon(now, 9).date())
@@ -238,7 +238,7 @@ async def test_a_job_that_comes_late_into_an_emptied_day_goes_too(
     app: Rowlock, connection: Connection, other: Connection, now: datetime
 ) -> None:
     await put(connection, noon(now, 3))
-    await app.keep("*", succeeded=HOUR, failed=HOUR, cancelled=HOUR, expired=HOUR)
+    await app.retention.keep("*", succeeded=HOUR, failed=HOUR, cancelled=HOUR, expired=HOUR)
     async with other.transaction():
         await other.execute("LOCK TABLE ONLY rowlock.finished_job IN ACCESS SHARE MODE")  # a reader elsewhere
         await remove(app)
@@ -261,7 +261,7 @@ async def test_behind_a_reader_retention_gives_up_and_finishes_go_on(
 
     job = await put(connection, noon(now, 3))
     kept = await put(connection, noon(now, 3), "failed")
-    await app.keep("*", succeeded=DAY)
+    await app.retention.keep("*", succeeded=DAY)
     async with other.transaction():
         await other.fetch("SELECT count(*) FROM rowlock.finished_job")  # a report, a backup
         removing = asyncio.create_task(remove(app))
@@ -283,7 +283,7 @@ async def test_a_retry_that_was_first_wins(
 ) -> None:
     await put(connection, noon(now, 3))
     job = await put(connection, noon(now, 3), state)
-    await app.keep("*", succeeded=DAY, cancelled=DAY)
+    await app.retention.keep("*", succeeded=DAY, cancelled=DAY)
     async with other.transaction():
         (row,) = await other.fetch("SELECT finished_at FROM rowlock.finished_job WHERE id = $1", job)
         await other.fetch(statement("lock_finished", "rowlock"), [job], [row[0]])
@@ -300,11 +300,11 @@ async def test_who_comes_second_finds_what_was_kept(
 ) -> None:
     job = await put(connection, noon(now, 3), "failed")
     past = await put(connection, noon(now, 3), "succeeded")
-    await app.keep("*", succeeded=DAY)
+    await app.retention.keep("*", succeeded=DAY)
     acts: dict[str, Any] = {
-        "retry": lambda: app.retry(job),
-        "retry_many": lambda: app.retry_many(JobFilter(task="old")),
-        "discard": lambda: app.discard(job),
+        "retry": lambda: app.jobs.retry(job),
+        "retry_many": lambda: app.jobs.retry_many(JobFilter(task="old")),
+        "discard": lambda: app.jobs.discard(job),
     }
     async with other.transaction(isolation="read_committed"):
         done = await other.fetch(statement("retain_day", "rowlock"), "finished_job", noon(now, 3).date())
@@ -326,7 +326,7 @@ async def test_who_waits_for_the_copy_keeps_nothing_that_the_copy_waits_for(
     day = f"rowlock.finished_job_{noon(now, 3):%Y%m%d}"
     async with other.transaction():
         await other.execute(f"LOCK TABLE {day} IN EXCLUSIVE MODE")  # as retention does, while it copies
-        act = asyncio.create_task(app.retry_many(JobFilter(task="old")))
+        act = asyncio.create_task(app.jobs.retry_many(JobFilter(task="old")))
         await eventually(lambda: waits(connection, "finished_job"))
         await other.execute(f"SET LOCAL lock_timeout = '500ms'; TRUNCATE {day}")
     await act
@@ -339,7 +339,7 @@ async def test_what_was_finished_while_it_waited_is_not_lost_whatever_the_defaul
 ) -> None:
     name = await connection.fetchval("SELECT current_database()")
     await put(connection, noon(now, 3))
-    await app.keep("*", succeeded=DAY)
+    await app.retention.keep("*", succeeded=DAY)
     await connection.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'")
     await app.database.close()
     async with other.transaction():
@@ -361,7 +361,7 @@ async def test_a_day_that_cannot_be_done_does_not_keep_the_others(
     kept = {await put(connection, noon(now, age), "failed") for age in (3, 2)}
     in_the_way = f"rowlock.finished_job_{noon(now, 3):%Y%m%d}_kept"
     await connection.execute(f"CREATE TABLE {in_the_way} ()")
-    await app.keep("*", succeeded=HOUR)
+    await app.retention.keep("*", succeeded=HOUR)
     await remove(app)
     assert len(await finished(connection)) == len(kept) + 1
     await connection.execute(f"DROP TABLE {in_the_way}")
@@ -380,7 +380,7 @@ async def test_workers_do_it_within_seconds_of_being_told(app: Rowlock, connecti
         return await finished(connection) == {kept}
 
     async with app.worker():
-        await app.keep("*", succeeded=DAY)
+        await app.retention.keep("*", succeeded=DAY)
         await eventually(is_done)
 
 
@@ -426,7 +426,7 @@ async def test_a_day_with_too_many_rows_to_move_is_said_to_be_overdue_and_goes_f
     )
     await connection.fetch("SELECT rowlock.create_partitions($1) AS made", 0)
     assert noon(now, 40).date() not in await days(connection), "too many to move"
-    await app.keep("*", succeeded=30 * DAY)
+    await app.retention.keep("*", succeeded=30 * DAY)
     await connection.execute("UPDATE rowlock.queue SET updated_at = now() - interval '1 day'")
     found = {finding.check: finding for finding in await examine(settings)}
     assert str(noon(now, 40).date()) in found["retention"].detail
@@ -443,11 +443,11 @@ async def test_a_day_with_too_many_rows_to_move_is_said_to_be_overdue_and_goes_f
 
 async def test_what_is_said_is_shown_and_recorded(app: Rowlock, connection: Connection, now: datetime) -> None:
     await put(connection, noon(now, 3))
-    await app.keep("email", failed="forever", by="ada")
-    await app.keep("email", succeeded=7 * DAY, by="grace")
-    all_of_them = await app.keep("*", succeeded=86_400, failed=DAY, cancelled=DAY, expired=5 * DAY)
+    await app.retention.keep("email", failed="forever", by="ada")
+    await app.retention.keep("email", succeeded=7 * DAY, by="grace")
+    all_of_them = await app.retention.keep("*", succeeded=86_400, failed=DAY, cancelled=DAY, expired=5 * DAY)
     assert all_of_them.succeeded == DAY
-    shown = await app.retention()
+    shown = await app.retention.show()
     assert [(one.queue, one.succeeded, one.failed, one.expired) for one in shown.queues] == [
         ("*", DAY, DAY, 5 * DAY),
         ("email", 7 * DAY, "forever", None),
@@ -456,8 +456,8 @@ async def test_what_is_said_is_shown_and_recorded(app: Rowlock, connection: Conn
     assert (oldest.day, oldest.gone_at) == (noon(now, 3).date(), None)
     assert oldest.bytes > 0
     assert oldest.next_at == end_of(noon(now, 3)) + 5 * DAY
-    await app.keep("email", failed="default")
-    shown = await app.retention()
+    await app.retention.keep("email", failed="default")
+    shown = await app.retention.show()
     assert shown.days[0].gone_at == end_of(noon(now, 3)) + 7 * DAY
     told = [
         (row.verb, row.target_kind, row.target, row.by, row.details) for row in await app.operations(target="email")

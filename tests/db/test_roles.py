@@ -78,18 +78,18 @@ async def test_a_reader_reads_with_the_documented_rights_and_changes_nothing(
     async with Rowlock(settings=as_role(settings, roles["reader"])) as app:
         assert (await app.get(handle.id)).state == "failed"
         assert len(await list_attempts(app.database, handle.id)) == 1
-        assert await app.logs(handle.id) == []
+        assert await app.jobs.logs(handle.id) == []
         for state in (None, "failed", "queued", "running"):
-            assert len(await app.jobs(JobFilter(state=state))) == (state in {None, "failed"})
+            assert len(await app.jobs.list(JobFilter(state=state))) == (state in {None, "failed"})
         assert (await app.overview()).dead_letters == 1
         assert (await app.statistics()).total.failed >= 0
-        assert len(await app.dead_letter_groups()) == 1
-        assert (await app.retention()).queues == []
+        assert len(await app.dead_letters.groups()) == 1
+        assert (await app.retention.show()).queues == []
         assert await app.workers.list() == []
         assert [queue.name for queue in await app.queues.list()] == ["default"]
         assert await app.operations() == []
         with pytest.raises(RowlockError, match="GRANT"):
-            await app.retry(handle.id)
+            await app.jobs.retry(handle.id)
 
 
 async def test_who_may_write_reschedules_and_deletes_and_who_reads_does_neither(
@@ -103,13 +103,13 @@ async def test_who_may_write_reschedules_and_deletes_and_who_reads_does_neither(
         )
         await owner.worker().drain()
     async with Rowlock(settings=as_role(settings, roles["reader"])) as app:
-        for act in (app.delete(done.id), app.run_now(later.id)):
+        for act in (app.jobs.delete(done.id), app.jobs.run_now(later.id)):
             with pytest.raises(RowlockError, match="GRANT"):
                 await act
     async with Rowlock(settings=as_role(settings, roles["writer"])) as app:
-        assert (await app.run_now(later.id)).state == "queued"
-        await app.delete(done.id)
-        assert [job.id for job in await app.jobs()] == [later.id]
+        assert (await app.jobs.run_now(later.id)).state == "queued"
+        await app.jobs.delete(done.id)
+        assert [job.id for job in await app.jobs.list()] == [later.id]
 
 
 async def test_the_doctor_says_what_a_worker_could_not_do_as_this_role(

@@ -109,7 +109,7 @@ async def test_what_handlers_do_is_counted(app: Rowlock, connection: Connection,
 
     for task in (fine, fine, broken, refused, within, again):
         await task.enqueue()
-    await app.cancel((await fine.using(delay=60).enqueue()).id)
+    await app.jobs.cancel((await fine.using(delay=60).enqueue()).id)
     await app.worker().drain()
     await count_alone(connection, duties)
     expected = {

@@ -284,7 +284,7 @@ async def test_room_is_not_made_for_a_job_that_is_gone(app: Rowlock, stage: Stag
         await eventually(lambda: stage.running == {"before"})
         suspect = await add_job(connection, "quick", "suspect")
         await eventually(lambda: worker._shift.alone.is_wanted)
-        await app.cancel(suspect)
+        await app.jobs.cancel(suspect)
         await stage.quick.enqueue("after")
         await eventually(lambda: stage.began == ["before", "after"])
         stage.open.set()
@@ -394,7 +394,7 @@ async def test_a_worker_that_stops_leaves_it_to_another_one(app: Rowlock, stage:
         await add_job(connection, "quick", "suspect")
         await eventually(lambda: first._shift.alone.is_wanted)
         async with app.worker() as second:
-            first.stop(grace=timedelta(seconds=30))
+            first.stop(grace=30)
             await eventually(lambda: "suspect" in stage.began)
             assert "one" in stage.running
             stage.open.set()

@@ -60,14 +60,14 @@ async def test_they_stay_with_the_job_however_it_came_and_however_it_ends(
     if ended.state == "succeeded":
         assert ended.result == ["usual", "a", "b", TRACE], "its handler saw them too"
     else:
-        again = await app.retry(new.id)
+        again = await app.jobs.retry(new.id)
         assert (again.tags, again.trace) == (["usual", "a", "b"], TRACE)
 
 
 async def test_they_stay_with_a_job_that_never_starts(app: Rowlock, connection: Connection) -> None:
     task = app.tasks["end"]
     cancelled = await task.using(tags=["a"], delay=60).enqueue("succeed")
-    await app.cancel(cancelled.id)
+    await app.jobs.cancel(cancelled.id)
     expired = await task.using(tags=["a"], expires=60).enqueue("succeed")
     await connection.execute("UPDATE rowlock.job SET ends_at = now() - interval '1 second'")
     await app.database.run("end_overdue", 10)

@@ -181,7 +181,7 @@ async def test_each_job_has_the_tags_and_the_metadata_of_its_task(
     await set_back(connection, "one", timedelta(hours=1))
     await ticker.fire_due()
     await app.schedules.run("one")
-    fired = await app.jobs()
+    fired = await app.jobs.list()
     assert [(job.tags, job.metadata) for job in fired] == [(["nightly"], {"team": "mail"})] * 2
 
 

@@ -262,7 +262,7 @@ async def test_a_retry_by_an_operator_stays_in_the_trace(app: Rowlock, exporter:
 
     handle = await explode.enqueue()
     await app.worker().drain()
-    await app.retry(handle.id)
+    await app.jobs.retry(handle.id)
     await app.worker().drain()
     attempts = named(exporter, "process explode")
     assert len(attempts) == 2

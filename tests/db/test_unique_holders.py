@@ -349,10 +349,10 @@ async def test_a_job_that_is_put_back_takes_its_key_from_one_whose_time_is_over(
     async def send() -> None: ...
 
     first = await send.using(unique="k").enqueue()
-    await app.cancel(first.id)
+    await app.jobs.cancel(first.id)
     await send.using(unique="k", expires=60).enqueue()
     await pass_time(connection)
-    await app.retry(first.id)
+    await app.jobs.retry(first.id)
     assert await connection.fetchval("SELECT job_id FROM rowlock.unique_key") == first.id
 
 

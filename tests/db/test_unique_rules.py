@@ -327,13 +327,13 @@ async def test_a_job_that_is_put_back_holds_its_key_though_the_period_is_over_wh
 
     for has_come_by in (False, True):
         job = await send.enqueue()
-        await app.cancel(job.id)
+        await app.jobs.cancel(job.id)
         await run_out(connection)
         if has_come_by:
             assert await connection.fetchval(statement("forget_unique_keys", "rowlock"), 10) == 1
-        await app.retry(job.id)
+        await app.jobs.retry(job.id)
         assert (await send.enqueue()).id == job.id
-        await app.cancel(job.id)
+        await app.jobs.cancel(job.id)
 
 
 async def test_sql_knows_every_rule(app: Rowlock, connection: Connection) -> None:

@@ -64,7 +64,7 @@ async def test_a_cancel_is_heard_and_the_dead_are_rescued_while_many_jobs_expire
             "VALUES ($1, 'gone', 1, '1', '{}', '{}', 1, now() - interval '1 minute')",
             orphan,
         )
-        assert await app.cancel(job.id) == "requested"
+        assert await app.jobs.cancel(job.id) == "requested"
         await cancelled.wait()
         await eventually(
             lambda: connection.fetchval("SELECT crashes = 1 FROM rowlock.job WHERE id = $1", orphan),
@@ -120,7 +120,7 @@ async def test_a_cancel_is_heard_and_the_dead_are_rescued_while_a_duty_cannot_ha
                 "VALUES ($1, 'noop', 'elsewhere', 'running', 1, $1) RETURNING id",
                 uuid7(),
             )
-            assert await app.cancel(job.id) == "requested"
+            assert await app.jobs.cancel(job.id) == "requested"
             await cancelled.wait()
             await eventually(lambda: connection.fetchval("SELECT crashes = 1 FROM rowlock.job WHERE id = $1", orphan))
             await other.execute("ROLLBACK")

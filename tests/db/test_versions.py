@@ -220,7 +220,7 @@ async def test_a_process_is_given_arguments_of_its_own_version(settings: Setting
             return {"a": args["x"], "b": args["y"]}
 
         await connection.execute("""SELECT rowlock.enqueue('add', '{"x": 2, "y": 3}')""")
-        (job,) = await app.jobs()
+        (job,) = await app.jobs.list()
         await app.worker().drain()
         assert await app.handle(job).result(timeout=5) == 5
 
@@ -247,7 +247,7 @@ async def test_a_batch_has_old_and_new_jobs_all_with_arguments_of_its_own_versio
         await old.tasks["greet"].enqueue("Ada")
         await greet.enqueue(Greeting("Bob"))
         assert await app.worker().drain() == 2
-        assert {job.state for job in await app.jobs()} == {"succeeded"}
+        assert {job.state for job in await app.jobs.list()} == {"succeeded"}
     assert calls == [["Ada", "Bob"]]
 
 
@@ -331,15 +331,15 @@ async def test_an_operator_s_new_arguments_are_of_the_code_s_version(
     old: Rowlock, new: Rowlock, settings: Settings, connection: Connection
 ) -> None:
     job = await old.tasks["greet"].enqueue("Ada")
-    await new.cancel(job.id)
-    await new.retry(job.id)
+    await new.jobs.cancel(job.id)
+    await new.jobs.retry(job.id)
     assert await stored(connection, job.id) == ("queued", 1, {"name": "Ada"})
-    await new.cancel(job.id)
+    await new.jobs.cancel(job.id)
     async with Rowlock(settings=settings) as stranger:
-        await stranger.retry(job.id, args={"name": "Bob"})
+        await stranger.jobs.retry(job.id, args={"name": "Bob"})
     assert await stored(connection, job.id) == ("queued", 1, {"name": "Bob"})
-    await new.cancel(job.id)
-    await new.retry(job.id, args={"who": "Eve", "locale": "fr"})
+    await new.jobs.cancel(job.id)
+    await new.jobs.retry(job.id, args={"who": "Eve", "locale": "fr"})
     assert await stored(connection, job.id) == ("queued", 3, {"who": "Eve", "locale": "fr"})
 
 
@@ -358,7 +358,7 @@ async def test_the_version_outlives_the_job_however_it_ends(new: Rowlock, connec
     ends["succeeded"] = (await greet.enqueue("Ada", "fr")).id
     await new.worker().drain()
     ends["cancelled"] = (await greet.enqueue("Ada", "fr")).id
-    await new.cancel(ends["cancelled"])
+    await new.jobs.cancel(ends["cancelled"])
     for state, limit in (("expired", {"expires": 30}), ("failed", {"deadline": 30})):
         ends[state] = (await greet.using(**limit).enqueue("Ada", "fr")).id  # type: ignore[arg-type]  # the one or the other
     await connection.execute(

@@ -222,7 +222,7 @@ async def test_what_waits_inside_at_a_stop_is_given_back_as_it_was(
         wait.hold(worker)
         handle = await wait.enqueue(expires=3600)
         await is_inside(worker)
-        worker.stop(timedelta(0))
+        worker.stop(0)
     wait.go_on()
     row = await connection.fetchrow(
         "SELECT state, ends_at = expires_at AS expires, errors, crashes FROM rowlock.job WHERE id = $1", handle.id

@@ -52,7 +52,7 @@ if sys.argv[1:] == ["configured"]:
         {
             "version": 1,
             "disable_existing_loggers": False,
-            "filters": {"job": {"()": "rowlock.logs.JobFilter"}},
+            "filters": {"job": {"()": "rowlock.logs.JobContextFilter"}},
             "formatters": {"plain": {"format": "%(levelname)s|%(name)s|%(job_id)s|%(task)s|%(message)s"}},
             "handlers": {"out": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["job"]}},
             "root": {"level": "INFO", "handlers": ["out"]},

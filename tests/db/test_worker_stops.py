@@ -74,7 +74,7 @@ async def test_what_is_not_done_after_the_grace_is_given_back_and_runs_elsewhere
     running = asyncio.create_task(worker.run(handle_signals=False))
     await asyncio.wait_for(began.wait(), 10)
     with capture_logs() as logs:
-        worker.stop(grace=timedelta(0))
+        worker.stop(grace=0)
         await asyncio.wait_for(running, 10)
     (entry,) = [entry for entry in logs if entry["event"] == "job_given_back"]
     assert (entry["job_id"], entry["attempt"], entry["why"]) == (str(handle.id), 1, "shutdown")
@@ -100,10 +100,10 @@ async def test_the_grace_can_be_cut_short_while_it_runs(app: Rowlock, connection
     worker = app.worker()
     running = asyncio.create_task(worker.run(handle_signals=False))
     await asyncio.wait_for(began.wait(), 10)
-    worker.stop(grace=timedelta(seconds=60))
+    worker.stop(grace=60)
     done, _ = await asyncio.wait([running], timeout=1.5)
     assert not done, "the grace was given"
-    worker.stop(grace=timedelta(0))
+    worker.stop(grace=0)
     await asyncio.wait_for(running, 10)
     assert (await row_of(connection, handle.id))["state"] == "queued"
 
@@ -128,7 +128,7 @@ async def test_a_worker_that_stops_gives_back_what_it_claimed_ahead(app: Rowlock
     worker = app.worker(concurrency=2)
     running = asyncio.create_task(worker.run(handle_signals=False))
     await asyncio.wait_for(held.wait(), 30)
-    worker.stop(grace=timedelta(0))
+    worker.stop(grace=0)
     await asyncio.wait_for(running, 10)
     seen = await states(connection)
     assert set(seen) == {"succeeded", "queued"}
@@ -161,7 +161,7 @@ async def test_a_handler_that_ignores_being_cancelled_does_not_hold_up_the_stop(
     worker = app.worker()
     running = asyncio.create_task(worker.run(handle_signals=False))
     await asyncio.wait_for(began.wait(), 10)
-    worker.stop(grace=timedelta(0))
+    worker.stop(grace=0)
     await asyncio.wait_for(running, 10)
     assert (await row_of(connection, handle.id))["state"] == "queued"
     await app.worker().drain()
@@ -187,7 +187,7 @@ async def test_a_handler_that_finishes_when_cancelled_at_the_stop_has_finished(
     worker = app.worker()
     running = asyncio.create_task(worker.run(handle_signals=False))
     await asyncio.wait_for(began.wait(), 10)
-    worker.stop(grace=timedelta(0))
+    worker.stop(grace=0)
     await asyncio.wait_for(running, 10)
     assert (await row_of(connection, handle.id))["result"] == '"saved"'
 
@@ -219,7 +219,7 @@ async def test_a_plain_function_that_goes_on_after_the_stop_is_given_back_and_re
     running = asyncio.create_task(worker.run(handle_signals=False))
     try:
         await eventually(began.is_set)
-        worker.stop(grace=timedelta(0))
+        worker.stop(grace=0)
         await asyncio.wait_for(running, 10)
         assert worker.has_leftover_threads
         assert (await row_of(connection, handle.id))["state"] == "queued"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 
 import pytest
 
@@ -39,7 +38,7 @@ async def test_a_worker_that_stops_says_what_it_waits_for(database_url: str) -> 
         with capture_logs() as lines:
             running = asyncio.create_task(worker.run(handle_signals=False))
             await asyncio.wait_for(began.wait(), 30)
-            worker.stop(timedelta(seconds=30))
+            worker.stop(30)
             told = await eventually(lambda: [line for line in lines if line["event"] == "worker_stopping"], 30.0)
             ending.set()
             await running

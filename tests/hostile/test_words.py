@@ -201,8 +201,8 @@ def edges(given: dict[str, str]) -> Iterator[tuple[str, ...]]:
 async def test_numbers_and_times_at_their_edges_are_taken_or_refused_in_words(
     zone: str, full: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (finished,) = await full.app.jobs(JobFilter(state="succeeded"))
-    (waiting,) = await full.app.jobs(JobFilter(state="scheduled"))
+    (finished,) = await full.app.jobs.list(JobFilter(state="succeeded"))
+    (waiting,) = await full.app.jobs.list(JobFilter(state="scheduled"))
     (worker,) = await full.app.workers.list()
     given = {
         "job_id": str(finished.id),

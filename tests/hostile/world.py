@@ -296,13 +296,13 @@ async def read_everything(world: World, table: str) -> None:
 
 
 async def _read_lists(world: World, ids: Iterable[UUID]) -> None:
-    page = await world.app.jobs(limit=500)
+    page = await world.app.jobs.list(limit=500)
     if page.following is None:
         assert {job.id for job in page} >= set(ids) - {UUID(int=0), UUID(int=2**128 - 1)}
     shown = {job["id"] for job in json.loads(await world.get("/v1/jobs", limit="500"))["jobs"]}
     assert shown == {str(job.id) for job in page}
     for state in ("queued", "scheduled", "running", "succeeded", "failed", "cancelled", "expired"):
-        await world.app.jobs(JobFilter(state=state))
+        await world.app.jobs.list(JobFilter(state=state))
         await world.get("/v1/jobs", state=state)
 
 
@@ -311,7 +311,7 @@ async def read_job(world: World, job_id: UUID) -> None:
     job = await world.app.get(job_id)
     json.dumps([job.args, job.result])
     await list_attempts(world.app.database, job_id)
-    await world.app.logs(job_id)
+    await world.app.jobs.logs(job_id)
     json.loads(await world.get(f"/v1/jobs/{job_id}"), parse_int=str)  # Python's own reader knows no long numbers
     await world.get(f"/v1/jobs/{job_id}/logs")
 
@@ -321,7 +321,7 @@ async def fill(world: World) -> None:
     await world.echo.enqueue("succeeded")
     await world.stumble.enqueue("failed")
     cancelled = await world.echo.using(delay=1, unique="cancelled").enqueue("cancelled")
-    await world.app.cancel(cancelled.id, reason="no longer wanted")
+    await world.app.jobs.cancel(cancelled.id, reason="no longer wanted")
     await world.app.worker().drain()
     await world.echo.using(
         unique="waits",

@@ -292,7 +292,7 @@ async def work_cancelled(site: Site) -> None:
     """A worker one of whose jobs is cancelled by an operator while it runs."""
     async with site.app() as app, app.worker():
         await site.started.wait()
-        await site.act("cancel", site.ids[0], lambda: app.cancel(site.ids[0], reason=REASON))
+        await site.act("cancel", site.ids[0], lambda: app.jobs.cancel(site.ids[0], reason=REASON))
         await site.is_done()
 
 
@@ -302,17 +302,17 @@ async def work_cancelled(site: Site) -> None:
 async def retry(site: Site) -> None:
     """Put a dead letter back; another one before that, so that the statements are known."""
     async with site.app() as app:
-        await site.act("retry", site.ids[1], lambda: app.retry(site.ids[1]))
+        await site.act("retry", site.ids[1], lambda: app.jobs.retry(site.ids[1]))
         await site.arm(app)
-        await site.act("retry", site.ids[0], lambda: app.retry(site.ids[0]))
+        await site.act("retry", site.ids[0], lambda: app.jobs.retry(site.ids[0]))
 
 
 async def cancel(site: Site) -> None:
     """Cancel a job; another one before that, so that the statements are known."""
     async with site.app() as app:
-        await site.act("cancel", site.ids[1], lambda: app.cancel(site.ids[1], reason=REASON))
+        await site.act("cancel", site.ids[1], lambda: app.jobs.cancel(site.ids[1], reason=REASON))
         await site.arm(app)
-        await site.act("cancel", site.ids[0], lambda: app.cancel(site.ids[0], reason=REASON))
+        await site.act("cancel", site.ids[0], lambda: app.jobs.cancel(site.ids[0], reason=REASON))
 
 
 RUNS: dict[str, Callable[[Site], Awaitable[None]]] = {

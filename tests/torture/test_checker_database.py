@@ -98,13 +98,13 @@ class World:
     async def cancel(self, job: UUID) -> None:
         op = uuid4().hex
         self.history.write(Act(op=op, what="cancel", job=job))
-        answer = await self.app.cancel(job)
+        answer = await self.app.jobs.cancel(job)
         self.history.write(Acted(op=op, outcome="requested" if answer == "requested" else "done"))
 
     async def retry(self, job: UUID) -> None:
         op = uuid4().hex
         self.history.write(Act(op=op, what="retry", job=job))
-        await self.app.retry(job)
+        await self.app.jobs.retry(job)
         self.history.write(Acted(op=op, outcome="done"))
 
 

@@ -6,22 +6,30 @@ import ast
 import doctest
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import rowlock
+import rowlock.testing
+
+_PACKAGE = Path(rowlock.__file__).parent
 
 EXPORTED = [
     "ApiKey",
     "ApiKeyNotFound",
     "ArchiveDay",
+    "BoundTask",
     "BulkResult",
     "CallNext",
     "Cancel",
     "ConfigurationError",
     "DatabaseUnavailable",
     "DeadLetterGroup",
+    "DeadLetters",
     "DrainTimeout",
     "DuplicateJob",
     "EnqueueOptions",
@@ -29,6 +37,7 @@ EXPORTED = [
     "Exponential",
     "Fail",
     "Figures",
+    "GroupedDeadLetters",
     "InsideEventLoop",
     "InvalidArguments",
     "InvalidJob",
@@ -40,6 +49,8 @@ EXPORTED = [
     "JobFilter",
     "JobHandle",
     "JobNotFound",
+    "JobPage",
+    "Jobs",
     "KeyHeld",
     "Keys",
     "Lifespan",
@@ -47,6 +58,7 @@ EXPORTED = [
     "LiveWorker",
     "LockTimeout",
     "LogLine",
+    "Middleware",
     "NewApiKey",
     "NewJob",
     "Operation",
@@ -62,10 +74,12 @@ EXPORTED = [
     "RemoteError",
     "ResultTimeout",
     "Retention",
+    "RetentionStatus",
     "Retry",
     "Rowlock",
     "RowlockError",
     "Schedule",
+    "ScheduleChanged",
     "ScheduleExists",
     "ScheduleNotFound",
     "Schedules",
@@ -82,9 +96,11 @@ EXPORTED = [
     "TaskDefaults",
     "TaskFigures",
     "Tasks",
+    "Tick",
     "Unclaimed",
     "Unique",
     "UnknownTask",
+    "Worker",
     "WorkerNotFound",
     "Workers",
     "WrongState",
@@ -99,6 +115,8 @@ def _documented() -> Iterator[tuple[str, str]]:
     """The docstrings of the exported names, and of the public methods of the exported classes."""
     for name in EXPORTED:
         exported = getattr(rowlock, name)
+        if not inspect.isclass(exported):
+            continue  # an alias of types has no docstring
         yield name, inspect.cleandoc(exported.__dict__.get("__doc__") or "")
         own = [
             kind for kind in getattr(exported, "__mro__", [exported])[::-1] if kind.__module__.startswith("rowlock.")
@@ -107,6 +125,35 @@ def _documented() -> Iterator[tuple[str, str]]:
             function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
             if not member.startswith("_") and (inspect.isfunction(function) or isinstance(function, property)):
                 yield f"{name}.{member}", inspect.cleandoc(function.__doc__ or "")
+
+
+# Nobody is handed their classes: a program, the forms of JSON, the turns of the upkeep, what Django finds by its file.
+_APART = ("torture", "wire", "worker/duties", "integrations/django/management")
+_IMPORTED = ("logs.py", "errors.py", "settings.py", "embedded", "integrations")
+
+
+def _defined() -> dict[str, dict[str, ast.ClassDef]]:
+    """The classes of the package, by name and file."""
+    found: dict[str, dict[str, ast.ClassDef]] = {}
+    for file in sorted(_PACKAGE.rglob("*.py")):
+        place = file.relative_to(_PACKAGE).as_posix()
+        if not place.startswith(_APART):
+            for node in ast.parse(file.read_text()).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    found.setdefault(node.name, {})[place] = node
+    return found
+
+
+def _named_by(kind: ast.ClassDef) -> Iterator[str]:
+    """The names in what a class is made of, and in what its public members are or return."""
+    parts = [*kind.bases]
+    for member in kind.body:
+        if isinstance(member, ast.FunctionDef | ast.AsyncFunctionDef) and not member.name.startswith("_"):
+            parts += [] if member.returns is None else [member.returns]
+        elif isinstance(member, ast.AnnAssign) and not ast.unparse(member.target).startswith("_"):
+            parts.append(member.annotation)
+    for part in parts:
+        yield from (node.id for node in ast.walk(part) if isinstance(node, ast.Name))
 
 
 DOCUMENTED = dict(_documented())
@@ -119,6 +166,22 @@ def test_exported_names_are_these_and_no_others() -> None:
 
 def test_every_exported_name_can_be_imported() -> None:
     assert [name for name in EXPORTED if not hasattr(rowlock, name)] == []
+
+
+def test_no_two_classes_that_users_import_or_are_handed_share_a_name() -> None:
+    defined = _defined()
+    imported = {name for name, places in defined.items() if any(place.startswith(_IMPORTED) for place in places)}
+    found, new = set[str](), imported | {*rowlock.__all__, *rowlock.testing.__all__}
+    while new:
+        found |= new
+        new = {name for one in new for kind in defined.get(one, {}).values() for name in _named_by(kind)} - found
+    assert {"Statistics", "WorkerFigures", "JobContextFilter", "PoolUse"} <= found
+    assert {name: set(defined[name]) for name in found & defined.keys() if len(defined[name]) > 1} == {}
+
+
+def test_a_program_that_only_enqueues_does_not_load_the_worker() -> None:
+    program = "import rowlock, sys; sys.exit(any(name.startswith('rowlock.worker') for name in sys.modules))"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize("name", DOCUMENTED)

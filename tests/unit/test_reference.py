@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+import rowlock
 from rowlock import Rowlock
 from rowlock.api.application import ENDPOINTS
 from rowlock.cli.root import COMMANDS, root
@@ -33,7 +34,8 @@ def named(column: int) -> set[str]:
 
 def in_python() -> Iterator[str]:
     app = Rowlock("postgresql://127.0.0.1/nothing_connects")
-    parts = {f"app.{name}": part for name, part in vars(app).items() if hasattr(part, "through")}
+    parts = {f"app.{name}": part for name, part in vars(app).items() if type(part).__name__ in rowlock.__all__}
+    del parts["app.settings"]
     for prefix, part in ({"app": app} | parts).items():
         methods = {name for name in dir(type(part)) if not name.startswith("_")}
         yield from (f"{prefix}.{name}" for name in methods - {"through"})

@@ -32,4 +32,4 @@ async def test_what_makes_no_sense_is_refused_before_anything_connects(
 ) -> None:
     async with Rowlock(NOWHERE) as app:
         with pytest.raises(InvalidOption, match=said):
-            await app.keep(queue, **given)
+            await app.retention.keep(queue, **given)

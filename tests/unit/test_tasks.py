@@ -161,6 +161,27 @@ async def test_no_connection_where_one_was_meant_is_refused() -> None:
         app.enqueue_many_sync([], connection=None)
 
 
+@pytest.mark.parametrize(
+    "option, error",
+    [({"dleay": 60}, TypeError), ({"priority": 10}, InvalidOption), ({"delay": -1}, InvalidOption)],
+    ids=str,
+)
+def test_a_synchronous_enqueue_checks_the_options_as_an_asynchronous_one(option: Any, error: type[Exception]) -> None:  # noqa: ANN401  # wrong ones
+    app = Rowlock("postgresql://127.0.0.1/nothing_connects")
+
+    @app.task
+    def report() -> None: ...
+
+    for enqueue in (
+        lambda: app.enqueue_sync("report", **option),
+        lambda: app.run_sync(app.enqueue("report", **option)),
+        lambda: report.using(**option).enqueue_sync(),
+    ):
+        with pytest.raises(error, match=next(iter(option))):
+            enqueue()
+    app.close_sync()
+
+
 def test_a_handle_is_made_of_an_id_alone() -> None:
     app = Rowlock("postgresql://h/d")
     handle = app.handle("0198a5a0-0000-7000-8000-000000000000")

@@ -25,7 +25,9 @@ from rowlock.api.routing.pages import FilterPageQuery, FilterQuery, LimitQuery, 
 from rowlock.api.routing.routes import Call, Routes
 from rowlock.errors import KeyHeld, UnknownTask
 from rowlock.queue.enqueue.idempotency import Answer
-from rowlock.queue.operate.jobs import BulkResult
+from rowlock.queue.jobs.filter import Sight
+from rowlock.queue.operate.bulk import BulkResult
+from rowlock.queue.operate.jobs import Jobs
 from rowlock.queue.read.dead_letters import group_dead_letters, list_dead_letters
 from rowlock.queue.read.unclaimed import list_unclaimed
 from rowlock.wire.jobs import (
@@ -51,17 +53,25 @@ if TYPE_CHECKING:
 routes = Routes("jobs")
 
 
+def _jobs(call: Call) -> Jobs:
+    """The jobs, for an act of this request on one of them."""
+    return call.rowlock.jobs.through(call.origin, sight=Sight(queues=call.access.queues))
+
+
+async def _seen_jobs(call: Call) -> Jobs:
+    """The jobs, for an act of this request on all that it sees."""
+    return call.rowlock.jobs.through(call.origin, sight=await call.sight())
+
+
 @routes.post("/v1/jobs/bulk/cancel", scope="operate", by_queue=True, answers={200: BulkResult})
 async def cancel_many(call: Call, body: BulkCancelRequest) -> web.Response:
     """Cancel all live jobs that a filter means."""
     return answer(
-        await call.rowlock.operators.cancel_many(
+        await (await _seen_jobs(call)).cancel_many(
             body.filter,
             reason=body.reason,
             dry_run=body.dry_run,
             everything=body.everything,
-            origin=call.origin,
-            sight=await call.sight(),
         )
     )
 
@@ -73,13 +83,14 @@ async def reschedule_many(call: Call, body: BulkRescheduleRequest) -> web.Respon
         detail = "This key is limited to queues: move the jobs to another queue one by one."
         raise Refused(FORBIDDEN, detail, field="queue")
     return answer(
-        await call.rowlock.operators.reschedule_many(
+        await (await _seen_jobs(call)).reschedule_many(
             body.filter,
-            body.change(),
+            delay=body.delay,
+            run_at=body.run_at,
+            priority=body.priority,
+            queue=body.queue,
             dry_run=body.dry_run,
             everything=body.everything,
-            origin=call.origin,
-            sight=await call.sight(),
         )
     )
 
@@ -88,9 +99,7 @@ async def reschedule_many(call: Call, body: BulkRescheduleRequest) -> web.Respon
 async def retry_many(call: Call, body: BulkRequest) -> web.Response:
     """Put all finished jobs back that a filter means."""
     return answer(
-        await call.rowlock.operators.retry_many(
-            body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin, sight=await call.sight()
-        )
+        await (await _seen_jobs(call)).retry_many(body.filter, dry_run=body.dry_run, everything=body.everything)
     )
 
 
@@ -98,9 +107,7 @@ async def retry_many(call: Call, body: BulkRequest) -> web.Response:
 async def discard_many(call: Call, body: BulkRequest) -> web.Response:
     """Put all dead letters aside that a filter means."""
     return answer(
-        await call.rowlock.operators.discard_many(
-            body.filter, dry_run=body.dry_run, everything=body.everything, origin=call.origin, sight=await call.sight()
-        )
+        await (await _seen_jobs(call)).discard_many(body.filter, dry_run=body.dry_run, everything=body.everything)
     )
 
 
@@ -114,7 +121,7 @@ async def discard_many(call: Call, body: BulkRequest) -> web.Response:
 async def cancel(call: Call, body: CancelRequest) -> web.Response:
     """Cancel a job: 200 if it never starts, 202 if it runs and was told to stop."""
     job = await call.job_id()
-    done = await call.rowlock.operators.cancel(job, reason=body.reason, origin=call.origin)
+    done = await _jobs(call).cancel(job, reason=body.reason)
     return answer(Cancelled(id=job, answer=done), status=200 if done == "cancelled" else 202)
 
 
@@ -130,7 +137,7 @@ async def reschedule(call: Call, body: RescheduleRequest) -> web.Response:
     job = await call.job_id()
     if body.queue is not None:
         await _require_queues(call, job, body.queue)
-    done = await call.rowlock.operators.reschedule(job, body.change(), origin=call.origin, within=call.access.queues)
+    done = await _jobs(call).reschedule(job, **msgspec.structs.asdict(body))
     return answer(JobSummary.of(done))
 
 
@@ -173,7 +180,7 @@ async def _foreign_task(call: Call, job_id: UUID) -> str | None:
 )
 async def delete_job(call: Call) -> web.Response:
     """Delete a finished job for good: 204."""
-    await call.rowlock.operators.delete(await call.job_id(), origin=call.origin)
+    await _jobs(call).delete(await call.job_id())
     return web.Response(status=204)
 
 
@@ -188,7 +195,7 @@ async def retry(call: Call, body: RetryRequest) -> web.Response:
     """Put a finished job back."""
     try:
         wanted = await _require_task(call, await call.job_id())
-        job = await call.rowlock.operators.retry(wanted, args=body.args, origin=call.origin)
+        job = await _jobs(call).retry(wanted, args=body.args)
     except KeyHeld as error:
         if call.access.queues is None:
             raise
@@ -209,8 +216,7 @@ async def run_again(call: Call, body: RunAgainRequest) -> web.Response:
     old = await _require_task(call, await call.job_id())
 
     async def run(connection: Connection | None) -> Answer:
-        operators = call.rowlock.operators
-        job = await operators.run_again(old, args=body.args, origin=call.origin, connection=connection)
+        job = await _jobs(call).run_again(old, args=body.args, connection=connection)
         return Answer(status=201, body=msgspec.json.encode(JobSummary.of(job)).decode(), job_id=job.id)
 
     given = await once(call, run)
@@ -227,7 +233,7 @@ async def run_again(call: Call, body: RunAgainRequest) -> web.Response:
 )
 async def discard(call: Call) -> web.Response:
     """Put a dead letter aside."""
-    job = await call.rowlock.operators.discard(await call.job_id(), origin=call.origin)
+    job = await _jobs(call).discard(await call.job_id())
     return answer(JobSummary.of(job))
 
 

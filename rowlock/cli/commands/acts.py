@@ -22,12 +22,13 @@ from rowlock.queue.jobs.checks import metadata_pairs
 from rowlock.queue.jobs.filter import JobFilter
 from rowlock.queue.jobs.lifecycle import SHOWN
 from rowlock.queue.jobs.rescheduling import Change
-from rowlock.queue.operate.jobs import BulkResult
+from rowlock.queue.operate.bulk import BulkResult
+from rowlock.queue.operate.jobs import Jobs
 from rowlock.words import quoted
 
 F = TypeVar("F", bound=Callable[..., Any])
-One: TypeAlias = Callable[[Rowlock, str, Origin], Awaitable[str]]
-Many: TypeAlias = Callable[[Rowlock, JobFilter, bool, Origin], Awaitable[BulkResult]]
+One: TypeAlias = Callable[[Jobs, str], Awaitable[str]]
+Many: TypeAlias = Callable[[Jobs, JobFilter, bool], Awaitable[BulkResult]]
 
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -107,11 +108,11 @@ def cancel(job_ids: Sequence[str], reason: str | None, **given: Any) -> int:  # 
     A waiting job never starts; a running one is told to stop.
     """
 
-    async def one(app: Rowlock, job_id: str, origin: Origin) -> str:
-        return await app.operators.cancel(job_id, reason=reason, origin=origin)
+    async def one(jobs: Jobs, job_id: str) -> str:
+        return await jobs.cancel(job_id, reason=reason)
 
-    async def many(app: Rowlock, which: JobFilter, dry_run: bool, origin: Origin) -> BulkResult:  # noqa: FBT001
-        return await app.operators.cancel_many(which, reason=reason, dry_run=dry_run, everything=True, origin=origin)
+    async def many(jobs: Jobs, which: JobFilter, dry_run: bool) -> BulkResult:  # noqa: FBT001
+        return await jobs.cancel_many(which, reason=reason, dry_run=dry_run, everything=True)
 
     return _run("cancel", job_ids, given, one, many)
 
@@ -134,23 +135,25 @@ def reschedule(
 
     What is left out stays as it was.
     """
-    change = Change.of(delay=age("delay", delay), run_at=run_at, priority=priority, queue=to_queue)
-    return _reschedule("reschedule", job_ids, given, change)
+    new = {"delay": age("delay", delay), "run_at": run_at, "priority": priority, "queue": to_queue}
+    return _reschedule("reschedule", job_ids, given, new)
 
 
 @click.command("run-now", short_help="Make waiting jobs due now.")
 @_on_one_or_many
 def run_now(job_ids: Sequence[str], **given: Any) -> int:  # noqa: ANN401  # click's options
     """Make the waiting jobs with these IDs due now, or all that the options mean."""
-    return _reschedule("run now", job_ids, given, Change.of(delay=0, run_at=None, priority=None, queue=None))
+    return _reschedule("run now", job_ids, given, {"delay": 0, "run_at": None, "priority": None, "queue": None})
 
 
-def _reschedule(verb: str, job_ids: Sequence[str], given: Mapping[str, Any], change: Change) -> int:
-    async def one(app: Rowlock, job_id: str, origin: Origin) -> str:
-        return (await app.operators.reschedule(job_id, change, origin=origin)).state
+def _reschedule(verb: str, job_ids: Sequence[str], given: Mapping[str, Any], new: Mapping[str, Any]) -> int:
+    Change.of(**new)  # refused before anything connects
 
-    async def many(app: Rowlock, which: JobFilter, dry_run: bool, origin: Origin) -> BulkResult:  # noqa: FBT001
-        return await app.operators.reschedule_many(which, change, dry_run=dry_run, everything=True, origin=origin)
+    async def one(jobs: Jobs, job_id: str) -> str:
+        return (await jobs.reschedule(job_id, **new)).state
+
+    async def many(jobs: Jobs, which: JobFilter, dry_run: bool) -> BulkResult:  # noqa: FBT001
+        return await jobs.reschedule_many(which, **new, dry_run=dry_run, everything=True)
 
     why = "they would be due after their time is over"
     return _run(verb, job_ids, given, one, many, why_skipped=why)
@@ -168,8 +171,8 @@ def delete(job_ids: Sequence[str], yes: bool, as_json: bool) -> int:  # noqa: FB
         note("Nothing was changed.")
         return Exit.NO
 
-    async def one(app: Rowlock, job_id: str, origin: Origin) -> str:
-        await app.operators.delete(job_id, origin=origin)
+    async def one(jobs: Jobs, job_id: str) -> str:
+        await jobs.delete(job_id)
         return "deleted"
 
     return running.run(_one_by_one(load(None), job_ids, one, as_json=as_json))
@@ -190,12 +193,12 @@ def retry(
         raise click.UsageError("--args goes with one ID.", click.get_current_context())
     args = None if args_json is None else parse_args(args_json)
 
-    async def one(app: Rowlock, job_id: str, origin: Origin) -> str:
-        await app.operators.retry(job_id, args=args, origin=origin)
+    async def one(jobs: Jobs, job_id: str) -> str:
+        await jobs.retry(job_id, args=args)
         return "queued"
 
-    async def many(app: Rowlock, which: JobFilter, dry_run: bool, origin: Origin) -> BulkResult:  # noqa: FBT001
-        return await app.operators.retry_many(which, dry_run=dry_run, everything=True, origin=origin)
+    async def many(jobs: Jobs, which: JobFilter, dry_run: bool) -> BulkResult:  # noqa: FBT001
+        return await jobs.retry_many(which, dry_run=dry_run, everything=True)
 
     return _run("retry", job_ids, given, one, many, app_name)
 
@@ -211,8 +214,8 @@ def run_again(job_ids: Sequence[str], args_json: str | None, app_name: str | Non
         raise click.UsageError("--args goes with one ID.", click.get_current_context())
     args = None if args_json is None else parse_args(args_json)
 
-    async def one(app: Rowlock, job_id: str, origin: Origin) -> str:
-        return str((await app.operators.run_again(job_id, args=args, origin=origin)).id)
+    async def one(jobs: Jobs, job_id: str) -> str:
+        return str((await jobs.run_again(job_id, args=args)).id)
 
     return running.run(_one_by_one(load(app_name), job_ids, one, as_json=as_json))
 
@@ -222,12 +225,12 @@ def run_again(job_ids: Sequence[str], args_json: str | None, app_name: str | Non
 def discard(job_ids: Sequence[str], **given: Any) -> int:  # noqa: ANN401  # click's options
     """Put the dead letters with these IDs aside, or all that the options mean. They stay failed, for the audit."""
 
-    async def one(app: Rowlock, job_id: str, origin: Origin) -> str:
-        await app.operators.discard(job_id, origin=origin)
+    async def one(jobs: Jobs, job_id: str) -> str:
+        await jobs.discard(job_id)
         return "discarded"
 
-    async def many(app: Rowlock, which: JobFilter, dry_run: bool, origin: Origin) -> BulkResult:  # noqa: FBT001
-        return await app.operators.discard_many(which, dry_run=dry_run, everything=True, origin=origin)
+    async def many(jobs: Jobs, which: JobFilter, dry_run: bool) -> BulkResult:  # noqa: FBT001
+        return await jobs.discard_many(which, dry_run=dry_run, everything=True)
 
     return _run("discard", job_ids, given, one, many)
 
@@ -259,9 +262,10 @@ async def _one_by_one(app: Rowlock, job_ids: Sequence[str], act: One, *, as_json
     done: dict[str, str] = {}
     code: int = Exit.DONE
     async with running.changing(app):
+        jobs = app.jobs.through(me())
         for job_id in job_ids:
             try:
-                done[job_id] = await act(app, job_id, me())
+                done[job_id] = await act(jobs, job_id)
             except RowlockError as error:
                 code = max(code, complain(error, code=code_of(error)))
             else:
@@ -284,8 +288,9 @@ async def _all(
     why_skipped: str,
 ) -> int:
     async with running.changing(app):
+        jobs = app.jobs.through(me())
         if not dry_run and not yes:
-            would = await act(app, which, True, me())  # noqa: FBT003  # the dry run
+            would = await act(jobs, which, True)  # noqa: FBT003  # the dry run
             if not would.count:
                 if as_json:
                     print_json(would)
@@ -297,12 +302,12 @@ async def _all(
             ):
                 note("Nothing was changed.")
                 return Exit.NO
-        result = await act(app, which, dry_run, me())
+        result = await act(jobs, which, dry_run)
     if as_json:
         print_json(result)
         return Exit.DONE
-    jobs = counted(result.count, "job")
-    click.echo(f"Would {verb} {jobs}" if dry_run else f"{verb}: {jobs}")
+    count = counted(result.count, "job")
+    click.echo(f"Would {verb} {count}" if dry_run else f"{verb}: {count}")
     if result.requested:
         click.echo(f"{result.requested} of them run, and were told to stop.")
     if result.skipped:

@@ -42,7 +42,7 @@ def list_command(
 
     async def read() -> JobPage:
         async with Rowlock() as app:
-            return await app.dead_letters(which, before=before, limit=limit)
+            return await app.dead_letters.list(which, before=before, limit=limit)
 
     print_jobs(running.run(read()), as_json=as_json, none=NONE)
 

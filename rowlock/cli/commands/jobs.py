@@ -91,7 +91,7 @@ def list_command(
 
     async def read() -> JobPage:
         async with Rowlock() as app:
-            return await app.jobs(which, before=before, limit=limit)
+            return await app.jobs.list(which, before=before, limit=limit)
 
     print_jobs(running.run(read()), as_json=as_json, none="No jobs.")
 
@@ -129,7 +129,7 @@ def show_command(job_id: str, logs: bool, as_json: bool) -> None:  # noqa: FBT00
             if job.is_sensitive:
                 attempts = [row | {"message": None, "traceback": None} for row in map(dict, attempts)]
             done = await app.operations(target_kind="job", target=str(job.id), limit=MOST_PER_PAGE)
-            return job, attempts, done, await app.logs(job.id) if logs and not job.is_sensitive else []
+            return job, attempts, done, await app.jobs.logs(job.id) if logs and not job.is_sensitive else []
 
     job, attempts, done, lines = running.run(read())
     if as_json:
@@ -156,7 +156,7 @@ def logs_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     async def read() -> tuple[Job, list[LogLine]]:
         async with Rowlock() as app:
             job = await app.get(parse_id(job_id))
-            return job, [] if job.is_sensitive else await app.logs(job.id)
+            return job, [] if job.is_sensitive else await app.jobs.logs(job.id)
 
     job, lines = running.run(read())
     if as_json:

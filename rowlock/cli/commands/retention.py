@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -14,7 +14,7 @@ from rowlock.cli.run import running
 from rowlock.cli.show.output import note, print_json, with_json
 from rowlock.cli.show.tables import Column, number, print_table, print_text, size, text, whole
 from rowlock.queue.operate import retention
-from rowlock.queue.operate.retention import OUTCOMES, ArchiveDay, Keep, Kept, QueueRetention, Retention
+from rowlock.queue.operate.retention import OUTCOMES, ArchiveDay, Keep, Kept, QueueRetention, RetentionStatus
 from rowlock.wire.queues import KeptQueue, KeptQueues
 
 _QUEUES: Final = (text("QUEUE", 12), *(whole(outcome.upper()) for outcome in OUTCOMES))
@@ -38,9 +38,9 @@ def command() -> None:
 def show_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     """Show what is set, and the days of the archive: how large each is, and what goes when."""
 
-    async def read() -> Retention:
+    async def read() -> RetentionStatus:
         async with Rowlock() as app:
-            return await app.retention()
+            return await app.retention.show()
 
     found = running.run(read())
     if as_json:
@@ -66,12 +66,12 @@ def keep_command(queue: str, as_json: bool, **given: str | None) -> None:  # noq
 
     The queue '*' (in quotes) stands for all that have no time of their own. By default jobs are kept for ever.
     """
-    said = {outcome: _time(outcome, text) for outcome, text in given.items()}
+    said: dict[str, Any] = {outcome: _time(outcome, text) for outcome, text in given.items()}
     retention.check(queue, said)
 
     async def act() -> QueueRetention:
         async with running.changing(Rowlock()) as app:
-            return await retention.keep(app.database, queue, said, me())
+            return await app.retention.through(me()).keep(queue, **said)
 
     done = running.run(act())
     if as_json:

@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rowlock.errors import DatabaseUnavailable
@@ -91,7 +90,7 @@ async def work(worker: Worker, signals: StopSignals, on_started: Callable[[], No
     await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
     while not running.done():
         if has_started:
-            worker.stop(timedelta(0) if signals.is_urgent else None)  # again and again: a second signal may come
+            worker.stop(0 if signals.is_urgent else None)  # again and again: a second signal may come
         elif signals.is_urgent or not running.cancelling():
             running.cancel()
         await asyncio.wait({running}, timeout=0.1)

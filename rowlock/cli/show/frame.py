@@ -99,7 +99,7 @@ async def look(app: Rowlock) -> Seen:
         statistics=await app.statistics("1h"),
         workers=await app.workers.list(),
         longest=[RunningJob(**row) for row in await app.database.run("list_longest", LISTED)],
-        dead_letters=[JobSummary.of(job) for job in await app.dead_letters(limit=LISTED)],
+        dead_letters=[JobSummary.of(job) for job in await app.dead_letters.list(limit=LISTED)],
     )
 
 

@@ -206,7 +206,7 @@ class Enqueuing:
         It runs in an event loop in the background, which belongs to the application: many threads may use it at once,
         and a forked process starts a loop of its own. Raises `InsideEventLoop` where one must await.
 
-        >>> app.run_sync(app.cancel(job.id, by="ada"))
+        >>> app.run_sync(app.jobs.cancel(job.id, by="ada"))
         """
         return self.database.run_sync(coroutine)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import (
@@ -21,6 +22,11 @@ from typing import (
     get_type_hints,
     overload,
 )
+
+if sys.version_info >= (3, 13):
+    from typing import TypeVar as WithDefault
+else:
+    from typing_extensions import TypeVar as WithDefault
 
 from rowlock.errors import ConfigurationError, InvalidOption
 from rowlock.queue.connect import drivers
@@ -50,6 +56,11 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 Item = TypeVar("Item")
+F = WithDefault("F", bound=Callable[..., Any], default=Callable[..., Any])
+
+AsyncFunction: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
+AwaitableFunction: TypeAlias = Callable[P, Awaitable[R]]
+"""Of a plain wrapper around an `async` function, say."""
 
 FailureHandler: TypeAlias = Callable[[Job, BaseException], object]
 Failing = TypeVar("Failing", bound=FailureHandler)
@@ -69,6 +80,7 @@ class CallNext(Protocol):
 
 
 Middleware: TypeAlias = Callable[[Job, CallNext], Awaitable[Any]]
+"""What `@app.middleware` takes: an `async` function of the job and `call_next`."""
 
 DEFAULT_QUEUE = "default"
 DEFAULT_PRIORITY = 5
@@ -94,10 +106,13 @@ class _Elsewhere:
         raise AttributeError(message, name=self._name, obj=task)
 
 
-class Task(Generic[P, R]):
+class Task(Generic[P, R, F]):
     """A function that can be enqueued. `@app.task` makes it; calling it calls the function itself, at once and here.
 
-    >>> job = await send_email.enqueue("ada@example.com", "Hi", "…")
+    `Task[[str, int], bool]` annotates one whose jobs take a `str` and an `int`, and have a `bool` as their result. The
+    third parameter is the type of the function itself, for calls.
+
+    >>> handle = await send_email.enqueue("ada@example.com", "Hi", "…")
     """
 
     def __init__(
@@ -180,9 +195,13 @@ class Task(Generic[P, R]):
         self._store = cast("Store", _NoApplication(self.name)) if store is None else store
         self._most_bytes = (Settings() if store is None else store.database.settings).max_args_bytes
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401  # the function's own return: a value or a coroutine
-        """Call the function itself, without the queue: a batch handler with a list."""
-        return self.function(*args, **kwargs)
+    if TYPE_CHECKING:
+        __call__: F
+    else:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # the function's own
+            """Call the function itself, without the queue: with a job if it takes one, a batch handler with a list."""
+            return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Enqueue a job with these arguments, in a transaction of its own, or in that of `using(connection=…)`.
@@ -321,7 +340,7 @@ class BoundTask(Generic[P, R]):
 
     __slots__ = ("_connection", "_options", "_task")
 
-    def __init__(self, task: Task[P, R], options: JobOptions, connection: object) -> None:
+    def __init__(self, task: Task[P, R, Any], options: JobOptions, connection: object) -> None:
         self._task = task
         self._options = options
         self._connection = connection
@@ -352,13 +371,23 @@ class TaskDecorator(Protocol):
     """What `@app.task(...)` returns. A parameter annotated `Job` in the first place is the worker's to fill."""
 
     @overload
-    def __call__(self, function: Callable[Concatenate[Job, P], Awaitable[R]], /) -> Task[P, R]: ...
+    def __call__(
+        self, function: AsyncFunction[Concatenate[Job, P], R], /
+    ) -> Task[P, R, AsyncFunction[Concatenate[Job, P], R]]: ...
     @overload
-    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    def __call__(self, function: AsyncFunction[P, R], /) -> Task[P, R, AsyncFunction[P, R]]: ...
     @overload
-    def __call__(self, function: Callable[Concatenate[Job, P], R], /) -> Task[P, R]: ...
+    def __call__(
+        self, function: AwaitableFunction[Concatenate[Job, P], R], /
+    ) -> Task[P, R, AwaitableFunction[Concatenate[Job, P], R]]: ...
     @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: AwaitableFunction[P, R], /) -> Task[P, R, AwaitableFunction[P, R]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Job, P], R], /
+    ) -> Task[P, R, Callable[Concatenate[Job, P], R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R, Callable[P, R]]: ...
     def __call__(self, function: Callable[..., Any], /) -> Task[..., Any]:
         """Make a task of the function."""
         ...
@@ -371,23 +400,53 @@ class BatchDecorator(Protocol):
     """
 
     @overload
-    def __call__(self, function: Callable[[list[Job], list[Item]], Awaitable[None]], /) -> Task[[Item], None]: ...
+    def __call__(
+        self, function: AsyncFunction[[list[Job], list[Item]], None], /
+    ) -> Task[[Item], None, AsyncFunction[[list[Job], list[Item]], None]]: ...
     @overload
-    def __call__(self, function: Callable[[list[Job], list[Item]], None], /) -> Task[[Item], None]: ...
+    def __call__(  # type: ignore[overload-overlap]  # the one above has taken those that return None
+        self, function: AsyncFunction[[list[Job], list[Item]], list[R] | None], /
+    ) -> Task[[Item], R, AsyncFunction[[list[Job], list[Item]], list[R] | None]]: ...
     @overload
     def __call__(
-        self, function: Callable[[list[Job], list[Item]], Awaitable[list[R] | None]], /
-    ) -> Task[[Item], R]: ...
+        self, function: AwaitableFunction[[list[Job], list[Item]], None], /
+    ) -> Task[[Item], None, AwaitableFunction[[list[Job], list[Item]], None]]: ...
     @overload
-    def __call__(self, function: Callable[[list[Job], list[Item]], list[R] | None], /) -> Task[[Item], R]: ...
+    def __call__(
+        self, function: AwaitableFunction[[list[Job], list[Item]], list[R] | None], /
+    ) -> Task[[Item], R, AwaitableFunction[[list[Job], list[Item]], list[R] | None]]: ...
     @overload
-    def __call__(self, function: Callable[[list[Item]], Awaitable[None]], /) -> Task[[Item], None]: ...
+    def __call__(
+        self, function: Callable[[list[Job], list[Item]], None], /
+    ) -> Task[[Item], None, Callable[[list[Job], list[Item]], None]]: ...
     @overload
-    def __call__(self, function: Callable[[list[Item]], None], /) -> Task[[Item], None]: ...
+    def __call__(
+        self, function: Callable[[list[Job], list[Item]], list[R] | None], /
+    ) -> Task[[Item], R, Callable[[list[Job], list[Item]], list[R] | None]]: ...
     @overload
-    def __call__(self, function: Callable[[list[Item]], Awaitable[list[R] | None]], /) -> Task[[Item], R]: ...
+    def __call__(
+        self, function: AsyncFunction[[list[Item]], None], /
+    ) -> Task[[Item], None, AsyncFunction[[list[Item]], None]]: ...
     @overload
-    def __call__(self, function: Callable[[list[Item]], list[R] | None], /) -> Task[[Item], R]: ...
+    def __call__(  # type: ignore[overload-overlap]  # the one above has taken those that return None
+        self, function: AsyncFunction[[list[Item]], list[R] | None], /
+    ) -> Task[[Item], R, AsyncFunction[[list[Item]], list[R] | None]]: ...
+    @overload
+    def __call__(
+        self, function: AwaitableFunction[[list[Item]], None], /
+    ) -> Task[[Item], None, AwaitableFunction[[list[Item]], None]]: ...
+    @overload
+    def __call__(
+        self, function: AwaitableFunction[[list[Item]], list[R] | None], /
+    ) -> Task[[Item], R, AwaitableFunction[[list[Item]], list[R] | None]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[Item]], None], /
+    ) -> Task[[Item], None, Callable[[list[Item]], None]]: ...
+    @overload
+    def __call__(
+        self, function: Callable[[list[Item]], list[R] | None], /
+    ) -> Task[[Item], R, Callable[[list[Item]], list[R] | None]]: ...
     def __call__(self, function: Callable[..., Any], /) -> Task[..., Any]:
         """Make a task of the function."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from rowlock.errors import InvalidOption
@@ -17,6 +17,10 @@ class Origin:
 
     by: str | None = None
     source: Literal["python", "cli", "http", "sql"] = "python"
+
+    def acted_by(self, by: str | None) -> Origin:
+        """The same, for an act of somebody else; None: of nobody else. Raises `InvalidOption`."""
+        return self if by is None else replace(self, by=by)
 
     def __post_init__(self) -> None:
         if self.by is not None and not _is_name(self.by):

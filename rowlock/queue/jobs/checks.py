@@ -258,6 +258,17 @@ def wait(value: object) -> timedelta | None:
     return _duration("timeout", value)
 
 
+def grace(value: object) -> timedelta | None:
+    """Seconds or a `timedelta`, not negative; None for the settings' own."""
+    given = _duration("grace", value)
+    if given is not None and given < timedelta(0):
+        raise InvalidOption(
+            f"grace must be zero or more seconds; got {quoted(value)}. Use 0 to give running jobs back at once.",
+            option="grace",
+        )
+    return given
+
+
 def period(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, above zero."""
     given = _duration("period", value)

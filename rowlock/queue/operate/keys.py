@@ -111,7 +111,7 @@ class Keys:
         """
         wanted, allowed, only = checks.key_name(name), _checked_scopes(scopes), _checked_queues(queues)
         holds = checks.lifetime(expires)
-        origin = self._by(by)
+        origin = self._origin.acted_by(by)
         text = PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
         async with acting(self._database, _Act, origin) as act:
             rows = await act.run("create_key", wanted, _hash(text), allowed, only, holds, origin.by)
@@ -131,7 +131,7 @@ class Keys:
 
         Raises `ApiKeyNotFound`, also for one that is revoked already.
         """
-        async with acting(self._database, _Act, self._by(by)) as act:
+        async with acting(self._database, _Act, self._origin.acted_by(by)) as act:
             for key_id, name in _meant(key):
                 if rows := await act.run("revoke_key", key_id, name):
                     break
@@ -185,9 +185,6 @@ class Keys:
         if found.is_unmarked:
             await self._database.run("mark_key_used", found.id)
         return found
-
-    def _by(self, by: str | None) -> Origin:
-        return self._origin if by is None else Origin(by=by, source=self._origin.source)
 
 
 class _Act(Act):

@@ -71,7 +71,7 @@ class Queues:
     async def resume(self, name: str, *, by: str | None = None) -> Queue:
         """Let the queue's jobs start again, at once."""
         wanted = checks.queue_name(name)
-        async with acting(self._database, ActOnQueue, self._by(by)) as act:
+        async with acting(self._database, ActOnQueue, self._origin.acted_by(by)) as act:
             if rows := await act.run("resume", wanted):
                 await act.record("resume", wanted, {"paused_at": rows[0]["paused_at"]})
         return await self.get(wanted)
@@ -119,7 +119,7 @@ class Queues:
         """
         wanted = checks.queue_name(name)
         most = None if concurrency is None else checks.concurrency(concurrency)
-        async with acting(self._database, ActOnQueue, self._by(by)) as act:
+        async with acting(self._database, ActOnQueue, self._origin.acted_by(by)) as act:
             (row,) = await act.run("scale_queue", wanted, most)
             if row["before"] != most:
                 await act.record("scale", wanted, {"concurrency": most, "before": row["before"]})
@@ -127,7 +127,7 @@ class Queues:
 
     async def _pause(self, verb: str, name: str, by: str | None) -> str:
         wanted = checks.queue_name(name)
-        async with acting(self._database, ActOnQueue, self._by(by)) as act:
+        async with acting(self._database, ActOnQueue, self._origin.acted_by(by)) as act:
             if rows := await act.run("pause", wanted):
                 await act.record(verb, wanted, {"paused_at": rows[0]["paused_at"]})
         return wanted
@@ -141,9 +141,6 @@ class Queues:
 
     async def _claiming(self) -> set[str]:
         return {row["transaction"] for row in await self._database.run("list_claiming")}
-
-    def _by(self, by: str | None) -> Origin:
-        return self._origin if by is None else Origin(by=by, source=self._origin.source)
 
 
 __all__ = ["Queue", "Queues"]

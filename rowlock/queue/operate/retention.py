@@ -1,4 +1,4 @@
-"""How long finished jobs are kept: what operators say of it, by queue and by outcome, and what it leads to."""
+"""How long finished jobs are kept: what operators set, by queue and by outcome, and what it leads to."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 
 from rowlock.errors import InvalidOption
 from rowlock.queue.jobs import checks
+from rowlock.queue.jobs.actor import Origin
 from rowlock.queue.jobs.fields import Moment
 from rowlock.queue.operate.act import Act, acting
 from rowlock.words import quoted, seconds
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
     from rowlock.queue.connect.database import Database
-    from rowlock.queue.jobs.actor import Origin
 
 Kept: TypeAlias = timedelta | Literal["forever"] | None
 """A time; for ever; or None: nothing was said."""
@@ -67,21 +67,60 @@ class ArchiveDay(msgspec.Struct, frozen=True, kw_only=True):
     gone_at: Moment | None
 
 
-class Retention(msgspec.Struct, frozen=True, kw_only=True):
+class RetentionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What was said of how long finished jobs are kept, and the days of the archive, oldest first."""
 
     queues: list[QueueRetention]
     days: list[ArchiveDay]
 
 
-async def keep(database: Database, queue: str, given: Mapping[str, Keep | None], origin: Origin) -> QueueRetention:
-    """Say how long the finished jobs of a queue are kept, and record it. Raises `InvalidOption`."""
-    name, said = check(queue, given)
-    details = {outcome: _told(value) for outcome, value in said.items()}
-    async with acting(database, _Act, origin) as act:
-        (row,) = await act.run("keep", name, list(said), list(said.values()))
-        await act.record("keep", name, details, **details)
-    return QueueRetention.from_row(row)
+class Retention:
+    """How long finished jobs are kept: `app.retention`.
+
+    What is said of a queue is stored, and holds until somebody says otherwise. Each change is one transaction, with a
+    row in the table `operation` that says what was done, and `by` whom.
+
+    >>> await app.retention.keep("email", succeeded=timedelta(days=7), failed=timedelta(days=90), by="ada")
+    """
+
+    def __init__(self, database: Database, origin: Origin | None = None) -> None:
+        self._database = database
+        self._origin = Origin() if origin is None else origin
+
+    def through(self, origin: Origin) -> Retention:
+        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
+        return Retention(self._database, origin)
+
+    async def show(self) -> RetentionStatus:
+        """How long finished jobs are kept, and the days of the archive: how large each is, and what goes when."""
+        queues = [QueueRetention.from_row(row) for row in await self._database.run("list_kept")]
+        days = [ArchiveDay(**row) for row in await self._database.run("list_archive_days")]
+        return RetentionStatus(queues=queues, days=days)
+
+    async def keep(
+        self,
+        queue: str,
+        *,
+        succeeded: Keep | None = None,
+        failed: Keep | None = None,
+        cancelled: Keep | None = None,
+        expired: Keep | None = None,
+        by: str | None = None,
+    ) -> QueueRetention:
+        """Say how long the finished jobs of a queue are kept, by how they ended. By default that is for ever.
+
+        A time is a `timedelta`, or seconds, of at least an hour; `"forever"` is one too, and `"default"` takes back
+        what was said. What is left out stays as it is. The queue `"*"` stands for all that have no time of their own.
+        Whole days (UTC) go, once all of the day is past its time: a job is kept at least that long, and a good day
+        more at most. Live jobs are never touched. Raises `InvalidOption`.
+        """
+        given = {"succeeded": succeeded, "failed": failed, "cancelled": cancelled, "expired": expired}
+        name, said = check(queue, given)
+        details = {outcome: _told(value) for outcome, value in said.items()}
+        async with acting(self._database, _Act, self._origin.acted_by(by)) as act:
+            (row,) = await act.run("keep", name, list(said), list(said.values()))
+            await act.record("keep", name, details, **details)
+        return QueueRetention.from_row(row)
 
 
 def check(queue: str, given: Mapping[str, Keep | None]) -> tuple[str, dict[str, timedelta | None]]:
@@ -97,12 +136,6 @@ class _Act(Act):
     """An act on what is kept of a queue."""
 
     kind = field = "queue"
-
-
-async def retention(database: Database) -> Retention:
-    """What is said, and what it leads to."""
-    queues = [QueueRetention.from_row(row) for row in await database.run("list_kept")]
-    return Retention(queues=queues, days=[ArchiveDay(**row) for row in await database.run("list_archive_days")])
 
 
 def _checked(outcome: str, value: object) -> timedelta | None:
@@ -136,4 +169,4 @@ def _told(value: timedelta | None) -> Any:  # noqa: ANN401  # JSON
     return kept.total_seconds() if isinstance(kept, timedelta) else kept or "default"
 
 
-__all__ = ["ArchiveDay", "Keep", "Kept", "QueueRetention", "Retention", "keep", "retention"]
+__all__ = ["ArchiveDay", "Keep", "Kept", "QueueRetention", "Retention", "RetentionStatus"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
@@ -248,7 +247,7 @@ class Schedules:
         return locked, now
 
     def _act(self, by: str | None, connection: Connection | None = None) -> AbstractAsyncContextManager[_Act]:
-        return acting(self._database, _Act, self._origin if by is None else replace(self._origin, by=by), connection)
+        return acting(self._database, _Act, self._origin.acted_by(by), connection)
 
 
 class _Act(Act):

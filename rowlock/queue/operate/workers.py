@@ -94,8 +94,7 @@ class Workers:
         Raises `WorkerNotFound`, `InvalidOption`.
         """
         wanted, most = _parsed(worker_id), checks.concurrency(concurrency)
-        origin = self._origin if by is None else Origin(by=by, source=self._origin.source)
-        async with acting(self._database, ActOnWorker, origin) as act:
+        async with acting(self._database, ActOnWorker, self._origin.acted_by(by)) as act:
             rows = await act.run("scale_worker", wanted, most)
             if not rows:
                 raise _not_found(worker_id)
@@ -126,8 +125,7 @@ class Workers:
 
     async def _direct(self, verb: str, worker_id: UUID | str, by: str | None) -> LiveWorker:
         wanted, state = _parsed(worker_id), _STATES[verb]
-        origin = self._origin if by is None else Origin(by=by, source=self._origin.source)
-        async with acting(self._database, ActOnWorker, origin) as act:
+        async with acting(self._database, ActOnWorker, self._origin.acted_by(by)) as act:
             rows = await act.run("direct_worker", wanted, state)
             if not rows:
                 raise _not_found(worker_id)

@@ -47,6 +47,28 @@ class GroupedDeadLetters(list[DeadLetterGroup]):
         self.searched_until = searched_until
 
 
+class DeadLetters:
+    """The dead letters: `app.dead_letters`. They are acted on as jobs: `app.jobs.retry`, `app.jobs.discard`, ….
+
+    >>> for group in await app.dead_letters.groups():
+    ...     await app.jobs.retry_many(JobFilter(task=group.task, error_kind=group.error), by="ada")
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def list(self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50) -> JobPage:
+        """A page of dead letters: jobs that have failed and were not discarded. Newest first, as in `app.jobs.list`."""
+        return await list_dead_letters(self._database, which or JobFilter(), before=before, limit=limit)
+
+    async def groups(self, which: JobFilter | None = None, *, limit: int = 50) -> GroupedDeadLetters:
+        """The dead letters by task and error, the most frequent first: how many, since when, and the last one.
+
+        The newest 50,000 are counted, for two seconds at most: `searched_until` of the list is then how far back.
+        """
+        return await group_dead_letters(self._database, which or JobFilter(), limit=limit)
+
+
 async def list_dead_letters(
     database: Database,
     which: JobFilter,

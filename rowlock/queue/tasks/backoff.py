@@ -108,7 +108,7 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
-class Delays:
+class FixedDelays:
     """The delays of a list, one after the other; the last one is used again for all further errors."""
 
     delays: tuple[timedelta, ...]
@@ -136,7 +136,7 @@ class Computed:
             return DEFAULT.delay(errors, random)
 
 
-Backoff: TypeAlias = Exponential | Linear | Delays | Computed
+Backoff: TypeAlias = Exponential | Linear | FixedDelays | Computed
 """Every kind of backoff policy."""
 
 BackoffOption: TypeAlias = "Exponential | Linear | timedelta | float | Sequence[timedelta | float] | BackoffFunction"
@@ -154,7 +154,7 @@ def parse_backoff(value: BackoffOption) -> Backoff:
     if isinstance(value, list | tuple):
         if not value:
             raise InvalidOption("backoff=[] has no delay: list at least one, such as [1, 5, 60]")
-        return Delays(tuple(_duration(f"backoff[{place}]", delay) for place, delay in enumerate(value)))
+        return FixedDelays(tuple(_duration(f"backoff[{place}]", delay) for place, delay in enumerate(value)))
     if callable(value) and not isinstance(value, type):
         return Computed(_function(value))
     try:

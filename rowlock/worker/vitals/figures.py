@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
+class WorkerFigures:
     """One worker's figures; what counts up does so since it was opened.
 
     `slots_used` of `slots` run an attempt now, `jobs_ahead` are claimed and wait for one, `outcomes_pending` wait to be
@@ -45,4 +45,4 @@ class Figures:
     pools: Mapping[str, PoolUse]
 
 
-__all__ = ["Figures"]
+__all__ = ["WorkerFigures"]
