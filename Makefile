@@ -17,12 +17,13 @@ demo: $(READY) ## Start everything on an embedded PostgreSQL and show it working
 test: $(READY) ## Run the tests, on all cores (ARGS="tests/unit -k settings" to choose)
 	$(BIN)/python -m pytest $(or $(ARGS),--numprocesses=auto --maxprocesses=8 --durations=20)
 
-QUICK := tests/unit tests/db/test_enqueue.py tests/db/test_claims.py tests/db/test_failures.py tests/db/test_unique.py
+QUICK := tests/unit tests/torture/test_bugs.py $(addprefix tests/db/test_,claims.py enqueue.py enqueue_many.py failures.py \
+	lease.py operators.py unique.py worker.py)
 
-quick: $(READY) ## Run the unit tests and a small part of those with a database: for the edit loop
-	$(BIN)/python -m pytest $(or $(ARGS),$(QUICK) --numprocesses=auto --maxprocesses=8)
+quick: $(READY) ## Run the unit tests and some with a database, none of them slow, in less than a minute: for the edit loop
+	$(BIN)/python -m pytest $(or $(ARGS),$(QUICK) -m "not slow" --numprocesses=auto --maxprocesses=8)
 
-ODD := tests/db/test_enqueue.py tests/db/test_schedules.py tests/db/test_statistics.py
+ODD := $(addprefix tests/db/test_,enqueue.py enqueue_by_name.py enqueue_many.py results.py schedules.py ticks.py statistics.py)
 
 test-odd-role: $(READY) ## Run a part of the tests of the queue as a role with odd settings, that owns its schema alone
 	ROWLOCK_TEST_ODD_ROLE=1 $(BIN)/python -m pytest $(or $(ARGS),$(ODD) --numprocesses=auto --maxprocesses=8)

@@ -85,7 +85,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     @property
     def options(self) -> EnqueueOptions:
         """What is said of the job besides its task and arguments."""
-        given = {name: value for name in NAMES if (value := getattr(self, name)) is not None}
+        given = {name: value for name in NAMES if (value := getattr(self, name)) is not None}  # seam: request options
         if isinstance(self.unique, UniqueRequest):
             given["unique"] = self.unique.unique()
         return cast("EnqueueOptions", given)

@@ -82,7 +82,7 @@ class Attention:
     async def _find_cancelled(self) -> None:
         """Stop the jobs of this worker that an operator wants cancelled; a notification only makes it sooner."""
         rows = await self._connection.fetch("list_cancel_requests", self._worker)
-        if rows:
+        if rows:  # seam: cancel requests
             self._on_cancel({(row["id"], row["attempt"]): row["cancel_reason"] for row in rows})
 
     async def _read_orders(self) -> None:

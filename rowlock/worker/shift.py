@@ -237,7 +237,7 @@ class Shift:
             concurrency=self.slots.concurrency,
             state=self.orders.state,
         )
-        await self.orders.read(self.links.claim)
+        await self.orders.read(self.links.claim)  # seam: registered
 
     async def work(self) -> None:
         """Work until the worker is to stop, or the lease is lost."""
@@ -281,7 +281,7 @@ class Shift:
         self.lease.check()
         self.claims.reset()
         self.doze.lost_mark()
-        self.main_loop.look_for_unknown()
+        self.main_loop.look_for_unknown()  # seam: look at another server
 
     # The end: by a lost lease, or by a stop.
 
@@ -297,7 +297,7 @@ class Shift:
         self._has_let_go = True
         for attempt in self.slots.take_ready():
             self.performer.release(attempt)
-        self.slots.stop("lease")
+        self.slots.stop("lease")  # seam: handlers of a lost lease
         self.alone.end()
         self.doze.wake()
 
@@ -335,8 +335,8 @@ class Shift:
         self._given_back += [*unstarted, *(attempt for attempt in self.slots.running if attempt.is_refused)]
         try:
             await self._wait_for_handlers(self._terms.grace)  # a second signal makes it zero
-        finally:
-            await to_the_end(self._end())
+        finally:  # seam: close
+            await to_the_end(self._end())  # seam: end of a close
 
     async def _end(self) -> None:
         """Stop what still runs, and let go. Each part is done, whatever fails or cancels the parts before it."""

@@ -109,7 +109,7 @@ class Ticker:
             try:
                 has_fired |= await self._fire(row)
                 self._broken.pop(row["name"], None)
-            except Exception as error:  # whatever it is, the other schedules must not wait for it
+            except Exception as error:  # whatever it is, the other schedules must not wait for it  # seam: broken tick
                 if is_away(error) or isinstance(error, ConfigurationError):
                     raise
                 self._leave_out(row, error)

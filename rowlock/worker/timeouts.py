@@ -36,7 +36,7 @@ async def within(limit: timedelta, call: Awaitable[R], *, spent: float = 0.0) ->
 
     A call that has blocked the event loop could not be cancelled: it counts as timed out when it returns.
     """
-    deadline = asyncio.timeout(limit.total_seconds() - spent)
+    deadline = asyncio.timeout(limit.total_seconds() - spent)  # seam: timeout timer
     try:
         async with deadline:
             value = await call

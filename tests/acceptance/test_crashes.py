@@ -56,6 +56,7 @@ async def finished(app: Rowlock, job_id: UUID, timeout: float = 20.0) -> Job:
     return await eventually(job, timeout)
 
 
+@pytest.mark.slow
 async def test_the_job_of_a_killed_worker_runs_again_elsewhere_within_twenty_seconds(
     settings: Settings, app: Rowlock, gate: Path
 ) -> None:
@@ -84,6 +85,7 @@ async def test_the_job_of_a_killed_worker_runs_again_elsewhere_within_twenty_sec
     ]
 
 
+@pytest.mark.slow
 async def test_a_frozen_worker_cannot_finish_the_job_that_was_rescued_from_it(
     settings: Settings, app: Rowlock, gate: Path
 ) -> None:

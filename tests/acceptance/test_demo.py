@@ -67,6 +67,7 @@ def _assert_nothing_is_left(output: str) -> None:
     assert not Path(found["folder"]).exists()
 
 
+@pytest.mark.slow
 def test_demo_ends_with_everything_as_expected_and_removes_it_all() -> None:
     with _demo() as process:
         output = _read(process)
@@ -81,6 +82,7 @@ def test_demo_ends_with_everything_as_expected_and_removes_it_all() -> None:
     _assert_nothing_is_left(output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_demo_leaves_nothing_behind(number: signal.Signals, status: int) -> None:
     with _demo() as process:

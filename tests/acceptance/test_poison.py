@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
+
 from rowlock import Rowlock, Settings
 from tests.acceptance.processes import supervised
 from tests.acceptance.tasks import poison, take
@@ -15,6 +17,7 @@ GOOD = 200
 POISON = ("exit", "segfault", "kill")
 
 
+@pytest.mark.slow
 async def test_poison_jobs_are_set_aside_and_the_good_ones_beside_them_all_finish(settings: Settings) -> None:
     async with Rowlock(settings=settings) as app:
         jobs = [*(take.job(0.05) for _ in range(GOOD)), *(poison.job(how) for how in POISON)]

@@ -83,6 +83,7 @@ class Fleet:
             self._running.remove(old)
 
 
+@pytest.mark.slow
 async def test_no_job_fails_for_the_sake_of_a_deploy_or_its_rollback(settings: Settings, app: Rowlock) -> None:
     load = Load(app)
     async with AsyncExitStack() as stack:

@@ -126,6 +126,7 @@ class Load:
             await asyncio.sleep(PAUSE_AFTER_FAILURE)
 
 
+@pytest.mark.slow
 async def test_a_failover_under_load_loses_nothing_and_heals_by_itself(
     pair: Pair, app: Rowlock, tmp_path: Path, record_testsuite_property: Callable[[str, object], None]
 ) -> None:

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from examples.tour.pages import PAGES, examples, name_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_tour_runs_the_examples_of_its_pages_and_says_so_in_a_line_each() -> None:
     names = {"README.md", "docs/enqueue.md"}  # tests/db/test_docs.py runs those of every page
     command = [sys.executable, "-m", "examples.tour", *names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import asyncpg
+import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from benchmarks.dashboard import paths_of
@@ -17,6 +18,7 @@ NOT_ASKED = {"/v1/events", "/v1/session", "/v1/keys", "/v1/schedules/{schedule}"
 """What never ends, is no page's call, or is not in that database."""
 
 
+@pytest.mark.slow
 async def test_the_benchmark_of_the_dashboard_asks_for_all_that_can_be_read(app: Rowlock, direct_url: str) -> None:
     filled = await fill_database(direct_url, 2000, 3000)
     assert (filled.live, filled.attempts > 0, filled.statistics > 0) == (2000, True, True)

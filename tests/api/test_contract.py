@@ -35,6 +35,7 @@ async def with_the_key(request: web.Request) -> Access | None:
     return EVERYTHING if request.headers.get("Authorization") == f"Bearer {KEY}" else None
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 async def test_server_keeps_what_its_document_promises(
     app: Rowlock, tmp_path: Path, pytestconfig: pytest.Config, caplog: pytest.LogCaptureFixture

@@ -13,6 +13,7 @@ from tests.browser.corpus import SHORT, TEXTS, made_of_texts, not_shown, plain
 from tests.browser.visiting import fits, visit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", [Look(), Look("dark", "phone")], indirect=True, ids=str)
 async def test_hostile_texts_are_texts_on_every_page(page: Page, app: Rowlock, connection: asyncpg.Connection) -> None:
     jobs = await hostile.fill(app, connection)

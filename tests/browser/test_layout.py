@@ -12,6 +12,7 @@ from tests.browser.conftest import LOOKS, Look
 from tests.browser.visiting import barriers, fits, visit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", LOOKS, indirect=True, ids=str)
 async def test_every_page_fits_and_is_for_everybody(page: Page, app: Rowlock, look: Look, worker: None) -> None:
     job = await _fill(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import pytest
 from playwright.async_api import Page, Route, expect
 
 from rowlock import Rowlock
@@ -13,6 +14,7 @@ SEEN: Final = 40_000
 """How many milliseconds it may take: a reading that took long, as on a busy machine, will do for longer."""
 
 
+@pytest.mark.slow
 async def test_numbers_follow_what_happens(page: Page, app: Rowlock) -> None:
     await visit(page, "/", "Overview")
     scheduled = page.locator(".tile").filter(has_text="Scheduled")

@@ -309,6 +309,7 @@ async def test_many_running_and_waiting_jobs_are_cancelled_at_once(app: Rowlock)
     assert running.locked(), "no fourth one ever started"
 
 
+@pytest.mark.slow
 async def test_no_handler_begins_a_job_whose_cancel_was_acknowledged_while_workers_take_ahead(app: Rowlock) -> None:
     began: set[UUID] = set()
 

@@ -122,6 +122,7 @@ async def test_parameter_that_nobody_knows_is_named(database_url: str) -> None:
         await app.overview()
 
 
+@pytest.mark.slow
 async def test_dev_runs_a_program_beside_it_that_finds_the_database(folder: Path, data_dir: Path) -> None:
     (folder / "web.py").write_text(
         "import os, time\nprint('URL=' + os.environ['ROWLOCK_DATABASE_URL'], flush=True)\ntime.sleep(600)\n"
@@ -179,6 +180,7 @@ async def test_worker_starts_anew_when_a_file_changes(database_url: str, folder:
         assert await stopped(worker, signal.SIGINT) == 0
 
 
+@pytest.mark.slow
 async def test_dev_starts_worker_and_api_anew_when_a_file_changes(empty_database_url: str, folder: Path) -> None:
     async with started("dev", "tasks:app", "--port=0", "--reload", url=empty_database_url, cwd=folder) as dev:
         await line_with(dev.stderr, "worker_started")

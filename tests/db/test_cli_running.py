@@ -161,6 +161,7 @@ def data_dir() -> Iterator[Path]:
     shutil.rmtree(made, ignore_errors=True)
 
 
+@pytest.mark.slow
 async def test_dev_keeps_the_embedded_servers_data_between_runs(folder: Path, data_dir: Path) -> None:
     command = ("dev", "tasks:app", "--port=0", f"--data-dir={data_dir}")
     async with started(*command, url=None, cwd=folder) as dev:

@@ -6,29 +6,27 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import UTC, date, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
-from uuid import UUID
 
 import asyncpg
 import pytest
 
-from rowlock import Job, JobHandle, Rowlock, Settings, Snooze
+from rowlock import Job, Rowlock, Settings, Snooze
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.worker.attempt.attempt import Attempt
 from rowlock.worker.loop.slots import Slots
 from rowlock.worker.vitals.lease import Lease, Renewals
+from tests.db.dead_workers import add_worker, die_with, expire, hand_to, is_rescued
+from tests.db.rows import attempts_of, row_of
 from tests.logged import capture_logs
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
-
-Row: TypeAlias = Mapping[str, Any]
-DUTIES = ["rescue", "orphans", "partitions"]
 
 
 @pytest.fixture
@@ -61,53 +59,6 @@ async def brief(settings: Settings) -> AsyncIterator[Rowlock]:
     short = replace(settings, lease=timedelta(seconds=0.6), heartbeat=timedelta(seconds=0.1))
     async with Rowlock(settings=short) as opened:
         yield opened
-
-
-async def row_of(connection: Connection, job_id: UUID) -> Row:
-    row = await connection.fetchrow("SELECT * FROM rowlock.jobs WHERE id = $1", job_id)
-    assert row is not None, "the job is not there"
-    return dict(row)
-
-
-async def attempts_of(connection: Connection, job_id: UUID) -> list[Row]:
-    rows = await connection.fetch("SELECT * FROM rowlock.attempt WHERE job_id = $1 ORDER BY attempt", job_id)
-    return [dict(row) for row in rows]
-
-
-async def add_worker(connection: Connection, expires_in: timedelta) -> UUID:
-    worker = uuid7()
-    await connection.execute(
-        "INSERT INTO rowlock.worker (id, hostname, pid, version, queues, tasks, concurrency, expires_at) "
-        "VALUES ($1, 'elsewhere', 1, '0', '{}', '{}', 1, now() + $2::interval)",
-        worker,
-        expires_in,
-    )
-    return worker
-
-
-async def hand_to(connection: Connection, worker: UUID, *jobs: UUID) -> None:
-    """What a claim does, for a worker that is not there."""
-    await connection.execute(
-        "UPDATE rowlock.job SET state = 'running', attempt = attempt + 1, worker = $1, started_at = now() "
-        "WHERE id = ANY($2)",
-        worker,
-        jobs,
-    )
-
-
-async def die_with(connection: Connection, *jobs: UUID) -> UUID:
-    """A worker takes the jobs, and its lease runs out."""
-    worker = await add_worker(connection, timedelta(seconds=-10))
-    await hand_to(connection, worker, *jobs)
-    return worker
-
-
-async def is_rescued(connection: Connection, job: UUID) -> bool:
-    return bool((await row_of(connection, job))["state"] != "running")
-
-
-async def expire(connection: Connection, worker: UUID) -> None:
-    await connection.execute("UPDATE rowlock.worker SET expires_at = now() - interval '5 s' WHERE id = $1", worker)
 
 
 # The rescue.
@@ -442,275 +393,3 @@ async def test_two_outcomes_of_one_job_in_one_batch_are_one_end(app: Rowlock, co
         assert [(row["attempt"], row["result"] or row["error"]) for row in seen] == [(2, "2")], name
     told = await connection.fetch("SELECT attempt FROM rowlock.attempt")
     assert [row["attempt"] for row in told] == [2, 2]
-
-
-# The duties.
-
-
-async def test_a_due_duty_is_claimed_by_one_of_many(settings: Settings, connection: Connection) -> None:
-    await connection.execute("UPDATE rowlock.duty SET every = '1 hour', next_run_at = '-infinity'")
-    others = [await asyncpg.connect(settings.database_url) for _ in range(8)]
-    try:
-        first = others[0].transaction()
-        await first.start()
-        held = await others[0].fetch(statement("claim_duty", "rowlock"), DUTIES)
-        told = await asyncio.gather(*(c.fetch(statement("claim_duty", "rowlock"), DUTIES) for c in others[1:]))
-        await first.rollback()
-        names = [row["name"] for rows in told for row in rows]
-        assert len(names) == 2, "nobody waits for a duty that another one holds, and each goes to one"
-        assert {held[0]["name"], *names} == set(DUTIES)
-        again = await others[1].fetch(statement("claim_duty", "rowlock"), DUTIES)
-        assert [row["name"] for row in again] == [held[0]["name"]], "what was rolled back is due again"
-        assert await others[1].fetch(statement("claim_duty", "rowlock"), DUTIES) == []
-    finally:
-        for other in others:
-            other.terminate()
-
-
-async def test_a_duty_of_a_newer_release_is_left_to_the_newer_workers(
-    app: Rowlock, bystander: Rowlock, connection: Connection
-) -> None:
-    @app.task
-    async def work() -> None: ...
-
-    await connection.execute("INSERT INTO rowlock.duty (name, every) VALUES ('of_the_future', '1 s')")
-    handle = await work.enqueue()
-    await die_with(connection, handle.id)
-    async with bystander.worker():
-        await eventually(lambda: is_rescued(connection, handle.id))
-    due = await connection.fetchval("SELECT next_run_at = '-infinity' FROM rowlock.duty WHERE name = 'of_the_future'")
-    assert due is True
-
-
-async def test_the_partitions_of_the_coming_days_are_made_ahead(
-    app: Rowlock, bystander: Rowlock, connection: Connection
-) -> None:
-    await connection.fetch("SELECT rowlock.create_partitions($1) AS made", 3)  # the schema may have been made yesterday
-    today: date = (await connection.fetchval("SELECT clock_timestamp()")).astimezone(UTC).date()
-    names = [
-        f"{parent}_{today + timedelta(days=ahead):%Y%m%d}" for parent in ("finished_job", "attempt") for ahead in (2, 3)
-    ]
-    for name in names:
-        await connection.execute(f"DROP TABLE rowlock.{name}")
-
-    async def are_made() -> bool:
-        query = "SELECT count(*) FROM unnest($1::text[]) AS name WHERE to_regclass('rowlock.' || name) IS NOT NULL"
-        made: int = await connection.fetchval(query, names)
-        return made == len(names)
-
-    assert not await are_made()
-    async with bystander.worker():
-        await eventually(are_made)
-
-    @app.task(max_attempts=1)
-    async def work(*, fails: bool) -> None:
-        if fails:
-            raise ValueError
-
-    await work.enqueue(fails=True)
-    await work.enqueue(fails=False)
-    await app.worker().drain()
-    assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 2
-    assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job_default") == 0
-    assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt_default") == 0
-
-
-async def test_making_partitions_behind_a_long_read_gives_way_to_the_readers_that_follow(
-    app: Rowlock, connection: Connection
-) -> None:
-    @app.task
-    async def work() -> None: ...
-
-    handle = await work.enqueue()
-    await connection.fetch("SELECT rowlock.create_partitions($1) AS made", 3)  # the schema may have been made yesterday
-    await connection.execute(
-        "DO $$ BEGIN EXECUTE 'DROP TABLE rowlock.finished_job_' "
-        "|| to_char((clock_timestamp() AT TIME ZONE 'UTC')::date + 3, 'YYYYMMDD'); END $$"
-    )
-    maker = await asyncpg.connect(app.settings.database_url)
-    try:
-        async with connection.transaction():
-            await connection.fetch("SELECT count(*) FROM rowlock.jobs")  # a backup, a report
-            making = asyncio.create_task(maker.fetch("SELECT rowlock.create_partitions($1) AS made", 3))
-            with pytest.raises(asyncpg.LockNotAvailableError):
-                await asyncio.wait_for(making, 20)
-            assert (await asyncio.wait_for(handle.get(), 10)).state == "queued"
-        assert (await maker.fetch("SELECT rowlock.create_partitions($1) AS made", 3))[0]["made"] == 1
-    finally:
-        maker.terminate()
-
-
-# The database goes away.
-
-
-async def terminate(connection: Connection, purpose: str = "") -> int:
-    ended: int = await connection.fetchval(
-        "SELECT count(*) FROM (SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        "WHERE datname = current_database() AND application_name LIKE $1) AS ended",
-        f"rowlock {purpose}%",
-    )
-    return ended
-
-
-async def test_connections_killed_in_the_middle_of_the_work_cost_no_job_and_no_second_run(
-    app: Rowlock, connection: Connection
-) -> None:
-    runs: Counter[int] = Counter()
-
-    @app.task(max_attempts=2, backoff=0)
-    async def work(job: Job, n: int) -> int:
-        runs[n] += 1
-        await asyncio.sleep(0.001)
-        if n % 10 == 0 and job.errors == 0:
-            raise ValueError(n)
-        return n
-
-    handles: list[JobHandle[int]] = await app.enqueue_many([work.job(n) for n in range(1500)])
-
-    async def finished(at_least: int) -> bool:
-        done: int = await connection.fetchval("SELECT count(*) FROM rowlock.finished_job")
-        return done >= at_least
-
-    async with app.worker(concurrency=20) as worker:
-        first = worker.id
-        for share in (1, 200, 500, 800):
-            await eventually(lambda share=share: finished(share), timeout=30)  # type: ignore[misc]
-            await eventually(lambda: terminate(connection))
-        await eventually(lambda: finished(1500), timeout=30)
-        assert await (await work.enqueue(9999)).result(timeout=20) == 9999
-        assert worker.id == first, "its lease held"
-        assert worker._shift.finishes.refused == 0
-    rows = await connection.fetch("SELECT id, state, attempt, errors, crashes FROM rowlock.jobs")
-    assert len(rows) == len({row["id"] for row in rows}) == len(handles) + 1
-    assert {row["state"] for row in rows} == {"succeeded"}
-    assert {row["crashes"] for row in rows} == {0}
-    again = {n: count for n, count in runs.items() if count != (2 if n % 10 == 0 else 1)}
-    assert again == {}
-    assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt WHERE outcome = 'error'") == 150
-
-
-async def test_an_outcome_whose_answer_was_lost_is_recorded_once(
-    app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    @app.task(max_attempts=3, backoff=0)
-    async def work(job: Job, n: int) -> int:
-        if n % 2 and job.attempt == 1:
-            raise ValueError(n)
-        return n
-
-    worker = app.worker()
-    lost = Counter[str]()
-    handles = [await work.enqueue(n) for n in range(6)]
-    async with worker:
-        fetch = worker._shift.links.finish.fetch
-
-        async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
-            rows = await fetch(name, *parameters)
-            if name in {"succeed", "again"} and lost[name] < 2:
-                lost[name] += 1
-                raise ConnectionResetError("the answer was lost")
-            return rows
-
-        monkeypatch.setattr(worker._shift.links.finish, "fetch", lose_the_answer)
-        more = [await work.enqueue(n) for n in range(6)]
-        for handle in [*handles, *more]:
-            await handle.result(timeout=20)
-        assert worker._shift.finishes.refused == 0, "it was its own first try that had come first"
-    assert lost["succeed"] == 2
-    assert await connection.fetchval("SELECT count(*) FROM rowlock.jobs") == 12
-    assert await connection.fetchval("SELECT max(errors) FROM rowlock.jobs") == 1
-
-
-async def test_of_outcomes_that_are_refused_at_the_second_try_only_the_stale_ones_count(
-    app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    began, go, tries = Counter[int](), asyncio.Event(), Counter[str]()
-
-    @app.task(max_attempts=3, backoff=60)
-    async def work(n: int) -> int:
-        began[n] += 1
-        await go.wait()
-        if n % 2:
-            raise ValueError(n)
-        return n
-
-    handles = [await work.enqueue(n) for n in range(6)]
-    stale = {str(handle.id) for handle in handles[:2]}
-    with capture_logs() as logs:
-        async with app.worker() as worker:
-            await eventually(lambda: began.total() == 6)
-            newer = await add_worker(connection, timedelta(hours=1))
-            await hand_to(connection, newer, handles[0].id, handles[1].id)
-            fetch = worker._shift.links.finish.fetch
-
-            async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
-                rows = await fetch(name, *parameters)
-                tries[name] += 1
-                if name in {"succeed", "again"} and tries[name] == 1:
-                    raise ConnectionResetError("the answer was lost")
-                return rows
-
-            monkeypatch.setattr(worker._shift.links.finish, "fetch", lose_the_answer)
-            go.set()
-            await eventually(lambda: worker._shift.finishes.refused == 2)
-            await worker._shift.finishes.flush()
-            assert worker._shift.finishes.refused == 2
-    assert tries == {"succeed": 2, "again": 2, "list_recorded": 2}
-    assert {entry["job_id"] for entry in logs if entry["event"] == "finish_refused"} == stale
-    assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 2
-    assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt WHERE outcome = 'error'") == 2
-
-
-async def test_outcomes_that_are_not_recorded_in_time_are_sent_in_halves(
-    app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    began, go, sizes = Counter[int](), asyncio.Event(), list[int]()
-
-    @app.task
-    async def work(n: int) -> int:
-        began[n] += 1
-        await go.wait()
-        return n
-
-    await app.enqueue_many([work.job(n) for n in range(20)])
-    async with app.worker() as worker:
-        await eventually(lambda: began.total() == 20)
-        fetch = worker._shift.links.finish.fetch
-
-        async def take_five(name: str, *parameters: Any) -> list[asyncpg.Record]:  # noqa: ANN401  # of any statement
-            if name == "succeed":
-                sizes.append(len(parameters[1]))
-                if sizes[-1] > 5:
-                    raise TimeoutError
-            return await fetch(name, *parameters)
-
-        monkeypatch.setattr(worker._shift.links.finish, "fetch", take_five)
-        go.set()
-        await eventually(lambda: len(sizes) > 0 and worker._shift.finishes._settled.is_set())
-    assert sizes == [20, 10, 5, 5, 10, 5, 5]
-    assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 20
-
-
-async def test_jobs_of_a_claim_whose_answer_was_lost_run_without_waiting_for_the_lease(
-    app: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    @app.task(max_attempts=1)
-    async def work(job: Job) -> list[int]:
-        return [job.attempt, job.crashes]
-
-    lost: list[UUID] = []
-    async with app.worker() as worker:
-        fetch = worker._shift.links.claim.fetch
-
-        async def lose_the_answer(name: str, *parameters: object) -> list[asyncpg.Record]:
-            rows = await fetch(name, *parameters)
-            if name == "claim" and len(rows) > 1 and not lost:
-                lost.extend(row["id"] for row in rows[:-1])
-                raise ConnectionResetError("the answer was lost")
-            return rows
-
-        monkeypatch.setattr(worker._shift.links.claim, "fetch", lose_the_answer)
-        handles = await app.enqueue_many([work.job() for _ in range(5)])
-        for handle in handles:
-            assert await handle.result(timeout=12) == [1, 0]
-    assert lost

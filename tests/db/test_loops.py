@@ -200,6 +200,7 @@ async def test_an_application_goes_on_after_close_on_the_same_loop(database_url:
     assert app.database.pool_use(asyncio.get_running_loop()).size == 0
 
 
+@pytest.mark.slow
 async def test_enqueues_that_are_cancelled_at_any_moment_say_nothing(server: Server, database_url: str) -> None:
     async with linked(server, database_url) as link:
         app, count = app_of(link.url)

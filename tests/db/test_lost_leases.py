@@ -394,6 +394,7 @@ async def test_an_outage_lasts_from_when_the_first_statement_that_failed_was_sen
         await control.close()
 
 
+@pytest.mark.slow
 async def test_outages_of_the_database_beside_a_long_job_are_no_crashes(
     server: Server, database_url: str, settings: Settings, connection: Connection
 ) -> None:

@@ -29,6 +29,8 @@ from rowlock.worker.duties.statistics import BY_TIME
 from tests.db.test_statements import NAMES
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+pytestmark = pytest.mark.slow  # a database with many days takes long to make
+
 Look: TypeAlias = Callable[[Rowlock, UUID], Awaitable[object]]
 
 MOST_LOCKS: Final = 300

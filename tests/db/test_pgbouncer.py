@@ -28,6 +28,8 @@ from tests.waiting import eventually
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
+pytestmark = pytest.mark.slow  # a pooler takes long to begin with
+
 
 @pytest.fixture
 def settings(pooled_url: str) -> Settings:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
-from uuid import UUID
 
 import asyncpg
 import pytest
@@ -19,6 +18,7 @@ import pytest
 from rowlock import CallNext, InvalidOption, Job, JobFailed, ProcessEnded, RemoteError, Rowlock, Settings
 from rowlock.worker.executors.processes import BOOT
 from tests import process_tasks
+from tests.db.rows import attempts_of, row_of
 from tests.process_tasks import is_alive
 from tests.waiting import eventually
 
@@ -44,17 +44,6 @@ async def app(settings: Settings) -> AsyncIterator[Rowlock]:
 
 async def pids_in(folder: Path) -> list[int]:
     return await eventually(lambda: process_tasks.pids_in(folder / "pids"))
-
-
-async def row_of(connection: Connection, job_id: UUID) -> Row:
-    row = await connection.fetchrow("SELECT * FROM rowlock.jobs WHERE id = $1", job_id)
-    assert row is not None, "the job is not there"
-    return dict(row)
-
-
-async def attempts_of(connection: Connection, job_id: UUID) -> list[Row]:
-    rows = await connection.fetch("SELECT * FROM rowlock.attempt WHERE job_id = $1 ORDER BY attempt", job_id)
-    return [dict(row) for row in rows]
 
 
 async def test_a_task_runs_in_the_main_thread_of_another_process_with_its_arguments_converted(app: Rowlock) -> None:

@@ -48,6 +48,7 @@ def here(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     return pytester.runpytest_inprocess("-p", "pytest_rowlock", *STRICT, *options)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_server")
 def test_tests_of_the_documentation_pass_side_by_side(pytester: pytest.Pytester) -> None:
     (settings,) = examples(PAGE, "toml")
@@ -58,6 +59,7 @@ def test_tests_of_the_documentation_pass_side_by_side(pytester: pytest.Pytester)
     done.assert_outcomes(passed=sum(text.count("def test_") for text in modules.values()))
 
 
+@pytest.mark.slow
 def test_embedded_server_runs_for_the_session_and_ends_with_it(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nrowlock_app = shop:app\nanyio_mode = auto")
     pytester.makepyfile(

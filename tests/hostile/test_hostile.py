@@ -38,6 +38,7 @@ async def written(world: World, writer: str, text: str, folder: Path, **options:
         return refusal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", WRITERS)
 async def test_a_value_is_read_back_as_it_was_written(writer: str, world: World, tmp_path: Path) -> None:
     most = 100_000 if writer == "command" else math.inf  # an argument of a program ends at 128 KiB
@@ -133,6 +134,7 @@ def rounds(table: str) -> list[dict[str, str]]:
     return [round_ for _, round_ in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", _TABLES)
 async def test_a_row_made_by_hand_is_refused_or_takes_nothing_else_with_it(table: str, full: World) -> None:
     tables = await save(full)

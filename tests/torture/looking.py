@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests.torture.bugs import ROOT, SHORT_WAITS, Change, Pytest, Torture
+from tests.torture.bugs import ROOT, SHORT_WAITS, Change, Constant, Pytest, Torture, changed
 
 COPIED: Final = ("rowlock", "tests", "docs", "examples", "pytest_rowlock.py", "pyproject.toml")
 LONGEST: Final = 400.0
@@ -76,7 +76,7 @@ class Tree:
     def look(
         self,
         engine: Torture | Pytest,
-        changes: Iterable[Change],
+        changes: Iterable[Change | Constant],
         *,
         rules: Sequence[str],
         seed: int,
@@ -152,10 +152,9 @@ def _environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
-def _apply(folder: Path, changes: Iterable[Change]) -> None:
-    for change in changes:
-        file = folder / change.file
-        file.write_text(change.applied(file.read_text(encoding="utf-8")), encoding="utf-8")
+def _apply(folder: Path, changes: Iterable[Change | Constant]) -> None:
+    for file, text in changed(folder, changes).items():
+        (folder / file).write_text(text, encoding="utf-8")
 
 
 def read_torture(code: int, said: str, complained: str, seconds: float) -> Look:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rowlock.queue.connect.statements import complete
+from rowlock.schema import in_schema
 from rowlock.torture.cases import CASES
 from rowlock.torture.checker import RULES
-from tests.torture.bugs import BUGS, ROOT, SHORT_WAITS, Bug, Change, Pytest, Torture
+from tests.torture.bugs import BUGS, ROOT, SHORT_WAITS, Bug, Change, Constant, Pytest, Torture, changed
+from tests.torture.bugs.seams import assign, marks, mend
 from tests.torture.looking import DID_NOT_RUN, Look, Tree, read_tests, read_torture
 from tests.torture.seeded import Pass
 from tests.torture.verdicts import Result, Verdict, judge, page, result, row, table
@@ -20,6 +23,11 @@ from tests.torture.verdicts import Result, Verdict, judge, page, result, row, ta
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
+    from typing import TypeAlias
+
+    import asyncpg
+
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 LEAST = 30
 TESTED = [bug for bug in BUGS if isinstance(bug.engine, Pytest)]
@@ -35,15 +43,22 @@ def test_there_are_enough_of_them_and_each_has_a_name() -> None:
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_bug_can_be_made_in_the_present_sources(bug: Bug) -> None:
-    changes = (*bug.changes, *(SHORT_WAITS if isinstance(bug.engine, Torture) else ()))
-    files = {change.file: (ROOT / change.file).read_text(encoding="utf-8") for change in changes}
-    for change in changes:
-        broken = change.applied(files[change.file])
-        assert broken != files[change.file]
-        files[change.file] = broken
-    for name, text in files.items():
-        if name.endswith(".py"):
-            ast.parse(text, name)
+    for file, text in changed(ROOT, (*bug.changes, *SHORT_WAITS)).items():
+        assert text.strip()
+        if file.endswith(".py"):
+            ast.parse(text, file)
+
+
+async def test_each_statement_with_a_bug_can_be_prepared(connection: Connection) -> None:
+    for bug in BUGS:
+        for file, text in changed(ROOT, bug.changes).items():
+            if "/sql/" in file:
+                await connection.prepare(in_schema(complete(text), "rowlock"))
+
+
+def test_each_mark_of_a_seam_is_there_once_and_a_bug_uses_it() -> None:
+    named = {change.seam for bug in BUGS for change in bug.changes if isinstance(change, Change)}
+    assert Counter(name for name, _ in marks(ROOT)) == Counter(named)
 
 
 @pytest.mark.parametrize("bug", TESTED, ids=lambda bug: bug.name)
@@ -66,6 +81,55 @@ def test_the_documentation_lists_the_bugs() -> None:
     assert head in lines
     missing = [one for one in rows if one not in lines]
     assert not missing, "python -m tests.torture.seeded --table"
+
+
+# Seams
+
+PYTHON = """\
+LIMIT: Final = 60.0  # seconds
+if True:
+    total = add(
+        first,  # seam: sum
+        second,
+    )
+    try:
+        raise Refused("why")  # said to callers  # seam: refusal
+    except Refused:  # seam: refused
+        pass
+"""
+SQL = """\
+SELECT id FROM job
+  WHERE worker = $1  -- seam: fence
+"""
+
+
+def test_a_statement_in_python_is_left_out_or_replaced() -> None:
+    assert "    pass\n    try:" in mend(PYTHON, "sum", old="", new="", is_python=True)
+    broken = mend(PYTHON, "sum", old="", new="if first:\n    total = first", is_python=True)
+    assert "    if first:\n        total = first\n    try:" in broken
+    assert "        return  # said" in mend(PYTHON, "refusal", old="", new="return", is_python=True)
+
+
+def test_the_seam_of_a_block_covers_its_header() -> None:
+    broken = mend(PYTHON, "refused", old="", new="except ZeroDivisionError:", is_python=True)
+    assert "    except ZeroDivisionError:  # seam: refused\n        pass\n" in broken
+
+
+def test_a_part_of_a_statement_is_replaced_however_it_is_written() -> None:
+    assert "total = add(first,  # seam" in mend(PYTHON, "sum", old="add( first", new="add(first", is_python=True)
+    with pytest.raises(ValueError, match="4 times, not once"):
+        mend(PYTHON, "sum", old="s", new="", is_python=True)
+
+
+def test_a_seam_in_sql_covers_its_line() -> None:
+    assert mend(SQL, "fence", old="", new="", is_python=False) == "SELECT id FROM job\n    -- seam: fence\n"
+    assert "  WHERE id = $1  -- seam" in mend(SQL, "fence", old="worker", new="id", is_python=False)
+
+
+def test_a_constant_has_another_value() -> None:
+    assert assign(PYTHON, "LIMIT", "1e9").startswith("LIMIT: Final = 1e9  # seconds\nif True:")
+    with pytest.raises(ValueError, match="MOST is assigned 0 times"):
+        assign(PYTHON, "MOST", "1")
 
 
 # What a look comes to
@@ -154,7 +218,7 @@ class FakeTree(Tree):
     def look(
         self,
         engine: Torture | Pytest,  # noqa: ARG002  # as the tree has it
-        changes: Iterable[Change],
+        changes: Iterable[Change | Constant],
         *,
         rules: Sequence[str],  # noqa: ARG002  # as the tree has it
         seed: int,
@@ -166,7 +230,7 @@ class FakeTree(Tree):
         return self.looks.pop(0)
 
 
-BREAKING = (Change(file="a", old="b", new="c"),)
+BREAKING = (Change(seam="a", new="b"),)
 NOTHING, SHOWN = look(unjustified_rescues=0), look("lost", unjustified_rescues=1)
 
 

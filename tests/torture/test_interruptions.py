@@ -47,6 +47,7 @@ def is_healing(_: Path, output: Path) -> bool:
     return "healing" in output.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     "is_reached, options, number, is_repeated",

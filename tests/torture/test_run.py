@@ -29,6 +29,7 @@ from tests.acceptance.processes import ROOT
 SECONDS = 60
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_nothing_is_lost_in_a_minute_of_torture(tmp_path: Path) -> None:
     seed = os.environ.get("TORTURE_SEED") or str(random.randrange(1_000_000))
@@ -49,6 +50,7 @@ def test_nothing_is_lost_in_a_minute_of_torture(tmp_path: Path) -> None:
     assert acknowledged > 2000, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 130), (signal.SIGINT, 130)])
 def test_a_run_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, number: signal.Signals, code: int) -> None:
     folder = tmp_path / "run"
@@ -153,6 +155,7 @@ async def test_a_fault_that_could_not_be_done_is_not_counted(monkeypatch: pytest
     assert said[-1] == "oom was not done: nothing was there"
 
 
+@pytest.mark.slow
 async def test_a_standby_takes_the_place_of_the_server_and_only_a_stale_one_loses_anything(tmp_path: Path) -> None:
     disk = Disk()
     database = Database(disk, has_two=True)

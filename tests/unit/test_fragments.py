@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rowlock.queue.connect import statements
-from rowlock.queue.connect.statements import INCLUDE, _complete, fragments, statement
+from rowlock.queue.connect.statements import INCLUDE, complete, fragments, statement
 from rowlock.queue.jobs.options import MARKS, JobOptions
 
 PACKAGE = Path(str(files("rowlock")))
@@ -63,14 +63,14 @@ def test_a_fragment_is_indented_as_its_place_is(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_marks_are_the_same_in_python_and_in_sql() -> None:
-    assert _complete("{{job_marks}}") == ", ".join(MARKS)
+    assert complete("{{job_marks}}") == ", ".join(MARKS)
     assert [name for name in JobOptions.__struct_fields__ if name in MARKS] == list(MARKS)
 
 
 def test_what_is_given_is_in_the_order_of_the_function_s_parameters() -> None:
     functions = PACKAGE.joinpath("migrations/versions/0001_initial/functions.sql").read_text()
     (signature,) = re.findall(r"CREATE FUNCTION rowlock\.enqueue\((.*?)\n\) RETURNS", functions, re.DOTALL)
-    given = re.sub(r"coalesce\((\w+), .*?\)(?=,)", r"\1", _complete("{{enqueue_given}}").partition("(")[2])
+    given = re.sub(r"coalesce\((\w+), .*?\)(?=,)", r"\1", complete("{{enqueue_given}}").partition("(")[2])
     assert re.findall(r"^ +(\w+)", signature, re.MULTILINE) == re.findall(r"(?<!:)\b\w+", given)
 
 

@@ -1,4 +1,4 @@
-"""What is true of every file of the package, whatever it does."""
+"""What is true of every file of the package and of its tests, whatever it does."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 _ROOT = Path(__file__).resolve().parents[2]
+_TESTS = sorted((_ROOT / "tests").rglob("*.py"))
+_MOST_LINES = 500
 _MODULES = sorted((_ROOT / "rowlock").rglob("*.py"))
 # Each can be made to run code by what it reads; what a queue stores is read by others.
 _UNSAFE = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "jsonpickle"}
@@ -34,6 +36,11 @@ def test_no_module_can_read_pickles(path: Path) -> None:
 @pytest.mark.parametrize("path", _MODULES, ids=lambda path: str(path.relative_to(_ROOT)))
 def test_every_module_says_what_it_is_responsible_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_no_file_of_tests_is_longer_than_somebody_reads() -> None:
+    lines = {str(path.relative_to(_ROOT)): len(path.read_text().splitlines()) for path in _TESTS}
+    assert [path for path, count in lines.items() if count > _MOST_LINES] == []
 
 
 def test_types_are_shipped() -> None:

@@ -31,6 +31,7 @@ def read_key(call: Call) -> bytes | None:
     if len(given) > 1 or not _USABLE.fullmatch(given[0]):
         raise Refused(INVALID_KEY, f"{KEY_HEADER} is not usable: send one, of 1 to 255 printable ASCII characters.")
     queues = None if call.access.queues is None else sorted(call.access.queues)
+    # seam: idempotency key
     return hashlib.sha256(msgspec.json.encode([call.access.by, queues, call.request.path, given[0]])).digest()
 
 

@@ -224,7 +224,7 @@ class Claims:
         cursors.record(scan, rescan=rescan, took=group.took)
         if self._clock.has_gone_back(self.looked_until, began, ended):
             log.warning("server_clock_went_back", what="jobs are looked for from the beginning")
-            self.reset()  # new jobs fall due behind the positions that were reached
+            self.reset()  # new jobs fall due behind the positions that were reached  # seam: clock set back
         group.queues = (
             group.queues[1:] + group.queues[:1]
         )  # the next claim begins with another one: none waits for ever

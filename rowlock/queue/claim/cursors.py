@@ -93,7 +93,7 @@ class Cursors:
         """Whether the next claim begins at the settled positions: as a rule, less often while a long writer is open."""
         now = self._clock()
         is_lagging = self._waiting is not None and now - self._waiting_since > PATIENCE
-        return not is_lagging or now >= self._rescan_at
+        return not is_lagging or now >= self._rescan_at  # seam: rescan
 
     def start(self, lane: Lane, *, rescan: bool) -> Position:
         """Where a claim begins in this lane."""
@@ -112,7 +112,7 @@ class Cursors:
             lane: position for lane, position in scan.reached.items() if position > self._newest.get(lane, BEGINNING)
         }
         if newest != self._newest:
-            self._newest = self._untagged = newest
+            self._newest = self._untagged = newest  # seam: settle
 
     def forget(self, queue: str) -> None:
         """Forget this queue, which is not claimed from any more: should it come back, it begins at the beginning."""

@@ -38,10 +38,10 @@ async def ask(
     clock, pause = asyncio.get_running_loop().time, _PAUSE_FIRST
     while True:
         try:
-            async with asyncio.timeout_at(limit):
+            async with asyncio.timeout_at(limit):  # seam: wait limit
                 return await question()
         except (DatabaseUnavailable, *CONNECTION_LOST) as error:
-            if not is_away(error):
+            if not is_away(error):  # seam: outage while waiting
                 raise
             left = math.inf if deadline is None else deadline - clock()
             if left <= 0 or not is_wanted():

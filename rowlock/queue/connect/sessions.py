@@ -173,7 +173,7 @@ async def own_transaction(
     await transaction.start()
     try:
         yield
-    except asyncio.CancelledError:
+    except asyncio.CancelledError:  # seam: cancelled transaction
         throw_away(connection)
         raise
     except BaseException:
@@ -261,7 +261,7 @@ class ControlConnection:
                 rows = await self._run(connection, name, *parameters)
             except (*CONNECTION_LOST, DatabaseUnavailable):
                 if self._away_since is None:
-                    self._away_since = sent_at
+                    self._away_since = sent_at  # seam: outage begins
                 raise
             self._away_since = None
             return rows

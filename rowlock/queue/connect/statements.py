@@ -33,7 +33,7 @@ def statement(name: str, schema: str, package: str | None = None) -> str:
     A `package` beside the queue and the worker has statements of its own. Raises `KeyError` for an unknown fragment.
     """
     file = statements()[name] if package is None else files(package).joinpath("sql", f"{name}.sql")
-    return in_schema(_complete(file.read_text(encoding="utf-8")), schema)
+    return in_schema(complete(file.read_text(encoding="utf-8")), schema)
 
 
 @cache
@@ -60,14 +60,14 @@ def _files(folder: str) -> dict[str, Traversable]:
     return {file.name.removesuffix(".sql"): file for folder in folders if folder.is_dir() for file in folder.iterdir()}
 
 
-def _complete(text: str) -> str:
+def complete(text: str) -> str:
     """The text with its fragments, each indented as its place is."""
     return INCLUDE.sub(_included, text)
 
 
 def _included(place: re.Match[str]) -> str:
     text = _HEAD.sub("", fragments()[place["name"]].read_text(encoding="utf-8"), count=1)
-    text = _complete(text.strip())
+    text = complete(text.strip())
     if place["null"]:
         text = re.sub(r"\w+", "NULL", text)
     indent = place.start() - place.string.rfind("\n", 0, place.start()) - 1

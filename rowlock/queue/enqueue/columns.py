@@ -22,6 +22,7 @@ TIMED: Final = (*PLAIN, "run_at", "timeout", "ends_at", "expires_at", "deadline"
 def plain(job: NewJob[Any]) -> tuple[object, ...]:
     """What goes into the columns `PLAIN`."""
     options = job.options
+    # seam: plain columns
     return (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args, job.args_version)
 
 
@@ -51,10 +52,12 @@ def timed(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
     """What goes into those of `TIMED` that follow: a delay counts from `now`. Raises `InvalidOption`."""
     check_due(job, now)
     options = job.options
-    run_at = max(now, _moment(options.delay if options.run_at is None else options.run_at, now) or now)
+    given = options.delay if options.run_at is None else options.run_at  # seam: due at
+    run_at = max(now, _moment(given, now) or now)
     expires_at, deadline = _moment(options.expires, now), _moment(options.deadline, now)
     ends_at = min((limit for limit in (expires_at, deadline) if limit is not None), default=None)
     marks = (getattr(options, name) for name in MARKS)
+    # seam: timed columns
     return (run_at, options.timeout, ends_at, expires_at, deadline, options.trace, *marks)
 
 

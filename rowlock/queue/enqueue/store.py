@@ -77,7 +77,7 @@ class Store:
         and `EnqueueUnknown`.
         """
         if self.tracer is None:
-            return await self._enqueue(job, connection)
+            return await self._enqueue(job, connection)  # seam: caller's transaction
         with self.tracer([job]) as trace:
             return await self._enqueue(_traced(job, trace, {}), connection)
 
@@ -126,7 +126,7 @@ class Store:
     ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
         if connection is not None:
             return await self._enqueue_by_caller(list(jobs), connection)
-        return await self._enqueue_by_copy(jobs)
+        return await self._enqueue_by_copy(jobs)  # seam: copy
 
     async def _enqueue_by_caller(
         self, given: list[NewJob[R]], connection: object
@@ -158,7 +158,7 @@ class Store:
             if failed or _is_known(error):
                 raise
             given.extend(coming)
-            raise _unknown(given, error) from error
+            raise _unknown(given, error) from error  # seam: unknown enqueue
         return given, await self._in_own_transaction(given, lambda: self._insert_own(given))
 
     async def _copy_many(
@@ -232,7 +232,7 @@ class Store:
             rows = await transaction.run("follow_up_many", queues, ids[0], ids[-1], _MOST_FOUND)
             finished = {uuid_of(row[0]) for row in rows if row[0] is not None}
             if len(finished) < _MOST_FOUND:
-                return finished.intersection(ids)
+                return finished.intersection(ids)  # seam: finished meanwhile
         else:
             await transaction.run("wake", queues)
         rows = await transaction.run("list_finished_of", ids)
@@ -355,4 +355,5 @@ def _queues(jobs: Iterable[NewJob[Any]]) -> list[str]:
 
 def _refuse_duplicate(job: NewJob[Any], holder: UUID) -> None:
     if job.options.unique is not None and job.options.unique.on_duplicate == "raise":
+        # seam: duplicate
         raise DuplicateJob(f"Job {holder} holds the unique key {quoted(job.unique_key)} already.", job_id=holder)

@@ -35,7 +35,7 @@ LARGEST_UNSUCCESSFUL_BATCH: Final = 100
 LARGEST_RESULTS: Final = 16 * 1024 * 1024
 """The characters of results in one statement: far below the gigabyte that PostgreSQL takes."""
 NOT_STORABLE: Final = (
-    asyncpg.DataError,
+    asyncpg.DataError,  # seam: not storable
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
 )
@@ -155,7 +155,7 @@ class Finishes:
             while self._successes or self._unsuccesses:
                 if self._successes:
                     size = _batch_size(self._successes)
-                    if self._may_repeat:
+                    if self._may_repeat:  # seam: one outcome each
                         size = _one_each(self._successes[:size])
                     batch, self._successes = self._successes[:size], self._successes[size:]
                     self._sending = batch
@@ -198,7 +198,7 @@ class Finishes:
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                 # The database may go back in time meanwhile, and hand out again what has ended here.
                 self._may_repeat = True
-                log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)
+                log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)  # seam: finish delayed
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
                 pause, is_repeated = min(pause * 2, PAUSE_MOST), True
                 if isinstance(error, NOT_IN_TIME) and len(batch) > 1:

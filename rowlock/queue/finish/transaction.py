@@ -140,7 +140,7 @@ async def record_success(
     except Exception as error:
         hide_values(error)
         raise
-    return all(row[0] is None for row in rows)
+    return all(row[0] is None for row in rows)  # seam: fence of transactions
 
 
 __all__ = ["OpenTransaction", "begin", "begun", "record_success"]

@@ -119,7 +119,7 @@ class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True,
         """
         looks_inside = any(given is not None for given in (self.error, self.error_kind, self.args, self.text))
         low, high = self._ids(before)
-        return (
+        return (  # seam: filter
             self.state,
             self._queues(sight),
             self.task,

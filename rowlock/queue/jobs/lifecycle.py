@@ -141,7 +141,7 @@ class Ended:
 RELEASED: Final = Again(delay=timedelta(0), outcome="released", counts=False, has_begun=False)
 """A worker gives a job back that it could not begin."""
 
-INTERRUPTED: Final = Again(delay=timedelta(0), outcome="released", counts=False)
+INTERRUPTED: Final = Again(delay=timedelta(0), outcome="released", counts=False)  # seam: interrupted
 """A worker gives a job back that it could not finish, before it had to stop or because the database was away."""
 
 CANCELLED: Final = Ended(state=State.CANCELLED, outcome="cancelled", counts=False)
@@ -163,16 +163,16 @@ def decide(
         case AttemptTimeout():
             outcome = "timeout"
         case _:
-            outcome = "error"
-    if errors + 1 >= max_attempts or not may_retry:
+            outcome = "error"  # seam: error
+    if errors + 1 >= max_attempts or not may_retry:  # seam: max attempts
         return Ended(state=State.FAILED, outcome=outcome, counts=True)
-    return Again(delay=delay(), outcome=outcome, counts=True)
+    return Again(delay=delay(), outcome=outcome, counts=True)  # seam: backoff
 
 
 def _follow(directive: Directive, *, errors: int, max_attempts: int) -> Again | Ended:
     match directive:
         case Snooze(delay=delay):
-            return Again(delay=delay, outcome="snoozed", counts=False)
+            return Again(delay=delay, outcome="snoozed", counts=False)  # seam: snooze
         case Retry(delay=delay) if errors + 1 < max_attempts:
             return Again(delay=delay, outcome="retried", counts=True)
         case Retry():

@@ -91,7 +91,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """The options of a new job that is like this one."""
         return cls(
             queue=job.queue,
-            priority=job.priority,
+            priority=job.priority,  # seam: run again
             max_attempts=job.max_attempts,
             timeout=job.timeout,
             tags=tuple(job.tags) or None,

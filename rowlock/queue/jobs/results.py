@@ -170,7 +170,7 @@ def storable_text(text: str, limit: int) -> str:
     end stay, with the number of characters that were left out in between.
     """
     text = str.__str__(text)
-    if len(text) <= limit and text.isascii() and "\0" not in text:
+    if len(text) <= limit and text.isascii() and "\0" not in text:  # seam: storable text
         return text
     # A character takes at least one byte: what is further than `limit` from both ends is never copied.
     length = len(text)

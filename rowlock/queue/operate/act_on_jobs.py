@@ -57,6 +57,7 @@ class ActOnJobs(Act):
         gone: list[Record] = []
         while locked := await self.lock_finished(job_id):
             traces = (await self.run("find_traces", job_id))[0]
+            # seam: traces
             for name, times in (("delete_attempts", traces["attempts"]), ("delete_logs", traces["logs"])):
                 if times:  # no times would name no partitions, and lock all of them
                     await self.run(name, job_id, times)

@@ -84,6 +84,7 @@ class Bulk:
                         await act.run("lock_archive", *window)
                     rows = await act.run(self.find, *parameters, BATCH, pages.LOOK, last, until, *window)
                     found = list(takewhile(lambda row: row["fits"], rows))
+                    # seam: dry run
                     changed = Counter(found=len(found)) if dry_run or not found else await self.change(act, found)
                     done += changed
                     if not dry_run and any(changed.values()):

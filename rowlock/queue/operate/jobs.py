@@ -139,6 +139,7 @@ class Jobs:
             raise InvalidOption(
                 f"state {quoted(which.state or 'failed')} is that of finished jobs, which are not cancelled."
             )
+        # seam: cancellable
         stored = {None: _LIVE, "scheduled": ["queued"], "retrying": ["queued"]}.get(which.state, [which.state])
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
@@ -245,7 +246,7 @@ class Jobs:
         wanted = parse_id(job_id)
         async with acting(self._database, ActOnJobs, self._origin.acted_by(by)) as act:
             rows = await act.lock_finished(wanted)
-            if rows and rows[0]["state"] in RETRYABLE:
+            if rows and rows[0]["state"] in RETRYABLE:  # seam: retryable
                 document, version = (None, None) if args is None else self._checked_args(rows[0]["task"], args)
                 if holders := await act.take_keys(rows):
                     raise KeyHeld(
@@ -276,7 +277,7 @@ class Jobs:
             locked = await act.run("lock_finished", *named(found))
             rows = await self._of_seen_tasks(act, locked)
             holders = await act.take_keys(rows)
-            back = await act.retry([row for row in rows if row["id"] not in holders])
+            back = await act.retry([row for row in rows if row["id"] not in holders])  # seam: retry many
             return Counter(retried=back, skipped=len(locked) - len(rows) + len(holders))
 
         bulk = Bulk(verb="retry", find="find_finished", which=dead(which), change=change)

@@ -95,7 +95,7 @@ class Queues:
                 if under_way:
                     under_way &= await self._patiently(wanted, deadline, self._claiming)
                 (row,) = await self._patiently(wanted, deadline, lambda: self._database.run("count_running", wanted))
-                if not under_way and row["running"] == 0:
+                if not under_way and row["running"] == 0:  # seam: drained
                     return await self._patiently(wanted, deadline, lambda: self.get(wanted))
                 if deadline is not None and clock() >= deadline:
                     raise DrainTimeout(

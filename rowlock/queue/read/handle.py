@@ -119,6 +119,7 @@ async def wait_until_finished(
         while True:
             told.clear()
             job = await _look(database, job_id, deadline, limit, is_wanted)
+            # seam: wait is over
             if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():
                 return job
             look_at = clock() + pause if deadline is None else min(clock() + pause, deadline)
@@ -149,7 +150,7 @@ async def _look(
 
 def _outcome(job: Job, returns: object) -> object:
     if job.state == "succeeded":
-        return decode_result(job.result_json, returns)
+        return decode_result(job.result_json, returns)  # seam: result
     raise JobFailed(
         f"Job {job.id} ({job.task}) has {job.state}{f': {job.error}' if job.error else ''}",
         state=job.state,

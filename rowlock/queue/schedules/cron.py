@@ -163,7 +163,7 @@ def due(cron: Cron, next_run_at: datetime, now: datetime, misfire: str) -> Due:
     fires the latest one, if none is on time; `all` fires each, at most 1,000 at once (`is_cut`: there are more);
     `skip` none.
     """
-    if misfire == "all":
+    if misfire == "all":  # seam: misfire
         ticks = tuple(islice(cron.ticks(next_run_at, now), MOST_AT_ONCE))
         following = cron.next(ticks[-1] if ticks else now)
         return Due(ticks=ticks, next_run_at=following, is_cut=following is not None and following <= now)

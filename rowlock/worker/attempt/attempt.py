@@ -69,7 +69,7 @@ class Attempt:
         self.began = steady.seconds()
         self.has_begun = True  # first: who stops it sees this, or is seen here
         try:
-            if self.stop is None and self.began < self.lease.held_until:
+            if self.stop is None and self.began < self.lease.held_until:  # seam: lease after waiting
                 return limit if self.claimed["times"] is None else limited(self, limit)
         except NotInTime:
             pass
@@ -117,9 +117,9 @@ def limited(attempt: Attempt, limit: timedelta | None) -> timedelta | None:
     """
     ends_at, _, deadline, claimed_at = attempt.claimed["times"]
     now = claimed_at + timedelta(seconds=attempt.began - attempt.asked_at)  # or a little later, never earlier
-    if ends_at <= now:
+    if ends_at <= now:  # seam: expired
         raise NotInTime
-    if deadline is None:
+    if deadline is None:  # seam: deadline
         return limit
     left: timedelta = deadline - now
     return left if limit is None else min(limit, left)

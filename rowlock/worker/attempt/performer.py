@@ -101,7 +101,7 @@ class Performer:
         """
         claimed = attempt.claimed
         attempt.began = steady.seconds()
-        if attempt.began >= attempt.lease.held_until or attempt.stop is not None:
+        if attempt.began >= attempt.lease.held_until or attempt.stop is not None:  # seam: lease at start
             self._come_too_late(attempt, on_end)
             return
         logs.JOB.set(claimed)
@@ -116,7 +116,7 @@ class Performer:
                 runtime = attempt.runtime = self._runtimes.begin(attempt, task)
                 if arguments.job_parameter is not None:
                     job = Job.from_row({**claimed, "state": "running"}, runtime)
-            limit = claimed["timeout"] or task.timeout
+            limit = claimed["timeout"] or task.timeout  # seam: timeout
             if task.is_async:
                 if claimed["times"] is not None:
                     limit = limited(attempt, limit)
@@ -386,7 +386,7 @@ def _call_when_over(attempt: Attempt) -> asyncio.TimerHandle:
     """Give the attempt up if it has not begun when its job's time is over."""
     ends_at, _, _, claimed_at = attempt.claimed["times"]
     left = (ends_at - claimed_at).total_seconds() - (steady.seconds() - attempt.asked_at)
-    return asyncio.get_running_loop().call_later(left, attempt.stop_waiting)
+    return asyncio.get_running_loop().call_later(left, attempt.stop_waiting)  # seam: expiry timer
 
 
 def _named(claimed: Record) -> dict[str, Any]:

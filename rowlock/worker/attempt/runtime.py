@@ -152,7 +152,7 @@ class AttemptRuntime:
         try:
             async with begun(connection, self._shared.pool.acquire() if connection is None else None) as transaction:
                 yield transaction.given
-                await self._commit(transaction)
+                await self._commit(transaction)  # seam: commit
         finally:
             self._has_transaction = False
 

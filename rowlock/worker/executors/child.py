@@ -107,13 +107,13 @@ class Child:
                 length, number = HEAD.unpack(head)
                 self._orders.put((number, stream.read(length)))
         self._is_over = True
-        if self._is_busy:
+        if self._is_busy:  # seam: busy child
             os.killpg(0, signal.SIGKILL)
         self._orders.put(None)
 
     def _prepare(self, order: SetUp) -> None:
         self._set_up = order
-        if order.memory_limit and sys.platform == "linux":
+        if order.memory_limit and sys.platform == "linux":  # seam: memory limit
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
             resource.setrlimit(resource.RLIMIT_DATA, (order.memory_limit, hard))
         for module in order.modules:
@@ -223,6 +223,7 @@ def main() -> None:
         signal.signal(number, _ignore)  # not SIG_IGN: what a task starts would inherit that
         keep_handler(number)
     if sys.platform == "linux":
+        # seam: worker's death
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # also where a task holds Python's lock
     logs.configure()
     with suppress(OSError):  # the worker is gone

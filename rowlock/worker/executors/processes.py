@@ -123,7 +123,7 @@ class Process:
         finally:
             answer.cancel()
         await asyncio.wait({self.exit}, timeout=END_SECONDS)
-        raise ProcessEnded(
+        raise ProcessEnded(  # seam: process ended
             f"The process of the task ended {how_ended(self._process.returncode)} before the task was done."
         )
 

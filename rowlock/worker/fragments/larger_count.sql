@@ -1,5 +1,6 @@
 -- Where a slot is there already, the larger count stays.
 ON CONFLICT ON CONSTRAINT statistic_pkey DO UPDATE
+   -- seam: counted jobs
    SET succeeded = excluded.succeeded, failed = excluded.failed, cancelled = excluded.cancelled,
        expired = excluded.expired, errors = excluded.errors, duration_buckets = excluded.duration_buckets,
        duration_counts = excluded.duration_counts, wait_buckets = excluded.wait_buckets,

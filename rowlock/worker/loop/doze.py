@@ -100,11 +100,11 @@ class Doze:
         most = self._poll if self._is_marked or not self._may_listen else PAUSE_BUSY_MOST
         pause = self._pause = min(self._pause * 2, most)
         if self._is_marked or not self._may_listen:
-            due = await self._claims.until_next()
+            due = await self._claims.until_next()  # seam: next due
             if due is not None:
                 pause = min(pause, max(due.total_seconds(), 0.0))
         if self._is_marked:
-            pause = min(pause, self._ear.due_in())
+            pause = min(pause, self._ear.due_in())  # seam: listening
         try:
             async with asyncio.timeout(pause):
                 await self._awake.wait()

@@ -107,7 +107,7 @@ class MainLoop:
             except TRANSIENT as error:
                 log.warning("claim_failed", error=type(error).__name__, detail=message(error), retry_in=round(pause, 1))
                 self._claims.reset()
-                self.look_for_unknown()
+                self.look_for_unknown()  # seam: look after a failed claim
                 await self._stops_within(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
                 pause = min(pause * 2, PAUSE_MOST)
 
@@ -155,7 +155,7 @@ class MainLoop:
 
     async def _adopt(self) -> None:
         """Take on what a claim whose answer was lost has claimed for this worker."""
-        if self._loop.time() < self._adopt_at:
+        if self._loop.time() < self._adopt_at:  # seam: adopting
             return
         known, asked_at = self._slots.known() | self._finishes.known(), steady.seconds()
         rows = await self._claims.adopt(self._lease.worker, known)

@@ -81,6 +81,7 @@ class Orders:
             log.warning("many_queues_served", queues=len(queues), most=MANY_QUEUES, what=SPLIT)
         self._has_warned = len(queues) > MANY_QUEUES
         limits = self._served.limits_of(queues)
+        # seam: scale
         limits |= {row["queue"]: row["queue_concurrency"] for row in rows if row["queue_concurrency"] is not None}
         paused = {row["queue"] for row in rows if row["is_paused"]}
         concurrency: int = rows[0]["concurrency"]

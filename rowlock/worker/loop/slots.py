@@ -180,7 +180,7 @@ class Slots:
 
     def limits(self) -> dict[str, int]:
         """How many more of each limited queue."""
-        return {queue: limit - self._of_limited[queue] for queue, limit in self._limits.items()}
+        return {queue: limit - self._of_limited[queue] for queue, limit in self._limits.items()}  # seam: free slots
 
     def most_of(self, queue: str) -> int:
         """How many attempts of this queue can run at once."""
@@ -198,13 +198,13 @@ class Slots:
         now, blocked = steady.seconds(), []
         for row in rows:
             attempt = Attempt(row, now, lease, asked_at)
-            held = self._held.setdefault(row["id"].bytes, attempt)
+            held = self._held.setdefault(row["id"].bytes, attempt)  # seam: hold
             if held is not attempt:
                 self.doubled.add(row["id"])
                 continue
             if self._earlier and any(slots.holds(row["id"]) for slots in self._earlier):
                 del self._held[row["id"].bytes]
-                blocked.append(attempt)
+                blocked.append(attempt)  # seam: blocked
                 continue
             self._ready.append(attempt)
             if self._executor_of and (executor := self._executor_of.get(row["task"])) is not None:
@@ -337,7 +337,7 @@ class Slots:
         if self._limits:
             self._leave(attempt)
         else:
-            del self._held[attempt.claimed["id"].bytes]
+            del self._held[attempt.claimed["id"].bytes]  # seam: end of an attempt
         if self._ready:
             self._fill()
         if self._executor_of or len(self._ready) <= self._pace.ahead // 2:
@@ -350,7 +350,7 @@ class Slots:
         self._leave(attempt)
 
     def _leave(self, attempt: Attempt) -> None:
-        del self._held[attempt.claimed["id"].bytes]
+        del self._held[attempt.claimed["id"].bytes]  # seam: leave
         queue = attempt.claimed["queue"]
         if queue in self._limits:
             self._of_limited[queue] -= 1

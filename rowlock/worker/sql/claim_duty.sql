@@ -6,7 +6,7 @@ UPDATE rowlock.duty
    SET next_run_at = clock_timestamp() + every, set_at = clock_timestamp()
  WHERE name = (
        SELECT name FROM rowlock.duty
-        WHERE (next_run_at <= now() OR set_at > clock_timestamp()) AND name = ANY($1::text[])
+        WHERE (next_run_at <= now() OR set_at > clock_timestamp()) AND name = ANY($1::text[])  -- seam: due duty
         ORDER BY next_run_at LIMIT 1 FOR UPDATE SKIP LOCKED
        )
 RETURNING name

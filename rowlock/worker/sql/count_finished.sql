@@ -21,7 +21,7 @@ WITH fact AS MATERIALIZED (
            count(*)
       FROM rowlock.attempt
      WHERE finished_at >= $2::timestamptz AND finished_at < $3::timestamptz
-       AND outcome IN ('error', 'timeout', 'crashed', 'failed')
+       AND outcome IN ('error', 'timeout', 'crashed', 'failed')  -- seam: counted attempts
      GROUP BY 1, 2, 3
 ), ranked AS MATERIALIZED (
     SELECT kind.at, kind.queue, kind.task,

@@ -6,7 +6,7 @@
 WITH overdue AS MATERIALIZED (
     SELECT id
       FROM rowlock.job
-     WHERE state <> 'running' AND ends_at IS NOT NULL AND ends_at <= now()
+     WHERE state <> 'running' AND ends_at IS NOT NULL AND ends_at <= now()  -- seam: overdue
      ORDER BY ends_at
      LIMIT $1::integer
        FOR UPDATE SKIP LOCKED
@@ -25,7 +25,7 @@ WITH overdue AS MATERIALIZED (
      WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
        AND job_id = ANY(ARRAY(SELECT gone.id FROM gone))
        AND expires_at IS NULL
-       AND NOT until_start
+       AND NOT until_start  -- seam: key of an expired job
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         {{archived_columns}}, finished_at, errors, crashes, state, error

@@ -12,24 +12,25 @@
 -- Index: schedule_pkey, schedule_tick_pkey, job_pkey, task_pkey. Locks: the schedule's row, skipped if it is held. The
 -- transaction's id comes first, then the clock that sets run_at: the claims' cursors rely on it (docs/claiming.md).
 WITH schedule AS MATERIALIZED (
-    SELECT s.name, s.task, coalesce(s.queue, known.queue, 'default') AS queue,
+    SELECT s.name, s.task, coalesce(s.queue, known.queue, 'default') AS queue,  -- seam: queue of a tick
            coalesce(s.priority, known.priority, 5) AS priority,
            coalesce(s.max_attempts, known.max_attempts, 10) AS max_attempts, s.args, s.args_version, s.jitter,
            s.overlap, s.last_job_id
       FROM rowlock.schedule AS s
       LEFT JOIN rowlock.task AS known ON known.name = s.task
      WHERE s.name = $1::text
-       AND s.next_run_at = $2::timestamptz
+       AND s.next_run_at = $2::timestamptz  -- seam: tick
        AND s.updated_at = $3::timestamptz
-       AND s.last_job_id IS NOT DISTINCT FROM $4::uuid
+       AND s.last_job_id IS NOT DISTINCT FROM $4::uuid  -- seam: last job
        AND NOT s.is_paused
-       FOR NO KEY UPDATE OF s SKIP LOCKED
+       FOR NO KEY UPDATE OF s SKIP LOCKED  -- seam: schedule lock
 ), tick AS (
     INSERT INTO rowlock.schedule_tick (schedule, tick_at, job_id)
     SELECT schedule.name, given.tick_at, given.job_id
       FROM schedule
      CROSS JOIN unnest($5::timestamptz[], $6::uuid[]) WITH ORDINALITY AS given (tick_at, job_id, place)
      WHERE schedule.overlap = 'allow'
+        -- seam: overlap
         OR (given.place = 1 AND NOT EXISTS (SELECT FROM rowlock.job WHERE job.id = schedule.last_job_id))
     ON CONFLICT DO NOTHING
     RETURNING tick_at, job_id

@@ -3,7 +3,7 @@
 -- Index: worker_pkey, job_running. Locks: the removed rows. A worker that comes back finds its row gone, and starts anew.
 WITH forgotten AS (
     DELETE FROM rowlock.worker
-     WHERE expires_at < now() - interval '1 second'
+     WHERE expires_at < now() - interval '1 second'  -- seam: forgotten
        AND NOT EXISTS (SELECT FROM rowlock.job WHERE job.state = 'running' AND job.worker = worker.id)
     RETURNING id
 )

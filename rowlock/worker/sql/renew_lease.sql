@@ -2,9 +2,9 @@
 -- $4 the memory that it uses, in bytes, or null.
 -- Returns no row if it has run out: its jobs may be somebody else's by now.
 UPDATE rowlock.worker
-   SET expires_at = clock_timestamp() + $2::interval,
+   SET expires_at = clock_timestamp() + $2::interval,  -- seam: renewed
        loop_delay_ms = $3::integer,
        memory_bytes = $4::bigint
  WHERE id = $1::uuid
-   AND expires_at > clock_timestamp()
+   AND expires_at > clock_timestamp()  -- seam: lapsed
 RETURNING id

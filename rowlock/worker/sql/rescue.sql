@@ -16,27 +16,29 @@
 -- The re-checks say `worker IS NOT NULL`: `state = 'running'` would let the planner walk job_running instead of job_pkey.
 -- Locks: the rescued rows, skipping what others hold.
 WITH cut AS (
+    -- seam: lease cut
     UPDATE rowlock.worker SET expires_at = clock_timestamp() + lease WHERE expires_at > clock_timestamp() + lease
 ), expired AS MATERIALIZED (
     SELECT id FROM rowlock.worker WHERE expires_at < now()
 ), held AS MATERIALIZED (
     SELECT id, task, queue, worker, attempt, crashes, started_at,
            NOT EXISTS (
+               -- seam: lease given up
                SELECT FROM rowlock.worker WHERE worker.id = job.worker AND worker.expires_at = '-infinity'
            ) AS is_crash,
            CASE WHEN (SELECT own.max_crashes FROM rowlock.task AS own WHERE own.name = job.task) IS NOT NULL
                 THEN crashes + 1 >= (SELECT own.max_crashes FROM rowlock.task AS own WHERE own.name = job.task)
-                WHEN crashes + 1 < $1 THEN false
+                WHEN crashes + 1 < $1 THEN false  -- seam: crashes left
                 WHEN $1 = 1 THEN true
                 ELSE (SELECT beside.id
                         FROM rowlock.job AS beside
                        WHERE beside.state = 'running' AND beside.worker = job.worker AND beside.id <> job.id
-                       LIMIT 1) IS NULL
+                       LIMIT 1) IS NULL  -- seam: alone
            END AS is_last_chance
       FROM rowlock.job
      WHERE state = 'running'
        AND worker = ANY(
-           ARRAY(SELECT expired.id FROM expired)
+           ARRAY(SELECT expired.id FROM expired)  -- seam: expired leases
            || CASE WHEN $3::boolean THEN ARRAY(
                   SELECT other.worker FROM rowlock.job AS other
                    WHERE other.state = 'running'
@@ -45,6 +47,7 @@ WITH cut AS (
        )
        AND NOT EXISTS (
            SELECT FROM rowlock.duty
+            -- seam: outage
             WHERE name = 'rescue' AND held_at BETWEEN clock_timestamp() - interval '4 seconds' AND clock_timestamp()
        )
      LIMIT $2
@@ -54,7 +57,8 @@ WITH cut AS (
       FROM held
 ), requeued AS (
     UPDATE rowlock.job
-       SET state = 'queued', worker = NULL, started_at = NULL, run_at = clock_timestamp(),
+       SET state = 'queued', worker = NULL, started_at = NULL, run_at = clock_timestamp(),  -- seam: rescued
+           -- seam: counted crash
            crashes = least(crashes, 32766) + CASE WHEN id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_crash)) THEN 1 ELSE 0 END,
            ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity'
                           WHEN NOT id = ANY(ARRAY(SELECT orphan.id FROM orphan WHERE orphan.is_crash)) THEN ends_at

@@ -11,7 +11,7 @@ WITH alive AS MATERIALIZED (
     INSERT INTO rowlock.progress (job_id, attempt, checkpoint, updated_at)
     SELECT id, $3::integer, $4::text::jsonb, clock_timestamp() FROM alive
     ON CONFLICT (job_id) DO UPDATE
-       SET checkpoint = excluded.checkpoint
+       SET checkpoint = excluded.checkpoint  -- seam: checkpoint
     RETURNING job_id
 )
 SELECT count(*) = 1 AS is_saved FROM saved

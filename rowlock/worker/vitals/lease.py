@@ -197,7 +197,8 @@ class Lease:
     async def _renew(self, connection: ControlConnection) -> bool:
         """Renew once. Returns whether the database still had the lease."""
         delay = min(int(self._loop_delay() * 1000), LONGEST_MILLISECONDS)
-        return bool(await connection.fetch("renew_lease", self.worker, self._settings.lease, delay, resident_bytes()))
+        given = self.worker, self._settings.lease, delay, resident_bytes()  # seam: renewal
+        return bool(await connection.fetch("renew_lease", *given))
 
     def _count_connect(self) -> None:
         self._renewals.connects += 1

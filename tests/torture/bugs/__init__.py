@@ -1,6 +1,7 @@
 """Bugs on purpose: each is one that such a queue could have, breaks a promise, and has to be seen by the harness.
 
-`python -m tests.torture.seeded` makes each of them in a copy of the package, and lets the harness loose on it.
+`python -m tests.torture.seeded` makes each of them in a copy of the package, at its seams, and lets the harness loose
+on it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tests.torture.bugs import (
     options,
     unseen,
 )
-from tests.torture.bugs.kinds import ROOT, SHORT_WAITS, Bug, Change, Pytest, Torture
+from tests.torture.bugs.kinds import ROOT, SHORT_WAITS, Bug, Change, Constant, Pytest, Torture, changed
 
 BUGS: Final[tuple[Bug, ...]] = (
     *enqueuing.BUGS,
@@ -34,4 +35,4 @@ BUGS: Final[tuple[Bug, ...]] = (
     *limits.BUGS,
 )
 
-__all__ = ["BUGS", "ROOT", "SHORT_WAITS", "Bug", "Change", "Pytest", "Torture"]
+__all__ = ["BUGS", "ROOT", "SHORT_WAITS", "Bug", "Change", "Constant", "Pytest", "Torture", "changed"]

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import MIXED, SCHEMA, Bug, Change, Pytest
+from tests.torture.bugs.kinds import MIXED, Bug, Change, Pytest
 
 BUGS: Final = (
     Bug(
         name="drains that do not wait",
         promise="a drained queue has nothing that runs when the drain is done",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/queues.py",
-                old='if not under_way and row["running"] == 0:',
-                new="if not under_way:",
-            ),
-        ),
+        changes=(Change(seam="drained", new="if not under_way:"),),
         engine=MIXED,
         rule="starts while paused",
         needs=("starts while paused: drained while it ran",),
@@ -24,13 +18,7 @@ BUGS: Final = (
     Bug(
         name="one job more than a scale",
         promise="a worker runs no more jobs of a queue than an operator has said",
-        changes=(
-            Change(
-                file="rowlock/worker/loop/orders.py",
-                old='{row["queue"]: row["queue_concurrency"] for row in rows if',
-                new='{row["queue"]: row["queue_concurrency"] + 1 for row in rows if',
-            ),
-        ),
+        changes=(Change(seam="scale", old='row["queue_concurrency"] for', new='row["queue_concurrency"] + 1 for'),),
         engine=MIXED,
         rule="starts past a scale",
         needs=("starts past a scale: as many as there may be",),
@@ -38,11 +26,7 @@ BUGS: Final = (
     Bug(
         name="cancel_many leaves running jobs out",
         promise="an act on many jobs is done to all that its filter means",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/jobs.py", old="stored = {None: _LIVE,", new='stored = {None: ["queued"],'
-            ),
-        ),
+        changes=(Change(seam="cancellable", old="_LIVE", new='["queued"]'),),
         engine=MIXED,
         rule="acts on many jobs",
         needs=("acts on many jobs: cancels of jobs that ran",),
@@ -50,13 +34,7 @@ BUGS: Final = (
     Bug(
         name="retry_many leaves one of each batch out",
         promise="a retry of many puts all of them back",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/jobs.py",
-                old='back = await act.retry([row for row in rows if row["id"] not in holders])',
-                new='back = await act.retry([row for row in rows[1:] if row["id"] not in holders])',
-            ),
-        ),
+        changes=(Change(seam="retry many", old="in rows", new="in rows[1:]"),),
         engine=MIXED,
         rule="acts on many jobs",
         needs=("acts on many jobs: dead letters to put back",),
@@ -64,13 +42,7 @@ BUGS: Final = (
     Bug(
         name="a dry run that does it",
         promise="a dry run changes nothing",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/bulk.py",
-                old="if dry_run or not found else await self.change(act, found)",
-                new="if not found else await self.change(act, found)",
-            ),
-        ),
+        changes=(Change(seam="dry run", old="dry_run or"),),
         engine=MIXED,
         rule="acts on many jobs",
         needs=("acts on many jobs: a dry run",),
@@ -78,13 +50,7 @@ BUGS: Final = (
     Bug(
         name="run again with another priority",
         promise="a job that is run again is like the first one",
-        changes=(
-            Change(
-                file="rowlock/queue/jobs/options.py",
-                old="            priority=job.priority,\n",
-                new="            priority=5,\n",
-            ),
-        ),
+        changes=(Change(seam="run again", old="job.priority", new="5"),),
         engine=MIXED,
         rule="jobs run again",
         needs=("jobs run again",),
@@ -92,13 +58,7 @@ BUGS: Final = (
     Bug(
         name="retention the other way round",
         promise="what a queue keeps for longer stays, and what is past its time goes",
-        changes=(
-            Change(
-                file=f"{SCHEMA}retention.sql",
-                old="CASE WHEN is_past THEN ' AND queue = ANY(%L)' ELSE ' AND queue <> ALL(%L)' END",
-                new="CASE WHEN is_past THEN ' AND queue <> ALL(%L)' ELSE ' AND queue = ANY(%L)' END",
-            ),
-        ),
+        changes=(Change(seam="exceptions", old="is_past", new="NOT is_past"),),
         engine=MIXED,
         rule="retention",
         needs=("retention",),
@@ -106,13 +66,7 @@ BUGS: Final = (
     Bug(
         name="an Idempotency-Key for each API",
         promise="an Idempotency-Key is the same at each process of the API",
-        changes=(
-            Change(
-                file="rowlock/api/routing/idempotency.py",
-                old="msgspec.json.encode([call.access.by, queues, call.request.path, given[0]])",
-                new="msgspec.json.encode([str(call.request.url.port), queues, call.request.path, given[0]])",
-            ),
-        ),
+        changes=(Change(seam="idempotency key", old="call.access.by", new="str(call.request.url.port)"),),
         engine=MIXED,
         rule="answers of the APIs",
         needs=("answers of the APIs: an Idempotency-Key at each",),
@@ -122,7 +76,7 @@ BUGS: Final = (
         promise="an act on many jobs is done to no others than its filter means",
         changes=(
             Change(
-                file="rowlock/queue/jobs/fragments/job_filter.sql",
+                seam="tag",
                 old="$11::text::jsonb ->> 'tag' = ANY(tags))",
                 new="EXISTS (SELECT FROM unnest(tags) AS one (tag) "
                 "WHERE starts_with(one.tag, $11::text::jsonb ->> 'tag')))",
@@ -135,39 +89,21 @@ BUGS: Final = (
     Bug(
         name="discard_many counts one of each batch",
         promise="an act on many jobs says how many it changed",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/sql/discard.sql",
-                old="RETURNING id\n)\nSELECT id FROM done",
-                new="RETURNING id\n)\nSELECT id FROM done LIMIT 1",
-            ),
-        ),
+        changes=(Change(seam="discarded", new="SELECT id FROM done LIMIT 1"),),
         engine=Pytest(file="tests/db/test_operators.py"),
         rule="test_many_dead_letters_are_discarded",
     ),
     Bug(
         name="a reschedule that keeps a time that is over",
         promise="a job that comes into another lane is found there, wherever the cursors are",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/sql/reschedule.sql",
-                old="$3::interval, run_at), clock_timestamp())",
-                new="$3::interval, run_at))",
-            ),
-        ),
+        changes=(Change(seam="rescheduled", old="), clock_timestamp()", new=")"),),
         engine=Pytest(file="tests/db/test_rescheduling.py"),
         rule="test_a_job_that_was_due_long_before_it_came_into_a_lane_is_found_there",
     ),
     Bug(
         name="a deletion that leaves the attempts",
         promise="nothing of a job that was deleted is left",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/act_on_jobs.py",
-                old='(("delete_attempts", traces["attempts"]), ("delete_logs", traces["logs"]))',
-                new='(("delete_logs", traces["logs"]),)',
-            ),
-        ),
+        changes=(Change(seam="traces", old='("delete_attempts", traces["attempts"]),'),),
         engine=Pytest(file="tests/db/test_deleting.py"),
         rule="test_nothing_of_a_deleted_job_is_left",
     ),

@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, Bug, Change, Pytest
+from tests.torture.bugs.kinds import KILLS, Bug, Change, Constant, Pytest
 
 BESIDE_ITSELF: Final = (
-    Change(
-        file="rowlock/worker/loop/slots.py",
-        old='            held = self._held.setdefault(row["id"].bytes, attempt)\n',
-        new='            held = self._held[row["id"].bytes] = attempt\n',
-    ),
-    Change(
-        file="rowlock/worker/loop/slots.py",
-        old='            del self._held[attempt.claimed["id"].bytes]\n        if self._ready:\n',
-        new='            self._held.pop(attempt.claimed["id"].bytes, None)\n        if self._ready:\n',
-    ),
-    Change(
-        file="rowlock/worker/loop/slots.py",
-        old='        del self._held[attempt.claimed["id"].bytes]\n        queue = ',
-        new='        self._held.pop(attempt.claimed["id"].bytes, None)\n        queue = ',
-    ),
+    Change(seam="hold", new='held = self._held[row["id"].bytes] = attempt'),
+    Change(seam="end of an attempt", new='self._held.pop(attempt.claimed["id"].bytes, None)'),
+    Change(seam="leave", new='self._held.pop(attempt.claimed["id"].bytes, None)'),
 )
 """The slots start whatever was claimed, also if it runs there already."""
 
@@ -30,30 +18,18 @@ BUGS: Final = (
         name="notifications without a poll",
         promise="a job that falls due is started, also if no notification says so",
         changes=(
-            Change(
-                file="rowlock/worker/loop/doze.py",
-                old="            due = await self._claims.until_next()\n",
-                new="            due, pause = None, 3600.0\n",
-            ),
-            Change(
-                file="rowlock/worker/loop/doze.py",
-                old="            pause = min(pause, self._ear.due_in())\n",
-                new="            pass\n",
-            ),
+            Change(seam="next due", new="due, pause = None, 3600.0"),
+            Change(seam="listening"),
         ),
-        engine=Pytest(file="tests/db/test_worker.py"),
+        engine=Pytest(file="tests/db/test_worker_order.py"),
         rule="test_a_job_runs_at_about_its_time_and_not_at_the_next_poll",
     ),
     Bug(
         name="cursors that settle at once",
         promise="a job is found whose transaction commits late",
         changes=(
-            Change(
-                file="rowlock/queue/claim/cursors.py",
-                old="            self._newest = self._untagged = newest\n",
-                new="            self._settled = self._newest = newest\n",
-            ),
-            Change(file="rowlock/worker/duties/runner.py", old="NET_EVERY: Final = 60.0", new="NET_EVERY: Final = 1e9"),
+            Change(seam="settle", new="self._settled = self._newest = newest"),
+            Constant(file="rowlock/worker/duties/runner.py", name="NET_EVERY", value="1e9"),
         ),
         engine=Pytest(file="tests/db/test_claims.py"),
         rule="test_no_committed_job_is_missed_and_none_is_claimed_twice",
@@ -61,44 +37,25 @@ BUGS: Final = (
     Bug(
         name="no scan behind the newest position",
         promise="a job whose transaction commits late is found without waiting for the net",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/cursors.py",
-                old="        return not is_lagging or now >= self._rescan_at\n",
-                new="        return not is_lagging and not self._newest\n",
-            ),
-        ),
+        changes=(Change(seam="rescan", new="return not is_lagging and not self._newest"),),
         engine=Pytest(file="tests/db/test_claims.py"),
         rule="test_nothing_is_missed_while_a_long_writing_transaction_is_open",
     ),
     Bug(
         name="no adopting",
         promise="the jobs of a claim whose answer was lost are done",
-        changes=(
-            Change(
-                file="rowlock/worker/loop/main_loop.py",
-                old="        if self._loop.time() < self._adopt_at:\n            return\n",
-                new="        if self._loop:\n            return\n",
-            ),
-        ),
-        engine=Pytest(file="tests/db/test_lease.py"),
+        changes=(Change(seam="adopting", new="if True:"),),
+        engine=Pytest(file="tests/db/test_outages.py"),
         rule="test_jobs_of_a_claim_whose_answer_was_lost_run_without_waiting_for_the_lease",
     ),
     Bug(
         name="claim without locks",
         promise="a job is claimed by one worker",
         changes=(
-            Change(file="rowlock/queue/claim/sql/claim.sql", old="SELECT job.ctid AS tid", new="SELECT job.id AS tid"),
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="                     FOR NO KEY UPDATE SKIP LOCKED\n",
-                new="",
-            ),
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="     WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))\n       AND worker IS NULL\n",
-                new="     WHERE id = ANY(ARRAY(SELECT tid FROM candidate))\n",
-            ),
+            Change(seam="candidate", old="job.ctid", new="job.id"),
+            Change(seam="claim lock"),
+            Change(seam="claimed", old="ctid", new="id"),
+            Change(seam="unclaimed"),
         ),
         engine=KILLS,
         rule="starts without a claim",
@@ -106,13 +63,7 @@ BUGS: Final = (
     Bug(
         name="claims of a paused queue",
         promise="once a queue is paused, no claim takes a job of it",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="WHERE name = ANY($5::text[]) AND paused_at IS NOT NULL\n",
-                new="WHERE name = ANY($5::text[]) AND paused_at > now()\n",
-            ),
-        ),
+        changes=(Change(seam="paused", old="IS NOT NULL", new="> now()"),),
         engine=KILLS,
         rule="starts while paused",
         needs=("starts while paused: enqueued after a drain",),
@@ -120,55 +71,28 @@ BUGS: Final = (
     Bug(
         name="claims of unknown tasks",
         promise="a job of a task that a worker does not know stays queued, for one that knows it",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="""\
-                     AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
-                         = ANY($8::text[])
-""",
-                new="                     AND cardinality($8::text[]) >= 0\n",
-            ),
-        ),
-        engine=Pytest(file="tests/db/test_worker.py"),
+        changes=(Change(seam="known tasks", new="IS NOT NULL AND cardinality($8::text[]) >= 0"),),
+        engine=Pytest(file="tests/db/test_worker_order.py"),
         rule="test_a_job_of_an_unknown_task_stays_queued_and_untouched",
     ),
     Bug(
         name="limits that do not count what runs",
         promise="of a queue with a limit, no more jobs run at once in a worker",
-        changes=(
-            Change(
-                file="rowlock/worker/loop/slots.py",
-                old="        return {queue: limit - self._of_limited[queue] for queue, limit",
-                new="        return {queue: limit for queue, limit",
-            ),
-        ),
-        engine=Pytest(file="tests/db/test_worker.py"),
+        changes=(Change(seam="free slots", old="limit - self._of_limited[queue] for", new="limit for"),),
+        engine=Pytest(file="tests/db/test_worker_order.py"),
         rule="test_a_limited_queue_runs_no_more_than_its_limit_while_others_go_on",
     ),
     Bug(
         name="enqueues that wake nobody",
         promise="a worker that sleeps hears of a job that is enqueued",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/sql/enqueue_plain.sql",
-                old="WHERE idle.queue = $2::text LIMIT 1",
-                new="WHERE idle.queue = $2::text AND idle.worker IS NULL LIMIT 1",
-            ),
-        ),
-        engine=Pytest(file="tests/db/test_worker.py"),
+        changes=(Change(seam="wakeup", old="LIMIT 1", new="AND idle.worker IS NULL LIMIT 1"),),
+        engine=Pytest(file="tests/db/test_worker_order.py"),
         rule="test_a_notification_wakes_an_idle_worker",
     ),
     Bug(
         name="the least urgent first",
         promise="of the due jobs of a queue, each claim takes the most urgent first",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/claims.py",
-                old="PRIORITIES: Final = range(9, -1, -1)\n",
-                new="PRIORITIES: Final = range(10)\n",
-            ),
-        ),
+        changes=(Constant(file="rowlock/queue/claim/claims.py", name="PRIORITIES", value="range(10)"),),
         engine=KILLS,
         rule="out of order",
         needs=("out of order: beside other priorities",),
@@ -177,26 +101,10 @@ BUGS: Final = (
         name="claims of expired jobs",
         promise="a job that has not started when it expires never runs",
         changes=(
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="(job.ends_at IS NULL OR job.ends_at > now())\n",
-                new="(job.ends_at IS NULL OR job.ends_at > '-infinity')\n",
-            ),
-            Change(
-                file="rowlock/worker/sql/end_overdue.sql",
-                old="AND ends_at IS NOT NULL AND ends_at <= now()\n",
-                new="AND ends_at IS NOT NULL AND ends_at <= now() - interval '1 day'\n",
-            ),
-            Change(
-                file="rowlock/worker/attempt/attempt.py",
-                old="    if ends_at <= now:\n",
-                new="    if ends_at is None:\n",
-            ),
-            Change(
-                file="rowlock/worker/attempt/performer.py",
-                old="call_later(left, attempt.stop_waiting)\n",
-                new="call_later(left + 3600, attempt.stop_waiting)\n",
-            ),
+            Change(seam="not expired", old="now()", new="'-infinity'"),
+            Change(seam="overdue", old="<= now()", new="<= now() - interval '1 day'"),
+            Change(seam="expired", new="if False:"),
+            Change(seam="expiry timer", old="left", new="left + 3600"),
         ),
         engine=KILLS,
         rule="too late",
@@ -205,13 +113,7 @@ BUGS: Final = (
     Bug(
         name="claims of jobs that are not due",
         promise="a job starts no earlier than its delay, or its time, says",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="                     AND job.run_at <= now()\n",
-                new="                     AND job.run_at < 'infinity'\n",
-            ),
-        ),
+        changes=(Change(seam="due", old="<= now()", new="< 'infinity'"),),
         engine=KILLS,
         rule="too early",
         needs=("too early: delayed jobs",),

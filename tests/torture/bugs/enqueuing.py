@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, SCHEMA, Bug, Change, Pytest
+from tests.torture.bugs.kinds import KILLS, Bug, Change, Pytest
 
 BUGS: Final = (
     Bug(
         name="lost connection acknowledged",
         promise="a job whose enqueue is acknowledged is there",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/store.py",
-                old="            raise _unknown(given, error) from error\n",
-                new="            return given, {}\n",
-            ),
-        ),
+        changes=(Change(seam="unknown enqueue", new="return given, {}"),),
         engine=Pytest(file="tests/db/test_enqueue_lost.py"),
         rule="test_an_enqueue_whose_answer_was_lost_is_safe_to_do_again_at_any_time",
     ),
@@ -25,11 +19,10 @@ BUGS: Final = (
         promise="an enqueue whose answer was lost is not repeated in a way that can double its jobs",
         changes=(
             Change(
-                file="rowlock/queue/enqueue/store.py",
-                old="            raise _unknown(given, error) from error\n",
-                new="            import rowlock.queue.jobs.identifiers as new\n"
-                "            given = [NewJob(new.uuid7(), one.task, one.args, one.options, one.unique_key)\n"
-                "                     for one in given]\n",
+                seam="unknown enqueue",
+                new="import rowlock.queue.jobs.identifiers as new\n"
+                "given = [NewJob(new.uuid7(), one.task, one.args, one.options, one.unique_key)"
+                " for one in given]",
             ),
         ),
         engine=Pytest(file="tests/db/test_enqueue_lost.py"),
@@ -38,26 +31,14 @@ BUGS: Final = (
     Bug(
         name="again does not see finished jobs",
         promise="an enqueue that is done again stores only what is missing, also if it has finished by then",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/store.py",
-                old="                return finished.intersection(ids)\n",
-                new="                return set()\n",
-            ),
-        ),
+        changes=(Change(seam="finished meanwhile", new="return set()"),),
         engine=Pytest(file="tests/db/test_enqueue_lost.py"),
         rule="test_a_job_that_finishes_while_it_is_enqueued_again_is_not_stored_again",
     ),
     Bug(
         name="enqueue beside the caller's transaction",
         promise="a job of a transaction that is rolled back does not exist",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/store.py",
-                old="            return await self._enqueue(job, connection)\n",
-                new="            return await self._enqueue(job, None)\n",
-            ),
-        ),
+        changes=(Change(seam="caller's transaction", old="connection", new="None"),),
         engine=KILLS,
         rule="unexpected",
     ),
@@ -65,18 +46,11 @@ BUGS: Final = (
         name="unique key by SELECT and INSERT",
         promise="of all writers at the same time, one gets the key",
         changes=(
+            Change(seam="unique key"),
             Change(
-                file=f"{SCHEMA}tasks.sql",
-                old="    CONSTRAINT unique_key_pkey PRIMARY KEY (key),\n    CONSTRAINT unique_key_length",
-                new="    CONSTRAINT unique_key_length",
-            ),
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="        VALUES (take_key.key, take_key.job_id, take_key.until_start, clock_timestamp() + "
-                "take_key.period)\n        ON CONFLICT DO NOTHING;",
-                new="        SELECT take_key.key, take_key.job_id, take_key.until_start, clock_timestamp() + "
-                "take_key.period\n         WHERE NOT EXISTS (SELECT FROM rowlock.unique_key AS k WHERE k.key = "
-                "take_key.key);",
+                seam="take key",
+                new="SELECT take_key.key, take_key.job_id, take_key.until_start, clock_timestamp() + take_key.period\n"
+                "WHERE NOT EXISTS (SELECT FROM rowlock.unique_key AS k WHERE k.key = take_key.key)",
             ),
         ),
         engine=Pytest(file="tests/db/test_unique_races.py"),
@@ -87,9 +61,8 @@ BUGS: Final = (
         promise="a job holds its unique key until it has finished",
         changes=(
             Change(
-                file="rowlock/queue/finish/sql/again.sql",
-                old="), told AS (\n",
-                new="), freed AS (\n    DELETE FROM rowlock.unique_key WHERE job_id = ANY($2::uuid[])\n), told AS (\n",
+                seam="again",
+                new="), freed AS (\n    DELETE FROM rowlock.unique_key WHERE job_id = ANY($2::uuid[])\n), told AS (",
             ),
         ),
         engine=KILLS,
@@ -99,39 +72,21 @@ BUGS: Final = (
     Bug(
         name="a finish frees a key for a period",
         promise="a key for a period is held until the period is over, also if its job has finished",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/fragments/free_keys.sql",
-                old="   AND expires_at IS NULL\n",
-                new="",
-            ),
-        ),
-        engine=Pytest(file="tests/db/test_unique_rules.py"),
+        changes=(Change(seam="key for a period"),),
+        engine=Pytest(file="tests/db/test_unique_holders.py"),
         rule="test_a_key_for_a_period_outlives_its_job_and_ends_with_the_period",
     ),
     Bug(
         name="replaces a running job",
         promise="a duplicate replaces a job only while it waits",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="      WHERE j.id = lock_waiting.job_id AND j.state IN ('queued', 'blocked')\n",
-                new="      WHERE j.id = lock_waiting.job_id\n",
-            ),
-        ),
+        changes=(Change(seam="replaceable", old="AND j.state IN ('queued', 'blocked')"),),
         engine=Pytest(file="tests/db/test_unique_rules.py"),
         rule="test_a_running_job_is_not_replaced",
     ),
     Bug(
         name="an HTTP request twice with one key",
         promise="requests with the same Idempotency-Key make one job",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/sql/take_answer_key.sql",
-                old=" WHERE kept.expires_at <= clock_timestamp()\n",
-                new="",
-            ),
-        ),
+        changes=(Change(seam="answer key"),),
         engine=Pytest(file="tests/api/test_idempotency.py"),
         rule="test_simultaneous_requests_with_one_key_are_one_job_and_one_answer",
     ),
@@ -140,12 +95,11 @@ BUGS: Final = (
         promise="of many jobs in one call all are stored, or none",
         changes=(
             Change(
-                file="rowlock/queue/enqueue/store.py",
-                old="        return await self._enqueue_by_copy(jobs)\n",
-                new="        given = list(jobs)\n"
-                "        first, held = await self._enqueue_by_copy(given[: len(given) // 2])\n"
-                "        last, held_too = await self._enqueue_by_copy(given[len(given) // 2 :])\n"
-                "        return first + last, held | held_too\n",
+                seam="copy",
+                new="given = list(jobs)\n"
+                "first, held = await self._enqueue_by_copy(given[: len(given) // 2])\n"
+                "last, held_too = await self._enqueue_by_copy(given[len(given) // 2 :])\n"
+                "return first + last, held | held_too",
             ),
         ),
         engine=KILLS,

@@ -10,13 +10,7 @@ BUGS: Final = (
     Bug(
         name="results of later attempts are lost",
         promise="a result is what the handler returned, whatever attempt it was",
-        changes=(
-            Change(
-                file="rowlock/queue/read/handle.py",
-                old="return decode_result(job.result_json, returns)",
-                new="return decode_result(job.result_json, returns) if job.attempt == 1 else None",
-            ),
-        ),
+        changes=(Change(seam="result", old="decode_result", new="None if job.attempt > 1 else decode_result"),),
         engine=MIXED,
         rule="false results",
         needs=("false results: results of a later attempt",),
@@ -24,13 +18,7 @@ BUGS: Final = (
     Bug(
         name="the first error stays",
         promise="the error of a failed job is that of its last attempt",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/fail.sql",
-                old="coalesce(concat_ws(': ', outcome.error_type, outcome.message), error)",
-                new="coalesce(error, concat_ws(': ', outcome.error_type, outcome.message))",
-            ),
-        ),
+        changes=(Change(seam="last error", old="coalesce(", new="coalesce(error, "),),
         engine=MIXED,
         rule="false results",
         needs=("false results: errors of a later attempt",),
@@ -40,9 +28,9 @@ BUGS: Final = (
         promise="the next attempt reads what the last one has saved",
         changes=(
             Change(
-                file="rowlock/worker/sql/save_checkpoint.sql",
-                old="SET checkpoint = excluded.checkpoint",
-                new="SET checkpoint = coalesce(rowlock.progress.checkpoint, excluded.checkpoint)",
+                seam="checkpoint",
+                old="excluded.checkpoint",
+                new="coalesce(rowlock.progress.checkpoint, excluded.checkpoint)",
             ),
         ),
         engine=MIXED,
@@ -52,13 +40,7 @@ BUGS: Final = (
     Bug(
         name="memory without a limit",
         promise="a process task that needs more memory than its limit fails",
-        changes=(
-            Change(
-                file="rowlock/worker/executors/child.py",
-                old='if order.memory_limit and sys.platform == "linux":',
-                new='if order.memory_limit and sys.platform == "nonesuch":',
-            ),
-        ),
+        changes=(Change(seam="memory limit", new="if False:"),),
         engine=MIXED,
         rule="process tasks",
         needs=("process tasks: memory",),
@@ -67,11 +49,7 @@ BUGS: Final = (
         name="a tick beside the last one",
         promise='with overlap="skip" no tick fires while the last job is not finished',
         changes=(
-            Change(
-                file="rowlock/worker/sql/fire_ticks.sql",
-                old="WHERE job.id = schedule.last_job_id))",
-                new="WHERE job.id = schedule.last_job_id AND job.state = 'queued'))",
-            ),
+            Change(seam="overlap", old="schedule.last_job_id", new="schedule.last_job_id AND job.state = 'queued'"),
         ),
         engine=MIXED,
         rule="overlapping ticks",
@@ -80,13 +58,7 @@ BUGS: Final = (
     Bug(
         name="all missed ticks fire",
         promise='with misfire="latest" one job is made of all missed ticks',
-        changes=(
-            Change(
-                file="rowlock/queue/schedules/cron.py",
-                old='if misfire == "all":',
-                new='if misfire in {"all", "latest"}:',
-            ),
-        ),
+        changes=(Change(seam="misfire", new='if misfire in {"all", "latest"}:'),),
         engine=MIXED,
         rule="missed ticks",
         needs=("missed ticks: latest",),
@@ -94,13 +66,7 @@ BUGS: Final = (
     Bug(
         name="counted twice",
         promise="statistics count each end once",
-        changes=(
-            Change(
-                file="rowlock/worker/fragments/larger_count.sql",
-                old="SET succeeded = excluded.succeeded, failed",
-                new="SET succeeded = excluded.succeeded + kept.succeeded, failed",
-            ),
-        ),
+        changes=(Change(seam="counted jobs", old="excluded.succeeded", new="excluded.succeeded + kept.succeeded"),),
         engine=MIXED,
         rule="statistics",
         needs=("statistics",),
@@ -108,13 +74,7 @@ BUGS: Final = (
     Bug(
         name="crashes that statistics leave out",
         promise="statistics count each attempt that did not succeed",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/count_finished.sql",
-                old="outcome IN ('error', 'timeout', 'crashed', 'failed')",
-                new="outcome IN ('error', 'timeout', 'failed')",
-            ),
-        ),
+        changes=(Change(seam="counted attempts", old="'crashed',"),),
         engine=MIXED,
         rule="statistics",
         needs=("statistics",),
@@ -122,17 +82,7 @@ BUGS: Final = (
     Bug(
         name="waits that end too early",
         promise="a wait for a result lasts until the job ends or its timeout is over",
-        changes=(
-            Change(
-                file="rowlock/queue/read/handle.py",
-                old="if job.is_finished or (deadline is not None and clock() >= deadline) or not is_wanted():\n"
-                "                return job\n"
-                "            look",
-                new="if job.is_finished or (deadline is not None and clock() >= deadline - 2.0) or not is_wanted():\n"
-                "                return job\n"
-                "            look",
-            ),
-        ),
+        changes=(Change(seam="wait is over", old=">= deadline", new=">= deadline - 2.0"),),
         engine=MIXED,
         rule="false results",
         needs=("false results: not finished in time",),
@@ -141,16 +91,8 @@ BUGS: Final = (
         name="processes that outlive their worker",
         promise="the processes of a killed worker end with it",
         changes=(
-            Change(
-                file="rowlock/worker/executors/child.py",
-                old="ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)",
-                new="ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0)",
-            ),
-            Change(
-                file="rowlock/worker/executors/child.py",
-                old="        if self._is_busy:\n            os.killpg(0, signal.SIGKILL)\n",
-                new="",
-            ),
+            Change(seam="worker's death", old="signal.SIGKILL", new="0"),
+            Change(seam="busy child", new="if False:"),
         ),
         engine=MIXED,
         rule="process tasks",
@@ -159,13 +101,7 @@ BUGS: Final = (
     Bug(
         name="how a process ended is not said",
         promise="an attempt whose process died says how it ended",
-        changes=(
-            Change(
-                file="rowlock/worker/executors/processes.py",
-                old='f"The process of the task ended {how_ended',
-                new='f"The worker lost a process {how_ended',
-            ),
-        ),
+        changes=(Change(seam="process ended", new='raise ProcessEnded("The worker lost a process.")'),),
         engine=MIXED,
         rule="process tasks",
         needs=("process tasks: kill",),

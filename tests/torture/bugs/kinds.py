@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.torture.bugs import seams
+
 ROOT: Final = Path(__file__).parent.parent.parent.parent
-SCHEMA: Final = "rowlock/migrations/versions/0001_initial/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """In this file, the text `old`, which occurs there exactly once, becomes `new`."""
+    """At this seam, `new` stands for what is marked, or for `old` in it. If it is empty, nothing does.
+
+    `old` is as little as says what matters; what else stands there may be reworded.
+    """
+
+    seam: str
+    old: str = ""
+    new: str = ""
+
+    def file_in(self, root: Path) -> str:
+        """The path of the file below `root` that it changes."""
+        return seams.file_of(root, self.seam)
+
+    def applied(self, text: str, file: str) -> str:
+        """The file's text with the change. Raises `ValueError` if it cannot be made."""
+        return seams.mend(text, self.seam, old=self.old, new=self.new, is_python=file.endswith(".py"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """The constant of this name, of the module in this file, has another value."""
 
     file: str
-    old: str
-    new: str
+    name: str
+    value: str
 
-    def applied(self, text: str) -> str:
-        """The file's text with the change. Raises `ValueError` unless the old text is there exactly once."""
-        if (found := text.count(self.old)) != 1:
-            raise ValueError(f"{self.file} has {found} times, not once: {self.old!r}")
-        return text.replace(self.old, self.new)
+    def file_in(self, _root: Path) -> str:
+        """The path of the file that it changes."""
+        return self.file
+
+    def applied(self, text: str, _file: str) -> str:
+        """The file's text with the change. Raises `ValueError` if it cannot be made."""
+        return seams.assign(text, self.name, self.value)
+
+
+def changed(root: Path, changes: Iterable[Change | Constant]) -> dict[str, str]:
+    """The new texts of the files that these changes change, by their paths below `root`."""
+    texts: dict[str, str] = {}
+    for change in changes:
+        file = change.file_in(root)
+        text = texts.get(file) or (root / file).read_text(encoding="utf-8")
+        texts[file] = change.applied(text, file)
+        if texts[file] == text:
+            raise ValueError(f"It changes nothing: {change}")
+    return texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +104,15 @@ class Bug:
 
     name: str
     promise: str
-    changes: tuple[Change, ...]
+    changes: tuple[Change | Constant, ...]
     engine: Torture | Pytest
     rule: str
     needs: tuple[str, ...] = ()
 
 
 SHORT_WAITS: Final = (
-    Change(file="rowlock/torture/run.py", old="DRAIN_SECONDS: Final = 900.0", new="DRAIN_SECONDS: Final = 120.0"),
-    Change(file="rowlock/torture/run.py", old="STUCK_SECONDS: Final = 60.0", new="STUCK_SECONDS: Final = 20.0"),
+    Constant(file="rowlock/torture/run.py", name="DRAIN_SECONDS", value="120.0"),
+    Constant(file="rowlock/torture/run.py", name="STUCK_SECONDS", value="20.0"),
 )
 """For each run of the torture: jobs that a bug has left for ever get less time than slow ones."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import FREEZES, HOLES, KILLS, Bug, Change, Pytest, Torture
+from tests.torture.bugs.kinds import FREEZES, HOLES, KILLS, Bug, Change, Constant, Pytest, Torture
 
 BUGS: Final = (
     Bug(
@@ -12,10 +12,9 @@ BUGS: Final = (
         promise="a job is taken from its worker only when the lease has run out, however long the job takes",
         changes=(
             Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="           ARRAY(SELECT expired.id FROM expired)",
-                new="           ARRAY(SELECT slow.worker FROM rowlock.job AS slow\n"
-                "                  WHERE slow.state = 'running' AND slow.started_at < now() - interval '3 seconds')",
+                seam="expired leases",
+                new="ARRAY(SELECT slow.worker FROM rowlock.job AS slow\n"
+                "       WHERE slow.state = 'running' AND slow.started_at < now() - interval '3 seconds')",
             ),
         ),
         engine=KILLS,
@@ -25,16 +24,8 @@ BUGS: Final = (
         name="lease by the worker's clock",
         promise="leases count by the database's clock, whatever the machines' clocks say",
         changes=(
-            Change(
-                file="rowlock/worker/sql/renew_lease.sql",
-                old="   SET expires_at = clock_timestamp() + $2::interval,",
-                new="   SET expires_at = to_timestamp($5::float8) + $2::interval,",
-            ),
-            Change(
-                file="rowlock/worker/vitals/lease.py",
-                old="self._settings.lease, delay, resident_bytes())",
-                new="self._settings.lease, delay, resident_bytes(), time.time())",
-            ),
+            Change(seam="renewed", old="clock_timestamp()", new="to_timestamp($5::float8)"),
+            Change(seam="renewal", old="resident_bytes()", new="resident_bytes(), time.time()"),
         ),
         engine=KILLS,
         rule="unjustified rescues",
@@ -43,13 +34,7 @@ BUGS: Final = (
     Bug(
         name="rescue takes the attempt back",
         promise="the numbers of attempts only go up: they are the fence",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="started_at = NULL, run_at = clock_timestamp(),",
-                new="started_at = NULL, attempt = attempt - 1, run_at = clock_timestamp(),",
-            ),
-        ),
+        changes=(Change(seam="rescued", old="started_at = NULL", new="started_at = NULL, attempt = attempt - 1"),),
         engine=KILLS,
         rule="illegal transitions",
         needs=("unjustified rescues",),
@@ -57,7 +42,7 @@ BUGS: Final = (
     Bug(
         name="handlers outlive the lease",
         promise="a worker that has lost its lease stops its handlers",
-        changes=(Change(file="rowlock/worker/shift.py", old='        self.slots.stop("lease")\n', new=""),),
+        changes=(Change(seam="handlers of a lost lease"),),
         engine=HOLES,
         rule="overlaps",
         needs=("overlaps: handlers that had long to go when another attempt began",),
@@ -65,22 +50,14 @@ BUGS: Final = (
     Bug(
         name="handlers stopped after the lease",
         promise="a worker that cannot renew its lease stops its handlers before the lease runs out, not after",
-        changes=(
-            Change(file="rowlock/worker/vitals/lease.py", old="MARGIN: Final = 0.2\n", new="MARGIN: Final = -1.5\n"),
-        ),
+        changes=(Constant(file="rowlock/worker/vitals/lease.py", name="MARGIN", value="-1.5"),),
         engine=Pytest(file="tests/db/test_links.py"),
         rule="test_a_worker_behind_a_link_that_swallows_all_stops_its_handlers_before_another_one_has_their_jobs",
     ),
     Bug(
         name="no quarantine",
         promise="a job that takes its workers down is set aside",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="                WHEN crashes + 1 < $1 THEN false\n",
-                new="                WHEN true THEN false\n",
-            ),
-        ),
+        changes=(Change(seam="crashes left", new="WHEN true THEN false"),),
         engine=Torture(faults="poison", times=2),
         rule="starts past the limit",
         needs=("unjustified quarantines",),
@@ -88,51 +65,21 @@ BUGS: Final = (
     Bug(
         name="jobs start after the lease",
         promise="no job begins in a worker whose lease has run out",
-        changes=(
-            Change(
-                file="rowlock/worker/attempt/performer.py",
-                old="""\
-        if attempt.began >= attempt.lease.held_until or attempt.stop is not None:
-            self._come_too_late(attempt, on_end)
-            return
-        logs.JOB.set(claimed)
-        job: Job | None = None
-""",
-                new="        logs.JOB.set(claimed)\n        job: Job | None = None\n",
-            ),
-        ),
+        changes=(Change(seam="lease at start", new="if False:"),),
         engine=Pytest(file="tests/db/test_links.py"),
         rule="test_nothing_begins_in_a_worker_that_has_slept_past_the_end_of_its_lease",
     ),
     Bug(
         name="jobs that waited inside start after the lease",
         promise="a job that has waited for a thread, a process or its batch begins only while its lease holds",
-        changes=(
-            Change(
-                file="rowlock/worker/attempt/attempt.py",
-                old="            if self.stop is None and self.began < self.lease.held_until:\n",
-                new="            if self.stop is None:\n",
-            ),
-        ),
+        changes=(Change(seam="lease after waiting", new="if self.stop is None:"),),
         engine=Pytest(file="tests/db/test_waiting_inside.py"),
         rule="test_what_waits_inside_does_not_begin_once_the_lease_is_over",
     ),
     Bug(
         name="cancelled calls wait for dead links",
         promise="a handler that has to stop ends before its lease does, whatever it waits for",
-        changes=(
-            Change(
-                file="rowlock/queue/connect/sessions.py",
-                old="""\
-    except asyncio.CancelledError:
-        throw_away(connection)
-        raise
-    except BaseException:
-        with suppress(*CONNECTION_LOST):
-""",
-                new="    except BaseException:\n        with suppress(*CONNECTION_LOST):\n",
-            ),
-        ),
+        changes=(Change(seam="cancelled transaction", new="except ZeroDivisionError:"),),
         engine=Pytest(file="tests/db/test_links.py"),
         rule="test_a_call_over_a_link_that_swallows_all_ends_at_once_when_it_is_cancelled",
     ),
@@ -140,13 +87,9 @@ BUGS: Final = (
         name="lapsed leases renewed",
         promise="a lease that has run out is not renewed: others may have the jobs",
         changes=(
-            Change(file="rowlock/worker/sql/renew_lease.sql", old="   AND expires_at > clock_timestamp()\n", new=""),
+            Change(seam="lapsed"),
             # The worker's row goes a second after its lease: whether a frozen process is back by then would be chance.
-            Change(
-                file="rowlock/worker/sql/forget_workers.sql",
-                old="     WHERE expires_at < now() - interval '1 second'\n",
-                new="     WHERE expires_at < now() - interval '1 minute'\n",
-            ),
+            Change(seam="forgotten", old="1 second", new="1 minute"),
         ),
         engine=FREEZES,
         rule="lapsed leases",
@@ -155,13 +98,7 @@ BUGS: Final = (
     Bug(
         name="crashes that nobody counts",
         promise="a job runs again only for a cause that is recorded and counted",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="THEN 1 ELSE 0 END,",
-                new="THEN 0 ELSE 0 END,",
-            ),
-        ),
+        changes=(Change(seam="counted crash", old="THEN 1", new="THEN 0"),),
         engine=KILLS,
         rule="unjustified duplicates",
         needs=("unjustified duplicates: recorded as crashes",),
@@ -170,16 +107,8 @@ BUGS: Final = (
         name="set aside beside others",
         promise="good jobs beside one that takes its worker down are not set aside",
         changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="                       LIMIT 1) IS NULL\n",
-                new="                       LIMIT 1) IS NOT DISTINCT FROM job.id OR true\n",
-            ),
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="                WHEN crashes + 1 < $1 THEN false\n",
-                new="                WHEN $1 < 0 THEN false\n",
-            ),
+            Change(seam="alone", new="LIMIT 1) IS NOT DISTINCT FROM job.id OR true"),
+            Change(seam="crashes left", new="WHEN $1 < 0 THEN false"),
         ),
         engine=KILLS,
         rule="unjustified quarantines",
@@ -188,26 +117,14 @@ BUGS: Final = (
     Bug(
         name="one rescue heeds no outage",
         promise="nobody rescues for four seconds after an outage: the workers come back, and release what they held",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="            WHERE name = 'rescue' AND held_at",
-                new="            WHERE name = 'rescue' AND NOT $3::boolean AND held_at",
-            ),
-        ),
+        changes=(Change(seam="outage", old="name = 'rescue'", new="name = 'rescue' AND NOT $3::boolean"),),
         engine=Pytest(file="tests/db/test_lost_leases.py"),
         rule="test_nothing_is_rescued_for_four_seconds_after_an_outage_whoever_asks",
     ),
     Bug(
         name="outages begin when they are noticed",
         promise="an outage lasts from when the first statement that failed was sent",
-        changes=(
-            Change(
-                file="rowlock/queue/connect/sessions.py",
-                old="                    self._away_since = sent_at\n",
-                new="                    self._away_since = time.monotonic()\n",
-            ),
-        ),
+        changes=(Change(seam="outage begins", old="sent_at", new="time.monotonic()"),),
         engine=Pytest(file="tests/db/test_lost_leases.py"),
         rule="test_an_outage_lasts_from_when_the_first_statement_that_failed_was_sent",
     ),
@@ -215,16 +132,8 @@ BUGS: Final = (
         name="a close that a cancel ends",
         promise="whatever cancels a worker's close, its lease stops, and its handlers before its lifespans close",
         changes=(
-            Change(
-                file="rowlock/worker/shift.py",
-                old="""\
-        try:
-            await self._wait_for_handlers(self._terms.grace)  # a second signal makes it zero
-        finally:
-            await to_the_end(self._end())
-""",
-                new="        await self._wait_for_handlers(self._terms.grace)\n        await self._end()\n",
-            ),
+            Change(seam="close", new="except ZeroDivisionError:\n    raise\nelse:"),
+            Change(seam="end of a close", new="await self._end()"),
         ),
         engine=Pytest(file="tests/db/test_interrupted_closes.py"),
         rule="test_a_close_that_is_cancelled_again_and_again_stops_the_lease_and_gives_the_job_back",

@@ -7,8 +7,6 @@ from typing import Final
 from tests.torture.bugs.kinds import Bug, Change, Pytest, Torture
 
 _CALM: Final = Torture(faults="stop", times=1, minutes=0.25, rate=200)
-_KEPT: Final = "       AND expires_at IS NULL\n       AND NOT until_start\n"
-_KEPT_FALSE: Final = f"{_KEPT.rstrip()} AND false\n"
 _OVERTIME: Final = Torture(faults="stop", times=1, minutes=0.4, rate=200)
 _POISON: Final = Torture(faults="poison", times=12, minutes=0.4, rate=200)
 
@@ -16,13 +14,7 @@ BUGS: Final = (
     Bug(
         name="cancels that running jobs are not told",
         promise="a running job whose cancel was requested is stopped",
-        changes=(
-            Change(
-                file="rowlock/worker/attention.py",
-                old="        if rows:\n            self._on_cancel(",
-                new="        if not rows:\n            self._on_cancel(",
-            ),
-        ),
+        changes=(Change(seam="cancel requests", new="if not rows:"),),
         engine=_OVERTIME,
         rule="cancels not heard",
         needs=("cancels not heard: handlers that had long to go",),
@@ -30,7 +22,7 @@ BUGS: Final = (
     Bug(
         name="a key kept at the expiry",
         promise="a job that has expired holds no key",
-        changes=(Change(file="rowlock/worker/sql/end_overdue.sql", old=_KEPT, new=_KEPT_FALSE),),
+        changes=(Change(seam="key of an expired job", new="AND false"),),
         engine=_CALM,
         rule="unique violations",
         needs=("unique violations: keys of jobs that expired",),
@@ -38,13 +30,7 @@ BUGS: Final = (
     Bug(
         name="a key kept at the cancel",
         promise="a job that was cancelled while it waited holds no key",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/cancel.sql",
-                old="       AND expires_at IS NULL\n",
-                new="       AND expires_at IS NULL AND false\n",
-            ),
-        ),
+        changes=(Change(seam="key of a cancelled job", new="AND false"),),
         engine=_CALM,
         rule="unique violations",
         needs=("unique violations: keys of jobs that were cancelled while they waited",),
@@ -52,13 +38,7 @@ BUGS: Final = (
     Bug(
         name="a key kept at the failure",
         promise="a job that has failed holds no key",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/fail.sql",
-                old="    {{free_keys}}\n",
-                new="    DELETE FROM rowlock.unique_key WHERE false\n",
-            ),
-        ),
+        changes=(Change(seam="key of a failed job", new="DELETE FROM rowlock.unique_key WHERE false"),),
         engine=_CALM,
         rule="unique violations",
         needs=("unique violations: keys of jobs that failed",),
@@ -66,39 +46,21 @@ BUGS: Final = (
     Bug(
         name="a retry that takes no key",
         promise="a job that is put back holds its key again, or is refused",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/sql/retake_keys.sql",
-                old=" WHERE taken.holder <> taken.id",
-                new=" WHERE taken.holder <> taken.id AND false",
-            ),
-        ),
+        changes=(Change(seam="held keys", new="WHERE false"),),
         engine=Pytest(file="tests/db/test_operators.py"),
         rule="test_a_retried_job_takes_its_unique_key_again_or_is_refused",
     ),
     Bug(
         name="duplicates that are to raise return",
         promise="a duplicate raises if its call asked for that",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/store.py",
-                old="        raise DuplicateJob(f",
-                new="        DuplicateJob(f",
-            ),
-        ),
+        changes=(Change(seam="duplicate"),),
         engine=Pytest(file="tests/db/test_unique_rules.py"),
         rule="test_a_duplicate_that_is_to_be_an_error_stores_nothing_and_leaves_the_transaction_usable",
     ),
     Bug(
         name="a filter that ignores the task",
         promise="an act on many jobs changes those of the task that its filter names",
-        changes=(
-            Change(
-                file="rowlock/queue/jobs/filter.py",
-                old="            self.task,\n            low,",
-                new="            None,\n            low,",
-            ),
-        ),
+        changes=(Change(seam="filter", old="self.task", new="None"),),
         engine=_OVERTIME,
         rule="acts on many jobs",
         needs=("acts on many jobs: by task",),
@@ -106,13 +68,7 @@ BUGS: Final = (
     Bug(
         name="a filter that ignores the age",
         promise="an act on many jobs changes those that are as old as its filter says",
-        changes=(
-            Change(
-                file="rowlock/queue/jobs/filter.py",
-                old='            _age("older_than", self.older_than),',
-                new="            None,",
-            ),
-        ),
+        changes=(Change(seam="filter", old='_age("older_than", self.older_than)', new="None"),),
         engine=_OVERTIME,
         rule="acts on many jobs",
         needs=("acts on many jobs: by age",),
@@ -120,13 +76,7 @@ BUGS: Final = (
     Bug(
         name="a filter that ignores the arguments",
         promise="an act on many jobs changes those with the arguments that its filter names",
-        changes=(
-            Change(
-                file="rowlock/queue/jobs/filter.py",
-                old="            None if self.args is None else msgspec.json.encode(self.args).decode(),",
-                new="            None,",
-            ),
-        ),
+        changes=(Change(seam="filter", old="self.args is None", new="True"),),
         engine=_OVERTIME,
         rule="acts on many jobs",
         needs=("acts on many jobs: by args",),
@@ -134,13 +84,7 @@ BUGS: Final = (
     Bug(
         name="errors recorded as timeouts",
         promise="an attempt is recorded as it ended",
-        changes=(
-            Change(
-                file="rowlock/queue/jobs/lifecycle.py",
-                old='            outcome = "error"\n',
-                new='            outcome = "timeout"\n',
-            ),
-        ),
+        changes=(Change(seam="error", new='outcome = "timeout"'),),
         engine=_CALM,
         rule="false outcomes",
         needs=("false outcomes: timeouts",),
@@ -148,14 +92,7 @@ BUGS: Final = (
     Bug(
         name="timeouts that stop nothing",
         promise="an attempt is stopped at its timeout",
-        changes=(
-            Change(
-                file="rowlock/worker/attempt/performer.py",
-                old="limit = limited(attempt, limit)\n                attempt.has_begun",
-                new="limit = limited(attempt, None)\n                else:\n                    limit = None\n"
-                "                attempt.has_begun",
-            ),
-        ),
+        changes=(Change(seam="timeout", new="limit = None"),),
         engine=_OVERTIME,
         rule="too late",
         needs=("too late: handlers with a timeout",),
@@ -163,13 +100,7 @@ BUGS: Final = (
     Bug(
         name="deadlines that stop nothing",
         promise="an attempt is stopped at its job's deadline",
-        changes=(
-            Change(
-                file="rowlock/worker/attempt/attempt.py",
-                old="    if deadline is None:\n        return limit\n",
-                new="    if deadline is None or True:\n        return limit\n",
-            ),
-        ),
+        changes=(Change(seam="deadline", new="if True:"),),
         engine=_OVERTIME,
         rule="too late",
         needs=("too late: handlers with a deadline",),
@@ -177,13 +108,7 @@ BUGS: Final = (
     Bug(
         name="one crash too many",
         promise="a job that was alone at its third crash is set aside",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="WHEN crashes + 1 < $1 THEN false",
-                new="WHEN crashes < $1 THEN false",
-            ),
-        ),
+        changes=(Change(seam="crashes left", old="crashes + 1", new="crashes"),),
         engine=_POISON,
         rule="starts past the limit",
         needs=("starts past the limit: crashes alone",),

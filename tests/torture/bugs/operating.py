@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, SCHEMA, Bug, Change, Pytest
+from tests.torture.bugs.kinds import KILLS, Bug, Change, Pytest
 
 BUGS: Final = (
     Bug(
         name="cancel ends running jobs itself",
         promise="a running job's end is told by its worker: a cancel only asks for it",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/cancel.sql",
-                old="     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state <> 'running'))\n",
-                new="     WHERE id = ANY(ARRAY(SELECT target.id FROM target))\n",
-            ),
-        ),
+        changes=(Change(seam="cancel at once", old="WHERE target.state <> 'running'"),),
         engine=KILLS,
         rule="stale outcomes accepted",
     ),
@@ -24,16 +18,8 @@ BUGS: Final = (
         name="cancel that does nothing",
         promise="a waiting job whose cancel is acknowledged never starts",
         changes=(
-            Change(
-                file="rowlock/queue/finish/sql/cancel.sql",
-                old="     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state <> 'running'))\n",
-                new="     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state = 'blocked'))\n",
-            ),
-            Change(
-                file="rowlock/queue/finish/sql/cancel.sql",
-                old="SELECT id, 'cancelled' AS answer, NULL AS told FROM gone\n",
-                new="SELECT id, 'cancelled' AS answer, NULL AS told FROM target WHERE state <> 'running'\n",
-            ),
+            Change(seam="cancel at once", old="<> 'running'", new="= 'blocked'"),
+            Change(seam="cancelled", old="gone", new="target WHERE state <> 'running'"),
         ),
         engine=KILLS,
         rule="cancelled jobs that started",
@@ -42,22 +28,10 @@ BUGS: Final = (
         name="ticks fired without claiming them",
         promise="each tick of a schedule makes one job",
         changes=(
-            Change(
-                file=f"{SCHEMA}schedules.sql",
-                old="    CONSTRAINT schedule_tick_pkey PRIMARY KEY (schedule, tick_at),\n",
-                new="",
-            ),
-            Change(
-                file="rowlock/worker/sql/fire_ticks.sql",
-                old="s.next_run_at = $2::timestamptz",
-                new="$2::timestamptz IS NOT NULL",
-            ),
-            Change(
-                file="rowlock/worker/sql/fire_ticks.sql",
-                old="s.last_job_id IS NOT DISTINCT FROM $4::uuid",
-                new="($4::uuid IS NULL OR true)",
-            ),
-            Change(file="rowlock/worker/sql/fire_ticks.sql", old="       FOR NO KEY UPDATE OF s SKIP LOCKED\n", new=""),
+            Change(seam="tick key"),
+            Change(seam="tick", new="AND $2::timestamptz IS NOT NULL"),
+            Change(seam="last job", new="AND ($4::uuid IS NULL OR true)"),
+            Change(seam="schedule lock"),
         ),
         engine=KILLS,
         rule="schedule ticks",
@@ -65,61 +39,30 @@ BUGS: Final = (
     Bug(
         name="a tick that has fired fires again",
         promise="a tick makes at most one job, also if its schedule is set back",
-        changes=(
-            Change(
-                file=f"{SCHEMA}schedules.sql",
-                old="    CONSTRAINT schedule_tick_pkey PRIMARY KEY (schedule, tick_at),\n",
-                new="",
-            ),
-        ),
-        engine=Pytest(file="tests/db/test_schedules.py"),
+        changes=(Change(seam="tick key"),),
+        engine=Pytest(file="tests/db/test_ticks.py"),
         rule="test_tick_that_has_fired_does_not_again_even_if_somebody_sets_the_clock_of_the_schedule_back",
     ),
     Bug(
         name="ticks in a queue that nobody serves",
         promise="the job of a tick goes to the queue of its schedule, or else of its task, and runs there",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/fire_ticks.sql",
-                old="coalesce(s.queue, known.queue, 'default') AS queue",
-                new="coalesce(s.queue, s.name, known.queue) AS queue",
-            ),
-        ),
+        changes=(Change(seam="queue of a tick", old="s.queue,", new="s.queue, s.name,"),),
         engine=KILLS,
         rule="unfinished",
     ),
     Bug(
         name="one broken schedule stops all",
         promise="a schedule that does not fire keeps no other from firing",
-        changes=(
-            Change(
-                file="rowlock/worker/ticker.py",
-                old="            except Exception as error:  # whatever",
-                new="            except InvalidOption as error:  # whatever",
-            ),
-            Change(
-                file="rowlock/worker/ticker.py",
-                old="from rowlock.errors import ConfigurationError, RowlockError",
-                new="from rowlock.errors import ConfigurationError, InvalidOption, RowlockError",
-            ),
-        ),
-        engine=Pytest(file="tests/db/test_schedules.py"),
+        changes=(Change(seam="broken tick", new="except ZeroDivisionError as error:"),),
+        engine=Pytest(file="tests/db/test_ticks.py"),
         rule="test_schedule_whose_job_the_database_refuses_keeps_no_other_from_firing",
     ),
     Bug(
         name="retries of succeeded jobs",
         promise="a job that succeeded does not run again: an operator can only run it as a new one",
         changes=(
-            Change(
-                file="rowlock/queue/operate/jobs.py",
-                old='            if rows and rows[0]["state"] in RETRYABLE:\n',
-                new="            if rows:\n",
-            ),
-            Change(
-                file="rowlock/queue/operate/sql/retry.sql",
-                old="state IN ('failed', 'cancelled', 'expired')\n",
-                new="state IN ('failed', 'cancelled', 'expired', 'succeeded')\n",
-            ),
+            Change(seam="retryable", new="if rows:"),
+            Change(seam="retried", old="'failed'", new="'failed', 'succeeded'"),
         ),
         engine=Pytest(file="tests/db/test_operators.py"),
         rule="test_a_job_that_succeeded_or_is_alive_cannot_be_retried",
@@ -128,16 +71,8 @@ BUGS: Final = (
         name="a day of the archive goes too early",
         promise="nothing is removed from the archive before its time",
         changes=(
-            Change(
-                file=f"{SCHEMA}retention.sql",
-                old="               (day + CASE archive WHEN 'finished_job' THEN 1 ELSE 2 END)::timestamp",
-                new="               (day + CASE archive WHEN 'finished_job' THEN 0 ELSE 1 END)::timestamp",
-            ),
-            Change(
-                file=f"{SCHEMA}retention.sql",
-                old="rowlock.past_retention((day + 1)::timestamp AT TIME ZONE 'UTC', clock_timestamp())",
-                new="rowlock.past_retention(day::timestamp AT TIME ZONE 'UTC', clock_timestamp())",
-            ),
+            Change(seam="last day", old="1 ELSE 2", new="0 ELSE 1"),
+            Change(seam="past retention", old="day + 1", new="day"),
         ),
         engine=Pytest(file="tests/db/test_retention.py"),
         rule="test_nothing_goes_a_minute_before_its_time",
@@ -145,13 +80,7 @@ BUGS: Final = (
     Bug(
         name="attempts of live jobs are removed",
         promise="a live job and what is known of its attempts are never removed",
-        changes=(
-            Change(
-                file=f"{SCHEMA}retention.sql",
-                old="               'EXISTS (SELECT FROM rowlock.job WHERE job.id = job_id) OR EXISTS ('\n",
-                new="               'EXISTS ('\n",
-            ),
-        ),
+        changes=(Change(seam="live jobs", old="EXISTS (SELECT FROM rowlock.job WHERE job.id = job_id) OR"),),
         engine=Pytest(file="tests/db/test_retention.py"),
         rule="test_a_live_job_is_never_touched_and_neither_are_its_attempts",
     ),

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.torture.bugs.kinds import KILLS, SCHEMA, Bug, Change, Torture
+from tests.torture.bugs.kinds import KILLS, Bug, Change, Torture
 
 _CALM: Final = Torture(faults="stop", times=1, minutes=0.25, rate=200)
-_COLUMNS: Final = "rowlock/queue/enqueue/columns.py"
-_GIVEN: Final = "_moment(options.delay if options.run_at is None else options.run_at, now)"
 
 BUGS: Final = (
     Bug(
         name="many jobs lose their priority",
         promise="a job has the priority that its call asked for, by each way to enqueue",
-        changes=(
-            Change(
-                file=_COLUMNS,
-                old="return (job.id, options.queue, job.task, options.priority,",
-                new="return (job.id, options.queue, job.task, 5,",
-            ),
-        ),
+        changes=(Change(seam="plain columns", old="options.priority", new="5"),),
         engine=_CALM,
         rule="stored otherwise",
     ),
     Bug(
         name="many jobs lose their timeout",
         promise="a job has the timeout that its call asked for, by each way to enqueue",
-        changes=(
-            Change(file=_COLUMNS, old="return (run_at, options.timeout, ends_at", new="return (run_at, None, ends_at"),
-        ),
+        changes=(Change(seam="timed columns", old="options.timeout", new="None"),),
         engine=_CALM,
         rule="stored otherwise",
         needs=("stored otherwise: timeouts",),
@@ -37,7 +27,7 @@ BUGS: Final = (
     Bug(
         name="a time that is given is ignored",
         promise="a job is due at the time that its call gave",
-        changes=(Change(file=_COLUMNS, old=_GIVEN, new="_moment(options.delay, now)"),),
+        changes=(Change(seam="due at", new="given = options.delay"),),
         engine=_CALM,
         rule="stored otherwise",
         needs=("stored otherwise: times that were given",),
@@ -45,13 +35,7 @@ BUGS: Final = (
     Bug(
         name="a replaced job keeps its priority",
         promise="a replaced job has the options of the later call",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="priority = enqueue.priority,\n                           run_at",
-                new="priority = j.priority,\n                           run_at",
-            ),
-        ),
+        changes=(Change(seam="replaced priority", old="enqueue.priority", new="j.priority"),),
         engine=_CALM,
         rule="stored otherwise",
         needs=("stored otherwise: replaced jobs",),
@@ -59,14 +43,7 @@ BUGS: Final = (
     Bug(
         name="a replaced job keeps its time",
         promise="a replaced job is due when the later call says",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))\n"
-                "                           END,\n                           max_attempts",
-                new="j.run_at\n                           END,\n                           max_attempts",
-            ),
-        ),
+        changes=(Change(seam="replaced time", new="j.run_at"),),
         engine=_CALM,
         rule="stored otherwise",
         needs=("stored otherwise: replaced jobs",),
@@ -74,13 +51,7 @@ BUGS: Final = (
     Bug(
         name="HTTP requests lose their priority",
         promise="a job has the options that its HTTP request asked for",
-        changes=(
-            Change(
-                file="rowlock/wire/jobs.py",
-                old="for name in NAMES if (value",
-                new='for name in NAMES - {"priority"} if (value',
-            ),
-        ),
+        changes=(Change(seam="request options", old="in NAMES", new='in NAMES - {"priority"}'),),
         engine=_CALM,
         rule="stored otherwise",
         needs=("stored otherwise: over HTTP",),
@@ -88,26 +59,14 @@ BUGS: Final = (
     Bug(
         name="delays three times as long",
         promise="a delayed job is due when its delay is over",
-        changes=(
-            Change(
-                file=_COLUMNS,
-                old=_GIVEN,
-                new="_moment(options.delay and 3 * options.delay if options.run_at is None else options.run_at, now)",
-            ),
-        ),
+        changes=(Change(seam="due at", old="options.delay if", new="options.delay and 3 * options.delay if"),),
         engine=_CALM,
         rule="too late",
     ),
     Bug(
         name="backoffs five times as long",
         promise="a job that failed waits for its backoff, and no longer",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/sql/again.sql",
-                old="run_at = clock_timestamp() + (SELECT delay",
-                new="run_at = clock_timestamp() + 5 * (SELECT delay",
-            ),
-        ),
+        changes=(Change(seam="delay", old="+", new="+ 5 *"),),
         engine=_CALM,
         rule="too late",
         needs=("too late: waits between two attempts",),
@@ -115,13 +74,7 @@ BUGS: Final = (
     Bug(
         name="snoozes ten times as long",
         promise="a job that snoozes waits as long as its handler said",
-        changes=(
-            Change(
-                file="rowlock/queue/jobs/lifecycle.py",
-                old='return Again(delay=delay, outcome="snoozed"',
-                new='return Again(delay=10 * delay, outcome="snoozed"',
-            ),
-        ),
+        changes=(Change(seam="snooze", old="delay=delay", new="delay=10 * delay"),),
         engine=_CALM,
         rule="too late",
         needs=("too late: waits between two attempts",),
@@ -129,13 +82,7 @@ BUGS: Final = (
     Bug(
         name="rescued jobs wait",
         promise="a rescued job is due at once",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="started_at = NULL, run_at = clock_timestamp(),",
-                new="started_at = NULL, run_at = clock_timestamp() + interval '5 s',",
-            ),
-        ),
+        changes=(Change(seam="rescued", old="clock_timestamp()", new="clock_timestamp() + interval '5 s'"),),
         engine=KILLS,
         rule="too late",
         needs=("unjustified rescues",),

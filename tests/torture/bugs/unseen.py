@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from tests.torture.bugs.claiming import BESIDE_ITSELF
-from tests.torture.bugs.kinds import SCHEMA, Bug, Change, Pytest
+from tests.torture.bugs.kinds import Bug, Change, Pytest
 
 _CLOCK: Final = Pytest(file="tests/db/test_clock.py")
-_PINNED: Final = "SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD'"
 _LEASES: Final = Pytest(file="tests/db/test_lost_leases.py")
 
 BUGS: Final = (
@@ -16,11 +15,7 @@ BUGS: Final = (
         name="a lease lost while the worker registers",
         promise="a worker that loses its lease begins another one, whatever it does at that moment",
         changes=(
-            Change(
-                file="rowlock/worker/shift.py",
-                old="        await self.orders.read(self.links.claim)\n",
-                new="        await self.orders.read(self.links.claim)\n        self.lease.is_lost = False\n",
-            ),
+            Change(seam="registered", new="await self.orders.read(self.links.claim)\nself.lease.is_lost = False"),
         ),
         engine=_LEASES,
         rule="test_a_lease_lost_while_the_worker_registers_is_followed_by_another",
@@ -35,104 +30,56 @@ BUGS: Final = (
     Bug(
         name="claims after the lease",
         promise="a worker whose lease has run out claims nothing",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/sql/claim.sql",
-                old="WHERE id = $9::uuid AND expires_at > clock_timestamp()\n",
-                new="WHERE id = $9::uuid\n",
-            ),
-        ),
+        changes=(Change(seam="leased", old="AND expires_at > clock_timestamp()"),),
         engine=_LEASES,
         rule="test_a_worker_whose_lease_has_run_out_claims_nothing_and_its_cursors_stay",
     ),
     Bug(
         name="a crash for a lease that was given up",
         promise="a worker that gave its lease up has not crashed: what it held never began",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="worker.expires_at = '-infinity'\n",
-                new="worker.expires_at > 'infinity'\n",
-            ),
-        ),
+        changes=(Change(seam="lease given up", old="= '-infinity'", new="> 'infinity'"),),
         engine=_LEASES,
         rule="test_a_worker_that_gave_its_lease_up_has_not_crashed",
     ),
     Bug(
         name="partitions by the session's time zone",
         promise="a day of the archive begins at midnight UTC, whatever the session's settings are",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old=f"{_PINNED} SET lock_timeout = '500ms' AS $$\nDECLARE\n    child text",
-                new="SET lock_timeout = '500ms' AS $$\nDECLARE\n    child text",
-            ),
-        ),
+        changes=(Change(seam="time zone", old="SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD'"),),
         engine=Pytest(file="tests/db/test_session_settings.py"),
         rule="test_a_day_of_the_archive_begins_at_midnight_utc",
     ),
     Bug(
         name="a duplicate by an old snapshot",
         promise="a key until the start is decided by what is true now: no change is left without a run that follows it",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="IF until_its_start AND current_setting('transaction_isolation') IN",
-                new="IF until_its_start IS NULL AND current_setting('transaction_isolation') IN",
-            ),
-        ),
+        changes=(Change(seam="old snapshot", new="IF false THEN"),),
         engine=Pytest(file="tests/db/test_old_snapshots.py"),
         rule="test_a_key_until_the_start_is_not_refused_for_a_holder_that_started_since",
     ),
     Bug(
         name="a key held by a job that can never start",
         promise="a job whose time is over keeps no other from being stored",
-        changes=(
-            Change(
-                file=f"{SCHEMA}functions.sql",
-                old="        IF is_over THEN\n",
-                new="        IF is_over AND false THEN\n",
-            ),
-        ),
-        engine=Pytest(file="tests/db/test_unique_rules.py"),
+        changes=(Change(seam="holder is over", new="IF false THEN"),),
+        engine=Pytest(file="tests/db/test_unique_holders.py"),
         rule="test_a_waiting_job_whose_time_is_over_holds_no_key_though_no_upkeep_has_ended_it",
     ),
     Bug(
         name="duties wait for a clock that went back",
         promise="upkeep goes on when the server's clock is set back",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/claim_duty.sql",
-                old="(next_run_at <= now() OR set_at > clock_timestamp())",
-                new="next_run_at <= now()",
-            ),
-        ),
+        changes=(Change(seam="due duty", old="OR set_at > clock_timestamp()"),),
         engine=_CLOCK,
         rule="test_a_duty_that_was_set_in_the_future_is_due",
     ),
     Bug(
         name="both outcomes of an attempt in one statement",
         promise="a job that the database hands out again, as it was before, ends once",
-        changes=(
-            Change(
-                file="rowlock/queue/finish/finishes.py",
-                old="                    if self._may_repeat:\n",
-                new="                    if not self._successes:\n",
-            ),
-        ),
+        changes=(Change(seam="one outcome each", new="if False:"),),
         engine=Pytest(file="tests/db/test_rewound.py"),
         rule="test_a_job_that_runs_again_before_its_first_outcome_is_recorded_ends_once",
     ),
     Bug(
         name="acts that stop at a clock that went back",
         promise="an act on many means all that is there, also what came in before the server's clock was set back",
-        changes=(
-            Change(
-                file="rowlock/queue/operate/sql/until.sql",
-                old="rowlock.last_end_to_come()",
-                new="NULL::timestamptz",
-            ),
-        ),
+        changes=(Change(seam="last end", new="NULL::timestamptz"),),
         engine=_CLOCK,
         rule="test_acts_on_many_mean_what_came_in_before_the_clock_went_back",
     ),
@@ -141,9 +88,9 @@ BUGS: Final = (
         promise="a dead worker's jobs are rescued when the server's clock is set back",
         changes=(
             Change(
-                file="rowlock/worker/sql/rescue.sql",
-                old="WHERE expires_at > clock_timestamp() + lease\n",
-                new="WHERE expires_at > clock_timestamp() + lease + interval '1 day'\n",
+                seam="lease cut",
+                old="> clock_timestamp() + lease",
+                new="> clock_timestamp() + lease + interval '1 day'",
             ),
         ),
         engine=_CLOCK,
@@ -152,52 +99,28 @@ BUGS: Final = (
     Bug(
         name="cursors ahead of a clock that went back",
         promise="jobs that are enqueued after the server's clock went back are claimed by the next look",
-        changes=(
-            Change(
-                file="rowlock/queue/claim/claims.py",
-                old="            self.reset()  # new jobs fall due behind",
-                new="            cursors.record(scan, rescan=rescan, took=group.took)  # new jobs fall due behind",
-            ),
-        ),
+        changes=(Change(seam="clock set back"),),
         engine=_CLOCK,
         rule="test_jobs_that_come_in_a_step_back_are_claimed_by_the_next_look",
     ),
     Bug(
         name="a wait that ends with the server",
         promise="who waits for a result goes on waiting while the database is away",
-        changes=(
-            Change(
-                file="rowlock/queue/connect/asking.py",
-                old="            if not is_away(error):\n",
-                new="            if is_away(error):\n",
-            ),
-        ),
+        changes=(Change(seam="outage while waiting", old="not is_away", new="is_away"),),
         engine=Pytest(file="tests/db/test_waiting_for_results.py"),
         rule="test_a_wait_for_a_result_outlives_an_outage_of_the_database",
     ),
     Bug(
         name="the default partition keeps for ever",
         promise="retention removes what is past its time, wherever it lies",
-        changes=(
-            Change(
-                file="rowlock/worker/sql/retain_default.sql",
-                old="SELECT rowlock.retain_default($1::text, $2::integer) AS removed\n",
-                new="SELECT 0 * length($1::text) * $2::integer AS removed\n",
-            ),
-        ),
+        changes=(Change(seam="default partition", new="SELECT 0 * length($1::text) * $2::integer AS removed"),),
         engine=Pytest(file="tests/db/test_retention.py"),
         rule="test_a_day_with_too_many_rows_to_move_is_said_to_be_overdue_and_goes_from_the_default_partition",
     ),
     Bug(
         name="enqueues notify although nobody listens",
         promise="where no worker listens, a transaction that enqueues can be prepared",
-        changes=(
-            Change(
-                file="rowlock/queue/enqueue/sql/enqueue_plain.sql",
-                old="idle.queue) FROM rowlock.idle_worker AS idle WHERE idle.queue = $2::text LIMIT 1",
-                new="$2::text)",
-            ),
-        ),
+        changes=(Change(seam="wakeup", new="SELECT pg_notify('rowlock.wakeup', $2::text)"),),
         engine=Pytest(file="tests/db/test_prepared_transactions.py"),
         rule="test_a_transaction_that_enqueues_can_be_prepared_where_no_worker_listens",
     ),
@@ -205,16 +128,8 @@ BUGS: Final = (
         name="no look for what another server has lost",
         promise="a job whose outcome is lost with a failover runs again",
         changes=(
-            Change(
-                file="rowlock/worker/shift.py",
-                old="        self.doze.lost_mark()\n        self.main_loop.look_for_unknown()\n",
-                new="        self.doze.lost_mark()\n",
-            ),
-            Change(
-                file="rowlock/worker/loop/main_loop.py",
-                old="                self._claims.reset()\n                self.look_for_unknown()\n",
-                new="                self._claims.reset()\n",
-            ),
+            Change(seam="look at another server"),
+            Change(seam="look after a failed claim"),
         ),
         engine=Pytest(file="tests/db/test_rewound.py"),
         rule="test_a_job_whose_outcome_the_database_has_lost_runs_again",
@@ -222,26 +137,14 @@ BUGS: Final = (
     Bug(
         name="jobs held behind their stopped attempt",
         promise="a worker holds no job that it cannot start",
-        changes=(
-            Change(
-                file="rowlock/worker/loop/slots.py",
-                old="                blocked.append(attempt)\n",
-                new='                self.doubled.add(row["id"])\n',
-            ),
-        ),
+        changes=(Change(seam="blocked", new='self.doubled.add(row["id"])'),),
         engine=_LEASES,
         rule="test_what_an_attempt_of_a_lost_lease_blocks_is_given_back_and_runs_elsewhere",
     ),
     Bug(
         name="a wait that outlasts its timeout",
         promise="a wait for a result ends with its timeout, also if the database does not answer",
-        changes=(
-            Change(
-                file="rowlock/queue/connect/asking.py",
-                old="async with asyncio.timeout_at(limit):",
-                new="async with asyncio.timeout_at(None):",
-            ),
-        ),
+        changes=(Change(seam="wait limit", old="limit", new="None"),),
         engine=Pytest(file="tests/db/test_waiting_for_results.py"),
         rule="test_a_wait_ends_in_time_although_the_database_does_not_answer",
     ),

@@ -49,6 +49,7 @@ DECLARE
 BEGIN
     LOOP
         INSERT INTO rowlock.unique_key (key, job_id, until_start, expires_at)
+        -- seam: take key
         VALUES (take_key.key, take_key.job_id, take_key.until_start, clock_timestamp() + take_key.period)
         ON CONFLICT DO NOTHING;
         IF FOUND THEN
@@ -67,13 +68,14 @@ BEGIN
           INTO holder, until_its_start, is_free, is_over
           FROM rowlock.unique_key AS k WHERE k.key = take_key.key;
         CONTINUE WHEN NOT FOUND;  -- the holder finished between the two statements
-        IF is_over THEN
+        IF is_over THEN  -- seam: holder is over
             UPDATE rowlock.job AS j SET ends_at = '-infinity'
              WHERE j.id = holder AND j.state IN ('queued', 'blocked') AND j.ends_at <= clock_timestamp();
             CONTINUE WHEN NOT FOUND;  -- a claim was faster, or upkeep
             is_free := true;
         END IF;
         IF is_free IS NOT TRUE THEN
+            -- seam: old snapshot
             IF until_its_start AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
                 -- The snapshot is as old as the transaction: since then the holder may have started, and even ended. A second
                 -- row with its id shows it: PostgreSQL refuses the insert with a serialization failure where a newer version
@@ -104,7 +106,7 @@ $$
 CREATE FUNCTION rowlock.lock_waiting(job_id uuid) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     PERFORM FROM rowlock.job AS j
-      WHERE j.id = lock_waiting.job_id AND j.state IN ('queued', 'blocked')
+      WHERE j.id = lock_waiting.job_id AND j.state IN ('queued', 'blocked')  -- seam: replaceable
         AND (j.ends_at IS NULL OR j.ends_at > clock_timestamp())
         FOR NO KEY UPDATE;
     IF NOT FOUND THEN
@@ -368,8 +370,10 @@ BEGIN
                 EXIT WHEN holder IS NULL OR enqueue.on_duplicate <> 'replace';
                 IF rowlock.lock_waiting(holder) THEN
                     UPDATE rowlock.job AS j
+                       -- seam: replaced priority
                        SET queue = enqueue.queue, task = enqueue.task, priority = enqueue.priority,
                            run_at = CASE WHEN pg_current_xact_id() IS NOT NULL THEN
+                               -- seam: replaced time
                                greatest(enqueue.run_at, clock_timestamp() + coalesce(enqueue.delay, '0'))
                            END,
                            max_attempts = enqueue.max_attempts, timeout = enqueue.timeout, args = enqueue.args,
@@ -430,6 +434,7 @@ $$
 -- Whoever makes it, it belongs to the archive's owner, who could otherwise not alter the archive any more.
 -- Times are written and read as text: whatever the session's settings are, they mean UTC.
 CREATE FUNCTION rowlock.create_partition(parent text, day date) RETURNS boolean LANGUAGE plpgsql VOLATILE
+-- seam: time zone
 SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' SET lock_timeout = '500ms' AS $$
 DECLARE
     child text := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));

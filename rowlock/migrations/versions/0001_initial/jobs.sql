@@ -142,6 +142,7 @@ SELECT id,
        tags, metadata, trace
   FROM rowlock.job
  UNION ALL
+-- seam: finished state
 SELECT id, state, queue, task, priority, args_version, args, attempt, max_attempts, errors, crashes, unique_key,
        timeout,
        CASE WHEN result IS NOT NULL

@@ -48,6 +48,7 @@ CREATE FUNCTION rowlock.must_be_removed(archive text, day date, at timestamptz) 
            || CASE WHEN archive <> 'finished_job' AND bool_and(is_past AND exceptions = '{}')
                    THEN to_char(must_be_removed.at AT TIME ZONE 'UTC', ' (YYYY-MM-DD)') ELSE '' END
       FROM rowlock.past_retention(
+               -- seam: last day
                (day + CASE archive WHEN 'finished_job' THEN 1 ELSE 2 END)::timestamp AT TIME ZONE 'UTC', at
            )
 $$
@@ -60,6 +61,7 @@ SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
                           string_agg(
                               format('state = %L', state) || CASE WHEN exceptions = '{}' THEN ''
                                   ELSE format(
+                                      -- seam: exceptions
                                       CASE WHEN is_past THEN ' AND queue = ANY(%L)' ELSE ' AND queue <> ALL(%L)' END,
                                       exceptions
                                   ) END,
@@ -67,8 +69,10 @@ SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
                           ) FILTER (WHERE NOT is_past OR exceptions <> '{}'),
                           'false'
                       )
+                 -- seam: past retention
                  FROM rowlock.past_retention((day + 1)::timestamp AT TIME ZONE 'UTC', clock_timestamp())
            ) ELSE format(
+               -- seam: live jobs
                'EXISTS (SELECT FROM rowlock.job WHERE job.id = job_id) OR EXISTS ('
                'SELECT FROM rowlock.finished_job WHERE finished_job.id = job_id AND finished_job.finished_at >= %L)',
                (day - 1)::timestamp AT TIME ZONE 'UTC'

@@ -47,7 +47,7 @@ CREATE TABLE rowlock.schedule_tick (
     tick_at  timestamptz NOT NULL,
     job_id   uuid NOT NULL,
     fired_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT schedule_tick_pkey PRIMARY KEY (schedule, tick_at),
+    CONSTRAINT schedule_tick_pkey PRIMARY KEY (schedule, tick_at),  -- seam: tick key
     CONSTRAINT schedule_tick_schedule FOREIGN KEY (schedule) REFERENCES rowlock.schedule (name) ON DELETE CASCADE,
     CONSTRAINT schedule_tick_times_are_readable CHECK (
         greatest(tick_at, fired_at) < '9999-12-31 00:00:00+00'

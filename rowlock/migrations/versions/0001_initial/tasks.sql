@@ -6,7 +6,7 @@ CREATE TABLE rowlock.unique_key (
     job_id      uuid NOT NULL,
     expires_at  timestamptz,
     until_start boolean NOT NULL DEFAULT false,
-    CONSTRAINT unique_key_pkey PRIMARY KEY (key),
+    CONSTRAINT unique_key_pkey PRIMARY KEY (key),  -- seam: unique key
     CONSTRAINT unique_key_length CHECK (octet_length(key) BETWEEN 1 AND 768)
 ) WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false)
 --;

@@ -19,9 +19,9 @@
 -- would let the planner read all of job_claim on a table that it believes to be empty. Run it under PLANNER_SETTINGS.
 -- Locks: the claimed rows. Waits for nobody.
 WITH paused AS MATERIALIZED (
-    SELECT name FROM rowlock.queue WHERE name = ANY($5::text[]) AND paused_at IS NOT NULL
+    SELECT name FROM rowlock.queue WHERE name = ANY($5::text[]) AND paused_at IS NOT NULL  -- seam: paused
 ), leased AS MATERIALIZED (
-    SELECT id FROM rowlock.worker WHERE id = $9::uuid AND expires_at > clock_timestamp()
+    SELECT id FROM rowlock.worker WHERE id = $9::uuid AND expires_at > clock_timestamp()  -- seam: leased
 ), candidate AS MATERIALIZED (
     SELECT due.tid
       FROM unnest($5::text[], $6::integer[]) AS served (queue, wanted)
@@ -29,20 +29,20 @@ WITH paused AS MATERIALIZED (
            SELECT next.tid
              FROM unnest($1::text[], $2::smallint[], $3::timestamptz[], $4::uuid[]) AS lane (queue, priority, run_at, id)
             CROSS JOIN LATERAL (
-                  SELECT job.ctid AS tid
+                  SELECT job.ctid AS tid  -- seam: candidate
                     FROM rowlock.job
                    WHERE job.state = 'queued'
                      AND job.queue = lane.queue
                      AND job.priority = lane.priority
                      AND (job.run_at, job.id) > (lane.run_at, lane.id)
-                     AND job.run_at <= now()
-                     AND (job.ends_at IS NULL OR job.ends_at > now())
+                     AND job.run_at <= now()  -- seam: due
+                     AND (job.ends_at IS NULL OR job.ends_at > now())  -- seam: not expired
                      AND CASE job.args_version WHEN 1 THEN job.task ELSE job.task || '@' || job.args_version END
-                         = ANY($8::text[])
+                         = ANY($8::text[])  -- seam: known tasks
                      AND job.crashes < $11::integer
                    ORDER BY job.run_at, job.id
                    LIMIT served.wanted
-                     FOR NO KEY UPDATE SKIP LOCKED
+                     FOR NO KEY UPDATE SKIP LOCKED  -- seam: claim lock
                   ) AS next
             WHERE lane.queue = served.queue
             LIMIT served.wanted
@@ -53,8 +53,8 @@ WITH paused AS MATERIALIZED (
 ), claimed AS (
     UPDATE rowlock.job
        SET state = 'running', attempt = least(attempt, 2147483646) + 1, worker = $9, started_at = now()
-     WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))
-       AND worker IS NULL
+     WHERE ctid = ANY(ARRAY(SELECT tid FROM candidate))  -- seam: claimed
+       AND worker IS NULL  -- seam: unclaimed
     RETURNING {{claimed_columns}},
               CASE WHEN ends_at IS NOT NULL THEN ARRAY[ends_at, expires_at, deadline, started_at] END AS times
 ), counted AS (

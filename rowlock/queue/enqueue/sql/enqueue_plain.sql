@@ -11,4 +11,5 @@ WITH added AS (
         CASE WHEN pg_current_xact_id() IS NOT NULL THEN clock_timestamp() END
     ) ON CONFLICT DO NOTHING
 )
+-- seam: wakeup
 SELECT pg_notify('rowlock.wakeup', idle.queue) FROM rowlock.idle_worker AS idle WHERE idle.queue = $2::text LIMIT 1

@@ -8,5 +8,5 @@ INSERT INTO rowlock.idempotency_key AS kept (key_hash, fingerprint, expires_at)
 VALUES ($1::bytea, $2::bytea, clock_timestamp() + $3::interval)
 ON CONFLICT (key_hash) DO UPDATE
    SET fingerprint = excluded.fingerprint, expires_at = excluded.expires_at, status = NULL, body = NULL, job_id = NULL
- WHERE kept.expires_at <= clock_timestamp()
+ WHERE kept.expires_at <= clock_timestamp()  -- seam: answer key
 RETURNING true AS is_taken

@@ -14,17 +14,18 @@ WITH outcome AS MATERIALIZED (
 ), back AS (
     UPDATE rowlock.job
        SET state = 'queued', worker = NULL, started_at = NULL,
+           -- seam: delay
            run_at = clock_timestamp() + (SELECT delay FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt),
            errors = least(errors, 2147483646) + (SELECT counts::integer FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt),
            ends_at = CASE WHEN cancel_requested_at IS NOT NULL THEN '-infinity'
                           WHEN (SELECT outcome.elapsed FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt) IS NULL THEN ends_at
-                          ELSE deadline END,
+                          ELSE deadline END,  -- seam: deadline of a retry
            error = coalesce((SELECT left(nullif(concat_ws(': ', error_type, message), ''), 1000)
                                FROM outcome WHERE outcome.id = job.id AND outcome.attempt = job.attempt AND counts), error)
      WHERE {{own_attempts}}
        AND pg_current_xact_id() IS NOT NULL
     RETURNING id, attempt, queue, task
-), told AS (
+), told AS (  -- seam: again
     INSERT INTO rowlock.attempt ({{attempt_columns}})
     SELECT back.id, back.attempt, outcome.outcome, back.queue, back.task, $1,
            now() - coalesce(outcome.elapsed, 0) * interval '1 second', now(),

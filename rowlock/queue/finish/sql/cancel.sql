@@ -16,13 +16,13 @@ WITH target AS MATERIALIZED (
        FOR UPDATE
 ), gone AS (
     DELETE FROM rowlock.job
-     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state <> 'running'))
+     WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state <> 'running'))  -- seam: cancel at once
     RETURNING {{archived_columns}}, started_at, errors, crashes
 ), freed AS (
     DELETE FROM rowlock.unique_key
      WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
        AND job_id = ANY(ARRAY(SELECT gone.id FROM gone))
-       AND expires_at IS NULL
+       AND expires_at IS NULL  -- seam: key of a cancelled job
 ), kept AS (
     INSERT INTO rowlock.finished_job (
         {{archived_columns}}, started_at, finished_at, errors, crashes, state, error
@@ -38,6 +38,6 @@ WITH target AS MATERIALIZED (
      WHERE id = ANY(ARRAY(SELECT target.id FROM target WHERE target.state = 'running'))
     RETURNING id, worker
 )
-SELECT id, 'cancelled' AS answer, NULL AS told FROM gone
+SELECT id, 'cancelled' AS answer, NULL AS told FROM gone  -- seam: cancelled
  UNION ALL
 SELECT id, 'requested', pg_notify('rowlock.wakeup', 'cancel:' || worker)::text FROM asked

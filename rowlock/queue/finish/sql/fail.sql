@@ -15,7 +15,7 @@ WITH outcome AS MATERIALIZED (
      WHERE {{own_attempts}}
     RETURNING {{archived_columns}}, worker, errors, crashes, error
 ), freed AS (
-    {{free_keys}}
+    {{free_keys}}  -- seam: key of a failed job
 ), told AS (
     INSERT INTO rowlock.attempt ({{attempt_columns}})
     SELECT gone.id, gone.attempt, outcome.outcome, gone.queue, gone.task, gone.worker,
@@ -29,7 +29,7 @@ WITH outcome AS MATERIALIZED (
     )
     SELECT {{archived_columns}},
            now() - outcome.elapsed * interval '1 second', now(), worker, least(errors, 2147483646) + outcome.counts::integer,
-           crashes, outcome.state, coalesce(concat_ws(': ', outcome.error_type, outcome.message), error)
+           crashes, outcome.state, coalesce(concat_ws(': ', outcome.error_type, outcome.message), error)  -- seam: last error
       FROM gone
       JOIN outcome USING (id, attempt)
 )

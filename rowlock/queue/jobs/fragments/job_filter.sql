@@ -9,7 +9,7 @@ AND ($2::text[] IS NULL OR queue = ANY($2::text[]))
 AND ($3::text IS NULL OR task = $3::text)
 AND ($6::interval IS NULL OR created_at < now() - $6::interval)
 AND ($7::interval IS NULL OR created_at >= now() - $7::interval)
-AND ($11::text::jsonb ->> 'tag' IS NULL OR $11::text::jsonb ->> 'tag' = ANY(tags))
+AND ($11::text::jsonb ->> 'tag' IS NULL OR $11::text::jsonb ->> 'tag' = ANY(tags))  -- seam: tag
 AND ($11::text::jsonb -> 'metadata' IS NULL OR metadata @> ($11::text::jsonb -> 'metadata'))
 AND ($13::timestamptz IS NULL OR created_at >= $13::timestamptz)
 AND ($14::timestamptz IS NULL OR created_at < $14::timestamptz)

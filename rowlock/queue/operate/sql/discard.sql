@@ -16,4 +16,4 @@ WITH target AS MATERIALIZED (
      WHERE id = ANY(ARRAY(SELECT target.id FROM target)) AND finished_at = ANY($2::timestamptz[]) AND discarded_at IS NULL
     RETURNING id
 )
-SELECT id FROM done
+SELECT id FROM done  -- seam: discarded

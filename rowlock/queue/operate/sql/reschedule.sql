@@ -40,6 +40,7 @@ WITH asked AS MATERIALIZED (
 ), changed AS (
     UPDATE rowlock.job
        SET run_at = CASE WHEN pg_current_xact_id() IS NOT NULL
+                         -- seam: rescheduled
                          THEN greatest(coalesce($2::timestamptz, clock_timestamp() + $3::interval, run_at), clock_timestamp())
                     END,
            priority = coalesce($4::smallint, priority), queue = coalesce($5::text, queue)

@@ -10,4 +10,4 @@ SELECT taken.id, taken.holder
          FROM (SELECT key, id FROM unnest($1::text[], $2::uuid[]) AS pair (key, id) ORDER BY key COLLATE "C") AS given
        OFFSET 0
        ) AS taken
- WHERE taken.holder <> taken.id
+ WHERE taken.holder <> taken.id  -- seam: held keys

@@ -8,6 +8,7 @@
 -- Locks: the rows that it deletes.
 WITH gone AS (
     DELETE FROM rowlock.finished_job
+     -- seam: retried
      WHERE id = ANY($1::uuid[]) AND finished_at = ANY($4::timestamptz[]) AND state IN ('failed', 'cancelled', 'expired')
     RETURNING id, attempt, args_version, error, args, {{lasting_columns}}
 ), back AS (

@@ -5,5 +5,5 @@
 SELECT greatest(
            clock_timestamp(),
            (SELECT max(created_at) FROM rowlock.job WHERE created_at > now()),
-           rowlock.last_end_to_come()
+           rowlock.last_end_to_come()  -- seam: last end
        ) AS until
