@@ -133,9 +133,7 @@ class Ticker:
             found.ticks,
             [uuid7() for _ in found.ticks],
             found.next_run_at,
-            *columns.limits(options),
-            options.tags,
-            options.metadata,
+            *columns.of_task(options),
         )
         if not fired:
             return False  # another worker does, or somebody has changed the schedule

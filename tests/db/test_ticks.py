@@ -13,6 +13,7 @@ import pytest
 from rowlock import InvalidOption, Rowlock, Settings
 from rowlock.cli.commands.doctor import examine
 from rowlock.queue.connect.statements import statement
+from rowlock.queue.enqueue import columns
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.schedules.cron import Cron
 from rowlock.queue.schedules.schedule import Misfire
@@ -306,7 +307,7 @@ async def test_nothing_fires_by_what_was_read_before_an_edit(app: Rowlock, conne
     await set_back(connection, "one", timedelta(hours=1))
     row = (await connection.fetch(statement("due_schedules", "rowlock"), ["report"], [], timedelta(0), 10))[0]
     told = [row["name"], row["next_run_at"], row["updated_at"], row["last_job_id"]]
-    fire = [[row["now"]], [uuid7()], row["now"], None, None, None, None, None, None]
+    fire = [[row["now"]], [uuid7()], row["now"], *columns.of_task(None)]
     await app.schedules.run("one")
     assert await connection.fetch(statement("fire_ticks", "rowlock"), *told, *fire) == [], "another job is the last one"
     told[3] = (await app.schedules.get("one")).last_job_id

@@ -128,7 +128,7 @@ def _documented() -> Iterator[tuple[str, str]]:
 
 
 # Nobody is handed their classes: a program, the forms of JSON, the turns of the upkeep, what Django finds by its file.
-_APART = ("torture", "wire", "worker/duties", "integrations/django/management")
+_APART = ("torture", "wire", "integrations/django/management")
 _IMPORTED = ("logs.py", "errors.py", "settings.py", "embedded", "integrations")
 
 

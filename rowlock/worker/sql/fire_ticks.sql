@@ -4,7 +4,7 @@
 -- $1 name   $2 next_run_at, $3 updated_at, $4 last_job_id, as due_schedules.sql has read them
 -- $5 ticks timestamptz[], in their order   $6 the ids of their jobs uuid[]   $7 the next_run_at that follows
 -- $8 when the task's jobs expire, or $9 how long after they are due; $10, $11 their deadline likewise; null: never
--- $12, $13 the task's tags text[], and its metadata (JSON text), or null
+-- $12 the task's marks (JSON text), or null
 --
 -- Returns how many jobs it made, and their queue. A tick that has fired before does not again (schedule_tick_pkey). With
 -- overlap `skip`, only the first tick fires, and only if the last job has finished.
@@ -42,16 +42,17 @@ WITH schedule AS MATERIALIZED (
      CROSS JOIN tick
 ), timed AS (
     SELECT due.job_id, due.run_at, coalesce($8::timestamptz, due.run_at + $9::interval) AS expires_at,
-           coalesce($10::timestamptz, due.run_at + $11::interval) AS deadline
+           coalesce($10::timestamptz, due.run_at + $11::interval) AS deadline, $12::text AS marks
       FROM due
 ), made AS (
     INSERT INTO rowlock.job
-           (id, queue, task, priority, max_attempts, args, args_version, run_at, expires_at, deadline, ends_at, tags, metadata)
+           (id, queue, task, priority, max_attempts, args, args_version, run_at, expires_at, deadline, ends_at, {{job_marks}})
     SELECT due.job_id, schedule.queue, schedule.task, schedule.priority, schedule.max_attempts, schedule.args,
            schedule.args_version, due.run_at, due.expires_at, due.deadline, least(due.expires_at, due.deadline),
-           $12::text[], $13::text::jsonb
+           {{job_marks}}
       FROM schedule
      CROSS JOIN timed AS due
+     CROSS JOIN LATERAL ({{given_marks}}) AS mark
     RETURNING id
 ), moved AS (
     UPDATE rowlock.schedule
