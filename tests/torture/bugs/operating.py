@@ -94,8 +94,8 @@ BUGS: Final = (
         changes=(
             Change(
                 file="rowlock/worker/ticker.py",
-                old="            except Exception as error:  # whatever",
-                new="            except InvalidOption as error:  # whatever",
+                old="            except Exception as error:  # no error",
+                new="            except InvalidOption as error:  # no error",
             ),
             Change(
                 file="rowlock/worker/ticker.py",
