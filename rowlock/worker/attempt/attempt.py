@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Transacting(Protocol):
-    """The side of a running handler that writes to its job."""
+    """An attempt's runtime, as far as its end needs it."""
 
     is_recorded: bool
     """Whether `job.transaction()` has committed the job's success."""

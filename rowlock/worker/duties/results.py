@@ -1,4 +1,4 @@
-"""The duty `results`: remove the results whose lifetime is over."""
+"""The duty `results`: remove expired results."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Duties:
         return True
 
     async def _restore_rows(self) -> None:
-        """Restore missing rows of duties and statistics' marks: without its row, a duty would never run again."""
+        """Restore missing rows of the duties and of the statistics' marks: without them the duties would never run."""
         rows = await self._connection.fetch("restore_rows", AGAIN_AFTER)
         if rows:
             log.warning("rows_restored", rows=[row["restored"] for row in rows])

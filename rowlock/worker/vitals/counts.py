@@ -115,7 +115,7 @@ class Counts:
     def note_outcomes(
         self, outcomes: Sequence[Success | Unsuccess], refused: Collection[UUID], ended_at: float
     ) -> None:
-        """Count the outcomes that were recorded, and those that were refused. `ended_at` is a time of `steady`."""
+        """Count the outcomes that were recorded, and those that were refused. `ended_at` is by the clock of leases."""
         if not self.has_kinds:
             return
         kinds = self.kinds

@@ -30,7 +30,7 @@ log = logs.get_logger("rowlock.worker")
 
 LONGEST_MILLISECONDS: Final = 2**31 - 1
 MARGIN: Final = 0.2
-"""The last share of the lease: a worker that could not renew stops its handlers when it begins."""
+"""The last share of the lease. A worker that could not renew before this share begins stops its handlers."""
 RETRY_MOST: Final = 1.0
 """The longest pause, in seconds, before a failed renewal is retried."""
 
@@ -82,7 +82,7 @@ class Lease:
         self.is_cut_off = False
         """Whether the lease was lost because the database was away, while this thread renewed on time."""
         self.held_until = 0.0
-        """The time of `steady` until which the lease is certainly held. No attempt may begin later."""
+        """Until when the lease is certainly held, by the clock of leases. No attempt may begin later."""
 
     @property
     def is_held(self) -> bool:
@@ -91,7 +91,7 @@ class Lease:
 
     @property
     def may_claim(self) -> bool:
-        """Whether jobs may be claimed now: the lease is held, and `check` waits for no renewal."""
+        """Whether jobs may be claimed now: the lease is held, and was renewed since the last `check`."""
         return self._is_checked and self.is_held
 
     async def begin(self, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int, state: str) -> None:
