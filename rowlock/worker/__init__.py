@@ -1,1 +1,1 @@
-"""Run jobs: what claims them, performs them, keeps their lease, and does the duties that all workers share."""
+"""Run jobs: claim them, perform them, keep their lease, and do the duties that all workers share."""

@@ -1,4 +1,4 @@
-"""Attention: hears what operators want of one worker, within a second, whatever its duties do."""
+"""Attention: read operators' acts on one worker within a second, also while its duties are busy."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ log = logs.get_logger("rowlock.worker")
 
 LOOK_EVERY: Final = 1.0
 PAUSE_MOST: Final = 5.0
-"""How often it looks, at least, while the database does not answer."""
+"""The longest pause between two looks while the database does not answer, in seconds."""
 
 
 class Attention:
-    """Looks for cancels and orders once a second, and at once when notified; keeps the duty `suspects` meanwhile.
+    """Look for cancels and orders once a second, and at once when notified. Keep the duty `suspects` meanwhile.
 
-    `on_cancel` gets the attempts to stop, by job and number, with the reason of each. Only the ticker uses the same
+    `on_cancel` receives the attempts to stop, by job and number, with the reason of each. Only the ticker shares the
     connection: its statements are as short.
     """
 
@@ -57,7 +57,7 @@ class Attention:
         self._notified.set()
 
     async def run(self) -> None:
-        """Look again and again, until cancelled. What fails is logged, and tried again next time."""
+        """Look again and again until cancelled. Log a failure and try again next time."""
         pause = LOOK_EVERY
         while True:
             self._notified.clear()
@@ -72,7 +72,7 @@ class Attention:
                     await self._notified.wait()
 
     async def look(self) -> None:
-        """Find what is new. A table that another session has locked keeps no other part waiting."""
+        """Look once, at each part. A table that another session has locked does not delay the other parts."""
         for part in (self._find_cancelled, self._read_orders, self._keep_suspects):
             try:
                 await part()
@@ -80,7 +80,7 @@ class Attention:
                 log.warning("attention_failed", error=type(error).__name__, detail=message(error))
 
     async def _find_cancelled(self) -> None:
-        """Stop the jobs of this worker that an operator wants cancelled; a notification only makes it sooner."""
+        """Stop the jobs of this worker whose cancel is requested. Polling finds each; a notification is only faster."""
         rows = await self._connection.fetch("list_cancel_requests", self._worker)
         if rows:  # seam: cancel requests
             self._on_cancel({(row["id"], row["attempt"]): row["cancel_reason"] for row in rows})

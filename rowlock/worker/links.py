@@ -1,4 +1,4 @@
-"""Links: the connections to PostgreSQL that one shift of a worker has for itself."""
+"""Links: the connections to PostgreSQL of one shift of a worker."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     from rowlock.settings import Settings
 
 PURPOSES: Final = ("claim", "finish", "attention", "upkeep", "handlers", "lease")
-"""What the connections of a worker are for. That of the handlers is made when one of them needs it."""
+"""The purposes of a worker's connections. `handlers` connects when a handler needs it."""
 
 
 class Links:
-    """One connection for each purpose, so that none waits for another's statements.
+    """One connection for each purpose, so that no purpose waits for another's statements.
 
-    `claim` takes jobs and hears notifications, `finish` records outcomes, `attention` hears operators and fires ticks,
-    `upkeep` does the duties. The lease has its own, in its thread. `connects` counts how often each was made.
+    `claim` claims jobs and listens for notifications. `finish` records outcomes. `attention` reads operators' acts and
+    fires ticks. `upkeep` does the duties. The lease has its own connection, in its thread. `connects` counts the
+    connects of each purpose.
     """
 
     def __init__(self, settings: Settings, dsn: str, connects: Counter[str]) -> None:

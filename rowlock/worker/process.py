@@ -1,4 +1,4 @@
-"""What a process does that is a worker and nothing else."""
+"""Settings of a process that runs a worker and nothing else."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import gc
 from typing import Final
 
 YOUNGEST_OBJECTS: Final = 50_000
-"""How many new objects may come before the collector looks for cycles among them; Python's own default is 700."""
+"""The threshold of new objects at which the collector looks for cycles among them; Python's default is 700."""
 
 
 def settle_in() -> None:
-    """Have Python's cycle collector leave alone what is loaded by now, and come by less often.
+    """Make Python's cycle collector skip all objects that exist now, and run less often.
 
-    A worker makes a few dozen objects a job, nearly all of which are freed by their reference counts at once. For
-    processes that are a worker alone, as `rowlock worker` is: the setting holds for the whole process. Call it once the
-    application is imported.
+    A worker makes a few dozen objects a job; their reference counts free nearly all of them at once. The setting holds
+    for the whole process, so call it only in a process that runs a worker and nothing else, as `rowlock worker` does.
+    Call it once the application is imported.
     """
     gc.collect()
     gc.freeze()

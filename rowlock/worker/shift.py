@@ -1,4 +1,4 @@
-"""One shift of a worker: its work under one lease, which is one id, from the lease's begin to the stop or the loss."""
+"""One shift of a worker: its work under one lease and one id, until the worker stops or the lease is lost."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ LAST_SECONDS: Final = 3.0
 
 
 class Shift:
-    """All that exists of a worker only under one lease: its connections, its slots, and what fills them.
+    """The parts of a worker that belong to one lease: its connections, its slots, and the loop that fills them.
 
-    A lost lease ends it, and the worker opens the next one. `concurrency` and `state` are what operators have said
-    until now: the next shift begins with those of the last.
+    A lost lease ends the shift, and the worker opens the next one. `concurrency` and `state` are the values that
+    operators set last: each shift begins with those of the shift before.
     """
 
     def __init__(self, terms: Terms, *, concurrency: int, state: str) -> None:
@@ -60,7 +60,7 @@ class Shift:
         self._loop = asyncio.get_running_loop()
         self._is_closing = self._is_closed = self._has_let_go = False
         self.is_retired = False
-        """Whether it ends, or has ended, by the loss of its lease."""
+        """Whether the shift ends, or has ended, because its lease was lost."""
         self._given_back: list[Attempt] = []
         self.links = Links(terms.database.settings, terms.dsn, terms.counts.connects)
         self.lease = Lease(
@@ -78,10 +78,10 @@ class Shift:
         self.duties = Duties(self.links.upkeep, terms.database, self.claims, alone=self.alone, counts=terms.counts)
         self.ticker = Ticker(self.links.attention, terms.tasks)
         self.background: list[asyncio.Task[None]] = []
-        """What goes on beside the claims; it ends when it is cancelled."""
+        """The tasks beside the claims: attention, duties, ticker. They end when they are cancelled."""
 
     def _make_loop(self, concurrency: int, state: str) -> None:
-        """Make what brings jobs from the queues to their handlers, and their outcomes back."""
+        """Make the parts that bring jobs from the queues to their handlers, and their outcomes back."""
         terms, settings, processes = self._terms, self._terms.database.settings, self._terms.processes()
         known = [name for task in terms.tasks.values() for name in task.claimed_as]
         self.claims = Claims(self.links.claim, terms.served.names, known, max_crashes=settings.max_crashes)
@@ -93,7 +93,7 @@ class Shift:
             self.finishes,
             self.runtimes,
             threads=min(concurrency, terms.most_threads or concurrency),
-            most_of=lambda queue: self.slots.most_of(queue),  # noqa: PLW0108  # which are made of the performer
+            most_of=lambda queue: self.slots.most_of(queue),  # noqa: PLW0108  # the slots are made below
             processes=processes,
             max_result_bytes=settings.max_result_bytes,
             middleware=terms.middleware,
@@ -156,7 +156,7 @@ class Shift:
 
     @property
     def figures(self) -> WorkerFigures:
-        """What the worker has done, and its state. May be read in any thread."""
+        """The worker's counts and state. May be read in any thread."""
         counts, renewals, delays = self._terms.counts, self._terms.renewals, self._terms.watchdog.delays
         connects = counts.connects + Counter(lease=renewals.connects)
         return WorkerFigures(
@@ -182,25 +182,26 @@ class Shift:
             pools={"client": self._terms.database.pool_use(self._loop), "transactions": self.runtimes.pool.use},
         )
 
-    # What follows is in the order in which it happens.
+    # The methods below stand in the order in which they are called.
 
     async def open(
         self, schedules: Sequence[Declared] | None = None, *, has_duties: bool = True, has_ticks: bool = True
     ) -> None:
-        """Connect, register, and begin with what goes on beside the claims.
+        """Connect, register, and start the tasks beside the claims.
 
-        `schedules` are declared, unless None: the first shift alone does that. Raises `DatabaseUnavailable`.
+        Declare the `schedules`, unless they are None: only the first shift does. Raises `DatabaseUnavailable`.
         """
         try:
-            await self.links.finish.open()  # nothing is claimed that could not be finished
+            await self.links.finish.open()  # first: a worker that cannot record outcomes must not claim
             if schedules is not None:
-                # Once: an older version's lost lease brings nothing old back. And where a lock is waited for.
+                # Once a worker: a lost lease must not make an older version restore its old declarations.
+                # On this connection, because it waits for locks.
                 await self.ticker.declare(schedules, self.links.finish)
             await self.links.attention.open()
             await self.links.upkeep.open()
             await self.runtimes.open()
             await self.links.claim.listen(self._hear)
-            await self._register()  # the last: from here on there is a lease
+            await self._register()  # last: it begins the lease
         except BaseException as error:
             self.lease.stop()
             await to_the_end(self._disconnect())
@@ -217,7 +218,7 @@ class Shift:
         self.background += [asyncio.create_task(part) for part in beside]
 
     async def _register(self) -> None:
-        """Register the worker, under this shift's lease."""
+        """Register the worker's tasks and queues, and begin the lease."""
         tasks = list(self._terms.tasks.values())
         await self.links.claim.fetch(
             "register_tasks",
@@ -240,20 +241,20 @@ class Shift:
         await self.orders.read(self.links.claim)  # seam: registered
 
     async def work(self) -> None:
-        """Work until the worker is to stop, or the lease is lost."""
+        """Work until the worker is asked to stop, or the lease is lost."""
         await self.main_loop.until_over([self._recording, *self.background])
 
     async def drain(self) -> None:
-        """Do all that is due now, or falls due meanwhile; and end what is overdue, which no claim finds."""
+        """Run all jobs that are due now or fall due meanwhile. End the overdue ones, which claims do not find."""
         await self.main_loop.until_dry()
         await self.duties.end_overdue()
 
-    def _hear(self, told: str) -> None:
-        """Take in a notification: a queue; or, with a colon that no queue has, a test, or word of an operator's act."""
+    def _hear(self, payload: str) -> None:
+        """Handle a notification: a queue, or, with a colon that no queue's name has, a test or an operator's act."""
         self.doze.heard()
-        verb, colon, worker = told.partition(":")
+        verb, colon, worker = payload.partition(":")
         if not colon:
-            self.doze.wake(told)
+            self.doze.wake(payload)
         elif (verb, worker) == ("cancel", str(self.id)):
             self.attention.notify()
         elif verb == "operate":
@@ -261,12 +262,12 @@ class Shift:
             self.doze.wake()
 
     def _cancel(self, wanted: Mapping[tuple[UUID, int], str]) -> None:
-        """Stop the attempts that an operator has cancelled; those that did not begin end here."""
+        """Stop the attempts that an operator has cancelled. End here those that did not begin."""
         for attempt in self.slots.cancel(wanted):
             self.performer.cancelled(attempt)
 
     def _give_back(self, attempts: Sequence[Attempt]) -> None:
-        """Give back what was claimed and did not start; and let as many plain functions run as there are slots."""
+        """Release claimed jobs that did not start. Grow the threads to the slots, unless an option limits them."""
         for attempt in attempts:
             self.performer.release(attempt)
         if self._terms.most_threads is None:
@@ -277,21 +278,21 @@ class Shift:
         return self.performer.unstorable(success, error)
 
     def _reconnected(self) -> None:
-        """The claims have a new connection: what they knew of the server may be old, and others may be lost, too."""
+        """Reset what was known of the server: the claims have a new connection, and the other ones may be lost, too."""
         self.lease.check()
         self.claims.reset()
         self.doze.lost_mark()
         self.main_loop.look_for_unknown()  # seam: look at another server
 
-    # The end: by a lost lease, or by a stop.
+    # The end of a shift: its lease was lost, or the worker stops.
 
     def _let_go_soon(self, _lease: Lease) -> None:
         """Called by the lease's thread."""
-        with suppress(RuntimeError):  # the loop is closed: nothing runs any more
+        with suppress(RuntimeError):  # the loop is closed: no handler runs any more
             self._loop.call_soon_threadsafe(self._let_go)
 
     def _let_go(self) -> None:
-        """Stop all that runs: others may have the jobs of a lost lease by now. Give back what did not begin."""
+        """Stop all handlers: other workers may have the jobs of a lost lease by now. Release what did not begin."""
         if self._has_let_go or not self.lease.is_lost:
             return
         self._has_let_go = True
@@ -302,28 +303,28 @@ class Shift:
         self.doze.wake()
 
     async def retire(self) -> None:
-        """End after the lease was lost: wait for the last handler, record what may still count, and disconnect.
+        """End after the lease was lost: wait for the last handler, record the outcomes that may count, and disconnect.
 
-        A handler that does not end keeps no connection. A cancel gives it a few more seconds.
+        A handler that does not end keeps no connection open. A cancel of this coroutine gives it a few more seconds.
         """
         self._is_closing = self.is_retired = True
         self._let_go()
         try:
             await self._end_background()
-            # No use of them is left, unless an outcome is to be recorded over the other one.
+            # Only the connection that records outcomes may still be needed.
             await asyncio.gather(*(link.close() for link in self.links.all_but_finish))
             while handlers := [attempt.running for attempt in self.slots.running if attempt.running is not None]:
                 _, left = await asyncio.wait(handlers, timeout=LAST_SECONDS)
                 if left and not self.finishes.known():
-                    await self.links.finish.close()  # what ends later connects again
+                    await self.links.finish.close()  # an attempt that ends later connects again
                     await asyncio.wait(handlers)
         finally:
             await to_the_end(self._end())
 
     async def close(self) -> None:
-        """End at a stop: give back what did not start, let the rest finish within the grace period, and record it all.
+        """End at a stop: release what did not start, let the rest finish within the grace period, record all outcomes.
 
-        A cancel ends the grace period, and nothing else: it is raised when all is done. Closing it again does nothing.
+        A cancel only ends the grace period; it is raised at the end. A second close does nothing.
         """
         if self._is_closing:
             return
@@ -339,8 +340,8 @@ class Shift:
             await to_the_end(self._end())  # seam: end of a close
 
     async def _end(self) -> None:
-        """Stop what still runs, and let go. Each part is done, whatever fails or cancels the parts before it."""
-        async with AsyncExitStack() as parts:  # the last one first
+        """Stop the handlers, record outcomes, end the lease, disconnect: each part runs, also if another one fails."""
+        async with AsyncExitStack() as parts:  # runs in reverse order
             parts.push_async_callback(self._disconnect)
             parts.push_async_callback(self._end_recording)
             parts.push_async_callback(self._end_background)
@@ -356,8 +357,8 @@ class Shift:
             await self._wait_for_handlers(lambda: LAST_SECONDS)
         finally:
             for attempt in self.slots.running:
-                # It ignores being cancelled, or is a plain function: its job goes to another worker, and the fence
-                # keeps this attempt's outcome out.
+                # The handler ignores its cancel, or is a plain function. Its job goes to another worker, and the fence
+                # rejects this attempt's outcome.
                 log.warning("handler_left_behind", job_id=str(attempt.claimed["id"]), task=attempt.claimed["task"])
                 self.performer.interrupt(attempt)
 
@@ -367,7 +368,7 @@ class Shift:
             async with asyncio.timeout(self._terms.database.settings.lease.total_seconds()):
                 await self.finishes.flush()
                 if self.lease.is_lost:
-                    return  # what is left of its jobs is others' to rescue
+                    return  # other workers rescue the jobs that are left
                 self._given_back += await self._give_back_the_unknown()
                 if self._given_back:
                     queues = {attempt.claimed["queue"] for attempt in self._given_back}
@@ -386,7 +387,7 @@ class Shift:
         await asyncio.gather(self._recording, return_exceptions=True)
 
     async def _give_back_the_unknown(self) -> list[Attempt]:
-        """Give back what the database has as this worker's, and the worker never began: a claim without an answer."""
+        """Release jobs that the worker never began, but that are claimed for it: a claim's answer was lost."""
         rows = await self.claims.adopt(self.id, ())
         unknown = [Attempt(row, steady.seconds(), self.lease) for row in rows]
         for attempt in unknown:
@@ -407,7 +408,7 @@ class Shift:
 def _executors(
     tasks: Mapping[str, Task[..., Any]], processes: Processes, most_threads: int | None
 ) -> tuple[Executor, ...]:
-    """The worker's processes and, if it has fewer than slots, its threads. Batches wait by themselves."""
+    """The worker's processes and, if an option limits them, its threads. Batch tasks wait in their own way."""
     executors = [Executor((name for name, task in tasks.items() if task.executor == "process"), processes.most)]
     if most_threads is not None:
         plain = (name for name, task in tasks.items() if task.executor == "thread" and task.batch is None)

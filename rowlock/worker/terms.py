@@ -1,4 +1,4 @@
-"""Terms: what a worker works with, the same in each of its shifts."""
+"""Terms: a worker's options and parts that all its shifts share."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What outlives a shift.
+    """The values and objects that outlive a shift.
 
-    `stopping` is set once the worker is to stop; `grace` gives the seconds that its handlers have then, and `stop` asks
-    for it. `processes` makes a shift's pool of processes. `earlier`: the slots of shifts whose lease was lost, until
-    their last attempt has ended.
+    `stop` asks the worker to stop and sets `stopping`; `grace` returns the seconds that its handlers have then.
+    `processes` makes a shift's pool of processes. `earlier` lists the slots of shifts whose lease was lost, until their
+    last attempt has ended.
     """
 
     database: Database

@@ -1,4 +1,4 @@
-"""The ticker: fires the due ticks of the schedules whose tasks this worker knows. There is no leader."""
+"""The ticker: fire the due ticks of the schedules whose tasks this worker has. There is no leader."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ log = logs.get_logger("rowlock.worker")
 LOOK_EVERY: Final = 1.0
 LOOK_AHEAD: Final = timedelta(seconds=1.5)
 SPREAD: Final = 0.02
-"""Workers that know of the same tick look for it spread over so many seconds: most find it done."""
+"""Workers that wait for the same tick wake up spread over this many seconds: most then find it fired."""
 LOST_PAUSE: Final = 0.1
 PAUSE_MOST: Final = 5.0
-"""How often it tries, at least, while the database does not answer."""
+"""The longest pause between two tries while the database does not answer, in seconds."""
 BATCH: Final = 100
 TRY_BROKEN_MOST: Final = 60.0
-"""The longest pause between two tries of a schedule that does not fire; the first is of `LOOK_EVERY`."""
+"""The longest pause between two tries of a schedule that fails to fire, in seconds; the first is `LOOK_EVERY`."""
 
 
 class _Broken(NamedTuple):
-    """A schedule that did not fire: what was logged of it, and when it is tried again."""
+    """A schedule that failed to fire: the version and the error that were logged, and the time of the next try."""
 
-    told: tuple[datetime, str]
+    logged: tuple[datetime, str]
     pause: float
     again_at: float
 
 
 class Ticker:
-    """Fires ticks. `fired` counts the jobs it has made."""
+    """Fire ticks. `fired` counts the jobs that this made."""
 
     def __init__(self, connection: ControlConnection, tasks: Mapping[str, Task[..., Any]]) -> None:
         self._connection = connection
@@ -57,7 +57,7 @@ class Ticker:
         self.fired = 0
 
     async def declare(self, declared: Sequence[Declared], connection: ControlConnection) -> None:
-        """Write down the schedules that the code declares, and mark those that it does not declare any more."""
+        """Store the schedules that the code declares, and mark those that it does not declare any more."""
         if declared:
             await self._write(declared, connection)
         names = [one.name for one in declared]
@@ -65,7 +65,7 @@ class Ticker:
             log.warning(
                 "schedule_is_not_declared",
                 schedule=row["name"],
-                hint="the code does not declare it any more, and it goes on firing: rowlock schedules prune",
+                hint="the code no longer declares it, but it still fires: remove it with rowlock schedules prune",
             )
 
     async def _write(self, declared: Sequence[Declared], connection: ControlConnection) -> None:
@@ -78,10 +78,10 @@ class Ticker:
             strict=True,
         )
         for row in await connection.fetch("declare_schedules", *map(list, columns)):
-            log.warning("schedule_name_taken", schedule=row["name"], hint="somebody created it: it stays as it is")
+            log.warning("schedule_name_taken", schedule=row["name"], hint="a user created it, so it is not overwritten")
 
     async def run(self) -> None:
-        """Look once a second, and whenever a tick comes due, until cancelled. What fails is logged, and tried again."""
+        """Look once a second, and whenever a tick comes due, until cancelled. Log a failure and try again."""
         longest = LOOK_EVERY
         while True:
             try:
@@ -94,22 +94,23 @@ class Ticker:
             await asyncio.sleep(pause)
 
     async def fire_due(self) -> float:
-        """Fire what is due, and return in how many seconds to look again.
+        """Fire the due ticks. Return the seconds until the next look.
 
-        A schedule that does not fire keeps no other from firing: it is logged, once until its row or its error
-        changes, and left out for a while. What says that the database is away, or not migrated, ends the round.
+        A schedule that fails does not stop the others. Its failure is logged once until its row or its error changes,
+        and the schedule is left out for a while. An error that means that the database is away or not migrated ends
+        the round.
         """
         now = asyncio.get_running_loop().time()
         broken = sorted(name for name, one in self._broken.items() if one.again_at > now)
         rows = await self._connection.fetch("due_schedules", list(self._tasks), broken, LOOK_AHEAD, BATCH)
         is_due = [row for row in rows if row["next_run_at"] <= row["now"]]
-        random.shuffle(is_due)  # several workers begin at several ends
+        random.shuffle(is_due)  # so that workers begin with different schedules
         has_fired = False
         for row in is_due:
             try:
                 has_fired |= await self._fire(row)
                 self._broken.pop(row["name"], None)
-            except Exception as error:  # whatever it is, the other schedules must not wait for it  # seam: broken tick
+            except Exception as error:  # no error may stop the other schedules  # seam: broken tick
                 if is_away(error) or isinstance(error, ConfigurationError):
                     raise
                 self._leave_out(row, error)
@@ -122,7 +123,7 @@ class Ticker:
         return LOOK_EVERY * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
 
     async def _fire(self, row: Record) -> bool:
-        """Fire a schedule's ticks; say whether it was this worker that did."""
+        """Fire a schedule's ticks. Return whether this worker fired them."""
         options, found = self._tasks[row["task"]].options, self._due(row)
         fired = await self._connection.fetch(
             "fire_ticks",
@@ -136,26 +137,26 @@ class Ticker:
             *columns.of_task(options),
         )
         if not fired:
-            return False  # another worker does, or somebody has changed the schedule
-        told: dict[str, Any] = {"schedule": row["name"], "jobs": fired[0]["jobs"]}
+            return False  # another worker fires them, or the schedule was changed meanwhile
+        fields: dict[str, Any] = {"schedule": row["name"], "jobs": fired[0]["jobs"]}
         if not fired[0]["jobs"]:
-            log.info("tick_skipped", reason="overlap" if found.ticks else "misfire", **told)
+            log.info("tick_skipped", reason="overlap" if found.ticks else "misfire", **fields)
             return True
         self.fired += fired[0]["jobs"]
-        log.info("tick_fired", tick_at=found.ticks[-1].isoformat(), **told)
+        log.info("tick_fired", tick_at=found.ticks[-1].isoformat(), **fields)
         if found.is_cut:
             log.warning("ticks_left", schedule=row["name"], hint="the rest fires in the next rounds")
         await self._connection.fetch("wake", [fired[0]["queue"]])
         return True
 
     def _leave_out(self, row: Record, error: Exception) -> None:
-        """Leave a schedule out that did not fire, each time for twice as long; log what is new of it."""
-        name, told = row["name"], (row["updated_at"], f"{type(error).__name__}: {message(error)}")
+        """Leave out a schedule that failed, each time for twice as long. Log the failure if it is a new one."""
+        name, failure = row["name"], (row["updated_at"], f"{type(error).__name__}: {message(error)}")
         before = self._broken.get(name)
-        if before is None or before.told != told:
+        if before is None or before.logged != failure:
             log.warning("schedule_broken", schedule=name, error=type(error).__name__, detail=message(error))
         pause = LOOK_EVERY if before is None else min(2 * before.pause, TRY_BROKEN_MOST)
-        self._broken[name] = _Broken(told, pause, asyncio.get_running_loop().time() + pause)
+        self._broken[name] = _Broken(failure, pause, asyncio.get_running_loop().time() + pause)
 
     def _due(self, row: Record) -> Due:
         return due(Cron(row["cron"], row["timezone"]), row["next_run_at"], row["now"], row["misfire"])

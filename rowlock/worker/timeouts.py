@@ -1,4 +1,4 @@
-"""The time of one attempt, its limit, and the errors of what must not go on or begin; and the time a close may take."""
+"""Time limits: of an attempt, and of a close; and the errors of an attempt that must not begin or go on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CANCEL_EVERY: Final = 1.0
 class NotInTime(asyncio.CancelledError):
     """An attempt must not begin: its job has expired, its deadline has passed, its lease is over, or it was stopped.
 
-    To middleware it is what every stop is.
+    Middleware sees it as a cancellation, like every other stop.
     """
 
 
@@ -32,9 +32,9 @@ def timed_out(limit: timedelta) -> AttemptTimeout:
 
 
 async def within(limit: timedelta, call: Awaitable[R], *, spent: float = 0.0) -> R:
-    """Await the call; cancel it and raise `AttemptTimeout` when the time is up, of which these seconds are spent.
+    """Await the call. Cancel it and raise `AttemptTimeout` when the limit, less the seconds `spent` already, is over.
 
-    A call that has blocked the event loop could not be cancelled: it counts as timed out when it returns.
+    A call that blocks the event loop cannot be cancelled: it counts as timed out when it returns.
     """
     deadline = asyncio.timeout(limit.total_seconds() - spent)  # seam: timeout timer
     try:
@@ -51,7 +51,7 @@ async def within(limit: timedelta, call: Awaitable[R], *, spent: float = 0.0) ->
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Await it to its end, however often the caller is cancelled meanwhile: that is raised afterwards."""
+    """Await the coroutine to its end, however often the caller is cancelled meanwhile. Raise the cancel afterwards."""
     task = asyncio.create_task(coroutine)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -65,10 +65,10 @@ async def to_the_end(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 class Patience:
-    """A block that is cancelled when its `seconds` are over, and again each second until it ends: `async with`.
+    """Cancel an `async with` block when its `seconds` are over, and again each second until it ends.
 
-    It stays in its task, as what closes there what was opened there must. `seconds` is asked again and again, and may
-    come to be less. The cancels end with the block; `is_over` says whether there were any.
+    The block runs in the caller's task: a resource must be closed in the task that opened it. `seconds` is called again
+    and again, and may come to return less. The cancels end with the block; `is_over` is true if there were any.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
@@ -77,7 +77,7 @@ class Patience:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has been cancelled."""
+        """Whether the block has been cancelled."""
         return self._cancels > 0
 
     async def __aenter__(self) -> Self:
@@ -103,14 +103,14 @@ class Patience:
         if not self._cancels:
             return False
         if kind is None:
-            with suppress(asyncio.CancelledError):  # one that came when nothing was awaited any more
+            with suppress(asyncio.CancelledError):  # a cancel that came after the block's last await
                 await asyncio.sleep(0)
         for _ in range(self._cancels):
             self._task.uncancel()
         if self._task.cancelling() <= self._cancelled_before:
             return isinstance(error, asyncio.CancelledError)
         if kind is None:
-            raise asyncio.CancelledError  # somebody else's, too
+            raise asyncio.CancelledError  # another caller's cancel came, too
         return False
 
 

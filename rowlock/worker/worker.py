@@ -1,4 +1,4 @@
-"""The worker, as whoever runs it sees it: what it was given, how it starts and stops, and what it can be asked."""
+"""The public `Worker`: options, start, stop, status."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ log = logs.get_logger("rowlock.worker")
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 CONNECTIONS: Final = 6
-"""Of a worker at least: claiming, finishing, attention, upkeep, its lease, and one of the application's pool for its
-duties."""
+"""The fewest connections that a worker needs: claim, finish, attention, upkeep, lease, and one of the application's
+pool for its duties."""
 NOT_OPENED: Final = (
     "The worker has not started, so it has no id and no delays yet. Call run() or drain(), or enter "
     "`async with worker:`, first."
@@ -60,11 +60,11 @@ class Worker:
     """One worker. `app.worker(...)` makes it.
 
     `await worker.run()` works until SIGTERM, SIGINT, `stop()` or an operator's `app.workers.stop`. `async with
-    app.worker(...):` works for as long as the block lasts, beside a web application for instance; if an operator stops
-    it, the block goes on without it. `await worker.drain()` does what is due now, and returns.
+    app.worker(...):` works for as long as the block lasts, for example beside a web application; if an operator stops
+    the worker, the block goes on without it. `await worker.drain()` runs the jobs that are due now, and returns.
 
-    Each attempt's outcome is accepted once. A worker that dies loses nothing: its jobs are rescued when its lease
-    runs out.
+    Each attempt's outcome is accepted once. A worker that dies loses nothing: other workers rescue its jobs when its
+    lease runs out.
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class Worker:
     ) -> None:
         checks.concurrency(concurrency)
         if threads is not None and threads < 1:
-            raise InvalidOption(f"threads {threads!r} makes no sense: use at least 1.")
+            raise InvalidOption(f"threads must be at least 1; got {threads!r}.")
         if task_processes is not None and task_processes < 1:
-            raise InvalidOption(f"task_processes {task_processes!r} makes no sense: use at least 1.")
+            raise InvalidOption(f"task_processes must be at least 1; got {task_processes!r}.")
         self._database = database
         self._tasks = tasks
         self._schedules = schedules
@@ -111,12 +111,12 @@ class Worker:
         self._opened: Shift | None = None
         self._has_duties = self._has_ticks = True
         self._retiring = set[asyncio.Task[None]]()  # shifts whose lease was lost, until their last handler has ended
-        self._outlived: list[Shift] = []  # earlier ones, of which a thread was left
+        self._outlived: list[Shift] = []  # earlier shifts that left a thread running
         self._done_before = 0
 
     @property
     def id(self) -> UUID:
-        """The id of this worker's row while it runs; a new one for each shift, which a lost lease ends.
+        """The id of this worker's row while it runs. A lost lease ends a shift, and the next shift has a new id.
 
         Raises `RowlockError` before the worker was opened for the first time.
         """
@@ -126,14 +126,14 @@ class Worker:
     def has_leftover_threads(self) -> bool:
         """Whether a plain function still runs in a thread after the stop: the process cannot end by itself then.
 
-        Also while the worker runs again, and until the function returns.
+        Stays true until the function returns, also while the worker runs again.
         """
         shifts = self._outlived if self._opened is None else [*self._outlived, self._opened]
         return any(shift.has_leftover_threads for shift in shifts)
 
     @property
     def loop_delay(self) -> float:
-        """How long the event loop took to answer last, in seconds; while it is blocked, for how long it has been.
+        """The event loop's last delay in seconds; while the loop is blocked, the time since it blocked.
 
         Raises `RowlockError` before the worker was opened for the first time.
         """
@@ -143,54 +143,54 @@ class Worker:
     def loop_delay_max(self) -> float:
         """The longest delay of the event loop since the worker was opened, in seconds.
 
-        Raises `RowlockError` before it was for the first time.
+        Raises `RowlockError` before the worker was opened for the first time.
         """
         return self._watchdog.delay_max
 
     @property
     def is_leased(self) -> bool:
-        """Whether it has a lease now that has not run out: it may begin jobs."""
+        """Whether the worker has a lease that has not run out: it may begin jobs."""
         return self._opened is not None and self._opened.is_leased
 
     @property
     def is_open(self) -> bool:
-        """Whether it is open, with the application's lifespans: from its start until its last job has ended."""
+        """Whether the worker and the application's lifespans are open: from its start until its last job has ended."""
         return self._is_open
 
     @property
     def is_stopping(self) -> bool:
-        """Whether it was asked to stop."""
+        """Whether the worker was asked to stop."""
         return self._stopping.is_set()
 
     @property
     def is_quiet(self) -> bool:
-        """Whether an operator has quieted it: it takes no new jobs until it is resumed."""
+        """Whether an operator has quieted the worker: it claims no new jobs until it is resumed."""
         return self._opened is not None and self._opened.orders.is_quiet
 
     @property
     def is_told_to_stop(self) -> bool:
-        """Whether it stops because an operator has said so: whatever starts it again should not do so."""
+        """Whether an operator has stopped the worker: a supervisor should not restart it."""
         return self._is_told_to_stop
 
     def count_kinds(self) -> None:
-        """Count jobs by queue and task from now on, for `figures`: that costs a microsecond or two for each."""
+        """Count jobs by queue and task from now on, for `figures`. This costs a microsecond or two a job."""
         self._counts.has_kinds = True
 
     @property
     def figures(self) -> WorkerFigures | None:
-        """What it has done since it was opened, and how it stands; None before that. May be read in any thread."""
+        """The worker's counts since it was opened, and its state; None before that. May be read in any thread."""
         return None if self._opened is None else self._opened.figures
 
     async def run(self, *, handle_signals: bool = True, on_started: Callable[[], None] | None = None) -> None:
-        """Work until stopped. SIGTERM or SIGINT stop it as `stop()` does; a second one gives running jobs back at once.
+        """Work until stopped. SIGTERM or SIGINT stop the worker as `stop()` does.
 
-        `on_started` is called once it works, before its first claim.
+        A second signal releases running jobs at once. `on_started` is called once the worker works, before its first
+        claim.
 
-        Raises `DatabaseUnavailable`, `SchemaNotMigrated` or `SchemaTooNew` if it cannot begin, what a lifespan of the
-        application raises, and `InvalidOption` in
-        another thread than the main one, where signals cannot be handled. Once it runs, it survives the loss of the
-        database, and goes on when it is back. Cancelled, it stops as `stop()` does; cancelled once more, it gives
-        running jobs back at once.
+        Raises `DatabaseUnavailable`, `SchemaNotMigrated` or `SchemaTooNew` if the worker cannot begin, the error of a
+        lifespan of the application, and `InvalidOption` in another thread than the main one, where Python cannot
+        handle signals. A running worker survives the loss of the database, and goes on when the database is back. A
+        cancel stops the worker as `stop()` does; a second cancel releases running jobs at once.
         """
         if handle_signals and threading.current_thread() is not threading.main_thread():
             raise InvalidOption(
@@ -213,9 +213,9 @@ class Worker:
                         asyncio.get_running_loop().remove_signal_handler(number)
 
     async def drain(self) -> int:
-        """Do all that is due now, or falls due meanwhile; return how many attempts ended. For tests and scripts.
+        """Run all jobs that are due now or fall due meanwhile; return how many attempts ended. For tests and scripts.
 
-        Jobs that have expired, or whose deadline has passed, end as well. Schedules do not fire.
+        End the jobs that have expired, or whose deadline has passed, as well. Schedules do not fire.
         """
         await self._open(has_ticks=False)
         try:
@@ -229,9 +229,9 @@ class Worker:
         return self._attempts
 
     def stop(self, grace: timedelta | float | None = None) -> None:
-        """Ask the worker to stop: it claims no more, and gives back what is not done after the grace period.
+        """Ask the worker to stop: it claims no more, and releases jobs that still run after the grace period.
 
-        `grace`: in seconds or as a `timedelta`; 0 gives back at once, None is the settings' `grace_period`. Another
+        `grace`: in seconds or as a `timedelta`; 0 releases them at once, None is the settings' `grace_period`. Another
         call may change it while jobs still run. Raises `InvalidOption`.
 
         >>> worker.stop(grace=5)
@@ -249,7 +249,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         await self._open()
         self._running = asyncio.create_task(self._work_to_the_end())
-        self._running.add_done_callback(_report_defect)  # the block may last for weeks, and would not notice
+        self._running.add_done_callback(_report_defect)  # the block may last for weeks, and raises only at its end
         return self
 
     async def __aexit__(
@@ -261,10 +261,10 @@ class Worker:
             if self._running is not None:
                 await self._running
         finally:
-            await self._close()  # it is closed, unless its task was cancelled before it began
+            await self._close()  # a no-op, unless the task was cancelled before it began
 
     async def _work_to_the_end(self) -> None:
-        """Work until stopped, by the end of the block or by an operator before."""
+        """Work until the block ends, or until an operator stops the worker before."""
         try:
             await self._work()
         finally:
@@ -278,7 +278,7 @@ class Worker:
             await self._shift.work()
 
     async def _open_next_shift(self) -> None:
-        """Let the shift end whose lease was lost, and open the next, however often that takes."""
+        """Retire the shift whose lease was lost, and open the next one. Retry until that succeeds."""
         lost, pause = self._shift, PAUSE_FIRST
         self._retire(lost)
         while not self._stopping.is_set():
@@ -296,7 +296,7 @@ class Worker:
                 return
 
     def _retire(self, lost: Shift) -> None:
-        """Let a shift end beside the next one, which starts no job that still runs in this one."""
+        """Let a shift end beside the next one. The next one does not start jobs that still run in this one."""
         earlier = self._given_terms.earlier
         earlier.append(lost.slots)
         self._outlived.append(lost)
@@ -313,7 +313,7 @@ class Worker:
         retiring.add_done_callback(end)
 
     async def _close_shifts(self) -> None:
-        """Close the shift, and those that still retire: their handlers get a few seconds more."""
+        """Close the shift, and the shifts that still retire: their handlers get a few seconds more."""
         if self._is_closed:
             return
         self._is_closed = True
@@ -322,7 +322,7 @@ class Worker:
                 "worker_stopping",
                 waits_for=dict(Counter(attempt.claimed["task"] for attempt in running)),
                 seconds=self._grace,
-                what="a second signal gives these jobs back at once",
+                what="a second signal releases these jobs at once",
             )
         for retiring in self._retiring:
             retiring.cancel()
@@ -338,11 +338,11 @@ class Worker:
 
     @property
     def _attempts(self) -> int:
-        """How many attempts have ended, once no shift is retiring."""
+        """How many attempts have ended. Complete once no shift retires."""
         return self._done_before + (0 if self._shift.is_retired else self._shift.slots.done)
 
     async def _close(self) -> None:
-        """Close the shifts, and what their handlers had open after that."""
+        """Close the shifts, then the lifespans that their handlers use."""
         if self._closes_from is None:
             self._closes_from = asyncio.get_running_loop().time()
         try:
@@ -360,7 +360,7 @@ class Worker:
             raise too_few_connections(self._database.settings, error, needed, await self._limits()) from error
 
     async def _limits(self) -> Record | None:
-        """How many connections the server gives; None if it has none left to be asked by."""
+        """The connection limits of the role and the database; None if no connection is left to read them."""
         try:
             return (await self._database.run("connection_limits"))[0]
         except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError):
@@ -368,7 +368,7 @@ class Worker:
 
     async def _open_shift(self, *, has_duties: bool, has_ticks: bool) -> None:
         """Open the first shift, with the application's lifespans around it."""
-        self._processes()  # refuses what processes cannot run
+        self._processes()  # raises for a task that processes cannot run
         dsn = await self._database.dsn()
         await self._database.check_schema()
         self._stopping.clear()
@@ -376,7 +376,7 @@ class Worker:
         self._closes_from, self._done_before = None, 0
         self._has_duties, self._has_ticks = has_duties, has_ticks
         if self._given is None:
-            self._served = parse_served(None, self._usual_queues())  # tasks may have come since
+            self._served = parse_served(None, self._usual_queues())  # tasks may have been added since
         self._counts = Counts(has_kinds=self._counts.has_kinds)
         terms = self._new_terms(dsn)
         shift = Shift(terms, concurrency=self._concurrency, state="running")
@@ -394,7 +394,7 @@ class Worker:
         self._log_start(dsn)
 
     def _new_terms(self, dsn: str) -> Terms:
-        """What all shifts have from now until the stop."""
+        """The terms of all shifts from now until the stop."""
         blocked_after = self._database.settings.blocked_loop_after.total_seconds()
         return Terms(
             database=self._database,
@@ -416,7 +416,7 @@ class Worker:
         )
 
     def _processes(self) -> Processes:
-        """The processes for the tasks of one shift. None is started before one is needed."""
+        """The processes for the tasks of one shift. Each starts when a job needs it."""
         settings = self._database.settings
         processes = Processes(
             self._most_processes,
@@ -428,7 +428,7 @@ class Worker:
         return processes
 
     def _log_start(self, dsn: str) -> None:
-        """Log that it works, and what may be wrong with what it was given."""
+        """Log the start, and warn about suspicious tasks and queues."""
         log.info(
             "worker_started",
             worker=str(self.id),
@@ -446,7 +446,7 @@ class Worker:
 
     @asynccontextmanager
     async def _opened_for_handlers(self, lifespan: Lifespan[Any]) -> AsyncIterator[None]:
-        """Have the lifespan open. It may close for what is left of the grace period, and a few seconds at least."""
+        """Keep the lifespan open in the block. Its close has the rest of the grace period, at least `LAST_SECONDS`."""
         opened = lifespan.opened()
         await opened.__aenter__()
         try:
@@ -464,12 +464,12 @@ class Worker:
                         "lifespan_cancelled",
                         lifespan=f"{lifespan.__module__}.{lifespan.__name__}",
                         seconds=round(asyncio.get_running_loop().time() - began, 1),
-                        hint="what comes after its yield took too long",
+                        hint="the code after its yield took too long",
                     )
 
     @property
     def _shift(self) -> Shift:
-        """The shift that it works in now, or has worked in last."""
+        """The present shift, or the last one."""
         if self._opened is None:
             raise RowlockError(NOT_OPENED)
         return self._opened
@@ -486,7 +486,7 @@ class Worker:
         return self._given_terms.watchdog
 
     def _warn_of_foreign_queues(self) -> None:
-        """A queue that no task names may be right, since jobs can name one; or it is misspelled, and stays empty."""
+        """Warn of a served queue that no task names: jobs can name it, or it is misspelled and stays empty."""
         usual = self._usual_queues()
         for queue in self._served.names:
             if queue not in usual:
@@ -510,6 +510,6 @@ class Worker:
 
 
 def _report_defect(working: asyncio.Task[None]) -> None:
-    """Say at once that the worker of an `async with` block has ended by an error, which the end of the block raises."""
+    """Log at once an error that ended the worker of an `async with` block. The end of the block raises it."""
     if not working.cancelled() and (error := working.exception()) is not None:
         log.critical("worker_failed", exc_info=error)

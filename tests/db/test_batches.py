@@ -228,7 +228,7 @@ async def test_what_the_handler_raises_is_the_error_of_every_job(app: Rowlock, c
     assert 'raise ConnectionError("no answer")' in texts.pop()
 
 
-@pytest.mark.parametrize("returned, said", [([1], "returned 1 for 2 jobs"), ("ab", "returned `str`"), ({}, "`dict`")])
+@pytest.mark.parametrize("returned, said", [([1], "got 1 outcomes for 2 jobs"), ("ab", "got `str`"), ({}, "`dict`")])
 async def test_outcomes_that_are_not_one_for_each_job_are_an_error_of_all(
     app: Rowlock, connection: Connection, returned: list[int], said: str
 ) -> None:

@@ -164,10 +164,10 @@ async def test_there_is_one_transaction_an_attempt_and_none_inside_of_it(app: Ro
     async def pay(job: Job) -> None:
         async with job.transaction() as own:
             await own.execute(PAY, job.id, 5)
-            with pytest.raises(InvalidOption, match="put all of it into one block"):
+            with pytest.raises(InvalidOption, match="Put all statements into one block"):
                 async with job.transaction():
                     pass
-        with pytest.raises(InvalidOption, match="put all of it into one block"):
+        with pytest.raises(InvalidOption, match="Put all statements into one block"):
             async with job.transaction():
                 pass
         with pytest.raises(OutsideHandler, match="inside the block"):

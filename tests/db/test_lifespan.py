@@ -297,7 +297,7 @@ async def test_a_lifespan_that_a_process_could_not_import_is_refused_where_there
 
     await app.worker().drain()
     app.task(executor="process")(process_tasks.predicted)
-    with pytest.raises(InvalidOption, match=r"processes of tasks import it by its name, and .*local.* is not it"):
+    with pytest.raises(InvalidOption, match=r"import it by its name, but .*local.* is missing or another object"):
         await app.worker().drain()
 
 

@@ -210,7 +210,7 @@ async def test_an_answer_that_is_not_of_this_job_is_refused_and_its_process_repl
     add = app.task(executor="process", max_attempts=1)(process_tasks.add)
     async with app.worker(task_processes=1):
         assert await (await add.enqueue(1, 1)).result(timeout=30) == 2
-        with pytest.raises(JobFailed, match=r"ProcessEnded: .* gave an answer that was not this job's, and was killed"):
+        with pytest.raises(JobFailed, match=r"ProcessEnded: .* sent an answer that was not this job's, and was killed"):
             await (await add.enqueue(2, 2)).result(timeout=30)
         assert await (await add.enqueue(3, 3)).result(timeout=30) == 6
 
@@ -406,14 +406,14 @@ async def test_a_task_that_cannot_be_imported_by_its_name_is_refused(app: Rowloc
     namespace: dict[str, Any] = {"__name__": "not_a_module"}
     exec("def f(): ...", namespace)
     app.task(executor="process")(namespace["f"])
-    with pytest.raises(InvalidOption, match=r"Task 'f': .* not_a_module\.f is not it: move it to the top level"):
+    with pytest.raises(InvalidOption, match=r"Task .f.: .* not_a_module\.f is missing .*\. Move it to the top level"):
         await app.worker().drain()
 
     async with Rowlock(settings=settings) as other:
         namespace["__name__"] = "__main__"
         exec("def g(): ...", namespace)
         other.task(executor="process")(namespace["g"])
-        with pytest.raises(InvalidOption, match=r"g is part of the main program"):
+        with pytest.raises(InvalidOption, match=r"g is in the main program"):
             await other.worker().drain()
 
 

@@ -88,8 +88,8 @@ AWKWARD: dict[str, tuple[Callable[[], BaseException], str]] = {
     "BaseExceptionGroup": (lambda: BaseExceptionGroup("several", [NotAnException("bare")]), "several"),
     "chain": (chained, "link 299"),
     "huge traceback": (deep, "maximum recursion depth"),
-    "class that lies": (lambda: Pretender("I"), "cannot be handled"),
-    "unknown directive": (lambda: Unheard("II"), "cannot be handled"),
+    "class that lies": (lambda: Pretender("I"), "cannot be read"),
+    "unknown directive": (lambda: Unheard("II"), "cannot be read"),
     "group": (lambda: ExceptionGroup("both", [ValueError("a\0"), chained()]), "both"),
 }
 

@@ -1,4 +1,4 @@
-"""One attempt: the claimed job, the lease that it runs under, and how far it is."""
+"""One attempt: the claimed job, the lease that it runs under, and its state."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
 
 class Transacting(Protocol):
-    """What a handler does with its job while it runs."""
+    """An attempt's runtime, as far as its end needs it."""
 
     is_recorded: bool
     """Whether `job.transaction()` has committed the job's success."""
 
     async def end(self, *, is_lost: bool = False) -> None:
-        """Settle what is still open; roll back what belongs to a lost lease."""
+        """Write the handler's last report, unless its lease is lost, and its log lines."""
         ...
 
 
 class Attempt:
     """One run of one job in this worker, under the lease that claimed it.
 
-    It `has_begun` once its handler is called. While it waits for a thread, a process or its batch, or runs through
-    middleware, it has not: it is given back without counting then.
+    `has_begun` is true once the handler is called. An attempt that waits for a thread, a process or its batch, or runs
+    through middleware, has not begun: it can be released without being counted.
 
-    `stop` says why the worker cancelled it, if it did: `shutdown` or `lease`; `cancel`, because an operator wants
-    it, for this `reason`; or `wait`, because it may not begin here any more. Its `result`, once it succeeded, is JSON
-    text. `began` and `asked_at`, when its claim was sent, are by the clock of leases: no time in the row is older.
-    It `waits` from when its call was asked for, to a thread, a process or a batch.
-    `on_cancel` is what an operator's cancel calls where cancelling the coroutine that waits would not stop what it
-    waits for: a thread, a process.
+    `stop` is the reason why the worker cancelled the attempt, if it did: `shutdown` or `lease`; `cancel` for an
+    operator, whose reason is `reason`; or `wait`, because the attempt may not begin here any more. `result` is JSON
+    text once the attempt succeeded. `began`, and `asked_at`, when its claim was sent, are by the clock of leases: no
+    time in the row is older. `waits` is true from when a thread, a process or a batch was asked to run the call.
+    An operator's cancel calls `on_cancel`, if set, instead of cancelling the coroutine: cancelling that would not stop
+    the thread or process that it waits for.
     """
 
     __slots__ = (
@@ -61,13 +61,13 @@ class Attempt:
         self.on_cancel: Callable[[], object] | None = None
 
     def begin(self, limit: timedelta | None) -> timedelta | None:
-        """Begin: the handler is called next. Returns its limit: this one, or what is left until the deadline.
+        """Begin: the handler is called next. Return its limit: `limit`, or the time until the deadline if less.
 
         May be called in a thread. Raises `NotInTime` if the attempt must not begin any more: it was stopped, its lease
-        is over, or its job's time is.
+        is over, or its job has expired or passed its deadline.
         """
         self.began = steady.seconds()
-        self.has_begun = True  # first: who stops it sees this, or is seen here
+        self.has_begun = True  # first: a concurrent stop either sees this, or is seen below
         try:
             if self.stop is None and self.began < self.lease.held_until:  # seam: lease after waiting
                 return limit if self.claimed["times"] is None else limited(self, limit)
@@ -78,18 +78,18 @@ class Attempt:
         raise NotInTime
 
     def stop_waiting(self) -> None:
-        """Have it given back, unless it has begun: at once if it only waits, after its middleware otherwise."""
+        """Release the attempt unless it has begun: at once if it only waits, after its middleware otherwise."""
         if self.stop is not None:
             return
         self.stop = "wait"
-        if self.has_begun:  # asked last: it may begin in a thread just now
+        if self.has_begun:  # checked last: the attempt may begin in a thread meanwhile
             self.stop = None
         elif self.waits and self.running is not None:
             self.running.cancel()
 
     @property
     def is_refused(self) -> bool:
-        """Whether it was stopped before it began: it will not begin any more."""
+        """Whether the attempt was stopped before it began: it will not begin any more."""
         return self.stop is not None and not self.has_begun
 
     @property
@@ -99,24 +99,24 @@ class Attempt:
 
 
 class Observer(Protocol):
-    """Hears of each attempt: of the error that it raised, if it did, and then of its end."""
+    """Receives the error of each attempt that raised one, and then the end of each attempt."""
 
     def failed(self, attempt: Attempt, error: BaseException) -> None:
-        """The attempt has raised this error, or was stopped by it."""
+        """The attempt raised this error, or was stopped by it."""
         ...
 
     def ended(self, attempt: Attempt) -> None:
-        """The attempt is over. Its outcome is recorded soon."""
+        """The attempt has ended. Its outcome will be recorded soon."""
         ...
 
 
 def limited(attempt: Attempt, limit: timedelta | None) -> timedelta | None:
-    """The attempt's limit, or what is left until the job's deadline if that is less.
+    """The attempt's limit, or the time until the job's deadline if that is less.
 
-    Raises `NotInTime` if no attempt may start any more: the job has waited here too long.
+    Raises `NotInTime` if no attempt may start any more: the job has expired or passed its deadline while it waited.
     """
     ends_at, _, deadline, claimed_at = attempt.claimed["times"]
-    now = claimed_at + timedelta(seconds=attempt.began - attempt.asked_at)  # or a little later, never earlier
+    now = claimed_at + timedelta(seconds=attempt.began - attempt.asked_at)  # never too early, perhaps a little late
     if ends_at <= now:  # seam: expired
         raise NotInTime
     if deadline is None:  # seam: deadline

@@ -1,8 +1,8 @@
-"""The lines that a handler logs, collected for as long as its attempt runs: of the standard library and of structlog.
+"""Collect the lines that a handler logs while its attempt runs, by the standard library or by structlog.
 
-Nothing that is logged goes elsewhere because of it, and nothing else is changed: the standard library's records are
-seen as they are made, structlog's events right before they are rendered. What the levels in force do not let through is
-not made at all, and so not collected either.
+Collecting changes nothing: all lines still go where they went. The standard library's records are collected when they
+are made, structlog's events right before they are rendered. Lines below the loggers' levels are never made, and so
+not collected.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FORMATTER: Final = logging.Formatter("%(message)s")
 
 
 class Capture:
-    """The lines of one attempt: the first and the last ones, where there are too many. Any thread may add."""
+    """The lines of one attempt: the first and the last ones if there are too many. Any thread may add lines."""
 
     def __init__(self, level: int) -> None:
         self.level = level
@@ -76,7 +76,7 @@ class Capture:
                 self._left_out += 1
 
     def close(self) -> str | None:
-        """End it; the lines as JSON text, with a mark where some were left out. None if there are none."""
+        """Stop collecting. Return the lines as JSON text, with a mark where lines were left out; None without lines."""
         with self._lock:
             self._is_closed = True
         lines = list(self._first)
@@ -88,11 +88,11 @@ class Capture:
 
 
 CAPTURE: Final[ContextVar[Capture | None]] = ContextVar("rowlock_capture", default=None)
-"""Where the lines of the handler go that runs in this context."""
+"""The capture that collects the lines of the handler in this context."""
 
 
 def install() -> None:
-    """See to it that what handlers log is collected from now on. Harmless when repeated."""
+    """Collect the lines that handlers log from now on. Calling it again does nothing."""
     factory = logging.getLogRecordFactory()
     if not getattr(factory, "is_rowlock", False):
         logging.setLogRecordFactory(_seeing(factory))
@@ -115,8 +115,8 @@ def _seeing(make: Callable[..., logging.LogRecord]) -> Callable[..., logging.Log
         if capture is not None and level is not None and level >= capture.level:
             try:
                 capture.add(record.levelname.lower(), record.name, _text_of(record))
-            except Exception:  # noqa: BLE001  # a record that cannot be formatted: logging itself complains about it
-                capture.add(record.levelname.lower(), record.name, _said(record.msg))
+            except Exception:  # noqa: BLE001  # the record cannot be formatted: logging itself reports that
+                capture.add(record.levelname.lower(), record.name, _safe_text(record.msg))
         return record
 
     make_and_see.is_rowlock = True  # type: ignore[attr-defined]  # a function takes attributes
@@ -133,7 +133,7 @@ def _text_of(record: logging.LogRecord) -> str:
 
 
 def _collect(_logger: object, method: str, event: EventDict) -> EventDict:
-    """A processor of structlog's."""
+    """Collect the event, as a processor of structlog."""
     capture = CAPTURE.get()
     if capture is not None:
         level = str(event.get("level", method))
@@ -142,15 +142,15 @@ def _collect(_logger: object, method: str, event: EventDict) -> EventDict:
             try:
                 logger, text = event.get("logger"), _text_of_event(event)
                 capture.add(level, None if logger is None else str(logger), text)
-            except Exception:  # noqa: BLE001  # whoever renders it complains, and the handler goes on as without this
-                capture.add(level, None, _said(event.get("event")))
+            except Exception:  # noqa: BLE001  # the renderer reports it; collecting must not break the handler
+                capture.add(level, None, _safe_text(event.get("event")))
     return event
 
 
-def _said(message: object) -> str:
+def _safe_text(message: object) -> str:
     try:
         return str(message)
-    except Exception as error:  # noqa: BLE001  # its own methods
+    except Exception as error:  # noqa: BLE001  # its own `__str__` may raise anything
         return f"<no text: reading it raised {type(error).__name__}>"
 
 

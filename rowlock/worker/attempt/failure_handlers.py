@@ -1,4 +1,4 @@
-"""Tells the application's failure handlers of jobs that have ended as failed. Nothing they do changes the outcome."""
+"""Call the application's failure handlers for jobs that have failed. A handler cannot change the outcome."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 SECONDS: Final = 30.0
-"""How long one handler may take. What is not done by then is left to itself, and the outcome is recorded."""
+"""How long one handler may take, in seconds. A handler that takes longer is abandoned, and the outcome is recorded."""
 THREADS: Final = 4
-"""For handlers that are plain functions: threads of their own, since those of the tasks may all be busy."""
+"""Threads for handlers that are plain functions. Their own, since the threads of the tasks may all be busy."""
 
 
 class Failures:
-    """Calls failure handlers, one after the other, each within its time."""
+    """Call failure handlers one after the other, each within `SECONDS`."""
 
     def __init__(self) -> None:
         self._threads = Threads(THREADS, name="rowlock-failure")
@@ -33,9 +33,9 @@ class Failures:
     async def tell(
         self, handlers: Iterable[FailureHandler], job: Job, error: BaseException, *, is_sensitive: bool
     ) -> None:
-        """Call each handler with the failed job and the error. What they raise is logged, of a sensitive task its type.
+        """Call each handler with the failed job and the error. Log what they raise; for a sensitive task only the type.
 
-        Only to cancel this raises: the worker stops, or has lost its lease.
+        Raises nothing but a cancel of the call: the worker stops, or has lost its lease.
         """
         for handler in handlers:
             try:
@@ -45,7 +45,7 @@ class Failures:
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise
                 _log(handler, failure, is_sensitive=is_sensitive)
-            except BaseException as failure:  # noqa: BLE001  # whatever the application's handler raises
+            except BaseException as failure:  # noqa: BLE001  # the application's handler may raise anything
                 _log(handler, failure, is_sensitive=is_sensitive)
 
     async def _call(self, handler: FailureHandler, job: Job, error: BaseException) -> None:
@@ -53,7 +53,7 @@ class Failures:
             returned = handler(job, error)
         else:
             returned = await asyncio.wrap_future(self._threads.submit(handler, job, error))
-        if inspect.isawaitable(returned):  # a plain wrapper around an async function returns one, too
+        if inspect.isawaitable(returned):  # a plain wrapper around an async function returns an awaitable, too
             await returned
 
     @property
@@ -62,7 +62,7 @@ class Failures:
         return self._threads.are_busy
 
     def close(self) -> None:
-        """Let the threads go, but for those whose handler still runs."""
+        """End the threads, except those whose handler still runs."""
         self._threads.close()
 
 

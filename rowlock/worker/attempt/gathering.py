@@ -1,8 +1,8 @@
-"""The gathering of a batch task: attempts that come to run wait for each other, and are handled in one call.
+"""The gathering of a batch task: its attempts wait for each other, and one call handles them all.
 
-Each job stays an attempt of its own, in a slot of its own. Where another task's attempt calls its function, that of a
-batch task joins the gathering, which calls the function once for all and gives each its own outcome. The attempts
-begin with that call: those that must not any more are left out of it.
+Each job stays an attempt of its own, in a slot of its own. Where an attempt of another task calls its function, an
+attempt of a batch task joins the gathering. The gathering calls the function once for all, and returns each attempt
+its own outcome. The attempts begin with that call, which leaves out those that must not begin any more.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 
 def gathered(task: Task[..., Any]) -> Task[..., Any]:
-    """The task as the worker performs it: itself, or one that is not called on its own."""
+    """The task as the worker performs it: a batch task as one that is called elsewhere, any other task unchanged."""
     if task.batch is None:
         return task
     performed = copy.copy(task)
-    performed.is_async = False  # it is called elsewhere, with the others
+    performed.is_async = False  # the gathering calls it, for several jobs at once
     return performed
 
 
 class Gathering:
-    """Gathers the attempts of one task, and calls its function for each batch of them.
+    """Gather the attempts of one task, and call its function for each batch of them.
 
-    `most` says how many attempts of a queue can run at once: no batch can have more.
+    `most` returns how many attempts of a queue can run at once: no batch can be larger.
     """
 
     def __init__(self, task: Task[..., Any], batch: Batch, threads: Threads, most: Callable[[str], int]) -> None:
@@ -55,15 +55,15 @@ class Gathering:
         self._most = most
         self._waiting: list[_Member] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._calls: set[asyncio.Task[None]] = set()  # nothing else keeps a call whose members all had to go
+        self._calls: set[asyncio.Task[None]] = set()  # the only references to calls whose members have all left
         self._context = contextvars.copy_context()
 
     async def join(self, attempt: Attempt, limit: timedelta | None, item: object, job: Job | None = None) -> object:
         """Wait for the call, and return this job's value, or raise its error.
 
-        The attempt begins with the call; its limit counts from there. Cancelled before the call, it leaves at once.
-        During the call it goes when the call is over: its job could run again by then, and must not run twice at a
-        time. The call is cancelled once all want to go.
+        The attempt begins with the call; its limit counts from there. A cancel before the call makes it leave at once.
+        A cancel during the call makes it leave at the end of the call: its job must not run again elsewhere meanwhile.
+        The call is cancelled once all attempts are to leave.
         """
         member = _Member(attempt, limit, item, job)
         self._waiting.append(member)
@@ -78,7 +78,7 @@ class Gathering:
                 await member.call.wait_to_leave(member)
             raise
         if isinstance(outcome, BaseException):
-            raise outcome.with_traceback(traceback)  # anew: the same error may be that of other jobs
+            raise outcome.with_traceback(traceback)  # the original traceback: other jobs may raise the same error
         return outcome
 
     def _begin_or_wait(self) -> None:
@@ -101,14 +101,14 @@ class Gathering:
         self._stop_timer()
         members, self._waiting = self._waiting, []
         call = _Call(self._task, self._batch, members, self._threads)
-        # In no job's context: what one of them has set is not the others'.
+        # In no job's context: a variable that one job has set must not reach the others.
         call.running = asyncio.get_running_loop().create_task(call.run(), context=self._context.copy())
         self._calls.add(call.running)
         call.running.add_done_callback(self._calls.discard)
 
 
 class _Member:
-    """One attempt in the gathering: what its job was enqueued with, and what becomes of it."""
+    """One attempt in the gathering: its job's arguments, and futures for its begin and its outcome."""
 
     __slots__ = ("attempt", "begun", "call", "item", "job", "limit", "outcome")
 
@@ -120,13 +120,13 @@ class _Member:
         self.call: _Call | None = None
         loop = asyncio.get_running_loop()
         self.begun: asyncio.Future[timedelta | None] | None = None
-        """Its limit, once it has begun; None if it has no limit."""
+        """Resolves to the attempt's limit when it begins; None if the attempt cannot have a limit."""
         if limit is not None or attempt.claimed["times"] is not None:
             self.begun = loop.create_future()
         self.outcome: asyncio.Future[tuple[object, TracebackType | None]] = loop.create_future()
 
     def begin(self) -> bool:
-        """Begin, if the attempt still may. May be called in a thread."""
+        """Begin the attempt. Return whether it still may begin. May be called in a thread."""
         try:
             self.limit = self.attempt.begin(self.limit)
         except NotInTime:
@@ -151,7 +151,7 @@ class _Call:
             member.call = self
 
     async def run(self) -> None:
-        """Call the handler, and give each member its outcome."""
+        """Call the handler, and set the outcome of each member."""
         structlog.contextvars.bind_contextvars(task=self._task.name, jobs=len(self._members))
         outcomes: Sequence[object]
         traceback: TracebackType | None = None
@@ -164,9 +164,9 @@ class _Call:
                 member.outcome.set_result((outcome, traceback))
 
     async def wait_to_leave(self, member: _Member) -> None:
-        """Wait until the call is over, or until cancelled once more; the last one who has to go ends it, if it can.
+        """Wait until the call ends, or until cancelled once more. The last member to leave cancels the call.
 
-        One that has not begun leaves at once. A thread cannot be stopped: what runs in one is over when it returns.
+        A member that has not begun leaves at once. A thread cannot be stopped: a call in one ends when it returns.
         """
         self._staying.discard(member)
         if self.running is None or self.running.done():
@@ -195,7 +195,7 @@ class _Call:
         self._in_thread = None
         if not inspect.isawaitable(returned):
             return returned
-        self._end_if_deserted()  # it could not be ended in the plain part
+        self._end_if_deserted()  # the plain part could not be cancelled
         return await returned
 
     def _handle_in_thread(self) -> object:
@@ -206,7 +206,7 @@ class _Call:
         return self._task.function(**arguments)
 
     def _begin(self) -> dict[str, list[Any]]:
-        """Begin with those whose attempts still may. Returns the arguments of the call."""
+        """Begin the attempts that still may begin. Return the arguments of the call for them."""
         began = [member for member in self._members if member.begin()]
         if len(began) < len(self._members):
             self._refused = [member for member in self._members if not member.attempt.has_begun]
@@ -214,7 +214,7 @@ class _Call:
         return self._batch.lists([member.item for member in began], [it.job for it in began])
 
     def _tell(self) -> None:
-        """Tell the attempts that they have begun, or that they must not."""
+        """Notify the attempts that they have begun, or must not begin."""
         for member in self._refused:
             if not member.outcome.done():
                 member.outcome.set_result((NotInTime(), None))
@@ -224,18 +224,18 @@ class _Call:
                 member.begun.set_result(member.limit)
 
     def _outcomes(self, returned: object) -> Sequence[object]:
-        """An outcome for each job, in their order. Raises `InvalidResult` for what says nothing of some."""
+        """An outcome for each job, in the order of the jobs. Raises `InvalidResult` unless each job has one."""
         count = len(self._members)
         if returned is None:
             return [None] * count
         if not isinstance(returned, list):
             raise InvalidResult(
-                f"a batch handler returns a list with an outcome for each job, or None if all have succeeded: this "
-                f"one returned `{type(returned).__name__}`"
+                f"a batch handler must return a list with an outcome for each job, or None if all have succeeded; got "
+                f"`{type(returned).__name__}`"
             )
         if len(returned) != count:
             raise InvalidResult(
-                f"a batch handler returns an outcome for each job: this one returned {len(returned)} for {count} jobs"
+                f"a batch handler must return an outcome for each job; got {len(returned)} outcomes for {count} jobs"
             )
         return returned
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 async def call_through(middleware: Sequence[Middleware], job: Job, call: Callable[[], Awaitable[Any]]) -> object:
-    """Call the first middleware, whose `call_next` calls the second, and so on; the last one's is `call`."""
+    """Call the first middleware. Its `call_next` calls the second, and so on; the last one's `call_next` is `call`."""
 
     def step(place: int) -> Awaitable[Any]:
         if place == len(middleware):

@@ -49,14 +49,14 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 
-ONCE: Final = "its worker stopped before it was done, and max_crashes=1 lets it begin only once"
+ONCE: Final = "its worker stopped before it was done, and max_crashes=1 allows it to begin only once"
 
 
 class Performer:
-    """Performs attempts and gives their outcomes to the finishes: there always is one, whatever a handler does.
+    """Perform attempts and pass their outcomes to the finishes. Each attempt has an outcome, whatever its handler does.
 
-    `perform(attempt, on_end)` runs one to its end. Which of two ways that is, is settled here: without middleware, no
-    job pays for it.
+    `perform(attempt, on_end)` runs an attempt to its end. It is one of two methods, chosen once: without middleware, no
+    job pays for middleware.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class Performer:
         self.perform: Callable[[Attempt, Callable[[Attempt], None]], Coroutine[None, None, None]]
         self.perform = self._perform_wrapped if self._middleware else self._perform
 
-    async def _perform(  # noqa: C901, PLR0912  # every job goes through it: no calls that can be spared
+    async def _perform(  # noqa: C901, PLR0912  # every job runs it, so it avoids calls
         self, attempt: Attempt, on_end: Callable[[Attempt], None]
     ) -> None:
-        """Run the attempt to its end: convert the arguments, call the handler, encode what it returned, report.
+        """Run the attempt to its end: convert the arguments, call the handler, encode the returned value, report.
 
-        One coroutine without a wrapper, since every job goes through it.
+        One coroutine without a wrapper, since every job runs it.
         """
         claimed = attempt.claimed
         attempt.began = steady.seconds()
@@ -163,7 +163,7 @@ class Performer:
             limit = claimed["timeout"] or task.timeout
             value = await call_through(self._middleware, job, lambda: self._call(attempt, task, limit, job))
             if attempt.is_refused:
-                raise NotInTime  # noqa: TRY301  # whatever the middleware has made of it
+                raise NotInTime  # noqa: TRY301  # also if middleware has suppressed it
             if isinstance(value, Directive):
                 raise value  # noqa: TRY301  # returned or raised, it means the same
             text = encode_result(value, limit=self._max_result_bytes, type_=task.checked_returns)
@@ -178,8 +178,8 @@ class Performer:
             on_end(attempt)
 
     def _come_too_late(self, attempt: Attempt, on_end: Callable[[Attempt], None]) -> None:
-        """Do not begin: the attempt was stopped before its first step, or the process has slept past the end of its
-        lease, and somebody else may have the job by now.
+        """End an attempt that must not begin: it was stopped before its first step, or the process slept past the end
+        of the lease, and another worker may have the job by now.
         """
         if attempt.stop == "cancel":
             self.cancelled(attempt)
@@ -188,20 +188,20 @@ class Performer:
         on_end(attempt)
 
     async def _succeed(self, attempt: Attempt, runtime: AttemptRuntime) -> None:
-        """Report a success, after what the handler said last; unless job.transaction() has recorded it already."""
+        """Write the handler's last report, then report the success, unless `job.transaction()` has recorded it."""
         await runtime.end()
         if runtime.is_recorded:
             if attempt.result not in {None, "null"} and not runtime.has_result:
                 log.warning(
                     "result_not_stored",
-                    why="job.transaction() had committed the success before the handler returned: use job.set_result()",
+                    why="job.transaction() committed the success before the handler returned: use job.set_result()",
                 )
             self._finishes.was_recorded(attempt)
         else:
             self._finishes.succeeded(attempt)
 
     async def _call(self, attempt: Attempt, task: Task[..., Any], limit: timedelta | None, job: Job) -> object:
-        """Call the handler as its task wants it; the value as the handler returned it, or as its annotation has it."""
+        """Call the handler for middleware. Return its value, decoded by the annotation if a process returned JSON."""
         if not task.is_async:
             value = await self._elsewhere(attempt, task, limit, job)
             return value if attempt.result is None else decode_result(attempt.result, task.returns)
@@ -213,14 +213,14 @@ class Performer:
     async def _elsewhere(
         self, attempt: Attempt, task: Task[..., Any], limit: timedelta | None, job: Job | None
     ) -> object:
-        """Call a plain function in a thread and return its value; or in a process, which leaves JSON in the attempt; or
-        have it called with the batch.
+        """Call a plain function in a thread and return its value; or in a process, which stores JSON in the attempt; or
+        with its batch.
 
-        Each of them may have to wait: what has not begun when its job's time is over is given up.
-        A coroutine that the function returns is awaited here: it wraps an `async` function then.
-        The timeout counts from when the one or the other begins. A thread cannot be stopped. So the attempt goes on
-        until the function returns, and counts as timed out then: to give the job to somebody else meanwhile would let
-        two attempts run at once.
+        The call may have to wait: an attempt that has not begun when its job expires or passes its deadline is
+        released. A plain wrapper of an `async` function returns a coroutine, which is awaited here.
+        The timeout counts from when the call begins. A thread cannot be stopped, so a timed-out attempt goes on until
+        its function returns, and only then counts as timed out: releasing the job before would let two attempts run at
+        once.
         """
         timer = None if attempt.claimed["times"] is None else _call_when_over(attempt)
         attempt.waits = True
@@ -233,7 +233,7 @@ class Performer:
             if task.batch is not None:
                 return await self._gatherings[task.name].join(attempt, limit, *args, **kwargs)
             future = self._threads.submit(_timed, attempt, limit, task.function, *args, **kwargs)
-            attempt.on_cancel = future.cancel  # while it waits for a thread; one that runs can ask job.is_cancelled
+            attempt.on_cancel = future.cancel  # works while it waits for a thread; later it can read job.is_cancelled
             value, limit, took = await asyncio.wrap_future(future)
         finally:
             attempt.on_cancel = None
@@ -242,22 +242,22 @@ class Performer:
         if not inspect.isawaitable(value):
             return value
         if attempt.stop == "cancel":
-            cast("asyncio.Task[None]", attempt.running).cancel()  # it was asked for during the plain part
+            cast("asyncio.Task[None]", attempt.running).cancel()  # the cancel came during the plain part
         return await value if limit is None else await within(limit, value, spent=took)
 
     async def _report(self, attempt: Attempt, error: BaseException) -> None:
-        """Give the outcome of an attempt that did not simply succeed, whatever it is that its handler raised."""
+        """Report the outcome of an attempt that raised an error, of any class."""
         if self._observer is not None:
             self._observer.failed(attempt, error)
         try:
             await self._settle(attempt, error)
-        except BaseException as defect:  # noqa: BLE001  # its class lies, or it is a directive that is none of Rowlock's
-            log.error("error_not_understood", why=type(defect).__name__)  # noqa: TRY400  # to tell of it may raise again
-            plain = RuntimeError("the handler raised something that cannot be handled: see the worker's log")
+        except BaseException as defect:  # noqa: BLE001  # the error's methods raise, or it is an unknown directive
+            log.error("error_not_understood", why=type(defect).__name__)  # noqa: TRY400  # logging it may raise again
+            plain = RuntimeError("the handler raised an error that cannot be read: see the worker's log")
             self._finishes.ended(self._unsuccess(attempt, plain))
 
     async def _settle(self, attempt: Attempt, error: BaseException) -> None:
-        """Decide what becomes of the job; tell of one that has failed for good before."""
+        """Decide the outcome and report it. Call the failure handlers before, if the job has failed for good."""
         if attempt.runtime is not None:
             await attempt.runtime.end(is_lost=attempt.stop == "lease")
             if attempt.runtime.is_recorded:
@@ -269,11 +269,11 @@ class Performer:
             self.cancelled(attempt, error)
             return
         if isinstance(error, NotInTime) or attempt.stop == "wait":
-            self.release(attempt)  # it is ended like every waiting job whose time is over
+            self.release(attempt)  # a job whose time is over ends later, like every waiting one
             return
         if attempt.stop is not None and not isinstance(error, Directive):
             if attempt.stop == "shutdown" or attempt.lease.is_cut_off or not attempt.has_begun:
-                self.interrupt(attempt)  # fenced: if the job was rescued from this lease meanwhile, that counts
+                self.interrupt(attempt)  # fenced: refused if the job was rescued from this lease meanwhile
             return
         unsuccess = self._unsuccess(attempt, error)
         task = self._tasks[attempt.claimed["task"]]
@@ -297,11 +297,11 @@ class Performer:
         self._finishes.ended(Unsuccess(attempt.claimed, CANCELLED, described, attempt.began))
 
     def release(self, attempt: Attempt, after: float = 0.0) -> None:
-        """Give back a job that did not begin: another worker may have it after so many seconds."""
+        """Release a job that did not begin. It is due again after this many seconds."""
         self._give_back(attempt, replace(RELEASED, delay=timedelta(seconds=after)) if after else RELEASED)
 
     def interrupt(self, attempt: Attempt) -> None:
-        """Give back a job that was to run: another worker may have it, and this attempt does not count.
+        """Release a job whose attempt was stopped. The attempt does not count.
 
         A job of a task with `max_crashes=1` that has begun must not begin again: it fails.
         """
@@ -319,7 +319,7 @@ class Performer:
             self._finishes.ended(Unsuccess(attempt.claimed, decision, None, attempt.began))
 
     def unstorable(self, success: Success, error: Exception) -> Unsuccess:
-        """The outcome of an attempt whose result the database itself did not take."""
+        """The outcome of an attempt whose result the database rejected."""
         return self._unsuccess(success, InvalidResult(f"the result cannot be stored: {type(error).__name__}: {error}"))
 
     def _unsuccess(self, attempt: Success, error: BaseException) -> Unsuccess:
@@ -334,24 +334,24 @@ class Performer:
         )
         described = describe_error(error)
         if isinstance(error, Directive | InvalidResult | AttemptTimeout | ProcessEnded) and error.__cause__ is None:
-            described = replace(described, traceback="")  # its text says it all
+            described = replace(described, traceback="")  # its message suffices
         if decision.counts:
-            self._tell(claimed, decision, described, error, is_sensitive=task.is_sensitive)
+            self._log(claimed, decision, described, error, is_sensitive=task.is_sensitive)
         return Unsuccess(claimed, decision, described, attempt.began)
 
-    def _tell(
-        self, claimed: Record, decision: Again | Ended, said: ErrorText, error: BaseException, *, is_sensitive: bool
+    def _log(
+        self, claimed: Record, decision: Again | Ended, text: ErrorText, error: BaseException, *, is_sensitive: bool
     ) -> None:
-        """Log an attempt that failed. The last one of a job is an error, with its traceback if that says more."""
-        fields = _named(claimed) | {"error": said.type, "outcome": decision.outcome, "crashes": claimed["crashes"]}
+        """Log a failed attempt: a job's last one as an error, with the traceback if it has one, others as a warning."""
+        fields = _named(claimed) | {"error": text.type, "outcome": decision.outcome, "crashes": claimed["crashes"]}
         if not is_sensitive:
-            fields["detail"] = said.message
+            fields["detail"] = text.message
         if not isinstance(decision, Ended):
             log.warning("attempt_failed", **fields, retry_in=round(decision.delay.total_seconds(), 3))
-        elif is_sensitive or not said.traceback:
+        elif is_sensitive or not text.traceback:
             log.error("job_failed", **fields)
         elif isinstance(error, RemoteError):
-            log.error("job_failed", **fields, exc_info=error, stack=said.traceback)
+            log.error("job_failed", **fields, exc_info=error, stack=text.traceback)
         else:
             log.error("job_failed", **fields, exc_info=error)
 
@@ -361,7 +361,7 @@ class Performer:
         return self._threads.are_busy or self._failures.has_busy_threads
 
     async def close(self) -> None:
-        """End the processes and let the threads go, but for those that are busy: these cannot be stopped."""
+        """End the processes and the idle threads. Busy threads cannot be stopped."""
         await self._processes.close()
         self._threads.close()
         self._failures.close()
@@ -370,9 +370,9 @@ class Performer:
 def _timed(
     attempt: Attempt, limit: timedelta | None, function: Callable[..., object], /, *args: object, **kwargs: object
 ) -> tuple[object, timedelta | None, float]:
-    """Begin, call a plain function, and see afterwards whether it was in time.
+    """Begin the attempt and call a plain function. Raise `AttemptTimeout` afterwards if it took too long.
 
-    Returns its value, the limit that it had, and the seconds it took.
+    Returns its value, its limit, and the seconds it took.
     """
     limit = attempt.begin(limit)
     value = function(*args, **kwargs)
@@ -383,19 +383,19 @@ def _timed(
 
 
 def _call_when_over(attempt: Attempt) -> asyncio.TimerHandle:
-    """Give the attempt up if it has not begun when its job's time is over."""
+    """Release the attempt if it has not begun when its job expires or passes its deadline."""
     ends_at, _, _, claimed_at = attempt.claimed["times"]
     left = (ends_at - claimed_at).total_seconds() - (steady.seconds() - attempt.asked_at)
     return asyncio.get_running_loop().call_later(left, attempt.stop_waiting)  # seam: expiry timer
 
 
 def _named(claimed: Record) -> dict[str, Any]:
-    """Which job and attempt it is, for the log."""
+    """The fields that identify a job and its attempt in the log."""
     return {"job_id": str(claimed["id"]), **{name: claimed[name] for name in ("queue", "task", "attempt")}}
 
 
 def _failed(unsuccess: Unsuccess) -> Job:
-    """The job as it is once the outcome is recorded."""
+    """The job as it will be once the outcome is recorded."""
     claimed, error = unsuccess.claimed, unsuccess.error
     text = None if error is None else f"{error.type}: {error.message}" if error.message else error.type
     return Job.from_row({**claimed, "state": "failed", "errors": claimed["errors"] + 1, "error": text})

@@ -1,4 +1,4 @@
-"""Progress on its way into the database: of each job at most one write a second, the latest report alone."""
+"""Write progress reports to the database: for each job at most once a second, and only the latest report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGEST_BATCH: Final = 500
 
 
 class Report:
-    """What one attempt reports. May be given by any thread; `latest` holds what is not written yet, if anything."""
+    """The progress reports of one attempt. `latest` is the report that is not written yet, if any. Thread-safe."""
 
     __slots__ = ("attempt", "due_at", "is_over", "is_queued", "job_id", "latest")
 
@@ -41,7 +41,7 @@ class Report:
 
 
 class Reports:
-    """The reports of one worker's attempts. All but `give` runs on the worker's event loop."""
+    """The reports of one worker's attempts. All methods but `give` run on the worker's event loop."""
 
     def __init__(self, connection: ControlConnection, worker: UUID) -> None:
         self._connection = connection
@@ -54,40 +54,40 @@ class Reports:
         self._writing: asyncio.Task[None] | None = None
 
     def give(self, report: Report, fraction: float, message: str | None) -> None:
-        """Take a report, from whichever thread."""
+        """Queue a report. May be called in any thread."""
         report.latest.append((fraction, message))
         if not report.is_queued:
             report.is_queued = True
             self._loop.call_soon_threadsafe(self._queue, report)
 
     async def write(self, reports: Sequence[Report]) -> None:
-        """Write what is not written yet of these, now, after what is under way. The fence keeps out what comes late."""
+        """Write the pending ones of these reports now, after a write under way. The fence rejects late reports."""
         async with self._one_at_a_time:
-            told = [(report, report.latest.pop()) for report in reports if report.latest]
-            if told:
-                await self._write(told)
+            pending = [(report, report.latest.pop()) for report in reports if report.latest]
+            if pending:
+                await self._write(pending)
 
-    async def _write(self, told: Sequence[tuple[Report, tuple[float, str | None]]]) -> None:
+    async def _write(self, pending: Sequence[tuple[Report, tuple[float, str | None]]]) -> None:
         now = self._loop.time()
-        for report, _ in told:
+        for report, _ in pending:
             report.due_at = now + EVERY_SECONDS
         try:
             await self._connection.fetch(
                 "report_progress",
                 self._worker,
-                [report.job_id for report, _ in told],
-                [report.attempt for report, _ in told],
-                [fraction for _, (fraction, _) in told],
-                [message for _, (_, message) in told],
+                [report.job_id for report, _ in pending],
+                [report.attempt for report, _ in pending],
+                [fraction for _, (fraction, _) in pending],
+                [message for _, (_, message) in pending],
             )
         except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-            log.warning("progress_not_written", jobs=len(told), error=type(error).__name__)
-            for report, value in told:
+            log.warning("progress_not_written", jobs=len(pending), error=type(error).__name__)
+            for report, value in pending:
                 if not report.is_over and not report.latest:
                     self.give(report, *value)
 
     async def close(self) -> None:
-        """Write no more."""
+        """Stop writing."""
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)

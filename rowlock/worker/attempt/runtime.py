@@ -1,4 +1,4 @@
-"""What a handler can do with its own job while it runs: the attempt behind it, as the job sees it."""
+"""The running attempt behind a handler's `Job`: progress, checkpoints, log lines, and its transaction."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 END_SECONDS: Final = 5.0
-"""How long an attempt's outcome waits at most for what it reported last and for its log lines."""
+"""How long an attempt's outcome waits at most for its last report and its log lines, in seconds."""
 
 
 class Runtimes:
-    """What the handlers of one worker share: connections that are made when the first of them needs one."""
+    """The connections that the handlers of one worker share. The first handler that needs one makes it."""
 
     def __init__(
         self, settings: Settings, dsn: str, tasks: Iterable[Task[..., Any]], worker: UUID, connects: Counter[str]
@@ -53,17 +53,17 @@ class Runtimes:
             install()
 
     async def open(self) -> None:
-        """Connect, if a task's log lines are to be kept: then each of its attempts needs it. Else it can wait."""
+        """Connect if a task keeps its log lines: each of its attempts needs the connection. Else connect on demand."""
         if self._keeps_logs:
             await self.connection.open()
 
     def begin(self, attempt: Attempt, task: Task[..., Any]) -> AttemptRuntime:
-        """The runtime of an attempt that begins now, in the context in which its handler will run."""
+        """The runtime of an attempt that begins now. Call this in the context in which its handler will run."""
         return AttemptRuntime(self, attempt, task)
 
     async def close(self) -> None:
-        """Let the connections go."""
-        async with AsyncExitStack() as parts:  # the last one first, and each whatever cancels the others
+        """Close the connections."""
+        async with AsyncExitStack() as parts:  # runs in reverse order, each part also if another one is cancelled
             parts.push_async_callback(self.pool.close)
             parts.push_async_callback(self.connection.close)
             parts.push_async_callback(self.reports.close)
@@ -72,7 +72,7 @@ class Runtimes:
 class AttemptRuntime:
     """The running attempt of one job, behind the handler's `Job`.
 
-    `is_recorded`: its success was committed by `job.transaction()`, and no other outcome is to follow.
+    `is_recorded`: `job.transaction()` has committed its success, so no other outcome may follow.
     """
 
     __slots__ = (
@@ -110,13 +110,13 @@ class AttemptRuntime:
             CAPTURE.set(self._capture)
 
     def report(self, fraction: float, message: str | None) -> None:
-        """Write the progress down, soon."""
+        """Write the progress to the database, soon."""
         if self._report is None:
             self._report = Report(self._claimed["id"], self._claimed["attempt"])
         self._shared.reports.give(self._report, fraction, message)
 
     def save_checkpoint(self, data: object) -> Pending[None]:
-        """Save the data for the attempts to come. Raises `InvalidResult` at once for what JSON cannot hold."""
+        """Save the data for later attempts. Raises `InvalidResult` at once for data that JSON cannot represent."""
         try:
             text = encode_result(data, limit=self._shared.settings.max_result_bytes)
         except InvalidResult as error:
@@ -124,29 +124,31 @@ class AttemptRuntime:
         return Pending(self._save(text), self._shared.loop)
 
     def load_checkpoint(self) -> Pending[Any]:
-        """What was saved last."""
+        """The checkpoint that was saved last."""
         return Pending(self._load(), self._shared.loop)
 
     def set_result(self, value: object) -> None:
-        """The result that the transaction stores."""
+        """Set the result that the transaction stores."""
         if not self._has_transaction or self.is_recorded:
-            raise OutsideHandler("job.set_result() works only inside the block of job.transaction(): else return it.")
+            raise OutsideHandler(
+                "job.set_result() must be called inside the block of job.transaction(). Elsewhere, return the result."
+            )
         text = encode_result(value, limit=self._shared.settings.max_result_bytes, type_=self._checked_returns)
         if self._keeps_result:
             self._result = text
 
     @property
     def has_result(self) -> bool:
-        """Whether the transaction was given a result."""
+        """Whether `set_result` was called."""
         return self._result is not None
 
     @asynccontextmanager
     async def transaction(self, connection: object) -> AsyncIterator[Any]:
-        """A transaction that ends with the success of the job."""
+        """A transaction that commits together with the job's success."""
         if self._has_transaction or self.is_recorded or self._doubt is not None:
             raise InvalidOption(
-                "job.transaction() was used before in this attempt, and its end is the job's: "
-                "put all of it into one block."
+                "job.transaction() must be used at most once in an attempt, because its commit finishes the job. "
+                "Put all statements into one block."
             )
         self._has_transaction, self._result = True, None
         try:
@@ -157,12 +159,12 @@ class AttemptRuntime:
             self._has_transaction = False
 
     def check(self) -> None:
-        """Raise an error where nobody knows whether the transaction was committed: to be recorded, if it was not."""
+        """Raise an error if the outcome of the commit is unknown. It is recorded only if the commit failed."""
         if self._doubt is not None:
-            raise RowlockError("The commit of job.transaction() was not answered.") from self._doubt
+            raise RowlockError("PostgreSQL did not answer the commit of job.transaction().") from self._doubt
 
     async def end(self, *, is_lost: bool = False) -> None:
-        """Write what was reported last, unless the job is lost, and the lines that were logged. Raises nothing."""
+        """Write the last report, unless the job is lost, and the log lines. Raises nothing."""
         self.is_over = True
         if self._report is None and self._capture is None:
             return
@@ -172,7 +174,7 @@ class AttemptRuntime:
                     await self._write_report()
                 await self._keep_log()
         except (asyncio.CancelledError, *CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-            # Cancelled once more, the attempt ends all the same, with the outcome that it has.
+            # Also after another cancel, the attempt ends with the outcome that it has.
             log.warning("end_of_attempt_not_written", error=type(error).__name__)
 
     async def _commit(self, transaction: OpenTransaction) -> None:
@@ -198,7 +200,7 @@ class AttemptRuntime:
             log.error(  # noqa: TRY400  # the error goes on, and is logged where it ends
                 "transaction_outcome_unknown",
                 error=type(error).__name__,
-                what="the commit was not answered: if it took place, the job has succeeded, else it is tried again",
+                what="PostgreSQL did not answer the commit: if it committed, the job has succeeded, else it is retried",
             )
             raise
         self.is_recorded = True
@@ -229,14 +231,14 @@ class AttemptRuntime:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether an operator wants this attempt to stop."""
+        """Whether an operator has cancelled this attempt."""
         return self._attempt.stop == "cancel"
 
 
 def _stale(claimed: Record) -> StaleAttempt:
     return StaleAttempt(
-        f"Attempt {claimed['attempt']} of job {claimed['id']} ({claimed['task']}) has lost its job: it was rescued "
-        "from this worker, or ended by an operator. Nothing of it was stored."
+        f"Attempt {claimed['attempt']} of job {claimed['id']} ({claimed['task']}) has lost its job: another worker "
+        "rescued the job, or an operator ended it. Nothing was stored."
     )
 
 

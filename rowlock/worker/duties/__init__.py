@@ -1,1 +1,1 @@
-"""Duties that all workers share: each is claimed by one worker at a time, and done in bounded steps."""
+"""Duties that all workers share: one worker at a time claims a duty, and does it in bounded steps."""

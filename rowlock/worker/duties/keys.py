@@ -1,4 +1,4 @@
-"""The duty `keys`: remove the unique keys, the answers to HTTP requests, and the sessions, whose time is over."""
+"""The duty `keys`: remove expired unique keys, stored responses to HTTP requests, and sessions."""
 
 from __future__ import annotations
 

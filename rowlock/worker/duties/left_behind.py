@@ -1,4 +1,4 @@
-"""Each worker's own safety net: look behind the cursors of its claims for jobs that they could have passed over."""
+"""A safety net of each worker: look behind the cursors of its claims for jobs that they passed over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logs.get_logger("rowlock.worker")
 
 
 async def look_behind(connection: ControlConnection, claims: Claims, counts: Counts) -> None:
-    """Look behind the settled cursors. If a job is there, the claims begin again at the beginning."""
+    """Look behind the settled cursors. If a job is there, reset the claims to the beginning."""
     for each in (claims, *claims.apart):
         settled = each.settled
         rows = await connection.fetch(

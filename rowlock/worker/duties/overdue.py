@@ -1,4 +1,4 @@
-"""The duty `overdue`: end the waiting jobs whose time is over, or whose cancel is requested."""
+"""The duty `overdue`: end waiting jobs that expired, passed their deadline, or have a cancel request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST_IDS: Final = 10
 
 
 async def end_overdue(connection: ControlConnection, counts: Counts) -> Steps:
-    """End them, a batch a step. All are logged as one event, however the duty ends."""
+    """End them, a batch a step. Log all of them as one event, also if the duty fails."""
     ended, first = Counter[str](), list[str]()
     try:
         while True:

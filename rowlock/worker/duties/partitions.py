@@ -21,7 +21,7 @@ TRY_AGAIN: Final = timedelta(minutes=1)
 
 
 async def create_partitions(connection: ControlConnection) -> Steps:
-    """Create what is missing, each partition in a transaction. Those that are locked are tried again in a minute."""
+    """Create the missing partitions, each in a transaction. Retry the locked ones in a minute."""
     made, locked = 0, list[str]()
     for row in await connection.fetch("missing_partitions", DAYS_AHEAD):
         with going_on("partitions", archive=row["archive"], day=str(row["day"])):

@@ -1,4 +1,4 @@
-"""The duty `progress`: remove the progress of jobs that are gone from the archive."""
+"""The duty `progress`: remove the progress of jobs that are neither live nor in the archive."""
 
 from __future__ import annotations
 

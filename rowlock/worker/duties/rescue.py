@@ -1,4 +1,4 @@
-"""The duties `rescue` and `orphans`: take back the jobs of workers that are gone."""
+"""The duties `rescue` and `orphans`: rescue the jobs of workers that are gone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH: Final = 500
 
 
 async def rescue(connection: ControlConnection, counts: Counts, *, max_crashes: int, orphans: bool = False) -> Steps:
-    """Take back the jobs of workers whose lease has run out, or, for `orphans`, of workers without a row."""
+    """Rescue the jobs of workers whose lease has run out, or, for `orphans`, of workers without a row."""
     while True:
         rows = await connection.fetch("rescue", max_crashes, BATCH, orphans)
         if rows:
@@ -35,7 +35,7 @@ async def rescue(connection: ControlConnection, counts: Counts, *, max_crashes: 
 
 
 def _report(rows: Sequence[Record], counts: Counts) -> None:
-    """Count and log the jobs that were taken back."""
+    """Count and log the rescued jobs."""
     counts.rescued += len(rows)
     counts.quarantined += sum(row["is_quarantined"] for row in rows)
     for row in rows:

@@ -1,4 +1,4 @@
-"""The duty `results`: remove the results whose lifetime is over."""
+"""The duty `results`: remove expired results."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ log = logs.get_logger("rowlock.worker")
 BATCH: Final = 2000
 FIRST_PART: Final = timedelta(minutes=1)
 LONGEST_PART: Final = timedelta(days=365)
-"""Results are removed in parts of the time that is due: short ones where there is much, long ones where little."""
+"""The due time span is split into parts: short ones where many results are due, long ones where few are."""
 
 
 async def remove_results(database: Database) -> Steps:
-    """Remove what came due since the last time, part by part.
+    """Remove the results that came due since the last run, part by part.
 
-    By the application's connections: only a bitmap scan finds a window of time, which the control connections avoid.
+    On the application's connections: finding a window of time needs a bitmap scan, which control connections avoid.
     """
     async with database.transaction(plan=SHORT_WAIT) as transaction:
         tasks = await transaction.run("expired_results")

@@ -1,4 +1,4 @@
-"""The duty of retention: removes what is past its time from the archive, a day and a transaction at a time."""
+"""The duty `retention`: remove rows past their retention from the archive, one day in one transaction."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ ARCHIVES: Final = ("finished_job", "attempt", "attempt_log")
 PORTION: Final = 10_000
 """Rows of a default partition that one transaction removes."""
 LONGEST: Final = 3600.0
-"""Seconds that one day may take: tens of millions of rows are read, and some of them copied."""
+"""Seconds that one day may take: it can read tens of millions of rows, and copy some of them."""
 
 
 class RetentionDuty:
-    """Removes what is due, beside the worker's other duties, which must not wait for it."""
+    """Remove due rows in a task of its own, so that the worker's other duties do not wait."""
 
     def __init__(self, connection: ControlConnection, database: Database) -> None:
         self._connection = connection
@@ -38,22 +38,22 @@ class RetentionDuty:
         self._running: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
-        """Begin to remove what is due, unless that has begun already."""
+        """Start the removal, unless it runs already."""
         if self._running is not None and self._running.done():
-            self._running.result()  # what it raised all the same is a defect, and must not go unseen
+            self._running.result()  # raises a defect, which `remove` does not log
             self._running = None
         if self._running is None:
             self._running = asyncio.create_task(self.remove())
 
     async def stop(self) -> None:
-        """Stop in the middle: what was not done is done another time."""
+        """Stop in the middle. The next run continues."""
         if self._running is not None:
             self._running.cancel()
             with suppress(asyncio.CancelledError):
                 await self._running
 
     async def remove(self) -> None:
-        """Remove what is due, and drop the days that are empty. What fails is logged, and tried again next time."""
+        """Remove due rows and drop empty days. Log a failure and try again next time."""
         try:
             for row in await self._connection.fetch("due_days"):
                 with going_on("retention", archive=row["archive"], day=str(row["day"])):
@@ -67,13 +67,13 @@ class RetentionDuty:
                     dropped = await self._database.run("drop_day", row["archive"], row["day"])
                     if not dropped[0]["is_dropped"]:
                         log.info("day_not_dropped", **day)
-                        break  # somebody reads the archive: each further try would hold up the finishes once more
+                        break  # another session reads the archive: each further try would delay the finishes again
                     log.info("day_dropped", **day)
         except (*server_errors.CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
             log.warning("duty_failed", duty="retention", error=type(error).__name__, detail=message(error))
 
     async def _retain_default(self, archive: str) -> None:
-        """Remove what is past its time and lies in the default partition, in portions that others can pass between."""
+        """Remove due rows from the default partition, a portion at a time, so that other sessions can work between."""
         total, is_more = 0, True
         while is_more:
             (row,) = await self._database.run("retain_default", archive, PORTION)

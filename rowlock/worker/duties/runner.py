@@ -1,4 +1,4 @@
-"""Run the duties, each claimed by whichever worker comes first, and each worker's own safety nets."""
+"""Run the duties that this worker claims, and the safety nets of each worker."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ log = logs.get_logger("rowlock.worker")
 
 LOOK_EVERY: Final = 1.0
 PAUSE_MOST: Final = 5.0
-"""How often it tries, at least, while the database does not answer."""
+"""The longest pause between two tries while the database does not answer, in seconds."""
 NET_EVERY: Final = 60.0
 NET_SHARE: Final = 50
 """A look behind the cursors that took t seconds is not repeated for this many times t."""
 AWAY_SHARE: Final = 1 / 3
-"""If the database was away for this share of a lease, leases may be lost that are nobody's crash: rescues are held."""
+"""If the database was away for this share of a lease, leases may be lost without a crash: rescues are paused."""
 
 
 class Duties:
-    """Does the duties that are due, a bounded step at a time and in turn, and the safety nets once a minute.
+    """Do the due duties in turn, a bounded step at a time, and the safety nets once a minute.
 
-    Nothing else uses its connection: however long a step takes, cancels, orders and ticks do not wait for it.
+    Nothing else uses the connection: cancels, orders and ticks do not wait for a long step.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Duties:
         connection.on_return("hold_rescues", AWAY_SHARE * database.settings.lease.total_seconds())
 
     async def run(self) -> None:
-        """Look for a due duty once a second, until cancelled. What fails is logged, and tried again next time."""
+        """Look for a due duty once a second until cancelled. Log a failure and try again next time."""
         try:
             await self._run()
         finally:
@@ -95,7 +95,7 @@ class Duties:
             await self._statistics.stop()
 
     async def end_overdue(self) -> None:
-        """End now what is overdue, whichever worker has the duty: a drain leaves nothing that is due."""
+        """End overdue jobs now, also if another worker has the duty: a drain leaves no due job."""
         async for _ in end_overdue(self._connection, self._counts):
             pass
 
@@ -125,12 +125,12 @@ class Duties:
                 await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
 
     async def _take_step(self) -> bool:
-        """Begin a duty that is due, and do one step of those begun, in turn. Returns whether there was one.
+        """Begin a due duty, and do one step of those that have begun, in turn. Return whether there was one.
 
-        A duty that fails, or would have to wait for a lock, is over until it is due again.
+        A duty that fails, or that would wait for a lock, ends until it is due again.
         """
         duties, begun = self._duties, self._begun
-        # A quiet worker, or one that stops, has no use for suspects: another one is to run them.
+        # A worker that is quiet or stops leaves the suspects to another worker.
         wanted = [name for name in duties if name not in begun and (name != "suspects" or self._alone.may_be_wanted)]
         rows = await self._connection.fetch("claim_duty", wanted)
         begun |= {row["name"]: duties[row["name"]]() for row in rows}
@@ -140,11 +140,11 @@ class Duties:
         steps = begun.pop(name)
         with going_on(name):
             if await anext(steps, "over") is None:
-                begun[name] = steps  # behind the others
+                begun[name] = steps  # moves to the end
         return True
 
     async def _restore_rows(self) -> None:
-        """Restore the rows that exist once each, without which a duty, or the statistics, would rest for ever."""
+        """Restore missing rows of the duties and of the statistics' marks: without them the duties would never run."""
         rows = await self._connection.fetch("restore_rows", AGAIN_AFTER)
         if rows:
             log.warning("rows_restored", rows=[row["restored"] for row in rows])

@@ -1,4 +1,4 @@
-"""The duties of statistics: count what ended since the last time, and write down how long the queues are."""
+"""The duties `statistics` and `backlog`: count ended jobs and attempts, and sample the queues' lengths."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 PART: Final = timedelta(minutes=10)
-"""How much of the archive is counted in one transaction, after a pause."""
+"""How much of the archive one transaction counts, after a pause."""
 FURTHEST: Final = timedelta(days=1)
-"""How far back it begins after a pause. What ended before stays uncounted."""
+"""How far back counting begins after a pause. Jobs that ended before stay uncounted."""
 BEFORE_A_STEP: Final = timedelta(hours=1)
-"""How far back it begins when the server's clock has gone back. It may have rested so long since then."""
+"""How far back counting begins after the server's clock went back: counting may have rested so long since then."""
 AGAIN_AFTER: Final = timedelta(minutes=2)
-"""Everything is counted a second time so much later: a finish may commit long after its time was taken."""
+"""Everything is counted a second time this much later: a finish may commit long after its `finished_at`."""
 MARKS: Final = 2
 SHARE: Final = 50
-"""Each duty rests so many times as long as it took: it takes a fiftieth of a connection's time at most."""
+"""A duty rests this many times as long as it took, so that it uses at most a fiftieth of a connection's time."""
 LONGEST: Final = 120.0
 
 BY_TIME: Final = {
@@ -43,12 +43,12 @@ BY_TIME: Final = {
     "max_parallel_workers_per_gather": "0",
     "plan_cache_mode": "force_custom_plan",
 }
-"""What finds a window of time by BRIN even where the planner believes that today's partition is empty."""
+"""Settings under which BRIN finds a window of time, also while the planner believes that today's partition is empty."""
 BY_INDEX: Final = PLANNER_SETTINGS | {"max_parallel_workers_per_gather": "0"}
 
 
 class StatisticsDuty:
-    """Counts beside the worker's other duties, which must not wait for it."""
+    """Count in tasks of their own, so that the worker's other duties do not wait."""
 
     def __init__(self, connection: ControlConnection, database: Database) -> None:
         self._connection = connection
@@ -56,22 +56,22 @@ class StatisticsDuty:
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def begin_counting(self) -> None:
-        """Begin to count what ended, unless that has begun already."""
+        """Start to count, unless it runs already."""
         self._begin("statistics", self.count)
 
     async def begin_sampling(self) -> None:
-        """Begin to look how long the queues are, unless that has begun already."""
+        """Start to sample the queues' lengths, unless it runs already."""
         self._begin("backlog", self.sample)
 
     async def stop(self) -> None:
-        """Stop in the middle: what was not done is done another time."""
+        """Stop in the middle. The next run continues."""
         for running in self._running.values():
             running.cancel()
             with suppress(asyncio.CancelledError):
                 await running
 
     async def count(self) -> None:
-        """Count what ended since the last time, and once more what ended two minutes ago; forget what is old."""
+        """Count what ended since the last run, count once more what ended two minutes ago, and remove old slots."""
         while not await self._count_part():
             pass
         steps, kept = list(STEPS), list(STEPS.values())
@@ -79,12 +79,12 @@ class StatisticsDuty:
             await transaction.run("forget_statistics", steps, kept)
 
     async def sample(self) -> None:
-        """Write down how many live jobs each queue has."""
+        """Store how many live jobs each queue has."""
         async with self._database.transaction(plan=BY_INDEX, timeout=LONGEST) as transaction:
             await transaction.run("sample_backlog", list(STEPS)[1:], MOST_SAMPLED)
 
     async def _count_part(self) -> bool:
-        """Count one part of what is due, in one transaction: whether that was all, or is somebody else's to do."""
+        """Count one due part in one transaction. Return whether no part is left, or another worker counts."""
         async with self._database.transaction(plan=BY_TIME, timeout=LONGEST) as transaction:
             rows = await transaction.run("lock_statistics")
             if len(rows) < MARKS:
@@ -92,7 +92,7 @@ class StatisticsDuty:
             now: datetime = rows[0]["now"]
             marks = {row["name"]: row["until"] for row in rows}
             if any(mark > now for mark in marks.values()):
-                # The server's clock has gone back, and nobody knows when: what was counted already keeps its counts.
+                # The server's clock has gone back, at an unknown time. Slots that were counted keep their counts.
                 await transaction.run("set_back_statistics", slot_of(now - BEFORE_A_STEP, SHORTEST_STEP))
                 return False
             due = {"counted": now, "recounted": slot_of(now - AGAIN_AFTER, SHORTEST_STEP)}
@@ -112,11 +112,11 @@ class StatisticsDuty:
         if running is not None:
             if not running.done():
                 return
-            running.result()  # what it raised all the same is a defect, and must not go unseen
+            running.result()  # raises a defect, which `_do` does not log
         self._running[duty] = asyncio.create_task(self._do(duty, do))
 
     async def _do(self, duty: str, do: Callable[[], Awaitable[None]]) -> None:
-        """Do it, and let it rest the longer, the longer it took. What fails is logged, and tried again next time."""
+        """Do the duty, and let it rest in proportion to the time it took. Log a failure and try again next time."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:

@@ -1,4 +1,4 @@
-"""What duties have in common: bounded steps, short waits for locks, and going on when one item fails."""
+"""Common parts of duties: bounded steps, short waits for locks, and going on when one item fails."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 Steps: TypeAlias = AsyncGenerator[None]
-"""A duty under way. It yields after each bounded step, so that other duties have their turn."""
+"""A running duty. It yields after each bounded step, so that other duties have their turn."""
 
 LOCK_WAIT: Final = 500
-"""How long a statement of a duty waits for a lock, in milliseconds: other duties wait with it."""
+"""How long a duty's statement waits for a lock, in milliseconds. Short, because the other duties wait meanwhile."""
 SHORT_WAIT: Final = {"lock_timeout": str(LOCK_WAIT)}
 
 
 async def one_step(do: Callable[[], Awaitable[None]]) -> Steps:
-    """A duty that is short."""
+    """Run a short duty as a single step."""
     await do()
     yield
 
 
 @contextmanager
 def going_on(duty: str, **item: str) -> Iterator[None]:
-    """Log that the item in the block failed, and go on behind the block. `item` names it in the log.
+    """Log a failure of the item in the block, and go on behind the block. `item` names it in the log.
 
-    The event is `duty_postponed` if another session holds a lock, and `duty_failed` otherwise. An error that means that
-    the database is away is raised: the other items would fail as well.
+    The event is `duty_postponed` if another session holds a lock, and `duty_failed` otherwise. Raises an error that
+    means that the database is away: the other items would fail as well.
     """
     try:
         yield
@@ -45,8 +45,8 @@ def going_on(duty: str, **item: str) -> Iterator[None]:
     except (asyncpg.PostgresError, RowlockError) as error:
         if is_away(error) and not isinstance(error, asyncpg.QueryCanceledError | StatementTimeout):
             raise
-        told = {"error": type(error).__name__, "sqlstate": getattr(error, "sqlstate", None)}
-        log.warning("duty_failed", duty=duty, **item, **told, detail=message(error))
+        failure = {"error": type(error).__name__, "sqlstate": getattr(error, "sqlstate", None)}
+        log.warning("duty_failed", duty=duty, **item, **failure, detail=message(error))
 
 
 __all__ = ["LOCK_WAIT", "SHORT_WAIT", "Steps", "going_on", "one_step"]

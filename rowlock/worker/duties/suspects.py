@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from rowlock.worker.loop.suspects import Alone
 
 HOLD: Final = timedelta(seconds=3)
-"""How long the duty `suspects` is kept from the other workers at a time; and from all of them once the one that has it
-is done, so that there is time for other jobs."""
+"""How long the duty `suspects` stays reserved for the worker that has it. Once that worker is done, the duty rests for
+the same time, so that other jobs have a turn."""
 
 
 async def hold_suspects(connection: ControlConnection) -> None:
-    """Keep the duty from the other workers for a while."""
+    """Reserve the duty for this worker for a while."""
     await connection.fetch("hold_duty", "suspects", HOLD)
 
 
 async def look_for_suspects(connection: ControlConnection, claims: Claims, alone: Alone) -> None:
-    """Have this worker run such jobs, if one is due. Meanwhile no other worker does."""
+    """Let this worker run such jobs, if one is due, and no other worker meanwhile."""
     if await claims.is_suspect_due():
         alone.want()
         await hold_suspects(connection)

@@ -1,4 +1,4 @@
-"""The duty `ticks`: remove the records of old ticks of the schedules."""
+"""The duty `ticks`: remove the records of the schedules' old ticks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEPT_FOR: Final = timedelta(days=7)
 
 
 async def prune_ticks(connection: ControlConnection) -> None:
-    """Remove them, but for the newest."""
+    """Remove all but the newest records."""
     pruned = (await connection.fetch("prune_ticks", KEPT, KEPT_FOR))[0]["pruned"]
     if pruned:
         log.info("ticks_pruned", count=pruned)

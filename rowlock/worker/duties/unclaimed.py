@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 WARN_AFTER: Final = timedelta(seconds=30)
-"""A job is due for so long before the warning: workers come and go in a deploy."""
+"""How long a job is due before the warning: workers come and go in a deploy."""
 MOST_KINDS: Final = 20
 MOST_LOOKED_AT: Final = 1000
 

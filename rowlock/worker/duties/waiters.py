@@ -1,4 +1,4 @@
-"""The duty `waiters`: remove the marks of clients that waited for a result and are gone."""
+"""The duty `waiters`: remove the records of clients that waited for a result and are gone."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Threads and processes in which tasks run. They know no queue."""
+"""Threads and processes that run tasks. This package knows nothing of queues."""

@@ -1,7 +1,7 @@
 """The main program of a process that runs tasks for a worker: it imports them by name, and ends with the worker.
 
-The socket on file 0 is its only tie to the worker: jobs come in, outcomes go out, and when the other end closes, the
-worker is gone or has no more use for this process.
+The socket on file descriptor 0 is its only connection to the worker: jobs come in, outcomes go out. When the worker's
+end closes, the worker is gone or does not need this process any more.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     _Found: TypeAlias = tuple[Callable[..., object], Arguments, object]
-    """A task's function, its arguments, and the annotation that its results are compared by, if they are."""
+    """A task's function, its arguments, and the annotation that its results are checked against, if any."""
 
 PR_SET_PDEATHSIG: Final = 1
-"""Linux: the signal that this process gets when the one that started it ends, however it ends."""
+"""Linux: the option of prctl(2) that sends a signal to this process when its parent ends."""
 
 
 class Child:
-    """One process's side of the socket. A thread reads it, so that the end of the worker ends a busy process too."""
+    """The process's side of the socket. A thread reads it, so that the end of the worker also ends a busy process."""
 
     def __init__(self, wire: socket.socket) -> None:
         self._wire = wire
@@ -70,7 +70,7 @@ class Child:
         self._defect: BaseException | None = None
 
     def run(self) -> None:
-        """Do what comes, one thing after the other, until the worker closes its end."""
+        """Execute orders one after the other, until the worker closes its end of the socket."""
         os.register_at_fork(after_in_child=self._cut)
         threading.Thread(target=self._read, name="rowlock-worker", daemon=True).start()
         with self._runner:
@@ -90,15 +90,15 @@ class Child:
             else:
                 self._send(answer)
                 answer = self._perform(order)
-            self._is_busy = False  # before the worker hears of it, and lets this process end perhaps
+            self._is_busy = False  # before the answer, after which the worker may close the socket
             self._send(answer)
 
     def _send(self, answer: Answer) -> None:
         self._wire.sendall(packed(answer, self._number))
 
     def _cut(self) -> None:
-        """In a process that a task has forked: have no wire. It could answer in the place of this one."""
-        with suppress(OSError):  # it has none
+        """Close the socket in a process that a task forked: it could answer in the place of this process."""
+        with suppress(OSError):  # it is closed
             os.close(self._wire.detach())
 
     def _read(self) -> None:
@@ -117,12 +117,12 @@ class Child:
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
             resource.setrlimit(resource.RLIMIT_DATA, (order.memory_limit, hard))
         for module in order.modules:
-            with suppress(Exception):  # a job of this module will tell
+            with suppress(Exception):  # each job of this module raises it again
                 importlib.import_module(module)
         try:
             for place in order.lifespans:
                 self._runner.run(self._open(*place))
-        except BaseException as error:  # noqa: BLE001  # each job of this process tells
+        except BaseException as error:  # noqa: BLE001  # each job of this process raises it
             self._defect = error
 
     async def _open(self, module: str, name: str) -> None:
@@ -165,14 +165,14 @@ class Child:
         limit = self._set_up.memory_limit
         if isinstance(error, MemoryError) and limit:
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))  # to tell of it takes some
+            resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))  # reporting the error needs memory
             why = f"the task needs more than the {limit:,} bytes its process may use (ROWLOCK_PROCESS_MEMORY_LIMIT)"
             error.args = (why,)
-        return _told(error)
+        return _described(error)
 
 
 async def _awaited(value: Awaitable[object]) -> object:
-    """Await it, and cancel what it leaves behind on the loop, as `asyncio.run` does."""
+    """Await the value, and cancel the tasks that it leaves on the loop, as `asyncio.run` does."""
     before = asyncio.all_tasks()
     try:
         with ending_here():
@@ -185,19 +185,19 @@ async def _awaited(value: Awaitable[object]) -> object:
 
 
 def _flush() -> None:
-    """Write out what the task has printed: the next one may be killed."""
+    """Flush the task's output: the next task may be killed."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # closed by the task, perhaps
+        with suppress(OSError, ValueError):  # the task may have closed it
             stream.flush()
 
 
 def _decided(directive: Directive) -> Decided:
     delay = getattr(directive, "delay", None)
-    cause = None if directive.__cause__ is None else _told(directive.__cause__)
+    cause = None if directive.__cause__ is None else _described(directive.__cause__)
     return Decided(type(directive).__name__, str(directive), None if delay is None else delay.total_seconds(), cause)
 
 
-def _told(error: BaseException) -> Raised:
+def _described(error: BaseException) -> Raised:
     text = describe_error(error)
     return Raised(text.type, text.message, text.traceback, [qualified_name(kind) for kind in type(error).__mro__])
 
@@ -214,24 +214,24 @@ def _hints() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Take file 0 as the socket, leave signals to the worker, and run."""
+    """Open file descriptor 0 as the socket, ignore signals meant for the worker, and run."""
     wire = socket.socket(fileno=os.dup(0))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _ignore)  # not SIG_IGN: what a task starts would inherit that
+        signal.signal(number, _ignore)  # not SIG_IGN: processes that a task starts would inherit that
         keep_handler(number)
     if sys.platform == "linux":
         # seam: worker's death
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # also where a task holds Python's lock
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # works also while a task holds the GIL
     logs.configure()
     with suppress(OSError):  # the worker is gone
         Child(wire).run()
 
 
 def _ignore(_number: int, _frame: object) -> None:
-    """A signal meant for the worker, which ends its processes itself."""
+    """Ignore a signal meant for the worker, which ends its processes itself."""
 
 
 __all__ = ["main"]

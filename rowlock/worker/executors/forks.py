@@ -1,4 +1,4 @@
-"""What a process that a job forks does not take along: the signal handlers of the worker, and the rest of its program.
+"""Keep a process that a job forks from using the worker's signal handlers and from continuing the worker's program.
 
 `multiprocessing` forks on Linux, by default before Python 3.14; `os.fork` does, and `subprocess` with a `preexec_fn`.
 """
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 generation = 0
-"""How many forks lie between this process and the first one. To read it is cheaper than to ask for the process's id."""
+"""How many forks lie between this process and the first one. Reading it is cheaper than `os.getpid()`."""
 _handlers: Final[dict[signal.Signals, object]] = {}
 _forking: Final = threading.local()
 
 
 def keep_handler(number: signal.Signals) -> None:
-    """Keep the present handler of this signal to this process: what it forks does by default what the system says.
+    """Reset this signal to the system's default in forked children: its present handler is for this process only.
 
     An event loop's handlers write into a socket, which a forked child shares: a signal to the child would be handled
-    here, and not there. One that comes while the process forks waits until the child has its handlers.
+    here, and not there. A signal that comes during the fork waits until the child has reset its handlers.
     """
     _handlers[number] = signal.getsignal(number)
 
 
 @contextmanager
 def ending_here() -> Iterator[None]:
-    """End a process that is forked in the block, when it leaves the block: the program goes on in this one alone."""
+    """End a process that was forked in the block when it leaves the block: only this process continues the program."""
     before = generation
     try:
         yield
@@ -46,9 +46,9 @@ def ending_here() -> Iterator[None]:
 
 
 def end_fork(error: BaseException | None) -> NoReturn:
-    """End this process, which was forked. Its exit code: that of `SystemExit`, 1 after another error, which is logged.
+    """End this forked process. Its exit code is that of `SystemExit`, or 1 after another error, which is logged.
 
-    It flushes what was printed, and does nothing else of what Python does at exit: that is its parent's.
+    Flush the output, and skip Python's other steps at exit: they belong to the parent process.
     """
     code = 0
     if isinstance(error, SystemExit):
@@ -57,7 +57,7 @@ def end_fork(error: BaseException | None) -> NoReturn:
         log.error("forked_process_failed", exc_info=error)
         code = 1
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # there is none, or it is closed
+        with suppress(AttributeError, OSError, ValueError):  # the stream is missing or closed
             stream.flush()
     os._exit(code & 0xFF)
 

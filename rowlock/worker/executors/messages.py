@@ -1,4 +1,4 @@
-"""What a worker and the processes of its tasks say to each other: JSON behind a head; no pickled objects."""
+"""The messages between a worker and the processes of its tasks: JSON after a header, without pickled objects."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 HEAD: Final = struct.Struct("!IQ")
-"""The length of the text in bytes, and the number of the order; an answer has the number of the order it answers."""
+"""The length of the text in bytes, and the number of the order; an answer has the number of its order."""
 
 
 class SetUp(msgspec.Struct, tag=True, frozen=True):
-    """To a new process: what to import, what to open, and its limits. `memory_limit` is bytes, 0 for none."""
+    """To a new process: modules to import, lifespans to open, and limits. `memory_limit` is bytes, 0 for none."""
 
     modules: list[str]
     lifespans: list[tuple[str, str]]
-    """Each by its module and its name in there."""
+    """Each by its module and its name in the module."""
     memory_limit: int
     max_result_bytes: int
 
@@ -33,17 +33,17 @@ class Call(msgspec.Struct, tag=True, frozen=True):
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """From a process: it has imported what it could; or, it begins with the job."""
+    """From a process: it has imported the modules that it could; or it begins the job."""
 
 
 class Returned(msgspec.Struct, tag=True, frozen=True):
-    """From a process: the task returned this, as JSON text; None for None."""
+    """From a process: the task's return value as JSON text; None for None."""
 
     result: str | None
 
 
 class Raised(msgspec.Struct, tag=True, frozen=True):
-    """From a process: the task raised this. `kinds` are the full names of the class and its bases."""
+    """From a process: the error that the task raised. `kinds` are the full names of the class and its bases."""
 
     error_type: str
     message: str
@@ -52,7 +52,7 @@ class Raised(msgspec.Struct, tag=True, frozen=True):
 
 
 class Decided(msgspec.Struct, tag=True, frozen=True):
-    """From a process: the task raised or returned this directive. `delay` is seconds, `cause` its `__cause__`."""
+    """From a process: the directive that the task raised or returned. `delay` is seconds, `cause` its `__cause__`."""
 
     directive: str
     reason: str
@@ -68,7 +68,7 @@ read_answer: Final[Callable[[bytes], Answer]] = msgspec.json.Decoder(Answer).dec
 
 
 def packed(message: Order | Answer, number: int) -> bytes:
-    """The message as it goes over the wire."""
+    """The message as bytes for the socket."""
     text = msgspec.json.encode(message)
     return HEAD.pack(len(text), number) + text
 

@@ -1,6 +1,6 @@
-"""Processes for tasks that compute: started when needed, recycled, limited in memory, killed when time is up.
+"""Processes for tasks that compute: started when needed, recycled, limited in memory, killed at their time limit.
 
-Each one has a socket of its own. One that dies, whatever it was doing, fails the attempt that it ran and nothing else.
+Each process has a socket of its own. A process that dies fails the attempt that it ran and nothing else.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def cpus() -> int:
 
 
 class Process:
-    """One process, from its start to its end. It does one job at a time."""
+    """One process, from its start to its end. It runs one job at a time."""
 
     def __init__(
         self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -78,7 +78,7 @@ class Process:
 
     @classmethod
     async def start(cls, set_up: SetUp) -> Self:
-        """Start one, and wait until it has imported the tasks. Raises `ProcessEnded`."""
+        """Start a process, and wait until it has imported the tasks. Raises `ProcessEnded`."""
         ours, its = socket.socketpair()
         with its, ExitStack() as unless_started:
             unless_started.enter_context(ours)
@@ -88,7 +88,7 @@ class Process:
                 BOOT,
                 json.dumps(sys.path),
                 stdin=its.fileno(),
-                start_new_session=True,  # so that it can be ended with all that a task has started
+                start_new_session=True,  # so that killing its group also kills processes that a task started
             )
             unless_started.pop_all()
         reader, writer = await asyncio.open_connection(sock=ours)
@@ -105,18 +105,21 @@ class Process:
         return started
 
     async def ask(self, order: Order) -> Answer:
-        """Give it something to do, and wait for the first answer. Raises `ProcessEnded` if it ends before."""
+        """Send an order, and wait for its first answer. Raises `ProcessEnded` if the process ends before."""
         self._orders += 1
-        with suppress(ConnectionError):  # it has ended: the answer will tell
+        with suppress(ConnectionError):  # the process has ended: `answer` raises that
             self._writer.write(packed(order, self._orders))
             await self._writer.drain()
         return await self.answer()
 
     async def answer(self) -> Answer:
-        """Wait for the next answer to the last order. Raises `ProcessEnded` if it ends before, or answers another."""
+        """Wait for the next answer to the last order.
+
+        Raises `ProcessEnded` if the process ends before, or answers another order.
+        """
         answer = asyncio.ensure_future(self._read())
         try:
-            # Its end closes the socket, unless something that it started holds on to it.
+            # The end of the process closes the socket, unless a process that it started keeps the socket open.
             await asyncio.wait({answer, self.exit}, return_when=asyncio.FIRST_COMPLETED)
             if answer.done() and (said := answer.result()) is not None:
                 return said
@@ -134,30 +137,30 @@ class Process:
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
         if number != self._orders:
-            raise ProcessEnded("The process of the task gave an answer that was not this job's, and was killed.")
+            raise ProcessEnded("The process of the task sent an answer that was not this job's, and was killed.")
         return read_answer(text)
 
     async def kill(self) -> None:
-        """End it, and what it has started, at once; wait until it has ended."""
+        """Kill the process and all that it started, and wait until it has ended."""
         if not self.exit.done():
             self._end_group()
         self._writer.close()
         await asyncio.wait({self.exit}, timeout=END_SECONDS)
 
     def _end_group(self) -> None:
-        """End what is in its process group: also what it has left behind, however it ended itself."""
+        """Kill its process group: also processes that it left behind when it ended by itself."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     async def retire(self) -> None:
-        """Let it end by itself, as it has nothing to do; kill it if that takes long."""
+        """Let the idle process end by itself; kill it after `EXIT_SECONDS`."""
         self._writer.close()
         await asyncio.wait({self.exit}, timeout=EXIT_SECONDS)
         await self.kill()
 
 
 class Processes:
-    """The processes that the process tasks of one worker share: `most` of them, since no more calls come at once."""
+    """The processes that the process tasks of one worker share: at most `most`, as many as calls come at once."""
 
     def __init__(self, most: int, *, max_jobs: int, memory_limit: int, max_result_bytes: int) -> None:
         self.most: Final = most
@@ -171,9 +174,9 @@ class Processes:
         self._all: set[Process] = set()
 
     def expect(self, tasks: Iterable[Task[..., Any]], lifespans: Iterable[Lifespan[Any]] = ()) -> None:
-        """Take in which tasks there are, and what each process opens for them.
+        """Set the tasks that processes import, and the lifespans that each process opens for them.
 
-        Raises `InvalidOption` for a task that a process could not import by its name, and for such a lifespan.
+        Raises `InvalidOption` for a task or a lifespan that a process could not import by its name.
         """
         chosen = [task for task in tasks if task.executor == "process"]
         for task in chosen:
@@ -186,9 +189,9 @@ class Processes:
     async def call(self, task: Task[..., Any], claimed: Record, begin: Callable[[], timedelta | None]) -> str | None:
         """Run the job in a process, and return its result as JSON text.
 
-        `begin` is called once a process is ready for it, and tells its limit, or raises. Its time counts from when the
-        process begins with it; when it is up, or this is cancelled, the process is killed. Raises what the task
-        decided, `RemoteError` for what it raised, `ProcessEnded` or `AttemptTimeout`.
+        `begin` is called once a process is ready for the job, and returns the time limit, or raises. The time counts
+        from when the process begins the job. At the limit, or when this call is cancelled, the process is killed.
+        Raises the task's directive, `RemoteError` for an error of the task, `ProcessEnded` or `AttemptTimeout`.
         """
         order = Call(task.name, task.__module__, task.function.__qualname__, claimed["args"], _row(claimed))
         process, limit = await self._begin(order, begin)
@@ -202,12 +205,12 @@ class Processes:
         return _understood(answer)
 
     async def close(self) -> None:
-        """End all processes: the idle ones by themselves, with what Python does at exit; what is left, by force."""
+        """End all processes: let the idle ones exit by themselves, with Python's steps at exit, and kill the rest."""
         await asyncio.gather(*(process.retire() for process in self._idle), *self._retiring)
         await asyncio.gather(*(process.kill() for process in tuple(self._all)))
 
     async def _begin(self, order: Call, begin: Callable[[], timedelta | None]) -> tuple[Process, timedelta | None]:
-        """Have a process begin with the job. One that has ended while it was idle is replaced."""
+        """Let a process begin the job. Replace a process that ended while it was idle."""
         while True:
             process = self._idle.pop() if self._idle else await self._start()
             try:
@@ -226,7 +229,7 @@ class Processes:
             return process, limit
 
     async def _start(self) -> Process:
-        """Start a process; one that was to end before has ended then, so that there are never more than `most`."""
+        """Start a process, after one that retires has ended, so that there are never more than `most`."""
         if self._retiring:
             ending = self._retiring.pop()
             try:
@@ -277,20 +280,20 @@ def _row(claimed: Record) -> dict[str, Any]:
 
 def _check_importable(made: Task[..., Any] | Lifespan[Any], why: str) -> None:
     module, name = made.__module__, made.function.__qualname__
-    remedy = "move it to the top level of a module that can be imported."
+    remedy = "Move it to the top level of a module that can be imported."
     if module == "__main__":
-        raise InvalidOption(f"{why}, and {name} is part of the main program, which has none: {remedy}")
+        raise InvalidOption(f"{why}, but {name} is in the main program, which cannot be imported. {remedy}")
     try:
         found = attrgetter(name)(sys.modules[module])
     except (KeyError, AttributeError):
         found = None
-    is_its_function = isinstance(made, Task) and found is made.function  # that will do
+    is_its_function = isinstance(made, Task) and found is made.function  # the undecorated function suffices
     if not is_its_function and getattr(found, "function", None) is not made.function:
-        raise InvalidOption(f"{why}, and {module}.{name} is not it: {remedy}")
+        raise InvalidOption(f"{why}, but {module}.{name} is missing or another object. {remedy}")
 
 
 def how_ended(returncode: int | None) -> str:
-    """The end of a process in words, by its exit code as `subprocess` has it."""
+    """The end of a process in words, by the return code of `subprocess`."""
     if returncode is None:
         return "in an unknown way"
     if returncode >= 0:

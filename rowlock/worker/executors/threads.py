@@ -1,4 +1,4 @@
-"""Plain functions in threads of the worker's own: not asyncio's, which resolve names and must stay free for that."""
+"""Threads for plain functions. They are not asyncio's, which must stay free to resolve names."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class Threads:
-    """At most so many threads; they start when they are needed."""
+    """A pool of at most `most` threads, which start when they are needed."""
 
     def __init__(self, most: int, *, name: str) -> None:
         self._most, self._name = most, name
@@ -25,9 +25,9 @@ class Threads:
         self._running: set[Future[Any]] = set()
 
     def submit(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Call the function in a thread, in a copy of the present context, as soon as one is free.
+        """Call the function in a thread, in a copy of the present context, as soon as a thread is free.
 
-        A thread cannot be stopped: to cancel the future has an effect only before the function begins.
+        A thread cannot be stopped: cancelling the future has an effect only before the function begins.
         """
         future = self._pool.submit(contextvars.copy_context().run, _plainly, function, args, kwargs)
         self._running.add(future)
@@ -35,7 +35,7 @@ class Threads:
         return future
 
     def grow(self, most: int) -> None:
-        """At most so many threads from now on, if that is more: a larger pool, while the present one runs dry."""
+        """Raise the number of threads, never lower it: new calls use a larger pool, and the present pool runs dry."""
         if most > self._most:
             self._most = most
             self._pool.shutdown(wait=False)
@@ -43,18 +43,18 @@ class Threads:
 
     @property
     def are_busy(self) -> bool:
-        """Whether a function runs in one, or waits for one. May be read after `close`, and in any thread."""
+        """Whether a function runs in a thread, or waits for one. May be read after `close`, and in any thread."""
         return bool(self._running)
 
     def close(self) -> None:
-        """Let the threads go, but for those whose function still runs: it cannot be stopped from outside."""
+        """End the threads, except those whose function still runs: it cannot be stopped from outside."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _plainly(function: Callable[..., R], args: tuple[object, ...], kwargs: dict[str, object]) -> R:
-    """Call the function. A future cannot hold a StopIteration: its waiter would wait for ever.
+    """Call the function. Convert StopIteration: a future cannot raise it, and its waiter would wait for ever.
 
-    A process that it has forked, and that comes out of it, ends: else it would wait for ever for the pool's next call.
+    End a process that the function forked, if it returns: else it would wait for ever for the pool's next call.
     """
     before = forks.generation
     try:
@@ -62,7 +62,7 @@ def _plainly(function: Callable[..., R], args: tuple[object, ...], kwargs: dict[
     except StopIteration as error:
         raise RuntimeError("the task raised StopIteration") from error
     finally:
-        if forks.generation != before:  # plainer than `ending_here`: each call pays for it
+        if forks.generation != before:  # cheaper than `ending_here`, for each call
             forks.end_fork(sys.exception())
 
 

@@ -1,1 +1,1 @@
-"""Claim, fill the slots, wait for work, stop."""
+"""The main loop: claim jobs, fill the slots, wait for work, stop."""

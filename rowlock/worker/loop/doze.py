@@ -1,10 +1,9 @@
-"""How a worker waits that has found no more work: briefly by itself while work keeps coming, by notification once it
-does not.
+"""Idle waiting: poll while jobs keep arriving, then sleep until NOTIFY.
 
-A NOTIFY makes the commit that sends it take a lock of the whole server, so enqueues notify only if a worker is marked
-as idle. The mark follows the regime, not each job: it is set when nothing came for a while, and taken away when much
-comes. Polling goes on in both: a lost notification costs one poll interval. A worker that is marked tests whether it
-hears anything at all.
+A commit that sends a NOTIFY takes a lock of the whole server, so enqueues notify only if a worker is marked as idle.
+The mark follows the rate of arrivals, not each job: it is set after a while without jobs, and removed when many jobs
+arrive. A worker polls in both cases: a lost notification costs one poll interval. A marked worker tests whether
+notifications reach it.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 PAUSE_FIRST: Final = 0.002
 PAUSE_BUSY_MOST: Final = 0.02
 QUIET_SECONDS: Final = 0.1
-"""Dry for this long, a worker marks itself as idle."""
+"""A worker that finds no job for this long marks itself as idle."""
 BUSY_JOBS_PER_SECOND: Final = 200
-"""Above this pace of arrivals the mark is taken away: polling every few milliseconds finds as much, for free."""
+"""At more arrivals than this the worker removes the mark: polling every few milliseconds finds as many, for free."""
 
 
 class Doze:
@@ -49,25 +48,25 @@ class Doze:
         self._window_began, self._window_jobs = time.monotonic(), 0
 
     def wake(self, _queue: str = "") -> None:
-        """There may be work: end the wait, or the next one if none is going on."""
+        """End the wait because there may be work; or end the next wait, if the worker does not wait now."""
         self._awake.set()
 
     def heard(self) -> None:
-        """Something was heard: so the connection listens."""
+        """Note that a notification arrived, which proves that the connection listens."""
         self._ear.heard()
 
     def lost_mark(self) -> None:
-        """The connection is a new one: whatever was marked may be gone."""
+        """Forget the mark: the connection is a new one, and another server may not have the mark."""
         self._is_marked = False
         self._ear.begin()
         self.wake()
 
     def before_claim(self) -> None:
-        """From here on a wake-up means work that the coming claim may not see."""
+        """Forget earlier wake-ups: the coming claim sees their work. A later wake-up may mean work that it misses."""
         self._awake.clear()
 
     async def found(self, jobs: int) -> None:
-        """Take in how much the last claim found."""
+        """Note how many jobs the last claim found. Remove the mark if many arrive."""
         now = time.monotonic()
         if jobs:
             self._dry_since, self._pause = now, PAUSE_FIRST
@@ -80,13 +79,13 @@ class Doze:
             await self.busy()
 
     async def busy(self) -> None:
-        """Take the mark away: this worker has work enough for now."""
+        """Remove the mark, because this worker has enough work for now."""
         if self._is_marked:
             await self._connection.fetch("mark_busy", self._worker)
             self._is_marked = False
 
     async def wait(self) -> None:
-        """Wait until there may be work again: in a queue that is not paused, so that enqueues to one notify nobody."""
+        """Wait until there may be work again. The mark names no paused queues, so enqueues to these do not notify."""
         if self._is_marked and self._marked != sorted(self._claims.open_queues):
             await self.busy()
         if not self._is_marked and self._may_listen and time.monotonic() - self._dry_since >= QUIET_SECONDS:
@@ -94,7 +93,7 @@ class Doze:
             await self._connection.fetch("mark_idle", self._worker, self._marked)
             self._is_marked = True
             self._ear.begin()
-            return  # and claim once more: what was enqueued before the mark did not notify
+            return  # to claim once more: jobs enqueued before the mark did not notify
         if self._is_marked and not await self._ear.test():
             return
         most = self._poll if self._is_marked or not self._may_listen else PAUSE_BUSY_MOST

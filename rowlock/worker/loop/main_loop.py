@@ -1,4 +1,4 @@
-"""A worker's main loop: claims while there is room, waits while there is none, dozes while there is no work."""
+"""A worker's main loop: claim while slots are free, wait while they are not, doze while there is no work."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ TRANSIENT: Final = (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError)
 PAUSE_FIRST: Final = 0.1
 PAUSE_MOST: Final = 5.0
 MOST_PENDING: Final = 5000
-"""No more is claimed while so many outcomes wait to be recorded: the database is slow, or away."""
+"""The loop does not claim while this many outcomes wait to be recorded: the database is slow, or away."""
 QUIET_SECONDS: Final = 0.2
-"""How long a quiet worker waits at a time before it looks whether it may take jobs again, or is to stop."""
+"""How long a quiet worker waits before it checks again whether it is resumed or stopped."""
 LATE_SECONDS: Final = 0.05
 """How long the loop waits at a time while the lease is neither held nor lost."""
-REWOUND: Final = "the database has lost their earlier claims; they go on as they run"
-BLOCKED: Final = "its earlier attempt still runs here: it was stopped with a lost lease, and has not ended"
+REWOUND: Final = "the database lost their earlier claims; the running attempts go on"
+BLOCKED: Final = "its earlier attempt still runs here: it was stopped because its lease was lost, and has not ended"
 ADOPT_SECONDS: Final = 60.0
 ADOPT_EVERY: Final = 5.0
-"""After a claim failed, it may still be under way in the server: for so long, and so often, its jobs are looked for.
-Likewise after a reconnect: another server may have lost outcomes of this worker, whose jobs run under its name then."""
+"""A failed claim may still run in the server: the loop looks for its jobs every `ADOPT_EVERY`, for `ADOPT_SECONDS`.
+Likewise after a reconnect: another server may have lost outcomes of this worker, whose jobs still run there."""
 ADOPT_NET: Final = 60.0
-"""How often they are looked for in any case: behind a pooler a failover is no reconnect."""
+"""How often the loop looks for them in any case: behind a pooler a failover causes no reconnect."""
 BLOCKED_SECONDS: Final = 5.0
-"""A job that is given back because its earlier attempt still runs here is not due for so long: another worker may take
-it meanwhile, or the earlier attempt may end."""
+"""The delay of a job that is released because its earlier attempt still runs here: another worker may claim it after
+that, or the earlier attempt may have ended."""
 
 
 class MainLoop:
-    """Brings jobs from the claims to the slots, until the worker is to stop or the lease is lost."""
+    """Bring jobs from the claims to the slots, until the worker stops or the lease is lost."""
 
     def __init__(
         self,
@@ -89,21 +89,21 @@ class MainLoop:
         self._turns = 0
 
     def look_for_unknown(self) -> None:
-        """Look for jobs that the database has as this worker's and that it does not know of, for a while."""
+        """For a while, look for jobs that are claimed for this worker without its knowledge."""
         self._adopt_until = self._loop.time() + ADOPT_SECONDS
 
     async def until_over(self, background: Sequence[asyncio.Task[None]]) -> None:
-        """Work until the worker is to stop, the lease is lost, or one of these tasks has failed."""
+        """Work until the worker is asked to stop, the lease is lost, or one of these tasks has failed."""
         pause = PAUSE_FIRST
         while not (self._stopping.is_set() or self._lease.is_lost):
             for task in background:
                 if task.done():
-                    task.result()  # neither ends by itself: what it raised is a defect, and must not go unseen
+                    task.result()  # raises a defect: these tasks do not end by themselves
             try:
                 await self._work_once()
                 pause = PAUSE_FIRST
             except NotLeased:
-                await self._stops_within(LATE_SECONDS)  # the lease's thread is about to notice
+                await self._stops_within(LATE_SECONDS)  # the lease's thread will notice soon
             except TRANSIENT as error:
                 log.warning("claim_failed", error=type(error).__name__, detail=message(error), retry_in=round(pause, 1))
                 self._claims.reset()
@@ -121,7 +121,7 @@ class MainLoop:
             self._release(attempt)
         if self._orders.is_quiet:
             self._alone.end()
-            await self._doze.busy()  # a notification would be of no use
+            await self._doze.busy()  # a notification would be useless
             await self._stops_within(QUIET_SECONDS)
             return
         if self._alone.is_wanted:
@@ -131,12 +131,12 @@ class MainLoop:
         shares = self._with_room() if self._finishes.pending < MOST_PENDING else []
         if not shares:
             if not await self._slots.changed(timeout=1.0):
-                await self._doze.busy()  # full for so long: a notification would be of no use
+                await self._doze.busy()  # full for a second: a notification would be useless
             return
         await self._claim_or_wait(shares)
 
     async def _claim_or_wait(self, shares: Sequence[Share]) -> None:
-        """Claim what there is room for. If no queue has any more, work on what runs alone, or wait."""
+        """Claim as many jobs as there is room for. If the queues have no more, run a job that runs alone, or wait."""
         if all(claims.begins_anew for claims, _ in shares):
             self._doze.before_claim()
         found = await self.claim()
@@ -149,17 +149,17 @@ class MainLoop:
     async def _has_lease(self) -> bool:
         """Whether jobs may be claimed now."""
         if not self._lease.may_claim:
-            await self._stops_within(LATE_SECONDS)  # a renewal is late: it comes, or the lease is lost
+            await self._stops_within(LATE_SECONDS)  # a renewal is late: it succeeds soon, or the lease is lost
         await self._finishes.connect()
         return self._lease.may_claim
 
     async def _adopt(self) -> None:
-        """Take on what a claim whose answer was lost has claimed for this worker."""
+        """Adopt jobs of claims whose answers were lost."""
         if self._loop.time() < self._adopt_at:  # seam: adopting
             return
         known, asked_at = self._slots.known() | self._finishes.known(), steady.seconds()
         rows = await self._claims.adopt(self._lease.worker, known)
-        self._slots.doubled &= known  # the others are among these rows, or not this worker's
+        self._slots.doubled &= known  # the other ones are in `rows`, or belong to another worker
         self._adopt_at = self._loop.time() + ADOPT_EVERY
         self._adopt_net_at = self._loop.time() + ADOPT_NET
         if rows:
@@ -168,9 +168,9 @@ class MainLoop:
             self._take_on(self._alone.adopt(rows), asked_at)
 
     async def claim(self, most: int | None = None) -> int:
-        """Claim as many jobs as there is room for, or up to so many, and put them into the slots; return how many.
+        """Claim as many jobs as there is room for, at most `most`, and put them into the slots. Return how many.
 
-        The tasks of an executor that binds have a share of their own: no more of them than it can run is claimed.
+        The tasks of a binding executor have a share of their own: no more of their jobs are claimed than it can run.
         """
         shares, found = self._shares, 0
         turn = self._turns = (self._turns + 1) % len(shares)
@@ -194,7 +194,7 @@ class MainLoop:
         return [(claims, executor) for claims, executor in self._shares if self._slots.room(executor) > 0]
 
     def _take_on(self, rows: Sequence[Record], asked_at: float) -> None:
-        """Put claimed jobs into the slots, or give them back if the lease was lost meanwhile: they never began."""
+        """Put claimed jobs into the slots; release them if the lease was lost meanwhile, since they never began."""
         if self._lease.is_lost:
             for row in rows:
                 self._release(Attempt(row, steady.seconds(), self._lease))
@@ -214,7 +214,7 @@ class MainLoop:
             return
 
     async def until_dry(self) -> None:
-        """Work until nothing is due any more, and all outcomes are recorded; or until it may take no more jobs."""
+        """Work until no job is due and all outcomes are recorded, or until the worker may not claim any more."""
         while not self._takes_no_more:
             if not await self._has_lease():
                 continue
@@ -225,10 +225,10 @@ class MainLoop:
             try:
                 found = await self.claim()
             except NotLeased:
-                continue  # the lease's thread is about to notice
+                continue  # the lease's thread will notice soon
             if found == 0 and has_room and self._slots.is_empty:
                 await self._finishes.flush()
-                # What the last ones enqueued, or put back at once; then those that run alone.
+                # Claim jobs that the last ones enqueued, or that are due again at once; then jobs that run alone.
                 if await self.claim(self._slots.concurrency) == 0 and not await self._alone.begin():
                     return
             elif found == 0:

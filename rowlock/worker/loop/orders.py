@@ -1,4 +1,4 @@
-"""What operators have said of one worker and its queues, and which queues its wildcards mean: read, and put to work."""
+"""Apply operators' orders for one worker and its queues, and find the queues that its wildcards match."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 KEEP_SECONDS: Final = 60.0
-"""A queue that a wildcard has found is served for so long after its last job was seen waiting."""
-SPLIT: Final = "claims take longer with each queue: divide the queues among workers, or have fewer"
+"""How long a queue that a wildcard matches is served after its last waiting job was seen."""
+SPLIT: Final = "claims take longer with each queue: divide the queues among workers, or use fewer queues"
 DISCOVER_EVERY: Final = 1.0
 DISCOVER_SHARE: Final = 20
 """A search for queues that took t seconds is not repeated for this many times t."""
-_TOLD: Final = {
+_EVENTS: Final = {
     "running": ("claims_resumed", "an operator has resumed this worker"),
     "quiet": ("claims_paused", "an operator has quieted this worker"),
     "stopping": ("claims_paused", "an operator has stopped this worker"),
 }
-"""What is logged when an operator's order is heeded."""
+"""The event and the reason that are logged for each new state."""
 
 
 class Orders:
-    """Reads them once a second, and puts changes to work. A pause itself is up to the claim, which asks by itself.
+    """Read operators' orders once a second, and apply changes. A queue's pause needs no order: each claim checks it.
 
-    `state`: whether this worker is to take jobs (`running`), to take none (`quiet`), or to stop (`stopping`). Each
-    shift begins with that of the one before. `stop` is called once it is to stop.
+    `state` is whether this worker claims jobs (`running`), claims none (`quiet`), or stops (`stopping`). Each shift
+    begins with the state of the shift before. An order to stop calls `stop`.
     """
 
     def __init__(
@@ -65,13 +65,13 @@ class Orders:
         self._discover_at = 0.0
 
     async def look(self, connection: ControlConnection) -> None:
-        """Find out what is new."""
+        """Discover queues for the wildcards if that is due, and read the orders."""
         if self._served.wildcards and time.monotonic() >= self._discover_at and await self.discover(connection):
             await connection.fetch("serve", self._worker, self._claims.queues)
         await self.read(connection)
 
     async def read(self, connection: ControlConnection) -> None:
-        """Read what was said, and do it: what a queue was given beats what the worker was started with."""
+        """Read and apply the orders. A limit that an operator gave a queue overrides the worker's own option."""
         rows = await connection.fetch("read_orders", self._worker, self._claims.queues)
         if not rows:
             return  # the lease was lost
@@ -95,15 +95,15 @@ class Orders:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether an operator wants the worker to take no jobs."""
+        """Whether an operator has quieted or stopped the worker: it must not claim jobs."""
         return self.state != "running"
 
     def _heed(self, state: str) -> None:
-        """Take jobs again, take none from now on, or stop."""
+        """Apply a new state: claim jobs again, claim none, or stop."""
         if state == self.state:
             return
         self.state = state
-        event, why = _TOLD[state]
+        event, why = _EVENTS[state]
         log.info(event, worker=str(self._worker), why=why)
         if self.is_quiet:
             self._give_back(self._slots.take_ready())
@@ -112,7 +112,7 @@ class Orders:
             self._stop()
 
     async def discover(self, connection: ControlConnection) -> bool:
-        """Find the queues that the wildcards mean now. Returns whether they are others than before."""
+        """Find the queues that the wildcards match now. Return whether they have changed."""
         if not self._served.wildcards:
             return False
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Shares: the claims of a worker, divided by the executors that limit what it can run."""
+"""Shares: a worker's claims, divided by the executors that limit how many jobs it can run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from rowlock.worker.loop.slots import Slots
 
     Share: TypeAlias = tuple[Claims, Executor | None]
-    """The claims of some tasks, and the executor that they are for; None for all that needs none that binds."""
+    """The claims of some tasks, and their binding executor; None for the tasks without a binding executor."""
 
 
 class Shares:
-    """Claims the tasks of each executor that binds apart from the others."""
+    """Separate claims for the tasks of each binding executor: one with less room than there are slots."""
 
     def __init__(self, claims: Claims, slots: Slots, tasks: Mapping[str, Task[..., Any]]) -> None:
         self._claims = claims
@@ -37,7 +37,7 @@ class Shares:
         return self._shares[part]
 
     def divide(self) -> None:
-        """Divide the claims anew, if other executors bind than before."""
+        """Divide the claims again if the binding executors have changed."""
         bound = {task: executor for executor in self._slots.binding for task in executor.tasks}
         parts: dict[Executor | None, list[str]] = {}
         for name, task in self._tasks.items():

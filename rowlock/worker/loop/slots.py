@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 PREFETCH_SECONDS: Final = 0.05
 PREFETCH_MOST: Final = 2000
-"""How much is claimed ahead of the slots: what the last jobs' pace gets through in this time. Long jobs are not claimed
-ahead at all, so that another worker can have them; short ones are, so that neither Python nor the database waits."""
+"""How many jobs are claimed ahead of the slots: as many as end in this time, by the recent pace. Long jobs are not
+claimed ahead, so that another worker can claim them; short ones are, so that neither Python nor the database waits."""
 
 STALE_SECONDS: Final = 2.0
-"""A job that waited this long for a slot is given back: the pace has changed, and another worker may be free."""
+"""A job that waited this long for a slot is released: the pace has changed, and another worker may be free."""
 
 
 class Pace:
-    """How much to claim ahead, by how much was done of late."""
+    """How many jobs to claim ahead, by how many ended lately."""
 
     def __init__(self) -> None:
         self._at, self._done, self._per_second = steady.seconds(), 0, 0.0
         self.ahead = 0
 
     def measure(self, done: int) -> None:
-        """Take in how much is done by now."""
+        """Update the pace by the number of attempts that have ended so far."""
         now = steady.seconds()
         if (elapsed := now - self._at) < PREFETCH_SECONDS / 5:
             return
@@ -46,7 +46,7 @@ class Pace:
 
 
 class Executor:
-    """What runs the attempts of some tasks, `most` at once: the threads of a worker, or its processes."""
+    """A worker's threads or processes, which run the attempts of some tasks, at most `most` at once."""
 
     def __init__(self, tasks: Iterable[str], most: int) -> None:
         self.tasks: Final = frozenset(tasks)
@@ -66,10 +66,10 @@ class Executor:
 
 
 class Slots:
-    """`concurrency` attempts at once, of a queue named in `limits` no more than it says, of an executor's as it says.
+    """Run at most `concurrency` attempts at once, of a queue in `limits` at most its limit, of an executor at most its.
 
-    An attempt whose executor is busy waits for its slot: it is not in one and waits there. `earlier` are the slots of
-    earlier shifts of the worker: their attempts were stopped, and some may not have ended yet.
+    An attempt whose executor is busy waits outside the slots, not in one. `earlier` are the slots of earlier shifts of
+    the worker: their attempts were stopped, and some may not have ended yet.
     """
 
     def __init__(
@@ -90,19 +90,19 @@ class Slots:
         self._earlier = earlier
         self._observer = observer
         self._on_end = self._ended if observer is None else self._ended_observed
-        self._held: dict[bytes, Attempt] = {}  # all that run or wait for a slot, by the id of the job
+        self._held: dict[bytes, Attempt] = {}  # all attempts that run or wait for a slot, by the id of the job
         self._ready: deque[Attempt] = deque()
         self._in_use = 0
         self.doubled: set[UUID] = set()
-        """Jobs that were claimed while they ran here or waited here already; those claims did not start."""
+        """Jobs that were claimed again while they ran or waited here; the second claims did not start."""
         self._of_limited: Counter[str] = Counter()
         self._executors = executors
-        self._executor_of: dict[str, Executor] = {}  # by the task: of those that bind
+        self._executor_of: dict[str, Executor] = {}  # the binding executors, by task
         self._pace = Pace()
         self._done = 0
         self._changed = asyncio.Event()
         self._context = contextvars.copy_context()
-        self._create_task = asyncio.get_running_loop().create_task  # asyncio's own asks each time which loop runs
+        self._create_task = asyncio.get_running_loop().create_task  # asyncio.create_task looks up the loop each time
         self._bind()
 
     @property
@@ -111,9 +111,9 @@ class Slots:
         return self._concurrency
 
     def resize(self, concurrency: int, limits: Mapping[str, int], paused: Collection[str]) -> list[Attempt]:
-        """Change both numbers: more start at once, fewer run as attempts end.
+        """Change the concurrency and the limits. Raising them starts attempts at once; lowering them stops none.
 
-        Returns what did not start yet, and is not to start now: to be given back.
+        Returns claimed attempts that did not start and must not start now, to be released.
         """
         self._concurrency, self._limits = concurrency, limits
         held = Counter(attempt.claimed["queue"] for attempt in self._held.values())
@@ -145,7 +145,7 @@ class Slots:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing runs and nothing waits."""
+        """Whether no attempt runs or waits."""
         return not self._held
 
     @property
@@ -160,13 +160,13 @@ class Slots:
 
     @property
     def binding(self) -> tuple[Executor, ...]:
-        """The executors that have less room than there are slots: their tasks are claimed apart from the others."""
+        """The executors that run fewer attempts than there are slots: their tasks are claimed apart from the others."""
         return tuple(executor for executor in self._executors if executor.most < self._concurrency)
 
     def room(self, executor: Executor | None = None) -> int:
-        """How many more jobs to claim now, of this executor's tasks or of those of none that binds.
+        """How many more jobs to claim now, of this executor's tasks, or of the tasks without a binding executor.
 
-        None while enough is claimed ahead.
+        Zero while enough jobs are claimed ahead.
         """
         self._pace.measure(self._done)
         ready, ahead = len(self._ready), self._pace.ahead
@@ -179,7 +179,7 @@ class Slots:
         return self._concurrency + ahead - self._in_use - ready
 
     def limits(self) -> dict[str, int]:
-        """How many more of each limited queue."""
+        """How many more jobs each limited queue may have here."""
         return {queue: limit - self._of_limited[queue] for queue, limit in self._limits.items()}  # seam: free slots
 
     def most_of(self, queue: str) -> int:
@@ -187,13 +187,14 @@ class Slots:
         return min(self._concurrency, self._limits.get(queue, self._concurrency))
 
     def add(self, rows: Sequence[Record], lease: Lease, asked_at: float | None = None) -> list[Attempt]:
-        """Take jobs claimed under this lease: each starts at once if a slot is free, or as soon as one is.
+        """Add jobs claimed under this lease. Each starts at once if a slot is free, or as soon as one is.
 
-        `asked_at` is when the claim was sent, by the clock of leases; now, if it is not said.
+        `asked_at` is when the claim was sent, by the clock of leases; the default is now.
 
         A job that runs or waits here already is left out, and noted in `doubled`: the database has gone back to a time
-        before its earlier claim (a failover to a standby that was behind, a restored backup). Returns those that must
-        not start here, to be given back: an attempt under an earlier lease was stopped and has not ended.
+        before its earlier claim (a failover to a standby that was behind, a restored backup). Returns the attempts that
+        must not start here, to be released: an attempt of the same job under an earlier lease was stopped and has not
+        ended.
         """
         now, blocked = steady.seconds(), []
         for row in rows:
@@ -224,7 +225,7 @@ class Slots:
             return False
 
     def take_ready(self, *, older_than: float = 0.0) -> list[Attempt]:
-        """Remove the claimed jobs that did not start yet and have waited longer than this, to give them back."""
+        """Remove claimed jobs that did not start and have waited longer than `older_than` seconds, to release them."""
         limit = steady.seconds() - older_than
         taken: list[Attempt] = []
         while self._ready and self._ready[0].claimed_at <= limit:
@@ -234,9 +235,9 @@ class Slots:
         return taken
 
     def take_surplus(self, paused: Collection[str]) -> list[Attempt]:
-        """Remove claimed jobs that did not start yet, to give them back: of paused queues, and beyond a limit.
+        """Remove claimed jobs that did not start and are of paused queues or beyond a limit, to release them.
 
-        Those of paused queues that wait inside their slots give themselves back.
+        Attempts of paused queues that wait inside their slots release themselves.
         """
         taken = []
         if paused:
@@ -250,22 +251,22 @@ class Slots:
         return taken
 
     def stop_waiting(self, queues: Collection[str] | None = None) -> None:
-        """Have those that wait inside their slots, and did not begin, give themselves back: all, or of these queues."""
+        """Stop attempts that wait inside their slots and did not begin: all, or of these queues. They are released."""
         for attempt in self.running:
             if queues is None or attempt.claimed["queue"] in queues:
                 attempt.stop_waiting()
 
     def stop(self, why: str) -> None:
-        """Cancel all that runs."""
+        """Cancel all running attempts."""
         for attempt in self.running:
-            if attempt.stop is None or why == "lease":  # what an operator has cancelled stays so over a shutdown
+            if attempt.stop is None or why == "lease":  # an operator's cancel overrides a shutdown
                 attempt.stop = why
             self._interrupt(attempt)
 
     def cancel(self, wanted: Mapping[tuple[UUID, int], str]) -> list[Attempt]:
-        """Cancel attempts for an operator, by job and number, for a reason; each is asked once.
+        """Cancel attempts for an operator, by job and number, with a reason. Each is cancelled once.
 
-        Returns those that did not begin yet: they are not in a slot any more, and never will be.
+        Returns the attempts that waited for a slot: they are removed, and never start.
         """
         for attempt in self.running:
             reason = wanted.get((attempt.claimed["id"], attempt.claimed["attempt"]))
@@ -284,11 +285,11 @@ class Slots:
 
     def _interrupt(self, attempt: Attempt) -> None:
         if attempt.running is not None:
-            # Not at once: a task that is cancelled before its first step never gets to leave its slot.
+            # Not at once: a task that is cancelled before its first step would never leave its slot.
             asyncio.get_running_loop().call_soon(attempt.running.cancel)
 
     def _bind(self) -> None:
-        """Find out which executors bind, and count what they have."""
+        """Find the binding executors, and count their attempts."""
         self._executor_of = {task: executor for executor in self.binding for task in executor.tasks}
         for executor in self.binding:
             of_it = [attempt for attempt in self._held.values() if attempt.claimed["task"] in executor.tasks]
@@ -302,11 +303,11 @@ class Slots:
         while self._ready and self._in_use < self._concurrency:
             attempt = self._ready.popleft()
             self._in_use += 1
-            # Not in the context of the job that ended here just now: what it has set there is its own.
+            # Not in the context of the job that has just ended: its variables must not reach this one.
             attempt.running = self._create_task(self._perform(attempt, self._on_end), context=self._context.copy())
 
     def _fill_with_what_can_run(self) -> None:
-        """Start what waits, in its order, but for what no executor is free for."""
+        """Start waiting attempts in their order, except those whose executor is busy."""
         place = 0
         while place < len(self._ready) and self._in_use < self._concurrency:
             attempt = self._ready[place]
@@ -344,7 +345,7 @@ class Slots:
             self._changed.set()
 
     def _drop(self, attempt: Attempt) -> None:
-        """Let go of one that waits."""
+        """Remove a waiting attempt."""
         if self._executor_of and (executor := self._executor_of.get(attempt.claimed["task"])) is not None:
             executor.waiting -= 1
         self._leave(attempt)

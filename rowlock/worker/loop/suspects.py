@@ -1,4 +1,4 @@
-"""Jobs on their last chance run alone: a job is only set aside for a crash that no other job can have caused."""
+"""Run jobs on their last chance alone: a job is only quarantined for a crash that no other job can have caused."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 ENOUGH_SECONDS: Final = 5.0
-"""After so long of one lonely job after the other, the worker takes others again, in its turn with the lonely ones."""
+"""After this long of jobs that run alone, the worker runs other jobs again, in turn with those that run alone."""
 STEP_SECONDS: Final = 1.0
 IDLE_EVERY: Final = 1.0
-"""How often a worker that has nothing to do looks for such a job by itself: it has room already."""
+"""How often an idle worker looks for such a job without the duty: it has no other job that must end first."""
 
 
 class Alone:
-    """What one worker does so that a job on its last chance is all that it holds: it makes room, takes one, waits.
+    """Run jobs on their last chance so that the worker holds no other job: empty the slots, claim one, wait for it.
 
-    The duty `suspects` asks for it (`want`), in one worker at a time. The main loop then claims nothing else, and takes
-    steps until it is over.
+    The duty `suspects` starts this (`want`), in one worker at a time. The main loop then claims no other jobs, and
+    calls `step` until this ends.
     """
 
     def __init__(
@@ -57,25 +57,25 @@ class Alone:
         self._release = release
         self._wake = wake
         self._is_wanted = False
-        self._until: float | None = None  # None as long as it only makes room
+        self._until: float | None = None  # None until the first such job is claimed
         self._looked_at = 0.0
 
     @property
     def is_wanted(self) -> bool:
-        """Whether the worker is to claim nothing else now. Never if it is quiet or stops: another one is to do it."""
+        """Whether the worker must claim no other jobs now. False if it is quiet or stops: another worker does it."""
         return self._is_wanted and self.may_be_wanted
 
     @property
     def may_be_wanted(self) -> bool:
-        """Whether it is this worker's turn at all: another one is to do it if this one is quiet or stops."""
+        """Whether this worker may run jobs alone. False if it is quiet or stops: another worker does it."""
         return not (self._stopping.is_set() or self._orders.is_quiet)
 
     def want(self) -> None:
-        """Claim nothing else from now on, until no job on its last chance is due, or it was enough of them."""
+        """Claim no other jobs until no job on its last chance is due, or `ENOUGH_SECONDS` are over."""
         if self._is_wanted or not self.may_be_wanted:
             return
         self._is_wanted = True
-        log.info("claims_paused", why="a job that may have taken its workers down is to run alone")
+        log.info("claims_paused", why="a job that may have crashed its workers must run alone")
         self._wake()
 
     def end(self) -> None:
@@ -85,7 +85,7 @@ class Alone:
         self._is_wanted, self._until = False, None
 
     async def begin_if_idle(self) -> bool:
-        """Take a job now and then if the worker holds nothing anyway; False if none is due, or it is not the time."""
+        """Claim such a job if the worker is idle, once in `IDLE_EVERY`. False if none is due, or it is too early."""
         now = steady.seconds()
         if now - self._looked_at < IDLE_EVERY or not self._slots.is_empty or self._finishes.known():
             return False
@@ -93,19 +93,19 @@ class Alone:
         return await self.begin()
 
     async def begin(self) -> bool:
-        """Take a job now, since the worker holds nothing; False if none is due."""
+        """Claim such a job now, in a worker that holds no other; False if none is due."""
         if await self._take():
             self.want()
         return self._is_wanted
 
     async def step(self) -> None:
-        """Come one step further: give back what waits for a slot, wait for what runs, take the next job, or end."""
+        """Do one step: release attempts that wait for a slot, wait for those that run, claim the next job, or end."""
         for attempt in self._slots.take_ready():
             self._release(attempt)
         if not self._slots.is_empty:
             has_changed = await self._slots.changed(timeout=STEP_SECONDS)
             if not has_changed and self._until is None and not await self._claims.is_suspect_due():
-                self.end()  # cancelled, for instance: there is no need to make room any more
+                self.end()  # it was cancelled, for example: no job needs the slots to be empty
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(STEP_SECONDS):
@@ -116,7 +116,7 @@ class Alone:
             self.end()
 
     def adopt(self, rows: Sequence[Record]) -> list[Record]:
-        """Give back what must not run beside others, of jobs that the worker held without knowing; return the rest."""
+        """Release adopted jobs that must not run beside others. Return the rest."""
         rest = []
         for row in rows:
             if self._is_wanted or row["crashes"] >= self._claims.last_chance:

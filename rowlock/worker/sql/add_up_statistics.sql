@@ -1,7 +1,7 @@
--- Make longer slots of shorter ones. A slot that is there already keeps the larger count.
+-- Add up shorter slots to longer ones. A slot that exists already keeps the larger count.
 --
--- $1 the length of the longer ones in seconds integer   $2 that of the shorter ones integer, which divides it
--- $3 from when, the beginning of a longer slot   $4 until when   $5 how many queues and tasks are told apart, as in count_finished.sql
+-- $1 length of the longer slots in seconds integer   $2 length of the shorter slots integer, a divisor of $1
+-- $3 from, the beginning of a longer slot   $4 until   $5 how many queues and tasks are counted apart, as in count_finished.sql
 --
 -- Index: statistic_pkey. Locks: the rows that it writes, in their order.
 WITH part AS MATERIALIZED (

@@ -1,7 +1,7 @@
--- Claim a duty that is due. $1 the names of those that this worker can do text[]: a newer release may have added others.
--- Returns its name, or no row. Whoever dies in the middle of one has lost it until the next time.
--- A duty that was set in the future is due as well: the server's clock has gone back since.
--- Locks: the duty's row, skipping what others hold.
+-- Claim a due duty. $1 the duties that this worker can do text[]: a newer release may have added others.
+-- Returns its name, or no row. If the worker dies in the middle, the duty falls due again at its next time.
+-- A duty whose set_at lies in the future is due as well: the server's clock has gone back since.
+-- Locks: the duty's row, skipping rows that other sessions have locked.
 UPDATE rowlock.duty
    SET next_run_at = clock_timestamp() + every, set_at = clock_timestamp()
  WHERE name = (

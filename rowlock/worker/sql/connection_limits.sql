@@ -1,5 +1,5 @@
--- How many connections the role and the database of this session may have; -1 stands for no limit of their own. One row;
--- reads no tables of ours.
+-- The connection limits of the session's role and database; -1 stands for no limit of their own. Returns one row.
+-- Reads only the catalog.
 SELECT r.rolname::text AS role, r.rolconnlimit AS role_limit, d.datname::text AS database, d.datconnlimit AS database_limit,
        current_setting('max_connections')::integer AS max_connections
   FROM pg_roles AS r, pg_database AS d

@@ -1,11 +1,11 @@
--- Count what is in the archive by slots of time. A slot that was counted before keeps the larger count: what was retried or
--- removed since then has ended all the same.
+-- Count the archive's jobs and attempts by slots of time. A slot that was counted before keeps the larger count: jobs that
+-- were retried or removed since then have ended all the same.
 --
--- $1 the length of a slot in seconds integer   $2 from when, the beginning of a slot   $3 until when
--- $4 how many queues and tasks are told apart in a slot: those that it has already, then the most frequent
+-- $1 length of a slot in seconds integer   $2 from, the beginning of a slot   $3 until
+-- $4 how many queues and tasks are counted apart in a slot: those that it has already, then the most frequent
 --
--- Index: finished_job_finished_at and attempt_finished_at (BRIN), statistic_pkey. Run it where the planner does without
--- sequential scans: it may still believe that today's partition is empty. Locks: the rows that it writes, in their order.
+-- Index: finished_job_finished_at and attempt_finished_at (BRIN), statistic_pkey. Run it with sequential scans off: the
+-- planner may still believe that today's partition is empty. Locks: the rows that it writes, in their order.
 WITH fact AS MATERIALIZED (
     SELECT date_bin($1::integer * interval '1 second', finished_at, 'epoch') AS at, queue, task, state,
            least(80, 1 + floor(2 / ln(2::float8) * ln(greatest(0.8, 1000 * date_part('epoch', finished_at - started_at)))))

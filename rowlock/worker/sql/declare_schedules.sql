@@ -1,13 +1,13 @@
--- Write down the schedules that this worker's code declares. One whose declaration has changed since a worker last wrote it
--- here is as the code says from now on, but for its pause; one whose declaration has not is left as it is, however people
--- have edited it. A schedule of the same name that somebody has created stays theirs.
+-- Store the schedules that this worker's code declares. A declaration that has changed since a worker last stored it
+-- overwrites the schedule, except its pause. A declaration that has not changed leaves the schedule as it is, with all its
+-- users' edits. A schedule that a user created under the same name stays as it is.
 --
 -- $1 names   $2 tasks   $3 queues   $4 priorities   $5 max_attempts   $6 args (JSON text[])   $7 crons   $8 timezones
--- $9 misfires   $10 overlaps   $11 jitters   $12 versions of args   $13 next_run_ats: the ticks that come next
+-- $9 misfires   $10 overlaps   $11 jitters   $12 versions of args   $13 next_run_ats: the next ticks
 -- $14 declarations text[]
 --
--- Returns the names that the code does not own. A schedule whose times stay the same keeps its next_run_at: ticks that are
--- due still fire. Index: schedule_pkey. Locks: the rows that change, by name.
+-- Returns the names of the schedules that users created. A schedule whose times do not change keeps its next_run_at: due
+-- ticks still fire. Index: schedule_pkey. Locks: the rows that change, by name.
 WITH given AS MATERIALIZED (
     SELECT name, task, queue, priority, max_attempts, args, cron, timezone, misfire, overlap, jitter, args_version,
            next_run_at, declaration

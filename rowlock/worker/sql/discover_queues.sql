@@ -1,4 +1,4 @@
--- The queues that have jobs which wait, and those that the tasks name: among these a worker looks for its wildcards.
+-- The queues with waiting jobs and the queues that tasks name, for a worker to match with its wildcards.
 --
 -- No parameters. Index: job_claim, one probe a queue, however many jobs it has. Takes no lock.
 WITH RECURSIVE waiting AS (

@@ -1,4 +1,4 @@
--- The days of the archive that hold what retention has to remove: their jobs first, then the attempts of these.
+-- The days of the archive with rows that retention must remove: their jobs first, then the attempts of these.
 -- Reads the catalog, and the few rows of rowlock.queue. Locks nothing.
 SELECT archive, day
   FROM rowlock.archive_day

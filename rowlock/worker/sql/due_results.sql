@@ -1,10 +1,10 @@
--- The next part of the time in which results of one task are due to be removed: between the last run and now, and within one window of
--- the archive, so that a statement which names it locks the partitions of that window alone.
+-- The next span of time whose results of one task are due for removal: between the last run and now, and within one window of
+-- the archive, so that a statement with this span locks only the partitions of that window.
 --
--- $1 the task   $2 the length of that part interval
+-- $1 the task   $2 length of the span interval
 --
--- Returns when it begins and ends, and whether all that is due now is done after it; no row if the task keeps its results. Run it
--- in the transaction of remove_results.sql.
+-- Returns its begin, its end, and whether it is the last due span; no row if the task keeps its results. Run it in the
+-- transaction of remove_results.sql.
 -- Index: task_pkey; the catalog. Locks: the task's row.
 SELECT since, until, until >= due AS is_last
   FROM (

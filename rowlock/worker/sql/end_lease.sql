@@ -1,4 +1,4 @@
--- End a worker's lease at a clean stop. $1 the worker. What it still holds, if anything, is rescued at once.
+-- End a worker's lease at a clean stop. $1 the worker. Jobs that it still has are rescued at once.
 WITH awake AS (
     DELETE FROM rowlock.idle_worker WHERE worker = $1::uuid
 )

@@ -1,8 +1,8 @@
--- End waiting jobs whose time is over, and free their keys: queued → cancelled if somebody asked for it, → failed for a
--- passed deadline, → expired for the rest, which never started.
+-- End overdue waiting jobs, and free their keys: queued → cancelled for a cancel request, → failed for a passed deadline,
+-- → expired for the rest, which never started.
 --
 -- $1 how many at most   Returns one row a job: id, task, queue and its state.
--- Index: job_ends. Locks: the rows that it deletes, skipping those that somebody else holds.
+-- Index: job_ends. Locks: the rows that it deletes, skipping rows that other sessions have locked.
 WITH overdue AS MATERIALIZED (
     SELECT id
       FROM rowlock.job

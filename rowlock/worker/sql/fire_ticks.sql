@@ -1,15 +1,15 @@
--- Fire ticks of a schedule: record them, enqueue a job for each, and move next_run_at, all or nothing. If the schedule is
--- not as it was when the ticks were worked out, or another worker is firing it, nothing happens and no row is returned.
+-- Fire ticks of a schedule: record them, enqueue a job for each, and move next_run_at, all or nothing. If the schedule has
+-- changed since the ticks were computed, or another worker fires it, nothing changes and no row is returned.
 --
--- $1 name   $2 next_run_at, $3 updated_at, $4 last_job_id, as due_schedules.sql has read them
--- $5 ticks timestamptz[], in their order   $6 the ids of their jobs uuid[]   $7 the next_run_at that follows
+-- $1 name   $2 next_run_at, $3 updated_at, $4 last_job_id, as due_schedules.sql returned them
+-- $5 ticks timestamptz[], in their order   $6 the ids of their jobs uuid[]   $7 the new next_run_at
 -- $8 when the task's jobs expire, or $9 how long after they are due; $10, $11 their deadline likewise; null: never
 -- $12 the task's marks (JSON text), or null
 --
--- Returns how many jobs it made, and their queue. A tick that has fired before does not again (schedule_tick_pkey). With
--- overlap `skip`, only the first tick fires, and only if the last job has finished.
+-- Returns the number of its jobs, and their queue. A tick fires only once (schedule_tick_pkey). With overlap `skip`, only
+-- the first tick fires, and only if the last job has finished.
 --
--- Index: schedule_pkey, schedule_tick_pkey, job_pkey, task_pkey. Locks: the schedule's row, skipped if it is held. The
+-- Index: schedule_pkey, schedule_tick_pkey, job_pkey, task_pkey. Locks: the schedule's row, skipped if it is locked. The
 -- transaction's id comes first, then the clock that sets run_at: the claims' cursors rely on it (docs/claiming.md).
 WITH schedule AS MATERIALIZED (
     SELECT s.name, s.task, coalesce(s.queue, known.queue, 'default') AS queue,  -- seam: queue of a tick

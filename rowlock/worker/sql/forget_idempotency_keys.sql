@@ -1,6 +1,6 @@
--- Remove the answers to HTTP requests that are no longer repeated. $1 how many at most. Returns how many there were.
+-- Remove expired responses to HTTP requests with an idempotency key. $1 how many at most. Returns how many it removed.
 --
--- Index: idempotency_key_expires_at. Locks: the removed rows, skipping what others hold.
+-- Index: idempotency_key_expires_at. Locks: the removed rows, skipping rows that other sessions have locked.
 WITH over AS (
     DELETE FROM rowlock.idempotency_key
      WHERE key_hash = ANY(ARRAY(

@@ -1,9 +1,9 @@
--- Remove what was said of jobs that are gone: neither alive, nor in the archive any more. One batch, in the order of ids.
+-- Remove the progress of jobs that are neither live nor in the archive. One batch, in the order of ids.
 --
--- $1 only ids above this one uuid   $2 how many rows to look at
+-- $1 only ids above this one uuid   $2 how many rows to read
 --
--- Returns the last id that it looked at, null at the end, and how many it removed. Only what is older than the archive's
--- oldest day is looked up: whatever was said later belongs to a job that ended later, or lives.
+-- Returns the last id that it read, null at the end, and how many rows it removed. Looks up only progress that is older than
+-- the archive's oldest day: newer progress belongs to a live job, or to one that ended later.
 --
 -- Index: progress_pkey, job_pkey; finished_job_id of each partition, window by window. Locks: the removed rows.
 WITH oldest AS MATERIALIZED (

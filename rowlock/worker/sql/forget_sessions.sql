@@ -1,7 +1,7 @@
--- Remove the sessions that are over, and the keys that ended three months ago: all but the newest key, which keeps the API
--- closed. $1 how many at most. Returns how many sessions there were.
+-- Remove expired sessions, and keys that ended three months ago. Keep the newest key: while a key exists, the API is
+-- closed to requests without one. $1 how many at most. Returns how many sessions it removed.
 --
--- Index: api_session_expires_at. Locks: the removed rows, skipping what others hold.
+-- Index: api_session_expires_at. Locks: the removed rows, skipping rows that other sessions have locked.
 WITH over AS (
     DELETE FROM rowlock.api_session
      WHERE hash = ANY(ARRAY(

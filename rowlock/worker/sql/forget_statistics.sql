@@ -1,7 +1,7 @@
--- Remove the slots that are past their time: those that had begun so long before all of the archive was counted a second time.
+-- Remove old slots: those that began longer than $2 before the time until which the archive is counted a second time.
 --
--- $1 the lengths of slots in seconds integer[]   $2 how long those are kept interval[]
--- Returns how many went. Index: statistic_pkey, backlog_pkey. Locks: the rows that it removes.
+-- $1 lengths of slots in seconds integer[]   $2 how long slots of each length are kept interval[]
+-- Returns how many it removed. Index: statistic_pkey, backlog_pkey. Locks: the rows that it removes.
 WITH old AS MATERIALIZED (
     SELECT given.step, (
                SELECT least(now(), min(until)) FROM rowlock.statistic_mark WHERE name IN ('counted', 'recounted')

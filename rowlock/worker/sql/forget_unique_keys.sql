@@ -1,9 +1,9 @@
--- Remove unique keys that nobody holds: their period is over, or they were held until the start of a job that is gone.
+-- Remove unused unique keys: their period is over, or they were reserved until the start of a job that is gone.
 --
--- $1 how many at most. Returns how many there were.
+-- $1 how many at most. Returns how many it removed.
 --
--- Index: unique_key_expires_at, unique_key_until_start. Locks: the removed rows, skipping what others hold. What was found
--- is compared again once it is locked: meanwhile another job may have taken the key.
+-- Index: unique_key_expires_at, unique_key_until_start. Locks: the removed rows, skipping rows that other sessions have
+-- locked. Checks each row again once it is locked: another job may have taken the key meanwhile.
 WITH found AS MATERIALIZED (
     (
     SELECT key, job_id FROM rowlock.unique_key WHERE expires_at <= now() LIMIT $1::integer

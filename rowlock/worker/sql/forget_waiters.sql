@@ -1,2 +1,2 @@
--- Remove what applications left behind that have gone without a word.
+-- Remove the expired waiters: their applications ended without removing them.
 DELETE FROM rowlock.waiter WHERE expires_at < now()

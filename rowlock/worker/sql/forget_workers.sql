@@ -1,6 +1,7 @@
--- Remove expired workers that hold no job any more, and idle marks of workers that are gone.
+-- Remove expired workers that have no job any more, and idle marks of workers that are gone.
 --
--- Index: worker_pkey, job_running. Locks: the removed rows. A worker that comes back finds its row gone, and starts anew.
+-- Index: worker_pkey, job_running. Locks: the removed rows. A worker that comes back finds its row gone, and begins a new
+-- lease.
 WITH forgotten AS (
     DELETE FROM rowlock.worker
      WHERE expires_at < now() - interval '1 second'  -- seam: forgotten

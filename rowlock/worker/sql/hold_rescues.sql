@@ -1,5 +1,5 @@
--- Have nobody rescue a job for four seconds: leases were lost with the database, and no process died. rescue.sql heeds
--- held_at, whoever calls it. The duties that call it fall due when the time is over.
+-- Pause all rescues for four seconds: leases were lost with the database, and no process died. rescue.sql itself checks
+-- held_at, for every caller. The duties that call it fall due when the time is over.
 -- Index: duty_pkey. Locks: the two rows, in the order of their names.
 WITH locked AS MATERIALIZED (
     SELECT name FROM rowlock.duty WHERE name = ANY(ARRAY['orphans', 'rescue']) ORDER BY name FOR UPDATE

@@ -1,4 +1,4 @@
--- Keep the lines that one attempt has logged. Also of an attempt that has lost its job: one wants to know what it did.
+-- Store the lines that one attempt logged. Also for an attempt that has lost its job, to show what it did.
 --
 -- $1 the job   $2 the attempt   $3 seconds since it began   $4 the lines, a JSON array
 INSERT INTO rowlock.attempt_log (job_id, attempt, started_at, created_at, lines)

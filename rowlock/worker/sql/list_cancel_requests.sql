@@ -1,5 +1,5 @@
--- The running jobs of one worker that somebody wants cancelled. $1 the worker.
--- Index: job_cancel, which holds these alone: next to nothing to read when nobody cancels anything.
+-- The running jobs of one worker whose cancel is requested. $1 the worker.
+-- Index: job_cancel, which contains only these jobs: nearly nothing to read without cancel requests.
 SELECT id, attempt, cancel_reason
   FROM rowlock.job
  WHERE worker = $1::uuid

@@ -1,2 +1,2 @@
--- This worker has work enough to find more by itself: enqueues need not notify for its sake. $1 the worker
+-- Mark a worker as busy: it finds jobs by polling, so enqueues need not notify it. $1 the worker
 DELETE FROM rowlock.idle_worker WHERE worker = $1::uuid

@@ -1,9 +1,9 @@
--- Mark the schedules of the code that this worker's code does not declare any more, though it has their tasks; take the
--- mark off those that it declares. They go on firing: the code of another worker may declare them.
+-- Mark the declared schedules that this worker's code does not declare any more, though it has their tasks; remove the
+-- mark from those that it declares. Marked schedules still fire: the code of another worker may declare them.
 --
--- $1 names of what is declared   $2 tasks of this worker
+-- $1 names of the declared schedules   $2 tasks of this worker
 --
--- Returns the names of those that are not declared. Index: schedule_pkey. Locks: the rows that change, by name.
+-- Returns the names of the undeclared schedules. Index: schedule_pkey. Locks: the rows that change, by name.
 WITH changed AS MATERIALIZED (
     SELECT name, name <> ALL ($1::text[]) AS is_gone
       FROM rowlock.schedule

@@ -1,4 +1,4 @@
--- Forget old ticks: kept are the last $1 of each schedule, and all that fired within the last $2. Returns how many went.
+-- Remove old ticks. Keep the last $1 of each schedule, and all that fired within the last $2. Returns how many it removed.
 --
 -- Index: schedule_tick_pkey. Locks: the removed rows.
 WITH pruned AS (

@@ -1,5 +1,5 @@
--- What operators have said of one worker and its queues: a row for each queue of which something was said, or one whose
--- queue is null. No row: the worker's own is gone.
+-- Operators' orders for one worker and its queues: a row for each queue with an order, or one row whose queue is null.
+-- Returns no row if the worker's own row is gone.
 --
 -- $1 the worker   $2 its queues text[]. Index: worker_pkey, queue_pkey. Takes no lock.
 SELECT w.state, w.concurrency, q.name AS queue, q.paused_at IS NOT NULL AS is_paused, q.concurrency AS queue_concurrency

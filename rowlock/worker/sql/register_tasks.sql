@@ -1,4 +1,4 @@
--- Write down what this worker's code says of its tasks. $1 names   $2 queues   $3 priorities   $4 max_attempts
+-- Store the options of this worker's tasks. $1 names   $2 queues   $3 priorities   $4 max_attempts
 -- $5 lifetimes of results interval[]   $6 versions of their arguments smallint[]   $7 whether they are sensitive boolean[]
 -- $8 max_crashes integer[], null for those without a limit of their own
 INSERT INTO rowlock.task AS known (name, queue, priority, max_attempts, result_ttl, args_version, is_sensitive, max_crashes)

@@ -1,11 +1,11 @@
--- Remove the results of one task in a part of the time, and move the mark of the task to its end.
+-- Remove the results of one task in a span of time, and move the task's mark to the end of the span.
 --
--- $1 the task   $2 when that part begins   $3 when it ends: as due_results.sql has it, in the same transaction   $4 how many at most
+-- $1 the task   $2 the span's begin   $3 its end: as due_results.sql returned them, in the same transaction   $4 how many at most
 --
--- Returns how many it removed. The mark moves on only if it was not stopped by $4: then the same time is looked at again, in a
--- smaller part. Run it under force_custom_plan, so that other partitions are not locked.
+-- Returns how many it removed. If that is $4, the mark does not move: the next run looks at the same time again, in a shorter
+-- span. Run it under force_custom_plan, so that other partitions are not locked.
 --
--- Index: finished_job_finished_at (BRIN) of the days in question, task_pkey. Locks: the task's row; the rows that it updates.
+-- Index: finished_job_finished_at (BRIN) of the days of the span, task_pkey. Locks: the task's row; the rows that it updates.
 WITH removed AS (
     UPDATE rowlock.finished_job
        SET result = NULL

@@ -1,6 +1,6 @@
--- Renew a lease that is still held. $1 the worker   $2 the lease   $3 how late its event loop is, in milliseconds
--- $4 the memory that it uses, in bytes, or null.
--- Returns no row if it has run out: its jobs may be somebody else's by now.
+-- Renew a lease that has not run out. $1 the worker   $2 the lease   $3 the delay of its event loop in milliseconds
+-- $4 the memory that it uses in bytes, or null.
+-- Returns no row if the lease has run out: other workers may have its jobs by now.
 UPDATE rowlock.worker
    SET expires_at = clock_timestamp() + $2::interval,  -- seam: renewed
        loop_delay_ms = $3::integer,

@@ -1,9 +1,9 @@
--- Write down how far running attempts are. Fenced: of an attempt that does not run any more, nothing is written.
+-- Store the progress of running attempts. Fenced: skips attempts that do not run any more.
 --
 -- $1 the worker   $2 ids uuid[]   $3 attempts integer[]   $4 fractions float8[]   $5 messages text[]
 --
--- Index: job_pkey, progress_pkey. Locks: the rows of progress, in the order of ids; the jobs' own are read alone. So an
--- attempt that ends meanwhile may still write its own last word, but never over that of a newer one.
+-- Index: job_pkey, progress_pkey. Locks: the rows of progress, in the order of ids; the jobs' rows are only read. So an
+-- attempt that ends meanwhile may still write its last report, but never over the report of a newer attempt.
 WITH alive AS MATERIALIZED (
     SELECT id, attempt FROM rowlock.job WHERE id = ANY($2::uuid[]) AND worker = $1
 )

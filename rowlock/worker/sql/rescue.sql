@@ -1,20 +1,20 @@
--- Take back the jobs of workers whose lease has run out, or whose row is gone: running → queued, or → failed for a job
--- that has taken its worker down $1 times, the last time alone: while its worker held nothing else. A crash is no error of
--- the job: it is counted apart, for all that the worker held. A worker that gave its lease up has not crashed: what it still
--- held never began, and counts as released. After a crash nobody knows whether the handler began: it counts as started.
--- A task's own max_crashes holds strictly, also for a crash beside other jobs.
--- A lease never reaches further than its length from now, unless the server's clock has gone back: then it is cut to that.
+-- Rescue the jobs of workers whose lease has run out, or whose row is gone: running → queued, or → failed for a job whose
+-- worker crashed $1 times, the last time alone: while its worker had no other job. A crash does not count as an error of the
+-- job: it is counted apart, for all jobs that the worker had. A worker that ended its lease has not crashed: the jobs that
+-- it still has never began, and count as released. After a crash it is unknown whether the handler began: the attempt counts
+-- as started. A task's own max_crashes is strict: it also counts crashes beside other jobs.
+-- A lease never ends later than its length from now, unless the server's clock has gone back: then it is cut to that.
 -- A live worker renews it in time.
--- For four seconds after an outage of the database (hold_rescues.sql) it rescues nothing, whoever calls it: the workers come
--- back, and release what they held.
+-- For four seconds after an outage of the database (hold_rescues.sql) it rescues nothing, for every caller: the workers come
+-- back, and release their jobs.
 --
--- $1 how many crashes a job may cause, if its task does not say   $2 how many jobs at most   $3 whether to look for jobs of workers without a row
+-- $1 max_crashes for tasks without their own   $2 how many jobs at most   $3 whether to look for jobs of workers without a row
 --
 -- Returns one row per rescued job: id, task, queue, worker, attempt, and whether it is now in quarantine (failed).
--- Index: job_running, for the expired workers only, and task_pkey. $3 walks all of it: asked for once in a while.
--- Not in any order: to have one for nothing, the planner would walk a whole index of a long queue, every second.
--- The re-checks say `worker IS NOT NULL`: `state = 'running'` would let the planner walk job_running instead of job_pkey.
--- Locks: the rescued rows, skipping what others hold.
+-- Index: job_running, for the expired workers only, and task_pkey. $3 walks all of job_running: the caller uses it rarely.
+-- Without an order: to get one cheaply, the planner would walk a whole index of a long queue, every second.
+-- The re-checks use `worker IS NOT NULL`: with `state = 'running'` the planner could walk job_running instead of job_pkey.
+-- Locks: the rescued rows, skipping rows that other sessions have locked.
 WITH cut AS (
     -- seam: lease cut
     UPDATE rowlock.worker SET expires_at = clock_timestamp() + lease WHERE expires_at > clock_timestamp() + lease

@@ -1,8 +1,8 @@
--- Restore the rows that exist once each, and that a hand in the tables has removed or renamed: the duties, and the marks of
--- the statistics. $1 how far behind the last slot the counting begins again interval: finishes commit late.
--- What was counted already may be counted again, as always: it keeps its count.
+-- Restore the rows of duties and of statistics' marks, if a manual edit of the tables removed or renamed one.
+-- $1 how far before the last slot the counting begins again interval: finishes commit late. A slot that is counted a second
+-- time keeps its count.
 --
--- Returns what was restored, as a rule no row. Index: duty_pkey, statistic_mark_pkey, statistic_pkey. Locks: the new rows.
+-- Returns the restored rows, usually none. Index: duty_pkey, statistic_mark_pkey, statistic_pkey. Locks: the new rows.
 WITH needed (name, every) AS (
     VALUES ('rescue', interval '1 second'), ('overdue', '1 second'), ('suspects', '1 second'), ('orphans', '1 minute'),
            ('keys', '1 minute'), ('partitions', '1 hour'), ('ticks', '1 hour'), ('unclaimed', '1 minute'),

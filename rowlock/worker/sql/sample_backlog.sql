@@ -1,9 +1,9 @@
--- Write down how many live jobs each queue has: into the slot of each length that is now. The last sample of a slot stays.
+-- Store how many live jobs each queue has, in the present slot of each length. A slot keeps its last sample.
 --
--- $1 the lengths of the slots in seconds integer[]   $2 how many queues at most: those with the most jobs
--- The row '*' is of all queues, the row '+' of those beyond $2 together: without one, the sample names every queue. Queues of
--- these names, which only a hand in the tables makes, have no row of their own.
--- No statement blocks a job yet, so blocked ones are not counted: there is no index that finds them.
+-- $1 lengths of the slots in seconds integer[]   $2 how many queues at most: those with the most jobs
+-- The row '*' counts all queues, the row '+' the queues beyond $2 together. Without a row '+', the sample names every queue.
+-- Queues with these names, which only a manual edit of the tables can create, have no row of their own.
+-- No statement blocks a job yet, so blocked jobs are not counted: there is no index that finds them.
 --
 -- Index: job_claim, all of it: about 0.1 s for a million waiting jobs; job_running; backlog_pkey. Locks: the rows that it writes.
 WITH queued AS MATERIALIZED (

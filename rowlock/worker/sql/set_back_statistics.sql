@@ -1,3 +1,3 @@
--- Set the marks of the statistics back: the server's clock has gone back. $1 to when
--- Locks: the marks, which the caller holds already.
+-- Set the marks of the statistics back, because the server's clock has gone back. $1 the new time
+-- Locks: the marks, which the caller has locked already.
 UPDATE rowlock.statistic_mark SET until = $1::timestamptz WHERE until > $1::timestamptz

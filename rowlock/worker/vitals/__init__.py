@@ -1,1 +1,1 @@
-"""Whether a worker is well: its lease, its event loop, its memory, its counts."""
+"""The health of a worker: its lease, event loop, memory and counts."""

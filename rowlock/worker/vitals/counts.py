@@ -1,4 +1,4 @@
-"""What one worker has done since it was opened, as plain numbers: they cost next to nothing while nobody reads them."""
+"""The counts of one worker since it was opened, as plain numbers: nearly free while nothing reads them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ if TYPE_CHECKING:
     from rowlock.queue.finish.finishes import Success
 
 MOST_TOLD_APART: Final = 200
-"""How many pairs of a queue and a task are told apart; the others are counted together, as `OTHERS`."""
+"""How many pairs of a queue and a task are counted apart; the others are counted together, as `OTHERS`."""
 OTHERS: Final = ("other", "other")
 
 BOUNDS: Final = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0)
-"""Where the buckets of the histograms end, in seconds; one more holds what takes longer."""
-
+"""The upper bounds of the histograms' buckets, in seconds; one more bucket counts longer times."""
 
 DELAY_BOUNDS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0)
-"""The same, of how late the event loop was."""
+"""The upper bounds of the buckets for delays of the event loop, likewise."""
 
 
 class Delays:
-    """How late the event loop was, each time that it was asked."""
+    """A histogram of the event loop's delays, one for each probe."""
 
     __slots__ = ("buckets", "seconds")
 
@@ -40,17 +39,18 @@ class Delays:
         self.seconds = 0.0
 
     def note(self, delay: float) -> None:
-        """Count one."""
+        """Count one delay, in seconds."""
         self.buckets[bisect_left(DELAY_BOUNDS, delay)] += 1
         self.seconds += delay
 
 
 class KindCounts:
-    """The jobs of one task in one queue: what became of them, how long their last attempts took, and how long they had
-    been due when they were claimed.
+    """The jobs of one task in one queue: their outcomes, the durations of their last attempts, and their waits between
+    being due and being claimed.
 
-    `errors`: attempts that ended in an error of their own, whether the job was tried again or not. `retried`, `snoozed`
-    and `released`: those after which the job went back to its queue, and why. `refused`: whose outcome came too late.
+    `errors` counts attempts that ended in an error of their own, whether or not the job was retried. `retried`,
+    `snoozed` and `released` count attempts that put the job back into its queue. `refused` counts attempts whose
+    outcome came too late.
     """
 
     __slots__ = (
@@ -77,13 +77,13 @@ class KindCounts:
 
 
 class Counts:
-    """What one worker counts itself; the rest is read from its parts when somebody asks.
+    """The counts of one worker. Its parts keep the other figures, which are read on demand.
 
-    `claims` asked for jobs, and `empty_claims` of them found none; they took `claim_seconds` together. Jobs are told
-    apart by their kinds once somebody wants it, who then pays for it: a microsecond or two a job. `rescued` and, of
-    these, `quarantined` count the jobs that were taken back, `ended_overdue` those that ended because their time was
-    over, by their state. `left_behind`: how often the cursors had missed a job; it should stay at zero. `connects`: how
-    often each connection was made, by its purpose.
+    `claims` counts claims, `empty_claims` those that found no job; all claims together took `claim_seconds`. `kinds`
+    counts jobs by queue and task once `has_kinds` is set, at a microsecond or two a job. `rescued` counts rescued jobs,
+    `quarantined` those of them that were quarantined. `ended_overdue` counts, by state, waiting jobs whose time was
+    over. `left_behind` counts how often the cursors missed a job; it should stay at zero. `connects` counts connects,
+    by purpose.
     """
 
     def __init__(self, *, has_kinds: bool) -> None:
@@ -144,7 +144,7 @@ class Counts:
             kind.duration_seconds += took
 
     def _kind(self, queue: str, task: str) -> KindCounts:
-        """The counts of a pair that was not seen before."""
+        """The counts of a pair that has none yet."""
         pair = (queue, task) if len(self.kinds) < MOST_TOLD_APART else OTHERS
         kind = self.kinds.get(pair)
         if kind is None:

@@ -1,4 +1,4 @@
-"""What can be read of a worker at any time, for whoever watches it: its counts, and how its parts are just now."""
+"""A worker's figures for monitoring: its counts, and the present state of its parts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerFigures:
-    """One worker's figures; what counts up does so since it was opened.
+    """One worker's figures. Counters start at zero when the worker is opened.
 
-    `slots_used` of `slots` run an attempt now, `jobs_ahead` are claimed and wait for one, `outcomes_pending` wait to be
-    recorded. `lease_seconds`: for how long the lease certainly holds, if it is not renewed. `ended_overdue`: waiting
-    jobs whose time was over, by the state in which they have ended. `left_behind`: how often the cursors had missed a
-    job. `reconnects` and `pools`: of each of the worker's connections, and pools of them, by purpose.
+    `slots_used` of `slots` run an attempt now, `jobs_ahead` claimed jobs wait for a slot, `outcomes_pending` outcomes
+    wait to be recorded. `lease_seconds` is the time for which the lease certainly lasts without a renewal.
+    `ended_overdue` counts waiting jobs whose time was over, by the state in which they ended. `left_behind` counts how
+    often the cursors missed a job. `reconnects` counts by connection, `pools` describes each pool, both by purpose.
     """
 
     worker: UUID

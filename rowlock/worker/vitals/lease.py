@@ -1,4 +1,4 @@
-"""The lease: renewed by a thread with its own connection, so that a handler which blocks the loop keeps its jobs."""
+"""The lease: a thread with its own connection renews it, so that a handler which blocks the loop keeps its jobs."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ log = logs.get_logger("rowlock.worker")
 
 LONGEST_MILLISECONDS: Final = 2**31 - 1
 MARGIN: Final = 0.2
-"""The share of the lease before whose end a worker that could not renew stops its handlers."""
+"""The last share of the lease. A worker that could not renew before this share begins stops its handlers."""
 RETRY_MOST: Final = 1.0
-"""The longest pause, in seconds, after which a renewal that failed is tried again."""
+"""The longest pause, in seconds, before a failed renewal is retried."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Renewals:
-    """What happened to the leases of one worker. Each thread that renews one adds to it.
+    """Counts of the leases of one worker. Each thread that renews a lease adds to them.
 
-    `made`, `late` and `failed` count renewals: those that the database confirmed, those that came so late that another
-    one was due, and those that failed. `lost` counts lost leases, `connects` the connections made to renew one.
+    `made` counts renewals that the database confirmed, `late` those of them that came after the next one was due, and
+    `failed` those that failed. `lost` counts lost leases, `connects` the connects of the renewing threads.
     """
 
     made: int = 0
@@ -51,11 +51,11 @@ class Renewals:
 
 
 class Lease:
-    """One worker id's hold on its jobs. A lost lease is never held again: a worker that goes on begins another one.
+    """The lease under which one worker id has its jobs. A lost lease stays lost: a worker that goes on begins another.
 
-    `is_lost` and `held_until` are the only facts, and the thread that renews the lease alone moves them: no flag
-    elsewhere repeats what this thread decides. `on_lost` is called with the lease, on that thread, when the lease has
-    run out or is about to. `loop_delay` is asked on the thread, in seconds.
+    `is_lost` and `held_until` are the whole state. Only the renewing thread sets them, and no other flag repeats them.
+    That thread calls `on_lost` with the lease when it has run out or is about to, and reads `loop_delay`, in seconds,
+    for each renewal.
     """
 
     def __init__(
@@ -78,30 +78,30 @@ class Lease:
         self._thread: threading.Thread | None = None
         self.worker: Final = uuid7()
         self.is_lost = False
-        """Whether it ended without being stopped. It stays so."""
+        """Whether the lease ended without a stop. Once true, it stays true."""
         self.is_cut_off = False
-        """Whether it was lost because the database was away, and this thread was on time to find out."""
+        """Whether the lease was lost because the database was away, while this thread renewed on time."""
         self.held_until = 0.0
-        """Until when it is certainly held, by the clock of leases: what has not begun by then must not begin."""
+        """Until when the lease is certainly held, by the clock of leases. No attempt may begin later."""
 
     @property
     def is_held(self) -> bool:
-        """Whether jobs may be claimed and begun under it now. Before a late renewal it can be False for a moment."""
+        """Whether jobs may be claimed and begun now. It can be False for a moment before a late renewal."""
         return not self.is_lost and steady.seconds() < self.held_until
 
     @property
     def may_claim(self) -> bool:
-        """Whether jobs may be claimed under it now: it is held, and the connection that renews it was not lost."""
+        """Whether jobs may be claimed now: the lease is held, and was renewed since the last `check`."""
         return self._is_checked and self.is_held
 
     async def begin(self, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int, state: str) -> None:
-        """Register the worker over the connection that renews its lease, and renew it from now on. Called once.
+        """Register the worker on the connection that renews the lease, and renew it from now on. Called once.
 
-        Raises what the database answers, `DatabaseUnavailable` among others; nothing is renewed then.
+        Raises the database's error, for example `DatabaseUnavailable`; then there is no lease to renew.
         """
         row = (socket.gethostname(), os.getpid(), version("rowlock"), list(queues), list(tasks), concurrency, state)
         begun = Future[None]()
-        begun.set_running_or_notify_cancel()  # the thread answers, whether or not anybody still waits for it
+        begun.set_running_or_notify_cancel()  # the thread sets it, also if the caller was cancelled
         self._thread = threading.Thread(target=self._keep, args=(row, begun), name="rowlock-lease", daemon=True)
         self._thread.start()
         try:
@@ -111,7 +111,7 @@ class Lease:
             raise
 
     def check(self) -> None:
-        """Renew now, and let nothing be claimed before: other connections were lost, and this one may be, too."""
+        """Renew now, and allow no claim before: another connection was lost, and this one may be lost, too."""
         self._is_checked = False
         self._woken.set()
 
@@ -121,16 +121,16 @@ class Lease:
         self._woken.set()
 
     async def end(self, connection: ControlConnection) -> None:
-        """Stop renewing, and let go of what is still held."""
+        """Stop renewing, and end the lease in the database."""
         self.stop()
-        for _ in range(100):  # not joined in a thread: handlers may have filled all that asyncio has
+        for _ in range(100):  # no join in one of asyncio's threads: handlers may use all of them
             if self._thread is None or not self._thread.is_alive():
                 break
             await asyncio.sleep(0.02)
         await connection.fetch("end_lease", self.worker)
 
     def _keep(self, row: tuple[object, ...], begun: Future[None]) -> None:
-        """Register, and renew until stopped or lost. Whatever ends the thread, even a defect, ends the lease first."""
+        """Register, and renew until stopped or lost. A defect that ends the thread loses the lease, too."""
         try:
             asyncio.run(self._begin_and_renew(row, begun))
         except BaseException as error:
@@ -145,7 +145,7 @@ class Lease:
                 self._on_lost(self)
 
     async def _begin_and_renew(self, row: tuple[object, ...], begun: Future[None]) -> None:
-        """Register and renew over one connection: a worker that cannot renew its lease does not begin one."""
+        """Register and renew on one connection: a worker that cannot renew a lease does not begin one."""
         connection = ControlConnection(self._settings, self._dsn, purpose="lease")
         connection.on_connect(self._count_connect)
         try:
@@ -160,14 +160,14 @@ class Lease:
     async def _renew_until_stopped(self, connection: ControlConnection, until: float) -> None:
         """Renew until the lease is stopped or lost.
 
-        `until` counts from before each renewal was sent: the database's lease ends later. A renewal that is not
-        answered may take half of what is left: so another connection is tried before all is lost.
+        `until` counts from before each renewal was sent: the database's lease ends later. A renewal waits for its
+        answer at most half of the time that is left, so that another connection is tried before the lease is lost.
 
-        A process that was frozen, or whose interpreter a job has held, is late for a renewal: its lease is lost by its
-        own fault, and `is_cut_off` stays False.
+        A process that was frozen, or whose interpreter a job has blocked, renews late: it loses the lease by its own
+        fault, and `is_cut_off` stays False.
         """
         heartbeat, margin = self._settings.heartbeat.total_seconds(), MARGIN * self._settings.lease.total_seconds()
-        pause = 0.0  # at once: it says how much memory the process uses
+        pause = 0.0  # at once, because a renewal stores the memory that the process uses
         is_held, is_on_time = True, True
         due = steady.seconds()
         while is_held and not self._wait(pause):
@@ -195,7 +195,7 @@ class Lease:
             due = steady.seconds() + pause
 
     async def _renew(self, connection: ControlConnection) -> bool:
-        """Renew once. Returns whether the database still had the lease."""
+        """Renew once. Return whether the database still had the lease."""
         delay = min(int(self._loop_delay() * 1000), LONGEST_MILLISECONDS)
         given = self.worker, self._settings.lease, delay, resident_bytes()  # seam: renewal
         return bool(await connection.fetch("renew_lease", *given))
@@ -204,7 +204,7 @@ class Lease:
         self._renewals.connects += 1
 
     def _wait(self, seconds: float) -> bool:
-        """Wait for so long, or until woken. Returns whether stopped. This loop is the thread's own: it may block."""
+        """Wait for so long, or until woken. Return whether stopped. May block: the loop is the thread's own."""
         self._woken.wait(seconds)
         self._woken.clear()
         return self._stopped.is_set()

@@ -11,7 +11,7 @@ _LINUX: Final = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int | None:
-    """The memory that this process has in RAM now; where the system does not tell, the most that it ever had, or None.
+    """The resident memory of this process in bytes; its peak where only that is known, or None.
 
     Costs some microseconds.
     """
@@ -23,7 +23,7 @@ def resident_bytes() -> int | None:
 
 def _peak_bytes() -> int | None:
     try:
-        import resource  # noqa: PLC0415  # there is none on Windows
+        import resource  # noqa: PLC0415  # missing on Windows
     except ModuleNotFoundError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

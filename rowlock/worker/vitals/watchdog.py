@@ -1,4 +1,4 @@
-"""The watchdog: a thread that notices when the event loop does not turn, and tells whose fault it is."""
+"""The watchdog: a thread that detects a blocked event loop, and logs the job that blocks it."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ class Running(Protocol):
 log = logs.get_logger("rowlock.worker")
 
 LOOK_MOST: Final = 0.25
-"""How often, in seconds, the loop is asked to answer; more often if less than a second counts as blocked."""
+"""The longest pause between two probes of the loop, in seconds; shorter if less than a second counts as blocked."""
 FRAMES: Final = 30
 
 
 class Watchdog:
-    """Asks the loop again and again to answer. What takes longer than `after` seconds is logged, once.
+    """Probe the loop again and again. Log a delay of more than `after` seconds, once.
 
-    `delay` is how long the loop took to answer last, in seconds, and grows while it does not; `delay_max` the longest,
-    `delays` all of them.
+    `delay` is the loop's last delay in seconds, and grows while the loop is blocked; `delay_max` is the longest,
+    `delays` the histogram of all.
     """
 
     def __init__(self, after: float, running: Callable[[], Iterable[Running]]) -> None:
@@ -61,21 +61,21 @@ class Watchdog:
 
     @property
     def delay(self) -> float:
-        """The loop's delay in seconds: how long it took to answer, or has not answered until now."""
+        """The loop's last delay in seconds, or the time since an unanswered probe if that is longer."""
         asked_at = self._asked_at
         return self._delay if asked_at is None else max(self._delay, time.monotonic() - asked_at)
 
     def take_longest(self) -> float:
-        """The longest delay since this was asked last, in seconds."""
+        """The longest delay since the last call, in seconds."""
         longest, self._longest = max(self._longest, self.delay), 0.0
         return longest
 
     def start(self) -> None:
-        """Begin to watch the loop that runs here."""
+        """Start to watch the running loop."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End. It does not wait for the thread, which is a daemon and ends within moments."""
+        """Stop, without waiting for the thread: it is a daemon and ends within moments."""
         self._stopped.set()
         self._turned.set()
 
@@ -98,7 +98,7 @@ class Watchdog:
                 log.warning("event_loop_unblocked", seconds=round(took, 3))
 
     def _sleep(self) -> bool:
-        """Wait until it is time to look again; False once stopped. Who oversleeps could not run: nor could the loop."""
+        """Wait until the next probe is due; False once stopped. A late wake-up means that the process was stalled."""
         until = time.monotonic() + self._every
         is_stopped = self._stopped.wait(self._every)
         late = time.monotonic() - until
@@ -117,13 +117,13 @@ class Watchdog:
         log.warning("event_loop_blocked", seconds=round(seconds, 3), stack=stack, **self._culprit())
 
     def _culprit(self) -> dict[str, Any]:
-        """The job whose handler is on the loop, if it is one's: asyncio's current task knows its context."""
+        """The fields of the job whose handler is on the loop, if any, by asyncio's current task or its context."""
         task = asyncio.current_task(self._loop)
         if task is None:
             return {}
         claimed = next((attempt.claimed for attempt in self._running() if attempt.running is task), None)
         if claimed is None and sys.version_info >= (3, 12):
-            claimed = task.get_context().get(logs.JOB)  # a task that the handler has made
+            claimed = task.get_context().get(logs.JOB)  # a task that the handler made
         if claimed is None:
             return {}
         return {"job_id": str(claimed["id"]), **{name: claimed[name] for name in ("queue", "task", "attempt")}}
