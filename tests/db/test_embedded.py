@@ -279,7 +279,7 @@ def test_temporary_server_leaves_nothing_behind() -> None:
 
 def test_chosen_programs_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ROWLOCK_POSTGRES_BIN", str(tmp_path))
-    with pytest.raises(ConfigurationError, match=r"ROWLOCK_POSTGRES_BIN is .* no initdb"):
+    with pytest.raises(ConfigurationError, match=r"ROWLOCK_POSTGRES_BIN must be .* with initdb"):
         find_binaries()
 
 
