@@ -155,7 +155,7 @@ class RowlockBackend(BaseTaskBackend):
         return found
 
     def attempts(self, job_id: UUID) -> Sequence[dict[str, Any]]:
-        """List the job's attempts, except one that succeeded at once, over Django's connection."""
+        """List the job's attempts that did not succeed, over Django's connection."""
         return self._fetch("list_attempts", job_id)
 
     def _fetch(self, name: str, job_id: UUID) -> Sequence[dict[str, Any]]:

@@ -56,7 +56,7 @@ def django_priority(priority: int, usual: int) -> int:
 def result_of(
     backend: BaseTaskBackend, task: Task, job: Job, attempts: Sequence[Mapping[str, Any]] = ()
 ) -> TaskResult[Any]:
-    """Convert the job and its attempts, except one that succeeded at once, to a result of the task."""
+    """Convert the job and its attempts that did not succeed to a result of the task."""
     ran = [row for row in attempts if row["worker"] is not None]
     workers = [str(row["worker"]) for row in ran]
     if job.worker is not None and job.attempt not in {row["attempt"] for row in ran}:

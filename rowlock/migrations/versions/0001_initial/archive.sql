@@ -1,6 +1,6 @@
--- One row a finished job, a partition a day (UTC): retention empties partitions, it never deletes rows. A row leaves by
--- itself only when somebody puts its job back (retry.sql), and changes only when somebody discards it. Partitions have no
--- primary key: their REPLICA IDENTITY FULL lets a publication take these changes. It costs nothing without logical decoding.
+-- One row a finished job, a partition a day (UTC): retention empties partitions and never deletes rows. A single row
+-- leaves only when its job is retried (retry.sql), and changes only when it is discarded. Partitions have no primary key:
+-- REPLICA IDENTITY FULL lets a publication replicate these changes. It costs nothing without logical decoding.
 CREATE TABLE rowlock.finished_job (
     id           uuid NOT NULL,
     run_at       timestamptz NOT NULL,
@@ -31,26 +31,26 @@ CREATE TABLE rowlock.finished_job (
         greatest(run_at, created_at, started_at, finished_at, discarded_at) < '9999-12-31 00:00:00+00'
         AND least(run_at, created_at, started_at, finished_at, discarded_at) >= '0001-01-02 00:00:00+00'
         AND timeout BETWEEN '0' AND '36500 days'
-        AND array_position(tags, NULL) IS NULL  -- nor has it more than one dimension, of which that is an error
+        AND array_position(tags, NULL) IS NULL  -- more than one dimension is an error of array_position
         AND (metadata IS NULL OR rowlock.is_metadata(metadata))
     )
 ) PARTITION BY RANGE (finished_at)
 --;
 CREATE INDEX finished_job_id ON rowlock.finished_job (id)
 --;
--- The dead letters, and what else did not succeed, in the order of the ids: few among many. With what counts them.
+-- The dead letters, and other jobs that did not succeed, in the order of their ids: few among many. Included are the columns that count them.
 CREATE INDEX finished_job_unsuccessful ON rowlock.finished_job (state, id) INCLUDE (queue, discarded_at)
  WHERE state <> 'succeeded'
 --;
--- Rows arrive in the order of time, so a few bytes per thousand rows find a time window.
+-- Rows arrive in time order, so a few bytes per thousand rows find a time window.
 CREATE INDEX finished_job_finished_at ON rowlock.finished_job USING brin (finished_at) WITH (autosummarize = on)
 --;
--- The net: a finish can never fail because nobody made tomorrow's partition.
+-- The safety net: a finish can never fail because tomorrow's partition is missing.
 CREATE TABLE rowlock.finished_job_default PARTITION OF rowlock.finished_job DEFAULT
 --;
 ALTER TABLE rowlock.finished_job_default REPLICA IDENTITY FULL
 --;
--- One row an attempt that did not simply succeed.
+-- One row an attempt with any outcome but success.
 CREATE TABLE rowlock.attempt (
     job_id      uuid NOT NULL,
     attempt     integer NOT NULL,
@@ -80,7 +80,7 @@ CREATE TABLE rowlock.attempt_default PARTITION OF rowlock.attempt DEFAULT
 --;
 ALTER TABLE rowlock.attempt_default REPLICA IDENTITY FULL
 --;
--- What the handlers of tasks with capture_logs have logged: one row an attempt, an array of {after, level, logger, text}.
+-- The logs of handlers of tasks with capture_logs: one row an attempt, an array of {after, level, logger, text}.
 CREATE TABLE rowlock.attempt_log (
     job_id     uuid NOT NULL,
     attempt    integer NOT NULL,

@@ -1,5 +1,5 @@
--- Every job, live or finished, with the state that people mean. `scheduled` and `retrying` are derived, never stored:
--- nothing has to be promoted when their time comes. A result is shown for as long as its task keeps it.
+-- Every job, live or finished, with the state that users see. `scheduled` and `retrying` are derived, never stored:
+-- nothing has to be promoted when their time comes. A result is visible as long as its task keeps it.
 -- (By now(), a job would be scheduled in the very transaction that enqueues it.)
 CREATE VIEW rowlock.jobs AS
 SELECT id,
