@@ -98,8 +98,8 @@ class EmbeddedServer:
             self._begin(launches=False)
         if self._pid is None:
             raise ConfigurationError(
-                f"ROWLOCK_DATABASE_URL (or DATABASE_URL) must be set: no development server runs in {self._data_dir}. "
-                "Set it to one like postgresql://user:password@host:5432/database, or start a development server: "
+                f"ROWLOCK_DATABASE_URL (or DATABASE_URL) must be set: no development server runs in {self._data_dir} "
+                "— set it to one like postgresql://user:password@host:5432/database, or start a development server: "
                 "rowlock dev tasks:app"
             )
 

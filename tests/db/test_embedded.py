@@ -227,7 +227,7 @@ def test_interrupted_initialisation_is_done_again(folder: Path) -> None:
 def test_data_of_another_major_version_is_refused_with_folder_and_remedy(folder: Path) -> None:
     (folder / "data").mkdir()
     (folder / "data" / "PG_VERSION").write_text("9\n")
-    with pytest.raises(ConfigurationError, match=r"made by PostgreSQL 9, .*ROWLOCK_POSTGRES_BIN") as refused:
+    with pytest.raises(ConfigurationError, match=r"is of PostgreSQL 9, .*ROWLOCK_POSTGRES_BIN") as refused:
         EmbeddedServer(folder).start()
     assert str(folder) in str(refused.value)
 
