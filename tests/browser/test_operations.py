@@ -26,10 +26,10 @@ async def test_operations_are_told_in_sentences_and_filtered(page: Page, app: Ro
     await expect(rows).to_have_count(7)
     for number, (who, what) in enumerate(
         [
-            ("nobody named", f"ran again job {job.id} as job {again.id}"),
-            ("nobody named", "created key grafana"),
-            ("nobody named", "retried 1 failed job of task explode"),
-            ("nobody named", "scaled queue sums to 4"),
+            ("unnamed", f"ran again job {job.id} as job {again.id}"),
+            ("unnamed", "created key grafana"),
+            ("unnamed", "retried 1 failed job of task explode"),
+            ("unnamed", "scaled queue sums to 4"),
             ("grace", "paused queue sums"),
             ("ada", f"cancelled job {job.id}: a mistake"),
         ],

@@ -80,11 +80,11 @@ def _reason(step: Step, worker: Worker, evidence: Evidence) -> str:
     the renewals was lost; or the runner, which no fault hits, saw a stall of the machine or the server.
     """
     if not evidence.epochs:
-        return "what nobody knows"
+        return "an unknown cause"
     at = step.change.at
     renewed = [(written, until) for written, until in worker.marks if until is not None and until > written]
     if not renewed:
-        return "what nobody knows"
+        return "an unknown cause"
     lease = max(until - written for written, until in renewed)
     begin = max((written for written, _ in renewed if written <= at), default=at) - lease
     end = evidence.history_time(at)

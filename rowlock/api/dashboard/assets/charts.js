@@ -74,7 +74,7 @@ export function Chart({ title, times, lines, unit }) {
     const latest = useRef(null);
     const data = [times, ...lines.map(({ values }) => values)];
     const [pointed, setPointed] = useState(null);
-    latest.current = data; // what is drawn anew, with the theme, is what was given last
+    latest.current = data; // a change of the theme draws the latest data again
 
     useEffect(() => {
         const box = place.current;

@@ -8,7 +8,7 @@ const PLACES = { o: "/", j: "/jobs", q: "/queues", w: "/workers", s: "/schedules
 const HELP = [
     ["g o", "Overview"], ["g j", "Jobs"], ["g q", "Queues"], ["g w", "Workers"], ["g s", "Schedules"],
     ["g d", "Dead letters"], ["g a", "Operations"], ["/", "To the filter"],
-    ["j", "Next row"], ["k", "Row before"], ["Enter", "Open the row"], ["x", "Choose the row"], ["r", "Load anew"], ["?", "This list"],
+    ["j", "Next row"], ["k", "Row before"], ["Enter", "Open the row"], ["x", "Choose the row"], ["r", "Load again"], ["?", "This list"],
 ];
 
 /** Listen to single keys, except those typed into a field. */

@@ -71,7 +71,7 @@ export async function actOnAll(act, filter) {
             const done = await api.post(`/v1/jobs/bulk/${act.verb}`, { filter, ...given(act, form) });
             notify([
                 `${act.done}: ${many(done.count)}`,
-                done.requested > 0 ? `; ${count(done.requested)} of them run, and were told to stop` : "",
+                done.requested > 0 ? `; ${count(done.requested)} of them run, and were asked to stop` : "",
                 done.skipped > 0 ? `; ${count(done.skipped)} could not be, as they have changed, their time is over, or their unique key is held` : "",
                 ".",
             ].join(""));
@@ -177,7 +177,7 @@ function instant(text) {
 }
 
 function number(text) {
-    if (text === "" || Number.isNaN(Number(text))) throw new Problem(422, `${text || "This"} is no number.`, "priority");
+    if (text === "" || Number.isNaN(Number(text))) throw new Problem(422, `Priority must be a number; got ${text || "nothing"}.`, "priority");
     return Number(text);
 }
 

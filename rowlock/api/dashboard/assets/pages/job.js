@@ -36,7 +36,7 @@ export const page = {
         element("p", { class: "under" }, state(job.state), element(Id, { id: job.id }),
             job.is_sensitive && element("span", { class: "badge", title: "Its arguments and result are hidden" }, "sensitive"),
             job.cancel_requested_at !== null && job.finished_at === null
-                && element("span", { class: "badge warning" }, "told to stop ", ago(job.cancel_requested_at)),
+                && element("span", { class: "badge warning" }, "asked to stop ", ago(job.cancel_requested_at)),
             job.discarded_at !== null && element("span", { class: "badge" }, "discarded ", ago(job.discarded_at)),
             job.tags?.map((tag) => link(`/jobs?${new URLSearchParams({ tag })}`, element("span", { class: "tag", key: tag }, tag))),
             Object.entries(job.metadata ?? {}).sort().map(([key, text]) => link(
@@ -119,7 +119,7 @@ function result(job) {
 }
 
 function traceback(attempt, index) {
-    if (!attempt.traceback) return null; // empty, where the message says it all
+    if (!attempt.traceback) return null; // empty if the message is all there is
     return element("details", { key: attempt.attempt, open: index === 0, class: "traceback" },
         element("summary", {}, `Attempt ${attempt.attempt}: `, element("strong", {}, attempt.error_type ?? attempt.outcome),
             attempt.message !== null && ` ${attempt.message}`),
@@ -133,7 +133,7 @@ function acted(operations) {
         caption: "Who acted on it",
         columns: [
             { head: "When", cell: (operation) => moment(operation.at) },
-            { head: "Who", cell: (operation) => operation.by ?? element("span", { class: "dim" }, "nobody named") },
+            { head: "Who", cell: (operation) => operation.by ?? element("span", { class: "dim" }, "unnamed") },
             { head: "What", cell: sentence },
             { head: "From", cell: (operation) => operation.source },
         ],

@@ -29,7 +29,7 @@ export const page = {
                 caption: "Operations",
                 columns: [
                     { head: "When", cell: (operation) => ago(operation.at) },
-                    { head: "Who", cell: (operation) => operation.by ?? element("span", { class: "dim" }, "nobody named") },
+                    { head: "Who", cell: (operation) => operation.by ?? element("span", { class: "dim" }, "unnamed") },
                     { head: "What", cell: sentence },
                     { head: "From", cell: (operation) => operation.source },
                     { head: "Details", cell: details },

@@ -102,7 +102,7 @@ function tile(name, value, { note, path, isBad = false }) {
 
 function unclaimedWarning({ unclaimed, workers }, kinds) {
     return element("section", { class: "panel warning", role: "status" },
-        element("h2", {}, unclaimed === 1 ? "1 due job is taken by nobody" : `${count(unclaimed)} due jobs are taken by nobody`),
+        element("h2", {}, unclaimed === 1 ? "1 due job is unclaimed" : `${count(unclaimed)} due jobs are unclaimed`),
         kinds.length === 0
             ? element("p", {}, workers === 0 ? "No worker is alive. Start one with rowlock worker." : "No live worker would claim them.")
             : element("ul", {}, ...kinds.slice(0, 5).map((kind) => element("li", { key: `${kind.queue} ${kind.task}` },

@@ -19,7 +19,7 @@ export function queueButtons(queue, done) {
 function pause(name) {
     return ask({
         title: "Pause this queue?",
-        body: [element("p", {}, "No job of ", element("strong", {}, name), " starts until somebody resumes it. "
+        body: [element("p", {}, "No job of ", element("strong", {}, name), " starts until it is resumed. "
             + "Running jobs continue, and jobs can still be enqueued.")],
         action: "Pause",
         perform: () => api.post(path(name, "pause")),

@@ -31,7 +31,7 @@ function run(schedule) {
 function pause(schedule) {
     return ask({
         title: "Pause this schedule?",
-        body: [element("p", {}, element("strong", {}, schedule.name), " makes no jobs until somebody resumes it.")],
+        body: [element("p", {}, element("strong", {}, schedule.name), " enqueues no jobs until it is resumed.")],
         action: "Pause",
         perform: () => api.post(schedulePath(schedule.name, "pause")),
     });
@@ -135,7 +135,7 @@ function read(given) {
     const number = (name) => {
         const text = given[name].trim();
         if (text === "") return null;
-        if (Number.isNaN(Number(text))) throw new Problem(422, `${text} is no number.`, name);
+        if (Number.isNaN(Number(text))) throw new Problem(422, `This must be a number; got ${text}.`, name);
         return Number(text);
     };
     return {

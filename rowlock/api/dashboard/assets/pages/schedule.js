@@ -32,7 +32,7 @@ export const page = {
                     ["Delayed by up to", `${schedule.jitter} s`],
                     ...(schedule.undeclared_at === null ? []
                         : [["Not in the code", element("span", {}, "since ", moment(schedule.undeclared_at), ": it goes on firing")]]),
-                    ["Comes from", schedule.origin === "code" ? "the code: edits last until the code says otherwise" : "a person"],
+                    ["Comes from", schedule.origin === "code" ? "the code: edits last until the code changes" : "a person"],
                     ["Changed", moment(schedule.updated_at)],
                 ])),
             panel("Arguments", schedule.args === null

@@ -25,7 +25,7 @@ const name = (worker) => element("strong", {}, `${worker.hostname} · ${worker.p
 function quiet(worker) {
     return ask({
         title: "Quiet this worker?",
-        body: [element("p", {}, name(worker), " takes no new jobs until somebody resumes it. What it runs goes on.")],
+        body: [element("p", {}, name(worker), " claims no new jobs until it is resumed. Running jobs continue.")],
         action: "Quiet",
         perform: () => api.post(`/v1/workers/${worker.id}/quiet`),
     });
