@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class WorkerCollector(Collector):
     """The metrics of one worker, read on each scrape; none before the worker has started.
 
-    From its creation on, the worker counts its jobs by queue and task.
+    Creating it makes the worker count its jobs by queue and task.
     """
 
     def __init__(self, worker: Worker) -> None:

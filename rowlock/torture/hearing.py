@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SECOND: Final = 1_000_000_000
 """In the nanoseconds of the lines."""
 LAG_SECONDS: Final = 1.0
-"""How long before the moment that the database went back to a standby may lack an acknowledged commit."""
+"""A standby may lack a commit acknowledged up to this long before the moment that the database went back to."""
 MARGIN_SECONDS: Final = 5.0
 """How much older or younger than its line a commit may be."""
 REQUEST_SECONDS: Final = 10

@@ -94,7 +94,7 @@ class Life:
         return [run for run in self.runs if run.attempt == attempt]
 
     def asked(self, what: str) -> list[Operation]:
-        """The operators' requests of this kind, and those whose answer is unknown."""
+        """The operators' requests of this kind that were accepted, or whose answer is unknown."""
         return [one for one in self.operations if one.what == what and one.outcome != "refused"]
 
 
