@@ -1,7 +1,7 @@
 """The pytest plugin: fixtures that give each test a migrated PostgreSQL database of its own, and the application on it.
 
-It is a module beside the package, since pytest imports it in every run: what is in `rowlock` is imported by the tests
-that use a fixture.
+It is a module beside the package because pytest imports it in every run; only tests that use a fixture import
+`rowlock`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def rowlock_server() -> Iterator[Databases]:
-    """A PostgreSQL for the tests, whose databases are made and removed by it: `rowlock.testing.Databases`.
+    """A PostgreSQL for the tests, which creates and drops their databases: `rowlock.testing.Databases`.
 
-    The one that ROWLOCK_TEST_DATABASE_URL names, else an embedded one, which runs until the session ends.
+    It uses the server that ROWLOCK_TEST_DATABASE_URL names, else an embedded one, which runs until the session ends.
     """
     from rowlock import ConfigurationError
     from rowlock.testing import Databases
@@ -41,14 +41,14 @@ def rowlock_server() -> Iterator[Databases]:
             databases = stack.enter_context(Databases())
         except ConfigurationError as error:
             why = str(error)
-        if databases is None:  # outside of the except: the report is the message alone
+        if databases is None:  # outside of the except: the report shows the message alone
             pytest.fail(why, pytrace=False)
         yield databases
 
 
 @pytest.fixture(scope="session")
 def rowlock_schema(pytestconfig: pytest.Config) -> str:
-    """The schema of Rowlock's tables: that of the application in pytest's settings, else as the environment has it."""
+    """The schema of Rowlock's tables: from the application in pytest's settings, else from the environment."""
     from rowlock import Settings
 
     app = _configured(pytestconfig)
@@ -57,9 +57,9 @@ def rowlock_schema(pytestconfig: pytest.Config) -> str:
 
 @pytest.fixture(scope="session")
 def rowlock_prepare_database() -> Callable[[str], object] | None:
-    """A function that is called once with a database's URL, before it is cloned for the tests. To be overridden.
+    """A function that prepares the template database; the fixture calls it once with the URL. Override it.
 
-    It makes what the tests need besides Rowlock's tables: those of the application, for instance.
+    It creates what the tests need besides Rowlock's tables, for example the application's tables.
     """
     return None
 
@@ -68,13 +68,13 @@ def rowlock_prepare_database() -> Callable[[str], object] | None:
 def rowlock_template(
     rowlock_server: Databases, rowlock_schema: str, rowlock_prepare_database: Callable[[str], object] | None
 ) -> str:
-    """The name of the database of which each test's is a clone."""
+    """The name of the template database that each test clones."""
     return rowlock_server.template(rowlock_schema, rowlock_prepare_database)
 
 
 @pytest.fixture
 def rowlock_database_url(rowlock_server: Databases, rowlock_template: str) -> Iterator[str]:
-    """The URL of a migrated database of the test's own."""
+    """The URL of a migrated database for this test alone."""
     with rowlock_server.clone(rowlock_template) as url:
         yield url
 
@@ -87,8 +87,8 @@ def rowlock_app(request: pytest.FixtureRequest) -> Iterator[Rowlock]:
     app = _configured(request.config)
     if app is None:
         pytest.fail(
-            'Which application? Say rowlock_app = "module:name" in pytest\'s settings, or override the fixture '
-            "rowlock_app: with use_database(app, rowlock_database_url): yield app",
+            'The fixture rowlock_app needs an application. Set rowlock_app = "module:name" in pytest\'s settings, or '
+            "override the fixture: with use_database(app, rowlock_database_url): yield app.",
             pytrace=False,
         )
     with use_database(app, request.getfixturevalue("rowlock_database_url")):
@@ -106,8 +106,8 @@ def _configured(config: pytest.Config) -> Rowlock | None:
         found: Any = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise pytest.UsageError(
-            f"rowlock_app is {name!r} in pytest's settings: {error}. Write it as module:name."
+            f'rowlock_app in pytest\'s settings must be like "module:name"; got {name!r}: {error}.'
         ) from error
     if not isinstance(found, Rowlock):
-        raise pytest.UsageError(f"rowlock_app is {name!r} in pytest's settings, which is {found!r}, no Rowlock().")
+        raise pytest.UsageError(f"rowlock_app in pytest's settings must be a Rowlock(); got {name!r}, {found!r}.")
     return found

@@ -1,4 +1,4 @@
-"""The database's URL: what people paste into it, and what each driver wants of it."""
+"""The database URL: accept the forms that people paste, and write the form that each driver needs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OURS: Final = frozenset(
         *("prepared_statement_cache_size", "prepared_statement_name_func", "async_fallback"),  # SQLAlchemy's own
     }
 )
-"""Parameters of libpq that Rowlock sets itself, or that asyncpg does without: they are left out."""
+"""Parameters of libpq that Rowlock sets itself or that asyncpg does without: Rowlock drops them."""
 
 _UNSUPPORTED: Final = frozenset(
     {
@@ -32,25 +32,25 @@ _UNSUPPORTED: Final = frozenset(
         *("service", "servicefile"),
     }
 )
-"""Parameters of libpq that change where the connection leads, or how safe it is, and that asyncpg does not know."""
+"""Parameters of libpq that change the target or the security of the connection, and that asyncpg does not know."""
 
 _ESCAPED: Final = str.maketrans({character: quote(character) for character in "@#[]"})
-"""What can only be of the user or the password where it stands before the last @."""
+"""Characters that can only belong to the user or the password where they stand before the last @."""
 
 _BOTH_KNOW: Final = frozenset({"host", "port", "user", "password", "passfile", "target_session_attrs"})
-"""Parameters that SQLAlchemy hands to asyncpg under the same name."""
+"""Parameters that SQLAlchemy passes to asyncpg under the same name."""
 
 
 def tidy(url: str) -> str:
-    """The URL as asyncpg reads it. Raises `ConfigurationError`, which does not show the URL.
+    """Return the URL in asyncpg's form. Raises `ConfigurationError`, which does not show the URL.
 
-    A driver's name is taken off; each `@ # [ ]` of the password is escaped; parameters that Rowlock sets itself are
-    left out. What is no parameter of libpq goes to the server as a setting of the session.
+    Removes a driver's name, escapes each `@ # [ ]` of the password, and drops the parameters that Rowlock sets itself.
+    A parameter that libpq does not know goes to the server as a setting of the session.
     """
     scheme = _SCHEME.match(url)
     if scheme is None:
         raise ConfigurationError(
-            f"The database URL must begin with postgresql:// — set ROWLOCK_DATABASE_URL (or DATABASE_URL) to one like "
+            f"The database URL must begin with postgresql://. Set ROWLOCK_DATABASE_URL (or DATABASE_URL) to one like "
             f"{_EXAMPLE}"
         )
     rest, question, query = url[scheme.end() :].partition("?")
@@ -67,37 +67,37 @@ def tidy(url: str) -> str:
         raise _unreadable("it has a # behind its last @")
     try:
         urlsplit(tidied)
-    except ValueError:  # whose text may quote a part of it
-        raise _unreadable("its host is no name and no address") from None
+    except ValueError:  # its text may quote a part of the password
+        raise _unreadable("its host is neither a name nor an address") from None
     return tidied
 
 
 def _unreadable(why: str) -> ConfigurationError:
     return ConfigurationError(
-        f"The database URL cannot be read: {why} — write it as "
+        f"The database URL cannot be read: {why}. Write it as "
         f"{_EXAMPLE}, with / : @ ? # in the password as %2F %3A %40 %3F %23."
     )
 
 
 def _database(path: str, query: str) -> tuple[str, str]:
-    """The database's name as the path, also where it is a parameter: asyncpg uses the path, libpq the parameter."""
+    """Move the database's name into the path: asyncpg reads the path, libpq the parameter."""
     pairs = query.split("&") if query else []
     named = [value for name, _, value in (pair.partition("=") for pair in pairs) if name in {"dbname", "database"}]
     if not named:
         return path, query
     if len({*named, *filter(None, (path,))}) > 1:
-        raise ConfigurationError("The database URL names two databases, in its path and as dbname — remove one.")
+        raise ConfigurationError("The database URL names two databases, in its path and as dbname. Remove one.")
     return named[0], "&".join(pair for pair in pairs if pair.partition("=")[0] not in {"dbname", "database"})
 
 
 def _check_ports(hosts: str, query: str) -> None:
-    """Refuse ports that no host has: the socket would take the rest of a division for one."""
+    """Refuse ports that no host has: the socket would use the port modulo 65,536."""
     given = [host.rpartition(":")[2] for host in hosts.split(",") if ":" in host and not host.endswith("]")]
     for name, _, value in (pair.partition("=") for pair in query.split("&")):
         given += unquote(value).split(",") if name == "port" else []
     for port in given:
-        if port and not port.isdecimal():  # it may be a part of the password, and is not shown
-            raise _unreadable("its port is no number")
+        if port and not port.isdecimal():  # it may be a part of the password: don't show it
+            raise _unreadable("its port is not a number")
         if port.isdecimal() and not 1 <= int(port) <= _LAST_PORT:
             raise ConfigurationError(f"The port in the database URL must be from 1 to {_LAST_PORT}; got {port}.")
 
@@ -109,17 +109,17 @@ def _kept(query: str) -> Iterator[str]:
             raise _unreadable("it has a parameter without a value")
         if name in _UNSUPPORTED:
             raise ConfigurationError(
-                f"The database URL has the parameter {name}, which the driver (asyncpg) does not know — remove it."
+                f"The database URL has the parameter {name}, which the driver (asyncpg) does not support. Remove it."
             )
-        if name == "ssl":  # as SQLAlchemy calls it, and others
+        if name == "ssl":  # the name that SQLAlchemy and others use
             yield f"sslmode={ {'true': 'require', 'false': 'disable'}.get(value.lower(), value) }"
         elif name not in _OURS:
             yield pair
 
 
 def masked(url: str) -> str:
-    """The URL with its passwords, and the settings of the session that may be secrets, hidden: safe to print."""
-    # Not by urlsplit: with an unescaped / or # in the password it would see none, and show it.
+    """Hide the passwords of a URL, and the settings of the session that may be secrets: safe to print."""
+    # Not by urlsplit: with an unescaped / or # in the password it would find no password, and show it.
     url = re.sub(r"(://[^:/?#@]*):.*@", r"\1:***@", url)
     start, question, query = url.partition("?")
     return start + question + "&".join(_masked_pair(*pair.partition("=")) for pair in query.split("&"))
@@ -132,9 +132,9 @@ def _masked_pair(name: str, equals: str, value: str) -> str:
 
 
 def for_driver(url: str, driver: Driver | None) -> str:
-    """A tidy URL for one of SQLAlchemy's drivers; for None, the URL itself, which psql and the drivers alone take.
+    """Write a tidy URL for one of SQLAlchemy's drivers; None returns the URL itself, for psql and for a driver alone.
 
-    Raises `ConfigurationError` for a driver that is not known, and for a parameter that the driver's URL cannot hold.
+    Raises `ConfigurationError` for an unknown driver, and for a parameter that the driver's URL cannot contain.
     """
     if driver is None:
         return url
@@ -143,7 +143,7 @@ def for_driver(url: str, driver: Driver | None) -> str:
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")
     query = parse_qsl(parts.query, keep_blank_values=True)
-    if "," in hosts:  # SQLAlchemy reads several hosts from the query alone
+    if "," in hosts:  # SQLAlchemy reads several hosts only from the query
         query = [*(("host", host) for host in hosts.split(",")), *query]
         hosts = ""
     if driver == "asyncpg":
@@ -157,8 +157,8 @@ def _of_asyncpg(name: str, value: str) -> tuple[str, str]:
         return "ssl", value
     if name not in _BOTH_KNOW:
         raise ConfigurationError(
-            f"The database URL has the parameter {name}, which a URL for SQLAlchemy and asyncpg cannot hold — use "
-            "psycopg, or hand it to create_async_engine(connect_args=…) yourself."
+            f"The database URL has the parameter {name}, which a URL for SQLAlchemy and asyncpg cannot contain. Use "
+            "psycopg, or pass it yourself: create_async_engine(connect_args=…)."
         )
     return name, value
 

@@ -1,4 +1,4 @@
-"""Logs: the library's loggers, which are the standard library's, and the set-up of Rowlock's own processes."""
+"""Logs: the library's loggers, built on the standard library's, and the logging of Rowlock's own processes."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ WORKER: Final[ContextVar[UUID | None]] = ContextVar("rowlock_worker", default=No
 """The id of the worker that runs jobs in this context."""
 
 trace_ids: Callable[[], Mapping[str, str]] | None = None
-"""Gives what log lines say of the active span, once `rowlock.integrations.opentelemetry` has set it."""
+"""Returns the trace fields of the active span; `rowlock.integrations.opentelemetry` sets it."""
 
 _OF_JOB: Final = ("job_id", "queue", "task", "attempt", "worker")
 _TAKEN: Final = frozenset(
     {*vars(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime", "taskName", "event"}
 )
-"""What a record has already, and logging refuses to overwrite."""
+"""Attributes that every record has already: logging refuses to overwrite them."""
 
 _FRAMES: Final = 4
-"""How many frames lie between the standard library's logger and whoever logs, with that one's."""
+"""How many frames lie between the standard library's logger and its caller, including the logger's own."""
 
 _FORMATS: Final = ("console", "json")
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class _Fields:
-    """The fields of an event, written out only if a handler shows the message."""
+    """The fields of an event, formatted only if a handler shows the message."""
 
     __slots__ = ("_fields",)
 
@@ -58,10 +58,9 @@ class _Fields:
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger of the library: `log.info("job_cancelled", job_id=…)` becomes a record of `logging.getLogger(name)`.
 
-    The application's set-up of `logging` decides what becomes of it. The record has each field as an attribute, `event`
-    among them, and a message that any formatter can show: `job_cancelled job_id=…`. Its `msg` is the same for all
-    records of an event. Below the logger's level nothing is made. How the application has set up structlog does not
-    matter.
+    The application's `logging` set-up decides where records go. Each field is an attribute of the record, including
+    `event`, and any formatter can show the message: `job_cancelled job_id=…`. All records of an event share one `msg`.
+    Below the logger's level, no record is created. The application's structlog set-up has no effect.
     """
     processors: list[Processor] = [
         structlog.stdlib.filter_by_level,
@@ -77,25 +76,25 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
 
 
 def _as_record(logger: object, _method: str, event: EventDict) -> tuple[tuple[object, ...], dict[str, Any]]:
-    """The arguments of the standard library's logger for an event."""
+    """Translate an event to the arguments of the standard library's logger."""
     name = event.pop("event")
     options = {option: event.pop(option) for option in ("exc_info", "stack_info") if option in event}
     fields = {f"{field}_" if field in _TAKEN else field: value for field, value in event.items()}
     message = (f"{name} %s", _Fields(fields)) if fields else (name,)
-    depth = _FRAMES if type(logger) is logging.Logger else 1  # structlog's own class leaves its frames out by itself
+    depth = _FRAMES if type(logger) is logging.Logger else 1  # structlog's own class skips its frames itself
     return message, {"extra": {"event": name, **fields}, "stacklevel": depth, **options}
 
 
 class JobContextFilter(logging.Filter):
-    """A filter for handlers of the standard library's `logging`: gives each record that a handler of a job makes its
-    `job_id`, `queue`, `task`, `attempt` and `worker`.
+    """A filter for handlers of the standard library's `logging`: adds `job_id`, `queue`, `task`, `attempt` and `worker`
+    to each record that a job's handler logs.
 
     An application that embeds a worker names it in its own set-up:
-    `"filters": {"job": {"()": "rowlock.logs.JobContextFilter"}}`. Other records have None in these places.
+    `"filters": {"job": {"()": "rowlock.logs.JobContextFilter"}}`. Other records have None in these attributes.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through."""
+        """Add the fields, and pass every record."""
         found = add_job(None, "", {})
         for name in _OF_JOB:
             if not hasattr(record, name):
@@ -106,10 +105,10 @@ class JobContextFilter(logging.Filter):
 def configure(environ: Mapping[str, str] = os.environ, stream: TextIO | None = None, *, level: str = "info") -> None:
     """Set up logging for a process of Rowlock's own. An application that embeds a worker keeps its own set-up.
 
-    `ROWLOCK_LOG_FORMAT` is `console` (the default on a terminal) or `json` (the default elsewhere, a line an event);
-    `ROWLOCK_LOG_LEVEL` is `level` by default. What is bound to the context (`job_id queue task attempt`) is in each
-    event, also in those of the standard library. Tracebacks come without local variables: these would be arguments.
-    Raises `ConfigurationError` for a format or a level that there is not.
+    `ROWLOCK_LOG_FORMAT` is `console` (the default on a terminal) or `json` (the default elsewhere, one line an event);
+    `ROWLOCK_LOG_LEVEL` is `level` by default. Each event includes the fields bound to the context
+    (`job_id queue task attempt`), also the standard library's events. Tracebacks omit local variables: they would show
+    arguments. Raises `ConfigurationError` for an unknown format or level.
     """
     stream = sys.stderr if stream is None else stream
     is_terminal = stream.isatty()
@@ -135,10 +134,10 @@ def configure(environ: Mapping[str, str] = os.environ, stream: TextIO | None = N
 
 
 def add_job(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """A structlog processor: says in each event of a handler which job it runs (`job_id`, `queue`, `task`, `attempt`),
-    and in which worker (`worker`).
+    """A structlog processor: adds the job (`job_id`, `queue`, `task`, `attempt`) and the worker (`worker`) to each
+    event of a handler.
 
-    `rowlock worker` has it in place. An application that embeds a worker puts it into its own processors.
+    `rowlock worker` uses it already. An application that embeds a worker adds it to its own processors.
     """
     job = JOB.get()
     if job is not None:
@@ -151,9 +150,9 @@ def add_job(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 
 def add_trace(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """A structlog processor: says in which span an event took place (`trace_id`, `span_id`), if jobs are traced.
+    """A structlog processor: adds the span (`trace_id`, `span_id`) to each event, if jobs are traced.
 
-    `rowlock worker` and `rowlock api` have it in place.
+    `rowlock worker` and `rowlock api` use it already.
     """
     if trace_ids is not None:
         for name, value in trace_ids().items():
@@ -176,19 +175,19 @@ def _shared() -> list[Processor]:
 def _rendering(form: str, has_colours: bool) -> list[Processor]:  # noqa: FBT001  # private
     if form == "json":
         return [
-            structlog.processors.format_exc_info,  # plain text: the structured form holds local variables
+            structlog.processors.format_exc_info,  # plain text: the structured form contains local variables
             structlog.processors.JSONRenderer(default=_text),
         ]
     plain = structlog.dev.plain_traceback  # rich's would show local variables
     return [structlog.dev.ConsoleRenderer(colors=has_colours, exception_formatter=plain)]
 
 
-def _text(value: Any) -> str:  # noqa: ANN401  # whatever was logged
+def _text(value: Any) -> str:  # noqa: ANN401  # any logged value
     return str(value)
 
 
 def _chosen(environ: Mapping[str, str], name: str, allowed: tuple[str, ...], default: str) -> str:
     given = environ.get(name) or default
     if given.lower() not in {choice.lower() for choice in allowed}:
-        raise ConfigurationError(f"{name} is {quoted(given)}: use one of {', '.join(allowed).lower()}.")
+        raise ConfigurationError(f"{name} must be one of {', '.join(allowed).lower()}; got {quoted(given)}.")
     return given.lower()

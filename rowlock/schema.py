@@ -1,4 +1,4 @@
-"""The schema: the revision that this code needs, and its name in SQL, where every statement says `rowlock`."""
+"""The schema: the revision that this code needs, and the schema's name in SQL."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ REVISION = "0001"
 """The revision of the schema that this code works on: the newest migration's."""
 
 VERSION_TABLE = "rowlock_version"
-"""Where the revision is kept. Not Alembic's own name: in a schema that is shared, that is the application's."""
+"""The table of the revision. Not Alembic's own name: in a shared schema, that table belongs to the application."""
 
 _QUALIFIER = re.compile(r"\browlock\.")
 
 
 def in_schema(sql: str, schema: str) -> str:
-    """The statement with each `rowlock.` naming `schema` instead.
+    """Replace each `rowlock.` in the statement by `schema`.
 
-    `schema` must be one that `Settings` accepted (1 to 48 of a-z, 0-9 and _): nothing in it can end the quotes.
-    Files of SQL stay readable, and can be run by hand as they are, where a placeholder would be neither.
+    `Settings` must have accepted `schema` (1 to 48 of a-z, 0-9 and _): it cannot end the quotes.
+    With `rowlock.` instead of a placeholder, SQL files stay readable and can be run by hand as they are.
     """
     if schema == "rowlock":
         return sql

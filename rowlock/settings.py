@@ -23,83 +23,83 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All that can be set, with its default. `Settings.from_environment()` reads `ROWLOCK_<NAME>` for each field.
+    """All settings of Rowlock with their defaults. `Settings.from_environment()` reads `ROWLOCK_<NAME>` for each field.
 
-    Durations read from the environment are seconds. Raises `ConfigurationError` for a value that makes no sense.
+    Durations read from the environment are seconds. Raises `ConfigurationError` for an invalid value.
     """
 
     database_url: str | None = None
     """`postgresql://user:password@host:port/database`. None: the server that `rowlock dev` runs in `data_dir`.
 
-    A driver's name (`postgresql+asyncpg://`) is taken off, an `@` in the password escaped, and what libpq knows and
-    Rowlock sets itself (`connect_timeout`, `channel_binding`, `keepalives`, …) left out.
+    Rowlock removes a driver's name (`postgresql+asyncpg://`), escapes an `@` in the password, and drops the parameters
+    of libpq that it sets itself (`connect_timeout`, `channel_binding`, `keepalives`, …).
     """
 
     schema: str = "rowlock"
-    """The schema that holds the tables. One database can hold several, each a queue system of its own."""
+    """The schema of the tables. One database can contain several schemas, each a separate queue system."""
 
     data_dir: str = ".rowlock"
     """The folder in which the embedded server keeps its data between runs."""
 
     max_args_bytes: int = 256 * 1024
-    """The largest arguments of one job, as JSON. Larger things belong into storage, with their key as the argument."""
+    """The largest arguments of one job, as JSON. Keep larger data in a storage, and pass its key as the argument."""
 
     max_result_bytes: int = 1024 * 1024
     """The largest result of one job, as JSON."""
 
     lease: timedelta = timedelta(seconds=15)
-    """How long a worker that stopped renewing keeps its jobs."""
+    """The lease: how long a worker that stopped renewing keeps its jobs."""
 
     heartbeat: timedelta = timedelta(seconds=4)
     """How often a worker renews its lease: at least three times a lease."""
 
     max_crashes: int = 3
-    """How often a job may take its worker down before it is set aside as `failed`."""
+    """After how many crashes of its worker a job becomes `failed`."""
 
     poll_interval: timedelta = timedelta(seconds=1)
-    """How often an idle worker looks for work by itself. Notifications make it wake sooner; their loss costs this."""
+    """How often an idle worker polls. Notifications wake it sooner; a lost notification costs this much time."""
 
     listen: bool = True
-    """Whether sessions are Rowlock's own, and workers may LISTEN. Turn it off behind a transaction pooler (PgBouncer):
-    polling does all the work then, and nothing relies on a session."""
+    """Whether sessions belong to Rowlock alone, so that workers can LISTEN. Turn it off behind a transaction pooler
+    (PgBouncer): workers then only poll, and nothing relies on a session."""
 
     grace_period: timedelta = timedelta(seconds=25)
-    """How long running jobs may go on after SIGTERM before they are given back. Below the 30 s of most supervisors."""
+    """How long running jobs may continue after SIGTERM before the worker releases them. Most supervisors wait 30 s."""
 
     process_max_jobs: int = 100
-    """After how many jobs a process of `executor="process"` tasks is replaced by a new one."""
+    """After how many jobs a worker replaces a process of `executor="process"` tasks."""
 
     process_memory_limit: int = 0
-    """How many bytes such a process may use for its data; 0 is no limit. Linux only."""
+    """How many bytes such a process may use for its data; 0 means no limit. Linux only."""
 
     blocked_loop_after: timedelta = timedelta(seconds=1)
-    """From when on an event loop that does not turn counts as blocked: it is logged, with what blocks it."""
+    """How long an event loop may not turn before the worker logs it as blocked, with the code that blocks it."""
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema):
-            _refuse("schema", self.schema, "use 1 to 48 of a-z, 0-9 and _, beginning neither with a digit nor with pg_")
+            _refuse("schema", self.schema, "1 to 48 of a-z, 0-9 and _, beginning neither with a digit nor with pg_")
         if self.database_url is not None:
             object.__setattr__(self, "database_url", tidy(self.database_url))
         for name in ("max_args_bytes", "max_result_bytes", "max_crashes", "process_max_jobs"):
             if getattr(self, name) < 1:
-                _refuse(name, getattr(self, name), "use a whole number of at least 1")
+                _refuse(name, getattr(self, name), "a whole number of at least 1")
         for name in ("lease", "heartbeat", "poll_interval", "blocked_loop_after"):
             if getattr(self, name) <= timedelta(0):
-                _refuse(name, getattr(self, name), "use a duration above zero")
+                _refuse(name, getattr(self, name), "a duration greater than zero")
         if self.grace_period < timedelta(0):
-            _refuse("grace_period", self.grace_period, "use zero or more seconds")
+            _refuse("grace_period", self.grace_period, "zero or more seconds")
         if self.process_memory_limit != 0 and self.process_memory_limit < LEAST_PROCESS_MEMORY:
             _refuse(
-                "process_memory_limit", self.process_memory_limit, f"use 0 (none) or at least {LEAST_PROCESS_MEMORY:,}"
+                "process_memory_limit", self.process_memory_limit, f"0 (no limit) or at least {LEAST_PROCESS_MEMORY:,}"
             )
         if self.heartbeat * 3 > self.lease:
-            _refuse("heartbeat", self.heartbeat, f"use at most a third of the lease, which is {self.lease}")
+            _refuse("heartbeat", self.heartbeat, f"at most a third of the lease, which is {self.lease}")
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:
-        """The settings that the environment gives; what it does not name keeps its default.
+        """Read the settings from the environment; a setting that is not there keeps its default.
 
-        `DATABASE_URL` is read where `ROWLOCK_DATABASE_URL` is not set, as hosting platforms set it.
+        `DATABASE_URL` is the fallback for `ROWLOCK_DATABASE_URL`: hosting platforms set it.
         """
         given: dict[str, object] = {}
         if url := environ.get("ROWLOCK_DATABASE_URL") or environ.get("DATABASE_URL"):
@@ -125,12 +125,12 @@ def _parse(name: str, text: str, kind: type) -> object:
     if kind is bool:
         if text.lower() in _TRUE | _FALSE:
             return text.lower() in _TRUE
-        _refuse(name, text, "use true or false")
+        _refuse(name, text, "true or false")
     try:
         return timedelta(seconds=float(text)) if kind is timedelta else int(text)
     except (ValueError, OverflowError):
-        _refuse(name, text, "use a number of seconds" if kind is timedelta else "use a whole number")
+        _refuse(name, text, "a number of seconds" if kind is timedelta else "a whole number")
 
 
-def _refuse(name: str, value: object, remedy: str) -> NoReturn:
-    raise ConfigurationError(f"{name} is {quoted(value)}: {remedy} (environment: ROWLOCK_{name.upper()}).")
+def _refuse(name: str, value: object, rule: str) -> NoReturn:
+    raise ConfigurationError(f"{name} must be {rule}; got {quoted(value)} (environment: ROWLOCK_{name.upper()}).")

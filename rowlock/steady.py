@@ -1,4 +1,4 @@
-"""The clock of leases and attempts: it never steps, and it goes on while the machine is suspended."""
+"""The clock of leases and attempts: it never steps, and it continues while the machine is suspended."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 
 def _clock() -> Callable[[], float]:
-    """While the machine is suspended, leases run out, but Linux stops `time.monotonic()` (clock_gettime(2))."""
+    """Choose the clock: leases run out in a suspended machine, but `time.monotonic()` stops (clock_gettime(2))."""
     try:
         boot_time = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
         boot_time()
@@ -19,4 +19,4 @@ def _clock() -> Callable[[], float]:
 
 
 seconds: Final = _clock()
-"""Seconds since some moment: compare them within one machine only."""
+"""Seconds since an arbitrary moment: compare them within one machine only."""

@@ -1,4 +1,4 @@
-"""How messages write a value: as Python does for programs, as JSON does over HTTP and on the command line."""
+"""How messages write a value: in Python's form for programs, in JSON's over HTTP and on the command line."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _OF_JSON: Final = {
 
 @contextmanager
 def in_json() -> Iterator[None]:
-    """Have the messages that are made in the block, and in what it starts, write values as JSON does."""
+    """Make messages write values in JSON's form, in the block and in the tasks that it starts."""
     token = _IN_JSON.set(True)
     try:
         yield
@@ -41,27 +41,27 @@ def in_json() -> Iterator[None]:
 
 
 def quoted(value: object) -> str:
-    """The value as a message shows it. Durations are numbers of seconds in JSON, and times are texts."""
+    """Write the value for a message. In JSON, durations are numbers of seconds, and times are texts."""
     return _json_of(value) if _IN_JSON.get() else repr(value)
 
 
 def worded(python: str, json: str) -> str:
-    """The one or the other, for whom the message is: what a remedy names is not the same there."""
+    """Choose the Python or the JSON wording of a remedy: the two name different things."""
     return json if _IN_JSON.get() else python
 
 
 def seconds() -> str:
-    """What a duration may be."""
+    """Name the accepted forms of a duration."""
     return worded("seconds or a timedelta", "seconds")
 
 
 def zoned() -> str:
-    """A time that has its zone, as an example."""
+    """An example of a timezone-aware time."""
     return worded("datetime.now(UTC)", "2030-01-31T09:00:00Z")
 
 
 def typed(text: str) -> str:
-    """The text, in which JSON's names stand for types that Python calls otherwise: msgspec's errors, say."""
+    """Replace names of Python's types by JSON's, in msgspec's errors for example."""
     if not _IN_JSON.get():
         return text
     text = text.replace("RFC3339 encoded datetime", "RFC 3339 time")
@@ -88,7 +88,7 @@ def _json_of(value: object) -> str:
 
 
 def _text(text: str) -> str:
-    """As JSON; whatever cannot be seen, and what turns the direction of the text around it, is escaped."""
+    """Write as JSON; escape invisible characters, and those that change the direction of the text around them."""
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in json.dumps(text, ensure_ascii=False))
 
 

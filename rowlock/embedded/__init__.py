@@ -1,17 +1,17 @@
-"""A PostgreSQL server of one's own for demos, development and tests: found, started, joined and stopped.
+"""An embedded PostgreSQL server for demos, development and tests: find it, start it, join it, stop it.
 
-The server listens on a Unix socket only, in a folder that nobody else may enter, which is why it asks for no password.
-PostgreSQL refuses to run as root; started by root, it runs as `postgres` (or `nobody`), and what that user cannot reach
-(a virtual environment or a project below a 0700 folder) is kept in `/var/lib/rowlock` instead.
+The server listens only on a Unix socket, in a folder that only its user may enter; so it asks for no password.
+PostgreSQL refuses to run as root. Started by root, the server runs as `postgres` (or `nobody`), and files that this
+user cannot reach (a virtual environment or a project below a 0700 folder) go to `/var/lib/rowlock` instead.
 
-What lies in the folder of a server (`EmbeddedServer.location`):
+The folder of a server (`EmbeddedServer.location`):
 
     data/         the cluster
-    run/          the socket, unless the path would be too long for one: then in the system's temporary folder
-    server.log    what the server of this run said; `server.log.1`: of the run before
-    start.lock    held while somebody starts or stops it
-    use.lock      shared by all that use it
-    owner.lock    held for as long as the process lives that will stop it
+    run/          the socket; if the path is too long for a socket, it is in the system's temporary folder
+    server.log    the server's log of this run; `server.log.1`: of the run before
+    start.lock    locked while a process starts or stops the server
+    use.lock      shared by all users of the server
+    owner.lock    locked as long as the process lives that will stop the server
 """
 
 from rowlock.embedded.folders import make_private_directory

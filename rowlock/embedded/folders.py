@@ -1,4 +1,4 @@
-"""Where servers keep their files: in the folder asked for, or where their user can reach them."""
+"""The folders of servers: the requested folder, or one that the server's user can reach."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SOCKET_PATH_BYTES = 103  # macOS allows 103, Linux 107
 
 
 def make_private_directory(prefix: str = "rowlock-") -> Path:
-    """Make a new temporary folder that only the user of the servers (and root) may enter; the caller removes it."""
+    """Create a temporary folder that only the servers' user (and root) may enter; the caller removes it."""
     user = server_user()
     places = [Path(tempfile.gettempdir()), Path("/tmp"), SYSTEM_DIR]  # noqa: S108  # mkdtemp makes the name
     parent = places[0] if user is None else next((place for place in places[:2] if can_enter(user, place)), places[2])
@@ -28,7 +28,7 @@ def make_private_directory(prefix: str = "rowlock-") -> Path:
 
 
 def reachable_location(data_dir: Path) -> Path:
-    """Choose the folder itself, or, where the server's user cannot reach it, one below `SYSTEM_DIR` named by it."""
+    """Choose the folder itself or, if the server's user cannot reach it, one below `SYSTEM_DIR` with a derived name."""
     user = server_user()
     if user is None:
         return data_dir
@@ -39,7 +39,7 @@ def reachable_location(data_dir: Path) -> Path:
 
 
 def make_location(location: Path) -> None:
-    """Make the folder, with what is missing above it, for the server's user, and keep it out of Git."""
+    """Create the folder and its missing parents for the server's user, and keep it out of Git."""
     if location.is_relative_to(SYSTEM_DIR):
         make_system_dir()
     if not location.exists():
@@ -53,7 +53,7 @@ def make_location(location: Path) -> None:
 
 
 def make_socket_dir(location: Path) -> Path:
-    """Make the folder of a server's socket: the same at each start, entered by the server's user and root alone."""
+    """Create the folder of a server's socket: the same at each start, open only to the server's user and root."""
     folder = location / "run"
     if len(os.fsencode(folder)) + len(f"/.s.PGSQL.{PORT}") > _SOCKET_PATH_BYTES or re.search(r"[,\"\\]", str(folder)):
         name = hashlib.sha256(os.fsencode(location)).hexdigest()[:16]
@@ -63,7 +63,7 @@ def make_socket_dir(location: Path) -> Path:
     user = server_user()
     owners = {os.geteuid()} if user is None else {0, user.pw_uid}
     if folder.is_symlink() or not folder.is_dir() or status.st_uid not in owners:
-        raise ConfigurationError(f"{folder}, the folder for the server's socket, belongs to somebody else: remove it.")
+        raise ConfigurationError(f"{folder}, the folder of the server's socket, belongs to another user. Remove it.")
     folder.chmod(0o700)
     give_to_server_user(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Who runs on a data folder: what `postmaster.pid` says, and whether it is still true."""
+"""Find the live server of a data folder: read `postmaster.pid`, and check whether it is stale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Postmaster:
-    """What a server wrote into its `postmaster.pid`."""
+    """The contents of a server's `postmaster.pid`."""
 
     pid: int
     socket_dir: Path
@@ -18,7 +18,7 @@ class Postmaster:
 
 
 def find_postmaster(data: Path) -> Postmaster | None:
-    """Find the live server on this data folder, if there is one; a stale `postmaster.pid` is none."""
+    """Find the live server on this data folder; None if there is none, or if `postmaster.pid` is stale."""
     lines = [line.strip() for line in _read_pid_file(data)]
     if not lines or not lines[0].isdecimal() or not is_postmaster(int(lines[0]), data):
         return None
@@ -27,21 +27,21 @@ def find_postmaster(data: Path) -> Postmaster | None:
 
 
 def is_postmaster(pid: int, data: Path) -> bool:
-    """Whether this process is alive and a server on this folder; the number alone may have been given to another."""
+    """Whether this process is alive and a server on this folder; another program may have got its number since."""
     if not _is_process(pid):
         return False
     if Path("/proc/self/cwd").exists():
         try:
             return Path(f"/proc/{pid}/cwd").readlink() == data.resolve()
-        except OSError:  # gone meanwhile, a zombie, or somebody else's
+        except OSError:  # gone meanwhile, a zombie, or another user's
             return False
     listed = subprocess.run(["/bin/ps", "-p", str(pid), "-o", "command="], capture_output=True, text=True, check=False)
     return "postgres" in listed.stdout and str(data) in listed.stdout
 
 
 def remove_pid_file_of_a_stranger(data: Path) -> None:
-    """Remove a `postmaster.pid` whose process is alive but another program: the server would refuse to start."""
-    # PostgreSQL itself handles a number that is free, checking that no memory is left in use. A number that another
+    """Remove a `postmaster.pid` that names another program's live process: the server would refuse to start."""
+    # PostgreSQL itself handles an unused number, after checking that no shared memory is in use. A number that another
     # program has got since (usual after a container's restart) would make it refuse for ever.
     lines = _read_pid_file(data)
     if lines and lines[0].strip().isdecimal() and _is_process(int(lines[0])) and find_postmaster(data) is None:

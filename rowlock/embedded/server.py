@@ -1,4 +1,4 @@
-"""One embedded server: started once, joined by the others, stopped by whom it belongs to."""
+"""One embedded server: the first process starts it, others join it, its owner stops it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _LOG_LINES = 15
 
 
 class EmbeddedServer:
-    """A PostgreSQL server over one data folder, which it makes if need be, with a database `rowlock` in it.
+    """A PostgreSQL server on one data folder, with a database `rowlock`. It creates the folder if necessary.
 
-    Whoever calls `start()` first starts the server and will stop it; other objects and processes with the same folder
-    join it, and their `stop()` leaves it running. If the process that started it died without stopping it, the next
-    one to start takes it over, unless others use it still: these must not lose it when that one ends. A server that
-    this process started is stopped at its exit, too.
+    The first caller of `start()` starts the server and owns it; other objects and processes with the same folder
+    join it, and their `stop()` leaves it running. If the owner died without stopping it, the next process to start
+    takes the server over, unless others still use it: they must not lose it when that process ends. A process also
+    stops the server that it started at its exit.
     All calls block: from async code go through `asyncio.to_thread`.
 
     `durable=False` gives up crash safety for speed, for tests. `settings` are PostgreSQL's own, such as
@@ -53,13 +53,13 @@ class EmbeddedServer:
         self._socket_dir: Path | None = None
         self._pid: int | None = None  # of the postmaster, while started or joined
         self._process: subprocess.Popen[bytes] | None = None  # only if this object started it
-        self._use_lock: int | None = None  # shared by all that use the server
+        self._use_lock: int | None = None  # shared by all users of the server
         self._owner_lock: int | None = None
         self._owner_process: int | None = None  # the process that may stop it: not a fork of it
 
     @property
     def location(self) -> Path:
-        """The folder with the server's data: the one given, or, for root, one that the server's user can reach."""
+        """The folder with the server's data: the requested one or, for root, one that the server's user can reach."""
         if self._location is None:
             self._location = reachable_location(self._data_dir)
         return self._location
@@ -68,10 +68,10 @@ class EmbeddedServer:
     def url(self) -> str:
         """The DSN of the database `rowlock`, for asyncpg, psql and, with its driver named, SQLAlchemy.
 
-        The same at each start. Raises `RowlockError` while the server is not started.
+        It is the same at each start. Raises `RowlockError` while the server is not started.
         """
         if self._socket_dir is None:
-            raise RowlockError("The embedded server has no URL before it is started: call start() first.")
+            raise RowlockError("The embedded server has no URL before it is started. Call start() first.")
         return f"postgresql://postgres@/{_DATABASE}?host={quote(str(self._socket_dir))}&port={PORT}"
 
     @property
@@ -81,7 +81,7 @@ class EmbeddedServer:
 
     @property
     def is_owner(self) -> bool:
-        """Whether `stop()` of this object stops the server: it started it, or took it over."""
+        """Whether `stop()` of this object stops the server: it started it or took it over."""
         return self._owner_process == os.getpid()
 
     def psql_command(self) -> str:
@@ -90,25 +90,25 @@ class EmbeddedServer:
         return shlex.join([str(psql) if psql.exists() else "psql", self.url])
 
     def join(self) -> None:
-        """Join the server that runs on this folder; start none.
+        """Join the server that runs on this folder; never start one.
 
-        Raises `ConfigurationError` where none runs, and `DatabaseUnavailable` where it neither comes up nor ends.
+        Raises `ConfigurationError` if none runs, and `DatabaseUnavailable` if it neither comes up nor ends.
         """
         if find_postmaster(self._data) is not None:
             self._begin(launches=False)
         if self._pid is None:
             raise ConfigurationError(
                 f"ROWLOCK_DATABASE_URL (or DATABASE_URL) must be set: no development server runs in {self._data_dir} "
-                "— set it to one like postgresql://user:password@host:5432/database, or start a server for "
-                "development: rowlock dev tasks:app"
+                "— set it to one like postgresql://user:password@host:5432/database, or start a development server: "
+                "rowlock dev tasks:app"
             )
 
     def start(self) -> None:
-        """Start the server, or join the one that runs on this folder, and return when it takes connections.
+        """Start the server, or join the one that runs on this folder, and return when it accepts connections.
 
-        A crash in the middle leaves either no data folder or a whole one, and a server that the next start takes over.
-        Raises `ConfigurationError` if the folder cannot be used or was made by another major version of PostgreSQL, and
-        `DatabaseUnavailable` with the end of the server's log if it does not come up.
+        A crash in the middle leaves either no data folder or a complete one, and a server that the next start takes
+        over. Raises `ConfigurationError` if the folder cannot be used or if another major version of PostgreSQL created
+        it, and `DatabaseUnavailable` with the end of the server's log if it does not come up.
         """
         self._begin(launches=True)
 
@@ -118,7 +118,7 @@ class EmbeddedServer:
             with _held(self.location / "start.lock"):
                 is_alone = self._use()
                 if self._process is not None:
-                    self._process.poll()  # a zombie would pass for alive
+                    self._process.poll()  # a zombie would count as alive
                 running = self._await_running()
                 if running is not None:
                     self._join(running, is_alone=is_alone)
@@ -126,24 +126,24 @@ class EmbeddedServer:
                     self._launch()
         except OSError as error:
             raise ConfigurationError(
-                f"The embedded server cannot use the folder {self.location} ({error.strerror}: {error.filename}): "
-                "make it writable for the user who runs this, or name another one (environment: ROWLOCK_DATA_DIR)."
+                f"The embedded server cannot use the folder {self.location} ({error.strerror}: {error.filename}). "
+                "Make it writable for the current user, or choose another one (environment: ROWLOCK_DATA_DIR)."
             ) from error
         finally:
             if self._pid is None:
                 self._leave()
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
-        """Stop the server if this object started it or took it over; otherwise only forget it. Harmless when repeated.
+        """Stop the server if this object owns it; otherwise only leave it. It may be called again.
 
-        `fast` ends all sessions and writes everything out. `immediate` is a crash: the next start recovers.
+        `fast` ends all sessions and writes all data to disk. `immediate` is a crash: the next start recovers.
         """
         atexit.unregister(self.stop)
         self._leave()
         pid, socket_dir = self._pid, self._socket_dir
         self._pid = self._socket_dir = None
         if pid is not None and self.is_owner:
-            # The folder may have been removed under the server; it must end all the same.
+            # The folder may have been removed under the server; the server must end nevertheless.
             with _held(self.location / "start.lock") if self.location.exists() else nullcontext():
                 self._end(pid, signal.SIGINT if mode == "fast" else signal.SIGQUIT)
                 if socket_dir is not None and not socket_dir.is_relative_to(self.location):
@@ -169,18 +169,18 @@ class EmbeddedServer:
         return self.location / "server.log"
 
     def _await_running(self) -> Postmaster | None:
-        """Look for a live server on the folder; one that is coming up or going down is waited for."""
+        """Find a live server on the folder; wait for one that is starting or stopping."""
 
         def settled() -> bool:
             running = find_postmaster(self._data)
             return running is None or running.is_ready
 
         if not _wait_for(settled):
-            raise DatabaseUnavailable(f"The server in {self.location} is neither up nor down.\n{_tail(self._log)}")
+            raise DatabaseUnavailable(f"The server in {self.location} neither starts nor ends.\n{_tail(self._log)}")
         return find_postmaster(self._data)
 
     def _use(self) -> bool:
-        """Say that this object uses the folder's server. Returns whether no other one does. The start lock is held."""
+        """Register this object as a user of the server. Returns whether it is the only one. Needs the start lock."""
         if self._use_lock is None:
             self._use_lock = os.open(self.location / "use.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -199,7 +199,7 @@ class EmbeddedServer:
 
     def _join(self, running: Postmaster, *, is_alone: bool) -> None:
         if self._pid != running.pid:
-            self._disown()  # of a server that is gone
+            self._disown()  # the server that it owned is gone
             if is_alone:
                 self._own_if_orphaned()
         self._pid, self._socket_dir = running.pid, running.socket_dir
@@ -233,7 +233,7 @@ class EmbeddedServer:
         if not self._data.exists():
             self._initialize()
         self._socket_dir = make_socket_dir(self.location)
-        # PostgreSQL may find processes of a killed server still ending; it refuses to start beside them.
+        # Processes of a killed server may still be ending; PostgreSQL refuses to start beside them.
         deadline = time.monotonic() + 10
         while not self._try_launch():
             text = _tail(self._log)
@@ -256,10 +256,10 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 env=_environment(),
-                start_new_session=True,  # the terminal's Ctrl-C is for us, not for the server
+                start_new_session=True,  # the terminal's Ctrl-C is for this process, not for the server
             )
         self._process, self._pid = process, process.pid
-        # Owned from the first moment: an interrupt while waiting must not leave it behind.
+        # Own it from the first moment: an interrupt during the wait must not leave it behind.
         self._own_if_orphaned()
         self._own()
 
@@ -295,13 +295,13 @@ class EmbeddedServer:
         made_by, binaries = version.read_text().strip(), find_binaries()
         if made_by != str(version_of(binaries)[0]):
             raise ConfigurationError(
-                f"The data in {self.location} was made by PostgreSQL {made_by}, but the programs in {binaries} are of "
-                f"version {version_of(binaries)[0]}: set ROWLOCK_POSTGRES_BIN to the programs of version {made_by}, or "
+                f"The data in {self.location} is of PostgreSQL {made_by}, but the programs in {binaries} are of "
+                f"version {version_of(binaries)[0]}. Set ROWLOCK_POSTGRES_BIN to the programs of version {made_by}, or "
                 "move the folder away to begin with an empty one."
             )
 
     def _initialize(self) -> None:
-        """Make the cluster and its database under another name, so that what is called `data` is always whole."""
+        """Create the cluster and its database under another name first, so that `data` is always complete."""
         unfinished = self.location / "data.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -317,7 +317,7 @@ class EmbeddedServer:
         unfinished.rename(self._data)
 
     def _end(self, pid: int, by: signal.Signals) -> None:
-        """Stop the server `pid`; harder if it does not obey."""
+        """Stop the server `pid`; kill it if it does not end."""
         for force in (by, signal.SIGQUIT, signal.SIGKILL):
             if not self._is_alive(pid):
                 break
@@ -336,7 +336,7 @@ class EmbeddedServer:
 def temporary_server(*, durable: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[EmbeddedServer]:
     """Run a server on a new folder and remove both afterwards: for tests and benchmarks.
 
-    A benchmark that writes must say `durable=True`: without it nothing waits for the disk.
+    A benchmark that writes must pass `durable=True`: without it nothing waits for the disk.
     """
     folder = make_private_directory()
     server = EmbeddedServer(folder, durable=durable, settings=settings)
@@ -368,7 +368,7 @@ def _wait_for(is_so: Callable[[], bool], seconds: float = _TIMEOUT) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """The environment without what PostgreSQL's programs take settings from, and with English messages."""
+    """The environment without the variables that configure PostgreSQL's programs, and with English messages."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_"))}
     return kept | {"LC_ALL": "C"}
 
@@ -385,7 +385,7 @@ def _run(command: list[str], stdin: str = "") -> None:
     )
     if done.returncode != 0:
         end = "\n".join(done.stdout.splitlines()[-_LOG_LINES:])
-        raise DatabaseUnavailable(f"The embedded server's data folder could not be made:\n{end}")
+        raise DatabaseUnavailable(f"The embedded server could not create its data folder:\n{end}")
 
 
 def _tail(log: Path) -> str:

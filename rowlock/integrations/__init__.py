@@ -1,1 +1,1 @@
-"""Rowlock with other libraries: one module for each of them, imported only where that library is in use."""
+"""Rowlock with other libraries: one module for each library, imported only if that library is in use."""

@@ -21,10 +21,10 @@ def cleanup_context(
 ) -> Callable[[web.Application], AsyncIterator[None]]:
     """A cleanup context that runs a worker inside the web application, and closes the queue at its end.
 
-    `options` are those of `app.worker(...)`. With `worker=False` there is none, and jobs are run by `rowlock worker`.
-    Append it after the contexts whose things the jobs use: it ends before them. That is once the last request is
-    answered: the worker claims no more, and running jobs have the grace period. Signals stay the server's. Raises
-    `InvalidOption` for what is no Rowlock; what keeps the worker from starting keeps the application from starting.
+    `options` are those of `app.worker(...)`. With `worker=False` no worker runs here: `rowlock worker` runs the jobs.
+    Append it after the contexts that the jobs use: it ends before them, once the last request is answered. Then the
+    worker stops claiming, and running jobs get the grace period. Signals stay the server's. Raises `InvalidOption` if
+    `queue` is not a `Rowlock`; an error that prevents the worker from starting prevents the application's start, too.
 
     >>> site.cleanup_ctx.append(cleanup_context(queue, concurrency=20))
     """

@@ -1,4 +1,4 @@
-"""Alembic: keeps the migrations of an application's own tables from proposing to drop Rowlock's."""
+"""Alembic: keep the migrations of an application's own tables from dropping Rowlock's."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _DAYS = ("finished_job_", "attempt_")
-"""How the names of partitions begin."""
+"""The prefixes of the names of partitions."""
 
 
 def include_name(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
-    """Whether autogenerate and `alembic check` of an application look at this: at all that is not Rowlock's.
+    """Whether an application's autogenerate and `alembic check` inspect this object: all objects but Rowlock's.
 
-    For `context.configure(include_name=include_name)` in the application's `env.py`. The schema is that of
-    `ROWLOCK_SCHEMA`; in `public`, which the application shares then, it is Rowlock's tables by their names.
+    For `context.configure(include_name=include_name)` in the application's `env.py`. It excludes the schema
+    `ROWLOCK_SCHEMA`; in `public`, which the application shares then, it excludes Rowlock's tables by name.
 
     >>> context.configure(connection=connection, target_metadata=Base.metadata, include_name=include_name)
     """

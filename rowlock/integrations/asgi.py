@@ -1,7 +1,7 @@
 """The HTTP API and the dashboard inside an ASGI application (FastAPI, Starlette, Django): `asgi`.
 
-The API is an aiohttp application. It listens on a Unix socket in a folder that nobody else may enter, in the same
-process and event loop, and what comes in is streamed there and back.
+The API is an aiohttp application. It listens on a Unix socket in a folder that only this user may enter, in the same
+process and event loop; this module streams requests to it and responses back.
 """
 
 from __future__ import annotations
@@ -41,15 +41,16 @@ _NOT_PASSED_ON: Final = frozenset(
     {b"connection", b"expect", b"keep-alive", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"date", b"server"}
     | {_SCHEME.lower().encode(), _REMOTE.lower().encode()}
 )
-"""Headers that are not passed on: of one connection, by the server itself, and those by which this module speaks."""
+"""Headers that are not forwarded: those of one connection, the server's own, and those that this module adds."""
 _SAY_THAT_THERE_IS_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def asgi(queue: Rowlock, *, authenticate: Authenticate = keys_are_demanded) -> _Bridge:
     """The HTTP API and the dashboard of a `Rowlock` as an ASGI application, to be mounted in another one.
 
-    `authenticate` is that of `create_app`; without it everybody must show a key. It begins with the first request, and
-    ends with the `lifespan` of `rowlock.integrations.starlette`. Raises `InvalidOption` for what is no Rowlock.
+    `authenticate` is that of `create_app`; by default every request needs a key. The API starts with the first request,
+    and ends with the `lifespan` of `rowlock.integrations.starlette`. Raises `InvalidOption` if `queue` is not a
+    `Rowlock`.
 
     >>> app.mount("/queue", asgi(queue))
     """
@@ -58,7 +59,7 @@ def asgi(queue: Rowlock, *, authenticate: Authenticate = keys_are_demanded) -> _
 
 
 class _Bridge:
-    """An ASGI application that passes on what it is asked."""
+    """An ASGI application that forwards requests to the API."""
 
     def __init__(self, queue: Rowlock, authenticate: Authenticate) -> None:
         self._queue = queue
@@ -74,11 +75,11 @@ class _Bridge:
                 await send({"type": "websocket.close", "code": 1000})
             return
         client = await self._client(scope.get("root_path", "").rstrip("/"))
-        with suppress(aiohttp.ClientError, ConnectionError):  # one side has gone: the server ends the other
+        with suppress(aiohttp.ClientError, ConnectionError):  # one side is gone: the server ends the other
             await _pass_on(client, scope, receive, send)
 
     async def _client(self, prefix: str) -> aiohttp.ClientSession:
-        """What leads to the API below this path, which is started now if need be."""
+        """Return the HTTP client of the API below this path; start the API if necessary."""
         async with self._starting:
             if prefix not in self._running:
                 if not self._running:
@@ -116,17 +117,17 @@ class _Bridge:
 
 @web.middleware
 async def _as_it_came(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Have the request come from where it came from: nobody else can reach the socket and say otherwise."""
-    known = request._cache  # noqa: SLF001  # a clone of the request would not be the one that is answered
+    """Restore the request's scheme and client address: nobody else can reach the socket and forge them."""
+    known = request._cache  # noqa: SLF001  # a clone of the request would not be the one that gets the response
     known["scheme"], known["remote"] = request.headers[_SCHEME], request.headers[_REMOTE]
     return await handler(request)
 
 
 async def _pass_on(client: aiohttp.ClientSession, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send the request to the API, and its answer back, until it ends or the client has gone."""
+    """Forward the request to the API, and its response back, until it ends or the client disconnects."""
     body, is_read = None, asyncio.Event()
     names = {name for name, _ in scope["headers"]}
-    if names & _SAY_THAT_THERE_IS_A_BODY and b"content-encoding" not in names:  # else it is refused by its head
+    if names & _SAY_THAT_THERE_IS_A_BODY and b"content-encoding" not in names:  # else the API refuses it by its headers
         body = _body(receive, is_read)
     else:
         is_read.set()
@@ -171,7 +172,7 @@ async def _body(receive: Receive, is_read: asyncio.Event) -> AsyncIterator[bytes
 
 
 async def _wait_until_gone(receive: Receive, is_read: asyncio.Event) -> None:
-    """Wait until the client has gone, once its body is read: two must not receive at a time."""
+    """Wait until the client disconnects, after its body is read: two tasks must not receive at once."""
     await is_read.wait()
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -184,7 +185,7 @@ def _url(scope: Scope) -> URL:
 
 
 def _headers(scope: Scope) -> Iterable[tuple[str, str]]:
-    """The headers as they came: UTF-8, which aiohttp reads them as. Chunks beat a length (RFC 9112, 6.3)."""
+    """Copy the headers, decoded as UTF-8 as aiohttp decodes them. Chunks beat a length (RFC 9112, 6.3)."""
     names = {name for name, _ in scope["headers"]}
     is_without_length = bool(names & {b"transfer-encoding", b"content-encoding"})
     left_out = _NOT_PASSED_ON | ({b"content-length"} if is_without_length else set())

@@ -1,4 +1,4 @@
-"""The worker beside a web application, in its process and on its event loop: for as long as the application runs."""
+"""A worker inside a web application: in its process and on its event loop, as long as the application runs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class WorkerOptions(TypedDict, total=False):
 
 @asynccontextmanager
 async def beside(queue: Rowlock, options: WorkerOptions | None) -> AsyncIterator[None]:
-    """Run a worker with these options while the block lasts, or none if they are None; close the queue at the end.
+    """Run a worker with these options for the duration of the block; none if they are None. Close the queue at the end.
 
-    The end of the block is the worker's stop: it claims no more, and running jobs have the grace period. No signal
-    handlers: those of the web server stay in place. Raises what keeps the worker from starting.
+    The end of the block stops the worker: it claims no more jobs, and running jobs get the grace period. It installs no
+    signal handlers: the web server's stay in place. Raises the error that prevents the worker from starting.
     """
     async with queue:
         try:
@@ -45,15 +45,15 @@ async def beside(queue: Rowlock, options: WorkerOptions | None) -> AsyncIterator
 
 
 def ends_with(queue: Rowlock, close: Callable[[], Awaitable[None]]) -> None:
-    """Have this called when the application ends in which the queue is."""
+    """Register a function to call when the queue's application ends."""
     _ENDING.setdefault(queue, []).append(close)
 
 
 def check_queue(queue: object, *, caller: str) -> None:
-    """Refuse what is no Rowlock: the web application, most often."""
+    """Refuse any object but a `Rowlock`: most often the web application."""
     if not isinstance(queue, Rowlock):
         kind = queue.__name__ if isinstance(queue, type) else type(queue).__name__
         raise InvalidOption(
-            f"{caller} was given {kind}, which is no Rowlock: give it the application that has the tasks, "
+            f"{caller} must be given a Rowlock(); got {kind}. Pass the application that has the tasks, "
             f"as in queue = Rowlock() and {caller.partition('(')[0]}(queue)."
         )

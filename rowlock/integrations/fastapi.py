@@ -1,4 +1,4 @@
-"""Enqueuing in the transaction of a FastAPI request: `enqueuing` makes the dependency, which gives an `Enqueuer`."""
+"""Enqueue in the transaction of a FastAPI request: `enqueuing` makes the dependency, which returns an `Enqueuer`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _REMEDY = (
-    "give it what your handlers annotate their session with, as in Session = Annotated[AsyncSession, "
-    'Depends(open_session, scope="function")] and enqueuing(Session): so both have the same session.'
+    "Pass the annotation that your handlers use for their session, as in Session = Annotated[AsyncSession, "
+    'Depends(open_session, scope="function")] and enqueuing(Session): then both have the same session.'
 )
 
 
 class Enqueuer:
-    """Enqueues in the transaction of one request's session. `enqueuing(...)` makes the dependency that gives it.
+    """Enqueues in the transaction of one request's session. `enqueuing(...)` makes the dependency that returns it.
 
     >>> @app.post("/users")
     ... async def sign_up(email: str, session: Session, jobs: Jobs) -> None:
@@ -44,13 +44,13 @@ class Enqueuer:
     async def enqueue(self, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Enqueue a job of this task, with these arguments: it exists if and only if the session's transaction commits.
 
-        Options are given by `using`: `jobs.enqueue(send_email.using(delay=60), …)`. Raises `InvalidArguments`,
+        Set options with `using`: `jobs.enqueue(send_email.using(delay=60), …)`. Raises `InvalidArguments`,
         `InvalidOption` and `DuplicateJob`, as `task.enqueue(...)` does.
         """
         return await self._bound(task).enqueue(*args, **kwargs)
 
     def enqueue_sync(self, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """As `enqueue`, over a synchronous session: for handlers that are plain functions."""
+        """The same over a synchronous session: for handlers that are plain functions."""
         return self._bound(task).enqueue_sync(*args, **kwargs)
 
     def _bound(self, task: Task[P, R] | BoundTask[P, R]) -> BoundTask[P, R]:
@@ -58,18 +58,18 @@ class Enqueuer:
             return task.using(connection=self._session)
         if not isinstance(task, BoundTask):
             raise InvalidOption(
-                f"{task!r} is no task: give the function that @app.task decorates, or what its using(...) returns."
+                f"task must be a function that @app.task decorates, or what its using(...) returns; got {task!r}."
             )
         return BoundTask(task._task, task._options, self._session)  # noqa: SLF001  # the same options, another connection
 
 
 def enqueuing(session: Any) -> Callable[..., Awaitable[Enqueuer]]:  # noqa: ANN401  # an Annotated, for which there is no type
-    """A dependency that gives an `Enqueuer` on the session which `session`, another dependency, gives to the request.
+    """Make a dependency that returns an `Enqueuer` on the request's session, the result of the dependency `session`.
 
-    `session` is what the handlers are annotated with: `Annotated[AsyncSession, Depends(open_session)]`, or the
-    `Depends(...)` in it. FastAPI calls that once a request, so the handler's session and this one are the same.
-    Sessions and connections can be of every kind that `using(connection=...)` takes, async or not. The commit is where
-    `session` has it; `Depends(open_session, scope="function")` has it before the response is sent.
+    `session` is the annotation of the handlers' parameter: `Annotated[AsyncSession, Depends(open_session)]`, or the
+    `Depends(...)` in it. FastAPI calls that once a request, so the handler and the `Enqueuer` share the session.
+    It may be a session or connection of every kind that `using(connection=...)` accepts, async or not. `session`
+    decides when to commit; `Depends(open_session, scope="function")` commits before the response is sent.
 
     Raises `InvalidOption` for anything else, and at the request for a session of an unknown kind.
 
@@ -88,18 +88,18 @@ def enqueuing(session: Any) -> Callable[..., Awaitable[Enqueuer]]:  # noqa: ANN4
         _check_kind(session)
         return Enqueuer(session)
 
-    give.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]  # what FastAPI reads
+    give.__signature__ = inspect.Signature([parameter])  # type: ignore[attr-defined]  # FastAPI reads it
     return give
 
 
 def _refuse(given: object) -> NoReturn:
     name = getattr(given, "__name__", None) or repr(given)
-    raise InvalidOption(f"enqueuing() was given {name}, which is no dependency: {_REMEDY}")
+    raise InvalidOption(f"enqueuing() must be given a dependency; got {name}. {_REMEDY}")
 
 
 def _check_kind(session: object) -> None:
-    """Refuse a session on which nothing can be enqueued. None would be no connection: a transaction of its own."""
+    """Refuse a session that cannot enqueue. None would mean no connection, so a transaction of its own."""
     if session is None:
-        raise InvalidOption("The dependency of enqueuing() gave None instead of a session: let it yield its session.")
+        raise InvalidOption("The dependency of enqueuing() must return a session; got None. Let it yield its session.")
     if not isinstance(session, drivers.OF_ASYNCPG):
         drivers.adapter_of(session)

@@ -1,6 +1,6 @@
-"""Traces by OpenTelemetry (the extra `opentelemetry`): from the enqueue to each attempt, wherever it runs.
+"""Traces by OpenTelemetry (the extra `opentelemetry`): from the enqueue to each attempt, in any process.
 
-The spans follow the conventions for messaging. Without `instrument()` nothing of OpenTelemetry is imported, and no job
+The spans follow the conventions for messaging. Without `instrument()` OpenTelemetry is not imported, and no job
 carries a context.
 """
 
@@ -43,10 +43,9 @@ _NO_ERRORS: Final = frozenset({"snoozed", "cancelled", "released"})
 def instrument(app: Rowlock, *, tracer_provider: TracerProvider | None = None) -> None:
     """Trace this application's jobs, by the global tracer provider unless another one is given.
 
-    Each enqueue has a span of the kind PRODUCER, one also for `enqueue_many`, and each attempt one of the kind
-    CONSUMER, as a child of it, so that retries are in the same trace. Errors are told by their type: their messages may
-    hold arguments. Log lines get the ids of the trace and the span. Call it before workers are opened; called again, it
-    does nothing.
+    Each enqueue (also `enqueue_many`) has a span of kind PRODUCER, and each attempt a child span of kind CONSUMER, so
+    that retries are in the same trace. Spans name errors by type only: messages may contain arguments. Log lines get
+    the ids of trace and span. Call it before a worker starts; further calls do nothing.
 
     >>> from rowlock.integrations.opentelemetry import instrument
     >>> instrument(app)
@@ -55,7 +54,7 @@ def instrument(app: Rowlock, *, tracer_provider: TracerProvider | None = None) -
         return
     tracing = _Tracing(trace.get_tracer(SYSTEM, version("rowlock"), tracer_provider))
     app.store.tracer = tracing.enqueuing
-    app.middlewares.insert(0, tracing.attempt)  # around the others, whose time is part of the attempt
+    app.middlewares.insert(0, tracing.attempt)  # around the others: the attempt includes their time
     logs.trace_ids = _ids
 
 
@@ -67,7 +66,7 @@ class _Tracing:
 
     @contextmanager
     def enqueuing(self, jobs: Sequence[NewJob[Any]]) -> Iterator[str | None]:
-        """Give the context that these jobs carry: that of a span around their enqueue."""
+        """Open a span around an enqueue; return the context that its jobs carry."""
         tasks, queues = {job.task for job in jobs}, {job.options.queue for job in jobs}
         attributes: dict[str, str | int] = {
             "messaging.system": SYSTEM,
@@ -87,11 +86,11 @@ class _Tracing:
             try:
                 yield _traceparent(span)
             except BaseException as error:
-                _tell_error(span, error)
+                _set_error(span, error)
                 raise
 
     async def attempt(self, job: Job, call_next: CallNext) -> object:
-        """Run an attempt in a span of its own, a child of the enqueue's: a middleware."""
+        """Run an attempt in a span, a child of the enqueue's: a middleware."""
         attributes: dict[str, str | int] = {
             "messaging.system": SYSTEM,
             "messaging.operation.name": "process",
@@ -105,9 +104,9 @@ class _Tracing:
             try:
                 value = await call_next()
             except BaseException as error:
-                _tell_outcome(span, job, error)
+                _set_outcome(span, job, error)
                 raise
-            _tell_outcome(span, job, value if isinstance(value, Directive) else None)
+            _set_outcome(span, job, value if isinstance(value, Directive) else None)
             return value
 
     @contextmanager
@@ -119,14 +118,14 @@ class _Tracing:
             context=context,
             kind=kind,
             attributes=attributes,
-            record_exception=False,  # with its message and its traceback
+            record_exception=False,  # it would record the message and the traceback
             set_status_on_exception=False,
         ) as span:
             yield span
 
 
 def _parent_of(jobs: Sequence[NewJob[Any]]) -> Context | None:
-    """The context that came with the jobs, over HTTP for instance, where no span is active here."""
+    """The context that came with the jobs, for example over HTTP, if no span is active here."""
     if trace.get_current_span().get_span_context().is_valid:
         return None
     given = {job.options.trace for job in jobs}
@@ -134,7 +133,7 @@ def _parent_of(jobs: Sequence[NewJob[Any]]) -> Context | None:
 
 
 def _context(traceparent: str | None) -> Context:
-    """The context of a job; without one it begins a trace of its own."""
+    """The context of a job; without one, the attempt begins a new trace."""
     return _W3C.extract({} if traceparent is None else {"traceparent": traceparent}, context=Context())
 
 
@@ -144,8 +143,8 @@ def _traceparent(span: Span) -> str | None:
     return carrier.get("traceparent")
 
 
-def _tell_outcome(span: Span, job: Job, error: BaseException | None) -> None:
-    """Say how the attempt ended. Whether its job is tried again is not known yet."""
+def _set_outcome(span: Span, job: Job, error: BaseException | None) -> None:
+    """Set the attempt's outcome on the span. Whether its job is retried is not known yet."""
     if error is None:
         outcome = "succeeded"
     elif isinstance(error, asyncio.CancelledError):
@@ -154,20 +153,20 @@ def _tell_outcome(span: Span, job: Job, error: BaseException | None) -> None:
         outcome = next((name for kind, name in _OUTCOMES if isinstance(error, kind)), "error")
     span.set_attribute("rowlock.outcome", outcome)
     if error is not None and outcome not in _NO_ERRORS:
-        _tell_error(span, error)
+        _set_error(span, error)
 
 
-def _tell_error(span: Span, error: BaseException) -> None:
+def _set_error(span: Span, error: BaseException) -> None:
     kind = type(error)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    if isinstance(error, RemoteError):  # its class is in another process; its name is here
+    if isinstance(error, RemoteError):  # the class is in another process; the name is here
         name = error.type
     span.set_attribute("error.type", name)
     span.set_status(Status(StatusCode.ERROR, name))
 
 
 def _ids() -> Mapping[str, str]:
-    """What log lines say of the active span."""
+    """The fields of log lines for the active span."""
     context = trace.get_current_span().get_span_context()
     if not context.is_valid:
         return {}

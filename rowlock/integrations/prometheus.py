@@ -1,7 +1,7 @@
 """Rowlock's metrics for Prometheus, by the library `prometheus-client` (the extra `metrics`).
 
-`rowlock worker --metrics-port` and the HTTP API serve them. A program that runs a worker beside something else, and has
-metrics of its own, registers the worker there:
+`rowlock worker --metrics-port` and the HTTP API serve them. A program with metrics of its own that runs a worker
+registers the worker:
 
 >>> prometheus_client.REGISTRY.register(WorkerCollector(worker))
 """

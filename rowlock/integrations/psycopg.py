@@ -1,4 +1,4 @@
-"""Enqueue, or finish a job, in a transaction of psycopg's: `Connection` and `AsyncConnection`."""
+"""Enqueue, or finish a job, in a psycopg transaction: `Connection` and `AsyncConnection`."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _FAILED: Final = pq.TransactionStatus.INERROR
 
 
 def adapt(connection: object) -> Caller:
-    """Return a connection as a `Caller`: what it runs is part of the transaction that is open there.
+    """Return a connection as a `Caller`: its statements are part of the connection's open transaction.
 
-    Where none is open, psycopg begins one, as at any first statement: without a commit the job never exists. Raises
-    `InvalidOption` for anything else than a `Connection` or `AsyncConnection`, for one that is closed or in a pipeline,
-    and for one with `autocommit` outside of `connection.transaction()`.
+    Without an open transaction, psycopg begins one, as at any first statement: without a commit the job never exists.
+    Raises `InvalidOption` for anything but a `Connection` or `AsyncConnection`, for one that is closed or in a
+    pipeline, and for one with `autocommit` outside of `connection.transaction()`.
 
     >>> with psycopg.connect(url) as connection:
     ...     connection.execute("INSERT INTO customer VALUES ('ada@example.com')")
@@ -41,23 +41,23 @@ def adapt(connection: object) -> Caller:
         _check(connection)
         return _Synchronous(connection)
     raise InvalidOption(
-        f"A {type(connection).__qualname__} of psycopg is no connection: give a Connection or AsyncConnection."
+        f"connection must be a Connection or AsyncConnection of psycopg; got {type(connection).__qualname__}."
     )
 
 
 async def begin(connection: object) -> OpenTransaction:
-    """Begin a transaction for `job.transaction(...)`. Raises `InvalidOption` where one is open, and for other kinds."""
+    """Begin a transaction for `job.transaction(...)`. Raises `InvalidOption` if one is open, and for other kinds."""
     if not isinstance(connection, psycopg.AsyncConnection):
         raise InvalidOption(
-            f"job.transaction() was given a {type(connection).__qualname__} of psycopg: give an AsyncConnection, or "
-            "none, and it opens one of asyncpg."
+            f"job.transaction() needs an AsyncConnection of psycopg; got {type(connection).__qualname__}. Or omit it: "
+            "job.transaction() then opens a connection of asyncpg."
         )
     if connection.closed:
         _refuse_closed()
     if connection.info.transaction_status is not _IDLE:
         raise InvalidOption(
-            "The given psycopg connection is in a transaction already: give job.transaction() one that is not, since "
-            "it commits at the end of its block."
+            "job.transaction() needs a connection without an open transaction, because it commits at the end of its "
+            "block; got a psycopg connection in a transaction."
         )
     transaction = _Transaction(connection)
     await transaction.begin()
@@ -65,7 +65,7 @@ async def begin(connection: object) -> OpenTransaction:
 
 
 class _Asynchronous:
-    """An `AsyncConnection`, as a `Caller`."""
+    """An `AsyncConnection` as a `Caller`."""
 
     __slots__ = ("_connection",)
     is_synchronous = False
@@ -73,7 +73,7 @@ class _Asynchronous:
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
         self._connection = connection
 
-    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[TupleRow]:  # noqa: ANN401  # as the drivers have it
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[TupleRow]:  # noqa: ANN401  # as in the drivers
         _check(self._connection)
         async with psycopg.AsyncCursor(self._connection, row_factory=tuple_row) as cursor:
             try:
@@ -84,7 +84,7 @@ class _Asynchronous:
 
 
 class _Synchronous:
-    """A `Connection`, as a `Caller` that never waits."""
+    """A `Connection` as a `Caller` that never waits."""
 
     __slots__ = ("_connection",)
     is_synchronous = True
@@ -92,7 +92,7 @@ class _Synchronous:
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
 
-    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[TupleRow]:  # noqa: ANN401  # as the drivers have it
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[TupleRow]:  # noqa: ANN401  # as in the drivers
         _check(self._connection)
         with psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
             try:
@@ -112,11 +112,11 @@ class _Transaction:
     async def begin(self) -> None:
         await self._block.__aenter__()
 
-    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as in the drivers
         if self.given.info.transaction_status is _IDLE:
             raise InvalidOption(
-                "The transaction of job.transaction() was ended inside its block: leave commit and rollback to the end "
-                "of the block; for a part that may be undone use connection.transaction()."
+                "The transaction of job.transaction() was ended inside its block. Leave commit and rollback to the end "
+                "of the block; for a part that you may undo, use connection.transaction()."
             )
         return await _Asynchronous(self.given).fetch(sql, *parameters)
 
@@ -133,24 +133,24 @@ def _check(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -
         _refuse_closed()
     if connection.info.pipeline_status is not pq.PipelineStatus.OFF:
         raise InvalidOption(
-            "The given psycopg connection is in a pipeline, where it cannot be seen what state its transaction is in: "
-            "enqueue before or after the block of connection.pipeline()."
+            "connection must not be in a pipeline, which hides the state of its transaction; got a psycopg connection "
+            "in one. Enqueue before or after the block of connection.pipeline()."
         )
     status = connection.info.transaction_status
     if status is _FAILED:
         _refuse_failed(None)
     if connection.autocommit and status is _IDLE:
         raise InvalidOption(
-            "The given psycopg connection is in autocommit: nothing on it is part of a transaction. Enqueue inside of "
-            "connection.transaction(); or give no connection, and a job is enqueued in a transaction of its own."
+            "connection must be in a transaction; got a psycopg connection in autocommit. Enqueue inside "
+            "connection.transaction(); or omit connection to enqueue in a transaction of its own."
         )
 
 
 def _refuse_closed() -> NoReturn:
-    raise InvalidOption("The given psycopg connection is closed: give one that is open.")
+    raise InvalidOption("connection must be open; got a closed psycopg connection.")
 
 
 def _refuse_failed(error: Exception | None) -> NoReturn:
     raise InvalidOption(
-        "The transaction of the given psycopg connection has failed: roll it back (or its savepoint) before enqueuing."
+        "The transaction of the given psycopg connection has failed. Roll it back (or its savepoint) before enqueuing."
     ) from error

@@ -1,4 +1,4 @@
-"""Enqueue in a transaction of psycopg2's."""
+"""Enqueue in a psycopg2 transaction."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ if TYPE_CHECKING:
 
 
 def adapt(connection: object) -> Caller:
-    """Return a connection as a `Caller`: what it runs is part of the transaction that is open there.
+    """Return a connection as a `Caller`: its statements are part of the connection's open transaction.
 
-    Where none is open, psycopg2 begins one, as at any first statement: without a commit the job never exists. Raises
-    `InvalidOption` for a connection that is closed, in `autocommit`, or asynchronous.
+    Without an open transaction, psycopg2 begins one, as at any first statement: without a commit the job never exists.
+    Raises `InvalidOption` for a connection that is closed, in `autocommit`, or asynchronous.
     """
     if isinstance(connection, of_psycopg2.connection):
         if connection.async_:
-            raise InvalidOption("The given psycopg2 connection is asynchronous: give an ordinary one.")
+            raise InvalidOption("connection must be synchronous; got an asynchronous psycopg2 connection.")
         _check(connection)
         return _Caller(connection)
-    raise InvalidOption(f"A {type(connection).__qualname__} of psycopg2 is no connection: give its connection.")
+    raise InvalidOption(f"connection must be a connection of psycopg2; got its {type(connection).__qualname__}.")
 
 
 async def begin(connection: object) -> OpenTransaction:
-    """Refuse it: `job.transaction()` works with asynchronous connections."""
+    """Refuse it: `job.transaction()` needs an asynchronous connection."""
     raise InvalidOption(
-        f"job.transaction() was given a {type(connection).__qualname__} of psycopg2, which is synchronous: give none, "
-        "and it opens a connection of asyncpg."
+        f"job.transaction() needs an asynchronous connection; got psycopg2's {type(connection).__qualname__}. Omit it: "
+        "job.transaction() then opens a connection of asyncpg."
     )
 
 
 class _Caller:
-    """A connection, as a `Caller` that never waits."""
+    """A connection as a `Caller` that never waits."""
 
     __slots__ = ("_connection",)
     is_synchronous = True
@@ -48,7 +48,7 @@ class _Caller:
     def __init__(self, connection: of_psycopg2.connection) -> None:
         self._connection = connection
 
-    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as in the drivers
         _check(self._connection)
         with self._connection.cursor(cursor_factory=of_psycopg2.cursor) as cursor:
             try:
@@ -62,18 +62,18 @@ class _Caller:
 
 def _check(connection: of_psycopg2.connection) -> None:
     if connection.closed:
-        raise InvalidOption("The given psycopg2 connection is closed: give one that is open.")
+        raise InvalidOption("connection must be open; got a closed psycopg2 connection.")
     status = connection.get_transaction_status()
     if status == of_psycopg2.TRANSACTION_STATUS_INERROR:
         _refuse_failed(None)
     if connection.autocommit and status == of_psycopg2.TRANSACTION_STATUS_IDLE:
         raise InvalidOption(
-            "The given psycopg2 connection is in autocommit: nothing on it is part of a transaction. Turn autocommit "
-            "off; or give no connection, and a job is enqueued in a transaction of its own."
+            "connection must be in a transaction; got a psycopg2 connection in autocommit. Turn autocommit off; or "
+            "omit connection to enqueue in a transaction of its own."
         )
 
 
 def _refuse_failed(error: Exception | None) -> NoReturn:
     raise InvalidOption(
-        "The transaction of the given psycopg2 connection has failed: roll it back (or its savepoint) before enqueuing."
+        "The transaction of the given psycopg2 connection has failed. Roll it back (or its savepoint) before enqueuing."
     ) from error

@@ -1,4 +1,4 @@
-"""The statements as drivers want them whose parameters are named, `%(1)s` for `$1`: psycopg, psycopg2, Django."""
+"""Statements for drivers with named parameters, `%(1)s` for `$1`: psycopg, psycopg2, Django."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PARAMETER: Final = re.compile(r"\$(\d+)")
 
 @lru_cache(maxsize=256)
 def pyformat(sql: str) -> str:
-    """The statement with named parameters, and without its comments: psycopg2 would write values into them."""
+    """Rewrite the statement with named parameters and without comments: psycopg2 would write values into them."""
     return _PARAMETER.sub(r"%(\1)s", _COMMENT.sub("", sql).replace("%", "%%"))
 
 
 def named(parameters: Sequence[object]) -> dict[str, object]:
-    """The parameters by their numbers. UUIDs as text: psycopg2 knows them only where the application has told it."""
+    """Number the parameters. UUIDs become text: psycopg2 knows them only if the application has registered the type."""
     return {str(number): _plain(value) for number, value in enumerate(parameters, 1)}
 
 

@@ -1,4 +1,4 @@
-"""Enqueue, or finish a job, in a transaction of SQLAlchemy's, over asyncpg, psycopg or psycopg2."""
+"""Enqueue, or finish a job, in an SQLAlchemy transaction, over asyncpg, psycopg or psycopg2."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
     from rowlock.queue.connect.drivers import Caller
     from rowlock.queue.finish.transaction import OpenTransaction
 
-_REMEDY: Final = (
-    "cannot be used: give a Session, Connection, AsyncSession or AsyncConnection over postgresql+asyncpg, "
-    "postgresql+psycopg or postgresql+psycopg2."
+_KINDS: Final = (
+    "connection must be a Session, Connection, AsyncSession or AsyncConnection over postgresql+asyncpg, "
+    "postgresql+psycopg or postgresql+psycopg2"
 )
 _SCOPED: Final = (async_scoped_session, scoped_session)
 _DRIVERS: Final = frozenset({"asyncpg", "psycopg", "psycopg2"})
 _AS_IT_IS: Final = {"stream_results": False, "yield_per": None}
-_CLOSED: Final = "The given SQLAlchemy connection is closed: give one that is open."
+_CLOSED: Final = "connection must be open; got a closed SQLAlchemy connection."
 _AUTOCOMMIT: Final = (
-    "The given SQLAlchemy connection is in AUTOCOMMIT: nothing on it is part of a transaction. Give one without "
-    'isolation_level="AUTOCOMMIT"; or give none, and a job is enqueued in a transaction of its own.'
+    "connection must be in a transaction; got an SQLAlchemy connection in AUTOCOMMIT. Use one without "
+    'isolation_level="AUTOCOMMIT"; or omit connection to enqueue in a transaction of its own.'
 )
 _ENDED: Final = (
-    "The transaction of job.transaction() was ended inside its block: leave commit and rollback to the end of the "
-    "block; for a part that may be undone use begin_nested()."
+    "The transaction of job.transaction() was ended inside its block. Leave commit and rollback to the end of the "
+    "block; for a part that you may undo, use begin_nested()."
 )
 _ROLL_BACK: Final = (
-    "The transaction of the given SQLAlchemy connection has failed: roll it back (or its savepoint) before enqueuing."
+    "The transaction of the given SQLAlchemy connection has failed. Roll it back (or its savepoint) before enqueuing."
 )
 
 
 def adapt(connection: object) -> Caller:
-    """Return a session or connection as a `Caller`: what it runs is part of the transaction that is open there.
+    """Return a session or connection as a `Caller`: its statements are part of its open transaction.
 
-    Takes `AsyncSession`, `AsyncConnection`, `Session`, `Connection` and the scoped sessions, of `postgresql+asyncpg`,
-    `postgresql+psycopg` and `postgresql+psycopg2` engines. Where no transaction is open, SQLAlchemy begins one, as at
-    any first statement: without a commit the job never exists. The session's pending objects are not flushed by it.
+    Accepts `AsyncSession`, `AsyncConnection`, `Session`, `Connection` and the scoped sessions, of `postgresql+asyncpg`,
+    `postgresql+psycopg` and `postgresql+psycopg2` engines. Without an open transaction, SQLAlchemy begins one, as at
+    any first statement: without a commit the job never exists. It does not flush the session's pending objects.
     Raises `InvalidOption` for any other kind or driver.
 
     >>> async with AsyncSession(engine) as session, session.begin():
@@ -73,21 +73,21 @@ def adapt(connection: object) -> Caller:
     if isinstance(connection, Connection):
         _check_open(connection)
         return _SynchronousCaller(lambda: connection, named=_takes_names(connection.dialect))
-    raise InvalidOption(f"A {type(connection).__name__} of SQLAlchemy {_REMEDY}")
+    raise InvalidOption(f"{_KINDS}; got SQLAlchemy's {type(connection).__name__}.")
 
 
 async def begin(connection: object) -> OpenTransaction:
     """Begin a transaction for `job.transaction(...)`, or take over the one that is open: it commits all of it.
 
-    Takes what `adapt` takes. Raises `InvalidOption` for any other kind or driver.
+    Accepts what `adapt` accepts. Raises `InvalidOption` for any other kind or driver.
     """
     caller = adapt(connection)
     if isinstance(connection, async_scoped_session):
         connection = connection()
     if not isinstance(connection, AsyncSession | AsyncConnection):
         raise InvalidOption(
-            f"job.transaction() was given a {type(connection).__name__} of SQLAlchemy, which is synchronous: give an "
-            "AsyncSession or AsyncConnection."
+            f"job.transaction() needs an AsyncSession or AsyncConnection; got the synchronous "
+            f"{type(connection).__name__} of SQLAlchemy."
         )
     if not connection.in_transaction():
         await connection.begin()
@@ -103,8 +103,8 @@ class _Transaction:
         self._caller = caller
         self._began = _transaction_of(connection)
 
-    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
-        """Run a statement in it, after what is pending in the session. Raises `InvalidOption` if it was ended."""
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as in the drivers
+        """Flush the session, then run a statement. Raises `InvalidOption` if the transaction was ended."""
         if self._began is None or _transaction_of(self.given) is not self._began:
             raise InvalidOption(_ENDED)
         if isinstance(self.given, AsyncSession):
@@ -116,13 +116,13 @@ class _Transaction:
         await self.given.commit()
 
     async def rollback(self) -> None:
-        """Roll it back, if the server answers."""
+        """Roll it back, if the server responds."""
         async with asyncio.timeout(ROLLBACK_TIMEOUT):
             await self.given.rollback()
 
 
 def _transaction_of(connection: AsyncSession | AsyncConnection) -> object:
-    """SQLAlchemy's object of the outermost transaction, by whose identity one is told from the next."""
+    """SQLAlchemy's object of the outermost transaction; each transaction has another one."""
     return (
         connection.sync_session.get_transaction()
         if isinstance(connection, AsyncSession)
@@ -131,7 +131,7 @@ def _transaction_of(connection: AsyncSession | AsyncConnection) -> object:
 
 
 class _Caller:
-    """Runs statements by SQLAlchemy's own execution, which begins its transaction with the first one."""
+    """Runs statements by SQLAlchemy's own execution, which begins a transaction with the first one."""
 
     __slots__ = ("_named", "_open")
     is_synchronous = False
@@ -140,8 +140,8 @@ class _Caller:
         self._open = open_
         self._named = named
 
-    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
-        """Run a statement and return its rows. Raises `InvalidOption` where the transaction cannot take one."""
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as in the drivers
+        """Run a statement and return its rows. Raises `InvalidOption` if the transaction cannot run one."""
         with _refusing():
             connection = await self._open()
             await _refuse_autocommit(connection)
@@ -151,7 +151,7 @@ class _Caller:
 
 
 class _SynchronousCaller:
-    """The same for what is synchronous: it never waits."""
+    """The same for synchronous connections: it never waits."""
 
     __slots__ = ("_named", "_open")
     is_synchronous = True
@@ -160,8 +160,8 @@ class _SynchronousCaller:
         self._open = open_
         self._named = named
 
-    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
-        """Run a statement and return its rows. Raises `InvalidOption` where the transaction cannot take one."""
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as in the drivers
+        """Run a statement and return its rows. Raises `InvalidOption` if the transaction cannot run one."""
         with _refusing():
             connection = self._open()
             if getattr(connection.connection.dbapi_connection, "autocommit", False):
@@ -172,7 +172,7 @@ class _SynchronousCaller:
 
 
 def _for_driver(sql: str, parameters: tuple[Any, ...], *, is_named: bool) -> tuple[str, Any]:
-    """The statement and its parameters: asyncpg takes `$n` and Python's values as they are, in a tuple."""
+    """The statement and its parameters in the driver's form: asyncpg takes `$n` and a tuple of Python values."""
     return (pyformat(sql), named(parameters)) if is_named else (sql, parameters)
 
 
@@ -209,7 +209,7 @@ def _check_open(connection: AsyncConnection | Connection) -> None:
 
 
 async def _refuse_autocommit(connection: AsyncConnection) -> None:
-    """Raise `InvalidOption` where each statement would be committed by itself, whatever SQLAlchemy calls it."""
+    """Raise `InvalidOption` if each statement would commit by itself, whatever SQLAlchemy calls that mode."""
     raw = await connection.get_raw_connection()
     if getattr(raw.dbapi_connection, "autocommit", False):
         raise InvalidOption(_AUTOCOMMIT)
@@ -220,13 +220,13 @@ def _dialect(session: AsyncSession | Session) -> Dialect:
         return session.get_bind().dialect
     except UnboundExecutionError as error:
         raise InvalidOption(
-            "The given session is bound to no single engine: give the connection of the right one, "
-            "await session.connection(bind_arguments=...)."
+            "connection must have one engine; got a session bound to several or none. Pass the connection of the "
+            "right one, await session.connection(bind_arguments=...)."
         ) from error
 
 
 def _takes_names(dialect: Dialect) -> bool:
-    """Whether the driver's parameters are named. Raises `InvalidOption` for a driver that is not known."""
+    """Whether the driver's parameters are named. Raises `InvalidOption` for an unknown driver."""
     if dialect.name != "postgresql" or dialect.driver not in _DRIVERS:
-        raise InvalidOption(f"SQLAlchemy with {dialect.name}+{dialect.driver} {_REMEDY}")
+        raise InvalidOption(f"{_KINDS}; got {dialect.name}+{dialect.driver}.")
     return dialect.driver != "asyncpg"

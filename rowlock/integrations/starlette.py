@@ -27,21 +27,22 @@ def lifespan(
 ) -> Lifespan[Any]:
     """A lifespan that runs a worker inside the web application, and closes the queue at its end.
 
-    `options` are those of `app.worker(...)`. With `worker=False` there is none, and jobs are run by `rowlock worker`.
-    `within`: a lifespan of the application's own, which begins before the worker and ends after it, so that jobs can
-    use what it opens; the state that it yields is the application's.
+    `options` are those of `app.worker(...)`. With `worker=False` no worker runs here: `rowlock worker` runs the jobs.
+    `within`: the application's own lifespan, which begins before the worker and ends after it, so that jobs can use
+    its resources; the application gets the state that it yields.
 
-    At shutdown, once the last request is answered, the worker claims no more, and running jobs have the grace period.
-    Signals stay the server's. Each server process has a worker. Raises `InvalidOption` for what is no Rowlock; what
-    keeps the worker from starting (`DatabaseUnavailable`, `SchemaNotMigrated`) keeps the application from starting.
+    At shutdown, once the last request is answered, the worker stops claiming, and running jobs get the grace period.
+    Signals stay the server's. Each server process has a worker. Raises `InvalidOption` if `queue` is not a `Rowlock`;
+    an error that prevents the worker from starting (`DatabaseUnavailable`, `SchemaNotMigrated`) prevents the
+    application's start, too.
 
     >>> app = FastAPI(lifespan=lifespan(queue, concurrency=20))
     """
     check_queue(queue, caller="lifespan()")
     if within is not None and not callable(within):
         raise InvalidOption(
-            f"within {within!r} is no lifespan: give the function that FastAPI(lifespan=...) would take, "
-            "an @asynccontextmanager of one argument."
+            f"within must be the function that FastAPI(lifespan=...) accepts, an @asynccontextmanager of one argument; "
+            f"got {within!r}."
         )
 
     @asynccontextmanager

@@ -1,1 +1,1 @@
-"""Metrics for Prometheus, by the library `prometheus-client` (the extra `metrics`). It knows no HTTP."""
+"""Metrics for Prometheus, with the library `prometheus-client` (the extra `metrics`), independent of HTTP."""

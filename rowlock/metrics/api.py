@@ -1,4 +1,4 @@
-"""The metrics of the HTTP API: its process, and the database as it was read last."""
+"""The metrics of the HTTP API: its process, and the database's last snapshot."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from rowlock.queue.read.overview import Overview
 
 MOST_QUEUES: Final = 200
-"""How many queues are told apart, those with the most jobs; the others are added up as `other`."""
+"""How many queues have samples of their own, those with the most jobs; `other` sums up the rest."""
 OTHER: Final = "other"
 
 
 class ApiCollector(Collector):
-    """The metrics of the HTTP API's process, and those of the database as they were read last."""
+    """The metrics of the HTTP API's process, and those of the database's last snapshot."""
 
     def __init__(self, requests: Requests, pool: PoolUse, snapshot: Snapshot) -> None:
         self._requests = requests
@@ -31,7 +31,7 @@ class ApiCollector(Collector):
         self._snapshot = snapshot
 
     def collect(self) -> Iterable[Metric]:
-        """All of them, as they are now."""
+        """Collect the current values."""
         families = Families()
         families.give("rowlock_database_up", self._snapshot.is_up)
         for part, errors in self._snapshot.errors.items():

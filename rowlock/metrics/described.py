@@ -1,4 +1,4 @@
-"""The metrics: the name, the kind, the labels and the text of each."""
+"""The metrics: the name, kind, labels and help text of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One metric: what docs/metrics.md says of it, too. A counter's name ends in `_total` where it is read."""
+    """One metric, as in docs/metrics.md. A counter's name ends in `_total` where it is read."""
 
     name: str
     kind: Kind
@@ -20,7 +20,7 @@ class Described:
 
     @property
     def shown_name(self) -> str:
-        """The name in queries; that of a histogram gets `_bucket`, `_sum` and `_count` besides."""
+        """The name in queries; a histogram's also gets `_bucket`, `_sum` and `_count`."""
         return f"{self.name}_total" if self.kind == "counter" else self.name
 
 
@@ -33,70 +33,66 @@ OF_WORKERS: Final = (
         "rowlock_jobs_cancelled", "counter", _JOB, "Running jobs that were cancelled, by themselves or an operator."
     ),
     Described("rowlock_attempts_failed", "counter", _JOB, "Attempts that ended in an error or a timeout of their own."),
-    Described("rowlock_jobs_retried", "counter", _JOB, "Attempts after whose error the job is tried again."),
-    Described("rowlock_jobs_snoozed", "counter", _JOB, "Attempts after which the job asked to be run later."),
-    Described("rowlock_jobs_released", "counter", _JOB, "Jobs given back unfinished, because the worker stopped."),
+    Described("rowlock_jobs_retried", "counter", _JOB, "Attempts that ended in an error and were retried."),
+    Described("rowlock_jobs_snoozed", "counter", _JOB, "Attempts that ended with a snooze."),
+    Described("rowlock_jobs_released", "counter", _JOB, "Jobs released unfinished, because the worker stopped."),
     Described(
-        "rowlock_finishes_refused", "counter", _JOB, "Outcomes that came too late: the job was another's by then."
+        "rowlock_finishes_refused", "counter", _JOB, "Outcomes that came too late: another worker had the job by then."
     ),
-    Described("rowlock_job_duration_seconds", "histogram", _JOB, "How long the attempts took that ended jobs."),
-    Described("rowlock_job_wait_seconds", "histogram", _JOB, "How long jobs had been due when they were claimed."),
+    Described("rowlock_job_duration_seconds", "histogram", _JOB, "Duration of the attempts that ended jobs."),
+    Described("rowlock_job_wait_seconds", "histogram", _JOB, "Time from a job's due time to its claim."),
     Described("rowlock_claims", "counter", (), "Claims: statements that ask for jobs."),
     Described("rowlock_claims_empty", "counter", (), "Claims that found no job."),
-    Described("rowlock_claim_seconds", "counter", (), "How long all claims took together."),
+    Described("rowlock_claim_seconds", "counter", (), "Total duration of all claims."),
     Described("rowlock_jobs_claimed", "counter", (), "Jobs that were claimed."),
-    Described("rowlock_jobs_adopted", "counter", (), "Jobs taken on of claims whose answer was lost."),
-    Described("rowlock_jobs_rescued", "counter", (), "Jobs of dead workers that this worker's upkeep has taken back."),
-    Described("rowlock_jobs_quarantined", "counter", (), "Rescued jobs that were set aside: they took workers down."),
+    Described("rowlock_jobs_adopted", "counter", (), "Jobs adopted from claims whose answer was lost."),
+    Described("rowlock_jobs_rescued", "counter", (), "Jobs of dead workers that this worker has rescued."),
+    Described("rowlock_jobs_quarantined", "counter", (), "Rescued jobs that became failed: they took workers down."),
     Described(
-        "rowlock_jobs_ended_overdue", "counter", ("state",), "Waiting jobs that were ended because their time was over."
+        "rowlock_jobs_ended_overdue", "counter", ("state",), "Waiting jobs that expired or passed their deadline."
     ),
-    Described(
-        "rowlock_jobs_left_behind", "counter", (), "How often the claims' cursors had missed a job: never, we hope."
-    ),
+    Described("rowlock_jobs_left_behind", "counter", (), "How often the claim cursors missed a job; should stay 0."),
     Described("rowlock_lease_renewals", "counter", (), "Renewals of the lease."),
-    Described("rowlock_lease_renewals_late", "counter", (), "Renewals that came when another one was due already."),
-    Described("rowlock_lease_renewals_failed", "counter", (), "Renewals that failed, and were tried again."),
-    Described("rowlock_leases_lost", "counter", (), "How often the lease was lost, and all jobs with it."),
+    Described("rowlock_lease_renewals_late", "counter", (), "Renewals that ended after the next one was due."),
+    Described("rowlock_lease_renewals_failed", "counter", (), "Renewals that failed and were retried."),
+    Described("rowlock_leases_lost", "counter", (), "How often the worker lost its lease, and all jobs with it."),
     Described("rowlock_reconnects", "counter", ("connection",), "Reconnects, by connection."),
     Described("rowlock_worker_info", "gauge", ("worker", "version"), "1, with the worker's id and Rowlock's version."),
-    Described("rowlock_worker_slots", "gauge", (), "How many jobs the worker runs at once at most."),
-    Described("rowlock_worker_slots_used", "gauge", (), "How many it runs."),
-    Described("rowlock_worker_jobs_ahead", "gauge", (), "Jobs that it has claimed, and that wait for a slot."),
+    Described("rowlock_worker_slots", "gauge", (), "The worker's concurrency: its number of slots."),
+    Described("rowlock_worker_slots_used", "gauge", (), "Jobs that the worker runs."),
+    Described("rowlock_worker_jobs_ahead", "gauge", (), "Claimed jobs that wait for a slot."),
     Described("rowlock_worker_outcomes_pending", "gauge", (), "Outcomes that wait to be recorded."),
-    Described("rowlock_worker_lease_seconds", "gauge", (), "For how long the lease holds if it is not renewed."),
+    Described("rowlock_worker_lease_seconds", "gauge", (), "Time until the lease ends if it is not renewed."),
     Described(
-        "rowlock_worker_loop_delay_seconds", "histogram", (), "How late the event loop was, asked four times a second."
+        "rowlock_worker_loop_delay_seconds", "histogram", (), "Delay of the event loop, measured four times a second."
     ),
     Described("rowlock_worker_memory_bytes", "gauge", (), "Memory of the worker's process in RAM."),
 )
 
 OF_THE_API: Final = (
     Described("rowlock_database_up", "gauge", (), "Whether the database answers."),
-    Described("rowlock_scrape_errors", "counter", ("part",), "How often a part of these metrics could not be read."),
+    Described("rowlock_scrape_errors", "counter", ("part",), "How often a part of these metrics was unreadable."),
     Described("rowlock_queue_jobs", "gauge", ("queue", "state"), "Live jobs: waiting, scheduled, running, blocked."),
     Described(
         "rowlock_queue_oldest_waiting_seconds", "gauge", ("queue",), "How long the oldest waiting job has been due."
     ),
     Described("rowlock_queue_paused", "gauge", ("queue",), "1 while the queue is paused."),
-    Described("rowlock_queue_workers", "gauge", ("queue",), "Live workers that take jobs of the queue."),
+    Described("rowlock_queue_workers", "gauge", ("queue",), "Live workers that claim jobs of the queue."),
     Described("rowlock_workers", "gauge", (), "Live workers."),
     Described("rowlock_dead_letters", "gauge", (), "Jobs that have failed and were not discarded."),
-    Described("rowlock_jobs_unclaimed", "gauge", (), "Due jobs that no live worker would take."),
-    Described(
-        "rowlock_last_minute_jobs", "gauge", ("outcome",), "Jobs that ended in the last minute that was counted."
-    ),
+    Described("rowlock_jobs_unclaimed", "gauge", (), "Due jobs that no live worker would claim."),
+    Described("rowlock_last_minute_jobs", "gauge", ("outcome",), "Jobs that ended in the last counted minute."),
     Described("rowlock_horizon_age_seconds", "gauge", (), "Age of the oldest open transaction of the whole server."),
     Described("rowlock_table_live_rows", "gauge", ("table",), "Rows of a table, as vacuum counts them."),
-    Described("rowlock_table_dead_rows", "gauge", ("table",), "Dead rows of a table that vacuum has not cleaned yet."),
+    Described("rowlock_table_dead_rows", "gauge", ("table",), "Dead rows of a table that vacuum has not removed yet."),
     Described("rowlock_table_bytes", "gauge", ("table",), "Size of a table with its indexes."),
     Described("rowlock_http_requests", "counter", ("method", "route", "status"), "Requests to the API: 2xx, 4xx, …"),
-    Described("rowlock_http_request_duration_seconds", "histogram", ("method", "route"), "How long they took."),
+    Described("rowlock_http_request_duration_seconds", "histogram", ("method", "route"), "Duration of the requests."),
 )
 
 OF_BOTH: Final = (
     Described("rowlock_pool_connections", "gauge", ("pool", "state"), "Connections of a pool: used, idle."),
-    Described("rowlock_pool_limit", "gauge", ("pool",), "How many connections a pool may have."),
+    Described("rowlock_pool_limit", "gauge", ("pool",), "The most connections of a pool."),
 )
 
 DESCRIBED: Final[Mapping[str, Described]] = {one.name: one for one in (*OF_WORKERS, *OF_THE_API, *OF_BOTH)}

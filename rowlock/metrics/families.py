@@ -1,4 +1,4 @@
-"""Samples of the metrics, and the text that Prometheus reads."""
+"""Samples of the metrics, and Prometheus's text format."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class Families:
-    """Metrics in the making: each is described once, and has as many samples as are given."""
+    """Collects samples: each metric is described once, and has any number of samples."""
 
     def __init__(self) -> None:
         self._families: dict[str, Metric] = {}
 
     def give(self, name: str, value: float, *labels: str) -> None:
-        """Give a counter's or a gauge's value."""
+        """Add a sample of a counter or a gauge."""
         described = DESCRIBED[name]
         family = self._families.get(name)
         if family is None:
@@ -40,7 +40,7 @@ class Families:
     def give_histogram(
         self, name: str, bounds: Sequence[float], counts: Sequence[int], total: float, *labels: str
     ) -> None:
-        """Give a histogram: how much fell into each bucket, of which the last one has no end."""
+        """Add a histogram: the count of each bucket, the last one without an upper bound."""
         described = DESCRIBED[name]
         family = self._families.get(name)
         if family is None:
@@ -51,7 +51,7 @@ class Families:
         family.add_metric(labels, buckets=buckets, sum_value=total)
 
     def give_pool(self, pool: str, use: PoolUse) -> None:
-        """Give what is said of a pool of connections."""
+        """Add the samples of a connection pool."""
         self.give("rowlock_pool_connections", use.size - use.idle, pool, "used")
         self.give("rowlock_pool_connections", use.idle, pool, "idle")
         self.give("rowlock_pool_limit", use.limit, pool)
@@ -61,7 +61,7 @@ class Families:
 
 
 class _OfProcess:
-    """What Python's and the process's own collectors say: made once, since they look about when they are made."""
+    """Python's and the process's own collectors, created once: they inspect the process when they are created."""
 
     def __init__(self) -> None:
         registry = CollectorRegistry()
@@ -75,7 +75,7 @@ _process: Final = _OfProcess()
 
 
 def exposition(*collectors: Collector) -> bytes:
-    """What Prometheus reads: these collectors' metrics, and those of the process."""
+    """Write the metrics of these collectors and of the process in Prometheus's text format."""
     registry = CollectorRegistry(auto_describe=False)
     for collector in (*collectors, *_process.collectors):
         registry.register(collector)

@@ -8,7 +8,7 @@ from http import HTTPMethod
 from typing import Final
 
 BOUNDS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
-"""Where the buckets of the histogram end, in seconds; one more holds what takes longer."""
+"""The upper bounds of the histogram's buckets, in seconds; one more bucket counts slower requests."""
 
 _METHODS: Final = frozenset(HTTPMethod)
 
@@ -25,7 +25,7 @@ class RequestCounts:
 
 
 class Requests:
-    """The requests of one process, by method and route: there are no more of these than the application has."""
+    """The requests of one process, by method and route: at most as many pairs as the application has routes."""
 
     bounds = BOUNDS
 

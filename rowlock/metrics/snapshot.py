@@ -1,4 +1,4 @@
-"""How the database stands, as it was read for the metrics."""
+"""A snapshot of the database for the metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """How the database stands, or None for each part that could not be read; `errors` counts that, by part."""
+    """A snapshot of the database: None for each part that could not be read; `errors` counts these failures by part."""
 
     is_up: bool
     overview: Overview | None

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class WorkerCollector(Collector):
-    """The metrics of one worker, read when somebody asks; none before it has started.
+    """The metrics of one worker, read on each scrape; none before the worker has started.
 
-    From now on the worker counts its jobs by queue and task.
+    Creating it makes the worker count its jobs by queue and task.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -27,7 +27,7 @@ class WorkerCollector(Collector):
         worker.count_kinds()
 
     def collect(self) -> Iterable[Metric]:
-        """All of them, as they are now."""
+        """Collect the current values."""
         families = Families()
         figures = self._worker.figures
         if figures is not None:

@@ -1,4 +1,4 @@
-"""The schema's versions: `upgrade`, `downgrade`, `upgrade_sql`, and what version a database is at."""
+"""The schema's versions: `upgrade`, `downgrade`, `upgrade_sql`, and the version of a database."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["downgrade", "head", "is_known", "upgrade", "upgrade_sql"]
 
 
 def upgrade(settings: Settings, revision: str = "head") -> None:
-    """Bring the schema to `revision`, in one transaction. Does nothing where it is there already.
+    """Upgrade the schema to `revision` in one transaction. Does nothing if it is there already.
 
-    Two at once are safe: the second waits for the first, then finds nothing to do. A crash in the middle leaves the
-    schema as it was. Must not be called on an event loop's thread; from async code, use `asyncio.to_thread`.
-    Raises `SchemaTooNew` if the database was migrated by a newer Rowlock.
+    Two upgrades at once are safe: the second waits for the first, then finds nothing to do. A crash in the middle
+    leaves the schema as it was. Must not be called on an event loop's thread; from async code, use `asyncio.to_thread`.
+    Raises `SchemaTooNew` if a newer Rowlock migrated the database.
     """
     command.upgrade(_config(settings), revision)
 
 
 def downgrade(settings: Settings, revision: str) -> None:
-    """Take the schema back to `revision` (`base`: remove all tables, and every job with them)."""
+    """Downgrade the schema to `revision` (`base`: remove all tables, including every job)."""
     command.downgrade(_config(settings), revision)
 
 
 def upgrade_sql(settings: Settings, revision: str = "head") -> str:
-    """The SQL that `upgrade` would run on an empty database, for people who run it by hand. Needs no database."""
+    """Return the SQL that `upgrade` would run on an empty database, to run it by hand. Needs no database."""
     config = _config(settings)
     config.output_buffer = io.StringIO()
     command.upgrade(config, revision, sql=True)
@@ -42,7 +42,7 @@ def upgrade_sql(settings: Settings, revision: str = "head") -> str:
 
 @lru_cache(maxsize=1)
 def head() -> str:
-    """The newest revision that this code knows: the one it runs on."""
+    """The newest revision that this code knows, and that it runs on."""
     revision = _scripts().get_current_head()
     return str(revision)
 

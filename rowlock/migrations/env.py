@@ -22,7 +22,7 @@ from rowlock.settings import Settings
 settings: Settings = context.config.attributes.get("settings") or Settings.from_environment()
 
 LOCK_TIMEOUT = "5s"
-"""How long a migration waits for a lock on a table before it gives up: behind it, every enqueue would wait too."""
+"""How long a migration waits for a lock on a table before it fails: every enqueue would wait behind it."""
 
 
 def run_offline() -> None:
@@ -55,7 +55,7 @@ def run_on(connection: Connection) -> None:
         lock = f"rowlock migrate {settings.schema}"
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lock, 0))"), {"lock": lock})
         connection.execute(text("SELECT set_config('lock_timeout', :timeout, true)"), {"timeout": LOCK_TIMEOUT})
-        # CREATE SCHEMA IF NOT EXISTS asks for the right to create one even where it is there.
+        # CREATE SCHEMA IF NOT EXISTS needs the right to create a schema even if it exists.
         is_there = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = :schema)"
         if not connection.scalar(text(is_there), {"schema": settings.schema}):
             connection.execute(text(f'CREATE SCHEMA "{settings.schema}"'))
@@ -73,18 +73,18 @@ def run_on(connection: Connection) -> None:
 
 
 def refuse_newer(revisions: tuple[str, ...]) -> None:
-    """Refuse a schema of which this code knows nothing."""
+    """Refuse a schema at a revision that this code does not know."""
     known = {script.revision for script in ScriptDirectory.from_config(context.config).walk_revisions()}
     for revision in revisions:
         if revision not in known:
             raise SchemaTooNew(
                 f"The schema {settings.schema} is at revision {revision}, which this Rowlock does not know: "
-                "it was migrated by a newer one. Upgrade the package: pip install --upgrade rowlock"
+                "a newer one migrated it. Upgrade the package: pip install --upgrade rowlock"
             )
 
 
 def is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Whether autogenerate and `alembic check` look at this object: our schema, without the partitions of a day."""
+    """Whether autogenerate and `alembic check` inspect this object: Rowlock's schema without the daily partitions."""
     if kind == "schema":
         return name == settings.schema
     if kind == "table" and name is not None:
@@ -93,14 +93,14 @@ def is_ours(name: str | None, kind: str, _parents: object) -> bool:
 
 
 def development_url() -> str:
-    """The URL of the development server that runs in `data_dir`. Raises `ConfigurationError` where none does."""
+    """The URL of the development server that runs in `data_dir`. Raises `ConfigurationError` if none runs."""
     server = EmbeddedServer(settings.data_dir)
     server.join()
     return server.url
 
 
 async def _connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
-    """Connect to the server that takes writes, unless the URL asks for another kind."""
+    """Connect to the server that accepts writes, unless the URL asks for another kind."""
     if "target_session_attrs=" in url:
         return await asyncpg.connect(url)
     return await asyncpg.connect(url, target_session_attrs=SessionAttribute.read_write)
@@ -109,7 +109,7 @@ async def _connect(url: str) -> asyncpg.Connection[asyncpg.Record]:
 async def run_online() -> None:
     """Connect, and migrate."""
     url = settings.database_url or development_url()
-    # asyncpg reads the URL itself: SQLAlchemy would not know its sslmode, its service, or its several hosts.
+    # asyncpg parses the URL: SQLAlchemy would not understand its sslmode, its service, or several hosts.
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: _connect(url), poolclass=NullPool)
     try:
         async with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""The tables as SQLAlchemy sees them: what `alembic check` compares the migrations with, and what users may query."""
+"""The tables in SQLAlchemy's form: `alembic check` compares the migrations with them, and users may query them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, BYTEA, DOUBLE_PRECISION, INTER
 
 @lru_cache(maxsize=8)
 def metadata(schema: str = "rowlock") -> MetaData:
-    """All of Rowlock's tables in `schema`. Server defaults and check constraints are the migrations' alone."""
+    """All of Rowlock's tables in `schema`. Only the migrations have server defaults and check constraints."""
     tables = MetaData(schema=schema)
     job = _job(tables)
     Index("job_claim", job.c.queue, job.c.priority, job.c.run_at, job.c.id, postgresql_where=job.c.state == "queued")

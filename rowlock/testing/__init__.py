@@ -1,7 +1,7 @@
-"""Tests of applications: do what is enqueued, look at it, and move time, on a real PostgreSQL.
+"""Tests of applications: run enqueued jobs, inspect them, and move time, on a real PostgreSQL.
 
-Everything works on the application itself and on rows: jobs are claimed, performed and recorded as by a worker, by the
-same code. The pytest plugin (`pytest_rowlock`) gives each test a database of its own.
+Everything works on the application itself and on rows: the worker's own code claims, performs and records the jobs.
+The pytest plugin (`pytest_rowlock`) gives each test a database of its own.
 """
 
 from rowlock.testing.clock import fire_schedules, move_time

@@ -1,4 +1,4 @@
-"""The bench: a worker that takes jobs as it is told, one at a time by default, with nothing going on beside it."""
+"""The bench: a worker without background activity, which claims jobs on request, one at a time by default."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LEASE: Final = timedelta(minutes=5)
 
 
 class Ended(NamedTuple):
-    """An attempt that is over: of which job, which one, and the error that it ended in; None if it simply succeeded."""
+    """An attempt that is over: its job, its number, and its error; None if it succeeded."""
 
     job_id: UUID
     attempt: int
@@ -43,10 +43,10 @@ class Ended(NamedTuple):
 
 
 class Bench(Worker):
-    """The application's worker without its main loop, its upkeep and its ticks: what it does, it is asked to do.
+    """The application's worker without main loop, duties and ticks: it acts only on request.
 
-    Jobs are claimed, performed and recorded by the worker's own code. `queues` is None for all in which jobs wait.
-    The application's lifespans are open while it is, unless it `runs_jobs` not.
+    The worker's own code claims, performs and records the jobs. `queues` is None for all queues with waiting jobs.
+    The application's lifespans are open as long as the bench, unless `runs_jobs` is false.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Bench(Worker):
         super().__init__(
             app.database,
             app.tasks,
-            schedules=list(app._declared.values()),  # noqa: SLF001  # what app.worker() gives its workers
+            schedules=list(app._declared.values()),  # noqa: SLF001  # the same as app.worker() passes
             queues=queues,
             concurrency=concurrency,
             lifespans=app.lifespans if runs_jobs else (),
@@ -80,15 +80,15 @@ class Bench(Worker):
         await self._close()
 
     def _rest_the_lease(self) -> None:
-        """Have a lease that nobody has to renew: a thread and a connection less for each use."""
+        """Replace the lease by one without renewal: this saves a thread and a connection for each use."""
         lease = self._shift.lease
         lease.stop()
         lease.held_until = float("inf")
 
     async def turn(self) -> list[Ended]:
-        """Claim what is due, as much as may run at once, and wait until it is recorded; nothing if nothing is due.
+        """Claim due jobs, up to the concurrency, and wait until they are recorded; empty if nothing is due.
 
-        Before, whatever has expired ends.
+        Before, it ends all overdue jobs.
         """
         await self._end_overdue()
         if await self._shift.main_loop.claim(self._concurrency) == 0 and not await self._claim_elsewhere():
@@ -98,17 +98,17 @@ class Bench(Worker):
     async def perform(self, job: Job) -> Ended:
         """Claim one waiting job, due or not, and wait until its attempt is recorded. Raises `WrongState`."""
         if job.task not in self._tasks:
-            raise UnknownTask(f"Job {job.id} is of the task {job.task!r}, which is none of this application's.")
+            raise UnknownTask(f"Job {job.id} must be of a task of this application; got {job.task!r}.")
         if job.args_version not in self._tasks[job.task].upcasters.versions:
             raise UnknownTask(
-                f"Job {job.id} has arguments of version {job.args_version} of the task {job.task!r}, from which no "
-                "upcaster leads to this application's: workers leave it queued, too."
+                f"Job {job.id} has arguments of version {job.args_version} of the task {job.task!r}. No upcaster leads "
+                "from there to this application's version, so workers leave the job queued, too."
             )
         rows = await self.fetch("claim_job", job.id, self.id)
         if not rows:
             now = await get_job(self._database, job.id)
             raise WrongState(
-                f"Job {job.id} ({job.task}) is {now.state}: only one that waits, and is not overdue, can be performed.",
+                f"Job {job.id} ({job.task}) must wait, and not be overdue, to be performed; got {now.state}.",
                 state=now.state,
             )
         self._shift.slots.add(rows, self._shift.lease)
@@ -116,11 +116,11 @@ class Bench(Worker):
         return ended
 
     async def read(self, job_id: UUID) -> Job:
-        """The job as it is now."""
+        """Read the job as it is now."""
         return Job.from_row((await self.connection.fetch("get_job", job_id))[0])
 
     async def outcome(self, ended: Ended) -> str:
-        """The outcome of an attempt, as the table `attempt` names it, or `succeeded`."""
+        """The outcome of an attempt as in the table `attempt`, or `succeeded`."""
         if ended.error is None:
             return "succeeded"
         rows = await self.connection.fetch("list_attempts", ended.job_id)
@@ -128,17 +128,17 @@ class Bench(Worker):
 
     @property
     def connection(self) -> ControlConnection:
-        """The connection of the bench, for the statements of the queue."""
+        """The connection of the bench, for the queue's statements."""
         return self._shift.links.upkeep
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
-        """The tasks that it knows."""
+        """The bench's tasks."""
         return self._tasks
 
     @property
     def schema(self) -> str:
-        """The schema that it works in."""
+        """The bench's schema."""
         return self._database.settings.schema
 
     async def fetch(self, name: str, *parameters: object) -> list[Record]:
@@ -148,7 +148,7 @@ class Bench(Worker):
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Callable[..., Awaitable[list[Record]]]]:
-        """A transaction, as the function that runs `<name>.sql` of the test kit, or of the queue, in it."""
+        """Open a transaction; return a function that runs `<name>.sql` of the test kit or of the queue in it."""
         async with self._database.connection() as connection, own_transaction(connection):
 
             async def fetch(name: str, *parameters: object) -> list[Record]:
@@ -158,15 +158,15 @@ class Bench(Worker):
             yield fetch
 
     async def until_next(self) -> timedelta | None:
-        """How long it is until the next waiting job falls due; None if there is none."""
+        """How long it is until the next waiting job is due; None if none waits."""
         return await self._shift.claims.until_next()
 
     def forget_positions(self) -> None:
-        """Claim from the beginning: jobs have come to be due before those that were claimed last."""
+        """Reset the cursors: jobs have become due before those that were claimed last."""
         self._shift.claims.reset()
 
     async def _claim_elsewhere(self) -> bool:
-        """Claim from all queues in which jobs wait by now, if any is new."""
+        """Claim from all queues that have waiting jobs by now, if any queue is new."""
         if not self._takes_all_queues:
             return False
         waiting = [row["queue"] for row in await self.fetch("waiting_queues")]
@@ -176,15 +176,15 @@ class Bench(Worker):
         return await self._shift.main_loop.claim(self._concurrency) > 0
 
     def failed(self, attempt: Attempt, error: BaseException) -> None:
-        """An attempt has raised this error."""
+        """Record the error that an attempt has raised."""
         self._errors[attempt] = error
 
     def ended(self, attempt: Attempt) -> None:
-        """An attempt is over."""
+        """Record that an attempt is over."""
         self._over.append(Ended(attempt.claimed["id"], attempt.claimed["attempt"], self._errors.pop(attempt, None)))
 
     async def _wait(self) -> list[Ended]:
-        """Wait for all that runs, and for its outcomes to be recorded."""
+        """Wait until all running attempts have ended and their outcomes are recorded."""
         while not self._shift.slots.is_empty:
             await self._shift.slots.changed(timeout=1.0)
         await self._shift.finishes.flush()

@@ -1,7 +1,7 @@
-"""Time that is moved forward: since the database's clock is the only one, what is stored moves back instead.
+"""Move time forward. The database's clock is the only clock, so the stored times move back instead.
 
-How far it was moved is in the table `operation`, like every operator's act; schedules count from there, so that a tick
-at eight in the morning stays one at eight.
+The table `operation` records the distance, like every operator's act. Schedules add it to the clock, so that a tick at
+eight in the morning stays at eight.
 """
 
 from __future__ import annotations
@@ -25,27 +25,25 @@ if TYPE_CHECKING:
 
 FARTHEST: Final = timedelta(days=36_500)
 OLDEST: Final = timedelta(days=1)
-"""A schema with an older job than this is taken for one in use."""
+"""A schema with an older job than this counts as one in use."""
 
 
 async def move_time(app: Rowlock, by: timedelta | float) -> None:
-    """Move time forward for all that is stored, by a `timedelta` or by seconds; `drain` does what is due then.
+    """Move all stored times, by a `timedelta` or by seconds, as if time had passed; `drain` then runs what is due.
 
-    What is to come comes nearer: jobs that are delayed or wait for a retry, ticks of schedules, the end of what
-    expires, of unique keys and of results that are kept for a time. What is past is longer ago. The clocks of Python
-    and of the database stay as they are.
+    Future times come nearer: jobs that are delayed or wait for a retry, ticks of schedules, the end of expiries, of
+    unique keys and of kept results. Past times move further back. The clocks of Python and of the database stay as
+    they are.
 
     Refuses a schema that looks like one in use, with a live worker or a job that was enqueued more than a day ago:
-    raises `WrongState`. Raises `InvalidOption` for what is no time above zero.
+    raises `WrongState`. Raises `InvalidOption` for a time that is not greater than zero.
 
     >>> await move_time(app, timedelta(hours=2))
     """
     moved = checks.period(by)
     if moved is None or moved > FARTHEST:
-        raise InvalidOption(f"time cannot be moved by {by!r}: give seconds or a timedelta, of at most 100 years.")
-    async with Bench(
-        app, runs_jobs=False
-    ) as bench:  # it writes down the schedules of the code, so that they move as well
+        raise InvalidOption(f"by must be seconds or a timedelta, above zero and at most 100 years; got {by!r}.")
+    async with Bench(app, runs_jobs=False) as bench:  # it stores the schedules of the code, so that they move as well
         await move(bench, moved)
 
 
@@ -60,10 +58,10 @@ async def move(bench: Bench, by: timedelta) -> None:
 
 
 async def fire_schedules(app: Rowlock) -> int:
-    """Fire the ticks that are due, of the schedules whose tasks the application has; return how many jobs that made.
+    """Fire the due ticks of schedules whose tasks the application has; return the number of jobs that they enqueued.
 
-    As a worker does once a second: at most one job a tick, by the schedule's misfire and overlap rules. The jobs wait
-    for `drain`.
+    It works like a worker once a second: at most one job a tick, by the schedule's misfire and overlap rules. The jobs
+    wait for `drain`.
 
     >>> await move_time(app, timedelta(days=1))
     >>> assert await fire_schedules(app) == 1
@@ -78,7 +76,7 @@ async def fire_schedules(app: Rowlock) -> int:
 
 
 class _MovedTicker(Ticker):
-    """Fires ticks by the time that it would be."""
+    """Fires ticks by the moved time."""
 
     def __init__(self, bench: Bench, moved: timedelta) -> None:
         super().__init__(bench.connection, bench.tasks)
@@ -95,18 +93,18 @@ class _MovedTicker(Ticker):
 
 
 def _refuse_use(found: Record, schema: str) -> None:
-    """Raise `WrongState` for a schema that is no test's: nobody shall move the time of a production's jobs."""
+    """Raise `WrongState` for a schema that is not a test's: never move the time of production jobs."""
     if found["worker"] is not None:
         raise WrongState(
-            f"A worker is at work in the schema {schema} ({found['worker']}): time is moved only where none is. Stop "
-            "it first; and if this is not a test's database, look at what the tests are connected to.",
+            f"The schema {schema} must have no live worker for its time to move; got {found['worker']}. Stop the "
+            "worker; or, if this is not a test's database, check which database the tests use.",
             state="in use",
         )
     if found["age"] is not None and found["age"] > OLDEST:
         raise WrongState(
-            f"The schema {schema} has a job that was enqueued {found['age'].days} days ago: it does not look like a "
-            "test's, whose time may be moved. Give each test a database of its own (the fixture "
-            "rowlock_database_url), or empty this one.",
+            f"The schema {schema} must be a test's for its time to move; got a job that was enqueued "
+            f"{found['age'].days} days ago. Give each test a database of its own (the fixture rowlock_database_url), "
+            "or empty this one.",
             state="in use",
         )
 

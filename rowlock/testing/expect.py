@@ -1,4 +1,4 @@
-"""What is enqueued, and what a test expects of it: in the database, or as the test's own open transaction sees it."""
+"""Assertions on enqueued jobs: in the database, or as the test's own open transaction sees them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ COLUMNS: Final = (
 )
 """The columns of list_waiting.sql."""
 CLOSE: Final = timedelta(seconds=1)
-"""How far a job's delay may be from the expected one: clocks go on between the two readings."""
+"""The tolerance of an expected delay: clocks advance between the two readings."""
 MOST_SHOWN: Final = 20
 LONGEST_ARGS: Final = 200
 
@@ -58,11 +58,11 @@ async def enqueued(
     delay: timedelta | float | None = None,
     connection: object = None,
 ) -> list[Job]:
-    """The jobs that wait (queued, scheduled, retrying or blocked) and fit all that is given, in the order of enqueues.
+    """List the waiting jobs (queued, scheduled, retrying or blocked) that match all conditions, in order of enqueue.
 
-    `args`: some of the arguments, by name; those that the call left to their defaults count as well. `delay`: how long
-    after its enqueue a job is due, to the second. With a `connection` (or session), as its open transaction sees it.
-    Raises `UnknownTask` for a task that nobody knows, and `InvalidOption`.
+    `args`: some of the arguments, by name; defaults that the call left out match as well. `delay`: the time from the
+    enqueue until the job is due, to the second. With a `connection` (or session), its open transaction's view.
+    Raises `UnknownTask` for an unregistered task, and `InvalidOption`.
 
     >>> (job,) = await enqueued(app, send_email, args={"recipient": "ada@example.com"})
     """
@@ -82,15 +82,15 @@ async def assert_enqueued(
     count: int | None = None,
     connection: object = None,
 ) -> list[Job]:
-    """Make sure that such a job waits, or with `count` exactly so many, and return them; see `enqueued`.
+    """Assert that such a job waits, or exactly `count` of them, and return them; see `enqueued`.
 
-    Else it raises an `AssertionError` that shows what is enqueued instead.
+    Otherwise it raises an `AssertionError` that lists the enqueued jobs instead.
 
     >>> await assert_enqueued(app, send_email, args={"recipient": "ada@example.com"}, queue="email", count=1)
     """
     __tracebackhide__ = True
     if count is not None and count < 0:
-        raise InvalidOption(f"count {count!r} makes no sense: use a number of at least 0, or leave it out.")
+        raise InvalidOption(f"count must be at least 0; got {count!r}. Omit it for any number above zero.")
     await _check_task(app, task, connection)
     expected = _Expected(app, task, args=args, queue=queue, priority=priority, delay=delay)
     waiting = await _waiting(app, connection)
@@ -98,7 +98,7 @@ async def assert_enqueued(
     if len(found) == count or (count is None and found):
         return found
     wanted = f"A job{expected} should be" if count is None else f"{count} job{'s' * (count != 1)}{expected} should be"
-    raise AssertionError(f"{wanted} enqueued, found {len(found)}.\n{await _told(app, waiting, found, connection)}")
+    raise AssertionError(f"{wanted} enqueued, found {len(found)}.\n{await _report(app, waiting, found, connection)}")
 
 
 async def assert_not_enqueued(
@@ -111,7 +111,7 @@ async def assert_not_enqueued(
     delay: timedelta | float | None = None,
     connection: object = None,
 ) -> None:
-    """Make sure that no such job waits; see `enqueued`. Without a task or anything else: that none waits at all.
+    """Assert that no such job waits; see `enqueued`. Without conditions: that no job waits at all.
 
     >>> await assert_not_enqueued(app, send_email)
     """
@@ -120,8 +120,8 @@ async def assert_not_enqueued(
     expected = _Expected(app, task, args=args, queue=queue, priority=priority, delay=delay)
     waiting = await _waiting(app, connection)
     if found := [job for job in waiting if expected.fits(job)]:
-        told = await _told(app, waiting, found, connection)
-        raise AssertionError(f"No job{expected} should be enqueued, found {len(found)}.\n{told}")
+        report = await _report(app, waiting, found, connection)
+        raise AssertionError(f"No job{expected} should be enqueued, found {len(found)}.\n{report}")
 
 
 def enqueued_sync(
@@ -163,7 +163,7 @@ def assert_not_enqueued_sync(
 
 
 class _Expected:
-    """What is expected of a job. Raises `InvalidOption` for what no job can be."""
+    """The conditions on a job. Raises `InvalidOption` for conditions that no job can meet."""
 
     def __init__(
         self,
@@ -188,7 +188,7 @@ class _Expected:
         self._others = {name: value for name, value in others.items() if value is not None}
 
     def fits(self, job: Job) -> bool:
-        """Whether a job is as expected."""
+        """Whether a job meets the conditions."""
         if self._task is not None and job.task != self._task:
             return False
         if any(not self._is_so(job, name, value) for name, value in self._others.items()):
@@ -209,18 +209,18 @@ class _Expected:
             return job.args
         try:
             return _plain(known.arguments.decode(msgspec.json.encode(job.args))) | job.args
-        except ValueError:  # arguments that do not fit the function are not filled up
+        except ValueError:  # the arguments do not fit the function: add no defaults
             return job.args
 
     def __str__(self) -> str:
-        told = "" if self._task is None else f" of {self._task}"
+        text = "" if self._task is None else f" of {self._task}"
         if self._args:
-            told += f" with args {_shown(self._args)}"
-        return told + "".join(f", {name} {value}" for name, value in self._others.items())
+            text += f" with args {_shown(self._args)}"
+        return text + "".join(f", {name} {value}" for name, value in self._others.items())
 
 
 def _rounded(wait: timedelta) -> timedelta:
-    """The wait to the second: the server's clock goes on between two looks at it."""
+    """Round the wait to a second: the server's clock advances between two readings."""
     return timedelta(seconds=round(wait.total_seconds()))
 
 
@@ -234,19 +234,19 @@ async def _waiting(app: Rowlock, connection: object) -> list[Job]:
     return [Job.from_row(dict(zip(COLUMNS, row, strict=True))) for row in rows]
 
 
-async def _told(app: Rowlock, waiting: Sequence[Job], found: Sequence[Job], connection: object) -> str:
-    """What there is instead, a line a job."""
+async def _report(app: Rowlock, waiting: Sequence[Job], found: Sequence[Job], connection: object) -> str:
+    """List the enqueued jobs, one a line."""
     lines = [f"{'*' if job in found else ' '} {_line(job)}" for job in waiting[:MOST_SHOWN]]
     if len(waiting) > MOST_SHOWN:
         lines.append(f"  … and {len(waiting) - MOST_SHOWN} more")
-    text = "\n".join(["Enqueued are (* fits):", *lines] if lines else ["Nothing is enqueued."])
+    text = "\n".join(["Enqueued jobs (* matches):", *lines] if lines else ["Nothing is enqueued."])
     if connection is not None:
         return text
     over = [job for job in await list_jobs(app.database, limit=100) if job.is_finished or job.state == "running"]
     if over:
-        text += "\n".join(["\nNot waiting any more are:", *(f"  {_line(job)}" for job in over[:MOST_SHOWN])])
+        text += "\n".join(["\nJobs that wait no longer:", *(f"  {_line(job)}" for job in over[:MOST_SHOWN])])
     elif not waiting:
-        text += " (Of a transaction that is still open, only its own connection sees the jobs: give it as connection=.)"
+        text += " (Only an open transaction's own connection sees its jobs: pass it as connection=.)"
     return text
 
 
@@ -261,16 +261,16 @@ def _shown(args: Mapping[str, Any]) -> str:
 
 
 def _plain(args: Mapping[str, object]) -> dict[str, Any]:
-    """The arguments as they are stored."""
+    """Convert the arguments to their stored form."""
     try:
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(args), enc_hook=encode_hook))
     except (TypeError, ValueError) as error:
-        raise InvalidOption(f"args cannot be written as JSON: {error}") from None
+        raise InvalidOption(f"args must be writable as JSON; got {type(args).__name__}: {error}") from None
     return plain
 
 
 async def _check_task(app: Rowlock, task: Task[..., Any] | str | None, connection: object) -> None:
-    """Raise `UnknownTask` for a task of another application, and for a name that nobody has registered."""
+    """Raise `UnknownTask` for a task of another application, and for a name that is not registered."""
     if isinstance(task, Task):
         check_task(app, task)
     elif task is not None:
@@ -278,8 +278,8 @@ async def _check_task(app: Rowlock, task: Task[..., Any] | str | None, connectio
         if name not in app.tasks and not await app.database.run("get_task", name, connection=connection):
             close = difflib.get_close_matches(name, app.tasks, n=1)
             raise UnknownTask(
-                f"The task {name!r} is not known{f' (is {close[0]!r} meant?)' if close else ''}: this application has "
-                f"{', '.join(sorted(app.tasks)) or 'none'}, and no worker has registered it."
+                f"task must be one of this application ({', '.join(sorted(app.tasks)) or 'none'}) or one that a worker "
+                f"has registered; got {name!r}.{f' Is {close[0]!r} meant?' if close else ''}"
             )
 
 

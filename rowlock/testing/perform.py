@@ -1,4 +1,4 @@
-"""Run one job, here and now, and give what its handler returned: for a test of a task."""
+"""Run one job in the test, and return its handler's result: for a test of a task."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ R = TypeVar("R")
 async def perform(app: Rowlock, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Enqueue a job with these arguments, run one attempt of it as a worker would, and return its result.
 
-    All that surrounds a handler takes part: the way of the arguments through JSON, the `Job`, the lifespans, which open
-    for this call unless they are open already, middleware, timeout, directives, failure handlers. What the handler
-    raises is raised, a directive (`Snooze`, `Cancel`, …) as well; the job is then as its task's options have it, queued
-    for a retry for instance. The result is as `handle.result()` gives it. A delay is not waited for. Raises
-    `UnknownTask` for a task of another application, `InvalidArguments`, and `InvalidOption` for a job that is not
-    stored because of its unique key.
+    Everything around a handler takes part: arguments pass through JSON, the `Job`, the lifespans (which open for this
+    call unless they are open already), middleware, timeout, directives, failure handlers. It raises the handler's
+    exception, also a directive (`Snooze`, `Cancel`, …); the job then follows its task's options, and is queued for a
+    retry for example. The result is that of `handle.result()`. It does not wait for a delay. Raises `UnknownTask`
+    for a task of another application, `InvalidArguments`, and `InvalidOption` for a job that is not stored because of
+    its unique key.
 
     >>> assert await perform(app, add, 2, 3) == 5
     >>> await perform(app, send_email.using(timeout=1), "ada@example.com", "Hi", "…")
     """
-    check_task(app, task if isinstance(task, Task) else task._task)  # noqa: SLF001  # its own half
+    check_task(app, task if isinstance(task, Task) else task._task)  # noqa: SLF001  # BoundTask is of this package
     if isinstance(task, BoundTask) and task._connection is not None:  # noqa: SLF001
         raise InvalidOption(
-            "perform() runs a job that is committed: leave connection out; or enqueue, commit, and use perform_job()."
+            "perform() must run a committed job; got a connection. Omit it; or enqueue, commit, and use perform_job()."
         )
     handle = await task.enqueue(*args, **kwargs)
     if handle.is_duplicate:
@@ -45,9 +45,9 @@ async def perform(app: Rowlock, task: Task[P, R] | BoundTask[P, R], /, *args: P.
 
 
 async def perform_job(app: Rowlock, job: JobHandle[R] | Job | UUID | str) -> R | Any:  # noqa: ANN401  # any JSON
-    """Run one attempt of a job that waits, due or not, and return its result or raise its error, as `perform` does.
+    """Run one attempt of a waiting job, due or not, and return its result or raise its error, as `perform` does.
 
-    Raises `JobNotFound`, and `WrongState` for one that does not wait.
+    Raises `JobNotFound`, and `WrongState` for a job that does not wait.
 
     >>> handle = await send_email.using(delay=3600).enqueue("ada@example.com", "Hi", "…")
     >>> await perform_job(app, handle)
@@ -61,11 +61,11 @@ async def perform_job(app: Rowlock, job: JobHandle[R] | Job | UUID | str) -> R |
 
 
 def check_task(app: Rowlock, task: Task[..., Any]) -> None:
-    """Raise `UnknownTask` unless it is one of this application's."""
+    """Raise `UnknownTask` unless the task belongs to this application."""
     if app.tasks.get(task.name) is not task:
         raise UnknownTask(
-            f"The task {task.name!r} of {task.__module__} is not one of this application's, which has "
-            f"{', '.join(sorted(app.tasks)) or 'none'}: give the application that it was made with."
+            f"The task must be one of this application ({', '.join(sorted(app.tasks)) or 'none'}); got {task.name!r} "
+            f"of {task.__module__}. Pass the application that the task was made with."
         )
 
 

@@ -1,5 +1,5 @@
-"""Proves the guarantees: real processes work while faults hit them, and a checker compares what happened with them.
+"""The fault-injection suite: real processes work under faults, and a checker compares the run with the guarantees.
 
-Every process writes down what it does, and the database writes down every change. `rowlock torture` runs it all: it
-makes a PostgreSQL server of its own, in a temporary folder, and never touches another one.
+Every process logs its actions, and the database logs every change. `rowlock torture` runs it all: it creates a
+PostgreSQL server in a temporary folder, and never touches another one.
 """

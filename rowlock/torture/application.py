@@ -1,9 +1,9 @@
-"""The application of a run: the tasks of the enqueuing programs and those of the operating one."""
+"""The application of a run: the tasks of the enqueuing programs and of the operating program."""
 
 from typing import Final
 
 from rowlock.torture import operated, workload
 
 MODULES: Final = (workload, operated)
-"""The modules whose tasks it has: importing them registers these."""
+"""The modules of its tasks: importing them registers the tasks."""
 app: Final = workload.app

@@ -1,7 +1,7 @@
-"""The audit: triggers write every change of a job, its archive and the workers' leases down, in the same transaction.
+"""The audit: triggers log every change of a job, its archive and the workers' leases, in the same transaction.
 
-For a database that is being tortured alone: they slow everything down. What the processes say they did
-(rowlock.torture.history) is compared with this by the checker, which reads both from the run's folder.
+Only for a database under test: the triggers slow everything down. The checker compares these changes with the
+processes' histories (rowlock.torture.history); it reads both from the run's folder.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 class Change(msgspec.Struct, kw_only=True, frozen=True):
     """One row that was inserted (`old_state` is None), updated, or deleted (`state` is None), in the order of `number`.
 
-    `what` is `job` (a live one), `finished_job` (the archive) or `worker`. `id` is the job's, or the worker's; of a
-    deleted row the columns are the old ones. Times are the database's clock, in seconds since 1970: `at` is the moment
-    of the change, `began` that of its transaction (a claim compares due times with it), `committed` that of the commit
-    where the server keeps it. A lease that was given up has expired at 0. The columns from `run_at` on are those of a
-    waiting job alone, like its `expires_at`; `content` is the argument of that name of a job with a unique key.
+    `what` is `job` (a live one), `finished_job` (the archive) or `worker`. `id` is the job's or the worker's; a deleted
+    row has its old columns. Times are the database's clock, in seconds since 1970: `at` is the moment of the change,
+    `began` that of its transaction (a claim compares due times with it), `committed` that of the commit if the server
+    keeps it. A released lease has expired at 0. Only waiting jobs have the columns from `run_at` on and `expires_at`;
+    `content` is the argument of that name of a job with a unique key.
     """
 
     number: int
@@ -65,12 +65,12 @@ class Change(msgspec.Struct, kw_only=True, frozen=True):
 
     @property
     def visible(self) -> float:
-        """Return when others could see it, as far as the server knows: at the commit, else not before the change."""
+        """Return when others could see it, as far as the server knows: at the commit, or not before the change."""
         return self.at if self.committed is None else max(self.at, self.committed)
 
 
 class Recorded(msgspec.Struct, kw_only=True, frozen=True):
-    """A row of the table `attempt`: why an attempt did not simply succeed."""
+    """A row of the table `attempt`: the outcome of an attempt that did not succeed."""
 
     job: UUID
     attempt: int
@@ -80,7 +80,7 @@ class Recorded(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Effect(msgspec.Struct, kw_only=True, frozen=True):
-    """What a handler wrote itself, inside job.transaction(): there is one for each success of its job, and no other."""
+    """A handler's own write inside job.transaction(): exactly one for each success of its job, and no other."""
 
     job: UUID
     attempt: int
@@ -88,7 +88,7 @@ class Effect(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Tick(msgspec.Struct, kw_only=True, frozen=True):
-    """A tick of a schedule that has made a job."""
+    """A tick of a schedule that made a job."""
 
     schedule: str
     tick_at: float
@@ -97,7 +97,7 @@ class Tick(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Last(msgspec.Struct, kw_only=True, frozen=True):
-    """A job as the view `jobs` has it when all is over."""
+    """A job in the view `jobs` at the end of the run."""
 
     id: UUID
     task: str
@@ -144,19 +144,19 @@ async def install(connection: asyncpg.Connection[Record], schema: str = "rowlock
 
 
 async def write_audit(connection: asyncpg.Connection[Record], folder: Path, schema: str = "rowlock") -> None:
-    """Write all that the audit, and Rowlock's own tables, have to say into the run's folder, a file of JSON lines each.
+    """Write the audit's changes and Rowlock's own tables into the run's folder, a file of JSON lines each.
 
-    The changes come worker by worker, then job by job, each in the order in which they happened.
+    The changes are sorted by worker, then by job, each in the order in which they happened.
     """
     for kind, query in _QUERIES.items():
         rows = in_schema(f"SELECT row_to_json(line)::text FROM ({query}) AS line", schema)  # noqa: S608  # no values in it
-        # As CSV with quotes that do not occur: the line as it is.
+        # As CSV with quotes that do not occur: the line stays unchanged.
         with _file(folder, kind).open("wb") as output:
             await connection.copy_from_query(rows, output=output, format="csv", delimiter="\x01", quote="\x02")
 
 
 def read_audit(folder: Path, kind: type[Row]) -> Iterator[Row]:
-    """Read back what `write_audit` has written of one kind."""
+    """Read the lines of one kind that `write_audit` has written."""
     decoder = msgspec.json.Decoder(kind)
     with _file(folder, kind).open("rb") as lines:
         for line in lines:

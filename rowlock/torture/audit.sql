@@ -1,5 +1,5 @@
--- For a database that is being tortured alone: every change of a job, its archive, its key or a worker's lease is written
--- down by the transaction that makes it. Changes of one job have its row's lock in common, so `number` has their order.
+-- Only for a database under test: each transaction logs its changes of a job, its archive, its key or a worker's lease.
+-- Changes of one job share its row's lock, so `number` has their order.
 CREATE SCHEMA rowlock_audit
 --;
 CREATE TABLE rowlock_audit.change (
@@ -16,10 +16,10 @@ CREATE TABLE rowlock_audit.change (
     crashes    integer,
     worker     uuid,
     unique_key text,
-    run        text,          -- of a result: the call of the handler that made it
+    run        text,          -- of a result: the handler's call that returned it
     pid        integer,       -- of a worker
     expires_at timestamptz,   -- of a worker, or of a waiting job
-    run_at     timestamptz,   -- this, and what follows, of a waiting job alone: claims and finishes are the most rows
+    run_at     timestamptz,   -- this and the following only of a waiting job: claims and finishes are the most rows
     ends_at    timestamptz,
     deadline   timestamptz,
     queue      text,
@@ -33,7 +33,7 @@ CREATE TABLE rowlock_audit.change (
     args_version smallint
 )
 --;
--- A handler's own writes, committed with its job's success by job.transaction().
+-- A handler's own writes, which job.transaction() commits with the job's success.
 CREATE TABLE rowlock_audit.effect (
     job     uuid NOT NULL,
     attempt integer NOT NULL,

@@ -1,4 +1,4 @@
-"""What the routines of the operating program share: calls that are written down before and after, and pauses."""
+"""Shared by the routines of the operating program: calls, which are logged before and after, and pauses."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LOST: Final = (
     OSError,
     TimeoutError,
 )
-"""What a call raises whose connection is lost in the middle, or that finds none."""
+"""The exceptions of a call that loses its connection in the middle, or that gets none."""
 INSIST_TIMES: Final = 60
 Said = dict[str, Any]
 
 
 class Calls:
-    """The calls of one process. `rng` decides what is done next."""
+    """The calls of one process. `rng` decides the next action."""
 
     def __init__(self, rng: random.Random) -> None:
         self.app: Rowlock = app
@@ -53,7 +53,7 @@ class Calls:
                 await self.stopping.wait()
 
     async def enqueue(self, jobs: Sequence[NewJob[Any]]) -> list[JobHandle[Any]]:
-        """Enqueue jobs. Returns their handles, none if nobody knows whether they are stored."""
+        """Enqueue jobs. Returns their handles; none if it is unknown whether they are stored."""
         op = uuid4().hex
         history().write(Enqueue(op=op, how="operator", jobs=[wanted(job) for job in jobs]))
         handles: list[JobHandle[Any]] = []
@@ -78,7 +78,7 @@ class Calls:
         refused: tuple[type[Exception], ...] = (),
         about: Said | None = None,
     ) -> Said | None:
-        """Do it, and write down what it said. None if it was refused, or if the answer was lost."""
+        """Make the call and log its answer. None if it was refused, or if the answer was lost."""
         op = uuid4().hex
         history().write(Call(op=op, what=what, jobs=list(jobs), about=about or {}))
         outcome: Literal["done", "refused", "unknown"] = "unknown"
@@ -96,7 +96,7 @@ class Calls:
         return said if outcome == "done" else None
 
     async def insist(self, what: str, do: Callable[[], Awaitable[Said | None]], about: Said) -> Said | None:
-        """Do it until there is an answer, many times, also beyond the program's end."""
+        """Repeat the call until there is an answer, many times, also beyond the program's end."""
         for _ in range(INSIST_TIMES):
             if (said := await self.call(what, do, about=about)) is not None:
                 return said

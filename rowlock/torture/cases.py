@@ -1,7 +1,7 @@
-"""The cases that a run must contain to show anything: what each rule looks at, and what makes that happen.
+"""The cases that a run must contain to prove anything: the input of each rule, and the faults that cause it.
 
-A rule without a case to look at finds no violation, whatever is broken. Each case has a row here, the checks count the
-cases in `Evidence.looked`, and a report names the cases that its run did not contain.
+A rule without a case finds no violation, whatever is broken. Each case has a row here, the checks count the cases in
+`Evidence.looked`, and a report names the cases that its run did not contain.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 WORKLOAD: Final = "the workload"
-"""Makes a case in each run, whatever its faults are."""
+"""Causes a case in each run, whatever its faults are."""
 _KILLS: Final = ("kill", "poison")
 _LOST_LEASES: Final = ("freeze", "black_hole", "half_open")
 _LOST_ANSWERS: Final = ("kill", "terminate", "server", "backend", "cut")
@@ -21,7 +21,7 @@ _LOST_ANSWERS: Final = ("kill", "terminate", "server", "backend", "cut")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One case of a rule. `faults`: each of these makes it; empty if the workload does."""
+    """One case of a rule. `faults`: each of these causes it; empty if the workload does."""
 
     rule: str
     case: str = ""
@@ -34,7 +34,7 @@ class Case:
 
     @property
     def made_by(self) -> str:
-        """What makes it, for people."""
+        """The cause of the case, for the report."""
         return " or ".join(self.faults) or WORKLOAD
 
 
@@ -167,13 +167,13 @@ CASES: Final = (
     Case(rule="answers of the APIs"),
     Case(rule="answers of the APIs", case="an Idempotency-Key at each"),
 )
-"""Every rule of the checker has a row here; a rule has more where a run may lack the case that matters. The rules of
-the witness and of the audit have none: each is a case by itself.
+"""Every rule of the checker has a row here; a rule has more rows if a run may lack a case that matters. The rules of
+the witness and of the audit have none: each is a single case.
 """
 
 
 def missing(looked: Mapping[str, int], rules: Iterable[str] = ()) -> Iterator[Case]:
-    """Give the cases that a run did not contain, by its counters; also the `rules` without a row that saw nothing."""
+    """Return the cases that a run did not contain, by its counters; also the `rules` without a row that had no case."""
     known = {case.rule for case in CASES}
     others = (Case(rule=rule) for rule in rules if rule not in known)
     return (case for case in (*CASES, *others) if not looked.get(case.name))

@@ -1,4 +1,4 @@
-"""Compares what the processes say they did with what the database saw, and reports each broken promise."""
+"""The checker: compare the processes' histories with the database's changes, and report each broken promise."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from rowlock.torture.audit import Change
 
 MOST_KEPT: Final = 20
-"""So many violations of a rule are kept to be shown; all are counted."""
+"""The most violations of a rule that are kept for the report; all are counted."""
 
 OF_ONE_JOB: Final[tuple[tuple[str, Callable[[Life, Evidence], Iterator[str]]], ...]] = (
     ("lost", existence.lost),
@@ -120,7 +120,7 @@ RULES: Final = tuple(dict.fromkeys(rule for rule, _ in (*OF_ONE_JOB, *OF_ALL)))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """A broken promise: which one, of which job (or process, or schedule), and what shows it."""
+    """A broken promise: the rule, the job (or process, or schedule), and the evidence."""
 
     rule: str
     subject: str
@@ -132,9 +132,9 @@ class Violation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a run comes to: `counts` says how often each rule was broken, `violations` has the first ones of each.
+    """The report of a run: `counts` has the violations of each rule, `violations` the first ones of each.
 
-    `looked` says how many cases each rule had to look at.
+    `looked` has the number of cases of each rule.
     """
 
     figures: Mapping[str, int | float]
@@ -149,11 +149,11 @@ class Report:
 
     @property
     def unseen(self) -> list[cases.Case]:
-        """The cases that the run did not contain: of these it has shown nothing."""
+        """The cases that the run did not contain, and so did not prove."""
         return list(cases.missing(self.looked, self.counts))
 
     def lines(self) -> list[str]:
-        """Return it line by line: the figures, what was looked at, each rule, then the violations."""
+        """Return the report line by line: the figures, the cases, each rule, then the violations."""
         figures = [f"{name} {value:,}" for name, value in self.figures.items()]
         looked = [f"looked at: {case} {count:,}" for case, count in self.looked.items() if count]
         unseen = [f"nothing to look at: {case.name} (made by {case.made_by})" for case in self.unseen]
@@ -162,9 +162,9 @@ class Report:
 
 
 def check(folder: Path, *, periods: Mapping[str, float] | None = None) -> Report:
-    """Check what a run has left in its folder: the processes' histories, and what `write_audit` has written.
+    """Check the folder of a run: the processes' histories, and the files of `write_audit`.
 
-    `periods` names the schedules that may miss no tick, with the seconds between two.
+    `periods` names the schedules that may miss no tick, with the seconds between two ticks.
     """
     with _without_collector():
         evidence, changes = gather(folder, dict(periods or {}))
@@ -216,7 +216,7 @@ class _Findings:
 
 
 def lives(evidence: Evidence, changes: Iterator[Change]) -> Iterator[Life]:
-    """All jobs that the database or the histories know of: first those with changes, then those without."""
+    """All jobs in the database or in the histories: first those with changes, then those without."""
     seen: set[UUID] = set()
     for job, group in groupby(changes, key=attrgetter("id")):
         seen.add(job)
@@ -268,7 +268,7 @@ def _count(life: Life, evidence: Evidence, figures: Counter[str]) -> None:
 
 
 def _count_duplicates(life: Life, evidence: Evidence, figures: Counter[str]) -> None:
-    """Add the causes of a job's further attempts to the figures, and what ran at the same time for a reason."""
+    """Add the causes of a job's further attempts to the figures, and its excused overlaps."""
     for step in life.steps:
         if step.change.number < life.claims[-1].change.number and step.kind in {"requeue", "retry"}:
             cause = "an operator" if step.kind == "retry" else attempts.cause(life, step) or "nothing"
@@ -282,7 +282,7 @@ def _count_duplicates(life: Life, evidence: Evidence, figures: Counter[str]) -> 
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Nothing here is a cycle, and there are millions of objects to walk."""
+    """Turn the collector off: nothing here is a cycle, and there are millions of objects to traverse."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

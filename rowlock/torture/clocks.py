@@ -1,6 +1,6 @@
-"""The steps of the server's clock, and what the database's times are without them.
+"""The steps of the server's clock, and the database's times without them.
 
-A step is written into the history when it is over: its note has the old and the new offset in seconds, and the numbers
+A step is logged in the history when it is over: its note has the old and the new offset in seconds, and the numbers
 of the audit's last change before it and after it.
 """
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 DUE: Final = ("expires_at", "run_at", "ends_at", "deadline")
-"""The times of a row that were computed from the clock of its change."""
+"""The times of a row that the clock of its change computed."""
 STEP_SECONDS: Final = 1.0
-"""A step may show so long before it was written down, or after it."""
+"""How long before or after its log line a step may take effect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +35,12 @@ class Step:
 
     @property
     def note(self) -> str:
-        """The step as its fault's note has it."""
+        """The step in the form of its fault's note."""
         return f"{self.old} {self.new} {self.first_number} {self.last_number}"
 
     @classmethod
     def from_fault(cls, fault: Fault) -> Self:
-        """Read the fault's note."""
+        """Parse the fault's note."""
         old, new, first, last = map(int, fault.note.split())
         return cls(at=fault.at, old=old, new=new, first_number=first, last_number=last)
 
@@ -66,13 +66,13 @@ class Clocks:
             at=at,
             began=self._right_near(change.began, at, offset, epoch),
             committed=None if committed is None else self._right_near(committed, at, offset, epoch),
-            # Of an infinite time, noted as 0, there is nothing to put right.
+            # An infinite time, noted as 0, needs no correction.
             **{name: max(0.0, at - offset) for name in DUE if (at := getattr(change, name))},
         )
 
     def _right_near(self, moment: float, at: float, offset: int, epoch: float) -> float:
-        """Return a moment of the transaction of a change without the steps. It began, or ended, by a clock that was in
-        force then, and if there are several, by the one that brings it nearest to the change, which is right already.
+        """Return a moment of a change's transaction without the steps. The transaction began, or ended, by a clock in
+        force then; if there are several, use the one that brings it nearest to the change, which is right already.
         """
         if not moment:
             return moment
@@ -81,7 +81,7 @@ class Clocks:
         return min(found, key=lambda right: abs(right - at), default=moment - offset)
 
     def _was_in_force(self, offset: int, at: float, epoch: float) -> bool:
-        """Whether the clock was so far ahead at a moment that is given without the steps."""
+        """Whether the clock was so far ahead at a moment, given without the steps."""
         begins, seen = float("-inf"), self.steps[0].old
         for step in self.steps:
             ends = step.at / 1e9 + epoch
@@ -102,7 +102,7 @@ class Clocks:
 
     def _offset(self, change: Change, epoch: float) -> int:
         index = bisect_left(self.steps, change.number, key=lambda step: step.last_number)
-        # The change's number is not above that of the step with this index, which has come later, or is coming.
+        # The change's number is not above that of the step with this index, which comes later, or is under way.
         if index < len(self.steps):
             step = self.steps[index]
             if change.number <= step.first_number:

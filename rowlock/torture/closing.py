@@ -1,6 +1,6 @@
-"""What the database adds up: read at the end of a run, after the workers have counted and removed what is due.
+"""The database's sums and leftovers, read at the end of a run, after the workers have counted and removed what is due.
 
-Before the run, `plant` puts finished jobs of a past day into the archive. Retention must remove some of them.
+Before the run, `plant` inserts finished jobs of a past day into the archive. Retention must remove some of them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from asyncpg import Record
 
 COUNT_SECONDS: Final = 60.0
-"""The workers may take so long to count everything again, and to remove what is due. No fault is left then."""
+"""How long the workers may take to count everything again, and to remove what is due. No fault is left then."""
 RELICS: Final = 20
-"""So many finished jobs of each kind are planted."""
+"""How many finished jobs of each kind are planted."""
 
 
 class Counted(msgspec.Struct, kw_only=True, frozen=True):
@@ -47,7 +47,7 @@ class Shown(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Relic(msgspec.Struct, kw_only=True, frozen=True):
-    """A planted job that is in the archive in the end. `has_attempt`: its row in the table `attempt` is there too."""
+    """A planted job that is in the archive at the end. `has_attempt`: its row in the table `attempt` is there too."""
 
     id: UUID
     queue: str
@@ -64,7 +64,7 @@ class Settled(msgspec.Struct, kw_only=True, frozen=True):
 
 @dataclass(kw_only=True)
 class Closing:
-    """All of it."""
+    """Everything that the closing reads."""
 
     counted: list[Counted] = field(default_factory=list)
     shown: list[Shown] = field(default_factory=list)
@@ -116,7 +116,7 @@ MAKE_DUE: Final = """
     UPDATE rowlock.duty SET next_run_at = clock_timestamp()
      WHERE name IN ('statistics', 'retention') AND next_run_at > clock_timestamp()"""
 DUE_EVERY: Final = 5.0
-"""After so many seconds the duties are made due again: a run that was under way puts its duty off for long."""
+"""After so many seconds the duties are made due again: a run that was under way delays its duty for long."""
 STATUS: Final = """
     SELECT (SELECT until FROM rowlock.statistic_mark WHERE name = 'counted') > $1::timestamptz AS is_counted,
            EXISTS (
@@ -136,13 +136,13 @@ DISCARD_ATTEMPTS: Final = "DELETE FROM rowlock.attempt WHERE task = 'operate.rel
 
 
 async def plant(connection: asyncpg.Connection[Record]) -> None:
-    """Put finished jobs of three days ago into the archive, of which some are past their time."""
+    """Insert finished jobs of three days ago into the archive, of which some have expired."""
     await connection.execute(PLANT)
     await connection.execute(PLANT_JOBS, RELICS)
 
 
 async def settle(connection: asyncpg.Connection[Record]) -> Settled:
-    """Let the workers count everything once more, and remove what is due: wait for both, for some time."""
+    """Have the workers count everything once more, and remove what is due: wait for both, for some time."""
     now = await connection.fetchval("SELECT clock_timestamp()")
     await connection.execute(COUNT_AGAIN)
     until = monotonic() + COUNT_SECONDS
@@ -158,7 +158,7 @@ async def settle(connection: asyncpg.Connection[Record]) -> Settled:
 
 
 async def write_closing(connection: asyncpg.Connection[Record], folder: Path, settled: Settled) -> None:
-    """Write it into the run's folder, and remove what was planted, unseen by the audit."""
+    """Write the closing into the run's folder, and remove the planted jobs, unseen by the audit."""
     write_lines(folder, Settled, [settled])
     write_lines(folder, Counted, [Counted(**row) for row in await connection.fetch(STATISTICS)])
     write_lines(folder, Shown, [Shown(**row) for row in await connection.fetch(PROGRESS)])
@@ -170,7 +170,7 @@ async def write_closing(connection: asyncpg.Connection[Record], folder: Path, se
 
 
 def read_closing(folder: Path) -> Closing:
-    """Read back what `write_closing` has written: nothing where it has not."""
+    """Read the files of `write_closing`; empty if there are none."""
     return Closing(
         counted=_read(folder, Counted),
         shown=_read(folder, Shown),
@@ -180,7 +180,7 @@ def read_closing(folder: Path) -> Closing:
 
 
 def write_lines(folder: Path, kind: type[Line], lines: list[Line]) -> None:
-    """Write what the run has left of one kind."""
+    """Write the run's lines of one kind."""
     _file(folder, kind).write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
 

@@ -1,4 +1,4 @@
-"""Count what a run contained for the rules that do not count it while they look.
+"""Count the cases of a run for the rules that do not count them while they check.
 
 `rowlock.torture.cases` has the table of all cases.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rowlock.torture.life import Life, Step
 
 BEHIND_SECONDS: Final = 60.0
-"""A clock that is so much behind the others would end every lease at once, if it counted."""
+"""The lag of a clock that would end every lease at once, if the clock counted."""
 
 
 def count(life: Life, evidence: Evidence) -> None:
@@ -33,7 +33,7 @@ def _is_last_error(life: Life, step: Step) -> bool:
 
 
 def count_all(evidence: Evidence) -> None:
-    """Count the cases of the workers. Call it when the rescues are noted."""
+    """Count the cases of the workers. Call it after the rescues are noted."""
     behind = sum(epoch < evidence.epoch - BEHIND_SECONDS for epoch in evidence.epochs)
     evidence.looked["unjustified rescues: processes whose clock is behind"] += behind
     for id_, worker in evidence.workers.items():

@@ -1,4 +1,4 @@
-"""The database of a run: the server that is the primary now, its clock, and the server that takes its place."""
+"""The database of a run: the current primary, its clock, and its standby."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _FAKETIME: Final = ("/usr/lib/*/faketime/libfaketimeMT.so.1", "/usr/lib/faketime
 SKIP_NUMBERS: Final = (
     "SELECT setval('rowlock_audit.change_number_seq', last_value + 10000000) FROM rowlock_audit.change_number_seq"
 )
-"""After the database went back in time, the audit's numbers go on above those that it has forgotten."""
+"""After the database went back in time, the audit's numbers continue above those that it has forgotten."""
 STANDBY_SECONDS: Final = 60.0
 
 
 def faketime() -> str | None:
-    """Find libfaketime; None where it is not installed."""
+    """Find libfaketime; None if it is not installed."""
     return next((str(file) for pattern in _FAKETIME for file in Path("/").glob(pattern[1:])), None)
 
 
@@ -47,7 +47,7 @@ class Clock:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a server needs in its environment to follow this clock."""
+        """The environment variables with which a server follows this clock."""
         return {
             "LD_PRELOAD": self._library,
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
@@ -58,7 +58,7 @@ class Clock:
         }
 
     def set(self, offset: int) -> None:
-        """Have the clock say so many seconds more than the machine's, from this moment on."""
+        """Set the clock this many seconds ahead of the machine's, from now on."""
         coming = self._file.with_suffix(".coming")
         coming.write_text(f"{offset:+d}s\n")
         give_to_server_user(coming)
@@ -68,7 +68,7 @@ class Clock:
 
 
 class Database:
-    """The server, which can be stopped at once and started again, and whose standby can take its place.
+    """The server: it can be stopped at once and started again, and its standby can replace it.
 
     `socket` and `url` stay the same whichever server is the primary. `url` names both servers if `has_two`.
     """
@@ -89,11 +89,11 @@ class Database:
 
     @property
     def socket(self) -> Path:
-        """The primary's socket, by way of a link that leads to whichever server is the primary."""
+        """The primary's socket, through a link that points to the current primary."""
         return self._place / f".s.PGSQL.{PORT}"
 
     async def _work(self, do: Callable[..., None], *arguments: object) -> None:
-        """Call it in a thread. A thread goes on when who waits for it is cancelled: `stop` waits for it."""
+        """Call it in a thread. A thread continues when its waiter is cancelled: `stop` waits for it."""
         working = asyncio.ensure_future(asyncio.to_thread(do, *arguments))
         self._working.add(working)
         working.add_done_callback(self._forget)
@@ -102,10 +102,10 @@ class Database:
     def _forget(self, working: asyncio.Future[None]) -> None:
         self._working.discard(working)
         if not working.cancelled():
-            working.exception()  # who waited has got it, or was cancelled
+            working.exception()  # the waiter has got it, or was cancelled
 
     async def create(self) -> None:
-        """Make the database, and start it."""
+        """Create the database, and start it."""
         await self._work(self.server.initialize)
         await self.start()
 
@@ -124,7 +124,7 @@ class Database:
         await self._work(self.server.crash)
 
     async def stop(self) -> None:
-        """Stop everything for good, once nothing works on the servers any more."""
+        """Stop everything for good, after nothing uses the servers any more."""
         for server in (self.server, self.other):
             server.give_up()
         await asyncio.gather(*self._working, return_exceptions=True)
@@ -133,13 +133,13 @@ class Database:
         atexit.unregister(self._kill)
 
     async def connect(self) -> asyncpg.Connection[Record]:
-        """A connection past all proxies; waits until the server takes it."""
+        """Open a connection past all proxies; wait until the server accepts it."""
         while True:
             with suppress(*UNREACHABLE):
                 return await self.server.connect()
             await asyncio.sleep(0.05)
 
-    # Another server takes its place.
+    # Failover to another server.
 
     async def attach(self, *, is_synchronous: bool) -> None:
         """Start a standby; all commits wait for it if `is_synchronous`."""
@@ -152,12 +152,12 @@ class Database:
         await _wait_until(lambda: self._is_followed(wanted))
 
     async def detach(self) -> None:
-        """Have the standby receive nothing more: it falls behind from now on."""
+        """Cut the standby off: from now on it falls behind."""
         await self.other.configure("ALTER SYSTEM SET primary_conninfo = ''")
         await _wait_until(lambda: self._is_followed(None))
 
     async def give_up_standby(self) -> None:
-        """Go on without the standby."""
+        """Continue without the standby."""
         await self._work(self.other.kill)
         await self.server.configure("ALTER SYSTEM RESET synchronous_standby_names")
 
@@ -184,7 +184,7 @@ class Database:
         await self.start()
 
     async def restore(self) -> None:
-        """SIGKILL the server, and go on with the copy."""
+        """SIGKILL the server, and continue with the copy."""
         await self._work(self.server.kill)
         await self._work(self.other.execute_alone, SKIP_NUMBERS)
         self._swap()
@@ -216,13 +216,13 @@ class Database:
         coming.replace(self._place)
 
     def _kill(self) -> None:
-        """Leave no server behind when this process ends before its time."""
+        """Kill the servers when this process ends early."""
         for server in (self.server, self.other):
             server.kill()
 
 
 async def _wait_until(is_so: Callable[[], Awaitable[bool]], *, every: float = 0.05) -> None:
-    """Raises `TimeoutError` if it does not become so."""
+    """Raises `TimeoutError` if the condition does not become true."""
     async with asyncio.timeout(STANDBY_SECONDS):
         while True:
             if await is_so():

@@ -1,4 +1,4 @@
-"""The disks of a run: the server's, and a smaller one for its WAL; where root may mount them, they can be filled up."""
+"""The disks of a run: the server's, and a smaller one for its WAL. If root can mount them, they can be filled up."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ WAL_BYTES: Final = 3 * 1024**3
 ATTEMPTS: Final = 5
 REMOVE_SECONDS: Final = 5.0
 SPARE_BYTES: Final = 4 * 1024**2
-"""What may be written while the disk is made smaller: no size below what is used is taken."""
+"""Room for writes while the disk shrinks: the kernel refuses a size below its use."""
 
 
 class Volume:
-    """One folder: a small disk in memory of its own, if this process may mount it."""
+    """One folder: a small in-memory disk, if this process may mount it."""
 
     def __init__(self, location: Path, size: int) -> None:
         self.location = location
@@ -37,13 +37,13 @@ class Volume:
         self._is_over = False
 
     def fill(self) -> None:
-        """Make the disk as small as what is on it, and take the last pages; nothing once it is unmounted."""
+        """Shrink the disk to its contents, and use up the last pages; does nothing once it is unmounted."""
         with self._lock:
             if self.can_be_filled and not self._is_over:
                 self._fill()
 
     def _fill(self) -> None:
-        for _ in range(ATTEMPTS):  # more may have been written meanwhile
+        for _ in range(ATTEMPTS):  # other writes may use more meanwhile
             if self._resize(shutil.disk_usage(self.location).used + SPARE_BYTES):
                 break
         with suppress(OSError), self._ballast.open("wb") as file:
@@ -52,7 +52,7 @@ class Volume:
                 file.flush()
 
     def free(self) -> None:
-        """Give the space back."""
+        """Release the space again."""
         with self._lock:
             self._ballast.unlink(missing_ok=True)
             self._resize(self._size)
@@ -69,7 +69,7 @@ class Volume:
 
 
 def _mount(*arguments: str) -> bool:
-    """Whether this process may, and has done so."""
+    """Mount, and return whether this process was allowed to."""
     mount = shutil.which("mount")
     return mount is not None and subprocess.run([mount, *arguments], capture_output=True, check=False).returncode == 0
 
@@ -84,11 +84,11 @@ class Disk:
 
     @property
     def can_be_filled(self) -> bool:
-        """Whether both volumes are disks of their own."""
+        """Whether both volumes are separate disks."""
         return self.data.can_be_filled and self.wal.can_be_filled
 
     def remove(self) -> None:
-        """Remove everything; for a while again, if a process that was killed still wrote."""
+        """Remove everything; retry for a while, if a killed process still wrote."""
         self.data.unmount()
         self.wal.unmount()
         deadline = time.monotonic() + REMOVE_SECONDS

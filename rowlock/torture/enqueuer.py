@@ -1,7 +1,7 @@
-"""A program that enqueues, cancels and retries without end, in every way there is, and writes down what it was told.
+"""A program that enqueues, cancels and retries without end, in every possible way, and logs the answers.
 
-`python -m rowlock.torture.enqueuer NAME SEED RATE [API-URL]`, with the folder of the history in ROWLOCK_TORTURE_FOLDER.
-It stops at SIGTERM, after what is under way.
+`python -m rowlock.torture.enqueuer NAME SEED RATE [API-URL]`, with the history's folder in ROWLOCK_TORTURE_FOLDER.
+It stops at SIGTERM, after running calls.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ LOST: Final = (
     OSError,
     TimeoutError,
 )
-"""What a call raises whose connection is lost in the middle, or that finds none."""
+"""The exceptions of a call that loses its connection in the middle, or that gets none."""
 Stored = Literal["stored", "existing", "nothing", "unknown"]
 CALLERS: Final = 6
-"""How many enqueue at once."""
+"""How many calls enqueue at once."""
 MOST_WAITING: Final = 3000
-"""Beyond so many jobs that are not finished, nothing is added: the workers are to be busy, not drowned."""
+"""The most unfinished jobs: beyond them it adds none. The workers should be busy, not overloaded."""
 BATCH: Final = 60
 LAST_SECONDS: Final = 30.0
 CANCELLED_OF: Final = 4
 LONG_SECONDS: Final = 10.0
-"""How long some jobs take that are to be cancelled while they run: longer than a worker needs to hear of it."""
+"""How long jobs take that are cancelled while they run: longer than a worker needs to receive the cancel."""
 PUT_BACK_TIMES: Final = 10
-"""So often a retry of a job with a key is tried, until the job has failed and its key is free."""
+"""How often to try to retry a job with a key, until the job has failed and its key is free."""
 KEY_PERIOD: Final = 1.5
 REPEATED: Final = 0.05
 """The share of enqueues that are repeated although they were answered."""
@@ -67,10 +67,10 @@ BURST_SECONDS: Final = 0.1
 
 
 class Enqueuer:
-    """One process that enqueues. `rate` is how many jobs a second it aims at."""
+    """One process that enqueues. `rate` is its target, in jobs a second."""
 
     def __init__(self, name: str, seed: str, rate: float, api: str | None) -> None:
-        self._rng = random.Random(seed)  # noqa: S311  # the same again for the same seed
+        self._rng = random.Random(seed)  # noqa: S311  # the same sequence for the same seed
         self._history = History(Path(os.environ["ROWLOCK_TORTURE_FOLDER"]), name)
         self._rate = rate
         self._api = api
@@ -83,7 +83,7 @@ class Enqueuer:
         self._loose: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Go on until SIGTERM."""
+        """Run until SIGTERM."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._stopping.set)
         async with self._app, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
@@ -113,11 +113,11 @@ class Enqueuer:
             if self._waiting < MOST_WAITING:
                 (way,) = self._rng.choices(list(ways), list(ways.values()))
                 await way()
-            # On average a call enqueues about as many jobs as this.
+            # An average call enqueues about this many jobs.
             await self._pause(self._rng.expovariate(self._rate / CALLERS / (BATCH * 0.5 * 0.35 + 1)))
 
     async def _pause(self, seconds: float) -> bool:
-        """Wait for so long, or until the program is to stop. Returns whether it is."""
+        """Wait for so long, or until the program is stopping. Returns whether it is."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
@@ -137,9 +137,9 @@ class Enqueuer:
         await self._enqueue("many", jobs, lambda: self._app.enqueue_many(jobs))
 
     async def _bursts(self) -> None:
-        """Have many jobs of mixed priority fall due at once in a queue with few slots, now and then.
+        """Now and then, enqueue many jobs of mixed priority that are due at once, in a queue with few slots.
 
-        They are stored well before that: so no claim has a reason to overlook one of them.
+        They are stored well before they are due: so no claim has a reason to overlook one of them.
         """
         while not self._stopping.is_set():
             await self._pause(self._rng.uniform(*BURST_EVERY))
@@ -165,7 +165,7 @@ class Enqueuer:
         job: NewJob[Any]
         if self._rng.random() < 0.5:
             job = workload.slow.using(unique=unique).job(self._rng.uniform(0, 0.2))
-        else:  # one that waits for another attempt
+        else:  # a job that waits for another attempt
             job = workload.flaky.using(unique=unique).job(1)
         await self._enqueue_unique(job)
 
@@ -177,7 +177,7 @@ class Enqueuer:
         return await self._enqueue("unique", [job], enqueue)
 
     async def _unique_and_over(self) -> None:
-        """Enqueue with a key a job that is cancelled while it waits, that expires, or that fails and is put back."""
+        """Enqueue a job with a key that is cancelled while it waits, expires, or fails and is put back."""
         rng = self._rng
         unique = Unique(f"over-{rng.randrange(2)}")
         match rng.choice(["cancel", "expire", "fail", "fail"]):
@@ -193,7 +193,7 @@ class Enqueuer:
                     self._later(self._put_back(job.id))
 
     async def _put_back(self, job: UUID) -> None:
-        """Put it back when it has failed, if no other job holds its key by then."""
+        """Retry the job when it has failed, if no other job holds its key by then."""
         for _ in range(PUT_BACK_TIMES):
             if await self._pause(self._rng.choice([0.5, 1.0])):
                 return
@@ -201,7 +201,7 @@ class Enqueuer:
                 return
 
     async def _unique_otherwise(self) -> None:
-        """Enqueue with a key for a period, one across tasks, or one whose waiting holder is given this content."""
+        """Enqueue with a key for a period, one across tasks, or one that replaces its waiting holder's content."""
         rng = self._rng
         job: NewJob[Any]
         match rng.choice(["period", "across", "replace", "replace"]):
@@ -227,7 +227,7 @@ class Enqueuer:
         await self._enqueue_unique(job)
 
     async def _skip(self) -> None:
-        """Enqueue several jobs with keys at once, of which those are left out whose key is held: a call for each."""
+        """Enqueue several jobs with keys at once, skipping those whose key is held: logged as a call for each."""
         keys = self._rng.sample(range(8), 3)
         jobs = [
             workload.slow.using(unique=Unique(f"skip-{key}", on_duplicate="skip")).job(self._rng.uniform(0, 0.3))
@@ -250,7 +250,7 @@ class Enqueuer:
             self._history.write(Enqueued(op=op, outcome=outcome))
 
     async def _in_transaction(self) -> None:
-        """Several enqueues in one transaction, some of them behind a savepoint, and often a rollback."""
+        """Enqueue several times in one transaction, sometimes behind a savepoint, and often roll it back."""
         jobs = [make_job(self._rng) for _ in range(self._rng.randint(1, 5))]
         undone = [make_job(self._rng)] if self._rng.random() < 0.3 else []
         commits = self._rng.random() < 0.7
@@ -284,7 +284,7 @@ class Enqueuer:
             if outcome == "unknown" and not is_lost:
                 outcome = "nothing"  # the commit was refused
         except LOST:
-            pass  # before the commit: certainly nothing
+            pass  # before the commit: certainly nothing is stored
         self._history.write(Enqueued(op=op, outcome=outcome))
         testimony.note(outcome, [job.id for job in jobs])
         if undone:
@@ -320,19 +320,19 @@ class Enqueuer:
         return outcome
 
     async def _again(self, jobs: Sequence[NewJob[Any]]) -> None:
-        """Repeat an enqueue whose answer was lost, or was as if it had been, perhaps when its jobs have finished."""
+        """Repeat an enqueue whose answer was lost, or pretend it was, perhaps after its jobs have finished."""
         await asyncio.sleep(self._rng.choice([0.0, 0.1, 3.0]))
 
         async def enqueue() -> UUID | None:
             handles = await self._app.enqueue_many(jobs)
-            return next((handle.id for handle in handles if handle.is_duplicate), None)  # of one job alone
+            return next((handle.id for handle in handles if handle.is_duplicate), None)  # of a single job
 
         await self._enqueue("again", jobs, enqueue, is_again=True)
 
-    # What operators do.
+    # Acts of operators.
 
     async def _cancel(self) -> None:
-        """Enqueue a job, and cancel one of the last few: not due yet, due just now, running, or finished already."""
+        """Enqueue a job, and cancel one of the last few: scheduled, just due, running, or finished already."""
         job: NewJob[Any] = workload.slow.job(self._rng.choice([2.0, LONG_SECONDS, LONG_SECONDS]))
         if self._rng.random() < 0.8:
             job = workload.quick.using(delay=self._rng.choice([0.05, 0.5, 3.0, 8.0])).job()
@@ -345,7 +345,7 @@ class Enqueuer:
         await self._act("cancel", target, lambda: self._app.jobs.cancel(target, by="torture"))
 
     async def _retry(self) -> None:
-        """Put a dead letter back."""
+        """Retry a dead letter."""
         if len(self._doomed) < 10:
             job = workload.doomed.job()
             await self._enqueue("own", [job], lambda: self._app.store.enqueue(job))

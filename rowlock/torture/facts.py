@@ -1,4 +1,4 @@
-"""The facts of a run of the torture, one by one, as they are read from its history."""
+"""The single facts of a run, as read from its history."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One call of a handler. `ended` is when it ended, or its process did; infinite if neither is known to have."""
+    """One call of a handler. `ended` is when it ended, or its process did; infinite if neither is known."""
 
     job: UUID
     attempt: int
@@ -36,12 +36,12 @@ class Run:
     takes: float = 0.0
     """As in `Start`."""
     child: int = 0
-    """The process of the handler, if that is not the worker's; `pid` is the worker's."""
+    """The process of the handler, if it is not the worker's; `pid` is the worker's."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Operation:
-    """An operator's call. `ended` is infinite if its answer was never written down; it is unknown then."""
+    """An operator's call. `ended` is infinite if its answer was never logged; the answer is unknown then."""
 
     what: str
     began: int
@@ -51,7 +51,7 @@ class Operation:
 
 @dataclass(slots=True, kw_only=True)
 class Deed:
-    """A call of the operating program. `ended` is infinite if its answer was never written down."""
+    """A call of the operating program. `ended` is infinite if its answer was never logged."""
 
     what: str
     pid: int
@@ -65,18 +65,18 @@ class Deed:
 
 @dataclass(slots=True, kw_only=True)
 class Refusal:
-    """An enqueue that was refused, since another job held the key."""
+    """An enqueue that was refused, because another job held the key."""
 
     began: int
     ended: int
     wanted: list[Wanted]
     raised: bool | None = None
-    """Whether the call raised; None of a call that stores jobs again."""
+    """Whether the call raised; None for a call that stores jobs again."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Bulk:
-    """A call that was given several jobs, to store all of them or none; `of` as in `Enqueue`, or how many there are."""
+    """A call with several jobs, to store all of them or none; `of` as in `Enqueue`, or their number."""
 
     op: str
     how: str
@@ -87,7 +87,7 @@ class Bulk:
 
 @dataclass(slots=True, kw_only=True)
 class Taken:
-    """What one claim took of one queue, for one executor: the least urgent job of it, as (priority, due time, job)."""
+    """The jobs of one claim in one queue, for one executor: its least urgent job, as (priority, due time, job)."""
 
     began: float
     at: float
@@ -98,11 +98,11 @@ class Taken:
 
 @dataclass(slots=True, kw_only=True)
 class Wait:
-    """A delayed job that no claim can have overlooked, from when it was due until it was taken, or ended."""
+    """A delayed job that no claim can have overlooked, from its due time until it was claimed, or ended."""
 
     job: UUID
     lane: tuple[str, str | None]
-    """Its queue, and the executor for which it was claimed apart."""
+    """Its queue, and the executor for which it was claimed separately."""
     priority: int
     run_at: float
     until: float
@@ -110,7 +110,7 @@ class Wait:
 
 @dataclass(slots=True, kw_only=True)
 class Rescue:
-    """A job that was taken from its worker: `claimed` and `number` are those changes, in this transaction."""
+    """A job rescued from its worker: `claimed` and `number` are those changes, in this transaction."""
 
     job: UUID
     claimed: int
@@ -133,7 +133,7 @@ class Trouble:
 
 
 class Death(NamedTuple):
-    """A process was gone `at` this time, and surely lived until `alive_at`: a look at all processes takes a while."""
+    """A process was gone `at` this time, and certainly lived until `alive_at`: scanning all processes takes a while."""
 
     at: int
     alive_at: int
@@ -141,7 +141,7 @@ class Death(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Worker:
-    """A worker as its row says: each mark is when it was written, and until when the lease goes (None: it is gone)."""
+    """A worker by its row: each mark has the time of the write, and the end of the lease (None: it is gone)."""
 
     pid: int
     marks: list[tuple[float, float | None]] = field(default_factory=list)
@@ -149,12 +149,12 @@ class Worker:
 
 @dataclass(slots=True)
 class Ends:
-    """How the jobs of each task ended, and how many attempts failed: what the statistics must come to."""
+    """How the jobs of each task ended, and how many attempts failed: the statistics must equal this."""
 
     last: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By task and state: the jobs that are in this state in the end."""
+    """By task and state: the jobs that are in this state at the end."""
     ever: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By task and state: how often a job came to this state, put back since then or not."""
+    """By task and state: how often a job came to this state, whether or not it was put back since."""
     undone: Counter[str] = field(default_factory=Counter)
     """By task: the ends that an operator's retry undid."""
     errors: Counter[str] = field(default_factory=Counter)

@@ -1,4 +1,4 @@
-"""The faults themselves: each is written into the history before it begins, and when it is over."""
+"""The faults: each is logged in the history before it begins, and when it is over."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POISONS: Final = ("exit", "segfault", "kill", "abort")
 
 
 class Faults:
-    """What can be done to the server, the links and the processes of a run; `done` counts it by kind."""
+    """The possible faults of the server, the links and the processes of a run; `done` counts them by kind."""
 
     def __init__(self, scene: Scene, say: Callable[[str], None]) -> None:
         self._scene = scene
@@ -35,7 +35,7 @@ class Faults:
         self.done: Counter[str] = Counter()
 
     async def do(self, fault: Planned) -> None:
-        """Do it, from its begin to its end."""
+        """Inject the fault, from its begin to its end."""
         self._say(f"{fault.kind} {fault.seconds:.1f}")
         try:
             await self._do(fault)

@@ -1,4 +1,4 @@
-"""Faults of single processes: signals at any moment, while a worker registers, to a family, or to a task's process."""
+"""Faults of single processes: signals at any moment, during a registration, to a family, or to a task's process."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
     from rowlock.torture.stage import Program
 
 START_SECONDS: Final = 10.0
-"""So long a worker may take until its row is there."""
+"""How long a worker may take to insert its row."""
 FIRST_SECONDS: Final = 2.0
-"""In so many seconds from its start a worker connects, registers and claims."""
+"""How many seconds after its start a worker connects, registers and claims."""
 _TASK_CHILD: Final = "rowlock.worker.executors.child"
-"""What the command line of a process task's process has in it."""
+"""A part of the command line of a process task's process."""
 _LOCK_TASKS: Final = "LOCK TABLE rowlock.task IN ACCESS EXCLUSIVE MODE"
 _LOCK_WORKERS: Final = "LOCK TABLE rowlock.worker IN ACCESS EXCLUSIVE MODE"
 _IS_THERE: Final = "SELECT EXISTS (SELECT FROM rowlock.worker WHERE pid = $1)"
 
 
 async def hit_process(scene: Scene, fault: Planned) -> None:
-    """Do one of these faults."""
+    """Inject one of these faults."""
     match fault.kind:
         case "register":
             with scene.programs.trouble():
@@ -72,7 +72,7 @@ async def _signal(scene: Scene, fault: Planned) -> None:
 
 
 async def _hit_registering(scene: Scene, fault: Planned) -> None:
-    """Kill a worker, and hit the process that takes its place while it registers."""
+    """Kill a worker, and hit the process that replaces it while it registers."""
     targets = scene.programs.targets("worker")
     if not targets:
         raise NotDone("no worker runs")
@@ -83,9 +83,9 @@ async def _hit_registering(scene: Scene, fault: Planned) -> None:
     deadline = time.monotonic() + START_SECONDS
     while program.starts == starts or not program.pid:
         if time.monotonic() > deadline:
-            raise NotDone("no process took the place of the one that was killed")
+            raise NotDone("no process replaced the killed one")
         await asyncio.sleep(0.005)
-    if way == 0:  # at any moment from its start on
+    if way == 0:  # at any moment after its start
         await asyncio.sleep(chance * FIRST_SECONDS)
         _kill(scene, program)
         return
@@ -102,7 +102,7 @@ async def _hit_registering(scene: Scene, fault: Planned) -> None:
 async def _hold_registration(
     scene: Scene, program: Program, connection: asyncpg.Connection[Record], seconds: float
 ) -> None:
-    """Have a worker wait in the middle of its registration, and its lease run out meanwhile."""
+    """Block a worker in the middle of its registration until its lease has run out."""
     with scene.fault("locks", note="rowlock.task, rowlock.worker while a worker registers"):
         transaction = connection.transaction()
         await transaction.start()
@@ -130,7 +130,7 @@ def _kill(scene: Scene, program: Program) -> None:
 
 
 def _kill_family(scene: Scene, fault: Planned) -> None:
-    """SIGKILL a program with all that it has started, as the end of a container does."""
+    """SIGKILL a program with all processes that it has started, like the end of a container."""
     targets = scene.programs.targets("worker", SUPERVISED, SUPERVISED, "enqueuer", "api")
     if targets:
         program = targets[int(fault.choice * len(targets))]
@@ -143,7 +143,7 @@ def _kill_family(scene: Scene, fault: Planned) -> None:
 
 
 def _signal_supervisor(scene: Scene, fault: Planned) -> None:
-    """SIGKILL or SIGTERM the supervisor: its processes end too, by themselves."""
+    """SIGKILL or SIGTERM the supervisor: its processes then end by themselves."""
     targets = scene.programs.targets(SUPERVISED)
     if targets:
         program = targets[int(fault.choice * 2 * len(targets)) % len(targets)]
@@ -155,7 +155,7 @@ def _signal_supervisor(scene: Scene, fault: Planned) -> None:
 
 
 async def _run_out_of_memory(scene: Scene, fault: Planned) -> None:
-    """SIGKILL a process task's process, as the kernel does; or have it exceed its limit."""
+    """SIGKILL a process task's process, as the kernel does; or make it exceed its limit."""
     hoards = fault.choice < 1 / 3
     for seconds in (2.0, 0.5, 4.0):
         await scene.enqueue(workload.process.job(seconds, hoards))

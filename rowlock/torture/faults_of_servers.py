@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from rowlock.torture.scene import Scene
 
 OFFSETS: Final = (0, 2, -2, 30, -30, 3600, -3600)
-"""Where the server's clock steps to: so many seconds ahead of the machine's."""
+"""Where the server's clock steps to: this many seconds ahead of the machine's."""
 
 MOST_SEGMENTS: Final = 70
-"""So many files of 16 MB, and some, are in 1 GB of WAL."""
+"""So many files of 16 MB, and some more, are in 1 GB of WAL."""
 
 
 async def hit_server(scene: Scene, fault: Planned) -> None:
-    """Do one of these faults. No two of them at a time."""
+    """Inject one of these faults. Never two of them at a time."""
     match fault.kind:
         case "server":
             with scene.programs.trouble(), scene.fault("server"):
@@ -73,7 +73,7 @@ async def _fill(scene: Scene, fault: Planned, volume: Volume) -> None:
 
 
 async def _use_up_segments(scene: Scene) -> None:
-    """Have the server need new files for its WAL: those that it keeps for later would last for the whole fault."""
+    """Make the server need new files for its WAL: its spare files would last for the whole fault."""
     with suppress(*LOST):
         connection = await scene.database.server.connect()
         for _ in range(MOST_SEGMENTS):
@@ -91,7 +91,7 @@ async def _step(scene: Scene, fault: Planned) -> None:
 
 
 async def step_to(scene: Scene, offset: int) -> None:
-    """Set the server's clock, and write down what the audit's numbers were before and after."""
+    """Set the server's clock, and log the audit's numbers before and after."""
     clock = scene.database.clock
     if clock is None or clock.offset == offset:
         return
@@ -116,7 +116,7 @@ async def _fail_over(scene: Scene, fault: Planned) -> None:
 
 
 async def _rewind(scene: Scene, fault: Planned) -> None:
-    """Lose the last seconds: to a standby that is behind, or to a copy of the data that was made before."""
+    """Lose the last seconds: fail over to a standby that is behind, or restore an earlier copy of the data."""
     database = scene.database
     if fault.choice < 0.5:
         try:

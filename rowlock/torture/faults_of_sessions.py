@@ -1,4 +1,4 @@
-"""Faults of what lies between the processes and the server: links, the pooler, sessions, locks, old transactions."""
+"""Faults between the processes and the server: links, the pooler, sessions, locks, old transactions."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ LOCKS: Final = (
     "LOCK TABLE rowlock.job IN SHARE ROW EXCLUSIVE MODE",
     "LOCK TABLE rowlock.finished_job IN SHARE ROW EXCLUSIVE MODE",
 )
-"""What is locked, as a careless migration or a VACUUM FULL does it."""
+"""The locks, like those of a careless migration or a VACUUM FULL."""
 _LOCK_TIMEOUT: Final = "SET LOCAL lock_timeout = '5s'"
-"""A lock that is waited for blocks as one that is held: with an old transaction before it, it would for too long."""
+"""A waiting lock blocks like a granted one: behind an old transaction it would block for too long."""
 
 
 async def hit_sessions(scene: Scene, fault: Planned) -> None:
-    """Do one of these faults."""
+    """Inject one of these faults."""
     match fault.kind:
         case "terminate":
             with scene.programs.trouble():

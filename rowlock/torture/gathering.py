@@ -1,4 +1,4 @@
-"""Reads what a run has left in its folder into the evidence: the processes' histories, the audit, and the logs."""
+"""Read the folder of a run into the evidence: the processes' histories, the audit, and the logs."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAKING_ROOM: Final = frozenset({"claims_paused", "jobs_adopted", "concurrency_changed"})
-"""The events of a worker's log after which it gives back jobs that have not begun."""
+"""The events of a worker's log after which it releases jobs that have not begun."""
 ON_MANY: Final = {"cancel_many": "cancel", "retry_many": "retry"}
-"""The operating program's calls that do to many jobs what an operator does to one."""
+"""Calls of the operating program that act on many jobs."""
 
 
 def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[Change]]:
@@ -83,7 +83,7 @@ def gather(folder: Path, periods: dict[str, float]) -> tuple[Evidence, Iterator[
 
 
 def _take_logs(folder: Path, evidence: Evidence) -> None:
-    """Take in what the workers have logged."""
+    """Read the workers' logs."""
     evidence.said = read_logs(folder)
     for id_, said in evidence.said.items():
         if id_ in evidence.workers and MAKING_ROOM & said.events.keys():
@@ -91,7 +91,7 @@ def _take_logs(folder: Path, evidence: Evidence) -> None:
 
 
 def _put_in_order(evidence: Evidence) -> None:
-    """Sort what the processes wrote side by side, and give each run its end."""
+    """Sort the events of parallel processes, and set the end of each run."""
     evidence.deeds.sort(key=attrgetter("began"))
     for deeds in evidence.deeds_on.values():
         deeds.sort(key=attrgetter("began"))
@@ -104,13 +104,13 @@ def _put_in_order(evidence: Evidence) -> None:
 
 
 def _end_of(run: Run, evidence: Evidence) -> float:
-    """When a run ended that did not say so: with its process, or after the last beat of a process of its own."""
+    """When a run without an `end` ended: with its process, or after the last beat of a process of its own."""
     beats = [note.at for note in evidence.notes.get(run.job, ()) if note.run == run.run and note.what == "beat"]
     return min(evidence.alive_until(run), max(beats, default=inf))
 
 
 def _read_workers(changes: Iterator[Change], evidence: Evidence) -> Iterator[Change]:
-    """Take in the workers' changes, which come first, before the first of a job is given."""
+    """Read the workers' changes, which come first; then pass on the jobs' changes."""
     first = None
     for first in changes:
         if first.what != "worker":
@@ -154,7 +154,7 @@ class _Reader:
         }
 
     def read(self, file: Path) -> None:
-        """Read it all. What had no answer when the process ended is unknown."""
+        """Read the file. A call without an answer at the end of the process is unknown."""
         for number, line in enumerate(read_lines(file), 1):
             try:
                 event = read_event(line)
@@ -236,7 +236,7 @@ class _Reader:
         for job in event.jobs:
             self._evidence.deeds_on[job].append(deed)
         if event.what in ON_MANY:
-            for job in event.jobs:  # of a single one nobody says what became of it: `unknown`
+            for job in event.jobs:  # the answer does not name the outcome of a single job: `unknown`
                 self._evidence.operations[job].append(Operation(what=ON_MANY[event.what], began=event.at))
 
     def _answer(self, event: Answer) -> None:
@@ -259,7 +259,7 @@ class _Reader:
 
 
 def _troubles(faults: list[Fault]) -> list[Trouble]:
-    """Give each fault its end: that of the same kind at the same process. A kill, or a terminate, is a moment."""
+    """Find each fault's end: that of the same kind at the same process. A kill, or a terminate, is a moment."""
     troubles: list[Trouble] = []
     open_ones: dict[tuple[str, int], list[Trouble]] = defaultdict(list)
     for fault in sorted(faults, key=lambda fault: fault.at):

@@ -1,4 +1,4 @@
-"""Reads what the processes of a run have testified, and which of it a window that the database has lost may undo."""
+"""Read the testimony of a run's processes, and find what a window that the database has lost may undo."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 SECOND: Final = 1_000_000_000
 """In the nanoseconds of the lines."""
 LAG_SECONDS: Final = 1.0
-"""A standby may lack a commit that was acknowledged so long before the moment that the database went back to."""
+"""A standby may lack a commit acknowledged up to this long before the moment that the database went back to."""
 MARGIN_SECONDS: Final = 5.0
-"""A commit may be so much older, or younger, than the line about it."""
+"""How much older or younger than its line a commit may be."""
 REQUEST_SECONDS: Final = 10
-"""A job without an `asked` line was asked for at most so long before its `stored` line."""
+"""How long before its `stored` line a job without an `asked` line was asked for, at most."""
 
 
 class Call(NamedTuple):
@@ -33,11 +33,11 @@ class Call(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Testimony:
-    """What the processes have written down: per job how often it was asked for, and not stored; and the calls, each
-    with how it ended, `returned` or `raised`; None if its process ended first.
+    """The processes' testimony: how often each job was asked for, and how often not stored; and the calls, each with
+    its end, `returned` or `raised`; None if its process ended first.
 
-    `stored` says of each acknowledged job whether one of the acknowledgements lies outside of all lost windows, so that
-    the job must be there. `touched` counts per job the windows in which it has a line.
+    `stored` maps each acknowledged job to whether one of the acknowledgements lies outside of all lost windows, so that
+    the job must exist. `touched` counts per job the windows in which it has a line.
     """
 
     asked: Counter[UUID] = field(default_factory=Counter)
@@ -48,7 +48,7 @@ class Testimony:
 
 
 def read_testimony(folder: Path, windows: Sequence[Window] = ()) -> Testimony:
-    """Read what all processes have written down. A last line that was cut by a kill does not count."""
+    """Read the testimony of all processes. A last line that a kill has cut does not count."""
     reader = _Reader(windows)
     for file in sorted(folder.glob("witness-*.txt")):
         with file.open(encoding="ascii") as lines:
@@ -63,7 +63,7 @@ class _Reader:
         self._windows = windows
         self._asked_at: dict[UUID, int] = {}
         self._stored: list[tuple[UUID, int, int]] = []
-        """Of each acknowledgement, when the last call before it began, and when it came."""
+        """For each acknowledgement, when the last call before it began, and when it came."""
         self._touched: dict[UUID, set[Window]] = defaultdict(set)
         self._found = Testimony()
 
@@ -104,7 +104,7 @@ class _Reader:
                 self._touched[job].add(window)
 
     def finish(self) -> Testimony:
-        """Decide which acknowledgements a rewind cannot have undone, when all lines are read."""
+        """After all lines are read, decide which acknowledgements a rewind cannot have undone."""
         for job, asked, at in self._stored:
             may_be_lost = any(
                 asked <= window.ends and at >= window.begins - LAG_SECONDS * SECOND for window in self._windows

@@ -1,4 +1,4 @@
-"""The history of a run: what each process did, one JSON line an event, written before and after each call.
+"""The history of a run: the actions of each process, one JSON line an event, written before and after each call.
 
 A line is one `write` to a file opened for appending: it survives the kill of its process. `at` is the machine's
 monotonic clock in nanoseconds, which all processes share, so that the order of the lines is the order of the events.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Event(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, tag_field="do"):
-    """What happened, when, and in which process."""
+    """An event, its time, and its process."""
 
     at: int = 0
     by: str = ""
@@ -29,13 +29,13 @@ class Event(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True, tag_f
 
 
 class Wanted(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
-    """A job that somebody wants to enqueue. `key` is its unique key as it is stored (`task:key`, or `:key` if it is of
-    no task), and `until` says how long it is held: `period` is how many seconds, of one that is held for a period.
+    """A job to enqueue. `key` is its unique key as it is stored (`task:key`, or `:key` if it is of no task), and
+    `until` is how long it is held; `period` is the number of seconds of a key for a period.
 
     `delay`, `expires` and `deadline` are the options of these names, in seconds. `content` is the argument of that
-    name, which is the handler's to write down; `replaces` says that a waiting holder of the key is to have it, and
-    `raises` that a duplicate raises. `queue`, `priority`, `timeout` (seconds), `tags`, `metadata`, `args_version` and
-    `run_at` (seconds since 1970) are the options of these names. Without a `queue`, nobody knows the options.
+    name, which the handler logs; `replaces` means that a waiting holder of the key gets it, and `raises` that a
+    duplicate raises. `queue`, `priority`, `timeout` (seconds), `tags`, `metadata`, `args_version` and
+    `run_at` (seconds since 1970) are the options of these names. Without a `queue`, the options are unknown.
     """
 
     id: UUID
@@ -60,8 +60,8 @@ class Wanted(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
 
 
 class Enqueue(Event, frozen=True, tag="enqueue"):
-    """Before an enqueue: `op` names the call, `is_again` that these jobs were given before. All jobs of one call are
-    stored or none; `of` is how many these are, if `jobs` has only those that were found stored.
+    """Before an enqueue: `op` names the call, `is_again` that these jobs were enqueued before. One call stores all of
+    its jobs or none; `of` is their number, if `jobs` has only those that were found stored.
     """
 
     op: str
@@ -74,7 +74,7 @@ class Enqueue(Event, frozen=True, tag="enqueue"):
 class Enqueued(Event, frozen=True, tag="enqueued"):
     """After an enqueue. `stored`: each of its jobs is in the database, acknowledged. `existing`: refused, since the job
     `existing` holds the key; the call `raised` DuplicateJob, or returned. `nothing`: certainly not stored (refused, or
-    rolled back). `unknown`: nobody can say.
+    rolled back). `unknown`: neither is certain.
     """
 
     op: str
@@ -84,7 +84,7 @@ class Enqueued(Event, frozen=True, tag="enqueued"):
 
 
 class Start(Event, frozen=True, tag="start"):
-    """A handler has been called: for this attempt of this job. `run` names this one call; it is in its result too."""
+    """A handler was called: for this attempt of this job. `run` names this one call; it is in its result too."""
 
     job: UUID
     attempt: int
@@ -93,17 +93,17 @@ class Start(Event, frozen=True, tag="start"):
     is_stubborn: bool = False
     """It cannot be stopped from outside: it blocks its event loop, or is a plain function in a thread."""
     content: int | None = None
-    """The argument of this name, as the handler was given it."""
+    """The argument of this name, as the handler received it."""
     takes: float = 0.0
-    """For how many seconds it waits, at least, if nothing stops it."""
+    """How many seconds it waits, at least, if nothing stops it."""
     worker: int = 0
     """The process of the worker, if the handler runs in another one (`executor="process"`)."""
 
 
 class End(Event, frozen=True, tag="end"):
-    """The handler is about to return or raise: `how` is `return`, `error`, `snooze`, `fail`, `cancel` (as a directive
-    of its own), or `stopped`: it was cancelled from outside (a stop, a timeout, a lost lease, an operator). `delay` is
-    how many seconds at least the next attempt is to wait, and `longest` how many at most (0: nobody knows).
+    """The handler is about to return or raise: `how` is `return`, `error`, `snooze`, `fail`, `cancel` (its own
+    directive), or `stopped`: it was cancelled from outside (a stop, a timeout, a lost lease, an operator). `delay` is
+    the shortest wait of the next attempt in seconds, and `longest` the longest (0: unknown).
     """
 
     job: UUID
@@ -124,7 +124,7 @@ class Act(Event, frozen=True, tag="act"):
 
 class Acted(Event, frozen=True, tag="acted"):
     """After it. `done`: acknowledged, the waiting job is cancelled, or the finished one queued again. `requested`: the
-    job runs, and its worker has been asked. `refused`: its state did not allow it. `unknown`: the answer was lost.
+    job runs, and its worker was asked. `refused`: its state did not allow it. `unknown`: the answer was lost.
     """
 
     op: str
@@ -132,17 +132,17 @@ class Acted(Event, frozen=True, tag="acted"):
 
 
 class Began(Event, frozen=True, tag="began"):
-    """The process has opened its history. `clock` is its clock then, in seconds since 1970: from those of all
-    processes follows what the database's times are by the machine's monotonic clock.
+    """The process has opened its history. `clock` is its clock then, in seconds since 1970: the clocks of all processes
+    relate the database's times to the machine's monotonic clock.
     """
 
     clock: float
 
 
 class Process(Event, frozen=True, tag="process"):
-    """A process of the run has been started, or has ended with this exit code (negative: by this signal).
+    """A process of the run has started, or has ended with this exit code (negative: by this signal).
 
-    `alive_at`: when a process that nobody waits for was seen to live for the last time. It ended between that and `at`.
+    `alive_at`: when a process that has no waiter was last seen alive. It ended between that and `at`.
     """
 
     name: str
@@ -153,8 +153,8 @@ class Process(Event, frozen=True, tag="process"):
 
 
 class Fault(Event, frozen=True, tag="fault"):
-    """Something bad is about to happen, or (`is_over`) has just ended. `process` is the process that it hits, if it
-    hits one alone; without one it may hit everybody.
+    """A fault is about to begin, or (`is_over`) has just ended. `process` is the process that it hits, if it
+    hits only one; without one it may hit everybody.
 
     `kill` (SIGKILL), `freeze` (SIGSTOP until it is over), `stop` (SIGTERM), `terminate` (pg_terminate_backend),
     `server` (the server is stopped at once, until it accepts connections again), `cut`, `delay`, `black_hole`,
@@ -171,9 +171,9 @@ class Fault(Event, frozen=True, tag="fault"):
 
 
 class Stall(Event, frozen=True, tag="stall"):
-    """The process did not get to run for so long, until now: it was frozen, or the machine had no time for it.
+    """The process did not run for so long, until now: it was frozen, or the machine had no time for it.
 
-    Of the `machine`, or the `server`, the runner says so: nothing ran for so long, or a commit took so long.
+    For the `machine` or the `server`, the runner logs it: nothing ran for so long, or a commit took so long.
     """
 
     seconds: float
@@ -198,8 +198,8 @@ class Answer(Event, frozen=True, tag="answer"):
 
 
 class Note(Event, frozen=True, tag="note"):
-    """A handler's note in the run `run`: `found`, `saving` or `saved` a checkpoint, `told` progress; a `beat` of the
-    process of a task says that it lives.
+    """A handler's note in the run `run`: it `found`, is `saving` or has `saved` a checkpoint, or `told` progress; a
+    `beat` proves that a task's process lives.
     """
 
     job: UUID
@@ -246,7 +246,7 @@ class History:
 def read_history(folder: Path) -> Iterator[AnyEvent]:
     """Read all the events in a run's folder, file by file (in each, in the order of time).
 
-    Raises `msgspec.DecodeError` for a line that is no event.
+    Raises `msgspec.DecodeError` for a line that is not an event.
     """
     for file in history_files(folder):
         for line in read_lines(file):
@@ -259,10 +259,10 @@ def history_files(folder: Path) -> list[Path]:
 
 
 def read_lines(file: Path) -> Iterator[bytes]:
-    """Read the lines of one history: each is one write, so none is half there.
+    """Read the lines of one history: each is one write, so none is half written.
 
-    But the kernel writes page by page, and looks in between whether the process is to be killed: the half line with
-    which a file of whole pages ends was never written as far as its process knows.
+    But the kernel writes page by page, and checks in between whether the process is to be killed: for the process, the
+    half line at the end of a file of whole pages was never written.
     """
     with file.open("rb") as lines:
         for line in lines:
@@ -271,7 +271,7 @@ def read_lines(file: Path) -> Iterator[bytes]:
 
 
 def read_event(line: bytes) -> AnyEvent:
-    """Read one line. Raises `msgspec.DecodeError` if it is no event, or not a whole line."""
+    """Read one line. Raises `msgspec.DecodeError` if it is not an event, or not a whole line."""
     if not line.endswith(b"\n"):
         raise msgspec.DecodeError("the line does not end")
     event: AnyEvent = _decoder.decode(line)

@@ -1,4 +1,4 @@
-"""The jobs that the enqueuing programs make, and what the checker is to expect of them."""
+"""The jobs that the enqueuing programs make, and the checker's expectations of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ODD_JOBS: Final = 0.25
 """The share of jobs that are not simply quick."""
 SLOW_SECONDS: Final = (0.01, 0.2, 1.0, 2.0, 8.0)
-"""How long slow jobs take: some of them longer than the lease, so that they still run when it is lost."""
+"""How long slow jobs take: some longer than the lease, so that they still run when it is lost."""
 
 
 def make_job(rng: random.Random) -> NewJob[Any]:
@@ -52,7 +52,7 @@ def make_job(rng: random.Random) -> NewJob[Any]:
 
 
 def _with_options(rng: random.Random) -> NewJob[Any]:
-    """Make a job that differs from its task's options in each of them. Its time is a moment, over or to come."""
+    """Make a job that overrides each of its task's options. Its time is a moment in the past or the future."""
     return workload.flaky.using(
         priority=rng.randrange(10),
         max_attempts=rng.randint(2, 20),
@@ -64,7 +64,7 @@ def _with_options(rng: random.Random) -> NewJob[Any]:
 
 
 def wanted(job: NewJob[Any]) -> Wanted:
-    """What the job is to be, as its caller means it."""
+    """The job that its caller expects."""
     options, unique = job.options, job.options.unique
     until: Literal["finish", "start", "period"] = "finish"
     key: str | None = None

@@ -1,7 +1,7 @@
-"""Which processes belong to which program of a run, and what the long-lived ones use.
+"""The processes of each program of a run, and the resources of the long-lived ones.
 
-A process that a program starts has the program's name in its environment, as the program itself: that is how both are
-found (Linux only). Their ends are written into the history, because nobody waits for a grandchild.
+A program's processes have its name in their environment: that is how they are found (Linux only). Their ends are
+logged in the history, because a grandchild has no waiter.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class _Seen:
     at: float
     name: str = ""
     alive_at: int = 0
-    """When it lived for the last time: at a time of the history. A look begins then."""
+    """When it was last seen alive: a time of the history, the start of a scan."""
     is_own: bool = False
     """Started by this process itself."""
 
 
 @dataclass(slots=True)
 class Kin:
-    """The processes of a run. Of those that this process has started itself, somebody else writes down the ends."""
+    """The processes of a run. For those that this process started itself, others log the ends."""
 
     folder: Path
     history: History
@@ -62,7 +62,7 @@ class Kin:
         return {pid: seen.name for pid, seen in self._seen.items() if seen.name}
 
     async def watch(self, lives: set[str]) -> None:
-        """Look again and again, and note what the programs with these names use."""
+        """Scan again and again, and log the resources of the programs with these names."""
         measured = time.monotonic()
         while True:
             self.look()
@@ -72,7 +72,7 @@ class Kin:
             await asyncio.sleep(LOOK_EVERY)
 
     def look(self) -> None:
-        """Find the processes that are new, and write down the ends of those that are gone."""
+        """Find new processes, and log the ends of those that are gone."""
         if not PROC.is_dir():
             return
         now, alive_at = time.monotonic(), time.monotonic_ns()
@@ -112,7 +112,7 @@ class Kin:
 
 
 def _state(pid: int) -> list[str]:
-    """Return the third word of a process's line and those after it: its state, its parent, … Raises `OSError`."""
+    """Return the third word of a process's line and the following: its state, its parent, … Raises `OSError`."""
     return (PROC / str(pid) / "stat").read_text().rpartition(") ")[2].split()
 
 
@@ -134,7 +134,7 @@ def _command_line(pid: int) -> str:
 
 
 def _vitals(pid: int, name: str) -> list[Vital]:
-    """Return what a process uses now; nothing if it is gone."""
+    """Return a process's current resources; empty if it is gone."""
     try:
         resident = int((PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE
         threads = sum(1 for _ in (PROC / str(pid) / "task").iterdir())

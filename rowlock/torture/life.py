@@ -1,4 +1,4 @@
-"""The life of one job: its changes as steps of the state machine, with all that is known of it."""
+"""The life of one job: its changes as steps of the state machine, with all evidence on it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Kind = Literal["enqueue", "claim", "requeue", "finish", "retry", "touch", "broke
 
 @dataclass(slots=True)
 class Step:
-    """One step of a job's life. `old` is what it was before, and `new` what it is now (None: gone, with no trace).
+    """One step of a job's life. `old` is the row before, and `new` the row after (None: gone, without a trace).
 
-    `touch` leaves the state as it was; `broken` is none that there should be, such as half of a finish. A finish, and
-    a retry, are two changes in one transaction: `old` is the row that was deleted, and `new` the one that was inserted.
+    `touch` leaves the state unchanged; `broken` must never happen, such as half of a finish. A finish and a retry
+    are two changes in one transaction: `old` is the deleted row, and `new` the inserted one.
     """
 
     kind: Kind
@@ -30,14 +30,14 @@ class Step:
 
     @property
     def change(self) -> Change:
-        """What is there to say when, by whom and with which number it happened."""
+        """The change with the step's time, worker and number."""
         change = self.new or self.old
-        assert change is not None  # noqa: S101  # one of them is what made this step
+        assert change is not None  # noqa: S101  # one of them made this step
         return change
 
     @property
     def is_crash(self) -> bool:
-        """Whether it took the job from a worker that was thought dead."""
+        """Whether it rescued the job from a worker that was considered dead."""
         return self.old is not None and self.new is not None and _crashes(self.new) > _crashes(self.old)
 
     @property
@@ -54,7 +54,7 @@ class Step:
 
     @property
     def gives_up_key(self) -> bool:
-        """Whether another job took its key, since its time was over: its row says `-infinity`, noted as the epoch."""
+        """Whether another job took its expired key: its row has `-infinity`, noted as the epoch."""
         return self.kind == "touch" and self.new is not None and self.new.ends_at == 0
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class Step:
 
 @dataclass(slots=True, kw_only=True)
 class Life:
-    """All that is known of one job. `runs` are in the order in which they started."""
+    """All evidence on one job. `runs` are in the order in which they started."""
 
     id: UUID
     wanted: Wanted | None
@@ -82,7 +82,7 @@ class Life:
 
     @property
     def state(self) -> str | None:
-        """Its state at the end, if it is anywhere."""
+        """Its state at the end, if it exists."""
         return self.last[-1].state if self.last else None
 
     def claim_of(self, attempt: int | None) -> Step | None:
@@ -90,16 +90,16 @@ class Life:
         return next((step for step in self.claims if step.change.attempt == attempt), None)
 
     def runs_of(self, attempt: int | None) -> list[Run]:
-        """The calls of the handler for an attempt: one, or none if nothing came of it."""
+        """The calls of the handler for an attempt: one, or none if it never began."""
         return [run for run in self.runs if run.attempt == attempt]
 
     def asked(self, what: str) -> list[Operation]:
-        """What operators have asked for, and may have got."""
+        """The operators' requests of this kind that were accepted, or whose answer is unknown."""
         return [one for one in self.operations if one.what == what and one.outcome != "refused"]
 
 
 def steps_of(changes: Sequence[Change]) -> list[Step]:
-    """Put the two changes of a finish, and of a retry, together, whichever comes first; the rest is a step each."""
+    """Combine the two changes of a finish, and of a retry, whichever comes first; the rest is a step each."""
     steps: list[Step] = []
     live: Change | None = None
     index = 0

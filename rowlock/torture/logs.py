@@ -1,4 +1,4 @@
-"""What the workers' own logs say: why a lease was not renewed, when a worker made room, what it could not write.
+"""The workers' own logs: why a renewal failed, when a worker made room, and reports that it could not write.
 
 Their times are not used: a process may have a wrong clock. A line belongs to the worker that it names, or to the one
 that was started last in its file.
@@ -30,7 +30,7 @@ WORDS: Final = (
 
 
 class Line(msgspec.Struct, kw_only=True, frozen=True):
-    """One line of a log, as far as it matters here."""
+    """The used fields of one line of a log."""
 
     event: str
     worker: UUID | None = None
@@ -40,7 +40,7 @@ class Line(msgspec.Struct, kw_only=True, frozen=True):
 
 @dataclass(slots=True)
 class Said:
-    """What one worker has logged: how often each event, the errors of its renewals, and the jobs whose last reports it
+    """The log of one worker: how often each event, the errors of its renewals, and the jobs whose last reports it
     could not write in time.
     """
 

@@ -1,4 +1,4 @@
-"""What is to go wrong, and when: all of it follows from the seed."""
+"""The plan of faults and their times: all of it follows from the seed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATES: Final = {
     "stop": 2.5,  # SIGTERM of a worker
     "terminate": 4.0,  # pg_terminate_backend of some or all of the connections
     "server": 1.25,  # an immediate stop of PostgreSQL, and its start
-    "backend": 0.4,  # SIGKILL of one of its processes, which makes it start anew by itself
+    "backend": 0.4,  # SIGKILL of one of its processes, which makes it restart by itself
     "cut": 6.0,  # a link's connections, in the middle of a message
     "delay": 2.0,
     "black_hole": 1.5,
@@ -38,7 +38,7 @@ RATES: Final = {
 """How often a minute."""
 
 OPTIONAL: Final = frozenset({"rewind"})
-"""What happens only if it is named: after a rewind, acknowledged jobs may be lost, so that a run shows less."""
+"""Faults that happen only if they are named: after a rewind, acknowledged jobs may be lost, so a run proves less."""
 DEFAULT: Final = tuple(kind for kind in RATES if kind not in OPTIONAL)
 
 _SECONDS: Final = {
@@ -67,7 +67,7 @@ LAST_BEFORE_END: Final = 8.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Planned:
-    """One fault: `at` so many seconds from the start, for so many `seconds`. `choice` (0 to 1) says whom it hits."""
+    """One fault: `at` so many seconds from the start, for so many `seconds`. `choice` (0 to 1) selects the target."""
 
     at: float
     kind: str
@@ -76,7 +76,7 @@ class Planned:
 
 
 def plan(seed: int, minutes: float, kinds: Collection[str] = DEFAULT, *, times: float = 1.0) -> list[Planned]:
-    """Plan the faults of a run, at least one of each kind. `times` as often as `RATES` says.
+    """Plan the faults of a run, at least one of each kind, `times` as often as in `RATES`.
 
     The same seed, minutes, kinds and times give the same plan.
 

@@ -22,7 +22,7 @@ from rowlock.torture.workload import Answer, app, history
 BEAT_SECONDS: Final = 0.1
 EXIT_CODE: Final = 78
 MEMORY: Final = 1 << 30
-"""More than the process of a task may have in a run (`ROWLOCK_PROCESS_MEMORY_LIMIT`)."""
+"""More memory than a task's process may use in a run (`ROWLOCK_PROCESS_MEMORY_LIMIT`)."""
 ALONE: Final = "operate.alone"
 """The schedule with `overlap="skip"`."""
 NOW: Final = "operate.now"
@@ -31,7 +31,7 @@ NOW: Final = "operate.now"
 
 @contextmanager
 def written(job: Job, *, worker: int = 0) -> Iterator[Answer]:
-    """Write down when the handler starts and how it ends; give what it is to return."""
+    """Log the start and the end of the handler; yield its result."""
     run = uuid4().hex
     how: Literal["return", "error", "fail", "stopped"] = "error"
     history().write(Start(job=job.id, attempt=job.attempt, run=run, task=job.task, worker=worker))
@@ -51,7 +51,7 @@ def written(job: Job, *, worker: int = 0) -> Iterator[Answer]:
 
 @app.task(name="operate.answer", queue="operate.answer", max_attempts=2, backoff=0.1)
 async def answer(job: Job, how: Literal["return", "late", "error", "fail"], seconds: float) -> Answer:
-    """Answer with the run's name: in the result, or in the error. `late`: the second attempt returns."""
+    """Return or raise with the run's name. `late`: the second attempt returns."""
     with written(job) as given:
         await asyncio.sleep(seconds)
         if how == "error" or (how == "late" and job.errors == 0):
@@ -71,7 +71,7 @@ async def paused(job: Job, seconds: float) -> Answer:
 
 @app.task(name="operate.scaled", queue="operate.scaled")
 async def scaled(job: Job, seconds: float) -> Answer:
-    """Take its time in a queue that is scaled."""
+    """Take a while in a queue that is scaled."""
     with written(job) as given:
         await asyncio.sleep(seconds)
         return given
@@ -79,7 +79,7 @@ async def scaled(job: Job, seconds: float) -> Answer:
 
 @app.task(name="operate.bulk", queue="operate.bulk", max_attempts=1)
 async def bulk(job: Job, *, fails: bool, seconds: float = 0.0, part: str = "a") -> Answer:  # noqa: ARG001  # a filter's
-    """Be cancelled, retried or discarded with others, by the `part` too; fail once if asked to."""
+    """Be cancelled, retried or discarded with others, also by the `part`; fail once if `fails`."""
     with written(job) as given:
         await asyncio.sleep(seconds)
         if fails and job.attempt == 1:
@@ -99,7 +99,7 @@ async def bulk_too(job: Job, *, fails: bool, seconds: float = 0.0, part: str = "
 
 @app.task(name="operate.steps", queue="operate.steps", backoff=0.1)
 async def steps(job: Job, most: int, errors: int, *, is_silent: bool) -> Answer:
-    """Go on from the last checkpoint, report progress, and fail in the middle as often as asked to.
+    """Continue from the last checkpoint, report progress, and fail in the middle `errors` times.
 
     `is_silent`: only the first attempt reports progress.
     """
@@ -134,7 +134,7 @@ async def again(job: Job, op: str) -> Answer:  # noqa: ARG001  # the runner read
 
 @app.task(name="operate.alone", queue="operate.ticks", schedule=Schedule("*/2 * * * * *", name=ALONE, overlap="skip"))
 async def alone(job: Job) -> Answer:
-    """Take longer than the schedule's period, and let no other job of the schedule live meanwhile."""
+    """Take longer than the schedule's period, while no other job of the schedule may be live."""
     with written(job) as given:
         await asyncio.sleep(2.5)
         return given
@@ -142,21 +142,21 @@ async def alone(job: Job) -> Answer:
 
 @app.task(name="operate.missed", queue="operate.ticks")
 async def missed(job: Job) -> Answer:
-    """Be made by schedules that have missed ticks."""
+    """Run for the ticks that schedules have missed."""
     with written(job) as given:
         return given
 
 
 @app.task(name="operate.now", queue="operate.ticks", schedule=Schedule("0 0 1 1 *", name=NOW))
 async def now(job: Job) -> Answer:
-    """Be made by a schedule that is run by hand."""
+    """Run when an operator runs the schedule by hand."""
     with written(job) as given:
         return given
 
 
 @app.task(name="operate.compute", queue="operate.processes", executor="process")
 def compute(job: Job, number: int, seconds: float, *, is_orphan: bool = False) -> dict[str, str]:
-    """Compute in a process of its own, which says that it lives as long as it does.
+    """Compute in a process of its own, which logs that it lives.
 
     `is_orphan`: the first attempt kills its worker, and must end with it.
     """
@@ -170,7 +170,7 @@ def compute(job: Job, number: int, seconds: float, *, is_orphan: bool = False) -
 
 @app.task(name="operate.crash", queue="operate.processes", executor="process", max_attempts=1)
 def crash(job: Job, how: Literal["exit", "kill", "memory"]) -> Answer:
-    """Take the process of the task down, or need more memory than it may have. The worker goes on."""
+    """Crash the task's process, or use more memory than it may. The worker continues."""
     with written(job, worker=os.getppid()) as given:
         if how == "memory":
             bytearray(MEMORY)

@@ -1,7 +1,7 @@
-"""A program that operates: it waits for results, pauses, scales, acts on many jobs, and writes down the answers.
+"""A program that operates: it waits for results, pauses, scales, acts on many jobs, and logs the answers.
 
-`python -m rowlock.torture.operator NAME SEED API-URL…`, with the folder of the history in ROWLOCK_TORTURE_FOLDER. It
-stops at SIGTERM, after what is under way.
+`python -m rowlock.torture.operator NAME SEED API-URL…`, with the history's folder in ROWLOCK_TORTURE_FOLDER. It
+stops at SIGTERM, after running calls.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
 TIMEOUTS: Final = (0.3, 3.0, 20.0)
 """How long it waits for results, in seconds: some end before their job."""
 ASKED: Final = 30
-"""So often a request is sent again that has no answer."""
+"""How often a request without an answer is sent again."""
 
 
 class Operator:
-    """One process that operates. `apis` are the addresses of the HTTP APIs, which are to agree."""
+    """One process that operates. `apis` are the addresses of the HTTP APIs, which must agree."""
 
     def __init__(self, seed: str, apis: Sequence[str]) -> None:
-        self._rng = random.Random(seed)  # noqa: S311  # the same again for the same seed
+        self._rng = random.Random(seed)  # noqa: S311  # the same sequence for the same seed
         self._apis = apis
         self._calls = Calls(self._rng)
 
     async def run(self) -> None:
-        """Go on until SIGTERM."""
+        """Run until SIGTERM."""
         calls = self._calls
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, calls.stopping.set)
@@ -111,7 +111,7 @@ class Operator:
     # Over HTTP
 
     async def _over_http(self) -> None:
-        """Wait for a result over HTTP, and look whether each API says the same of the finished job."""
+        """Wait for a result over HTTP, and compare the answers of the APIs on the finished job."""
         for handle in await self._calls.enqueue([operated.answer.job("return", self._rng.choice([0.0, 0.5]))]):
             await self._ask(handle.id)
 

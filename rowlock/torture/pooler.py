@@ -13,7 +13,7 @@ from rowlock.embedded.folders import PORT
 from rowlock.embedded.programs import give_to_server_user, server_user
 
 OLDEST: Final = (1, 21)
-"""The first version that keeps the prepared statements of drivers in transaction mode."""
+"""The first version that keeps drivers' prepared statements in transaction mode."""
 POOLER_PORT: Final = 6432
 START_SECONDS: Final = 10.0
 _VERSION: Final = re.compile(r"PgBouncer (\d+)\.(\d+)")
@@ -70,11 +70,11 @@ class Pooler:
 
     @property
     def socket(self) -> Path:
-        """Where it listens."""
+        """The socket on which it listens."""
         return self._folder / f".s.PGSQL.{POOLER_PORT}"
 
     def start(self) -> None:
-        """Start it, if it does not run, and wait until it listens."""
+        """Start it if it is not running, and wait until it listens."""
         if self._process is not None and self._process.poll() is None:
             return
         for file in self._folder.glob(".s.PGSQL.*"):

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 LOCKED: Final = "urn:rowlock:problem:locked"
-"""What is answered while an open transaction is in the way: that of a first try, whose commit is still to come."""
+"""The answer while an open transaction blocks the key: that of a first try, whose commit is still to come."""
 
 
 class Posts:
-    """The requests of one process. `pause` waits for so many seconds, and says whether the process is to stop."""
+    """The requests of one process. `pause` waits for so many seconds, and returns whether the process is stopping."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Posts:
                 return
 
     async def many(self) -> None:
-        """Post several jobs at once, and repeat it until there is an answer. The runner looks for what came of it."""
+        """Post several jobs at once, and repeat it until there is an answer. The runner finds out what was stored."""
         op, of, name = uuid4().hex, self._rng.randint(2, 8), workload.many_over_http.name
         options: dict[str, Any] = {
             "priority": self._rng.randrange(10),

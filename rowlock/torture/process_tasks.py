@@ -1,4 +1,4 @@
-"""The process task of a run: its handler runs in a process of its own, and writes the history in its worker's name."""
+"""The process task of a run: its handler runs in a process of its own, and logs in its worker's name."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 NAME: Final = "torture.process"
 MEMORY_LIMIT: Final = 512 * 1024**2
-"""What a process of a process task may use, in bytes."""
+"""The memory limit of a process task's process, in bytes."""
 _WORKER: Final = os.getppid()
-"""The worker that has started this process: noted at the import, because an orphan has another parent."""
+"""The worker that started this process: read at import, because an orphan has another parent."""
 
 
 @lru_cache
@@ -29,7 +29,7 @@ def _history() -> History:
 
 
 def compute(job: Job, seconds: float, hoards: bool = False) -> dict[str, str]:  # noqa: FBT001, FBT002  # a job's argument
-    """Take so many seconds; `hoards` in vain for more memory than the process may use, at the first attempt."""
+    """Take so many seconds; `hoards`: the first attempt tries to use more memory than the process may."""
     run = uuid4().hex
     start = Start(job=job.id, attempt=job.attempt, run=run, task=job.task, worker=_WORKER)
     _history().write(start)

@@ -14,7 +14,7 @@ _CHUNK: Final = 65_536
 
 
 class Link:
-    """One port on 127.0.0.1 that leads to the server. What is done to it hits all connections that go through it.
+    """One port on 127.0.0.1 that leads to the server. A fault of the link hits all connections through it.
 
     >>> link = await Link.open(socket, random.Random(1))  # doctest: +SKIP
     """
@@ -37,24 +37,24 @@ class Link:
         self.port = self._server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
-        """Cut each connection somewhere in the middle of what passes next, at any byte of the next few thousand."""
+        """Cut each connection in the middle of its next data, at any byte of the next few thousand."""
         self._bytes_left = self._rng.randrange(3000)
 
     def delay(self, seconds: float) -> None:
-        """Deliver everything later from now on, by so much. 0 ends it."""
+        """Deliver everything so much later from now on. 0 ends the delay."""
         self._delay = seconds
 
     def black_hole(self) -> None:
-        """Swallow everything, in both directions, without a word; new connections are accepted and swallowed, too."""
+        """Swallow everything, in both directions, silently; new connections are accepted and swallowed, too."""
         self._open.clear()
 
     def half_open(self) -> None:
-        """Close the server's side of each connection, and leave the clients in the belief that theirs are fine."""
+        """Close the server's side of each connection; the clients do not notice."""
         for _, server in self._connections:
             server.transport.abort()
 
     def heal(self) -> None:
-        """Let everything pass again. Connections that were in the black hole are cut: their bytes are gone."""
+        """Deliver everything again. Connections in the black hole are cut: their bytes are lost."""
         self._delay, self._bytes_left = 0.0, None
         if not self._open.is_set():
             self._cut_all()
@@ -149,7 +149,7 @@ class Link:
                     return
             writer.write(data)
             await writer.drain()
-        if is_answer and pair[1].transport.is_closing():  # half-open: the server is gone, and the client is not told
+        if is_answer and pair[1].transport.is_closing():  # half-open: the server is gone, the client is not notified
             await asyncio.Event().wait()
         if writer.can_write_eof():
             writer.write_eof()

@@ -1,4 +1,4 @@
-"""What is left when a run is over and all its programs have stopped: looked up once, kept in the run's folder."""
+"""The leftovers of a run after all its programs have stopped: queried once, saved in the run's folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FILE: Final = "remains.json"
 SETTLE_SECONDS: Final = 15.0
-"""So long the server may take to notice that its clients are gone."""
+"""How long the server may take to notice that its clients are gone."""
 
 QUERIES: Final = {
     "session": """
@@ -54,14 +54,14 @@ QUERIES: Final = {
           JOIN pg_namespace AS namespace ON namespace.oid = relation.relnamespace
          WHERE namespace.nspname = 'rowlock' AND relation.relname LIKE '%\\_kept'""",
 }
-"""What may be left in the database, by its name; each row is one that is left. Two things are left by design until a
-worker's upkeep comes by: the row of a worker that has given up its lease, and a key held until its job's start.
+"""The possible leftovers in the database, by name; each row is one. Two are left by design until a worker's upkeep
+runs: the row of a worker that has released its lease, and a key held until its job's start.
 """
 STALE_WORKERS: Final = "SELECT count(*) FROM rowlock.worker WHERE expires_at < clock_timestamp()"
 
 
 class Vital(msgspec.Struct, kw_only=True, frozen=True):
-    """What a process that lives for the whole run used at a moment. `at` is in seconds, `resident` in bytes."""
+    """The resources of a process that lives for the whole run, at a moment. `at` is in seconds, `resident` in bytes."""
 
     name: str
     pid: int
@@ -72,7 +72,7 @@ class Vital(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Remains(msgspec.Struct, kw_only=True, frozen=True):
-    """What is left, by its kind: each kind that was looked for has a list, empty if nothing is left."""
+    """The leftovers by kind: each kind that was checked has a list, empty if nothing is left."""
 
     left: dict[str, list[str]]
     vitals: list[Vital] = []
@@ -81,7 +81,7 @@ class Remains(msgspec.Struct, kw_only=True, frozen=True):
 async def look(
     connection: asyncpg.Connection[Record], outside: dict[str, Callable[[], list[str]]], vitals: list[Vital]
 ) -> Remains:
-    """Look for what is left in the database and outside of it, until nothing is or the time is up."""
+    """Search the database and the machine for leftovers, until there are none or the time is up."""
     deadline = time.monotonic() + SETTLE_SECONDS
     while True:
         left = {kind: [row[0] for row in await connection.fetch(query)] for kind, query in QUERIES.items()}
@@ -92,12 +92,12 @@ async def look(
 
 
 def write_remains(folder: Path, remains: Remains) -> None:
-    """Keep it in the run's folder."""
+    """Save the leftovers in the run's folder."""
     (folder / FILE).write_bytes(msgspec.json.encode(remains))
 
 
 def read_remains(folder: Path) -> Remains | None:
-    """Read it back; None for a run that did not look."""
+    """Read the saved leftovers; None for a run that did not search."""
     file = folder / FILE
     return msgspec.json.decode(file.read_bytes(), type=Remains) if file.exists() else None
 

@@ -1,4 +1,4 @@
-"""The windows of time that the database has lost, because it went back to a moment before."""
+"""The windows of time that the database has lost because it went back to an earlier moment."""
 
 from __future__ import annotations
 

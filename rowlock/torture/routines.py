@@ -34,7 +34,7 @@ SCALED: Final = operated.scaled.options.queue
 PERIOD: Final = 300
 """Seconds between two ticks of the schedules whose ticks are missed."""
 MISSED: Final = 1500
-"""The ticks of so many seconds are missed."""
+"""How many seconds of ticks are missed."""
 SET_BACK: Final = """
     UPDATE rowlock.schedule
        SET next_run_at = date_bin(interval '300 seconds', now(), 'epoch') - $2::integer * interval '1 second',
@@ -51,11 +51,11 @@ BY: Final[dict[str, dict[str, Any]]] = {
     "args": {"args": {"part": "a"}},
     "age": {"older_than": OLD_SECONDS},
 }
-"""What tells the jobs that are meant from others, and what the filter says of it beside the tag."""
+"""The property by which a filter, beside the tag, selects the intended jobs, and the filter's condition on it."""
 FIRED_SECONDS: Final = 15.0
 RESUMED_SECONDS: Final = 40.0
 SURELY_SECONDS: Final = 1.0
-"""So long before an act its jobs have ended: by any of the clocks."""
+"""How long before an act its jobs have ended: by any of the clocks."""
 
 
 async def pause(calls: Calls) -> None:
@@ -94,7 +94,7 @@ async def _see_it_run(calls: Calls, handle: Any) -> None:  # noqa: ANN401  # a h
 
 
 async def resume(calls: Calls) -> Said | None:
-    """Resume it, until there is an answer."""
+    """Resume the queue, and repeat it until there is an answer."""
 
     async def go_on() -> None:
         await calls.app.queues.resume(PAUSED, by="torture")
@@ -103,7 +103,7 @@ async def resume(calls: Calls) -> Said | None:
 
 
 async def scale(calls: Calls) -> None:
-    """Say how many jobs of a queue each worker may run at once, and give it more than that."""
+    """Limit how many jobs of a queue each worker may run at once, and enqueue more than that."""
     most = calls.rng.choice([1, 2, 5])
 
     async def say() -> None:
@@ -116,7 +116,7 @@ async def scale(calls: Calls) -> None:
 
 
 async def undo(calls: Calls) -> None:
-    """Let the queues go on as they were."""
+    """Reset the queues."""
     await resume(calls)
 
     async def say() -> None:
@@ -128,7 +128,7 @@ async def undo(calls: Calls) -> None:
 async def cancel_many(calls: Calls) -> None:
     """Cancel the jobs with a tag: some wait, some run, some have finished; all of them, or only the scheduled ones.
 
-    Others, which another part of the filter leaves out, go on.
+    Others, which another part of the filter excludes, continue.
     """
     rng, tag = calls.rng, uuid4().hex
     by = rng.choice(list(BY))
@@ -161,16 +161,16 @@ async def cancel_many(calls: Calls) -> None:
 
 
 def _other(by: str, tag: str, *, delay: float = 0.0, fails: bool) -> NewJob[Any]:
-    """A job that differs from those that are meant in one thing alone, which the filter names."""
+    """A job that differs from the intended ones only in one property, which the filter names."""
     task = operated.bulk_too if by == "task" else operated.bulk
     tags = [f"{tag}-not" if by == "tag" else tag]
     return task.using(tags=tags, delay=delay).job(fails=fails, part="b" if by == "args" else "a")
 
 
 async def _enqueue_both(calls: Calls, group: list[NewJob[Any]], others: list[NewJob[Any]], by: str) -> float | None:
-    """Enqueue the jobs that are meant and others, which are younger where the age tells them apart.
+    """Enqueue the intended jobs and others; if the filter is the age, the others are younger.
 
-    Returns when the others' enqueue began; None if nobody knows what is stored.
+    Returns when the others' enqueue began; None if it is unknown what is stored.
     """
     if by != "age":
         began = time.monotonic()
@@ -189,14 +189,14 @@ async def _enqueue_both(calls: Calls, group: list[NewJob[Any]], others: list[New
 
 @asynccontextmanager
 async def _young(began: float, by: str) -> AsyncIterator[None]:
-    """Give up, with a TimeoutError, before the others are as old as those that are meant."""
+    """Stop, with a TimeoutError, before the others are as old as the intended jobs."""
     left = OLD_SECONDS - SURELY_SECONDS - (time.monotonic() - began)
     async with asyncio.timeout(left if by == "age" else None):
         yield
 
 
 async def retry_many(calls: Calls) -> None:
-    """Put dead letters with a tag back, or discard them. Others, with another tag, stay as they are."""
+    """Put dead letters with a tag back, or discard them. Others, with another tag, stay unchanged."""
     rng, tag = calls.rng, uuid4().hex
     group = [operated.bulk.using(tags=[tag]).job(fails=rng.random() < 0.7, part="a") for _ in range(rng.randint(2, 15))]
     by = rng.choice([one for one in BY if one != "age"])
@@ -233,7 +233,7 @@ async def _look_at_discarded(calls: Calls, tag: str, ids: list[UUID]) -> None:
 
 
 async def checkpoint(calls: Calls) -> None:
-    """Enqueue jobs that save checkpoints, and look at their progress when they have ended."""
+    """Enqueue jobs that save checkpoints, and read their progress when they have ended."""
     rng = calls.rng
     await calls.enqueue(
         [operated.steps.job(rng.choice([5, 20]), rng.choice([0, 1, 2]), is_silent=rng.random() < 0.3) for _ in range(3)]
@@ -267,7 +267,7 @@ async def run_now(calls: Calls) -> None:
 
 
 async def miss(calls: Calls) -> None:
-    """Let a schedule miss the ticks of half an hour, and look what its policy makes of them."""
+    """Make a schedule miss the ticks of half an hour, and check its policy."""
     app, name = calls.app, f"operate.missed.{uuid4().hex[:12]}"
     policy: Literal["latest", "all", "skip"] = calls.rng.choice(["latest", "all", "skip"])
 
@@ -291,7 +291,7 @@ async def miss(calls: Calls) -> None:
 
 
 async def _row_of_schedule(app: Rowlock, name: str, sql: str, *parameters: object) -> Record:
-    """The one row of a statement about a schedule. Raises `ScheduleNotFound`: the database may have gone back."""
+    """Run a statement on a schedule; return its one row. Raises `ScheduleNotFound`: the database may be rewound."""
     async with app.database.connection() as connection:
         row = await connection.fetchrow(sql, name, *parameters, timeout=5)
     if row is None:
@@ -300,7 +300,7 @@ async def _row_of_schedule(app: Rowlock, name: str, sql: str, *parameters: objec
 
 
 async def _finish(handle: Any) -> None:  # noqa: ANN401  # a handle of any task
-    """Wait until the job has finished, if the database lets it."""
+    """Wait until the job has finished, as long as the database answers."""
     try:
         await handle.result(timeout=15)
     except (JobFailed, ResultTimeout, JobNotFound, *LOST):

@@ -1,4 +1,4 @@
-"""A run from its start to its report: sets the stage, lets the faults loose, heals everything, waits, and checks."""
+"""A run from start to report: start the programs, inject the faults, heal everything, wait, and check."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ if TYPE_CHECKING:
 DRAIN_SECONDS: Final = 900.0
 """After many kills there are many jobs on their last chance, which run one by one."""
 STUCK_SECONDS: Final = 60.0
-"""If nothing happens to the jobs that are left for so long, nothing will."""
+"""After so long without progress the jobs that are left will not finish."""
 STOP_SECONDS: Final = 40.0
 UPKEEP_SECONDS: Final = 30.0
 STEPPING: Final = frozenset({"clock", "failover", "rewind"})
-"""The faults after which the database's times and the server's clock may disagree for a while."""
+"""Faults after which the database's times and the server's clock may disagree for a while."""
 NAMELESS: Final = (workload.over_http.name, operated.again.name, operated.now.name)
-"""The tasks of the jobs whose ids nobody chooses."""
+"""Tasks whose jobs get their ids from the server."""
 DEADLY: Final = (workload.POISON_QUEUE, operated.compute.queue)
-"""The queues with jobs that take their worker down: a worker that is to live for the whole run does not serve them."""
+"""Queues with jobs that take their worker down: a worker that must live for the whole run does not serve them."""
 _WORKER: Final = python(
     *("-m", "rowlock", "worker", "rowlock.torture.application:app"),
     *("--concurrency", "30", "--threads", "5", "--task-processes", "1"),
@@ -70,8 +70,8 @@ _WORKER: Final = python(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What can be chosen of a run. `rate`: the jobs a second that the enqueuers aim at, together;
-    `times`: how many times as often as usual faults are to happen.
+    """The options of a run. `rate`: the jobs a second that the enqueuers aim at, together;
+    `times`: the factor on the usual frequency of faults.
     """
 
     seed: int
@@ -85,7 +85,7 @@ class Options:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """What came of a run: how often each fault was done, what ended by itself, and what the checker found."""
+    """The outcome of a run: how often each fault was injected, what ended by itself, and the checker's report."""
 
     report: Report
     faults: Counter[str]
@@ -103,7 +103,7 @@ class Outcome:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How often each promise was broken: those of the checker's rules, and those that the run itself sees."""
+        """How often each promise was broken: by the checker's rules, and by the run's own checks."""
         return {
             **self.report.counts,
             "jobs left unfinished": self.left,
@@ -113,7 +113,7 @@ class Outcome:
         }
 
     def lines(self) -> Iterator[str]:
-        """All of it, for people."""
+        """The outcome as lines of text."""
         yield f"ran for {self.seconds:.0f} s"
         yield "faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(self.faults.items()))
         if self.unavailable:
@@ -124,7 +124,7 @@ class Outcome:
 
 
 class Torture:
-    """One run; `say` is told what is going on."""
+    """One run; it calls `say` with its progress."""
 
     def __init__(self, options: Options, say: Callable[[str], None]) -> None:
         self.options = options
@@ -132,9 +132,9 @@ class Torture:
         self.faults: Counter[str] = Counter()
 
     async def run(self) -> Outcome:
-        """Run from the start to the end. Whatever happens, no process and no server is left behind."""
+        """Run from start to end. Whatever happens, no process and no server is left behind."""
         options = self.options
-        self._rng = random.Random(options.seed)  # noqa: S311  # the same again for the same seed
+        self._rng = random.Random(options.seed)  # noqa: S311  # the same sequence for the same seed
         async with AsyncExitStack() as stack:
             self._history = stack.enter_context(History(options.folder, "runner"))
             testimony.open_file(options.folder, "runner")
@@ -172,7 +172,7 @@ class Torture:
         )
 
     async def _make_database(self, stack: AsyncExitStack, kinds: Collection[str]) -> None:
-        """Make the server and the schema, with all that watches the tables."""
+        """Create the server and the schema, with everything that watches the tables."""
         has_two = not {"failover", "rewind"}.isdisjoint(kinds)
         self._database = Database(self._disk, has_clock="clock" in kinds, has_two=has_two)
         stack.push_async_callback(self._database.stop)
@@ -188,10 +188,10 @@ class Torture:
         stack.push_async_callback(self._queue.close)
 
     async def _write_down(self) -> tuple[int, list[witness.Verdict]]:
-        """Write down what the database shows in the end. Returns how many requests were repeated, and the verdicts."""
+        """Save the database's final state. Returns how many requests were repeated, and the verdicts."""
         folder = self.options.folder
         connection = await self._database.connect()
-        repeated = await self._tell_http(connection)
+        repeated = await self._log_http(connection)
         await write_closing(connection, folder, self._settled)
         await self._look_for_remains(connection)
         await write_audit(connection, folder)
@@ -207,10 +207,10 @@ class Torture:
         return witness.BY_THE_CLOCK if self.faults["clock"] else ()
 
     def _available(self) -> tuple[set[str], list[str]]:
-        """Which of the wanted faults can be done here, and which can not, with the reasons."""
+        """Return the requested faults that are possible here, and those that are not, with the reasons."""
         program = find_pgbouncer()
         needs = (
-            ({"full", "full_wal"}, self._disk.can_be_filled, "a small disk can be mounted by root alone"),
+            ({"full", "full_wal"}, self._disk.can_be_filled, "only root can mount a small disk"),
             ({"clock", "skew"}, faketime() is not None, "libfaketime is not installed"),
             ({"pgbouncer"}, program is not None, "no pgbouncer of 1.21 or newer is in PATH"),
         )
@@ -236,7 +236,7 @@ class Torture:
     def _start_programs(self) -> None:
         """Half of the processes reach the server directly, the others through a link each.
 
-        No fault hits the first worker, the first enqueuer or the first API alone.
+        No fault hits only the first worker, the first enqueuer or the first API.
         """
         options = self.options
         enqueuers, apis = list(numbered("enqueuer", 2)), list(numbered("api", 2))
@@ -298,10 +298,10 @@ class Torture:
     # The end.
 
     async def _settle(self) -> int:
-        """Heal everything, enqueue no more, and wait until all is done. Returns how many jobs are not."""
+        """Heal everything, enqueue no more, and wait until all jobs are done. Returns how many are not."""
         for link in self._links:
             link.heal()
-        if self._database.clock is not None:  # what became due by a clock that was ahead must not wait for that time
+        if self._database.clock is not None:  # jobs due by a clock that was ahead must not wait for it
             await step_to(self._scene, self._database.clock.highest)
         await self._programs.end(self._programs.of("enqueuer", "operator"), within=STOP_SECONDS)
         connection = await self._database.connect()
@@ -322,7 +322,7 @@ class Torture:
         return left
 
     async def _wait_for_upkeep(self, connection: asyncpg.Connection[Any]) -> None:
-        """Give the workers the time to forget those that were killed: who stops last cleans up no more."""
+        """Wait until the workers have removed killed workers: the last worker to stop does not clean up any more."""
         deadline = time.monotonic() + UPKEEP_SECONDS
         while time.monotonic() < deadline:
             if not await connection.fetchval(STALE_WORKERS):
@@ -330,7 +330,7 @@ class Torture:
             await asyncio.sleep(0.5)
 
     async def _look_for_remains(self, connection: asyncpg.Connection[Any]) -> None:
-        """Look for what the programs have left behind. The runner's own sessions, and the pooler's, end before."""
+        """Search for leftovers of the programs. The runner's own sessions, and the pooler's, end before."""
         await self._queue.close()
         if self._pooler is not None:
             self._pooler.kill()
@@ -341,8 +341,8 @@ class Torture:
         }
         write_remains(self.options.folder, await look(connection, outside, kin.vitals))
 
-    async def _tell_http(self, connection: asyncpg.Connection[Any]) -> int:
-        """Whoever posts a job does not choose its id: tell the checker which jobs came from which request.
+    async def _log_http(self, connection: asyncpg.Connection[Any]) -> int:
+        """Log which jobs came from which request, for the checker: a client that posts a job does not choose its id.
 
         Returns how many requests made more than one job.
         """
@@ -378,7 +378,7 @@ def _joined(report: Report, verdicts: list[witness.Verdict]) -> Report:
 
 
 def _count(folder: Path, event: str) -> int:
-    """How often the workers have logged an event."""
+    """Count how often the workers have logged an event."""
     return sum(file.read_text(errors="replace").count(event) for file in folder.glob("*.log"))
 
 

@@ -1,4 +1,4 @@
-"""What faults act on: the database, its disks, the links, the pooler, the programs, and the history they write into."""
+"""The targets of faults: the database, its disks, the links, the pooler, the programs, and the history for the log."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class NotDone(Exception):
-    """The fault could not be done: it needs something that was not there at the moment."""
+    """The fault could not be injected: something that it needs was missing at the moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """All of it. `pooler` is on the way of the first link, if there is one."""
+    """All targets. `pooler` is on the way of the first link, if there is one."""
 
     database: Database
     disk: Disk
@@ -42,7 +42,7 @@ class Scene:
 
     @contextmanager
     def fault(self, kind: str, *processes: int, note: str = "") -> Iterator[None]:
-        """Write the fault down before the block, and its end after it; for each process that it hits, or for all."""
+        """Log the fault before the block, and its end after it; for each process that it hits, or for all."""
         hit = processes or (0,)
         for process in hit:
             self.history.write(Fault(kind=kind, process=process, note=note))
@@ -53,7 +53,7 @@ class Scene:
                 self.history.write(Fault(kind=kind, process=process, note=note, is_over=True))
 
     async def enqueue(self, job: NewJob[Any]) -> None:
-        """Enqueue a job, again and again until there is an answer."""
+        """Enqueue a job, and repeat it until there is an answer."""
         for number in range(100):
             op = f"{job.id}-{number}"
             testimony.note("asked", [job.id])

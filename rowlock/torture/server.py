@@ -1,4 +1,4 @@
-"""One PostgreSQL server of a run: started, crashed, killed, copied, and made a standby of another."""
+"""One PostgreSQL server of a run: start it, crash it, kill it, copy it, and make it a standby of another."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ SETTINGS: Final = {
     "max_connections": "150",
     "shared_buffers": "256MB",
     "max_wal_size": "1GB",
-    "track_commit_timestamp": "on",  # the audit asks since when a row was visible
-    "dynamic_shared_memory_type": "mmap",  # in the data folder: what a killed server leaves goes with it
+    "track_commit_timestamp": "on",  # the audit reads since when a row was visible
+    "dynamic_shared_memory_type": "mmap",  # in the data folder: the leftovers of a killed server go with it
 }
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 20.0
 UNREACHABLE: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
-"""What a call raises while the server is down, or does not take connections yet."""
+"""The exceptions of a call while the server is down, or does not accept connections yet."""
 _LOG_LINES: Final = 15
-SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # where the kernel has shared memory
+SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  # the kernel's folder of shared memory
 
 
 class Server:
     """A server on a folder of its own, with its WAL in another folder.
 
-    `environment` is added to that of the server's processes only. All calls but `connect` block.
+    `environment` is added to the environment of the server's processes only. All calls but `connect` block.
     """
 
     def __init__(self, folder: Path, wal: Path, environment: Mapping[str, str]) -> None:
@@ -61,7 +61,7 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The DSN that leads to this server and no other."""
+        """The DSN of exactly this server."""
         return f"postgresql://postgres@/{DATABASE}?host={quote(str(self.folder))}&port={PORT}"
 
     def give_up(self) -> None:
@@ -69,7 +69,7 @@ class Server:
         self._given_up.set()
 
     def initialize(self) -> None:
-        """Make the cluster, with an empty database."""
+        """Create the cluster, with an empty database."""
         self._clear()
         options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"]
         _run("initdb", "-D", str(self.data), f"--waldir={self._wal}", *options)
@@ -84,7 +84,7 @@ class Server:
         _run("pg_basebackup", "-D", str(self.data), f"--waldir={self._wal}", "-d", source, *options)
 
     def copy(self, other: Server) -> None:
-        """Become a copy of a server that does not run."""
+        """Become a copy of a stopped server."""
         self._clear()
         for origin, target in ((other.data, self.data), (other._wal, self._wal)):  # of the same class
             subprocess.run(["cp", "--archive", "--no-target-directory", str(origin), str(target)], check=True)  # noqa: S607
@@ -94,13 +94,13 @@ class Server:
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def execute_alone(self, statement: str) -> None:
-        """Execute one statement on the data of this server, which does not run, before anybody can connect."""
+        """Execute one statement on this stopped server's data, before any client can connect."""
         _run("postgres", "--single", "-D", str(self.data), "-c", "exit_on_error=on", DATABASE, stdin=f"{statement}\n")
 
     def start(self) -> None:
         """Start the server, or wait until it has recovered by itself. Raises `DatabaseUnavailable`."""
         if self._given_up.is_set():
-            raise DatabaseUnavailable(f"The server in {self.folder} is given up.")
+            raise DatabaseUnavailable(f"The server in {self.folder} does not start: the run is given up.")
         if self._process is None or self._process.poll() is not None:
             self._launch()
         process = self._process
@@ -126,12 +126,12 @@ class Server:
         self._sweep(process.pid)
 
     def kill(self) -> None:
-        """SIGKILL all processes of the server: nothing is shut down, and nobody is notified."""
+        """SIGKILL all processes of the server, without a shutdown or a message to clients."""
         process = self._process
         if process is None or process.poll() is not None:
             return
         with suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGSTOP)  # it must not start others while they are counted
+            os.kill(process.pid, signal.SIGSTOP)  # it must not start others while they are listed
         for pid in (process.pid, *children_of(process.pid)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -160,7 +160,7 @@ class Server:
             give_to_server_user(folder)
 
     def _sweep(self, pid: int) -> None:
-        """Remove the shared memory that a killed server leaves: its own, and that of libfaketime."""
+        """Remove the shared memory of a killed server: its own, and that of libfaketime."""
         sweep_faketime(pid)
         with suppress(OSError, IndexError):
             segment = (self.data / "postmaster.pid").read_text().splitlines()[6].split()[1]
@@ -182,18 +182,18 @@ class Server:
 
 
 def sweep_faketime(pid: int) -> None:
-    """Remove the shared memory that libfaketime leaves of a process that was killed."""
+    """Remove libfaketime's shared memory of a killed process."""
     for name in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
         (SHARED_MEMORY / name).unlink(missing_ok=True)
 
 
 def faketime_files() -> set[Path]:
-    """Find the shared memory of libfaketime, of all processes."""
+    """Find libfaketime's shared memory of all processes."""
     return {*SHARED_MEMORY.glob("faketime_shm_*"), *SHARED_MEMORY.glob("sem.faketime_sem_*")}
 
 
 def sweep_dead_faketime(known: set[Path]) -> None:
-    """Remove the shared memory of libfaketime whose process is dead, but for the files in `known`."""
+    """Remove libfaketime's shared memory of dead processes, except the files in `known`."""
     for file in faketime_files() - known:
         if not Path("/proc", file.name.rpartition("_")[2]).exists():
             with suppress(OSError):
@@ -207,7 +207,7 @@ def children_of(pid: int) -> list[int]:
 
 
 def _with_environment(command: list[str], environment: Mapping[str, str]) -> list[str]:
-    """Set variables for the server alone, not for the program before it that drops root."""
+    """Set variables for the server only, not for the program before it that drops root."""
     if not environment:
         return command
     index = next(number for number, word in enumerate(command) if Path(word).name == "postgres")

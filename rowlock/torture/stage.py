@@ -1,4 +1,4 @@
-"""The programs of a run: started again whenever they end, stopped in the end, and judged by how they ended."""
+"""The programs of a run: restarted whenever they end, stopped at the end, and judged by how they ended."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ LEASE: Final = {"ROWLOCK_LEASE": "4", "ROWLOCK_HEARTBEAT": "1", "ROWLOCK_GRACE_P
 SKEWS: Final = ("+3600s", "-3600s", "+2d x1.05")
 RESTART_SECONDS: Final = (0.05, 0.5)
 TROUBLE_SECONDS: Final = 1.0
-"""After a fault is over, so long a process may still find no database."""
+"""How long after a fault a process may still find no database."""
 ORPHAN_SECONDS: Final = 30.0
-"""So long the processes that a program has started may live on when it has ended: a lease, a grace period, a margin."""
+"""How long the processes of an ended program may live on: a lease, a grace period, a margin."""
 SUPERVISED: Final = "supervised"
 """The name of the worker program with a supervisor."""
 _NO_DATABASE: Final = 2
-"""With this a worker or an API ends that cannot begin."""
+"""The exit code of a worker or an API that cannot begin."""
 _ENDED_AT_ONCE: Final = 1
-"""With this a supervisor ends whose processes cannot begin, again and again, or one of which was killed at the end."""
+"""The exit code of a supervisor whose processes cannot begin, again and again, or one of which was killed."""
 
 
 class Program:
-    """A process that is started again whenever it ends, until it is no longer wanted.
+    """A process that is restarted whenever it ends, until it is no longer wanted.
 
-    `is_spared`: no fault hits it alone, so that it lives for the whole run.
+    `is_spared`: no fault hits only this program, so that it lives for the whole run.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Program:
         self.starts = 0
         self.is_wanted = True
         self.expected: set[int] = set()
-        """The exit codes that were asked for by a signal."""
+        """The exit codes that a signal asked for."""
 
     @property
     def pid(self) -> int:
@@ -73,7 +73,7 @@ class Program:
 
     @property
     def is_supervisor(self) -> bool:
-        """Whether it runs workers in processes of their own."""
+        """Whether it runs workers in separate processes."""
         return self.name.startswith(SUPERVISED)
 
     def signal(self, number: signal.Signals) -> None:
@@ -88,7 +88,7 @@ class Program:
 
 
 class Programs:
-    """All the processes of a run; whoever ends without having been asked to is found in `unexpected`."""
+    """All the processes of a run; `unexpected` lists each that ended without being asked to."""
 
     def __init__(self, folder: Path, history: History, rng: random.Random) -> None:
         self._folder = folder
@@ -109,7 +109,7 @@ class Programs:
 
     @contextmanager
     def trouble(self) -> Iterator[None]:
-        """While the database may be out of reach: a process that starts in the block, or just after, may give up."""
+        """The database may be unreachable: a process that starts in the block, or just after, may fail."""
         self._troubles += 1
         try:
             yield
@@ -118,30 +118,30 @@ class Programs:
             self._trouble_until = time.monotonic() + TROUBLE_SECONDS
 
     def add(self, program: Program) -> None:
-        """Start a program, and again whenever it ends."""
+        """Start a program, and restart it whenever it ends."""
         self.all.append(program)
         self._watched.append(asyncio.create_task(self._keep(program)))
 
     def watch(self) -> None:
-        """Follow all the processes of the programs, and what the spared ones use."""
+        """Follow all processes of the programs, and the resources of the spared ones."""
         spared = {program.name for program in self.all if program.is_spared}
         self._watched.append(asyncio.create_task(self.kin.watch(spared)))
 
     def of(self, *kinds: str) -> list[Program]:
-        """The programs with these names but for their numbers."""
+        """The programs with these names before their numbers."""
         return [program for program in self.all if program.name.partition("-")[0] in kinds]
 
     def targets(self, *kinds: str) -> list[Program]:
-        """Those of these programs that run, and that a fault may hit alone."""
+        """The running ones of these programs that a fault may hit on their own."""
         return [program for program in self.of(*kinds) if program.pid and not program.is_spared]
 
     def processes_through(self, link: Link) -> list[int]:
-        """The processes whose way to the server is this link."""
+        """The processes that reach the server through this link."""
         programs = [program for program in self.all if program.link is link]
         return sorted({pid for one in programs for pid in (one.pid, *self.kin.of(one.name)) if pid})
 
     async def end(self, programs: Sequence[Program], *, within: float) -> None:
-        """Ask them to stop, and wait; what is left then is killed, which is not as expected."""
+        """Ask them to stop, and wait; kill those that are left then, which is unexpected."""
         for program in programs:
             program.is_wanted = False
             self._history.write(Fault(kind="stop", process=program.pid))
@@ -156,7 +156,7 @@ class Programs:
                 program.signal(signal.SIGKILL)
 
     async def kill_all(self) -> None:
-        """Leave nothing behind."""
+        """Kill everything that is left."""
         for task in self._watched:
             task.cancel()
         for program in self.all:
@@ -191,7 +191,7 @@ class Programs:
             await asyncio.sleep(self._rng.uniform(*RESTART_SECONDS))
 
     async def _see_off(self, name: str, orphans: list[int]) -> None:
-        """See that the processes that a program had started end after it."""
+        """Check that the processes that a program had started end after it."""
         deadline = time.monotonic() + ORPHAN_SECONDS
         while left := set(orphans) & set(self.kin.of(name)):
             if time.monotonic() > deadline:
@@ -202,7 +202,7 @@ class Programs:
             await asyncio.sleep(0.5)
 
     def _clock(self, program: Program) -> dict[str, str]:
-        """Give every third worker process a wrong clock."""
+        """Set a wrong clock for every third worker process."""
         if self._faketime is None or program.name.partition("-")[0] != "worker" or self._rng.random() > 1 / 3:
             return {}
         return {
@@ -222,7 +222,7 @@ class Programs:
 
 
 def program_environment(folder: Path, name: str, url: str) -> dict[str, str]:
-    """What a process of the run finds in its environment."""
+    """The environment of a process of the run."""
     return {
         **LEASE,
         "ROWLOCK_DATABASE_URL": url,
@@ -235,14 +235,14 @@ def program_environment(folder: Path, name: str, url: str) -> dict[str, str]:
 
 
 def temporary_files(folder: Path) -> Path:
-    """Return where the processes of a run have their temporary files."""
+    """Return the folder of temporary files of a run's processes."""
     place = folder / "tmp"
     place.mkdir(exist_ok=True)
     return place
 
 
 def url_through(link: Link) -> str:
-    """The DSN that leads through a link."""
+    """The DSN of the server through a link."""
     return f"postgresql://{quote('postgres')}@127.0.0.1:{link.port}/rowlock"
 
 

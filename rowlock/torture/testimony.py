@@ -1,7 +1,7 @@
-"""What processes of a run testify: plain lines in a file of each, and rows that handlers insert, for the witness.
+"""The testimony of a run's processes for the witness: plain lines in a file each, and rows that handlers insert.
 
 `witness-NAME-PID.txt` gets its lines by one `write` each: `asked`, `stored` or `nothing` and a job's id; `begun` or
-`ended` with the job, the attempt, the handler's call and how it ended. Each line ends with its time: the machine's
+`ended` with the job, the attempt, the handler's call and its end. Each line ends with its time: the machine's
 monotonic clock, in nanoseconds.
 """
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from asyncpg import Connection, Record
 
 EXACTLY_ONCE: Final = frozenset({"torture.exactly_once"})
-"""The tasks that insert their effect in `job.transaction()`: one for each success, and no other."""
+"""The tasks that insert their effect in `job.transaction()`: exactly one for each success, and no other."""
 AT_LEAST_ONCE: Final = frozenset({"torture.quick", "torture.flaky", "torture.batch"})
-"""The tasks that insert theirs over a connection of their own: at least one for each success."""
+"""The tasks that insert their effect over a separate connection: at least one for each success."""
 ONE_OF: Final = 8
-"""Of the latter, one job in so many does: the run is to load the queue, not this table."""
+"""One in so many jobs of the latter does: the run should load the queue, not this table."""
 EFFECT_SECONDS: Final = 10.0
 PAUSE_SECONDS: Final = 0.2
 CALL_SECONDS: Final = 3.0
@@ -40,21 +40,21 @@ _opened: Final[list[int]] = []
 
 
 def open_file(folder: Path, name: str) -> None:
-    """Have this process write into the run's folder, by its name in the run."""
+    """Open this process's file in the run's folder, under its name in the run."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     _opened[:] = [os.open(folder / f"witness-{name}-{os.getpid()}.txt", flags, 0o600)]
 
 
 def _write(lines: str) -> None:
-    """Write lines at once, into the file that the environment names unless one is open."""
+    """Write lines at once, to the open file, else to the file that the environment names."""
     if not _opened:
         open_file(Path(os.environ["ROWLOCK_TORTURE_FOLDER"]), os.environ["ROWLOCK_TORTURE_NAME"])
     os.write(_opened[0], lines.encode())
 
 
 def note(what: str, jobs: Iterable[object]) -> None:
-    """Write down that these jobs are `asked` for, are `stored` as somebody was told, or that `nothing` was; other
-    outcomes tell nothing.
+    """Log that these jobs are `asked` for, are `stored` by an acknowledgement, or that `nothing` was stored; other
+    outcomes prove nothing.
     """
     if what not in {"asked", "stored", "nothing"}:
         return
@@ -65,7 +65,7 @@ def note(what: str, jobs: Iterable[object]) -> None:
 
 @contextmanager
 def attempt(job: UUID, number: int, run: str) -> Iterator[None]:
-    """Write down that a handler has begun an attempt, and how it ended."""
+    """Log that a handler has begun an attempt, and how it ended."""
     _write(f"begun {job} {number} {run} {time.monotonic_ns()}\n")
     how = "raised"
     try:
@@ -76,19 +76,19 @@ def attempt(job: UUID, number: int, run: str) -> Iterator[None]:
 
 
 def is_inserted(task: str, job: UUID) -> bool:
-    """Whether this job's handler inserts an effect over a connection of its own."""
+    """Whether this job's handler inserts an effect over a separate connection."""
     return task in AT_LEAST_ONCE and job.int % ONE_OF == 0
 
 
 class Effects:
-    """Inserts effects over connections of its own. A handler that is stopped meanwhile stops at once."""
+    """Inserts effects over separate connections. A handler that is stopped meanwhile stops at once."""
 
     def __init__(self) -> None:
         self._idle: list[Connection[Record]] = []
         self._running: set[asyncio.Task[None]] = set()
 
     async def insert(self, dsn: str, task: str, job: UUID, number: int, run: str) -> None:
-        """Insert the effect of an attempt, if this job has any; raise if that cannot be done for a while."""
+        """Insert the effect of an attempt, if this job has any; raise if that is not possible for a while."""
         if not is_inserted(task, job):
             return
         inserting = asyncio.create_task(self._insert(dsn, job, number, run))
@@ -109,7 +109,7 @@ class Effects:
                 return
 
     async def _insert_once(self, dsn: str, job: UUID, number: int, run: str) -> None:
-        """Insert it over an idle connection or a new one. One that fails is cut: nothing else of it is waited for."""
+        """Insert it over an idle connection or a new one. A connection that fails is cut, without waiting for it."""
         connection = self._idle.pop() if self._idle else await asyncpg.connect(dsn, timeout=CALL_SECONDS)
         try:
             await connection.execute(EFFECT, job, number, run, timeout=CALL_SECONDS)

@@ -1,4 +1,4 @@
-"""Tells all that is known of single jobs in the order of time, to see how a violation came about.
+"""Print all evidence on single jobs in the order of time, to find the cause of a violation.
 
 `python -m rowlock.torture.timeline FOLDER JOB…`
 """
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from rowlock.torture.life import Life
 
 AROUND_SECONDS: Final = 10.0
-"""So long before the job, and after it, the faults and the leases are shown too."""
+"""How long before and after the job the faults and the leases are shown, too."""
 
 
 def timelines(folder: Path, jobs: Collection[UUID]) -> Iterator[str]:
-    """Tell of each of the jobs, line by line; the times are seconds of the machine's monotonic clock."""
+    """Print the evidence on each job, line by line; the times are seconds of the machine's monotonic clock."""
     evidence, changes = gather(folder, {})
     for life in lives(evidence, changes):
         if life.id in jobs:
@@ -39,7 +39,7 @@ def timelines(folder: Path, jobs: Collection[UUID]) -> Iterator[str]:
 
 
 def _of_the_job(life: Life, evidence: Evidence) -> Iterator[tuple[float, str]]:
-    """What the processes said, and the database saw."""
+    """The events of the processes and the changes in the database."""
     for step in life.steps:
         worker = evidence.workers.get(step.change.worker)  # type: ignore[arg-type]  # None is in no dict
         yield (

@@ -1,4 +1,4 @@
-"""Watch the machine and the server from the runner, which no fault hits: starving is no defect of a worker."""
+"""Watch the machine and the server from the runner, which no fault hits: a starved worker is no defect of it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STALL_SECONDS: Final = 0.5
-"""From when on it counts that nothing happened."""
+"""The shortest stall that counts."""
 LOOK_EVERY: Final = 0.25
 _LOST: Final = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError)
 
 
 class Watch:
-    """Write down when the machine did not let the runner run, and when the server was slow to commit."""
+    """Log when the machine stalled the runner, and when the server was slow to commit."""
 
     def __init__(self, history: History, url: Callable[[], str]) -> None:
         self._history = history

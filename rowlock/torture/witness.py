@@ -1,14 +1,14 @@
-"""The witness: a second opinion on a run, from what its processes wrote down themselves and the tables in the end.
+"""The witness: a second judgement of a run, from its processes' own testimony and the tables at the end.
 
-It shares nothing with the checker: no triggers, no history. Every process appends plain lines to a file of its own
+It shares nothing with the checker: no triggers, no history. Every process appends plain lines to a separate file
 (`witness-NAME-PID.txt`), one `write` each: `asked`, `stored` or `nothing` and a job's id; `begun` or `ended` with the
-job, the attempt, the handler's call and how it ended. Some handlers also insert a row into the table `witness.effect`:
-in `job.transaction()`, or over a connection of their own once their work is done.
+job, the attempt, the handler's call and its end. Some handlers also insert a row into the table `witness.effect`:
+in `job.transaction()`, or over a separate connection once their work is done.
 
 A line's time serves one purpose: the run names the windows that the database has lost, and the witness excuses the jobs
-with a line in one of them from what a rewind may break.
+with a line in one of them from the rules that a rewind may break.
 
-Order is left out: a claim takes jobs in order, but a job that is given back or rescued falls due again later, so that
+The order is not judged: a claim takes jobs in order, but a job that is released or rescued is due again later, so that
 under faults no order of starts is promised.
 """
 
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from rowlock.torture.rewinds import Window
 
 UNASKED: Final = frozenset({"torture.http", "torture.http_many", "torture.tick"})
-"""The tasks whose jobs get their ids in the API and in the database: nobody can ask for these beforehand."""
+"""The tasks whose jobs get their ids in the API and in the database: a client cannot know these beforehand."""
 SILENT: Final = frozenset({"torture.process"})
-"""The tasks whose handlers testify nothing: they run in a process of their own."""
+"""The tasks whose handlers do not testify: they run in a process of their own."""
 ASKED: Final = "torture."
-"""The tasks of the enqueuing programs, which testify what they ask for. The operating program does not."""
+"""The tasks of the enqueuing programs, which testify their requests. The operating program does not."""
 TESTIFYING: Final = (ASKED, "operate.")
 """The tasks whose handlers testify."""
 BY_THE_CLOCK: Final = frozenset(
@@ -59,7 +59,7 @@ BY_THE_CLOCK: Final = frozenset(
         "audit: worker from the future",
     }
 )
-"""The invariants that compare moments of the server's clock: a step of it breaks them, some for good."""
+"""The invariants that compare times of the server's clock: a step of it breaks them, some for good."""
 MOST_KEPT: Final = 20
 WATCH_SECONDS: Final = 2.0
 PASSING: Final = Scope(days=1, rows=10_000, seconds=10.0)
@@ -76,7 +76,7 @@ _LAST: Final = """
 
 
 class Last(NamedTuple):
-    """A job as it is in the end."""
+    """A job at the end of the run."""
 
     id: UUID
     task: str
@@ -87,7 +87,7 @@ class Last(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Verdict:
-    """What one rule came to: how many cases it looked at, how many broke it, and the first of these in words."""
+    """The result of one rule: how many cases it had, how many broke it, and the first of these in words."""
 
     rule: str
     looked_at: int = 0
@@ -95,7 +95,7 @@ class Verdict:
     sentences: list[str] = field(default_factory=list)
 
     def look(self, sentence: str | None) -> None:
-        """Take in a case; None: it is as it must be."""
+        """Count a case; None: it is correct."""
         self.looked_at += 1
         if sentence is not None:
             self.count += 1
@@ -104,20 +104,20 @@ class Verdict:
 
 
 async def install(connection: Connection[Record]) -> None:
-    """Make the table of the effects."""
+    """Create the table of the effects."""
     for statement in _INSTALL:
         await connection.execute(statement)
 
 
 async def judge(connection: Connection[Record], folder: Path, windows: Sequence[Window] = ()) -> list[Verdict]:
-    """Compare what was written down with the jobs and the effects in the database, which has lost these windows."""
+    """Compare the testimony with the jobs and the effects in the database, which has lost these windows."""
     last = [Last(*row) for row in await connection.fetch(_LAST)]
     effects = [Call(*row) for row in await connection.fetch(_EFFECTS)]
     return verdicts(await asyncio.to_thread(read_testimony, folder, windows), last, effects)
 
 
 def verdicts(told: Testimony, last: Sequence[Last], effects: Sequence[Call]) -> list[Verdict]:
-    """Judge a run by what was written down, the jobs in the end, and the effects. Pure."""
+    """Judge a run by the testimony, the jobs at the end, and the effects. Pure."""
     jobs = {job.id: job for job in last}
     of_job: dict[UUID, list[Call]] = defaultdict(list)
     for effect in effects:
@@ -190,7 +190,7 @@ def _successes(told: Testimony, last: Sequence[Last], effects: dict[UUID, list[C
 
 
 def _unfounded(told: Testimony, jobs: dict[UUID, Last], effects: Sequence[Call]) -> Verdict:
-    """An effect in the job's transaction is of its success; another one, of a handler's call."""
+    """An effect in the job's transaction belongs to its success; any other one, to a handler's call."""
     unfounded = Verdict(rule="witness: effect without a cause")
     for effect in effects:
         job = jobs.get(effect.job)
@@ -210,7 +210,7 @@ def _unfounded(told: Testimony, jobs: dict[UUID, Last], effects: Sequence[Call])
 
 
 async def audited(database: Database, scope: Scope = WHOLE) -> list[Verdict]:
-    """Audit the run's database, as `rowlock audit` does; what could not be looked at counts as broken."""
+    """Audit the run's database, like `rowlock audit`; an invariant that could not be checked counts as broken."""
     return [
         Verdict(
             rule=f"audit: {one.invariant}",
@@ -223,10 +223,9 @@ async def audited(database: Database, scope: Scope = WHOLE) -> list[Verdict]:
 
 
 class Watch:
-    """Audits the database again and again while everything goes on: what must hold at any moment, holds at many.
+    """Audits the database again and again during the run: what must hold at any moment is checked at many.
 
-    An audit that the faults keep from looking is left out; `verdicts` are those of all others together, but for the
-    rules in `excused`.
+    An audit that faults prevent is skipped; `verdicts` sums up all others, except the rules in `excused`.
     """
 
     def __init__(self, database: Database, *, excused: Collection[str] = ()) -> None:
@@ -235,7 +234,7 @@ class Watch:
         self.verdicts: list[Verdict] = []
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Run until cancelled."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             with suppress(RowlockError, *AWAY):

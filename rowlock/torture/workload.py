@@ -1,4 +1,4 @@
-"""The application that is tortured: tasks of every kind, whose handlers write down when they start and end.
+"""The application under test: tasks of every kind, whose handlers log when they start and end.
 
 `rowlock worker rowlock.torture.workload:app` runs them, with the history's folder in ROWLOCK_TORTURE_FOLDER and the
 process's name in the run in ROWLOCK_TORTURE_NAME.
@@ -31,11 +31,11 @@ from rowlock.torture.history import End, Enqueue, Enqueued, History, Stall, Star
 TICK_SECONDS: Final = 2
 POISON_EXIT: Final = 77
 POISON_QUEUE: Final = "poison"
-"""The queue of jobs that harm their worker: one that lives for the whole run does not have it."""
+"""The queue of jobs that harm their worker: a worker that lives for the whole run does not serve it."""
 POISONED: Final = (POISON_EXIT, -signal.SIGSEGV, -signal.SIGKILL, -signal.SIGABRT)
-"""How a process may end that a poison job was in."""
+"""How a process may end that ran a poison job."""
 STALL_SECONDS: Final = 0.5
-"""From when on it counts that a process did not get to run."""
+"""The shortest stall of a process that counts."""
 FLAKY_BACKOFF: Final = 0.2
 LEAST_JITTER: Final = 0.89
 """The share of a backoff that its jitter leaves, and a little less."""
@@ -57,18 +57,18 @@ def history() -> History:
 
 
 def queues(*, but: Collection[str] = ()) -> str:
-    """Return the queues of all tasks but these, as `--queues` takes them, with the limit of the ordered one."""
+    """Return the queues of all tasks but these, in the form of `--queues`, with the limit of the ordered one."""
     names = sorted({task.queue for task in app.tasks.values()} - {ORDERED, *but})
     return ",".join([*names, f"{ORDERED}:{ORDERED_SLOTS}"])
 
 
 def _block(seconds: float) -> None:
-    """Keep the thread from doing anything else. Not time.sleep(): with a wrong clock by libfaketime, it fails."""
+    """Block the thread. Not with time.sleep(): with a wrong clock by libfaketime, it fails."""
     threading.Event().wait(seconds)
 
 
 def _watch_the_time(opened: History) -> None:
-    """Write down when this process did not get to run."""
+    """Log stalls of this process."""
     last = time.monotonic()
     while True:
         _block(0.1)
@@ -82,10 +82,9 @@ def _watch_the_time(opened: History) -> None:
 def _written(
     job: Job, *, is_stubborn: bool = False, backoff: float = 0.0, content: int | None = None, takes: float = 0.0
 ) -> Iterator[Answer]:
-    """Write down when the handler starts and ends; give what it is to return.
+    """Log the start and the end of the handler; yield its result.
 
-    `backoff` is how many seconds the job waits after an error, without its jitter; `content` is what the handler was
-    given.
+    `backoff` is how many seconds the job waits after an error, without its jitter; `content` is the handler's argument.
     """
     run = uuid4().hex
     how: Literal["return", "error", "snooze", "fail", "cancel", "stopped"] = "error"
@@ -126,7 +125,7 @@ def _written(
 
 
 async def _insert_effect(job: Job, answer: Answer) -> None:
-    """Insert the effect of some jobs of some tasks, as the witness wants it."""
+    """Insert the effect of some jobs of some tasks, for the witness."""
     dsn = os.environ["ROWLOCK_DATABASE_URL"]
     await _effects.insert(dsn, job.task, job.id, job.attempt, answer["run"])
 
@@ -141,7 +140,7 @@ async def quick(job: Job) -> Answer:
 
 @app.task(name="torture.slow", queue="slow")
 async def slow(job: Job, seconds: float) -> Answer:
-    """Take its time, and let itself be cancelled."""
+    """Take a while; it can be cancelled."""
     with _written(job, takes=seconds) as answer:
         await asyncio.sleep(seconds)
         return answer
@@ -157,7 +156,7 @@ async def ordered(job: Job, seconds: float) -> Answer:
 
 @app.task(name="torture.flaky", backoff=FLAKY_BACKOFF)
 async def flaky(job: Job, errors: int, nasty: str = "") -> Answer:
-    """Raise so many errors, of a nasty kind if asked to, and succeed then."""
+    """Raise so many errors, of the `nasty` kind if given, and then succeed."""
     with _written(job, backoff=FLAKY_BACKOFF * 2**job.errors) as answer:
         if job.errors < errors:
             raise _nasty(nasty)
@@ -167,7 +166,7 @@ async def flaky(job: Job, errors: int, nasty: str = "") -> Answer:
 
 @app.task(name="torture.batch", batch=20, batch_wait=0.05, backoff=0.2)
 async def batch(jobs: list[Job], errors: list[int]) -> list[Answer | BaseException]:
-    """Handle many jobs in one call, each of which raises so many errors, and succeeds then."""
+    """Handle many jobs in one call; each raises so many errors, and then succeeds."""
 
     async def each(job: Job, most: int) -> Answer:
         with _written(job) as answer:
@@ -190,7 +189,7 @@ async def versioned(job: Job, new: int) -> Answer:  # noqa: ARG001  # the second
 
 @app.task(name=TIMED, queue="slow", timeout=TIMEOUT, backoff=0.1)
 async def timed(job: Job, seconds: float) -> Answer:
-    """Take so many seconds at the first attempt, more than the task's timeout perhaps."""
+    """Take so many seconds at the first attempt, perhaps more than the task's timeout."""
     with _written(job) as answer:
         await asyncio.sleep(seconds if job.errors == 0 else 0.0)
         return answer
@@ -198,21 +197,21 @@ async def timed(job: Job, seconds: float) -> Answer:
 
 @app.task(name="torture.latest", queue="slow")
 async def latest(job: Job, content: int) -> Answer:
-    """Have the content that was given last: enqueued with a key until its start, its waiting job is replaced."""
+    """Get the last content: enqueued with a key until its start, it replaces its waiting job."""
     with _written(job, content=content) as answer:
         return answer
 
 
 @app.task(name="torture.doomed", max_attempts=2, backoff=0.1)
 async def doomed(job: Job) -> Answer:
-    """Never succeed: a dead letter, that operators may put back."""
+    """Never succeed: become a dead letter, which operators may retry."""
     with _written(job):
         raise ValueError("as always")
 
 
 @app.task(name="torture.directed")
 async def directed(job: Job, by: Literal["snooze", "retry", "fail", "cancel"]) -> Answer:
-    """Decide by itself what becomes of the job."""
+    """Decide its own outcome."""
     with _written(job) as answer:
         if by == "fail":
             raise Fail("on purpose")
@@ -227,7 +226,7 @@ async def directed(job: Job, by: Literal["snooze", "retry", "fail", "cancel"]) -
 
 @app.task(name="torture.thread")
 def in_a_thread(job: Job, seconds: float) -> Answer:
-    """Be a plain function, which nobody can stop."""
+    """Be a plain function, which cannot be stopped."""
     with _written(job, is_stubborn=True) as answer:
         _block(seconds)
         return answer
@@ -243,7 +242,7 @@ async def blocks(job: Job, seconds: float) -> Answer:
 
 @app.task(name="torture.exactly_once")
 async def exactly_once(job: Job) -> None:
-    """Write an effect, and enqueue a job, in the transaction that records the success."""
+    """Insert an effect, and enqueue a job, in the transaction that records the success."""
     with _written(job) as answer:
         child = quick.job()
         op = f"{answer['run']}-child"
@@ -262,7 +261,7 @@ async def exactly_once(job: Job) -> None:
 
 @app.task(name="torture.parent")
 async def parent(job: Job) -> Answer:
-    """Enqueue a job as anybody would, from a handler."""
+    """Enqueue a job from a handler, like any client."""
     with _written(job) as answer:
         child = quick.job()
         history().write(Enqueue(op=answer["run"], how="handler", jobs=[Wanted(id=child.id, task=child.task)]))
@@ -279,14 +278,14 @@ async def parent(job: Job) -> Answer:
 
 @app.task(name="torture.http")
 async def over_http(job: Job, op: str) -> Answer:  # noqa: ARG001  # the runner reads it from the table
-    """Be enqueued by HTTP requests that are repeated until they are answered: `op` tells which request made it."""
+    """Be enqueued by HTTP requests that are repeated until they are answered: `op` names the request."""
     with _written(job) as answer:
         return answer
 
 
 @app.task(name="torture.http_many")
 async def many_over_http(job: Job, op: str, of: int) -> Answer:  # noqa: ARG001  # the runner reads them from the table
-    """Be enqueued with others by one HTTP request: `op` is the request, `of` how many jobs it asks for."""
+    """Be enqueued with others by one HTTP request: `op` is the request, `of` its number of jobs."""
     with _written(job) as answer:
         return answer
 
@@ -309,7 +308,7 @@ async def poison(job: Job, how: Literal["exit", "segfault", "kill", "abort"]) ->
 
 @app.task(name="torture.tick", schedule=Schedule(f"*/{TICK_SECONDS} * * * * *", name="torture.tick", misfire="all"))
 async def tick(job: Job) -> Answer:
-    """Be made by a schedule, once a tick."""
+    """Run for a schedule, once a tick."""
     with _written(job) as answer:
         return answer
 
@@ -318,7 +317,7 @@ process = process_tasks.declare(app)
 
 
 class Unprintable(Exception):
-    """An error that nobody can print."""
+    """An error that cannot be printed."""
 
     def __str__(self) -> str:
         raise RuntimeError("not even its text")
@@ -342,4 +341,4 @@ def _nasty(kind: str) -> Exception:
 
 
 if os.environ.get("ROWLOCK_TORTURE_NAME", "").startswith("worker"):
-    history()  # from its first moment on, a worker writes down when it did not get to run
+    history()  # a worker logs stalls from its first moment on

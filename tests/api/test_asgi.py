@@ -89,7 +89,7 @@ async def test_events_are_passed_on_as_they_come_and_end_when_the_client_goes(ur
 
 
 def test_what_is_no_queue_is_refused() -> None:
-    with pytest.raises(InvalidOption, match="no Rowlock"):
+    with pytest.raises(InvalidOption, match=r"must be given a Rowlock\(\)"):
         asgi(object())  # type: ignore[arg-type]  # on purpose
 
 

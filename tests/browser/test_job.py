@@ -75,7 +75,7 @@ async def test_logs_are_shown_by_level_and_the_job_runs_again(page: Page, app: R
     await visit(page, f"/jobs/{handle.id}", "tell")
     await expect(page.get_by_role("region", name="Logs")).to_contain_text("mind the gap")
     await page.get_by_label("Level").select_option("error")
-    await expect(page.get_by_role("heading", name="No line of this level")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No line with this level")).to_be_visible()
 
     await page.get_by_role("button", name="Run again").click()
     await confirm(page, "Run again")
@@ -101,7 +101,7 @@ async def test_scheduled_job_is_changed_and_run_now(page: Page, app: Rowlock) ->
     await page.get_by_role("button", name="Change…").click()
     dialog = page.get_by_role("dialog")
     await dialog.get_by_role("button", name="Change").click()
-    await expect(dialog.get_by_role("alert").filter(has_text="Nothing is changed yet")).to_be_visible()
+    await expect(dialog.get_by_role("alert").filter(has_text="Nothing has changed yet")).to_be_visible()
     await dialog.get_by_label("Due").fill("2099-01-01T12:00")
     await dialog.get_by_label("Priority").fill("10")
     await dialog.get_by_role("button", name="Change").click()
@@ -153,7 +153,7 @@ async def test_sensitive_job_says_that_it_hides_something(page: Page, app: Rowlo
         handle = await keep_secret.enqueue("hush")
         await handle.result(timeout=10)
     await visit(page, f"/jobs/{handle.id}", "keep_secret")
-    await expect(page.get_by_text("the task is declared as sensitive")).to_have_count(2)
+    await expect(page.get_by_text("the task is sensitive")).to_have_count(2)
     await expect(page.get_by_text("hush")).to_have_count(0)
     await expect(page.get_by_role("button", name="Run again")).to_be_visible()
 

@@ -44,7 +44,7 @@ async def test_jobs_are_filtered_by_the_address_and_the_way_back_is_open(page: P
     await expect(rows).to_have_count(7)
     await page.get_by_label("Task").fill("no_such_task")
     await page.get_by_role("button", name="Filter").click()
-    await expect(page.get_by_role("heading", name="No job fits")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No job matches")).to_be_visible()
 
 
 async def test_jobs_are_found_by_tag_and_by_words_of_their_arguments(page: Page, app: Rowlock) -> None:
@@ -118,7 +118,7 @@ async def test_search_that_was_bounded_goes_on_from_where_it_stopped(page: Page)
     await visit(page, "/jobs?text=x", "Jobs")
     await expect(page.get_by_role("heading", name="Nothing found so far")).to_be_visible()
     await page.get_by_role("link", name="Search on").click()
-    await expect(page.get_by_role("heading", name="No job fits")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No job matches")).to_be_visible()
 
 
 async def test_all_that_fit_are_counted_before_anything_is_done(
@@ -136,7 +136,7 @@ async def test_all_that_fit_are_counted_before_anything_is_done(
     assert await connection.fetchval("SELECT count(*) FROM rowlock.job WHERE task = 'explode'") == 0
     await confirm(page, "Retry 3 jobs")
     await expect(page.get_by_role("status").filter(has_text="Put back: 3 jobs.")).to_be_visible()
-    await expect(page.get_by_role("heading", name="No job fits")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No job matches")).to_be_visible()
     assert await connection.fetchval("SELECT count(*) FROM rowlock.job WHERE task = 'explode'") == 3
 
 

@@ -10,7 +10,7 @@ from tests.browser.visiting import row, shows, visit
 
 async def test_operations_are_told_in_sentences_and_filtered(page: Page, app: Rowlock) -> None:
     await visit(page, "/operations", "Operations")
-    await expect(page.get_by_role("heading", name="Nobody did anything yet")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No acts yet")).to_be_visible()
     job = await app.enqueue("snooze", delay=60)
     await app.jobs.cancel(job.id, reason="a mistake", by="ada")
     await app.queues.pause("sums", by="grace")
@@ -26,10 +26,10 @@ async def test_operations_are_told_in_sentences_and_filtered(page: Page, app: Ro
     await expect(rows).to_have_count(7)
     for number, (who, what) in enumerate(
         [
-            ("nobody named", f"ran again job {job.id} as job {again.id}"),
-            ("nobody named", "created key grafana"),
-            ("nobody named", "retried 1 failed job of task explode"),
-            ("nobody named", "scaled queue sums to 4"),
+            ("unnamed", f"ran again job {job.id} as job {again.id}"),
+            ("unnamed", "created key grafana"),
+            ("unnamed", "retried 1 failed job of task explode"),
+            ("unnamed", "scaled queue sums to 4"),
             ("grace", "paused queue sums"),
             ("ada", f"cancelled job {job.id}: a mistake"),
         ],
@@ -43,7 +43,7 @@ async def test_operations_are_told_in_sentences_and_filtered(page: Page, app: Ro
     await expect(rows).to_have_count(2)
     await page.get_by_label("Which one").fill("nothing")
     await page.get_by_role("button", name="Filter").click()
-    await expect(page.get_by_role("heading", name="Nobody did that")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No act matches")).to_be_visible()
     await page.get_by_role("link", name="Show all").click()
     await expect(rows).to_have_count(7)
     await row(page, "paused").get_by_role("link", name="sums").click()

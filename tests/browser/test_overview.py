@@ -42,7 +42,7 @@ async def test_due_jobs_that_nobody_takes_are_told_with_the_reason(page: Page, a
     async with app.worker(queues=["default"]):
         await visit(page, "/", "Overview")
         warning = page.locator(".panel.warning")
-        await expect(warning).to_contain_text("1 due job is taken by nobody")
+        await expect(warning).to_contain_text("1 due job is unclaimed")
         await expect(warning).to_contain_text("in forgotten")
 
 

@@ -23,7 +23,7 @@ async def test_queues_are_listed_paused_resumed_and_limited(
     )
 
     await page.get_by_role("button", name="Pause sums").click()
-    await expect(page.get_by_role("dialog")).to_contain_text("No job of sums starts until somebody resumes it")
+    await expect(page.get_by_role("dialog")).to_contain_text("No job of sums starts until it is resumed")
     await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
     await expect(page.get_by_role("dialog")).to_have_count(0)
     assert await connection.fetchval("SELECT count(paused_at) FROM rowlock.queue") == 0

@@ -96,7 +96,7 @@ async def test_schedule_of_a_sensitive_task_is_edited_without_its_arguments(
 ) -> None:
     await app.schedules.create(name="hush", task="whisper", cron="@hourly", args={"secret": "xyzzy"})
     await visit(page, "/schedules/hush", "Schedule hush")
-    await expect(page.get_by_text("Not shown: the task is sensitive.")).to_be_visible()
+    await expect(page.get_by_text("Hidden: the task is sensitive.")).to_be_visible()
     await page.get_by_role("button", name="Edit hush").click()
     await expect(page.get_by_label("Arguments")).to_have_value("")
     await page.get_by_label("Cron", exact=True).fill("0 5 * * *")

@@ -43,7 +43,7 @@ async def test_one_logs_in_by_keyboard_and_out_again(
     await page.keyboard.type("rowlock_nothing")
     await page.keyboard.press("Enter")
     await expect(field).to_have_attribute("aria-invalid", "true")
-    await expect(page.get_by_text("This key is not known")).to_be_visible()
+    await expect(page.get_by_text("This key is unknown")).to_be_visible()
     await field.fill(key.text)
     await page.keyboard.press("Enter")
     await shows(page, "Queues")

@@ -77,7 +77,7 @@ async def test_the_full_id_of_a_job_leads_to_it(page: Page, app: Rowlock) -> Non
     await visit(page, "/jobs", "Jobs")
     await page.get_by_label("Arguments contain").fill(nobodys)
     await page.keyboard.press("Enter")
-    await expect(page.get_by_text("No job fits")).to_be_visible()
+    await expect(page.get_by_text("No job matches")).to_be_visible()
     assert f"text={nobodys}" in page.url
 
 
@@ -93,7 +93,7 @@ async def test_queues_in_trouble_come_first_and_can_be_filtered_and_sorted(page:
     await expect(names).to_have_text(["aa-paused"])
     await page.get_by_label("Name contains").fill("nothing")
     await page.keyboard.press("Enter")
-    await expect(page.get_by_text("No queue fits")).to_be_visible()
+    await expect(page.get_by_text("No queue matches")).to_be_visible()
     assert await fits(page)
 
 
@@ -106,7 +106,7 @@ async def test_workers_can_be_filtered(page: Page, app: Rowlock) -> None:
         await page.keyboard.press("Enter")
         await expect(rows).to_have_count(1)
         await page.get_by_label("Status").select_option("in trouble")
-        await expect(page.get_by_text("No worker fits")).to_be_visible()
+        await expect(page.get_by_text("No worker matches")).to_be_visible()
 
 
 async def test_text_that_would_turn_around_is_shown_as_it_is(page: Page, app: Rowlock) -> None:

@@ -68,7 +68,7 @@ async def test_a_worker_is_quieted_resumed_and_stopped_after_a_question(
     await confirm(page, "Quiet")
     await expect(here.locator(".badge.warning")).to_have_text("quiet")
     await page.get_by_label("Status").select_option("stopping")
-    await expect(page.get_by_role("heading", name="No worker fits")).to_be_visible()
+    await expect(page.get_by_role("heading", name="No worker matches")).to_be_visible()
     await page.get_by_label("Status").select_option("quiet")
     await here.get_by_role("button", name="Resume").click()
     await confirm(page, "Resume")

@@ -242,11 +242,11 @@ async def test_transaction_goes_on_after_bad_arguments(shop: Shop) -> None:
 async def test_failed_transaction_is_refused_until_it_is_rolled_back(shop: Shop) -> None:
     with pytest.raises((asyncpg.PostgresError, PsycopgError, psycopg2.Error, DBAPIError, DjangoError)):
         await shop.opened.execute("SELECT 1 / 0")
-    with pytest.raises(InvalidOption, match="roll it back"):
+    with pytest.raises(InvalidOption, match=r"[Rr]oll it back"):
         await shop.enqueue("refused")
-    with pytest.raises(InvalidOption, match="roll it back"):
+    with pytest.raises(InvalidOption, match=r"[Rr]oll it back"):
         await shop.enqueue("refused", unique="key")
-    with pytest.raises(InvalidOption, match="roll it back"):
+    with pytest.raises(InvalidOption, match=r"[Rr]oll it back"):
         await shop.enqueue_many([shop.greet.job("refused")])
     await shop.opened.rollback()
     await shop.enqueue("taken")
@@ -267,7 +267,7 @@ async def test_closed_connection_is_refused(shop: Shop) -> None:
 async def test_autocommit_is_refused_with_the_remedy(shop: Shop) -> None:
     assert shop.opened.begin_autocommit is not None
     await shop.opened.begin_autocommit()
-    with pytest.raises(InvalidOption, match=r"(?i)autocommit.* give.* in a transaction of its own"):
+    with pytest.raises(InvalidOption, match=r"(?i)autocommit.* omit connection .* in a transaction of its own"):
         await shop.enqueue("refused")
     with pytest.raises(InvalidOption, match=r"(?i)autocommit"):
         await shop.enqueue_many([shop.greet.job("refused"), shop.greet.using(unique="k").job("refused")])

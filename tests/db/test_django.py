@@ -178,9 +178,9 @@ class TestRefusals:
         from rowlock.integrations.django.framework import InvalidTaskBackend
 
         with override_settings(TASKS=django_project.TASKS), django_project.project(default=SQLITE):
-            with pytest.raises(ConfigurationError, match=r"has the engine django\.db\.backends\.sqlite3.*use django"):
+            with pytest.raises(ConfigurationError, match=r"got the engine django\.db\.backends\.sqlite3.*Use django"):
                 get_queue()
-            with pytest.raises(InvalidTaskBackend, match="keeps jobs in PostgreSQL"):
+            with pytest.raises(InvalidTaskBackend, match="must be PostgreSQL for Rowlock's jobs"):
                 tasks.add.enqueue(1)
             (found,) = RowlockBackend("default", {}).check()
             assert isinstance(found, checks.Error)
@@ -190,7 +190,7 @@ class TestRefusals:
         from rowlock.integrations.django import RowlockBackend
         from rowlock.integrations.django.framework import InvalidTaskBackend
 
-        with pytest.raises(InvalidTaskBackend, match=r"\['OPTIONS'\] has 'retries', which Rowlock does not know: use"):
+        with pytest.raises(InvalidTaskBackend, match=r"\['OPTIONS'\] must be some of database, .*; got 'retries'"):
             RowlockBackend("default", {"OPTIONS": {"retries": 3}})
 
     @pytest.mark.usefixtures("project")
@@ -235,7 +235,7 @@ class TestOrdinaryTasks:
     def test_job_is_no_result_of_djangos(self, greet: Task[[str], str]) -> None:
         with transaction.atomic():
             job = greet.using(connection=connection).enqueue_sync("ada")
-        with pytest.raises(TaskResultDoesNotExist, match="is of ordinary, which is no task of Django's"):
+        with pytest.raises(TaskResultDoesNotExist, match="must be one of Django's; got ordinary"):
             default_task_backend.get_result(str(job.id))
 
 

@@ -227,7 +227,7 @@ def test_interrupted_initialisation_is_done_again(folder: Path) -> None:
 def test_data_of_another_major_version_is_refused_with_folder_and_remedy(folder: Path) -> None:
     (folder / "data").mkdir()
     (folder / "data" / "PG_VERSION").write_text("9\n")
-    with pytest.raises(ConfigurationError, match=r"made by PostgreSQL 9, .*ROWLOCK_POSTGRES_BIN") as refused:
+    with pytest.raises(ConfigurationError, match=r"is of PostgreSQL 9, .*ROWLOCK_POSTGRES_BIN") as refused:
         EmbeddedServer(folder).start()
     assert str(folder) in str(refused.value)
 
@@ -279,7 +279,7 @@ def test_temporary_server_leaves_nothing_behind() -> None:
 
 def test_chosen_programs_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ROWLOCK_POSTGRES_BIN", str(tmp_path))
-    with pytest.raises(ConfigurationError, match=r"ROWLOCK_POSTGRES_BIN is .* no initdb"):
+    with pytest.raises(ConfigurationError, match=r"ROWLOCK_POSTGRES_BIN must be .* with initdb"):
         find_binaries()
 
 

@@ -103,7 +103,7 @@ async def test_session_after_a_failed_flush_is_refused_until_it_is_rolled_back(
         session.add(Customer(name="Ada"))
         with pytest.raises(IntegrityError):
             await session.flush()
-        with pytest.raises(InvalidOption, match="roll it back"):
+        with pytest.raises(InvalidOption, match=r"[Rr]oll it back"):
             await greet.using(connection=session).enqueue("refused")
         await session.rollback()
         session.add(Customer(name="Bob"))
@@ -145,7 +145,7 @@ async def test_sqlalchemy_connection_in_autocommit_is_refused(
     async with automatic.connect() if is_of_engine else engine.connect() as connection:
         if not is_of_engine:
             await connection.execution_options(**how)
-        with pytest.raises(InvalidOption, match="give none"):
+        with pytest.raises(InvalidOption, match="omit connection"):
             await greet.using(connection=connection).enqueue("Ada")
         with pytest.raises(InvalidOption, match="AUTOCOMMIT"):
             await app.enqueue_many([greet.job("Ada"), greet.using(unique="k").job("Bob")], connection=connection)
@@ -163,7 +163,7 @@ async def test_session_that_can_begin_no_transaction_is_refused(greet: Task[[str
     for session, words in (
         (closed, "permanently closed"),
         (AsyncSession(engine, autobegin=False), "begin"),
-        (AsyncSession(), "no single engine"),
+        (AsyncSession(), "must have one engine"),
     ):
         with pytest.raises(InvalidOption, match=words):
             await greet.using(connection=session).enqueue("Ada")

@@ -107,10 +107,10 @@ def test_plugin_is_what_the_package_declares() -> None:
 @pytest.mark.parametrize(
     "setting, told",
     [
-        ("", "Which application? Say rowlock_app = *"),
-        ("rowlock_app = shopp:app", "rowlock_app is 'shopp:app' in pytest's settings: No module named 'shopp'. *"),
-        ("rowlock_app = shop:application", "rowlock_app is 'shop:application' *has no attribute 'application'*"),
-        ("rowlock_app = shop:add", "rowlock_app is 'shop:add' in pytest's settings, which is <Task add *"),
+        ("", "The fixture rowlock_app needs an application. Set rowlock_app = *"),
+        ("rowlock_app = shopp:app", "rowlock_app in *; got 'shopp:app': No module named 'shopp'.*"),
+        ("rowlock_app = shop:application", "rowlock_app in * got 'shop:application': *has no attribute 'application'*"),
+        ("rowlock_app = shop:add", "rowlock_app in pytest's settings must be a Rowlock(); got 'shop:add', <Task add *"),
     ],
 )
 def test_setting_that_names_no_application_is_told(pytester: pytest.Pytester, setting: str, told: str) -> None:
@@ -130,7 +130,7 @@ def test_missing_server_is_told_with_what_would_help(
     done = here(pytester)
     done.assert_outcomes(errors=1)
     done.stdout.fnmatch_lines(
-        ['*There is no PostgreSQL for the tests: pip install "rowlock*embedded*", or set ROWLOCK_TEST_DATABASE_URL*']
+        ['*The tests need a PostgreSQL: pip install "rowlock*embedded*", or set ROWLOCK_TEST_DATABASE_URL*']
     )
 
 
@@ -143,6 +143,6 @@ def test_server_that_does_not_answer_is_told_without_its_password(
     done = here(pytester)
     done.assert_outcomes(errors=1)
     done.stdout.fnmatch_lines(
-        ["No connection to the PostgreSQL for the tests at postgresql://me:[*][*][*]@localhost:1/postgres*"]
+        ["The tests cannot connect to PostgreSQL at postgresql://me:[*][*][*]@localhost:1/postgres*"]
     )
     done.stdout.no_fnmatch_line("*secret*")

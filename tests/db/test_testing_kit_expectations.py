@@ -92,7 +92,7 @@ async def test_what_runs_or_has_run_is_not_enqueued_any_more() -> None:
     assert str(caught.value) == (
         'A job of send with args {"to": "ada"} should be enqueued, found 0.\n'
         "Nothing is enqueued.\n"
-        "Not waiting any more are:\n"
+        "Jobs that wait no longer:\n"
         '  send {"to": "ada"} queue=email priority=5 succeeded'
     )
 
@@ -104,7 +104,7 @@ async def test_failure_shows_what_is_enqueued_instead() -> None:
         await assert_enqueued(app, send, args={"to": "eve"}, queue="email", delay=60)
     assert str(caught.value) == (
         'A job of send with args {"to": "eve"}, queue email, delay 0:01:00 should be enqueued, found 0.\n'
-        "Enqueued are (* fits):\n"
+        "Enqueued jobs (* matches):\n"
         '  send {"to": "ada"} queue=email priority=5 queued\n'
         f'  send {{"to": "{("bob" * 100)[:192]}… queue=email priority=5 scheduled in 1:00:00'
     )
@@ -117,7 +117,7 @@ async def test_failure_of_a_count_marks_what_fits() -> None:
         await assert_enqueued(app, send, count=2)
     assert str(caught.value) == (
         "2 jobs of send should be enqueued, found 1.\n"
-        "Enqueued are (* fits):\n"
+        "Enqueued jobs (* matches):\n"
         '* send {"to": "ada"} queue=email priority=5 queued\n'
         '  plain {"number": 1} queue=default priority=5 queued'
     )
@@ -130,7 +130,7 @@ async def test_failure_of_the_opposite_shows_what_is_there() -> None:
         await assert_not_enqueued(app, send)
     assert str(caught.value) == (
         "No job of send should be enqueued, found 1.\n"
-        "Enqueued are (* fits):\n"
+        "Enqueued jobs (* matches):\n"
         '* send {"to": "ada"} queue=email priority=5 queued'
     )
 
@@ -138,7 +138,7 @@ async def test_failure_of_the_opposite_shows_what_is_there() -> None:
 async def test_failure_on_an_empty_database_thinks_of_open_transactions(connection: Connection) -> None:
     async with connection.transaction():
         await send.using(connection=connection).enqueue("ada")
-        with pytest.raises(AssertionError, match=r"Nothing is enqueued\. .*give it as connection="):
+        with pytest.raises(AssertionError, match=r"Nothing is enqueued\. .*pass it as connection="):
             await assert_enqueued(app, send)
         await assert_enqueued(app, send, connection=connection)
 
@@ -178,7 +178,7 @@ def test_open_transactions_of_synchronous_drivers_are_looked_into(database_url: 
             send.using(connection=mine, delay=HOUR).enqueue_sync("ada")
             (job,) = assert_enqueued_sync(app, "send", args={"to": "ada"}, delay=HOUR, connection=mine)
             assert (job.state, job.run_at.tzinfo is None) == ("scheduled", False)
-            with pytest.raises(AssertionError, match="Enqueued are"):
+            with pytest.raises(AssertionError, match="Enqueued jobs"):
                 assert_not_enqueued_sync(app, send, connection=mine)
             assert_not_enqueued_sync(app)
             mine.rollback()
@@ -188,18 +188,18 @@ def test_open_transactions_of_synchronous_drivers_are_looked_into(database_url: 
 
 async def test_expectations_that_nothing_can_fit_are_refused(connection: Connection) -> None:
     refusals: list[tuple[type[Exception], str, dict[str, Any]]] = [
-        (UnknownTask, r"'sned' is not known \(is 'send' meant\?\): this application has again, ", {"task": "sned"}),
+        (UnknownTask, r"must be one of this application \(again, .*; got 'sned'\. Is 'send' meant\?", {"task": "sned"}),
         (InvalidOption, "Task 'send' has no argument 'recipient': it has to, ", {"args": {"recipient": "ada"}}),
         (InvalidOption, "queue 'a queue'", {"queue": "a queue"}),
         (InvalidOption, "priority 10", {"priority": 10}),
         (InvalidOption, "delay -1 is negative", {"delay": -1}),
-        (InvalidOption, "args cannot be written as JSON", {"args": {"to": object()}}),
+        (InvalidOption, "args must be writable as JSON", {"args": {"to": object()}}),
         (InvalidOption, "A connection of type str is not known", {"connection": "postgresql://"}),
     ]
     for kind, why, given in refusals:
         with pytest.raises(kind, match=why):
             await assert_not_enqueued(app, **({"task": send} | given))
-    with pytest.raises(InvalidOption, match="count -1 makes no sense"):
+    with pytest.raises(InvalidOption, match="count must be at least 0; got -1"):
         await assert_enqueued(app, send, count=-1)
     await connection.execute(
         "INSERT INTO rowlock.task (name, queue, priority, max_attempts) VALUES ('registered', 'default', 5, 1)"

@@ -140,13 +140,13 @@ class TestLifespan:
                 pass
 
     def test_what_is_no_queue_is_refused_when_it_is_given(self) -> None:
-        with pytest.raises(InvalidOption, match=r"lifespan\(\) was given FastAPI, which is no Rowlock"):
+        with pytest.raises(InvalidOption, match=r"lifespan\(\) must be given a Rowlock\(\); got FastAPI"):
             lifespan(FastAPI())  # type: ignore[arg-type]  # the mistake
-        with pytest.raises(InvalidOption, match="was given Rowlock, which is no Rowlock"):
+        with pytest.raises(InvalidOption, match=r"must be given a Rowlock\(\); got Rowlock"):
             lifespan(Rowlock)  # type: ignore[arg-type]  # the mistake
 
     def test_own_lifespan_that_is_none_is_refused(self, settings: Settings) -> None:
-        with pytest.raises(InvalidOption, match="within 'tables' is no lifespan"):
+        with pytest.raises(InvalidOption, match=r"within must be the function .*; got 'tables'"):
             lifespan(Rowlock(settings=settings), within="tables")  # type: ignore[arg-type]  # the mistake
 
 
@@ -177,5 +177,5 @@ class TestCleanupContext:
         assert await connection.fetchval("SELECT count(*) FROM rowlock.worker WHERE expires_at > now()") == 0
 
     def test_what_is_no_queue_is_refused_when_it_is_given(self) -> None:
-        with pytest.raises(InvalidOption, match=r"cleanup_context\(\) was given Application, which is no Rowlock"):
+        with pytest.raises(InvalidOption, match=r"cleanup_context\(\) must be given a Rowlock\(\); got Application"):
             cleanup_context(web.Application())  # type: ignore[arg-type]  # the mistake

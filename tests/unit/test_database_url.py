@@ -56,12 +56,12 @@ def test_url_that_was_written_for_another_driver_is_understood(url: str, read: s
         ("postgresql://h:99999/d", "from 1 to 65535; got 99999"),
         ("postgresql://h:1,h:0/d", "got 0"),
         ("postgresql:///d?host=h&port=65536", "got 65536"),
-        ("postgresql://u:p@[::1/secret", "its host is no name"),
-        ("postgresql://u:secret?1=@h/d", "its port is no number"),
+        ("postgresql://u:p@[::1/secret", "its host is neither a name"),
+        ("postgresql://u:secret?1=@h/d", "its port is not a number"),
         ("postgresql://u:1?secret@h/d", "a parameter without a value"),
         ("postgresql://h/d#secret", "has a # behind its last @"),
         ("postgresql://h/d?options=-c%20x%3D#secret", "has a # behind its last @"),
-        ("postgresql:///d?port=secret", "its port is no number"),
+        ("postgresql:///d?port=secret", "its port is not a number"),
     ],
 )
 def test_url_that_cannot_be_meant_is_refused_by_name_without_being_shown(url: str, said: str) -> None:

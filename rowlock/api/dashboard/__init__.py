@@ -1,4 +1,4 @@
-"""The dashboard: a page at `/`, whose files use nothing but the HTTP API; and the page at `/docs`."""
+"""The dashboard: a page at `/`, whose files use only the HTTP API; and the page at `/docs`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ONLY_OURS: Final = (
     "form-action 'none'; frame-ancestors 'none'; "
 )
 POLICY: Final = f"{_ONLY_OURS}img-src 'self'; require-trusted-types-for 'script'; trusted-types 'none'"
-"""What the page may do: only what comes from this server runs, and nothing that is written in the page itself."""
+"""The rights of the page: it runs only scripts from this server, and no inline ones."""
 _POLICIES: Final = {"docs.html": f"{_ONLY_OURS}img-src 'self' data:"}
-"""Swagger UI's style sheet holds its icons, and its script makes elements of the documents' Markdown."""
+"""Swagger UI's style sheet contains its icons, and its script builds elements from the documents' Markdown."""
 
 _ASSETS: Final = Path(__file__).parent / "assets"
 _TYPES: Final = {
@@ -32,7 +32,7 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file as it is served."""
+    """A file and its headers."""
 
     body: bytes
     media: str
@@ -40,7 +40,7 @@ class _File:
 
 
 def register(app: web.Application) -> None:
-    """Have the application serve the dashboard: to everybody, as it knows nothing by itself."""
+    """Add the dashboard's routes: open to everybody, because its files contain no data."""
     app.router.add_get("/", _index)
     app.router.add_get("", _to_index)  # only below another application: elsewhere this is the path before
     app.router.add_get("/docs", _docs)
@@ -67,7 +67,7 @@ async def _asset(request: web.Request) -> web.StreamResponse:
 
 
 def _served(request: web.Request, name: str) -> web.Response:
-    """The file, or that it is still the same: browsers ask each time, so that a new release is a new dashboard."""
+    """Return the file, or 304 if it is unchanged: browsers ask each time, so a new release is a new dashboard."""
     file = _files()[name]
     headers = {
         hdrs.CACHE_CONTROL: "no-cache",
@@ -90,13 +90,13 @@ def _served(request: web.Request, name: str) -> web.Response:
 
 @functools.cache
 def _packed(name: str) -> bytes:
-    """The file compressed, once: anybody may ask for it, and the largest takes 50 ms."""
+    """The file, compressed once: anybody may request it, and the largest takes 50 ms."""
     return gzip.compress(_files()[name].body, mtime=0)
 
 
 @functools.cache
 def _files() -> Mapping[str, _File]:
-    """All files, by the names that they are asked for."""
+    """All files, by their request names."""
     return {
         path.relative_to(_ASSETS).as_posix(): _File(body, _TYPES[path.suffix], hashlib.sha256(body).hexdigest()[:32])
         for path in _ASSETS.rglob("*")

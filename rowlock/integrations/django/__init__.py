@@ -1,6 +1,6 @@
 """Rowlock in Django: a backend for its Tasks framework, and the queue for ordinary tasks.
 
-Imported when Django begins, before the settings can be used: what needs them is imported when it is asked for.
+Django imports it at start, before the settings are ready: modules that need the settings are imported on first use.
 """
 
 from __future__ import annotations

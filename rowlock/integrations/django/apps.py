@@ -1,4 +1,4 @@
-"""The Django application: with it in INSTALLED_APPS there are the migrations and the management commands."""
+"""The Django application: in INSTALLED_APPS it adds the migrations and the management commands."""
 
 from __future__ import annotations
 

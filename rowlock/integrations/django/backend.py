@@ -1,4 +1,4 @@
-"""The backend for Django's Tasks framework: what `rowlock.integrations.django.RowlockBackend` in TASKS names."""
+"""The backend for Django's Tasks framework: `rowlock.integrations.django.RowlockBackend` in TASKS."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ if TYPE_CHECKING:
     from rowlock.queue.enqueue.task import Task as RowlockTask
 
 _TASK_OPTIONS: Final = ("max_attempts", "backoff", "timeout", "expires", "deadline", "result_ttl", "capture_logs")
-"""The options of `@app.task` that OPTIONS may give to all tasks of the backend."""
+"""Options of `@app.task` that OPTIONS can set for all tasks of the backend."""
 
 
 class RowlockBackend(BaseTaskBackend):
-    """Runs Django's tasks as Rowlock's jobs, enqueued in Django's own transaction: there if and only if it commits.
+    """Runs Django's tasks as Rowlock's jobs, enqueued in Django's own transaction: a job exists if and only if it
+    commits.
 
-    A task's name is its module path, its arguments are stored by parameter name. OPTIONS: `database`, the alias of the
-    database that holds the queue, and for all tasks `max_attempts`, `backoff`, `timeout`, `expires`, `deadline`,
-    `result_ttl` and `capture_logs`, as `@app.task` has them.
+    A task's name is its module path; arguments are stored by parameter name. OPTIONS: `database`, the alias of the
+    queue's database, and for all tasks `max_attempts`, `backoff`, `timeout`, `expires`, `deadline`, `result_ttl` and
+    `capture_logs`, as in `@app.task`.
     """
 
     supports_defer = True
@@ -62,28 +63,27 @@ class RowlockBackend(BaseTaskBackend):
         for name in given:
             if name not in _TASK_OPTIONS:
                 raise InvalidTaskBackend(
-                    f"TASKS[{alias!r}]['OPTIONS'] has {name!r}, which Rowlock does not know: "
-                    f"use database, {', '.join(_TASK_OPTIONS)}."
+                    f"TASKS[{alias!r}]['OPTIONS'] must be some of database, {', '.join(_TASK_OPTIONS)}; got {name!r}."
                 )
 
     @cached_property
     def queue(self) -> Rowlock:
-        """The queue behind this backend. Raises `ConfigurationError` where its database is no PostgreSQL."""
+        """The queue behind this backend. Raises `ConfigurationError` if its database is not PostgreSQL."""
         return queues.get_queue(self.alias)
 
     def validate_task(self, task: Task[..., Any]) -> None:
-        """Refuse what cannot be run, and make the task known to the queue. Raises `InvalidTask`."""
+        """Refuse a task that cannot run, and register it with the queue. Raises `InvalidTask`."""
         super().validate_task(task)
         self._registered(task)
 
     def enqueue(self, task: Task[..., Any], args: Any, kwargs: Any) -> TaskResult[Any]:  # noqa: ANN401  # Django's
-        """Enqueue a job in the transaction that is open on Django's connection; where none is, in one of its own.
+        """Enqueue a job in the open transaction of Django's connection; without one, in a transaction of its own.
 
-        Raises `InvalidArguments` if the arguments do not fit the function: nothing is stored then, and an open
-        transaction goes on.
+        Raises `InvalidArguments` if the arguments do not fit the function: nothing is stored, and an open transaction
+        stays usable.
         """
         self.validate_task(task)
-        result: TaskResult[Any] = TaskResult(  # makes plain JSON of the arguments, as Django's own backends do
+        result: TaskResult[Any] = TaskResult(  # converts the arguments to plain JSON, as Django's own backends do
             task=task,
             id="",
             status=TaskResultStatus.READY,
@@ -117,19 +117,19 @@ class RowlockBackend(BaseTaskBackend):
             raise TaskResultDoesNotExist(str(error)) from error
         rows = self._fetch("get_job", job_id)
         if not rows:
-            raise TaskResultDoesNotExist(f"There is no job {result_id}: it was not committed, or has been removed.")
+            raise TaskResultDoesNotExist(f"Job {result_id} does not exist: it was not committed, or has been removed.")
         job = Job.from_row(rows[0])
         return result_of(self, self._task_named(job), job, self.attempts(job_id))
 
     def check(self, **_: object) -> Iterable[checks.CheckMessage]:
-        """What `manage.py check` says of this backend."""
+        """The messages of this backend for `manage.py check`."""
         try:
             queues.settings_of(self.database)
         except ConfigurationError as error:
             yield checks.Error(str(error), obj=f"TASKS[{self.alias!r}]", id="rowlock.E001")
         if not apps.is_installed("rowlock.integrations.django"):
             yield checks.Warning(
-                "Rowlock's tables are not migrated with Django's.",
+                "Django does not migrate Rowlock's tables.",
                 hint='Add "rowlock.integrations.django" to INSTALLED_APPS.',
                 obj=f"TASKS[{self.alias!r}]",
                 id="rowlock.W001",
@@ -143,23 +143,23 @@ class RowlockBackend(BaseTaskBackend):
         return register(queue, self, task, self._task_options)
 
     def _task_named(self, job: Job) -> Task[..., Any]:
-        """The task whose job it is, by its module path."""
+        """Find the job's task by its module path."""
         try:
             found = import_string(job.task)
         except ImportError:
             found = None
         if not isinstance(found, Task):
             raise TaskResultDoesNotExist(
-                f"Job {job.id} is of {job.task}, which is no task of Django's here: read it with get_queue().get(...)."
+                f"The task of job {job.id} must be one of Django's; got {job.task}. Read it with get_queue().get(...)."
             )
         return found
 
     def attempts(self, job_id: UUID) -> Sequence[dict[str, Any]]:
-        """The job's attempts that did not simply succeed, over Django's connection."""
+        """List the job's attempts that did not succeed, over Django's connection."""
         return self._fetch("list_attempts", job_id)
 
     def _fetch(self, name: str, job_id: UUID) -> Sequence[dict[str, Any]]:
-        """The rows of `<name>.sql`, as the transaction that is open on Django's connection sees them."""
+        """Return the rows of `<name>.sql`, as the open transaction of Django's connection sees them."""
         with connections[self.database].cursor() as cursor:
             cursor.execute(pyformat(statement(name, self.queue.settings.schema)), named((job_id,)))
             columns = [column[0] for column in cursor.description]

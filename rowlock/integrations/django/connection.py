@@ -1,4 +1,4 @@
-"""Enqueue in a transaction of Django's: `django.db.connection`, or one of `django.db.connections`."""
+"""Enqueue in a Django transaction: `django.db.connection`, or one of `django.db.connections`."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ if TYPE_CHECKING:
 
 
 def adapt(connection: object) -> Caller:
-    """Return Django's connection as a `Caller`: what it runs is part of the transaction that is open there.
+    """Return Django's connection as a `Caller`: its statements are part of the connection's open transaction.
 
-    Raises `InvalidOption` outside of `transaction.atomic()`, where each statement is committed by itself, and for
-    another database than PostgreSQL.
+    Raises `InvalidOption` outside of `transaction.atomic()`, where each statement commits by itself, and for a database
+    other than PostgreSQL.
 
     >>> with transaction.atomic():
     ...     Customer.objects.create(email="ada@example.com")
     ...     send_email.using(connection=connection).enqueue_sync("ada@example.com", "Hi", "…")
     """
     if isinstance(connection, ConnectionProxy):
-        connection = connections[connection._alias]  # noqa: SLF001  # what stands behind django.db.connection
+        connection = connections[connection._alias]  # noqa: SLF001  # the connection behind django.db.connection
     if not isinstance(connection, BaseDatabaseWrapper):
         raise InvalidOption(
-            f"A {type(connection).__qualname__} of Django is no connection: give django.db.connection, or one of "
-            "django.db.connections."
+            f"connection must be one of Django's; got {type(connection).__qualname__}. Pass "
+            "django.db.connection, or one of django.db.connections."
         )
     if connection.vendor != "postgresql":
         raise InvalidOption(
-            f"Django's connection {connection.alias!r} is to {connection.vendor}: give one to the PostgreSQL "
-            "database that holds Rowlock's tables."
+            f"connection must be to the PostgreSQL database of Rowlock's tables; got Django's {connection.alias!r}, "
+            f"which is to {connection.vendor}."
         )
     return _Caller(connection)
 
 
 async def begin(connection: object) -> OpenTransaction:
-    """Refuse it: `job.transaction()` works with asynchronous connections."""
+    """Refuse it: `job.transaction()` needs an asynchronous connection."""
     raise InvalidOption(
-        f"job.transaction() was given a {type(connection).__qualname__} of Django, which is synchronous: give none, "
-        "and it opens a connection of asyncpg."
+        f"job.transaction() needs an asynchronous connection; got Django's {type(connection).__qualname__}. Omit it: "
+        "job.transaction() then opens a connection of asyncpg."
     )
 
 
 class _Caller:
-    """A connection of Django's, as a `Caller` that never waits."""
+    """A Django connection as a `Caller` that never waits."""
 
     __slots__ = ("_connection",)
     is_synchronous = True
@@ -61,12 +61,11 @@ class _Caller:
     def __init__(self, connection: Any) -> None:  # noqa: ANN401  # Django has no types
         self._connection = connection
 
-    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
+    async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as in the drivers
         if self._connection.get_autocommit():
             raise InvalidOption(
-                f"Django's connection {self._connection.alias!r} is in autocommit: nothing on it is part of a "
-                "transaction. Enqueue inside of transaction.atomic(); or give no connection, and a job is enqueued in "
-                "a transaction of its own."
+                f"connection must be in a transaction; got Django's {self._connection.alias!r} in autocommit. Enqueue "
+                "inside transaction.atomic(); or omit connection to enqueue in a transaction of its own."
             )
         try:
             with self._connection.cursor() as cursor:
@@ -83,5 +82,5 @@ class _Caller:
 
 def _refuse_failed(error: Exception) -> NoReturn:
     raise InvalidOption(
-        "The transaction of the given Django connection has failed: roll it back (or its inner block) before enqueuing."
+        "The transaction of the given Django connection has failed. Roll it back (or its inner block) before enqueuing."
     ) from error

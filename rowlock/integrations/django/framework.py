@@ -21,7 +21,7 @@ except ModuleNotFoundError:
         from django_tasks.signals import task_enqueued, task_finished, task_started
     except ModuleNotFoundError as error:
         raise ImproperlyConfigured(
-            "Rowlock's backend for Django's tasks needs Django 6, or for Django 5 the package django-tasks: "
+            "Rowlock's backend for Django's tasks needs Django 6, or Django 5 with the package django-tasks: "
             "pip install django-tasks"
         ) from error
 

@@ -24,17 +24,17 @@ _PASSED_ON: Final = (
     *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword", "ssl_min_protocol_version"),
     *("passfile", "service", "servicefile", "target_session_attrs", "krbsrvname", "gsslib"),
 )
-"""What of a database's OPTIONS says how to connect. The rest is for Django's own connections."""
+"""The keys of a database's OPTIONS that configure the connection. The others are for Django's own connections."""
 
 _queues: dict[str, Rowlock] = {}
 _lock = threading.Lock()
 
 
 def get_queue(alias: str = DEFAULT) -> Rowlock:
-    """The project's queue: its `Rowlock`, which `manage.py rowlock_worker` runs. `alias` is that of a task backend.
+    """Return the project's queue: the `Rowlock` that `manage.py rowlock_worker` runs. `alias` names a task backend.
 
-    For tasks with all of Rowlock's options, beside those of Django's own framework. Raises `ConfigurationError` where
-    its database is no PostgreSQL.
+    Use it for tasks with all of Rowlock's options, beside those of Django's own framework. Raises `ConfigurationError`
+    if its database is not PostgreSQL.
 
     >>> queue = get_queue()
     >>> @queue.task(max_attempts=3)
@@ -51,35 +51,35 @@ def get_queue(alias: str = DEFAULT) -> Rowlock:
 
 
 def database_of(alias: str) -> str:
-    """The alias of the database that a task backend is on: its OPTIONS["database"], or the default one."""
+    """The alias of a task backend's database: its OPTIONS["database"], or the default one."""
     options = getattr(django_settings, "TASKS", {}).get(alias, {}).get("OPTIONS", {})
     return str(options.get("database", DEFAULT))
 
 
 def databases() -> set[str]:
-    """The aliases of all databases that hold a queue."""
+    """The aliases of all databases with a queue."""
     tasks: Mapping[str, Mapping[str, Any]] = getattr(django_settings, "TASKS", {})
     return {database_of(alias) for alias, backend in tasks.items() if backend["BACKEND"] == BACKEND} or {DEFAULT}
 
 
 def settings_of(database: str) -> Settings:
-    """Rowlock's settings: of the environment, with the URL of Django's database where ROWLOCK_DATABASE_URL is not set.
+    """Read Rowlock's settings from the environment; ROWLOCK_DATABASE_URL defaults to the URL of Django's database.
 
-    Raises `ConfigurationError` for a database that is no PostgreSQL.
+    Raises `ConfigurationError` for a database that is not PostgreSQL.
     """
-    # Not DATABASE_URL: if it means anything here, then by way of DATABASES.
+    # Ignore DATABASE_URL: a project that uses it reads it in DATABASES.
     settings = Settings.from_environment({name: text for name, text in os.environ.items() if name != "DATABASE_URL"})
     url = url_of(database)
     return settings if settings.database_url is not None else replace(settings, database_url=url)
 
 
 def url_of(database: str) -> str:
-    """The URL of one of Django's databases. Raises `ConfigurationError` for one that is no PostgreSQL."""
+    """The URL of one of Django's databases. Raises `ConfigurationError` for one that is not PostgreSQL."""
     connection = connections[database]
     given = connection.settings_dict
     if connection.vendor != "postgresql":
         raise ConfigurationError(
-            f"DATABASES[{database!r}] has the engine {given['ENGINE']}, and Rowlock keeps jobs in PostgreSQL: use "
+            f"DATABASES[{database!r}] must be PostgreSQL for Rowlock's jobs; got the engine {given['ENGINE']}. Use "
             'django.db.backends.postgresql, or name another database, OPTIONS={"database": "…"} in TASKS.'
         )
     user, password = (quote(str(given[name] or ""), safe="") for name in ("USER", "PASSWORD"))
@@ -91,9 +91,9 @@ def url_of(database: str) -> str:
 
 
 def _move(queue: Rowlock, settings: Settings) -> None:
-    """Have the queue use another database: Django's test runner gives the project another one after it has begun."""
+    """Switch the queue to another database: Django's test runner changes the project's database after start."""
     queue.settings = settings
-    queue.database.move(settings)  # before anything has connected, as the runner does it
+    queue.database.move(settings)  # before any connection: the runner changes it early enough
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -1,4 +1,4 @@
-"""A job as Django's `TaskResult`, and the priorities of the one as those of the other."""
+"""A job as Django's `TaskResult`; conversion of priorities."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ _STATUS: Final = {
     "cancelled": TaskResultStatus.FAILED,
     "expired": TaskResultStatus.FAILED,
 }
-"""Of a job's state; what is in none of these has yet to run."""
+"""Django's status by a job's state; in all other states the job has yet to run."""
 
 _ERRORS: Final = ("error", "timeout", "crashed", "failed")
-"""The outcomes of attempts that are errors; others were snoozed, cancelled, or given back at a stop."""
+"""The outcomes of attempts that are errors; other attempts were snoozed, cancelled, or released at a stop."""
 
 _OWN: Final = (builtins, errors, lifecycle)
-"""Where the classes of errors are whose names are stored without a module."""
+"""The modules of errors whose names are stored without a module."""
 
 
 def rowlock_priority(priority: int) -> int:
-    """Django's -100 to 100 as 0 to 9, twenty a step: -100 to -81 is 0, 0 to 19 is 5, 80 to 100 is 9."""
+    """Map Django's -100 to 100 to 0 to 9, twenty a step: -100 to -81 is 0, 0 to 19 is 5, 80 to 100 is 9."""
     return min(9, (int(priority) - _LOWEST) // _WIDTH)
 
 
 def django_priority(priority: int, usual: int) -> int:
-    """A job's priority as one of Django's: the task's own if that has led to it, else the least that would have."""
+    """Map a job's priority to Django's: the task's own if it maps to this one, else the lowest that does."""
     return usual if rowlock_priority(usual) == priority else _LOWEST + _WIDTH * priority
 
 
 def result_of(
     backend: BaseTaskBackend, task: Task, job: Job, attempts: Sequence[Mapping[str, Any]] = ()
 ) -> TaskResult[Any]:
-    """The job, with its attempts that did not simply succeed, as a result of the task."""
+    """Convert the job and its attempts that did not succeed to a result of the task."""
     ran = [row for row in attempts if row["worker"] is not None]
     workers = [str(row["worker"]) for row in ran]
     if job.worker is not None and job.attempt not in {row["attempt"] for row in ran}:
@@ -82,15 +82,15 @@ def result_of(
 
 
 def running_result(backend: BaseTaskBackend, task: Task, job: Job) -> TaskResult[Any]:
-    """The result of a job that runs here. Nothing has to be read of a first attempt: its handler knows all of it."""
-    worker: UUID | None = getattr(job._runtime, "_worker", None)  # noqa: SLF001  # what the handler's own job does not say
+    """The result of a running job. A first attempt needs no reading: its handler knows everything."""
+    worker: UUID | None = getattr(job._runtime, "_worker", None)  # noqa: SLF001  # the handler's own job lacks it
     if job.attempt > 1 or worker is None:
         return backend.get_result(str(job.id))
     return result_of(backend, task, msgspec.structs.replace(job, worker=worker, started_at=timezone.now()))
 
 
 def ended_result(result: TaskResult[Any], value: object = None, error: BaseException | None = None) -> TaskResult[Any]:
-    """The result of a job that ran here, as it will be once its end is recorded."""
+    """The result of a job that ran here, as it will be after its end is recorded."""
     status, failed = TaskResultStatus.SUCCESSFUL, list(result.errors)
     if error is not None:
         described = describe_error(error)
@@ -102,7 +102,7 @@ def ended_result(result: TaskResult[Any], value: object = None, error: BaseExcep
 
 
 def _task_of(task: Task, job: Job, backend: str) -> Task:
-    """The task with the job's options. Not by `replace`, which would validate them by the settings of today."""
+    """The task with the job's options. Not by `replace`, which would validate them by the present settings."""
     used = copy(task)
     object.__setattr__(used, "priority", django_priority(job.priority, task.priority))
     object.__setattr__(used, "queue_name", job.queue)
@@ -126,5 +126,5 @@ def _class_path(name: str) -> str:
 
 
 def _local(moment: datetime | None) -> datetime | None:
-    """As Django wants its times: without a zone where USE_TZ is off."""
+    """Convert to Django's form of times: without a zone if USE_TZ is off."""
     return moment if moment is None or settings.USE_TZ or timezone.is_naive(moment) else timezone.make_naive(moment)

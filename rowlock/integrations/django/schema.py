@@ -1,4 +1,4 @@
-"""What the migrations for Django do: Rowlock's own migrations, on the database that Django migrates."""
+"""The operations of Django's migrations: run Rowlock's own migrations on the database that Django migrates."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def upgrade(revision: str) -> Callable[[object, BaseDatabaseSchemaEditor], None]:
-    """What RunPython calls to bring the schema up to a revision."""
+    """Return the RunPython function that upgrades the schema to a revision."""
     return lambda _apps, editor: _migrate(editor, lambda settings: migrations.upgrade(settings, revision))
 
 
 def downgrade(revision: str) -> Callable[[object, BaseDatabaseSchemaEditor], None]:
-    """What RunPython calls to take the schema back to a revision; `base` removes every job."""
+    """Return the RunPython function that downgrades the schema to a revision; `base` removes every job."""
     return lambda _apps, editor: _migrate(editor, lambda settings: migrations.downgrade(settings, revision))
 
 
 def _migrate(editor: BaseDatabaseSchemaEditor, change: Callable[[Settings], None]) -> None:
-    """Migrate the database that Django migrates, wherever ROWLOCK_DATABASE_URL points, if that one holds a queue.
+    """Migrate the database that Django migrates, wherever ROWLOCK_DATABASE_URL points, if it has a queue.
 
-    In a thread, since this one may have an event loop.
+    It runs in a thread, because this thread may have an event loop.
     """
     alias = editor.connection.alias
     if alias in databases():

@@ -1,8 +1,8 @@
-"""What `manage.py rowlock_worker` runs: `rowlock.integrations.django.worker:default` is the queue of that task backend.
+"""The worker's application: `rowlock.integrations.django.worker:default` is the queue of the task backend `default`.
 
-With DJANGO_SETTINGS_MODULE set, `rowlock worker rowlock.integrations.django.worker:default` does the same. Importing
-this module sets Django up, and imports the module `tasks` of every installed application: tasks that are defined
-elsewhere are to be imported from there, or in the application's `ready()`.
+`manage.py rowlock_worker` runs it. With DJANGO_SETTINGS_MODULE set, `rowlock worker
+rowlock.integrations.django.worker:default` does the same. Importing this module sets Django up, and imports the module
+`tasks` of every installed application. Import tasks defined elsewhere there, or in the application's `ready()`.
 """
 
 from __future__ import annotations

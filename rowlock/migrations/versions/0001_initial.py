@@ -36,12 +36,12 @@ def upgrade(schema: str = "rowlock") -> None:
 
 
 def downgrade(schema: str = "rowlock") -> None:
-    """Remove everything, every job included."""
+    """Remove everything, including every job."""
     for statement in _statements("downgrade"):
         op.execute(in_schema(statement, schema))
 
 
 def _statements(name: str) -> list[str]:
-    """The statements of a file, which a line of `--;` separates; an escaped colon names no parameter."""
+    """Split a file into statements at its `--;` lines; an escaped colon is not a parameter."""
     text = (_SQL / f"{name}.sql").read_text(encoding="utf-8")
     return [statement.replace(":", r"\:") for statement in text.split("\n--;\n") if statement.strip()]

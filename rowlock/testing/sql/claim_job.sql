@@ -1,6 +1,6 @@
 -- Claim one waiting job, due or not, for one attempt: queued → running. $1 its id   $2 the worker
 --
--- Returns it as claim.sql does; no row if it does not wait, or no attempt of it may start any more.
+-- Returns it as claim.sql does; no row if it does not wait, or may not start another attempt.
 -- Index: job_pkey. Locks: the job's row.
 UPDATE rowlock.job
    SET state = 'running', attempt = least(attempt, 2147483646) + 1, worker = $2, started_at = now()

@@ -1,10 +1,10 @@
--- Move time forward for all that the schema holds: every time in it comes $1 (an interval) earlier.
+-- Move time forward for the whole schema: subtract $1 (an interval) from every stored time.
 --
--- All but these: operation.at, since the audit is of real time; worker.started_at and worker.expires_at, of leases that are
--- over, or the test's own; waiter.expires_at, of those who wait now; and the statistics with their backlog, which are of real
--- time too. What is '-infinity' stays so.
--- Ticks are deleted and inserted, sorted so that all are gone before the first comes back: an update from row to row
--- would meet its neighbours' keys. Locks: every row. A look at whole tables, which a test's are small enough for.
+-- Except these: operation.at, since the audit is of real time; worker.started_at and worker.expires_at, of leases that
+-- are over, or the test's own; waiter.expires_at, of clients that wait now; and the statistics with their backlog, which
+-- are of real time too. '-infinity' stays.
+-- Ticks are deleted and inserted, sorted so that all are gone before the first comes back: an update row by row would
+-- collide with neighbouring keys. Locks: every row. Scans whole tables: a test's tables are small.
 WITH moved_job AS (
     UPDATE rowlock.job
        SET run_at = run_at - $1::interval, created_at = created_at - $1::interval, started_at = started_at - $1::interval,

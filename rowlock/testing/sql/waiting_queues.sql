@@ -1,2 +1,2 @@
--- The queues in which jobs wait, by name. A look at the whole table, which a test's is small enough for. Locks: none.
+-- List the queues with waiting jobs, by name. Scans the whole table: a test's table is small. Locks: none.
 SELECT DISTINCT queue FROM rowlock.job WHERE state = 'queued' ORDER BY queue

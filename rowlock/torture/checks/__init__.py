@@ -1,1 +1,1 @@
-"""The promises, a function each: it gets what is known of one job (or of all), and says what contradicts it."""
+"""The promises, a function each: it gets the evidence on one job (or on all), and yields the contradictions."""

@@ -1,4 +1,4 @@
-"""Are the jobs of one call, or of one transaction, stored together: all of them or none."""
+"""Check that the jobs of one call, or of one transaction, are stored together: all of them or none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def note_inserts(life: Life, evidence: Evidence) -> None:
 def half_stored(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """One transaction stores all jobs of a call, or none does.
 
-    A repeated call stores what is missing: all of them, in a transaction of its own. So the jobs of a call never have
+    A repeated call stores the missing jobs: all of them, in its own transaction. So the jobs of a call never have
     two transactions, and never one and none, whatever its answer was and whichever process was killed meanwhile.
     """
     for bulk in evidence.bulks.values():

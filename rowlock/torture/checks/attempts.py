@@ -1,4 +1,4 @@
-"""Does each attempt begin with a claim, with a cause if it is not the first, and end with its own outcome alone."""
+"""Check that each attempt begins with a claim, has a cause if it is not the first, and ends with its own outcome."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from rowlock.torture.life import Life, Step
 
 MAX_CRASHES: Final = 3
-"""After so many a job is set aside, if it was alone when its worker died."""
+"""After so many crashes a job becomes failed, if it was alone when its worker died."""
 MOST_CRASHES: Final = 2 * MAX_CRASHES
-"""So often its worker does not die beside others: from the third crash on the job runs alone."""
+"""The most crashes beside other jobs: from the third crash on the job runs alone."""
 PROCESS_TASKS: Final = frozenset({"torture.process", "operate.compute", "operate.crash"})
 SHORT_SECONDS: Final = 0.2
-"""A handler's own start may come so long after that of its timeout."""
+"""The longest time from the start of a handler's timeout to the handler's own start."""
 STOP_SECONDS: Final = 120
-"""A worker that gives jobs back has ended after this time."""
+"""A worker that releases jobs has ended after this time."""
 
 
 def starts(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A handler is called once for each attempt at most, by the worker that has claimed it."""
+    """A handler is called at most once for each attempt, by the worker that has claimed it."""
     seen: set[int] = set()
     for run in life.runs:
         evidence.looked["starts without a claim"] += 1
         claim = life.claim_of(run.attempt)
         if claim is None:
-            yield f"attempt {run.attempt} started in process {run.pid} (run {run.run}), and nobody has claimed it"
+            yield f"attempt {run.attempt} started in process {run.pid} (run {run.run}) without a claim"
         elif (worker := evidence.workers.get(claim.change.worker)) and worker.pid != run.pid:  # type: ignore[arg-type]  # None is in no dict
             yield f"attempt {run.attempt} was claimed by process {worker.pid}, and started in {run.pid}"
         if run.attempt in seen:
@@ -55,12 +55,12 @@ def duplicates(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def cause(life: Life, step: Step) -> str:
-    """Why an attempt was not the last one, as the table `attempt` says; empty if it says nothing."""
+    """The recorded outcome of an attempt that was not the last one; empty if none is recorded."""
     return next((row.outcome for row in life.recorded if row.attempt == step.change.attempt), "")
 
 
 def _unjustified(life: Life, step: Step, evidence: Evidence) -> str:
-    """What is wrong with the cause that an attempt was not the last one."""
+    """What is wrong with the recorded cause of another attempt."""
     outcome = cause(life, step)
     if not outcome:
         return "no cause is recorded"
@@ -71,26 +71,26 @@ def _unjustified(life: Life, step: Step, evidence: Evidence) -> str:
     if outcome == "released" and (begun := life.runs_of(step.change.attempt)):
         ended = evidence.history_time(step.change.at)
         if not _was_cut_off(step, evidence) and not any(_was_stopped(run, ended, evidence) for run in begun):
-            return f"process {begun[0].pid} gave it back, and nobody had asked that process to stop"
+            return f"process {begun[0].pid} released it, and nobody had asked that process to stop"
     return ""
 
 
 def _was_cut_off(step: Step, evidence: Evidence) -> bool:
-    """Whether the worker says that the lease was lost under which the attempt ran: it gives back what it stopped."""
+    """Whether the worker logged that it lost the attempt's lease: it releases the jobs that it stopped."""
     worker = None if step.old is None else step.old.worker
     said = None if worker is None else evidence.said.get(worker)
     return said is not None and "lease_lost" in said.events
 
 
 def _was_stopped(run: Run, at: float, evidence: Evidence) -> bool:
-    """Whether the run's process was asked to stop, or has ended soon after."""
+    """Whether the run's process was asked to stop, or ended soon after."""
     late = at + STOP_SECONDS * SECOND
     asked = (one for one in evidence.troubles_between(0, late) if one.kind == "stop" and one.process == run.pid)
     return any(asked) or evidence.death(run.pid, run.started) <= late
 
 
 def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
-    """What is recorded of an attempt is what its handler did."""
+    """The recorded outcome of an attempt is its handler's."""
     for row in life.recorded:
         evidence.looked["false outcomes"] += 1
         runs = life.runs_of(row.attempt)
@@ -108,10 +108,10 @@ def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
             case "timeout":
                 evidence.looked["false outcomes: timeouts"] += 1
                 is_true = _may_time_out(life, runs)
-            case _:  # a release or a crash is nobody's word
+            case _:  # no handler decides a release or a crash
                 is_true = True
         if not is_true:
-            yield f"attempt {row.attempt} is recorded as {row.outcome}, and its handler said {said or 'nothing'}"
+            yield f"attempt {row.attempt} is recorded as {row.outcome}, and its handler ended with {said or 'nothing'}"
     if any(step.is_cancel_of_waiting for step in life.steps) and not any(
         operation.what == "cancel" for operation in life.operations
     ):
@@ -119,7 +119,7 @@ def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _may_time_out(life: Life, runs: list[Run]) -> bool:
-    """Whether the job has a deadline, or a timeout that its handler had reached, or needed so long to start."""
+    """Whether the job has a deadline, or a timeout that its handler reached, or that passed before its start."""
     wanted = life.wanted
     if wanted is None or wanted.queue is None:
         return True
@@ -130,7 +130,7 @@ def _may_time_out(life: Life, runs: list[Run]) -> bool:
 
 
 def _runs_apart(life: Life) -> bool:
-    """Whether the handler runs in a process of its own, which can end before it writes that it has started."""
+    """Whether the handler runs in its own process, which can end before it logs its start."""
     return life.wanted is not None and life.wanted.task in PROCESS_TASKS
 
 
@@ -139,7 +139,7 @@ def _has_died(run: Run, evidence: Evidence) -> bool:
 
 
 def stale(life: Life, evidence: Evidence) -> Iterator[str]:
-    """An outcome is accepted from the attempt that is running, and its worker, alone; and one for each attempt."""
+    """An outcome is accepted only from the running attempt and its worker, once for each attempt."""
     claim: Step | None = None
     ends: dict[int | None, Step] = {}
     for step in life.steps:
@@ -171,7 +171,7 @@ def _stale_finish(life: Life, step: Step, claim: Step | None) -> Iterator[str]:
 
 
 def _stale_rows(life: Life, ends: dict[int | None, Step]) -> Iterator[str]:
-    """A row of the table `attempt` is of an attempt that ended like this, and of the worker that had claimed it."""
+    """A row of the table `attempt` belongs to an attempt that ended this way, and to the worker that claimed it."""
     told: dict[int, Recorded] = {}
     for row in life.recorded:
         if (other := told.setdefault(row.attempt, row)) is not row:
@@ -188,7 +188,7 @@ def _stale_rows(life: Life, ends: dict[int | None, Step]) -> Iterator[str]:
 
 
 def limits(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A job starts as often as max_attempts, its crashes and what does not count allow, and no oftener."""
+    """A job starts as often as max_attempts, its crashes and uncounted attempts allow, and not more often."""
     evidence.looked["starts past the limit"] += len(life.runs) > 1
     most_errors = life.wanted.max_attempts if life.wanted is not None else 10
     for step in life.steps:
@@ -205,7 +205,7 @@ def limits(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def note_rescues(life: Life, evidence: Evidence) -> None:
-    """Note which jobs were taken from which worker."""
+    """Note which jobs were rescued from which worker."""
     claimed = 0
     for step in life.steps:
         if step.kind == "claim":
@@ -224,10 +224,10 @@ def note_rescues(life: Life, evidence: Evidence) -> None:
 
 
 def chances(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """A job that was alone at its third crash is set aside: docs/worker.md, 'Jobs that take their worker down'.
+    """A job that was alone at its third crash becomes failed: docs/worker.md, 'Jobs that take their worker down'.
 
-    It was alone if nothing else was rescued from the worker that it held at the same time. Only workers are judged
-    that had ended before: they finished nothing meanwhile.
+    It was alone if no other job was rescued from the worker that the worker held at the same time. Only workers that
+    had ended before are judged: they finished nothing meanwhile.
     """
     for worker, rescues in evidence.rescues.items():
         for one in rescues:
@@ -243,12 +243,12 @@ def chances(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def quarantines(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """A job is set aside for taking its worker down only after three crashes, and if it was all that this one held."""
+    """A job becomes failed for its crashes only after three of them, and only if its worker held no other job."""
     for worker, rescues in evidence.rescues.items():
         for one in rescues:
             evidence.looked["unjustified quarantines"] += one.is_quarantine
             if one.is_quarantine and one.crashes < MAX_CRASHES:
-                yield str(one.job), f"it was set aside after {one.crashes} crashes"
+                yield str(one.job), f"it failed as a crasher after {one.crashes} crashes"
             beside = [
                 other
                 for other in rescues
@@ -257,4 +257,4 @@ def quarantines(evidence: Evidence) -> Iterator[tuple[str, str]]:
                 and (other.number > one.number or other.xid == one.xid)
             ]
             if one.is_quarantine and beside:
-                yield str(one.job), f"it was set aside, and worker {worker} held job {beside[0].job} too"
+                yield str(one.job), f"it failed as a crasher, and worker {worker} held job {beside[0].job} too"

@@ -1,4 +1,4 @@
-"""Do acts on many jobs do what they say, to the jobs that they mean: docs/operating.md, 'Many at once', 'Run again'."""
+"""Check that acts on many jobs act on the jobs that they mean: docs/operating.md, 'Many at once', 'Run again'."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 RULE: Final = "acts on many jobs"
 AGAIN: Final = "jobs run again"
 CLOCK_SECONDS: Final = 0.5
-"""How far the two clocks may be apart."""
+"""The largest difference between the two clocks."""
 COPIED: Final = ("task", "queue", "priority", "tags", "metadata", "max_attempts")
 UNTOUCHED: Final = (*COPIED, "id", "args", "state", "attempt", "errors")
 
 
 def bulk(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """An act on many changes exactly the jobs that fit its filter, and says how many. A dry run changes none."""
+    """An act on many changes exactly the matching jobs, and returns their number. A dry run changes none."""
     if not evidence.epochs:
         return
     for deed in evidence.deeds_of("cancel_many", "retry_many", "discard_many"):
@@ -40,7 +40,7 @@ def bulk(evidence: Evidence) -> Iterator[tuple[str, str]]:
                 yield from ((deed.what, sentence) for sentence in wrong(deed, lives, evidence))
             strange = set(deed.said["first_ids"]) - {str(job) for job in deed.jobs}
             if strange:
-                yield deed.what, f"it named job {min(strange)}, which does not fit its filter"
+                yield deed.what, f"it named job {min(strange)}, which does not match its filter"
     for deed in evidence.deeds_of("dry cancel_many", "dry retry_many", "dry discard_many"):
         evidence.looked[f"{RULE}: a dry run"] += 1
         yield from ((deed.what, sentence) for sentence in _dry(deed, evidence))
@@ -68,7 +68,7 @@ def _cancelled(deed: Deed, lives: list[Life], evidence: Evidence) -> Iterator[st
         if deed.about["state"] is None and not (is_cancelled or is_requested):
             finished = min((step.change.at for step in life.steps if step.kind == "finish"), default=end + 60)
             if finished > end + CLOCK_SECONDS:
-                yield f"job {life.id} fits its filter, and was not cancelled"
+                yield f"job {life.id} matches its filter, and was not cancelled"
         late = [claim for claim in life.claims if claim.change.at > end + CLOCK_SECONDS]
         if late and deed.about["state"] is None:
             yield f"attempt {late[0].change.attempt} of job {life.id} began {late[0].change.at - end:.2f} s later"
@@ -77,7 +77,7 @@ def _cancelled(deed: Deed, lives: list[Life], evidence: Evidence) -> Iterator[st
     evidence.looked[f"{RULE}: cancels of jobs that ran"] += requested
     if deed.said["count"] != cancelled + requested or deed.said["requested"] != requested:
         yield (
-            f"it said that it changed {deed.said['count']} jobs and asked {deed.said['requested']} of them to stop; "
+            f"it returned that it changed {deed.said['count']} jobs and asked {deed.said['requested']} to stop; "
             f"{cancelled} were cancelled, and {requested} asked"
         )
 
@@ -89,18 +89,18 @@ def _retried(deed: Deed, lives: list[Life], evidence: Evidence) -> Iterator[str]
         retries = sum(step.kind == "retry" and _within(step, deed, evidence) for step in life.steps)
         back += retries
         if not retries and _is_dead(life, begin - CLOCK_SECONDS):
-            yield f"job {life.id} is a dead letter that fits its filter, and was not put back"
+            yield f"job {life.id} is a dead letter that matches its filter, and was not put back"
     evidence.looked[f"{RULE}: dead letters to put back"] += sum(_is_dead(life, begin - CLOCK_SECONDS) for life in lives)
     if deed.said["count"] != back or deed.said["skipped"]:
         said = f"it put {deed.said['count']} jobs back, and skipped {deed.said['skipped']}"
-        yield f"it said that {said}; {back} were put back"
+        yield f"it returned that {said}; {back} were put back"
 
 
 def _discarded(deed: Deed, lives: list[Life], evidence: Evidence) -> Iterator[str]:
     dead = sum(_is_dead(life, evidence.database_time(deed.began) - CLOCK_SECONDS) for life in lives)
     some = sum(_is_dead(life, evidence.database_time(deed.ended) + CLOCK_SECONDS) for life in lives)
     if not dead <= deed.said["count"] <= some:
-        yield f"it said that it discarded {deed.said['count']} jobs, and there were {dead} dead letters"
+        yield f"it returned that it discarded {deed.said['count']} jobs, and there were {dead} dead letters"
 
 
 def _put_aside(deed: Deed, evidence: Evidence) -> Iterator[str]:
@@ -127,7 +127,7 @@ def _is_dead(life: Life, at: float) -> bool:
 
 
 def _dry(deed: Deed, evidence: Evidence) -> Iterator[str]:
-    """A dry run changes nothing, and counts no more jobs than fit."""
+    """A dry run changes nothing, and counts no more jobs than match."""
     end = evidence.database_time(deed.ended)
     is_rewound = rewound.of_deed(deed, evidence) is not None
     for life in () if is_rewound else _lives(deed, evidence):
@@ -140,11 +140,11 @@ def _dry(deed: Deed, evidence: Evidence) -> Iterator[str]:
         ):
             yield f"a dry run changed job {life.id}"
     if deed.outcome == "done" and deed.said["count"] > len(deed.jobs):
-        yield f"a dry run counted {deed.said['count']} jobs, and only {len(deed.jobs)} fit"
+        yield f"a dry run counted {deed.said['count']} jobs, and only {len(deed.jobs)} match"
 
 
 def again(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """A job that is run again leaves the old one as it was, and makes a new one like it, due now."""
+    """Running a job again leaves the old job unchanged, and makes a new one like it, due now."""
     for deed in evidence.deeds_of("run_again"):
         evidence.looked[AGAIN] += 1
         if deed.outcome != "done":
@@ -157,7 +157,7 @@ def again(evidence: Evidence) -> Iterator[tuple[str, str]]:
         if changed := [name for name in untouched if old[name] != after[name]]:
             yield subject, f"it was run again, and its {', '.join(changed)} changed"
         if different := [name for name in COPIED if old[name] != new[name]]:
-            yield subject, f"it was run again, and {', '.join(different)} of the new job is another"
+            yield subject, f"it was run again, and {', '.join(different)} of the new job differs"
         if new["args"] != {"op": deed.about["wanted"]}:
             yield subject, f"it was to run again with {deed.about['wanted']}, and the new job has {new['args']}"
     for deed in evidence.deeds_of("run_now"):
@@ -165,4 +165,4 @@ def again(evidence: Evidence) -> Iterator[tuple[str, str]]:
         if deed.outcome == "done" and all(deed.said["job"] != str(job) for job in evidence.last):
             window = rewound.of_deed(deed, evidence)
             if window is None or deed.ended < window.begins - rewound.LAG_SECONDS * SECOND:
-                yield str(deed.said["job"]), "a schedule was run by hand, and its job is nowhere"
+                yield str(deed.said["job"]), "a schedule was run by hand, and its job does not exist"

@@ -1,4 +1,4 @@
-"""Does the work go on when the server's clock steps, and are a dead worker's jobs rescued in time."""
+"""Check that work continues when the server's clock steps, and that a dead worker's jobs are rescued in time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rowlock.torture.life import Life
 
 STOPPED_SECONDS: Final = 10
-"""So long nobody may claim, after the clock stepped, while jobs are enqueued."""
+"""The longest time without a claim after a step of the clock, while jobs are enqueued."""
 RESCUE_SECONDS: Final = 30.0
-"""So long a job may be held by a worker that is dead: its lease of 4 s, and a duty that is late under load."""
+"""The longest time that a dead worker may hold a job: its lease of 4 s, and a duty that is late under load."""
 
 
 def note_claims(life: Life, evidence: Evidence) -> None:
@@ -50,7 +50,7 @@ def stoppages(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def rescued_late(life: Life, evidence: Evidence) -> Iterator[str]:
-    """The jobs of a worker that is dead are taken from it within seconds, whatever the clock says."""
+    """A dead worker's jobs are rescued within seconds, whatever the clock shows."""
     if not evidence.epochs:
         return
     for claim, after in zip(life.steps, chain(life.steps[1:], (None,)), strict=False):

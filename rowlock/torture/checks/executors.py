@@ -1,4 +1,4 @@
-"""Do tasks in processes end as documented, and no process after its worker: docs/executors.md."""
+"""Check that tasks in processes end as documented, and that no process outlives its worker: docs/executors.md."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ TOLD: Final = {
     "kill": "ProcessEnded: The process of the task ended by SIGKILL",
     "memory": "MemoryError",
 }
-"""How the error of a crash begins, or what it contains."""
+"""The beginning of a crash's error, or a part of it."""
 KILLED: Final = TOLD["kill"]
 OUTLIVED_SECONDS: Final = 2.0
-"""The kernel ends a process with its worker. When the worker ended is known so exactly."""
+"""The kernel ends a process with its worker. The accuracy of the worker's end."""
 
 
 def processes(life: Life, evidence: Evidence) -> Iterator[str]:
@@ -41,14 +41,14 @@ def processes(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def crashes(life: Life, evidence: Evidence) -> Iterator[str]:
-    """The crash of a process fails its attempt, in the words of the documentation."""
+    """The crash of a process fails its attempt, with the documented error."""
     if life.wanted is not None and life.wanted.task == CRASH:
         for deed in evidence.deeds_on.get(life.id, ()):
-            yield from _told(deed, life, evidence)
+            yield from _recorded(deed, life, evidence)
 
 
-def _told(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
-    """What a crash is told as; unless the worker's own crashes ended the job."""
+def _recorded(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
+    """The recorded outcome of a crash; unless the worker's own crashes ended the job."""
     how, error = deed.about.get("how"), deed.said.get("error") or ""
     if deed.outcome != "done" or how not in TOLD or not deed.said.keys() & {"state", "result"}:
         return
@@ -63,7 +63,7 @@ def _told(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _was_killed(life: Life, evidence: Evidence) -> bool:
-    """Whether a fault ended its process first: that of its run; if it did not begin, any that is no worker."""
+    """Whether a fault ended its process first: that of its run; if it did not begin, any process but a worker's."""
     if life.runs:
         return any(evidence.death(run.child, run.started) < inf for run in life.runs)
     ends = (step.change.at for step in life.steps if step.kind == "finish")

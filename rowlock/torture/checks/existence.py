@@ -1,4 +1,4 @@
-"""Does what exists exist, and nothing else: jobs, their one end, and the effects of their success."""
+"""Check that all expected jobs exist, and no others; each has one end, and the effects of its success."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from rowlock.torture.life import Life
 
 EXACTLY_ONCE: Final = "torture.exactly_once"
-"""The task whose handler writes an effect in job.transaction()."""
+"""The task whose handler inserts an effect in job.transaction()."""
 
 
 def lost(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A job whose enqueue was acknowledged is there, and is finished in the end. So is one that was put back."""
+    """A job whose enqueue was acknowledged exists, and finishes in the end. So does one that was put back."""
     if life.answers is not None and life.answers.stored:
         evidence.looked["lost"] += 1
         if not life.changes:
@@ -32,7 +32,7 @@ def lost(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def unfinished(life: Life, evidence: Evidence) -> Iterator[str]:
-    """Whatever became of its enqueue's answer: a job that exists is finished in the end."""
+    """A job that exists finishes in the end, whatever the answer of its enqueue was."""
     evidence.looked["unfinished"] += bool(life.changes)
     is_acknowledged = life.answers is not None and life.answers.stored
     if life.answers is not None and life.answers.unknown and not life.answers.stored:
@@ -42,7 +42,7 @@ def unfinished(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def unexpected(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A job exists only if somebody has enqueued it, and was not told that it was not stored."""
+    """A job exists only if an enqueue asked for it, and did not return that it was not stored."""
     if life.answers is not None and (life.answers.nothing or life.answers.existing):
         evidence.looked["unexpected: enqueues that stored nothing"] += 1
     if not life.changes or life.is_tick:
@@ -52,11 +52,11 @@ def unexpected(life: Life, evidence: Evidence) -> Iterator[str]:
         yield f"it is in the database ({life.state}), and nobody has enqueued it"
     elif not (life.answers.stored or life.answers.unknown):
         why = "another job holds its key" if life.answers.existing else "nothing was stored"
-        yield f"its enqueue was told that {why}, and it is in the database ({life.state})"
+        yield f"its enqueue returned that {why}, and it is in the database ({life.state})"
 
 
 def final_states(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A job has one final state, which nothing but an operator's retry undoes."""
+    """A job has one final state; only an operator's retry undoes it."""
     kept = 0
     evidence.looked["more than one final state"] += len(life.last) > 0
     for change in life.changes:
@@ -69,7 +69,7 @@ def final_states(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def effects(life: Life, evidence: Evidence) -> Iterator[str]:
-    """What a handler writes in job.transaction() is there once if its job succeeded, of that run; else never."""
+    """A handler's effect in job.transaction() exists once, from the run that succeeded; never without a success."""
     task = life.last[-1].task if life.last else life.wanted.task if life.wanted else ""
     evidence.looked["effects"] += task == EXACTLY_ONCE
     evidence.looked["effects: after several attempts"] += task == EXACTLY_ONCE and len(life.runs) > 1
@@ -88,15 +88,15 @@ def effects(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 SHOWN: Final = {"scheduled": "queued", "retrying": "queued"}
-"""What the view shows, and the state that is stored: a waiting job has other names before its time, or after errors."""
+"""The view's states and the stored ones: a waiting job has other names before its due time, or after errors."""
 
 
 def consistency(life: Life, evidence: Evidence) -> Iterator[str]:
-    """What people see in the end is what the last change left."""
+    """The view shows in the end what the last change left."""
     evidence.looked["inconsistencies"] += 1
     if not life.changes:
         if life.last:
-            yield f"it is {life.state} in the end, and no change was ever made to it"
+            yield f"it is {life.state} in the end, and it had no change"
         return
     new = life.steps[-1].new
     last = life.last[-1] if life.last else None
@@ -107,5 +107,5 @@ def consistency(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def whole_lines(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Every line of the histories is a whole event, and every answer has its question before it."""
+    """Every line of the histories is a complete event, and every answer follows its call."""
     yield from evidence.broken_lines

@@ -1,4 +1,4 @@
-"""Is a unique key held by one job at a time, and is whoever is refused told of a job that holds it."""
+"""Check that one job holds a unique key at a time, and that a refused enqueue returns a holder."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from rowlock.torture.life import Life
 
 COMMIT_SECONDS: Final = 60.0
-"""A job that has left may be seen for so long, if the transaction in which it did was slow to commit."""
+"""How long a job may stay visible after it has left, if its transaction was slow to commit."""
 CLOCK_SECONDS: Final = 1.0
-"""How far the two clocks may be apart."""
+"""The largest difference between the two clocks."""
 
 
 def note_holds(life: Life, evidence: Evidence) -> None:
-    """Note when the job holds its unique key: from its insert on until it ends, or until it is claimed.
+    """Note when the job holds its unique key: from its insert until it ends, or until its claim.
 
-    A job that is held until its start, and comes back to the queue, holds its key again only if no other has it.
+    A job with a key until its start holds it again after a return to the queue only if no other job has it.
     """
     key = next((change.unique_key for change in life.changes if change.unique_key), None)
     if key is None and life.wanted is not None and life.wanted.key is not None:
@@ -52,7 +52,7 @@ def note_holds(life: Life, evidence: Evidence) -> None:
 
 
 def _note_end(life: Life, evidence: Evidence) -> None:
-    """Note by which way the job let its key go, and when; and when it waited for its next attempt."""
+    """Note how and when the job released its key, and when it waited for its next attempt."""
     if life.wanted is not None and life.wanted.until == "finish":
         evidence.between[life.id] = [
             (step.change.at, after.change.at)
@@ -68,7 +68,7 @@ def _note_end(life: Life, evidence: Evidence) -> None:
 
 
 def _count_ends(holds: list[tuple[int, float, UUID]], evidence: Evidence) -> None:
-    """Count the jobs with one key that let it go, after which somebody else asked for it."""
+    """Count the jobs that released a key which another job asked for afterwards."""
     for (_, _, job), following in zip_longest(holds, holds[1:]):
         asked = [evidence.database_time(one.began) for one in evidence.refusals.get(job, ())]
         evidence.looked["unique violations: keys of jobs that waited for their next attempt"] += any(
@@ -98,7 +98,7 @@ def unique(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def periods(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """A key that is held for a period is taken again only when that is over, whatever became of the job."""
+    """A key for a period is claimed again only after the period, whatever became of the job."""
     for key, holds in evidence.periods_held.items():
         holds.sort(key=lambda hold: hold[1])
         for (began, _, seconds, holder), (_, at, _, job) in pairwise(holds):
@@ -108,15 +108,16 @@ def periods(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _has_stepped(begin: float, end: float, evidence: Evidence) -> bool:
-    """Whether the server's clock, by which a period ends, was set between two of the database's times."""
+    """Whether the server's clock, by which a period ends, stepped between two of the database's times."""
     margin = CLOCK_SECONDS * SECOND
     return evidence.clocks.stepped_between(evidence.history_time(begin) - margin, evidence.history_time(end) + margin)
 
 
 def contents(life: Life, evidence: Evidence) -> Iterator[str]:
-    """What starts is what was acknowledged last: nothing that an acknowledged replacement had overwritten before.
+    """A job starts with the content that was acknowledged last, and never with content that an acknowledged replacement
+    had overwritten.
 
-    A call that overlaps another one, or whose answer is unknown, may come before it or after it.
+    A call that overlaps another one, or whose answer is unknown, may count before it or after it.
     """
     if life.wanted is None or not life.wanted.replaces or not evidence.epochs:
         return
@@ -132,7 +133,7 @@ def contents(life: Life, evidence: Evidence) -> Iterator[str]:
             if run.content != row.content:
                 yield f"attempt {run.attempt} was started with the content {run.content}, and its row had {row.content}"
         if row.content != life.wanted.content and row.content not in ended:
-            continue  # of a call without an answer
+            continue  # from a call without an answer
         known = ended.get(row.content, 0.0)
         for one in calls:
             began, answered = evidence.database_time(one.began), evidence.database_time(one.ended)
@@ -144,7 +145,7 @@ def contents(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def unfollowed(life: Life, evidence: Evidence) -> Iterator[str]:
-    """Whoever is told "it exists already" of a key until the start, has a start that follows."""
+    """An enqueue that is refused for a key until the start is followed by a start."""
     for refusal in evidence.refusals.get(life.id, ()):
         if refusal.wanted[0].until != "start" or not life.changes or not evidence.epochs:
             continue
@@ -161,7 +162,7 @@ def unfollowed(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def keyless(life: Life, _: Evidence) -> Iterator[str]:
-    """A job that was asked for with a unique key has it."""
+    """A job that was enqueued with a unique key has it."""
     if life.wanted is not None and life.wanted.key is not None and life.changes:
         stored = life.changes[0].unique_key
         if stored != life.wanted.key:
@@ -169,7 +170,7 @@ def keyless(life: Life, _: Evidence) -> Iterator[str]:
 
 
 def raised(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A duplicate raises if and only if its call asked for that."""
+    """A duplicate raises if and only if its call asked for it."""
     for refusal in evidence.refusals.get(life.id, ()):
         if refusal.raised is None:
             continue
@@ -181,7 +182,7 @@ def raised(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def refused(life: Life, evidence: Evidence) -> Iterator[str]:
-    """Nobody is told "it exists already" of a job that does not, or that holds another key."""
+    """A refusal never names a job that does not exist, or that holds another key."""
     for refusal in evidence.refusals.get(life.id, ()):
         evidence.looked["unique violations: refused enqueues"] += 1
         keys, job = {wanted.key for wanted in refusal.wanted}, refusal.wanted[0].id
@@ -194,7 +195,7 @@ def refused(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _was_live(life: Life, refusal: Refusal, evidence: Evidence) -> bool:
-    """Whether the job was live at some moment of the enqueue, as far as the two clocks can tell."""
+    """Whether the job was live at some moment of the enqueue, within the accuracy of the two clocks."""
     if not evidence.epochs:
         return True
     begin, end = evidence.database_time(refusal.began), evidence.database_time(refusal.ended)
@@ -204,7 +205,7 @@ def _was_live(life: Life, refusal: Refusal, evidence: Evidence) -> bool:
         first, seconds = life.changes[0], refusal.wanted[0].period or 0.0
         return first.began <= end + CLOCK_SECONDS and first.at + seconds >= begin - CLOCK_SECONDS
     came = [step.change.at for step in life.steps if step.kind in {"enqueue", "retry"}]
-    is_known = refusal.wanted[0].until == "finish"  # what follows a start is for `unfollowed`
+    is_known = refusal.wanted[0].until == "finish"  # `unfollowed` judges keys until the start
     left = [
         step.change.visible + (CLOCK_SECONDS if is_known and step.change.committed is not None else COMMIT_SECONDS)
         for step in life.steps

@@ -1,4 +1,4 @@
-"""Do leases do what they are for: nobody takes a healthy worker's jobs, and no job runs twice at a time."""
+"""Check leases: nobody rescues a healthy worker's jobs, and no job runs twice at a time."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from rowlock.torture.life import Life, Step
 
 COMMIT_SECONDS: Final = 0.25
-"""A renewal may take so long to become visible: whoever rescues then has not seen it."""
+"""How long a renewal may take to become visible: a rescue before that has not seen it."""
 WAKE_SECONDS: Final = 3.0
-"""So long after it was frozen, or its event loop blocked, a process may need to stop its handlers."""
+"""How long a process may need to stop its handlers after it was frozen or its event loop blocked."""
 CLOCK_SECONDS: Final = 2.0
-"""So long after the server's clock stepped ahead a worker may not know yet that its lease has run out."""
+"""How long a worker may not know that its lease has run out, after the server's clock stepped ahead."""
 NETWORK: Final = frozenset({"cut", "delay", "black_hole", "half_open", "pgbouncer"})
-"""Faults that also hit the process that takes the place of one that has ended: it has the same way to the server."""
+"""Faults that also hit the process that replaces one that has ended: both use the same link to the server."""
 STARVED_SHARE: Final = 0.25
-"""The share of a lease for which the machine, or the server, must have stood still to explain that it was lost."""
+"""The share of a lease for which a stall of the machine or the server explains the loss of the lease."""
 LOST_CONNECTION: Final = frozenset(
     {
         "AdminShutdownError",
@@ -39,14 +39,14 @@ LOST_CONNECTION: Final = frozenset(
         "InterfaceError",
     }
 )
-"""What a renewal that was not made says in the worker's log. Not a timeout: a defect could be the cause of that."""
+"""Log texts of a renewal that failed. Not a timeout: a defect could be the cause of that."""
 HITS_ONE: Final = NETWORK | {"kill", "freeze", "stall", "stop", "terminate"}
 HITS_ALL: Final = NETWORK | {"server", "full", "full_wal", "terminate", "locks", "failover", "rewind", "clock"}
-"""Faults that may keep a worker from renewing its lease. A wrong clock, or an old transaction, is no excuse."""
+"""Faults that may prevent a worker from renewing its lease. A wrong clock or an old transaction is no excuse."""
 
 
 def rescues(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A job is taken from a worker whose lease has run out, and no lease runs out without a reason."""
+    """A job is rescued from a worker whose lease has run out, and no lease runs out without a reason."""
     for step in life.steps:
         if step.is_crash and step.old is not None and (worker := evidence.workers.get(step.old.worker)):  # type: ignore[arg-type]  # None is in no dict
             evidence.looked["unjustified rescues"] += 1
@@ -59,9 +59,9 @@ def rescues(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _not_expired(step: Step, worker: Worker, evidence: Evidence) -> str:
-    """Whether the lease was still good at the time of the rescue, by the database's clock.
+    """Return the proof that the lease was valid at the rescue, by the database's clock; empty if it had run out.
 
-    If that clock stepped in between, nobody can say.
+    It is unknown if that clock stepped in between.
     """
     at = step.change.at
     seen = [mark for mark in worker.marks if mark[0] <= at - COMMIT_SECONDS] or worker.marks[:1]
@@ -74,17 +74,17 @@ def _not_expired(step: Step, worker: Worker, evidence: Evidence) -> str:
 
 
 def _reason(step: Step, worker: Worker, evidence: Evidence) -> str:
-    """Why the worker lost its lease, by the evidence; empty if nothing shows it.
+    """Why the worker lost its lease, by the evidence; empty if the evidence shows no reason.
 
-    A fault hit it, or everybody, in the time of its last lease or the one before; or its own log says that the
-    connection of the renewals was lost; or the runner, which no fault hits, saw the machine or the server stand still.
+    A fault hit it, or everybody, during its last lease or the one before; or its own log reports that the connection of
+    the renewals was lost; or the runner, which no fault hits, saw a stall of the machine or the server.
     """
     if not evidence.epochs:
-        return "what nobody knows"
+        return "an unknown cause"
     at = step.change.at
     renewed = [(written, until) for written, until in worker.marks if until is not None and until > written]
     if not renewed:
-        return "what nobody knows"
+        return "an unknown cause"
     lease = max(until - written for written, until in renewed)
     begin = max((written for written, _ in renewed if written <= at), default=at) - lease
     end = evidence.history_time(at)
@@ -101,7 +101,7 @@ def _reason(step: Step, worker: Worker, evidence: Evidence) -> str:
 
 
 def _hits(trouble: Trouble, pid: int, evidence: Evidence) -> bool:
-    """Whether a fault may keep the worker in this process from renewing its lease."""
+    """Whether a fault may prevent the worker in this process from renewing its lease."""
     if trouble.process == pid:
         return trouble.kind in HITS_ONE
     if not trouble.process:
@@ -118,7 +118,7 @@ def _has_stepped(begin: float, end: float, evidence: Evidence) -> bool:
 def lapsed(evidence: Evidence) -> Iterator[tuple[str, str]]:
     """A lease that has run out is not renewed: others may have the jobs.
 
-    Unless the clock stepped since it was written. A lease that lies in the future then is cut, by any worker's upkeep.
+    Except when the clock stepped since it was written: any worker's upkeep cuts a lease that is in the future then.
     """
     for id_, worker in evidence.workers.items():
         evidence.looked["lapsed leases"] += 1
@@ -140,7 +140,7 @@ def unleased(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def uncrashed(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A crash counts against an attempt that began, or that a worker claimed while its lease held."""
+    """A crash counts against an attempt that began, or that a worker claimed while its lease was valid."""
     claim: Step | None = None
     for step in life.steps:
         if step.kind == "claim":
@@ -155,7 +155,7 @@ def uncrashed(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _without_lease(claim: Change, worker: Worker, evidence: Evidence) -> float:
-    """How long the lease was over when the claim began; 0 if it held, or if the clock stepped meanwhile."""
+    """How long the lease had ended when the claim began; 0 if it was valid, or if the clock stepped meanwhile."""
     if evidence.epochs and _has_stepped(claim.began, claim.at, evidence):
         return 0.0
     seen = [mark for mark in worker.marks if mark[0] <= claim.began]
@@ -179,7 +179,7 @@ def overlaps(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _count_cut(life: Life, evidence: Evidence) -> int:
-    """Count the handlers of jobs that were taken from a live process, which would still run beside the next attempt."""
+    """Count the handlers of jobs rescued from a live process that would still run beside the next attempt."""
     crashed = {step.old.attempt for step in life.steps if step.is_crash and step.old is not None}
     count = 0
     for run, following in pairwise(life.runs):
@@ -190,7 +190,7 @@ def _count_cut(life: Life, evidence: Evidence) -> int:
 
 
 def overlapping(life: Life) -> Iterator[tuple[Run, Run, float]]:
-    """The pairs of runs that ran at the same time: the one of the earlier attempt, the other, and for how long."""
+    """The pairs of runs that overlapped: the earlier attempt's run, the other one, and for how long."""
     for index, one in enumerate(life.runs):
         for other in life.runs[index + 1 :]:
             if other.started >= one.ended:
@@ -201,7 +201,7 @@ def overlapping(life: Life) -> Iterator[tuple[Run, Run, float]]:
 
 def is_excused(stale: Run, fresh: Run, evidence: Evidence) -> bool:
     """Whether the earlier attempt could not be stopped: its process was frozen or blocked, its handler is stubborn, or
-    the server's clock had just ended its lease.
+    a step of the server's clock had just ended its lease.
     """
     if stale.is_stubborn:
         return True

@@ -1,4 +1,4 @@
-"""Is nothing left when all programs have stopped, and do processes that live long use no more and more."""
+"""Check that nothing is left after all programs have stopped, and that long-lived processes do not leak."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from rowlock.torture.remains import Vital
 
 LEAST_SECONDS: Final = 40.0
-"""What a process uses says something only if it has lived so long."""
+"""The shortest life of a process whose use is judged."""
 MEMORY_FACTOR: Final = 1.3
 MEMORY_BYTES: Final = 48 * 1024**2
-DESCRIPTORS: Final = 48  # thirty handlers have a connection each, when all are in the middle of something
+DESCRIPTORS: Final = 48  # thirty handlers with a connection each, at the busiest moment
 THREADS: Final = 8
-"""By so much a process may use more in the last quarter of its life, at least, than at most in the second."""
+"""The tolerance: minimum use in the last quarter of its life compared with the maximum use in the second quarter."""
 
 
 def leftovers(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -32,9 +32,9 @@ def leftovers(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def growth(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """A process that lives for the whole run uses no more memory, descriptors or threads in the end than early on.
+    """A process that lives for the whole run uses no more memory, descriptors or threads at the end than early on.
 
-    What has leaked does not come back, and what is in use does: the least of the last quarter counts.
+    Leaks do not shrink, normal use does: so the minimum of the last quarter counts.
     """
     vitals = [] if evidence.remains is None else sorted(evidence.remains.vitals, key=attrgetter("name", "pid", "at"))
     for (name, pid), group in groupby(vitals, key=attrgetter("name", "pid")):

@@ -1,4 +1,4 @@
-"""Does what an operator was told come true: a waiting job that was cancelled never starts."""
+"""Check that cancels take effect: a cancelled waiting job never starts."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
 UNHEARD: Final = "cancels not heard"
 HEARD_SECONDS: Final = 5.0
-"""So long after its acknowledgement a cancel of a running job has stopped the handler, in a calm process."""
+"""How soon after its acknowledgement a cancel has stopped a running handler, in a calm process."""
 BEFORE_SECONDS: Final = 5.0
-"""A fault that ended so long before the cancel may still keep the worker from its database."""
+"""How long before the cancel a fault may have ended and still keep the worker from its database."""
 CLOCK_SECONDS: Final = 0.5
-"""How far the two clocks may be apart."""
+"""The largest difference between the two clocks."""
 WAKE_SECONDS: Final = 3.0
-"""So long after it was frozen a process may begin what it had claimed before."""
+"""How long after a freeze a process may begin a job that it had claimed before."""
 
 
 def cancelled(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A waiting job whose cancel was acknowledged never starts; of a running one, no other attempt begins."""
+    """A waiting job whose cancel was acknowledged never starts; a running one starts no other attempt."""
     for operation in life.operations:
         if operation.what == "cancel" and operation.outcome == "done":
             evidence.looked["cancelled jobs that started"] += 1
@@ -52,13 +52,13 @@ def _cancelled(life: Life, operation: Operation, evidence: Evidence) -> Iterator
 
 
 def _was_frozen(run: Run, operation: Operation, evidence: Evidence) -> bool:
-    """Whether the process had claimed it long before, and was frozen over the cancel."""
+    """Whether the process had claimed it long before, and was frozen during the cancel."""
     between = evidence.troubles_between(operation.began - WAKE_SECONDS * SECOND, run.started)
     return any(one.kind in PAUSES and one.process == run.pid for one in between)
 
 
 def unheard(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A running handler that can be stopped ends soon after a cancel was requested, unless a fault keeps it."""
+    """A running handler that can be stopped ends soon after a cancel request, unless a fault prevents it."""
     for operation in life.operations:
         if operation.what != "cancel" or operation.outcome != "requested":
             continue
@@ -74,7 +74,7 @@ def unheard(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _is_kept(run: Run, begin: float, end: float, evidence: Evidence) -> bool:
-    """Whether a fault, or a handler that blocks its loop, kept the run's process from hearing of it."""
+    """Whether a fault, or a handler that blocks its loop, kept the request from the run's process."""
     blocked = any(one.started <= end and one.ended >= begin for one in evidence.blocking.get(run.pid, ()))
     return blocked or not evidence.is_calm(run.pid, begin, end)
 

@@ -1,4 +1,4 @@
-"""Does a claim take the most urgent jobs of a queue, and of those of one priority the ones that were due first."""
+"""Check that a claim takes the most urgent jobs of a queue, and among equal priorities those due first."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from rowlock.torture.life import Life
 
 SEEN_SECONDS: Final = 0.3
-"""A job is visible to all so long after its commit, at the latest."""
+"""The longest time from a job's commit until it is visible to all."""
 LAST_CHANCE: Final = 2
-"""With so many crashes a job runs alone, out of the order of the others."""
+"""After so many crashes a job runs alone, out of order."""
 MOST_OVERTAKEN: Final = 5
-"""A claim passes by a row that somebody holds: a claim that is broken off, for a moment. So many claims are more."""
+"""A claim skips a locked row; an aborted claim locks it for a moment. So many claims are more than a moment."""
 MOST_READ: Final = 2000
-"""Of each job, no more claims are looked at: it waited for long, and the first of them say enough."""
+"""The most claims examined for each job: it waited for long, and the first of them are proof enough."""
 CALM_SECONDS: Final = 1.0
 LONGEST_DELAY: Final = 20.0
-"""So long before its due time a job may have been enqueued."""
+"""The longest time from a job's enqueue to its due time."""
 EXECUTORS: Final = {"torture.thread": "thread", process_tasks.NAME: "process"}
-"""The tasks that a worker claims apart from the others: it has fewer threads and processes than slots."""
+"""Tasks that a worker claims separately: it has fewer threads and processes than slots."""
 HARMLESS: Final = frozenset({"pin", "terminate", "slow"})
-"""What hits everybody, and leaves no row locked for longer than a moment."""
+"""Faults that hit everybody, and lock no row for longer than a moment."""
 HOLDING: Final = frozenset({"black_hole", "half_open"})
-"""What may keep the answer of one claim from leaving the server. So long its transaction holds the rows."""
+"""Faults that may delay the answer of one claim in the server. Its transaction locks the rows meanwhile."""
 
 
 def note_claims(life: Life, evidence: Evidence) -> None:
-    """Note what the claims took, and which jobs waited so that a claim could not overlook them."""
+    """Note the jobs that the claims took, and the waiting jobs that a claim could not overlook."""
     for index, step in enumerate(life.steps):
         row = step.new
         if step.kind == "claim" and step.old is not None and is_steady(step.old, step.old, evidence):
@@ -55,10 +55,10 @@ def note_claims(life: Life, evidence: Evidence) -> None:
 
 
 def _is_certain(row: Change) -> bool:
-    """Whether every claim from the due time on sees the row: it was visible before it fell due.
+    """Whether every claim from the due time on sees the row: it was visible before it was due.
 
-    The cursors of the claims never pass a time that is not over. So such a job is always in front of them, however
-    many transactions were open when it was stored.
+    The claim cursors never pass a time in the future. So such a job is always ahead of them, however many transactions
+    were open when it was stored.
     """
     is_usual = row.state == "queued" and (row.crashes or 0) < LAST_CHANCE and row.unique_key is None
     if not is_usual or row.run_at is None or row.committed is None:
@@ -84,15 +84,15 @@ def _note_taken(row: Change, claim: Change, evidence: Evidence) -> None:
 
 
 def out_of_order(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """A job is overtaken by less urgent ones of its queue only by chance, and not by claim after claim.
+    """Less urgent jobs of a queue overtake a job only by chance, and not in claim after claim.
 
     Only delayed jobs are judged, since no claim can have overlooked them: a claim that began (now() of its transaction)
-    after the due time, and ended before the job was taken, takes nothing of the same queue that is less urgent, or of
-    the same priority and due later. One exception is allowed: a row that another transaction holds is passed by
-    (SKIP LOCKED), such as a claim that is broken off. That lasts for moments; so the job must be overtaken by
-    MOST_OVERTAKEN claims, and those do not count that were made while everybody's database was in trouble, or just
-    after. Jobs on their last chance run apart. What runs in threads or in processes is claimed apart, when one
-    of these is free: it is judged by itself.
+    after the due time, and ended before the job was claimed, takes no job of the same queue that is less urgent, or of
+    the same priority and due later. One exception is allowed: a claim skips a row that another transaction locks
+    (SKIP LOCKED), for example an aborted claim. That lasts for moments; so MOST_OVERTAKEN claims must overtake the job,
+    and claims do not count while everybody's database was in trouble, or just after. Jobs on their last chance run
+    apart. Jobs that run in threads or in processes are claimed separately, when a thread or process is free: they are
+    judged separately.
     """
     hard = [
         (evidence.database_time(one.begins) - CALM_SECONDS, evidence.database_time(one.ends) + CALM_SECONDS)

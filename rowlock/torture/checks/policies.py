@@ -1,4 +1,4 @@
-"""Do schedules keep to their policies, `overlap` and `misfire`: docs/schedules.md."""
+"""Check that schedules follow their policies, `overlap` and `misfire`: docs/schedules.md."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ALONE: Final = "operate.alone"
 ON_TIME_SECONDS: Final = 60.0
 """The latest tick that is due fires within this time, whatever the policy."""
 CLOCK_SECONDS: Final = 1.0
-"""How exactly it is known when the ticks were fired."""
+"""The accuracy of the times at which ticks fired."""
 
 
 def overlaps(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -42,7 +42,7 @@ def overlaps(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def misfires(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Missed ticks make one job with `latest`, a job each with `all`, none with `skip`. One on time always fires."""
+    """Missed ticks make one job with `latest`, one each with `all`, none with `skip`. A tick on time always fires."""
     fired: dict[str, set[float]] = {}
     for tick in evidence.ticks:
         fired.setdefault(tick.schedule, set()).add(tick.tick_at)

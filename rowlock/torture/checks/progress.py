@@ -1,4 +1,4 @@
-"""Do checkpoints survive, and is progress that of the attempt that told it: docs/progress.md."""
+"""Check that checkpoints survive, and that progress belongs to the attempt that reported it: docs/progress.md."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 CHECKPOINTS: Final = "checkpoints"
 PROGRESS: Final = "progress"
 WRITE_SECONDS: Final = 3.0
-"""A last report is written before the attempt's end, unless something keeps the worker from it."""
+"""The last report is written before the attempt's end, unless something prevents the worker."""
 
 
 def checkpoints(life: Life, evidence: Evidence) -> Iterator[str]:
-    """An attempt finds the last checkpoint that was saved, or one without an answer. A stale one saves nothing.
+    """An attempt finds the last saved checkpoint, or one whose save had no answer. A stale attempt saves nothing.
 
-    A process that is frozen after its save writes down late that it was done: a newer attempt's save is the later one.
-    So does one that is frozen after it has found a checkpoint: a newer attempt may have saved since.
+    A process that freezes after its save logs the save late: a newer attempt's save is the later one. The same goes
+    for one that freezes after it has found a checkpoint: a newer attempt may have saved since.
     """
     saved, saved_by, open_ones = "", 0, list[str]()
     newest = 0
@@ -53,13 +53,13 @@ def checkpoints(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _began_late(note: Note, newest: int, life: Life, evidence: Evidence) -> bool:
-    """Whether a save began when the newer attempt had started: it cannot have been stored before that."""
+    """Whether a save began after the newer attempt had started: it cannot have been stored before that."""
     started = min((run.started for run in life.runs_of(newest)), default=note.at)
     return any(one.what == "saving" and one.value == note.value and one.at > started for one in evidence.notes[life.id])
 
 
 def progress(life: Life, evidence: Evidence) -> Iterator[str]:
-    """The last progress is what an attempt told, under its number, and never replaces that of a newer attempt."""
+    """The last progress is one that an attempt reported, under its number, and never replaces a newer attempt's."""
     told = [note for note in evidence.notes.get(life.id, ()) if note.what == "told"]
     shown = evidence.closing.progress_of.get(life.id)
     if not told:
@@ -69,10 +69,10 @@ def progress(life: Life, evidence: Evidence) -> Iterator[str]:
     if shown is not None:
         who = next((note for note in told if note.value == shown.message), None)
         if who is None:
-            yield f"its progress is {shown.message!r}, which nobody told"
+            yield f"its progress is {shown.message!r}, which no attempt reported"
             return
         if who.attempt != shown.attempt:
-            said = f"is shown as of attempt {shown.attempt}, and attempt {who.attempt} told it"
+            said = f"is shown as of attempt {shown.attempt}, and attempt {who.attempt} reported it"
             yield f"its progress {shown.message!r} {said}"
     last = max(told, key=lambda note: (note.attempt, note.at))
     run = next((run for run in life.runs if run.run == last.run), None)
@@ -82,4 +82,4 @@ def progress(life: Life, evidence: Evidence) -> Iterator[str]:
     could_write = evidence.is_calm(run.pid, run.started, until) and evidence.death(run.pid, run.started) > until
     could_write &= not any(life.id in said.unwritten for said in evidence.said.values())
     if could_write and (shown is None or shown.message != last.value):
-        yield f"attempt {last.attempt} told {last.value!r} last, and {shown.message if shown else None!r} is shown"
+        yield f"attempt {last.attempt} reported {last.value!r} last, and {shown.message if shown else None!r} is shown"

@@ -1,4 +1,4 @@
-"""Does a worker give back what it has claimed, and not begun, only for a reason."""
+"""Check that a worker releases claimed jobs that have not begun only for a reason."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from rowlock.torture.life import Life, Step
 
 STALE_SECONDS: Final = 1.9
-"""A job that waited for a slot so long is given back: another worker may be free."""
+"""After so long a wait for a slot a job is released: another worker may be free."""
 LEASE_SECONDS: Final = 0.5
-"""A worker counts its lease from before the renewal was sent: so much earlier it may be over for it."""
+"""A worker counts its lease from before it sends the renewal: its lease may end so much earlier for it."""
 STEP_SECONDS: Final = 5.0
-"""So long after the server's clock stepped the lease of a worker may be over by the new time."""
+"""How long after a step of the server's clock a worker's lease may be over by the new time."""
 STOP_SECONDS: Final = 120
 LAST_CHANCE: Final = 2
 
 
 def releases(life: Life, evidence: Evidence) -> Iterator[str]:
-    """An attempt that never began is given back only where something explains it.
+    """An attempt that never began is released only for a known reason.
 
-    The process stops; the job waited for a slot for two seconds; the lease was over when it was to begin; the job's
-    own time was over; or the worker made room: for a job that runs alone, or because an operator said so.
+    The process stops; the job waited for a slot for two seconds; the lease was over when the attempt was to begin; the
+    job's own time was over; or the worker made room: for a job that runs alone, or on an operator's order.
     """
     claim: Step | None = None
     for step in life.steps:
@@ -44,7 +44,7 @@ def releases(life: Life, evidence: Evidence) -> Iterator[str]:
                 evidence.looked[f"needless releases: {reason}"] += 1
             else:
                 waited = step.change.at - claim.change.began
-                yield f"process {worker.pid} gave attempt {attempt} back after {waited:.3f} s, and nothing explains it"
+                yield f"process {worker.pid} released attempt {attempt} after {waited:.3f} s, and nothing explains it"
 
 
 def _reason(claim: Step, step: Step, worker: Worker, evidence: Evidence) -> str:

@@ -1,4 +1,4 @@
-"""Is a waiter told what its job came to, within its time: docs/results.md, and the result in docs/http-api.md."""
+"""Check that a wait returns its job's outcome in time: docs/results.md, and the result in docs/http-api.md."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 RULE: Final = "false results"
 HANG_SECONDS: Final = 15.0
-"""A look that began within the time may take so long more: a server without a word counts as lost after ten seconds."""
+"""How long a query that began within the time may take: a silent server counts as lost after ten seconds."""
 LOOK_SECONDS: Final = 7.0
-"""A waiter looks for itself after pauses of up to five seconds: an end so long before the timeout must be seen."""
+"""A wait polls at least every five seconds: it must see an end so long before the timeout."""
 EARLY_SECONDS: Final = 0.1
 CLOCK_SECONDS: Final = 0.5
-"""How far the two clocks may be apart."""
+"""The largest difference between the two clocks."""
 
 
 def results(life: Life, evidence: Evidence) -> Iterator[str]:
     """`result(timeout)` returns, or raises, within its timeout.
 
-    While the timeout lasts, a lost connection is waited out. Over HTTP it ends the request with a 503.
+    Until the timeout, it waits through a lost connection. Over HTTP a lost connection ends the request with a 503.
     """
     for deed in evidence.deeds_on.get(life.id, ()):
         if deed.what in {"result", "http result"} and deed.ended < inf:
@@ -37,7 +37,7 @@ def results(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def answers(life: Life, evidence: Evidence) -> Iterator[str]:
-    """What a wait is told is what became of the job, and it is told soon after the job's end."""
+    """A wait returns what became of the job, soon after the job's end."""
     for deed in evidence.deeds_on.get(life.id, ()):
         if deed.what in {"result", "http result"} and deed.ended < inf:
             yield from _told_late(deed, life, evidence)
@@ -45,7 +45,7 @@ def answers(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _count(deed: Deed, life: Life, evidence: Evidence) -> None:
-    """Count what a run may lack."""
+    """Count the cases that a run may lack."""
     troubles = [one.kind for one in evidence.troubles_between(deed.began, deed.ended) if one.process in {0, deed.pid}]
     evidence.looked[f"{RULE}: waited over a restart of the server"] += "server" in troubles
     evidence.looked[f"{RULE}: waited over a broken network"] += any(kind not in {"server", "pin"} for kind in troubles)
@@ -76,7 +76,7 @@ def _wrong_time(deed: Deed, evidence: Evidence) -> Iterator[str]:
 
 
 def _told_late(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
-    """A lost notification costs a look: after an end, a wait goes on for five seconds at most."""
+    """A lost notification costs one poll: after an end, a wait continues for five seconds at most."""
     if not evidence.epochs or deed.outcome != "done":
         return
     ends = [evidence.history_time(step.change.at) for step in life.steps if step.kind == "finish"]
@@ -90,22 +90,22 @@ def _wrong_answer(deed: Deed, life: Life, evidence: Evidence) -> Iterator[str]:
         return
     said = deed.said
     if said.get("is_missing") or said.get("status") == 404:
-        yield "its enqueue was acknowledged, and a wait for its result was told that it does not exist"
+        yield "its enqueue was acknowledged, and a wait for its result returned that it does not exist"
     elif "status" in said and said["status"] not in {200, 202, 503}:
         yield f"the request for its result was answered with {said['status']}"
     elif said.get("result") is not None or said.get("state") == "succeeded":
         result = said.get("result") or {}
         run = result.get("run")
         if all(run != step.change.run for step in _ends(deed, life, evidence, "succeeded")):
-            yield f"a wait was given the result {result}, which is that of none of its successes"
+            yield f"a wait returned the result {result}, which belongs to none of its successes"
         elif "square" in deed.about and result.get("square") != deed.about["square"]:
-            yield f"a wait was given {result.get('square')}, and its handler returned {deed.about['square']}"
+            yield f"a wait returned {result.get('square')}, and its handler returned {deed.about['square']}"
     elif not _is_late(deed) and said.get("status") != 503:
         ends = list(_ends(deed, life, evidence, said.get("state")))
         if not ends:
-            yield f"a wait was told that it has {said.get('state') or 'no result'}, and it had not"
+            yield f"a wait returned that it has {said.get('state') or 'no result'}, and it had not"
         elif not any(_has_error(step, life, said.get("error") or "") for step in ends):
-            yield f"a wait was told the error {said.get('error')!r}, which is not that of the attempt that ended it"
+            yield f"a wait raised the error {said.get('error')!r}, which is not that of the attempt that ended it"
 
 
 def _ends(deed: Deed, life: Life, evidence: Evidence, state: object) -> Iterator[Step]:
@@ -117,6 +117,6 @@ def _ends(deed: Deed, life: Life, evidence: Evidence, state: object) -> Iterator
 
 
 def _has_error(step: Step, life: Life, error: str) -> bool:
-    """Whether an error that names a run of the handler names one of the attempt with which the job ended."""
+    """Whether an error that names a run of the handler names one of the attempt that ended the job."""
     named = [run for run in life.runs if f"run {run.run}" in error]
     return not named or any(run.attempt == step.change.attempt for run in named)

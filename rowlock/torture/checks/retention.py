@@ -1,4 +1,4 @@
-"""Does what is past its time go, and nothing else: docs/retention.md. What must go was planted before the run."""
+"""Check that retention removes expired jobs, and nothing else: docs/retention.md. They are planted before the run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 RULE: Final = "retention"
 DUE: Final = ("operate.brief", "succeeded")
-"""The queue and the state of the planted jobs that are past their time."""
+"""The queue and the state of the planted jobs that have expired."""
 STAYING: Final = (("operate.brief", "failed"), ("operate.kept", "succeeded"))
 
 
 def retention(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Of a day that is over, the jobs past their time go. Others stay, with their attempts."""
+    """Retention removes the expired jobs of a past day. Others stay, with their attempts."""
     if not evidence.closing.settled:
         return
     planted = evidence.closing.settled[0].planted
@@ -27,7 +27,7 @@ def retention(evidence: Evidence) -> Iterator[tuple[str, str]]:
         yield " ".join(DUE), f"{there[DUE]} of {planted} jobs past their time are still there"
     for kind in STAYING:
         if there[kind] != planted:
-            yield " ".join(kind), f"{there[kind]} of {planted} jobs are there, and all are to be kept"
+            yield " ".join(kind), f"{there[kind]} of {planted} jobs are there, and all must be kept"
     bare = [relic for relic in evidence.closing.relics if not relic.has_attempt and (relic.queue, relic.state) != DUE]
     if bare:
         yield str(bare[0].id), f"its attempt is gone, and it is not ({len(bare)} such jobs)"

@@ -1,16 +1,16 @@
-"""Which promises still hold for a job with an event in a window that the database has lost.
+"""The promises that still hold for a job with an event in a window that the database has lost.
 
-A failover to an asynchronous standby, and a restore to a moment, undo what was committed since: an acknowledged job may
-be gone, a job that succeeded may run again, and a job that a worker runs waits, by the database's word. All of it is
-bounded: it concerns the jobs with an event in a window. For these jobs this still holds, as for all others:
+A failover to an asynchronous standby, and a restore to a moment, undo the commits since: an acknowledged job may
+be gone, a job that succeeded may run again, and a job that a worker runs may wait in the database. All of this is
+limited to the jobs with an event in a window. For these jobs this still holds, as for all others:
 
-- a job that was acknowledged before the window is there, and a job that is there finishes, once;
+- a job that was acknowledged before the window exists, and an existing job finishes, once;
 - each of its steps is an edge of the life cycle, its key is held once, its effects are those of its final success;
 - it does not run twice at once in one process, unless the earlier run cannot be stopped;
-- a wait for its result ends in time, with what one of its handler's calls returned.
+- a wait for its result ends in time, with a result that one of its handler's calls returned.
 
-A call of the operating program in a window, or on such a job, is excused from what compares its answer with the
-database (`of_deed`). What it says of itself must hold all the same.
+A call of the operating program in a window, or on such a job, is excused from checks that compare its answer with the
+database (`of_deed`). The answer itself must be consistent all the same.
 """
 
 from __future__ import annotations
@@ -42,41 +42,41 @@ if TYPE_CHECKING:
     from rowlock.torture.rewinds import Window
 
 LAG_SECONDS: Final = 1.0
-"""A commit may have been acknowledged so long before, and not have reached the standby."""
+"""How long before the moment a commit may have been acknowledged without having reached the standby."""
 MARGIN_SECONDS: Final = 5.0
-"""The outcome of a run may be recorded so long after its end; its claim may be so much older than its start."""
+"""How long after a run's end its outcome may be recorded, and how much older than its start its claim may be."""
 
 EXCUSED: Final[frozenset[Callable[[Life, Evidence], Iterator[str]]]] = frozenset(
     {
-        existence.lost,  # `lost` below takes its place
+        existence.lost,  # replaced by `lost` below
         attempts.duplicates,  # a run whose claim is forgotten has no cause in the database
-        attempts.starts,  # such a run has no claim, or its attempt's number is given again
-        attempts.limits,  # runs that are forgotten do not count
+        attempts.starts,  # such a run has no claim, or its attempt's number is used again
+        attempts.limits,  # forgotten runs do not count
         attempts.outcomes,  # the number of an attempt may name two
-        leases.overlaps,  # `overlaps` below takes its place
-        keys.refused,  # by a job that is forgotten
+        leases.overlaps,  # replaced by `overlaps` below
+        keys.refused,  # by a forgotten job
         keys.contents,  # the replacement is forgotten
         keys.unfollowed,  # the start that followed is forgotten
         operators.cancelled,  # the cancel is forgotten
-        releases.releases,  # a worker gives back what it runs already
-        results.answers,  # `answers` below takes its place
-        progress.checkpoints,  # the last ones saved are forgotten
+        releases.releases,  # a worker releases a job that it runs already
+        results.answers,  # replaced by `answers` below
+        progress.checkpoints,  # the last saved ones are forgotten
         progress.progress,
         executors.crashes,  # the recorded attempt is forgotten
         times.early,  # a snooze, or a retry, is forgotten
         times.late,
     }
 )
-"""The checks that do not hold for such a job."""
+"""The checks that do not apply to such a job."""
 
 
 def window_of(life: Life, evidence: Evidence) -> Window | None:
-    """Return the first window in which something happened to the job that the processes know of."""
+    """Return the first window with an event of the job that the processes know of."""
     return next((window for window in evidence.rewinds.windows if _is_touched(life, window, evidence)), None)
 
 
 def of_deed(deed: Deed, evidence: Evidence) -> Window | None:
-    """Return the first window in which a call of the operating program, or one of its jobs, may have lost something."""
+    """Return the first window in which a call of the operating program, or one of its jobs, may have lost changes."""
     if not evidence.rewinds.windows:
         return None
     ended = _end_of(deed, evidence)
@@ -109,7 +109,7 @@ def _is_touched(life: Life, window: Window, evidence: Evidence) -> bool:
 
 
 def lost(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A job that was acknowledged before the window is there; and a job that is there finishes."""
+    """A job that was acknowledged before the window exists; and an existing job finishes."""
     window = window_of(life, evidence)
     if window is None or life.answers is None or not life.answers.stored:
         return
@@ -122,7 +122,7 @@ def lost(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def overlaps(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A process does not start a job that it runs already, whatever the database says."""
+    """A process does not start a job that it already runs, whatever the database contains."""
     for stale, fresh, seconds in leases.overlapping(life):
         if stale.pid == fresh.pid and not leases.is_excused(stale, fresh, evidence):
             yield (
@@ -132,19 +132,19 @@ def overlaps(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def answers(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A wait is given what a call of the job's handler returned, though the database may have forgotten that call."""
+    """A wait returns a result of one of the handler's calls, even if the database has forgotten that call."""
     known = {run.run for run in life.runs}
     for deed in evidence.deeds_on.get(life.id, ()):
         result = deed.said.get("result") if deed.what in {"result", "http result"} else None
         if result is None:
             continue
         if result.get("run") not in known:
-            yield f"a wait was given the result {result}, which no call of its handler returned"
+            yield f"a wait returned the result {result}, which no call of its handler returned"
         elif "square" in deed.about and result.get("square") != deed.about["square"]:
-            yield f"a wait was given {result.get('square')}, and its handler returned {deed.about['square']}"
+            yield f"a wait returned {result.get('square')}, and its handler returned {deed.about['square']}"
 
 
 ONLY: Final[frozenset[Callable[[Life, Evidence], Iterator[str]]]] = frozenset({lost, overlaps, answers})
-"""The checks that are for such a job alone."""
+"""The checks for such a job only."""
 
 __all__ = ["EXCUSED", "ONLY", "answers", "lost", "of_deed", "overlaps", "window_of"]

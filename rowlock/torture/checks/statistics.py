@@ -1,4 +1,4 @@
-"""Do the statistics come to what ended, once the workers have counted it: docs/statistics.md, 'How exact it is'."""
+"""Check that the statistics equal the ends of jobs, after the workers' count: docs/statistics.md, 'How exact it is'."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STATES: Final = ("succeeded", "failed", "cancelled", "expired")
 ERRORS: Final = frozenset({"error", "timeout", "crashed", "failed"})
 """The outcomes of attempts that count as errors."""
 CLOCKS: Final = frozenset({"clock", "failover", "rewind"})
-"""Faults that change the server's clock, or what it knows: what ended in its future is not counted yet."""
+"""Faults that change the server's clock, or its data: ends in the clock's future are not counted yet."""
 
 
 def note_ends(life: Life, evidence: Evidence) -> None:
@@ -32,11 +32,11 @@ def note_ends(life: Life, evidence: Evidence) -> None:
 
 
 def statistics(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """Each end and each error counts once, also after a retry. One that is retried before the count may be missed."""
+    """Each end and each error counts once, also after a retry. An end retried before the count may be missed."""
     if not evidence.closing.settled:
         return
     if not evidence.closing.settled[0].is_counted:
-        yield "all", "no worker counted what ended, though nothing kept them from it"
+        yield "all", "no worker counted the ends, though nothing prevented it"
         return
     if any(trouble.kind.partition(" ")[0] in CLOCKS for trouble in evidence.troubles):
         return

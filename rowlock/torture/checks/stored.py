@@ -1,4 +1,4 @@
-"""Is a job stored as it was asked for, by each way to enqueue, and does it stay so."""
+"""Check that a job is stored with its options, by each way to enqueue, and keeps them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OVER_HTTP: Final = "torture.http"
 
 
 def stored(life: Life, evidence: Evidence) -> Iterator[str]:
-    """Each row of the waiting job has the options that the call asked for, of the last call that replaced it."""
+    """Each row of the waiting job has the options of its call, or of the last call that replaced it."""
     if life.wanted is None or life.wanted.queue is None or life.is_tick:
         return
     by_content = {one.wanted[0].content: one.wanted[0] for one in evidence.refusals.get(life.id, ())}
@@ -31,7 +31,7 @@ def stored(life: Life, evidence: Evidence) -> Iterator[str]:
             continue
         wanted = by_content.get(row.content) if life.wanted.replaces else life.wanted
         if wanted is None:
-            continue  # of a call without an answer
+            continue  # from a call without an answer
         if step.kind in {"enqueue", "touch"}:
             _count(wanted, evidence, is_replaced=wanted is not life.wanted)
             if wanted.run_at is not None or (step.kind == "touch" and wanted.replaces):
@@ -89,7 +89,7 @@ def _rounded(seconds: float | None) -> float | None:
 
 
 def _wrong_time(wanted: Wanted, row: Change, evidence: Evidence) -> Iterator[str]:
-    """What is wrong with the due time of a row that was just written; a moment that is over means at once."""
+    """What is wrong with the due time of a row that was just written; a moment in the past means at once."""
     if row.run_at is None or not is_steady(row, row, evidence):
         return
     if wanted.run_at is not None and evidence.clocks.stepped_between(0, evidence.history_time(row.at)):

@@ -1,4 +1,4 @@
-"""Does a paused queue stand still, a drained one too, and does a scaled one keep its limit: docs/queues.md."""
+"""Check that a paused or drained queue starts no job, and that a scaled one keeps its limit: docs/queues.md."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ SCALED: Final = "operate.scaled"
 STARTS: Final = "starts while paused"
 LIMITS: Final = "starts past a scale"
 CLAIM_SECONDS: Final = 2.0
-"""A claim that began before the pause was acknowledged may be written so much later."""
+"""How much later a claim that began before the pause's acknowledgement may be written."""
 START_SECONDS: Final = 5.0
-"""What was claimed in the same moment starts, or is given back, within a second: workers look once a second."""
+"""Jobs claimed at the same moment start, or are released, within a second: workers poll once a second."""
 WAIT_SECONDS: Final = 0.8
-"""A drain that does not wait for what runs has its answer before."""
+"""The answer of a drain that does not wait for running jobs comes before this time."""
 SCALE_SECONDS: Final = 6.0
-"""A scale holds after a second or so: workers look for it every second."""
+"""A scale takes effect after a second or so: workers poll for it every second."""
 AWAY: Final = frozenset({"server", "full", "full_wal", "failover", "rewind", "locks"})
-"""What keeps all workers from the database, or the database from the jobs."""
+"""Faults that keep all workers from the database, or the database from the jobs."""
 IN_QUEUE_SECONDS: Final = 30.0
-"""A job was enqueued so long before its queue was resumed, at most."""
+"""The longest time from a job's enqueue to the resume of its queue."""
 
 
 def pauses(life: Life, evidence: Evidence) -> Iterator[str]:
     """No job of a queue is claimed once its pause is acknowledged, and none starts after a second or so.
 
-    After a drain, none runs and none starts at all, until the queue is resumed. Then all of them run.
+    After a drain, none runs and none starts, until the queue is resumed. Then all of them run.
     """
     if life.wanted is None or life.wanted.task != PAUSED:
         return
@@ -63,7 +63,7 @@ def pauses(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _as_kept(deed: Deed, evidence: Evidence) -> Deed:
-    """Return the act; as one without an answer, if the database may have forgotten it."""
+    """Return the act; without its answer, if the database may have forgotten it."""
     return deed if rewound.of_deed(deed, evidence) is None else replace(deed, outcome="unknown")
 
 
@@ -86,7 +86,7 @@ def _over_drain(run: Run, switches: list[Deed], evidence: Evidence) -> Iterator[
         if drain.what == "drain" and drain.outcome == "done":
             runs_on = run.started < drain.ended and run.ended > drain.began + WAIT_SECONDS * SECOND
             evidence.looked[f"{STARTS}: drained while it ran"] += runs_on
-            # A step ahead ends the lease, and the job is taken from a handler that has not heard of it yet.
+            # A step ahead ends the lease, and the job is rescued from a handler that does not know it yet.
             is_excused = evidence.clocks.stepped_between(run.started, run.ended)
             is_excused = is_excused or _was_held(run, run.started, run.ended, evidence)
             if run.started < drain.ended < run.ended and not is_excused:
@@ -94,9 +94,9 @@ def _over_drain(run: Run, switches: list[Deed], evidence: Evidence) -> Iterator[
 
 
 def _pause_before(switches: list[Deed], at: float) -> Deed | None:
-    """The pause, or the drain, in which this moment lies; None if it is not certain that there is one.
+    """The pause or drain in force at this moment; None if it is not certain that there is one.
 
-    A drain that was given up in time leaves its queue paused.
+    A drain that timed out leaves its queue paused.
     """
     last = None
     for deed in switches:
@@ -125,7 +125,7 @@ def _resumed(deed: Deed, evidence: Evidence) -> Iterator[str]:
 
 
 def scales(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """No worker has more jobs of a queue than its scale says when one of them starts. What runs goes on."""
+    """When a job starts, its worker runs no more jobs of the queue than the scale allows. Running jobs continue."""
     orders = [_as_kept(deed, evidence) for deed in evidence.deeds_of("scale")]
     workers: dict[int, list[Run]] = {}
     for runs in evidence.runs.values():
@@ -145,7 +145,7 @@ def scales(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _scale_at(orders: list[Deed], run: Run, evidence: Evidence) -> int | None:
-    """How many jobs may run when this one starts; None if the worker may not have heard of it yet."""
+    """How many jobs may run when this one starts; None if the worker may not know the limit yet."""
     last = None
     for deed in orders:
         if deed.began <= run.started:

@@ -1,4 +1,4 @@
-"""Does each tick of a schedule make one job, and does none go missing."""
+"""Check that each tick of a schedule makes one job, and that no tick is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def ticks(evidence: Evidence) -> Iterator[tuple[str, str]]:
-    """A tick makes one job, not before its time; and of a schedule that makes up for missed ticks, none is missing."""
+    """A tick makes one job, not before its time; a schedule that makes up for missed ticks misses none."""
     made_by: dict[UUID, Tick] = {}
     schedules: dict[str, list[float]] = defaultdict(list)
     for tick in evidence.ticks:
@@ -25,7 +25,7 @@ def ticks(evidence: Evidence) -> Iterator[tuple[str, str]]:
         if other is not tick:
             yield tick.schedule, f"the ticks at {other.tick_at} and {tick.tick_at} have made the same job {tick.job}"
         if tick.job not in evidence.last:
-            yield tick.schedule, f"the tick at {tick.tick_at} has made job {tick.job}, which is nowhere"
+            yield tick.schedule, f"the tick at {tick.tick_at} has made job {tick.job}, which does not exist"
         if tick.fired_at < tick.tick_at:
             yield tick.schedule, f"the tick at {tick.tick_at} fired {tick.tick_at - tick.fired_at:.3f} s early"
     for schedule in evidence.periods.keys() - schedules.keys():

@@ -1,7 +1,7 @@
-"""Does nothing start before its time, and nothing after it: delays, due times, expiries and deadlines.
+"""Check that no job starts before its time, or after it: delays, due times, expiries and deadlines.
 
-All of it is by the database's clock. `began` is now() of a transaction: a claim compares due times with it, and what
-an enqueue or a retry computes with clock_timestamp() is never before it. So the comparisons need no slack.
+All times are by the database's clock. `began` is now() of a transaction: a claim compares due times with it, and a time
+that an enqueue or a retry computes with clock_timestamp() is never before it. So the comparisons need no tolerance.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
 ROUNDING_SECONDS: Final = 0.001
 DELAYED_SECONDS: Final = 0.01
-"""A job that is due so long after its row was written was told to wait."""
+"""A job that is due so long after its row was written has a delay."""
 START_SECONDS: Final = 2.0
-"""A handler may start so long after the time that its worker has checked."""
+"""How long after the worker's check a handler may start."""
 STOPPED_SECONDS: Final = 5.0
-"""A handler that is stopped has ended after so long."""
+"""How long a stopped handler may take to end."""
 SOON_SECONDS: Final = 20.0
-"""Within so long a waiting job ends whose time is over, if nothing keeps everybody from the database."""
+"""How soon a waiting job ends after its time, if nothing keeps everybody from the database."""
 WAITED_AFTER: Final = frozenset({"error", "retried", "snoozed"})
 CLOCK: Final = frozenset({"clock"})
-"""The faults that set the server's clock: what it says of two moments cannot be compared then."""
+"""Faults that set the server's clock: two of its times cannot be compared then."""
 EVERYBODY: Final = CLOCK | {"server", "full", "full_wal", "locks", "failover", "rewind", "terminate", "pin", "slow"}
 
 
 def early(life: Life, evidence: Evidence) -> Iterator[str]:
-    """No claim takes a job before it is due, and it is due no earlier than a delay, a backoff or a snooze says."""
+    """No claim takes a job before it is due, and it is due no earlier than its delay, backoff or snooze."""
     for step in life.steps:
         if step.kind == "claim":
             yield from _early_claim(step, evidence)
@@ -68,7 +68,7 @@ def _too_short(step: Step, delay: float, what: str, evidence: Evidence) -> Itera
 
 
 def overdue(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A job is due no later than it was to: a delay, a backoff or a snooze after its row was written, or at once."""
+    """A job is due no later than asked for: a delay, a backoff or a snooze after its row was written, or at once."""
     for step in life.steps:
         row = step.new
         if row is None or row.run_at is None or row.what != "job" or not is_steady(row, row, evidence):
@@ -83,7 +83,7 @@ def overdue(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _longest(life: Life, step: Step) -> float | None:
-    """How many seconds a step lets the job wait; None if nobody knows."""
+    """How many seconds a step may make the job wait; None if unknown."""
     if step.kind == "retry":
         return 0.0
     if step.kind == "enqueue":
@@ -116,7 +116,7 @@ def outlasted(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _has_stepped(life: Life, run: Run, evidence: Evidence) -> bool:
-    """Whether the server's clock stepped between the job's enqueue and the run's end: the deadline is another then."""
+    """Whether the server's clock stepped between the job's enqueue and the run's end: the deadline moves with it."""
     return evidence.clocks.stepped_between(evidence.history_time(life.changes[0].at) - 10 * SECOND, run.ended)
 
 
@@ -128,13 +128,13 @@ def timeout_of(life: Life) -> float | None:
 
 
 def _is_blocked(run: Run, until: float, evidence: Evidence) -> bool:
-    """Whether the process of a run did not get to run for some time, or that is not known."""
+    """Whether the process of a run was stalled for some time, or that is not known."""
     blocked = any(one.started <= until and one.ended >= run.started for one in evidence.blocking.get(run.pid, ()))
     return blocked or not evidence.is_calm(run.pid, run.started, until)
 
 
 def late(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A job that has expired never starts; after a deadline no attempt does. Such a job ends soon, as it is to."""
+    """An expired job never starts; after a deadline no attempt does. Such a job ends soon, in the right state."""
     has_started = False
     row: Change | None = None
     for step in life.steps:
@@ -146,12 +146,12 @@ def late(life: Life, evidence: Evidence) -> Iterator[str]:
             has_started = has_started or bool(life.runs_of(step.change.attempt))
         elif step.kind == "finish" and not step.ends_attempt and row is not None:
             yield from _ended(row, step.change, evidence)
-        has_started = has_started or step.is_crash  # nobody knows whether the handler began
+        has_started = has_started or step.is_crash  # it is unknown whether the handler began
         row = step.new
 
 
 def _limits_kept(life: Life, step: Step, evidence: Evidence) -> Iterator[str]:
-    """The row has the expiry and the deadline that were asked for."""
+    """The row has the requested expiry and deadline."""
     row, wanted = step.new, life.wanted
     if row is None or wanted is None or row.run_at is None or not is_steady(row, row, evidence):
         return
@@ -176,7 +176,7 @@ def _late_claim(row: Change, claim: Change, evidence: Evidence, *, has_started: 
 
 
 def _late_starts(life: Life, step: Step, evidence: Evidence, *, has_started: bool) -> Iterator[str]:
-    """The worker looks again before it starts what it has claimed."""
+    """The worker checks again before it starts a claimed job."""
     row = step.old
     limits = () if row is None else (None if has_started else row.expires_at, row.deadline)
     limit = min((one for one in limits if one is not None), default=None)
@@ -191,11 +191,11 @@ def _late_starts(life: Life, step: Step, evidence: Evidence, *, has_started: boo
             and is_known
             and not any(one.process == run.pid and one.kind in PAUSES for one in asleep)
         ):
-            yield f"attempt {run.attempt} started {late_by:.3f} s after the time until which it was allowed to"
+            yield f"attempt {run.attempt} started {late_by:.3f} s after it was allowed to"
 
 
 def _ended(before: Change, end: Change, evidence: Evidence) -> Iterator[str]:
-    """A waiting job that has ended by itself had passed its time, and not long ago."""
+    """A waiting job that the queue ended had passed its time, and not long ago."""
     if before.run_at is None or end.state not in {"expired", "failed"}:
         return
     limit = before.expires_at if end.state == "expired" else before.deadline
@@ -208,7 +208,7 @@ def _ended(before: Change, end: Change, evidence: Evidence) -> Iterator[str]:
 
 
 def _was_hard(limit: float, end: Change, evidence: Evidence) -> bool:
-    """Whether something kept everybody from the database meanwhile, or nobody knows."""
+    """Whether something kept everybody from the database meanwhile, or that is unknown."""
     if not evidence.epochs:
         return True
     between = evidence.troubles_between(evidence.history_time(limit), evidence.history_time(end.at))
@@ -216,7 +216,7 @@ def _was_hard(limit: float, end: Change, evidence: Evidence) -> bool:
 
 
 def is_steady(first: Change, last: Change, evidence: Evidence) -> bool:
-    """Whether nobody has set the server's clock between the two."""
+    """Whether the server's clock did not step between the two."""
     if not any(one.kind in CLOCK for one in evidence.troubles) or not evidence.epochs:
         return True
     begin, end = evidence.history_time(min(first.began, last.began)), evidence.history_time(max(first.at, last.at))

@@ -1,4 +1,4 @@
-"""Is each job's life a walk along the edges of the state machine, with counters that only count what happened."""
+"""Check that each job follows the edges of the state machine, with correct counters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Counters = tuple[int | None, int | None, int | None]
 
 
 def transitions(life: Life, evidence: Evidence) -> Iterator[str]:
-    """A job goes along the edges of the life cycle only; each claim, and nothing else, makes its attempt one higher."""
+    """A job follows only edges of the life cycle; each claim, and nothing else, increments its attempt."""
     row: Change | None = None
     evidence.looked["illegal transitions"] += len(life.steps)
     for step in life.steps:
@@ -28,7 +28,7 @@ def transitions(life: Life, evidence: Evidence) -> Iterator[str]:
 
 
 def _wrong(step: Step, row: Change | None) -> str:
-    """What is wrong with a step of a job whose row was left like this by the step before."""
+    """What is wrong with a step of a job whose row the step before left like this."""
     if step.kind == "broken" or step.new is None:
         return f"this change of {step.change.what} is no step of its own"
     before = None if row is None else row.state
@@ -48,7 +48,7 @@ def _wrong(step: Step, row: Change | None) -> str:
 
 
 def _allowed(step: Step, row: Change | None) -> tuple[_Counters, ...]:
-    """What attempt, errors and crashes may be after a step."""
+    """The allowed values of attempt, errors and crashes after a step."""
     if row is None:
         return ((0, 0, 0),)
     attempt, errors, crashes = row.attempt or 0, row.errors or 0, row.crashes or 0

@@ -1,11 +1,11 @@
-// The HTTP API, which is all that the dashboard has: requests, problems, and what this session may do.
+// The client of the HTTP API, which is all that the dashboard uses: requests, problems, and the session's rights.
 
 import { setClock } from "./formats.js";
 import { forget, keep, kept } from "./last.js";
 
-/** What the API refused, or could not do: `status` (0: it did not answer), `title`, `message`, and the `field` that is wrong. */
+/** A refusal or failure of the API: `status` (0: no answer), `title`, `message`, and the invalid `field`. */
 export class Problem extends Error {
-    /** Whether it may be over in a while, without anybody doing anything here. */
+    /** Whether it may end by itself after a while. */
     get isPassing() {
         return this.status === 0 || this.status === 429 || this.status >= 500;
     }
@@ -33,7 +33,7 @@ async function request(method, path, body, { signal, exact, age, isTagged = fals
         });
     } catch (error) {
         if (error.name === "AbortError") throw error;
-        throw new Problem(0, "The server does not answer. Look whether rowlock api still runs, and at the network.");
+        throw new Problem(0, "The server does not answer. Check that rowlock api runs, and check the network.");
     }
     setClock(response.headers.get("Date"));
     if (response.status === 204) return null;
@@ -49,13 +49,13 @@ async function request(method, path, body, { signal, exact, age, isTagged = fals
         if (error.name === "AbortError") throw error;
         throw new Problem(response.status, `The server answered with status ${response.status}, and no JSON.`);
     }
-    // A proxy that compresses makes a tag weak, which would never match (RFC 9110, 13.1.1); what it stands for is the same.
+    // A proxy that compresses makes a tag weak, and a weak tag never matches (RFC 9110, 13.1.1); the content is the same.
     if (isTagged && response.ok) answer.tag = response.headers.get("ETag")?.replace(/^W\//, "") ?? null;
     if (!response.ok) throw new Problem(response.status, answer.detail ?? answer.title, answer.field ?? null, answer.title);
     return answer;
 }
 
-/** JSON whose numbers stay as they are written, where the browser can: 1.0 and what is too long for a number of JavaScript. */
+/** JSON whose numbers keep their written form, if the browser can: 1.0, and numbers too long for JavaScript. */
 export function parseExactly(text) {
     if (JSON.rawJSON === undefined) return JSON.parse(text);
     return JSON.parse(text, (_, value, { source }) => (
@@ -64,9 +64,9 @@ export function parseExactly(text) {
 }
 
 /**
- * `get` takes `exact`, the names of the members whose numbers are to stay as they are written, and `age`, how many seconds
- * old the answer may be: then the server asks the database once for all who look at the same. With `isTagged`, the answer
- * has a `tag`, by which `patch` does nothing if somebody has changed it since: a `Problem` of status 412.
+ * `get` takes `exact`, the names of the members whose numbers keep their written form, and `age`, the accepted age of the
+ * answer in seconds: the server then queries the database once for all readers of the same. With `isTagged`, the answer
+ * has a `tag`; with it `patch` changes nothing if another session has changed it since: a `Problem` of status 412.
  */
 export const api = {
     get: (path, options) => request("GET", path, undefined, options),
@@ -79,12 +79,12 @@ export const api = {
 const INCLUDED = { operate: ["operate", "read"], admin: ["read", "enqueue", "operate", "admin"] };
 let session = null;
 
-/** Who is logged in, and what they may do; null while nobody is. */
-export const whoever = () => session;
+/** The session's user and rights; null without a session. */
+export const currentSession = () => session;
 
 /**
- * Ask who is logged in. Throws a `Problem` of status 401 if somebody must log in first. While the server cannot say, it is
- * whoever was logged in last in this tab, if anybody was, and `isOld`.
+ * Load the session. Throws a `Problem` of status 401 if a login is needed. While the server does not answer, it returns the
+ * last session of this tab, if there was one, and `isOld`.
  */
 export async function readSession() {
     let found;
@@ -104,7 +104,7 @@ export async function readSession() {
     return session = found;
 }
 
-/** Whether this session may do what needs this scope. The server checks it again. */
+/** Whether this session has the scope. The server checks it again. */
 export function may(scope) {
     return session !== null && session.scopes.some((given) => (INCLUDED[given] ?? [given]).includes(scope));
 }

@@ -1,4 +1,4 @@
-// Figures over time, drawn by uPlot in the colours of the theme, and the same in a few numbers.
+// Figures over time, drawn by uPlot in the colours of the theme, and a summary in a few numbers.
 
 import { count, seconds } from "./formats.js";
 import { facts, table } from "./parts.js";
@@ -7,7 +7,7 @@ import { h as element } from "./vendor/preact.js";
 
 const HEIGHT = 150;
 
-/** What happened in the whole time, in numbers. */
+/** The totals of the whole time. */
 export function figures(total) {
     return facts([
         ["Succeeded", count(total.succeeded)],
@@ -19,7 +19,7 @@ export function figures(total) {
     ]);
 }
 
-/** What happened in the time, as three charts: how many ended, how long they took, and how many were there. */
+/** The time as three charts: how many jobs ended, how long they took, and how many there were. */
 export function charts({ points, step, until }) {
     const times = points.map(({ at }) => Date.parse(at) / 1000);
     const lasted = (at) => Math.min(step, (Date.parse(until) - Date.parse(at)) / 1000);
@@ -46,7 +46,7 @@ export function charts({ points, step, until }) {
         }));
 }
 
-/** The same as a table, for whoever wants the numbers; it is there once it is opened. */
+/** The same as a table of numbers; it is created when it is opened. */
 export function Numbers({ points }) {
     const [isOpen, setOpen] = useState(false);
     const columns = [
@@ -67,14 +67,14 @@ export function Numbers({ points }) {
         }));
 }
 
-/** One chart. Its numbers are read from `lines`; whoever cannot see it is told the last ones. */
+/** One chart of the numbers in `lines`; screen readers read the last ones. */
 export function Chart({ title, times, lines, unit }) {
     const place = useRef(null);
     const plot = useRef(null);
     const latest = useRef(null);
     const data = [times, ...lines.map(({ values }) => values)];
     const [pointed, setPointed] = useState(null);
-    latest.current = data; // what is drawn anew, with the theme, is what was given last
+    latest.current = data; // a change of the theme draws the latest data again
 
     useEffect(() => {
         const box = place.current;
@@ -113,14 +113,14 @@ function showLast(values, unit) {
 
 const show = (value, unit) => value === undefined || value === null ? "–" : unit(Math.round(value * 1000) / 1000);
 
-/** The points that no line leads to. */
+/** Points without a line to them. */
 function lonely(plot, index) {
     const values = plot.data[index];
     const isThere = (place) => values[place] !== null && values[place] !== undefined;
     return values.map((_, place) => place).filter((place) => isThere(place) && !isThere(place - 1) && !isThere(place + 1));
 }
 
-/** A colour of look.css as the canvas understands it: the browser says what it comes to in this theme. */
+/** A colour of look.css for the canvas: the browser computes it for this theme. */
 function resolve(place, name) {
     const probe = document.createElement("i");
     probe.style.color = `var(${name})`;
@@ -134,7 +134,7 @@ const HOURS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-dig
 const MOMENT = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 const DAYS = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 
-/** The times below a chart: of the day, or days where there are more than two. */
+/** The times below a chart: times of day, or days if there are more than two. */
 function clock(_, all) {
     const format = all.at(-1) - all[0] > 36 * 3600 ? DAYS : HOURS;
     return all.map((time) => format.format(new Date(time * 1000)));

@@ -1,19 +1,19 @@
-// The one dialog: it asks before something is done, does it, and says what was wrong where it was wrong.
+// The one dialog: it asks for confirmation, acts, and shows a problem at its field.
 
 import { Problem } from "./api.js";
 import { h as element, render } from "./vendor/preact.js";
 
 /**
- * Ask, and if the answer is yes, do it: `perform` is given what the fields say, by name, and may throw a `Problem`,
- * which is shown at the field that it names, or below all of them. A problem of the status that `remedy` has is shown
- * with a button that does what it says (`text`, `act`) instead, and ends the dialog. Resolves to whether it was done.
+ * Ask for confirmation, then act: `perform` gets the values of the fields by name, and may throw a `Problem`,
+ * which is shown at its field, or below all fields. A problem with the status of `remedy` is shown with the remedy's
+ * button (`text`, `act`) instead, which ends the dialog. Resolves to whether the act was done.
  */
 export function ask({ title, body, action, perform, isDanger = false, remedy = null }) {
     return new Promise((resolve) => {
         let isDone = false;
         const dialog = document.createElement("dialog");
         dialog.setAttribute("aria-labelledby", "dialog-title");
-        /** Do it, with the button out of use meanwhile, and close; or say what was wrong. */
+        /** Act, with the button disabled meanwhile, and close; or show the problem. */
         const attempt = async (form, pressed, act) => {
             clear(form);
             pressed.disabled = true;
@@ -64,7 +64,7 @@ function clear(form) {
     for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
 }
 
-/** Show a problem at the field that it names, or below all of them. */
+/** Show a problem at its field, or below all fields. */
 function complain(form, problem) {
     const input = problem.field === null ? null : form.elements.namedItem(problem.field);
     if (!(input instanceof HTMLElement)) {

@@ -1,4 +1,4 @@
-// The page at /docs: shows openapi.json, and sends requests as whoever is logged in, or with a key that is typed in.
+// The page at /docs: shows openapi.json, and sends requests in the session, or with a key that the user enters.
 
 window.documentation = SwaggerUIBundle({
     url: "openapi.json",
@@ -8,6 +8,6 @@ window.documentation = SwaggerUIBundle({
     docExpansion: "list",
     filter: true,
     tryItOutEnabled: true,
-    validatorUrl: null, // which would ask another server
-    persistAuthorization: false, // a key is kept for as long as the page is open
+    validatorUrl: null, // it would send the document to another server
+    persistAuthorization: false, // keep a key only while the page is open
 });

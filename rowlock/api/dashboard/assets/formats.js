@@ -1,4 +1,4 @@
-// How numbers and times are written.
+// The formats of numbers and times.
 
 import { h as element } from "./vendor/preact.js";
 
@@ -7,7 +7,7 @@ const SHORT = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const MOMENT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 const UNITS = { s: 1, m: 60, h: 3600, d: 86400, w: 604800 };
 
-/** By how many milliseconds the server's clock is ahead of this one, if it is by more than a request takes. */
+/** How many milliseconds the server's clock is ahead of this one, if more than a request takes. */
 let ahead = 0;
 
 export function setClock(date) {
@@ -26,7 +26,7 @@ export function bytes(number) {
     return `${SHORT.format(number / 1000 ** power)} ${units[power]}`;
 }
 
-/** A duration in seconds, in the two largest units that it has. */
+/** A duration in seconds, in its two largest units. */
 export function seconds(duration) {
     if (duration === null || duration === undefined) return "–";
     if (duration < 0.9995) return `${SHORT.format(duration * 1000)} ms`;
@@ -41,13 +41,13 @@ export function seconds(duration) {
     }).filter(Boolean).join(" ");
 }
 
-/** A time, as it is here. */
+/** A time in the local time zone. */
 export function moment(iso) {
     if (iso === null || iso === undefined) return "–";
     return element("time", { dateTime: iso, title: iso }, MOMENT.format(new Date(iso)));
 }
 
-/** A time, as how long ago it was, or how soon it will be; `plain`: as how long it has been. */
+/** How long ago a time was, or how soon it will be; `plain`: how long it has been. */
 export function ago(iso, { plain = false } = {}) {
     if (iso === null || iso === undefined) return "–";
     const passed = (now() - Date.parse(iso)) / 1000;
@@ -57,12 +57,12 @@ export function ago(iso, { plain = false } = {}) {
     return element("time", { dateTime: iso, title: MOMENT.format(new Date(iso)) }, text);
 }
 
-/** Which attempt it is, of how many; alone where a retry, a snooze or a crash has led beyond, since these use none up. */
+/** The number of the attempt, of how many; without the limit after a retry, a snooze or a crash, which use none up. */
 export function attempts(job) {
     return job.attempt > job.max_attempts ? count(job.attempt) : `${job.attempt} of ${job.max_attempts}`;
 }
 
-/** How long jobs are kept, as people write it: 12h, 30d, forever, or default. */
+/** A retention in the form that people write: 12h, 30d, forever, or default. */
 export function showKeep(kept) {
     if (kept === null) return "default";
     if (typeof kept !== "number") return kept;
@@ -70,7 +70,7 @@ export function showKeep(kept) {
     return `${kept / length}${unit}`;
 }
 
-/** The same as the API wants it: seconds, or a word. */
+/** A retention in the API's form: seconds, or a word. */
 export function parseKeep(text) {
     const match = /^(\d+(?:\.\d+)?)\s*([smhdw]?)$/.exec(text.trim());
     if (match !== null) return Number(match[1]) * UNITS[match[2] || "s"];

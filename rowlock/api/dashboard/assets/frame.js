@@ -1,4 +1,4 @@
-// One page at one address: loads what it shows, keeps it up to date while somebody looks, and says what did not work.
+// One page at one address: load it, keep it up to date while it is visible, and show problems.
 
 import { Failure } from "./failure.js";
 import { keep, kept } from "./last.js";
@@ -6,21 +6,21 @@ import { listen } from "./live.js";
 import { go } from "./places.js";
 import { Component, h as element } from "./vendor/preact.js";
 
-/** For so many milliseconds a stream may be cut before it is worth a word. */
+/** How many milliseconds a stream may be cut before the page shows it. */
 const GRACE = 4000;
-/** So often, in milliseconds, what is said of times is said anew. */
+/** How often relative times are rendered again, in milliseconds. */
 const TICK = 5000;
-/** What is loaded anew by itself may be so many seconds old. */
+/** The accepted age of an automatic reload, in seconds. */
 const AGE = 3;
-/** After so many seconds it is tried again at the latest, where it may be over by itself. */
+/** The longest pause before a retry, in seconds, if the problem may end by itself. */
 const AGAIN = 5;
 
 /**
- * A page has `title(params)`, `load({params, query, signal, age})` (`age` of what nobody has asked for: how many seconds
- * old it may be), `render(data, context)` and, of its own choice, `every`
- * (seconds after which it is loaded anew), `isKept` (figures, of which the last are shown where no new ones are to be had),
+ * A page has `title(params)`, `load({params, query, signal, age})` (`age`: the accepted age of an automatic load, in
+ * seconds), `render(data, context)` and optionally `every`
+ * (seconds until it is loaded again), `isKept` (figures, of which the last are shown if no new ones are available),
  * `actions(data, context)` beside the title, `mayLoad()` (false: not now), and
- * `live(params)`, the path of a stream, with `hear(event, told, data)`: the new data, or undefined to load anew; while the
+ * `live(params)`, the path of a stream, with `hear(event, told, data)`: the new data, or undefined to load again; while the
  * stream is open, only every `seldom` seconds.
  */
 export class Frame extends Component {
@@ -139,10 +139,10 @@ export class Frame extends Component {
     }
 }
 
-/** The page's address, by which its figures are kept. */
+/** The page's address: the key of its kept figures. */
 const place = ({ path, query }) => `${path}?${query}`;
 
-/** What stands where the page will be. */
+/** The placeholder until the page is loaded. */
 function Skeleton() {
     return element("div", { class: "skeleton", role: "status" },
         element("span", { class: "for-readers" }, "Loading …"),

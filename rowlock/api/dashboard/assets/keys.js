@@ -1,4 +1,4 @@
-// The keyboard: g and a letter goes to a section, / to the filter, j and k through the rows, r loads anew, ? says so.
+// The keyboard: g and a letter go to a section, / to the filter, j and k through the rows, r loads again, ? shows help.
 
 import { ask } from "./dialog.js";
 import { go } from "./places.js";
@@ -8,10 +8,10 @@ const PLACES = { o: "/", j: "/jobs", q: "/queues", w: "/workers", s: "/schedules
 const HELP = [
     ["g o", "Overview"], ["g j", "Jobs"], ["g q", "Queues"], ["g w", "Workers"], ["g s", "Schedules"],
     ["g d", "Dead letters"], ["g a", "Operations"], ["/", "To the filter"],
-    ["j", "Next row"], ["k", "Row before"], ["Enter", "Open the row"], ["x", "Choose the row"], ["r", "Load anew"], ["?", "This list"],
+    ["j", "Next row"], ["k", "Row before"], ["Enter", "Open the row"], ["x", "Choose the row"], ["r", "Load again"], ["?", "This list"],
 ];
 
-/** Listen to single keys, but for those that are meant for a field. */
+/** Listen to single keys, except those typed into a field. */
 export function keys() {
     let isGoing = false;
     document.addEventListener("keydown", (event) => {
@@ -30,7 +30,7 @@ export function keys() {
     });
 }
 
-/** Go on by so many rows of the tables. */
+/** Move by so many rows of the tables. */
 function step(by) {
     const rows = [...document.querySelectorAll("main tbody tr")];
     if (rows.length === 0) return;

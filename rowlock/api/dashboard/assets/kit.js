@@ -1,6 +1,6 @@
-// All that pages are made with.
+// All parts for pages.
 
-export { api, may, parseExactly, Problem, whoever } from "./api.js";
+export { api, currentSession, may, parseExactly, Problem } from "./api.js";
 export { Chart, charts, figures, Numbers } from "./charts.js";
 export { ask } from "./dialog.js";
 export { ago, attempts, bytes, count, moment, now, parseKeep, seconds, showKeep } from "./formats.js";

@@ -1,8 +1,8 @@
-// What was shown last in this tab: figures, and who was logged in, for when the server cannot say. Gone with the session.
+// The last figures and session of this tab, for when the server does not answer. Gone with the browser's session.
 
 const PREFIX = "rowlock-last:";
 
-/** Keep a value under this name. Where the browser keeps nothing, it is as if nothing had been shown. */
+/** Keep a value under this name. If the browser stores nothing, nothing is kept. */
 export function keep(name, value) {
     try {
         sessionStorage.setItem(PREFIX + name, JSON.stringify({ at: Date.now(), value }));
@@ -11,7 +11,7 @@ export function keep(name, value) {
     }
 }
 
-/** What was kept: `{at, value}`, or null. */
+/** The kept value: `{at, value}`, or null. */
 export function kept(name) {
     try {
         return JSON.parse(sessionStorage.getItem(PREFIX + name));
@@ -20,7 +20,7 @@ export function kept(name) {
     }
 }
 
-/** Forget all of it. */
+/** Forget all kept values. */
 export function forget() {
     for (const name of Object.keys(sessionStorage)) if (name.startsWith(PREFIX)) sessionStorage.removeItem(name);
 }

@@ -1,12 +1,12 @@
-// What changes, told by the server as it does (server-sent events). Where the stream is cut, pages ask again and again.
+// Live changes by server-sent events. While the stream is cut, pages poll.
 
 const EVENTS = ["overview", "operation", "job"];
 const FIRST = 1000;
 const MOST = 15_000;
 
 /**
- * Listen until the function that is returned is called. `tell(event, told)` for each event; `open(isOpen)` when the
- * stream is there, and when it was cut: then it is tried again by itself, at first soon.
+ * Listen until the returned function is called. `tell(event, told)` for each event; `open(isOpen)` when the
+ * stream opens, and when it is cut: then it reconnects by itself, at first soon.
  */
 export function listen(path, { tell, open }) {
     let source = null;

@@ -1,7 +1,7 @@
-// The frame around all pages: where one is, who one is, and what is shown there; it keeps what is shown up to date.
+// The frame around all pages: navigation, session, and the current page, which it keeps up to date.
 
 import "./plain-text.js";
-import { may, readSession, whoever } from "./api.js";
+import { currentSession, may, readSession } from "./api.js";
 import { Failure } from "./failure.js";
 import { Frame } from "./frame.js";
 import { keys } from "./keys.js";
@@ -11,7 +11,7 @@ import { button } from "./parts.js";
 import { here, match } from "./places.js";
 import { Component, h as element, render } from "./vendor/preact.js";
 
-/** The page at this address, and its parameters; the page that says that there is none. */
+/** The page at this address, and its parameters; otherwise the page for unknown addresses. */
 function pageAt({ path }) {
     for (const [pattern, page] of Object.entries(PAGES)) {
         const params = match(pattern, path);
@@ -20,14 +20,14 @@ function pageAt({ path }) {
     return { page: PAGES["/nowhere"], params: {} };
 }
 
-/** Of the sections, those that this session may see: a key that is limited to queues sees nothing of what is not of one. */
+/** The sections that this session may see: a key limited to queues sees only sections of queues. */
 function sections() {
     if (!may("read")) return [];
-    const isLimited = whoever().queues !== null;
+    const isLimited = currentSession().queues !== null;
     return Object.entries(SECTIONS).filter(([path]) => !isLimited || OF_QUEUES.includes(path));
 }
 
-/** After so many milliseconds it is asked again who is there, where the server could not say. */
+/** After how many milliseconds the session is loaded again, if the server did not answer. */
 const AGAIN = 3000;
 
 class Dashboard extends Component {
@@ -38,7 +38,7 @@ class Dashboard extends Component {
         this.enter();
     }
 
-    /** Find out who is there: somebody who must log in first is shown the login. */
+    /** Load the session; show the login if there is none. */
     enter = async () => {
         clearTimeout(this.timer);
         let isUncertain = false;
@@ -86,7 +86,7 @@ function skip(event) {
 
 const THEMES = { system: ["◐", "light"], light: ["☀", "dark"], dark: ["☾", "system"] };
 
-/** The switch between light, dark, and as the system has it. */
+/** The switch between light, dark, and the system's setting. */
 class Theme extends Component {
     change = () => {
         const [, next] = THEMES[this.chosen()];
@@ -114,9 +114,9 @@ class Theme extends Component {
     }
 }
 
-/** Who is logged in, and the way out. */
+/** The session's user, and the logout. */
 function Who({ left }) {
-    const session = whoever();
+    const session = currentSession();
     if (session === null || session.is_open) return null;
     return [
         element("span", { class: "dim" }, session.by ?? "a key"),

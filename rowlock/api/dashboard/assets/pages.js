@@ -1,4 +1,4 @@
-// The pages, by the pattern of their address, and those that the header leads to.
+// The pages, by the pattern of their address, and those in the header.
 
 import { page as deadLetters } from "./pages/dead-letters.js";
 import { page as job } from "./pages/job.js";
@@ -40,5 +40,5 @@ export const SECTIONS = {
     "/operations": "Operations",
 };
 
-/** Those that are about jobs of some queues, too: what a key sees that is limited to these. */
+/** Pages about jobs of some queues, too: visible for a key limited to queues. */
 export const OF_QUEUES = ["/", "/jobs", "/queues", "/dead-letters"];

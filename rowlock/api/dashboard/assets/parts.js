@@ -1,5 +1,5 @@
-// What pages are put together from: links, tables, fields, filters, and what they say when there is nothing to show.
-// All of it is Preact's virtual elements, whose children can only be text: nothing that a job says becomes markup.
+// The parts of pages: links, tables, fields, filters, and their texts when there is nothing to show.
+// All are Preact's virtual elements, whose children can only be text: a job's data never becomes markup.
 
 import { here } from "./places.js";
 import { Problem, parseExactly } from "./api.js";
@@ -15,7 +15,7 @@ export function state(name) {
     return element("span", { class: `badge state-${name}` }, name);
 }
 
-/** A button that does something, and calls `done` if it was done. `about` tells readers what it is about. */
+/** A button with an action; it calls `done` after a success. `about` names its object for screen readers. */
 export function button(text, act, { about = null, done = () => {}, kind = null, ...more } = {}) {
     return element("button", {
         type: "button",
@@ -26,12 +26,12 @@ export function button(text, act, { about = null, done = () => {}, kind = null, 
     }, text);
 }
 
-/** A table, which becomes a list of cards on a phone; `key` tells its rows apart. Without rows, `empty` stands there.
- * A column that `isChoice` has boxes to tick. */
+/** A table, which becomes a list of cards on a phone; `key` identifies a row. Without rows it shows `empty`.
+ * An `isChoice` column has checkboxes. */
 export function table({ caption, columns, rows, empty: nothing, key = null, kind = null }) {
     if (rows.length === 0) return nothing;
     const head = columns.map(({ head: text, number, isChoice }) => text === ""
-        ? element("th", { scope: "col" }, element("span", { class: "for-readers" }, "What can be done"))
+        ? element("th", { scope: "col" }, element("span", { class: "for-readers" }, "Actions"))
         : element("th", { scope: "col", class: number ? "number" : isChoice ? "choice" : null }, text));
     const body = rows.map((row) => element("tr", { key: key === null ? undefined : key(row) },
         ...columns.map(({ head: text, cell, number, isChoice }) => element("td",
@@ -42,12 +42,12 @@ export function table({ caption, columns, rows, empty: nothing, key = null, kind
             element("tbody", {}, ...body)));
 }
 
-/** A part of a page with a title. */
+/** A titled part of a page. */
 export function panel(title, ...children) {
     return element("section", { class: "panel" }, title && element("h2", {}, title), ...children);
 }
 
-/** What stands where nothing is, and what to do about it. */
+/** The text for an empty list, and what to do about it. */
 export function empty(title, text, ...more) {
     return element("div", { class: "empty" }, element("h2", {}, title), element("p", {}, text), ...more);
 }
@@ -63,7 +63,7 @@ export function json(value) {
     return element("pre", { class: "json", tabIndex: 0 }, JSON.stringify(value, null, 2));
 }
 
-/** An input with its label, what is said about it, and what is wrong with it (dialog.js says it in there, too). */
+/** An input with its label, a hint, and its problem (dialog.js shows problems there, too). */
 export function field(label, name, input, hint = "", wrong = null) {
     const id = `field-${name}`;
     input.props.id = id;
@@ -75,12 +75,12 @@ export function field(label, name, input, hint = "", wrong = null) {
         element("small", { id: `${id}-wrong`, class: "wrong", role: "alert" }, wrong));
 }
 
-/** A line to write in. */
+/** A text input. */
 export function line(value, more = {}) {
     return element("input", { type: "text", defaultValue: value ?? "", autocomplete: "off", spellcheck: false, ...more });
 }
 
-/** A choice; options are texts, or pairs of a value and a text. */
+/** A select; options are texts, or pairs of a value and a text. */
 export function choice(options, chosen, more = {}) {
     return element("select", more, ...options.map((option) => {
         const [value, text] = Array.isArray(option) ? option : [option, option];
@@ -88,7 +88,7 @@ export function choice(options, chosen, more = {}) {
     }));
 }
 
-/** JSON that somebody wrote. Throws a `Problem` at the field. */
+/** Parse JSON that the user wrote. Throws a `Problem` at the field. */
 export function parseJson(text, name) {
     try {
         return parseExactly(text);
@@ -97,7 +97,7 @@ export function parseJson(text, name) {
     }
 }
 
-/** The form above a list: what it is filtered by, as the address says it too. `none` is what a choice says of nothing. */
+/** The filter form above a list, bound to the address. `none` is a select's text for no choice. */
 export function filters(query, go, all) {
     const inputs = all.map(({ name, label, options, placeholder, none = "all" }) => {
         const value = query.get(name) ?? "";
@@ -118,14 +118,14 @@ export function filters(query, go, all) {
             [...query.keys()].length > 0 && link(here().path, "Show all")));
 }
 
-/** The way to the next page of a list; `next` is the path that the API gave. */
+/** The link to the next page of a list; `next` is the path from the API. */
 export function pager(next, text = "Older") {
     if (next === null) return null;
     return element("nav", { class: "pager", "aria-label": "Pages" },
         link(here().path + next.slice(next.indexOf("?")), text));
 }
 
-/** Say something for a while, at the edge of the page. */
+/** Show a message for a while, at the edge of the page. */
 export function notify(what, { isError = false } = {}) {
     const place = document.createElement("div");
     const close = () => { render(null, place); place.remove(); };

@@ -1,6 +1,6 @@
 // The addresses of pages: `#/queues/email?window=24h` is a path and a query, wherever the dashboard is mounted.
 
-/** The path and the query of an address; by default, of the one that is shown. */
+/** The path and the query of an address; by default, the current one. */
 export function here(hash = location.hash) {
     const [path, query = ""] = hash.replace(/^#/, "").split(/\?(.*)/s);
     return { path: path || "/", query: new URLSearchParams(query) };
@@ -10,7 +10,7 @@ export function go(path) {
     location.hash = path;
 }
 
-/** The parameters of a path that fits the pattern (`/queues/{queue}`), or null. */
+/** The parameters of a path that matches the pattern (`/queues/{queue}`), or null. */
 export function match(pattern, path) {
     const wanted = pattern.split("/");
     const given = path.split("/");

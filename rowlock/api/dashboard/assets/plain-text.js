@@ -1,4 +1,4 @@
-// Text as it is: characters that would turn the direction of what follows, and so show another order, are shown themselves.
+// Text in its stored order: characters that would change the direction of the text after them are made visible.
 
 import { options } from "./vendor/preact.js";
 

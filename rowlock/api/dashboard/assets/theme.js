@@ -1,4 +1,4 @@
-// Light or dark: as the system has it, unless somebody chose. Runs before the page is painted.
+// Light or dark: the system's setting, unless the user chose. Runs before the page is painted.
 
 (() => {
     const chosen = localStorage.getItem("rowlock-theme");

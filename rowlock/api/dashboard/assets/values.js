@@ -1,11 +1,11 @@
-// Values of jobs as people read them: JSON that opens and closes, ids, and the button that copies them. All of it is text.
+// Values of jobs for people: collapsible JSON, ids, and the button that copies them. All of it is text.
 
 import { count } from "./formats.js";
 import { notify } from "./parts.js";
 import { useState } from "./vendor/preact-hooks.js";
 import { h as element } from "./vendor/preact.js";
 
-/** So many levels are open at first, and so many members of one level are shown at once. */
+/** How many levels are open at first, and how many members of one level are shown at once. */
 const OPEN = 2;
 const SHOWN = 100;
 
@@ -47,7 +47,7 @@ function leaf(value) {
     return element("span", { class: `value ${kind}` }, JSON.stringify(value));
 }
 
-/** An id, short; whoever wants all of it copies it, or looks at its title. */
+/** An id, shortened; its button copies the full id, and its title shows it. */
 export function Id({ id, path = null, name = "id" }) {
     const text = element("code", { title: id }, id.length > 16 ? `${id.slice(0, 8)}…${id.slice(-4)}` : id);
     return element("span", { class: "id" },
@@ -60,7 +60,7 @@ export function Copy({ text, about }) {
     const [isDone, setDone] = useState(false);
     const onClick = async () => {
         if (!await copied(text())) {
-            notify("The browser does not let this page copy: select it, and copy it yourself.", { isError: true });
+            notify("The browser blocks copying on this page. Select the text and copy it yourself.", { isError: true });
             return;
         }
         setDone(true);
@@ -71,7 +71,7 @@ export function Copy({ text, about }) {
         isDone && element("span", { class: "for-readers", role: "status" }, "Copied"));
 }
 
-/** Copy it, also where the page came over plain HTTP, and the clipboard is closed to it. */
+/** Copy the text, also on a page over plain HTTP, where the browser blocks the clipboard. */
 async function copied(text) {
     try {
         await navigator.clipboard.writeText(text);

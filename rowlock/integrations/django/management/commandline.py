@@ -1,4 +1,4 @@
-"""The `rowlock` command as commands of manage.py: on the database of Django's settings."""
+"""The `rowlock` command as manage.py commands, on the database of Django's settings."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class RowlockCommand(BaseCommand):
-    """A command of `rowlock`, with all of its options; `--backend` names the task backend whose queue it is about."""
+    """A command of `rowlock` with all of its options; `--backend` names the task backend whose queue it uses."""
 
     requires_system_checks: Sequence[str] = ()
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Run as from the command line, and exit."""
+        """Run from the command line, and exit."""
         own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         own.add_argument("--backend", default=DEFAULT)
         for option in ("--settings", "--pythonpath"):  # manage.py has read these already
@@ -31,16 +31,16 @@ class RowlockCommand(BaseCommand):
         raise SystemExit(self._run(given.backend, others))
 
     def add_arguments(self, parser: Any) -> None:  # noqa: ANN401  # Django's parser
-        """For `call_command`, which takes `backend` and nothing else."""
+        """Declare `backend`, the only option of `call_command`."""
         parser.add_argument("--backend", default=DEFAULT)
 
     def handle(self, *_args: object, backend: str = DEFAULT, **_options: object) -> None:
-        """Run as from `call_command`."""
+        """Run from `call_command`."""
         if code := self._run(backend, []):
             raise SystemExit(code)
 
     def words(self, backend: str, options: list[str]) -> list[str]:
-        """The words of the `rowlock` command, for a task backend, with the options that were given."""
+        """Build the words of the `rowlock` command for a task backend, including the given options."""
         raise NotImplementedError
 
     def _run(self, backend: str, options: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Rowlock's tables. Each migration here takes the schema to the revision of Rowlock's own that has the same number."""
+"""Rowlock's tables. Each migration here takes the schema to Rowlock's own revision of the same number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rowlock.integrations.django.schema import downgrade, upgrade
 
 
 class Migration(migrations.Migration):
-    """To revision 0001, by Rowlock's own migrations, over a connection of their own."""
+    """Migrate to revision 0001 by Rowlock's own migrations, over a separate connection."""
 
     atomic = False
     operations = (migrations.RunPython(upgrade("0001"), downgrade("base")),)

@@ -1,1 +1,1 @@
-"""Rowlock's tables by way of Django's migrations."""
+"""Rowlock's tables, created by Django's migrations."""

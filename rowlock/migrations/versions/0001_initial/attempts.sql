@@ -1,4 +1,4 @@
--- One row an attempt that did not simply succeed.
+-- One row an attempt with any outcome but success.
 CREATE TABLE rowlock.attempt (
     job_id      uuid NOT NULL,
     attempt     integer NOT NULL,
@@ -28,7 +28,7 @@ CREATE TABLE rowlock.attempt_default PARTITION OF rowlock.attempt DEFAULT
 --;
 ALTER TABLE rowlock.attempt_default REPLICA IDENTITY FULL
 --;
--- What the handlers of tasks with capture_logs have logged: one row an attempt, an array of {after, level, logger, text}.
+-- The logs of handlers of tasks with capture_logs: one row an attempt, an array of {after, level, logger, text}.
 CREATE TABLE rowlock.attempt_log (
     job_id     uuid NOT NULL,
     attempt    integer NOT NULL,

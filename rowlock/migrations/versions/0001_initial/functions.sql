@@ -12,8 +12,8 @@ CREATE FUNCTION rowlock.uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
     )::uuid
 $$
 --;
--- What kind of error a text tells of: its first line, up to 200 characters, with # for each number, UUID and long hexadecimal
--- number. 'no order 7' and 'no order 8' are of one kind, which is that of 'no order #', too; no text is the kind ''.
+-- The kind of an error's text: its first line, up to 200 characters, with # for each number, UUID and long hexadecimal
+-- number. 'no order 7' and 'no order 8' are of one kind, that of 'no order #', too; no text is the kind ''.
 CREATE FUNCTION rowlock.error_kind(error text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT regexp_replace(
         left(split_part(coalesce(error, ''), E'\n', 1), 200),
@@ -21,9 +21,9 @@ CREATE FUNCTION rowlock.error_kind(error text) RETURNS text LANGUAGE sql IMMUTAB
     )
 $$
 --;
--- Have the commit wait for the synchronous standby, if there is one, although nothing else is written. Without it, what is
--- there already could be reported as stored while the standby has not got it: a commit whose wait was given up, or broken
--- off by a restart, can be seen on the primary all the same.
+-- Make the commit wait for the synchronous standby, if there is one, although nothing else is written. Otherwise a row could
+-- be reported as stored while the standby lacks it: a commit whose wait was cancelled, or cut off by a restart, is
+-- visible on the primary all the same.
 CREATE FUNCTION rowlock.leave_trace() RETURNS void LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     IF current_setting('synchronous_standby_names') <> '' THEN
@@ -32,12 +32,12 @@ BEGIN
 END
 $$
 --;
--- Take a unique key for a job: null if it now holds the key, else the id of the job that does.
--- The insert waits for whoever took the key in a transaction that is still open; if that one rolls back, this one has it.
--- A key that is held until its job starts is free once that one does not wait; one that is held for a period, when that is
--- over. One that is held until its job finishes is free, too, once that one waits and its time is over: it can never start,
--- and upkeep ends it later. The update of its row keeps off a claim that began before that time: what it finds is another row
--- than it saw. No other holder is locked: claims pass by a locked job, and two such locks in a row would hide it from them.
+-- Claim a unique key for a job: null if the job now holds the key, else the id of the holder.
+-- The insert waits for a job that claimed the key in a transaction that is still open; if that rolls back, this job gets
+-- the key. A key until its job's start is free once that job does not wait; a key for a period, once the period is over. A
+-- key until its job's finish is free, too, once that job waits and its time is over: it can never start,
+-- and upkeep ends it later. The update of that row blocks a claim that began before that time: it finds another row
+-- version than it saw. No other holder is locked: claims skip a locked job, and two such locks in a row would hide it.
 CREATE FUNCTION rowlock.take_key(
     key text, job_id uuid, until_start boolean DEFAULT false, period interval DEFAULT NULL
 ) RETURNS uuid LANGUAGE plpgsql VOLATILE AS $$
@@ -71,15 +71,15 @@ BEGIN
         IF is_over THEN  -- seam: holder is over
             UPDATE rowlock.job AS j SET ends_at = '-infinity'
              WHERE j.id = holder AND j.state IN ('queued', 'blocked') AND j.ends_at <= clock_timestamp();
-            CONTINUE WHEN NOT FOUND;  -- a claim was faster, or upkeep
+            CONTINUE WHEN NOT FOUND;  -- a claim or upkeep was faster
             is_free := true;
         END IF;
         IF is_free IS NOT TRUE THEN
             -- seam: old snapshot
             IF until_its_start AND current_setting('transaction_isolation') IN ('repeatable read', 'serializable') THEN
                 -- The snapshot is as old as the transaction: since then the holder may have started, and even ended. A second
-                -- row with its id shows it: PostgreSQL refuses the insert with a serialization failure where a newer version
-                -- is there than the snapshot sees, and makes it where none is there any more. It waits for no claim's lock.
+                -- row with its id shows this: PostgreSQL refuses the insert with a serialization failure if a newer version
+                -- exists than the snapshot sees, and inserts it if none exists any more. It waits for no claim's lock.
                 INSERT INTO rowlock.job (id, task) VALUES (holder, '-') ON CONFLICT DO NOTHING;
                 IF FOUND THEN
                     RAISE EXCEPTION 'job % has ended since this transaction began', holder
@@ -96,13 +96,13 @@ BEGIN
         IF FOUND THEN
             RETURN NULL;
         END IF;
-        -- Somebody else was faster.
+        -- Another job was faster.
     END LOOP;
 END
 $$
 --;
--- Lock a job that waits, against claims: true; or false, and no lock, if it does not wait (any more). After a claim in
--- flight, the row is a running one: that lock is given back with the block, since a finish must not wait for it.
+-- Lock a waiting job against claims: true; or false, and no lock, if it does not wait (any more). After a claim in
+-- flight, the row is running: the end of the block releases that lock, because a finish must not wait for it.
 CREATE FUNCTION rowlock.lock_waiting(job_id uuid) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     PERFORM FROM rowlock.job AS j
@@ -118,15 +118,15 @@ EXCEPTION WHEN no_data_found THEN
 END
 $$
 --;
--- Whether arguments are nested deeper than the 64 levels, the outermost object included, that every writer keeps to. One level
--- takes 8 bytes at least: a small document is not looked at.
+-- Whether arguments are nested deeper than 64 levels, including the outermost object: the limit of every writer. One level
+-- takes at least 8 bytes: a small document needs no check.
 CREATE FUNCTION rowlock.is_too_deep(args jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT (pg_column_size(args) >= 512 OR pg_column_compression(args) IS NOT NULL)
        AND jsonb_path_exists(args, 'strict $.**{64} ? (@.type() == "object" || @.type() == "array")')
 $$
 --;
--- The options of an enqueue, as its job will have them: what is null as the task's own setting says, as the workers last
--- registered it. Whatever makes no sense is refused.
+-- The options of an enqueue as the job gets them: null means the task's own setting, as the workers last registered it.
+-- Invalid options are refused.
 CREATE FUNCTION rowlock.checked_options(
     task text,
     args jsonb,
@@ -210,7 +210,7 @@ BEGIN
 END
 $$
 --;
--- Refuse what makes no sense of the options that go with a unique key.
+-- Refuse invalid options of a unique key.
 CREATE FUNCTION rowlock.check_unique(
     unique_key text, unique_until text, unique_period interval, unique_across_tasks boolean, on_duplicate text
 ) RETURNS void LANGUAGE plpgsql STABLE AS $$
@@ -238,7 +238,7 @@ BEGIN
 END
 $$
 --;
--- Refuse tags that are none, and a trace that is too long.
+-- Refuse invalid tags, and a trace that is too long.
 CREATE FUNCTION rowlock.check_tags(tags text[], trace text) RETURNS void LANGUAGE plpgsql STABLE AS $$
 DECLARE
     tag text;
@@ -259,7 +259,7 @@ BEGIN
 END
 $$
 --;
--- Refuse metadata that is not up to 20 texts, each under a key.
+-- Refuse metadata other than up to 20 texts, each under a key.
 CREATE FUNCTION rowlock.check_metadata(metadata jsonb) RETURNS void LANGUAGE plpgsql STABLE AS $$
 DECLARE
     entry record;
@@ -288,12 +288,12 @@ BEGIN
 END
 $$
 --;
--- Enqueue one job, for every language and driver. (Python sends plain jobs by a statement that does the same.)
--- Returns the job's id: the given one (or a new one), or that of the job which already holds the unique key.
--- on_duplicate => 'replace' then gives a holder that still waits all that this call says, but its id and its key.
--- What is null takes the task's own setting, as the workers last registered it.
--- args_version: the version of the task for which the arguments are written. Who says nothing means 1: programs that are
--- older than the task's second version do not know that there is one.
+-- Enqueue one job, for every language and driver. (Python sends plain jobs by an equivalent statement.)
+-- Returns the job's id: the given one (or a new one), or that of the job that already holds the unique key.
+-- on_duplicate => 'replace' then gives a waiting holder all options of this call, except its id and its key.
+-- Null means the task's own setting, as the workers last registered it.
+-- args_version: the task version of the arguments. The default is 1: programs that are older than the task's second
+-- version do not know that there is one.
 -- While a job is live, enqueuing another one with its id stores nothing.
 CREATE FUNCTION rowlock.enqueue(
     task         text,
@@ -323,8 +323,8 @@ DECLARE
     holder uuid;
     running uuid;
 BEGIN
-    -- A plain job is seen to be right by one expression: PL/pgSQL sets up each one anew in every transaction.
-    -- A search for characters that may not be there costs a twentieth of a match of all that may.
+    -- One expression checks a plain job: PL/pgSQL sets up each expression again in every transaction.
+    -- Searching for forbidden characters costs a twentieth of matching all allowed ones.
     IF (
         enqueue.task !~ '[^A-Za-z0-9_.-]' AND length(enqueue.task) BETWEEN 1 AND 128
         AND enqueue.task NOT IN ('.', '..') AND enqueue.queue NOT IN ('.', '..')
@@ -362,7 +362,7 @@ BEGIN
         IF enqueue.unique_key IS NOT NULL THEN
             IF EXISTS (SELECT FROM rowlock.job AS j WHERE j.id = enqueue.id) THEN
                 PERFORM rowlock.leave_trace();
-                RETURN enqueue.id;  -- stored before, by a call whose answer was lost: another job may have its key by now
+                RETURN enqueue.id;  -- stored before, by a call whose answer was lost: another job may hold its key by now
             END IF;
             full_key := CASE WHEN enqueue.unique_across_tasks THEN '' ELSE enqueue.task END || ':' || enqueue.unique_key;
             LOOP
@@ -387,7 +387,7 @@ BEGIN
                     EXIT;
                 END IF;
                 EXIT WHEN holder = running;
-                running := holder;  -- if it holds the key until its start only, that is free now: ask once more
+                running := holder;  -- if it holds the key only until its start, the key is free now: ask once more
             END LOOP;
             IF holder IS NOT NULL AND enqueue.on_duplicate = 'raise' THEN
                 RAISE EXCEPTION 'job % holds the unique key % already', holder, quote_literal(enqueue.unique_key)
@@ -398,7 +398,7 @@ BEGIN
         END IF;
     END IF;
 
-    -- run_at: first the transaction's id, then the clock. The claims' cursors rely on this order, see docs/claiming.md.
+    -- run_at: first the transaction's id, then the clock. The claim cursors rely on this order, see docs/claiming.md.
     INSERT INTO rowlock.job (
         id, queue, task, priority, run_at, max_attempts, timeout, unique_key, args, args_version, ends_at, expires_at,
         deadline, tags, metadata, trace
@@ -423,16 +423,16 @@ BEGIN
 END
 $$
 --;
--- Make the partition of one day (UTC), if it is missing: whether it was made.
--- The partition is built apart and then attached. A day that is yet to come takes the lock of the default partition alone:
--- readers wait, finishes go on. A day that has begun, or that has rows in the default partition, takes the lock of the whole
--- archive first, then moves these rows: a statement that planned without the new partition would look for its rows, or
+-- Create the partition of one day (UTC) if it is missing; returns whether it was created.
+-- The partition is built separately and then attached. A future day locks only the default partition:
+-- readers wait, finishes continue. A day that has begun, or that has rows in the default partition, first locks the whole
+-- archive, then moves these rows: a statement that planned without the new partition would look for its rows, or
 -- store them, in the default one. So every statement waits before it plans. The waits for these locks end after half a
--- second, before anybody else's deadlock is looked for: then the partition is made another time.
--- More than 100,000 rows do not move: finishes would wait for too long. They stay readable where they are, and retention
+-- second, before another session's deadlock check: then a later call creates the partition.
+-- More than 100,000 rows do not move: finishes would wait too long. They stay readable where they are, and retention
 -- removes them there (retain_default).
--- Whoever makes it, it belongs to the archive's owner, who could otherwise not alter the archive any more.
--- Times are written and read as text: whatever the session's settings are, they mean UTC.
+-- The partition belongs to the archive's owner, whoever creates it: otherwise the owner could not alter the archive.
+-- Times are written and read as text: they mean UTC whatever the session's settings.
 CREATE FUNCTION rowlock.create_partition(parent text, day date) RETURNS boolean LANGUAGE plpgsql VOLATILE
 -- seam: time zone
 SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' SET lock_timeout = '500ms' AS $$
@@ -452,7 +452,7 @@ BEGIN
     IF to_regclass('rowlock.' || child) IS NOT NULL THEN
         RETURN false;
     END IF;
-    EXECUTE format('LOCK TABLE ONLY rowlock.%I IN SHARE UPDATE EXCLUSIVE MODE', parent);  -- one maker at a time
+    EXECUTE format('LOCK TABLE ONLY rowlock.%I IN SHARE UPDATE EXCLUSIVE MODE', parent);  -- one creator at a time
     IF to_regclass('rowlock.' || child) IS NOT NULL THEN
         RETURN false;
     END IF;
@@ -479,7 +479,7 @@ BEGIN
 END
 $$
 --;
--- The partitions that are missing: those of today and the days after (UTC), and of the days whose rows are in a default
+-- The missing partitions: of today and the days after (UTC), and of the days whose rows are in a default
 -- partition.
 CREATE FUNCTION rowlock.missing_partitions(days integer) RETURNS TABLE (archive text, day date)
 LANGUAGE sql STABLE AS $$
@@ -502,7 +502,7 @@ LANGUAGE sql STABLE AS $$
      ORDER BY 1, 2
 $$
 --;
--- Make all of them in one transaction: how many were made. Workers make each in a transaction of its own.
+-- Create all of them in one transaction; returns their number. Workers create each in a separate transaction.
 CREATE FUNCTION rowlock.create_partitions(days integer) RETURNS integer LANGUAGE plpgsql VOLATILE
 SET lock_timeout = '1s' AS $$
 DECLARE

@@ -1,5 +1,5 @@
--- What running handlers say of their jobs, apart from the hot row of the job: how far they are, and where to go on.
--- Kept over the attempts. `attempt` and `updated_at` are those of the progress, or of the first checkpoint before any.
+-- Progress and checkpoints that running handlers report, apart from the hot row of the job.
+-- Kept across attempts. `attempt` and `updated_at` are those of the progress, or of the first checkpoint before any.
 CREATE TABLE rowlock.progress (
     job_id     uuid NOT NULL,
     attempt    integer NOT NULL,
@@ -15,8 +15,8 @@ CREATE TABLE rowlock.progress (
     )
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05, vacuum_truncate = false)
 --;
--- Who waits for the end of which job: a finish notifies only if somebody does. Lost in a crash of the server; those who
--- wait poll besides, and write it again.
+-- Clients that wait for a job's end: a finish notifies only if there is one. Lost in a crash of the server; waiting
+-- clients also poll, and insert their row again.
 CREATE UNLOGGED TABLE rowlock.waiter (
     job_id     uuid NOT NULL,
     listener   uuid NOT NULL,

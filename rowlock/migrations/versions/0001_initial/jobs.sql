@@ -1,5 +1,5 @@
--- Whether metadata is what every client can read: an object of texts, of a bounded size. Not inlined: where a job has none, a
--- constraint that calls it costs no more than a look at the column.
+-- Whether metadata is readable for every client: an object of texts, of a bounded size. Not inlined: for a job without
+-- metadata, a constraint that calls it costs no more than reading the column.
 CREATE FUNCTION rowlock.is_metadata(metadata jsonb) RETURNS boolean LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
     RETURN jsonb_typeof(is_metadata.metadata) = 'object' AND octet_length(is_metadata.metadata::text) <= 32768
@@ -7,9 +7,9 @@ BEGIN
 END
 $$
 --;
--- `args_version`: the version of the task for which the arguments are written.
--- The live jobs, and only these: a finished one moves to finished_job in the transaction that finishes it.
--- Wide facts (errors, tracebacks, results) live elsewhere; columns that are null cost nothing but a bit.
+-- `args_version`: the task version of the arguments.
+-- Live jobs only: a finished one moves to finished_job in the transaction that finishes it.
+-- Wide data (errors, tracebacks, results) lives elsewhere; a null column costs only a bit.
 CREATE TABLE rowlock.job (
     id           uuid NOT NULL,
     run_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -43,41 +43,41 @@ CREATE TABLE rowlock.job (
     CONSTRAINT job_priority_0_to_9 CHECK (priority BETWEEN 0 AND 9),
     CONSTRAINT job_attempts_count_up CHECK (attempt >= 0 AND errors >= 0 AND max_attempts >= 1),
     CONSTRAINT job_queue_length CHECK (length(queue) BETWEEN 1 AND 48),
-    -- Every client can read each time, in each time zone; and Python has no infinite ones. So it is in each table.
+    -- Every client can read each time, in each time zone; and Python has no infinite times. The same in each table.
     CONSTRAINT job_is_readable CHECK (
         greatest(run_at, created_at, started_at, ends_at, expires_at, deadline, cancel_requested_at) < '9999-12-31 00:00:00+00'
         AND least(run_at, created_at, started_at, expires_at, deadline, cancel_requested_at) >= '0001-01-02 00:00:00+00'
         AND timeout BETWEEN '0' AND '36500 days'
-        AND array_position(tags, NULL) IS NULL  -- nor has it more than one dimension, of which that is an error
+        AND array_position(tags, NULL) IS NULL  -- more than one dimension is an error of array_position
         AND (metadata IS NULL OR rowlock.is_metadata(metadata))
     )
 ) WITH (
-    -- Every job is written three times and leaves: vacuum often, without pauses, and never for the truncation's lock.
+    -- Every job is written three times, then leaves: vacuum often, without pauses, and never for the truncation's lock.
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_vacuum_insert_scale_factor = 0.2, vacuum_truncate = false,
     toast.autovacuum_vacuum_cost_delay = 0, toast.vacuum_truncate = false
 )
 --;
--- What the claim reads, in the order in which it takes: a range of one (queue, priority), from the worker's cursor on.
+-- The claim reads this, in the order in which it claims: a range of one (queue, priority), from the worker's cursor on.
 CREATE INDEX job_claim ON rowlock.job (queue, priority, run_at, id) WHERE state = 'queued'
 --;
--- What ends waiting jobs whose time is over: no attempt may start after ends_at. It is expires_at or the deadline,
--- whichever comes first; once an attempt has started, the deadline; and '-infinity' once a cancel is requested.
+-- Finds waiting jobs whose time is over: no attempt may start after ends_at. It is expires_at or the deadline,
+-- whichever comes first; after the first attempt has started, the deadline; and '-infinity' once a cancel is requested.
 CREATE INDEX job_ends ON rowlock.job (ends_at) WHERE ends_at IS NOT NULL AND state <> 'running'
 --;
--- What the rescue reads: the jobs of a worker that is gone.
+-- Finds the jobs of a dead worker, for the rescue.
 CREATE INDEX job_running ON rowlock.job (worker) WHERE state = 'running'
 --;
--- What runs alone: waiting jobs whose workers died. It says `worker IS NULL` and not `state = 'queued'`, so that the search
--- for them cannot be planned over job_claim.
+-- Finds the jobs that run alone: waiting jobs whose workers died. Its condition is `worker IS NULL`, not
+-- `state = 'queued'`, so that their search cannot be planned over job_claim.
 CREATE INDEX job_suspect ON rowlock.job (queue, priority, run_at) WHERE crashes > 0 AND worker IS NULL
 --;
--- What a worker looks for once a second: those of its running jobs that somebody wants cancelled.
+-- Finds cancel requests for a worker's running jobs, once a second.
 CREATE INDEX job_cancel ON rowlock.job (worker) WHERE cancel_requested_at IS NOT NULL
 --;
--- One row a finished job, a partition a day (UTC): retention empties partitions, it never deletes rows. A row leaves by
--- itself only when somebody puts its job back (retry.sql), and changes only when somebody discards it. Partitions have no
--- primary key: their REPLICA IDENTITY FULL lets a publication take these changes. It costs nothing without logical decoding.
+-- One row a finished job, a partition a day (UTC): retention empties partitions and never deletes rows. A single row
+-- leaves only when its job is retried (retry.sql), and changes only when it is discarded. Partitions have no primary key:
+-- REPLICA IDENTITY FULL lets a publication replicate these changes. It costs nothing without logical decoding.
 CREATE TABLE rowlock.finished_job (
     id           uuid NOT NULL,
     run_at       timestamptz NOT NULL,
@@ -108,27 +108,27 @@ CREATE TABLE rowlock.finished_job (
         greatest(run_at, created_at, started_at, finished_at, discarded_at) < '9999-12-31 00:00:00+00'
         AND least(run_at, created_at, started_at, finished_at, discarded_at) >= '0001-01-02 00:00:00+00'
         AND timeout BETWEEN '0' AND '36500 days'
-        AND array_position(tags, NULL) IS NULL  -- nor has it more than one dimension, of which that is an error
+        AND array_position(tags, NULL) IS NULL  -- more than one dimension is an error of array_position
         AND (metadata IS NULL OR rowlock.is_metadata(metadata))
     )
 ) PARTITION BY RANGE (finished_at)
 --;
 CREATE INDEX finished_job_id ON rowlock.finished_job (id)
 --;
--- The dead letters, and what else did not succeed, in the order of the ids: few among many. With what counts them.
+-- The dead letters, and other jobs that did not succeed, in the order of their ids: few among many. Included are the columns that count them.
 CREATE INDEX finished_job_unsuccessful ON rowlock.finished_job (state, id) INCLUDE (queue, discarded_at)
  WHERE state <> 'succeeded'
 --;
--- Rows arrive in the order of time, so a few bytes per thousand rows find a time window.
+-- Rows arrive in time order, so a few bytes per thousand rows find a time window.
 CREATE INDEX finished_job_finished_at ON rowlock.finished_job USING brin (finished_at) WITH (autosummarize = on)
 --;
--- The net: a finish can never fail because nobody made tomorrow's partition.
+-- The safety net: a finish can never fail because tomorrow's partition is missing.
 CREATE TABLE rowlock.finished_job_default PARTITION OF rowlock.finished_job DEFAULT
 --;
 ALTER TABLE rowlock.finished_job_default REPLICA IDENTITY FULL
 --;
--- Every job, live or finished, with the state that people mean. `scheduled` and `retrying` are derived, never stored:
--- nothing has to be promoted when their time comes. A result is shown for as long as its task keeps it.
+-- Every job, live or finished, with the state that users see. `scheduled` and `retrying` are derived, never stored:
+-- nothing has to be promoted when their time comes. A result is visible as long as its task keeps it.
 -- (By now(), a job would be scheduled in the very transaction that enqueues it.)
 CREATE VIEW rowlock.jobs AS
 SELECT id,

@@ -1,6 +1,6 @@
--- The keys of the HTTP API. Of a key only the hash is stored: SHA-256 of its 256 random bits, which nobody can go through,
--- so that neither a salt nor a slow hash would add anything. Keys that have ended stay for a while, and the newest for good:
--- an API that has had a key once is never open again.
+-- The keys of the HTTP API. Only a key's hash is stored: SHA-256 of 256 random bits, which nobody can enumerate,
+-- so a salt or a slow hash would add nothing. Keys that have ended stay for a while, and the newest for ever:
+-- an API that once had a key is never open again.
 CREATE TABLE rowlock.api_key (
     id           uuid NOT NULL DEFAULT rowlock.uuid7(),
     name         text COLLATE "C" NOT NULL,
@@ -23,10 +23,10 @@ CREATE TABLE rowlock.api_key (
     )
 ) WITH (fillfactor = 80)
 --;
--- The name of a key is what the audit says: no two keys have the same one at a time.
+-- The audit names the key: no two keys have the same name at a time.
 CREATE UNIQUE INDEX api_key_name ON rowlock.api_key (name) WHERE revoked_at IS NULL
 --;
--- Who is logged in at the dashboard: the hash of the cookie, and the key that was given for it.
+-- Sessions of the dashboard: the hash of the cookie, and the key that began it.
 CREATE TABLE rowlock.api_session (
     hash       bytea NOT NULL,
     key_id     uuid NOT NULL,

@@ -1,5 +1,5 @@
--- What people did: who cancelled, retried, paused or edited what, when and from where. Written in the transaction of the
--- act itself, so that neither is there without the other.
+-- The acts of operators: who cancelled, retried, paused or edited what, when and from where. Written in the transaction of
+-- the act itself, so that neither exists without the other.
 CREATE TABLE rowlock.operation (
     id          uuid NOT NULL DEFAULT rowlock.uuid7(),
     at          timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -17,5 +17,5 @@ CREATE TABLE rowlock.operation (
     )
 )
 --;
--- All that was done to one job, schedule or queue.
+-- All acts on one job, schedule or queue.
 CREATE INDEX operation_target ON rowlock.operation (target, target_kind, id)

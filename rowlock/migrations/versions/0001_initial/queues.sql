@@ -1,5 +1,5 @@
--- What operators have said of a queue. A queue of which nothing was said has no row; the row '*' says what holds for all
--- that have no value of their own. How long finished jobs are kept: '1000 years' is for ever, and so is null in the row '*'.
+-- The settings of queues by operators. A queue without settings has no row; the row '*' sets the defaults of all queues.
+-- How long finished jobs are kept: '1000 years' is for ever, and so is null in the row '*'.
 CREATE TABLE rowlock.queue (
     name           text COLLATE "C" NOT NULL,
     paused_at      timestamptz,

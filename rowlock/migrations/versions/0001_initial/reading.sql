@@ -1,6 +1,7 @@
--- The archive in windows of at most 30 partitions, newest first; together they are all of time that drivers can read. A statement that bounds
--- finished_at by constants, or by parameters under plan_cache_mode = force_custom_plan, locks the partitions of its window
--- alone, and their indexes. Without bounds it locks those of every day, and a few dozen such statements fill the lock table.
+-- The archive in windows of at most 30 partitions, newest first; together they cover all times that drivers can read. A
+-- statement that bounds finished_at by constants, or by parameters under plan_cache_mode = force_custom_plan, locks only
+-- the partitions of its window and their indexes. Without bounds it locks those of every day, and a few dozen such
+-- statements fill the lock table.
 CREATE FUNCTION rowlock.archive_windows(archive text) RETURNS TABLE (low timestamptz, high timestamptz)
 LANGUAGE sql STABLE AS $$
     SELECT CASE WHEN number = max(number) OVER () THEN '0002-01-01 00:00+00' ELSE begins END,
@@ -21,12 +22,12 @@ LANGUAGE sql STABLE AS $$
      ORDER BY number
 $$
 --;
--- One job, live or finished, as the view has it: one row or none.
--- Most jobs end within days of their begin, which their ids say: these days are looked at first. Then every window, since
--- an id may be no UUIDv7, clocks go wrong, and jobs are delayed; the locks of each are given back with its block. In the end
--- the live jobs once more: the job may have been put back meanwhile.
--- A live job has no finished_at. IS NULL alone would be found out to be false of the archive, and all of it locked before.
--- VOLATILE, so that each look has a snapshot of its own, taken once it has its locks.
+-- One job, live or finished, as in the view: one row or none.
+-- Most jobs end within days of their creation, which their ids contain: search these days first. Then every window, since
+-- an id may not be a UUIDv7, clocks may be wrong, and jobs may be delayed; the end of each block releases its locks. Finally
+-- the live jobs again: the job may have been retried meanwhile.
+-- A live job has no finished_at. With IS NULL alone, PostgreSQL would lock all of the archive before excluding it.
+-- VOLATILE, so that each query has a snapshot of its own, taken after it has its locks.
 CREATE FUNCTION rowlock.find_job(job_id uuid) RETURNS SETOF rowlock.jobs LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = 'force_custom_plan' AS $$
 DECLARE
@@ -65,7 +66,7 @@ BEGIN
 END
 $$
 --;
--- The attempts of one job that are recorded, in no order. The locks of each window are given back with its block.
+-- The recorded attempts of one job, in no order. The end of each window's block releases its locks.
 CREATE FUNCTION rowlock.attempts_of(job_id uuid) RETURNS SETOF rowlock.attempt LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = 'force_custom_plan' AS $$
 DECLARE
@@ -85,7 +86,7 @@ BEGIN
 END
 $$
 --;
--- The logs of one job's attempts, in no order. The locks of each window are given back with its block.
+-- The logs of one job's attempts, in no order. The end of each window's block releases its locks.
 CREATE FUNCTION rowlock.logs_of(job_id uuid) RETURNS SETOF rowlock.attempt_log LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = 'force_custom_plan' AS $$
 DECLARE
@@ -105,7 +106,7 @@ BEGIN
 END
 $$
 --;
--- Which of these jobs are finished. The locks of each window are given back with its block.
+-- The finished ones of these jobs. The end of each window's block releases its locks.
 CREATE FUNCTION rowlock.finished_among(job_ids uuid[]) RETURNS SETOF uuid LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = 'force_custom_plan' AS $$
 DECLARE
@@ -128,9 +129,9 @@ BEGIN
 END
 $$
 --;
--- The jobs with ids in this range that are finished, `most` of them at the most. Only the days since the first was made are
--- looked at, and one before, since clocks differ (of ids from the future: since now): ask it of ids of version 7 that are
--- young. The locks are given back with the block.
+-- The finished jobs with ids in this range, at most `most`. Searches only the days since the first was created,
+-- and one before, since clocks differ (for ids from the future: since now): use it for young ids of version 7.
+-- The end of the block releases the locks.
 CREATE FUNCTION rowlock.finished_between(lowest uuid, highest uuid, most integer) RETURNS SETOF uuid LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = 'force_custom_plan' SET enable_seqscan = off AS $$
 DECLARE
@@ -149,7 +150,7 @@ EXCEPTION WHEN no_data_found THEN
 END
 $$
 --;
--- Of these attempts of one worker: those whose outcome is recorded as its own. None ended before `since`. Likewise.
+-- Of these attempts of one worker: those whose outcome is recorded as its own. None ended before `since`. Locks likewise.
 CREATE FUNCTION rowlock.recorded_among(worker_id uuid, job_ids uuid[], attempts integer[], since timestamptz)
 RETURNS SETOF uuid LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = 'force_custom_plan' AS $$
@@ -189,7 +190,7 @@ BEGIN
 END
 $$
 --;
--- Before an act looks for finished jobs of a window and then changes them: wait for retention here, where nothing is held that
+-- Before an act finds finished jobs of a window and changes them: wait for retention here, while holding no lock that
 -- retention could wait for. Takes the lock of SELECT … FOR UPDATE on each partition, in the order of their days.
 CREATE FUNCTION rowlock.lock_archive(low timestamptz, high timestamptz) RETURNS void LANGUAGE plpgsql VOLATILE
 SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
@@ -211,7 +212,7 @@ BEGIN
 END
 $$
 --;
--- The last end of a job that is still to come: the clock has gone back since. Null if there is none.
+-- The latest finish in the future: the clock has gone back since. Null if there is none.
 CREATE FUNCTION rowlock.last_end_to_come() RETURNS timestamptz LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = 'force_custom_plan' AS $$
 DECLARE

@@ -1,4 +1,4 @@
--- The days of the archive: one row a partition, its size, and what retention has removed from it so far.
+-- The days of the archive: one row a partition, its size, and what retention has removed from it.
 CREATE VIEW rowlock.archive_day AS
 SELECT parent.relname::text AS archive, to_date(right(child.relname, 8), 'YYYYMMDD') AS day,
        greatest(child.reltuples::bigint, pg_stat_get_live_tuples(child.oid), 0) AS about_rows,
@@ -10,8 +10,8 @@ SELECT parent.relname::text AS archive, to_date(right(child.relname, 8), 'YYYYMM
  WHERE parent.oid IN ('rowlock.finished_job'::regclass, 'rowlock.attempt'::regclass, 'rowlock.attempt_log'::regclass)
    AND child.relname ~ '_[0-9]{8}$'
 --;
--- What is past its time, at `at`, of the jobs that had ended by `ended`: one row a final state. `is_past` holds for all
--- queues but the exceptions, for which the contrary does: they have a time of their own. '1000 years' means for ever.
+-- What has expired at `at` of the jobs that had ended by `ended`: one row a final state. `is_past` applies to all
+-- queues but the exceptions, which have a retention of their own and the opposite answer. '1000 years' means for ever.
 CREATE FUNCTION rowlock.past_retention(ended timestamptz, at timestamptz)
 RETURNS TABLE (state text, is_past boolean, exceptions text[]) LANGUAGE sql STABLE AS $$
     WITH said AS (
@@ -33,9 +33,9 @@ RETURNS TABLE (state text, is_past boolean, exceptions text[]) LANGUAGE sql STAB
       LEFT JOIN said AS usual ON usual.name = '*' AND usual.state = final.state
 $$
 --;
--- What a day of the archive must not hold any more at `at`, in words; null if it may hold everything. What was done to a
--- partition is kept in its comment, in these words, so that it is looked at anew only when something has newly passed.
--- An attempt's job ends after it, often on the next day: the attempts of a day are looked at a day later than its jobs;
+-- What a day of the archive must not contain any more at `at`, in words; null if it may contain everything. A partition's
+-- comment records what was done to it in these words, so that it is checked again only when something more has expired.
+-- An attempt's job ends after it, often on the next day: a day's attempts are checked a day later than its jobs;
 -- and once none of those is kept, once a day, for the few whose jobs went on.
 CREATE FUNCTION rowlock.must_be_removed(archive text, day date, at timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT 'removed: '
@@ -79,13 +79,13 @@ SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
            ) END
 $$
 --;
--- Remove from one day of the archive what is past its time: `emptied`, `rewritten` (and how many rows were kept),
--- `nothing`, or `postponed`, if somebody holds a lock for longer than a second.
+-- Remove expired rows from one day of the archive: `emptied`, `rewritten` (and how many rows were kept),
+-- `nothing`, or `postponed`, if another session holds a lock for longer than a second.
 --
 -- Nothing is deleted: the rows that stay are copied out, the partition is truncated, and they are copied back. That locks
--- this partition alone: who finishes jobs never waits. Who writes to it (a retry) waits from the first copy on, who reads
--- it from the truncation on, so for about ten microseconds a row that stays. The first lock is EXCLUSIVE, since that is
--- what also SELECT … FOR UPDATE waits for: nobody holds one when the stronger one is taken.
+-- only this partition: finishes never wait. Writers of the partition (a retry) wait from the first copy on, readers
+-- from the truncation on, about ten microseconds for each row that stays. The first lock is EXCLUSIVE, because
+-- SELECT … FOR UPDATE conflicts with it, too: no session holds one when the stronger lock is taken.
 CREATE FUNCTION rowlock.retain_day(archive text, day date, OUT done text, OUT kept bigint) LANGUAGE plpgsql VOLATILE
 SET lock_timeout = '1s' SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
 DECLARE
@@ -119,7 +119,7 @@ BEGIN
         EXECUTE format('DROP TABLE rowlock.%I', child || '_kept');
         done := CASE kept WHEN 0 THEN 'emptied' ELSE 'rewritten' END;
     END IF;
-    IF done <> 'emptied' THEN  -- one that is empty is due again as soon as it is not
+    IF done <> 'emptied' THEN  -- an empty one is due again as soon as it gets rows
         EXECUTE format('COMMENT ON TABLE rowlock.%I IS %L', child, removed);
     END IF;
 EXCEPTION WHEN lock_not_available THEN
@@ -128,8 +128,8 @@ EXCEPTION WHEN lock_not_available THEN
 END
 $$
 --;
--- Remove from the default partition of an archive what is past its time, `most` rows at a time: how many rows that were.
--- There, rows of many days lie together, so that they are deleted one by one; it is empty unless no worker ran for days.
+-- Remove expired rows from the default partition of an archive, `most` rows at a time; returns their number.
+-- There, rows of many days lie together, so they are deleted one by one; it is empty unless no worker ran for days.
 CREATE FUNCTION rowlock.retain_default(archive text, most integer) RETURNS bigint LANGUAGE plpgsql VOLATILE
 SET lock_timeout = '1s' SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
 DECLARE
@@ -155,8 +155,8 @@ BEGIN
 END
 $$
 --;
--- Drop a day that is empty: whether it is gone. This takes the lock of the whole archive, for which who finishes jobs has
--- to wait; so it gives up after a fifth of a second, and is worth no more: an empty partition costs nothing but planning.
+-- Drop an empty day; returns whether it is gone. This locks the whole archive, so finishes wait; therefore it gives up
+-- after a fifth of a second. It is worth no more: an empty partition costs only planning time.
 CREATE FUNCTION rowlock.drop_day(archive text, day date) RETURNS boolean LANGUAGE plpgsql VOLATILE
 SET lock_timeout = '200ms' SET TimeZone = 'UTC' SET DateStyle = 'ISO, YMD' AS $$
 DECLARE

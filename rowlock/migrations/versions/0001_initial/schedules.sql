@@ -1,7 +1,7 @@
--- One row a schedule. A due one is claimed like a job, by whichever worker comes first: no leader, no scheduler process.
--- `next_run_at` is the first tick that nobody has handled yet; null: there is none in the next fifty years.
--- `declaration`: of a schedule of the code, what the code said when it was last written here. `undeclared_at`: since when
--- workers start whose code has its task and does not declare it any more.
+-- One row a schedule. A worker claims a due schedule like a job, whichever comes first: no leader, no scheduler process.
+-- `next_run_at` is the first tick that is not handled yet; null: there is none in the next fifty years.
+-- `declaration`: the code's declaration of a schedule when it was last stored. `undeclared_at`: since when
+-- workers start whose code has its task but does not declare it any more.
 CREATE TABLE rowlock.schedule (
     name         text COLLATE "C" NOT NULL,
     task         text COLLATE "C" NOT NULL,
@@ -40,8 +40,8 @@ CREATE TABLE rowlock.schedule (
 --;
 CREATE INDEX schedule_next_run_at ON rowlock.schedule (next_run_at) WHERE NOT is_paused
 --;
--- Which tick made which job. The primary key is what makes "at most one job a tick" true, whoever sets next_run_at to
--- what. Of each schedule the last 1,000 are kept, and those of the last week.
+-- Which tick made which job. The primary key guarantees "at most one job a tick", whatever the value of next_run_at.
+-- The last 1,000 ticks of each schedule are kept, and those of the last week.
 CREATE TABLE rowlock.schedule_tick (
     schedule text COLLATE "C" NOT NULL,
     tick_at  timestamptz NOT NULL,

@@ -1,6 +1,6 @@
--- How many jobs ended how, and how long they took, added up by time: one row for each queue and task that had any in a
--- slot of `step` seconds that begins at `at`. The slots of ten seconds are counted from the archive by the workers' upkeep,
--- longer ones are made of the shorter. Histograms are sparse: bucket 0 is below a millisecond, and bucket n reaches from
+-- How many jobs ended how, and how long they took, summed up by time: one row for each queue and task that had any in a
+-- slot of `step` seconds that begins at `at`. The workers' upkeep counts slots of ten seconds from the archive, and
+-- merges them into longer ones. Histograms are sparse: bucket 0 is below a millisecond, and bucket n reaches from
 -- 2^((n - 1) / 2) to 2^(n / 2) milliseconds. Queue and task '*' are all others, beyond the most frequent of a slot.
 CREATE TABLE rowlock.statistic (
     at               timestamptz NOT NULL,
@@ -30,7 +30,7 @@ CREATE TABLE rowlock.statistic (
     )
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false)
 --;
--- How many live jobs there were: the last sample of each slot, one row a queue that had any, and one of all, whose queue
+-- The number of live jobs: the last sample of each slot, one row a queue that had any, and a total, whose queue
 -- is '*'. A row whose taken_at is older than that of '*' is of a queue that had none any more.
 CREATE TABLE rowlock.backlog (
     at            timestamptz NOT NULL,
@@ -52,7 +52,7 @@ CREATE TABLE rowlock.backlog (
     )
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false)
 --;
--- Until when the archive is counted, and until when it is counted a second time, for finishes that commit late.
+-- Until when the archive is counted, and until when it is counted again, for finishes that commit late.
 CREATE TABLE rowlock.statistic_mark (
     name  text COLLATE "C" NOT NULL,
     until timestamptz NOT NULL DEFAULT clock_timestamp(),

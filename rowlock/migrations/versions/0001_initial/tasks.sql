@@ -1,6 +1,6 @@
--- One row a key that is held, and by which job: its primary key is what makes uniqueness true for every writer.
--- Held until the job finishes, which deletes the row; until it starts (until_start): while the job waits, and only then;
--- or until expires_at, whatever becomes of the job. A row of the latter two that nobody holds is upkeep's to remove.
+-- One row a held key with its job: the primary key guarantees uniqueness for every writer.
+-- Held until the job finishes, which deletes the row; until it starts (until_start): only while the job waits;
+-- or until expires_at, whatever becomes of the job. Upkeep removes rows of the latter two that are not held any more.
 CREATE TABLE rowlock.unique_key (
     key         text COLLATE "C" NOT NULL,
     job_id      uuid NOT NULL,
@@ -14,7 +14,7 @@ CREATE INDEX unique_key_expires_at ON rowlock.unique_key (expires_at) WHERE expi
 --;
 CREATE INDEX unique_key_until_start ON rowlock.unique_key (job_id) WHERE until_start
 --;
--- The answers given to HTTP requests with an Idempotency-Key, so that a repeated request gets the same one.
+-- The responses to HTTP requests with an Idempotency-Key, so that a repeated request gets the same one.
 CREATE TABLE rowlock.idempotency_key (
     key_hash    bytea NOT NULL,
     fingerprint bytea NOT NULL,
@@ -27,7 +27,7 @@ CREATE TABLE rowlock.idempotency_key (
 --;
 CREATE INDEX idempotency_key_expires_at ON rowlock.idempotency_key (expires_at)
 --;
--- What the workers' code says of each task, so that `SELECT rowlock.enqueue('send_email', …)` finds the right queue.
+-- Each task as the workers' code registers it, so that `SELECT rowlock.enqueue('send_email', …)` finds the right queue.
 CREATE TABLE rowlock.task (
     name         text COLLATE "C" NOT NULL,
     queue        text COLLATE "C" NOT NULL,

@@ -1,5 +1,5 @@
--- One row a worker's process start; it is the lease of all jobs that this worker runs. `lease` is how long a renewal lasts.
--- `state` is what an operator has said: `quiet` takes no new jobs, `stopping` besides ends when its jobs have ended.
+-- One row each time a worker's process starts; it is the lease of all jobs that this worker runs. `lease` is the length
+-- of a renewal. `state` is an operator's order: `quiet` claims no new jobs, `stopping` also ends when its jobs have ended.
 CREATE TABLE rowlock.worker (
     id            uuid NOT NULL,
     hostname      text NOT NULL,
@@ -23,15 +23,15 @@ CREATE TABLE rowlock.worker (
     )
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
 --;
--- Who sleeps, per queue: an enqueue notifies only if somebody does. Lost in a crash of the server, and then the workers,
--- which reconnect, write it again.
+-- Sleeping workers by queue: an enqueue notifies only if there is one. Lost in a crash of the server; the workers
+-- reconnect then, and insert their row again.
 CREATE UNLOGGED TABLE rowlock.idle_worker (
     queue  text COLLATE "C" NOT NULL,
     worker uuid NOT NULL,
     CONSTRAINT idle_worker_pkey PRIMARY KEY (queue, worker)
 ) WITH (autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.1, vacuum_truncate = false)
 --;
--- Periodic upkeep. A due duty is claimed like a job, by whichever worker comes first: there is no leader.
+-- Periodic upkeep. A worker claims a due duty like a job, whichever comes first: there is no leader.
 -- `set_at` is when next_run_at was set. If that is in the future, the server's clock has gone back, and the duty is due.
 -- `held_at` is when a worker last found the database back after an outage: for four seconds nobody rescues (rescue.sql).
 CREATE TABLE rowlock.duty (

@@ -1,4 +1,4 @@
-// The dead letters, by task and error: look at them, put them back, or put them aside.
+// The dead letters, by task and error: inspect, retry or discard them.
 
 import {
     ago, api, ask, attempts, button, count, element, empty, filters, link, may, notify, table, useState,
@@ -33,15 +33,15 @@ export const page = {
                 rows: groups,
                 key: nameOf,
                 empty: isFiltered
-                    ? empty("No dead letter fits", "Ask for less: leave a part of the filter empty.")
-                    : empty("No dead letters", "A job that has failed at its last attempt waits here for somebody to decide."),
+                    ? empty("No dead letter matches", "Remove a part of the filter.")
+                    : empty("No dead letters", "A job that failed at its last attempt waits here for a decision."),
             }),
-            until && element("p", {}, "Searched back to ", ago(until), ": not all older ones are counted."),
+            until && element("p", {}, "Searched back to ", ago(until), ": older ones are not all counted."),
         ];
     },
 };
 
-/** The filter that means a group's jobs, and no others. The errors of sensitive tasks are not told apart. */
+/** The filter for exactly a group's jobs. The errors of sensitive tasks are not distinguished. */
 export function meaning({ task, error: text, is_sensitive: isSensitive }, query) {
     const filter = { state: "failed", discarded: false, task };
     if (!isSensitive) filter.error_kind = text;
@@ -57,7 +57,7 @@ const nameOf = (group) => JSON.stringify([group.task, group.error]);
 
 const said = ({ error: text, is_sensitive: isSensitive }) => text || (isSensitive ? "hidden" : "no error");
 
-/** The error, which opens to the first of the jobs. They are asked for when it is opened, not before. */
+/** The error, which opens to the first of the jobs. They are loaded when it is opened. */
 function Group({ group, query }) {
     const [found, setFound] = useState(null);
     const open = async (event) => {
@@ -94,10 +94,10 @@ function buttons(group, query, done) {
         button("Discard all", () => discard(meaning(group, query)), options));
 }
 
-const retry = (filter) => actOnAll("retry", filter, "Retry", "Put back", "They are put back, and start with no attempts used up.");
-const discard = (filter) => actOnAll("discard", filter, "Discard", "Put aside", "They stay in the archive, and are listed here no more.");
+const retry = (filter) => actOnAll("retry", filter, "Retry", "Put back", "They are queued again, with all their attempts.");
+const discard = (filter) => actOnAll("discard", filter, "Discard", "Put aside", "They stay in the archive, and leave this list.");
 
-/** Count first, then ask, then do it. */
+/** Count first, then ask for confirmation, then act. */
 async function actOnAll(act, filter, verb, done, meant) {
     let counted;
     try {

@@ -1,4 +1,4 @@
-// What can be done with jobs: with one, with some, or with all that fit a filter, which are counted before it is asked.
+// The acts on jobs: on one, on some, or on all that match a filter, which are counted before the confirmation.
 
 import { api, ask, count, element, field, line, notify, now, parseJson, Problem } from "../kit.js";
 import { inWords } from "./job-filter.js";
@@ -9,13 +9,13 @@ const BACK = ["failed", "cancelled", "expired"];
 
 const waits = (job) => WAITING.includes(job.state) && job.cancel_requested_at === null;
 
-/** The acts that many jobs can have: whether a job, or a state that is filtered by, allows it. */
+/** The acts on many jobs: whether a job, or the state in the filter, allows it. */
 export const ACTS = {
     cancel: {
         verb: "cancel", name: "Cancel", done: "Cancelled", isDanger: true,
         fits: (job) => LIVE.includes(job.state),
         fitsState: (state) => state === null || LIVE.includes(state),
-        meant: "What has not started never does. What runs is told to stop.",
+        meant: "Waiting jobs never start. Running jobs are asked to stop.",
     },
     reschedule: {
         verb: "reschedule", name: "Run now", done: "Due now", isDanger: false,
@@ -27,25 +27,25 @@ export const ACTS = {
         verb: "retry", name: "Retry", done: "Put back", isDanger: false,
         fits: (job) => BACK.includes(job.state),
         fitsState: (state) => state === null || BACK.includes(state),
-        meant: "They are put back, and start with no attempts used up.",
+        meant: "They are queued again, with all their attempts.",
     },
     discard: {
         verb: "discard", name: "Discard", done: "Put aside", isDanger: true,
         fits: (job) => job.state === "failed" && job.discarded_at === null,
         fitsState: (state) => state === null || state === "failed",
-        meant: "They stay in the archive, and are no dead letters any more.",
+        meant: "They stay in the archive, and are not dead letters any more.",
     },
 };
 
 export const path = (job, act = "") => `/v1/jobs/${job.id}${act && `/${act}`}`;
 const many = (number) => number === 1 ? "1 job" : `${count(number)} jobs`;
-const reason = () => field("Reason", "reason", line("", { maxLength: 500 }), "Kept with the jobs, for whoever wonders. May be empty.");
+const reason = () => field("Reason", "reason", line("", { maxLength: 500 }), "Recorded with the jobs. Optional.");
 const given = (act, { reason: text }) => {
     if (act.verb === "reschedule") return { delay: 0 };
     return act.verb === "cancel" && text.trim() !== "" ? { reason: text.trim() } : {};
 };
 
-/** Count what fits, ask, and do it. Resolves to whether it was done. */
+/** Count the matching jobs, ask for confirmation, and act. Resolves to whether it was done. */
 export async function actOnAll(act, filter) {
     let counted;
     try {
@@ -71,7 +71,7 @@ export async function actOnAll(act, filter) {
             const done = await api.post(`/v1/jobs/bulk/${act.verb}`, { filter, ...given(act, form) });
             notify([
                 `${act.done}: ${many(done.count)}`,
-                done.requested > 0 ? `; ${count(done.requested)} of them run, and were told to stop` : "",
+                done.requested > 0 ? `; ${count(done.requested)} of them run, and were asked to stop` : "",
                 done.skipped > 0 ? `; ${count(done.skipped)} could not be, as they have changed, their time is over, or their unique key is held` : "",
                 ".",
             ].join(""));
@@ -79,7 +79,7 @@ export async function actOnAll(act, filter) {
     });
 }
 
-/** Ask, and do it with each of these jobs, one after the other. */
+/** Ask for confirmation, and act on each of these jobs, one after the other. */
 export function actOnChosen(act, jobs) {
     return ask({
         title: `${act.name} ${many(jobs.length)}?`,
@@ -102,7 +102,7 @@ export function actOnChosen(act, jobs) {
     });
 }
 
-/** What can be done with this job, as buttons are made of it: their text, and what they do. After `isLast` it is gone. */
+/** The acts on this job, for its buttons: text and function. After an `isLast` act the job is gone. */
 export function actsOn(job) {
     const isSafe = job.args !== null;
     return [
@@ -121,13 +121,13 @@ function cancel(job) {
     return ask({
         title: "Cancel this job?",
         body: [element("p", {}, job.state === "running"
-            ? "It runs: it is told to stop, and has a while to do so."
+            ? "It runs: it is asked to stop, and gets a while to do so."
             : "It has not started, and never will."), reason()],
         action: "Cancel the job",
         isDanger: true,
         perform: async (form) => {
             const { answer } = await api.post(path(job, "cancel"), given(ACTS.cancel, form));
-            notify(answer === "cancelled" ? "Cancelled." : "It was told to stop.");
+            notify(answer === "cancelled" ? "Cancelled." : "It was asked to stop.");
         },
     });
 }
@@ -149,14 +149,14 @@ function change(job) {
     return ask({
         title: "Change this job",
         body: [
-            field("Due", "run_at", line(shown.run_at, { type: "datetime-local", step: 1 }), "In this browser's time zone. A time that is over means now."),
+            field("Due", "run_at", line(shown.run_at, { type: "datetime-local", step: 1 }), "In this browser's time zone. A time in the past means now."),
             field("Priority", "priority", line(shown.priority), "0 (last) to 9 (first)."),
             field("Queue", "queue", line(shown.queue)),
         ],
         action: "Change",
         perform: async (form) => {
             const changed = Object.keys(shown).filter((name) => form[name].trim() !== shown[name]);
-            if (changed.length === 0) throw new Problem(422, "Nothing is changed yet.");
+            if (changed.length === 0) throw new Problem(422, "Nothing has changed yet.");
             const read = { run_at: instant, priority: number, queue: (text) => text };
             await api.post(path(job, "reschedule"), Object.fromEntries(changed.map((name) => [name, read[name](form[name].trim())])));
             notify("Changed.");
@@ -164,7 +164,7 @@ function change(job) {
     });
 }
 
-/** A time as the field for it has it: in the browser's time zone, to the second. */
+/** A time in the form of its field: in the browser's time zone, to the second. */
 function local(iso) {
     const at = new Date(iso);
     return new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
@@ -172,19 +172,19 @@ function local(iso) {
 
 function instant(text) {
     const at = new Date(text);
-    if (Number.isNaN(at.getTime())) throw new Problem(422, "Give a day and a time.", "run_at");
+    if (Number.isNaN(at.getTime())) throw new Problem(422, "Enter a day and a time.", "run_at");
     return at.toISOString();
 }
 
 function number(text) {
-    if (text === "" || Number.isNaN(Number(text))) throw new Problem(422, `${text || "This"} is no number.`, "priority");
+    if (text === "" || Number.isNaN(Number(text))) throw new Problem(422, `Priority must be a number; got ${text || "nothing"}.`, "priority");
     return Number(text);
 }
 
 function remove(job) {
     return ask({
         title: "Delete this job for good?",
-        body: [element("p", {}, "It goes with its attempts, logs, arguments and result. That cannot be taken back. The record says that "
+        body: [element("p", {}, "It is deleted with its attempts, logs, arguments and result. This cannot be undone. The audit records that "
             + "you deleted it.")],
         action: "Delete for good",
         isDanger: true,
@@ -198,7 +198,7 @@ function remove(job) {
 function retry(job) {
     return ask({
         title: "Retry this job?",
-        body: [element("p", {}, "It is put back as it is, and starts with no attempts used up.")],
+        body: [element("p", {}, "It is queued again unchanged, with all its attempts.")],
         action: "Retry",
         perform: async () => {
             await api.post(path(job, "retry"), {});
@@ -210,11 +210,11 @@ function retry(job) {
 function retryWith(job) {
     return ask({
         title: "Retry with other arguments",
-        body: [element("p", {}, "The job is put back with these, and keeps them."), argumentsField(job.args)],
+        body: [element("p", {}, "The job is queued again with these arguments, and keeps them."), argumentsField(job.args)],
         action: "Retry",
         perform: async ({ args }) => {
             await api.post(path(job, "retry"), { args: parseJson(args, "args") });
-            notify("Put back, with other arguments.");
+            notify("Queued again, with other arguments.");
         },
     });
 }
@@ -243,7 +243,7 @@ function changed(text, before) {
 function discard(job) {
     return ask({
         title: "Discard this dead letter?",
-        body: [element("p", {}, "It stays in the archive, and is listed with the dead letters no more.")],
+        body: [element("p", {}, "It stays in the archive, and leaves the list of dead letters.")],
         action: "Discard",
         isDanger: true,
         perform: async () => {
@@ -253,7 +253,7 @@ function discard(job) {
     });
 }
 
-/** Room to write arguments, as JSON. */
+/** A field for arguments, as JSON. */
 export function argumentsField(args) {
     const text = JSON.stringify(args, null, 2);
     return field("Arguments", "args", element("textarea", {

@@ -1,11 +1,11 @@
-// Which jobs: the states as tabs, the rest as a form, what is filtered by as chips. All of it is the address's query.
+// The filter of jobs: states as tabs, the rest as a form, active conditions as chips. The address's query holds all of it.
 
 import { api, choice, element, line, link, parseExactly, Problem, useEffect, useRef } from "../kit.js";
 
 export const STATES = ["queued", "scheduled", "retrying", "running", "blocked", "succeeded", "failed", "cancelled", "expired"];
 const AGES = [["300", "5 minutes"], ["3600", "hour"], ["86400", "24 hours"], ["604800", "7 days"], ["2592000", "30 days"]];
 
-/** The parts of a filter that have a place in the form, and how a chip says them. */
+/** The conditions with a field in the form, and their text on a chip. */
 const FIELDS = {
     queue: (value) => `queue ${value}`,
     task: (value) => `task ${value}`,
@@ -17,7 +17,7 @@ const FIELDS = {
     created_after: (value) => `created after ${local(value)}`,
     created_before: (value) => `created before ${local(value)}`,
 };
-/** Those that only an address, a link or a chip can say. */
+/** Conditions without a field: only an address, a link or a chip has them. */
 const OTHERS = {
     error_kind: (value) => value === "" ? "no error" : `error like “${value}”`,
     args: (value) => `arguments ${value}`,
@@ -26,13 +26,13 @@ const OTHERS = {
     after: (value) => `enqueued after ${value}`,
 };
 const NUMBERS = ["older_than", "newer_than"];
-/** A key, a colon and a text, as the address has metadata: as often as there are keys. */
+/** A key, a colon and a text, as metadata in the address: once for each key. */
 const PAIR = /^([^:]*):(.*)$/s;
 
 const ageOf = (value) => AGES.find(([seconds]) => seconds === value)?.[1] ?? `${value} seconds`;
 const local = (value) => new Date(value).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
 
-/** The filter that an address means, as acts on many jobs take it. */
+/** The filter of an address, in the form of acts on many jobs. */
 export function meant(query) {
     const filter = {};
     for (const name of ["state", ...Object.keys(FIELDS), ...Object.keys(OTHERS)]) {
@@ -57,7 +57,7 @@ export function inWords(filter) {
     return [...state === undefined ? [] : [`state ${state}`], ...said];
 }
 
-/** The states as tabs; where they do not fit, the one that is looked at is moved to where it is seen. */
+/** The states as tabs; if they do not fit, scroll to the current one. */
 export function States({ query }) {
     const now = query.get("state");
     const place = useRef(null);
@@ -72,7 +72,7 @@ export function States({ query }) {
         tab(null, "all"), ...STATES.map((state) => tab(state, state)));
 }
 
-/** What is filtered by, each with a way to be rid of it. */
+/** The active conditions, each with a button to remove it. */
 export function chips(query) {
     const all = Object.entries({ ...FIELDS, ...OTHERS }).flatMap(([name, say]) => (
         query.getAll(name).map((value) => ({ name, value, text: say(value) }))
@@ -90,7 +90,7 @@ export function chips(query) {
 
 const ID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** Whether there is a job with this id; else it may be one of the program's own, among the arguments. */
+/** Whether there is a job with this id; otherwise it may be the program's own id, among the arguments. */
 async function isThere(id) {
     try {
         await api.get(`/v1/jobs/${id}`);
@@ -101,7 +101,7 @@ async function isThere(id) {
     }
 }
 
-/** The form; the full id of a job leads to it. */
+/** The form; a job's full id leads to the job. */
 export function FilterBar({ query, queues, tasks, go }) {
     const onSubmit = async (event) => {
         event.preventDefault();
@@ -149,7 +149,7 @@ function moment(value) {
     return line(shown, { type: "datetime-local" });
 }
 
-/** The metadata that is filtered by, with one more: the chips have those, the field has this one. */
+/** The metadata conditions with one more: the others are chips, the field has this one. */
 function withPair(pairs, more) {
     if (more === "") return pairs;
     const [, key, text] = PAIR.exec(more) ?? [];
@@ -157,14 +157,14 @@ function withPair(pairs, more) {
     return [...pairs.filter((pair) => !pair.startsWith(`${key.trim()}:`)), `${key.trim()}:${text.trim()}`];
 }
 
-/** What a field says, as the address has it. */
+/** A field's value in the form of the address. */
 function said(name, value) {
     const text = value.trim();
     if (text === "" || !name.startsWith("created_")) return text;
     return new Date(text).toISOString();
 }
 
-/** The query with other values; without the page, as it is another list now. */
+/** The query with other values; without the page, because it is another list now. */
 function changed(query, values) {
     const rest = new URLSearchParams(query);
     rest.delete("before");

@@ -1,4 +1,4 @@
-// What a job has logged, by level.
+// A job's logs, by level.
 
 import { choice, Copy, element, empty, useState } from "../kit.js";
 
@@ -22,7 +22,7 @@ export function Logs({ lines }) {
                 }),
                 element(Copy, { text: () => found.map(asText).join("\n"), about: "the logs" }))),
         found.length === 0
-            ? empty("No line of this level", "Choose another one.")
+            ? empty("No line with this level", "Choose another one.")
             : element("div", { class: "logs", tabIndex: 0, role: "region", "aria-label": "Logs" },
                 shown.length < found.length && element("button", { type: "button", class: "quiet", onClick: () => setAll(true) },
                     `Show ${found.length - shown.length} earlier lines`),

@@ -1,4 +1,4 @@
-// What happened to a job: a bar of its whole time, and below it each thing that happened, in order.
+// A job's timeline: a bar of its whole time, and below it each event, in order.
 
 import { element, link, moment, now, seconds } from "../kit.js";
 
@@ -13,7 +13,7 @@ export function Timeline({ job }) {
     return element("div", { class: "timeline" }, element(Bar, { spans }), element("ol", {}, ...eventsOf(job).map(event)));
 }
 
-/** The stretches of the job's time: what it did, from when to when (milliseconds). */
+/** The spans of the job's time: kind, start and end (milliseconds). */
 function spansOf(job) {
     const runs = runsOf(job);
     const spans = [];
@@ -35,7 +35,7 @@ function spansOf(job) {
     return spans;
 }
 
-/** The attempts that began, in order: those that are told of, and the last one. */
+/** The attempts that began, in order: the recorded ones, and the last one. */
 function runsOf(job) {
     const runs = job.attempts.filter((attempt) => attempt.started_at !== null).map((attempt) => {
         const [kind, text] = OUTCOMES[attempt.outcome] ?? ["quiet", attempt.outcome];
@@ -63,7 +63,7 @@ function Bar({ spans }) {
 
 const inWords = ({ from, to, text }) => `${text}: ${seconds((to - from) / 1000)}`;
 
-/** Each thing that happened: when, what, and how long after what was before. */
+/** Each event: when, what, and how long after the one before. */
 function eventsOf(job) {
     const events = [{ at: job.created_at, kind: "quiet", text: "Enqueued" }];
     for (const attempt of job.attempts) {

@@ -1,4 +1,4 @@
-// One job: what it is, what happened to it and when, what went in and what came out, and what can be done with it.
+// One job: its options, its timeline, its arguments and result, and its acts.
 
 import {
     ago, api, attempts, button, Copy, count, element, facts, Id, link, may, moment, panel, Problem, seconds, state, table, Tree,
@@ -34,9 +34,9 @@ export const page = {
 
     render: ({ job, lines, operations }) => [
         element("p", { class: "under" }, state(job.state), element(Id, { id: job.id }),
-            job.is_sensitive && element("span", { class: "badge", title: "What it is given and produces is not shown" }, "sensitive"),
+            job.is_sensitive && element("span", { class: "badge", title: "Its arguments and result are hidden" }, "sensitive"),
             job.cancel_requested_at !== null && job.finished_at === null
-                && element("span", { class: "badge warning" }, "told to stop ", ago(job.cancel_requested_at)),
+                && element("span", { class: "badge warning" }, "asked to stop ", ago(job.cancel_requested_at)),
             job.discarded_at !== null && element("span", { class: "badge" }, "discarded ", ago(job.discarded_at)),
             job.tags?.map((tag) => link(`/jobs?${new URLSearchParams({ tag })}`, element("span", { class: "tag", key: tag }, tag))),
             Object.entries(job.metadata ?? {}).sort().map(([key, text]) => link(
@@ -51,7 +51,7 @@ export const page = {
         panel("What happened", element(Timeline, { job })),
         element("div", { class: "pair" },
             panel("Arguments", job.args === null
-                ? element("p", { class: "dim" }, "They are not shown: the task is declared as sensitive, as are its errors and logs.")
+                ? element("p", { class: "dim" }, "They are hidden: the task is sensitive. So are its errors and logs.")
                 : element(Tree, { value: job.args, name: "the arguments" })),
             panel("Result", result(job))),
         job.attempts.some(({ traceback }) => traceback) && panel("Tracebacks", ...job.attempts.toReversed().map(traceback)),
@@ -60,7 +60,7 @@ export const page = {
     ],
 };
 
-/** Whether an event is about this job, and more than a repetition: then the page is loaded anew. */
+/** Whether an event is about this job, and not a repetition: then the page is loaded again. */
 function isNews(event, told, job) {
     if (event === "operation") return told.target === job.id;
     if (event !== "job") return false;
@@ -69,7 +69,7 @@ function isNews(event, told, job) {
         || told.attempts.length !== job.attempts.length;
 }
 
-/** What was done to it; a key that is limited to queues may not be told. */
+/** The acts on it; the API hides them from a key limited to queues. */
 async function said(id, signal) {
     try {
         return (await api.get(`/v1/operations?${new URLSearchParams({ target_kind: "job", target: id })}`, { signal })).operations;
@@ -112,14 +112,14 @@ function progress({ fraction, message, updated_at: at }) {
 
 function result(job) {
     if (job.state === "succeeded" && job.is_sensitive) {
-        return element("p", { class: "dim" }, "It is not shown: the task is declared as sensitive.");
+        return element("p", { class: "dim" }, "It is hidden: the task is sensitive.");
     }
     if (job.state === "succeeded") return element(Tree, { value: job.result, name: "the result" });
-    return element("p", { class: "dim" }, job.finished_at === null ? "There is none yet." : "There is none: it did not succeed.");
+    return element("p", { class: "dim" }, job.finished_at === null ? "No result yet." : "No result: the job did not succeed.");
 }
 
 function traceback(attempt, index) {
-    if (!attempt.traceback) return null; // empty, where the message says it all
+    if (!attempt.traceback) return null; // empty if the message is all there is
     return element("details", { key: attempt.attempt, open: index === 0, class: "traceback" },
         element("summary", {}, `Attempt ${attempt.attempt}: `, element("strong", {}, attempt.error_type ?? attempt.outcome),
             attempt.message !== null && ` ${attempt.message}`),
@@ -133,7 +133,7 @@ function acted(operations) {
         caption: "Who acted on it",
         columns: [
             { head: "When", cell: (operation) => moment(operation.at) },
-            { head: "Who", cell: (operation) => operation.by ?? element("span", { class: "dim" }, "nobody named") },
+            { head: "Who", cell: (operation) => operation.by ?? element("span", { class: "dim" }, "unnamed") },
             { head: "What", cell: sentence },
             { head: "From", cell: (operation) => operation.source },
         ],

@@ -1,6 +1,6 @@
-// The jobs, newest first: filters that live in the address, and acts on one, on some, or on all that fit.
+// The jobs, newest first: filters in the address, and acts on one, on some, or on all matching jobs.
 
-import { ago, api, attempts, count, element, empty, here, Id, link, may, now, pager, seconds, state, table, useState, whoever } from "../kit.js";
+import { ago, api, attempts, count, currentSession, element, empty, here, Id, link, may, now, pager, seconds, state, table, useState } from "../kit.js";
 import { askEnqueue } from "./enqueue.js";
 import { chips, FilterBar, meant, States } from "./job-filter.js";
 import { actOnAll, actOnChosen, ACTS } from "./job-acts.js";
@@ -33,11 +33,11 @@ export const page = {
 
 const heard = { by: null };
 
-/** All queues or tasks, for the filter, as they were a while ago; a key that is limited to queues may not see them all. */
+/** All queues or tasks for the filter, perhaps slightly old; a key limited to queues may not see them all. */
 async function known(what, signal) {
-    if (heard.by !== whoever()) {
+    if (heard.by !== currentSession()) {
         for (const name of Object.keys(heard)) delete heard[name];
-        heard.by = whoever();
+        heard.by = currentSession();
     }
     const isOld = heard[what] === undefined || Date.now() - heard[what].at > REMEMBERED;
     if (isOld || heard[what].all.length === 0) {
@@ -106,7 +106,7 @@ function columns(jobs, choose) {
     ];
 }
 
-/** The task, which leads to the job, and what went wrong. */
+/** The task, linked to the job, and the error. */
 function task(job) {
     return element("div", { class: "task" },
         link(`/jobs/${job.id}`, job.task),
@@ -114,7 +114,7 @@ function task(job) {
         job.error !== null && element("div", { class: "why", title: job.error }, job.error));
 }
 
-/** What happens next to the job, or happened last. */
+/** The job's next event, or its last one. */
 function when(job) {
     if (job.finished_at !== null) return element("span", {}, "ended ", ago(job.finished_at));
     if (job.started_at !== null && job.state === "running") return element("span", {}, "since ", ago(job.started_at, { plain: true }));
@@ -127,7 +127,7 @@ export function took({ started_at: start, finished_at: end, state: current }) {
     return Math.max(0, ((end === null ? now() : Date.parse(end)) - Date.parse(start)) / 1000);
 }
 
-/** What can be done: with the chosen ones, or with all that fit the filter. */
+/** The acts: on the chosen jobs, or on all that match the filter. */
 function Bar({ jobs, query, done, choose, shown, until }) {
     const filter = meant(query);
     const isChosen = jobs.length > 0;
@@ -154,15 +154,15 @@ function without(query, name) {
     return rest;
 }
 
-/** What stands there if no job does: how to get one, or how to look further. */
+/** The text without jobs: how to get one, or how to search further. */
 function nothing({ query, next, until }) {
     if (next !== null) {
         return empty("Nothing found so far",
-            element("span", {}, "What fits is rare. Searched back to ", until === null ? "some time ago" : ago(until), "."),
+            element("span", {}, "Few jobs match. Searched back to ", until === null ? "some time ago" : ago(until), "."),
             link(`/jobs${next.slice(next.indexOf("?"))}`, "Search on"));
     }
     if ([...query.keys()].length > 0) {
-        return empty("No job fits", "Take a part of the filter away, or look at all of them.", link("/jobs", "Show all jobs"));
+        return empty("No job matches", "Remove a part of the filter, or show all jobs.", link("/jobs", "Show all jobs"));
     }
     return empty("There are no jobs yet", "Enqueue one from your code, or from a terminal:",
         element("pre", {}, "rowlock enqueue send_email '{\"recipient\": \"ada@example.com\"}'"));

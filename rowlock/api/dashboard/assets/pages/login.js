@@ -1,9 +1,9 @@
-// The login: a key becomes a session, whose cookie no script can read. The page itself keeps nothing of it.
+// The login: a key becomes a session, whose cookie no script can read. The page does not store the key.
 
 import { forget } from "../last.js";
 import { api, element, field, line, Problem, useState } from "../kit.js";
 
-/** The whole page, for somebody who must log in first; `enter` is called once they have. */
+/** The login page; it calls `enter` after the login. */
 export function Page({ enter }) {
     const [wrong, setWrong] = useState("");
     const [isBusy, setBusy] = useState(false);
@@ -18,7 +18,7 @@ export function Page({ enter }) {
             await enter();
         } catch (problem) {
             if (!(problem instanceof Problem)) throw problem;
-            setWrong(problem.status === 401 ? "This key is not known, or holds no longer." : problem.message);
+            setWrong(problem.status === 401 ? "This key is unknown or has ended." : problem.message);
             input.select();
         } finally {
             setBusy(false);
@@ -31,7 +31,7 @@ export function Page({ enter }) {
             field("Key", "key", line("", {
                 type: "password", required: true, autofocus: true, autocomplete: "current-password",
                 "aria-invalid": wrong === "" ? null : "true",
-            }), "Who has access to the server makes one: rowlock keys create", wrong),
+            }), "Create one on the server: rowlock keys create", wrong),
             element("button", { type: "submit", class: "primary wide", disabled: isBusy }, isBusy ? "Logging in …" : "Log in")));
 }
 

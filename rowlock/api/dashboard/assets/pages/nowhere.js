@@ -1,8 +1,8 @@
-// What is shown where there is no page.
+// The page for unknown addresses.
 
 import { empty, link } from "../kit.js";
 
 export const page = {
     title: () => "Nothing is here",
-    render: () => empty("There is no such page", "The address is not one of the dashboard's.", link("/", "To the overview")),
+    render: () => empty("Page not found", "The dashboard has no page at this address.", link("/", "To the overview")),
 };

@@ -1,4 +1,4 @@
-// What people did: who, what, to what, when, and from where.
+// The acts of operators: who, what, on what, when, and from where.
 
 import { ago, api, count, element, empty, filters, link, moment, pager, table } from "../kit.js";
 
@@ -29,7 +29,7 @@ export const page = {
                 caption: "Operations",
                 columns: [
                     { head: "When", cell: (operation) => ago(operation.at) },
-                    { head: "Who", cell: (operation) => operation.by ?? element("span", { class: "dim" }, "nobody named") },
+                    { head: "Who", cell: (operation) => operation.by ?? element("span", { class: "dim" }, "unnamed") },
                     { head: "What", cell: sentence },
                     { head: "From", cell: (operation) => operation.source },
                     { head: "Details", cell: details },
@@ -37,15 +37,15 @@ export const page = {
                 rows: operations,
                 key: (operation) => operation.id,
                 empty: isFiltered
-                    ? empty("Nobody did that", "Ask for less: leave a part of the filter empty.")
-                    : empty("Nobody did anything yet", "Whatever is done to jobs, queues, workers and schedules is listed here."),
+                    ? empty("No act matches", "Remove a part of the filter.")
+                    : empty("No acts yet", "Acts on jobs, queues, workers and schedules are listed here."),
             }),
             pager(next),
         ];
     },
 };
 
-/** What was done, in words, as nodes: the target is a link where there is a page of it. */
+/** The act in words, as nodes: the target is a link if it has a page. */
 export function sentence({ verb, target_kind: kind, target, details: told }) {
     const done = Object.hasOwn(DONE, verb) ? DONE[verb] : verb;
     if (target === null) return element("span", {}, `${done} ${many(told, kind)}`);
@@ -55,7 +55,7 @@ export function sentence({ verb, target_kind: kind, target, details: told }) {
     return element("span", {}, `${done} ${kind} `, name, ...more(verb, told));
 }
 
-/** How many were meant, and which: "3 failed jobs of task add". */
+/** How many jobs were meant, and which: "3 failed jobs of task add". */
 function many({ filter, ...told }, kind) {
     const { state, discarded, error_kind: like, ...rest } = filter ?? {};
     const number = Object.entries(told).reduce(
@@ -75,7 +75,7 @@ function more(verb, told) {
     return [];
 }
 
-/** What a reschedule has changed, in words and nodes. */
+/** The changes of a reschedule, in words and nodes. */
 function changes({ run_at: at, priority, queue }) {
     const parts = [
         at !== undefined && ["due ", Number.isNaN(Date.parse(at)) ? plain(at) : moment(at)],

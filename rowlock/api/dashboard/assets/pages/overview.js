@@ -1,4 +1,4 @@
-// How it stands: the numbers of this moment, told live, and the charts of a window of time.
+// The overview: the current numbers, live, and the charts of a window of time.
 
 import { ago, api, charts, count, element, empty, figures, here, link, Numbers, panel, Problem, seconds, table } from "../kit.js";
 import { status } from "./queues.js";
@@ -46,7 +46,7 @@ function windowOf(query) {
     return Object.hasOwn(WINDOWS, asked) ? asked : "1h";
 }
 
-/** Why nobody takes jobs that are due; a key that is limited to queues is not told. */
+/** Why no worker takes due jobs; the API hides this from a key limited to queues. */
 async function reasons(signal) {
     try {
         return (await api.get("/v1/unclaimed", { signal })).kinds;
@@ -56,7 +56,7 @@ async function reasons(signal) {
     }
 }
 
-/** For how many seconds the job has been due that waits longest, where nobody has said to wait. */
+/** How many seconds the longest-waiting job has been due, in queues that are not paused. */
 function lateness({ at, queues }) {
     const due = queues.filter((queue) => queue.paused_at === null && queue.oldest_due_at !== null);
     return Math.max(0, ...due.map((queue) => (Date.parse(at) - Date.parse(queue.oldest_due_at)) / 1000));
@@ -102,9 +102,9 @@ function tile(name, value, { note, path, isBad = false }) {
 
 function unclaimedWarning({ unclaimed, workers }, kinds) {
     return element("section", { class: "panel warning", role: "status" },
-        element("h2", {}, unclaimed === 1 ? "1 due job is taken by nobody" : `${count(unclaimed)} due jobs are taken by nobody`),
+        element("h2", {}, unclaimed === 1 ? "1 due job is unclaimed" : `${count(unclaimed)} due jobs are unclaimed`),
         kinds.length === 0
-            ? element("p", {}, workers === 0 ? "No worker is alive: start one with rowlock worker." : "No live worker would take them.")
+            ? element("p", {}, workers === 0 ? "No worker is alive. Start one with rowlock worker." : "No live worker would claim them.")
             : element("ul", {}, ...kinds.slice(0, 5).map((kind) => element("li", { key: `${kind.queue} ${kind.task}` },
                 link(`/jobs?${new URLSearchParams({ state: "queued", queue: kind.queue, task: kind.task })}`,
                     `${count(kind.jobs)} of ${kind.task}`),

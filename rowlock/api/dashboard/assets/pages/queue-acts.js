@@ -1,4 +1,4 @@
-// What can be done with a queue: its buttons, and the dialogs behind them. Shared by the list and by the queue's page.
+// The acts on a queue: its buttons, and their dialogs. Shared by the list and by the queue's page.
 
 import { api, ask, button, element, field, line, may, parseKeep, showKeep } from "../kit.js";
 
@@ -6,7 +6,7 @@ export const OUTCOMES = ["succeeded", "failed", "cancelled", "expired"];
 
 export const path = (name, act = "") => `/v1/queues/${encodeURIComponent(name)}${act && `/${act}`}`;
 
-/** The buttons that this session may press, for one queue; `done` is called after each act. */
+/** The buttons of one queue that this session may use; `done` is called after each act. */
 export function queueButtons(queue, done) {
     const options = { about: queue.name, done };
     const isPaused = queue.paused_at !== null;
@@ -19,8 +19,8 @@ export function queueButtons(queue, done) {
 function pause(name) {
     return ask({
         title: "Pause this queue?",
-        body: [element("p", {}, "No job of ", element("strong", {}, name), " starts until somebody resumes it. "
-            + "What runs goes on, and jobs can still be enqueued.")],
+        body: [element("p", {}, "No job of ", element("strong", {}, name), " starts until it is resumed. "
+            + "Running jobs continue, and jobs can still be enqueued.")],
         action: "Pause",
         perform: () => api.post(path(name, "pause")),
     });
@@ -39,7 +39,7 @@ function limit(queue) {
     return ask({
         title: `Limit ${queue.name}`,
         body: [field("Jobs at once in each worker", "concurrency", line(queue.concurrency, { inputMode: "numeric" }),
-            "Leave it empty for as many as each worker was started with.")],
+            "Empty: each worker's own concurrency.")],
         action: "Set the limit",
         perform: ({ concurrency }) => api.post(path(queue.name, "scale"), {
             concurrency: concurrency.trim() === "" ? null : Number(concurrency),
@@ -47,12 +47,12 @@ function limit(queue) {
     });
 }
 
-/** Ask how long the finished jobs of a queue are kept; `kept` is what was said so far, if anything. */
+/** Ask for a queue's retention; `kept` is the current setting, if any. */
 export function askKeep(name, kept) {
     return ask({
         title: `How long jobs of ${name} are kept`,
         body: [
-            element("p", {}, "As in 12h, 30d, forever, or default for what holds where nothing is said."),
+            element("p", {}, "For example 12h, 30d, forever, or default for the general setting."),
             ...OUTCOMES.map((outcome) => field(`Jobs that ${outcome === "cancelled" ? "were " : ""}${outcome}`, outcome,
                 line(showKeep(kept?.[outcome] ?? null)))),
         ],

@@ -1,4 +1,4 @@
-// One queue: its numbers, its last hours, how long its jobs are kept, and the way to its jobs.
+// One queue: its numbers, its last hours, its retention, and a link to its jobs.
 
 import { ago, api, button, charts, count, element, facts, figures, link, may, panel, showKeep } from "../kit.js";
 import { OUTCOMES, askKeep, path, queueButtons } from "./queue-acts.js";
@@ -34,7 +34,7 @@ export const page = {
                     ["Scheduled", count(queue.scheduled)],
                     ["Blocked", count(queue.blocked)],
                     ["Workers", link("/workers", count(queue.workers))],
-                    ["Limit in each worker", queue.concurrency === null ? "as it was started" : count(queue.concurrency)],
+                    ["Limit in each worker", queue.concurrency === null ? "its own concurrency" : count(queue.concurrency)],
                 ])),
             panel("Its jobs", element("p", { class: "links" }, ...STATES.map((state) => link(
                 `/jobs?${new URLSearchParams({ queue: queue.name, state })}`, state,
@@ -47,7 +47,7 @@ export const page = {
     },
 };
 
-/** What a key that is limited to queues may not see is left out. */
+/** Omit what a key limited to queues may not see. */
 function unseen(problem) {
     if (problem.status === 403 || problem.status === 404) return null;
     throw problem;

@@ -1,4 +1,4 @@
-// The queues: how much waits in each and since when, who works on it, and what was said of it.
+// The queues: how many jobs wait in each and since when, its workers, and its settings.
 
 import { ago, api, count, element, empty, filters, link, now, table } from "../kit.js";
 import { queueButtons } from "./queue-acts.js";
@@ -32,16 +32,16 @@ export const page = {
             ],
             rows: shown,
             key: (queue) => queue.name,
-            empty: queues.length > 0 ? empty("No queue fits", "Take a part of the filter away, or look at all of them.") : empty(
+            empty: queues.length > 0 ? empty("No queue matches", "Remove a part of the filter, or show all queues.") : empty(
                 "There are no queues yet",
-                "A queue is there once a worker serves it, a task names it, or a job waits in it: start a worker with "
+                "A queue exists once a worker serves it, a task names it, or a job waits in it. Start a worker with "
                 + "rowlock worker, or enqueue a job.",
             ),
         })];
     },
 };
 
-/** What is due for more seconds waits for long. */
+/** A job that is due for more seconds waits too long. */
 const LATE = 60;
 
 const STATUSES = {
@@ -59,10 +59,10 @@ const ORDERS = {
     running: (one, other) => other.running - one.running || byName(one, other),
 };
 
-/** For how many seconds its first job has been due. */
+/** How many seconds its first job has been due. */
 const lateness = ({ oldest_due_at: since }) => since === null ? 0 : Math.max(0, (now() - Date.parse(since)) / 1000);
 
-/** How badly it needs somebody: nobody works on its jobs, they are held back, they wait for long; 0 if it is well. */
+/** How urgent its problem is: no workers, paused with jobs, or long waits; 0 if it has none. */
 function trouble(queue) {
     if (queue.waiting === 0) return 0;
     if (queue.paused_at !== null) return 2;
@@ -86,7 +86,7 @@ export function status(queue) {
     return element("span", { class: "badge good" }, "at work");
 }
 
-/** A number of jobs, which leads to them. */
+/** A number of jobs, linked to them. */
 function jobs(queue, state, number) {
     if (number === 0) return count(0);
     return link(`/jobs?${new URLSearchParams({ queue: queue.name, state })}`, count(number));

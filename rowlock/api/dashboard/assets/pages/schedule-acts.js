@@ -1,10 +1,10 @@
-// What can be done with a schedule: its buttons, and the forms behind them.
+// The acts on a schedule: its buttons, and their forms.
 
 import { api, ask, button, choice, element, field, line, link, may, notify, parseJson, Problem } from "../kit.js";
 
 export const schedulePath = (name, act = "") => `/v1/schedules/${encodeURIComponent(name)}${act && `/${act}`}`;
 
-/** The buttons that this session may press. `isPage`: those of the schedule's own page, which has all of them. */
+/** The buttons that this session may use. `isPage`: those of the schedule's own page, which has all of them. */
 export function scheduleButtons(schedule, done, { isPage = false, gone = done } = {}) {
     const options = { about: schedule.name, done };
     return element("div", { class: "acts" },
@@ -31,7 +31,7 @@ function run(schedule) {
 function pause(schedule) {
     return ask({
         title: "Pause this schedule?",
-        body: [element("p", {}, element("strong", {}, schedule.name), " makes no jobs until somebody resumes it.")],
+        body: [element("p", {}, element("strong", {}, schedule.name), " enqueues no jobs until it is resumed.")],
         action: "Pause",
         perform: () => api.post(schedulePath(schedule.name, "pause")),
     });
@@ -59,14 +59,14 @@ function remove(schedule) {
 }
 
 const CHANGED = 412;
-const OVERTAKEN = "Somebody has changed this schedule meanwhile, so nothing was saved. What you typed still stands here: copy "
+const OVERTAKEN = "Another user has changed this schedule meanwhile, so nothing was saved. Your input is still here: copy "
     + "what you want to keep before you load the new state.";
 const NEW = {
     task: "", cron: "", timezone: "UTC", args: {}, misfire: "latest", overlap: "allow", jitter: 0, queue: null,
     priority: null, max_attempts: null,
 };
 
-/** Ask for a new schedule, and create it. Resolves to it, or to null if nobody wanted to after all. */
+/** Ask for a new schedule, and create it. Resolves to it, or to null if the user cancelled. */
 export async function createSchedule() {
     let created = null;
     await ask({
@@ -80,7 +80,7 @@ export async function createSchedule() {
     return created;
 }
 
-/** Ask for changes, and make them, unless somebody else has changed the schedule since it was shown. */
+/** Ask for changes, and make them, unless another session has changed the schedule since it was shown. */
 async function edit(schedule) {
     let fresh = null;
     const isDone = await ask({
@@ -107,7 +107,7 @@ async function edit(schedule) {
     return fresh === null ? isDone : edit(fresh);
 }
 
-/** The fields of a schedule. Tasks that workers have registered are offered; another one can be written all the same. */
+/** The fields of a schedule. They suggest registered tasks, and accept others. */
 async function fieldsOf(schedule) {
     const { tasks } = await api.get("/v1/tasks");
     const text = (name, more) => line(schedule[name], more);
@@ -116,26 +116,26 @@ async function fieldsOf(schedule) {
         element("datalist", { id: "tasks-known" }, ...tasks.map((task) => element("option", { value: task.name }))),
         field("Cron", "cron", text("cron", { placeholder: "0 3 * * *" }),
             "Minute, hour, day, month, weekday; six fields begin with the seconds; or @hourly."),
-        field("Time zone", "timezone", text("timezone"), "As in Europe/Berlin."),
+        field("Time zone", "timezone", text("timezone"), "For example Europe/Berlin."),
         field("Arguments", "args", element("textarea", {
             rows: 4, spellcheck: false, defaultValue: schedule.args === null ? "" : JSON.stringify(schedule.args, null, 2),
-        }), schedule.args === null ? "Hidden, as the task is sensitive. Left empty, they stay." : "A JSON object."),
+        }), schedule.args === null ? "Hidden: the task is sensitive. Empty: unchanged." : "A JSON object."),
         field("While no worker runs", "misfire", choice(["latest", "all", "skip"], schedule.misfire),
-            "A job for the latest of the times, for all of them, or for none (skip)."),
-        field("While its last job runs", "overlap", choice(["allow", "skip"], schedule.overlap), "Whether another is made."),
-        field("Delayed by up to", "jitter", text("jitter"), "Seconds, drawn anew for each job."),
+            "Enqueue a job for the latest missed time, for all of them, or for none (skip)."),
+        field("While its last job runs", "overlap", choice(["allow", "skip"], schedule.overlap), "Whether to enqueue another one."),
+        field("Delayed by up to", "jitter", text("jitter"), "Seconds, chosen at random for each job."),
         field("Queue", "queue", text("queue"), "Empty: the task's."),
         field("Priority", "priority", text("priority"), "0 to 9; empty: the task's."),
-        field("Attempts", "max_attempts", text("max_attempts"), "Empty: as many as the task has."),
+        field("Attempts", "max_attempts", text("max_attempts"), "Empty: the task's."),
     ];
 }
 
-/** What the fields say, as the API wants it. Throws a `Problem` at a field. */
+/** The form's values in the API's form. Throws a `Problem` at a field. */
 function read(given) {
     const number = (name) => {
         const text = given[name].trim();
         if (text === "") return null;
-        if (Number.isNaN(Number(text))) throw new Problem(422, `${text} is no number.`, name);
+        if (Number.isNaN(Number(text))) throw new Problem(422, `This must be a number; got ${text}.`, name);
         return Number(text);
     };
     return {

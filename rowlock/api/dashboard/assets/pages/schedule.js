@@ -1,4 +1,4 @@
-// One schedule: all that it says, the next times, and the jobs of the last ones.
+// One schedule: its settings, its next times, and its last jobs.
 
 import { ago, api, element, empty, facts, json, link, moment, panel, state, table } from "../kit.js";
 import { scheduleButtons, schedulePath } from "./schedule-acts.js";
@@ -32,14 +32,14 @@ export const page = {
                     ["Delayed by up to", `${schedule.jitter} s`],
                     ...(schedule.undeclared_at === null ? []
                         : [["Not in the code", element("span", {}, "since ", moment(schedule.undeclared_at), ": it goes on firing")]]),
-                    ["Comes from", schedule.origin === "code" ? "the code: edits last until the code says otherwise" : "a person"],
+                    ["Comes from", schedule.origin === "code" ? "the code: edits last until the code changes" : "a person"],
                     ["Changed", moment(schedule.updated_at)],
                 ])),
             panel("Arguments", schedule.args === null
-                ? element("p", { class: "dim" }, "Not shown: the task is sensitive.") : json(schedule.args)),
+                ? element("p", { class: "dim" }, "Hidden: the task is sensitive.") : json(schedule.args)),
             panel("The next times",
                 schedule.is_paused || schedule.next_ticks.length === 0
-                    ? element("p", {}, schedule.is_paused ? "None: it is paused." : "None: there is no such time.")
+                    ? element("p", {}, schedule.is_paused ? "None: it is paused." : "None: no time matches.")
                     : element("ol", { class: "times" }, ...schedule.next_ticks.map((at) => element("li", {}, moment(at), " ", ago(at))))),
             element("section", {},
                 element("h2", {}, "The last times"),
@@ -52,7 +52,7 @@ export const page = {
                         { head: "State", cell: (tick) => tick.state === null ? "removed since" : state(tick.state) },
                     ],
                     rows: schedule.ticks,
-                    empty: empty("It did not fire yet", "A worker makes its job when the next time comes. Run now makes one at once."),
+                    empty: empty("It has not fired yet", "A worker enqueues its job at the next time. Run now enqueues one at once."),
                 })),
         ];
     },

@@ -1,4 +1,4 @@
-// The schedules: when each runs next, what became of the last time, and what can be done with it.
+// The schedules: when each runs next, the job of its last time, and its acts.
 
 import { ago, api, button, element, empty, link, may, now, table } from "../kit.js";
 import { createSchedule, scheduleButtons } from "./schedule-acts.js";
@@ -36,7 +36,7 @@ export const page = {
                 key: (schedule) => schedule.name,
                 empty: empty(
                     "There are no schedules",
-                    "A task runs by itself once its code says when, as in @app.task(schedule=\"0 3 * * *\"), or once a "
+                    "A task runs on a schedule once its code declares one, as in @app.task(schedule=\"0 3 * * *\"), or once a "
                     + "schedule is created here.",
                 ),
             }),
@@ -44,12 +44,12 @@ export const page = {
     },
 };
 
-/** Its cron text, and the time zone of it where that is another than UTC. */
+/** Its cron text, and its time zone if that is not UTC. */
 export function when({ cron, timezone }) {
     return element("span", {}, element("code", {}, cron), timezone === "UTC" ? "" : ` ${timezone}`);
 }
 
-/** When it fires next; or that it should have, for longer than a deploy takes. */
+/** When it fires next; or that it is late by more than a deploy takes. */
 export function next(schedule) {
     if (schedule.is_paused) return element("span", { class: "badge warning" }, "paused");
     if (schedule.next_run_at === null) return "never";
@@ -57,7 +57,7 @@ export function next(schedule) {
     return element("span", { class: "badge error" }, "not fired: due ", ago(schedule.next_run_at));
 }
 
-/** Who made it; and whether the code does not declare it any more. */
+/** Its creator; and whether the code does not declare it any more. */
 function from({ origin, undeclared_at: gone }) {
     if (gone !== null) return element("span", { class: "badge warning" }, "not in the code any more");
     return origin === "code" ? "the code" : "a person";

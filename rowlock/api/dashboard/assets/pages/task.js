@@ -1,10 +1,10 @@
-// One task: how often its jobs run, fail and how long they take, its jobs by state, and what workers know of it.
+// One task: how often its jobs run and fail, how long they take, its jobs by state, and its registration by workers.
 
 import { ago, api, attempts, charts, count, element, empty, facts, figures, here, Id, link, Numbers, panel, state, table } from "../kit.js";
 
 const WINDOWS = { "1h": "hour", "6h": "6 hours", "24h": "24 hours", "7d": "7 days", "30d": "30 days" };
 const STATES = ["queued", "scheduled", "retrying", "running", "succeeded", "failed", "cancelled", "expired"];
-/** So many of its jobs are shown, the newest. */
+/** How many of its jobs are shown, the newest. */
 const NEWEST = 10;
 
 export const page = {
@@ -56,7 +56,7 @@ function jobsTable(jobs) {
         ],
         rows: jobs,
         key: (job) => job.id,
-        empty: empty("It has no jobs", "None is there, or retention has removed them."),
+        empty: empty("No jobs", "None were enqueued, or retention has removed them."),
     });
 }
 

@@ -1,15 +1,15 @@
-// What operators do to a worker: quiet, resume, stop, scale.
+// The acts on a worker: quiet, resume, stop, scale.
 
 import { api, ask, button, element, field, line, may } from "../kit.js";
 
 /** Whether it takes jobs. */
 export function doing(worker) {
     if (worker.state === "running") return "running";
-    const title = worker.state === "quiet" ? "It takes no new jobs until it is resumed" : "It ends once its jobs have ended";
+    const title = worker.state === "quiet" ? "It claims no new jobs until it is resumed" : "It ends after its jobs";
     return element("span", { class: "badge warning", title }, worker.state);
 }
 
-/** The buttons that this session may press, for one worker; `done` is called after each act. */
+/** The buttons of one worker that this session may use; `done` is called after each act. */
 export function workerButtons(worker, done) {
     const options = { about: `${worker.hostname} ${worker.pid}`, done };
     const { state } = worker;
@@ -25,7 +25,7 @@ const name = (worker) => element("strong", {}, `${worker.hostname} · ${worker.p
 function quiet(worker) {
     return ask({
         title: "Quiet this worker?",
-        body: [element("p", {}, name(worker), " takes no new jobs until somebody resumes it. What it runs goes on.")],
+        body: [element("p", {}, name(worker), " claims no new jobs until it is resumed. Running jobs continue.")],
         action: "Quiet",
         perform: () => api.post(`/v1/workers/${worker.id}/quiet`),
     });
@@ -54,7 +54,7 @@ function scale(worker) {
     return ask({
         title: `Scale ${worker.hostname}`,
         body: [field("Jobs at once", "concurrency", line(worker.concurrency, { inputMode: "numeric" }),
-            "For as long as it lives. With fewer, none that runs is stopped.")],
+            "As long as the worker lives. A lower number stops no running job.")],
         action: "Scale",
         perform: ({ concurrency }) => api.post(`/v1/workers/${worker.id}/scale`, { concurrency: Number(concurrency) }),
     });

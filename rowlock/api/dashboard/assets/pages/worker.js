@@ -1,4 +1,4 @@
-// One live worker: what it runs now, and which tasks it has.
+// One live worker: its running jobs, and its tasks.
 
 import { ago, api, attempts, bytes, element, empty, facts, link, moment, panel, state, table } from "../kit.js";
 import { doing, workerButtons } from "./worker-acts.js";
@@ -28,9 +28,9 @@ export const page = {
             panel("Its queues", names(worker.queues, (name) => link(`/queues/${encodeURIComponent(name)}`, name))),
             panel("Its tasks", names(worker.tasks, (name) => link(`/tasks/${encodeURIComponent(name)}`, name))),
             element("section", {},
-                element("h2", {}, "What it runs now"),
+                element("h2", {}, "Running jobs"),
                 table({
-                    caption: "What it runs now",
+                    caption: "Running jobs",
                     columns: [
                         { head: "Job", cell: (job) => link(`/jobs/${job.id}`, element("code", {}, job.id)) },
                         { head: "Task", cell: (job) => job.task },
@@ -41,9 +41,9 @@ export const page = {
                     ],
                     rows: worker.jobs,
                     key: (job) => job.id,
-                    empty: empty("It runs nothing now", worker.state === "running"
-                        ? "It takes the next job of its queues as soon as one is due."
-                        : "It takes no new jobs."),
+                    empty: empty("No running jobs", worker.state === "running"
+                        ? "It claims the next job of its queues as soon as one is due."
+                        : "It claims no new jobs."),
                 })),
         ];
     },

@@ -1,11 +1,11 @@
-// The live workers: what each serves, how busy it is, and whether it is well.
+// The live workers: their queues, their load, and their health.
 
 import { ago, api, bytes, count, element, empty, filters, link, now, table } from "../kit.js";
 import { doing, workerButtons } from "./worker-acts.js";
 
-/** A lease that ends within so many seconds should have been renewed: they hold 15 s, and are renewed every 5. */
+/** A lease that ends within so many seconds is overdue for renewal: a lease lasts 15 s, and is renewed every 5. */
 const SHORT = 6;
-/** An event loop that is late by so many milliseconds has a handler that blocks it. */
+/** An event loop that is late by so many milliseconds is blocked by a handler. */
 const LATE = 200;
 
 export const page = {
@@ -37,9 +37,9 @@ export const page = {
             ],
             rows: shown,
             key: (worker) => worker.id,
-            empty: workers.length > 0 ? empty("No worker fits", "Take a part of the filter away, or look at all of them.") : empty(
+            empty: workers.length > 0 ? empty("No worker matches", "Remove a part of the filter, or show all workers.") : empty(
                 "No worker is alive",
-                "Jobs wait until one is: start it with rowlock worker module:app, and look at its log if it was started.",
+                "Jobs wait for a worker. Start one with rowlock worker module:app; if it was started, check its log.",
             ),
         })];
     },
@@ -53,11 +53,11 @@ const ORDERS = {
     "loop delay": (one, other) => other.loop_delay_ms - one.loop_delay_ms || byAge(one, other),
 };
 
-/** How badly it needs somebody: its lease runs out, its event loop stands still; 0 if it is well. */
+/** How urgent its problem is: a lease that runs out, or a blocked event loop; 0 if it has none. */
 const trouble = (worker) => remaining(worker) <= SHORT ? 2 : worker.loop_delay_ms >= LATE ? 1 : 0;
 const troubled = (one, other) => trouble(other) - trouble(one) || byAge(one, other);
 
-/** For how many seconds its lease holds. */
+/** How many seconds its lease has left. */
 const remaining = (worker) => (Date.parse(worker.expires_at) - now()) / 1000;
 
 function has(worker, status) {
@@ -71,7 +71,7 @@ function fits(worker, query) {
     return told.includes(text) && has(worker, query.get("status"));
 }
 
-/** How many of a worker's places are taken. */
+/** How many of a worker's slots are used. */
 export function busy(worker) {
     const most = Math.max(worker.concurrency, worker.running);
     return element("span", { class: "busy" },
@@ -79,16 +79,16 @@ export function busy(worker) {
         `${count(worker.running)} of ${count(worker.concurrency)}`);
 }
 
-/** Until when its lease holds; one that is about to run out stands out. */
+/** When its lease ends; highlighted if that is soon. */
 export function lease(worker) {
     const left = remaining(worker);
     if (left > SHORT) return element("span", {}, `${Math.round(left)} s left`);
     const text = left > 0 ? `runs out in ${Math.ceil(left)} s` : "has run out";
-    return element("span", { class: "badge error", title: "It did not renew its lease: its jobs are taken from it" }, text);
+    return element("span", { class: "badge error", title: "It did not renew its lease: its jobs are rescued" }, text);
 }
 
 export function loopDelay(worker) {
     const text = `${count(worker.loop_delay_ms)} ms`;
     if (worker.loop_delay_ms < LATE) return text;
-    return element("span", { class: "badge warning", title: "Something blocks its event loop" }, text);
+    return element("span", { class: "badge warning", title: "A handler blocks its event loop" }, text);
 }

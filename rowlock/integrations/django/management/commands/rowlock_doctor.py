@@ -10,6 +10,6 @@ class Command(RowlockCommand):
 
     help = "Check the settings, the server, the tables and the workers of Rowlock."
 
-    def words(self, backend: str, options: list[str]) -> list[str]:  # noqa: ARG002  # the database's URL says it
-        """With the options as they are."""
+    def words(self, backend: str, options: list[str]) -> list[str]:  # noqa: ARG002  # the database URL names it
+        """Add the options unchanged."""
         return ["doctor", *options]

@@ -8,8 +8,8 @@ from rowlock.integrations.django.management.commandline import RowlockCommand
 class Command(RowlockCommand):
     """`rowlock migrate`."""
 
-    help = "Create or upgrade the tables of Rowlock, as `manage.py migrate` does too."
+    help = "Create or upgrade the tables of Rowlock, like `manage.py migrate`."
 
-    def words(self, backend: str, options: list[str]) -> list[str]:  # noqa: ARG002  # the database's URL says it
-        """With the options as they are."""
+    def words(self, backend: str, options: list[str]) -> list[str]:  # noqa: ARG002  # the database URL names it
+        """Add the options unchanged."""
         return ["migrate", *options]

@@ -13,12 +13,12 @@ _MODULE = "rowlock.integrations.django.worker"
 
 
 class Command(RowlockCommand):
-    """`rowlock worker`, on the tasks of all applications."""
+    """`rowlock worker` for the tasks of all applications."""
 
     help = "Run the jobs of the project's tasks. Takes the options of `rowlock worker`: see rowlock_worker --help."
 
     def words(self, backend: str, options: list[str]) -> list[str]:
-        """Without --queues, the backend's QUEUES and those of its tasks; all, where QUEUES is empty and allows all."""
+        """Add the backend's QUEUES and those of its tasks if --queues is missing; all queues if QUEUES is empty."""
         import_module(_MODULE)  # the tasks
         if not any(option.split("=")[0] == "--queues" for option in options):
             named = getattr(settings, "TASKS", {}).get(backend, {}).get("QUEUES", ["default"])
