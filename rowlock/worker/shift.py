@@ -58,7 +58,9 @@ class Shift:
     def __init__(self, terms: Terms, *, concurrency: int, state: str) -> None:
         self._terms = terms
         self._loop = asyncio.get_running_loop()
-        self._is_closing = self._is_closed = self._has_let_go = False
+        self._is_closing = self._has_let_go = False
+        self.is_over = False
+        """Whether its handlers have ended, or were left behind."""
         self.is_retired = False
         """Whether the shift ends, or has ended, because its lease was lost."""
         self._given_back: list[Attempt] = []
@@ -147,12 +149,12 @@ class Shift:
     @property
     def is_leased(self) -> bool:
         """Whether the lease is held now."""
-        return not self._is_closed and self.lease.is_held
+        return not self.is_over and self.lease.is_held
 
     @property
     def has_leftover_threads(self) -> bool:
         """Whether a plain function still runs in a thread although the shift is over."""
-        return self._is_closed and self.performer.has_busy_threads
+        return self.is_over and self.performer.has_busy_threads
 
     @property
     def figures(self) -> WorkerFigures:
@@ -363,7 +365,7 @@ class Shift:
                 self.performer.interrupt(attempt)
 
     async def _record_the_rest(self) -> None:
-        self._is_closed = True
+        self.is_over = True
         try:
             async with asyncio.timeout(self._terms.database.settings.lease.total_seconds()):
                 await self.finishes.flush()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import signal
 import threading
-from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -17,14 +15,14 @@ import asyncpg
 from rowlock import logs
 from rowlock.errors import DatabaseUnavailable, InvalidOption, RowlockError
 from rowlock.queue.claim.served import parse_served
-from rowlock.queue.connect.server_errors import CONNECTION_LOST, is_crowded, message, too_few_connections
+from rowlock.queue.connect.server_errors import CONNECTION_LOST, is_crowded, too_few_connections
 from rowlock.queue.jobs import checks
 from rowlock.worker.executors.forks import keep_handler
 from rowlock.worker.executors.processes import Processes, cpus
-from rowlock.worker.loop.main_loop import PAUSE_FIRST, PAUSE_MOST, TRANSIENT
-from rowlock.worker.shift import LAST_SECONDS, Shift
+from rowlock.worker.shift import LAST_SECONDS
+from rowlock.worker.shifts import Shifts, report_defect
 from rowlock.worker.terms import Terms
-from rowlock.worker.timeouts import Patience, to_the_end
+from rowlock.worker.timeouts import Patience
 from rowlock.worker.vitals.counts import Counts
 from rowlock.worker.vitals.lease import Renewals
 from rowlock.worker.vitals.watchdog import Watchdog
@@ -42,6 +40,7 @@ if TYPE_CHECKING:
     from rowlock.queue.schedules.schedule import Declared
     from rowlock.queue.tasks.lifespan import Lifespan
     from rowlock.worker.attempt.attempt import Observer
+    from rowlock.worker.shift import Shift
     from rowlock.worker.vitals.figures import WorkerFigures
 
 log = logs.get_logger("rowlock.worker")
@@ -103,16 +102,12 @@ class Worker:
         self._stopping = asyncio.Event()
         self._grace = database.settings.grace_period.total_seconds()
         self._closes_from: float | None = None
-        self._is_open = self._is_closed = False
+        self._is_open = False
         self._is_told_to_stop = False
         self._running: asyncio.Task[None] | None = None
         self._counts = Counts(has_kinds=False)
-        self._terms: Terms | None = None
-        self._opened: Shift | None = None
-        self._has_duties = self._has_ticks = True
-        self._retiring = set[asyncio.Task[None]]()  # shifts whose lease was lost, until their last handler has ended
-        self._outlived: list[Shift] = []  # earlier shifts that left a thread running
-        self._done_before = 0
+        self._shifts: Shifts | None = None
+        self._earlier: list[Shifts] = []  # of earlier runs, which left a thread running
 
     @property
     def id(self) -> UUID:
@@ -128,8 +123,8 @@ class Worker:
 
         Stays true until the function returns, also while the worker runs again.
         """
-        shifts = self._outlived if self._opened is None else [*self._outlived, self._opened]
-        return any(shift.has_leftover_threads for shift in shifts)
+        runs = self._earlier if self._shifts is None else [*self._earlier, self._shifts]
+        return any(shifts.has_leftover_threads for shifts in runs)
 
     @property
     def loop_delay(self) -> float:
@@ -137,7 +132,7 @@ class Worker:
 
         Raises `RowlockError` before the worker was opened for the first time.
         """
-        return self._watchdog.delay
+        return self._worked.watchdog.delay
 
     @property
     def loop_delay_max(self) -> float:
@@ -145,12 +140,12 @@ class Worker:
 
         Raises `RowlockError` before the worker was opened for the first time.
         """
-        return self._watchdog.delay_max
+        return self._worked.watchdog.delay_max
 
     @property
     def is_leased(self) -> bool:
         """Whether the worker has a lease that has not run out: it may begin jobs."""
-        return self._opened is not None and self._opened.is_leased
+        return self._shifts is not None and self._shifts.current.is_leased
 
     @property
     def is_open(self) -> bool:
@@ -165,7 +160,7 @@ class Worker:
     @property
     def is_quiet(self) -> bool:
         """Whether an operator has quieted the worker: it claims no new jobs until it is resumed."""
-        return self._opened is not None and self._opened.orders.is_quiet
+        return self._shifts is not None and self._shifts.current.orders.is_quiet
 
     @property
     def is_told_to_stop(self) -> bool:
@@ -179,7 +174,7 @@ class Worker:
     @property
     def figures(self) -> WorkerFigures | None:
         """The worker's counts since it was opened, and its state; None before that. May be read in any thread."""
-        return None if self._opened is None else self._opened.figures
+        return None if self._shifts is None else self._shifts.current.figures
 
     async def run(self, *, handle_signals: bool = True, on_started: Callable[[], None] | None = None) -> None:
         """Work until stopped. SIGTERM or SIGINT stop the worker as `stop()` does.
@@ -203,7 +198,7 @@ class Worker:
                 self._handle_signals()
             if on_started is not None:
                 on_started()
-            await self._work()
+            await self._worked.work()
         finally:
             try:
                 await self._close()
@@ -219,14 +214,11 @@ class Worker:
         """
         await self._open(has_ticks=False)
         try:
-            await self._shift.drain()
-            while self._shift.lease.is_lost and not self._stopping.is_set():
-                await self._open_next_shift()
-                await self._shift.drain()
+            await self._worked.drain()
         finally:
             self._stopping.set()
             await self._close()
-        return self._attempts
+        return self._worked.attempts
 
     def stop(self, grace: timedelta | float | None = None) -> None:
         """Ask the worker to stop: it claims no more, and releases jobs that still run after the grace period.
@@ -239,8 +231,8 @@ class Worker:
         if (given := checks.grace(grace)) is not None:
             self._grace = given.total_seconds()
         self._stopping.set()
-        if self._opened is not None:
-            self._opened.doze.wake()
+        if self._shifts is not None:
+            self._shifts.current.doze.wake()
 
     def _stop_for_operator(self) -> None:
         self._is_told_to_stop = True
@@ -249,7 +241,7 @@ class Worker:
     async def __aenter__(self) -> Self:
         await self._open()
         self._running = asyncio.create_task(self._work_to_the_end())
-        self._running.add_done_callback(_report_defect)  # the block may last for weeks, and raises only at its end
+        self._running.add_done_callback(report_defect)  # the block may last for weeks, and raises only at its end
         return self
 
     async def __aexit__(
@@ -266,87 +258,16 @@ class Worker:
     async def _work_to_the_end(self) -> None:
         """Work until the block ends, or until an operator stops the worker before."""
         try:
-            await self._work()
+            await self._worked.work()
         finally:
-            await self._close_shifts()
-
-    async def _work(self) -> None:
-        """Work shift after shift: a lost lease ends one, and the next begins under another id."""
-        await self._shift.work()
-        while not self._stopping.is_set():
-            await self._open_next_shift()
-            await self._shift.work()
-
-    async def _open_next_shift(self) -> None:
-        """Retire the shift whose lease was lost, and open the next one. Retry until that succeeds."""
-        lost, pause = self._shift, PAUSE_FIRST
-        self._retire(lost)
-        while not self._stopping.is_set():
-            shift = Shift(self._given_terms, concurrency=lost.slots.concurrency, state=lost.orders.state)
-            try:
-                await shift.open(has_duties=self._has_duties, has_ticks=self._has_ticks)
-            except TRANSIENT as error:
-                log.warning("claim_failed", error=type(error).__name__, detail=message(error), retry_in=round(pause, 1))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):  # noqa: S311  # jitter
-                        await self._stopping.wait()
-                pause = min(pause * 2, PAUSE_MOST)
-            else:
-                self._opened = shift
-                return
-
-    def _retire(self, lost: Shift) -> None:
-        """Let a shift end beside the next one. The next one does not start jobs that still run in this one."""
-        earlier = self._given_terms.earlier
-        earlier.append(lost.slots)
-        self._outlived.append(lost)
-
-        def end(retired: asyncio.Task[None]) -> None:
-            self._retiring.discard(retired)
-            earlier.remove(lost.slots)
-            self._done_before += lost.slots.done
-            self._outlived = [each for each in self._outlived if each.has_leftover_threads]
-            _report_defect(retired)
-
-        retiring = asyncio.create_task(lost.retire())
-        self._retiring.add(retiring)
-        retiring.add_done_callback(end)
-
-    async def _close_shifts(self) -> None:
-        """Close the shift, and the shifts that still retire: their handlers get a few seconds more."""
-        if self._is_closed:
-            return
-        self._is_closed = True
-        if running := self._shift.slots.running:
-            log.info(
-                "worker_stopping",
-                waits_for=dict(Counter(attempt.claimed["task"] for attempt in running)),
-                seconds=self._grace,
-                what="a second signal releases these jobs at once",
-            )
-        for retiring in self._retiring:
-            retiring.cancel()
-        try:
-            await self._shift.close()
-        finally:
-            await to_the_end(self._end_shifts())
-
-    async def _end_shifts(self) -> None:
-        await asyncio.gather(*self._retiring, return_exceptions=True)
-        self._watchdog.stop()
-        log.info("worker_stopped", worker=str(self.id), attempts=self._attempts)
-
-    @property
-    def _attempts(self) -> int:
-        """How many attempts have ended. Complete once no shift retires."""
-        return self._done_before + (0 if self._shift.is_retired else self._shift.slots.done)
+            await self._worked.close()
 
     async def _close(self) -> None:
         """Close the shifts, then the lifespans that their handlers use."""
         if self._closes_from is None:
             self._closes_from = asyncio.get_running_loop().time()
         try:
-            await self._close_shifts()
+            await self._worked.close()
         finally:
             await self._opened_lifespans.aclose()
 
@@ -372,25 +293,22 @@ class Worker:
         dsn = await self._database.dsn()
         await self._database.check_schema()
         self._stopping.clear()
-        self._is_told_to_stop = self._is_closed = False
-        self._closes_from, self._done_before = None, 0
-        self._has_duties, self._has_ticks = has_duties, has_ticks
+        self._is_told_to_stop = False
+        self._closes_from = None
         if self._given is None:
             self._served = parse_served(None, self._usual_queues())  # tasks may have been added since
         self._counts = Counts(has_kinds=self._counts.has_kinds)
-        terms = self._new_terms(dsn)
-        shift = Shift(terms, concurrency=self._concurrency, state="running")
+        shifts = Shifts(self._new_terms(dsn), concurrency=self._concurrency, has_duties=has_duties, has_ticks=has_ticks)
         async with AsyncExitStack() as unless_opened:
             for lifespan in self._lifespans:
                 await unless_opened.enter_async_context(self._opened_for_handlers(lifespan))
             self._is_open = True
             unless_opened.callback(self._note_close)
-            await shift.open(self._schedules, has_duties=has_duties, has_ticks=has_ticks)
+            await shifts.open(self._schedules)
             self._opened_lifespans = unless_opened.pop_all()
-        if self._opened is not None:
-            self._outlived = [each for each in (*self._outlived, self._opened) if each.has_leftover_threads]
-        self._terms, self._opened = terms, shift
-        terms.watchdog.start()
+        if self._shifts is not None:
+            self._earlier = [each for each in (*self._earlier, self._shifts) if each.has_leftover_threads]
+        self._shifts = shifts
         self._log_start(dsn)
 
     def _new_terms(self, dsn: str) -> Terms:
@@ -468,22 +386,16 @@ class Worker:
                     )
 
     @property
+    def _worked(self) -> Shifts:
+        """The shifts since the worker was opened."""
+        if self._shifts is None:
+            raise RowlockError(NOT_OPENED)
+        return self._shifts
+
+    @property
     def _shift(self) -> Shift:
-        """The present shift, or the last one."""
-        if self._opened is None:
-            raise RowlockError(NOT_OPENED)
-        return self._opened
-
-    @property
-    def _given_terms(self) -> Terms:
-        """The terms of this shift."""
-        if self._terms is None:
-            raise RowlockError(NOT_OPENED)
-        return self._terms
-
-    @property
-    def _watchdog(self) -> Watchdog:
-        return self._given_terms.watchdog
+        """The shift that it works in now, or has worked in last."""
+        return self._worked.current
 
     def _warn_of_foreign_queues(self) -> None:
         """Warn of a served queue that no task names: jobs can name it, or it is misspelled and stays empty."""
@@ -507,9 +419,3 @@ class Worker:
         for number in STOP_SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, stop)
             keep_handler(number)
-
-
-def _report_defect(working: asyncio.Task[None]) -> None:
-    """Log at once an error that ended the worker of an `async with` block. The end of the block raises it."""
-    if not working.cancelled() and (error := working.exception()) is not None:
-        log.critical("worker_failed", exc_info=error)

@@ -243,7 +243,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that gives up soon, and tries again soon."""
     for name in ("CONNECT_TIMEOUT", "QUERY_TIMEOUT", "LONG_QUERY_TIMEOUT"):
         monkeypatch.setattr(sessions, name, 0.4)
-    for name in ("loop.main_loop", "duties.runner", "ticker", "attention", "worker"):
+    for name in ("loop.main_loop", "duties.runner", "ticker", "attention", "shifts"):
         monkeypatch.setattr(f"rowlock.worker.{name}.PAUSE_MOST", 0.2)
     monkeypatch.setattr("rowlock.queue.finish.finishes.PAUSE_MOST", 0.2)
     for name in ("worker.duties.runner", "worker.attention", "worker.ticker"):

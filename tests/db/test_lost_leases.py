@@ -251,7 +251,7 @@ async def test_the_handlers_of_a_lost_lease_keep_the_next_shift_from_nothing(
             assert await (await work.enqueue()).result(timeout=20) == 1
             await eventually(lambda: not any(link.is_open for link in lost.links.every), timeout=20)
             goes_on.set()
-            await eventually(lambda: not worker._retiring)
+            await eventually(lambda: not worker._worked.retiring)
             assert not worker.has_leftover_threads
     finally:
         goes_on.set()
