@@ -240,3 +240,33 @@ async def test_two_workers_share_the_work_and_each_job_runs_once(app: Rowlock, c
     shares = await connection.fetch("SELECT worker, count(*) FROM rowlock.finished_job GROUP BY worker")
     assert len(shares) == 2
     assert await connection.fetchval("SELECT count(*) FROM rowlock.attempt") == 0
+
+
+async def test_a_drain_finds_what_was_committed_behind_others_while_a_long_writer_is_open(
+    app: Rowlock, direct_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claims look behind their newest positions seldom then; the last one of a drain does so in any case."""
+    monkeypatch.setattr("rowlock.queue.claim.cursors.PATIENCE", -1.0)
+    monkeypatch.setattr("rowlock.queue.claim.cursors.RESCAN_SHARE", 1e9)
+    ran: list[str] = []
+
+    @app.task
+    async def work(name: str) -> None:
+        ran.append(name)
+        if name == "first":
+            await work.enqueue("commits")
+        elif name == "commits":
+            await transaction.commit()
+
+    writer, late = await asyncpg.connect(direct_url), await asyncpg.connect(direct_url)
+    try:
+        await writer.execute("BEGIN; SELECT pg_current_xact_id()")
+        transaction = late.transaction()
+        await transaction.start()
+        await work.using(connection=late).enqueue("committed late")
+        await work.enqueue("first")
+        assert await app.worker().drain() == 3
+    finally:
+        writer.terminate()
+        late.terminate()
+    assert ran[-1] == "committed late"

@@ -45,7 +45,7 @@ class Script:
     def __init__(self, *answers: Answer) -> None:
         self._answers: Iterator[Answer] = iter(answers)
         self.asked: list[int] = []
-        self.resets = 0
+        self.resets = self.rescans = 0
         self.pending = 0
         self.looked_until, self.took = datetime(2030, 1, 1, tzinfo=UTC), 0.0
         self.begins_anew = self.is_dry = True
@@ -72,6 +72,9 @@ class Script:
         return False
 
     connect = busy = found = flush = begin = begin_if_idle = _nothing
+
+    def rescan(self) -> None:
+        self.rescans += 1
 
     def before_claim(self) -> None: ...
 
@@ -208,3 +211,4 @@ async def test_a_drain_ends_once_nothing_is_due_and_nothing_runs() -> None:
     assert stage.slots.done == 3
     assert stage.slots.is_empty
     assert script.asked[-1] == 2, "it has looked once more for what the last ones enqueued"
+    assert script.rescans == 2, "and behind the newest position"

@@ -117,6 +117,13 @@ class Claims:
         for claims in self.apart:
             claims.reset()
 
+    def rescan(self) -> None:
+        """Look behind the newest positions with the next claim, also while a long writer is open."""
+        for group in self.groups:
+            group.cursors.rescan()
+        for claims in self.apart:
+            claims.rescan()
+
     def divide(self, parts: Sequence[Sequence[str]]) -> None:
         """Claim the tasks of the first part here from now on, and those of each other one apart.
 

@@ -95,6 +95,10 @@ class Cursors:
         is_lagging = self._waiting is not None and now - self._waiting_since > PATIENCE
         return not is_lagging or now >= self._rescan_at  # seam: rescan
 
+    def rescan(self) -> None:
+        """Begin the next claim at the settled positions."""
+        self._rescan_at = 0.0
+
     def start(self, lane: Lane, *, rescan: bool) -> Position:
         """Where a claim begins in this lane."""
         return (self._settled if rescan else self._newest).get(lane, BEGINNING)

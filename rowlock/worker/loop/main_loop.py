@@ -228,6 +228,7 @@ class MainLoop:
                 continue  # the lease's thread will notice soon
             if found == 0 and has_room and self._slots.is_empty:
                 await self._finishes.flush()
+                self._claims.rescan()
                 # Claim jobs that the last ones enqueued, or that are due again at once; then jobs that run alone.
                 if await self.claim(self._slots.concurrency) == 0 and not await self._alone.begin():
                     return
