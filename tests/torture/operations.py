@@ -24,6 +24,7 @@ from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, JobAlreadyFinished
 from rowlock.queue.connect.server_errors import CONNECTION_LOST
 from rowlock.queue.jobs.unique import Unique
 from rowlock.torture.history import Act, Acted, End, Enqueue, Enqueued, History, Start, Wanted
+from rowlock.worker import attention, ticker
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -289,7 +290,11 @@ async def renew(site: Site) -> None:
 
 
 async def work_cancelled(site: Site) -> None:
-    """A worker one of whose jobs is cancelled by an operator while it runs."""
+    """A worker one of whose jobs is cancelled by an operator while it runs.
+
+    It looks when it is notified, and ticks once: so each answer on the connection has its number.
+    """
+    vars(attention)["LOOK_EVERY"] = vars(ticker)["LOOK_EVERY"] = 60.0
     async with site.app() as app, app.worker():
         await site.started.wait()
         await site.act("cancel", site.ids[0], lambda: app.jobs.cancel(site.ids[0], reason=REASON))

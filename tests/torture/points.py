@@ -312,7 +312,7 @@ OPERATIONS = {
     ),
     "hear of a cancel": Operation(
         run=operations.work_cancelled,
-        aim=Aim(application="rowlock attention", marker=b"somebody wants cancelled", skip=5, ready=1),
+        aim=Aim(application="rowlock attention", marker=b"AND cancel_requested_at", skip=3, ready=1),
         prepare=waiting("points.waits"),
         check=cancelled,
         worker=True,
@@ -321,7 +321,7 @@ OPERATIONS = {
     ),
     "rescue": Operation(
         run=operations.work,
-        aim=Aim(application="rowlock upkeep", marker=b"-- Claim a duty", ready=2),
+        aim=Aim(application="rowlock upkeep", marker=b"UPDATE rowlock.duty", ready=2),
         prepare=of_a_dead_worker,
         check=rescued_once,
         worker=True,

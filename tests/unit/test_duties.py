@@ -14,6 +14,7 @@ import pytest
 
 from rowlock.settings import Settings
 from rowlock.worker.duties import keys, overdue, rescue, runner
+from rowlock.worker.duties.retention import RetentionDuty
 from rowlock.worker.duties.runner import Duties
 from rowlock.worker.vitals.counts import Counts
 from tests.logged import capture_logs
@@ -140,6 +141,20 @@ def _rescued(*, is_quarantined: bool) -> dict[str, Any]:
         "worker": UUID(int=2),
         "is_quarantined": is_quarantined,
     }
+
+
+async def test_a_removal_that_falls_due_while_one_runs_is_done_after_it() -> None:
+    """The rules of retention may have changed since the one that runs has read them."""
+    script = Script({"retain_default": lambda *_: [{"removed": 0}]})
+    connection: Any = script
+    database: Any = SimpleNamespace(run=script.fetch)
+    duty = RetentionDuty(connection, database)
+    await duty.begin()
+    await eventually(lambda: "due_days" in script.asked)
+    await duty.begin()
+    await eventually(lambda: script.asked.count("empty_days") == 2)
+    await duty.stop()
+    assert script.asked.count("due_days") == 2
 
 
 async def test_keys_of_one_kind_that_fail_keep_the_others_from_nothing() -> None:

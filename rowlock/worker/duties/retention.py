@@ -36,14 +36,16 @@ class RetentionDuty:
         self._connection = connection
         self._database = database
         self._running: asyncio.Task[None] | None = None
+        self._is_due_again = False
 
     async def begin(self) -> None:
-        """Start the removal, unless it runs already."""
+        """Start the removal. If it runs already, it starts once more when it is done: what is due may have changed."""
         if self._running is not None and self._running.done():
             self._running.result()  # raises a defect, which `remove` does not log
             self._running = None
+        self._is_due_again = True
         if self._running is None:
-            self._running = asyncio.create_task(self.remove())
+            self._running = asyncio.create_task(self._remove_while_due())
 
     async def stop(self) -> None:
         """Stop in the middle. The next run continues."""
@@ -51,6 +53,11 @@ class RetentionDuty:
             self._running.cancel()
             with suppress(asyncio.CancelledError):
                 await self._running
+
+    async def _remove_while_due(self) -> None:
+        while self._is_due_again:
+            self._is_due_again = False
+            await self.remove()
 
     async def remove(self) -> None:
         """Remove due rows and drop empty days. Log a failure and try again next time."""
