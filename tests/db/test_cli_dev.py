@@ -139,7 +139,7 @@ async def test_dev_stops_with_the_program_beside_it_and_its_exit_code(empty_data
     command = ("dev", "tasks:app", "--port=0", f"--run={sys.executable} -c 'raise SystemExit(7)'")
     done = await rowlock(*command, url=empty_database_url, cwd=folder)
     assert done.code == 7
-    assert "has ended by itself (7)" in done.err
+    assert "ended by itself (7)" in done.err
 
 
 WITH_A_WORKER = """
