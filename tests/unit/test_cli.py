@@ -48,9 +48,9 @@ def _logging_as_it_was() -> Iterator[None]:
     [
         (["nonsense"], "No such command 'nonsense'"),
         (["worker"], "Missing argument 'APP'"),
-        (["worker", "tasks"], "write it as module:attribute"),
-        (["worker", "no_such_module:app"], "no module 'no_such_module'"),
-        (["worker", "json:dumps"], "json:dumps is a function, not a Rowlock"),
+        (["worker", "tasks"], "must be module:attribute"),
+        (["worker", "no_such_module:app"], "'no_such_module' must be in"),
+        (["worker", "json:dumps"], "json:dumps must be a Rowlock; it is a function"),
         (["worker", "json:app"], "The module json has no app"),
         (["worker", "json:app", "--concurrency", "0"], "--concurrency"),
         (["api", "--port", "65536"], "--port"),
