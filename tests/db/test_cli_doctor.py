@@ -203,7 +203,7 @@ async def test_a_slot_that_nobody_uses_is_named(settings: Settings, connection: 
         found = await horizon(settings)
     finally:
         await connection.execute("SELECT pg_drop_replication_slot('abandoned')")
-    assert [status for status, detail in found if "abandoned, which keeps" in detail] == ["warn"]
+    assert [status for status, detail in found if "abandoned is unused, and keeps" in detail] == ["warn"]
 
 
 def test_what_keeps_dead_rows_is_named() -> None:
