@@ -133,7 +133,7 @@ async def test_finished_jobs_are_deleted_for_good_once_somebody_has_said_so(
     assert "Delete 2 jobs for good?" in refused.err
     nobody = await rowlock("jobs", "delete", first, url=database_url)
     assert (nobody.code, nobody.out) == (2, "")
-    assert "say --yes" in nobody.err
+    assert "use --yes" in nobody.err
     assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 3
     done = await rowlock("jobs", "delete", first, url=database_url, stdin="y\n")
     assert (done.code, done.out) == (0, f"{first} deleted\n")
