@@ -160,7 +160,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import the worker when it is asked for: a program that only enqueues does not load it."""
+    """Import the worker on first use: a program that only enqueues does not load it."""
     if name == "Worker":
         from rowlock.worker.worker import Worker  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""The application: the tasks, the settings, and the one object that the rest of a program imports."""
+"""The application: tasks, settings, and the one object that a program imports."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Rowlock(Tasks, Enqueuing, Reading):
     server that `rowlock dev` runs in `./.rowlock`). Nothing connects before the first use; `async with app:` or
     `await app.close()` disconnects.
 
-    `task_defaults`: options of `@app.task` for all tasks, those of included ones too; a task's own go before them.
+    `task_defaults`: options of `@app.task` for all tasks, included ones too; a task's own options override them.
 
     >>> app = Rowlock()
     >>> @app.task(queue="email", max_attempts=5)
@@ -90,10 +90,11 @@ class Rowlock(Tasks, Enqueuing, Reading):
         self.keys = Keys(self.database)
 
     def include(self, *collections: Tasks) -> None:
-        """Add the tasks of these `Tasks`, and those that are added to them later, to this application.
+        """Add the tasks of these `Tasks` to this application, and those that are declared on them later.
 
-        This application's `task_defaults` hold for them where neither they nor their collection say otherwise. A
-        collection belongs to one application. Raises `InvalidOption` for one that has another, and for a taken name.
+        This application's `task_defaults` apply to options that neither the task nor its collection sets. A collection
+        belongs to one application. Raises `InvalidOption` for a collection of another application, and for a taken
+        name.
 
         >>> app.include(mail.tasks)
         """
@@ -101,10 +102,10 @@ class Rowlock(Tasks, Enqueuing, Reading):
             self._include(tasks)
 
     def autodiscover(self, *packages: str, module: str = "tasks") -> None:
-        """Import the module `tasks` of each package, with what is below it, and include every `Tasks` found there.
+        """Import the module `tasks` of each package, with its submodules, and include every `Tasks` found there.
 
-        Call it where the application is made, after that: the modules may import it. Raises `ConfigurationError` for a
-        package that has no such module.
+        Call it in the module that makes the application, after making it: the modules may import the application.
+        Raises `ConfigurationError` for a package without such a module.
 
         >>> app.autodiscover("shop", "billing")
         """
@@ -114,10 +115,11 @@ class Rowlock(Tasks, Enqueuing, Reading):
                     self._include(tasks)
 
     def lifespan(self, function: Callable[[], AsyncIterator[T] | Iterator[T]]) -> Lifespan[T]:
-        """Open what this function yields for as long as a worker is open. Handlers read it as the result's `value`.
+        """Open a resource with each worker, and close it with the worker. Handlers read it as the result's `value`.
 
-        Several open in the order of registration, and close in reverse. Raises `InvalidOption` for what is no generator
-        function without parameters, and while a worker of this application is open, which would not open it.
+        The function yields the resource. Several open in the order of registration, and close in reverse. Raises
+        `InvalidOption` for anything but a generator function without parameters, and while a worker of this application
+        is open: that worker would not open the resource.
 
         >>> @app.lifespan
         ... async def http() -> AsyncIterator[httpx.AsyncClient]:
@@ -137,8 +139,8 @@ class Rowlock(Tasks, Enqueuing, Reading):
     def middleware(self, function: Around) -> Around:
         """Run this `async` function around every attempt, in the order of registration: the first is the outermost.
 
-        It is given the job and `call_next`, whose value or exception it sees, and may change. Workers that are open
-        already do not notice. Raises `InvalidOption` for what is not an `async` function of two arguments.
+        Its arguments are the job and `call_next`; it may change the value or the exception of `call_next`. Workers that
+        are open already do not run it. Raises `InvalidOption` for anything but an `async` function of two arguments.
 
         >>> @app.middleware
         ... async def timing(job: Job, call_next: CallNext) -> object:
@@ -146,14 +148,14 @@ class Rowlock(Tasks, Enqueuing, Reading):
         """
         check.callback("middleware", function, "job, call_next")
         if not is_async(function):
-            raise InvalidOption(f"middleware: {function!r} is not async: write it as async def (job, call_next).")
+            raise InvalidOption(f"middleware must be async; got {function!r}. Write it as async def (job, call_next).")
         self.middlewares.append(function)
         return function
 
     def on_failure(self, handler: Failing) -> Failing:
-        """Call this function with `(job, error)` whenever a job of any task has ended as failed: see `Task.on_failure`.
+        """Call this function with `(job, error)` whenever a job of any task has failed: see `Task.on_failure`.
 
-        Those of the task come first.
+        The task's own failure handlers run first.
         """
         check.callback("on_failure", handler, "job, error")
         self.failure_handlers.append(handler)
@@ -174,16 +176,16 @@ class Rowlock(Tasks, Enqueuing, Reading):
         priority: int | None = None,
         max_attempts: int | None = None,
     ) -> None:
-        """Declare when a task of this application runs by itself; workers write it down when they start.
+        """Declare a schedule for a task of this application; workers store it when they start.
 
-        The options are those of `Schedule`; `name` is by default the task's. Raises `InvalidOption`, also for a name
-        that another schedule of the code has, `InvalidArguments` if `args` do not fit the task, `UnknownTask`.
+        The options are those of `Schedule`; `name` defaults to the task's. Raises `InvalidOption`, also for the name of
+        another declared schedule, `InvalidArguments` if `args` do not fit the task, `UnknownTask`.
 
         >>> app.schedule(send_email, "0 8 * * MON", args={"recipient": "ada@example.com", "subject": "Hi", "body": "…"})
         """
         known = self.tasks.get(task) if isinstance(task, str) else task
         if known is None or self.tasks.get(known.name) is not known:
-            raise UnknownTask(f"The task {task!r} is none of this application's: declare it first.")
+            raise UnknownTask(f"task must belong to this application; got {task!r}. Declare it first.")
         given = Schedule(
             cron,
             name=name,
@@ -201,17 +203,17 @@ class Rowlock(Tasks, Enqueuing, Reading):
     async def database_url(self, driver: Driver | None = None) -> str:
         """The URL of the queue's database, for a connection or an engine of the program's own.
 
-        `driver`: None for psql and for a driver alone (asyncpg, psycopg); `"asyncpg"`, `"psycopg"` or `"psycopg2"`
-        for an engine of SQLAlchemy's over that driver. In development it leads to the server that `rowlock dev` runs.
-        It holds the password: do not log it. Raises `ConfigurationError` where no database is configured, or where the
-        URL for that driver cannot hold one of the parameters.
+        `driver`: None for psql and for a driver without SQLAlchemy (asyncpg, psycopg); `"asyncpg"`, `"psycopg"` or
+        `"psycopg2"` for a SQLAlchemy engine over that driver. In development it points to the server that `rowlock dev`
+        runs. It contains the password: do not log it. Raises `ConfigurationError` if no database is configured, or if
+        the URL for that driver cannot express one of the parameters.
 
         >>> engine = create_async_engine(await app.database_url("asyncpg"))
         """
         return await self.database.database_url(driver)
 
     async def get(self, job_id: UUID | str) -> Job:
-        """The job with this id, alive or finished: short for `app.jobs.get`. Raises `JobNotFound`."""
+        """Return the job with this id, live or finished: short for `app.jobs.get`. Raises `JobNotFound`."""
         return await self.jobs.get(job_id)
 
     def worker(
@@ -222,13 +224,13 @@ class Rowlock(Tasks, Enqueuing, Reading):
         threads: int | None = None,
         task_processes: int | None = None,
     ) -> Worker:
-        """A worker for this application's tasks: `await worker.run()`, or `async with app.worker(...):`.
+        """Make a worker for this application's tasks: `await worker.run()`, or `async with app.worker(...):`.
 
-        `queues`: names, each with an optional limit of its own: `["email", "reports:2"]`, or `{"email": None,
-        "reports": 2}`; a `*` stands for any characters (`"tenant-*"`). By default every queue that a task names.
-        `concurrency`: how many jobs run at once. `threads`: how many of those may be plain functions (default: as
-        many). `task_processes`: how many processes there are for tasks with `executor="process"` (default: as many as
-        CPUs, at most `concurrency`); they start when they are needed.
+        `queues`: names, each with an optional limit: `["email", "reports:2"]`, or `{"email": None, "reports": 2}`; a
+        `*` matches any characters (`"tenant-*"`). Default: every queue that a task names. `concurrency`: how many jobs
+        run at once. `threads`: how many of these may be plain functions (default: `concurrency`). `task_processes`: how
+        many processes run tasks with `executor="process"` (default: the number of CPUs, at most `concurrency`); they
+        start on demand.
         """
         from rowlock.worker.worker import Worker  # noqa: PLC0415  # a program that only enqueues does not load the worker
 
@@ -252,7 +254,7 @@ class Rowlock(Tasks, Enqueuing, Reading):
         await self.database.close()
 
     def close_sync(self) -> None:
-        """Close the connections that synchronous calls have opened, and their event loop."""
+        """Close the connections of synchronous calls, and their event loop."""
         self.database.close_sync()
 
     async def __aenter__(self) -> Self:

@@ -3,41 +3,41 @@
 ```
 RowlockError
 ├── ConfigurationError           the set-up is wrong; each message names the remedy
-│   ├── DatabaseUnavailable      no server answers at the DSN, it refuses the login, or takes no writes
-│   ├── SchemaNotMigrated        the schema is missing, or lacks what this code needs
-│   │   └── SchemaTooOld         it is there, as an older Rowlock made it
-│   └── SchemaTooNew             the schema was migrated by a newer Rowlock than this one
+│   ├── DatabaseUnavailable      no server answers at the DSN, it refuses the login, or it is read-only
+│   ├── SchemaNotMigrated        the schema is missing, or older than this code needs
+│   │   └── SchemaTooOld         an older Rowlock made the schema
+│   └── SchemaTooNew             a newer Rowlock migrated the schema
 ├── InvalidJob                   (ValueError) an enqueue was refused; nothing was stored
-│   ├── UnknownTask              no task of this name is known
-│   ├── InvalidArguments         arguments that do not fit the task, or are not JSON
-│   └── InvalidOption            a queue, priority, delay, key, … that makes no sense
+│   ├── UnknownTask              no task has this name
+│   ├── InvalidArguments         the arguments do not fit the task, are not JSON, or are too large
+│   └── InvalidOption            an invalid queue, priority, delay, key, …
 │       └── ScheduleExists       a schedule has this name already
-├── DuplicateJob                 another job holds the unique key, and `on_duplicate` is `raise`; nothing was stored
-├── EnqueueUnknown               the connection was lost in the middle: the jobs may be stored, or not
-├── InvalidResult                (TypeError) a handler returned what JSON cannot hold
-├── InsideEventLoop              (RuntimeError) a synchronous method was called where one must `await`
+├── DuplicateJob                 another job holds the unique key (`on_duplicate="raise"`); nothing was stored
+├── EnqueueUnknown               the connection was lost during the enqueue: the jobs may be stored, or not
+├── InvalidResult                (TypeError) a handler returned a value that JSON cannot represent
+├── InsideEventLoop              (RuntimeError) a synchronous method was called where `await` is needed
 ├── JobNotFound                  (LookupError) no job has this id
-├── OutsideHandler               (RuntimeError) what only a running handler can do with its job
-├── StaleAttempt                 what an attempt wanted to do in its job's name, when the job was no longer its own
-├── WrongState                   the job's or worker's state does not allow what was asked; nothing was changed
-│   └── JobAlreadyFinished       a cancel came too late
-├── KeyHeld                      a job cannot go back: another one holds its unique key by now
-├── LockTimeout                  somebody's open transaction holds the unique key or the row; nothing was changed
-├── StatementTimeout             (TimeoutError) a statement took longer than it may
+├── OutsideHandler               (RuntimeError) only a running handler can do this
+├── StaleAttempt                 the job no longer belongs to this attempt; nothing was stored
+├── WrongState                   the state of the job or worker does not allow this; nothing was changed
+│   └── JobAlreadyFinished       the job finished before the cancel
+├── KeyHeld                      another job holds the unique key of the job that was to go back
+├── LockTimeout                  an open transaction holds the unique key or the row; nothing was changed
+├── StatementTimeout             (TimeoutError) a statement exceeded its time limit
 ├── ScheduleNotFound             (LookupError) no schedule has this name
-├── ScheduleChanged              over HTTP, with `If-Match`: somebody has changed the schedule since it was read
+├── ScheduleChanged              over HTTP, with `If-Match`: the schedule was changed since it was read
 ├── WorkerNotFound               (LookupError) no live worker has this id
-├── ApiKeyNotFound               (LookupError) no key of the HTTP API that was not revoked has this id or name
-├── DrainTimeout                 (TimeoutError) jobs of a queue still run when `app.queues.drain(timeout=…)` is over
+├── ApiKeyNotFound               (LookupError) no unrevoked key of the HTTP API has this id or name
+├── DrainTimeout                 (TimeoutError) jobs of a queue still ran after `app.queues.drain(timeout=…)`
 ├── JobFailed                    `handle.result()`: the job ended in another state than `succeeded`
-├── ResultTimeout                (TimeoutError) `handle.result(timeout=…)`: the job is not finished yet
-├── RemoteError                  what a task raised in a process of its own, in words
+├── ResultTimeout                (TimeoutError) `handle.result(timeout=…)`: the job has not finished yet
+├── RemoteError                  a task in a process of its own raised this, described in text
 └── ProcessEnded                 the process of a task ended before the task did
 ```
 
-`EnqueueUnknown` has the jobs, so it is defined where they are: `rowlock.queue.enqueue.errors`.
+`EnqueueUnknown` contains the jobs, so it is defined beside them: `rowlock.queue.enqueue.errors`.
 
-A message says what was wrong, with what value, and what to do. Errors of the driver are kept as `__cause__`.
+A message names what is wrong, the value, and the remedy. `__cause__` keeps the driver's error.
 Arguments, results and DSNs never appear in a message.
 """
 
@@ -58,19 +58,19 @@ class ConfigurationError(RowlockError):
 
 
 class DatabaseUnavailable(ConfigurationError):
-    """No PostgreSQL answers at the configured DSN, it refuses the login, or it takes no writes."""
+    """No PostgreSQL answers at the configured DSN, it refuses the login, or it is read-only."""
 
 
 class SchemaNotMigrated(ConfigurationError):
-    """Rowlock's schema is missing in the database, or is older than this code: run `rowlock migrate`."""
+    """Rowlock's schema is missing in the database, or older than this code: run `rowlock migrate`."""
 
 
 class SchemaTooOld(SchemaNotMigrated):
-    """Rowlock's schema was made by an older Rowlock than the one that runs: run `rowlock migrate`."""
+    """An older Rowlock than the running one made the schema: run `rowlock migrate`."""
 
 
 class SchemaTooNew(ConfigurationError):
-    """Rowlock's schema was migrated by a newer Rowlock than the one that runs: upgrade the package."""
+    """A newer Rowlock than the running one migrated the schema: upgrade the package."""
 
 
 class InvalidJob(RowlockError, ValueError):
@@ -78,7 +78,7 @@ class InvalidJob(RowlockError, ValueError):
 
 
 class UnknownTask(InvalidJob):
-    """No task of this name is known to the application."""
+    """The application has no task of this name."""
 
 
 class InvalidArguments(InvalidJob):
@@ -86,9 +86,9 @@ class InvalidArguments(InvalidJob):
 
 
 class InvalidOption(InvalidJob):
-    """An option of a task, a job or a schedule (queue, priority, delay, key, …) makes no sense.
+    """An option of a task, a job or a schedule (queue, priority, delay, key, …) is invalid.
 
-    `option` is its name; None where several do not fit each other, or it is none that is given by name.
+    `option` is its name; None if several options conflict, or if the option is not passed by name.
     """
 
     def __init__(self, message: str, *, option: str | None = None) -> None:
@@ -97,13 +97,13 @@ class InvalidOption(InvalidJob):
 
 
 class ScheduleExists(InvalidOption):
-    """A schedule was to be created whose name another one has. Nothing was changed."""
+    """Another schedule has the name of the one to be created. Nothing was changed."""
 
 
 class DuplicateJob(RowlockError):
-    """Another job holds the unique key of the one that was to be enqueued, and that was to be an error.
+    """Another job holds the unique key (`on_duplicate="raise"`).
 
-    `job_id` is the id of the job which holds the key. Nothing was stored; a transaction of the caller's goes on.
+    `job_id` is the job that holds the key. Nothing was stored; the caller's transaction stays usable.
     """
 
     def __init__(self, message: str, *, job_id: UUID) -> None:
@@ -112,11 +112,11 @@ class DuplicateJob(RowlockError):
 
 
 class InvalidResult(RowlockError, TypeError):
-    """A handler returned a value that JSON cannot hold; the attempt counts as failed."""
+    """A handler returned a value that JSON cannot represent; the attempt counts as failed."""
 
 
 class InsideEventLoop(RowlockError, RuntimeError):
-    """A synchronous method was called in a thread that runs an event loop, which would stand still meanwhile."""
+    """A synchronous method was called in a thread that runs an event loop; it would block the loop."""
 
 
 class JobNotFound(RowlockError, LookupError):
@@ -124,13 +124,13 @@ class JobNotFound(RowlockError, LookupError):
 
 
 class OutsideHandler(RowlockError, RuntimeError):
-    """What only a handler has, while it runs, was asked for elsewhere."""
+    """Code outside a running handler used something that only a running handler has."""
 
 
 class WrongState(RowlockError):
-    """The `state` of a job or a worker does not allow what was asked. Nothing was changed.
+    """The `state` of a job or a worker does not allow the operation. Nothing was changed.
 
-    A retry of a job that succeeded, say, or a resume of a worker that is stopping.
+    For example, a retry of a job that succeeded, or a resume of a worker that is stopping.
     """
 
     def __init__(self, message: str, *, state: str) -> None:
@@ -139,25 +139,25 @@ class WrongState(RowlockError):
 
 
 class JobAlreadyFinished(WrongState):
-    """The job that was to be cancelled has reached its final `state` before."""
+    """The job reached its final `state` before the cancel."""
 
 
 class KeyHeld(RowlockError):
-    """A finished job cannot go back, since another job holds its unique key by now. Nothing was changed."""
+    """A finished job cannot go back, because another job holds its unique key now. Nothing was changed."""
 
 
 class LockTimeout(RowlockError):
-    """An open transaction of somebody else's holds the unique key or the row that is needed, and does not end.
+    """Another open transaction holds the unique key or the row, and did not end in time.
 
-    Nothing was changed: try again once it is committed or rolled back.
+    Nothing was changed: retry once that transaction is committed or rolled back.
     """
 
 
 class StatementTimeout(RowlockError, TimeoutError):
-    """A statement took longer than it may: it was cancelled, and the connection was not lost.
+    """A statement exceeded its time limit and was cancelled; the connection was not lost.
 
-    The limits are Rowlock's (10 seconds, or 30 for what reads or writes much), and `statement_timeout` of the URL, the
-    role or the database. The message says whether something may have changed.
+    The limits are Rowlock's (10 seconds, or 30 for statements that read or write many rows), and `statement_timeout` of
+    the URL, the role or the database. The message states whether data may have changed.
     """
 
 
@@ -166,7 +166,7 @@ class ScheduleNotFound(RowlockError, LookupError):
 
 
 class ScheduleChanged(RowlockError):
-    """The schedule is not as it was when whoever wants to change it has read it. Nothing was changed."""
+    """Somebody changed the schedule since it was read. This change was not applied."""
 
 
 class WorkerNotFound(RowlockError, LookupError):
@@ -178,18 +178,18 @@ class ApiKeyNotFound(RowlockError, LookupError):
 
 
 class DrainTimeout(RowlockError, TimeoutError):
-    """Jobs of the queue still ran when the timeout of `app.queues.drain(timeout=…)` was over. It stays paused."""
+    """Jobs of the queue still ran after the timeout of `app.queues.drain(timeout=…)`. The queue stays paused."""
 
 
 class StaleAttempt(RowlockError):
-    """The job is no longer this attempt's: it was rescued from its worker, or ended by an operator.
+    """The job no longer belongs to this attempt: it was rescued from its worker, or an operator ended it.
 
     Nothing was stored.
     """
 
 
 class JobFailed(RowlockError):
-    """The job whose result was asked for has ended without one.
+    """The job ended without a result.
 
     `state` is its final state (`failed`, `cancelled` or `expired`) and `error` the text of its last error.
     """
@@ -201,14 +201,14 @@ class JobFailed(RowlockError):
 
 
 class ResultTimeout(RowlockError, TimeoutError):
-    """The job was still not finished when the timeout of `handle.result(timeout=…)` ran out. The job goes on."""
+    """The job did not finish within the timeout of `handle.result(timeout=…)`. The job goes on."""
 
 
 class RemoteError(RowlockError):
-    """What a task raised in a process of its own (`executor="process"`), as the worker knows it: in words.
+    """A task in a process of its own (`executor="process"`) raised this exception, described in text.
 
-    `type`, `message` and `traceback` are those of the exception; `kinds` the full names of its class and that class's
-    bases, `builtins.ValueError` for instance.
+    `type`, `message` and `traceback` are those of the exception; `kinds` are the full names of its class and of that
+    class's bases, for example `builtins.ValueError`.
     """
 
     def __init__(self, type: str, message: str, traceback: str, kinds: frozenset[str]) -> None:  # noqa: A002  # the word of the field
@@ -222,4 +222,4 @@ class RemoteError(RowlockError):
 
 
 class ProcessEnded(RowlockError):
-    """The process of a task (`executor="process"`) ended before the task did: by a signal, or by exiting."""
+    """The process of a task (`executor="process"`) ended before the task: by a signal, or by exiting."""

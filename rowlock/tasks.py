@@ -1,4 +1,4 @@
-"""Tasks: those of an application, and those of a library, which belong to none until one includes them."""
+"""Declare tasks: for an application, or for a library that an application includes later."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _OPTIONS: Final = TaskJobs.__annotations__.keys() | (
 )
 
 _OTHER_WORDS: Final = {
-    "acks_late": "leave it out: a job is always recorded after it has run",
+    "acks_late": "omit it: a job's outcome is always recorded after it has run",
     "autoretry_for": "use retry_on",
     "base": "use @app.middleware and @task.on_failure",
-    "bind": "leave it out, and annotate the first parameter with Job: the worker fills it",
+    "bind": "omit it, and annotate the first parameter with Job: the worker fills it",
     "countdown": "use task.using(delay=…)",
     "default_retry_delay": "use backoff",
     "dont_autoretry_for": "use never_retry",
@@ -57,7 +57,7 @@ _OTHER_WORDS: Final = {
     "soft_time_limit": "use timeout",
     "time_limit": "use timeout",
 }
-"""What other queues call the options of a task."""
+"""The names that other job queues use for the options of a task."""
 
 
 class TaskDefaults(JobDefaults, total=False):
@@ -73,7 +73,7 @@ class TaskDefaults(JobDefaults, total=False):
 
 
 class Tasks:
-    """Tasks that belong to no application yet: a library's, or a module's. `app.include(tasks)` adds them to one.
+    """Tasks of a library or a module. `app.include(tasks)` adds them to an application.
 
     They can be enqueued and run once they are included. `task_defaults`: options for all of them.
 
@@ -158,22 +158,22 @@ class Tasks:
         """Make a task of a function: `@app.task`, or `@app.task(queue=…, …)`.
 
         An `async` function runs on the event loop, a plain one in a thread, or with `executor="process"` in a process.
-        `name` (by default the function's) is what the job's row says. `backoff`: the delay before the first retry, in
-        seconds or as a `timedelta`, doubling from then on; or a list of delays, a function of attempt and error, or a
-        policy. `retry_on`: only these exceptions are retried; `never_retry`: these are not. `max_crashes`: how often
-        its worker may die while it runs (by default what its settings say); 1: a job that has begun begins again only
-        if its handler fails. `timeout`: of each attempt.
-        `expires`: a job that has not started by then never runs. `deadline`: by then it is over, one way or the other;
-        both from its enqueue on. `schedule`: when it runs by itself: cron texts, `timedelta`s or `Schedule`s, or one.
+        `name` (default: the function's) identifies the task in the job's row. `backoff`: the delay before the first
+        retry, in seconds or as a `timedelta`, doubling from then on; or a list of delays, a function of attempt and
+        error, or a policy. `retry_on`: only these exceptions are retried; `never_retry`: these are not. `max_crashes`:
+        how often its worker may die while the job runs (default: the worker's setting); 1: a job that has begun begins
+        again only if its handler fails. `timeout`: of each attempt.
+        `expires`: a job that has not started by then never runs. `deadline`: the job ends by then, whatever its
+        outcome; both count from its enqueue. `schedule`: one cron text, `timedelta` or `Schedule`, or several.
         `result_ttl`: how long results are kept, in seconds or as a `timedelta` (0: not at all; None: as long as the
-        job's row). `capture_logs`: whether to keep what the handler logs, or from which level on (`"warning"`).
-        `unique`: a key, or the rules of a `Unique`, for all its jobs. `version`: of its arguments, to be raised with a
-        change that jobs of older code do not fit: see `Task.upcast`. `batch`: up to so many jobs in one call, of a
+        job's row). `capture_logs`: whether to keep the handler's log lines, or from which level on (`"warning"`).
+        `unique`: a key, or the rules of a `Unique`, for all its jobs. `version`: of its arguments; raise it with a
+        change that arguments of older jobs do not fit: see `Task.upcast`. `batch`: the most jobs in one call of a
         function that takes a list with an item of each, and returns None or a list with an outcome of each;
         `batch_wait`: how long the first waits for the others, in seconds or as a `timedelta` (0.05). `tags`: words to
         find its jobs by. `metadata`: texts by key to find its jobs by. `sensitive`: the HTTP API, the dashboard and the
-        command line show neither what its jobs were given nor what they return, report, log or raise; Python and SQL
-        do. Raises `InvalidOption`, also for a taken name.
+        command line hide the arguments of its jobs, and what they return, report, log or raise; Python and SQL show
+        them. Raises `InvalidOption`, also for a taken name.
         """
         _refuse_foreign(options)
 
@@ -188,11 +188,12 @@ class Tasks:
         return make if function is None else make(function)
 
     def _check_new(self, made: Task[..., Any], schedule: Times) -> dict[str, Declared]:
-        """The schedules of a task whose name is free. Raises `InvalidOption`, `InvalidArguments`."""
+        """Check that the task's name is free; return its schedules. Raises `InvalidOption`, `InvalidArguments`."""
         if made.name in self.tasks:
             other = self.tasks[made.name]
             raise InvalidOption(
-                f"The name {made.name!r} is taken by {other.__module__}.{other.__name__}: give this task its own name=."
+                f"name must be unique among tasks; got {made.name!r}, the name of {other.__module__}.{other.__name__}. "
+                "Give this task its own name=."
             )
         return self._declare_all(made, schedule)
 
@@ -230,16 +231,20 @@ class Tasks:
     def _check_schedules(self, declared: Iterable[Declared]) -> None:
         for one in declared:
             if one.name in self._declared:
-                raise InvalidOption(f"The name {one.name!r} is that of another schedule: give this one its own name=.")
+                raise InvalidOption(
+                    f"name must be unique among schedules; got {one.name!r}. Give this schedule its own name=."
+                )
 
     def _declare_all(self, task: Task[..., Any], given: Times) -> dict[str, Declared]:
-        """The schedules, checked and by name. Raises `InvalidOption`, `InvalidArguments`."""
+        """Check the schedules; return them by name. Raises `InvalidOption`, `InvalidArguments`."""
         declared: dict[str, Declared] = {}
         for one in [given] if isinstance(given, str | timedelta | Schedule) else given:
             schedule = one if isinstance(one, Schedule) else Schedule(one)
             name = task.name if schedule.name is None else schedule.name
             if name in declared or name in self._declared:
-                raise InvalidOption(f"The name {name!r} is that of another schedule: give this one its own name=.")
+                raise InvalidOption(
+                    f"name must be unique among schedules; got {name!r}. Give this schedule its own name=."
+                )
             document, _ = task.check(schedule.args, task.version)
             declared[name] = Declared(
                 name=name, task=task.name, args=document, args_version=task.version, schedule=schedule
@@ -248,7 +253,7 @@ class Tasks:
 
 
 def collections_in(package: str, module: str) -> Iterator[Tasks]:
-    """The `Tasks` in `package.module`, and in all that is below it, which is imported. Raises `ConfigurationError`."""
+    """Import `package.module` and its submodules; yield every `Tasks` in them. Raises `ConfigurationError`."""
     name = f"{package}.{module}"
     try:
         found = import_module(name)
@@ -256,8 +261,8 @@ def collections_in(package: str, module: str) -> Iterator[Tasks]:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise
         raise ConfigurationError(
-            f"autodiscover must be given packages that have a module {module!r}; got {package!r}, and there is no "
-            f"{error.name}. Make {name}, or leave the package out."
+            f"autodiscover must be given packages with a module {module!r}; got {package!r}, but {error.name} does not "
+            f"exist. Create {name}, or omit the package."
         ) from error
     below = pkgutil.walk_packages(getattr(found, "__path__", ()), f"{name}.")
     for one in (found, *(import_module(info.name) for info in below)):
@@ -278,7 +283,7 @@ def _check_defaults(defaults: TaskDefaults) -> None:
 
 
 def _refuse_foreign(options: dict[str, Any]) -> None:
-    """Refuse what is no option of a task, with the word that is used here. Raises `InvalidOption`."""
+    """Refuse an unknown option, and name Rowlock's word for it. Raises `InvalidOption`."""
     for option in options.keys() - _OPTIONS:
         instead = _OTHER_WORDS.get(option)
         if instead is None:

@@ -1,7 +1,7 @@
 """The queue over HTTP: `create_app(rowlock)` makes an aiohttp application, to serve alone or below another one.
 
-Whoever asks must show a key; to say in another way who may do what there are `nobody_is_asked` and `Access`. aiohttp is
-loaded when one of them is used: the command line speaks the same JSON (`wire`) without it.
+Every request must show a key; `nobody_is_asked` and `Access` replace that authentication. aiohttp is loaded on first
+use of one of these names: the command line speaks the same JSON (`wire`) without it.
 """
 
 from __future__ import annotations

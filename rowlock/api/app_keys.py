@@ -1,4 +1,4 @@
-"""What the handlers find in the aiohttp application."""
+"""The keys under which handlers find shared objects in the aiohttp application."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ if TYPE_CHECKING:
     from rowlock.app import Rowlock
 
 ROWLOCK: web.AppKey[Rowlock] = web.AppKey("rowlock")
-"""The application whose queue is served."""
+"""The application whose queue the API serves."""
 CLOSING: web.AppKey[asyncio.Event] = web.AppKey("closing")
-"""Set when the server begins to stop: a request that waits for a job then answers at once."""
+"""Set when the server begins to stop: requests that wait for a job then answer at once."""

@@ -1,4 +1,4 @@
-"""The aiohttp application: its routes, its middlewares and what happens when it stops."""
+"""The aiohttp application: routes, middlewares and shutdown."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _MODULES: Final = (
 )
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = tuple(endpoint for module in _MODULES for endpoint in module.routes.endpoints)
-"""All that can be asked for, acts before reads: `bulk` is no job's id."""
+"""All endpoints, acts before reads: the path `bulk` must not match as a job's id."""
 
 _document: Final[Callable[[], bytes]] = functools.cache(lambda: describe(ENDPOINTS))
 
@@ -78,11 +78,11 @@ def create_app(
 ) -> web.Application:
     """Make the HTTP API of a `Rowlock`: an aiohttp application to run by itself, or to add below another one.
 
-    By default every request must show a key of `rowlock keys create`, or the cookie of whoever logged in with one.
-    `authenticate` is what asks instead: `nobody_is_asked` lets everybody do everything, for an API that only your own
-    programs reach; or an async function of yours, which is given the request, and returns an `Access`, or None for
-    nobody who may. `behind_proxy`: all requests come through a proxy that ends TLS, and whose `X-Forwarded-For` is to
-    be believed. Stopping it ends its long polls; the `Rowlock` is the caller's to close.
+    By default every request must show an API key (`rowlock keys create`), or the cookie of a session begun with one.
+    `authenticate` replaces this: `nobody_is_asked` allows everybody everything, for an API that only your own programs
+    reach; or pass an async function that receives the request and returns an `Access`, or None to refuse it.
+    `behind_proxy`: all requests come through a proxy that terminates TLS, and its `X-Forwarded-For` is trusted.
+    Stopping the application ends its long polls; the caller closes the `Rowlock`.
 
     >>> web.run_app(create_app(Rowlock()))
     >>> site.add_subapp("/queue", create_app(app, authenticate=nobody_is_asked))
@@ -116,7 +116,7 @@ async def _end_waiting(app: web.Application) -> None:  # aiohttp awaits it
 
 
 def _streams(app: web.Application) -> Streams:
-    """The streams of events, and what they tell."""
+    """Make the event streams, with the functions that read their events."""
     rowlock = app[ROWLOCK]
 
     async def operations(limit: int) -> list[Operation]:

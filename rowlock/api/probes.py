@@ -1,4 +1,4 @@
-"""What a worker's process answers over HTTP: `/metrics`, `/healthz` and `/readyz`, for those who watch it."""
+"""A worker process's HTTP probes: `/metrics`, `/healthz` and `/readyz`, for monitoring."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from rowlock.queue.connect.database import Database
     from rowlock.worker.worker import Worker
 
-NOT_READY: Final = Kind(status=503, title="The worker takes no jobs now", name="worker-not-ready")
+NOT_READY: Final = Kind(status=503, title="The worker claims no jobs now", name="worker-not-ready")
 
 TEXT: Final = "text/plain"
 
 
 def create_probes(worker: Worker, database: Database) -> web.Application:
-    """Make the application that tells how this worker fares. It is for a port of its own: nobody has to log in.
+    """Make the application of a worker's probes. Serve it on a port of its own: it requires no authentication.
 
-    `/healthz`: the event loop turns. `/readyz`: besides, the worker has its lease, the database answers, and its schema
-    is the right one; a worker that stops or is quiet is not ready. `/metrics` needs the extra `metrics`.
+    `/healthz`: the event loop turns. `/readyz`: in addition, the worker has its lease, the database answers, and its
+    schema is the right one; a worker that stops or is quiet is not ready. `/metrics` needs the extra `metrics`.
     """
 
     async def healthz(_request: web.Request) -> web.Response:  # aiohttp awaits it
@@ -34,17 +34,17 @@ def create_probes(worker: Worker, database: Database) -> web.Application:
     async def readyz(_request: web.Request) -> web.Response:
         await check_database(database)
         if worker.is_stopping:
-            raise Refused(NOT_READY, "The worker stops: it takes no jobs any more, and ends those that it has.")
+            raise Refused(NOT_READY, "The worker is stopping: it claims no more jobs, and finishes its running ones.")
         if worker.is_quiet:
-            raise Refused(NOT_READY, "An operator has quieted the worker: it takes no jobs until it is resumed.")
+            raise Refused(NOT_READY, "An operator has quieted the worker: it claims no jobs until it is resumed.")
         if not worker.is_leased:
             raise Refused(
-                NOT_READY, "The worker has no lease: it has not started yet, or has lost it and begins again."
+                NOT_READY, "The worker has no lease: it has not started yet, or has lost its lease and starts again."
             )
         return answer(Health())
 
     async def metrics(_request: web.Request) -> web.Response:
-        # In a thread: for hundreds of kinds of jobs it takes some hundredths of a second, in which others would wait.
+        # In a thread: hundreds of kinds of jobs take some hundredths of a second, which would block the event loop.
         return web.Response(body=await asyncio.to_thread(exposition), content_type=TEXT, charset="utf-8")
 
     exposition = _exposition(worker)
@@ -57,7 +57,7 @@ def create_probes(worker: Worker, database: Database) -> web.Application:
 
 
 def _exposition(worker: Worker) -> Callable[[], bytes]:
-    """What makes the text for Prometheus, or says that a package is missing."""
+    """Return the function that renders the text for Prometheus, or reports that a package is missing."""
     try:
         from rowlock.metrics.families import exposition  # noqa: PLC0415  # an extra
         from rowlock.metrics.worker import WorkerCollector  # noqa: PLC0415

@@ -1,7 +1,8 @@
-"""Serving the API on an address of its own, and cutting off the clients that would hold it up.
+"""Serve the API on an address of its own, and disconnect slow clients.
 
-A request's head must arrive within the time after which idle connections end, its body within `exchange.BODY_WITHIN`;
-both are aiohttp's. What aiohttp lacks is here: an end for responses that nobody reads, and a limit on connections.
+A request's head must arrive before the timeout of idle connections, its body within `exchange.BODY_WITHIN`; aiohttp
+provides both. This module adds two limits that aiohttp lacks: a timeout for responses that the client does not read,
+and a maximum of connections.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from rowlock.errors import ConfigurationError
 log = logs.get_logger("rowlock.api")
 
 HEAD_WITHIN: Final = 20.0
-"""Seconds that a request's head may take, and a connection without requests stays open."""
+"""Seconds within which a request's head must arrive, and after which an idle connection ends."""
 READ_WITHIN: Final = 60.0
 """Seconds for which a response may wait for a client to read on."""
 MOST_CONNECTIONS: Final = 1000
-"""How many connections are served; those that come later are closed."""
+"""The most connections served at once; later ones are closed."""
 REQUESTS_SECONDS: Final = 5.0
-"""How long open requests (a wait for a result, a stream) may go on after the signal."""
+"""Seconds that open requests (a wait for a result, a stream) may continue after the signal."""
 LINGER: Final = 0.5
-"""Seconds for which the rest of a refused body is read and thrown away: a client that is still sending would lose the
-answer to a connection that is closed at once (RFC 9112, 9.6)."""
+"""Seconds for which the rest of a refused body is read and discarded: if the connection closed at once, a client that
+is still sending would lose the answer (RFC 9112, 9.6)."""
 LOOK_EVERY: Final = 1.0
 
 
 class _Unreadable(logging.Filter):
-    """Has a line in place of what aiohttp logs of a request that is no HTTP: a traceback that quotes the request.
+    """Replace aiohttp's log of a request that is not HTTP, a traceback that quotes the request, by one line.
 
-    Anybody can send one, and what it quotes can be a key.
+    Anybody can send such a request, and the quoted text can contain a key.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -52,12 +53,12 @@ class _Unreadable(logging.Filter):
 
 
 SERVER_LOG: Final = logging.getLogger("rowlock.api.server")
-"""What aiohttp's server is to log by."""
+"""The logger of aiohttp's server."""
 SERVER_LOG.addFilter(_Unreadable())
 
 
 class _Connection(web.RequestHandler):
-    """A connection, on which a request that aiohttp cannot read is answered like all others: by a problem document."""
+    """A connection that answers an unreadable request with a problem document, like any other refused request."""
 
     def handle_error(
         self,
@@ -66,13 +67,13 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what cannot be read, without quoting it. Anything else is aiohttp's."""
+        """Answer an unreadable request without quoting it. aiohttp answers other errors."""
         response = super().handle_error(request, status, exc, message)
         if not isinstance(exc, HttpProcessingError):
             return response
-        detail = "This is no HTTP/1.1 request, or its head is too large."
+        detail = "The request is not HTTP/1.1, or its head is too large."
         if isinstance(exc, BadHttpMethod):
-            detail = "There is no such method: use GET, HEAD, POST, PUT, PATCH or DELETE, in capitals."
+            detail = "The method must be GET, HEAD, POST, PUT, PATCH or DELETE, in capitals."
         answered = respond(request, Refused(Kind(status=status, title=HTTPStatus(status).phrase), detail))
         answered.headers.update(HEADERS)
         answered.force_close()
@@ -83,21 +84,20 @@ class _Connection(web.RequestHandler):
 async def serving(
     application: web.Application, host: str, port: int, *, what: str = "The API", option: str = "--port"
 ) -> AsyncIterator[str]:
-    """Serve the application for the time of the block, and give its URL. Port 0 takes a free one.
+    """Serve the application during the block; yield its URL. Port 0 selects a free port.
 
-    `what` cannot listen, and which `option` would help, is said by the error if the address cannot be used.
-
-    Raises `ConfigurationError` if the address cannot be used.
+    Raises `ConfigurationError` if the address cannot be used; `what` and `option` name the server and the option to
+    change in its message.
     """
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=REQUESTS_SECONDS)
     await runner.setup()
-    loop, manager = asyncio.get_running_loop(), cast("web.Server", runner.server)  # there is one once it is set up
+    loop, manager = asyncio.get_running_loop(), cast("web.Server", runner.server)  # set by setup()
 
     def connection() -> web.RequestHandler:
         return _Connection(
             manager,
             loop=loop,
-            access_log=None,  # type: ignore[arg-type]  # there is none, as AppRunner says it
+            access_log=None,  # type: ignore[arg-type]  # None means no access log, as in AppRunner
             logger=SERVER_LOG,
             keepalive_timeout=HEAD_WITHIN,
             lingering_time=LINGER,
@@ -112,7 +112,7 @@ async def serving(
         except OSError as error:
             raise ConfigurationError(
                 f"{what} cannot listen on {host} port {port}: {error.strerror or error}. "
-                f"End what listens there, or choose another {option}."
+                f"Stop the program that listens there, or choose another {option}."
             ) from error
         name, bound = listening.sockets[0].getsockname()[:2]
         yield f"http://[{name}]:{bound}" if ":" in name else f"http://{name}:{bound}"
@@ -126,7 +126,7 @@ async def serving(
 
 
 async def _cut_off(runner: web.AppRunner) -> None:
-    """Abort the connections whose clients do not read, and those beyond the limit, for as long as it runs."""
+    """Abort the connections whose clients do not read, and those beyond the limit, until cancelled."""
     clock = asyncio.get_running_loop().time
     unread: dict[web.RequestHandler, float] = {}
     while True:

@@ -8,7 +8,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command that the process's arguments name, and end the process with its exit code."""
+    """Run the command in the process's arguments, and exit with its code."""
     try:
         import click  # noqa: F401, PLC0415  # an extra
         import rich  # noqa: F401, PLC0415  # an extra

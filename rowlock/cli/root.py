@@ -1,4 +1,4 @@
-"""The command `rowlock` itself: finds the subcommands, and turns every error into one line and an exit code."""
+"""The command `rowlock`: find subcommands, and turn every error into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ COMMANDS: Final = (
     "audit",
     "torture",
 )
-"""The subcommands, in the order in which people meet them; the module of the same name has each as `command`."""
+"""The subcommands, in the order of the help; each is `command` in the module of the same name."""
 
 _SERVING: Final = ("worker", "api", "dev")
-"""Those that run until they are stopped, and log what happens meanwhile. The others print what they did."""
+"""Commands that run until they are stopped, and log. The others print their result."""
 
 _OF_ASYNCPG: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class _Commands(click.Group):
-    """Imports a subcommand's module when it is asked for: `rowlock enqueue` does not load the migrations."""
+    """Import a subcommand's module on use: `rowlock enqueue` does not load the migrations."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         return list(COMMANDS)
@@ -71,7 +71,7 @@ def root(context: click.Context) -> None:
 
     The database is ROWLOCK_DATABASE_URL, else DATABASE_URL, else the server that rowlock dev runs in ./.rowlock.
     """
-    if context.invoked_subcommand not in _SERVING:  # there, programs raise errors of their own
+    if context.invoked_subcommand not in _SERVING:  # in serving commands, errors are for programmers
         context.with_resource(in_json())
     logs.configure(level="info" if context.invoked_subcommand in _SERVING else "warning")
 
@@ -79,7 +79,7 @@ def root(context: click.Context) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command; return its exit code, one of `Exit`.
 
-    Every error of Rowlock, of its use and of PostgreSQL ends in one line on standard error, never in a traceback.
+    Every error of Rowlock, of usage and of PostgreSQL becomes one line on standard error, never a traceback.
     """
     try:
         code = _invoke(list(arguments))
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # `rowlock jobs list | head`
         return _unread()
     except SystemExit as end:
-        if not isinstance(end.__context__, BrokenPipeError):  # rich makes that of it
+        if not isinstance(end.__context__, BrokenPipeError):  # rich turns it into SystemExit
             raise
         return _unread()
     except (click.Abort, KeyboardInterrupt):
@@ -101,8 +101,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _invoke(arguments: list[str]) -> object:
-    """Run the command as `root.main` does, which would make the exit code 1 of a reader that has gone."""
-    if "_ROWLOCK_COMPLETE" in os.environ:  # a shell asks how the line may go on
+    """Run the command as `root.main` does; that would exit with 1 if the reader closes the pipe."""
+    if "_ROWLOCK_COMPLETE" in os.environ:  # a shell asks for completions
         root.main(args=arguments, prog_name="rowlock")
     try:
         with root.make_context("rowlock", arguments) as context:
@@ -112,7 +112,7 @@ def _invoke(arguments: list[str]) -> object:
 
 
 def _unread() -> Exit:
-    """Whoever read the output has gone: what is left of it goes nowhere, quietly."""
+    """The reader closed the pipe: discard the rest of the output silently."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return Exit.UNREAD
 

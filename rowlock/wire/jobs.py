@@ -1,4 +1,4 @@
-"""Jobs as the HTTP API takes and shows them."""
+"""Requests and responses of the HTTP API that concern jobs."""
 
 from __future__ import annotations
 
@@ -34,29 +34,29 @@ from rowlock.queue.jobs.options import NAMES, EnqueueOptions
 from rowlock.queue.jobs.unique import Unique
 from rowlock.wire import NextPage, Sensitive
 
-IsDuplicate: TypeAlias = Annotated[bool, said("whether it is another job, which holds the unique key")]
-_BY: Final = "the arguments whose values make the key, or `arguments` for all that differ from their defaults"
+IsDuplicate: TypeAlias = Annotated[bool, said("whether this is another job, which holds the unique key")]
+_BY: Final = "the arguments whose values form the key, or `arguments` for all that differ from their defaults"
 _ON_DUPLICATE: Final = ["return", "raise", "replace", "skip"]
 
 
 class UniqueRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The member `unique` of a `JobRequest`, where it is more than a key."""
+    """The member `unique` of a `JobRequest`, if it is more than a key."""
 
     key: UniqueKey | None = None
     by: Annotated[list[str] | str | None, said(_BY)] = None
-    until: Annotated[str, said("until when the key is held", enum=["finish", "start"])] = "finish"
+    until: Annotated[str, said("when the key is released", enum=["finish", "start"])] = "finish"
     period: Limit | None = None
-    across_tasks: Annotated[bool, said("whether jobs of other tasks count, too")] = False
-    on_duplicate: Annotated[str, said("what becomes of a second job", enum=_ON_DUPLICATE)] = "return"
+    across_tasks: Annotated[bool, said("whether jobs of other tasks count as duplicates")] = False
+    on_duplicate: Annotated[str, said("how a duplicate is treated", enum=_ON_DUPLICATE)] = "return"
 
     def unique(self) -> Unique:
-        """The rules. Raises `InvalidOption`."""
+        """Return the rules. Raises `InvalidOption`."""
         return Unique(**msgspec.structs.asdict(self))
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/jobs`. What is left out, or null, is as the task has it; a client that says nothing of
-    `args_version` does not know of a second one.
+    """The body of `POST /v1/jobs`. A member that is omitted or null defaults to the task's option; `args_version`
+    defaults to 1.
     """
 
     EXAMPLE: ClassVar = {
@@ -84,7 +84,7 @@ class JobRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def options(self) -> EnqueueOptions:
-        """What is said of the job besides its task and arguments."""
+        """The job's options, without its task and arguments."""
         given = {name: value for name in NAMES if (value := getattr(self, name)) is not None}  # seam: request options
         if isinstance(self.unique, UniqueRequest):
             given["unique"] = self.unique.unique()
@@ -108,7 +108,7 @@ class CancelRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class RescheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/jobs/{id}/reschedule`: what is left out, or null, stays. A `delay` of 0 runs it now."""
+    """The body of `POST /v1/jobs/{id}/reschedule`: an omitted or null member stays. A `delay` of 0 runs it now."""
 
     EXAMPLE: ClassVar = {"delay": 3600, "queue": "bulk"}
 
@@ -127,7 +127,7 @@ class RetryRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class RunAgainRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/jobs/{id}/run-again`: other arguments, instead of the job's."""
+    """The body of `POST /v1/jobs/{id}/run-again`: arguments that replace the job's."""
 
     EXAMPLE: ClassVar = {"args": {"recipient": "ada@example.com"}}
 
@@ -140,8 +140,8 @@ class BulkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     EXAMPLE: ClassVar = {"filter": {"queue": "email", "error": "Timeout"}, "dry_run": True}
 
     filter: JobFilter = JobFilter()
-    dry_run: Annotated[bool, said("only count")] = False
-    everything: Annotated[bool, said("an empty filter is meant")] = False
+    dry_run: Annotated[bool, said("count the jobs without changing them")] = False
+    everything: Annotated[bool, said("confirms that an empty filter is intended")] = False
 
 
 class BulkCancelRequest(BulkRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,7 +153,7 @@ class BulkCancelRequest(BulkRequest, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class BulkRescheduleRequest(BulkRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/jobs/bulk/reschedule`: what is left out, or null, stays. A `delay` of 0 runs them now."""
+    """The body of `POST /v1/jobs/bulk/reschedule`: an omitted or null member stays. A `delay` of 0 runs them now."""
 
     EXAMPLE: ClassVar = {"filter": {"task": "send_newsletter", "state": "scheduled"}, "dry_run": True, "delay": 0}
 
@@ -164,14 +164,14 @@ class BulkRescheduleRequest(BulkRequest, frozen=True, kw_only=True, forbid_unkno
 
 
 class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to a cancel: `cancelled` (it never starts), or `requested` (it runs, and was told)."""
+    """The answer to a cancel: `cancelled` (the job never starts), or `requested` (the running job was notified)."""
 
     id: JobId
-    answer: Annotated[str, said("what became of it", enum=["cancelled", "requested"])]
+    answer: Annotated[str, said("the outcome", enum=["cancelled", "requested"])]
 
 
 class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A job in a list: all but its arguments, its result and its attempts, which can be large."""
+    """A job in a list, without its arguments, result and attempts, which can be large."""
 
     id: JobId
     task: TaskName
@@ -179,29 +179,29 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueName
     state: State
     priority: Priority
-    attempt: Annotated[int, said("the attempt that runs, or ran last; 0 before the first", minimum=0)]
+    attempt: Annotated[int, said("the current or last attempt; 0 before the first", minimum=0)]
     max_attempts: MaxAttempts
-    errors: Annotated[int, said("how many attempts went wrong", minimum=0)]
-    crashes: Annotated[int, said("how many took their worker down", minimum=0)]
+    errors: Annotated[int, said("how many attempts failed", minimum=0)]
+    crashes: Annotated[int, said("how many attempts crashed their worker", minimum=0)]
     created_at: Moment
     run_at: Annotated[Moment, said("when it is due")]
     started_at: Moment | None
     finished_at: Moment | None
     timeout: Annotated[float, said("of each attempt, in seconds")] | None
-    expires_at: Annotated[Moment, said("not started by then, it never runs")] | None
-    deadline: Annotated[Moment, said("by then it is over, one way or the other")] | None
+    expires_at: Annotated[Moment, said("if not started by then, the job never runs")] | None
+    deadline: Annotated[Moment, said("the job ends by then, whatever its outcome")] | None
     unique: Annotated[str, said("its unique key")] | None
     worker: Annotated[UUID, said("the worker that runs it")] | None
     error: Annotated[str, said("the text of its last error")] | None
     cancel_requested_at: Moment | None
-    discarded_at: Annotated[Moment, said("since when it is no dead letter any more")] | None
+    discarded_at: Annotated[Moment, said("when it was discarded, and stopped being a dead letter")] | None
     tags: Tags
     metadata: Metadata
     is_sensitive: Sensitive
 
     @classmethod
     def of(cls, job: Job, **more: Any) -> Self:  # noqa: ANN401  # the fields of the subclasses
-        """The job, with what this form has more than a summary; without what a sensitive task hides."""
+        """Make the form from the job and the members beyond a summary, without what a sensitive task hides."""
         job = job.redacted()
         same: dict[str, Any] = {name: getattr(job, name) for name in _SAME}
         return cls(
@@ -237,13 +237,13 @@ class EnqueuedOne(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnqueuedJobs(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to an enqueue of several, in their order."""
+    """The answer to an enqueue of several jobs, in request order."""
 
     jobs: list[EnqueuedOne]
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of a job that did not simply succeed."""
+    """An attempt of a job. A successful only attempt is not recorded."""
 
     attempt: Annotated[int, said("the first is 1", minimum=1)]
     outcome: Annotated[str, said("how it ended")]
@@ -256,22 +256,22 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, row: Mapping[str, Any], *, is_sensitive: bool) -> Self:
-        """The attempt of a row of `list_attempts.sql`, without what a sensitive task hides."""
+        """Make the attempt from a row of `list_attempts.sql`, without what a sensitive task hides."""
         hidden = {"message": None, "traceback": None} if is_sensitive else {}
         return cls(**{name: row[name] for name in cls.__struct_fields__} | hidden)
 
 
 class JobDetail(JobSummary, frozen=True, kw_only=True):
-    """A job with all that is known of it."""
+    """A job in full: with arguments, progress, result and attempts."""
 
     args: Arguments | None
     progress: Progress | None
-    result: Annotated[msgspec.Raw, said("what it returned; null while there is nothing")]
+    result: Annotated[msgspec.Raw, said("its return value; null before it succeeds")]
     attempts: list[Attempt]
 
     @classmethod
     def with_attempts(cls, job: Job, attempts: Iterable[Mapping[str, Any]]) -> Self:
-        """The job, and its rows of `list_attempts.sql`."""
+        """Make the form from the job and its rows of `list_attempts.sql`."""
         shown = job.redacted()
         return cls.of(
             job,
@@ -283,17 +283,17 @@ class JobDetail(JobSummary, frozen=True, kw_only=True):
 
 
 class JobLogs(msgspec.Struct, frozen=True, kw_only=True):
-    """What the attempts of a job have logged."""
+    """The log lines of a job's attempts."""
 
     id: UUID
     lines: list[LogLine]
 
 
 class JobPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of jobs, newest first, and where the next one is.
+    """A page of jobs, newest first, and the path of the next page.
 
-    A page looks at a limited number of jobs: with a rare filter it may have fewer than were asked for, and a next one;
-    `searched_until` is how far back it looked then.
+    A page searches a limited number of jobs: with a rare filter it may return fewer than `limit`, and still have a next
+    page; `searched_until` is how far back it searched then.
     """
 
     jobs: list[JobSummary]
@@ -302,14 +302,14 @@ class JobPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unfinished(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer while there is no result yet."""
+    """The answer while the job is unfinished."""
 
     id: JobId
     state: State
 
 
 class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
-    """What a job that succeeded has returned."""
+    """The result of a job that succeeded."""
 
     id: JobId
     state: Annotated[str, said("the job's state", enum=["succeeded"])]
@@ -318,12 +318,12 @@ class Succeeded(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, job: Job) -> Self:
-        """The job's result; null if its task is sensitive."""
+        """Return the job's result; null if its task is sensitive."""
         return cls(id=job.id, state=job.state, result=raw_result(job.redacted()), is_sensitive=job.is_sensitive)
 
 
 class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
-    """How a job ended that has no result: `failed`, `cancelled` or `expired`."""
+    """The end of a job without a result: `failed`, `cancelled` or `expired`."""
 
     id: JobId
     state: Annotated[str, said("the job's state", enum=["failed", "cancelled", "expired"])]
@@ -332,14 +332,15 @@ class Unsuccessful(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, job: Job) -> Self:
-        """The job's error; null if its task is sensitive."""
+        """Return the job's error; null if its task is sensitive."""
         return cls(id=job.id, state=job.state, error=job.redacted().error, is_sensitive=job.is_sensitive)
 
 
 def raw_result(job: Job) -> msgspec.Raw:
-    """The job's result as the database has it, without reading it and writing it again.
+    """Return the job's result as the database stores it, without decoding and encoding it.
 
-    Of one that is nested too deep, written by hand, the deepest parts are text: many clients could not read it.
+    If the result is nested too deep, as one written by hand can be, its deepest parts become text: many clients could
+    not read it otherwise.
     """
     if job.result_json is None:
         return msgspec.Raw(b"null")

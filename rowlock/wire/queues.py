@@ -1,4 +1,4 @@
-"""Queues, workers, tasks, limits, retention, and what people did, as the HTTP API takes and shows them."""
+"""Requests and responses of the HTTP API that concern queues, workers, tasks, limits, retention and the audit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ KeepTime: TypeAlias = (
 
 
 class ScaleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of `POST /v1/queues/{queue}/scale`: null takes back what was said."""
+    """The body of `POST /v1/queues/{queue}/scale`: null removes the limit."""
 
     EXAMPLE: ClassVar = {"concurrency": 10}
 
@@ -51,9 +51,9 @@ class ScaleWorkerRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
 
 class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of `PUT /v1/retention/{queue}`: seconds, `forever`, or `default` to take back what was said.
+    """The body of `PUT /v1/retention/{queue}`: seconds, `forever`, or `default` to remove the queue's own time.
 
-    What is left out stays as it is.
+    A member that is omitted stays.
     """
 
     EXAMPLE: ClassVar = {"succeeded": 86_400, "failed": "forever"}
@@ -67,7 +67,7 @@ class KeepRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class DeadLetterGroups(msgspec.Struct, frozen=True, kw_only=True):
     """The dead letters by task and error.
 
-    `searched_until` is null, or how far back was looked: not all older dead letters are counted. Narrow the filter.
+    `searched_until` is null, or how far back was searched: not all older dead letters are counted. Narrow the filter.
     """
 
     groups: list[DeadLetterGroup]
@@ -75,29 +75,29 @@ class DeadLetterGroups(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UnclaimedKind(msgspec.Struct, frozen=True, kw_only=True):
-    """Due jobs of one kind that no live worker would take."""
+    """Due jobs of one kind that no live worker can claim."""
 
     task: TaskName
     args_version: ArgumentsVersion
     queue: QueueName
     jobs: Count
-    waiting: Annotated[float, said("for how many seconds the first has been due")]
+    waiting: Annotated[float, said("seconds since the first job became due")]
     why: Annotated[str, said("what is missing", enum=["no_worker", "no_task", "no_version", "no_queue", "quiet"])]
 
     @classmethod
     def of(cls, kind: Unclaimed) -> Self:
-        """The kind, with its time in seconds."""
+        """Make the form from the kind, with its time in seconds."""
         return cls(**msgspec.structs.asdict(kind) | {"waiting": kind.waiting.total_seconds()})
 
 
 class UnclaimedKinds(msgspec.Struct, frozen=True, kw_only=True):
-    """The due jobs that no live worker would take, by kind."""
+    """The due jobs that no live worker can claim, by kind."""
 
     kinds: list[UnclaimedKind]
 
 
 class OperationPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of what people did, newest first, and where the next one is."""
+    """A page of the audit, newest first, and the path of the next page."""
 
     operations: list[Operation]
     next: NextPage
@@ -110,14 +110,14 @@ class QueueList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueueLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs of a queue each worker runs at once at most."""
+    """The most jobs of a queue that each worker runs at once."""
 
     name: QueueName
     concurrency: Concurrency
 
 
 class WorkerLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs a live worker runs at once at most."""
+    """The most jobs that a live worker runs at once."""
 
     id: UUID
     hostname: str
@@ -126,7 +126,7 @@ class WorkerLimit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """All that limits how many jobs run at once."""
+    """All limits of how many jobs run at once."""
 
     queues: list[QueueLimit]
     workers: list[WorkerLimit]
@@ -146,7 +146,7 @@ class WorkerDetail(LiveWorker, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, worker: LiveWorker, *, tasks: list[str], jobs: list[JobSummary]) -> Self:
-        """The worker, with these."""
+        """Make the form from the worker, its tasks and its jobs."""
         return cls(**msgspec.structs.asdict(worker), tasks=tasks, jobs=jobs)
 
 
@@ -168,7 +168,7 @@ class TaskList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptQueue(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a queue's finished jobs are kept, by outcome: seconds, `forever`, or null where nothing was said."""
+    """How long a queue's finished jobs are kept, by outcome: seconds, `forever`, or null if not set."""
 
     queue: str
     succeeded: float | Literal["forever"] | None
@@ -178,7 +178,7 @@ class KeptQueue(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, said: QueueRetention) -> Self:
-        """What was said, with its times in seconds."""
+        """Make the form from the retention, with its times in seconds."""
         return cls(
             queue=said.queue,
             succeeded=_in_seconds(said.succeeded),
@@ -189,9 +189,9 @@ class KeptQueue(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KeptQueues(msgspec.Struct, frozen=True, kw_only=True):
-    """How long finished jobs are kept (`*`: those of all queues that have no time of their own), and what it leads to.
+    """How long finished jobs are kept (`*`: for queues without a time of their own), and the archive that results.
 
-    `days` are those of the archive, oldest first.
+    `days` are the days of the archive, oldest first.
     """
 
     queues: list[KeptQueue]

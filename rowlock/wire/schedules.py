@@ -1,4 +1,4 @@
-"""Schedules as the HTTP API takes and shows them."""
+"""Requests and responses of the HTTP API that concern schedules."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ NEXT_TICKS: Final = 10
 CronText: TypeAlias = Annotated[str, said("five fields, six with the seconds first, or @hourly and the like")]
 ZoneName: TypeAlias = Annotated[str, said("the time zone of the cron text", examples=["UTC", "Europe/Berlin"])]
 MisfirePolicy: TypeAlias = Annotated[
-    str, said("what becomes of ticks while no worker ran", enum=["latest", "all", "skip"])
+    str, said("how ticks missed while no worker ran are treated", enum=["latest", "all", "skip"])
 ]
 OverlapPolicy: TypeAlias = Annotated[
-    str, said("whether it makes a job while the last one is not finished", enum=["allow", "skip"])
+    str, said("whether a tick enqueues a job while the last one is unfinished", enum=["allow", "skip"])
 ]
 Jitter: TypeAlias = Annotated[
-    float, said("seconds; each job is delayed by up to so many", minimum=0, maximum=A_HUNDRED_YEARS)
+    float, said("seconds; the largest random delay of each job", minimum=0, maximum=A_HUNDRED_YEARS)
 ]
 
 
@@ -58,7 +58,7 @@ class ScheduleRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class ScheduleChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """The body of `PATCH /v1/schedules/{name}`: what is left out stays; null is what the task has."""
+    """The body of `PATCH /v1/schedules/{name}`: a member that is omitted stays; null means the task's default."""
 
     EXAMPLE: ClassVar = {"cron": "0 7 * * MON"}
 
@@ -74,7 +74,7 @@ class ScheduleChanges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_attempts: MaxAttempts | msgspec.UnsetType | None = msgspec.UNSET
 
     def given(self) -> dict[str, Any]:
-        """What the body says."""
+        """Return the members that the body contains."""
         members = {name: getattr(self, name) for name in self.__struct_fields__}
         return {name: value for name, value in members.items() if value is not msgspec.UNSET}
 
@@ -89,7 +89,7 @@ class TickForm(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, tick: Tick) -> Self:
-        """The tick."""
+        """Make the form from the tick."""
         return cls(tick_at=tick.tick_at, fired_at=tick.fired_at, job=tick.job_id, state=tick.state)
 
 
@@ -109,8 +109,8 @@ class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     overlap: OverlapPolicy
     jitter: Jitter
     is_paused: bool
-    origin: Annotated[str, said("who made it: a worker's code, or an operator", enum=["code", "user"])]
-    undeclared_at: Annotated[Moment, said("since when the code does not declare it any more")] | None
+    origin: Annotated[str, said("who created it: a worker's code, or an operator", enum=["code", "user"])]
+    undeclared_at: Annotated[Moment, said("since when the code no longer declares it")] | None
     next_run_at: Moment | None
     last_tick_at: Moment | None
     last_job_id: UUID | None
@@ -120,21 +120,21 @@ class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, schedule: StoredSchedule, **more: Any) -> Self:  # noqa: ANN401  # the fields of the subclass
-        """The schedule, with what this form has more; without the arguments of a sensitive task."""
+        """Make the form from the schedule and the members of a subclass, without a sensitive task's arguments."""
         same = {name: getattr(schedule, name) for name in schedule.__struct_fields__}
         shown = {"jitter": schedule.jitter.total_seconds(), "args": None if schedule.is_sensitive else schedule.args}
         return cls(**same | shown, **more)
 
 
 class ScheduleDetail(ScheduleForm, frozen=True, kw_only=True):
-    """A schedule with the last ticks that fired, newest first, and the next ones that will."""
+    """A schedule with its last ticks, newest first, and its next ones."""
 
     ticks: list[TickForm]
     next_ticks: list[Moment]
 
     @classmethod
     def of_ticks(cls, schedule: StoredSchedule, ticks: Sequence[Tick]) -> Self:
-        """The schedule, with the ticks that fired."""
+        """Make the form from the schedule and the ticks that fired."""
         return cls.of(schedule, ticks=[TickForm.of(tick) for tick in ticks], next_ticks=schedule.next_ticks(NEXT_TICKS))
 
 
@@ -145,7 +145,7 @@ class SchedulePage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StartedJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The job that `POST /v1/schedules/{name}/run` has enqueued."""
+    """The job that `POST /v1/schedules/{name}/run` enqueued."""
 
     id: JobId
     task: TaskName

@@ -198,7 +198,7 @@ async def test_wrong_method_is_a_problem_that_names_the_right_ones(http: Http) -
         problem = await response.json(content_type=PROBLEM)
     assert response.status == 405
     assert response.headers["Allow"] == "GET,HEAD,POST"
-    assert problem["detail"] == "DELETE is not possible here: use GET, HEAD, POST."
+    assert problem["detail"] == "The method must be one of GET, HEAD, POST; got DELETE."
 
 
 async def test_unexpected_error_is_logged_and_shows_nothing_but_its_id(
@@ -362,7 +362,7 @@ async def test_what_is_no_method_of_http_is_a_problem_that_quotes_nothing(line: 
         ({"task": "echo", "priority": True}, "priority: expected `integer | null`, got `boolean`."),
         ({"task": "echo", "tags": [1]}, "tags[0]: expected `string`, got `integer`."),
         ({"task": "echo", "run_at": "2030-01-01T00:00:00"}, "run_at: expected `time` with a timezone component."),
-        ({"task": "echo", "int": 1}, "The body is not right: Object contains unknown field `int`."),
+        ({"task": "echo", "int": 1}, "The body is invalid: Object contains unknown field `int`."),
     ],
 )
 async def test_types_have_the_names_of_json(http: Http, body: dict[str, Any], detail: str) -> None:

@@ -90,7 +90,7 @@ async def test_it_does_not_wait_for_long_for_a_lock(
         assert found["job in both tables"].status == "kept", "it goes on with what is not locked"
         done = await rowlock("audit", "--seconds", "30", url=database_url)
         assert done.code == 2
-        assert "Not everything was looked at" in done.err
+        assert "Not everything was checked" in done.err
     await app.close()
 
 

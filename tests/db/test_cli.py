@@ -336,11 +336,11 @@ async def test_jobs_of_a_file_are_enqueued_all_or_none(database_url: str, connec
     assert "1 of them are not new" in again.err
     count = await connection.fetchval("SELECT count(*) FROM rowlock.job")
     for bad, said in (
-        (f'{good}\n{{"task": "hello"}}', "Job 2 is refused, and with it all the others"),
-        (f'{good}\n{{"task": "hello", "arg": 1}}', "Job 2 cannot be read"),
-        ("[1", "no array"),
-        ("{", "Job 1 cannot be read"),
-        (" ", "no jobs in it"),
+        (f'{good}\n{{"task": "hello"}}', "Job 2 is invalid, so no job was enqueued"),
+        (f'{good}\n{{"task": "hello", "arg": 1}}', "Job 2 must be"),
+        ("[1", "must be an array"),
+        ("{", "Job 1 must be"),
+        (" ", "at least one job"),
     ):
         assert_refused(await rowlock("enqueue-many", "--app=tasks:app", stdin=bad, **at), said)  # type: ignore[arg-type]
     assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == count

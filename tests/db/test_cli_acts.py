@@ -117,7 +117,10 @@ async def test_all_that_a_filter_means_are_run_now_or_moved(database_url: str, c
     moved = await rowlock(*moving, "--json", url=database_url)
     assert json.loads(moved.out)["count"] == 3
     late = await rowlock("jobs", "reschedule", "--task", "hello", "--delay", "20h", "--yes", url=database_url)
-    assert late.out == "reschedule: 0 jobs\n3 others were left: they would be due after their time is over.\n"
+    assert (
+        late.out
+        == "reschedule: 0 jobs\n3 others were skipped: they would be due after they expire or after their deadline.\n"
+    )
 
 
 async def test_finished_jobs_are_deleted_for_good_once_somebody_has_said_so(
@@ -130,7 +133,7 @@ async def test_finished_jobs_are_deleted_for_good_once_somebody_has_said_so(
     assert "Delete 2 jobs for good?" in refused.err
     nobody = await rowlock("jobs", "delete", first, url=database_url)
     assert (nobody.code, nobody.out) == (2, "")
-    assert "say --yes" in nobody.err
+    assert "use --yes" in nobody.err
     assert await connection.fetchval("SELECT count(*) FROM rowlock.finished_job") == 3
     done = await rowlock("jobs", "delete", first, url=database_url, stdin="y\n")
     assert (done.code, done.out) == (0, f"{first} deleted\n")
@@ -179,18 +182,18 @@ async def test_dead_letters_are_listed_retried_and_discarded(
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (("cancel",), "Which jobs?"),
-        (("cancel", str(uuid4()), "--queue", "a"), "do not go together"),
+        (("cancel",), "Jobs must be named"),
+        (("cancel", str(uuid4()), "--queue", "a"), "not both"),
         (("cancel", "--older-than", "yesterday"), "90s, 15m, 2h or 7d"),
         (("cancel", "--state", "failed", "--yes"), "not cancelled"),
-        (("run-now",), "Which jobs?"),
+        (("run-now",), "Jobs must be named"),
         (("run-now", "--state", "failed", "--yes"), "not that of waiting jobs"),
         (("reschedule", str(uuid4())), "must change something"),
         (("reschedule", str(uuid4()), "--delay", "soon"), "90s, 15m, 2h or 7d"),
         (("reschedule", str(uuid4()), "--delay", "1h", "--run-at", "2031-01-01"), "must not both be given"),
         (("reschedule", str(uuid4()), "--priority", "10"), "priority 10"),
         (("delete",), "Missing argument"),
-        (("retry", "--error", "x", "--args", "{}"), "goes with one ID"),
+        (("retry", "--error", "x", "--args", "{}"), "with exactly one ID"),
         (("retry", "--args-contain", "[]", "--yes"), "JSON object"),
         (("discard", "--state", "queued", "--yes"), "not that of a dead letter"),
     ],

@@ -139,7 +139,7 @@ async def test_dev_stops_with_the_program_beside_it_and_its_exit_code(empty_data
     command = ("dev", "tasks:app", "--port=0", f"--run={sys.executable} -c 'raise SystemExit(7)'")
     done = await rowlock(*command, url=empty_database_url, cwd=folder)
     assert done.code == 7
-    assert "has ended by itself (7)" in done.err
+    assert "ended by itself (7)" in done.err
 
 
 WITH_A_WORKER = """
@@ -156,7 +156,7 @@ async def test_dev_warns_of_a_worker_inside_the_program_and_of_a_reload_for_that
     (folder / "web.py").write_text(WITH_A_WORKER)
     command = ("dev", "tasks:app", "--port=0", f"--run={sys.executable} web.py --reload")
     async with started(*command, url=empty_database_url, cwd=folder) as dev:
-        assert "the worker here does not" in await line_with(dev.stderr, "starts anew when the code changes")
+        assert "the worker here does not" in await line_with(dev.stderr, "restarts when the code changes")
         assert "lifespan(queue, worker=False)" in await line_with(dev.stderr, "runs a worker of its own")
         assert await stopped(dev, signal.SIGINT) == 0
 

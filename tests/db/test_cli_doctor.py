@@ -77,14 +77,14 @@ async def test_the_names_that_the_doctor_looks_for_are_those_that_the_migrations
         ("ALTER TABLE rowlock.job DROP CONSTRAINT job_worker_iff_running", "missing: constraint job.job_worker_iff"),
         ("DROP FUNCTION rowlock.find_job", "missing: function find_job"),
         ("DROP VIEW rowlock.jobs CASCADE", "missing: function find_job, view jobs"),
-        (INVALID.format("job_claim"), "not valid, and not used: index job_claim"),
+        (INVALID.format("job_claim"), "invalid, and not used: index job_claim"),
         (
             "CREATE INDEX left_over ON rowlock.job (task); " + INVALID.format("left_over"),
-            "not valid, and kept up to date all the same: index left_over",
+            "invalid, but still maintained: index left_over",
         ),
         (
             INVALID.format("finished_job_20260131_id_idx"),
-            "not valid, and not used: partition's index finished_job_20260131_id_idx",
+            "invalid, and not used: partition's index finished_job_20260131_id_idx",
         ),
         (
             "UPDATE pg_constraint SET convalidated = false WHERE conname = 'job_queue_length'",
@@ -92,7 +92,7 @@ async def test_the_names_that_the_doctor_looks_for_are_those_that_the_migrations
         ),
         (
             "ALTER TABLE rowlock.finished_job DETACH PARTITION rowlock.finished_job_20260131",
-            "no part of the archive any more: partition finished_job_20260131",
+            "detached from the archive: partition finished_job_20260131",
         ),
         ("ALTER TABLE rowlock.attempt DETACH PARTITION rowlock.attempt_default", "missing: table attempt_default"),
     ],
@@ -203,14 +203,14 @@ async def test_a_slot_that_nobody_uses_is_named(settings: Settings, connection: 
         found = await horizon(settings)
     finally:
         await connection.execute("SELECT pg_drop_replication_slot('abandoned')")
-    assert [status for status, detail in found if "abandoned, which keeps" in detail] == ["warn"]
+    assert [status for status, detail in found if "abandoned is unused, and keeps" in detail] == ["warn"]
 
 
 def test_what_keeps_dead_rows_is_named() -> None:
     slot = {"kind": "slot", "name": "s", "is_in_use": False, "transactions": 7, "wal_bytes": 1024**2, "sees_all": True}
     (found,) = judge_horizon([], [slot])
     assert found.detail == (
-        "nobody uses the replication slot s, which keeps dead rows of the last 7 transactions and 1 MB of WAL"
+        "the replication slot s is unused, and keeps dead rows of the last 7 transactions and 1 MB of WAL"
     )
     (found,) = judge_horizon([], [slot | {"is_in_use": True}])
     assert (found.status, "hot_standby_feedback" in (found.remedy or "")) == ("warn", True)

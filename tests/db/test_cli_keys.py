@@ -14,7 +14,7 @@ async def test_key_is_made_listed_and_revoked(
     database_url: str, connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     none = await rowlock("keys", "list", url=database_url)
-    assert (none.code, none.out, none.err) == (0, "", "No keys: make one with rowlock keys create.\n")
+    assert (none.code, none.out, none.err) == (0, "", "No keys. Create one: rowlock keys create.\n")
     words = ("--scope=enqueue", "--scope=read", "--queue=email", "--expires=90d")
     made = await rowlock("keys", "create", "deploys", *words, url=database_url)
     assert made.code == 0

@@ -159,7 +159,7 @@ async def test_a_worker_that_an_operator_has_stopped_is_not_replaced(
         first, second = await app.workers.list()
         await app.workers.stop(first.id)
         told = json.loads(await line_with(supervisor.stderr, "worker_process_stopped"))
-        assert told["why"] == "an operator has stopped its worker"
+        assert told["why"] == "an operator stopped its worker"
         assert [one.id for one in await app.workers.list()] == [second.id]
         os.kill(second.pid, signal.SIGKILL)  # the other place is kept
         (third,) = await pids(supervisor, 1)

@@ -30,7 +30,9 @@ async def test_queue_is_paused_scaled_drained_shown_and_resumed(
     told = await rowlock("queues", "resume", "email", url=database_url)
     assert told.out == "email is not paused, at most 3 at once in each worker: it has no jobs, no worker serves it.\n"
     assert (await rowlock("queues", "list", url=database_url)).out.splitlines()[1].startswith("email  –")
-    assert_refused(await rowlock("queues", "scale", "email", "many", url=database_url), "use 1 or more, or default")
+    assert_refused(
+        await rowlock("queues", "scale", "email", "many", url=database_url), "a number of at least 1, or default"
+    )
     rows = await connection.fetch("SELECT verb, by, source FROM rowlock.operation ORDER BY id")
     assert [tuple(row) for row in rows] == [(verb, getpass.getuser(), "cli") for verb in ("pause", "scale", "resume")]
 
@@ -71,7 +73,7 @@ async def test_live_workers_are_quieted_resumed_and_stopped(database_url: str) -
         assert nobody in some.err
         unsure = await rowlock("workers", "stop", "--all", url=database_url)
         assert (unsure.code, unsure.out) == (2, "")
-        assert "say --yes" in unsure.err
+        assert "use --yes" in unsure.err
         stopped = await rowlock("workers", "stop", "--all", "--yes", url=database_url)
         assert stopped.code == 0, stopped.err
         assert [line.rpartition(" ")[2] for line in stopped.out.splitlines()] == ["stopping.", "stopping."]

@@ -132,7 +132,7 @@ async def test_api_listens_for_others_only_with_a_key_that_holds(database_url: s
                 assert answer.status == 401
             assert await stopped(api) == 0
         await app.keys.revoke("ada")
-    assert_refused(await rowlock("api", "--host=0.0.0.0", "--port=0", url=database_url), "no key that holds")
+    assert_refused(await rowlock("api", "--host=0.0.0.0", "--port=0", url=database_url), "needs a valid key")
 
 
 async def test_dev_runs_everything_on_the_given_database(empty_database_url: str, folder: Path) -> None:

@@ -88,7 +88,7 @@ async def test_schedules_are_told_to_people(
         (("create", "one", "hello", "@daily", "{}", "--timezone=Mars", "--app=tasks:app"), 'timezone "Mars"', 2),
         (("create", "one", "hello", "*/30 2 * 3 7L", "{}", "--timezone=Europe/Berlin"), "cron must mean a time", 2),
         (("create", "one", "nothing", "@daily"), 'The task "nothing" is not known', 2),
-        (("edit", "one"), "There is nothing to change", 2),
+        (("edit", "one"), "At least one option", 2),
     ],
 )
 async def test_what_cannot_be_done_is_said_in_one_line(

@@ -66,9 +66,9 @@ async def test_watch_follows_a_job_and_ends_as_it_did(database_url: str, app: Ro
     assert (done.code, done.err) == (0, "")
     assert "succeeded  attempt 1/" in done.out.splitlines()[-1]
     shown = await rowlock("jobs", "show", str(job.id), url=database_url)
-    assert "what people did:" in shown.out
-    assert "cancel" in shown.out.partition("what people did:")[2]
-    assert "ada" in shown.out.partition("what people did:")[2]
+    assert "audit:" in shown.out
+    assert "cancel" in shown.out.partition("audit:")[2]
+    assert "ada" in shown.out.partition("audit:")[2]
 
 
 async def test_watch_tells_how_earlier_attempts_have_ended(database_url: str, app: Rowlock) -> None:

@@ -185,7 +185,7 @@ async def test_jobs_that_only_a_quiet_worker_would_take_are_taken_by_nobody(
         assert [(kind.task, kind.why) for kind in await app.unclaimed()] == [("hold", "quiet")]
         assert (await app.queues.get("default")).workers == 0
         finding = judge_workers(await app.database.run("doctor_workers"))
-        assert (finding.status, finding.detail) == ("warn", "1 alive, 1 quiet, with 0 slots: none takes jobs")
+        assert (finding.status, finding.detail) == ("warn", "1 alive, 1 quiet, with 0 slots: none claims jobs")
         async with app.worker() as other:
             gate.is_open.set()
             await eventually(lambda: other.figures is not None and other.figures.counts.claimed == 1)

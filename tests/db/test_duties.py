@@ -114,7 +114,7 @@ async def test_a_partition_whose_name_is_taken(app: Rowlock, settings: Settings,
     async with app.worker(), doing(connection, "partitions"):
         await eventually(lambda: is_empty(connection, "SELECT FROM rowlock.missing_partitions(3)"))
     (found,) = (finding for finding in await examine(settings) if finding.check == "partitions")
-    assert found.detail.startswith(f"something else has the name of attempt_{name}:")
+    assert found.detail.startswith(f"another relation has the name attempt_{name}:")
 
 
 RESULTS_OF_SECOND = "SELECT FROM rowlock.finished_job WHERE task = 'second' AND result IS NOT NULL"

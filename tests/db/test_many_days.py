@@ -185,7 +185,7 @@ async def group(app: Rowlock, _job: UUID) -> object:
 
 
 async def doctor(app: Rowlock, _job: UUID) -> object:
-    return not [finding for finding in await examine(app.settings) if "cannot be looked at" in finding.detail]
+    return not [finding for finding in await examine(app.settings) if "cannot be checked" in finding.detail]
 
 
 async def audited(app: Rowlock, _job: UUID) -> object:

@@ -159,7 +159,7 @@ async def test_a_pooler_is_named_where_workers_would_listen(pooled_url: str, dir
     assert "set ROWLOCK_LISTEN=false" in refused.out
     good = await rowlock("doctor", "--json", url=pooled_url, ROWLOCK_LISTEN="false")
     assert "pooler" not in statuses(good)
-    assert "keeps account" in good.out
+    assert "tracks prepared statements" in good.out
     assert "pooler" not in statuses(await rowlock("doctor", "--json", url=direct_url, ROWLOCK_LISTEN="true"))
 
 

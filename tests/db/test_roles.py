@@ -120,7 +120,7 @@ async def test_the_doctor_says_what_a_worker_could_not_do_as_this_role(
     assert (found.status, "makes no partitions" in found.detail) == ("warn", True)
     await connection.execute(f"REVOKE DELETE ON rowlock.job FROM {roles['writer']}")
     (found,) = [one for one in await examine(as_writer) if one.check == "rights"]
-    assert (found.status, "may not read and write job:" in found.detail) == ("warn", True)
+    assert (found.status, "cannot read and write job:" in found.detail) == ("warn", True)
 
 
 async def test_the_doctor_says_as_an_enqueuer_what_it_lacks_and_what_for(
@@ -128,7 +128,7 @@ async def test_the_doctor_says_as_an_enqueuer_what_it_lacks_and_what_for(
 ) -> None:
     found = {one.check: one for one in await examine(as_role(settings, roles["enqueuer"]))}
     assert "lacks SELECT, INSERT, UPDATE, DELETE on the table rowlock.rowlock_version" in found["schema"].detail
-    assert "may not read and write" in found["rights"].detail
+    assert "cannot read and write" in found["rights"].detail
     assert "partitions" not in found
 
 

@@ -329,12 +329,12 @@ async def test_wrong_declarations_are_refused_where_they_are_made(settings: Sett
         @app.task(schedule="@daily")
         def two(needed: int) -> None: ...
 
-    with pytest.raises(InvalidOption, match="'three' is that of another schedule"):
+    with pytest.raises(InvalidOption, match="unique among schedules; got 'three'"):
 
         @app.task(schedule=["@daily", "@hourly"])
         def three() -> None: ...
 
-    with pytest.raises(InvalidOption, match="'report' is that of another schedule"):
+    with pytest.raises(InvalidOption, match="unique among schedules; got 'report'"):
         app.schedule("report", "@daily")
     with pytest.raises(UnknownTask, match="'nothing'"):
         app.schedule("nothing", "@daily")

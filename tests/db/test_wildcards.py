@@ -110,7 +110,7 @@ async def test_a_worker_of_very_many_queues_does_their_jobs_and_says_that_there_
             (found,) = [finding for finding in await examine(app.settings) if finding.check == "workers"]
             assert (found.status, found.detail) == (
                 "warn",
-                "one serves 100 queues, and looks at all of them for a due job",
+                "one serves 100 queues, and searches all of them for a due job",
             )
             for job in jobs:
                 await job.result(timeout=30)

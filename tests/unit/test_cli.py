@@ -48,30 +48,30 @@ def _logging_as_it_was() -> Iterator[None]:
     [
         (["nonsense"], "No such command 'nonsense'"),
         (["worker"], "Missing argument 'APP'"),
-        (["worker", "tasks"], "write it as module:attribute"),
-        (["worker", "no_such_module:app"], "no module 'no_such_module'"),
-        (["worker", "json:dumps"], "json:dumps is a function, not a Rowlock"),
+        (["worker", "tasks"], "must be module:attribute"),
+        (["worker", "no_such_module:app"], "'no_such_module' must be in"),
+        (["worker", "json:dumps"], "json:dumps must be a Rowlock; it is a function"),
         (["worker", "json:app"], "The module json has no app"),
         (["worker", "json:app", "--concurrency", "0"], "--concurrency"),
         (["api", "--port", "65536"], "--port"),
-        (["enqueue", "hello", "{"], "not JSON"),
-        (["enqueue", "hello", "[]"], "not a JSON object"),
-        (["enqueue", "hello", "--run-at", "soon"], '"soon" is not a time'),
-        (["enqueue", "hello", "--run-at", "2030-01-31T09:00:00"], "no time zone"),
+        (["enqueue", "hello", "{"], "must be a JSON object"),
+        (["enqueue", "hello", "[]"], "must be a JSON object"),
+        (["enqueue", "hello", "--run-at", "soon"], 'must be a time like 2030-01-31T09:00:00Z; got "soon"'),
+        (["enqueue", "hello", "--run-at", "2030-01-31T09:00:00"], "must have a time zone"),
         (["enqueue", "hello", "--priority", "high"], "--priority"),
-        (["enqueue", "hello", "--unique-until", "start"], "give --unique or --unique-by too"),
-        (["enqueue", "hello", "--on-duplicate", "raise"], "give --unique or --unique-by too"),
+        (["enqueue", "hello", "--unique-until", "start"], "add --unique or --unique-by"),
+        (["enqueue", "hello", "--on-duplicate", "raise"], "add --unique or --unique-by"),
         (["enqueue", "hello", "--unique", "a", "--unique-by", "name"], "both given"),
         (["enqueue", "hello", "--unique", "a", "--unique-until", "end"], "--unique-until"),
         (["enqueue", "hello", "--unique", "a", "--unique-period", "0"], "period 0"),
         (["jobs", "list", "--state", "lost"], "--state"),
         (["jobs", "list", "--before", "1"], "--before"),
         (["jobs", "list", "--limit", "501"], "--limit"),
-        (["retention", "keep", "email", "--failed", "7"], 'failed "7"'),
+        (["retention", "keep", "email", "--failed", "7"], "failed must be a duration"),
         (["retention", "keep", "email", "--failed", "30m"], "an hour"),
         (["retention", "keep", "email"], "give one of"),
-        (["migrate", "--to", "9999"], 'no revision "9999"'),
-        (["migrate", "--to", "head", "--down", "base"], "neither"),
+        (["migrate", "--to", "9999"], 'got "9999"'),
+        (["migrate", "--to", "head", "--down", "base"], "without --to and --sql"),
     ],
     ids=" ".join,
 )
@@ -188,7 +188,7 @@ def test_time_needs_a_zone() -> None:
         parse_time("run_at", "2030-01-31")
     assert parse_limit("expires", "90") == 90.0
     assert parse_limit("expires", "2030-01-31T09:00:00Z") == datetime(2030, 1, 31, 9, tzinfo=UTC)
-    with pytest.raises(InvalidOption, match="expires 'soon'"):
+    with pytest.raises(InvalidOption, match="got 'soon'"):
         parse_limit("expires", "soon")
 
 

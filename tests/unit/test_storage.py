@@ -78,7 +78,7 @@ def test_overdue_days_are_named() -> None:
     rows = [{"archive": "finished_job", "day": date(2026, 11, day)} for day in range(1, 6)]
     finding = storage.judge_overdue(rows)
     assert finding.status == "warn"
-    assert "of 5 days is still there: 2026-11-01, 2026-11-02, 2026-11-03 …" in finding.detail
+    assert "on 5 days: 2026-11-01, 2026-11-02, 2026-11-03 …" in finding.detail
     assert storage.judge_overdue([]).status == "ok"
 
 

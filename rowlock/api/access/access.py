@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""What an authenticated client may do."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _ALSO: Final[dict[Scope, frozenset[Scope]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What somebody may do: in `scopes`, and if `queues` are given, with the jobs of those alone.
+    """The rights of a client: its `scopes`, limited to the jobs of `queues` if these are given.
 
-    `read` looks at everything; `enqueue` adds jobs; `operate` reads, and acts on jobs, queues and schedules that are
-    there; `admin` does all. `by` is who it is, for the audit; `expires_at` until when it holds. `is_open`: nobody was
-    asked.
+    `read` reads everything; `enqueue` adds jobs; `operate` reads, and acts on existing jobs, queues and schedules;
+    `admin` does all. `by` names the client in the audit; `expires_at` is when the access ends. `is_open`: access
+    without authentication.
     """
 
     scopes: frozenset[Scope]
@@ -39,18 +39,18 @@ class Access:
         return any(scope in _ALSO[given] for given in self.scopes)
 
     def sees(self, queue: str) -> bool:
-        """Whether the jobs of this queue are there at all, for this one."""
+        """Whether the client may see the jobs of this queue."""
         return self.queues is None or queue in self.queues
 
 
 Authenticate: TypeAlias = Callable[[web.Request], Awaitable[Access | None]]
-"""Tells who asks; None for nobody who may."""
+"""Authenticates a request; returns None to refuse it."""
 
 EVERYTHING: Final = Access(scopes=frozenset(SCOPES), is_open=True)
 
 
 async def nobody_is_asked(request: web.Request) -> Access | None:  # noqa: ARG001  # an `Authenticate`
-    """Let everybody do everything: for an API that only its own programs reach, or what stands before it asks."""
+    """Allow everybody everything: for an API that only your own programs reach, or behind authentication."""
     return EVERYTHING
 
 

@@ -1,4 +1,4 @@
-"""Who asks: whoever shows a key (`rowlock keys create`), or the cookie of a session that was begun with one."""
+"""Authenticate a request by API key (`rowlock keys create`), or by the cookie of a session begun with one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HOST: Final = re.compile(r"(?:(?P<host>[A-Za-z0-9.-]+)|\[(?P<address>[0-9A-Fa-f
 
 
 async def keys_are_demanded(request: web.Request) -> Access | None:
-    """Let in whoever shows a key that holds, or logged in with one; it says what they may do."""
+    """Authenticate by a valid key, or by a session begun with one; the key determines the access."""
     keys = request.app[ROWLOCK].keys
     if (text := bearer(request)) is not None:
         if (holder := await keys.holder(text)) is None:
@@ -34,38 +34,38 @@ async def keys_are_demanded(request: web.Request) -> Access | None:
 
 
 class OpenUntilFirstKey:
-    """Lets everybody on this machine do everything until a key is made, and from then on demands keys, for good.
+    """Allow everybody on this machine everything until a key exists; from then on require keys, permanently.
 
-    For an API that listens on loopback alone. Until then the page of another site must not reach it by a name of its
-    own that leads to this machine (DNS rebinding), nor anybody else through a proxy.
+    For an API that listens on loopback only. Until the first key, it refuses pages of other sites whose name resolves
+    to this machine (DNS rebinding), and requests through a proxy.
     """
 
     def __init__(self) -> None:
         self._is_over = False
 
     async def __call__(self, request: web.Request) -> Access | None:
-        """Tell who asks."""
+        """Authenticate the request."""
         if not self._is_over:
             self._is_over = await request.app[ROWLOCK].keys.had_any()
         if self._is_over:
             return await keys_are_demanded(request)
         if any(name in request.headers for name in _OF_A_PROXY):
             raise Refused(
-                UNAUTHENTICATED, "This came through a proxy, and there is no key yet: make one, rowlock keys create."
+                UNAUTHENTICATED, "The request came through a proxy, but no key exists. Create one: rowlock keys create."
             )
         if not is_loopback(_host(request)):
-            detail = f"Without a key this answers this machine alone, as localhost, and not as {quoted(request.host)}."
+            detail = f"Without a key, the host must be localhost on this machine; got {quoted(request.host)}."
             raise Refused(FORBIDDEN, detail)
         return EVERYTHING
 
 
 def takes_keys(authenticate: Authenticate) -> bool:
-    """Whether one logs in here with a key."""
+    """Whether this authentication accepts API keys."""
     return authenticate is keys_are_demanded or isinstance(authenticate, OpenUntilFirstKey)
 
 
 def access_of(holder: Holder) -> Access:
-    """What the key allows, to whoever has it."""
+    """The access that the key grants."""
     return Access(
         by=holder.name,
         scopes=frozenset(holder.scopes),
@@ -75,20 +75,20 @@ def access_of(holder: Holder) -> Access:
 
 
 def refuse_key(request: web.Request, way: str) -> NoReturn:
-    """Count a wrong key, and say so. A key that holds is never refused on account of others."""
+    """Count a wrong key, and refuse it. Wrong keys never cause a valid key to be refused."""
     if wait := request.app[FAILURES].add(address(request), way):
         refuse_for(wait)
-    raise Refused(UNAUTHENTICATED, "There is no such key: it never was one, was revoked, or has expired.")
+    raise Refused(UNAUTHENTICATED, "The key is not valid: it does not exist, was revoked, or has expired.")
 
 
 def refuse_for(seconds: float) -> NoReturn:
-    """Say how long to wait."""
-    detail = f"Too many wrong keys came from here: try again in {seconds:.0f} s."
+    """Refuse the request for so many seconds. Raises `Refused`."""
+    detail = f"Too many wrong keys came from this address: retry in {seconds:.0f} s."
     raise Refused(TOO_MANY_FAILURES, detail, retry_after=math.ceil(seconds))
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this address can be reached from the same machine alone. Any name but localhost may mean anything."""
+    """Whether only this machine can reach this address. Any name but localhost may resolve to any address."""
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -96,7 +96,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _host(request: web.Request) -> str:
-    """The host that is asked for, without the port; nothing if the header has more than these, or there are several."""
+    """The request's host, without the port; empty if the header is malformed, or sent more than once."""
     given = request.headers.getall(hdrs.HOST, [])
     found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
     return "" if found is None else found["host"] or found["address"]

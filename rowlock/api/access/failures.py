@@ -1,4 +1,4 @@
-"""How many wrong keys somebody may try: a key cannot be guessed, but trying costs the server something."""
+"""Limit wrong keys: nobody can guess a key, but every try costs the server work."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rowlock import logs
 log = logs.get_logger("rowlock.api")
 
 WINDOW: Final = 60.0
-"""Seconds for which failures count together."""
+"""Seconds of one counting window."""
 MOST_OF_ONE: Final = 10
 MOST_OF_ALL: Final = 200
 MOST_ADDRESSES: Final = 10_000
 
 
 class Failures:
-    """The failures of the last minute, by address and together, in the memory of this process."""
+    """The failures of the current minute, by address and in total, in the memory of this process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -30,12 +30,12 @@ class Failures:
         self._total = 0
 
     def wait_of(self, address: str) -> float:
-        """For how many seconds this address may not try again; 0.0 if it may."""
+        """Seconds until this address may try again; 0.0 if it may now."""
         left = self._left()
         return left if self._counts.get(_network(address), 0) >= MOST_OF_ONE else 0.0
 
     def add(self, address: str, way: str) -> float:
-        """Count a failure, and log it unless there are too many. Returns for how long to wait; 0.0 for not at all."""
+        """Count a failure, and log it unless there are too many. Return the seconds to wait; 0.0 for none."""
         left, network = self._left(), _network(address)
         before = self._counts.get(network, 0)
         self._total += 1
@@ -51,7 +51,7 @@ class Failures:
         return 0.0
 
     def _left(self) -> float:
-        """How much is left of the current window. A new one begins with no failures."""
+        """The seconds left of the current window. A new window begins with no failures."""
         now = self._clock()
         if now - self._began >= WINDOW:
             self._began, self._total = now, 0
@@ -60,7 +60,10 @@ class Failures:
 
 
 def _network(address: str) -> str:
-    """What one and the same has: an IPv6 host can take any address of its /64. Some proxies tell the port, too."""
+    """The part of the address that identifies a client: an IPv6 host can use any address of its /64.
+
+    Some proxies append the port; it is removed.
+    """
     if address.startswith("["):
         address = address[1:].partition("]")[0]
     elif address.count(":") == 1:

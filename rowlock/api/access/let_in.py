@@ -1,4 +1,4 @@
-"""Let a key in that was let in lately while the database, which has the keys, is away: for what is read just then."""
+"""Accept recently accepted keys while the database, which stores them, is away: for requests that work without it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from rowlock.api.access.access import Access
 
 WITHIN: Final = 2.0
-"""Seconds that the database may take to say who asks."""
+"""Seconds that authentication may wait for the database."""
 REMEMBERED_SECONDS: Final = 3600.0
 MOST: Final = 10
-"""So many keys are remembered, the last ones, by their hash."""
+"""The most keys remembered: the last ones, by hash."""
 
 
 class LetIn:
-    """The keys that were let in lately, in the memory of this process."""
+    """The recently accepted keys, in the memory of this process."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, tuple[Access, float]] = {}
 
     async def admit(self, request: web.Request, ask: Callable[[web.Request], Awaitable[Access]]) -> Access:
-        """Ask who it is; while the database does not answer, whoever was let in within the hour by the same key.
+        """Authenticate by `ask`; while the database does not answer, accept a key that was accepted within the hour.
 
-        A key that was refused since is not let in. Raises what `ask` does.
+        A key that was refused since is not accepted. Raises what `ask` raises.
         """
         shown = _hash(request)
         if shown is None:

@@ -1,1 +1,1 @@
-"""What every HTTP exchange needs: bodies, problems, headers, streams. It knows no endpoint."""
+"""Parts of every HTTP exchange: bodies, problems, headers, streams. Independent of the endpoints."""

@@ -1,4 +1,4 @@
-"""What only browsers do: they act for whatever page asks them to, and keep the cookie of a session."""
+"""Browsers: refuse requests of other sites' pages, and store the session cookie."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp.typedefs import Handler
 from rowlock.api.http.problems import CROSS_SITE, Refused
 
 BEHIND_PROXY: web.AppKey[bool] = web.AppKey("behind_proxy")
-"""Whether all requests come through a proxy of one's own, which ends TLS and says whom it serves."""
+"""Whether all requests come through a trusted proxy, which terminates TLS and reports the client's address."""
 SESSION_PATH: Final = "/v1/session"
 
 _COOKIE: Final = "rowlock_session"
@@ -19,20 +19,20 @@ _READS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 
 
 def bearer(request: web.Request) -> str | None:
-    """The key that the request shows in its header `Authorization`. No page can have a browser send one unasked."""
+    """The key in the header `Authorization`. No other site's page can make a browser send one."""
     scheme, _, text = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     return text.strip() if scheme.lower() == "bearer" else None
 
 
 def is_secure(request: web.Request) -> bool:
-    """Whether the request came by TLS, at least up to the proxy."""
+    """Whether the client used TLS, at least up to the proxy."""
     return request.secure or request.app[BEHIND_PROXY]
 
 
 def address(request: web.Request) -> str:
-    """Where the request comes from: the peer of the connection, or of the proxy's. Others can say what they like."""
+    """The client's address: the peer of the connection, or of the proxy's. Other sources can be forged."""
     if request.app[BEHIND_PROXY]:
-        # Proxies either add to the header or, as HAProxy does, add one more: the client may have sent those before.
+        # Proxies extend the header or, as HAProxy does, add another one: the client may have sent the earlier values.
         last = ",".join(request.headers.getall("X-Forwarded-For", [])).rpartition(",")[2].strip()
         if last:
             return last
@@ -40,14 +40,14 @@ def address(request: web.Request) -> str:
 
 
 def is_gone(request: web.Request) -> bool:
-    """Whether the connection has ended on which the request came."""
+    """Whether the request's connection has ended."""
     return request.transport is None or request.transport.is_closing()
 
 
 def session_cookie(request: web.Request) -> str | None:
-    """What the cookie of a session holds. By TLS only one counts that was set by TLS, by this host itself.
+    """The value of the session cookie. Over TLS, only a cookie counts that this host itself set over TLS.
 
-    Below another application it has a path of its own, which `__Host-` does not allow.
+    Below another application the cookie has a path of its own, which `__Host-` does not allow.
     """
     names: tuple[str, ...] = (_COOKIE,)
     if is_secure(request):
@@ -57,7 +57,7 @@ def session_cookie(request: web.Request) -> str | None:
 
 
 def keep_session(request: web.Request, response: web.Response, value: str, expires_at: datetime | None) -> None:
-    """Have the browser keep the cookie, for this API alone: no script reads it, no other site's page has it sent."""
+    """Set the cookie for this API only: scripts cannot read it, and other sites' pages cannot make browsers send it."""
     name, path = _place(request)
     response.set_cookie(
         name,
@@ -71,25 +71,25 @@ def keep_session(request: web.Request, response: web.Response, value: str, expir
 
 
 def forget_session(request: web.Request, response: web.Response) -> None:
-    """Have the browser forget the cookie."""
+    """Delete the cookie."""
     name, path = _place(request)
     response.del_cookie(name, path=path, secure=is_secure(request), httponly=True, samesite="Strict")
 
 
 @web.middleware
 async def refuse_cross_site(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what a browser sends on behalf of any page but the API's own, unless it only reads, or shows a key.
+    """Refuse a browser's request from any page but the API's own, unless it only reads, or shows a key.
 
-    Such a page may send a body without a content type anywhere, unasked, and the cookie or the address of whoever
-    looks at it would let it in.
+    Such a page can send a body without a content type to any address, and the visitor's cookie or address would
+    authenticate it.
     """
     if request.method not in _READS and bearer(request) is None and not _is_own(request):
-        raise Refused(CROSS_SITE, "The page of another site has sent this request: only the dashboard's own may.")
+        raise Refused(CROSS_SITE, "The page of another site sent this request: only the dashboard may.")
     return await handler(request)
 
 
 def _is_own(request: web.Request) -> bool:
-    """Whether the browser says that its page is of this origin. What says nothing of the sort is no browser."""
+    """Whether the browser's page is of this origin. A request without these headers is not a browser's."""
     if (site := request.headers.get("Sec-Fetch-Site")) is not None:
         return site == "same-origin"
     if (origin := request.headers.get(hdrs.ORIGIN)) is not None:
@@ -99,7 +99,7 @@ def _is_own(request: web.Request) -> bool:
 
 
 def _place(request: web.Request) -> tuple[str, str]:
-    """The cookie's name and path: those of the application that is asked, which may be below another one."""
+    """The cookie's name and path: those of the requested application, which may be below another one."""
     path = request.rel_url.path.removesuffix(SESSION_PATH) or "/"
     if not is_secure(request):
         return _COOKIE, path

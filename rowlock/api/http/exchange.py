@@ -1,4 +1,4 @@
-"""What every exchange has in common: the request's id, its body and query, and the headers of the response."""
+"""Parts of every exchange: the request's id, body and query, and the response's headers."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 BODY_LIMIT: Final = 1024 * 1024
 OPEN_BODY_LIMIT: Final = 4096
-"""Of what anybody may send, who need not have a key: many connections together must not fill the memory."""
+"""The limit of a body that needs no key: many connections together must not fill the memory."""
 BODY_WITHIN: Final = 30.0
-"""Seconds that a request's body may take."""
+"""Seconds within which a request's body must arrive."""
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 REQUEST_ID_HEADER: Final = "X-Request-ID"
 
@@ -49,11 +49,11 @@ HEADERS: Final = {
     "X-Frame-Options": "DENY",
     hdrs.CACHE_CONTROL: "no-store",
 }
-"""Nothing is cached unless it says so, guessed, run, shown in another site's page, or told to one."""
+"""By default, browsers must not cache a response, guess its type, run it, frame it, or expose it to other sites."""
 
 IF_MATCH_HEADER: Final = "If-Match"
 IF_MATCH_PATTERN: Final = r'^(\*|(W/)?"[!#-~]*"([ \t]*,[ \t]*(W/)?"[!#-~]*")*)$'
-"""What `If-Match` may be (RFC 9110, 13.1.1)."""
+"""The syntax of `If-Match` (RFC 9110, 13.1.1)."""
 _TAG = re.compile(r'(W/)?"([!#-~]*)"')
 _MAX_AGE = re.compile(r"(?i)(?:^|,)\s*max-age\s*=\s*\"?(\d{1,9})")
 _USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -65,9 +65,9 @@ _NAMED = re.compile(r"(?s)Object (?:contains unknown|missing required) field `(.
 
 @web.middleware
 async def identify(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id, the client's own if it is usable, which everything logged meanwhile carries.
+    """Assign the request an id, the client's own if it is usable; every log line of the request carries it.
 
-    What is refused meanwhile is refused in the words of JSON.
+    Errors of the request name values and types as JSON does.
     """
     given = request.headers.get(REQUEST_ID_HEADER, "")
     request[REQUEST_ID] = given if _USABLE_ID.fullmatch(given) else str(uuid7())
@@ -77,13 +77,13 @@ async def identify(request: web.Request, handler: Handler) -> web.StreamResponse
 
 @web.middleware
 async def refuse_encoded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse a compressed body by its head alone, whoever sends it, and close the connection.
+    """Refuse a compressed body by its header alone, before authentication, and close the connection.
 
-    A megabyte can unpack to a thousand, and a server that decompresses would do so even to throw the body away.
+    A megabyte can unpack to a thousand, and a server that decompresses would do so even to discard the body.
     """
     if hdrs.CONTENT_ENCODING not in request.headers:
         return await handler(request)
-    refused = Refused(UNSUPPORTED_TYPE, "Content-Encoding is not supported: send the body as it is.")
+    refused = Refused(UNSUPPORTED_TYPE, "Content-Encoding is not supported: send the body uncompressed.")
     response = respond(request, refused, headers={hdrs.ACCEPT_ENCODING: "identity"})
     await response.prepare(request)
     await response.write_eof()
@@ -92,18 +92,18 @@ async def refuse_encoded(request: web.Request, handler: Handler) -> web.StreamRe
 
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:  # aiohttp awaits it
-    """Set the headers of all responses. A page of the dashboard has a policy of its own; data does nothing at all."""
+    """Set the headers of all responses. Dashboard pages have their own policy; for data, the policy forbids all."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if (request_id := request.get(REQUEST_ID)) is not None:
         response.headers[REQUEST_ID_HEADER] = request_id
-    if not request.content.is_eof():  # what is left of the body is not waited for
+    if not request.content.is_eof():  # do not wait for the rest of the body
         response.force_close()
         response.headers[hdrs.CONNECTION] = "close"
 
 
 def accepted_age(request: web.Request) -> float:
-    """How many seconds old the answer may be: none, unless `Cache-Control: max-age` says so (RFC 9111, 5.2.1.1)."""
+    """The accepted age of the answer in seconds: 0 without `Cache-Control: max-age` (RFC 9111, 5.2.1.1)."""
     found = _MAX_AGE.search(request.headers.get(hdrs.CACHE_CONTROL, ""))
     return 0.0 if found is None else float(found[1])
 
@@ -116,7 +116,7 @@ def answer(form: object, *, status: int = 200, headers: Mapping[str, str] | None
 def answer_if_new(
     request: web.Request, body: bytes, *, revision: str | None = None, headers: Mapping[str, str] | None = None
 ) -> web.Response:
-    """Return this JSON with its `ETag`; or 304 without it, if `If-None-Match` says that the client has it."""
+    """Return this JSON with its `ETag`; or 304 without a body, if the client has it (`If-None-Match`)."""
     tag = tag_of(body, revision)
     if any(known.value in {tag, "*"} for known in request.if_none_match or ()):
         response = web.Response(status=304, headers=headers)
@@ -127,45 +127,45 @@ def answer_if_new(
 
 
 def tag_of(body: bytes, revision: str | None = None) -> str:
-    """What the `ETag` of this answer says: another one for each other answer.
+    """The `ETag` of this answer: different answers have different tags.
 
-    With a `revision`, it begins with that, up to the first dot: what `seen_revisions` finds in it again.
+    With a `revision`, the tag is the revision, a dot and the hash; `seen_revisions` extracts the revision.
     """
     digest = hashlib.sha256(body).hexdigest()[:32]
     return digest if revision is None else f"{revision}.{digest}"
 
 
 def seen_revisions(request: web.Request) -> frozenset[str] | None:
-    """The revisions in the tags of `If-Match`, one of which must be the current one; None for any. Raises `Refused`.
+    """Return the revisions in the tags of `If-Match`, one of which must be current; None for any. Raises `Refused`.
 
-    A weak tag never matches (RFC 9110, 13.1.1). Of a strong one the revision alone is compared, where the same section
-    has the whole: the rest tells apart answers that differ in what no edit can overwrite, like the ticks that have
-    fired (8.8.1 asks for that), and nobody wants an edit refused for these.
+    A weak tag never matches (RFC 9110, 13.1.1). Of a strong tag only the revision is compared, although that section
+    compares the whole tag: the rest distinguishes answers by parts that no edit overwrites, like the ticks that fired
+    (8.8.1 requires that), and these must not cause an edit to be refused.
     """
     given = ", ".join(request.headers.getall(IF_MATCH_HEADER, []))
     if IF_MATCH_HEADER not in request.headers or given == "*":
         return None
     if not re.fullmatch(IF_MATCH_PATTERN, given):
-        detail = f"{IF_MATCH_HEADER} is not usable: send the ETag as it came, in its quotation marks, or *."
+        detail = f"{IF_MATCH_HEADER} must be an ETag as received, in its quotation marks, or *."
         raise Refused(INVALID_REQUEST, detail, field=IF_MATCH_HEADER)
     return frozenset(value.partition(".")[0] for weak, value in _TAG.findall(given) if not weak)
 
 
 async def read_body(request: web.Request, form: type[T], limit: int = BODY_LIMIT) -> T:
-    """Decode the JSON body, of so many bytes at most. Raises `Refused`, which names the member that is wrong."""
+    """Decode the JSON body of at most `limit` bytes. Raises `Refused` with the name of the invalid member."""
     if limit < BODY_LIMIT:
         request = request.clone(client_max_size=limit)
     if hdrs.CONTENT_TYPE in request.headers and not _JSON_TYPE.fullmatch(request.content_type):
-        raise Refused(UNSUPPORTED_TYPE, f"The content type is {request.content_type}: send application/json.")
+        raise Refused(UNSUPPORTED_TYPE, f"The content type must be application/json; got {request.content_type}.")
     try:
         async with asyncio.timeout(BODY_WITHIN):
-            body = await request.read()  # up to the limit of the application at the root, which may be another one's
+            body = await request.read()  # up to the limit of the root application, which may be a host's
     except TimeoutError as error:
-        raise Refused(TOO_SLOW, f"The body was not there after {BODY_WITHIN:g} s.") from error
+        raise Refused(TOO_SLOW, f"The body must arrive within {BODY_WITHIN:g} s.") from error
     except (web.RequestPayloadError, ConnectionError) as error:
         raise Refused(NOT_JSON, "The body could not be read to its end.") from error
     if len(body) > limit:
-        raise Refused(TOO_LARGE, f"The body has more than {limit} bytes.")
+        raise Refused(TOO_LARGE, f"The body must have at most {limit} bytes.")
     try:
         return msgspec.json.decode(body, type=form)
     except msgspec.ValidationError as error:
@@ -179,16 +179,16 @@ async def read_body(request: web.Request, form: type[T], limit: int = BODY_LIMIT
 
 
 def read_query(request: web.Request, form: type[T]) -> T:
-    """Decode the query's parameters. Raises `Refused` for one that is unknown, given twice, or wrong."""
+    """Decode the query's parameters. Raises `Refused` for an unknown, repeated or invalid parameter."""
     fields = msgspec.structs.fields(form)  # type: ignore[arg-type]  # a struct
     names = [field.encode_name for field in fields]
     several = {field.encode_name for field in fields if field.default == ()}
     for name in request.query:
         if name not in names:
-            remedy = f"use {', '.join(names)}" if names else "there are none"
-            raise Refused(INVALID_REQUEST, f"There is no parameter {quoted(name)} here: {remedy}.", field=name)
+            rule = f"must be one of {', '.join(names)}" if names else "must be omitted here"
+            raise Refused(INVALID_REQUEST, f"Query parameters {rule}; got {quoted(name)}.", field=name)
         if len(request.query.getall(name)) > 1 and name not in several:
-            raise Refused(INVALID_REQUEST, f"{name} is given more than once.", field=name)
+            raise Refused(INVALID_REQUEST, f"{name} must be given once.", field=name)
     try:
         given = {name: request.query.getall(name) if name in several else text for name, text in request.query.items()}
         query = msgspec.convert(given, form, strict=False)
@@ -198,27 +198,27 @@ def read_query(request: web.Request, form: type[T]) -> T:
         value = getattr(query, name)
         if value is None or (isinstance(value, datetime) and ":" not in request.query[name]):  # null; a number
             raise Refused(
-                INVALID_REQUEST, f"{name} {quoted(request.query[name])} is no value: leave it out.", field=name
+                INVALID_REQUEST, f"{name} must have a value; got {quoted(request.query[name])}. Omit it.", field=name
             )
     return query
 
 
 def _refuse_member(text: str) -> NoReturn:
-    """Say what msgspec's error means, beginning with the member's name, and with the names that JSON has for types."""
+    """Translate msgspec's error: the member's name first, and JSON's names of types. Raises `Refused`."""
     text = typed(text)
     if (match := _PLACE.fullmatch(text)) is not None:
         what, name, place = match.groups()
-        if (wrong := _ENUM.fullmatch(what)) is not None:  # which msgspec writes as Python does
+        if (wrong := _ENUM.fullmatch(what)) is not None:  # msgspec writes it as Python does
             what = f"{wrong[1]}{quoted(ast.literal_eval(wrong[2]))}"
         raise Refused(
             INVALID_REQUEST, f"{name}{place}: {what[:1].lower()}{what[1:].rstrip('.')}.", field=name
         ) from None
     match = _NAMED.fullmatch(text)
-    raise Refused(INVALID_REQUEST, f"The body is not right: {text}.", field=match[1] if match else None) from None
+    raise Refused(INVALID_REQUEST, f"The body is invalid: {text}.", field=match[1] if match else None) from None
 
 
 def _refuse_text(body: bytes, why: str) -> NoReturn:
-    """Tell what is no JSON from what is, but holds half of a surrogate pair: msgspec calls both malformed."""
+    """Distinguish malformed JSON from JSON with half of a surrogate pair: msgspec calls both malformed."""
     try:
         defect = find_defect(json.loads(body, parse_constant=_refuse_constant))
     except (ValueError, RecursionError):

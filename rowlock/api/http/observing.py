@@ -1,4 +1,4 @@
-"""What is known of the requests afterwards: a line in the log for each, and counts for the metrics."""
+"""Log and count every request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logs.get_logger("rowlock.api")
 
 UNMATCHED: Final = "unmatched"
 GONE: Final = 499
-"""The status that nginx has for a client that did not wait for its answer."""
+"""nginx's status for a client that disconnected before the answer."""
 
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -26,7 +26,7 @@ REQUESTS: web.AppKey[Requests] = web.AppKey("requests")
 
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Count the request, and log it when it is answered: its route, never its query, its body or its key."""
+    """Count the request, and log its answer: the route, never the query, body or key."""
     began = time.monotonic()
     status = 500
     try:
@@ -49,6 +49,6 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def route_of(request: web.Request) -> str:
-    """The route that serves the request, with its parameters' names in place of their values."""
+    """The request's route, with the names of parameters instead of their values."""
     resource = request.match_info.route.resource
     return UNMATCHED if resource is None else resource.canonical

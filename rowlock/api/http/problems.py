@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): nothing answers with a traceback, or with SQL."""
+"""Errors as problem documents (RFC 9457): no answer contains a traceback or SQL."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _DETAIL_BYTES = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A kind of problem: what its documents have in common."""
+    """A kind of problem: the parts that its documents share."""
 
     status: int
     title: str
@@ -54,37 +54,37 @@ class Kind:
 
     @property
     def type(self) -> str:
-        """The URI by which programs tell the kinds apart; `about:blank` where the status says it all."""
+        """The URI that identifies the kind to programs; `about:blank` if the status suffices."""
         return "about:blank" if self.name is None else f"urn:rowlock:problem:{self.name}"
 
 
 NOT_JSON: Final = Kind(status=400, title="The body is not JSON", name="not-json")
-INVALID_KEY: Final = Kind(status=400, title="The idempotency key is not usable", name="invalid-idempotency-key")
-UNAUTHENTICATED: Final = Kind(status=401, title="Nobody is logged in", name="unauthenticated")
+INVALID_KEY: Final = Kind(status=400, title="The idempotency key is invalid", name="invalid-idempotency-key")
+UNAUTHENTICATED: Final = Kind(status=401, title="The request is not authenticated", name="unauthenticated")
 FORBIDDEN: Final = Kind(status=403, title="The key does not allow this", name="forbidden")
 CROSS_SITE: Final = Kind(status=403, title="The request comes from another site", name="cross-site")
 JOB_NOT_FOUND: Final = Kind(status=404, title="There is no such job", name="job-not-found")
 TOO_MANY_FAILURES: Final = Kind(status=429, title="Too many wrong keys", name="too-many-failures")
-NO_LOGIN: Final = Kind(status=409, title="One does not log in here", name="no-login")
+NO_LOGIN: Final = Kind(status=409, title="Logging in is not possible here", name="no-login")
 WRONG_STATE: Final = Kind(status=409, title="The state does not allow this", name="wrong-state")
-LOCKED: Final = Kind(status=409, title="An open transaction is in the way", name="locked")
+LOCKED: Final = Kind(status=409, title="An open transaction holds a lock", name="locked")
 KEY_HELD: Final = Kind(status=409, title="Another job holds the unique key", name="key-held")
 WORKER_NOT_FOUND: Final = Kind(status=404, title="There is no such live worker", name="worker-not-found")
 SCHEDULE_NOT_FOUND: Final = Kind(status=404, title="There is no such schedule", name="schedule-not-found")
 SCHEDULE_EXISTS: Final = Kind(status=409, title="A schedule has this name already", name="schedule-exists")
 KEY_REUSED: Final = Kind(status=409, title="The key belongs to another request", name="idempotency-key-reused")
 DUPLICATE_JOB: Final = Kind(status=409, title="Another job holds the unique key", name="duplicate-job")
-SCHEDULE_CHANGED: Final = Kind(status=412, title="Somebody has changed the schedule", name="schedule-changed")
+SCHEDULE_CHANGED: Final = Kind(status=412, title="The schedule was changed", name="schedule-changed")
 TOO_SLOW: Final = Kind(status=408, title="The body took too long", name="body-too-slow")
 TOO_LARGE: Final = Kind(status=413, title="The body is too large", name="body-too-large")
 UNSUPPORTED_TYPE: Final = Kind(status=415, title="The body's type is not supported", name="unsupported-type")
-INVALID_REQUEST: Final = Kind(status=422, title="A part of the request makes no sense", name="invalid-request")
+INVALID_REQUEST: Final = Kind(status=422, title="The request is invalid", name="invalid-request")
 INVALID_ARGUMENTS: Final = Kind(status=422, title="The arguments do not fit the task", name="invalid-arguments")
-UNKNOWN_TASK: Final = Kind(status=422, title="The task is not known", name="unknown-task")
+UNKNOWN_TASK: Final = Kind(status=422, title="The task is unknown", name="unknown-task")
 INTERNAL: Final = Kind(status=500, title="An unexpected error", name="internal-error")
 DATABASE_UNAVAILABLE: Final = Kind(status=503, title="The database does not answer", name="database-unavailable")
 STATEMENT_TIMEOUT: Final = Kind(status=503, title="The database took too long", name="statement-timeout")
-MISSING_RIGHT: Final = Kind(status=503, title="The database role lacks a right", name="missing-right")
+MISSING_RIGHT: Final = Kind(status=503, title="The database role lacks a privilege", name="missing-right")
 TOO_MANY_STREAMS: Final = Kind(status=503, title="Too many streams are open", name="too-many-streams")
 SCHEMA_NOT_MIGRATED: Final = Kind(status=503, title="The schema is not migrated", name="schema-not-migrated")
 METRICS_UNAVAILABLE: Final = Kind(status=501, title="The metrics need another package", name="metrics-unavailable")
@@ -106,23 +106,29 @@ _KINDS: Final[tuple[tuple[type[Exception], Kind, str | None, str | None], ...]] 
     (ScheduleNotFound, SCHEDULE_NOT_FOUND, None, None),
     (ScheduleChanged, SCHEDULE_CHANGED, None, None),
     (WorkerNotFound, WORKER_NOT_FOUND, None, None),
-    # The messages of these name the server and its user, which are nothing for clients.
-    (DatabaseUnavailable, DATABASE_UNAVAILABLE, None, "The database does not answer, or refuses the login: try again."),
+    # A detail replaces the message of these: it names the server and its user, which clients must not see.
+    (
+        DatabaseUnavailable,
+        DATABASE_UNAVAILABLE,
+        None,
+        "The database does not answer, or refuses the login: retry later.",
+    ),
     (
         NotAllowed,
         MISSING_RIGHT,
         None,
-        "This program must log in to the database as the owner of Rowlock's schema: see docs/security.md, and its log.",
+        "This program must log in to the database as the owner of Rowlock's schema. See docs/security.md and its log.",
     ),
-    (SchemaTooOld, SCHEMA_TOO_OLD, None, "The database was migrated by an older Rowlock. Run: rowlock migrate"),
+    (SchemaTooOld, SCHEMA_TOO_OLD, None, "An older Rowlock migrated the database. Run: rowlock migrate"),
     (SchemaNotMigrated, SCHEMA_NOT_MIGRATED, None, "Rowlock's tables are missing or too old. Run: rowlock migrate"),
-    (SchemaTooNew, SCHEMA_TOO_NEW, None, "The database was migrated by a newer Rowlock: upgrade this program."),
+    (SchemaTooNew, SCHEMA_TOO_NEW, None, "A newer Rowlock migrated the database. Upgrade this program."),
 )
-"""The errors whose meaning is known: the first class that fits, the field that is wrong, words instead of its own."""
+"""Errors with a kind: the class (the first that matches), the kind, the invalid field, and a detail that replaces its
+message."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """A problem document. The last three members are extensions, there where they have something to say."""
+    """A problem document. The last three members are optional extensions."""
 
     type: str
     title: str
@@ -135,9 +141,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refused(Exception):
-    """The request cannot be served. `field` is the member of the body, or the query's parameter, that is wrong.
+    """The request was refused. `field` is the invalid member of the body, or parameter of the query.
 
-    `job_id` is the job that stands in the way, `retry_after` how many seconds to wait.
+    `job_id` is the conflicting job, `retry_after` the seconds to wait.
     """
 
     def __init__(
@@ -165,7 +171,7 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
         if error.status < 400:
             raise
         return _of_http(request, error)
-    except Exception as error:  # noqa: BLE001  # the last one who can say it in a way that clients understand
+    except Exception as error:  # noqa: BLE001  # the last place that can turn it into a problem document
         refused = classify(error)
         if refused is None:
             return _unexpected(request, error)
@@ -175,16 +181,18 @@ async def answer_problems(request: web.Request, handler: Handler) -> web.StreamR
 
 
 async def answer_unrouted(request: web.Request, response: web.StreamResponse) -> None:  # aiohttp awaits it
-    """Turn what aiohttp refuses before any middleware into a problem document: an `Expect` that it does not know."""
+    """Turn aiohttp's refusal before any middleware (an unknown `Expect`) into a problem document."""
     if isinstance(response, web.HTTPException) and response.status >= 400:
         answered = _of_http(request, response)
         response.body = answered.body
         response.content_type, response.charset = CONTENT_TYPE, None
-        response.headers[hdrs.CONTENT_LENGTH] = str(answered.content_length)  # aiohttp has counted the former body
+        response.headers[hdrs.CONTENT_LENGTH] = str(
+            answered.content_length
+        )  # aiohttp set the length of the former body
 
 
 def classify(error: Exception) -> Refused | None:
-    """The problem that an error stands for; None for what should not have happened."""
+    """Return the problem that an error means; None for an unexpected error."""
     if isinstance(error, Refused):
         return error
     for class_, kind, field, detail in _KINDS:
@@ -195,14 +203,14 @@ def classify(error: Exception) -> Refused | None:
     if isinstance(error, EnqueueUnknown):
         return Refused(
             DATABASE_UNAVAILABLE,
-            "The connection to the database was lost before it answered: this job may be stored, or not. Look for it "
-            "by its id before you enqueue it again; with an Idempotency-Key a request can simply be repeated.",
+            "The connection to the database was lost before it answered: this job may be stored, or not. Look it up by "
+            "its id before you enqueue it again. A request with an Idempotency-Key can be repeated safely.",
             job_id=error.jobs[0].id,
         )
     if isinstance(error, asyncpg.QueryCanceledError):
         return Refused(STATEMENT_TIMEOUT, str(cancelled("of this request", error)))
     if isinstance(error, CONNECTION_LOST):
-        return Refused(DATABASE_UNAVAILABLE, "The connection to the database was lost: try again.")
+        return Refused(DATABASE_UNAVAILABLE, "The connection to the database was lost: retry.")
     return None
 
 
@@ -233,14 +241,14 @@ def respond(
 
 
 def _of_http(request: web.Request, error: web.HTTPException) -> web.Response:
-    """The errors that aiohttp raises by itself: no such route, not this method, a body that is too large."""
+    """Answer errors that aiohttp raises itself: unknown route, method not allowed, body too large."""
     match error:
         case web.HTTPRequestEntityTooLarge():
             return respond(request, Refused(TOO_LARGE, "The body is larger than this server accepts."))
         case web.HTTPNotFound():
             detail = "There is nothing at this path."
         case web.HTTPMethodNotAllowed():
-            detail = f"{error.method} is not possible here: use {', '.join(sorted(error.allowed_methods))}."
+            detail = f"The method must be one of {', '.join(sorted(error.allowed_methods))}; got {error.method}."
         case _:
             detail = f"{error.reason}."
     kind = Kind(status=error.status, title=error.reason)
@@ -251,5 +259,5 @@ def _of_http(request: web.Request, error: web.HTTPException) -> web.Response:
 def _unexpected(request: web.Request, error: Exception) -> web.Response:
     error_id = uuid4().hex
     log.error("request_failed", error_id=error_id, method=request.method, path=request.rel_url.raw_path, exc_info=error)
-    detail = f"Something went wrong that should not have. The server's log has it under {error_id}."
+    detail = f"An unexpected error occurred. The server's log has it under {error_id}."
     return respond(request, Refused(INTERNAL, detail), error_id=error_id)

@@ -1,4 +1,4 @@
-"""What many look at is read once: fifty open dashboards cost the database as much as one."""
+"""Share readings between requests: fifty open dashboards cost the database as much as one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from aiohttp import web
 T = TypeVar("T")
 
 FRESH_SECONDS: Final = 2.0
-"""For so long a reading will do for everybody; one that took longer, for a hundred times as long as it took."""
+"""Seconds for which a reading is shared; a slow reading is shared for a hundred times its duration."""
 SHARE: Final = 100
 SLOW_SECONDS: Final = 0.05
 STALE_SECONDS: Final = 60.0
-"""None that is older is given. One that took longer than `SLOW_SECONDS` will do until then, while it is read anew."""
+"""No older reading is returned. One that took longer than `SLOW_SECONDS` is returned until then, during its refresh."""
 MOST: Final = 100
 
 
 class _Reading:
-    """What was read last under one key, and what is read now."""
+    """The last reading under one key, and the one in progress."""
 
     def __init__(self) -> None:
         self.under_way: asyncio.Task[Any] | None = None
@@ -53,15 +53,15 @@ class _Reading:
 
 
 class Readings:
-    """The last readings of one process. Each is under way at most once, whoever asks, and is forgotten after an act."""
+    """The last readings of one process. Each runs at most once at a time; an act clears them."""
 
     def __init__(self) -> None:
         self._readings: dict[Hashable, _Reading] = {}
 
     async def get(self, key: Hashable, read: Callable[[], Awaitable[T]], *, most_age: float | None = None) -> T:
-        """What was read under this key a moment ago, at most so many seconds, or is read now.
+        """Return a recent reading under this key, at most `most_age` seconds old, or read now.
 
-        Never older than `STALE_SECONDS`, whatever `most_age` allows. Raises what `read` does.
+        Never older than `STALE_SECONDS`, whatever `most_age` allows. Raises what `read` raises.
         """
         if most_age is not None and most_age <= 0:
             return await read()
@@ -73,11 +73,11 @@ class Readings:
         return value
 
     def forget(self) -> None:
-        """Read everything anew: something was changed, and whoever did it wants to see it."""
+        """Drop all readings after a change, so that its author sees it."""
         self._readings.clear()
 
     async def close(self, _app: object) -> None:
-        """End what is under way, once nobody waits for it any more."""
+        """Cancel readings in progress, once nobody waits for them."""
         under_way = [reading.under_way for reading in self._readings.values() if reading.under_way is not None]
         for task in under_way:
             task.cancel()
@@ -85,7 +85,7 @@ class Readings:
 
 
 def _look_at(task: asyncio.Task[Any]) -> None:
-    """See an error that nobody waits for any more: whoever asks next has it again."""
+    """Retrieve the exception of an abandoned reading, so that asyncio does not log it; the next reading repeats it."""
     if not task.cancelled():
         task.exception()
 

@@ -1,4 +1,4 @@
-"""Server-sent events: one poller for all streams of a process, while there are any."""
+"""Server-sent events: one poller serves all open streams of a process."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ EVERY: Final = 2.0
 PAUSE_MOST: Final = 10.0
 MOST_STREAMS: Final = 200
 MOST_OF_ONE: Final = 50
-"""How many of them one key, or one session's key, may have; all of them where nobody is asked who it is."""
+"""The most streams of one key, with its sessions; without authentication only `MOST_STREAMS` applies."""
 MOST_UNSENT: Final = 64
-"""How many events may wait for one client: whoever reads slower is cut off."""
+"""The most events that may wait for one client: a slower reader is disconnected."""
 LOOKED_AT: Final = 50
-"""How many of the last operations are looked at, each time."""
+"""How many of the last operations each poll reads."""
 
 Overviews = Callable[[frozenset[str] | None], Awaitable[Overview]]
 Operations = Callable[[int], Awaitable[list[Operation]]]
@@ -38,10 +38,10 @@ Details = Callable[[UUID], Awaitable[JobDetail]]
 
 
 class Stream:
-    """What one client is still to be sent.
+    """The unsent events of one client.
 
-    `queues`: those that it sees, or None for all; `job`: the one it watches; `by`: who it is, None for nobody in
-    particular; `is_gone` tells whether the connection has ended.
+    `queues`: those that it sees, or None for all; `job`: the job that it watches; `by`: the client's name, None if
+    anonymous; `is_gone` returns whether the connection has ended.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class Stream:
         self.is_over = False
         self.is_behind = False
         self.operations: set[UUID] | None = None
-        """Those that it knows of; None before the first look."""
+        """The operations already seen; None before the first poll."""
         self._unsent: deque[bytes] = deque()
         self._told: dict[str, bytes] = {}
         self._news = asyncio.Event()
 
     def tell(self, event: str, document: bytes, *, unless_same_as: bytes | None = None) -> None:
-        """Have an event sent; with `unless_same_as`, only if that is not what it was when this event was told last."""
+        """Queue an event; with `unless_same_as`, only if that differs from the value of this event's last `tell`."""
         if self.is_over or (unless_same_as is not None and self._told.get(event) == unless_same_as):
             return
         if unless_same_as is not None:
@@ -77,12 +77,12 @@ class Stream:
         self._news.set()
 
     def end(self) -> None:
-        """Let the stream end now, with what was not sent."""
+        """End the stream now, and drop its unsent events."""
         self.is_over = True
         self._news.set()
 
     async def next(self, seconds: float) -> bytes:
-        """What is to be sent next: nothing after so many seconds, or once it is over."""
+        """Wait for the next events to send; empty after so many seconds, or once the stream is over."""
         if not self._unsent and not self.is_over:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -106,7 +106,7 @@ class Streams:
         self._is_closed = False
 
     def room_for(self, by: str | None) -> int:
-        """How many more streams there is room for, of all and of this one's. Those whose clients have gone end now."""
+        """How many more streams this client may open. Streams of disconnected clients end first."""
         for stream in [stream for stream in self._streams if stream.is_gone()]:
             stream.end()
             self._streams.discard(stream)
@@ -116,7 +116,7 @@ class Streams:
         return room
 
     def add(self, stream: Stream) -> None:
-        """Let the poller tell this one, too, beginning at once."""
+        """Add a stream to the poller, which polls at once."""
         if self._is_closed:
             stream.end()
             return
@@ -126,7 +126,7 @@ class Streams:
             self._poller = asyncio.create_task(self._poll())
 
     async def remove(self, stream: Stream) -> None:
-        """Tell this one no more; without any, the poller ends."""
+        """Remove a stream; without streams, the poller ends."""
         self._streams.discard(stream)
         if not self._streams:
             await self._stop()
@@ -155,18 +155,18 @@ class Streams:
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
                 log.warning("events_not_read", error=type(error).__name__, detail=message(error))
                 pause = min(2 * pause, PAUSE_MOST)
-            except Exception as error:  # without a poller all streams would be silent for good
+            except Exception as error:  # without a poller all streams would stay silent
                 log.exception("events_not_read", error=type(error).__name__)
                 pause = min(2 * pause, PAUSE_MOST)
-            await asyncio.sleep(min(pause, 0.1))  # those that come together are told together
+            await asyncio.sleep(min(pause, 0.1))  # streams that open together share a poll
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._look.wait()
 
     async def _look_once(self) -> None:
-        """Tell every stream what has changed for it.
+        """Send every stream its changes.
 
-        Operations come first: whoever has had an overview hears of all that anybody does from then on.
+        Operations come first: a client that has received an overview receives every later operation.
         """
         if any(stream.queues is None for stream in self._streams):
             await self._tell_operations()
@@ -175,13 +175,13 @@ class Streams:
             document = msgspec.json.encode(overview)
             what = msgspec.json.encode(msgspec.structs.replace(overview, at=overview.at.min))
             for stream in [stream for stream in self._streams if stream.queues == queues]:
-                if queues is not None or stream.operations is not None:  # or it came just now: the next look is its own
+                if queues is not None or stream.operations is not None:  # else it is new: the next poll serves it
                     stream.tell("overview", document, unless_same_as=what)
         for job in {stream.job for stream in self._streams if stream.job is not None}:
             await self._tell_job(job)
 
     async def _tell_operations(self) -> None:
-        """Tell those that see all queues what people did since they came."""
+        """Send new operations to the streams that see all queues."""
         last = await self._operations(LOOKED_AT)
         ids = {operation.id for operation in last}
         for stream in [stream for stream in self._streams if stream.queues is None]:
@@ -191,9 +191,9 @@ class Streams:
                     stream.tell("operation", msgspec.json.encode(operation))
 
     async def _tell_job(self, job: UUID) -> None:
-        """Tell those that watch this job; a stream ends that has nothing to see of it any more.
+        """Send the job to the streams that watch it; end a stream that can no longer see it.
 
-        Retention may have removed the job, or somebody have moved it to a queue that the stream does not see.
+        Retention may have removed the job, or an operator may have moved it to a queue that the stream does not see.
         """
         try:
             detail = await self._detail(job)

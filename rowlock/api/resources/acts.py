@@ -54,18 +54,18 @@ routes = Routes("jobs")
 
 
 def _jobs(call: Call) -> Jobs:
-    """The jobs, for an act of this request on one of them."""
+    """Return the acts of this request on one job."""
     return call.rowlock.jobs.through(call.origin, sight=Sight(queues=call.access.queues))
 
 
 async def _seen_jobs(call: Call) -> Jobs:
-    """The jobs, for an act of this request on all that it sees."""
+    """Return the bulk acts of this request, limited to the jobs that it sees."""
     return call.rowlock.jobs.through(call.origin, sight=await call.sight())
 
 
 @routes.post("/v1/jobs/bulk/cancel", scope="operate", by_queue=True, answers={200: BulkResult})
 async def cancel_many(call: Call, body: BulkCancelRequest) -> web.Response:
-    """Cancel all live jobs that a filter means."""
+    """Cancel all live jobs that match a filter."""
     return answer(
         await (await _seen_jobs(call)).cancel_many(
             body.filter,
@@ -78,9 +78,9 @@ async def cancel_many(call: Call, body: BulkCancelRequest) -> web.Response:
 
 @routes.post("/v1/jobs/bulk/reschedule", scope="operate", by_queue=True, answers={200: BulkResult})
 async def reschedule_many(call: Call, body: BulkRescheduleRequest) -> web.Response:
-    """Change when all waiting jobs that a filter means are due, their priority or their queue."""
+    """Change the due time, priority or queue of all waiting jobs that match a filter."""
     if body.queue is not None and call.access.queues is not None:
-        detail = "This key is limited to queues: move the jobs to another queue one by one."
+        detail = "queue must be omitted with a key limited to queues. Move the jobs one by one."
         raise Refused(FORBIDDEN, detail, field="queue")
     return answer(
         await (await _seen_jobs(call)).reschedule_many(
@@ -97,7 +97,7 @@ async def reschedule_many(call: Call, body: BulkRescheduleRequest) -> web.Respon
 
 @routes.post("/v1/jobs/bulk/retry", scope="operate", by_queue=True, answers={200: BulkResult})
 async def retry_many(call: Call, body: BulkRequest) -> web.Response:
-    """Put all finished jobs back that a filter means."""
+    """Retry all finished jobs that match a filter."""
     return answer(
         await (await _seen_jobs(call)).retry_many(body.filter, dry_run=body.dry_run, everything=body.everything)
     )
@@ -105,7 +105,7 @@ async def retry_many(call: Call, body: BulkRequest) -> web.Response:
 
 @routes.post("/v1/jobs/bulk/discard", scope="operate", by_queue=True, answers={200: BulkResult})
 async def discard_many(call: Call, body: BulkRequest) -> web.Response:
-    """Put all dead letters aside that a filter means."""
+    """Discard all dead letters that match a filter."""
     return answer(
         await (await _seen_jobs(call)).discard_many(body.filter, dry_run=body.dry_run, everything=body.everything)
     )
@@ -119,7 +119,7 @@ async def discard_many(call: Call, body: BulkRequest) -> web.Response:
     problems=(JOB_NOT_FOUND, WRONG_STATE),
 )
 async def cancel(call: Call, body: CancelRequest) -> web.Response:
-    """Cancel a job: 200 if it never starts, 202 if it runs and was told to stop."""
+    """Cancel a job: 200 if it never starts, 202 if it runs and was notified."""
     job = await call.job_id()
     done = await _jobs(call).cancel(job, reason=body.reason)
     return answer(Cancelled(id=job, answer=done), status=200 if done == "cancelled" else 202)
@@ -133,7 +133,7 @@ async def cancel(call: Call, body: CancelRequest) -> web.Response:
     problems=(JOB_NOT_FOUND, WRONG_STATE),
 )
 async def reschedule(call: Call, body: RescheduleRequest) -> web.Response:
-    """Change when a waiting job is due, its priority or its queue."""
+    """Change the due time, priority or queue of a waiting job."""
     job = await call.job_id()
     if body.queue is not None:
         await _require_queues(call, job, body.queue)
@@ -142,32 +142,31 @@ async def reschedule(call: Call, body: RescheduleRequest) -> web.Response:
 
 
 async def _require_queues(call: Call, job_id: UUID, queue: str) -> None:
-    """Make sure that this access, if it is limited to queues, sees the job's new queue, and its task's.
+    """Check that this access, if it is limited to queues, sees the job's new queue and the queue of its task.
 
-    Else whoever may act on one queue could have the workers of another one run a task. Raises `Refused`.
+    Otherwise a key for one queue could make the workers of another queue run a task. Raises `Refused`.
     """
     if call.access.queues is None:
         return
     if not call.access.sees(queue):
-        raise Refused(
-            FORBIDDEN, f"This key is not for the queue {quoted(queue)}: it is limited to others.", field="queue"
-        )
+        raise Refused(FORBIDDEN, f"queue must be one of the key's queues; got {quoted(queue)}.", field="queue")
     if (task := await _foreign_task(call, job_id)) is not None:
-        raise Refused(FORBIDDEN, f"This key does not move jobs of the task {quoted(task)}.", field="queue")
+        raise Refused(FORBIDDEN, f"The key must include the queue of the task {quoted(task)}.", field="queue")
 
 
 async def _require_task(call: Call, job_id: UUID) -> UUID:
-    """Make sure that this access, if it is limited to queues, sees the queue of the job's task, as for an enqueue.
+    """Check that this access, if it is limited to queues, sees the queue of the job's task, as for an enqueue.
 
-    Else it could run a task of another queue whose job somebody has put into one of its own. Raises `Refused`.
+    Otherwise it could run a task of another queue, if somebody has moved a job of it to one of its own queues. Raises
+    `Refused`.
     """
     if call.access.queues is not None and (task := await _foreign_task(call, job_id)) is not None:
-        raise Refused(FORBIDDEN, f"This key does not run jobs of the task {quoted(task)}.")
+        raise Refused(FORBIDDEN, f"The key must include the queue of the task {quoted(task)}.")
     return job_id
 
 
 async def _foreign_task(call: Call, job_id: UUID) -> str | None:
-    """The task of the job, if it is of a queue that this access does not see, or is not known."""
+    """Return the job's task, if it is unknown, or of a queue that this access does not see."""
     task = (await call.visible(job_id)).task
     try:
         return None if call.access.sees((await call.rowlock.by_name.usual_options(task, None)).queue) else task
@@ -192,14 +191,14 @@ async def delete_job(call: Call) -> web.Response:
     problems=(JOB_NOT_FOUND, WRONG_STATE, KEY_HELD, INVALID_ARGUMENTS),
 )
 async def retry(call: Call, body: RetryRequest) -> web.Response:
-    """Put a finished job back."""
+    """Retry a finished job."""
     try:
         wanted = await _require_task(call, await call.job_id())
         job = await _jobs(call).retry(wanted, args=body.args)
     except KeyHeld as error:
         if call.access.queues is None:
             raise
-        raise Refused(KEY_HELD, "Another job holds its unique key by now.") from error  # perhaps one of another queue
+        raise Refused(KEY_HELD, "Another job holds its unique key.") from error  # perhaps one of another queue
     return answer(JobSummary.of(job))
 
 
@@ -212,7 +211,7 @@ async def retry(call: Call, body: RetryRequest) -> web.Response:
     problems=(JOB_NOT_FOUND, WRONG_STATE, INVALID_ARGUMENTS, INVALID_KEY, KEY_REUSED),
 )
 async def run_again(call: Call, body: RunAgainRequest) -> web.Response:
-    """Enqueue a new job like one that has finished: 201. With an Idempotency-Key, once."""
+    """Enqueue a copy of a finished job: 201. With an Idempotency-Key, once."""
     old = await _require_task(call, await call.job_id())
 
     async def run(connection: Connection | None) -> Answer:
@@ -232,14 +231,14 @@ async def run_again(call: Call, body: RunAgainRequest) -> web.Response:
     problems=(JOB_NOT_FOUND, WRONG_STATE),
 )
 async def discard(call: Call) -> web.Response:
-    """Put a dead letter aside."""
+    """Discard a dead letter."""
     job = await _jobs(call).discard(await call.job_id())
     return answer(JobSummary.of(job))
 
 
 @routes.get("/v1/unclaimed", scope="read", answers={200: UnclaimedKinds})
 async def unclaimed(call: Call, query: LimitQuery) -> web.Response:
-    """The due jobs that no live worker would take, by kind, and why."""
+    """Count the due jobs that no live worker can claim, by kind, with the reason."""
     read = partial(list_unclaimed, call.rowlock.database, limit=query.limit)
     kinds = await call.request.app[READINGS].get(("unclaimed", query.limit), read)
     return answer(UnclaimedKinds(kinds=[UnclaimedKind.of(kind) for kind in kinds]))
@@ -247,7 +246,7 @@ async def unclaimed(call: Call, query: LimitQuery) -> web.Response:
 
 @routes.get("/v1/dead-letters", scope="read", by_queue=True, answers={200: JobPage})
 async def dead_letters(call: Call, query: FilterPageQuery) -> web.Response:
-    """A page of the jobs that have failed and were not discarded, newest first."""
+    """List dead letters: jobs that failed and were not discarded, newest first."""
     jobs = await list_dead_letters(
         call.rowlock.database,
         query.filter(),
@@ -261,7 +260,7 @@ async def dead_letters(call: Call, query: FilterPageQuery) -> web.Response:
 
 @routes.get("/v1/dead-letters/groups", scope="read", by_queue=True, answers={200: DeadLetterGroups})
 async def dead_letter_groups(call: Call, query: FilterQuery) -> web.Response:
-    """The dead letters by task and error, the most frequent first."""
+    """Count the dead letters by task and error, the most frequent first."""
     sight = await call.sight()
     read = partial(group_dead_letters, call.rowlock.database, query.filter(), limit=query.limit, sight=sight)
     groups = await call.request.app[READINGS].get(("groups", query, call.access.queues), read)

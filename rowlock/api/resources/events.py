@@ -1,4 +1,4 @@
-"""`/v1/events`: what changes, as server-sent events."""
+"""`/v1/events`: changes as server-sent events."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ routes = Routes("events")
 
 EVENT_STREAM: Final = "text/event-stream"
 CHECK_SECONDS: Final = 5.0
-"""How often it is asked whether the client may still see this."""
+"""Seconds between checks that the client still has its access."""
 COMMENT_SECONDS: Final = 15.0
 WRITE_SECONDS: Final = 10.0
-"""Whoever takes longer to read what was sent is cut off."""
+"""A client that takes longer to read what was sent is disconnected."""
 
 
 class EventsQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """`job`: a job that is watched besides."""
+    """`job`: a job to watch as well."""
 
-    job: Annotated[UUID, said("a job that is watched besides")] | None = None
+    job: Annotated[UUID, said("a job to watch as well")] | None = None
 
 
 @routes.get(
@@ -40,14 +40,14 @@ class EventsQuery(msgspec.Struct, frozen=True, kw_only=True):
     problems=(JOB_NOT_FOUND, TOO_MANY_STREAMS),
 )
 async def events(call: Call, query: EventsQuery) -> web.StreamResponse:
-    """What changes, as it does: the events `overview` and `operation`, and `job` if one is named."""
+    """Stream changes: the events `overview` and `operation`, and `job` if the query names one."""
     streams, queues = call.request.app[STREAMS], call.access.queues
     if query.job is not None:
         await call.visible(query.job)
     if streams.room_for(call.access.by) <= 0:
         detail = (
-            f"{MOST_STREAMS} streams are open already, or {MOST_OF_ONE} of this key: close some, or ask for "
-            "/v1/overview instead."
+            f"Open streams must be at most {MOST_STREAMS}, and {MOST_OF_ONE} of one key. Close some, or poll "
+            "/v1/overview."
         )
         raise Refused(TOO_MANY_STREAMS, detail)
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: EVENT_STREAM, "X-Accel-Buffering": "no"})
@@ -65,12 +65,12 @@ async def events(call: Call, query: EventsQuery) -> web.StreamResponse:
     finally:
         await streams.remove(stream)
     if stream.is_behind and call.request.transport is not None:
-        call.request.transport.abort()  # what it has not read yet would be waited for
+        call.request.transport.abort()  # else closing would wait until it reads the rest
     return response
 
 
 async def _send(call: Call, response: web.StreamResponse, stream: Stream) -> None:
-    """Send until the stream is over, or the client may not see it any more."""
+    """Send until the stream is over, or the client loses its access."""
     loop = asyncio.get_running_loop()
     check_at, comment_at = loop.time() + CHECK_SECONDS, loop.time() + COMMENT_SECONDS
     while not stream.is_over:

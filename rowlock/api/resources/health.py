@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz`: whether the process lives, and whether it can do its work."""
+"""`/healthz` and `/readyz`: liveness and readiness of the process."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ routes = Routes("health")
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """All is well."""
+    """The check passed."""
 
     status: Literal["ok"] = "ok"
 
 
 @routes.get("/healthz", scope=None, answers={200: Health})
 async def healthz(call: Call) -> web.Response:  # noqa: ARG001  # a handler
-    """The process answers. Asks nobody else, so that a database that is down does not get processes restarted."""
+    """Check that the process answers. The database is not checked, so that its outage restarts no process."""
     return answer(Health())
 
 
@@ -44,13 +44,13 @@ async def healthz(call: Call) -> web.Response:  # noqa: ARG001  # a handler
     problems=(DATABASE_UNAVAILABLE, MISSING_RIGHT, SCHEMA_NOT_MIGRATED, SCHEMA_TOO_OLD, SCHEMA_TOO_NEW),
 )
 async def readyz(call: Call) -> web.Response:
-    """The database answers, and its schema is the one that this code works on."""
+    """Check that the database answers, and that its schema fits this code."""
     await check_database(call.rowlock.database)
     return answer(Health())
 
 
 async def check_database(database: Database) -> None:
-    """Raise what keeps work from being done: the database is away, or its schema is missing, too old or too new."""
+    """Raise if the database is away, or its schema is missing, too old or too new."""
     try:
         async with asyncio.timeout(READY_WITHIN):
             await database.check_schema()

@@ -1,7 +1,7 @@
-"""Who holds a unique key, where whoever asks sees the jobs of some queues alone.
+"""Unique keys whose holders are in other queues than the client's.
 
-A key can be that of a job in another queue. Whoever is limited must neither be told of it nor, by `on_duplicate`,
-change it: what was found to hold a key is looked at after a rollback, as it was before, and then all is tried again.
+A client limited to queues must neither see such a holder nor change it by `on_duplicate`. So an enqueue that finds a
+holder rolls back, checks the holder's queue outside the transaction, and retries.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Holders:
 
     @property
     def are_limited(self) -> bool:
-        """Whether there are jobs that this access does not see: then it enqueues in a transaction."""
+        """Whether this access is limited to queues: then it enqueues in a transaction."""
         return self._call.access.queues is not None
 
     def require(self, stored: Sequence[JobHandle[Any]]) -> None:
-        """Make sure, in the transaction, that all these may be told of; otherwise it is to be rolled back."""
+        """Check, in the transaction, that the client may see all these jobs; raise to roll back otherwise."""
         if self.are_limited:
             new = {handle.id for handle in stored if not handle.is_duplicate}
             unknown = {handle.id for handle in stored} - new - self._seen
@@ -45,7 +45,7 @@ class Holders:
                 raise _Unknown(unknown)
 
     async def heed(self, enqueue: Callable[[], Awaitable[T]]) -> T:
-        """Enqueue, once it is known who holds the keys. Raises `Refused` if that is a job which is not seen."""
+        """Enqueue, and retry once the holders are checked. Raises `Refused` for a holder of another queue."""
         for _ in range(TRIES):
             try:
                 return await enqueue()
@@ -55,18 +55,18 @@ class Holders:
             except DuplicateJob as error:
                 await self._look(error.job_id)
                 raise
-        raise Refused(DUPLICATE_JOB, "Who holds the unique key changes too fast: try again.", field="unique")
+        raise Refused(DUPLICATE_JOB, "The holder of the unique key changes too fast: retry.", field="unique")
 
     async def _look(self, job: UUID) -> None:
-        with suppress(JobNotFound):  # it is gone, or was one of those that were rolled back
+        with suppress(JobNotFound):  # it is gone, or was rolled back
             if not self._call.access.sees((await get_job(self._call.rowlock.database, job)).queue):
-                detail = "A job of another queue, which this key is not for, holds the unique key: use another one."
+                detail = "A job of another queue holds the unique key. Use another unique key."
                 raise Refused(DUPLICATE_JOB, detail, field="unique")
         self._seen.add(job)
 
 
 class _Unknown(Exception):
-    """These jobs hold unique keys, and it is not known of which queues they are."""
+    """These jobs hold unique keys, and their queues are unknown."""
 
     def __init__(self, jobs: set[UUID]) -> None:
         super().__init__(jobs)

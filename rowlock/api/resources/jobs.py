@@ -1,4 +1,4 @@
-"""`/v1/jobs`: enqueue jobs, list them, look at one."""
+"""`/v1/jobs`: enqueue, list and show jobs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def enqueue(call: Call, body: JobRequest) -> web.Response:
     """Enqueue a job: 201, or 200 if another one holds its unique key. With an Idempotency-Key, once."""
     holders = Holders(call)
     given = await holders.heed(lambda: once(call, partial(_enqueue, call, body, holders)))
-    if given.is_repeated and not call.access.allows("read"):  # the first time it may have been allowed to
+    if given.is_repeated and not call.access.allows("read"):  # the key may have had that scope the first time
         given = replace(given, body=_receipt(given.job_id, is_duplicate=given.status == 200))
     place = call.request.rel_url.with_query(None) / str(given.job_id)
     return answer_again(given, {hdrs.LOCATION: str(place)})
@@ -88,11 +88,11 @@ async def enqueue(call: Call, body: JobRequest) -> web.Response:
 async def enqueue_many(call: Call, body: JobsRequest) -> web.Response:
     """Enqueue up to 1,000 jobs, all or none: 201. With an Idempotency-Key, once."""
     if not 1 <= len(body.jobs) <= MOST_AT_ONCE:
-        detail = f"jobs has {len(body.jobs)} of them: send 1 to {MOST_AT_ONCE} at once."
+        detail = f"jobs must have 1 to {MOST_AT_ONCE} entries; got {len(body.jobs)}."
         raise Refused(INVALID_REQUEST, detail, field="jobs")
     holders = Holders(call)
     given = await holders.heed(lambda: once(call, partial(_enqueue_many, call, body, holders)))
-    if given.is_repeated and not call.access.allows("read"):  # the first time it may have been allowed to
+    if given.is_repeated and not call.access.allows("read"):  # the key may have had that scope the first time
         given = replace(given, body=_without_tasks_of_others(given.body, body))
     return answer_again(given, {})
 
@@ -114,23 +114,23 @@ async def _enqueue_many(call: Call, body: JobsRequest, holders: Holders, connect
 
 
 def _without_tasks_of_others(document: str, body: JobsRequest) -> str:
-    """Answer a caller who may not read: a duplicate, which may be of another task, has the task that was asked for."""
+    """Give duplicates the requested task, for a caller without `read`: they may be of another task."""
     enqueued = msgspec.json.decode(document, type=EnqueuedJobs).jobs
     jobs = [msgspec.structs.replace(one, task=asked.task) for one, asked in zip(enqueued, body.jobs, strict=True)]
     return msgspec.json.encode(EnqueuedJobs(jobs=jobs)).decode()
 
 
 async def _jobs_of(call: Call, bodies: Sequence[JobRequest], connection: object) -> list[NewJob[Any]]:
-    """The jobs of a request. Raises `Refused` for what this access may not enqueue."""
+    """Make the jobs of a request. Raises `Refused` for jobs that this access may not enqueue."""
     usual: dict[str, JobOptions] = {}
     return [await _job_of(call, body, usual, connection) for body in bodies]
 
 
 async def _job_of(call: Call, body: JobRequest, usual: dict[str, JobOptions], connection: object) -> NewJob[Any]:
-    """A job. `usual` has the options of the tasks that were looked up before."""
+    """Make a job. `usual` caches the options of tasks."""
     rules = body.unique if isinstance(body.unique, UniqueRequest) else UniqueRequest()
     if rules.on_duplicate == "replace" and not call.access.allows("operate"):
-        detail = 'on_duplicate "replace" changes a job that is there: use a key that has the scope operate.'
+        detail = 'on_duplicate "replace" needs a key with the scope operate, because it changes an existing job.'
         raise Refused(FORBIDDEN, detail, field="unique")
     try:
         if call.access.queues is not None:
@@ -142,27 +142,25 @@ async def _job_of(call: Call, body: JobRequest, usual: dict[str, JobOptions], co
         if call.access.allows("read") and call.access.queues is None:
             raise
         detail = (
-            f"The task {quoted(body.task)} is not known to this key: check the name, or start a worker that has it."
+            f"task must be known to this key; got {quoted(body.task)}. Check the name, or start a worker that has it."
         )
         raise Refused(UNKNOWN_TASK, detail, field="task") from error  # the error names tasks of other queues
 
 
 def _require_own(call: Call, body: JobRequest, rules: UniqueRequest) -> None:
-    """Make sure that this access, which is limited to queues, sees the job's queue. Raises `Refused`.
+    """Check that this access, which is limited to queues, sees the job's queue. Raises `Refused`.
 
-    Its task's queue matters as well: else a key for one queue could have the workers of that queue run any task.
+    The task's queue is checked too: otherwise a key for one queue could make that queue's workers run any task.
     """
     if body.queue is not None and not call.access.sees(body.queue):
-        raise Refused(
-            FORBIDDEN, f"This key is not for the queue {quoted(body.queue)}: it is limited to others.", field="queue"
-        )
+        raise Refused(FORBIDDEN, f"queue must be one of the key's queues; got {quoted(body.queue)}.", field="queue")
     if rules.across_tasks:
-        detail = "across_tasks would tell of jobs of other queues, which this key is not for: leave it out."
+        detail = "across_tasks must be omitted with a key limited to queues: it would reveal jobs of other queues."
         raise Refused(FORBIDDEN, detail, field="unique")
 
 
 async def _usual_options(call: Call, task: str, connection: object) -> JobOptions:
-    """The options of a task. One of a queue that is not seen is answered like one that is not there."""
+    """Return the options of a task. A task of an unseen queue is refused like an unknown task."""
     usual = await call.rowlock.by_name.usual_options(task, connection)
     if not call.access.sees(usual.queue):
         raise UnknownTask(task)
@@ -177,7 +175,7 @@ def _made(call: Call, body: JobRequest, usual: JobOptions) -> NewJob[Any]:
 
 
 def _trace(request: web.Request) -> str | None:
-    """The trace context that the client has sent; one that is not readable is no reason to refuse a job."""
+    """Return the client's trace context; an unreadable one is ignored, not refused."""
     given = request.headers.get(TRACE_HEADER, "")
     return given if TRACE.fullmatch(given) else None
 
@@ -199,11 +197,11 @@ async def _enqueue(call: Call, body: JobRequest, holders: Holders, connection: o
         stored = await get_job(rowlock.database, handle.id, connection)
     except (DatabaseUnavailable, *CONNECTION_LOST) as error:
         if connection is not None:
-            raise  # it was rolled back with all the rest
+            raise  # the job was rolled back with the transaction
         raise Refused(
             DATABASE_UNAVAILABLE,
-            "The job is stored, but the connection to the database was lost before it could be shown: look for it by "
-            "its id, and do not enqueue it again.",
+            "The job is stored, but the connection to the database was lost before it could be read. Look it up by its "
+            "id, and do not enqueue it again.",
             job_id=handle.id,
         ) from error
     document = msgspec.json.encode(EnqueuedJob.of(stored, is_duplicate=handle.is_duplicate)).decode()
@@ -216,7 +214,7 @@ def _receipt(job_id: UUID, *, is_duplicate: bool) -> str:
 
 @routes.get("/v1/jobs", scope="read", by_queue=True, answers={200: JobPage})
 async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
-    """A page of jobs, newest first; with `Cache-Control: max-age=5`, as somebody has read it up to 5 s ago."""
+    """List jobs, newest first. With `Cache-Control: max-age=5`, the page may be up to 5 s old."""
 
     async def read() -> JobPage:
         sight = await call.sight()
@@ -238,18 +236,18 @@ async def list_jobs(call: Call, query: JobsQuery) -> web.Response:
     problems=(JOB_NOT_FOUND,),
 )
 async def show_job(call: Call) -> web.Response:
-    """One job with its arguments, its result and its attempts. With `If-None-Match`: 304 while it is the same."""
+    """Show one job with its arguments, result and attempts. With `If-None-Match`: 304 while unchanged."""
     return answer_if_new(call.request, msgspec.json.encode(await detail(call.rowlock.database, await call.job())))
 
 
 async def detail(database: Database, job: Job) -> JobDetail:
-    """All that is shown of one job."""
+    """Read a job's attempts; return the job in full."""
     return JobDetail.with_attempts(job, await list_attempts(database, job.id))
 
 
 @routes.get("/v1/jobs/{id}/logs", scope="read", by_queue=True, answers={200: JobLogs}, problems=(JOB_NOT_FOUND,))
 async def show_logs(call: Call) -> web.Response:
-    """The lines that the job's ended attempts have logged."""
+    """List the log lines of the job's ended attempts."""
     job = await call.job()
     lines = [] if job.is_sensitive else await list_logs(call.rowlock.database, job.id)
     return answer(JobLogs(id=job.id, lines=lines))

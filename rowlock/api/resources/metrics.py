@@ -1,4 +1,4 @@
-"""`/metrics`: how the database and this process fare, for Prometheus."""
+"""`/metrics`: the state of the database and of this process, for Prometheus."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from rowlock.queue.read.gauges import read_horizon, read_tables
 log = logs.get_logger("rowlock.api")
 
 WITHIN: Final = 4.0
-"""How long a part may be waited for, in seconds: what was not read by then is missing. Prometheus waits for ten."""
+"""Seconds within which each part must be read; a late part is omitted. Prometheus waits ten seconds."""
 TEXT: Final = "text/plain"
 
 routes = Routes("health")
 
 
 ERRORS: web.AppKey[Counter[str]] = web.AppKey("scrape_errors")
-"""How often each part could not be read since the process began."""
+"""How often each part could not be read since the process started."""
 PARTS: Final = ("overview", "horizon", "tables")
 
 
@@ -45,10 +45,10 @@ PARTS: Final = ("overview", "horizon", "tables")
     outlives_database=True,
 )
 async def metrics(call: Call) -> web.Response:
-    """How the database and this process fare, in the text format of Prometheus. At most some seconds old.
+    """Export the state of the database and of this process as Prometheus text, at most some seconds old.
 
-    While the database is away, `rowlock_database_up` is 0, and what concerns this process is served all the same, to
-    whoever was let in within the hour before.
+    While the database is away, `rowlock_database_up` is 0, and the metrics of this process are served to keys that were
+    accepted within the hour before.
     """
     try:
         from rowlock.metrics.api import ApiCollector, exposition  # noqa: PLC0415  # an extra

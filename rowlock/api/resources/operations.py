@@ -17,16 +17,16 @@ routes = Routes("operations")
 
 
 class OperationsQuery(PageQuery, frozen=True, kw_only=True):
-    """Which page of which operations."""
+    """A filter of operations, and a page."""
 
-    verb: Annotated[str, said("what was done", pattern=TEXT)] | None = None
-    target_kind: Annotated[str, said("to what kind of thing", pattern=TEXT)] | None = None
-    target: Annotated[str, said("to which one", pattern=TEXT)] | None = None
+    verb: Annotated[str, said("the act", pattern=TEXT)] | None = None
+    target_kind: Annotated[str, said("the kind of its target", pattern=TEXT)] | None = None
+    target: Annotated[str, said("its target: an id or a name", pattern=TEXT)] | None = None
 
 
 @routes.get("/v1/operations", scope="read", answers={200: OperationPage})
 async def list_operations(call: Call, query: OperationsQuery) -> web.Response:
-    """A page of what people did, newest first."""
+    """List the audit, newest first."""
     found = await operations.list_operations(
         call.rowlock.database,
         verb=query.verb,

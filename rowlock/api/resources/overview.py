@@ -1,4 +1,4 @@
-"""`/v1/overview` and `/v1/statistics`: how it stands, and what ended over a window of time."""
+"""`/v1/overview` and `/v1/statistics`: a snapshot of the queue, and the jobs that ended in a window of time."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ routes = Routes("overview")
 
 
 class StatisticsQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Of which window, which ends now; and of one queue or task alone."""
+    """The window, which ends now, and optionally one queue or task."""
 
-    window: Annotated[Window, said("which ends now")] = "1h"
+    window: Annotated[Window, said("the window, which ends now")] = "1h"
     queue: QueueName | None = None
     task: TaskName | None = None
 
 
 @routes.get("/v1/overview", scope="read", by_queue=True, answers={200: Overview})
 async def overview(call: Call) -> web.Response:
-    """How it stands: live jobs, dead letters, queues, workers, and the last minute. At most some seconds old."""
+    """Show a snapshot: live jobs, dead letters, queues, workers, and the last minute. At most some seconds old."""
     return answer(await overview_of(call.request.app, call.rowlock.database, call.access.queues))
 
 
 @routes.get("/v1/statistics", scope="read", by_queue=True, answers={200: Statistics})
 async def statistics(call: Call, query: StatisticsQuery) -> web.Response:
-    """What ended within the window: in all, over time, and by queue and task, with percentiles of its times."""
+    """Count the jobs that ended in the window: in total, over time, by queue and by task, with percentiles."""
     within = call.access.queues
     read = partial(
         read_statistics, call.rowlock.database, query.window, queue=query.queue, task=query.task, within=within
@@ -44,5 +44,5 @@ async def statistics(call: Call, query: StatisticsQuery) -> web.Response:
 
 
 async def overview_of(app: web.Application, database: Database, within: frozenset[str] | None) -> Overview:
-    """How it stands, as it was read a moment ago."""
+    """Return a recent overview, shared between requests."""
     return await app[READINGS].get(("overview", within), partial(read_overview, database, within))

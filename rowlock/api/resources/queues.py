@@ -1,4 +1,4 @@
-"""`/v1/queues`: look at queues, pause, resume and scale them; `/v1/limits`: what limits how many jobs run at once."""
+"""`/v1/queues`: read, pause, resume and scale queues; `/v1/limits`: the limits of how many jobs run at once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ routes = Routes("queues")
 
 @routes.get("/v1/queues", scope="read", by_queue=True, answers={200: QueueList})
 async def list_queues(call: Call) -> web.Response:
-    """All queues that anybody knows of, by name."""
+    """List all known queues, by name."""
     queues = await _all_queues(call)
     return answer(QueueList(queues=[queue for queue in queues if call.access.sees(queue.name)]))
 
 
 @routes.get("/v1/queues/{queue}", scope="read", by_queue=True, answers={200: Queue})
 async def show_queue(call: Call) -> web.Response:
-    """One queue. One that nobody knows yet has no jobs and no workers."""
+    """Show one queue. An unknown queue has no jobs and no workers."""
     queues = _queues(call)
     name = call.path["queue"]
     return answer(await call.request.app[READINGS].get(("queue", name), partial(queues.get, name, exact=False)))
@@ -35,25 +35,25 @@ async def show_queue(call: Call) -> web.Response:
 
 @routes.post("/v1/queues/{queue}/pause", scope="operate", by_queue=True, answers={200: Queue})
 async def pause_queue(call: Call) -> web.Response:
-    """Let no job of the queue start until it is resumed."""
+    """Pause the queue: none of its jobs starts until it is resumed."""
     return answer(await _queues(call).pause(call.path["queue"]))
 
 
 @routes.post("/v1/queues/{queue}/resume", scope="operate", by_queue=True, answers={200: Queue})
 async def resume_queue(call: Call) -> web.Response:
-    """Let the queue's jobs start again."""
+    """Resume the queue: its jobs start again."""
     return answer(await _queues(call).resume(call.path["queue"]))
 
 
 @routes.post("/v1/queues/{queue}/scale", scope="admin", by_queue=True, answers={200: Queue})
 async def scale_queue(call: Call, body: ScaleRequest) -> web.Response:
-    """Say how many of the queue's jobs each worker runs at once at most."""
+    """Limit how many of the queue's jobs each worker runs at once."""
     return answer(await _queues(call).scale(call.path["queue"], body.concurrency))
 
 
 @routes.get("/v1/limits", scope="read", answers={200: Limits})
 async def list_limits(call: Call) -> web.Response:
-    """What limits how many jobs run at once: what was said of queues, and what each live worker has."""
+    """List the limits of how many jobs run at once: of queues, and of each live worker."""
     queues, workers = await _all_queues(call), await call.rowlock.workers.list()
     return answer(
         Limits(
@@ -71,13 +71,13 @@ async def list_limits(call: Call) -> web.Response:
 
 
 async def _all_queues(call: Call) -> list[Queue]:
-    """The queues, as they were read a moment ago."""
+    """Return the queues from a recent reading, shared between requests."""
     return await call.request.app[READINGS].get("queues", partial(call.rowlock.queues.list, exact=False))
 
 
 def _queues(call: Call) -> Queues:
-    """The acts on queues, if this access sees the one that the path names. Raises `Refused`."""
+    """Return the acts on queues, if this access sees the path's queue. Raises `Refused`."""
     queue = call.path["queue"]
     if not call.access.sees(queue):
-        raise Refused(FORBIDDEN, f"This key is not for the queue {quoted(queue)}: it is limited to others.")
+        raise Refused(FORBIDDEN, f"queue must be one of the key's queues; got {quoted(queue)}.")
     return call.rowlock.queues.through(call.origin)

@@ -1,4 +1,4 @@
-"""`/v1/jobs/{id}/result`: what a job returned, waited for if asked to."""
+"""`/v1/jobs/{id}/result`: a job's result, optionally after a wait."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from rowlock.wire.jobs import Succeeded, Unfinished, Unsuccessful
 
 LONGEST_WAIT: Final = 60
 CHECK_SECONDS: Final = 1.0
-"""After a longer wait it is asked anew whether the client may still see this."""
+"""After a longer wait, in seconds, the client's access is checked again."""
 
 routes = Routes("jobs")
 
 
 class WaitQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """How many seconds to wait for the job's end."""
+    """The seconds to wait for the job's end."""
 
     wait: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_WAIT, description="seconds")] = 0
 
@@ -39,9 +39,9 @@ class WaitQuery(msgspec.Struct, frozen=True, kw_only=True):
     problems=(JOB_NOT_FOUND,),
 )
 async def result(call: Call, query: WaitQuery) -> web.Response:
-    """The outcome of a finished job: 200; 202 if it has not finished after `wait` seconds.
+    """Return the outcome of a finished job: 200; 202 if it has not finished after `wait` seconds.
 
-    The waiting also ends when the client has gone, or the server is about to.
+    The wait also ends when the client disconnects, or the server stops.
     """
     request, closing = call.request, call.request.app[CLOSING]
 
@@ -52,7 +52,7 @@ async def result(call: Call, query: WaitQuery) -> web.Response:
     began = clock()
     job = await wait_until_finished(call.rowlock.database, await call.job_id(), query.wait, is_wanted=is_wanted)
     if clock() - began > CHECK_SECONDS and not await call.is_allowed_again("read"):
-        raise Refused(UNAUTHENTICATED, "What was shown when the wait began lets nobody in any more.")
+        raise Refused(UNAUTHENTICATED, "The key or session of this request ended during the wait.")
     if not call.access.sees(job.queue):  # it was moved meanwhile
         raise no_job(job.id)
     if not job.is_finished:

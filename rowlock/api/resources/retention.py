@@ -14,13 +14,13 @@ routes = Routes("retention")
 
 @routes.get("/v1/retention", scope="read", answers={200: KeptQueues})
 async def show_retention(call: Call) -> web.Response:
-    """What was said of how long finished jobs are kept, by queue and by how they ended, and the days of the archive."""
+    """Show how long finished jobs are kept, by queue and outcome, and the days of the archive."""
     said = await call.rowlock.retention.show()
     return answer(KeptQueues(queues=[KeptQueue.of(queue) for queue in said.queues], days=said.days))
 
 
 @routes.put("/v1/retention/{queue}", scope="admin", answers={200: KeptQueue})
 async def keep(call: Call, body: KeepRequest) -> web.Response:
-    """Say how long a queue's finished jobs are kept; `*` stands for all that have no time of their own."""
+    """Set how long a queue's finished jobs are kept; `*` sets it for queues without a time of their own."""
     retention = call.rowlock.retention.through(call.origin)
     return answer(KeptQueue.of(await retention.keep(call.path["queue"], **msgspec.structs.asdict(body))))

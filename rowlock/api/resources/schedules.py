@@ -45,7 +45,7 @@ routes = Routes("schedules")
 
 @routes.get("/v1/schedules", scope="read", answers={200: SchedulePage})
 async def list_schedules(call: Call) -> web.Response:
-    """All schedules, by name."""
+    """List all schedules, by name."""
     return answer(SchedulePage(schedules=[ScheduleForm.of(one) for one in await _schedules(call).list()]))
 
 
@@ -72,7 +72,7 @@ async def create_schedule(call: Call, body: ScheduleRequest) -> web.Response:
     problems=(SCHEDULE_NOT_FOUND,),
 )
 async def show_schedule(call: Call) -> web.Response:
-    """One schedule, with the last ticks that fired. With `If-None-Match`: 304 while it is the same."""
+    """Show one schedule, with the last ticks that fired. With `If-None-Match`: 304 while unchanged."""
     name, schedules = call.path["schedule"], _schedules(call)
     schedule, ticks = await schedules.get(name), await schedules.ticks(name, limit=TICKS_SHOWN)
     body = msgspec.json.encode(ScheduleDetail.of_ticks(schedule, ticks))
@@ -87,10 +87,10 @@ async def show_schedule(call: Call) -> web.Response:
     problems=(SCHEDULE_NOT_FOUND, SCHEDULE_CHANGED, UNKNOWN_TASK, INVALID_ARGUMENTS),
 )
 async def edit_schedule(call: Call, body: ScheduleChanges) -> web.Response:
-    """Change what the body names; the rest stays. With `If-Match`: only if nobody has changed it since."""
+    """Change the members in the body; others stay. With `If-Match`: only if the schedule is unchanged."""
     name, changes, schedules = call.path["schedule"], body.given(), await _unchanged(call)
     if "task" in changes and "args" not in changes and (await schedules.get(name)).is_sensitive:
-        detail = "args: give them anew with another task: those of a sensitive one are not handed on."
+        detail = "args must be given with another task: the arguments of a sensitive task are not passed on."
         raise Refused(INVALID_REQUEST, detail, field="args")
     return _tagged(await schedules.edit(name, **changes))
 
@@ -102,7 +102,7 @@ async def edit_schedule(call: Call, body: ScheduleChanges) -> web.Response:
     problems=(SCHEDULE_NOT_FOUND, SCHEDULE_CHANGED),
 )
 async def delete_schedule(call: Call) -> web.Response:
-    """Delete a schedule: 204. Its jobs stay. With `If-Match`: only if nobody has changed it since."""
+    """Delete a schedule: 204. Its jobs stay. With `If-Match`: only if the schedule is unchanged."""
     await (await _unchanged(call)).delete(call.path["schedule"])
     return web.Response(status=204)
 
@@ -111,7 +111,7 @@ async def delete_schedule(call: Call) -> web.Response:
     "/v1/schedules/{schedule}/pause", scope="operate", answers={200: ScheduleForm}, problems=(SCHEDULE_NOT_FOUND,)
 )
 async def pause_schedule(call: Call) -> web.Response:
-    """Let no tick fire until it is resumed."""
+    """Pause a schedule: no tick fires until it is resumed."""
     return answer(ScheduleForm.of(await _schedules(call).pause(call.path["schedule"])))
 
 
@@ -119,7 +119,7 @@ async def pause_schedule(call: Call) -> web.Response:
     "/v1/schedules/{schedule}/resume", scope="operate", answers={200: ScheduleForm}, problems=(SCHEDULE_NOT_FOUND,)
 )
 async def resume_schedule(call: Call) -> web.Response:
-    """Let ticks fire again, from now on."""
+    """Resume a schedule: its ticks fire again, from now on."""
     return answer(ScheduleForm.of(await _schedules(call).resume(call.path["schedule"])))
 
 
@@ -131,7 +131,7 @@ async def resume_schedule(call: Call) -> web.Response:
     problems=(SCHEDULE_NOT_FOUND, INVALID_KEY, KEY_REUSED),
 )
 async def run_schedule(call: Call) -> web.Response:
-    """Enqueue a job now: 201, with its id, and where it is. With an Idempotency-Key, once."""
+    """Enqueue a job now: 201, with its id and path. With an Idempotency-Key, once."""
 
     async def run(connection: Connection | None) -> Answer:
         handle = await _schedules(call).run(call.path["schedule"], connection=connection)
@@ -148,21 +148,21 @@ def _schedules(call: Call) -> Schedules:
 
 
 async def _unchanged(call: Call) -> Schedules:
-    """The schedules, of which only one that is as `If-Match` says is changed. Raises `Refused`, `ScheduleNotFound`."""
+    """Return the acts on schedules, conditional on `If-Match`. Raises `Refused`, `ScheduleNotFound`."""
     seen = seen_revisions(call.request)
     if seen is not None and not seen:
-        # What is not there is not there, whatever the condition says (RFC 9110, 13.2.1).
+        # A missing schedule is 404, whatever the condition (RFC 9110, 13.2.1).
         schedule = await _schedules(call).get(call.path["schedule"])
         detail = (
-            f"The tag of the schedule {quoted(schedule.name)} is weak, which never matches: perhaps a proxy "
-            "that compresses has made it so. Send it without W/."
+            f"The tag of the schedule {quoted(schedule.name)} must be strong: a weak tag never matches. Perhaps a "
+            "compressing proxy weakened it. Send it without W/."
         )
         raise Refused(SCHEDULE_CHANGED, detail, field=IF_MATCH_HEADER)
     return call.rowlock.schedules.through(call.origin, seen=seen)
 
 
 def _tagged(schedule: StoredSchedule, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """The schedule as it is now, with the tag that the next edit can be made by."""
+    """Return the schedule, with the tag for the next edit."""
     form = ScheduleForm.of(schedule)
     response = answer(form, status=status, headers=headers)
     response.etag = ETag(tag_of(msgspec.json.encode(form), revision(schedule)))

@@ -1,4 +1,4 @@
-"""`/v1/session`: log in at the dashboard with a key, see who one is, and log out."""
+"""`/v1/session`: log in to the dashboard with a key, show the session, and log out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LogInRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks, and what they may do. `queues`: with the jobs of these alone. `is_open`: nobody is asked to log in."""
+    """The client and its access. `queues`: limited to the jobs of these. `is_open`: no authentication is required."""
 
     by: str | None
     scopes: list[Scope]
@@ -39,7 +39,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, access: Access) -> Self:
-        """The access, as JSON has it."""
+        """Make the form from the access."""
         return cls(
             by=access.by,
             scopes=[scope for scope in SCOPES if scope in access.scopes],
@@ -51,16 +51,16 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 @routes.get(SESSION_PATH, scope=None, answers={200: Session}, problems=(UNAUTHENTICATED, TOO_MANY_FAILURES))
 async def show_session(call: Call) -> web.Response:
-    """Who asks, by a key or by a session, and what they may do: 401 if one must log in."""
+    """Show the client of this key or session and its access: 401 if it must log in."""
     return answer(Session.of(await whoever_asks(call.request)))
 
 
 @routes.post(SESSION_PATH, scope=None, answers={200: Session}, problems=(UNAUTHENTICATED, NO_LOGIN, TOO_MANY_FAILURES))
 async def log_in(call: Call, body: LogInRequest) -> web.Response:
-    """Log in with a key, for twelve hours at most: a cookie that no script can read stands for it from then on."""
+    """Log in with a key, for at most twelve hours: a cookie that scripts cannot read represents it from then on."""
     request, keys = call.request, call.rowlock.keys
     if not takes_keys(request.app[AUTHENTICATE]):
-        raise Refused(NO_LOGIN, "The application that this is a part of says who may do what: log in there.")
+        raise Refused(NO_LOGIN, "The host application authenticates requests. Log in there.")
     if wait := request.app[FAILURES].wait_of(address(request)):
         refuse_for(wait)
     begun = await keys.log_in(body.key.strip())
@@ -76,7 +76,7 @@ async def log_in(call: Call, body: LogInRequest) -> web.Response:
 
 @routes.delete(SESSION_PATH, scope=None, answers={204: None})
 async def log_out(call: Call) -> web.Response:
-    """Log out: 204, also if nobody was logged in."""
+    """Log out: 204, also without a session."""
     cookie = session_cookie(call.request)
     if cookie is not None:
         await call.rowlock.keys.log_out(cookie)

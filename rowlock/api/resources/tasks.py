@@ -13,6 +13,6 @@ routes = Routes("tasks")
 
 @routes.get("/v1/tasks", scope="read", by_queue=True, answers={200: TaskList})
 async def list_tasks(call: Call) -> web.Response:
-    """The tasks that workers have registered, by name."""
+    """List the tasks that workers have registered, by name."""
     known = [KnownTask(**row) for row in await call.rowlock.database.run("list_tasks")]
     return answer(TaskList(tasks=[task for task in known if call.access.sees(task.queue)]))

@@ -1,4 +1,4 @@
-"""`/v1/workers`: look at live workers and what they run, scale them, quiet them and stop them."""
+"""`/v1/workers`: read live workers and their jobs; scale, quiet, resume and stop workers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ routes = Routes("workers")
 
 @routes.get("/v1/workers", scope="read", answers={200: WorkerList})
 async def list_workers(call: Call) -> web.Response:
-    """All live workers, oldest first."""
+    """List all live workers, oldest first."""
     return answer(WorkerList(workers=await call.rowlock.workers.list()))
 
 
 @routes.get("/v1/workers/{worker}", scope="read", answers={200: WorkerDetail}, problems=(WORKER_NOT_FOUND,))
 async def show_worker(call: Call) -> web.Response:
-    """One live worker, with its tasks and the jobs that it runs."""
+    """Show one live worker, with its tasks and the jobs that it runs."""
     workers = call.rowlock.workers
     worker = await workers.get(call.path["worker"])
     jobs = [JobSummary.of(job) for job in await workers.jobs(worker.id)]
@@ -31,7 +31,7 @@ async def show_worker(call: Call) -> web.Response:
 
 @routes.post("/v1/workers/{worker}/scale", scope="admin", answers={200: LiveWorker}, problems=(WORKER_NOT_FOUND,))
 async def scale_worker(call: Call, body: ScaleWorkerRequest) -> web.Response:
-    """Let a live worker run so many jobs at once."""
+    """Set how many jobs a live worker runs at once."""
     workers = call.rowlock.workers.through(call.origin)
     return answer(await workers.scale(call.path["worker"], body.concurrency))
 
@@ -43,7 +43,7 @@ async def scale_worker(call: Call, body: ScaleWorkerRequest) -> web.Response:
     problems=(WORKER_NOT_FOUND, WRONG_STATE),
 )
 async def quiet_worker(call: Call) -> web.Response:
-    """Let a live worker take no new jobs; what it runs goes on."""
+    """Quiet a live worker: it claims no new jobs; its running jobs continue."""
     return answer(await call.rowlock.workers.through(call.origin).quiet(call.path["worker"]))
 
 
@@ -54,7 +54,7 @@ async def quiet_worker(call: Call) -> web.Response:
     problems=(WORKER_NOT_FOUND, WRONG_STATE),
 )
 async def resume_worker(call: Call) -> web.Response:
-    """Let a quiet worker take jobs again."""
+    """Resume a quiet worker: it claims jobs again."""
     return answer(await call.rowlock.workers.through(call.origin).resume(call.path["worker"]))
 
 
@@ -65,5 +65,5 @@ async def resume_worker(call: Call) -> web.Response:
     problems=(WORKER_NOT_FOUND,),
 )
 async def stop_worker(call: Call) -> web.Response:
-    """Stop a live worker as SIGTERM does: it takes no more jobs, and ends once those that it has have ended."""
+    """Stop a live worker as SIGTERM does: it claims no more jobs, and ends once its jobs have ended."""
     return answer(await call.rowlock.workers.through(call.origin).stop(call.path["worker"]))

@@ -1,1 +1,1 @@
-"""The table of endpoints, the reading of their requests, and the OpenAPI document made of it."""
+"""The table of endpoints, the decoding of their requests, and the OpenAPI document generated from it."""

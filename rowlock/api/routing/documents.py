@@ -1,4 +1,4 @@
-"""`/openapi.json`: what the API takes and answers."""
+"""`/openapi.json`: the description of the API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: made of the table of endpoints and the structs that decode and encode."""
+"""Generate the OpenAPI 3.1 document from the table of endpoints and the structs that decode and encode."""
 
 from __future__ import annotations
 
@@ -50,23 +50,23 @@ _PATHS: Final[Mapping[str, object]] = {
     "worker": Annotated[UUID, said("the worker's id")],
     "queue": QueueName,
     "keep.queue": Annotated[
-        str, said("the queue's name, or `*` for all that have no time of their own", pattern=_KEPT, maxLength=48)
+        str, said("the queue's name, or `*` for queues without a time of their own", pattern=_KEPT, maxLength=48)
     ],
     "schedule": ScheduleName,
 }
 _HEADERS: Final[Mapping[str, Mapping[str, object]]] = {
     REQUEST_ID_HEADER: {
-        "description": "the request's own, if it has a usable one; everything logged meanwhile carries it",
+        "description": "the request's own id if it is usable, else a new one; every log line of the request carries it",
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
         "required": True,
     },
     hdrs.LOCATION: {
-        "description": "where it is",
+        "description": "the path of the created resource",
         "schema": {"type": "string", "format": "uri-reference"},
         "required": True,
     },
     hdrs.RETRY_AFTER: {
-        "description": "the seconds to wait before the next try",
+        "description": "the seconds to wait before a retry",
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
         "required": True,
     },
@@ -76,33 +76,33 @@ _HEADERS: Final[Mapping[str, Mapping[str, object]]] = {
         "required": True,
     },
     REPEATED_HEADER: {
-        "description": "there if a request with this Idempotency-Key was answered before, and nothing was done again",
+        "description": "present if the answer repeats an earlier one of this Idempotency-Key; nothing was done again",
         "schema": {"type": "string", "const": "true"},
     },
-    hdrs.WWW_AUTHENTICATE: {"description": "how to log in", "schema": {"type": "string"}},
+    hdrs.WWW_AUTHENTICATE: {"description": "how to authenticate", "schema": {"type": "string"}},
 }
 _ABOUT: Final = (
-    "The queue over HTTP. Times are ISO 8601 in UTC, durations seconds, ids UUIDs. Whatever goes wrong is answered "
-    "with a problem document (RFC 9457), by whose `type` programs tell the kinds apart. HEAD is answered like GET, "
-    "without the body. Bodies have at most 1 MiB, nested at most 64 deep."
+    "The queue over HTTP. Times are ISO 8601 in UTC, durations seconds, ids UUIDs. Errors are problem documents "
+    "(RFC 9457); their `type` identifies the kind. HEAD is answered like GET, without the body. Bodies have at most 1 "
+    "MiB, nested at most 64 deep."
 )
 _TAGS: Final[Mapping[str, str]] = {
-    "health": "whether the process lives, and can do its work",
-    "jobs": "enqueue jobs, look at them, act on them",
+    "health": "liveness and readiness of the process",
+    "jobs": "enqueue jobs, read them, act on them",
     "queues": "pause, resume and scale queues",
     "workers": "the live workers, and what they run",
-    "schedules": "what runs by itself, and when",
-    "tasks": "what workers have registered",
+    "schedules": "schedules, which enqueue jobs at their times",
+    "tasks": "the tasks that workers have registered",
     "retention": "how long finished jobs are kept",
-    "operations": "who did what",
-    "overview": "how it stands, and what has ended",
-    "events": "what changes, as it does",
+    "operations": "the audit: who did what",
+    "overview": "a snapshot of the queue, and statistics",
+    "events": "changes, as server-sent events",
     "documents": "this document",
 }
 
 
 def describe(endpoints: Sequence[Endpoint]) -> bytes:
-    """The document as JSON."""
+    """Return the document as JSON."""
     schemas = _Schemas()
     schemas.of(Problem)
     paths: dict[str, dict[str, object]] = {}
@@ -124,7 +124,7 @@ def describe(endpoints: Sequence[Endpoint]) -> bytes:
 
 
 class _Schemas:
-    """The JSON schemas of forms, and the named ones that they refer to."""
+    """The JSON schemas of forms, and of the named forms to which they refer."""
 
     def __init__(self) -> None:
         self.components: dict[str, object] = {}
@@ -136,7 +136,7 @@ class _Schemas:
 
 
 def _alternatives(form: object) -> Sequence[Any]:
-    """The forms that an answer may have, none if it has no body: msgspec knows no unions of structs."""
+    """Return the possible forms of an answer, none without a body: msgspec does not support unions of structs."""
     if isinstance(form, UnionType):
         return form.__args__
     return [] if form is None else [form]
@@ -155,7 +155,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, object]:
         limited = "" if endpoint.by_queue else ", not limited to queues"
         operation["description"] = f"Needs a key with the scope `{endpoint.scope}`{limited}."
     if endpoint.body is not None:
-        example: object = endpoint.body.EXAMPLE  # type: ignore[attr-defined]  # every body has one, says a test
+        example: object = endpoint.body.EXAMPLE  # type: ignore[attr-defined]  # a test checks that every body has one
         content = {JSON: {"schema": schemas.of(endpoint.body), "example": example}}
         operation["requestBody"] = {"required": not endpoint.is_body_optional, "content": content}
     return operation
@@ -175,7 +175,7 @@ def _parameters(endpoint: Endpoint, schemas: _Schemas) -> Iterable[dict[str, obj
         schema = {
             "type": "string",
             "pattern": "^[!-~]([ -~]{0,253}[!-~])?$",
-            "description": "a new one for each request: it can then be sent again, and does nothing twice",
+            "description": "a new text for each request, which can then be repeated without doing anything twice",
             "examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"],
         }
         yield _parameter(KEY_HEADER, "header", schema, is_required=False)
@@ -183,7 +183,7 @@ def _parameters(endpoint: Endpoint, schemas: _Schemas) -> Iterable[dict[str, obj
         schema = {
             "type": "string",
             "pattern": IF_MATCH_PATTERN,
-            "description": "the `ETag` of what was read: if somebody has changed it since, nothing is done (412)",
+            "description": "the `ETag` that was read: if the schedule was changed since, nothing is done (412)",
             "examples": ['"6420f1c3b2a10.5d41402abc4b2a76b9719d911017c592"'],
         }
         yield _parameter(IF_MATCH_HEADER, "header", schema, is_required=False)
@@ -208,12 +208,12 @@ def _responses(endpoint: Endpoint, schemas: _Schemas) -> Iterable[tuple[int, dic
         yield status, _refusal(status, list(of_status))
     if 400 not in kinds:
         content = {CONTENT_TYPE: {"schema": _PROBLEM}}
-        yield 400, {"description": "No HTTP, or a head that is too large", "headers": {}, "content": content}
+        yield 400, {"description": "Not HTTP, or a head that is too large", "headers": {}, "content": content}
 
 
 def _refusal(status: int, kinds: Sequence[Kind]) -> dict[str, object]:
-    """The answer of one status that is no success, and in words which problems it may be: no schema of its own, which
-    generators of clients make nothing of.
+    """Describe the answer of an error status, with its problems in text: generators of clients cannot use a schema of
+    its own.
     """
     headers = {401: (hdrs.WWW_AUTHENTICATE,), 503: (hdrs.RETRY_AFTER,)}.get(status, ())
     return {
@@ -228,7 +228,7 @@ def _headers(names: Iterable[str]) -> dict[str, object]:
 
 
 def _common(endpoint: Endpoint) -> Iterable[Kind]:
-    """What any such request can meet."""
+    """The problems that any request to the endpoint can cause."""
     yield from (INTERNAL, INVALID_REQUEST)
     if endpoint.scope is not None:
         yield from (
@@ -254,7 +254,7 @@ def _tag(name: str) -> dict[str, object]:
 
 
 def _tidy(schema: Any) -> Any:  # noqa: ANN401  # JSON
-    """The schema as people read it: the first paragraph of what a docstring says, and one description a member."""
+    """Return the schema for readers: the first paragraph of each docstring, and one description per member."""
     if isinstance(schema, list):
         return [_tidy(one) for one in schema]
     if not isinstance(schema, dict):
@@ -269,7 +269,7 @@ def _tidy(schema: Any) -> Any:  # noqa: ANN401  # JSON
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of a query's parameter, which has no null: what is left out is left out."""
+    """Return the schema of a query parameter, without null: a parameter is omitted instead."""
     match schema:
         case {"anyOf": [*several], **rest}:
             kept = [one for one in several if one != {"type": "null"}]

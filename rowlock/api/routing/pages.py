@@ -1,4 +1,4 @@
-"""What the lists have in common: filters and pages, from the query's parameters."""
+"""Filters and pages of lists, from the query's parameters."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ StateName: TypeAlias = Annotated[
     Literal["blocked", "queued", "scheduled", "retrying", "running", "succeeded", "failed", "cancelled", "expired"],
     said("the job's state"),
 ]
-PerPage: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_PER_PAGE, description="how many at most")]
-Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=A_HUNDRED_YEARS, description="seconds, back from now")]
+PerPage: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MOST_PER_PAGE, description="the most entries of a page")]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=A_HUNDRED_YEARS, description="age in seconds")]
 ArgumentsText: TypeAlias = Annotated[
     str,
-    said("arguments that are among the job's: a JSON object, as text", examples=['{"recipient": "ada@example.com"}']),
+    said("arguments that the job must have: a JSON object, as text", examples=['{"recipient": "ada@example.com"}']),
 ]
 
 MetadataPair: TypeAlias = Annotated[
@@ -42,19 +42,19 @@ MetadataPair: TypeAlias = Annotated[
 
 
 class LimitQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """How many at most."""
+    """The size of a page."""
 
     limit: PerPage = DEFAULT_PER_PAGE
 
 
 class PageQuery(LimitQuery, frozen=True, kw_only=True):
-    """Which page of a list: the one that follows this id."""
+    """The position and size of a page."""
 
-    before: Annotated[UUID, said("what follows this id")] | None = None
+    before: Annotated[UUID, said("the id that the page follows")] | None = None
 
 
 class FilterQuery(Criteria, frozen=True, kw_only=True):
-    """Which jobs, as a `JobFilter` has it; `args` is JSON text."""
+    """A filter of jobs, as `JobFilter`; `args` is JSON text."""
 
     limit: PerPage = DEFAULT_PER_PAGE
     older_than: Seconds | None = None
@@ -62,11 +62,11 @@ class FilterQuery(Criteria, frozen=True, kw_only=True):
     args: ArgumentsText | None = None
     metadata: Annotated[
         tuple[MetadataPair, ...],
-        said("metadata that is among the job's: a key, a colon and the text; may be given several times"),
+        said("metadata that the job must have: a key, a colon and the text; may be repeated"),
     ] = ()
 
     def filter(self) -> JobFilter:
-        """The filter. Raises `Refused`, `InvalidOption`."""
+        """Return the filter. Raises `Refused`, `InvalidOption`."""
         names = set(self.__struct_fields__) & set(JobFilter.__struct_fields__) - {"before"}
         given: dict[str, Any] = {name: getattr(self, name) for name in names}
         metadata = metadata_pairs("metadata", self.metadata, ":") if self.metadata else None
@@ -74,13 +74,13 @@ class FilterQuery(Criteria, frozen=True, kw_only=True):
 
 
 class FilterPageQuery(FilterQuery, frozen=True, kw_only=True):
-    """Which page of which jobs."""
+    """A filter of jobs, and a page."""
 
-    before: Annotated[UUID, said("what follows this id")] | None = None
+    before: Annotated[UUID, said("the id that the page follows")] | None = None
 
 
 class JobsQuery(FilterPageQuery, frozen=True, kw_only=True):
-    """Which page of which jobs, in any state."""
+    """A filter of jobs in any state, and a page."""
 
     state: StateName | None = None
 
@@ -91,14 +91,14 @@ class _Identified(Protocol):
 
 
 def following(request: web.Request, found: Sequence[_Identified], limit: int) -> str | None:
-    """The path of the next page; None after the last one."""
+    """Return the path of the next page; None after the last one."""
     if len(found) < limit:
         return None
     return str(request.rel_url.update_query(before=str(found[-1].id)))
 
 
 def page_of(call: Call, jobs: Jobs) -> JobPage:
-    """A page of jobs as it is answered, with the path of the next one."""
+    """Return the answer for a page of jobs, with the path of the next one."""
     before = jobs.following
     path = None if before is None else str(call.request.rel_url.update_query(before=str(before)))
     return JobPage(jobs=[JobSummary.of(job) for job in jobs], next=path, searched_until=jobs.searched_until)
@@ -110,5 +110,5 @@ def _args(text: str | None) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        detail = 'args is no JSON object: name the arguments to look for, as in {"recipient": "ada@example.com"}.'
+        detail = 'args must be a JSON object, for example {"recipient": "ada@example.com"}.'
         raise Refused(INVALID_REQUEST, detail, field="args") from None

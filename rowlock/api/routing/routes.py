@@ -1,4 +1,4 @@
-"""The table of endpoints: what each takes and answers, and who may ask. aiohttp and the OpenAPI document read it."""
+"""The table of endpoints, with requests, answers and required scopes, for aiohttp and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ Handler: TypeAlias = Callable[..., Awaitable[web.StreamResponse]]
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
 _ID: Final = r"{id:(?!many$)[^{}/]+}"
-"""No job's id: what is at `/v1/jobs/many` can only be posted to."""
+"""Any id but `many`: `/v1/jobs/many` accepts only POST."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request to an endpoint, and who makes it."""
+    """One request to an endpoint, and the access of its client."""
 
     request: web.Request
     access: Access
 
     @property
     def rowlock(self) -> Rowlock:
-        """The application that is served."""
+        """The application that the API serves."""
         return self.request.app[ROWLOCK]
 
     @property
@@ -53,26 +53,27 @@ class Call:
         return self.request.match_info
 
     async def job_id(self) -> UUID:
-        """The job of the path. Raises `JobNotFound`, also for one in a queue that this access does not see."""
+        """Return the id in the path. Raises `JobNotFound`, also for a job in a queue that this access does not see."""
         if self.access.queues is None:
             return parse_id(self.path["id"])
         return (await self.job()).id
 
     async def job(self) -> Job:
-        """The job of the path, as it is now. Raises `JobNotFound`, as `job_id` does."""
+        """Read the job whose id is in the path. Raises `JobNotFound`, as `job_id` does."""
         return await self.visible(parse_id(self.path["id"]))
 
     async def visible(self, job_id: UUID) -> Job:
-        """The job with this id. Raises `JobNotFound`, also for one in a queue that this access does not see."""
+        """Read the job with this id. Raises `JobNotFound`, also for a job in a queue that this access does not see."""
         job = await get_job(self.rowlock.database, job_id)
         if not self.access.sees(job.queue):
             raise no_job(job.id)
         return job
 
     async def is_still_allowed(self, scope: Scope) -> bool:
-        """Whether the client would be let in as before: a key may have been revoked, or a session have ended.
+        """Whether the client still has its access: a key may have been revoked, or a session may have ended.
 
-        For a response that has begun: where nobody can tell, it ends, and the client comes back and learns why.
+        For a response that has begun. If authentication fails to answer, the response ends; the client reconnects and
+        receives the reason.
         """
         try:
             return await self.is_allowed_again(scope)
@@ -80,20 +81,20 @@ class Call:
             return False
 
     async def is_allowed_again(self, scope: Scope) -> bool:
-        """Whether the client would be let in as before. Raises what authenticating it raises: the database is away."""
+        """Whether the client still has its access. Raises what authentication raises, as while the database is away."""
         access: Access | None = await self.request.app[AUTHENTICATE](self.request)
         return access is not None and access.allows(scope) and access.queues == self.access.queues
 
     async def sight(self) -> Sight:
-        """What this access sees in lists, and acts on in bulk."""
+        """The limits of this access in lists and bulk acts."""
         rows = await self.rowlock.database.run("list_sensitive")
         return Sight(queues=self.access.queues, hidden=[row["name"] for row in rows])
 
     @property
     def origin(self) -> Origin:
-        """Who acts by this request: whose key it is; the header `X-Rowlock-Actor` can only add for whom.
+        """The actor of this request: the key's name; the header `X-Rowlock-Actor` can only add on whose behalf.
 
-        Where nobody was asked, it is what the header says. Raises `InvalidOption`.
+        Without authentication the header alone names the actor. Raises `InvalidOption`.
         """
         by, actor = self.access.by, self.request.headers.get(ACTOR_HEADER)
         return Origin(by=actor if by is None else f"{by} (as {actor})" if actor else by, source="http")
@@ -101,12 +102,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """What can be asked for.
+    """An endpoint of the API.
 
-    `scope` None: by everybody. `by_queue`: also by those who are limited to some queues; the handler heeds it.
-    `answers`: the form of each status, None for one without a body, as `media`; `headers`: those of a status.
-    `problems`: those of its own; what any request can meet is not among them. `outlives_database`: while nobody can be
-    asked who it is, whoever was let in lately is let in.
+    `scope`: the required scope; None allows everybody. `by_queue`: also allowed with a key limited to queues; the
+    handler checks the queue. `answers`: the form of each status, None without a body, as `media`; `headers`: those of a
+    status. `problems`: the endpoint's own, besides those of any request. `outlives_database`: while the database is
+    away, recently accepted keys are accepted.
     """
 
     method: str
@@ -125,7 +126,7 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """The operation's name: the same in the documents, the metrics and the tests."""
+        """The operation's name in the documents, the metrics and the tests."""
         return self.handler.__name__
 
     @property
@@ -135,14 +136,14 @@ class Endpoint:
 
     @property
     def is_body_optional(self) -> bool:
-        """A body whose members can all be left out can be left out itself."""
+        """Whether the body can be omitted: all of its members can be."""
         return self.body is not None and all(
             field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
             for field in msgspec.structs.fields(self.body)
         )
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Check who asks and what is asked for, and answer. Raises `Refused`."""
+        """Authenticate, decode and answer the request. Raises `Refused`."""
         call = Call(request=request, access=await self._admitted(request))
         given: dict[str, object] = {}
         query = read_query(request, self.query or _NoQuery)
@@ -156,7 +157,7 @@ class Endpoint:
             return await self.handler(call, **given)
         finally:
             if self.method != hdrs.METH_GET and self.scope in {"operate", "admin"}:
-                request.app[READINGS].forget()  # whoever acts wants to see it; who logs in or out does not act
+                request.app[READINGS].forget()  # the client must see its own act; logging in or out is not an act
 
     async def _admitted(self, request: web.Request) -> Access:
         if self.scope is None:
@@ -166,14 +167,14 @@ class Endpoint:
         else:
             access = await whoever_asks(request)
         if not access.allows(self.scope):
-            raise Refused(FORBIDDEN, f"This needs the scope {self.scope}: use a key that has it.")
+            raise Refused(FORBIDDEN, f"The key must have the scope {self.scope}. Use a key that has it.")
         if access.queues is not None and not self.by_queue:
-            raise Refused(FORBIDDEN, "This is not about one queue: use a key that is not limited to queues.")
+            raise Refused(FORBIDDEN, "This concerns all queues. Use a key that is not limited to queues.")
         return access
 
 
 async def whoever_asks(request: web.Request) -> Access:
-    """What whoever asks may do. Raises `Refused` if that is nobody."""
+    """Authenticate the client; return its access. Raises `Refused` if it has none."""
     try:
         access = await request.app[AUTHENTICATE](request)
     except (Refused, web.HTTPException):  # a host's function may raise one of aiohttp's
@@ -181,16 +182,16 @@ async def whoever_asks(request: web.Request) -> Access:
         raise
     if access is None:
         request.app[LET_IN].forget(request)
-        raise Refused(UNAUTHENTICATED, "Nobody is logged in: send a key, as in Authorization: Bearer rowlock_….")
+        raise Refused(UNAUTHENTICATED, "The request must show a key: Authorization: Bearer rowlock_….")
     return access
 
 
 class _NoQuery(msgspec.Struct, frozen=True):
-    """There are no parameters."""
+    """A query without parameters."""
 
 
 class _Options(TypedDict, total=False):
-    """What is said of an endpoint when it is declared: see `Endpoint`."""
+    """The options of a declaration: see `Endpoint`."""
 
     scope: Required[Scope | None]
     answers: Required[Mapping[int, Any]]
@@ -204,8 +205,8 @@ class _Options(TypedDict, total=False):
 class Routes:
     """The endpoints of one module, each declared above its handler.
 
-    A handler takes the `Call`, and by these names, if it wants them, `query` and `body`: their annotations are the
-    structs that the request is decoded to, and that the OpenAPI document shows.
+    A handler has the parameter `call`, and optionally `query` and `body`: their annotations are the structs to which
+    the request is decoded, and which the OpenAPI document shows.
 
     >>> routes = Routes("jobs")
     >>> @routes.post("/v1/jobs/{id}/cancel", scope="operate", by_queue=True, answers={200: Cancelled, 202: Cancelled})
@@ -217,7 +218,7 @@ class Routes:
         self.endpoints: list[Endpoint] = []
 
     def get(self, path: str, **options: Unpack[_Options]) -> Callable[[Handler], Handler]:
-        """Declare what is read. HEAD does the same, without the body."""
+        """Declare a read. HEAD answers the same, without the body."""
         return self._declare(hdrs.METH_GET, path, options)
 
     def post(self, path: str, **options: Unpack[_Options]) -> Callable[[Handler], Handler]:
@@ -225,19 +226,19 @@ class Routes:
         return self._declare(hdrs.METH_POST, path, options)
 
     def put(self, path: str, **options: Unpack[_Options]) -> Callable[[Handler], Handler]:
-        """Declare what is replaced."""
+        """Declare a replacement."""
         return self._declare(hdrs.METH_PUT, path, options)
 
     def patch(self, path: str, **options: Unpack[_Options]) -> Callable[[Handler], Handler]:
-        """Declare what is changed in part."""
+        """Declare a partial change."""
         return self._declare(hdrs.METH_PATCH, path, options)
 
     def delete(self, path: str, **options: Unpack[_Options]) -> Callable[[Handler], Handler]:
-        """Declare what is removed."""
+        """Declare a deletion."""
         return self._declare(hdrs.METH_DELETE, path, options)
 
     def register(self, app: web.Application) -> None:
-        """Have the application serve the endpoints."""
+        """Add the endpoints to the application."""
         for endpoint in self.endpoints:
             path = endpoint.path.replace("{id}", _ID)
             app.router.add_route(endpoint.method, path, endpoint.serve)

@@ -1,4 +1,4 @@
-"""The acts on jobs of `rowlock jobs`: on one job, on several, or on all that a filter means."""
+"""The acts of `rowlock jobs`: on jobs by id, or in bulk on all jobs that match a filter."""
 
 from __future__ import annotations
 
@@ -38,15 +38,17 @@ _FILTERS: Final = (
     click.option("--task", help="Only jobs of this task."),
     click.option("--after", type=click.UUID, metavar="ID", help="Only jobs with ids above this one: enqueued later."),
     click.option("--older-than", metavar="AGE", help="Only jobs created longer ago: 90s, 15m, 2h, 7d."),
-    click.option("--newer-than", metavar="AGE", help="Only jobs created not longer ago than that."),
+    click.option("--newer-than", metavar="AGE", help="Only jobs created not longer ago than this."),
     click.option("--error", metavar="TEXT", help="Only jobs whose error contains this text."),
-    click.option("--error-kind", metavar="TEXT", help="Only jobs with an error of this kind, as the groups have it."),
+    click.option(
+        "--error-kind", metavar="TEXT", help="Only jobs with an error of this kind, as in dead-letters groups."
+    ),
     click.option("--tag", help="Only jobs with this tag."),
     click.option(
         "--metadata",
         metavar="KEY=TEXT",
         multiple=True,
-        help="Only jobs with this among their metadata; may be given several times.",
+        help="Only jobs with this metadata; may be repeated.",
     ),
     click.option("--text", metavar="TEXT", help="Only jobs with this text somewhere in their arguments."),
     click.option("--created-after", type=MOMENT, metavar="TIME", help="Only jobs created at this time or later."),
@@ -56,20 +58,20 @@ _FILTERS: Final = (
 _ACT_ON_MANY: Final = (
     *_FILTERS,
     click.option("--before", type=click.UUID, metavar="ID", help="Only jobs with ids below this one."),
-    click.option("--everything", is_flag=True, help="Every job there is: needed if nothing narrows it down."),
-    click.option("--dry-run", is_flag=True, help="Change nothing; say how many jobs it would be."),
+    click.option("--everything", is_flag=True, help="All jobs: required without a filter."),
+    click.option("--dry-run", is_flag=True, help="Change nothing; print how many jobs match."),
     click.option("--yes", is_flag=True, help="Do not ask."),
     with_json,
 )
 
 
 def with_filters(command: F) -> F:
-    """The command with the options that make a filter; `filter_of` takes their values."""
+    """Add the options of a filter to the command; `filter_of` makes the filter of their values."""
     return reduce(lambda done, option: option(done), reversed(_FILTERS), command)
 
 
 def filter_of(given: Mapping[str, Any]) -> JobFilter:
-    """The filter of the options that a command was given. Raises `InvalidOption`."""
+    """Make the filter of a command's options. Raises `InvalidOption`."""
     contained = given["args_contain"]
     return JobFilter(
         **{
@@ -86,7 +88,7 @@ def filter_of(given: Mapping[str, Any]) -> JobFilter:
 
 
 def me() -> Origin:
-    """Who sits at this terminal, for the audit."""
+    """Return the user of this terminal, for the audit."""
     try:
         name = getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -99,13 +101,13 @@ def _on_one_or_many(command: F) -> F:
     return click.argument("job_ids", metavar="[ID]...", nargs=-1)(with_options)
 
 
-@click.command("cancel", short_help="Cancel jobs: waiting ones at once, running ones by asking.")
+@click.command("cancel", short_help="Cancel jobs: waiting ones at once, running ones by notifying them.")
 @_on_one_or_many
 @click.option("--reason", metavar="TEXT", help="Kept with the job and in the audit.")
 def cancel(job_ids: Sequence[str], reason: str | None, **given: Any) -> int:  # noqa: ANN401  # click's options
-    """Cancel the jobs with these IDs, or all that the options mean.
+    """Cancel the jobs with these IDs, or all that match the options.
 
-    A waiting job never starts; a running one is told to stop.
+    A waiting job never starts; a running job is notified to stop.
     """
 
     async def one(jobs: Jobs, job_id: str) -> str:
@@ -117,12 +119,12 @@ def cancel(job_ids: Sequence[str], reason: str | None, **given: Any) -> int:  # 
     return _run("cancel", job_ids, given, one, many)
 
 
-@click.command("reschedule", short_help="Change when waiting jobs are due, their priority or queue.")
+@click.command("reschedule", short_help="Change the due time, priority or queue of waiting jobs.")
 @_on_one_or_many
-@click.option("--delay", metavar="TIME", help="Due so long from now: 90s, 15m, 2h, 7d.")
-@click.option("--run-at", type=MOMENT, metavar="TIME", help="Due at this time.")
+@click.option("--delay", metavar="TIME", help="The delay from now: 90s, 15m, 2h, 7d.")
+@click.option("--run-at", type=MOMENT, metavar="TIME", help="The due time.")
 @click.option("--priority", type=int, help="0 (last) to 9 (first).")
-@click.option("--to-queue", metavar="QUEUE", help="The queue that they go to; --queue is a filter.")
+@click.option("--to-queue", metavar="QUEUE", help="The new queue; --queue is a filter.")
 def reschedule(
     job_ids: Sequence[str],
     delay: str | None,
@@ -131,9 +133,9 @@ def reschedule(
     to_queue: str | None,
     **given: Any,  # noqa: ANN401  # click's options
 ) -> int:
-    """Change when the waiting jobs with these IDs are due, their priority or queue; or of all that the options mean.
+    """Change the due time, priority or queue of the waiting jobs with these IDs, or of all that match the options.
 
-    What is left out stays as it was.
+    An omitted option stays unchanged.
     """
     new = {"delay": age("delay", delay), "run_at": run_at, "priority": priority, "queue": to_queue}
     return _reschedule("reschedule", job_ids, given, new)
@@ -142,12 +144,12 @@ def reschedule(
 @click.command("run-now", short_help="Make waiting jobs due now.")
 @_on_one_or_many
 def run_now(job_ids: Sequence[str], **given: Any) -> int:  # noqa: ANN401  # click's options
-    """Make the waiting jobs with these IDs due now, or all that the options mean."""
+    """Make the waiting jobs with these IDs due now, or all that match the options."""
     return _reschedule("run now", job_ids, given, {"delay": 0, "run_at": None, "priority": None, "queue": None})
 
 
 def _reschedule(verb: str, job_ids: Sequence[str], given: Mapping[str, Any], new: Mapping[str, Any]) -> int:
-    Change.of(**new)  # refused before anything connects
+    Change.of(**new)  # check before connecting
 
     async def one(jobs: Jobs, job_id: str) -> str:
         return (await jobs.reschedule(job_id, **new)).state
@@ -155,7 +157,7 @@ def _reschedule(verb: str, job_ids: Sequence[str], given: Mapping[str, Any], new
     async def many(jobs: Jobs, which: JobFilter, dry_run: bool) -> BulkResult:  # noqa: FBT001
         return await jobs.reschedule_many(which, **new, dry_run=dry_run, everything=True)
 
-    why = "they would be due after their time is over"
+    why = "they would be due after they expire or after their deadline"
     return _run(verb, job_ids, given, one, many, why_skipped=why)
 
 
@@ -166,7 +168,7 @@ def _reschedule(verb: str, job_ids: Sequence[str], given: Mapping[str, Any], new
 def delete(job_ids: Sequence[str], yes: bool, as_json: bool) -> int:  # noqa: FBT001  # click's
     """Delete the finished jobs with these IDs for good, with their attempts, logs, results and checkpoints."""
     if not yes and not confirm(
-        f"Delete {counted(len(job_ids), 'job')} for good?", otherwise="To delete them unasked, say --yes."
+        f"Delete {counted(len(job_ids), 'job')} for good?", otherwise="To delete them without confirmation, use --yes."
     ):
         note("Nothing was changed.")
         return Exit.NO
@@ -178,9 +180,9 @@ def delete(job_ids: Sequence[str], yes: bool, as_json: bool) -> int:  # noqa: FB
     return running.run(_one_by_one(load(None), job_ids, one, as_json=as_json))
 
 
-@click.command("retry", short_help="Put failed, cancelled or expired jobs back.")
+@click.command("retry", short_help="Retry failed, cancelled or expired jobs.")
 @_on_one_or_many
-@click.option("--args", "args_json", metavar="JSON", help="Other arguments, instead of the job's; for one ID.")
+@click.option("--args", "args_json", metavar="JSON", help="Arguments that replace the job's; for one ID.")
 @click.option("--app", "app_name", metavar="APP", help="module:attribute of the application: checks the arguments.")
 def retry(
     job_ids: Sequence[str],
@@ -188,9 +190,9 @@ def retry(
     app_name: str | None,
     **given: Any,  # noqa: ANN401  # click's options
 ) -> int:
-    """Put the finished jobs with these IDs back, or all dead letters that the options mean."""
+    """Retry the finished jobs with these IDs, or all dead letters that match the options."""
     if args_json is not None and len(job_ids) != 1:
-        raise click.UsageError("--args goes with one ID.", click.get_current_context())
+        raise click.UsageError("--args must be used with exactly one ID.", click.get_current_context())
     args = None if args_json is None else parse_args(args_json)
 
     async def one(jobs: Jobs, job_id: str) -> str:
@@ -203,15 +205,15 @@ def retry(
     return _run("retry", job_ids, given, one, many, app_name)
 
 
-@click.command("run-again", short_help="Enqueue new jobs like finished ones.")
+@click.command("run-again", short_help="Enqueue copies of finished jobs.")
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--args", "args_json", metavar="JSON", help="Other arguments, instead of the job's; for one ID.")
+@click.option("--args", "args_json", metavar="JSON", help="Arguments that replace the job's; for one ID.")
 @click.option("--app", "app_name", metavar="APP", help="module:attribute of the application: checks the arguments.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: the new job's id by the old one's.")
 def run_again(job_ids: Sequence[str], args_json: str | None, app_name: str | None, as_json: bool) -> int:  # noqa: FBT001  # click's
-    """Enqueue a new job like each of the finished ones with these IDs, however they ended, and print the new IDs."""
+    """Enqueue a copy of each finished job with these IDs, whatever its outcome, and print the new IDs."""
     if args_json is not None and len(job_ids) != 1:
-        raise click.UsageError("--args goes with one ID.", click.get_current_context())
+        raise click.UsageError("--args must be used with exactly one ID.", click.get_current_context())
     args = None if args_json is None else parse_args(args_json)
 
     async def one(jobs: Jobs, job_id: str) -> str:
@@ -220,10 +222,10 @@ def run_again(job_ids: Sequence[str], args_json: str | None, app_name: str | Non
     return running.run(_one_by_one(load(app_name), job_ids, one, as_json=as_json))
 
 
-@click.command("discard", short_help="Put dead letters aside.")
+@click.command("discard", short_help="Discard dead letters.")
 @_on_one_or_many
 def discard(job_ids: Sequence[str], **given: Any) -> int:  # noqa: ANN401  # click's options
-    """Put the dead letters with these IDs aside, or all that the options mean. They stay failed, for the audit."""
+    """Discard the dead letters with these IDs, or all that match the options. They stay failed, for the audit."""
 
     async def one(jobs: Jobs, job_id: str) -> str:
         await jobs.discard(job_id)
@@ -235,7 +237,7 @@ def discard(job_ids: Sequence[str], **given: Any) -> int:  # noqa: ANN401  # cli
     return _run("discard", job_ids, given, one, many)
 
 
-def _run(  # noqa: PLR0917  # the two ways of one verb, and what was asked for
+def _run(  # noqa: PLR0917  # both forms of one act, and its options
     verb: str,
     job_ids: Sequence[str],
     given: Mapping[str, Any],
@@ -249,16 +251,16 @@ def _run(  # noqa: PLR0917  # the two ways of one verb, and what was asked for
     which = filter_of(given)
     if job_ids:
         if dry_run or everything or not which.is_empty:
-            raise click.UsageError("IDs and filters do not go together: give one of them.", click.get_current_context())
+            raise click.UsageError("Jobs must be named by IDs or by a filter, not both.", click.get_current_context())
         return running.run(_one_by_one(load(app_name), job_ids, one, as_json=as_json))
     if which.is_empty and not everything:
-        raise InvalidOption(f"Which jobs? Give IDs, or options that narrow it down; or --everything to {verb} all.")
+        raise InvalidOption(f"Jobs must be named: by IDs, by a filter, or by --everything to {verb} all.")
     acting = _all(load(app_name), verb, which, many, dry_run=dry_run, yes=yes, as_json=as_json, why_skipped=why_skipped)
     return running.run(acting)
 
 
 async def _one_by_one(app: Rowlock, job_ids: Sequence[str], act: One, *, as_json: bool) -> int:
-    """Act on each of the jobs, whatever becomes of the others; the exit code is the worst one."""
+    """Act on each job, also after an error; return the worst exit code."""
     done: dict[str, str] = {}
     code: int = Exit.DONE
     async with running.changing(app):
@@ -298,7 +300,8 @@ async def _all(
                     note("No such jobs.")
                 return Exit.DONE
             if not confirm(
-                f"{verb.capitalize()} {counted(would.count, 'job')}?", otherwise=f"To {verb} them unasked, say --yes."
+                f"{verb.capitalize()} {counted(would.count, 'job')}?",
+                otherwise=f"To {verb} them without confirmation, use --yes.",
             ):
                 note("Nothing was changed.")
                 return Exit.NO
@@ -309,23 +312,23 @@ async def _all(
     count = counted(result.count, "job")
     click.echo(f"Would {verb} {count}" if dry_run else f"{verb}: {count}")
     if result.requested:
-        click.echo(f"{result.requested} of them run, and were told to stop.")
+        click.echo(f"{result.requested} of them run, and were notified to stop.")
     if result.skipped:
-        click.echo(f"{result.skipped} others were left: {why_skipped}.")
+        click.echo(f"{result.skipped} others were skipped: {why_skipped}.")
     for job_id in result.first_ids if dry_run else ():
         click.echo(f"  {job_id}")
     return Exit.DONE
 
 
 def age(name: str, text: str | None) -> timedelta | None:
-    """The time that a text like 90s, 15m, 2h or 7d means. Raises `InvalidOption`."""
+    """Parse a duration like 90s, 15m, 2h or 7d. Raises `InvalidOption`."""
     if text is None:
         return None
     number, unit = text[:-1], text[-1:]
     try:
         return timedelta(seconds=float(number) * _UNITS[unit])
     except (ValueError, KeyError, OverflowError):
-        raise InvalidOption(f"{name} {quoted(text)} is no age: write it as 90s, 15m, 2h or 7d.") from None
+        raise InvalidOption(f"{name} must be a duration like 90s, 15m, 2h or 7d; got {quoted(text)}.") from None
 
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""`rowlock api`: serves the HTTP API."""
+"""`rowlock api`: serve the HTTP API."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rowlock.errors import ConfigurationError
 @click.command("api")
 @click.argument("app", required=False)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
-@click.option("--behind-proxy", is_flag=True, help="A proxy ends TLS, and says whom it serves.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 selects a free port.")
+@click.option("--behind-proxy", is_flag=True, help="A trusted proxy terminates TLS, and reports the client's address.")
 def command(app: str | None, host: str, port: int, behind_proxy: bool) -> None:  # noqa: FBT001  # click's
     """Serve the HTTP API, until SIGTERM or Ctrl-C.
 
-    With APP (module:attribute, like tasks:app) arguments are checked against its tasks; without, the tasks are those
-    that workers have registered. Whoever asks must show a key (rowlock keys create); until the first one is made, this
-    machine alone is served, and nobody is asked.
+    With APP (module:attribute, like tasks:app) arguments are checked against its tasks; without it, the tasks are those
+    that workers have registered. Requests must show a key (rowlock keys create); until the first key is created, only
+    this machine is served, without a key.
     """
     running.run(_serve(load(app), host, port, behind_proxy=behind_proxy))
 
@@ -42,13 +42,13 @@ async def _serve(app: Rowlock, host: str, port: int, *, behind_proxy: bool) -> N
         async with serving(served, host, port) as url:
             click.echo(f"The API is at {url}")
             if authenticate is not keys_are_demanded and not await app.keys.had_any():
-                note("Nobody is asked for a key, since there is none: rowlock keys create NAME --scope admin")
+                note("No key is required, because none exists: rowlock keys create NAME --scope admin")
             await signals.asked.wait()
 
 
 async def _require_key(app: Rowlock, option: str) -> None:
     if not await app.keys.is_any_active():
         raise ConfigurationError(
-            f"{option} lets other machines reach the API, and there is no key that holds: make one with "
-            "rowlock keys create NAME --scope admin, or listen on 127.0.0.1."
+            f"{option} needs a valid key, because other machines can reach the API. Create one: "
+            "rowlock keys create NAME --scope admin. Or listen on 127.0.0.1."
         )

@@ -1,4 +1,4 @@
-"""`rowlock audit`: looks at what must hold of the tables at any moment."""
+"""`rowlock audit`: check the invariants of the tables."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _USUAL: Final = Scope()
 _WHOLE: Final = Scope(days=None, rows=MOST_ROWS, seconds=MOST_SECONDS)
 
 
-@click.command("audit", short_help="Check what must hold of the tables at any moment.")
-@click.option("--days", type=int, default=_USUAL.days, show_default=True, help="Of the archive.")
-@click.option("--all", "everything", is_flag=True, help="All of the archive; gives --rows and --seconds no default.")
-@click.option("--rows", type=int, help="Of each table, at most.  [default: 1000000]")
-@click.option("--seconds", type=NUMBER, help="In all, at most.  [default: 60]")
+@click.command("audit", short_help="Check the invariants of the tables.")
+@click.option("--days", type=int, default=_USUAL.days, show_default=True, help="How many days of the archive.")
+@click.option("--all", "everything", is_flag=True, help="The whole archive; no default --rows and --seconds.")
+@click.option("--rows", type=int, help="The most rows of each table.  [default: 1000000]")
+@click.option("--seconds", type=NUMBER, help="The most seconds in total.  [default: 60]")
 @with_json
 def command(days: int, everything: bool, rows: int | None, seconds: float | None, as_json: bool) -> int:  # noqa: FBT001  # click's
-    """Check what must hold of the tables at any moment, such as each job in one place, and each key with its holder.
+    """Check the invariants of the tables, for example that each job is in one place, and each key has its holder.
 
-    It reads one read-only snapshot, newest days first, takes no locks but those of any SELECT, and runs on a standby
-    as well. Exits with 0 if every invariant is kept as far as it looked, with 1 if one is broken, and with 2 if it
-    could not look at one.
+    It reads one read-only snapshot, newest days first, takes only the locks of a SELECT, and also runs on a standby.
+    Exits with 0 if every invariant holds as far as it was checked, with 1 if one is broken, and with 2 if one could not
+    be checked.
     """
     usual = _WHOLE if everything else _USUAL
     scope = Scope(
@@ -65,9 +65,9 @@ def _print(found: list[Audited]) -> None:
         for example in one.examples:
             print_text(f"{one.invariant}: {example}")
     for why in dict.fromkeys(one.why_not for one in found if one.why_not is not None):
-        note(f"Not everything was looked at: {why}.")
+        note(f"Not everything was checked: {why}.")
     if any(one.is_cut and one.why_not is None for one in found):
-        note("Not everything was looked at: --rows raises how many rows of each table are.")
+        note("Not everything was checked: raise --rows to check more rows of each table.")
 
 
 __all__ = ["command"]

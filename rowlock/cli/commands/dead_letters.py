@@ -1,4 +1,4 @@
-"""`rowlock dead-letters`: lists the jobs that have failed, or counts them by task and error."""
+"""`rowlock dead-letters`: list the jobs that failed, or count them by task and error."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ NONE: Final = "No dead letters."
 _GROUPS: Final = (number("JOBS"), text("TASK", 12), whole("FIRST", leaves=1), whole("LAST"), text("ERROR", 20))
 
 
-@click.group("dead-letters", short_help="Look at jobs that have failed.")
+@click.group("dead-letters", short_help="List and count jobs that failed.")
 def command() -> None:
-    """Look at dead letters: jobs that have failed, and were not discarded."""
+    """List and count dead letters: jobs that failed, and were not discarded."""
 
 
 @command.command("list")
 @acts.with_filters
 @click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
-@click.option("--before", type=click.UUID, metavar="ID", help="The page after this one: its last job's id.")
+@click.option("--before", type=click.UUID, metavar="ID", help="The next page: the last job's id of this one.")
 @with_json
 def list_command(
     limit: int,
@@ -47,7 +47,7 @@ def list_command(
     print_jobs(running.run(read()), as_json=as_json, none=NONE)
 
 
-@command.command("groups", short_help="Count them by task and error.")
+@command.command("groups", short_help="Count dead letters by task and error.")
 @acts.with_filters
 @click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
 @with_json
@@ -68,4 +68,4 @@ def groups_command(limit: int, as_json: bool, **given: Any) -> None:  # noqa: AN
     else:
         print_table(_GROUPS, ((one.jobs, one.task, one.first_at, one.last_at, one.error) for one in groups))
     if groups.searched_until is not None:
-        note(f"Looked back to {time_of(groups.searched_until)}: not all older ones are counted. Narrow the filter.")
+        note(f"Searched back to {time_of(groups.searched_until)}: not all older ones are counted. Narrow the filter.")

@@ -1,4 +1,4 @@
-"""`rowlock dev`: a server, a worker and the API in one process, for development, and a program beside it."""
+"""`rowlock dev`: run a server, a worker and the API in one process, for development, and a program beside it."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ if TYPE_CHECKING:
 
 URL = "ROWLOCK_DATABASE_URL"
 LOOK_EVERY: Final = 2.0
-"""Seconds between two looks for a worker in the program of --run."""
+"""Seconds between checks for a worker in the program of --run."""
 
 
 @click.command("dev", short_help="Run everything for APP in one process, for development.")
 @click.argument("app")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="The API's.")
 @click.option("--data-dir", metavar="FOLDER", help="Where the development server keeps its data. [default: .rowlock]")
-@click.option("--run", "program", metavar="COMMAND", help='Run this beside it, like "uvicorn shop:app --reload".')
-@click.option("--reload", is_flag=True, help="Start worker and API anew when a Python file here changes.")
+@click.option("--run", "program", metavar="COMMAND", help='The program to run beside it: "uvicorn shop:app --reload".')
+@click.option("--reload", is_flag=True, help="Restart worker and API when a Python file here changes.")
 @click.option("--part", type=click.Choice(["first", "again"]), hidden=True)  # of a command with --reload
 def command(app: str, *, port: int, data_dir: str | None, program: str | None, reload: bool, part: str | None) -> int:
     """Run everything for APP (module:attribute, like tasks:app): server, worker and API.
 
-    The server is a PostgreSQL of its own unless ROWLOCK_DATABASE_URL names another; its data is kept between runs. APP
-    and the program of --run find its URL in ROWLOCK_DATABASE_URL. Ctrl-C or SIGTERM stops everything.
+    The server is a PostgreSQL of its own, unless ROWLOCK_DATABASE_URL names another; its data is kept between runs. APP
+    and the program of --run read its URL from ROWLOCK_DATABASE_URL. Ctrl-C or SIGTERM stops everything.
     """
     if program is not None:
-        _words(program)  # before anything is started
-    signal.signal(signal.SIGTERM, _leave)  # while the server starts; later the event loop has the signals
+        _words(program)  # check before starting anything
+    signal.signal(signal.SIGTERM, _leave)  # while the server starts; later the event loop handles signals
     if data_dir is not None:
         os.environ["ROWLOCK_DATA_DIR"] = data_dir
     if reload:
         check_reload()
     elif program is not None and "--reload" in program:
-        note(f"{program} starts anew when the code changes, the worker here does not: give rowlock dev --reload, too.")
+        note(f"{program} restarts when the code changes, but the worker here does not. Use rowlock dev --reload, too.")
     worker: Worker | None = None
     with _database() as places:
         if reload:
@@ -82,7 +82,7 @@ def command(app: str, *, port: int, data_dir: str | None, program: str | None, r
 
 @contextmanager
 def _database() -> Iterator[list[str]]:
-    """The server, for the time of the block; `ROWLOCK_DATABASE_URL` leads there, here and in programs started here."""
+    """Run the server during the block; `ROWLOCK_DATABASE_URL` names it, here and in programs started here."""
     settings = Settings.from_environment()
     if settings.database_url is not None:
         yield [f"database  {settings.masked_database_url()}"]
@@ -93,7 +93,7 @@ def _database() -> Iterator[list[str]]:
 
 
 def _words(program: str) -> list[str]:
-    """The program's name and its arguments, as a shell divides them. Raises `UsageError`."""
+    """Split the command into its name and arguments, as a shell does. Raises `UsageError`."""
     try:
         words, why = shlex.split(program), "it names no program"
     except ValueError as error:
@@ -126,7 +126,7 @@ async def _develop(
     said = (await asyncio.to_thread(migrate, app.settings)).said
     worker = app.worker()
     if app.settings.database_url not in {None, Settings.from_environment().database_url}:
-        places = [f"database  {app.settings.masked_database_url()}"]  # the application's own
+        places = [f"database  {app.settings.masked_database_url()}"]  # the application has a database of its own
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(app)
         url = await stack.enter_async_context(
@@ -144,14 +144,14 @@ async def _develop(
 
 
 class _Ended:
-    """The exit code of the program: that of a program which has ended by itself, else 0."""
+    """The exit code of a program that ended by itself, else 0."""
 
     code = 0
 
 
 @asynccontextmanager
 async def _beside(program: str | None, signals: running.StopSignals) -> AsyncIterator[_Ended]:
-    """Run the program for the time of the block; if it ends by itself, so does everything."""
+    """Run the program during the block; if it ends by itself, everything stops."""
     ended = _Ended()
     if program is None:
         yield ended
@@ -165,14 +165,14 @@ async def _beside(program: str | None, signals: running.StopSignals) -> AsyncIte
                     break
                 await asyncio.sleep(LOOK_EVERY)
         note(
-            f"{program} runs a worker of its own beside this one: either may do a job, with its own state of the code. "
-            "Say lifespan(queue, worker=False) under rowlock dev."
+            f"{program} runs a worker of its own beside this one: either may run a job, each with its own code. "
+            "Use lifespan(queue, worker=False) under rowlock dev."
         )
 
     async def watch() -> None:
         code = await started.wait()
         if not signals.asked.is_set():
-            note(f"{program} has ended by itself ({code}): everything stops.")
+            note(f"{program} ended by itself ({code}): everything stops.")
             ended.code = code if code >= 0 else 128 - code
             signals.asked.set()
 
@@ -186,7 +186,7 @@ async def _beside(program: str | None, signals: running.StopSignals) -> AsyncIte
 
 
 async def _has_worker(queue: Rowlock, program: Program) -> bool:
-    """Whether a live worker is a process of the program's; not as far as can be told, while the database is away."""
+    """Whether a live worker is a process of the program. False while the database is away."""
     try:
         workers = await queue.workers.list()
     except (RowlockError, *running.AWAY):

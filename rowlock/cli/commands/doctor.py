@@ -1,4 +1,4 @@
-"""`rowlock doctor`: looks at everything that Rowlock depends on, and names the remedy for what is wrong."""
+"""`rowlock doctor`: check everything that Rowlock depends on, and name the remedy of each fault."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from rowlock.settings import Settings
 
 OLD_TRANSACTION: Final = timedelta(minutes=10)
 OLD_XMIN: Final = 100_000
-"""So many transactions a standby's feedback may be behind: at a thousand a second a minute and a half."""
+"""The most transactions by which a standby's feedback may lag: at a thousand a second a minute and a half."""
 LEFT_PREPARED: Final = timedelta(minutes=1)
 OVERDUE: Final = timedelta(hours=3)
 NOTIFY_SECONDS: Final = 3.0
@@ -59,7 +59,7 @@ def command(as_json: bool) -> int:  # noqa: FBT001  # click's
 
 
 async def examine(settings: Settings) -> list[Finding]:
-    """Look at everything, as far as one can get: without a server there is no schema to look at."""
+    """Run all checks that are possible: without a server, the schema cannot be checked."""
     database = Database(settings)
     try:
         return await _examine(database)
@@ -72,7 +72,7 @@ async def _examine(database: Database) -> list[Finding]:
         server = (await database.run("doctor_server"))[0]
     except (RowlockError, asyncpg.PostgresError, OSError) as error:
         detail, _, remedy = str(error).partition(" — ")
-        return [findings.fail("connection", detail, remedy or "Look at the server's log.")]
+        return [findings.fail("connection", detail, remedy or "See the server's log.")]
     found = [findings.ok("connection", database.settings.masked_database_url()), *findings.judge_server(server)]
     schema = await _guarded("schema", _schema(database))
     found += schema
@@ -99,14 +99,14 @@ async def _examine(database: Database) -> list[Finding]:
 
 
 async def _guarded(check: str, look: Awaitable[list[Finding]]) -> list[Finding]:
-    """What was found, or that looking failed: one check's failure does not hide the others."""
+    """Return a check's findings, or its failure: one failed check does not hide the others."""
     try:
         return await look
     except (asyncpg.InsufficientPrivilegeError, NotAllowed) as error:
-        return [findings.fail(check, f"cannot be looked at: {error}", REMEDY_OF_RIGHTS)]
+        return [findings.fail(check, f"cannot be checked: {error}", REMEDY_OF_RIGHTS)]
     except (RowlockError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-        remedy = "See the reason given, and run the doctor again."
-        return [findings.fail(check, f"cannot be looked at: {type(error).__name__}: {error}", remedy)]
+        remedy = "Remove the cause, and run the doctor again."
+        return [findings.fail(check, f"cannot be checked: {type(error).__name__}: {error}", remedy)]
 
 
 async def _schema(database: Database) -> list[Finding]:
@@ -176,7 +176,7 @@ async def _audit(database: Database) -> list[Finding]:
 
 
 async def _pooler(database: Database) -> list[Finding]:
-    """A pooler gives its clients process numbers of its own: no session of the server has them."""
+    """Detect a pooler: it reports process numbers of its own, which no session of the server has."""
     async with database.connection() as connection:
         (row,) = await connection.fetch(statement("doctor_pooler", database.settings.schema))
         is_pooled = row["process"] != connection.get_server_pid()
@@ -200,7 +200,7 @@ async def _listen(database: Database) -> list[Finding]:
             await database.run("doctor_notify", "listening")
             await asyncio.wait_for(heard.wait(), NOTIFY_SECONDS)
         except TimeoutError:
-            remedy = "Behind a transaction pooler (PgBouncer) set ROWLOCK_LISTEN=false; workers poll then."
+            remedy = "Behind a transaction pooler (PgBouncer) set ROWLOCK_LISTEN=false: workers then poll."
             return [findings.fail("listen", "a notification did not arrive", remedy)]
         finally:
             await connection.remove_listener(channel, hear)

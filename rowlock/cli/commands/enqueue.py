@@ -1,4 +1,4 @@
-"""`rowlock enqueue`: one job, from a shell."""
+"""`rowlock enqueue`: enqueue one job."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rowlock.words import quoted
 
 
 class _Options(TypedDict):
-    """What `app.enqueue` takes by the same names."""
+    """The options of `app.enqueue`, by the same names."""
 
     queue: str | None
     priority: int | None
@@ -44,22 +44,26 @@ class _Options(TypedDict):
 @click.argument("task")
 @click.argument("args_json", default="{}")
 @click.option("--app", metavar="APP", help="module:attribute of the application, like tasks:app: checks the arguments.")
-@click.option("--queue", help="Another queue than the task's.")
+@click.option("--queue", help="The queue, instead of the task's.")
 @click.option("--priority", type=int, help="0 (last) to 9 (first).")
-@click.option("--delay", type=NUMBER, metavar="SECONDS", help="Not before so many seconds from now.")
-@click.option("--run-at", metavar="TIME", help="Not before this time: ISO 8601 with a time zone.")
-@click.option("--max-attempts", type=int, help="How often it may fail before it is given up.")
+@click.option("--delay", type=NUMBER, metavar="SECONDS", help="The delay from now.")
+@click.option("--run-at", metavar="TIME", help="The due time: ISO 8601 with a time zone.")
+@click.option("--max-attempts", type=int, help="How many attempts may fail before the job fails.")
 @click.option("--timeout", type=NUMBER, metavar="SECONDS", help="The most that one attempt may take.")
-@click.option("--expires", metavar="LIMIT", help="Not started by then, it never runs: seconds from now, or a time.")
-@click.option("--deadline", metavar="LIMIT", help="By then it is over, one way or the other: seconds, or a time.")
+@click.option("--expires", metavar="LIMIT", help="If not started by then, it never runs: seconds, or a time.")
+@click.option("--deadline", metavar="LIMIT", help="It ends by then, whatever its outcome: seconds, or a time.")
 @click.option("--unique", "key", metavar="KEY", help="Only one live job of this task may hold the key.")
-@click.option("--unique-by", metavar="NAMES", help="The same, with a key made of these arguments: recipient,subject.")
-@click.option("--unique-until", type=click.Choice(get_args(Until)), help="Held until the job's finish, or its start.")
-@click.option("--unique-period", type=NUMBER, metavar="SECONDS", help="Held for so long, whatever becomes of the job.")
-@click.option("--unique-across-tasks", is_flag=True, help="Jobs of other tasks do not get the key either.")
-@click.option("--on-duplicate", type=click.Choice(get_args(OnDuplicate)), help="What to do if the key is held.")
-@click.option("--tag", "tags", multiple=True, help="A word to find the job by; may be given several times.")
-@click.option("--metadata", metavar="KEY=TEXT", multiple=True, help="A text to find the job by; as often as needed.")
+@click.option("--unique-by", metavar="NAMES", help="The same, with a key of these arguments: recipient,subject.")
+@click.option(
+    "--unique-until", type=click.Choice(get_args(Until)), help="The key is held until the job's finish, or its start."
+)
+@click.option(
+    "--unique-period", type=NUMBER, metavar="SECONDS", help="The key is held for so long, whatever the job's outcome."
+)
+@click.option("--unique-across-tasks", is_flag=True, help="Jobs of other tasks cannot hold the key either.")
+@click.option("--on-duplicate", type=click.Choice(get_args(OnDuplicate)), help="How to treat a duplicate.")
+@click.option("--tag", "tags", multiple=True, help="A word to find the job by; may be repeated.")
+@click.option("--metadata", metavar="KEY=TEXT", multiple=True, help="A text to find the job by; may be repeated.")
 @click.option("--args-version", type=int, metavar="N", help="The task's version for which the arguments are written.")
 @with_json
 def command(  # noqa: PLR0917  # click's: a parameter an option
@@ -87,7 +91,7 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
 ) -> None:
     """Enqueue a job of TASK and print its id.
 
-    ARGS_JSON is an object with an argument a key: '{"recipient": "ada@example.com"}'; - reads it from standard input.
+    ARGS_JSON is an object with one key per argument: '{"recipient": "ada@example.com"}'; - reads standard input.
     """
     text = sys.stdin.read() if args_json == "-" else args_json
     args, due = parse_args(text), parse_time("run_at", run_at)
@@ -116,7 +120,7 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
         handle = running.run(_enqueue(load(app), task, args, options))
     except UnknownTask as error:
         if app is None:
-            raise UnknownTask(f"{error} Or name the application that has it: --app shop:queue") from error
+            raise UnknownTask(f"{error} Or name its application: --app shop:queue") from error
         raise
     if as_json:
         print_json(EnqueuedOne(id=handle.id, task=handle.task, is_duplicate=handle.is_duplicate))
@@ -124,21 +128,21 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
     click.echo(handle.id)
     if handle.is_duplicate:
         held = "made of its arguments" if key is None else quoted(key)
-        note(f"Nothing new was enqueued: this job holds the key {held} already.")
+        note(f"No new job was enqueued: this one already holds the key {held}.")
 
 
 def parse_args(text: str) -> dict[str, object]:
-    """The arguments, from their JSON. Raises `InvalidArguments` that says where it ends being JSON."""
+    """Parse the arguments from JSON. Raises `InvalidArguments` with the position of a JSON error."""
     try:
         args = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise InvalidArguments(
-            f'The arguments are not JSON ({error}): write an object, in quotes, as \'{{"name": "value"}}\'.'
+            f'The arguments must be a JSON object in quotes, like \'{{"name": "value"}}\' ({error}).'
         ) from error
     except RecursionError as error:
-        raise InvalidArguments(f"The arguments are nested deeper than {NESTING_LIMIT} levels.") from error
+        raise InvalidArguments(f"The arguments must be nested at most {NESTING_LIMIT} levels deep.") from error
     if not isinstance(args, dict):
-        raise InvalidArguments('The arguments are not a JSON object: name each one, as in \'{"name": "value"}\'.')
+        raise InvalidArguments('The arguments must be a JSON object that names each one, like \'{"name": "value"}\'.')
     return args
 
 
@@ -151,12 +155,12 @@ def make_unique(
     across_tasks: bool,
     on_duplicate: OnDuplicate | None,
 ) -> Unique | None:
-    """The rules of uniqueness, from the options. Raises `InvalidOption`, also for options that go with a key alone."""
+    """Make the rules of uniqueness from the options. Raises `InvalidOption`, also for options without a key."""
     if key is None and by is None:
         if until or period is not None or across_tasks or on_duplicate:
             raise InvalidOption(
-                "--unique-until, --unique-period, --unique-across-tasks and --on-duplicate go with a key: "
-                "give --unique or --unique-by too."
+                "--unique-until, --unique-period, --unique-across-tasks and --on-duplicate need a key: "
+                "add --unique or --unique-by."
             )
         return None
     return Unique(
@@ -170,7 +174,7 @@ def make_unique(
 
 
 def parse_limit(option: str, text: str | None) -> float | datetime | None:
-    """Seconds, or a time in ISO 8601. Raises `InvalidOption`."""
+    """Parse seconds, or a time in ISO 8601. Raises `InvalidOption`."""
     if text is None:
         return None
     try:
@@ -180,17 +184,15 @@ def parse_limit(option: str, text: str | None) -> float | datetime | None:
 
 
 def parse_time(option: str, text: str | None) -> datetime | None:
-    """The time, from ISO 8601. Raises `InvalidOption`."""
+    """Parse a time in ISO 8601. Raises `InvalidOption`."""
     if text is None:
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidOption(f"{option} {quoted(text)} is not a time: write it as 2030-01-31T09:00:00Z.") from error
+        raise InvalidOption(f"{option} must be a time like 2030-01-31T09:00:00Z; got {quoted(text)}.") from error
     if moment.utcoffset() is None:
-        raise InvalidOption(
-            f"{option} {quoted(text)} has no time zone: write it as 2030-01-31T09:00:00Z, or with +02:00."
-        )
+        raise InvalidOption(f"{option} must have a time zone, like 2030-01-31T09:00:00Z or +02:00; got {quoted(text)}.")
     return moment
 
 

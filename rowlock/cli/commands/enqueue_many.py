@@ -1,4 +1,4 @@
-"""`rowlock enqueue-many`: several jobs from a file, all or none."""
+"""`rowlock enqueue-many`: enqueue the jobs of a file, all or none."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from rowlock.wire.jobs import EnqueuedOne, JobRequest
 @click.option("--app", metavar="APP", help="module:attribute of the application, like tasks:app: checks the arguments.")
 @with_json
 def command(file: TextIO, app: str | None, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Enqueue the jobs of FILE in one transaction, all or none, and print their ids. Without FILE: of standard input.
+    """Enqueue the jobs of FILE in one transaction, all or none, and print their ids. FILE defaults to standard input.
 
-    FILE is an array of JSON objects, or has one a line, like {"task": "send_email", "args": {"recipient": "ada"}}.
+    FILE is an array of JSON objects, or one object per line, like {"task": "send_email", "args": {"recipient": "ada"}}.
     """
     try:
         text = file.read()
     except UnicodeDecodeError as error:
-        raise InvalidArguments(f"The file is not UTF-8: {error}") from error
+        raise InvalidArguments(f"The file must be UTF-8: {error}") from error
     handles = running.run(_enqueue(load(app), read_jobs(text)))
     if as_json:
         print_json([EnqueuedOne(id=one.id, task=one.task, is_duplicate=one.is_duplicate) for one in handles])
@@ -40,22 +40,22 @@ def command(file: TextIO, app: str | None, as_json: bool) -> None:  # noqa: FBT0
     for handle in handles:
         click.echo(handle.id)
     if duplicates := sum(handle.is_duplicate for handle in handles):
-        note(f"{duplicates} of them are not new: they hold the unique keys already.")
+        note(f"{duplicates} of them are not new: these jobs already hold the unique keys.")
 
 
 def read_jobs(text: str) -> list[JobRequest]:
-    """The jobs of a file. Raises `InvalidArguments` that says which one is wrong."""
+    """Parse the jobs of a file. Raises `InvalidArguments` with the number of the invalid job."""
     try:
         if text.lstrip().startswith("["):
             given = msgspec.json.decode(text, type=list[msgspec.Raw])
         else:
             given = [msgspec.Raw(line.encode()) for line in text.splitlines() if line.strip()]
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise InvalidArguments(f"This is no array of JSON objects: {error}") from error
+        raise InvalidArguments(f"The file must be an array of JSON objects: {error}") from error
     except RecursionError as error:
-        raise InvalidArguments(f"A job in it is nested deeper than {NESTING_LIMIT} levels.") from error
+        raise InvalidArguments(f"Each job must be nested at most {NESTING_LIMIT} levels deep.") from error
     if not given:
-        raise InvalidArguments("There are no jobs in it: write an array of objects, or one a line.")
+        raise InvalidArguments("The file must have at least one job: an array of objects, or one object per line.")
     return [_read(number, one) for number, one in enumerate(given, 1)]
 
 
@@ -64,10 +64,10 @@ def _read(number: int, given: msgspec.Raw) -> JobRequest:
         return msgspec.json.decode(given, type=JobRequest)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise InvalidArguments(
-            f'Job {number} cannot be read ({error}): write {{"task": …, "args": {{…}}}} with options of POST /v1/jobs.'
+            f'Job {number} must be {{"task": …, "args": {{…}}}}, with options of POST /v1/jobs ({error}).'
         ) from error
     except RecursionError as error:
-        raise InvalidArguments(f"Job {number} is nested deeper than {NESTING_LIMIT} levels.") from error
+        raise InvalidArguments(f"Job {number} must be nested at most {NESTING_LIMIT} levels deep.") from error
 
 
 async def _enqueue(app: Rowlock, given: Sequence[JobRequest]) -> list[JobHandle[Any]]:
@@ -82,7 +82,7 @@ async def _enqueue(app: Rowlock, given: Sequence[JobRequest]) -> list[JobHandle[
                     app.by_name.make(one.task, one.args, usual[one.task], one.options, args_version=one.args_version)
                 )
             except InvalidJob as error:
-                raise type(error)(f"Job {number} is refused, and with it all the others: {error}") from error
+                raise type(error)(f"Job {number} is invalid, so no job was enqueued: {error}") from error
         stored, held = await app.store.enqueue_many(jobs)
         return await app.by_name.handles(stored, held, None)
 

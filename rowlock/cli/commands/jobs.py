@@ -1,4 +1,4 @@
-"""`rowlock jobs`: lists jobs, shows one with its attempts, and has the acts on them."""
+"""`rowlock jobs`: list jobs, show one with its attempts, and act on jobs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _ALWAYS: Final = (
     *("id", "task", "args_version", "queue", "priority", "attempt", "max_attempts", "errors", "crashes", "unique_key"),
     *("timeout", "created_at", "run_at", "started_at", "finished_at", "worker", "error"),
 )
-"""What is shown of each job; the rest of what a list has is shown where there is something."""
+"""The fields shown of each job; the other fields of a list are shown if they have a value."""
 _HIDDEN: Final = "not shown: its task is sensitive"
 
 _COLUMNS: Final = (
@@ -64,9 +64,9 @@ _ATTEMPTS: Final = (
 _ACTS: Final = (whole("AT"), whole("VERB"), text("BY"), whole("FROM"), text("DETAILS"))
 
 
-@click.group("jobs", short_help="Look at jobs, wait for them, act on them.")
+@click.group("jobs", short_help="List jobs, wait for them, act on them.")
 def command() -> None:
-    """Look at jobs, live and finished; wait for them; cancel, reschedule, retry, run again, discard, delete them."""
+    """List and show jobs, live and finished; wait for them; cancel, reschedule, retry, repeat, discard, delete them."""
 
 
 command.add_command(acts.cancel)
@@ -83,7 +83,7 @@ command.add_command(watching.result)
 @command.command("list")
 @acts.with_filters
 @click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
-@click.option("--before", type=click.UUID, metavar="ID", help="The page after this one: its last job's id.")
+@click.option("--before", type=click.UUID, metavar="ID", help="The next page: the last job's id of this one.")
 @with_json
 def list_command(
     limit: int,
@@ -102,7 +102,7 @@ def list_command(
 
 
 def print_jobs(jobs: JobPage, *, as_json: bool, none: str) -> None:
-    """Print a page of jobs, and where the next one is."""
+    """Print a page of jobs, and the option of the next page."""
     if as_json:
         print_json([JobSummary.of(job) for job in jobs])
         return
@@ -111,7 +111,7 @@ def print_jobs(jobs: JobPage, *, as_json: bool, none: str) -> None:
     elif jobs.following is None:
         note(none)
     if jobs.following is not None:
-        so_far = "More" if jobs.searched_until is None else f"Looked back to {time_of(jobs.searched_until)}; further"
+        so_far = "More" if jobs.searched_until is None else f"Searched back to {time_of(jobs.searched_until)}; further"
         note(f"{so_far}: --before {jobs.following}")
 
 
@@ -122,10 +122,10 @@ def _row(job: Job) -> Sequence[object]:
 
 @command.command("show", short_help="Show one job with its attempts.")
 @click.argument("job_id", metavar="ID")
-@click.option("--logs", is_flag=True, help="Also what it has logged.")
+@click.option("--logs", is_flag=True, help="Also show its log lines.")
 @with_json
 def show_command(job_id: str, logs: bool, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Show one job: its arguments and its result, its attempts, and what people did to it."""
+    """Show one job: its arguments and result, its attempts, and its audit."""
 
     async def read() -> tuple[Job, list[Row], list[Operation], list[LogLine]]:
         async with Rowlock() as app:
@@ -145,18 +145,18 @@ def show_command(job_id: str, logs: bool, as_json: bool) -> None:  # noqa: FBT00
     print_details(_fields(job))
     _print_attempts(job, attempts)
     if done:
-        print_text("\nwhat people did:")
+        print_text("\naudit:")
         print_table(_ACTS, ((one.at, one.verb, one.by, one.source, in_one_line(one.details)) for one in done))
     if logs:
         print_text("\nlogs:" if lines else "\nlogs: none")
         print_lines(lines)
 
 
-@command.command("logs", short_help="Show what a job has logged.")
+@command.command("logs", short_help="Show the log lines of a job.")
 @click.argument("job_id", metavar="ID")
 @with_json
 def logs_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Show the lines that the ended attempts of a job have logged, if its task has capture_logs."""
+    """Show the log lines of a job's ended attempts, if its task has capture_logs."""
 
     async def read() -> tuple[Job, list[LogLine]]:
         async with Rowlock() as app:
@@ -167,7 +167,7 @@ def logs_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     if as_json:
         print_json(JobLogs(id=job.id, lines=lines))
     elif job.is_sensitive:
-        note(f"The task {job.task} is sensitive: what its jobs log is not shown.")
+        note(f"The task {job.task} is sensitive: the log lines of its jobs are not shown.")
     elif not lines:
         note(f"Nothing was logged, or task {job.task} has no capture_logs.")
     else:
@@ -175,7 +175,7 @@ def logs_command(job_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 
 
 def print_lines(lines: Sequence[LogLine]) -> None:
-    """Print log lines: the attempt, when, the level, the text."""
+    """Print log lines: attempt, time, level and text."""
     for line in lines:
         at = line.at.astimezone().isoformat(sep=" ", timespec="milliseconds")
         print_text(f"{line.attempt}  {at}  {line.level:8} {line.text}")
@@ -195,7 +195,7 @@ def _fields(job: Job) -> Iterator[tuple[str, object]]:
 
 
 def _joined(value: object) -> object:
-    """Of several texts, or of texts by key: all in one line."""
+    """Join several texts, or texts by key, in one line."""
     if isinstance(value, dict):
         return ", ".join(f"{key}={text}" for key, text in sorted(value.items()))
     return ", ".join(value) if isinstance(value, list) else value
@@ -220,7 +220,7 @@ def _ended(row: Row) -> Sequence[object]:
 
 
 def _last(job: Job, attempts: Sequence[Row]) -> Iterator[Sequence[object]]:
-    """The attempt that runs, or that succeeded: it has no row of its own."""
+    """The running or successful attempt, which has no row of its own."""
     if job.state not in {"running", "succeeded"} or any(row["attempt"] == job.attempt for row in attempts):
         return
     took = NOTHING if job.finished_at is None or job.started_at is None else job.finished_at - job.started_at

@@ -1,4 +1,4 @@
-"""`rowlock keys`: makes, lists and revokes the keys of the HTTP API."""
+"""`rowlock keys`: create, list and revoke the keys of the HTTP API."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _COLUMNS: Final = (
 
 @click.group("keys")
 def command() -> None:
-    """Make, list and revoke the keys of the HTTP API."""
+    """Create, list and revoke the keys of the HTTP API."""
 
 
-@command.command("create", short_help="Make a key, and print it this once.")
+@command.command("create", short_help="Create a key, and print it once.")
 @click.argument("name")
 @click.option(
     "--scope",
@@ -40,15 +40,15 @@ def command() -> None:
     type=click.Choice(SCOPES),
     multiple=True,
     required=True,
-    help="What it allows; several times for several. operate includes read, admin all.",
+    help="A scope of the key; may be repeated. operate includes read, admin includes all.",
 )
-@click.option("--queue", "queues", multiple=True, help="The only queue it is for; several times for several.")
-@click.option("--expires", metavar="TIME", help="How long it holds: 12h, 90d. [default: until it is revoked]")
+@click.option("--queue", "queues", multiple=True, help="Limit the key to this queue; may be repeated.")
+@click.option("--expires", metavar="TIME", help="How long it is valid: 12h, 90d. [default: until it is revoked]")
 @with_json
 def create_command(name: str, scopes: Sequence[Any], queues: Sequence[str], expires: str | None, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Make a key of the HTTP API, and print it. It is shown this once: only its hash is stored.
+    """Create a key of the HTTP API, and print it once: only its hash is stored.
 
-    NAME is what the audit says of whoever has the key.
+    NAME names the key's holder in the audit.
     """
     holds = age("expires", expires)
 
@@ -61,13 +61,13 @@ def create_command(name: str, scopes: Sequence[Any], queues: Sequence[str], expi
         print_json(made)
         return
     click.echo(made.text)
-    note(f"This is the key {made.name}: it is not shown again.")
+    note(f"This is the key {made.name}. It is not shown again.")
 
 
 @command.command("list")
 @with_json
 def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
-    """List the keys, newest first, never their texts."""
+    """List the keys, newest first, without their texts."""
 
     async def read() -> list[ApiKey]:
         async with Rowlock() as app:
@@ -77,16 +77,16 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     if as_json:
         print_json(keys)
     elif not keys:
-        note("No keys: make one with rowlock keys create.")
+        note("No keys. Create one: rowlock keys create.")
     else:
         print_table(_COLUMNS, map(_row, keys))
 
 
-@command.command("revoke", short_help="End a key, and its sessions, at once.")
+@command.command("revoke", short_help="Revoke a key and its sessions at once.")
 @click.argument("key", metavar="NAME|ID")
 @with_json
 def revoke_command(key: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """End a key at once, with the sessions of those who logged in with it."""
+    """Revoke a key at once, with all sessions begun with it."""
 
     async def revoke() -> ApiKey:
         async with running.changing(Rowlock()) as app:

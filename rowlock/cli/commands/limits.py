@@ -1,4 +1,4 @@
-"""`rowlock limits`: shows what limits how many jobs run at once."""
+"""`rowlock limits`: show the limits of how many jobs run at once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rowlock.wire.queues import Limits, QueueLimit, WorkerLimit
 _COLUMNS: Final = (whole("LIMIT OF"), text("NAME", 36), text("HOST"), number("CONCURRENCY"))
 
 
-@click.command("limits", short_help="Show what limits how many jobs run at once.")
+@click.command("limits", short_help="Show the limits of how many jobs run at once.")
 @with_json
 def command(as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Show what limits how many jobs run at once: what was said of queues, and what each live worker has."""
+    """Show the limits of how many jobs run at once: of queues, and of each live worker."""
 
     async def read() -> Limits:
         async with Rowlock() as app:
@@ -33,7 +33,7 @@ def command(as_json: bool) -> None:  # noqa: FBT001  # click's
     if as_json:
         print_json(limits)
     elif not limits.queues and not limits.workers:
-        note("No limits: nothing was said of a queue, and no worker is alive.")
+        note("No limits: no queue has one, and no worker is alive.")
     else:
         of_queues = [("queue", one.name, "each worker", one.concurrency) for one in limits.queues]
         of_workers = [("worker", str(one.id), one.hostname, one.concurrency) for one in limits.workers]

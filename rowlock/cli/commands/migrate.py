@@ -1,4 +1,4 @@
-"""`rowlock migrate`: brings the schema to a revision, or prints the SQL that would."""
+"""`rowlock migrate`: migrate the schema to a revision, or print the SQL for it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ _BASE: Final = "base"
 
 
 @click.command("migrate")
-@click.option("--to", "revision", metavar="REVISION", help="Up to this revision. [default: the newest]")
-@click.option("--down", metavar="REVISION", help="Back to this revision; base removes everything, every job included.")
+@click.option("--to", "revision", metavar="REVISION", help="Upgrade to this revision. [default: the newest]")
+@click.option(
+    "--down", metavar="REVISION", help="Downgrade to this revision; base removes everything, including all jobs."
+)
 @click.option("--sql", "as_sql", is_flag=True, help="Print the SQL for an empty database, and change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask before everything is removed.")
+@click.option("--yes", is_flag=True, help="Do not ask before removing everything.")
 @with_json
 def command(
     revision: str | None,
@@ -41,10 +43,10 @@ def command(
 ) -> int:
     """Create or upgrade Rowlock's tables, in one transaction.
 
-    Harmless when repeated; of two at once, the second waits for the first and finds nothing to do.
+    Repeating it is harmless. Of two at once, the second waits for the first and finds nothing to do.
     """
     if down is not None and (revision is not None or as_sql):
-        raise click.UsageError("--down goes with neither --to nor --sql.")
+        raise click.UsageError("--down must be used without --to and --sql.")
     settings = Settings.from_environment()
     if as_sql:
         with _steps(settings):
@@ -65,7 +67,7 @@ def command(
 
 
 class Migrated(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done: how many `migrations` ran, and at which `revision` the schema is now (None: it has no tables)."""
+    """The result: how many `migrations` ran, and the schema's `revision` now (None: it has no tables)."""
 
     schema: str
     revision: str | None
@@ -74,10 +76,10 @@ class Migrated(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def migrate(settings: Settings, revision: str = "head") -> Migrated:
-    """Bring the schema up to `revision`; say what was done.
+    """Upgrade the schema to `revision`; return what was done.
 
     Must not be called on an event loop's thread. Raises `DatabaseUnavailable`, `SchemaTooNew`, and
-    `ConfigurationError` for what PostgreSQL refuses.
+    `ConfigurationError` if PostgreSQL refuses a statement.
     """
     settings, _ = asyncio.run(_look(settings))
     with _steps(settings) as steps:
@@ -90,7 +92,7 @@ def migrate(settings: Settings, revision: str = "head") -> Migrated:
 
 
 def _downgrade(settings: Settings, revision: str, *, is_confirmed: bool) -> Migrated | None:
-    """Take the schema back; None: it was not wanted after all."""
+    """Downgrade the schema; None if the user declines."""
     settings, before = asyncio.run(_look(settings))
     schema = settings.schema
     if before is None:
@@ -104,16 +106,16 @@ def _downgrade(settings: Settings, revision: str, *, is_confirmed: bool) -> Migr
         said = f"The schema {schema} is at revision {before}: nothing to do."
         return Migrated(schema=schema, revision=before, migrations=0, said=said)
     after = None if revision == _BASE else revision
-    said = f"The schema {schema} was taken back from {before} to {revision}{_how_many(steps)}."
+    said = f"The schema {schema} was downgraded from {before} to {revision}{_how_many(steps)}."
     return Migrated(schema=schema, revision=after, migrations=len(steps), said=said)
 
 
 def _is_wanted(settings: Settings) -> bool:
     question = (
-        f"This removes all of Rowlock's tables in {settings.schema} of {settings.masked_database_url()}, and every job "
-        "in them. Go on?"
+        f"This removes all of Rowlock's tables in {settings.schema} of {settings.masked_database_url()} and all jobs. "
+        "Continue?"
     )
-    return confirm(question, otherwise="Nothing was removed. To remove everything without being asked, say --yes.")
+    return confirm(question, otherwise="Nothing was removed. To remove everything without confirmation, use --yes.")
 
 
 def _how_many(steps: list[str]) -> str:
@@ -121,9 +123,9 @@ def _how_many(steps: list[str]) -> str:
 
 
 async def _look(settings: Settings) -> tuple[Settings, str | None]:
-    """The settings with the server's URL, embedded or not, and the schema's revision; None where there is none.
+    """Return the settings with the server's URL, embedded or not, and the schema's revision; None without a schema.
 
-    Connects as the queue does, so that what is wrong with the connection is said in the same words.
+    It connects as the queue does, so that connection errors have the same text.
     """
     database = Database(settings)
     try:
@@ -138,26 +140,25 @@ async def _look(settings: Settings) -> tuple[Settings, str | None]:
 def _known(revision: str) -> str:
     if revision not in {"head", _BASE} and not migrations.is_known(revision):
         raise ConfigurationError(
-            f"There is no revision {quoted(revision)} in this Rowlock: the newest is {migrations.head()}, "
-            f"the oldest {_BASE}."
+            f"The revision must be known to this Rowlock, from {_BASE} to {migrations.head()}; got {quoted(revision)}."
         )
     return revision
 
 
 def _lacking(settings: Settings, kind: str, name: str) -> str:
-    """What to do about a right that the role of the migration lacks."""
+    """Describe the privilege that the migration's role lacks, and the remedy."""
     role = (settings.database_url and make_url(settings.database_url).username) or "…"
     remedy = f"use the role that owns the schema {settings.schema}"
     if kind == "database":
         remedy = (
-            f'as one who may, GRANT CREATE ON DATABASE "{name}" TO "{role}"; or make the schema for it: '
+            f'as a privileged role, GRANT CREATE ON DATABASE "{name}" TO "{role}"; or create its schema: '
             f'CREATE SCHEMA "{settings.schema}" AUTHORIZATION "{role}";'
         )
     return f"The migration failed, and nothing was changed: permission denied for {kind} {name} — {remedy}"
 
 
 class _Steps(logging.Handler):
-    """Counts the migrations that ran, by what Alembic logs of each."""
+    """Count the migrations that ran, by Alembic's log record of each."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -171,7 +172,7 @@ class _Steps(logging.Handler):
 
 @contextmanager
 def _steps(settings: Settings) -> Iterator[list[str]]:
-    """What runs in the block; its errors become Rowlock's."""
+    """Collect the migrations that run in the block; turn their errors into Rowlock's."""
     handler, logger = _Steps(), logging.getLogger("alembic.runtime.migration")
     level, logger.propagate = logger.level, False
     logger.setLevel(logging.INFO)
@@ -184,8 +185,8 @@ def _steps(settings: Settings) -> Iterator[list[str]]:
         if (on := denied(error)) is not None:
             raise ConfigurationError(_lacking(settings, *on)) from error
         raise ConfigurationError(
-            f"The migration failed, and nothing was changed: {error.orig} — if a lock was in the way, end the long "
-            "transaction that holds it and run rowlock migrate again."
+            f"The migration failed, and nothing was changed: {error.orig} — if a lock blocked it, end the long "
+            "transaction that holds it, and run rowlock migrate again."
         ) from error
     finally:
         logger.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""`rowlock operations`: who did what, when and from where."""
+"""`rowlock operations`: list the audit: who did what, when and from where."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _COLUMNS: Final = (
 )
 
 
-@click.command("operations", short_help="List what people did.")
-@click.option("--verb", help="Only these: cancel, reschedule, retry, delete, …")
-@click.option("--target-kind", metavar="KIND", help="Only what was done to these: job, queue, schedule, worker.")
-@click.option("--target", help="Only what was done to this one: its id, or its name.")
+@click.command("operations", short_help="List the audit.")
+@click.option("--verb", help="Only these acts: cancel, reschedule, retry, delete, …")
+@click.option("--target-kind", metavar="KIND", help="Only acts on these: job, queue, schedule, worker.")
+@click.option("--target", help="Only acts on this target: its id, or its name.")
 @click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
-@click.option("--before", type=click.UUID, metavar="ID", help="The page after this one: its last operation's id.")
+@click.option("--before", type=click.UUID, metavar="ID", help="The next page: the last operation's id of this one.")
 @with_json
 def command(  # noqa: PLR0917  # click's: a parameter an option
     verb: str | None,
@@ -39,7 +39,7 @@ def command(  # noqa: PLR0917  # click's: a parameter an option
     before: UUID | None,
     as_json: bool,  # noqa: FBT001  # click's
 ) -> None:
-    """List what people did, newest first: what, to which job, queue, schedule or worker, who, and from where."""
+    """List the audit, newest first: who did what, to which job, queue, schedule or worker, and from where."""
 
     async def read() -> list[Operation]:
         async with Rowlock() as app:

@@ -1,4 +1,4 @@
-"""`rowlock queues`: lists, shows, pauses, resumes, drains and scales queues."""
+"""`rowlock queues`: list, show, pause, resume, drain and scale queues."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 AS_STARTED: Final = "default"
-"""A concurrency of nobody's word: each worker has what it was started with."""
+"""The concurrency without a limit: each worker keeps the one that it was started with."""
 _COLUMNS: Final = (
     text("QUEUE", 12),
     whole("PAUSED SINCE", leaves=3),
@@ -37,7 +37,7 @@ _COLUMNS: Final = (
 
 @click.group("queues")
 def command() -> None:
-    """Look at queues, and pause, resume, drain and scale them."""
+    """List and show queues; pause, resume, drain and scale them."""
 
 
 def _name(function: _Function) -> _Function:
@@ -47,7 +47,7 @@ def _name(function: _Function) -> _Function:
 @command.command("list")
 @with_json
 def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
-    """List all queues that anybody knows of, by name."""
+    """List all known queues, by name."""
     queues = _do(lambda of: of.list(), changes=False)
     if as_json:
         print_json(queues)
@@ -61,7 +61,7 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
 @_name
 @with_json
 def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Show one queue: what was said of it, and what its jobs do."""
+    """Show one queue: its settings, and the counts of its jobs."""
     queue = _do(lambda of: of.get(name), changes=False)
     if as_json:
         print_json(queue)
@@ -70,11 +70,11 @@ def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
     print_details((members | {"concurrency": _concurrency(queue)}).items())
 
 
-@command.command("pause", short_help="Let no job of the queue start until it is resumed.")
+@command.command("pause", short_help="Pause a queue: none of its jobs starts until it is resumed.")
 @_name
 @with_json
 def pause_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Let no job of the queue start until it is resumed; what runs goes on."""
+    """Pause the queue: none of its jobs starts until it is resumed; running jobs continue."""
     _done(_do(lambda of: of.pause(name)), as_json)
 
 
@@ -82,32 +82,35 @@ def pause_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 @_name
 @with_json
 def resume_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Let jobs of the queue start again."""
+    """Resume the queue: its jobs start again."""
     _done(_do(lambda of: of.resume(name)), as_json)
 
 
 @command.command("drain")
 @_name
-@click.option("--timeout", type=NUMBER, metavar="SECONDS", help="How long to wait at most. [default: for ever]")
+@click.option("--timeout", type=NUMBER, metavar="SECONDS", help="The longest wait. [default: unlimited]")
 @with_json
 def drain_command(name: str, timeout: float | None, as_json: bool) -> None:  # noqa: FBT001  # click's
     """Pause the queue, and wait until none of its jobs runs. It stays paused."""
     _done(_do(lambda of: of.drain(name, timeout=timeout)), as_json)
 
 
-@command.command("scale", short_help="Say how many jobs of the queue each worker runs at once.")
+@command.command("scale", short_help="Limit how many jobs of a queue each worker runs at once.")
 @_name
 @click.argument("concurrency", metavar="CONCURRENCY|default")
 @with_json
 def scale_command(name: str, concurrency: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Say how many jobs of the queue NAME each worker runs at once at most.
+    """Limit how many jobs of the queue NAME each worker runs at once.
 
-    It holds for all workers, also for those that start later. With default, each has what it was started with.
+    The limit applies to all workers, also to those that start later. default removes it: each worker then keeps the
+    limit that it was started with.
     """
     try:
         most = None if concurrency == AS_STARTED else int(concurrency)
     except ValueError:
-        raise click.UsageError(f"CONCURRENCY {quoted(concurrency)} is no number: use 1 or more, or default.") from None
+        raise click.UsageError(
+            f"CONCURRENCY must be a number of at least 1, or default; got {quoted(concurrency)}."
+        ) from None
     _done(_do(lambda of: of.scale(name, most)), as_json)
 
 

@@ -1,4 +1,4 @@
-"""`rowlock retention`: shows and says how long finished jobs are kept."""
+"""`rowlock retention`: show and set how long finished jobs are kept."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _DAYS: Final = (
 
 @click.group("retention")
 def command() -> None:
-    """Look at how long finished jobs are kept, and say it."""
+    """Show and set how long finished jobs are kept."""
 
 
-@command.command("show", short_help="Show what was said of it, and the days of the archive.")
+@command.command("show", short_help="Show the retention, and the days of the archive.")
 @with_json
 def show_command(as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Show what is set, and the days of the archive: how large each is, and what goes when."""
+    """Show the retention, and the days of the archive: the size of each, and when its jobs are removed."""
 
     async def read() -> RetentionStatus:
         async with Rowlock() as app:
@@ -54,17 +54,17 @@ def show_command(as_json: bool) -> None:  # noqa: FBT001  # click's
         note("The archive is empty.")
 
 
-@command.command("keep", short_help="Say how long the finished jobs of a queue are kept.")
+@command.command("keep", short_help="Set how long the finished jobs of a queue are kept.")
 @click.argument("queue")
-@click.option("--succeeded", metavar="TIME", help="Of jobs that succeeded: 12h, 7d; forever; default.")
-@click.option("--failed", metavar="TIME", help="Of dead letters.")
-@click.option("--cancelled", metavar="TIME", help="Of cancelled jobs.")
-@click.option("--expired", metavar="TIME", help="Of jobs that expired before they started.")
+@click.option("--succeeded", metavar="TIME", help="The time for jobs that succeeded: 12h, 7d; forever; default.")
+@click.option("--failed", metavar="TIME", help="The time for dead letters.")
+@click.option("--cancelled", metavar="TIME", help="The time for cancelled jobs.")
+@click.option("--expired", metavar="TIME", help="The time for jobs that expired before they started.")
 @with_json
 def keep_command(queue: str, as_json: bool, **given: str | None) -> None:  # noqa: FBT001  # click's
-    """Say how long the finished jobs of QUEUE are kept; what is not given stays.
+    """Set how long the finished jobs of QUEUE are kept; an omitted option stays unchanged.
 
-    The queue '*' (in quotes) stands for all that have no time of their own. By default jobs are kept for ever.
+    The queue '*' (in quotes) sets it for queues without a time of their own. By default jobs are kept forever.
     """
     said: dict[str, Any] = {outcome: _time(outcome, text) for outcome, text in given.items()}
     retention.check(queue, said)

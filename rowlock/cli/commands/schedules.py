@@ -1,4 +1,4 @@
-"""`rowlock schedules`: lists, shows, creates, edits, pauses, resumes, runs and deletes schedules."""
+"""`rowlock schedules`: list, show, create, edit, pause, resume, run and delete schedules."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 @click.group("schedules")
 def command() -> None:
-    """Look at schedules, and change them."""
+    """List, show and change schedules."""
 
 
 def _name(function: _Function) -> _Function:
@@ -50,15 +50,17 @@ def _name(function: _Function) -> _Function:
 def _options(function: _Function) -> _Function:
     """The options of a schedule; None: not given."""
     for option in (
-        click.option("--max-attempts", type=int, help="Another number than the task's."),
+        click.option("--max-attempts", type=int, help="The number of attempts, instead of the task's."),
         click.option("--priority", type=int, help="0 (last) to 9 (first), instead of the task's."),
-        click.option("--queue", help="Another queue than the task's."),
-        click.option("--jitter", type=NUMBER, metavar="SECONDS", help="A random delay of each job, up to this."),
+        click.option("--queue", help="The queue, instead of the task's."),
+        click.option("--jitter", type=NUMBER, metavar="SECONDS", help="The largest random delay of each job."),
         click.option(
-            "--overlap", type=click.Choice(OVERLAPS), help="While the last job is not finished. [default: allow]"
+            "--overlap",
+            type=click.Choice(OVERLAPS),
+            help="What a tick does while the last job is unfinished. [default: allow]",
         ),
-        click.option("--misfire", type=click.Choice(MISFIRES), help="What missed ticks become. [default: latest]"),
-        click.option("--timezone", metavar="ZONE", help="Of the cron text, like Europe/Berlin. [default: UTC]"),
+        click.option("--misfire", type=click.Choice(MISFIRES), help="How missed ticks are treated. [default: latest]"),
+        click.option("--timezone", metavar="ZONE", help="The time zone of CRON, like Europe/Berlin. [default: UTC]"),
         click.option(
             "--app", metavar="APP", help="module:attribute of the application, like tasks:app: checks the arguments."
         ),
@@ -102,13 +104,13 @@ def show_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 @click.argument("cron")
 @click.argument("args_json", default="{}")
 @_options
-@click.option("--paused", is_flag=True, help="Let no tick fire until it is resumed.")
+@click.option("--paused", is_flag=True, help="Create it paused: no tick fires until it is resumed.")
 @with_json
 def create_command(name: str, task: str, cron: str, args_json: str, **given: Any) -> None:  # noqa: ANN401  # click's
     """Create the schedule NAME, which enqueues a job of TASK at the times of CRON.
 
     CRON is five fields, six with the seconds first, or @hourly, @daily and so on, in quotes. ARGS_JSON is an object
-    with an argument a key; - reads it from standard input.
+    with one key per argument; - reads standard input.
     """
     args, as_json = _args(args_json), given.pop("as_json")
     app, is_paused, options = given.pop("app"), given.pop("paused"), _given(given)
@@ -120,20 +122,20 @@ def create_command(name: str, task: str, cron: str, args_json: str, **given: Any
 
 @command.command("edit", short_help="Change a schedule.")
 @_name
-@click.option("--task", help="Another task.")
-@click.option("--cron", help="Other times: the next tick is counted from now.")
-@click.option("--args", "args_json", metavar="JSON", help="Other arguments; - reads them from standard input.")
+@click.option("--task", help="The new task.")
+@click.option("--cron", help="The new times: the next tick is computed from now.")
+@click.option("--args", "args_json", metavar="JSON", help="The new arguments; - reads standard input.")
 @_options
 @with_json
 def edit_command(name: str, args_json: str | None, **given: Any) -> None:  # noqa: ANN401  # click's
-    """Change the schedule NAME; what is not given stays.
+    """Change the schedule NAME; an omitted option stays unchanged.
 
     Edits of a schedule that the code declares last until the code declares it differently.
     """
     as_json, app = given.pop("as_json"), given.pop("app")
     changes = _given(given) | ({} if args_json is None else {"args": _args(args_json)})
     if not changes:
-        raise click.UsageError("There is nothing to change: give an option.")
+        raise click.UsageError("At least one option must be given.")
     _done(as_json, _do(app, lambda of: of.edit(name, **changes)))
 
 
@@ -141,7 +143,7 @@ def edit_command(name: str, args_json: str | None, **given: Any) -> None:  # noq
 @_name
 @with_json
 def pause_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Let no tick of the schedule fire until it is resumed."""
+    """Pause the schedule: no tick fires until it is resumed."""
     _done(as_json, _do(None, lambda of: of.pause(name)))
 
 
@@ -149,7 +151,7 @@ def pause_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 @_name
 @with_json
 def resume_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Let ticks fire again, from now on: those of the pause do not."""
+    """Resume the schedule: ticks fire again from now on. Ticks during the pause do not fire."""
     _done(as_json, _do(None, lambda of: of.resume(name)))
 
 
@@ -157,7 +159,7 @@ def resume_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 @_name
 @with_json
 def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Enqueue a job of the schedule now, and print its id. Its ticks stay as they are."""
+    """Enqueue a job of the schedule now, and print its id. Its ticks stay unchanged."""
     handle = _do(None, lambda of: of.run(name))
     if as_json:
         print_json(StartedJob(id=handle.id, task=handle.task))
@@ -169,7 +171,7 @@ def run_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
 @_name
 @with_json
 def delete_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Delete the schedule; its jobs stay. One that the code declares comes back with the next worker."""
+    """Delete the schedule; its jobs stay. The next worker restores a schedule that the code declares."""
     _do(None, lambda of: of.delete(name))
     if as_json:
         print_json({"name": name})
@@ -177,10 +179,10 @@ def delete_command(name: str, as_json: bool) -> None:  # noqa: FBT001  # click's
         click.echo(f"The schedule {name} is deleted.")
 
 
-@command.command("prune", short_help="Delete what the code does not declare any more.")
+@command.command("prune", short_help="Delete schedules that the code no longer declares.")
 @with_json
 def prune_command(as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Delete the schedules that the code does not declare any more; their jobs stay. Prune once a deploy is over."""
+    """Delete the schedules that the code no longer declares; their jobs stay. Prune once a deploy is over."""
     names = _do(None, lambda of: of.prune())
     if as_json:
         print_json(names)
@@ -188,7 +190,7 @@ def prune_command(as_json: bool) -> None:  # noqa: FBT001  # click's
     for name in names:
         click.echo(f"The schedule {name} is deleted.")
     if not names:
-        note("Nothing is deleted: the code declares all of its schedules.")
+        note("Nothing was deleted: the code declares all of its schedules.")
 
 
 def _do(app: str | None, act: Callable[[Schedules], Awaitable[R]], *, changes: bool = True) -> R:

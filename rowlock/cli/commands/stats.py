@@ -1,4 +1,4 @@
-"""`rowlock stats`: what ended over a window of time, how long it took and was waited for, by queue and by task."""
+"""`rowlock stats`: throughput, failures, durations and waits over a window of time, by queue and by task."""
 
 from __future__ import annotations
 
@@ -42,12 +42,14 @@ def _columns(name: str) -> tuple[Column, ...]:
 
 
 @click.command("stats", short_help="Show throughput, failures and latency over a window of time.")
-@click.option("--window", type=click.Choice(get_args(Window)), default="1h", show_default=True, help="How far back.")
-@click.option("--queue", help="Of this queue alone.")
-@click.option("--task", help="Of this task alone.")
+@click.option(
+    "--window", type=click.Choice(get_args(Window)), default="1h", show_default=True, help="The window, which ends now."
+)
+@click.option("--queue", help="Only jobs of this queue.")
+@click.option("--task", help="Only jobs of this task.")
 @with_json
 def command(window: str, queue: str | None, task: str | None, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Show what ended within the window: how much, how often it failed, how long it took, by queue and by task."""
+    """Show the jobs that ended in the window: how many, how many failed, how long they took, by queue and by task."""
 
     async def read() -> Statistics:
         async with Rowlock() as app:
@@ -71,7 +73,7 @@ def command(window: str, queue: str | None, task: str | None, as_json: bool) -> 
         ]
     )
     if not sum(done):
-        note("Nothing has ended in this window. What ends is counted about ten seconds later.")
+        note("No job ended in this window. Jobs are counted about ten seconds after their end.")
     for name, rows in (
         ("ALL", [("all", found.total)]),
         ("QUEUE", [(one.queue, one) for one in found.queues]),

@@ -1,4 +1,4 @@
-"""`rowlock tasks`: lists the tasks that workers have registered."""
+"""`rowlock tasks`: list the tasks that workers have registered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLUMNS: Final = (text("TASK", 12), text("QUEUE"), number("PRIORITY"), number("
 
 @click.group("tasks")
 def command() -> None:
-    """Look at the tasks that workers have registered."""
+    """List the tasks that workers have registered."""
 
 
 @command.command("list")

@@ -1,4 +1,4 @@
-"""`rowlock top`: how the queue stands, again and again, until somebody has seen enough."""
+"""`rowlock top`: show the state of the queue, refreshed until the user quits."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from rowlock.cli.show.output import print_json, with_json
 from rowlock.cli.show.tables import console, duration_of, on_terminal, print_plain
 
 SHARE: Final = 10
-"""It rests at least so many times as long as a look took: it is a burden to nobody."""
+"""The least pause after a reading, as a multiple of its duration, so that it never burdens the database."""
 PATIENCE: Final = 2.0
-"""After so many seconds without an answer the screen says so."""
+"""Seconds without an answer after which the screen reports it."""
 
 
 @click.command("top", short_help="Watch the queue live.")
@@ -36,15 +36,15 @@ PATIENCE: Final = 2.0
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often to look.",
+    help="Seconds between readings.",
 )
-@click.option("--once", is_flag=True, help="Print one frame, and end.")
+@click.option("--once", is_flag=True, help="Print one frame, and exit.")
 @with_json
 def command(every: float, once: bool, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Watch the queue: its figures, queues, workers, the jobs that run longest, and the last dead letters.
+    """Watch the queue: its figures, queues, workers, the longest-running jobs, and the last dead letters.
 
-    q or Ctrl-C ends it; space looks again at once. If the database goes away it says so, and goes on when it is back.
-    Where nobody looks (in a pipe) it prints one frame.
+    q or Ctrl-C quits; space refreshes at once. If the database goes away, the screen reports it until it is back. In a
+    pipe it prints one frame.
     """
     if as_json or once or not on_terminal() or console().is_dumb_terminal:
         seen = running.run(_look_once())
@@ -81,7 +81,7 @@ async def _watch(every: float) -> None:
 
 
 class _Screen:
-    """What is shown, and what is read for it meanwhile: the keys work while the database does not answer."""
+    """Show frames while reading the next one: the keys work while the database does not answer."""
 
     def __init__(self, app: Rowlock, live: Live, seen: Seen) -> None:
         self._app = app
@@ -93,7 +93,7 @@ class _Screen:
         self._took = 0.0
 
     async def show(self, every: float, asked: asyncio.Event, wanted: asyncio.Event) -> None:
-        """Show it until it is `asked` to stop; look again when it is `wanted`."""
+        """Show frames until `asked` is set; refresh at once when `wanted` is set."""
         reading: asyncio.Task[Seen] | None = None
         began = self._clock()
         self._draw()
@@ -149,7 +149,7 @@ async def _stopped(reading: asyncio.Task[Seen]) -> None:
 
 @contextmanager
 def _keys(asked: asyncio.Event, wanted: asyncio.Event) -> Iterator[None]:
-    """Heed the keys where there is a keyboard, and leave it as it was. No Ctrl-Z: it would leave the screen behind."""
+    """Read keys if there is a keyboard, and restore its mode. Ctrl-Z is disabled: it would leave the screen behind."""
     if not sys.stdin.isatty():
         yield
         return

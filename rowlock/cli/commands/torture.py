@@ -1,4 +1,4 @@
-"""`rowlock torture`: lets faults loose on a queue of its own, and says whether every promise was kept."""
+"""`rowlock torture`: run the fault-injection suite on a queue of its own, and check every promise."""
 
 from __future__ import annotations
 
@@ -21,15 +21,22 @@ from rowlock.words import quoted
 STOPPING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-@click.command("torture", short_help="Let faults loose on a queue of its own.")
-@click.option("--seed", type=int, default=1, show_default=True, help="What goes wrong, and when, follows from it.")
-@click.option("--minutes", type=NumberRange(min=0.2), default=1.0, show_default=True, help="How long.")
+@click.command("torture", short_help="Run the fault-injection suite.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Determines the faults and their times.")
+@click.option("--minutes", type=NumberRange(min=0.2), default=1.0, show_default=True, help="The duration.")
 @click.option("--workers", type=click.IntRange(1, 32), default=4, show_default=True, help="Worker processes.")
-@click.option("--rate", type=NumberRange(min=1), default=1000.0, show_default=True, help="Jobs a second, at most.")
-@click.option("--only", metavar="FAULTS", help=f"These faults alone: {','.join(RATES)}.")
-@click.option("--also", metavar="FAULTS", help=f"These besides the usual ones: {','.join(sorted(OPTIONAL))}.")
-@click.option("--times", type=NumberRange(0.1, 100), default=1.0, show_default=True, help="Faults so much oftener.")
-@click.option("--keep", metavar="FOLDER", type=click.Path(path_type=Path), help="Keep the history and the logs there.")
+@click.option("--rate", type=NumberRange(min=1), default=1000.0, show_default=True, help="The most jobs per second.")
+@click.option("--only", metavar="FAULTS", help=f"Only these faults: {','.join(RATES)}.")
+@click.option("--also", metavar="FAULTS", help=f"These in addition to the usual faults: {','.join(sorted(OPTIONAL))}.")
+@click.option(
+    "--times", type=NumberRange(0.1, 100), default=1.0, show_default=True, help="Multiplies the frequency of faults."
+)
+@click.option(
+    "--keep",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Keep the history and the logs in this new folder.",
+)
 @click.option("--verbose", is_flag=True, help="Name each fault as it happens.")
 @with_json
 def command(  # noqa: PLR0917  # click gives them by name
@@ -46,8 +53,8 @@ def command(  # noqa: PLR0917  # click gives them by name
 ) -> int:
     """Kill, freeze, cut, crash and fill everything for some minutes, and check that no promise was broken.
 
-    It starts a PostgreSQL server of its own, workers, enqueuers and an API, and touches no other database. Exits with 0
-    if nothing was lost, doubled or overwritten, else with 1; the history is kept then, and its folder is named.
+    It starts its own PostgreSQL server, workers, enqueuers and API, and touches no other database. Exits with 0 if
+    nothing was lost, doubled or overwritten, else with 1; it then keeps the history, and prints its folder.
     """
     kinds = DEFAULT if only is None else tuple(name.strip() for name in only.split(","))
     kinds += () if also is None else tuple(name.strip() for name in also.split(","))
@@ -59,7 +66,7 @@ def command(  # noqa: PLR0917  # click gives them by name
     folder = Path(tempfile.mkdtemp(prefix="rowlock-torture-")) if keep is None else keep
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
-        raise click.UsageError(f"--keep {folder} is not empty: name a new folder.")
+        raise click.UsageError(f"--keep must be a new or empty folder; got {folder}, which is not empty.")
     options = Options(seed=seed, minutes=minutes, folder=folder, workers=workers, rate=rate, kinds=kinds, times=times)
     say = note if as_json else click.echo
     say(f"seed {seed}, {minutes:g} minutes, {workers} workers")
@@ -81,12 +88,12 @@ def command(  # noqa: PLR0917  # click gives them by name
         if keep is None:
             shutil.rmtree(folder, ignore_errors=True)
         return Exit.DONE
-    say(f"A promise was broken. The history is in {folder}; the same seed makes the same faults again.")
+    say(f"A promise was broken. The history is in {folder}; the same seed repeats the same faults.")
     return Exit.NO
 
 
 def _document(outcome: Outcome) -> dict[str, object]:
-    """What `--json` says of a run, for other programs."""
+    """The document that `--json` prints."""
     return {
         "is_clean": outcome.is_clean,
         "seconds": outcome.seconds,
@@ -100,7 +107,7 @@ def _document(outcome: Outcome) -> dict[str, object]:
 
 
 def _remove(folder: Path) -> None:
-    """Remove the folder, whatever signals come meanwhile."""
+    """Remove the folder, ignoring signals meanwhile."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING}
     try:
         shutil.rmtree(folder, ignore_errors=True)
@@ -110,7 +117,7 @@ def _remove(folder: Path) -> None:
 
 
 async def _run(torture: Torture) -> Outcome:
-    """Run it. The first SIGTERM or SIGINT stops it; later ones do not keep it from leaving nothing behind."""
+    """Run the suite. The first SIGTERM or SIGINT stops it; later ones do not interrupt its clean-up."""
     running = asyncio.ensure_future(torture.run())
     signals = 0
 
@@ -120,7 +127,7 @@ async def _run(torture: Torture) -> Outcome:
         if signals == 1:
             running.cancel()
         elif signals == 2:
-            note("Stopping already: removing what it has started.")
+            note("Already stopping: removing everything that was started.")
 
     for number in STOPPING:
         asyncio.get_running_loop().add_signal_handler(number, stop)

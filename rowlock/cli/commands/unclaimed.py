@@ -1,4 +1,4 @@
-"""`rowlock unclaimed`: lists the due jobs that no live worker takes, and why."""
+"""`rowlock unclaimed`: list the due jobs that no live worker can claim, with the reason."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _COLUMNS: Final = (
 )
 
 
-@click.command("unclaimed", short_help="List the due jobs that no live worker takes.")
+@click.command("unclaimed", short_help="List the due jobs that no live worker can claim.")
 @click.option("--limit", type=click.IntRange(1, MOST_PER_PAGE), default=50, show_default=True)
 @with_json
 def command(limit: int, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """List the due jobs that no live worker takes, by task, version of the arguments and queue; and why."""
+    """List the due jobs that no live worker can claim, by task, version of the arguments and queue, with the reason."""
 
     async def read() -> list[Unclaimed]:
         async with Rowlock() as app:
@@ -49,4 +49,4 @@ def command(limit: int, as_json: bool) -> None:  # noqa: FBT001  # click's
             ),
         )
         if len(kinds) == limit:
-            note("There may be more: give a higher --limit.")
+            note("There may be more: raise --limit.")

@@ -1,4 +1,4 @@
-"""The types of options that click has not: seconds and other numbers that are finite, and times with a zone."""
+"""Types of options that click lacks: finite numbers, and times with a zone."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rowlock.words import quoted
 
 
 class _Finite(click.types.FloatParamType):
-    """A number that is finite: NaN is within each range to click."""
+    """A finite number: click accepts NaN in any range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401  # click's
-        """The number. Fails, as click's own types do, for what is none."""
+        """Parse the number. Fails like click's own types."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
-            self.fail(f"{quoted(value)} is not a finite number.", param, ctx)
+            self.fail(f"must be a finite number; got {quoted(value)}.", param, ctx)
         return number
 
 
@@ -27,15 +27,15 @@ class NumberRange(_Finite, click.FloatRange):
 
 
 class _Moment(click.DateTime):
-    """A time; one without a zone is in the terminal's."""
+    """A time; without a zone, it is in the terminal's zone."""
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """The time, with its zone. Fails, as click's own types do, for what is none."""
+        """Parse the time, with its zone. Fails like click's own types."""
         moment: datetime = super().convert(value, param, ctx)
         try:
             return moment.astimezone()
         except (OverflowError, ValueError, OSError):
-            self.fail(f"{quoted(value)} is outside the years 1 to 9999 here or in UTC.", param, ctx)
+            self.fail(f"must be within the years 1 to 9999, here and in UTC; got {quoted(value)}.", param, ctx)
 
 
 MOMENT: Final = _Moment(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"])

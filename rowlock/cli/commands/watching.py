@@ -1,4 +1,4 @@
-"""`rowlock jobs watch | result`: waits for one job, and tells how it goes, or what it returned."""
+"""`rowlock jobs watch | result`: follow one job until it ends, or print its result."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from rowlock.queue.read.reader import list_attempts, parse_id
 from rowlock.wire.jobs import Succeeded, Unsuccessful
 
 LOOK_EVERY: Final = 1.0
-"""Seconds between two looks at the progress; the end of the job wakes the command at once."""
+"""Seconds between readings of the progress; the job's end wakes the command at once."""
 
 
 @click.command("watch", short_help="Follow a job until it ends.")
 @click.argument("job_id", metavar="ID")
-@click.option("--timeout", type=NumberRange(min=0), metavar="SECONDS", help="The longest. [default: for ever]")
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON whenever it changed.")
+@click.option("--timeout", type=NumberRange(min=0), metavar="SECONDS", help="The longest wait. [default: unlimited]")
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON at each change.")
 def watch(job_id: str, timeout: float | None, as_json: bool) -> int:  # noqa: FBT001  # click's
-    """Follow a job until it ends: a line whenever its state, its attempt or its progress changed.
+    """Follow a job until it ends: print a line whenever its state, attempt or progress changes.
 
-    And one for each attempt that was over before the job was: crashed, released (given back), error and so on.
+    Also print a line for each attempt that ends before the job: crashed, released (given back), error and so on.
 
     Exits with 0 if it succeeded, else with 1.
     """
@@ -53,7 +53,7 @@ async def _watch(job_id: str, timeout: float | None, *, as_json: bool) -> int:
                 if not as_json:
                     for row in attempts[attempts_told:]:
                         if job.is_finished and row["attempt"] == job.attempt:
-                            break  # the job's own end says it
+                            break  # the line of the job's end shows it
                         print_text(f"{time_of(row['finished_at'])}  attempt {row['attempt']} {row['outcome']}")
                 attempts_told = max(attempts_told, len(attempts))
                 _tell(job, told | {"outcomes": [row["outcome"] for row in attempts]}, as_json=as_json)
@@ -66,11 +66,11 @@ async def _watch(job_id: str, timeout: float | None, *, as_json: bool) -> int:
 
 
 async def _looked(app: Rowlock, job: Job, seconds: float) -> Job:
-    """The job as it is by then, or as it was, if the database is away: that is said, and it is tried again."""
+    """Return the job after a wait, or unchanged, with a note, if the database is away."""
     try:
         return await wait_until_finished(app.database, job.id, seconds)
     except AWAY as error:
-        note(f"The database does not answer; trying again. ({type(error).__name__})")
+        note(f"The database does not answer; retrying. ({type(error).__name__})")
         await asyncio.sleep(seconds)
         return job
 
@@ -80,7 +80,7 @@ async def _attempts(app: Rowlock, job: Job) -> list[Mapping[str, Any]]:
     try:
         return await list_attempts(app.database, job.id)
     except AWAY:
-        return []  # the next change tells of them
+        return []  # the next change prints them
 
 
 def _told(job: Job) -> dict[str, object]:
@@ -103,15 +103,15 @@ def _tell(job: Job, told: dict[str, object], *, as_json: bool) -> None:
     print_text("  ".join([*words, *([job.error] if job.error else [])]))
 
 
-@click.command("result", short_help="Print what a job returned.")
+@click.command("result", short_help="Print the result of a job.")
 @click.argument("job_id", metavar="ID")
-@click.option("--wait", type=NumberRange(min=0), default=0.0, metavar="SECONDS", help="Wait so long for its end.")
+@click.option("--wait", type=NumberRange(min=0), default=0.0, metavar="SECONDS", help="How long to wait for its end.")
 @with_json
 def result(job_id: str, wait: float, as_json: bool) -> int:  # noqa: FBT001  # click's
-    """Print the result of a job, which is JSON. Exits with 1 if it has none: not finished yet, or not succeeded."""
+    """Print the result of a job as JSON. Exits with 1 if it has none: it is unfinished, or did not succeed."""
     job = running.run(_waited(job_id, wait)).redacted()
     if not job.is_finished:
-        return complain(f"Job {job.id} ({job.task}) is still {job.state}: wait longer, with --wait.", code=Exit.NO)
+        return complain(f"Job {job.id} ({job.task}) is still {job.state}. Wait longer with --wait.", code=Exit.NO)
     if job.state != "succeeded":
         if as_json:
             print_json(Unsuccessful.of(job))

@@ -1,4 +1,4 @@
-"""`rowlock worker`: runs an application's jobs until it is told to stop."""
+"""`rowlock worker`: run an application's jobs until a signal stops it."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.cli")
 
 STOP_MARGIN: Final = 10.0
-"""How many seconds a stop may take at most, besides the grace period, and the lease that bounds the last writes."""
+"""The most seconds of a stop, besides the grace period, and the lease that bounds the last writes."""
 
 
 @click.command("worker", short_help="Run the jobs of APP.")
 @click.argument("app")
 @click.option(
-    "--queues", metavar="NAMES", help="Which queues, with limits: email,reports:2,tenant-*. [default: the tasks' own]"
+    "--queues", metavar="NAMES", help="The queues, with limits: email,reports:2,tenant-*. [default: the tasks' own]"
 )
 @click.option("--concurrency", type=click.IntRange(min=1), default=50, show_default=True, help="Jobs at once.")
 @click.option("--threads", type=click.IntRange(min=1), help="How many of these may be plain functions. [default: all]")
 @click.option("--task-processes", type=click.IntRange(min=1), help="Processes for tasks that want one. [default: CPUs]")
-@click.option("--processes", type=click.IntRange(min=1), help="Run so many workers, and replace one that dies.")
+@click.option("--processes", type=click.IntRange(min=1), help="Run so many workers, and replace one that ends.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve /metrics, /healthz and /readyz here.")
-@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="The address for these.")
-@click.option("--reload", is_flag=True, help="Start anew when a Python file here changes, for development.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="The address of --metrics-port.")
+@click.option("--reload", is_flag=True, help="Restart when a Python file here changes, for development.")
 @click.option("--supervised", is_flag=True, hidden=True)
 def command(
     app: str,
@@ -53,11 +53,10 @@ def command(
 ) -> int:
     """Run the jobs of APP, which is module:attribute, like tasks:app.
 
-    SIGTERM or Ctrl-C stops it: it takes no more jobs, lets running ones finish for ROWLOCK_GRACE_PERIOD seconds, and
-    gives the others back. A second signal gives them back at once. A job is never lost by a stop.
+    SIGTERM or Ctrl-C stops it: it claims no more jobs, waits ROWLOCK_GRACE_PERIOD seconds for running ones, and
+    releases the others. A second signal releases them at once. A stop never loses a job.
 
-    With --processes, each of them serves its own metrics: --metrics-port is that of the first one, the next ports are
-    those of the others.
+    With --processes, each process serves its own metrics: the first on --metrics-port, the others on the next ports.
     """
     if reload:
         return running.run(run_and_reload(command_of(["worker", app, *_given("reload")])))
@@ -75,12 +74,12 @@ def command(
 
 
 def split_queues(queues: str | None) -> list[str] | None:
-    """The names of `email,reports:2`, as `app.worker` takes them; None for all that the tasks name."""
+    """Split `email,reports:2` into the names for `app.worker`; None for all queues that the tasks name."""
     return None if queues is None else [name.strip() for name in queues.split(",")]
 
 
 def _given(without: str) -> Iterator[str]:
-    """The options that were given to the command, but for one, for each of its processes."""
+    """The options of the command, without one, for each of its processes."""
     ctx = click.get_current_context()
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name or "")
@@ -114,7 +113,7 @@ async def _run(
 
     async with app, AsyncExitStack() as stack:
         if watched_at is not None:
-            from rowlock.cli.run.probing import probing  # noqa: PLC0415  # a web server, which not every worker needs
+            from rowlock.cli.run.probing import probing  # noqa: PLC0415  # a web server, loaded only if needed
 
             await stack.enter_async_context(probing(worker, app.database, *watched_at))
         await running.work(worker, signals, say_works)

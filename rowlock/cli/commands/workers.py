@@ -1,4 +1,4 @@
-"""`rowlock workers`: lists, shows, scales, quiets and stops live workers."""
+"""`rowlock workers`: list, show, scale, quiet, resume and stop live workers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _JOBS: Final = (whole("ID"), text("TASK", 12), text("QUEUE", leaves=1), whole("A
 
 @click.group("workers")
 def command() -> None:
-    """Look at live workers; scale, quiet and stop them."""
+    """List and show live workers; scale, quiet, resume and stop them."""
 
 
 @command.command("list")
@@ -65,7 +65,7 @@ def list_command(as_json: bool) -> None:  # noqa: FBT001  # click's
         print_table(_COLUMNS, map(_row, workers))
 
 
-@command.command("show", short_help="Show one live worker, and what it runs.")
+@command.command("show", short_help="Show one live worker, and its jobs.")
 @click.argument("worker_id", metavar="ID")
 @with_json
 def show_command(worker_id: str, as_json: bool) -> None:  # noqa: FBT001  # click's
@@ -87,12 +87,12 @@ def show_command(worker_id: str, as_json: bool) -> None:  # noqa: FBT001  # clic
         print_table(_JOBS, map(_job, jobs))
 
 
-@command.command("scale", short_help="Let a live worker run so many jobs at once.")
+@command.command("scale", short_help="Set how many jobs a live worker runs at once.")
 @click.argument("worker_id", metavar="ID")
 @click.argument("concurrency", type=int)
 @with_json
 def scale_command(worker_id: str, concurrency: int, as_json: bool) -> None:  # noqa: FBT001  # click's
-    """Let the live worker ID run CONCURRENCY jobs at once, for as long as it lives. None that runs is stopped."""
+    """Make the live worker ID run CONCURRENCY jobs at once, for as long as it lives. Running jobs are not stopped."""
     worker = _do(lambda of: of.scale(worker_id, concurrency))
     if as_json:
         print_json(worker)
@@ -110,17 +110,17 @@ def _on_some_or_all(command: Callable[..., int]) -> Callable[..., int]:
     return reduce(lambda done, option: option(done), reversed(options), command)
 
 
-@command.command("quiet", short_help="Let workers take no new jobs; what they run goes on.")
+@command.command("quiet", short_help="Quiet workers: they claim no new jobs; running jobs continue.")
 @_on_some_or_all
 def quiet_command(**given: Any) -> int:  # noqa: ANN401  # click's
-    """Let the live workers with these IDs take no new jobs until they are resumed. What they run goes on."""
+    """Quiet the live workers with these IDs: they claim no new jobs until they are resumed. Running jobs continue."""
     return running.run(_direct("quiet", **given))
 
 
-@command.command("resume", short_help="Let quiet workers take jobs again.")
+@command.command("resume", short_help="Resume quiet workers: they claim jobs again.")
 @_on_some_or_all
 def resume_command(**given: Any) -> int:  # noqa: ANN401  # click's
-    """Let the quiet workers with these IDs take jobs again."""
+    """Resume the quiet workers with these IDs: they claim jobs again."""
     return running.run(_direct("resume", **given))
 
 
@@ -128,10 +128,10 @@ def resume_command(**given: Any) -> int:  # noqa: ANN401  # click's
 @_on_some_or_all
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def stop_command(yes: bool, **given: Any) -> int:  # noqa: ANN401, FBT001  # click's
-    """Stop the live workers with these IDs: they take no more jobs, and end once those that they have have ended.
+    """Stop the live workers with these IDs: they claim no more jobs, and end once their jobs have ended.
 
-    What is not done within their ROWLOCK_GRACE_PERIOD is given back. `rowlock worker --processes` does not replace a
-    worker that is stopped so; systemd or Kubernetes may.
+    Jobs that do not end within ROWLOCK_GRACE_PERIOD are released. `rowlock worker --processes` does not replace a
+    worker that is stopped this way; systemd or Kubernetes may.
     """
     return running.run(_direct("stop", asks=not yes, **given))
 
@@ -141,7 +141,7 @@ async def _direct(
 ) -> int:
     is_one_way = bool(worker_ids) + everyone + (host is not None) == 1
     if not is_one_way:
-        raise click.UsageError(f"Say which workers: rowlock workers {verb} ID..., --host HOST, or --all.")
+        raise click.UsageError(f"Workers must be named: rowlock workers {verb} ID..., --host HOST, or --all.")
     code: int = Exit.DONE
     done: list[LiveWorker] = []
     async with running.changing(Rowlock()) as app:
@@ -158,7 +158,7 @@ async def _direct(
             except (WorkerNotFound, WrongState) as error:
                 if worker_ids:
                     code = max(code, complain(error, code=code_of(error)))
-                continue  # of all: it has ended, or ends, meanwhile
+                continue  # it ended meanwhile, or is ending
             done.append(worker)
             if not as_json:
                 click.echo(f"{worker.id} on {shown(worker.hostname)} is {worker.state}.")
@@ -170,7 +170,9 @@ async def _direct(
 
 
 def _is_sure(verb: str, count: int) -> bool:
-    return confirm(f"{verb.capitalize()} {counted(count, 'worker')}?", otherwise=f"To {verb} them unasked, say --yes.")
+    return confirm(
+        f"{verb.capitalize()} {counted(count, 'worker')}?", otherwise=f"To {verb} them without confirmation, use --yes."
+    )
 
 
 def _do(act: Callable[[Workers], Awaitable[R]], *, changes: bool = True) -> R:

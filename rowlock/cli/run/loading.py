@@ -1,4 +1,4 @@
-"""Finds the application that a command names as `module:attribute`."""
+"""Load the application that a command names as `module:attribute`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from rowlock.words import quoted
 
 
 def load(app: str | None) -> Rowlock:
-    """The application at `module:attribute`, as from the current folder; without one, one that has no tasks.
+    """Load the application at `module:attribute` from the current folder; without a name, return one without tasks.
 
-    Raises `ConfigurationError` that says which half is wrong; a module that fails while it is imported is named with
-    the line that failed.
+    Raises `ConfigurationError` with the part that is wrong; for a module that fails during its import, with the line
+    that failed.
     """
     if app is None:
         return Rowlock()
     module, _, attribute = app.partition(":")
     if not module or not attribute:
-        raise ConfigurationError(f"APP is {quoted(app)}: write it as module:attribute, like tasks:app.")
+        raise ConfigurationError(f"APP must be module:attribute, like tasks:app; got {quoted(app)}.")
     found = _import(module)
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise ConfigurationError(f"The module {module} has no {attribute}{_instead(module)}.")
         found = getattr(found, name)
     if not isinstance(found, Rowlock):
-        raise ConfigurationError(f"{app} is a {type(found).__name__}, not a Rowlock{_instead(module)}.")
+        raise ConfigurationError(f"{app} must be a Rowlock; it is a {type(found).__name__}{_instead(module)}.")
     return found
 
 
@@ -44,8 +44,8 @@ def _import(module: str) -> object:
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
             raise ConfigurationError(
-                f"There is no module {quoted(error.name)} in {folder} or on Python's path: "
-                "start the command in the folder that holds it, or set PYTHONPATH."
+                f"The module {quoted(error.name)} must be in {folder} or on Python's path. "
+                "Start the command in the folder that contains it, or set PYTHONPATH."
             ) from error
         raise _broken(module, error) from error
     except Exception as error:  # whatever the module's own code raises

@@ -1,4 +1,4 @@
-"""The port on which a worker's process tells how it fares, beside its work."""
+"""Serve a worker process's probes on a port of their own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logs.get_logger("rowlock.cli")
 
 @asynccontextmanager
 async def probing(worker: Worker, database: Database, host: str, port: int) -> AsyncIterator[None]:
-    """Serve `/metrics`, `/healthz` and `/readyz` for the time of the block. Raises `ConfigurationError`."""
+    """Serve `/metrics`, `/healthz` and `/readyz` during the block. Raises `ConfigurationError`."""
     probes = create_probes(worker, database)
     async with serving(probes, host, port, what="The worker", option="--metrics-port") as url:
         log.info("metrics_served", url=f"{url}/metrics")

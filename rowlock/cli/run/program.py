@@ -1,4 +1,4 @@
-"""A program that a command starts beside itself, in a session of its own: a terminal's Ctrl-C comes from here."""
+"""A program that a command starts beside itself, in a session of its own: the command forwards a terminal's Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PATIENCE: Final = 3.0
-"""How many seconds a program has to stop after the first signal; then it gets another one."""
+"""Seconds for a program to stop after the first signal; then it receives another one."""
 LAST_PATIENCE: Final = 10.0
-"""How many it has after the second; then it is killed."""
+"""Seconds after the second signal; then it is killed."""
 
 
 class Program:
-    """One that runs. `await Program.start(command)`; `await program.stop()`."""
+    """A running program. `await Program.start(command)`; `await program.stop()`."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -42,7 +42,7 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """The process, and the session of all that it starts."""
+        """The id of the process, and of the session of everything that it starts."""
         return self._process.pid
 
     @property
@@ -55,7 +55,7 @@ class Program:
         return await self._process.wait()
 
     async def stop(self, by: signal.Signals = signal.SIGINT) -> None:
-        """Ask it to stop, ask again if that takes long, and kill its group in the end. Harmless when repeated."""
+        """Signal it to stop, signal again if that takes long, and finally kill its group. Safe to repeat."""
         for number, seconds in ((by, PATIENCE), (by, LAST_PATIENCE), (signal.SIGKILL, None)):
             if self._process.returncode is not None:
                 return

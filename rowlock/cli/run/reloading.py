@@ -1,4 +1,4 @@
-"""`--reload`: a command that is started anew whenever a Python file below the current folder changes."""
+"""`--reload`: restart a command whenever a Python file below the current folder changes."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def check_reload() -> None:
 async def run_and_reload(
     command: Sequence[str], signals: StopSignals | None = None, *, again: Sequence[str] | None = None
 ) -> int:
-    """Run the command until a signal; start it anew after each change, as `again` if that is given.
+    """Run the command until a signal; restart it after each change, with the command `again` if that is given.
 
-    Also after it has ended by itself: then as at first. Running jobs have a few seconds to finish, and are given back
-    then. Raises `ConfigurationError` without watchfiles.
+    A command that has ended by itself restarts as at first. Running jobs have a few seconds to finish, and are then
+    released. Raises `ConfigurationError` without watchfiles.
     """
     check_reload()
     from watchfiles import PythonFilter, awatch  # noqa: PLC0415  # an extra
@@ -40,7 +40,7 @@ async def run_and_reload(
     try:
         async for changes in awatch(folder, watch_filter=PythonFilter(), stop_event=signals.asked):
             names = sorted({str(Path(path).relative_to(folder)) for _, path in changes})
-            note(f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} changed: starting anew.")
+            note(f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} changed: restarting.")
             telling.cancel()
             words = command if again is None or program.has_ended else again
             await program.stop()
@@ -54,7 +54,7 @@ async def run_and_reload(
 
 async def _tell_of_end(program: Program) -> None:
     await program.wait()
-    note("It has ended. Waiting for a change.")
+    note("The command ended. Waiting for a change.")
 
 
 __all__ = ["check_reload", "run_and_reload"]

@@ -1,4 +1,4 @@
-"""Runs a command's coroutine as the main program, and a worker until a signal asks it to stop."""
+"""Run a command's coroutine as the main program, and a worker until a signal stops it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 AWAY: Final = (DatabaseUnavailable, *CONNECTION_LOST)
-"""What says that the database is away: a command that goes on for long tries again."""
+"""Errors that mean that the database is away: long-running commands retry."""
 
 
 def run(main: Coroutine[Any, Any, R]) -> R:
@@ -42,9 +42,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 @asynccontextmanager
 async def changing(app: Rowlock) -> AsyncIterator[Rowlock]:
-    """The application, for a command that changes what there is.
+    """Open the application for a command that changes data.
 
-    Raises `SchemaTooNew`, `SchemaTooOld` and `SchemaNotMigrated`: this code does not know what else it would change.
+    Raises `SchemaTooNew`, `SchemaTooOld` and `SchemaNotMigrated`: on another schema, a change could have side effects.
     """
     async with app:
         await app.database.check_schema()
@@ -54,8 +54,8 @@ async def changing(app: Rowlock) -> AsyncIterator[Rowlock]:
 class StopSignals:
     """SIGTERM and SIGINT, from the moment this is made: `asked` after the first one, `is_urgent` after the second.
 
-    `is_supervised`: SIGTERM is never urgent, however often it comes, and SIGINT always is. A supervisor sends them so,
-    since whoever stops a group of processes may have sent SIGTERM to each of them, and to the supervisor, too.
+    `is_supervised`: SIGTERM is never urgent, even if repeated, and SIGINT always is. The supervisor relies on this,
+    because a service manager may send SIGTERM to every process of the group and to the supervisor.
     """
 
     def __init__(self, *, is_supervised: bool = False) -> None:
@@ -73,9 +73,9 @@ class StopSignals:
 
 
 async def work(worker: Worker, signals: StopSignals, on_started: Callable[[], None] | None = None) -> None:
-    """Run the worker until a signal, then let it stop: running jobs have the grace period, or after two signals none.
+    """Run the worker until a signal, then stop it: running jobs have the grace period, or after two signals none.
 
-    One that is still starting is cancelled. Raises what keeps the worker from starting.
+    A worker that is still starting is cancelled. Raises the error that keeps the worker from starting.
     """
     has_started = False
 
@@ -90,7 +90,7 @@ async def work(worker: Worker, signals: StopSignals, on_started: Callable[[], No
     await asyncio.wait({running, asked}, return_when=asyncio.FIRST_COMPLETED)
     while not running.done():
         if has_started:
-            worker.stop(0 if signals.is_urgent else None)  # again and again: a second signal may come
+            worker.stop(0 if signals.is_urgent else None)  # repeated: a second signal may arrive
         elif signals.is_urgent or not running.cancelling():
             running.cancel()
         await asyncio.wait({running}, timeout=0.1)
@@ -100,7 +100,7 @@ async def work(worker: Worker, signals: StopSignals, on_started: Callable[[], No
 
 
 def leave(worker: Worker) -> None:
-    """End the process at once if a plain function still runs in a thread: Python would wait for it for ever."""
+    """Exit at once if a plain function still runs in a thread: Python would wait for it forever."""
     if worker.has_leftover_threads:
         logging.shutdown()
         sys.stdout.flush()

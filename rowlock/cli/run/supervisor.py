@@ -1,8 +1,8 @@
-"""`rowlock worker --processes`: keeps so many worker processes running, and stops them all when it is told to.
+"""`rowlock worker --processes`: keep a number of worker processes running, and stop them all on a signal.
 
-It has no connection to the database, and does not load the application: its processes do, each anew. What ties one to
-it is a socket, the file 0 of the process (`supervised.py` is the other side): the process says there that it works,
-and ends when the socket does.
+The supervisor does not connect to the database or load the application: each process does. A socket connects each
+process to the supervisor, as the process's file descriptor 0 (`supervised.py` is the other side): the process reports
+on it that it works, and ends when the socket closes.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.cli")
 
 BOOT: Final = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from rowlock.cli import main; main()"
-"""What a process runs: the command line, with the supervisor's own path of modules."""
+"""The code of a process: the command line, with the supervisor's path of modules."""
 
 PLACE: Final = "ROWLOCK_PROCESS"
-"""The variable of a process that says which one of them it is, from 1 on."""
+"""The environment variable with the number of a process, from 1 on."""
 AT_ONCE: Final = 10.0
-"""A process that ends within so many seconds has ended at once."""
+"""Seconds within which a process counts as having ended at once."""
 MOST_AT_ONCE: Final = 5
-"""When each of the processes has ended at once so many times in a row, starting them again is of no use."""
+"""When every process has ended at once so many times in a row, the supervisor gives up."""
 PAUSE_FIRST: Final = 0.5
 PAUSE_MOST: Final = 30.0
-"""The pause before a process that has ended is replaced: twice as long each time that it ends at once."""
+"""The pause before an ended process is replaced: it doubles each time the process ends at once."""
 PATIENCE: Final = 60.0
-"""How many seconds a process may take to stop, until it has said so itself."""
+"""Seconds that a process may take to stop, until it has reported its own limit."""
 
 
 OVER: Final = "over"
-"""What a process says that an operator has stopped, and that is not to be replaced."""
+"""The message of a process that an operator stopped, and that must not be replaced."""
 CLOSED: Final = 1.0
-"""How many seconds the socket of a process that has ended may take to close."""
+"""Seconds within which the socket of an ended process must close."""
 
 
 def command_of(arguments: Sequence[str]) -> list[str]:
-    """The command that runs `rowlock <arguments>` with this Python, and with its path of modules."""
+    """Return the command that runs `rowlock <arguments>` with this Python and its path of modules."""
     return [sys.executable, "-c", BOOT, json.dumps(sys.path), *arguments]
 
 
 class Supervisor:
-    """So many processes that run the same command. `await supervisor.run()`, in the main thread, returns the exit code.
+    """Processes that run the same command. `await supervisor.run()`, in the main thread, returns the exit code.
 
-    The first one is started alone. If it ends before it works, so does everything, with its exit code: what is wrong
-    with the application, or with the database, is said once. Later on, whatever ends is replaced, but for what an
-    operator has stopped. When all are stopped so, it ends with 0.
+    The first process starts alone. If it ends before it works, the supervisor ends with its exit code, so that an error
+    of the application or the database is reported once. Later, every ended process is replaced, except those that an
+    operator stopped. When an operator has stopped all, the supervisor ends with 0.
     """
 
     def __init__(self, command: Sequence[str], count: int) -> None:
@@ -73,7 +73,7 @@ class Supervisor:
         self._ended_at_once = dict.fromkeys(range(1, count + 1), 0)
 
     async def run(self) -> int:
-        """Work until SIGTERM or SIGINT; a second signal gives running jobs back at once."""
+        """Run until SIGTERM or SIGINT; a second signal releases running jobs at once."""
         signals = running.StopSignals()
         asked = asyncio.create_task(signals.asked.wait())
         works = asyncio.create_task(self._works.wait())
@@ -86,11 +86,11 @@ class Supervisor:
         for task in (asked, works):
             task.cancel()
         for keeper in keepers:
-            keeper.result()  # what it raised is a defect, and must not go unseen
+            keeper.result()  # an exception here is a defect: raise it
         return self._code
 
     async def _keep(self, number: int) -> None:
-        """Start a process, and another one when it has ended; return when there is to be none any more."""
+        """Start a process, and replace it when it ends; return when it must not be replaced."""
         while not self._stopping.is_set():
             began = asyncio.get_running_loop().time()
             code = await self._run_one(number)
@@ -99,7 +99,7 @@ class Supervisor:
                 self._code = self._code or int(code not in {0, -signal.SIGTERM})
                 return
             if number in self._over:
-                log.info("worker_process_stopped", number=number, why="an operator has stopped its worker")
+                log.info("worker_process_stopped", number=number, why="an operator stopped its worker")
                 if len(self._over) < self._count:
                     await self._stopping.wait()
                 return
@@ -125,7 +125,7 @@ class Supervisor:
             ours.settimeout(0)
             with its:
                 try:
-                    # In a group of its own, so that a terminal's Ctrl-C comes once: from here.
+                    # In a group of its own, so that a terminal's Ctrl-C arrives once: from here.
                     process = await asyncio.create_subprocess_exec(
                         *self._command,
                         stdin=its.fileno(),
@@ -142,7 +142,7 @@ class Supervisor:
             listening = asyncio.create_task(self._listen(number, ours))
             try:
                 code = await process.wait()
-                await asyncio.wait({listening}, timeout=CLOSED)  # what it has said last
+                await asyncio.wait({listening}, timeout=CLOSED)  # for its last message
                 return code
             finally:
                 del self._running[number]
@@ -150,7 +150,7 @@ class Supervisor:
                 await asyncio.wait({listening})
 
     async def _listen(self, number: int, tie: socket.socket) -> None:
-        """Hear from a process that it works, and how long it may take to stop; or that it is over."""
+        """Receive a process's reports: that it works, how long a stop may take, or that an operator stopped it."""
         heard = b""
         with suppress(OSError):
             while told := await asyncio.get_running_loop().sock_recv(tie, 64):
@@ -163,7 +163,7 @@ class Supervisor:
                         self._works.set()
 
     async def _stop(self, keepers: set[asyncio.Task[None]], signals: running.StopSignals) -> None:
-        """Ask every process to stop; to stop at once after a second signal; kill what takes longer than it said."""
+        """Stop every process, at once after a second signal; kill those that exceed their reported limit."""
         self._stopping.set()
         self._signal(signal.SIGTERM)
         log.info("worker_processes_stopping", running=len(self._running))

@@ -1,4 +1,4 @@
-"""What the doctor makes of a quick audit: a finding an invariant that is broken, and how far it looked. Pure."""
+"""Turn a quick audit into the doctor's findings: one for each broken invariant, and the extent of the audit. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rowlock.queue.read.audits import Audited
 
 _CHECK: Final = "audit"
 _REMEDY: Final = (
-    "See all of them: rowlock audit. No fault of a process or a server explains it: report it, with examples."
+    "See all of them: rowlock audit. A fault of a process or server cannot cause this: report it, with examples."
 )
 _REMEDIES: Final = {
     "schedule left behind": "See why it does not fire: schedule_broken in the workers' logs. Correct it: rowlock "
     "schedules edit. Until then: rowlock schedules pause."
 }
-"""Of what somebody may have brought about from outside."""
+"""Remedies of invariants that an operator can break from outside."""
 
 
 def judge_audit(found: Sequence[Audited]) -> list[Finding]:
-    """The invariants that are broken or could not be looked at, or that those that were looked at are kept."""
+    """Return a finding for each invariant that is broken or was not checked, or that all checked ones hold."""
     broken = [
         fail(
             _CHECK,
@@ -34,7 +34,7 @@ def judge_audit(found: Sequence[Audited]) -> list[Finding]:
     unknown = [one for one in found if one.status == "unknown"]
     if unknown:
         names, why = ", ".join(one.invariant for one in unknown), unknown[0].why_not
-        broken.append(warn(_CHECK, f"not looked at, since {why}: {names}", "Give it more time: rowlock audit"))
+        broken.append(warn(_CHECK, f"not checked, because {why}: {names}", "Run it with more time: rowlock audit"))
     return broken or [ok(_CHECK, _told(found))]
 
 
@@ -44,9 +44,9 @@ def _told(found: Sequence[Audited]) -> str:
     empty = sum(one.status == "empty" for one in found)
     told = [f"{looked_at} kept"]
     if partly:
-        told.append(f"{partly} of them as far as this looked, which was {max(one.looked_at for one in found)} rows")
+        told.append(f"{partly} of them within the {max(one.looked_at for one in found)} rows checked")
     if empty:
-        told.append(f"of {empty} others there is nothing to look at")
+        told.append(f"{empty} others have no rows to check")
     return "; ".join(told)
 
 

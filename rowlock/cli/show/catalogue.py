@@ -1,4 +1,4 @@
-"""What the schema consists of, by name, as the migrations make it; and what the doctor makes of what is there."""
+"""The names of all parts of the schema, as the migrations make them, and the doctor's check of the parts that exist."""
 
 from __future__ import annotations
 
@@ -55,32 +55,32 @@ _NAMES: Final = {
     """,
 }
 PARTS: Final = frozenset((kind, name) for kind, names in _NAMES.items() for name in names.split())
-"""Each table, view, index, constraint (with its table) and function: a test compares them with a migrated database."""
+"""All tables, views, indexes, constraints (with table) and functions: a test compares them with a migrated schema."""
 
 
 def judge_catalogue(rows: Sequence[Row]) -> list[Finding]:
-    """What is missing or not heeded, from the rows of `doctor_catalogue.sql`. What users have added is theirs."""
+    """Find missing and unused parts, from the rows of `doctor_catalogue.sql`. Parts that users added are ignored."""
     found: list[Finding] = []
     there = {(row["kind"], row["name"]) for row in rows}
     unheeded = [(row["kind"], row["name"]) for row in rows if not row["is_heeded"]]
     if missing := PARTS - there:
         found.append(
-            _failed(f"missing: {_named(missing)}", "Make them again: rowlock migrate --sql prints the statements.")
+            _failed(f"missing: {_named(missing)}", "Create them again: rowlock migrate --sql prints the statements.")
         )
     if indexes := [
         part for part in unheeded if part[0] == "partition's index" or (part[0] == "index" and part in PARTS)
     ]:
-        found.append(_failed(f"not valid, and not used: {_named(indexes)}", "REINDEX INDEX CONCURRENTLY …; for each."))
+        found.append(_failed(f"invalid, and not used: {_named(indexes)}", "REINDEX INDEX CONCURRENTLY …; for each."))
     if leftover := [part for part in unheeded if part[0] == "index" and part not in PARTS]:
-        detail = f"not valid, and kept up to date all the same: {_named(leftover)}"
-        found.append(warn("catalogue", detail, "DROP INDEX …; for each, unless it is being built just now."))
+        detail = f"invalid, but still maintained: {_named(leftover)}"
+        found.append(warn("catalogue", detail, "DROP INDEX …; for each, unless it is being built now."))
     if constraints := [part for part in unheeded if part[0] == "constraint" and part in PARTS]:
-        remedy = "ALTER TABLE … VALIDATE CONSTRAINT …; for each, once no row is against it."
+        remedy = "ALTER TABLE … VALIDATE CONSTRAINT …; for each, once no row violates it."
         found.append(_failed(f"not validated: {_named(constraints)}", remedy))
     if partitions := [part for part in unheeded if part[0] == "partition"]:
-        remedy = "ALTER TABLE … ATTACH PARTITION …; for each, for its day of UTC; or drop it."
-        found.append(_failed(f"no part of the archive any more: {_named(partitions)}", remedy))
-    return found or [ok("catalogue", "all tables, views, indexes, constraints and functions are there, by their names")]
+        remedy = "ALTER TABLE … ATTACH PARTITION …; for each, with its day in UTC; or drop it."
+        found.append(_failed(f"detached from the archive: {_named(partitions)}", remedy))
+    return found or [ok("catalogue", "all tables, views, indexes, constraints and functions exist, by name")]
 
 
 def _failed(detail: str, remedy: str) -> Finding:

@@ -1,4 +1,4 @@
-"""What `rowlock top` shows at one moment: what is read for it, and how it fits into the terminal."""
+"""A frame of `rowlock top`: read its data, and fit it into the terminal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from rowlock.queue.read.statistics import Statistics
 from rowlock.wire.jobs import JobSummary
 
 LISTED: Final = 50
-"""How many of the jobs that run longest, and of the dead letters, are read; the screen shows as many as fit."""
+"""How many longest-running jobs and dead letters are read; the screen shows as many as fit."""
 MINUTE: Final = 60.0
 _BLANKS: Final = 2
 _GAP: Final = 2
@@ -69,7 +69,7 @@ _DEAD: Final = (text("DEAD LETTER", 16), whole("ENDED", leaves=2), whole("ID"), 
 
 
 class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that runs, and what its handler has reported."""
+    """A running job, and the progress that its handler reported."""
 
     id: UUID
     task: str
@@ -83,7 +83,7 @@ class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """How it stood when it was read; `statistics` are those of the last hour."""
+    """The data of a frame; `statistics` are those of the last hour."""
 
     overview: Overview
     statistics: Statistics
@@ -93,7 +93,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def look(app: Rowlock) -> Seen:
-    """Read all of it. Each statement is bounded, however many jobs there are."""
+    """Read the data of a frame. The cost of each statement is bounded, whatever the number of jobs."""
     return Seen(
         overview=await app.overview(),
         statistics=await app.statistics("1h"),
@@ -105,14 +105,14 @@ async def look(app: Rowlock) -> Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One of the tables."""
+    """One table of a frame."""
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[object]]
 
 
 def frame_of(seen: Seen, *, width: int | None, height: int | None, says: Text | None = None) -> Group:
-    """The frame, for a terminal of this size, or (None) with all rows and whole values; `says`: besides its time."""
+    """Build the frame for a terminal of this size, or (None) with all rows and values whole; `says` follows it."""
     sections = [section for section in _sections(seen) if section.rows]
     head = list(_head(seen, width, says))[:height]
     room = None if height is None else height - len(head)
@@ -131,7 +131,7 @@ def frame_of(seen: Seen, *, width: int | None, height: int | None, says: Text | 
 
 
 def _shares(needs: Sequence[int], room: int | None) -> list[int | None]:
-    """How many rows each table gets, besides its head and the blank line above it; None: there is no room for it."""
+    """Divide the room: the rows of each table, besides its head and the blank line above; None if it does not fit."""
     if room is None:
         return list(needs)
     left = room - _BLANKS * len(needs)
@@ -177,7 +177,7 @@ def _head(seen: Seen, width: int | None, says: Text | None) -> Iterator[Text]:
 
 
 def _lines(width: int | None, *parts: str | tuple[str, str] | Text) -> Iterator[Text]:
-    """The parts side by side, and below each other where the terminal is too narrow: no figure is cut."""
+    """Place the parts side by side, or below each other if the terminal is too narrow: no figure is cut."""
     line = Text()
     for part in map(Text.assemble, parts):
         if line and width is not None and line.cell_len + _GAP + part.cell_len > width:

@@ -1,4 +1,4 @@
-"""What the doctor makes of how the tables are stored: vacuum, and the size of the archive. Pure, like `findings`."""
+"""Judge the storage of the tables: vacuum, and the size of the archive. Pure, like `findings`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rowlock.cli.show.output import counted
 from rowlock.cli.show.tables import size
 
 MUCH: Final = 10_000_000_000
-"""From how many bytes on an archive that is kept for ever is worth a warning."""
+"""Bytes from which an archive without retention is worth a warning."""
 MANY_DAYS: Final = 100
-"""From how many days on one is."""
+"""Days from which it is."""
 LOCKS_OF_A_DAY: Final = 4
-"""A partition and its indexes: so many locks a statement takes of each day that it does not rule out."""
+"""The locks that a statement takes for each day that it cannot exclude: a partition and its indexes."""
 
 _FALSE: Final = frozenset({"false", "off", "no", "0"})
 _ALWAYS: Final = {"vacuum_truncate": "false"}
@@ -36,7 +36,7 @@ MIGRATED: Final[Mapping[str, Mapping[str, str]]] = {
     "waiter": _SMALL,
     "duty": _SMALL,
 }
-"""The storage parameters that the migrations set, where rows come and go."""
+"""The storage parameters that the migrations set on tables with many changes."""
 
 _USUAL_THRESHOLD: Final = 50.0
 _USUAL_SCALE: Final = 0.2
@@ -44,12 +44,12 @@ _LAGS_BY: Final = 10
 _LEAST_DEAD: Final = 100_000
 _LATE_BY: Final = 100_000_000
 _CLOSE: Final = 1_500_000_000
-"""Transactions: PostgreSQL stops taking writes at 2.1 thousand million."""
+"""Transactions: PostgreSQL stops accepting writes at 2.1 thousand million."""
 _DAYS_NAMED: Final = 3
 
 
 def judge_tables(schema: str, rows: Sequence[Row]) -> list[Finding]:
-    """Storage parameters, dead rows and wraparound, from the rows of `doctor_tables.sql`."""
+    """Judge storage parameters, dead rows and wraparound, from the rows of `doctor_tables.sql`."""
     return [
         *(_parameters(schema, rows) or [ok("storage parameters", "as the migrations set them")]),
         *(_dead_rows(schema, rows) or [ok("dead rows", "autovacuum keeps up")]),
@@ -69,8 +69,8 @@ def _parameters(schema: str, rows: Sequence[Row]) -> list[Finding]:
         if options.get("autovacuum_enabled", "true").lower() in _FALSE:
             wrong.append("autovacuum_enabled = true")
         if wrong:
-            detail = f"{row['name']} has others than {', '.join(wrong)}: dead rows may pile up, and claims become slow"
-            remedy = f"ALTER TABLE {schema}.{row['name']} SET ({', '.join(wrong)}); unless you know better."
+            detail = f"{row['name']} lacks {', '.join(wrong)}: dead rows may accumulate, and claims become slow"
+            remedy = f"ALTER TABLE {schema}.{row['name']} SET ({', '.join(wrong)}); unless the change is deliberate."
             found.append(warn("storage parameters", detail, remedy))
     return found
 
@@ -84,9 +84,7 @@ def _dead_rows(schema: str, rows: Sequence[Row]) -> list[Finding]:
         if row["dead"] > max(_LAGS_BY * due, _LEAST_DEAD):
             last = "never vacuumed" if row["vacuumed_at"] is None else f"last vacuumed at {row['vacuumed_at']}"
             detail = f"{row['name']} has {row['dead']:,} dead rows beside {row['live']:,} live ones; {last}"
-            remedy = (
-                f"End what the horizon shows; else VACUUM {schema}.{row['name']}; and raise autovacuum_max_workers."
-            )
+            remedy = f"End what horizon reports; else VACUUM {schema}.{row['name']}; and raise autovacuum_max_workers."
             found.append(warn("dead rows", detail, remedy))
     return found
 
@@ -96,47 +94,49 @@ def _wraparound(schema: str, rows: Sequence[Row]) -> list[Finding]:
     if oldest is None or (oldest["age"] or 0) <= oldest["freeze_max_age"] + _LATE_BY:
         return []
     judge = fail if oldest["age"] > _CLOSE else warn
-    detail = f"{oldest['name']} is {oldest['age']:,} transactions old: at 2,100,000,000 the server takes no more writes"
-    remedy = f"End what the horizon shows; then VACUUM (FREEZE) {schema}.{oldest['name']};"
+    detail = (
+        f"{oldest['name']} is {oldest['age']:,} transactions old: at 2,100,000,000 the server stops accepting writes"
+    )
+    remedy = f"End what horizon reports; then VACUUM (FREEZE) {schema}.{oldest['name']};"
     return [judge("wraparound", detail, remedy)]
 
 
 def judge_archive(row: Row) -> Finding:
-    """How large the archive is, and whether it grows for ever, from the row of `doctor_archive.sql`."""
+    """Judge the size of the archive, and whether it grows forever, from the row of `doctor_archive.sql`."""
     detail = f"{size(row['bytes'])} in {counted(row['days'], 'day')}, {size(row['yesterday'])} of it yesterday's"
     locks = LOCKS_OF_A_DAY * row["days"]
     if locks > row["room"] / 4:
         return warn(
             "archive",
             f"{detail}; SQL that reads it without bounds on finished_at takes {locks:,} locks of {row['room']:,}",
-            "Raise max_locks_per_transaction (which needs a restart), or keep less: rowlock retention keep '*' …",
+            "Raise max_locks_per_transaction (which needs a restart), or keep fewer days: rowlock retention keep '*' …",
         )
     if row["is_limited"]:
-        return ok("archive", f"{detail}; what is kept how long: rowlock retention show")
+        return ok("archive", f"{detail}; retention: rowlock retention show")
     if row["bytes"] < MUCH and row["days"] < MANY_DAYS:
-        return ok("archive", f"{detail}; kept for ever, unless you say otherwise: rowlock retention keep")
+        return ok("archive", f"{detail}; kept forever; to limit it: rowlock retention keep")
     return warn(
         "archive",
-        f"{detail}; nothing of it ever goes",
-        "Say how long you need it: rowlock retention keep '*' --succeeded 30d",
+        f"{detail}; kept forever",
+        "Set how long you need it: rowlock retention keep '*' --succeeded 30d",
     )
 
 
 def judge_overdue(rows: Sequence[Row]) -> Finding:
-    """What retention should have removed by now, from the rows of `doctor_overdue.sql`."""
+    """Find jobs that retention should have removed by now, from the rows of `doctor_overdue.sql`."""
     if not rows:
         return ok("retention", "nothing is overdue")
     days = sorted({str(row["day"]) for row in rows})
     named = ", ".join(days[:_DAYS_NAMED]) + (" …" if len(days) > _DAYS_NAMED else "")
     return warn(
         "retention",
-        f"what is past its time of {counted(len(days), 'day')} is still there: {named}",
-        "Look for retention_postponed (somebody always reads that day) and duty_failed in the workers' logs.",
+        f"jobs past their retention remain on {counted(len(days), 'day')}: {named}",
+        "Search the workers' logs for retention_postponed (long reads block that day) and duty_failed.",
     )
 
 
 def _is_same(found: str | None, wanted: str) -> bool:
-    """Whether they mean the same: PostgreSQL keeps storage parameters as they were written."""
+    """Whether both values are equivalent: PostgreSQL stores storage parameters as they were written."""
     if found is None:
         return False
     if wanted == "false":

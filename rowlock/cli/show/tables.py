@@ -1,7 +1,7 @@
-"""How the commands show data: tables and details, and one form for each kind of value.
+"""Print the data of commands: tables and details, with one form for each kind of value.
 
-On a terminal a table fits its width: long texts are clipped, then the columns that matter least are left out. Anywhere
-else every value is whole, a row is a line, and nothing is coloured.
+On a terminal a table fits its width: long texts are clipped, then the least important columns are omitted. Elsewhere
+every value is whole, a row is a line, and there are no colours.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _BIG: Final = 10_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column. `least`: how narrow a terminal may make it; None: its values stay whole. `leaves`: those of the
-    highest number go first where the terminal is too narrow; 0 stays in any case.
+    """One column. `least`: the narrowest width on a terminal; None keeps values whole. `leaves`: on a narrow terminal,
+    columns with the highest number are omitted first; 0 is never omitted.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Column:
 
 
 def number(name: str, *, leaves: int = 0) -> Column:
-    """A column of numbers: at the right."""
+    """A column of numbers, aligned right."""
     return Column(name=name, is_number=True, leaves=leaves)
 
 
@@ -68,19 +68,19 @@ def text(name: str, least: int = 8, *, leaves: int = 0) -> Column:
 
 
 def whole(name: str, *, leaves: int = 0) -> Column:
-    """A column of what is of no use unless it is whole: ids, states, times."""
+    """A column of values that are useless unless whole: ids, states, times."""
     return Column(name=name, leaves=leaves)
 
 
 def on_terminal() -> bool:
-    """Whether somebody looks at what is printed."""
+    """Whether standard output is a terminal."""
     return sys.stdout.isatty()
 
 
 def console() -> Console:
-    """A console that takes data as it is: no markup; colours and bold on a terminal alone, unless NO_COLOR is set."""
+    """A console that prints data verbatim, without markup; colours and bold only on a terminal without NO_COLOR."""
     if on_terminal():
-        # With NO_COLOR rich leaves out the colours, and prints bold and dim still.
+        # With NO_COLOR rich omits colours, but would still print bold and dim.
         return Console(
             markup=False, highlight=False, emoji=False, color_system=None if os.environ.get("NO_COLOR") else "auto"
         )
@@ -88,7 +88,7 @@ def console() -> Console:
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> None:
-    """Print the rows below the names of the columns."""
+    """Print the rows below the column names."""
     if on_terminal():
         out = console()
         out.print(table_of(columns, rows, width=out.width))
@@ -97,7 +97,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> 
 
 
 def print_details(pairs: Iterable[tuple[str, object]]) -> None:
-    """Print one thing, a line a field; long values go on below."""
+    """Print one object, a line per field; long values continue below."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, GAP, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
@@ -110,12 +110,12 @@ def print_details(pairs: Iterable[tuple[str, object]]) -> None:
 
 
 def print_text(line: object) -> None:
-    """Print a text as it is, control characters spelled out; the terminal breaks what is too long."""
+    """Print a text verbatim, control characters spelled out; the terminal wraps long lines."""
     console().print(shown(line), soft_wrap=True)
 
 
 def table_of(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, width: int | None) -> Table:
-    """The table, for a terminal of this width, or (None) with all values whole."""
+    """Build the table for a terminal of this width, or (None) with all values whole."""
     cells = [[cell(value, for_people=width is not None) for value in row] for row in rows]
     natural = [max(cell_len(column.name), *(row[at].cell_len for row in cells), 0) for at, column in enumerate(columns)]
     kept = _fitting(columns, natural, width)
@@ -135,7 +135,7 @@ def table_of(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, wid
 
 
 def _fitting(columns: Sequence[Column], natural: Sequence[int], width: int | None) -> dict[int, int]:
-    """Which columns are shown, and how wide each is."""
+    """Select the columns that fit, with the width of each."""
     kept = dict(enumerate(natural))
     if width is None:
         return kept
@@ -163,7 +163,7 @@ def _least(column: Column, natural: int) -> int:
 
 
 def print_plain(shown: RenderableType) -> None:
-    """Print for a pipe: nothing is broken or cut, and no blanks end the lines."""
+    """Print for a pipe: no line is wrapped or cut, and trailing blanks are removed."""
     stream = StringIO()
     Console(
         file=stream, markup=False, highlight=False, emoji=False, color_system=None, force_terminal=False, width=_BIG
@@ -187,7 +187,7 @@ def cell(value: object, *, for_people: bool) -> Text:
 
 
 def shown(value: object) -> Text:
-    """The value as text that is printed as it is: nothing in it is markup, nothing in it steers the terminal."""
+    """The value as text to print verbatim: without markup, and without characters that control the terminal."""
     match value:
         case Text():
             return value
@@ -209,17 +209,17 @@ def state(name: str) -> Text:
 
 
 def time_of(moment: datetime) -> str:
-    """The time as people here write it, with its zone."""
+    """The time in the local zone, with its offset."""
     return moment.astimezone().isoformat(sep=" ", timespec="seconds")
 
 
 def brief_time_of(moment: datetime) -> str:
-    """The same, without the zone."""
+    """The time in the local zone, without its offset."""
     return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def duration_of(duration: timedelta | float) -> str:
-    """A duration as people read it: 340 ms, 12.3 s, 2m 05s, 3h 12m, 4d 02h."""
+    """A duration for readers: 340 ms, 12.3 s, 2m 05s, 3h 12m, 4d 02h."""
     seconds = max(duration.total_seconds() if isinstance(duration, timedelta) else duration, 0.0)
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
@@ -234,7 +234,7 @@ def duration_of(duration: timedelta | float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes as people write them: 1.2 GB."""
+    """Bytes for readers: 1.2 GB."""
     amount = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
@@ -244,19 +244,19 @@ def size(count: int) -> str:
 
 
 def memory_of(size_in_bytes: int | None) -> str:
-    """How much memory a process has, if it has said so."""
+    """The memory of a process, if it reports it."""
     return NOTHING if size_in_bytes is None else size(size_in_bytes)
 
 
 def attempt_of(attempt: int, most: int) -> str:
-    """`2/5`; the attempt alone where a retry, a snooze or a crash has led beyond, since these use none up."""
+    """`2/5`; the attempt alone if it exceeds the maximum: a retry, a snooze or a crash uses none up."""
     return str(attempt) if attempt > most else f"{attempt}/{most}"
 
 
 def sparkline(values: Sequence[float | None], width: int) -> str:
-    """The values as a row of bars of at most this width, from nothing to the highest; a blank where nothing is known.
+    """Draw the values as bars of at most this width, from zero to the highest; an unknown value is a blank.
 
-    Where there are more of them than that, a bar is the mean of several.
+    With more values than `width`, a bar is the mean of several.
     """
     if not values or width <= 0:
         return ""
@@ -272,12 +272,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def pretty(value: object) -> str:
-    """JSON data, a member a line."""
+    """Format JSON data, one member per line."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
 
 
 def in_one_line(document: Mapping[str, object]) -> str:
-    """JSON data in one line; nothing where it is empty."""
+    """Format JSON data in one line; empty data is an empty text."""
     return msgspec.json.encode(document).decode() if document else ""
 
 
