@@ -188,7 +188,7 @@ async def test_dead_letters_are_listed_retried_and_discarded(
         (("reschedule", str(uuid4())), "must change something"),
         (("reschedule", str(uuid4()), "--delay", "soon"), "90s, 15m, 2h or 7d"),
         (("reschedule", str(uuid4()), "--delay", "1h", "--run-at", "2031-01-01"), "must not both be given"),
-        (("reschedule", str(uuid4()), "--priority", "10"), "priority 10"),
+        (("reschedule", str(uuid4()), "--priority", "10"), "; got 10"),
         (("delete",), "Missing argument"),
         (("retry", "--error", "x", "--args", "{}"), "goes with one ID"),
         (("retry", "--args-contain", "[]", "--yes"), "JSON object"),

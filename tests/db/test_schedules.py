@@ -89,20 +89,20 @@ async def test_created_schedule_is_stored_with_its_next_tick(app: Rowlock, conne
 @pytest.mark.parametrize(
     "changed, error, said",
     [
-        ({"name": "a b"}, InvalidOption, "schedule 'a b'"),
+        ({"name": "a b"}, InvalidOption, "; got 'a b'"),
         ({"name": ".."}, InvalidOption, "not . or .. alone"),
         ({"task": "nothing"}, UnknownTask, "'nothing'"),
-        ({"task": "no such"}, InvalidOption, "task 'no such'"),
+        ({"task": "no such"}, InvalidOption, "; got 'no such'"),
         ({"cron": "* * *"}, InvalidOption, "cron '* * *'"),
         ({"cron": SKIPPED, "timezone": "Europe/Berlin"}, InvalidOption, "cron must mean a time"),
         ({"timezone": "Mars"}, InvalidOption, "timezone 'Mars'"),
         ({"args": {"size": 1}}, InvalidArguments, "size"),
         ({"args": {"kind": 1}}, InvalidArguments, "kind"),
-        ({"jitter": -1}, InvalidOption, "jitter -1"),
+        ({"jitter": -1}, InvalidOption, "; got -1"),
         ({"misfire": "never"}, InvalidOption, "misfire 'never'"),
         ({"overlap": "maybe"}, InvalidOption, "overlap 'maybe'"),
-        ({"queue": ""}, InvalidOption, "queue ''"),
-        ({"by": "\0"}, InvalidOption, "by '\\x00'"),
+        ({"queue": ""}, InvalidOption, "; got ''"),
+        ({"by": "\0"}, InvalidOption, "; got '\\x00'"),
     ],
 )
 async def test_nonsense_is_refused_by_name_and_value_and_stores_nothing(

@@ -317,9 +317,9 @@ async def test_arguments_of_an_older_version_are_checked_as_the_function_will_ha
 async def test_versions_that_make_no_sense_are_refused(new: Rowlock, connection: Connection) -> None:
     wrong: list[Any] = [0, -1, 32768, 2**31, "2", True, 1.5]
     for version in wrong:
-        with pytest.raises(InvalidOption, match=r"args_version .* is out of range: use a whole number from 1 to 32767"):
+        with pytest.raises(InvalidOption, match=r"args_version must be a whole number from 1 to 32767; got"):
             await new.enqueue("greet", {}, args_version=version)
-        with pytest.raises(InvalidOption, match=r"version .* is out of range"):
+        with pytest.raises(InvalidOption, match=r"version must be a whole number from 1 to 32767; got"):
             new.task(name="other", version=version)(test_versions_that_make_no_sense_are_refused)
     for version in (0, -1, 32768, None):
         with pytest.raises(asyncpg.InvalidParameterValueError, match=r"args_version .* is out of range"):

@@ -88,11 +88,11 @@ def nested(levels: int) -> object:
 @pytest.mark.parametrize(
     "value, reason",
     [
-        (float("nan"), "holds NaN or Infinity"),
-        ({"a": [float("inf")]}, "holds NaN or Infinity"),
-        (Report(pages=float("nan")), "holds NaN or Infinity"),  # type: ignore[arg-type]  # a handler may be untyped
-        ({"a": f"{SECRET}\0"}, "holds a NUL character"),
-        ({"\0": 1}, "holds a NUL character"),
+        (float("nan"), "contains NaN or Infinity"),
+        ({"a": [float("inf")]}, "contains NaN or Infinity"),
+        (Report(pages=float("nan")), "contains NaN or Infinity"),  # type: ignore[arg-type]  # a handler may be untyped
+        ({"a": f"{SECRET}\0"}, "contains a NUL character"),
+        ({"\0": 1}, "contains a NUL character"),
         (f"{SECRET}\ud800", "half of a surrogate pair"),
         (Unknown(), "Unknown` has no form in JSON"),
         ([Unknown], "has no form in JSON"),

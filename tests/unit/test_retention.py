@@ -17,7 +17,7 @@ DAY = timedelta(days=1)
     "queue, given, said",
     [
         ("email", {}, "Nothing is said"),
-        ("no queue", {"failed": DAY}, "queue 'no queue'"),
+        ("no queue", {"failed": DAY}, "queue must .*; got 'no queue'"),
         ("email", {"failed": 0}, "failed 0"),
         ("email", {"succeeded": -DAY}, "succeeded"),
         ("email", {"expired": 3599}, "an hour"),
