@@ -168,8 +168,8 @@ async def test_a_broken_upcaster_fails_the_attempt_until_the_next_deploy_repairs
     assert attempt["error_type"] == "InvalidArguments"
     said = {
         "raises": r"arguments of version 1: their upcaster .*step raised KeyError",
-        "returns a list": r"step returned list: return the arguments as a dict",
-        "returns what JSON cannot hold": r"step returned what JSON cannot hold",
+        "returns a list": r"step must return the arguments as a dict; got list",
+        "returns what JSON cannot hold": r"step returned a value that JSON cannot contain",
         "does not fit": r"Task 'greet': arguments: .*whom",
     }[how]
     with pytest.raises(AssertionError, match=said):

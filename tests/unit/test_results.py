@@ -117,7 +117,7 @@ def test_64_levels_are_stored() -> None:
 
 def test_a_result_larger_than_the_limit_is_refused_with_both_sizes() -> None:
     assert encode_result("ä" * 10, limit=22) is not None
-    with pytest.raises(InvalidResult, match=r"22 bytes of JSON, where 21 are allowed\. Store it elsewhere"):
+    with pytest.raises(InvalidResult, match=r"must be at most 21 bytes of JSON; got 22\. Store it elsewhere"):
         encode_result("ä" * 10, limit=21)
 
 

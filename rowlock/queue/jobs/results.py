@@ -66,7 +66,7 @@ def encode_result(value: object, *, limit: int, type_: object = None) -> str | N
         text, document = written, written.encode()
     if len(document) > limit:
         raise InvalidResult(
-            f"The result is {len(document):,} bytes of JSON, where {limit:,} are allowed. Store it elsewhere and "
+            f"The result must be at most {limit:,} bytes of JSON; got {len(document):,}. Store it elsewhere and "
             "return its key, or raise ROWLOCK_MAX_RESULT_BYTES."
         )
     # msgspec writes NaN as null.
@@ -131,7 +131,7 @@ class ErrorText:
     """The stored texts of an exception, all three made by `storable_text`."""
 
     type: str
-    """The class with its module, `shop.errors.OutOfStock`; only the name of Python's and Rowlock's own, `ValueError`."""
+    """The class with its module, `shop.errors.OutOfStock`; only the name of Python's and Rowlock's own: `OSError`."""
 
     message: str
     traceback: str
