@@ -434,7 +434,7 @@ async def test_of_many_only_those_that_wait_and_have_the_time_are_changed(app: R
 
 @pytest.mark.parametrize("which", [JobFilter(state="running"), JobFilter(state="failed"), JobFilter(discarded=True)])
 async def test_states_that_do_not_wait_are_refused(which: JobFilter, app: Rowlock) -> None:
-    with pytest.raises(InvalidOption, match="is not that of waiting jobs"):
+    with pytest.raises(InvalidOption, match="state must be that of waiting jobs"):
         await app.jobs.reschedule_many(which, delay=0)
 
 

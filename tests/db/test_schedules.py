@@ -118,7 +118,7 @@ async def test_nonsense_is_refused_by_name_and_value_and_stores_nothing(
 
 async def test_name_can_be_taken_once(app: Rowlock) -> None:
     await app.schedules.create("one", "report", HOURLY)
-    with pytest.raises(InvalidOption, match="'one' is there already"):
+    with pytest.raises(InvalidOption, match="'one' exists already"):
         await app.schedules.create("one", "other", "@daily")
     assert (await app.schedules.get("one")).task == "report"
 
