@@ -192,7 +192,7 @@ async def test_dead_letters_are_listed_retried_and_discarded(
         (("delete",), "Missing argument"),
         (("retry", "--error", "x", "--args", "{}"), "goes with one ID"),
         (("retry", "--args-contain", "[]", "--yes"), "JSON object"),
-        (("discard", "--state", "queued", "--yes"), "not that of a dead letter"),
+        (("discard", "--state", "queued", "--yes"), "state must be that of dead letters"),
     ],
 )
 async def test_what_makes_no_sense_is_refused_in_one_line(

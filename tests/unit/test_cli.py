@@ -67,7 +67,7 @@ def _logging_as_it_was() -> Iterator[None]:
         (["jobs", "list", "--state", "lost"], "--state"),
         (["jobs", "list", "--before", "1"], "--before"),
         (["jobs", "list", "--limit", "501"], "--limit"),
-        (["retention", "keep", "email", "--failed", "7"], 'failed "7"'),
+        (["retention", "keep", "email", "--failed", "7"], '; got "7"'),
         (["retention", "keep", "email", "--failed", "30m"], "an hour"),
         (["retention", "keep", "email"], "give one of"),
         (["migrate", "--to", "9999"], 'no revision "9999"'),

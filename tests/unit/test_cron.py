@@ -269,7 +269,7 @@ def test_words_stand_for_fields(macro: str, fields: str) -> None:
     ],
 )
 def test_bad_cron_text_is_refused_by_name_and_value(text: object) -> None:
-    with pytest.raises(InvalidOption, match=r"cron .*: write five fields"):
+    with pytest.raises(InvalidOption, match=r"cron must .*\. Write five fields"):
         tidy(text)
 
 

@@ -31,7 +31,7 @@ class ActOnJobs(Act):
         await store.enqueue(job, self._connection)
 
     async def take_keys(self, rows: Sequence[Record]) -> dict[UUID, UUID]:
-        """Take the unique keys of finished jobs again. Returns the jobs whose key another job holds, and the holders."""
+        """Take the unique keys of finished jobs again. Returns the holder for each job whose key another job holds."""
         keyed = [row for row in rows if row["unique_key"] is not None and row["state"] in RETRYABLE]
         if not keyed:
             return {}
