@@ -194,7 +194,11 @@ async def test_expectations_that_nothing_can_fit_are_refused(connection: Connect
         (InvalidOption, "priority must be .* got 10", {"priority": 10}),
         (InvalidOption, "delay must be zero or more seconds; got -1", {"delay": -1}),
         (InvalidOption, "args must be writable as JSON", {"args": {"to": object()}}),
-        (InvalidOption, "A connection of type str is not known", {"connection": "postgresql://"}),
+        (
+            InvalidOption,
+            "connection must be one of asyncpg.*; got a value of type str",
+            {"connection": "postgresql://"},
+        ),
     ]
     for kind, why, given in refusals:
         with pytest.raises(kind, match=why):
