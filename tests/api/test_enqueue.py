@@ -214,7 +214,7 @@ async def test_what_makes_no_sense_is_refused_and_nothing_stored(
 
 async def test_option_out_of_range_is_named_with_its_value(http: Http) -> None:
     _, problem = await post(http, {"task": "echo", "priority": 10})
-    assert problem["detail"].startswith("priority 10 is out of range")
+    assert problem["detail"] == "priority must be a whole number from 0 (last) to 9 (first); got 10."
 
 
 async def test_body_of_exactly_the_limit_is_read(http: Http) -> None:

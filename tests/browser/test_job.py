@@ -105,7 +105,7 @@ async def test_scheduled_job_is_changed_and_run_now(page: Page, app: Rowlock) ->
     await dialog.get_by_label("Due").fill("2099-01-01T12:00")
     await dialog.get_by_label("Priority").fill("10")
     await dialog.get_by_role("button", name="Change").click()
-    await expect(dialog.get_by_role("alert").filter(has_text="priority 10")).to_be_visible()
+    await expect(dialog.get_by_role("alert").filter(has_text="; got 10")).to_be_visible()
     await dialog.get_by_label("Priority").fill("9")
     await dialog.get_by_role("button", name="Change").click()
     await expect(dialog.get_by_role("alert").filter(has_text="run_at must be before")).to_be_visible()

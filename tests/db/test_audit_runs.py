@@ -86,7 +86,7 @@ async def test_it_does_not_wait_for_long_for_a_lock(
         await connection.execute("LOCK TABLE rowlock.unique_key IN ACCESS EXCLUSIVE MODE")
         found = {one.invariant: one for one in await audit(app.database)}
         assert found["unique key without its job"].status == "unknown"
-        assert "somebody locked the table" in (found["unique key without its job"].why_not or "")
+        assert "another transaction locked the table" in (found["unique key without its job"].why_not or "")
         assert found["job in both tables"].status == "kept", "it goes on with what is not locked"
         done = await rowlock("audit", "--seconds", "30", url=database_url)
         assert done.code == 2
@@ -102,7 +102,7 @@ async def test_it_ends_when_its_time_is_over(
         await connection.execute("LOCK TABLE rowlock.worker IN ACCESS EXCLUSIVE MODE")
         found = {one.invariant: one for one in await audit(app.database, Scope(seconds=0.3))}
     assert {name for name, one in found.items() if one.status == "unknown"} == set(found), "the first one took it all"
-    assert {one.why_not for one in found.values()} == {"there was no time left of 0.3 s"}
+    assert {one.why_not for one in found.values()} == {"the time limit of 0.3 s was reached"}
     await app.close()
 
 

@@ -493,6 +493,6 @@ async def test_a_lock_on_another_table_than_the_job_s_is_told_as_that(
     job = await work.using(delay=60).enqueue()
     async with connection.transaction():
         await connection.execute("LOCK TABLE rowlock.waiter")
-        with pytest.raises(LockTimeout, match="holds the job that is to be changed, or a table of Rowlock's"):
+        with pytest.raises(LockTimeout, match="locks the job to change, or a table of Rowlock,"):
             await app.jobs.cancel(job.id)
     assert (await job.get()).state == "scheduled"

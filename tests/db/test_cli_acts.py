@@ -191,11 +191,11 @@ async def test_dead_letters_are_listed_retried_and_discarded(
         (("reschedule", str(uuid4())), "must change something"),
         (("reschedule", str(uuid4()), "--delay", "soon"), "90s, 15m, 2h or 7d"),
         (("reschedule", str(uuid4()), "--delay", "1h", "--run-at", "2031-01-01"), "must not both be given"),
-        (("reschedule", str(uuid4()), "--priority", "10"), "priority 10"),
+        (("reschedule", str(uuid4()), "--priority", "10"), "; got 10"),
         (("delete",), "Missing argument"),
         (("retry", "--error", "x", "--args", "{}"), "with exactly one ID"),
         (("retry", "--args-contain", "[]", "--yes"), "JSON object"),
-        (("discard", "--state", "queued", "--yes"), "not that of a dead letter"),
+        (("discard", "--state", "queued", "--yes"), "state must be that of dead letters"),
     ],
 )
 async def test_what_makes_no_sense_is_refused_in_one_line(

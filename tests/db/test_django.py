@@ -170,7 +170,7 @@ class TestRefusals:
 
         from rowlock.integrations.django.framework import InvalidTask
 
-        with pytest.raises(InvalidTask, match="takes any number of arguments"):
+        with pytest.raises(InvalidTask, match="accepts any number of arguments"):
             task(_takes_anything)
 
     def test_other_engine_is_refused_with_the_remedy(self, tasks: ModuleType) -> None:

@@ -376,7 +376,7 @@ async def test_a_connection_of_sqlalchemy_in_autocommit_is_refused_before_anythi
 async def test_what_is_no_connection_is_refused(app: Rowlock, given: object) -> None:
     @app.task(max_attempts=1)
     async def pay(job: Job) -> None:
-        with pytest.raises(InvalidOption, match="is not known: give one of asyncpg"):
+        with pytest.raises(InvalidOption, match="connection must be one of asyncpg"):
             async with job.transaction(given):
                 pass
 

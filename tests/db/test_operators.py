@@ -195,7 +195,7 @@ async def test_a_job_is_run_again_with_other_arguments_that_fit_its_task(app: Ro
 
 async def test_a_live_job_is_not_run_again(app: Rowlock) -> None:
     job = await app.enqueue("echo")
-    with pytest.raises(WrongState, match="is queued: only a finished one"):
+    with pytest.raises(WrongState, match="is queued: only a finished job"):
         await app.jobs.run_again(job.id)
     with pytest.raises(JobNotFound):
         await app.jobs.run_again(NO_JOB)
@@ -336,7 +336,7 @@ async def test_the_kind_of_an_error_means_its_group_and_no_others(
 
 async def test_only_failed_jobs_are_discarded_and_once(app: Rowlock) -> None:
     job = await app.enqueue("echo")
-    with pytest.raises(WrongState, match="only failed ones"):
+    with pytest.raises(WrongState, match="only failed jobs"):
         await app.jobs.discard(job.id)
     with pytest.raises(JobNotFound):
         await app.jobs.discard(NO_JOB)
@@ -456,7 +456,7 @@ async def test_a_filter_that_means_every_job_is_refused_unless_that_is_meant(ver
     await failed(app)
     await app.enqueue("echo")
     act: Callable[..., Any] = getattr(app.jobs, verb)
-    with pytest.raises(InvalidOption, match="narrow it"):
+    with pytest.raises(InvalidOption, match="Narrow it"):
         await act(JobFilter(), dry_run=True)
     assert (await act(JobFilter(), everything=True)).count == 1
 

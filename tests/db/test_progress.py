@@ -166,7 +166,7 @@ async def test_progress_is_kept_over_a_retry(app: Rowlock) -> None:
 async def test_progress_outside_of_0_to_1_is_refused(app: Rowlock, fraction: Any) -> None:  # noqa: ANN401  # nonsense
     @app.task(max_attempts=1)
     async def wrong(job: Job) -> None:
-        with pytest.raises(InvalidOption, match="use a fraction from 0 to 1"):
+        with pytest.raises(InvalidOption, match="progress must be a fraction from 0 to 1"):
             job.progress(fraction)
         with pytest.raises(InvalidOption, match="use text"):
             job.progress(0.5, 7)  # type: ignore[arg-type]  # that is the point
@@ -439,7 +439,7 @@ async def test_of_too_many_lines_the_first_and_the_last_are_kept(app: Rowlock) -
 
 @pytest.mark.parametrize("given", ["loud", 7, None])
 def test_a_level_that_does_not_exist_is_refused(given: Any) -> None:  # noqa: ANN401  # nonsense
-    with pytest.raises(InvalidOption, match=f"capture_logs {given!r} is not usable"):
+    with pytest.raises(InvalidOption, match=f"capture_logs must be .*; got {given!r}"):
         Rowlock("postgresql://nowhere").task(capture_logs=given)(len)
 
 

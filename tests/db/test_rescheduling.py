@@ -231,14 +231,14 @@ async def test_a_job_that_would_be_due_too_late_anyway_may_change_its_priority(
     [
         ({}, "must change something"),
         ({"delay": 1, "run_at": datetime.now(UTC)}, "must not both be given"),
-        ({"delay": -1}, "delay -1"),
-        ({"delay": "soon"}, "delay 'soon'"),
+        ({"delay": -1}, "delay must .*; got -1"),
+        ({"delay": "soon"}, "delay must .*; got 'soon'"),
         ({"run_at": datetime(2030, 1, 1)}, "run_at must have a time zone"),  # noqa: DTZ001  # that is what is refused
         ({"run_at": datetime(9999, 12, 31, tzinfo=UTC)}, "run_at must be a time"),
-        ({"priority": 10}, "priority 10"),
-        ({"priority": True}, "priority True"),
-        ({"queue": "no queue"}, "queue 'no queue'"),
-        ({"queue": ".."}, "queue '..'"),
+        ({"priority": 10}, "priority must .*; got 10"),
+        ({"priority": True}, "priority must .*; got True"),
+        ({"queue": "no queue"}, "queue must .*; got 'no queue'"),
+        ({"queue": ".."}, r"queue must .*; got '\.\.'"),
     ],
 )
 async def test_values_that_make_no_sense_are_refused(given: dict[str, Any], word: str, app: Rowlock) -> None:
@@ -434,7 +434,7 @@ async def test_of_many_only_those_that_wait_and_have_the_time_are_changed(app: R
 
 @pytest.mark.parametrize("which", [JobFilter(state="running"), JobFilter(state="failed"), JobFilter(discarded=True)])
 async def test_states_that_do_not_wait_are_refused(which: JobFilter, app: Rowlock) -> None:
-    with pytest.raises(InvalidOption, match="is not that of waiting jobs"):
+    with pytest.raises(InvalidOption, match="state must be that of waiting jobs"):
         await app.jobs.reschedule_many(which, delay=0)
 
 

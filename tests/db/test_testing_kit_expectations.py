@@ -190,11 +190,15 @@ async def test_expectations_that_nothing_can_fit_are_refused(connection: Connect
     refusals: list[tuple[type[Exception], str, dict[str, Any]]] = [
         (UnknownTask, r"must be one of this application \(again, .*; got 'sned'\. Is 'send' meant\?", {"task": "sned"}),
         (InvalidOption, "Task 'send' has no argument 'recipient': it has to, ", {"args": {"recipient": "ada"}}),
-        (InvalidOption, "queue 'a queue'", {"queue": "a queue"}),
-        (InvalidOption, "priority 10", {"priority": 10}),
-        (InvalidOption, "delay -1 is negative", {"delay": -1}),
+        (InvalidOption, "queue must be .* got 'a queue'", {"queue": "a queue"}),
+        (InvalidOption, "priority must be .* got 10", {"priority": 10}),
+        (InvalidOption, "delay must be zero or more seconds; got -1", {"delay": -1}),
         (InvalidOption, "args must be writable as JSON", {"args": {"to": object()}}),
-        (InvalidOption, "A connection of type str is not known", {"connection": "postgresql://"}),
+        (
+            InvalidOption,
+            "connection must be one of asyncpg.*; got a value of type str",
+            {"connection": "postgresql://"},
+        ),
     ]
     for kind, why, given in refusals:
         with pytest.raises(kind, match=why):

@@ -77,7 +77,7 @@ async def test_by_its_name_a_job_has_the_key_that_its_task_makes(app: Rowlock, c
         by_two = Unique(by=["to", "subject"])
         third = await stranger.enqueue("send", {"to": "ada", "subject": "Hi"}, unique=by_two)
         assert (third.id, third.is_duplicate) == (held.id, True)
-        with pytest.raises(InvalidOption, match="by 'subject': the arguments of send have none of this name"):
+        with pytest.raises(InvalidOption, match="by 'subject' needs the argument 'subject', which was not given"):
             await stranger.enqueue("send", {"to": "ada"}, unique=by_two)
         every = Unique(by="arguments")
         fourth = await stranger.enqueue("send", {"to": "bob"}, unique=every)

@@ -38,7 +38,7 @@ from tests.unit.arguments_examples import (
 @pytest.mark.parametrize(
     "hint, value, reason",
     [
-        (str, 1, "expected `str`, got `int`. Pass what fits `str`"),
+        (str, 1, "expected `str`, got `int`. Pass a value that fits `str`"),
         (int, True, "expected `int`, got `bool`"),
         (int, SECRET, "expected `int`, got `str`"),
         (list[Point], [{"x": SECRET}], "expected `int`, got `str` at `value[0].x`"),
@@ -118,8 +118,8 @@ def test_the_limit_is_bytes_of_json() -> None:
     single = taking(str)
     assert len(single.encode(("ä" * 10,), {}, limit=32).encode()) == 32
     message = refusal(lambda: single.encode(("ä" * 10,), {}, limit=31))
-    assert "32 bytes of JSON, where 31 are allowed. Store the large part elsewhere" in message
-    assert "32 bytes" in refusal(lambda: single.check({"value": "ä" * 10}, limit=31))
+    assert "must be at most 31 bytes of JSON; got 32. Store the large part elsewhere" in message
+    assert "got 32" in refusal(lambda: single.check({"value": "ä" * 10}, limit=31))
 
 
 # Documents from outside
@@ -147,9 +147,9 @@ def test_a_document_is_returned_in_its_canonical_form() -> None:
         ('{"recipient":"a"}', "missing required field `subject`. The call is send_email("),
         ('{"recipient":"a","subject":"s","colour":1}', "unknown field `colour`. The call is send_email("),
         ('{"recipient":"a","subject":1}', "argument 'subject': expected `str`, got `int`"),
-        ('{"recipient":"a","subject":"\\u0000"}', "argument 'subject': it holds a NUL"),
-        ({"recipient": "a", "subject": "\ud800"}, "argument 'subject': it holds half of a surrogate pair"),
-        ({"recipient": "a", "subject": math.nan}, "argument 'subject': it holds NaN"),
+        ('{"recipient":"a","subject":"\\u0000"}', "argument 'subject': it contains a NUL"),
+        ({"recipient": "a", "subject": "\ud800"}, "argument 'subject': it contains half of a surrogate pair"),
+        ({"recipient": "a", "subject": math.nan}, "argument 'subject': it contains NaN"),
         ({"recipient": "a", "subject": Unknown()}, "argument 'subject': a value of type"),
         ({1: 2}, "unknown field `1`"),
     ],

@@ -78,5 +78,5 @@ def test_nothing_is_collected_outside_of_a_handler_or_after_its_end() -> None:
 
 
 def test_log_lines_of_a_process_cannot_be_captured() -> None:
-    with pytest.raises(InvalidOption, match="does not reach into a process"):
+    with pytest.raises(InvalidOption, match="cannot capture in a process"):
         Rowlock("postgresql://nowhere").task(executor="process", capture_logs=True)(json.dumps)

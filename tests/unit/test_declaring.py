@@ -26,12 +26,12 @@ def plain() -> None: ...
 @pytest.mark.parametrize(
     "function, executor, said",
     [
-        (coroutine, "thread", "executor 'thread' runs plain functions, and this one is async"),
-        (coroutine, "process", "executor 'process' runs plain functions, and this one is async"),
-        (plain, "loop", "executor 'loop' would let a plain function block every other job"),
-        (plain, "fork", "executor 'fork' is not known: use 'loop', 'thread' or 'process'."),
-        (plain, ["thread"], "executor ['thread'] is not known"),
-        (lambda: None, "process", "define it with def at the top level of a module"),
+        (coroutine, "thread", "executor must be 'loop' for an async function; got 'thread'."),
+        (coroutine, "process", "executor must be 'loop' for an async function; got 'process'."),
+        (plain, "loop", "for a plain function, which would block every other job on the loop; got 'loop'."),
+        (plain, "fork", "executor must be 'loop', 'thread' or 'process'; got 'fork'."),
+        (plain, ["thread"], "executor must be 'loop', 'thread' or 'process'; got ['thread']."),
+        (lambda: None, "process", "Define it with def at the top level of a module"),
     ],
 )
 def test_an_executor_that_does_not_fit_is_refused(
@@ -65,7 +65,7 @@ def test_a_middleware_is_an_async_function_of_two_arguments(app: Rowlock) -> Non
 
     with pytest.raises(InvalidOption, match=r"must be async; got <function .*not_async"):
         app.middleware(not_async)
-    with pytest.raises(InvalidOption, match=r"too_few cannot be called with \(job, call_next\)"):
+    with pytest.raises(InvalidOption, match=r"must be a function of \(job, call_next\); got .*too_few"):
         app.middleware(too_few)  # type: ignore[type-var]  # that is the point
     assert app.middlewares == []
 
@@ -88,15 +88,15 @@ def listed_plainly(items: list[str]) -> None: ...
 @pytest.mark.parametrize(
     "given, said",
     [
-        ({"batch": 0}, "batch 0 is out of range: use a whole number from 1 to 10000"),
-        ({"batch": -1}, "batch -1 is out of range"),
-        ({"batch": True}, "batch True is out of range"),
-        ({"batch": 2.5}, "batch 2.5 is out of range"),
-        ({"batch": 10_001}, "batch 10001 is out of range"),
-        ({"batch": 10, "batch_wait": -1}, "batch_wait -1 is negative: use zero or more seconds."),
-        ({"batch": 10, "batch_wait": True}, "batch_wait True is not usable"),
-        ({"batch_wait": 1}, "batch_wait 1 is for batches: give batch as well, or leave it out."),
-        ({"batch": 10, "capture_logs": True}, "capture_logs does not know which job of a batch a line is about"),
+        ({"batch": 0}, "batch must be a whole number from 1 to 10000; got 0."),
+        ({"batch": -1}, "batch must be a whole number from 1 to 10000; got -1."),
+        ({"batch": True}, "batch must be a whole number from 1 to 10000; got True."),
+        ({"batch": 2.5}, "batch must be a whole number from 1 to 10000; got 2.5."),
+        ({"batch": 10_001}, "batch must be a whole number from 1 to 10000; got 10001."),
+        ({"batch": 10, "batch_wait": -1}, "batch_wait must be zero or more seconds; got -1."),
+        ({"batch": 10, "batch_wait": True}, "batch_wait must be seconds or a timedelta, at most a hundred years; got"),
+        ({"batch_wait": 1}, "batch_wait needs batch; got only batch_wait 1. Give both, or omit it."),
+        ({"batch": 10, "capture_logs": True}, "capture_logs cannot assign the log lines of a batch to its jobs"),
     ],
 )
 def test_options_of_a_batch_that_make_no_sense_are_refused(app: Rowlock, given: dict[str, object], said: str) -> None:
@@ -106,7 +106,7 @@ def test_options_of_a_batch_that_make_no_sense_are_refused(app: Rowlock, given: 
 
 
 def test_a_batch_in_a_process_is_refused(app: Rowlock) -> None:
-    with pytest.raises(InvalidOption, match="executor 'process' takes one job at a time, not a batch"):
+    with pytest.raises(InvalidOption, match="executor 'process' runs one job at a time, not a batch"):
         app.task(batch=10, executor="process")(listed_plainly)  # type: ignore[call-overload]  # that is the point
 
 
@@ -126,14 +126,14 @@ async def of_patterns(items: list[re.Pattern[str]]) -> None: ...
     "handler, said",
     [
         (of_one, "its parameter `item` is annotated `str`, not `list[...]`"),
-        (of_nothing, "it has 0 of items and 0 of jobs"),
+        (of_nothing, "it has 0 lists of items and 0 of jobs"),
         (of_unknown, "its parameter `items` is annotated"),
-        (of_two, "it has 2 of items and 0 of jobs"),
+        (of_two, "it has 2 lists of items and 0 of jobs"),
         (of_more, "its parameter `flag` is annotated `bool`, not `list[...]`"),
         (of_one_job, "its parameter `job` is annotated `rowlock.queue.jobs.job.Job`, not `list[...]`"),
-        (of_jobs, "it has 0 of items and 1 of jobs"),
-        (of_jobs_twice, "it has 1 of items and 2 of jobs"),
-        (of_default, "its parameter `items` has a default, and is always given"),
+        (of_jobs, "it has 0 lists of items and 1 of jobs"),
+        (of_jobs_twice, "it has 1 lists of items and 2 of jobs"),
+        (of_default, "its parameter `items` has a default, which would never apply"),
     ],
 )
 def test_a_handler_of_a_batch_that_takes_no_list_is_refused(

@@ -18,6 +18,6 @@ def test_names_that_are_usable(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "é", "a\n", "..\n"])
 def test_names_that_are_not(name: str) -> None:
-    with pytest.raises(InvalidOption, match="use 1 to 48"):
+    with pytest.raises(InvalidOption, match="queue must be 1 to 48"):
         checks.queue_name(name)
     assert not re.search(fields._NAME.replace("$", r"\Z"), name)

@@ -36,17 +36,17 @@ def test_signatures_that_json_cannot_fill_are_refused_with_a_remedy() -> None:
     def two(job: Job[Any], other: Job[Any]) -> None: ...
 
     assert "parameter `value` of positional() is positional-only. Remove the `/`" in refused_signature(positional)
-    assert "parameter `values` of many() takes any number of arguments. Take one list" in refused_signature(many)
-    assert "parameter `values` of keywords() takes any keyword arguments. Take one dict" in refused_signature(keywords)
+    assert "parameter `values` of many() accepts any number of arguments. Use one list" in refused_signature(many)
+    assert "parameter `values` of keywords() accepts any keyword arguments. Use one dict" in refused_signature(keywords)
     assert "parameter `__value` of mangled() starts with two underscores. Rename it" in refused_signature(mangled)
-    assert "parameter `other` of two() is the second one that takes the job, after `job`" in refused_signature(two)
+    assert "parameter `other` of two() is the second parameter for the job, after `job`" in refused_signature(two)
     assert "cannot be read" in refused_signature(dict.update)
 
 
 @pytest.mark.parametrize(
     "hint, reason",
     [
-        (Unknown, "Unknown` has no form in JSON. Take plain data"),
+        (Unknown, "Unknown` has no form in JSON. Use plain data"),
         (list[Unknown | None], "Unknown` has no form in JSON"),
         (dict[str, tuple[int, complex]], "`complex` has no form in JSON"),
         (Job[Any] | None, "Job` has no form in JSON"),

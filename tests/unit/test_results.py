@@ -88,11 +88,11 @@ def nested(levels: int) -> object:
 @pytest.mark.parametrize(
     "value, reason",
     [
-        (float("nan"), "holds NaN or Infinity"),
-        ({"a": [float("inf")]}, "holds NaN or Infinity"),
-        (Report(pages=float("nan")), "holds NaN or Infinity"),  # type: ignore[arg-type]  # a handler may be untyped
-        ({"a": f"{SECRET}\0"}, "holds a NUL character"),
-        ({"\0": 1}, "holds a NUL character"),
+        (float("nan"), "contains NaN or Infinity"),
+        ({"a": [float("inf")]}, "contains NaN or Infinity"),
+        (Report(pages=float("nan")), "contains NaN or Infinity"),  # type: ignore[arg-type]  # a handler may be untyped
+        ({"a": f"{SECRET}\0"}, "contains a NUL character"),
+        ({"\0": 1}, "contains a NUL character"),
         (f"{SECRET}\ud800", "half of a surrogate pair"),
         (Unknown(), "Unknown` has no form in JSON"),
         ([Unknown], "has no form in JSON"),
@@ -117,7 +117,7 @@ def test_64_levels_are_stored() -> None:
 
 def test_a_result_larger_than_the_limit_is_refused_with_both_sizes() -> None:
     assert encode_result("ä" * 10, limit=22) is not None
-    with pytest.raises(InvalidResult, match=r"22 bytes of JSON, where 21 are allowed\. Store it elsewhere"):
+    with pytest.raises(InvalidResult, match=r"must be at most 21 bytes of JSON; got 22\. Store it elsewhere"):
         encode_result("ä" * 10, limit=21)
 
 

@@ -16,12 +16,12 @@ DAY = timedelta(days=1)
 @pytest.mark.parametrize(
     "queue, given, said",
     [
-        ("email", {}, "Nothing is said"),
-        ("no queue", {"failed": DAY}, "queue 'no queue'"),
-        ("email", {"failed": 0}, "failed 0"),
+        ("email", {}, "needs at least one of succeeded, failed, cancelled, expired"),
+        ("no queue", {"failed": DAY}, "queue must .*; got 'no queue'"),
+        ("email", {"failed": 0}, "failed must be .*; got 0"),
         ("email", {"succeeded": -DAY}, "succeeded"),
         ("email", {"expired": 3599}, "an hour"),
-        ("email", {"cancelled": "7d"}, "cancelled '7d'"),
+        ("email", {"cancelled": "7d"}, "cancelled must be .*; got '7d'"),
         ("email", {"failed": timedelta(days=365 * 101)}, "a hundred years"),
         ("email", {"failed": float("nan")}, "nan"),
         ("email", {"failed": True}, "True"),

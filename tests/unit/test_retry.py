@@ -92,27 +92,27 @@ def test_without_jitter_delays_never_shrink(first: float, factor: float) -> None
 @pytest.mark.parametrize(
     "options, name",
     [
-        ({"first": -1}, "first=-1"),
-        ({"first": float("nan")}, "first=nan"),
-        ({"first": float("inf")}, "first=inf"),
-        ({"first": 10**400}, "first="),
-        ({"first": True}, "first=True"),
-        ({"first": "2"}, "first='2'"),
-        ({"first": timedelta.max}, "first="),
-        ({"limit": -1}, "limit=-1"),
-        ({"first": 10, "limit": 5}, "limit=5 is below first=10"),
-        ({"factor": 0.5}, "factor=0.5"),
-        ({"factor": float("nan")}, "factor=nan"),
-        ({"factor": 10**400}, "factor="),
-        ({"jitter": 1.5}, "jitter=1.5"),
-        ({"jitter": -0.1}, "jitter=-0.1"),
-        ({"jitter": False}, "jitter=False"),
+        ({"first": -1}, "first must be"),
+        ({"first": float("nan")}, "first must be"),
+        ({"first": float("inf")}, "first must be"),
+        ({"first": 10**400}, "first must be"),
+        ({"first": True}, "first must be"),
+        ({"first": "2"}, "first must be"),
+        ({"first": timedelta.max}, "first must be"),
+        ({"limit": -1}, "limit must be"),
+        ({"first": 10, "limit": 5}, "limit must be at least first=10; got 5"),
+        ({"factor": 0.5}, "factor must be"),
+        ({"factor": float("nan")}, "factor must be"),
+        ({"factor": 10**400}, "factor must be"),
+        ({"jitter": 1.5}, "jitter must be"),
+        ({"jitter": -0.1}, "jitter must be"),
+        ({"jitter": False}, "jitter must be"),
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused_with_its_value_and_a_remedy(
     options: dict[str, Any], name: str
 ) -> None:
-    with pytest.raises(InvalidOption, match=r"pass|raise the limit") as refusal:
+    with pytest.raises(InvalidOption, match=r"; got ") as refusal:
         Exponential(**options)
     assert name in str(refusal.value)
 
@@ -147,11 +147,11 @@ def test_the_step_of_a_linear_policy_is_as_long_as_the_first_delay_and_jitter_on
 @pytest.mark.parametrize(
     "options, name",
     [
-        ({"first": -1}, "first=-1"),
-        ({"step": -1}, "step=-1"),
-        ({"step": "1"}, "step='1'"),
-        ({"first": 10, "limit": 5}, "limit=5 is below first=10"),
-        ({"jitter": 2}, "jitter=2"),
+        ({"first": -1}, "first must be"),
+        ({"step": -1}, "step must be"),
+        ({"step": "1"}, "step must be"),
+        ({"first": 10, "limit": 5}, "limit must be at least first=10; got 5"),
+        ({"jitter": 2}, "jitter must be"),
     ],
 )
 def test_a_linear_policy_that_makes_no_sense_is_refused(options: dict[str, Any], name: str) -> None:
@@ -168,11 +168,11 @@ def test_a_list_is_followed_exactly_and_its_last_delay_repeats() -> None:
 @pytest.mark.parametrize(
     "value, said",
     [
-        ([], "backoff=[] has no delay"),
-        ([1, -5], "backoff[1]=-5"),
-        ([1, "x"], "backoff[1]='x'"),
-        (lambda attempt: attempt, "cannot be called with an attempt and an error"),
-        (lambda attempt, _error, _more: attempt, "cannot be called with an attempt and an error"),
+        ([], "backoff must list at least one delay; got []"),
+        ([1, -5], "backoff[1] must be seconds or a timedelta, from 0 to 100 years; got -5"),
+        ([1, "x"], "backoff[1] must be seconds or a timedelta, from 0 to 100 years; got 'x'"),
+        (lambda attempt: attempt, "backoff must be a function of attempt and error; got"),
+        (lambda attempt, _error, _more: attempt, "backoff must be a function of attempt and error; got"),
     ],
 )
 def test_a_list_or_a_function_that_makes_no_sense_is_refused(value: object, said: str) -> None:
@@ -184,7 +184,7 @@ def test_an_async_function_is_no_backoff() -> None:
     async def wait(attempt: int, error: BaseException) -> float:
         return 1
 
-    with pytest.raises(InvalidOption, match="is async: pass a plain function"):
+    with pytest.raises(InvalidOption, match="must be a plain function, which returns the delay at once"):
         parse_backoff(wait)  # type: ignore[arg-type]  # that is the point
 
 
@@ -238,13 +238,13 @@ def test_an_error_of_another_process_is_known_by_the_names_of_its_classes() -> N
     [
         ({"retry_on": (ConnectionError,), "never_retry": (OSError,)}, "retry_on=ConnectionError is never retried"),
         ({"retry_on": ValueError, "never_retry": ValueError}, "retry_on=ValueError is never retried"),
-        ({"retry_on": ()}, "retry_on is empty"),
-        ({"retry_on": "TimeoutError"}, "retry_on='TimeoutError' is no exception class"),
-        ({"retry_on": (OSError, 3)}, "retry_on=3 is no exception class"),
-        ({"never_retry": (int,)}, "never_retry=<class 'int'> is no exception class"),
-        ({"never_retry": ValueError("x")}, "never_retry=ValueError('x') is no exception class"),
-        ({"never_retry": Fail}, "never_retry=Fail is a decision"),
-        ({"retry_on": Retry}, "retry_on=Retry is a decision"),
+        ({"retry_on": ()}, "retry_on must name at least one exception class"),
+        ({"retry_on": "TimeoutError"}, "(TimeoutError, OSError); got 'TimeoutError'"),
+        ({"retry_on": (OSError, 3)}, "(TimeoutError, OSError); got 3"),
+        ({"never_retry": (int,)}, "(TimeoutError, OSError); got <class 'int'>"),
+        ({"never_retry": ValueError("x")}, "(TimeoutError, OSError); got ValueError('x')"),
+        ({"never_retry": Fail}, "never_retry must be classes of errors; got Fail"),
+        ({"retry_on": Retry}, "retry_on must be classes of errors; got Retry"),
     ],
 )
 def test_rules_that_make_no_sense_are_refused_with_a_remedy(rules: dict[str, Any], said: str) -> None:
@@ -254,7 +254,7 @@ def test_rules_that_make_no_sense_are_refused_with_a_remedy(rules: dict[str, Any
 
 @pytest.mark.parametrize("value", [-1, "2s", None, True, float("nan"), object])
 def test_a_backoff_that_makes_no_sense_is_refused(value: object) -> None:
-    with pytest.raises(InvalidOption, match=r"backoff=.*pass the first delay"):
+    with pytest.raises(InvalidOption, match="backoff must be the first delay"):
         parse_backoff(value)  # type: ignore[arg-type]  # that is the point
 
 

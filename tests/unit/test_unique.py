@@ -17,24 +17,24 @@ def app() -> Rowlock:
 
 
 REFUSED: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
-    ((), {}, "neither key nor by is given"),
-    (("k",), {"by": ["a"]}, "key and by are both given"),
-    (("",), {}, "unique has 0 bytes"),
-    (("é" * 257,), {}, "unique has 514 bytes"),
-    ((7,), {}, "unique 7 is not text"),
+    ((), {}, r"either key or by \(argument names\); got neither"),
+    (("k",), {"by": ["a"]}, r"either key or by \(argument names\); got both"),
+    (("",), {}, "unique must have 1 to 512 bytes; got 0"),
+    (("é" * 257,), {}, "unique must have 1 to 512 bytes; got 514"),
+    ((7,), {}, "unique must be text; got 7"),
     (("a\0",), {}, "NUL"),
-    ((), {"by": "recipient"}, r"by 'recipient' is not usable: .* by=\['recipient'\]"),
-    ((), {"by": [1]}, r"by \[1\] is not usable"),
-    ((), {"by": []}, r"by \[\] names no argument"),
-    ((), {"by": ["a", "a"]}, "one twice"),
-    (("k",), {"until": "end"}, "until 'end' is not known: use one of 'finish', 'start'"),
-    (("k",), {"on_duplicate": "ignore"}, "on_duplicate 'ignore' is not known"),
-    (("k",), {"period": 0}, "period 0 is not above zero"),
-    (("k",), {"period": -1.5}, "period -1.5 is not above zero"),
-    (("k",), {"period": "1h"}, "period '1h' is not usable"),
-    (("k",), {"period": float("nan")}, "period nan"),
-    (("k",), {"period": 1, "until": "start"}, "period and until='start' are both given"),
-    (("k",), {"across_tasks": 1}, "across_tasks 1 is neither"),
+    ((), {"by": "recipient"}, r"by must be a list .* by=\['recipient'\], .*; got 'recipient'"),
+    ((), {"by": [1]}, r"by must be a list .*; got \[1\]"),
+    ((), {"by": []}, r"by must name at least one argument, each once; got \[\]"),
+    ((), {"by": ["a", "a"]}, r"by must name at least one argument, each once; got \['a', 'a'\]"),
+    (("k",), {"until": "end"}, "until must be one of 'finish', 'start'; got 'end'"),
+    (("k",), {"on_duplicate": "ignore"}, "on_duplicate must be one of .*; got 'ignore'"),
+    (("k",), {"period": 0}, "period must be greater than zero; got 0"),
+    (("k",), {"period": -1.5}, "period must be greater than zero; got -1.5"),
+    (("k",), {"period": "1h"}, "period must be seconds or a timedelta, at most a hundred years; got '1h'"),
+    (("k",), {"period": float("nan")}, "a hundred years; got nan"),
+    (("k",), {"period": 1, "until": "start"}, "either period or until='start'; got both"),
+    (("k",), {"across_tasks": 1}, "across_tasks must be True or False; got 1"),
 ]
 
 
@@ -63,7 +63,7 @@ def test_rules_are_a_value() -> None:
 def test_text_is_a_key_and_anything_else_is_refused() -> None:
     assert parse_unique("k") == Unique("k")
     assert parse_unique(None) is None
-    with pytest.raises(InvalidOption, match=r"unique 7 is not usable: give the key as text, or a rowlock\.Unique"):
+    with pytest.raises(InvalidOption, match=r"unique must be text \(the key\) or a rowlock\.Unique; got 7"):
         parse_unique(7)
 
 

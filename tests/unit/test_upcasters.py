@@ -29,12 +29,12 @@ def same(args: Args) -> Args:
 @pytest.mark.parametrize(
     "version, from_version, said",
     [
-        (3, 3, "from_version 3 is not below the task's version 3"),
+        (3, 3, "from_version 3 must be below the task's version 3"),
         (3, 4, "Use 1 to 2."),
-        (3, 0, "from_version 0 is not below"),
-        (3, "1", "from_version '1' is not below"),
-        (3, True, "from_version True is not below"),
-        (1, 1, "the task is at version 1: say version=2, or higher, in its options."),
+        (3, 0, "from_version 0 must be below"),
+        (3, "1", "from_version '1' must be below"),
+        (3, True, "from_version True must be below"),
+        (1, 1, "the task's version, which is 1. Give the task version=2 or higher."),
     ],
 )
 def test_an_upcaster_leads_from_an_older_version(version: int, from_version: Any, said: str) -> None:  # noqa: ANN401  # anything
@@ -62,10 +62,10 @@ async def not_plain(args: Args) -> Args:
 @pytest.mark.parametrize(
     "function, said",
     [
-        (42, "was given 42: give it a plain function of (args)"),
+        (42, "needs a plain function of (args); got 42."),
         (not_plain, "not_plain at 0x"),
-        (no_argument, "cannot be called with (args)"),
-        (re.sub, "sub cannot be called with (args)"),
+        (no_argument, "needs a plain function of (args); got "),
+        (re.sub, "needs a plain function of (args); got sub: "),
     ],
 )
 def test_an_upcaster_is_a_plain_function_of_one_argument(function: Callable[[Args], Args], said: str) -> None:

@@ -1,4 +1,4 @@
-"""Asking a database that may be away meanwhile: again, until it answers or the time is over."""
+"""Query a database that may be away: retry until it answers or the time is over."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 _PAUSE_FIRST: Final = 0.05
 _PAUSE_MOST: Final = 1.0
-"""The longest pause between two questions while the database is away."""
+"""The longest pause between two tries while the database is away."""
 
 
 async def ask(
@@ -30,10 +30,10 @@ async def ask(
     is_wanted: Callable[[], bool] = lambda: True,
     on_away: Callable[[BaseException], object],
 ) -> T:
-    """The answer. A database that is away is asked again until the deadline (a time of the loop; None: for ever).
+    """Return the answer. Retry while the database is away, until the deadline (a time of the loop; None: for ever).
 
-    No question outlasts the limit, a time of the loop as well. `on_away` is told of the first error. Raises
-    `DatabaseUnavailable` if the database was away at the end, or when nobody wants the answer any more.
+    No try outlasts the limit, a time of the loop as well. `on_away` gets the first error. Raises `DatabaseUnavailable`
+    if the database was away at the end, or when the answer is not wanted any more.
     """
     clock, pause = asyncio.get_running_loop().time, _PAUSE_FIRST
     while True:

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for synchronous programs: it runs what would otherwise have to be awaited."""
+"""An event loop in a thread of its own, which runs coroutines for synchronous programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Background:
-    """Starts at the first use, and anew in a process that was forked since. Many threads may use it at once."""
+    """A loop that starts at the first use, and again in a forked process. Many threads may use it at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -26,7 +26,7 @@ class Background:
         self._thread: threading.Thread | None = None
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop, and wait for what becomes of it.
+        """Run a coroutine in the loop, and wait for its result.
 
         Raises `InsideEventLoop`, and `ConfigurationError` where threads are greenlets.
         """
@@ -40,7 +40,7 @@ class Background:
         if is_in_event_loop():
             coroutine.close()
             raise InsideEventLoop(
-                "This thread runs an event loop, which would stand still: await the asynchronous method instead."
+                "This thread runs an event loop, which the call would block. Await the asynchronous method instead."
             )
         future = asyncio.run_coroutine_threadsafe(coroutine, self._started())
         try:
@@ -52,7 +52,7 @@ class Background:
     def close(self, last: Coroutine[Any, Any, None]) -> None:
         """Run the last coroutine, if there is a loop, and end it."""
         if self._process != os.getpid() or self._loop is None or self._thread is None:
-            last.close()  # of the process that this one was forked from, nothing is touched
+            last.close()  # nothing of the parent process is closed
             return
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
@@ -62,7 +62,7 @@ class Background:
         loop.close()
 
     def _started(self) -> asyncio.AbstractEventLoop:
-        if self._process != os.getpid():  # the thread has stayed behind, perhaps with the lock
+        if self._process != os.getpid():  # the thread stayed in the parent process, perhaps with the lock
             self.__init__()  # type: ignore[misc]  # all is new
         with self._lock:
             if self._loop is None:
@@ -73,7 +73,7 @@ class Background:
 
 
 def _patcher_of_threads() -> str | None:
-    """Which library has replaced threads by greenlets, if one has: they all share one thread, and its event loop."""
+    """The library that has replaced threads by greenlets, if any: they all share one thread, and its event loop."""
     gevent, eventlet = sys.modules.get("gevent.monkey"), sys.modules.get("eventlet.patcher")
     if gevent is not None and gevent.is_module_patched("threading"):
         return "gevent"
@@ -83,7 +83,7 @@ def _patcher_of_threads() -> str | None:
 
 
 def is_in_event_loop() -> bool:
-    """Whether this thread runs an event loop just now."""
+    """Whether this thread runs an event loop now."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

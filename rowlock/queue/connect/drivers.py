@@ -1,4 +1,4 @@
-"""The callers' connections, whatever their driver: one way to run a statement inside the caller's transaction."""
+"""The callers' connections of any driver: one way to run a statement inside the caller's transaction."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ class Own(Enum):
 
 
 def given(connection: object) -> object:
-    """The caller's connection; None where none was given. Raises `InvalidOption` where None was.
+    """The caller's connection; None if none was given. Raises `InvalidOption` if None was given.
 
-    A session that is None by mistake would cost the job its place in the caller's transaction, and nobody would notice.
+    A session that is None by mistake would take the job out of the caller's transaction, and nobody would notice.
     """
     if connection is Own.TRANSACTION:
         return None
     if connection is None:
         raise InvalidOption(
-            "connection must be an open connection or session; got None. Leave it out to enqueue in a transaction of "
-            "its own.",
+            "connection must be an open connection or session; got None. Omit it to enqueue in a transaction of its "
+            "own.",
             option="connection",
         )
     return connection
 
 
 def or_own(connection: object) -> object:
-    """What to give as `connection=` for a connection that may be None, and means a transaction of its own then."""
+    """The value of `connection=` for a connection that may be None, which means a transaction of its own."""
     return Own.TRANSACTION if connection is None else connection
 
 
@@ -58,11 +58,11 @@ _ADAPTERS: Final[dict[str, str]] = {
     "psycopg2": "rowlock.integrations.psycopg2",
     "django": "rowlock.integrations.django.connection",
 }
-"""Packages of foreign connections, and the module whose `adapt()` makes a `Caller` of one; imported when first seen."""
+"""Packages of foreign connections, and the module whose `adapt()` makes a `Caller` of one, imported at first use."""
 
 
 class Open(Protocol):
-    """An open connection, Rowlock's own or a caller's, whatever its driver."""
+    """An open connection, Rowlock's own or a caller's, of any driver."""
 
     async def fetch(self, sql: str, /, *parameters: Any) -> Sequence[Any]:  # noqa: ANN401  # as the drivers have it
         """Run a statement with `$n` parameters and return its rows."""
@@ -70,16 +70,16 @@ class Open(Protocol):
 
 
 class Caller(Open, Protocol):
-    """A connection of the caller's: runs one statement inside the caller's transaction.
+    """A connection of the caller: it runs one statement inside the caller's transaction.
 
-    That of a synchronous driver has an `async` method, too, which never waits: see `drive`.
+    A synchronous driver's `Caller` has an `async` method, too, which never waits: see `drive`.
     """
 
     is_synchronous: bool
 
 
 def adapt(connection: object) -> Caller:
-    """The connection as a `Caller`. Raises `InvalidOption` for a kind that is not known, or one that cannot be used."""
+    """The connection as a `Caller`. Raises `InvalidOption` for an unknown kind, or an unusable connection."""
     if isinstance(connection, OF_ASYNCPG):
         check_open(connection)
         return _OfAsyncpg(connection)
@@ -93,8 +93,8 @@ def adapter_of(connection: object) -> str:
         if module is not None:
             return module
     raise InvalidOption(
-        f"A connection of type {type(connection).__qualname__} is not known: give one of asyncpg, psycopg, psycopg2 or "
-        "Django, or a session or connection of SQLAlchemy."
+        "connection must be one of asyncpg, psycopg, psycopg2 or Django, or a session or connection of SQLAlchemy; got "
+        f"a value of type {type(connection).__qualname__}."
     )
 
 
@@ -105,20 +105,20 @@ def check_open(connection: asyncpg.Connection[Record] | PoolConnectionProxy[Reco
     except asyncpg.InterfaceError as error:
         raise InvalidOption(f"The given asyncpg connection cannot be used: {error}") from error
     if is_closed:
-        raise InvalidOption("The given asyncpg connection is closed: give one that is open.")
+        raise InvalidOption("The given asyncpg connection is closed. Give an open one.")
 
 
 def check_synchronous(connection: object) -> None:
     """Raise `InvalidOption` for a connection that must be awaited."""
     if not adapt(connection).is_synchronous:
         raise InvalidOption(
-            f"The given {type(connection).__qualname__} is an asynchronous connection: await enqueue(...), or give "
+            f"The given {type(connection).__qualname__} is an asynchronous connection. Await enqueue(...), or give "
             "enqueue_sync(...) a synchronous one."
         )
 
 
 def drive(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine that never waits, since its connection is synchronous, to its end: here, without a loop."""
+    """Run a coroutine to its end, here, without a loop. It never waits, because its connection is synchronous."""
     try:
         coroutine.send(None)
     except StopIteration as done:
@@ -141,14 +141,14 @@ class _OfAsyncpg:
             rows: Sequence[Any] = await self._connection.fetch(sql, *parameters)
         except asyncpg.InFailedSQLTransactionError as error:
             raise InvalidOption(
-                "The transaction of the given asyncpg connection has failed: roll it back (or its savepoint) before "
+                "The transaction of the given asyncpg connection has failed. Roll it back (or its savepoint) before "
                 "enqueuing."
             ) from error
         return rows
 
 
 def uuid_of(value: object) -> UUID:
-    """The id, as any driver has it."""
+    """The id, from the value of any driver."""
     return value if isinstance(value, UUID) else UUID(str(value))
 
 

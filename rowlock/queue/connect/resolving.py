@@ -1,7 +1,7 @@
-"""Resolving the names of hosts in threads of its own.
+"""Resolve host names in threads of its own.
 
 asyncio resolves names in its default executor, whose few threads handlers may have filled with `asyncio.to_thread`: a
-connection that was lost would not come back before one of them is done.
+lost connection would not come back before one of them is done.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ResolvingLoop:
-    """The running event loop, as a driver sees it that is about to connect: only how it finds the host is different.
+    """The running event loop for a driver that connects, with another way to resolve the host.
 
     The host keeps its name where TLS compares it with the certificate.
     """

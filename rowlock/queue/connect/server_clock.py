@@ -1,4 +1,4 @@
-"""Notices that the server's clock has gone back, by this machine's monotonic clock."""
+"""Detect that the server's clock has gone back, by this machine's monotonic clock."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 TOLERANCE: Final = 0.002
 """Seconds. A smaller step hides next to nothing."""
 DRIFT: Final = 0.001
-"""So many seconds a second two clocks may drift apart: twice as much as NTP slews a clock."""
+"""The drift between two clocks, in seconds a second: twice as much as NTP slews a clock."""
 
 
 class ServerClock:
     """The server's clock, as the answers of one connection show it.
 
-    Each answer holds a time that the server read between two moments of the monotonic clock. So it bounds how far the
-    server's clock is ahead of the monotonic one, from below and from above. A bound from above that lies below an
+    Each answer contains a time that the server read between two moments of the monotonic clock. So it bounds how far
+    the server's clock is ahead of the monotonic one, from below and from above. A bound from above that lies below an
     earlier bound from below proves that the server's clock went back in between: it was set, or another server with
     another clock has taken over.
     """

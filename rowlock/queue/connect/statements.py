@@ -1,6 +1,6 @@
-"""The SQL: one file a statement, in the `sql/` of its room; read once, and written for the configured schema.
+"""Read the SQL: one file a statement, in the `sql/` of its room, read once and written for the configured schema.
 
-What several statements say the same way stands once, in a file of the `fragments/` of its room. In a statement, or in
+A text that several statements share stands once, in a file of the `fragments/` of its room. In a statement, or in
 another fragment, `{{name}}` stands for its text, and `{{null name}}` for a NULL in the place of each of its columns.
 """
 
@@ -20,7 +20,7 @@ WAKEUP_CHANNEL = "rowlock.wakeup"
 """The NOTIFY channel, as the statements spell it; `channel()` names it for a schema."""
 
 FINISHED_CHANNEL = "rowlock.finished"
-"""The NOTIFY channel of those who wait for jobs to end, likewise."""
+"""The NOTIFY channel for those who wait for jobs to end, likewise."""
 
 INCLUDE: Final = re.compile(r"\{\{(?P<null>null )?(?P<name>\w+)\}\}")
 _HEAD: Final = re.compile(r"(?:--.*\n)*")
@@ -49,7 +49,7 @@ def fragments() -> dict[str, Traversable]:
 
 
 def channel(schema: str, name: str = WAKEUP_CHANNEL) -> str:
-    """The channel of this name in `schema`: by default the one on which its workers are woken."""
+    """The channel of this name in `schema`: by default the one that wakes its workers."""
     return in_schema(name, schema)
 
 
@@ -61,7 +61,7 @@ def _files(folder: str) -> dict[str, Traversable]:
 
 
 def complete(text: str) -> str:
-    """The text with its fragments, each indented as its place is."""
+    """The text with its fragments, each indented like its place."""
     return INCLUDE.sub(_included, text)
 
 

@@ -32,7 +32,7 @@ class OwnTransaction:
 
 
 class CallersTransaction:
-    """The transaction that is open on the caller's connection, whatever its driver."""
+    """The open transaction on the caller's connection, of any driver."""
 
     __slots__ = ("_caller", "_schema")
 
@@ -41,7 +41,7 @@ class CallersTransaction:
         self._schema = schema
 
     async def run(self, name: str, *parameters: object) -> Sequence[Any]:
-        """Run the statement `<name>.sql`. Raises what the driver raises."""
+        """Run the statement `<name>.sql`. Raises the driver's errors."""
         return await self._caller.fetch(statement(name, self._schema), *parameters)
 
 

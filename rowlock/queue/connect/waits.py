@@ -1,7 +1,7 @@
-"""Waiting for jobs to end: one connection of the application hears of it, whoever waits, and none while nobody does.
+"""Wait for jobs to end: one connection of the application listens for all waits, and none while there are no waits.
 
-An application that waits for a job writes so into a small table, and the statement that ends the job notifies only
-then. Those who wait poll besides: a notification is a hint, whose loss costs one poll.
+An application that waits for a job stores that in a small table, and the statement that ends the job notifies only
+then. Each wait also polls: a notification is a hint, whose loss costs one poll.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from rowlock.settings import Settings
 
 LIFETIME: Final = timedelta(minutes=1)
-"""How long what is written of a wait counts, without being renewed."""
+"""How long a stored wait counts without a renewal."""
 WRITE_SECONDS: Final = 0.5
-"""So long a wait waits at most for being written."""
+"""The longest time that a wait waits to be stored."""
 RENEW_SECONDS: Final = 20.0
 IDLE_SECONDS: Final = 10.0
-"""The connection is closed when nobody has waited for so long."""
+"""The connection is closed after this long without a wait."""
 
 
 class Waits:
@@ -51,9 +51,9 @@ class Waits:
 
     @asynccontextmanager
     async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event | None]:
-        """An event that is set when the job may have ended. What ended before the block began must be looked for.
+        """An event that is set when the job may have ended. The caller must check for an end before the block began.
 
-        None where the database could not be told in time who waits: then polling must do.
+        None if the wait could not be stored in time: then poll.
         """
         told = asyncio.Event()
         self._told.setdefault(job_id, set()).add(told)
@@ -68,7 +68,7 @@ class Waits:
                 self._changed.set()
 
     async def close(self) -> None:
-        """Stop listening. Those who still wait go on polling."""
+        """Stop listening. Open waits go on polling."""
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
@@ -79,7 +79,7 @@ class Waits:
         self._connection.cut()
 
     async def _be_written(self, job_id: UUID) -> bool:
-        """Wait until the database knows of all waits so far, or cannot be told. Returns whether it knows this one."""
+        """Wait until the database has stored all waits so far, or cannot. Returns whether it has stored this one."""
         written = self.loop.create_future()
         self._unwritten.append(written)
         self._changed.set()
@@ -91,7 +91,7 @@ class Waits:
         return job_id in self._written
 
     async def _keep(self) -> None:
-        """Write down who waits, all that came meanwhile at once; renew it; end when nobody has waited for a while."""
+        """Store the waits, all new ones at once; renew them; end after a while without waits."""
         self._connection.on_connect(self._reconnected)
         clock = self.loop.time
         renew_at = clock() + RENEW_SECONDS
@@ -147,7 +147,7 @@ class Waits:
             self._written.clear()
 
     def _reconnected(self) -> None:
-        """Whatever was told meanwhile was not heard: let all of them look."""
+        """Notifications during the outage were lost: make all waits poll."""
         self._written.clear()
         self._ear.begin()
         for waiting in self._told.values():
@@ -160,7 +160,7 @@ class Waits:
                 written.set_result(None)
 
     def _hear(self, told: str) -> None:
-        """Take in a notification: a job, or a test (no job's id has a colon)."""
+        """Handle a notification: a job, or a test (no job's id has a colon)."""
         self._ear.heard()
         if ":" not in told:
             for waiting in self._told.get(UUID(told), ()):

@@ -1,4 +1,4 @@
-"""Enqueuing by name, and many jobs at once: the part of the application that stores jobs."""
+"""Enqueue by name, and many jobs at once: the part of the application that stores jobs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ByName:
         self._tasks = tasks
 
     async def usual_options(self, task: str, connection: object) -> JobOptions:
-        """The options of a task: its own, or what a worker has registered of it. Raises `UnknownTask`."""
+        """The options of a task: its own, or those that a worker has registered. Raises `UnknownTask`."""
         known = self._tasks.get(task)
         if known is not None:
             return known.options
@@ -46,7 +46,7 @@ class ByName:
             names = ", ".join(sorted(self._tasks)) or "none"
             raise UnknownTask(
                 f"The task {quoted(task)} is not known: this application has {names}, and no worker has registered it. "
-                "Start a worker that has it, or check the name."
+                "Start a worker of the task, or check the name."
             )
         _, queue, priority, max_attempts, _ = rows[0]
         return JobOptions(queue=queue, priority=priority, max_attempts=max_attempts)
@@ -61,7 +61,7 @@ class ByName:
         args_version: int | None = None,
         trace: str | None = None,
     ) -> NewJob[Any]:
-        """A job of a task whose `usual` options are known: nothing is read."""
+        """Make a job of a task whose `usual` options are known, without reading the database."""
         known = self._tasks.get(task)
         arguments: Arguments | None = None
         current: str | None
@@ -80,7 +80,7 @@ class ByName:
     async def handles(
         self, jobs: Sequence[NewJob[R]], holders: Mapping[UUID, UUID], connection: object
     ) -> list[JobHandle[R]]:
-        """The handles of jobs that were given, some of which are refused: `holders` has who holds the key of those."""
+        """The handles of given jobs. `holders` maps each refused job to the job that holds its key."""
         returns = {task: self.returns(task) for task in {job.task for job in jobs}}
         handles: list[JobHandle[R]] = [
             JobHandle(holders.get(job.id, job.id), job.task, job.id in holders, self._database, returns[job.task])
@@ -95,13 +95,13 @@ class ByName:
         return handles
 
     def returns(self, task: str) -> Any:  # noqa: ANN401  # a type
-        """The return annotation of the task's function, if it is one of this application's."""
+        """The return annotation of the task's function, if the task is this application's."""
         known = self._tasks.get(task)
         return Any if known is None else known.returns
 
 
 class Enqueuing:
-    """Enqueuing, and the handles on what was enqueued. `Rowlock` has it all."""
+    """Enqueuing, and the handles on enqueued jobs. `Rowlock` inherits all of it."""
 
     settings: Settings
     tasks: dict[str, Task[..., Any]]
@@ -121,12 +121,12 @@ class Enqueuing:
     ) -> JobHandle[Any]:
         """Enqueue a job by its task's name, with its arguments as JSON data by parameter.
 
-        For programs that do not import the task's function: a task of this application is checked against its
-        function, another one must have been registered by a worker. The options are those of `EnqueueOptions`, as for
+        For programs that do not import the task's function: a task of this application checks the arguments against its
+        function; a worker must have registered any other task. The options are those of `EnqueueOptions`, as for
         `task.using`. `args_version` is the version of the task for which the arguments are written: None for the
-        function's own, or for 1 where the function is not here. `trace`: the W3C trace context that the job belongs to.
-        Raises `UnknownTask`, `InvalidArguments`, `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the
-        connection was lost before the answer.
+        function's own, or for 1 if the function is not here. `trace`: the W3C trace context of the job. Raises
+        `UnknownTask`, `InvalidArguments`, `InvalidOption`, `DuplicateJob`, and `EnqueueUnknown` if the connection was
+        lost before the answer.
         """
         connection = drivers.given(connection)
         refuse_unknown(options)
@@ -144,7 +144,7 @@ class Enqueuing:
         trace: str | None = None,
         **options: Unpack[EnqueueOptions],
     ) -> NewJob[Any]:
-        """A job by its task's name, to be given to `enqueue_many`. It takes and raises what `enqueue` does.
+        """Make a job by its task's name, for `enqueue_many`. The options and errors are those of `enqueue`.
 
         >>> await app.enqueue_many([await app.job("send_email", {"recipient": to}) for to in recipients])
         """
@@ -162,9 +162,9 @@ class Enqueuing:
         connection: object = drivers.Own.TRANSACTION,
         **options: Unpack[EnqueueOptions],
     ) -> JobHandle[Any]:
-        """As `enqueue`, with the same options, for synchronous programs, over a synchronous connection or none.
+        """Enqueue from a synchronous program, with the options of `enqueue`, over a synchronous connection or none.
 
-        Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
+        Raises `InsideEventLoop` in a running event loop, `InvalidOption` for an asynchronous connection.
         """
         caller = drivers.given(connection)
         enqueuing = self.enqueue(task, args, args_version=args_version, trace=trace, connection=connection, **options)
@@ -175,12 +175,12 @@ class Enqueuing:
     ) -> list[JobHandle[R]]:
         """Enqueue all jobs, or none, and return their handles in order.
 
-        In a transaction of its own this is one COPY, which takes the jobs as it goes: give it a generator, and the
-        database works on the first ones while Python makes the next. With `connection` they are part of the caller's
-        open transaction. Duplicates by their unique keys have the handle of the job that holds the key, or none
-        (`on_duplicate="skip"`), or raise `DuplicateJob`, and then nothing is stored. A job that is given again is not
-        stored again: it is left alone while it waits or runs, and when it has finished, for as long as finished jobs
-        are kept. Raises `EnqueueUnknown` if the connection was lost before the answer: give its `jobs` again.
+        In a transaction of its own this is one COPY, which reads the jobs while it runs: give it a generator, and the
+        database works on the first jobs while Python makes the next. With `connection` they are part of the caller's
+        open transaction. A duplicate by its unique key returns the handle of the job that holds the key, or none
+        (`on_duplicate="skip"`), or raises `DuplicateJob`, and then nothing is stored. A job that is given again is not
+        stored again while it waits or runs, nor after it has finished, as long as finished jobs are kept. Raises
+        `EnqueueUnknown` if the connection was lost before the answer: enqueue its `jobs` again.
 
         >>> await app.enqueue_many([send_email.job(to, "Hi", "…") for to in recipients])
         """
@@ -193,35 +193,35 @@ class Enqueuing:
     def enqueue_many_sync(
         self, jobs: Iterable[NewJob[R]], *, connection: object = drivers.Own.TRANSACTION
     ) -> list[JobHandle[R]]:
-        """As `enqueue_many`, for synchronous programs, over a synchronous connection or none.
+        """Enqueue many jobs from a synchronous program, like `enqueue_many`, over a synchronous connection or none.
 
-        Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
+        Raises `InsideEventLoop` in a running event loop, `InvalidOption` for an asynchronous connection.
         """
         caller = drivers.given(connection)
         return self.database.run_sync(self.enqueue_many(jobs, connection=connection), caller)
 
     def run_sync(self, coroutine: Coroutine[Any, Any, R]) -> R:
-        """Run one of this application's coroutines from a synchronous program, and return what it returns.
+        """Run one of this application's coroutines from a synchronous program, and return its result.
 
-        It runs in an event loop in the background, which belongs to the application: many threads may use it at once,
-        and a forked process starts a loop of its own. Raises `InsideEventLoop` where one must await.
+        It runs in the application's event loop in the background: many threads may use it at once, and a forked process
+        starts a loop of its own. Raises `InsideEventLoop` in a running event loop.
 
         >>> app.run_sync(app.jobs.cancel(job.id, by="ada"))
         """
         return self.database.run_sync(coroutine)
 
     def handle(self, job: Job | UUID | str) -> JobHandle[Any]:
-        """A handle on a job that was read, or on the one of this id: to wait for its result.
+        """A handle on a job that was read, or on the job of an id, to wait for its result.
 
-        One that is made of the id alone knows no task: its `task` is empty, and its result is plain JSON data. Nothing
-        is read. Raises `JobNotFound` for what can be no job's id.
+        A handle from the id alone knows no task: its `task` is empty, and its result is plain JSON data. This reads
+        nothing from the database. Raises `JobNotFound` for a value that cannot be a job's id.
         """
         if not isinstance(job, Job):
             return JobHandle(parse_id(job), "", False, self.database, Any)  # noqa: FBT003  # is_duplicate
         return JobHandle(job.id, job.task, False, self.database, self.by_name.returns(job.task))  # noqa: FBT003  # is_duplicate
 
     async def queue_of(self, task: str, *, connection: object = drivers.Own.TRANSACTION) -> str:
-        """The queue that a task's jobs go to unless told otherwise. Raises `UnknownTask`."""
+        """The queue of a task's jobs by default. Raises `UnknownTask`."""
         return (await self.by_name.usual_options(task, drivers.given(connection))).queue
 
 

@@ -1,4 +1,4 @@
-"""What of a new job goes into which column of its row, and into which parameter of the statements that store it."""
+"""Map a new job to table columns and statement parameters."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ TIMED: Final = (*PLAIN, "run_at", "timeout", "ends_at", "expires_at", "deadline"
 
 
 def plain(job: NewJob[Any]) -> tuple[object, ...]:
-    """What goes into the columns `PLAIN`."""
+    """The values of the columns `PLAIN`."""
     options = job.options
     # seam: plain columns
     return (job.id, options.queue, job.task, options.priority, options.max_attempts, job.args, job.args_version)
 
 
 def parameters(job: NewJob[Any]) -> tuple[object, ...]:
-    """What enqueue.sql takes of a job."""
+    """The parameters of enqueue.sql for a job."""
     options = job.options
     return (
         job.task,
@@ -49,7 +49,7 @@ def parameters(job: NewJob[Any]) -> tuple[object, ...]:
 
 
 def timed(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
-    """What goes into those of `TIMED` that follow: a delay counts from `now`. Raises `InvalidOption`."""
+    """The values of the columns that `TIMED` adds; a delay counts from `now`. Raises `InvalidOption`."""
     check_due(job, now)
     options = job.options
     given = options.delay if options.run_at is None else options.run_at  # seam: due at
@@ -62,8 +62,8 @@ def timed(job: NewJob[Any], now: datetime) -> tuple[object, ...]:
 
 
 def needs_clock(options: JobOptions) -> bool:
-    """Whether only the database's clock tells if such a job would be over before it is due: one time is a moment, the
-    other counts from the enqueue on.
+    """Whether only the database's clock shows if such a job would end before it is due: one time is a moment, the other
+    counts from the enqueue on.
     """
     due = _asked_for(options)
     limits = [limit for limit in (options.expires, options.deadline) if limit is not None]
@@ -71,20 +71,20 @@ def needs_clock(options: JobOptions) -> bool:
 
 
 def check_due(job: NewJob[Any], now: datetime) -> None:
-    """Raise `InvalidOption` for a job that would be over before it is due, as `rowlock.enqueue` does for SQL."""
+    """Raise `InvalidOption` for a job that would end before it is due, as `rowlock.enqueue` does for SQL."""
     options = job.options
     due = _moment(_asked_for(options), now)
     for option, given in (("expires", options.expires), ("deadline", options.deadline)):
         limit = _moment(given, now)
         if due is not None and limit is not None and limit <= due:
             raise InvalidOption(
-                f"{option} must be after the job of {job.task} is due, at {due}; got {limit}. Give it time.",
+                f"{option} must be after the job of {job.task} is due, at {due}; got {limit}. Use a later time.",
                 option=option,
             )
 
 
 def _asked_for(options: JobOptions) -> timedelta | datetime | None:
-    """When the job is to be due, if not at once."""
+    """The requested due time, if not at once."""
     return options.delay if options.run_at is None else options.run_at
 
 
@@ -93,17 +93,17 @@ def _moment(given: timedelta | datetime | None, now: datetime) -> datetime | Non
 
 
 def at_or_in(given: timedelta | datetime | None) -> tuple[datetime | None, timedelta | None]:
-    """A moment, as the moment or as the time until then: one of the two is None."""
+    """A limit as a moment and as a duration: one of the two is None."""
     return (None, given) if isinstance(given, timedelta) else (given, None)
 
 
 def limits(options: JobOptions) -> tuple[datetime | timedelta | None, ...]:
-    """When jobs with these options expire, and their deadline: each as `at_or_in` has it."""
+    """The expiry and the deadline of jobs with these options, each in the form of `at_or_in`."""
     return (*at_or_in(options.expires), *at_or_in(options.deadline))
 
 
 def of_task(options: JobOptions | None) -> tuple[datetime | timedelta | str | None, ...]:
-    """What a schedule's job has of its task's options, of those that the table of tasks does not have."""
+    """The task's options for a schedule's job that the table of tasks does not store."""
     return (None,) * 5 if options is None else (*limits(options), options.marks)
 
 
@@ -115,7 +115,7 @@ def _at_and_in(
 
 
 def arrays(jobs: Sequence[NewJob[Any]]) -> tuple[list[Any], ...]:
-    """What enqueue_many.sql and enqueue_unique.sql take of all jobs."""
+    """The parameters of enqueue_many.sql and enqueue_unique.sql for all jobs."""
     return (
         [job.id for job in jobs],
         [job.options.queue for job in jobs],
@@ -135,7 +135,7 @@ def arrays(jobs: Sequence[NewJob[Any]]) -> tuple[list[Any], ...]:
 
 
 def unique_rules(unique: Unique | None) -> tuple[object, ...]:
-    """What rowlock.enqueue takes about a key. An error is raised here: raised there, it would end the transaction."""
+    """The parameters of rowlock.enqueue for a key. Python raises errors: an error in SQL would end the transaction."""
     if unique is None:
         return ("finish", None, False, "return")
     on_duplicate = "replace" if unique.on_duplicate == "replace" else "return"

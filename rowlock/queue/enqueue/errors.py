@@ -1,4 +1,4 @@
-"""The error of an enqueue that was not answered."""
+"""The error of an enqueue whose answer was lost."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class EnqueueUnknown(RowlockError):
     """The connection was lost before the database answered an enqueue: the jobs may be stored, or not.
 
-    `jobs` are the jobs, with their ids. Enqueue them again, now or at any time later: those that are stored already,
-    waiting, running or finished, are left alone.
+    `jobs` are the jobs, with their ids. Enqueue them again, now or at any later time: jobs that are stored already,
+    waiting, running or finished, stay unchanged.
 
     >>> try:
     ...     job = await send_email.enqueue("ada@example.com", "Hi", "…")

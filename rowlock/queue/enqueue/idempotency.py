@@ -1,4 +1,4 @@
-"""An answer that is given once: what a request with an idempotency key is answered with when it is repeated."""
+"""Idempotency: answer a request once, and repeat the stored answer to the same idempotency key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEPT: Final = timedelta(hours=24)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a request was answered with: the status, the body, and the job that it is about."""
+    """The answer to a request: the status, the body, and its job."""
 
     status: int
     body: str
@@ -37,11 +37,11 @@ async def answer_once(
     fingerprint: bytes,
     give: Callable[[PoolConnectionProxy[Record]], Awaitable[Answer]],
 ) -> Answer | None:
-    """Give an answer, or the one that was given before with the same key; None if that was to another request.
+    """Give an answer, or return the stored answer of the same key; None if that belongs to another request.
 
-    `key` and `fingerprint` are hashes. What `give` does over the connection commits together with the answer; if it
-    raises, neither is there, and the key is free. Of several requests at once, the others wait for the first. Raises
-    `LockTimeout`.
+    `key` and `fingerprint` are hashes. The work of `give` over the connection commits together with the answer; if
+    `give` raises, neither is stored, and the key is free. Concurrent requests with the same key wait for the first.
+    Raises `LockTimeout`.
     """
 
     async def once(own: OwnTransaction) -> Answer | Record:

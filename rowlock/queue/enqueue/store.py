@@ -1,4 +1,4 @@
-"""How an application's jobs are stored: one or many, in its own transaction or a caller's, and once."""
+"""Store an application's jobs: one or many, in its own transaction or a caller's, each once."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ T = TypeVar("T")
 
 
 class _FinishedBefore(Exception):
-    """Among the jobs of a COPY are some that have finished."""
+    """Some of the jobs of a COPY have finished already."""
 
 
 _STORED_BEFORE: Final = (asyncpg.UniqueViolationError, DuplicateJob, _FinishedBefore)
-"""What a COPY meets if some of its jobs are live or finished, perhaps while another job holds their key."""
+"""The errors of a COPY of which some jobs are live or finished, perhaps while another job holds their key."""
 
 _TRY_AGAIN: Final = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, server_errors.WritesRefused)
 _PAUSES: Final = (0.02, 0.05, 0.1, 0.2)
-"""The longest pauses before each further try of an enqueue that met one of these, in seconds."""
+"""The longest pauses before each retry of an enqueue after one of these errors, in seconds."""
 
 _MOST_FOUND: Final = 1000
-"""Finished jobs in the range of a batch's ids. If there are more, the batch's own are looked up one by one."""
+"""Finished jobs in the range of a bulk enqueue's ids. If there are more, its own ids are looked up one by one."""
 
 _YOUNG: Final = 3_600_000
-"""Milliseconds: the age of an id up to which only the archive's last days are looked at for it."""
+"""Milliseconds: the age of an id up to which only the archive's last days are searched for it."""
 
 _LONGEST_COPY: Final = 3600.0
-"""Seconds. There is no telling how many jobs come; a peer that is gone is noticed by TCP."""
+"""Seconds. The number of jobs is unknown; TCP detects a dead peer."""
 
 
 Tracer: TypeAlias = Callable[[Sequence[NewJob[Any]]], AbstractContextManager[str | None]]
-"""Called around each enqueue with its jobs, it gives the W3C trace context that they carry."""
+"""Called around each enqueue with its jobs, it returns the W3C trace context that they carry."""
 
 
 class Store:
@@ -73,8 +73,8 @@ class Store:
         """Store the job, in the caller's transaction if its connection is given. A job whose id is
         live already is not stored again.
 
-        Returns the job's id, or that of the job which holds its unique key. Raises `DuplicateJob` if that is to be so,
-        and `EnqueueUnknown`.
+        Returns the job's id, or that of the job which holds its unique key. Raises `DuplicateJob` for
+        `on_duplicate="raise"`, and `EnqueueUnknown`.
         """
         if self.tracer is None:
             return await self._enqueue(job, connection)  # seam: caller's transaction
@@ -107,12 +107,12 @@ class Store:
     async def enqueue_many(
         self, jobs: Iterable[NewJob[R]], connection: object = None
     ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
-        """Store those of the jobs that were never stored, or none: by COPY in a transaction of its own, or in the
-        caller's if its connection is given.
+        """Store the jobs that were never stored, or none: by COPY in a transaction of its own, or in the caller's if
+        its connection is given.
 
-        Jobs that are live are left alone, and those that are finished, for as long as they are kept. Returns the jobs,
-        and of those that were refused because of their unique key the ids and who holds the key. Raises `DuplicateJob`
-        if that is to be so of one of them: then nothing is stored; and `EnqueueUnknown`.
+        Live jobs stay unchanged, and so do finished ones, as long as they are kept. Returns the jobs, and maps each job
+        that was refused because of its unique key to the holder of the key. Raises `DuplicateJob` if one of them has
+        `on_duplicate="raise"`: then nothing is stored; and `EnqueueUnknown`.
         """
         if self.tracer is not None:
             given = list(jobs)
@@ -164,12 +164,12 @@ class Store:
     async def _copy_many(
         self, given: list[NewJob[R]], coming: Iterator[NewJob[R]], own: OwnTransaction
     ) -> dict[UUID, UUID]:
-        """Copy the jobs that come, and add them to the given.
+        """Copy the coming jobs, and add them to `given`.
 
-        Up to the first with a time or a key of its own, jobs are taken one by one as they are sent, so that the server
-        works on some while the caller's iterator makes the next.
+        Up to the first job with a time or a key of its own, jobs are read one by one as they are sent, so that the
+        server works on some while the caller's iterator makes the next.
         """
-        (row,) = await own.run("moment")  # the claims' cursors want it before the first row
+        (row,) = await own.run("moment")  # the claims' cursors need it before the first row
         now: datetime = row["now"]
         await self._copy(own, map(columns.plain, _take_plain(given, coming)), columns.PLAIN)
         holders: dict[UUID, UUID] = {}
@@ -190,7 +190,7 @@ class Store:
         )
 
     async def _insert_own(self, jobs: Sequence[NewJob[Any]]) -> dict[UUID, UUID]:
-        """As `_insert_missing`, in its own transaction. Its commit waits for the standby, even if none is missing."""
+        """`_insert_missing` in its own transaction. Its commit waits for the standby, even if no job is missing."""
         async with self.database.transaction() as own:
             await own.run("limit_lock_wait", LOCK_WAIT)
             await own.run("leave_trace")
@@ -199,8 +199,8 @@ class Store:
     async def _insert_missing(self, jobs: Sequence[NewJob[Any]], transaction: Transaction) -> dict[UUID, UUID]:
         """Store those jobs that are neither live nor finished.
 
-        A live job may finish before the insert, which then takes it for new. After the insert it cannot: its id's row
-        is held. So the finished ones are looked for then.
+        A live job may finish before the insert, which then treats it as new. After the insert it cannot: the insert
+        locks its id's row. Therefore the search for finished jobs comes after the insert.
         """
         holders: dict[UUID, UUID] = {}
         missing = list(jobs)
@@ -222,10 +222,10 @@ class Store:
         return {}
 
     async def _follow_up(self, jobs: Sequence[NewJob[Any]], transaction: Transaction) -> set[UUID]:
-        """After the jobs' rows: wake the workers. Returns those of the jobs that have finished before.
+        """Wake the workers, after the jobs' rows. Returns the jobs that had finished before.
 
-        Jobs are mostly enqueued right after they were made. Of a range of young ids few jobs are finished, which costs
-        one look, whatever the number of jobs. Only ids that are old, or many in their range, are looked up one by one.
+        Jobs are mostly enqueued right after they were made. In a range of young ids few jobs are finished, which costs
+        one query for any number of jobs. Only ids that are old, or many in their range, are looked up one by one.
         """
         ids, queues = sorted(map(_ID, jobs)), _queues(jobs)
         if _are_young(ids):
@@ -239,10 +239,10 @@ class Store:
         return {uuid_of(row[0]) for row in rows}
 
     async def _in_own_transaction(self, jobs: Sequence[NewJob[Any]], store: Callable[[], Awaitable[T]]) -> T:
-        """Call `store`, which stores the jobs in a transaction of Rowlock's own: anew after a deadlock, or where a
-        server took no writes, a few times.
+        """Call `store`, which stores the jobs in a transaction of Rowlock's own. Retry a few times after a deadlock, or
+        if a server accepted no writes.
 
-        Raises `EnqueueUnknown` if the connection was lost on the way, and `LockTimeout`.
+        Raises `EnqueueUnknown` if the connection was lost during the call, and `LockTimeout`.
         """
         if not any(job.unique_key is not None for job in jobs):
             return await self._tried(jobs, store)
@@ -257,7 +257,7 @@ class Store:
                 try:
                     return await store()
                 except _TRY_AGAIN:
-                    await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # a jitter is no secret
+                    await asyncio.sleep(random.uniform(0, longest))  # noqa: S311  # a jitter is not secret
             return await store()
         except server_errors.CONNECTION_LOST as error:
             if _is_known(error):
@@ -272,7 +272,7 @@ class Store:
         return await self._insert_unique(jobs, transaction)
 
     async def _insert_unique(self, jobs: Sequence[NewJob[Any]], transaction: Transaction) -> dict[UUID, UUID]:
-        """Enqueue those jobs that have a unique key. Returns the ids of the refused ones, and who holds the key."""
+        """Enqueue the jobs with a unique key. Returns the ids of the refused ones, with the holder of each key."""
         keyed = [job for job in jobs if job.unique_key is not None]
         if not keyed:
             return {}
@@ -291,13 +291,13 @@ _ID: Final[Callable[[NewJob[Any]], UUID]] = operator.attrgetter("id")
 
 
 def _are_young(ids: Sequence[UUID]) -> bool:
-    """Whether these ids, sorted, were all made a short time ago, as they say themselves."""
+    """Whether these sorted ids were all made a short time ago, by the time in them."""
     now = time.time() * 1000
     return all(one.version == 7 and abs(now - (one.int >> 80)) < _YOUNG for one in (ids[0], ids[-1]))
 
 
 def _watched(jobs: Iterator[NewJob[R]], failed: list[BaseException]) -> Iterator[NewJob[R]]:
-    """The caller's jobs; what his own iterator raises is added to `failed`, to be told from the connection's errors."""
+    """The caller's jobs. Errors of the caller's iterator go to `failed`, to distinguish them from the connection's."""
     try:
         yield from jobs
     except BaseException as error:
@@ -306,7 +306,7 @@ def _watched(jobs: Iterator[NewJob[R]], failed: list[BaseException]) -> Iterator
 
 
 def _is_known(error: BaseException) -> bool:
-    """Whether an error says that nothing was stored."""
+    """Whether an error proves that nothing was stored."""
     return isinstance(error, ValueError) or isinstance(error.__cause__, asyncpg.QueryCanceledError)
 
 
@@ -314,13 +314,13 @@ def _unknown(jobs: Sequence[NewJob[Any]], error: BaseException) -> EnqueueUnknow
     what = f"job {jobs[0].id} ({jobs[0].task}) is" if len(jobs) == 1 else f"{len(jobs)} jobs from {jobs[0].id} on are"
     return EnqueueUnknown(
         f"The connection to the database was lost before it answered ({type(error).__name__}): whether the {what} "
-        "stored is unknown. Run `await app.enqueue_many(error.jobs)`, at any time: it stores only what is missing.",
+        "stored is unknown. Run `await app.enqueue_many(error.jobs)`, at any time: it stores only the missing jobs.",
         jobs=jobs,
     )
 
 
 def _traced(job: NewJob[R], trace: str | None, known: dict[int, JobOptions]) -> NewJob[R]:
-    """The job with this trace; `known` has the options that are made already of those that jobs share."""
+    """The job with this trace. `known` caches the new options by the options that jobs share."""
     if trace is None:
         return job
     options = known.get(id(job.options))
@@ -330,7 +330,7 @@ def _traced(job: NewJob[R], trace: str | None, known: dict[int, JobOptions]) -> 
 
 
 def _take_plain(given: list[NewJob[R]], coming: Iterator[NewJob[R]]) -> Iterator[NewJob[R]]:
-    """The jobs up to the first whose options are not plain; that one too is added to the given, like all the others."""
+    """Yield the jobs before the first whose options are not plain; add all of them to `given`, that one included."""
     plain: JobOptions | None = None
     for job in coming:
         given.append(job)
@@ -342,7 +342,7 @@ def _take_plain(given: list[NewJob[R]], coming: Iterator[NewJob[R]]) -> Iterator
 
 
 async def _check_due(jobs: Sequence[NewJob[Any]], transaction: Transaction) -> None:
-    """Raise `InvalidOption` for a job that would be over before it is due, where only the database's clock tells."""
+    """Raise `InvalidOption` for a job that would end before it is due, where only the database's clock shows that."""
     if unclear := [job for job in jobs if columns.needs_clock(job.options)]:
         (moment,) = await transaction.run("moment")
         for job in unclear:

@@ -58,14 +58,14 @@ F = WithDefault("F", bound=Callable[..., Any], default=Callable[..., Any])
 
 AsyncFunction: TypeAlias = Callable[P, Coroutine[Any, Any, R]]
 AwaitableFunction: TypeAlias = Callable[P, Awaitable[R]]
-"""Of a plain wrapper around an `async` function, say."""
+"""A plain wrapper around an `async` function, for example."""
 
 FailureHandler: TypeAlias = Callable[[Job, BaseException], object]
 Failing = TypeVar("Failing", bound=FailureHandler)
 
 
 class CallNext(Protocol):
-    """What a middleware awaits, once or more often or not at all: the next one, and in the end the handler.
+    """The next middleware, or the handler after the last one. A middleware awaits it once, more often, or not at all.
 
     >>> @app.middleware
     ... async def timing(job: Job, call_next: CallNext) -> object:
@@ -73,20 +73,20 @@ class CallNext(Protocol):
     """
 
     def __call__(self) -> Awaitable[Any]:
-        """Call the next middleware, or the handler; what it returns or raises comes through."""
+        """Call the next middleware, or the handler, and pass on its result or its error."""
         ...
 
 
 Middleware: TypeAlias = Callable[[Job, CallNext], Awaitable[Any]]
-"""What `@app.middleware` takes: an `async` function of the job and `call_next`."""
+"""A middleware for `@app.middleware`: an `async` function of the job and `call_next`."""
 
 DEFAULT_BACKOFF = 2.0
 
 
 class _Elsewhere:
-    """A method that tasks of other queues have: it says how that is done here.
+    """A method of other libraries' tasks, whose error names Rowlock's way.
 
-    A descriptor, and no `__getattr__`, which would make every other attribute of a task slower to read.
+    A descriptor, not `__getattr__`, which would make every other attribute of a task slower to read.
     """
 
     def __init__(self, instead: str) -> None:
@@ -102,9 +102,9 @@ class _Elsewhere:
 
 
 class Task(Generic[P, R, F]):
-    """A function that can be enqueued. `@app.task` makes it; calling it calls the function itself, at once and here.
+    """A function that can be enqueued. `@app.task` makes it; a call of it calls the function itself, at once and here.
 
-    `Task[[str, int], bool]` annotates one whose jobs take a `str` and an `int`, and have a `bool` as their result. The
+    `Task[[str, int], bool]` annotates a task whose jobs have the arguments `str` and `int` and the result `bool`. The
     third parameter is the type of the function itself, for calls.
 
     >>> handle = await send_email.enqueue("ada@example.com", "Hi", "…")
@@ -150,7 +150,7 @@ class Task(Generic[P, R, F]):
         self.log_level = checks.capture_logs(capture_logs)
         if self.executor == "process" and self.log_level is not None:
             raise InvalidOption(
-                f"capture_logs {quoted(capture_logs)} does not reach into a process: leave it out, or the executor."
+                f"capture_logs cannot capture in a process; got {quoted(capture_logs)}. Omit it, or the executor."
             )
         self.batch = read_batch(
             function,
@@ -177,36 +177,36 @@ class Task(Generic[P, R, F]):
     else:
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # the function's own
-            """Call the function itself, without the queue: with a job if it takes one, a batch handler with a list."""
+            """Call the function itself, without the queue; pass a `Job` if it needs one, a list to a batch handler."""
             return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Enqueue a job with these arguments, in a transaction of its own, or in that of `using(connection=…)`.
 
-        Raises `InvalidArguments` if they do not fit the function, and `DuplicateJob` if another one is to be an error;
-        nothing is stored then. Raises `EnqueueUnknown` if the connection was lost before the answer.
+        Raises `InvalidArguments` if they do not fit the function, and `DuplicateJob` for a duplicate with
+        `on_duplicate="raise"`; nothing is stored then. Raises `EnqueueUnknown` if the connection was lost before the
+        answer.
         """
         job = self._job(self.options, args, kwargs)
         return await self._handle_of(job, await self._store.enqueue(job), None)
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """As `enqueue`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
+        """Enqueue from a synchronous program, like `enqueue`. Raises `InsideEventLoop` in a running event loop."""
         return self._store.database.run_sync(self.enqueue(*args, **kwargs))
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
-        """A job with these arguments, to be given to `app.enqueue_many`. Raises `InvalidArguments`."""
+        """A job with these arguments, for `app.enqueue_many`. Raises `InvalidArguments`."""
         return self._job(self.options, args, kwargs)
 
     def using(
         self, *, connection: object = drivers.Own.TRANSACTION, **options: Unpack[EnqueueOptions]
     ) -> BoundTask[P, R]:
-        """The task with other options, for the `enqueue(...)` or `job(...)` that follows.
+        """The task with other options, for the next `enqueue(...)` or `job(...)`.
 
         The options are those of `EnqueueOptions`: `queue`, `priority`, `delay`, `run_at`, `max_attempts`, `timeout`,
-        `expires`, `deadline`, `unique`, `tags`, `metadata`. With `unique`, the handle's `is_duplicate` says that no
-        job was stored, and the handle is that of the job that holds the key. `connection`:
-        enqueue in this connection's (or session's) open transaction: the job exists if and only if it commits. Raises
-        `InvalidOption`.
+        `expires`, `deadline`, `unique`, `tags`, `metadata`. With `unique`, the handle's `is_duplicate` shows that no
+        job was stored, and the handle is that of the job that holds the key. `connection`: enqueue in the open
+        transaction of this connection (or session): the job exists if and only if it commits. Raises `InvalidOption`.
 
         >>> await send_email.using(connection=session, delay=60, unique="welcome:42").enqueue(
         ...     "ada@example.com", "Hi", "…"
@@ -217,8 +217,8 @@ class Task(Generic[P, R, F]):
     def on_failure(self, handler: Failing) -> Failing:
         """Call this function, sync or async, with `(job, error)` whenever a job of this task has ended as failed.
 
-        In the worker, once it is decided, before it is recorded; at least once. What it raises is logged. Raises
-        `InvalidOption` for what cannot be called so.
+        The worker calls it at least once, after the outcome is decided and before it is recorded, and logs its errors.
+        Raises `InvalidOption` for a value that cannot be called like this.
 
         >>> @send_email.on_failure
         ... async def tell_support(job: Job, error: BaseException) -> None: ...
@@ -228,12 +228,12 @@ class Task(Generic[P, R, F]):
         return handler
 
     def upcast(self, *, from_version: int) -> Callable[[Upcasting], Upcasting]:
-        """Bring arguments of version `from_version` to the next one: by this function, from dict to dict.
+        """Convert arguments of version `from_version` to the next version by this function, from dict to dict.
 
-        For jobs that older code has enqueued: a worker calls it before the arguments are checked, and the one of the
-        next version with what it returned, up to the task's own `version`. Jobs of versions from which nothing leads
-        there are left to workers that understand them. What is stored stays as it is. An upcaster that raises, or
-        whose arguments do not fit, fails the attempt. Raises `InvalidOption`.
+        For jobs that older code has enqueued: a worker calls it before it checks the arguments, and passes its result
+        to the upcaster of the next version, up to the task's own `version`. The worker leaves jobs of versions from
+        which no upcasters lead there to workers that understand them. The stored arguments do not change. An upcaster
+        that raises, or whose arguments do not fit, fails the attempt. Raises `InvalidOption`.
 
         >>> @send_email.upcast(from_version=1)
         ... def _(args: dict[str, Any]) -> dict[str, Any]:
@@ -249,14 +249,14 @@ class Task(Generic[P, R, F]):
 
     @property
     def claimed_as(self) -> list[str]:
-        """What a worker that has this task looks for: `name` for version 1 of its arguments, `name@2` for another."""
+        """The names by which a worker claims this task: `name` for version 1 of its arguments, `name@2` for another."""
         return [self.name if version == 1 else f"{self.name}@{version}" for version in self.upcasters.versions]
 
     def check(self, args: object, version: int) -> tuple[str, str | None]:
-        """Arguments from outside, of any version, as JSON text: as they are to be stored, and as the function has them.
+        """Check arguments from outside, of any version; return the JSON text to store, and that for the function.
 
-        The latter is None where nothing leads from that version to this code's: only JSON's own rules are checked
-        then. Raises `InvalidArguments`.
+        The latter is None if no upcasters lead from that version to this code's: then only JSON's own rules apply.
+        Raises `InvalidArguments`.
         """
         limit = self._most_bytes
         if version == self.version:
@@ -275,7 +275,7 @@ class Task(Generic[P, R, F]):
         return NewJob(uuid7(), self.name, document, options, key, self.version)
 
     async def _handle_of(self, job: NewJob[R], stored: UUID, connection: object) -> JobHandle[R]:
-        """The handle of a job that was given: of itself, or of the job that holds its key."""
+        """The handle of the job itself, or of the job that holds its key."""
         if stored != job.id and (other := await foreign_holders(self._store.database, [job], [stored], connection)):
             return JobHandle(stored, other[stored], True, self._store.database, Any)  # noqa: FBT003  # is_duplicate
         return self.handle(stored, is_duplicate=stored != job.id)
@@ -287,7 +287,7 @@ class Task(Generic[P, R, F]):
     def __repr__(self) -> str:
         return f"<Task {self.name} queue={self.queue}>"
 
-    if not TYPE_CHECKING:  # for a type checker they are not there
+    if not TYPE_CHECKING:  # a type checker does not see them
         delay = _Elsewhere("await task.enqueue(...), or task.enqueue_sync(...) in a synchronous program")
         apply_async = _Elsewhere(
             "await task.using(...).enqueue(...), with delay= for a countdown and run_at= for an eta"
@@ -301,14 +301,14 @@ class Task(Generic[P, R, F]):
 
 
 class _NoApplication:
-    """In the place of a store, for a task of a `Tasks` that no application includes."""
+    """Replace the store of a task of a `Tasks` that no application includes."""
 
     def __init__(self, task: str) -> None:
         self._task = task
 
     def __getattr__(self, name: str) -> NoReturn:
         raise ConfigurationError(
-            f"The task {quoted(self._task)} belongs to no application yet: app.include(tasks) first."
+            f"The task {quoted(self._task)} belongs to no application yet. Call app.include(tasks) first."
         )
 
 
@@ -323,29 +323,31 @@ class BoundTask(Generic[P, R]):
         self._connection = connection
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """Enqueue a job with these arguments and the options given before. Raises `InvalidArguments`."""
+        """Enqueue a job with these arguments and the options of `using(...)`. Raises `InvalidArguments`."""
         task = self._task
         job = task._job(self._options, args, kwargs)  # noqa: SLF001  # two halves of one thing
         stored = await task._store.enqueue(job, self._connection)  # noqa: SLF001
         return await task._handle_of(job, stored, self._connection)  # noqa: SLF001
 
     def enqueue_sync(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """As `enqueue`, for synchronous programs, over a synchronous connection or none.
+        """Enqueue from a synchronous program, like `enqueue`, over a synchronous connection or none.
 
-        Raises `InsideEventLoop` where one must await, `InvalidOption` for an asynchronous connection.
+        Raises `InsideEventLoop` in a running event loop, `InvalidOption` for an asynchronous connection.
         """
         database = self._task._store.database  # noqa: SLF001  # two halves of one thing
         return database.run_sync(self.enqueue(*args, **kwargs), self._connection)
 
     def job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob[R]:
-        """A job with these arguments and options, to be given to `app.enqueue_many`; a connection is given there."""
+        """A job with these arguments and options, for `app.enqueue_many`, which has its own `connection`."""
         if self._connection is not None:
-            raise InvalidOption("connection is given to enqueue_many(..., connection=...), not to its jobs.")
+            raise InvalidOption(
+                "using(connection=...) does not apply to job(...). Give it to enqueue_many(...) instead."
+            )
         return self._task._job(self._options, args, kwargs)  # noqa: SLF001  # two halves of one thing
 
 
 class TaskDecorator(Protocol):
-    """What `@app.task(...)` returns. A parameter annotated `Job` in the first place is the worker's to fill."""
+    """The decorator `@app.task(...)`. The worker fills a first parameter annotated `Job`."""
 
     @overload
     def __call__(
@@ -371,9 +373,9 @@ class TaskDecorator(Protocol):
 
 
 class BatchDecorator(Protocol):
-    """What `@app.task(batch=…)` returns. A parameter annotated `list[Job]` in the first place is the worker's to fill.
+    """The decorator `@app.task(batch=…)`. The worker fills a first parameter annotated `list[Job]`.
 
-    What is enqueued is one item of the handler's list; each job has one item of the list that it returns.
+    Each job is enqueued with one item of the handler's list; its result is one item of the returned list.
     """
 
     @overload
@@ -430,7 +432,7 @@ class BatchDecorator(Protocol):
 
 
 def return_type(function: Callable[..., object]) -> object:
-    """The return annotation; Any where it cannot be resolved, since it may name what only type checkers import."""
+    """The return annotation; Any if it cannot be resolved: it may name an import for type checkers only."""
     annotations = getattr(function, "__annotations__", {})
     holder = SimpleNamespace(__annotations__={"return": annotations.get("return", Any)})
     module = getattr(inspect.unwrap(function), "__globals__", {})

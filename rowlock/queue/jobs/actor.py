@@ -1,4 +1,4 @@
-"""Who does an operator's act, and from where: what the table `operation` keeps of it."""
+"""The actor of an operation: a name and a way in, as the table `operation` records them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Origin:
     source: Literal["python", "cli", "http", "sql"] = "python"
 
     def acted_by(self, by: str | None) -> Origin:
-        """The same, for an act of somebody else; None: of nobody else. Raises `InvalidOption`."""
+        """The same origin with another actor; None keeps the actor. Raises `InvalidOption`."""
         return self if by is None else replace(self, by=by)
 
     def __post_init__(self) -> None:
         if self.by is not None and not _is_name(self.by):
             raise InvalidOption(
-                f"by {quoted(self.by)} is no name for the audit: use 1 to {LONGEST_NAME} printable characters, "
-                "or leave it out."
+                f"by must be 1 to {LONGEST_NAME} printable characters; got {quoted(self.by)}. "
+                "Omit it for an unknown actor."
             )
 
 

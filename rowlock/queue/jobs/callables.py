@@ -1,4 +1,4 @@
-"""What a function is that an application hands over: whether it must be awaited, and whether its body ever runs."""
+"""Inspect an application's functions: whether to await a call, and whether a call runs the body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def is_async(function: object) -> bool:
-    """Whether a call gives a coroutine: an `async def`, a partial of one, an object with an async `__call__`.
+    """Whether a call returns a coroutine: an `async def`, a partial of one, an object with an async `__call__`.
 
     A plain wrapper around an `async def` is not async: it may run the coroutine itself, or return it.
     """
@@ -20,7 +20,7 @@ def is_async(function: object) -> bool:
 
 
 def refuse_generator(option: str, function: object) -> None:
-    """Raise `InvalidOption` for a generator function: a call would return without having run its body."""
+    """Raise `InvalidOption` for a generator function: a call would return without running its body."""
     if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
         name = getattr(function, "__qualname__", repr(function))
         raise InvalidOption(
@@ -44,7 +44,7 @@ def _is(kind: Callable[[Any], bool], function: object) -> bool:
         return True
     if inspect.isroutine(function) or isinstance(function, type):
         return False
-    return kind(getattr(type(function), "__call__", None))  # noqa: B004  # what it is, not whether it is
+    return kind(getattr(type(function), "__call__", None))  # noqa: B004  # inspects the method, not only its presence
 
 
 __all__ = ["is_async", "refuse_generator", "refuse_unfinished"]

@@ -1,4 +1,4 @@
-"""The options of tasks and jobs, checked one by one: each refusal names the option, its value and what would do."""
+"""Check the options of tasks and jobs one by one: each error names the option, its rule, its value and the remedy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEY_LIMIT: Final = 512
 NEWEST_VERSION: Final = 2**15 - 1
 MOST_IN_BATCH: Final = 10_000
 MESSAGE_LIMIT: Final = 500
-"""Bytes of the message of a progress report."""
+"""Bytes of a progress report's message."""
 MOST_TAGS: Final = 20
 LONGEST_TAG: Final = 64
 MOST_METADATA: Final = 20
@@ -43,7 +43,7 @@ _LONGEST = timedelta(days=365 * 100)
 _LONGEST_SECONDS = _LONGEST.total_seconds()
 FIRST_TIME: Final = datetime(1, 1, 2, tzinfo=UTC)
 END_OF_TIME: Final = datetime(9999, 12, 31, tzinfo=UTC)
-"""Times from the first on and before the other can be shown in each time zone; the tables hold no others."""
+"""Every time zone can show a time from the first on and before the second; the tables contain no other times."""
 
 
 def task_name(name: object) -> str:
@@ -64,7 +64,7 @@ def schedule_name(name: object) -> str:
 def _name(of: str, name: object, limit: int, *, option: str | None = None) -> str:
     if not isinstance(name, str) or len(name) > limit or not _NAME.fullmatch(name):
         raise InvalidOption(
-            f"{of} {quoted(name)} is not usable: use 1 to {limit} of letters, digits, _ . and -, but not . or .. alone",
+            f"{of} must be 1 to {limit} letters, digits, _ . and -, but not . or .. alone; got {quoted(name)}.",
             option=option or of,
         )
     return name
@@ -74,7 +74,7 @@ def priority(value: object) -> int:
     """0 (last) to 9 (first)."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
         raise InvalidOption(
-            f"priority {quoted(value)} is out of range: use a whole number from 0 (last) to 9 (first).",
+            f"priority must be a whole number from 0 (last) to 9 (first); got {quoted(value)}.",
             option="priority",
         )
     return value
@@ -84,7 +84,7 @@ def max_attempts(value: object) -> int:
     """At least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
         raise InvalidOption(
-            f"max_attempts {quoted(value)} makes no sense: use a whole number of at least 1 (1: no retry).",
+            f"max_attempts must be a whole number of at least 1 (1: no retry); got {quoted(value)}.",
             option="max_attempts",
         )
     return value
@@ -105,15 +105,15 @@ def concurrency(value: object) -> int:
     """At least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
         raise InvalidOption(
-            f"concurrency {quoted(value)} makes no sense: use a whole number of at least 1.", option="concurrency"
+            f"concurrency must be a whole number of at least 1; got {quoted(value)}.", option="concurrency"
         )
     return value
 
 
 def flag(name: str, value: object) -> bool:
-    """Yes or no."""
+    """True or False."""
     if not isinstance(value, bool):
-        raise InvalidOption(f"{name} {quoted(value)} is neither {worded('True nor False', 'true nor false')}.")
+        raise InvalidOption(f"{name} must be {worded('True or False', 'true or false')}; got {quoted(value)}.")
     return value
 
 
@@ -121,31 +121,31 @@ def tags(value: object, more: Sequence[str] = ()) -> tuple[str, ...] | None:
     """Up to 20 tags of 1 to 64 characters, each once, after `more`; None if there are none."""
     if isinstance(value, str) or not isinstance(value, Iterable | None):
         raise InvalidOption(
-            f"tags {quoted(value)} are no list of texts: write them as ['import', 'customer:42'].", option="tags"
+            f"tags must be a list of texts; got {quoted(value)}. Write them as ['import', 'customer:42'].",
+            option="tags",
         )
     found = tuple(dict.fromkeys((*more, *(value or ()))))
     for tag in found:
         if not isinstance(tag, str) or not 1 <= len(tag) <= LONGEST_TAG or not _is_printed(tag):
             raise InvalidOption(
-                f"tags: {quoted(tag)} is no tag: use 1 to {LONGEST_TAG} characters, none of them a control character.",
+                f"tags must have 1 to {LONGEST_TAG} characters each, none of them a control character; "
+                f"got {quoted(tag)}.",
                 option="tags",
             )
     if len(found) > MOST_TAGS:
-        raise InvalidOption(f"tags: there are {len(found)} of them, and {MOST_TAGS} at most may be.", option="tags")
+        raise InvalidOption(f"tags must have at most {MOST_TAGS} entries; got {len(found)}.", option="tags")
     return found or None
 
 
 def text(option: str, value: object, longest: int) -> str:
     """Text of 1 to `longest` characters that PostgreSQL can store."""
     if not isinstance(value, str) or not 1 <= len(value) <= longest or find_defect(value) is not None:
-        raise InvalidOption(
-            f"{option} {quoted(value)} is not usable: use text of 1 to {longest} characters.", option=option
-        )
+        raise InvalidOption(f"{option} must be text of 1 to {longest} characters; got {quoted(value)}.", option=option)
     return value
 
 
 def metadata(value: object, usual: str | None = None) -> str | None:
-    """Up to 20 texts by key, over those of `usual`, as JSON; None if there are none."""
+    """Up to 20 texts by key, as JSON; they override those of `usual`. None if there are none."""
     if value is None:
         return usual
     found = metadata_texts("metadata", value)
@@ -154,14 +154,14 @@ def metadata(value: object, usual: str | None = None) -> str | None:
     if len(found) > MOST_METADATA:
         raise InvalidOption(
             f"metadata must have at most {MOST_METADATA} keys, with those of the task; got {len(found)}. "
-            "Give the rest as arguments of the job.",
+            "Pass the rest as arguments of the job.",
             option="metadata",
         )
     return msgspec.json.encode(found).decode() if found else None
 
 
 def metadata_texts(option: str, value: object) -> dict[str, str]:
-    """Texts by key, each as the table holds it."""
+    """Texts by key, each as the table stores it."""
     if not isinstance(value, Mapping):
         raise InvalidOption(
             f'{option} must be texts by key; got {quoted(value)}. Write it as {{"customer": "42"}}.', option=option
@@ -176,7 +176,7 @@ def metadata_texts(option: str, value: object) -> dict[str, str]:
         if not isinstance(text, str):
             found, remedy = (
                 f"a value of type {type(text).__name__}",
-                "Give it as an argument of the job, or leave it out.",
+                "Pass it as an argument of the job, or omit it.",
             )
             if isinstance(text, int | float):
                 found, remedy = quoted(text), f"Write it as {quoted(str(text))}."
@@ -187,14 +187,14 @@ def metadata_texts(option: str, value: object) -> dict[str, str]:
             raise InvalidOption(
                 f"{option} must have values of up to {LONGEST_VALUE} characters, none of them a control character; got "
                 f"{quoted(text) if len(text) <= LONGEST_VALUE else f'{len(text)} characters'} for {quoted(key)}. "
-                "Give it as an argument of the job.",
+                "Pass it as an argument of the job.",
                 option=option,
             )
-    return {str.__str__(key): str.__str__(text) for key, text in value.items()}  # of an enumeration, say
+    return {str.__str__(key): str.__str__(text) for key, text in value.items()}  # an enumeration's members, for example
 
 
 def metadata_pairs(option: str, pairs: Iterable[str], separator: str) -> dict[str, str]:
-    """Texts by key, from texts like `customer:42`. Raises `InvalidOption`, also for a key that is there twice."""
+    """Texts by key, from texts like `customer:42`. Raises `InvalidOption`, also for a repeated key."""
     found: dict[str, str] = {}
     for pair in pairs:
         key, between, text = pair.partition(separator)
@@ -206,7 +206,7 @@ def metadata_pairs(option: str, pairs: Iterable[str], separator: str) -> dict[st
             )
         if key in found:
             raise InvalidOption(
-                f"{option} must have each key once; got {quoted(key)} twice. Leave one of them out.", option=option
+                f"{option} must have each key once; got {quoted(key)} twice. Remove one of them.", option=option
             )
         found[key] = text
     return metadata_texts(option, found)
@@ -218,7 +218,7 @@ def trace(value: object) -> str | None:
         return None
     if not isinstance(value, str) or not TRACE.fullmatch(value):
         raise InvalidOption(
-            f"trace {quoted(value)} is no traceparent: give one like 00-<32 digits>-<16 digits>-01, or none."
+            f"trace must be a traceparent like 00-<32 digits>-<16 digits>-01; got {quoted(value)}. Omit it for none."
         )
     return value
 
@@ -231,7 +231,7 @@ def args_version(value: object, option: str = "args_version") -> int:
     """A version of a task's arguments: 1 to 32767."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= NEWEST_VERSION:
         raise InvalidOption(
-            f"{option} {quoted(value)} is out of range: use a whole number from 1 to {NEWEST_VERSION}.", option=option
+            f"{option} must be a whole number from 1 to {NEWEST_VERSION}; got {quoted(value)}.", option=option
         )
     return value
 
@@ -240,7 +240,7 @@ def delay(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, not negative."""
     given = _duration("delay", value)
     if given is not None and given < timedelta(0):
-        raise InvalidOption(f"delay {quoted(value)} is negative: use zero or more seconds.", option="delay")
+        raise InvalidOption(f"delay must be zero or more seconds; got {quoted(value)}.", option="delay")
     return given
 
 
@@ -249,7 +249,7 @@ def jitter(value: object) -> timedelta:
     given = _duration("jitter", value)
     if given is None or given < timedelta(0):
         raise InvalidOption(
-            f"jitter {quoted(value)} is not usable: use zero or more {worded('seconds, or a timedelta', 'seconds')}.",
+            f"jitter must be zero or more {worded('seconds, or a timedelta', 'seconds')}; got {quoted(value)}.",
             option="jitter",
         )
     return given
@@ -259,21 +259,23 @@ def timeout(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, above zero; None for no limit."""
     given = _duration("timeout", value)
     if given is not None and given <= timedelta(0):
-        raise InvalidOption(f"timeout {quoted(value)} is not above zero: leave it out for no limit.", option="timeout")
+        raise InvalidOption(
+            f"timeout must be greater than zero; got {quoted(value)}. Omit it for no limit.", option="timeout"
+        )
     return given
 
 
 def wait(value: object) -> timedelta | None:
-    """How long to wait: seconds or a `timedelta`, of which zero and less mean one look; None for no limit."""
+    """How long to wait: seconds or a `timedelta`; zero or less checks once; None for no limit."""
     return _duration("timeout", value)
 
 
 def grace(value: object) -> timedelta | None:
-    """Seconds or a `timedelta`, not negative; None for the settings' own."""
+    """Seconds or a `timedelta`, not negative; None for that of the settings."""
     given = _duration("grace", value)
     if given is not None and given < timedelta(0):
         raise InvalidOption(
-            f"grace must be zero or more seconds; got {quoted(value)}. Use 0 to give running jobs back at once.",
+            f"grace must be zero or more seconds; got {quoted(value)}. Use 0 to release running jobs at once.",
             option="grace",
         )
     return given
@@ -283,7 +285,9 @@ def period(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, above zero."""
     given = _duration("period", value)
     if given is not None and given <= timedelta(0):
-        raise InvalidOption(f"period {quoted(value)} is not above zero: a key is held for some time, or leave it out.")
+        raise InvalidOption(
+            f"period must be greater than zero; got {quoted(value)}. Omit it for a key without a period."
+        )
     return given
 
 
@@ -291,57 +295,59 @@ def lifetime(value: object) -> timedelta | None:
     """Seconds or a `timedelta`, above zero, up to a hundred years; None: for ever."""
     given = _duration("expires", value)
     if given is not None and given <= timedelta(0):
-        raise InvalidOption(f"expires {quoted(value)} is not above zero: say how long it holds, or leave it out.")
+        raise InvalidOption(
+            f"expires must be greater than zero; got {quoted(value)}. Omit it for a key that never expires."
+        )
     return given
 
 
 def key_name(name: object) -> str:
-    """The name of a key of the HTTP API: 1 to 64 of letters, digits, `_`, `.` and `-`."""
+    """An API key's name: 1 to 64 of letters, digits, `_`, `.` and `-`."""
     return _name("key", name, 64)
 
 
 def executor(value: object, function: Callable[..., object]) -> Executor:
     """Where the task's function runs: `loop` for `async` functions, `thread` or `process` for plain ones.
 
-    By default `loop` or `thread`. A process imports the function by its name, so it must have one in its module.
+    By default `loop` or `thread`. A process imports the function by its name, so the module must define that name.
     """
     refuse_generator("A task", function)
     is_async = callables.is_async(function)
     if value is None:
         return "loop" if is_async else "thread"
     if value != "loop" and value != "thread" and value != "process":  # noqa: PLR1714  # narrows the type
-        raise InvalidOption(f"executor {quoted(value)} is not known: use 'loop', 'thread' or 'process'.")
+        raise InvalidOption(f"executor must be 'loop', 'thread' or 'process'; got {quoted(value)}.")
     if is_async and value != "loop":
         raise InvalidOption(
-            f"executor {quoted(value)} runs plain functions, and this one is async: "
-            "leave the option out, or write the function without async."
+            f"executor must be 'loop' for an async function; got {quoted(value)}. "
+            "Omit the option, or write the function without async."
         )
     if not is_async and value == "loop":
         raise InvalidOption(
-            "executor 'loop' would let a plain function block every other job: "
-            "leave the option out (it runs in a thread), or make the function async."
+            "executor must be 'thread' or 'process' for a plain function, which would block every other job on the "
+            "loop; got 'loop'. Omit the option (the function runs in a thread), or make the function async."
         )
     if value == "process":
         name = getattr(function, "__qualname__", "")
         if not name or "<" in name:
             raise InvalidOption(
-                f"executor 'process' imports the function by its name, and {quoted(name or function)} has none in its "
-                "module: define it with def at the top level of a module."
+                f"executor 'process' imports the function by its name; {quoted(name or function)} has no name in its "
+                "module. Define it with def at the top level of a module."
             )
     return value
 
 
 def callback(option: str, function: object, arguments: str) -> None:
-    """A function that can be called with two arguments. Raises `InvalidOption` otherwise."""
+    """A function of two arguments. Raises `InvalidOption` otherwise."""
     if not callable(function):
-        raise InvalidOption(f"{option} was given {quoted(function)}: give it a function of ({arguments}).")
+        raise InvalidOption(f"{option} must be a function of ({arguments}); got {quoted(function)}.")
     refuse_generator(option, function)
     try:
         inspect.signature(function).bind(None, None)
     except (TypeError, ValueError) as error:
         name = getattr(function, "__qualname__", repr(function))
         raise InvalidOption(
-            f"{option}: {name} cannot be called with ({arguments}): {error}. Give it these two parameters."
+            f"{option} must be a function of ({arguments}); got {name}: {error}. Give it these two parameters."
         ) from None
 
 
@@ -349,7 +355,7 @@ def batch(value: object) -> int:
     """How many jobs one call takes: 1 to 10,000."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_IN_BATCH:
         raise InvalidOption(
-            f"batch {quoted(value)} is out of range: use a whole number from 1 to {MOST_IN_BATCH}, or leave it out."
+            f"batch must be a whole number from 1 to {MOST_IN_BATCH}; got {quoted(value)}. Omit it for no batches."
         )
     return value
 
@@ -358,28 +364,29 @@ def batch_wait(value: object) -> timedelta:
     """Seconds or a `timedelta`, not negative."""
     given = _duration("batch_wait", value)
     if given is None or given < timedelta(0):
-        raise InvalidOption(f"batch_wait {quoted(value)} is negative: use zero or more seconds.")
+        raise InvalidOption(f"batch_wait must be zero or more seconds; got {quoted(value)}.")
     return given
 
 
 def result_ttl(value: object) -> timedelta | None:
-    """Seconds or a `timedelta`, zero for no result at all; None for as long as the job's row is kept."""
+    """Seconds or a `timedelta`; zero stores no result; None keeps it as long as the job's row."""
     given = _duration("result_ttl", value)
     if given is not None and given < timedelta(0):
         raise InvalidOption(
-            f"result_ttl {quoted(value)} is negative: use 0 to store no result, or leave it out to keep it."
+            f"result_ttl must be zero or more seconds; got {quoted(value)}. "
+            "Use 0 to store no result, or omit it to keep the result."
         )
     return given
 
 
 def capture_logs(value: object) -> int | None:
-    """The level from which on lines are kept: of `True` the lowest, of a level's name that level, of `False` None."""
+    """The lowest level of the lines to keep: of `True` the lowest, of a level's name that level, of `False` None."""
     if isinstance(value, bool):
         return logging.NOTSET if value else None
     level = logging.getLevelNamesMapping().get(value.upper()) if isinstance(value, str) else None
     if level is None:
         raise InvalidOption(
-            f"capture_logs {quoted(value)} is not usable: use True, False, or a level as 'info' or 'warning'."
+            f"capture_logs must be True, False, or a level like 'info' or 'warning'; got {quoted(value)}."
         )
     return level
 
@@ -387,11 +394,11 @@ def capture_logs(value: object) -> int | None:
 def progress(fraction: object, message: object) -> tuple[float, str | None]:
     """A fraction from 0 to 1, and a text or None, both as they are stored."""
     if not isinstance(fraction, int | float) or isinstance(fraction, bool) or not 0 <= fraction <= 1:
-        raise InvalidOption(
-            f"progress {quoted(fraction)} is out of range: use a fraction from 0 to 1, like 0.4 for 40 %."
-        )
+        raise InvalidOption(f"progress must be a fraction from 0 to 1; got {quoted(fraction)}. Write 40 % as 0.4.")
     if message is not None and not isinstance(message, str):
-        raise InvalidOption(f"The progress message is of type {type(message).__name__}: use text, or leave it out.")
+        raise InvalidOption(
+            f"The progress message must be text; got a value of type {type(message).__name__}. Omit it for none."
+        )
     return float(fraction), None if message is None else storable_text(message, MESSAGE_LIMIT)
 
 
@@ -406,7 +413,7 @@ def _duration(option: str, value: object) -> timedelta | None:
             given = timedelta(seconds=value) if value <= _LONGEST_SECONDS else None  # else it might round
     if given is None or given > _LONGEST:
         raise InvalidOption(
-            f"{option} {quoted(value)} is not usable: give {seconds()}, at most a hundred years.",
+            f"{option} must be {seconds()}, at most a hundred years; got {quoted(value)}.",
             option=option,
         )
     return given
@@ -418,10 +425,10 @@ def run_at(value: object) -> datetime | None:
 
 
 def instant(option: str, value: object) -> datetime:
-    """An aware `datetime` that can be shown in each time zone."""
+    """An aware `datetime` that every time zone can show."""
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise InvalidOption(
-            f"{option} must have a time zone, as {zoned()} has; got {quoted(value)}.",
+            f"{option} must have a time zone, for example {zoned()}; got {quoted(value)}.",
             option=option,
         )
     if not FIRST_TIME <= value < END_OF_TIME:
@@ -433,12 +440,14 @@ def instant(option: str, value: object) -> datetime:
 
 
 def limit_in_time(option: str, value: object) -> timedelta | datetime | None:
-    """Of `expires` and `deadline`: seconds or a `timedelta` above zero, from the enqueue on, or an aware `datetime`."""
+    """`expires` or `deadline`: seconds or a `timedelta` above zero, from the enqueue on, or an aware `datetime`."""
     if isinstance(value, datetime):
         return instant(option, value)
     given = _duration(option, value)
     if given is not None and given <= timedelta(0):
-        raise InvalidOption(f"{option} {quoted(value)} is not above zero: leave it out for no limit.", option=option)
+        raise InvalidOption(
+            f"{option} must be greater than zero; got {quoted(value)}. Omit it for no limit.", option=option
+        )
     return given
 
 
@@ -449,13 +458,12 @@ def times(
     expires: timedelta | datetime | None,
     deadline: timedelta | datetime | None,
 ) -> None:
-    """Refuse a job that would be over before it is due, as far as that can be known without the database's clock."""
+    """Refuse a job that would end before it is due, where no clock of the database is needed to know that."""
     for option, limit in (("expires", expires), ("deadline", deadline)):
         for name, due in (("delay", delay), ("run_at", run_at)):
             if type(limit) is type(due) and limit is not None and limit <= due:  # type: ignore[operator]  # the same types
                 raise InvalidOption(
-                    f"{option} {quoted(limit)} is not after {name} {quoted(due)}: the job could never run. "
-                    "Give it time.",
+                    f"{option} must be after {name} {quoted(due)}; got {quoted(limit)}. The job could never run.",
                     option=option,
                 )
 
@@ -465,15 +473,17 @@ def unique(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidOption(f"unique {quoted(value)} is not text: use a string as the key.", option="unique")
+        raise InvalidOption(f"unique must be text; got {quoted(value)}.", option="unique")
     try:
         size = len(value.encode())
     except UnicodeEncodeError as error:
-        raise InvalidOption("unique holds a lone surrogate, which PostgreSQL cannot store.", option="unique") from error
+        raise InvalidOption(
+            "unique contains a lone surrogate, which PostgreSQL cannot store.", option="unique"
+        ) from error
     if "\0" in value:
-        raise InvalidOption("unique holds a NUL character, which PostgreSQL cannot store.", option="unique")
+        raise InvalidOption("unique contains a NUL character, which PostgreSQL cannot store.", option="unique")
     if not 1 <= size <= KEY_LIMIT:
         raise InvalidOption(
-            f"unique has {size} bytes: use 1 to {KEY_LIMIT}; of something longer, use a hash.", option="unique"
+            f"unique must have 1 to {KEY_LIMIT} bytes; got {size}. Use a hash of a longer key.", option="unique"
         )
     return value

@@ -1,6 +1,6 @@
-"""What the members of JSON documents are called, mean, and may hold: for the OpenAPI document, and for people.
+"""Describe the members of JSON documents, with their types and limits, for the OpenAPI document and for people.
 
-Nothing here is checked: whoever takes a value checks it, and says what is wrong in words of its own (`options.py`).
+This module checks nothing: the code that receives a value checks it and words the error (`options.py`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from rowlock.queue.jobs.lifecycle import SHOWN
 
 A_HUNDRED_YEARS: Final = 36_500 * 24 * 3600
 SHORTEST: Final = 0.000_001
-"""Seconds. What is shorter is nothing to PostgreSQL, which counts microseconds."""
+"""Seconds. PostgreSQL counts microseconds: to it, anything shorter is zero."""
 TEXT: Final = r"^[^\u0000]*$"
-"""What PostgreSQL can store."""
+"""Text that PostgreSQL can store."""
 
 _DURATION: Final = "^P([0-9]{1,4}DT[0-9]{1,4}[HMS]|[0-9]{1,4}D|T[0-9]{1,4}[HMS])$"
 _NAME: Final = r"^(\.{3,}|\.*[A-Za-z0-9_-][A-Za-z0-9_.-]*)$"
@@ -26,7 +26,7 @@ _METADATA_KEYS: Final = {"pattern": "^[A-Za-z0-9_.-]{1,64}$"}
 
 
 def said(description: str, **schema: object) -> msgspec.Meta:
-    """Say what a member means, and which values it has, as keywords of JSON Schema."""
+    """Describe a member, and its values by keywords of JSON Schema."""
     return msgspec.Meta(description=description, extra_json_schema=schema)
 
 
@@ -71,6 +71,6 @@ Wait: TypeAlias = Annotated[float, said("seconds from now on", minimum=0, maximu
 Limit: TypeAlias = Annotated[float, said("seconds", minimum=SHORTEST, maximum=A_HUNDRED_YEARS)]
 Count: TypeAlias = Annotated[int, said("how many", minimum=0)]
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
-"""A time, as answers have it. With its zone, so that the schema says which format it has."""
+"""A time of an answer. It has a zone, so that the schema states its format."""
 Instant: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True, description="a time with its zone")]
 Seconds: TypeAlias = Annotated[float, said("seconds")]

@@ -1,4 +1,4 @@
-"""Which jobs are meant: one filter for lists and for acts on many jobs, checked when it is made."""
+"""Select jobs: one filter for lists and for acts on many jobs, checked when it is made."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 SKEW: Final = timedelta(hours=1)
-"""By how much the clock of whoever enqueued a job, and made its id, may differ from the database's."""
+"""The enqueuer's clock, which made the job's id, may differ from the database's by this much."""
 
 _WILD: Final = re.compile(r"[\\%_]")
 _ESCAPED: Final = r"\\\g<0>"
@@ -42,7 +42,7 @@ _LAST: Final = UUID(int=2**128 - 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sight:
-    """What somebody sees: the jobs of some `queues`, or of all; of `hidden` tasks neither arguments nor errors."""
+    """What a reader may see: the jobs of some `queues`, or of all; of `hidden` tasks neither arguments nor errors."""
 
     queues: frozenset[str] | None = None
     hidden: Sequence[str] = ()
@@ -52,7 +52,7 @@ ALL: Final = Sight()
 
 
 class Criteria(msgspec.Struct, frozen=True, kw_only=True):
-    """What a filter says in the same form everywhere, also in the query of an address."""
+    """The criteria that have the same form everywhere, also in the query of a URL."""
 
     queue: QueueName | None = None
     task: TaskName | None = None
@@ -67,18 +67,18 @@ class Criteria(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Which jobs are meant: those that fit everything that is given. Raises `InvalidOption`, which names what is wrong.
+    """A filter that selects the jobs that match all its criteria. Raises `InvalidOption`, which names the criterion.
 
     `state` is one that people see: queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled or
-    expired. `after` and `before` are ids, which sort by the time of the enqueue; both are excluded themselves.
-    `older_than` and `newer_than` (seconds, or a `timedelta`) count back from now, by the database's clock, to when the
-    job was created; `created_after` and `created_before` are times with a zone, for jobs whose id was made by a clock
-    that was right to the hour. `error` is a text that the job's error contains, letter by letter; `error_kind` is an
-    error of the same kind: one with the same first line, up to 200 characters, whatever numbers and UUIDs are in it, as
-    the groups of dead letters have it with a # for each (an empty text means jobs without an error). `args` are
-    arguments that are among the job's (as `@>` of `jsonb` has it); `text` is somewhere in the arguments, in a
-    value or in their JSON, in upper or lower case. `tag` is one of the job's tags; `metadata` is among
-    its own, key and value. `discarded`: only dead letters that were discarded, or False: leave those out.
+    expired. `after` and `before` are ids, which sort by the time of the enqueue; both exclude the job itself.
+    `older_than` and `newer_than` (seconds, or a `timedelta`) limit the age since the job was created, by the database's
+    clock; `created_after` and `created_before` are times with a zone, for jobs whose id was made by a clock that was
+    right to the hour. `error` is a text that the job's error contains, letter by letter; `error_kind` is an error of
+    the same kind: one with the same first line, up to 200 characters, whatever numbers and UUIDs are in it, which the
+    groups of dead letters show as # (an empty text selects jobs without an error). `args` are arguments that the job's
+    contain (like `@>` of `jsonb`); `text` is somewhere in the arguments, in a value or in their JSON, in upper or lower
+    case. `tag` is one of the job's tags; `metadata` is contained in the job's, key and value. `discarded`: True selects
+    only discarded dead letters, False omits them.
 
     >>> JobFilter(task="send_email", error="ConnectionRefused", older_than=3600)
     """
@@ -92,7 +92,7 @@ class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     def __post_init__(self) -> None:
         if self.state is not None and self.state not in SHOWN:
-            raise InvalidOption(f"state {quoted(self.state)} is not one of {', '.join(SHOWN)}.")
+            raise InvalidOption(f"state must be one of {', '.join(SHOWN)}; got {quoted(self.state)}.")
         if self.queue is not None:
             checks.queue_name(self.queue)
         if self.task is not None:
@@ -105,11 +105,11 @@ class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     @property
     def is_empty(self) -> bool:
-        """Whether it means every job."""
+        """Whether it selects every job."""
         return self == JobFilter()
 
     def but(self, **changes: object) -> Self:
-        """The same filter with something else in place of what it says."""
+        """The same filter with other values of some criteria."""
         return msgspec.structs.replace(self, **changes)
 
     def parameters(self, sight: Sight = ALL, *, before: UUID | None = None) -> tuple[object, ...]:
@@ -139,7 +139,7 @@ class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True,
         )
 
     def _marks(self) -> str | None:
-        """What the job's marks have, as JSON."""
+        """The marks that the jobs must have, as JSON."""
         marks = {name: given for name in ("tag", "metadata") if (given := getattr(self, name)) is not None}
         return msgspec.json.encode(marks).decode() if marks else None
 
@@ -150,7 +150,7 @@ class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return None if wanted is None else sorted(wanted)
 
     def _ids(self, before: UUID | None) -> tuple[UUID, UUID]:
-        """Between which ids, both excluded, the jobs are."""
+        """The two ids between which the jobs are, both excluded."""
         lows, highs = [_FIRST, self.after], [_LAST, self.before, before]
         if self.created_after is not None:
             lows.append(_id_of(self.created_after, -SKEW))
@@ -159,7 +159,7 @@ class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return max(low for low in lows if low is not None), min(high for high in highs if high is not None)
 
     def described(self) -> Mapping[str, object]:
-        """What it says, as plain data: what the audit keeps of it. Durations are seconds."""
+        """The criteria as plain data, for the audit. Durations are seconds."""
         seconds = {
             name: age.total_seconds()
             for name in ("older_than", "newer_than")
@@ -181,18 +181,18 @@ def _age(name: str, value: object) -> timedelta | None:
         except (ValueError, OverflowError):
             age = None
     if age is None or not timedelta(0) <= age <= timedelta(days=36_500):
-        raise InvalidOption(f"{name} {quoted(value)} is no age: give {seconds()}, from 0 to 100 years.")
+        raise InvalidOption(f"{name} must be {seconds()}, from 0 to 100 years; got {quoted(value)}.")
     return age
 
 
 def _id(name: str, value: object) -> None:
     if not isinstance(value, UUID):
-        raise InvalidOption(f"{name} {quoted(value)} is no job's id: use a UUID.")
+        raise InvalidOption(f"{name} must be a job's id, a UUID; got {quoted(value)}.")
 
 
 def _args(name: str, value: object) -> None:
     if not isinstance(value, dict) or not value:
-        raise InvalidOption(f"{name} is no JSON object with something in it: name the arguments to look for.")
+        raise InvalidOption(f"{name} must be a JSON object of one or more arguments to look for; got {quoted(value)}.")
     if (defect := find_defect(value)) is not None:
         raise InvalidOption(f"{name} {defect}.")
     try:
@@ -203,37 +203,37 @@ def _args(name: str, value: object) -> None:
 
 def _metadata(value: object) -> dict[str, str]:
     if not (found := checks.metadata_texts("metadata", value)):
-        raise InvalidOption("metadata must have a key to look for; got {}. Leave it out for any.", option="metadata")
+        raise InvalidOption("metadata must have a key to look for; got {}. Omit it for any.", option="metadata")
     return found
 
 
 def _text(name: str, value: object) -> None:
     if not isinstance(value, str) or not value or find_defect(value) is not None:
-        raise InvalidOption(f"{name} {quoted(value)} is no text to look for: use one or more characters.")
+        raise InvalidOption(f"{name} must be text of one or more characters; got {quoted(value)}.")
 
 
 def _line(name: str, value: object) -> None:
     if not isinstance(value, str) or find_defect(value) is not None:
-        raise InvalidOption(f"{name} {quoted(value)} is no text that an error could be: use the first line of one.")
+        raise InvalidOption(f"{name} must be the first line of an error; got {quoted(value)}.")
 
 
 def _moment(name: str, value: object) -> None:
     if not isinstance(value, datetime) or value.utcoffset() is None:
-        raise InvalidOption(f"{name} {quoted(value)} is no time with a zone: use {zoned()}, say.")
+        raise InvalidOption(f"{name} must have a time zone, for example {zoned()}; got {quoted(value)}.")
     try:
         value.astimezone(UTC)
     except OverflowError:
-        raise InvalidOption(f"{name} {quoted(value)} is outside the years 1 to 9999 in UTC.") from None
+        raise InvalidOption(f"{name} must be in the years 1 to 9999 in UTC; got {quoted(value)}.") from None
 
 
 def _patterns(text: str) -> list[str]:
-    """The patterns of LIKE that find a text in JSON: as a value has it, with the escapes of JSON, and as it is."""
+    """The LIKE patterns that find a text in JSON: with the escapes of JSON, as in a value, and as it is."""
     as_value = msgspec.json.encode(text).decode()[1:-1]
     return [f"%{_WILD.sub(_ESCAPED, one)}%" for one in dict.fromkeys((as_value, text))]
 
 
 def _id_of(moment: datetime, more: timedelta) -> UUID:
-    """The first id of a version 7 that is made at that time, and so much later."""
+    """The first UUID of version 7 of that time plus `more`."""
     milliseconds = int((moment.timestamp() + more.total_seconds()) * 1000)
     return UUID(int=max(0, milliseconds) << 80)
 

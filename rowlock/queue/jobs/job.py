@@ -28,7 +28,7 @@ _LONGEST_ATTEMPT = 36_500 * 24 * 3600
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job's handler said that it is: a `fraction` from 0 to 1, perhaps a `message`, in which `attempt`."""
+    """The progress that a job's handler reported: a `fraction` from 0 to 1, an optional `message`, the `attempt`."""
 
     fraction: float
     message: str | None
@@ -47,7 +47,7 @@ class LogLine(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of_row(cls, row: Mapping[str, Any] | Record) -> list[Self]:
-        """The lines of a row of `list_logs.sql`. What was written by hand in another form is JSON text."""
+        """The lines of a row of `list_logs.sql`. A line written by hand in another form becomes JSON text."""
         data = plain_json(row["lines"])
         return [
             cls(
@@ -78,20 +78,20 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runtime(Protocol):
-    """What the worker gives to a handler's own job: the running attempt behind it."""
+    """The running attempt behind a handler's own job, as the worker provides it."""
 
     @property
     def is_over(self) -> bool:
-        """Whether the attempt has ended: nothing can be done in its name any more."""
+        """Whether the attempt has ended: nothing can act on its behalf any more."""
         ...
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether an operator wants this attempt to stop."""
+        """Whether an operator has asked this attempt to stop."""
         ...
 
     def report(self, fraction: float, message: str | None) -> None:
-        """Write the progress down, soon."""
+        """Store the progress, soon."""
         ...
 
     def save_checkpoint(self, data: object) -> Pending[None]:
@@ -99,7 +99,7 @@ class Runtime(Protocol):
         ...
 
     def load_checkpoint(self) -> Pending[Any]:
-        """What was saved last."""
+        """Load the last checkpoint."""
         ...
 
     def transaction(self, connection: object) -> AbstractAsyncContextManager[Any]:
@@ -107,19 +107,19 @@ class Runtime(Protocol):
         ...
 
     def set_result(self, value: object) -> None:
-        """The result that the transaction stores."""
+        """Set the result that the transaction stores."""
         ...
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """One job, as its row was when it was read. A handler with a parameter annotated `Job` is given its own.
+    """One job, as its row was when it was read. A handler with a parameter annotated `Job` receives its own job.
 
     `state` is one of queued, scheduled, retrying, running, blocked, succeeded, failed, cancelled, expired. `attempt`
     counts the runs from 1 and never goes down; `errors` counts those that used up one of `max_attempts`; `crashes`
-    those that took their worker down. `args_version` is the version of the task for which `args` are written: as they
+    those that crashed their worker. `args_version` is the version of the task for which `args` are written: as they
     were enqueued; in its handler, after the upcasters, that of the handler's code. `expires_at` and `deadline` are
-    there while the job is alive. `is_sensitive`: its task hides, from those who look at jobs from outside, what they
-    were given and what they produce. Times are aware `datetime`s by the database's clock.
+    present while the job is alive. `is_sensitive`: the task hides the arguments, errors and results of its jobs from
+    people who look at jobs from outside. Times are aware `datetime`s by the database's clock.
 
     >>> @app.task
     ... async def sync_account(job: Job, account: int) -> None:
@@ -154,9 +154,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     metadata_json: str | None = None
     is_sensitive: bool = False
     trace: str | None = None
-    """The W3C trace context that it was enqueued in: a `traceparent`. For whoever traces what happens."""
+    """The W3C trace context of the enqueue, a `traceparent`, for tracing."""
     last_progress: Progress | None = None
-    """What the handler reported last, in whichever attempt; None if nothing. Jobs of a list do not have it."""
+    """The handler's last report, of any attempt; None if there is none. Jobs of a list do not have it."""
     _runtime: Runtime | None = None
 
     @classmethod
@@ -183,7 +183,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return f"<Job {self.id} task={self.task} state={self.state} attempt={self.attempt}>"
 
     def redacted(self) -> Self:
-        """The job as those may see it who are shown nothing that a sensitive task was given or has produced."""
+        """The job without the data of a sensitive task: arguments, result, error, unique key and progress."""
         if not self.is_sensitive:
             return self
         return msgspec.structs.replace(
@@ -192,17 +192,17 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def args(self) -> dict[str, Any]:
-        """Its arguments, as plain JSON data, read at each use.
+        """Its arguments, as plain JSON data, parsed at each use.
 
-        What Python cannot read stays as JSON text: a number of too many digits, and what is nested deeper than 64
-        levels. Only a row that was written by hand holds such a thing.
+        A value that Python cannot read stays as JSON text: a number of too many digits, and a value nested deeper than
+        64 levels. Only a row written by hand contains such a value.
         """
         args: dict[str, Any] = plain_json(self.args_json)
         return args
 
     @property
     def metadata(self) -> dict[str, str]:
-        """Its metadata: texts by key, read at each use; empty if it has none."""
+        """Its metadata: texts by key, parsed at each use; empty if it has none."""
         return {} if self.metadata_json is None else msgspec.json.decode(self.metadata_json)
 
     @property
@@ -212,9 +212,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the job was cancelled; inside its own handler: whether somebody wants that, as of now.
+        """Whether the job was cancelled; in its own handler: whether its cancel has been requested by now.
 
-        For plain functions, which nobody can stop from outside: ask now and then, and raise or return.
+        For plain functions, which cannot be stopped from outside: check now and then, and raise or return.
 
         >>> for row in rows:
         ...     if job.is_cancelled:
@@ -224,16 +224,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def result(self) -> Any:  # noqa: ANN401  # any JSON
-        """What the handler returned, as plain JSON data; None while the job has not succeeded."""
+        """The handler's result, as plain JSON data; None while the job has not succeeded."""
         return None if self.result_json is None else plain_json(self.result_json)
 
     def progress(self, fraction: float, message: str | None = None) -> Awaitable[None]:
-        """Report how far the handler is: a `fraction` from 0 to 1, and what it is at, up to 500 bytes.
+        """Report progress: a `fraction` from 0 to 1, and a message of up to 500 bytes.
 
-        It is written at once if the last report is a second old, else at the end of that second, the latest one alone,
-        and at the latest when the attempt ends. Awaiting it gives the event loop a turn; a plain function calls it
-        without. It is read as `(await app.get(id)).last_progress`. Raises `InvalidOption`, and `OutsideHandler` on a
-        job that was read.
+        The worker stores the report at once if the last one is a second old; else it stores the latest report at the
+        end of that second, or when the attempt ends. Awaiting it gives the event loop a turn; a plain function calls it
+        without. Read it as `(await app.get(id)).last_progress`. Raises `InvalidOption`, and `OutsideHandler` on a job
+        that was read.
 
         >>> await job.progress(0.4, "resizing")
         """
@@ -242,17 +242,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return TURN
 
     def save_checkpoint(self, data: object) -> Pending[None]:
-        """Save where a later attempt of this job shall go on: JSON data, as large as a result may be.
+        """Save the point from which a later attempt of this job continues: JSON data, as large as a result may be.
 
-        Durable once the await (in a plain function: `.wait()`) returns. Raises `InvalidResult` for what JSON cannot
-        hold, `StaleAttempt` if the job is no longer this attempt's, and `OutsideHandler` on a job that was read.
+        Durable once the await (in a plain function: `.wait()`) returns. Raises `InvalidResult` for data that JSON
+        cannot contain, `StaleAttempt` if the job is no longer this attempt's, and `OutsideHandler` on a job that was
+        read.
 
         >>> await job.save_checkpoint({"page": 7})
         """
         return self._inside("save_checkpoint()").save_checkpoint(data)
 
     def load_checkpoint(self) -> Pending[Any]:
-        """What an attempt of this job has saved last, as plain JSON data; None if nothing was.
+        """Load the last checkpoint of this job, as plain JSON data; None if there is none.
 
         Raises `OutsideHandler` on a job that was read.
 
@@ -265,15 +266,15 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     @overload
     def transaction(self, connection: T) -> AbstractAsyncContextManager[T]: ...
     def transaction(self, connection: object = None) -> AbstractAsyncContextManager[Any]:
-        """Open a transaction whose commit, at the end of the block, is the success of this job as well.
+        """Open a transaction whose commit, at the end of the block, also records the success of this job.
 
-        Without `connection` it is one of asyncpg's, of the worker's own; or give one (an asyncpg connection outside of
+        Without `connection` it uses an asyncpg connection of the worker; or give one (an asyncpg connection outside of
         transactions, an `AsyncSession` or `AsyncConnection` over asyncpg). A crash before the commit leaves nothing of
-        it, after it the job has succeeded and does not run again. An error in the block rolls it back.
-        `job.set_result(...)` gives the result. What the handler does after the block changes nothing any more.
+        the transaction; after the commit the job has succeeded and does not run again. An error in the block rolls the
+        transaction back. `job.set_result(...)` sets the result. The handler cannot change the outcome after the block.
 
-        Raises `StaleAttempt`, rolling back, if the job is no longer this attempt's; `InvalidOption` for a connection
-        that cannot be used, and for a second transaction.
+        Raises `StaleAttempt`, and rolls back, if the job is no longer this attempt's; `InvalidOption` for an unusable
+        connection, and for a second transaction.
 
         >>> async with job.transaction() as connection:
         ...     await connection.execute("UPDATE account SET balance = balance - 5 WHERE id = $1", account)
@@ -281,18 +282,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return self._inside("transaction()").transaction(connection)
 
     def set_result(self, value: object) -> None:
-        """Give the job's result, inside of `job.transaction()`: its commit stores it, not the handler's return.
+        """Set the job's result in `job.transaction()`: the commit stores it, and the handler's return value is ignored.
 
-        Raises `InvalidResult` for what JSON cannot hold, and `OutsideHandler` outside of such a block.
+        Raises `InvalidResult` for a value that JSON cannot contain, and `OutsideHandler` outside of such a block.
         """
         self._inside("set_result()").set_result(value)
 
     def _inside(self, what: str) -> Runtime:
-        """The attempt that runs this job here. Raises `OutsideHandler`, naming what was asked for."""
+        """The attempt that runs this job here. Raises `OutsideHandler`, naming the call."""
         if self._runtime is None or self._runtime.is_over:
             raise OutsideHandler(
-                f"job.{what} works only inside the handler of this job, while it runs: on the job that a parameter "
-                "annotated `Job` is given, not on one that was read."
+                f"job.{what} works only inside the handler of this job, while it runs. Use the job that the handler "
+                "receives in a parameter annotated `Job`, not one that was read."
             )
         return self._runtime
 

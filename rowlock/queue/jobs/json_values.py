@@ -1,4 +1,4 @@
-"""What JSON, PostgreSQL's `jsonb` and msgspec can hold together: the hooks, and the name of whatever does not fit."""
+"""Convert values between Python, JSON and PostgreSQL's `jsonb` by msgspec, and name the values that do not fit."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ NESTING_LIMIT = 64
 """How many objects and arrays may be nested in one document, the outermost included."""
 
 NUL_ESCAPE = "\\u0000"
-"""How msgspec writes a NUL character. A text without it holds none; a text with it may hold none either."""
+"""The escape by which msgspec writes NUL. A text without it contains no NUL; a text with it may contain none either."""
 
 LONGEST_NUMBER: Final = 4000
-"""The digits of an integer that are read: Python itself refuses more than 4,300."""
+"""The most digits of an integer that is parsed: Python itself refuses more than 4,300."""
 
 _LARGE = re.compile(r"\de\+?\d")
 _NUMBER_WITH_EXPONENT = re.compile(r'"(?:[^"\\]|\\.)*"|-?\d[\d.]*e\+?\d+', re.DOTALL)
 _SHALLOW_LENGTH = 2 * (NESTING_LIMIT + 1)
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 _AS_TEXT: Final = (PurePath, IPv4Address, IPv4Network, IPv6Address, IPv6Network, IPv4Interface, IPv6Interface)
-"""Classes without a form of their own in JSON whose text is read back by the class."""
+"""Classes without a form of their own in JSON; the class reads its text back."""
 
 
 class _Model(Protocol):
-    """The part of a pydantic model that is used, so that pydantic itself is never imported."""
+    """The part of a pydantic model that Rowlock uses, so that it never imports pydantic."""
 
     @classmethod
     def model_validate_json(cls, json_data: bytes) -> object: ...
@@ -52,7 +52,7 @@ def _is_model(type_: type) -> TypeGuard[type[_Model]]:
 
 
 def encode_hook(value: object) -> object:
-    """Turn what msgspec cannot encode into what it can: models, paths, addresses, subclasses of str, int and float."""
+    """Convert values that msgspec cannot encode: models, paths, addresses, subclasses of str, int and float."""
     if value is None or isinstance(value, (bool, tuple)):
         raise HookRefusal(f"a dict's key of type `{type_name(type(value))}` has no form in JSON")
     if isinstance(value, str):
@@ -69,9 +69,9 @@ def encode_hook(value: object) -> object:
 
 
 def decode_hook(type_: type, value: object) -> object:
-    """Build what msgspec cannot build from plain JSON data: models, paths, addresses, and `object`, which is anything.
+    """Build values that msgspec cannot build from plain JSON data: models, paths, addresses, and `object` (anything).
 
-    A model reads JSON, not Python's data: a strict one takes a date as text only there.
+    A model reads JSON, not Python's data: a strict model accepts a date as text only in JSON.
     """
     if _is_text(type_):
         return _of_text(type_, value)
@@ -103,7 +103,7 @@ def _without_values(type_: type, error: ValueError) -> str:
 
 
 def type_name(type_: object) -> str:
-    """Name a type as its author writes it: `datetime`, `list[int]`, `shop.models.Order`."""
+    """Name a type as in source code: `datetime`, `list[int]`, `shop.models.Order`."""
     if not isinstance(type_, type) or hasattr(type_, "__origin__"):
         return str(type_).replace("typing.", "")
     if type_.__module__ in {"builtins", "datetime", "uuid", "decimal", "typing"}:
@@ -112,10 +112,10 @@ def type_name(type_: object) -> str:
 
 
 def keep_floats(text: str) -> str:
-    """Write the large floats of a JSON text by msgspec out, as `100000000000000000000000.0`.
+    """Write the large floats of msgspec's JSON text without an exponent, as `100000000000000000000000.0`.
 
-    `jsonb` keeps the digits after a point, and no exponent: 1e23 would come back as a whole number, which is an int to
-    Python, and another number than the float.
+    `jsonb` keeps the digits after a point, but no exponent: 1e23 would come back as a whole number, which is an int to
+    Python, and differs from the float.
     """
     return text if _LARGE.search(text) is None else _NUMBER_WITH_EXPONENT.sub(_written_out, text)
 
@@ -129,17 +129,17 @@ def _written_out(match: re.Match[str]) -> str:
 
 
 def is_surely_shallow(text: str) -> bool:
-    """Tell cheaply that a JSON text respects the nesting limit. False means that it has to be looked at."""
+    """Whether a cheap check shows that a JSON text respects the nesting limit. False: check it fully."""
     return len(text) < _SHALLOW_LENGTH or text.count("[") + text.count("{") <= NESTING_LIMIT
 
 
 def is_too_deep(text: str) -> bool:
-    """Tell whether a JSON text is nested deeper than the limit, whatever the interpreter's own limit is."""
+    """Whether a JSON text is nested deeper than the limit, independent of the interpreter's own limit."""
     return not is_surely_shallow(text) and any(depth > NESTING_LIMIT for _, _, depth in _containers(text))
 
 
 def _containers(text: str) -> Iterable[tuple[int, bool, int]]:
-    """Where the objects and arrays of a JSON text begin (True) and end, with the depth of each."""
+    """Yield where each object and array of a JSON text begins (True) and ends, with its depth."""
     depth = 0
     for match in _STRUCTURE.finditer(text):
         token = match[0]
@@ -152,9 +152,9 @@ def _containers(text: str) -> Iterable[tuple[int, bool, int]]:
 
 
 def plain_json(text: str) -> Any:  # noqa: ANN401  # any JSON
-    """Return the data of a JSON text from the database, whatever it holds.
+    """Parse any JSON text from the database.
 
-    A number that Python cannot read, and what is nested deeper than `NESTING_LIMIT` levels, stays as JSON text.
+    A number that Python cannot read, and a value nested deeper than `NESTING_LIMIT` levels, stays as JSON text.
     """
     if not is_surely_shallow(text):
         text = _cut(text)
@@ -165,7 +165,7 @@ def plain_json(text: str) -> Any:  # noqa: ANN401  # any JSON
 
 
 def _cut(text: str) -> str:
-    """The JSON text with a string of it in place of each part that is nested too deep."""
+    """The JSON text, with each part that is nested too deep as a string."""
     parts: list[str] = []
     end = start = 0
     for place, is_begin, depth in _containers(text):
@@ -188,14 +188,14 @@ def _read_float(digits: str) -> float | str:
 
 
 def find_defect(tree: object, *, depth: int = 1) -> str | None:
-    """Say what in a tree of plain data (`msgspec.to_builtins`) could not be stored; None if all of it can be.
+    """Describe the first value in a tree of plain data (`msgspec.to_builtins`) that cannot be stored; None if all can.
 
-    `depth` is the nesting at which the tree stands in its document.
+    `depth` is the nesting of the tree in its document.
     """
     if isinstance(tree, str):
         return _text_defect(tree)
     if isinstance(tree, float):
-        return None if math.isfinite(tree) else "holds NaN or Infinity, which JSON does not have"
+        return None if math.isfinite(tree) else "contains NaN or Infinity, which JSON does not have"
     if isinstance(tree, dict):
         children = [*tree.keys(), *tree.values()]
     elif isinstance(tree, (list, tuple, set, frozenset)):
@@ -209,22 +209,22 @@ def find_defect(tree: object, *, depth: int = 1) -> str | None:
 
 def _text_defect(text: str) -> str | None:
     if "\0" in text:
-        return "holds a NUL character (U+0000), which PostgreSQL cannot store"
+        return "contains a NUL character (U+0000), which PostgreSQL cannot store"
     if text.isascii():
         return None
     try:
         text.encode()
     except UnicodeEncodeError:
-        return "holds half of a surrogate pair, which is not valid Unicode"
+        return "contains half of a surrogate pair, which is not valid Unicode"
     return None
 
 
 def find_change(before: object, after: object, *, is_exact: bool = False) -> str | None:
-    """Say how a value would be read back as something else than it is; None if it would not.
+    """Describe how a value changes when it is written as JSON and read back; None if it does not change.
 
-    `after` is `before` written as JSON and read back by its annotation. What JSON itself would have held is fine: text
-    for a date, a dict for a dataclass, a list for a set; but not in the fields of a model, which are of the right types
-    already (`is_exact`). A tuple that comes back as a list is fine everywhere.
+    `after` is `before` written as JSON and read back by its annotation. `before` may be in JSON's own form: text for a
+    date, a dict for a dataclass, a list for a set; but not in the fields of a model, which have the right types already
+    (`is_exact`). A tuple may come back as a list everywhere.
     """
     if isinstance(before, dict) and isinstance(after, dict):
         strangers = [key for key in before if key not in after]
@@ -250,7 +250,7 @@ def _changed_field(value: object, before: dict[str, Any], after: dict[str, Any],
 
 
 def _fields(value: object) -> dict[str, Any] | None:
-    """What a struct, dataclass, model or object without an equality of its own holds; None: compared as a whole."""
+    """The fields of a struct, dataclass, model or object without its own `__eq__`; None: compare it as a whole."""
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
     if dataclasses.is_dataclass(value):
@@ -269,14 +269,14 @@ def _is_same(before: object, after: object) -> bool:
     except Exception:  # noqa: BLE001  # a class's own
         return False
     if isinstance(before, datetime) and isinstance(after, datetime):
-        # To Python, times in an hour that the clocks repeat or skip equal nothing. The instant and the offset tell; an
-        # offset with seconds was cut to minutes.
+        # To Python, times in an hour that the clocks repeat or skip equal nothing, so compare the clock time and the
+        # offset; an offset with seconds was cut to minutes.
         return before.utcoffset() == after.utcoffset() and before.replace(tzinfo=None) == after.replace(tzinfo=None)
     return False
 
 
 def _is_form_of(before: object, after: object) -> bool:
-    """Tell whether plain data became what its annotation says."""
+    """Whether plain data became a value of its annotation."""
     if isinstance(before, float):
         return isinstance(after, Decimal)
     return isinstance(before, (str, list, tuple, dict)) and not isinstance(after, (str, list, dict))
@@ -289,7 +289,7 @@ def _first(texts: Iterable[str | None]) -> str | None:
 def unsupported_type(hint: object) -> str | None:
     """Name the first type within an annotation that cannot be converted from and to JSON; None if all can be.
 
-    Raises what msgspec or the annotation raises when it makes no sense as a whole, such as a union of two dataclasses.
+    Raises the error of msgspec or of the annotation if the whole is invalid, such as a union of two dataclasses.
     """
     msgspec.json.Decoder(hint, dec_hook=decode_hook)
     for node in _type_nodes(hint):
@@ -301,18 +301,18 @@ def unsupported_type(hint: object) -> str | None:
 
 
 def holds_classes(hint: object) -> bool:
-    """Tell whether values of this annotation are, or hold, objects of classes with fields, or of foreign classes."""
+    """Whether values of this annotation are, or contain, objects of classes with fields, or of foreign classes."""
     return any(isinstance(node, msgspec.inspect.CustomType) or hasattr(node, "fields") for node in _type_nodes(hint))
 
 
 def is_scalar(hint: object) -> bool:
-    """Tell whether values of this annotation hold no other values, so that they cannot be nested."""
+    """Whether values of this annotation contain no other values, so that they cannot be nested."""
     nesting = (msgspec.inspect.AnyType, msgspec.inspect.CustomType, msgspec.inspect.RawType)
     return not any(isinstance(node, nesting) or hasattr(node, "fields") or _items(node) for node in _type_nodes(hint))
 
 
 def holds_floats(hint: object) -> bool:
-    """Tell whether a value of this annotation can be, or hold, a float."""
+    """Whether a value of this annotation can be, or contain, a float."""
     kinds = (msgspec.inspect.FloatType, msgspec.inspect.AnyType, msgspec.inspect.CustomType, msgspec.inspect.RawType)
     return any(isinstance(node, kinds) for node in _type_nodes(hint))
 

@@ -1,4 +1,4 @@
-"""A job's states, the edges between them, and what the end of an attempt means for its job. Pure: no I/O, no clock."""
+"""A job's states, the edges between them, and the outcome of an attempt for its job. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rowlock.words import quoted
 
 
 class State(StrEnum):
-    """The stored states. `scheduled` and `retrying` are what the view `jobs` calls two kinds of `queued`."""
+    """The stored states. The view `jobs` shows two kinds of `queued` as `scheduled` and `retrying`."""
 
     BLOCKED = "blocked"
     QUEUED = "queued"
@@ -52,7 +52,7 @@ EDGES: Final[frozenset[tuple[State | None, str, State]]] = frozenset(
         (State.RUNNING, "rescue", State.FAILED),
     }
 )
-"""Every edge of the life cycle: from a state (None: there is no job yet), by the statement of that name, to a state.
+"""Every edge of the life cycle: from a state (None: the job does not exist yet), by the named statement, to a state.
 
 `docs/lifecycle.md` draws them, and each statement takes these edges and no others.
 """
@@ -62,20 +62,20 @@ _LONGEST: Final = timedelta(days=365 * 100)
 
 
 class Directive(Exception):
-    """What a handler can raise, or return, to say what shall become of its job: not an error, but a decision."""
+    """A handler raises or returns a directive to decide the outcome of its job: it is not an error."""
 
 
 def _delay(delay: timedelta | float, of: str) -> timedelta:
     given = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
     if given < timedelta(0):
-        raise InvalidOption(f"{of}(delay={quoted(delay)}) is negative: give zero or more seconds.")
+        raise InvalidOption(f"{of}: delay must be zero or more seconds; got {quoted(delay)}.")
     if given > _LONGEST:
-        raise InvalidOption(f"{of}(delay={quoted(delay)}) is too long: give at most a hundred years.")
+        raise InvalidOption(f"{of}: delay must be at most a hundred years; got {quoted(delay)}.")
     return given
 
 
 class _Later(Directive):
-    """A directive with a delay, which was checked when it was made, and stays as it is."""
+    """A directive with a delay, which is checked when it is made and never changes."""
 
     def __init__(self, delay: timedelta | float, *, reason: str = "") -> None:
         super().__init__(reason)
@@ -106,7 +106,7 @@ class Cancel(Directive):
 
 
 class Fail(Directive):
-    """End the job as `failed`, whatever attempts it has left: trying again would not help."""
+    """End the job as `failed`, even if it has attempts left: a retry would not help."""
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
@@ -139,10 +139,10 @@ class Ended:
 
 
 RELEASED: Final = Again(delay=timedelta(0), outcome="released", counts=False, has_begun=False)
-"""A worker gives a job back that it could not begin."""
+"""A worker releases a job that it could not begin."""
 
 INTERRUPTED: Final = Again(delay=timedelta(0), outcome="released", counts=False)  # seam: interrupted
-"""A worker gives a job back that it could not finish, before it had to stop or because the database was away."""
+"""A worker releases a job that it could not finish, before it had to stop or because the database was away."""
 
 CANCELLED: Final = Ended(state=State.CANCELLED, outcome="cancelled", counts=False)
 """An operator has cancelled the job, and its attempt has stopped."""
@@ -151,11 +151,11 @@ CANCELLED: Final = Ended(state=State.CANCELLED, outcome="cancelled", counts=Fals
 def decide(
     error: BaseException, *, errors: int, max_attempts: int, delay: Callable[[], timedelta], may_retry: bool = True
 ) -> Again | Ended:
-    """What becomes of a job whose attempt ended in `error`, after `errors` earlier attempts that counted.
+    """Decide the outcome of an attempt that ended in `error`, after `errors` earlier attempts that counted.
 
-    `delay` asks the task's backoff policy, if it comes to that; `may_retry` is what its rules say of this error. An
-    attempt counts if it was the job's own doing; releases, snoozes and crashes of the worker do not. The outcomes'
-    names are those of the `attempt` table.
+    `delay` asks the task's backoff policy, only for a retry; `may_retry` is the verdict of its rules on this error. An
+    attempt counts if the job itself caused its end; releases, snoozes and crashes of the worker do not count. The
+    outcomes' names are those of the `attempt` table.
     """
     match error:
         case Directive():
@@ -182,7 +182,7 @@ def _follow(directive: Directive, *, errors: int, max_attempts: int) -> Again | 
         case Fail():
             return Ended(state=State.FAILED, outcome="failed", counts=True)
         case _:
-            raise AssertionError(f"{type(directive).__name__} is no directive of Rowlock's")
+            raise AssertionError(f"{type(directive).__name__} is not a directive of Rowlock")
 
 
 __all__ = [

@@ -13,11 +13,11 @@ R = TypeVar("R")
 
 
 class NewJob(msgspec.Struct, Generic[R], frozen=True, gc=False):
-    """A job that is not enqueued yet: what `task.job(...)` makes and `app.enqueue_many([...])` takes.
+    """A job that is not enqueued yet: `task.job(...)` makes it, `app.enqueue_many([...])` stores it.
 
     Its arguments have been checked and are JSON already. Its id is fixed: enqueuing it twice stores it once.
-    `unique_key` is its key as it is stored, in the scope of its task (`task:key`) or of none (`:key`). `args_version`
-    is the version of the task for which the arguments are written.
+    `unique_key` is its stored key, in the scope of its task (`task:key`) or of none (`:key`). `args_version` is the
+    version of the task for which the arguments are written.
     """
 
     id: UUID

@@ -25,14 +25,14 @@ MARKS: Final = ("tags", "metadata")
 
 
 class EnqueueOptions(TypedDict, total=False):
-    """What `task.using(...)`, `app.enqueue(...)` and `app.job(...)` take. What is left out, or None, is the task's.
+    """The options of `task.using(...)`, `app.enqueue(...)` and `app.job(...)`. None or omitted: the task's option.
 
     `queue`, `priority` and `max_attempts`: of this job. `delay` (seconds or a `timedelta`) or `run_at` (an aware
-    `datetime`): not before. `timeout`: of each attempt, in seconds or as a `timedelta`. `expires`: a job that has not
-    started by then never runs. `deadline`: by then the job is over, one way or the other; both in seconds or as a
+    `datetime`): the job does not start before. `timeout`: of each attempt, in seconds or as a `timedelta`. `expires`: a
+    job that has not started by then never runs. `deadline`: the job ends by then, in any case; both in seconds or as a
     `timedelta` from the enqueue on, or as an aware `datetime`. `unique`: while a job of this task with this key is not
-    finished, no second one is stored; a `Unique` has other rules. `tags`: words to find the job by, besides those of
-    the task. `metadata`: texts by key to find the job by, over those of the task.
+    finished, no second one is stored; a `Unique` has other rules. `tags`: words to find the job by, in addition to
+    those of the task. `metadata`: texts by key to find the job by; they override those of the task.
     """
 
     queue: str | None
@@ -52,7 +52,7 @@ NAMES: Final = frozenset(EnqueueOptions.__annotations__)
 
 
 class JobDefaults(TypedDict, total=False):
-    """The options of its jobs that a task may have, and an application for all its tasks."""
+    """The job options that a task may set for its jobs, and an application for all its tasks."""
 
     queue: str
     priority: int
@@ -64,13 +64,13 @@ class JobDefaults(TypedDict, total=False):
 
 
 class TaskJobs(JobDefaults, total=False):
-    """The options of its jobs that `@app.task` takes."""
+    """The job options that `@app.task` accepts."""
 
     unique: Unique | str | None
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The options of a job, checked: those of its task, unless `task.using(...)` gave others. Many jobs share one."""
+    """The checked options of a job: those of its task, overridden by `task.using(...)`. Many jobs share one object."""
 
     queue: str
     priority: int
@@ -100,7 +100,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def are_plain(self) -> bool:
-        """Whether a job of these options is due at once, with nothing of its own but a queue and numbers."""
+        """Whether a job of these options is due at once and has no other options than a queue and numbers."""
         return (
             self.delay is None
             and self.run_at is None
@@ -115,7 +115,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def marks(self) -> str | None:
-        """The `MARKS` that there are, as JSON; None if there are none."""
+        """The given `MARKS`, as JSON; None if there are none."""
         marks: dict[str, object] = {name: given for name in MARKS if (given := getattr(self, name)) is not None}
         if self.metadata is not None:
             marks["metadata"] = msgspec.Raw(self.metadata.encode())
@@ -123,7 +123,7 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def refuse_unknown(given: EnqueueOptions) -> None:
-    """Raise `TypeError` for what is no option of a job."""
+    """Raise `TypeError` for an unknown option."""
     if unknown := given.keys() - NAMES:
         known = ", ".join(sorted(NAMES))
         raise TypeError(f"got an unexpected keyword argument {min(unknown)!r}; the options of a job are {known}")
@@ -132,14 +132,14 @@ def refuse_unknown(given: EnqueueOptions) -> None:
 def checked(
     given: EnqueueOptions, usual: JobOptions, arguments: Arguments | None = None, *, trace: str | None = None
 ) -> JobOptions:
-    """The options of a job whose task has the `usual` ones. `arguments`: those of its function, if that is known.
+    """Check the options of a job whose task has the `usual` ones. `arguments`: those of its function, if that is known.
 
-    Raises `InvalidOption`, and `TypeError` for what is no option.
+    Raises `InvalidOption`, and `TypeError` for an unknown option.
     """
     refuse_unknown(given)
     delay, run_at = given.get("delay"), given.get("run_at")
     if delay is not None and run_at is not None:
-        raise InvalidOption("delay and run_at are both given: give one of them.")
+        raise InvalidOption("delay and run_at must not both be given. Use one of them.")
     queue, priority, max_attempts = given.get("queue"), given.get("priority"), given.get("max_attempts")
     expires, deadline, unique = given.get("expires"), given.get("deadline"), given.get("unique")
     made = JobOptions(
@@ -161,7 +161,7 @@ def checked(
 
 
 def checked_usual(given: TaskJobs, arguments: Arguments) -> JobOptions:
-    """The options of a task's jobs, whose function has these `arguments`. Raises `InvalidOption`."""
+    """Check the options of a task's jobs, whose function has these `arguments`. Raises `InvalidOption`."""
     return JobOptions(
         queue=checks.queue_name(given.get("queue", DEFAULT_QUEUE)),
         priority=checks.priority(given.get("priority", DEFAULT_PRIORITY)),

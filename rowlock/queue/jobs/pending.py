@@ -1,4 +1,4 @@
-"""What a handler has asked for and is under way already: to be awaited, or waited for in a thread."""
+"""A call of a handler that has begun already: await it, or wait for it in a thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Pending(Generic[T_co]):
-    """Something that has begun: `await` it in an async handler, call `.wait()` on it in a plain one."""
+    """A call that has begun: `await` it in an async handler, call `.wait()` on it in a plain one."""
 
     __slots__ = ("_future", "_loop")
 
@@ -32,7 +32,7 @@ class Pending(Generic[T_co]):
         except RuntimeError:
             is_on_loop = False
         if is_on_loop:
-            raise OutsideHandler(".wait() would block the event loop for ever: in an async handler, await it instead.")
+            raise OutsideHandler(".wait() would block the event loop for ever. In an async handler, await the call.")
         return self._future.result(timeout)
 
 

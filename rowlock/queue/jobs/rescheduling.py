@@ -1,4 +1,4 @@
-"""What an operator changes of a waiting job: when it is due, its priority, its queue."""
+"""A reschedule of a waiting job: its due time, its priority, its queue."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """The new values, checked; None: as it was."""
+    """The new values, checked; None: unchanged."""
 
     delay: timedelta | None = None
     run_at: datetime | None = None
@@ -28,7 +28,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     def of(cls, *, delay: object, run_at: object, priority: object, queue: object) -> Self:
         """Check the values that a caller gave. Raises `InvalidOption`."""
         if delay is not None and run_at is not None:
-            raise InvalidOption("delay and run_at must not both be given: use one of them.", option="run_at")
+            raise InvalidOption("delay and run_at must not both be given. Use one of them.", option="run_at")
         change = cls(
             delay=checks.delay(delay),
             run_at=checks.run_at(run_at),
@@ -36,7 +36,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
             queue=None if queue is None else checks.queue_name(queue),
         )
         if change == cls():
-            raise InvalidOption("A reschedule must change something: give delay, run_at, priority or queue.")
+            raise InvalidOption("A reschedule must change something. Give delay, run_at, priority or queue.")
         return change
 
     @property
@@ -50,7 +50,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return given if self.delay is None else given | {"delay": self.delay.total_seconds()}
 
     def details(self, row: Record) -> dict[str, object]:
-        """The values that were changed for the audit, as they are and as they were, of a row of reschedule.sql."""
+        """The changed values for the audit, as they are and as they were, from a row of reschedule.sql."""
         is_named = {
             "run_at": self.delay is not None or self.run_at is not None,
             "priority": self.priority is not None,
@@ -60,7 +60,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         return {name: row[name] for name in names} | {"before": {name: row[f"{name}_before"] for name in names}}
 
     def refusal(self, job_id: UUID, row: Record) -> WrongState | InvalidOption:
-        """The error for a job that waits and could not start any more, of a row of reschedule.sql."""
+        """The error for a waiting job that could not start any more, from a row of reschedule.sql."""
         if row["is_over"]:
             why = "its cancel was requested" if row["is_requested"] else f"its time was over at {row['ends_at']}"
             return WrongState(

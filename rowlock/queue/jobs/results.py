@@ -1,4 +1,4 @@
-"""What comes out of a handler, made storable: a result as JSON text, an exception as three bounded texts."""
+"""Make a handler's outcome storable: a result as JSON text, an exception as three bounded texts."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ _encode = msgspec.json.Encoder(enc_hook=encode_hook).encode
 def encode_result(value: object, *, limit: int, type_: object = None) -> str | None:
     """Return a handler's result as JSON text of at most `limit` bytes; None, which is stored as NULL, for None.
 
-    Dates, UUIDs, dataclasses and the like become what JSON has; the handler's return annotation turns them back. With
-    that annotation as `type_` (see `checked_type`), they are compared. Raises `InvalidResult` for what JSON or
-    PostgreSQL cannot hold, and for what would be read back as something else.
+    Dates, UUIDs, dataclasses and the like become JSON values; the handler's return annotation converts them back. With
+    that annotation as `type_` (see `checked_type`), both are compared. Raises `InvalidResult` for a value that JSON or
+    PostgreSQL cannot contain, and for one that would be read back as another value.
     """
     if value is None:
         return None
@@ -66,7 +66,7 @@ def encode_result(value: object, *, limit: int, type_: object = None) -> str | N
         text, document = written, written.encode()
     if len(document) > limit:
         raise InvalidResult(
-            f"The result is {len(document):,} bytes of JSON, where {limit:,} are allowed. Store it elsewhere and "
+            f"The result must be at most {limit:,} bytes of JSON; got {len(document):,}. Store it elsewhere and "
             "return its key, or raise ROWLOCK_MAX_RESULT_BYTES."
         )
     # msgspec writes NaN as null.
@@ -80,10 +80,10 @@ def encode_result(value: object, *, limit: int, type_: object = None) -> str | N
 
 
 def decode_result(text: str | bytes | None, type_: object = None) -> object:
-    """Return a stored result as the handler's return annotation has it.
+    """Return a stored result in the type of the handler's return annotation.
 
-    As plain JSON data if there is no annotation, if it names types that cannot be converted, or if the result does not
-    fit it, made by an earlier version of the handler perhaps. None for None.
+    Returns plain JSON data if there is no annotation, if it names types that cannot be converted, or if the result does
+    not fit it, because an earlier version of the handler made it, for example. None for None.
     """
     if text is None:
         return None
@@ -95,7 +95,7 @@ def decode_result(text: str | bytes | None, type_: object = None) -> object:
 
 
 def checked_type(type_: object) -> object:
-    """Return the annotation if results of it have to be compared, since they hold objects of classes; else None."""
+    """Return the annotation if results of it must be compared, because they contain objects of classes; else None."""
     try:
         return type_ if unsupported_type(type_) is None and holds_classes(type_) else None
     except Exception:  # noqa: BLE001  # annotations are code; msgspec raises several kinds
@@ -118,30 +118,30 @@ def _explain(error: Exception) -> str:
         case RecursionError():
             reason = f"is nested deeper than {NESTING_LIMIT} levels, or contains itself"
         case UnicodeEncodeError():
-            reason = "holds half of a surrogate pair, which is not valid Unicode"
+            reason = "contains half of a surrogate pair, which is not valid Unicode"
         case HookRefusal():
             reason = f"cannot be stored: {error}"
         case _:
-            reason = f"cannot be written as JSON: doing so raises {type(error).__name__}"
+            reason = f"cannot be written as JSON: the conversion raises {type(error).__name__}"
     return f"The result {reason}. Return plain data, dates, UUIDs, dataclasses or models."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorText:
-    """What is stored of an exception. All three went through `storable_text`."""
+    """The stored texts of an exception, all three made by `storable_text`."""
 
     type: str
-    """The class with its module, `shop.errors.OutOfStock`; of Python's and Rowlock's own the name: `ValueError`."""
+    """The class with its module, `shop.errors.OutOfStock`; only the name of Python's and Rowlock's own: `OSError`."""
 
     message: str
     traceback: str
-    """As Python prints it, causes, contexts, notes and groups included, the values of variables never."""
+    """As Python prints it, with causes, contexts, notes and groups, never with the values of variables."""
 
 
 def describe_error(
     exception: BaseException, *, message_limit: int = MESSAGE_BYTES, traceback_limit: int = TRACEBACK_BYTES
 ) -> ErrorText:
-    """Put an exception into words, whatever its own methods do: this never raises. The limits are bytes."""
+    """Describe an exception. This never raises, whatever the exception's own methods do. The limits are bytes."""
     if isinstance(exception, RemoteError):
         return ErrorText(type=exception.type, message=exception.message, traceback=exception.traceback)
     if isinstance(exception, Directive) and exception.__cause__ is not None:
@@ -154,7 +154,7 @@ def describe_error(
 
 
 def _with_cause(directive: BaseException, cause: ErrorText, limit: int) -> ErrorText:
-    """`raise Retry(60) from error`: the directive's own reason, else the error's text; and the error's traceback."""
+    """Describe `raise Retry(60) from error`: by the directive's reason, else the error's text, and its traceback."""
     what = f"{cause.type}: {cause.message}" if cause.message else cause.type
     return ErrorText(
         type=storable_text(_type_name(directive), _TYPE_BYTES),
@@ -164,15 +164,15 @@ def _with_cause(directive: BaseException, cause: ErrorText, limit: int) -> Error
 
 
 def storable_text(text: str, limit: int) -> str:
-    """Return a text of at most `limit` bytes of UTF-8 that PostgreSQL's `text` can hold.
+    """Return a text of at most `limit` bytes of UTF-8 that PostgreSQL's `text` can store.
 
-    NUL becomes ␀ (U+2400) and half of a surrogate pair � (U+FFFD). Of a text that is too long, the beginning and the
-    end stay, with the number of characters that were left out in between.
+    NUL becomes ␀ (U+2400) and half of a surrogate pair � (U+FFFD). A text that is too long keeps its beginning and its
+    end, with the number of omitted characters in between.
     """
     text = str.__str__(text)
     if len(text) <= limit and text.isascii() and "\0" not in text:  # seam: storable text
         return text
-    # A character takes at least one byte: what is further than `limit` from both ends is never copied.
+    # A character takes at least one byte: text further than `limit` from both ends is never copied.
     length = len(text)
     head = _replace(text[:limit])
     if length <= limit and len(head.encode()) <= limit:
@@ -213,9 +213,9 @@ def _message(exception: BaseException) -> str:
 
 
 def _format(exception: BaseException, seen: set[int], depth: int = 0) -> str:
-    """Format an exception below those that led to it, oldest first, and each one once.
+    """Format an exception below those that led to it, oldest first, each one once.
 
-    `traceback.format_exception` would do, were it not for its copies of huge messages and its endless chains.
+    `traceback.format_exception` is not used: it copies huge messages and follows endless chains.
     """
     steps = _history(exception, seen)
     skipped = len(steps) - _MAX_EXCEPTIONS
@@ -227,7 +227,7 @@ def _format(exception: BaseException, seen: set[int], depth: int = 0) -> str:
 
 
 def _history(exception: BaseException, seen: set[int]) -> list[tuple[BaseException, str]]:
-    """List an exception after its causes and contexts, each with the words that stand before it."""
+    """List an exception after its causes and contexts, each with the text that introduces it."""
     steps: list[tuple[BaseException, str]] = []
     current: BaseException | None = exception
     while current is not None and id(current) not in seen:

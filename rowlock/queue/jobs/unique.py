@@ -1,4 +1,4 @@
-"""Uniqueness: what makes two jobs the same, for how long, and what becomes of the second one."""
+"""Uniqueness: the key of a job, how long the job keeps it, and what happens to a duplicate."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ OnDuplicate: TypeAlias = Literal["return", "raise", "replace", "skip"]
 
 
 class Arguments(Protocol):
-    """The arguments of a task's function, as far as a key is made of them."""
+    """The arguments of a task's function, from which a key is made."""
 
     def canonical(self, document: str, names: Sequence[str] | None) -> bytes:
-        """The bytes that stand for the values of the named arguments, or of all that differ from their defaults."""
+        """Bytes that identify the values of the named arguments, or of all that differ from their defaults."""
         ...
 
     def check_names(self, names: Sequence[str]) -> None:
@@ -34,17 +34,17 @@ class Arguments(Protocol):
 
 @dataclass(frozen=True, slots=True, init=False)
 class Unique:
-    """What makes a job unique: its key, how long the key is held, and what becomes of a second job with the same one.
+    """A job's uniqueness: its key, how long the job holds the key, and what happens to a duplicate.
 
-    Either `key`, a text of up to 512 bytes, or `by`: the names of the arguments whose values make the key, or
-    `"arguments"` for all that differ from their defaults. `until`: the key is held until its job has finished, or only
-    until it starts (and again while it waits for another attempt, unless another job has the key by then). `period`
-    (seconds or a `timedelta`, instead of `until`): it is held for so long from the enqueue on, whatever becomes of the
-    job. A key belongs to its task, unless it is shared `across_tasks`.
+    Give either `key`, a text of up to 512 bytes, or `by`: the names of the arguments whose values make the key, or
+    `"arguments"` for all that differ from their defaults. `until`: the job holds the key until it has finished, or only
+    until it starts (and again while it waits for another attempt, unless another job holds the key by then). `period`
+    (seconds or a `timedelta`, instead of `until`): the key is held for this long after the enqueue, whatever happens to
+    the job. A key belongs to its task, unless it is shared `across_tasks`.
 
-    `on_duplicate`: `"return"` stores nothing, the handle is that of the job which holds the key. `"raise"` raises
-    `DuplicateJob`. `"replace"` gives the holder, if it still waits, the arguments, the time and the other options of
-    the second one. `"skip"` is like `"return"`, but `enqueue_many` leaves the duplicates out. Raises `InvalidOption`.
+    `on_duplicate`: `"return"` stores nothing and returns the handle of the job that holds the key. `"raise"` raises
+    `DuplicateJob`. `"replace"` gives the arguments, the time and the other options of the duplicate to the holder, if
+    that still waits. `"skip"` is like `"return"`, but `enqueue_many` omits the duplicates. Raises `InvalidOption`.
 
     >>> @app.task(unique=Unique(by=["customer"], until="start"))
     ... async def rebuild_index(customer: int) -> None: ...
@@ -69,12 +69,10 @@ class Unique:
         on_duplicate: OnDuplicate = "return",
     ) -> None:
         if (key is None) == (by is None):
-            given = "neither key nor by is given" if key is None else "key and by are both given"
-            raise InvalidOption(f"Unique: {given}: give the key, or the names of the arguments that make it.")
+            given = "neither" if key is None else "both"
+            raise InvalidOption(f"Unique must have either key or by (argument names); got {given}.")
         if period is not None and until == "start":
-            raise InvalidOption(
-                "Unique: period and until='start' are both given: a key is held for a period, or until."
-            )
+            raise InvalidOption("Unique must have either period or until='start'; got both.")
         set_field = object.__setattr__
         set_field(self, "key", checks.unique(key))
         set_field(self, "by", None if by is None else _names(by))
@@ -84,9 +82,9 @@ class Unique:
         set_field(self, "on_duplicate", _one_of("on_duplicate", on_duplicate, get_args(OnDuplicate)))
 
     def stored_key(self, task: str, document: str, arguments: Arguments | None) -> str:
-        """The key in its scope, as it is stored, of a job of the task with these arguments (JSON text).
+        """The stored key, with its scope, of a job of the task with these arguments (JSON text).
 
-        `arguments` are those of the task's function, None where it is not known. Raises `InvalidOption`.
+        `arguments` are those of the task's function, None if the function is unknown. Raises `InvalidOption`.
         """
         key = self.key
         if key is None:
@@ -106,20 +104,20 @@ def parse_unique(value: object, arguments: Arguments | None = None) -> Unique | 
     if isinstance(value, str):
         return Unique(value)
     if not isinstance(value, Unique):
-        raise InvalidOption(f"unique {quoted(value)} is not usable: give the key as text, or a rowlock.Unique.")
+        raise InvalidOption(f"unique must be text (the key) or a rowlock.Unique; got {quoted(value)}.")
     if arguments is not None and value.by is not None and value.by != ALL_ARGUMENTS:
         arguments.check_names(value.by)
     return value
 
 
 def _given(task: str, document: str, names: Sequence[str] | None) -> bytes:
-    """The chosen arguments of a task whose function is not known here: all of them must be given."""
+    """The chosen arguments of a task whose function is unknown here, so each of them must be given."""
     values: dict[str, object] = msgspec.json.decode(document)
     for name in names or ():
         if name not in values:
             raise InvalidOption(
-                f"unique by {quoted(name)}: the arguments of {task} have none of this name, and its function, "
-                "which may have a default for it, is not known here: give the argument, or a key."
+                f"unique by {quoted(name)} needs the argument {quoted(name)}, which was not given; its default is "
+                f"unknown here, because the function of {task} is. Give the argument, or a key."
             )
     chosen = values if names is None else {name: values[name] for name in names}
     return msgspec.json.encode(chosen, order="sorted")
@@ -130,25 +128,22 @@ def _names(by: object) -> tuple[str, ...] | str:
         return ALL_ARGUMENTS
     if isinstance(by, str) or not isinstance(by, Sequence) or not all(isinstance(name, str) for name in by):
         raise InvalidOption(
-            f"Unique: by {quoted(by)} is not usable: give a list of argument names, as by=['recipient'], "
-            "or by='arguments'."
+            f"Unique: by must be a list of argument names, like by=['recipient'], or by='arguments'; got {quoted(by)}."
         )
     if not by or len(set(by)) < len(by):
-        raise InvalidOption(f"Unique: by {quoted(by)} names no argument, or one twice: name each argument once.")
+        raise InvalidOption(f"Unique: by must name at least one argument, each once; got {quoted(by)}.")
     return tuple(by)
 
 
 def _one_of(option: str, value: object, known: Sequence[str]) -> object:
     if value not in known:
-        raise InvalidOption(
-            f"Unique: {option} {quoted(value)} is not known: use one of {', '.join(map(quoted, known))}."
-        )
+        raise InvalidOption(f"Unique: {option} must be one of {', '.join(map(quoted, known))}; got {quoted(value)}.")
     return value
 
 
 def _truth(option: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise InvalidOption(
-            f"Unique: {option} {quoted(value)} is neither {worded('True nor False', 'true nor false')}."
+            f"Unique: {option} must be {worded('True or False', 'true or false')}; got {quoted(value)}."
         )
     return value

@@ -1,1 +1,1 @@
-"""What operators do to jobs, queues, workers, schedules and keys. Each act is recorded in the table `operation`."""
+"""Acts of operators on jobs, queues, workers, schedules and keys. The table `operation` records each act."""

@@ -53,16 +53,16 @@ class Act:
     """The transaction of one act."""
 
     kind: ClassVar[str]
-    """What is acted on, as `operation.target_kind` has it."""
+    """The kind of the target, as in `operation.target_kind`."""
     field: ClassVar[str]
-    """What the log calls its name."""
+    """The log's field for the target's name."""
 
     def __init__(self, transaction: OwnTransaction, origin: Origin) -> None:
         self.run = transaction.run
         self._connection = transaction.connection
         self._origin = origin
         self.told: list[tuple[str, dict[str, object]]] = []
-        """What to log once it is committed: the event and its fields."""
+        """The events to log after the commit, with their fields."""
 
     async def record(
         self,
@@ -73,9 +73,9 @@ class Act:
         operation: UUID | None = None,
         **logged: object,
     ) -> None:
-        """Write down what is done in this transaction: to one, or without a target to many, as one operation.
+        """Record the act of this transaction: on one target, or without a target on many, as one operation.
 
-        `logged` is what the log says of it besides.
+        `logged` are additional fields for the log.
         """
         by, source = self._origin.by, self._origin.source
         document = msgspec.json.encode(details).decode()
@@ -85,7 +85,7 @@ class Act:
 
 
 class ActOnQueue(Act):
-    """An act on a queue, of which the workers hear."""
+    """An act on a queue; the workers are notified."""
 
     kind = field = "queue"
 
@@ -98,13 +98,13 @@ class ActOnQueue(Act):
         operation: UUID | None = None,
         **logged: object,
     ) -> None:
-        """Write down what is done, and tell the workers once it is committed."""
+        """Record the act; the commit notifies the workers."""
         await super().record(verb, target, details, operation=operation, **logged)
         await self.run("tell_workers", target)
 
 
 class ActOnWorker(ActOnQueue):
-    """An act on a worker, of which that hears."""
+    """An act on a worker; the worker is notified."""
 
     kind = field = "worker"
 
@@ -113,9 +113,9 @@ class ActOnWorker(ActOnQueue):
 async def acting(
     database: Database, act: type[A], origin: Origin, connection: PoolConnectionProxy[Record] | None = None
 ) -> AsyncIterator[A]:
-    """A transaction for such an act. Raises `LockTimeout` if somebody else's holds what is acted on.
+    """Open a transaction for such an act. Raises `LockTimeout` if another transaction locks the target.
 
-    With a `connection`, the act is a part of the transaction that is open there.
+    With a `connection`, the act is a part of its open transaction.
     """
     if connection is not None:
         made = act(OwnTransaction(connection, database.settings.schema), origin)
@@ -130,8 +130,8 @@ async def acting(
             yield made
     except asyncpg.LockNotAvailableError as error:
         raise LockTimeout(
-            f"An open transaction holds the {act.kind} that is to be changed, or a table of Rowlock's, and did not "
-            f"end within {ACT_LOCK_WAIT}. Nothing was changed. Commit it or roll it back, and try again."
+            f"An open transaction locks the {act.kind} to change, or a table of Rowlock, and did not end within "
+            f"{ACT_LOCK_WAIT}. Nothing was changed. Commit it or roll it back, and try again."
         ) from error
     _tell(made)
 

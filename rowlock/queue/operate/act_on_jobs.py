@@ -31,7 +31,7 @@ class ActOnJobs(Act):
         await store.enqueue(job, self._connection)
 
     async def take_keys(self, rows: Sequence[Record]) -> dict[UUID, UUID]:
-        """Take the unique keys of finished jobs again: returns those whose key another job holds, with that one."""
+        """Take the unique keys of finished jobs again. Returns the holder for each job whose key another job holds."""
         keyed = [row for row in rows if row["unique_key"] is not None and row["state"] in RETRYABLE]
         if not keyed:
             return {}
@@ -39,7 +39,7 @@ class ActOnJobs(Act):
         return {row["id"]: row["holder"] for row in held}
 
     async def cancel(self, ids: Sequence[UUID], reason: str | None, states: Sequence[str | None]) -> list[Record]:
-        """Cancel the jobs, and tell those who wait for them. Rows of cancel.sql."""
+        """Cancel the jobs, and notify those who wait for them. Rows of cancel.sql."""
         rows = await self.run("cancel", ids, reason, self._origin.by, states)
         await self.run("tell_waiters", ids)
         return rows
@@ -53,19 +53,19 @@ class ActOnJobs(Act):
         return rows
 
     async def delete(self, job_id: UUID) -> Record | None:
-        """Delete a finished job, however often it is in the archive. A row of delete.sql; None while it is live."""
+        """Delete a finished job, with all its archive rows. A row of delete.sql; None while it is live."""
         gone: list[Record] = []
         while locked := await self.lock_finished(job_id):
             traces = (await self.run("find_traces", job_id))[0]
             # seam: traces
             for name, times in (("delete_attempts", traces["attempts"]), ("delete_logs", traces["logs"])):
-                if times:  # no times would name no partitions, and lock all of them
+                if times:  # an empty list would name no partitions, and lock all of them
                     await self.run(name, job_id, times)
             gone = await self.run("delete", job_id, [row["finished_at"] for row in locked])
         return gone[0] if gone else None
 
     async def when_finished(self, job_id: UUID) -> list[datetime]:
-        """When the job ended, in a list; an empty one while it is live, or if there is none."""
+        """The times at which the job ended; an empty list while it is live, or if it does not exist."""
         return [row["finished_at"] for row in await self.run("get_job", job_id) if row["finished_at"] is not None]
 
     async def lock_finished(self, job_id: UUID) -> list[Record]:
@@ -74,9 +74,9 @@ class ActOnJobs(Act):
         return await self.run("lock_finished", [job_id], ended) if ended else []
 
     async def retry(self, locked: Sequence[Record], args: str | None = None, version: int | None = None) -> int:
-        """Put the locked jobs back, and wake who sleeps on their queues."""
+        """Put the locked jobs back, and wake the workers that sleep on their queues."""
         if not locked:
-            return 0  # no times would name no partitions, and lock all of them
+            return 0  # an empty list would name no partitions, and lock all of them
         ids, ended = named(locked)
         rows = await self.run("retry", ids, args, version, ended)
         await self.run("wake", sorted({row["queue"] for row in rows}))
@@ -84,7 +84,7 @@ class ActOnJobs(Act):
 
 
 def named(rows: Sequence[Record]) -> tuple[list[UUID], list[datetime]]:
-    """The ids of finished jobs, and when they ended: in which partitions they are."""
+    """The ids of finished jobs, and their end times, which name their partitions."""
     return [row["id"] for row in rows], [row["finished_at"] for row in rows]
 
 

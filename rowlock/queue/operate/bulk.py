@@ -1,4 +1,4 @@
-"""An act on all jobs that a filter means: batch by batch, each in a transaction of its own."""
+"""A bulk act on all jobs that a filter selects: batch by batch, each in a transaction of its own."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from rowlock.queue.jobs.actor import Origin
 
 BATCH: Final = 1000
-"""How many jobs one transaction of a bulk act changes: it holds their rows for some milliseconds."""
+"""The number of jobs that one transaction of a bulk act changes: it locks their rows for some milliseconds."""
 FIRST_IDS: Final = 10
 
 _BEGINNING: Final = UUID(int=0)
 
 ChangeBatch: TypeAlias = Callable[[ActOnJobs, Sequence["Record"]], Awaitable[Counter[str]]]
-"""Changes one batch in its transaction: how many jobs became what."""
+"""Change one batch in its transaction; return the number of jobs by outcome."""
 
 
 class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of an act on many jobs, or with `is_dry_run` would become of it.
+    """The result of an act on many jobs, or with `is_dry_run` its expected result.
 
-    `count` is how many jobs were changed, `first_ids` the ids of the first ten. `requested`: how many of them run, and
-    were asked to stop (`cancel_many`). `skipped`: how many were left as they are (a dry run does not know): another
-    job holds their unique key, or the key of the HTTP API is not for their task's queue (`retry_many`); their time
-    would be over before they are due (`reschedule_many`).
+    `count` is the number of changed jobs, `first_ids` the ids of the first ten. `requested`: the number of them that
+    run and were asked to stop (`cancel_many`). `skipped`: the number of unchanged jobs (a dry run does not know it):
+    another job holds their unique key, or the API key does not include their task's queue (`retry_many`); they would
+    expire, or reach their deadline, before they are due (`reschedule_many`).
     """
 
     count: int
@@ -53,9 +53,9 @@ class BulkResult(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bulk:
-    """One act on many jobs: how the audit calls it, the statement that finds the jobs, and what is done to them.
+    """One act on many jobs: its verb in the audit, the statement that finds the jobs, and the change.
 
-    `stored`: of live jobs, the states in the table that are meant. `details`: what the audit has of it besides.
+    `stored`: the stored states that are selected, for live jobs. `details`: additional details for the audit.
     """
 
     verb: str
@@ -66,10 +66,10 @@ class Bulk:
     details: Mapping[str, object] = field(default_factory=dict)
 
     async def run(self, database: Database, origin: Origin, sight: Sight, *, dry_run: bool) -> BulkResult:
-        """Change all jobs that the filter means.
+        """Change all jobs that the filter selects.
 
-        Together the changes are one operation, whose count each batch brings up to date: what was done before a crash
-        is recorded. What comes in after the start is left alone.
+        Together the changes are one operation; each batch updates its count, so that the changes before a crash are
+        recorded. Jobs enqueued after the start stay unchanged.
         """
         parameters, operation = self.which.parameters(sight), uuid7()
         done, first = Counter[str](), list[UUID]()
@@ -99,16 +99,16 @@ class Bulk:
 
 
 def _last_looked_at(rows: Sequence[Record], found: Sequence[Record]) -> UUID | None:
-    """Up to which id a batch has looked; None: at all. `rows` go on, after those found, with some not looked at."""
+    """The last id that a batch has examined; None: all. `rows` continue, after `found`, with unexamined rows."""
     if len(found) < len(rows):
         return UUID(int=rows[len(found)]["id"].int - 1)
     return found[-1]["id"] if len(found) == BATCH else None
 
 
 def refuse_empty(which: JobFilter, *, everything: bool) -> None:
-    """Raise `InvalidOption` for a filter that means every job, unless that is meant."""
+    """Raise `InvalidOption` for a filter that selects every job, unless `everything` allows that."""
     if which.is_empty and not everything:
-        raise InvalidOption("The filter is empty, and means every job: narrow it, or set `everything` to true.")
+        raise InvalidOption("The filter is empty and selects every job. Narrow it, or set `everything` to true.")
 
 
 __all__ = ["Bulk", "BulkResult", "refuse_empty"]

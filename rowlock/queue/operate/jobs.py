@@ -1,4 +1,4 @@
-"""What an application does with jobs: list, read, cancel, reschedule, retry, run again, discard and delete them."""
+"""The public `Jobs`: list, read, cancel, reschedule, retry, run again, discard and delete jobs."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ _WAITING: Final = {None, "queued", "scheduled", "retrying"}
 class Jobs:
     """The jobs of the database: `app.jobs`.
 
-    Each act on one job is one transaction, with a row in the table `operation` that says what was done, and `by` whom.
-    An act on many is one row, too, and a transaction for each thousand jobs.
+    Each act on one job is one transaction, with a row in the table `operation` that records the act and its actor
+    (`by`). An act on many is one row, too, and a transaction for each thousand jobs.
 
     >>> await app.jobs.cancel(handle.id, reason="the customer has left", by="ada")
     """
@@ -67,18 +67,18 @@ class Jobs:
         self._sight = sight
 
     def through(self, origin: Origin, *, sight: Sight = ALL) -> Jobs:
-        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them.
+        """The same jobs, for acts of another origin, which the table `operation` records.
 
-        `sight` limits lists, acts on many and rescheduling to what somebody sees.
+        `sight` limits lists, acts on many and rescheduling to the jobs that the actor may see.
         """
         return Jobs(self._store, self._tasks, origin, sight)
 
     async def list(self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50) -> JobPage:
         """A page of at most 500 jobs, newest first: a list, whose `following` is the `before` of the next page.
 
-        A page looks at no more than 20,000 jobs (of those that did not succeed, 5,000), and for two seconds at most,
-        however many and however large they are: with a rare filter it may have fewer jobs than `limit`, and still have
-        a next page.
+        A page examines at most 20,000 jobs (5,000 of those that did not succeed), for at most two seconds, however many
+        and however large they are: with a rare filter it may contain fewer jobs than `limit`, and still have a next
+        page.
         """
         return await list_jobs(self._database, which, before=before, limit=limit, sight=self._sight)
 
@@ -89,17 +89,17 @@ class Jobs:
     async def logs(self, job_id: UUID | str) -> builtins.list[LogLine]:
         """The lines that the job's handler has logged, attempt by attempt, if its task has `capture_logs`.
 
-        An attempt's lines can be read once it has ended. Raises `JobNotFound` for what can be no job's id.
+        An attempt's lines are readable once it has ended. Raises `JobNotFound` for a value that cannot be a job's id.
         """
         return await list_logs(self._database, job_id)
 
     async def cancel(self, job_id: UUID | str, *, reason: str | None = None, by: str | None = None) -> CancelAnswer:
         """Cancel a job: "cancelled" if it was still waiting, and then it never starts; "requested" if it runs.
 
-        A running one is told to stop: an `async` function is cancelled, a process is killed, a plain function in a
-        thread can ask `job.is_cancelled`. What it returns all the same stands as its success; otherwise the job ends as
-        cancelled, and never runs again.
-        `by` (who) and `reason` are kept in the table `operation`. Raises `JobNotFound`, `JobAlreadyFinished`.
+        The worker stops a running job: it cancels an `async` function and kills a process; a plain function in a thread
+        can check `job.is_cancelled`. If the function returns all the same, the job succeeds; otherwise it ends as
+        cancelled, and never runs again. The table `operation` records `by` (the actor) and `reason`. Raises
+        `JobNotFound`, `JobAlreadyFinished`.
         """
         wanted, why = parse_id(job_id), None if reason is None else checks.text("reason", reason, LONGEST_REASON)
         for _ in range(TRIES):
@@ -114,7 +114,7 @@ class Jobs:
             if job.is_finished:
                 raise JobAlreadyFinished(f"Job {wanted} ({job.task}) has {job.state} already.", state=job.state)
             # It became live again between the two statements.
-        raise WrongState(f"Job {wanted} changes too fast to be cancelled: try again.", state="queued")
+        raise WrongState(f"Job {wanted} changes too fast to be cancelled. Try again.", state="queued")
 
     async def cancel_many(
         self,
@@ -125,11 +125,11 @@ class Jobs:
         everything: bool = False,
         by: str | None = None,
     ) -> BulkResult:
-        """Cancel all live jobs that the filter means, as `cancel` does, a thousand a transaction.
+        """Cancel all live jobs that the filter selects, as `cancel` does, a thousand a transaction.
 
-        `dry_run` changes nothing, and says how many it would be. A filter that means every job is refused, unless
-        `everything` says that this is meant. What is enqueued after the start is left alone. If it breaks off in the
-        middle, what was done is done, and is recorded; calling it again does the rest.
+        `dry_run` changes nothing, and counts the jobs. A filter that selects every job is refused, unless `everything`
+        is true. Jobs enqueued after the start stay unchanged. If the call ends in the middle, its changes so far are
+        kept and recorded; another call does the rest.
 
         >>> await app.jobs.cancel_many(JobFilter(queue="email", task="send_newsletter"), dry_run=True)
         """
@@ -137,7 +137,7 @@ class Jobs:
         refuse_empty(which, everything=everything)
         if which.state in FINAL or which.discarded:
             raise InvalidOption(
-                f"state {quoted(which.state or 'failed')} is that of finished jobs, which are not cancelled."
+                f"state must be that of live jobs, which alone are cancelled; got {quoted(which.state or 'failed')}."
             )
         # seam: cancellable
         stored = {None: _LIVE, "scheduled": ["queued"], "retrying": ["queued"]}.get(which.state, [which.state])
@@ -160,15 +160,14 @@ class Jobs:
         queue: str | None = None,
         by: str | None = None,
     ) -> Job:
-        """Change when a waiting job is due, its priority or its queue, and return it as it is now.
+        """Change a waiting job's due time, priority or queue, and return the changed job.
 
-        `delay` (seconds, or a `timedelta`) counts from now on; a `run_at` that is over means now. What is left out
-        stays as it was, and so do its attempts, its unique key and its limits in time. A job that is due and
-        comes to another queue or priority lines up there, behind the others. Once a worker has claimed the job, nothing
-        is changed.
+        `delay` (seconds, or a `timedelta`) counts from now; a `run_at` in the past means now. Omitted values stay
+        unchanged, and so do its attempts, its unique key and its limits in time. A due job that moves to another queue
+        or priority lines up there, behind the others. Once a worker has claimed the job, nothing changes.
 
-        Raises `JobNotFound`; `WrongState` for a job that runs or has finished, whose time is over, or whose cancel was
-        requested; `InvalidOption`, also for a time after the job's `expires` or `deadline`; and `LockTimeout`.
+        Raises `JobNotFound`; `WrongState` for a job that runs or has finished, is past its `expires` or `deadline`, or
+        whose cancel was requested; `InvalidOption`, also for a time after these two; and `LockTimeout`.
 
         >>> await app.jobs.reschedule(handle.id, delay=3600, queue="bulk", by="ada")
         """
@@ -186,14 +185,14 @@ class Jobs:
                 raise no_job(wanted)
             if job.is_finished or job.state in {"running", "blocked"}:
                 raise WrongState(
-                    f"Job {wanted} ({job.task}) cannot be rescheduled: it is {job.state}, and does not wait.",
+                    f"Job {wanted} ({job.task}) cannot be rescheduled: it is {job.state}, not waiting.",
                     state=job.state,
                 )
-            # It came back to wait between the two statements.
-        raise WrongState(f"Job {wanted} changes too fast to be rescheduled: try again.", state="queued")
+            # It began to wait again between the two statements.
+        raise WrongState(f"Job {wanted} changes too fast to be rescheduled. Try again.", state="queued")
 
     async def run_now(self, job_id: UUID | str, *, by: str | None = None) -> Job:
-        """Make a waiting job due now: `reschedule` with a delay of zero. Of a paused queue it waits all the same.
+        """Make a waiting job due now: `reschedule` with a delay of zero. In a paused queue it still waits.
 
         >>> await app.jobs.run_now(handle.id, by="ada")
         """
@@ -211,10 +210,10 @@ class Jobs:
         everything: bool = False,
         by: str | None = None,
     ) -> BulkResult:
-        """Change all waiting jobs that the filter means, as `reschedule` does; a `delay` of zero runs them now.
+        """Change all waiting jobs that the filter selects, as `reschedule` does; a `delay` of zero runs them now.
 
-        One that would be due after its `expires` or `deadline` stays as it is, and counts as `skipped`. Otherwise as
-        `cancel_many`.
+        A job that would be due after its `expires` or `deadline` stays unchanged, and counts as `skipped`. The other
+        options work as in `cancel_many`.
 
         >>> await app.jobs.reschedule_many(JobFilter(task="send_newsletter", state="scheduled"), delay=0)
         """
@@ -222,8 +221,8 @@ class Jobs:
         refuse_empty(which, everything=everything)
         if which.state not in _WAITING or which.discarded:
             raise InvalidOption(
-                f"state {quoted(which.state or 'failed')} is not that of waiting jobs, which alone are rescheduled: "
-                "use queued, scheduled or retrying, or leave it out."
+                "state must be that of waiting jobs, which alone are rescheduled; got "
+                f"{quoted(which.state or 'failed')}. Use queued, scheduled or retrying, or omit it."
             )
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
@@ -237,9 +236,9 @@ class Jobs:
     async def retry(
         self, job_id: UUID | str, *, args: Mapping[str, object] | None = None, by: str | None = None
     ) -> Job:
-        """Put a job back that has failed, was cancelled or has expired: the same job, due now, with all its attempts.
+        """Put a failed, cancelled or expired job back: the same job, due now, with all its attempts.
 
-        Its `attempt` goes on counting, its errors and crashes begin at zero, its limits in time are gone. `args`
+        Its `attempt` goes on counting, its errors and crashes begin at zero, its limits in time are removed. `args`
         replaces its arguments, and is checked if this application has the task. Raises `JobNotFound`, `WrongState`,
         `InvalidArguments`, and `KeyHeld` if another job holds its unique key by now.
         """
@@ -251,7 +250,7 @@ class Jobs:
                 if holders := await act.take_keys(rows):
                     raise KeyHeld(
                         f"Job {wanted} cannot go back: job {holders[wanted]} holds its unique key by now. "
-                        "Cancel that one, or let it finish, and try again."
+                        "Cancel that job, or let it finish, and try again."
                     )
                 if await act.retry(rows, document, version):
                     details = {} if document is None else {"args": "given"}
@@ -264,14 +263,14 @@ class Jobs:
     async def retry_many(
         self, which: JobFilter, *, dry_run: bool = False, everything: bool = False, by: str | None = None
     ) -> BulkResult:
-        """Put all dead letters back that the filter means, or with its `state` the cancelled or the expired jobs.
+        """Put back all dead letters that the filter selects, or with its `state` the cancelled or the expired jobs.
 
-        One whose unique key another job holds by now stays where it is, and counts as `skipped`. Otherwise as
+        A job whose unique key another job holds by now stays finished, and counts as `skipped`. The rest is as in
         `retry` and `cancel_many`.
         """
         refuse_empty(which, everything=everything)
         if which.state not in {None, *RETRYABLE}:
-            raise InvalidOption(f"state {quoted(which.state)} cannot be retried: use {', '.join(RETRYABLE)}.")
+            raise InvalidOption(f"state must be one of {', '.join(RETRYABLE)}; got {quoted(which.state)}.")
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:
             locked = await act.run("lock_finished", *named(found))
@@ -291,12 +290,12 @@ class Jobs:
         by: str | None = None,
         connection: Connection | None = None,
     ) -> Job:
-        """Enqueue a new job like one that has finished, however it ended, and return the new one, due now.
+        """Enqueue a new job like a finished one, whatever its outcome, and return the new one, due now.
 
         It has the same task, arguments, queue, priority, tags, metadata, timeout and number of attempts; no unique key,
-        and no limit in time. The old one stays as it is. `args` replaces the arguments, as in `retry`. In the
-        transaction of `connection`, one of Rowlock's own, if that is given. Raises `JobNotFound`, `WrongState` for a
-        job that has not finished, `InvalidArguments`.
+        and no limit in time. The old job stays unchanged. `args` replaces the arguments, as in `retry`. `connection`,
+        one of Rowlock's own: enqueue in its transaction. Raises `JobNotFound`, `WrongState` for a job that has not
+        finished, `InvalidArguments`.
 
         >>> new = await app.jobs.run_again(handle.id, by="ada")
         """
@@ -308,7 +307,7 @@ class Jobs:
             old = Job.from_row(rows[0])
             if not old.is_finished:
                 raise WrongState(
-                    f"Job {wanted} ({old.task}) is {old.state}: only a finished one is run again.", state=old.state
+                    f"Job {wanted} ({old.task}) is {old.state}: only a finished job runs again.", state=old.state
                 )
             document, version = (rows[0]["args"], None) if args is None else self._checked_args(old.task, args)
             options = JobOptions.like(old)
@@ -319,7 +318,7 @@ class Jobs:
             return Job.from_row((await act.run("get_job", new.id))[0])
 
     async def discard(self, job_id: UUID | str, *, by: str | None = None) -> Job:
-        """Put a dead letter aside: it stays failed, but is not listed as a dead letter any more.
+        """Discard a dead letter: it stays failed, but lists of dead letters omit it.
 
         Raises `JobNotFound`, and `WrongState` for a job that has not failed.
         """
@@ -330,14 +329,14 @@ class Jobs:
                 await act.record("discard", str(wanted), {})
         job = await get_job(self._database, wanted)
         if job.state != "failed":
-            message = f"Job {wanted} ({job.task}) is {job.state}: only failed ones are discarded."
+            message = f"Job {wanted} ({job.task}) is {job.state}: only failed jobs can be discarded."
             raise WrongState(message, state=job.state)
         return job
 
     async def discard_many(
         self, which: JobFilter, *, dry_run: bool = False, everything: bool = False, by: str | None = None
     ) -> BulkResult:
-        """Put all dead letters aside that the filter means. Otherwise as `discard` and `cancel_many`."""
+        """Discard all dead letters that the filter selects. The rest is as in `discard` and `cancel_many`."""
         refuse_empty(which, everything=everything)
         refuse_other_than_dead(which)
 
@@ -350,8 +349,8 @@ class Jobs:
     async def delete(self, job_id: UUID | str, *, by: str | None = None) -> None:
         """Delete a finished job for good: it, its attempts, logs, result, progress, checkpoint, and the key it holds.
 
-        All of it goes in one transaction, or nothing. The statistics still count it, and `operation` says who deleted
-        it. A `result()` that is asked for afterwards raises `JobNotFound`. Retention removes many; `delete` is for one.
+        One transaction deletes all of it, or nothing. The statistics still count it, and `operation` records who
+        deleted it. A later `result()` raises `JobNotFound`. Retention removes many; `delete` is for one.
         Raises `JobNotFound`, `WrongState` for a job that has not finished (cancel it first), and `LockTimeout`.
 
         >>> await app.jobs.delete(handle.id, by="ada")
@@ -371,7 +370,7 @@ class Jobs:
         return await bulk.run(self._database, self._origin.acted_by(by), self._sight, dry_run=dry_run)
 
     async def _of_seen_tasks(self, act: ActOnJobs, rows: Sequence[Record]) -> Sequence[Record]:
-        """Those jobs whose task is of a queue that is seen: nobody runs the tasks of other queues."""
+        """The jobs whose task belongs to a visible queue: the actor may not run the tasks of other queues."""
         if self._sight.queues is None:
             return rows
         queues = {name: task.queue for name, task in self._tasks.items()}
@@ -380,8 +379,8 @@ class Jobs:
         return [row for row in rows if queues.get(row["task"]) in self._sight.queues]
 
     def _checked_args(self, task: str, args: Mapping[str, object]) -> tuple[str, int | None]:
-        """The new arguments as JSON, and their version: checked against the task's function, if this application has
-        it; else they are taken for the same version as the old ones.
+        """The new arguments as JSON, and their version. They are checked against the task's function, if this
+        application has it; else they have the version of the old arguments.
         """
         known = self._tasks.get(task)
         if known is None:

@@ -1,4 +1,4 @@
-"""The keys of the HTTP API, and the sessions of those who logged in with one: `app.keys`."""
+"""API keys, and the sessions that began with one: `app.keys`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Scope: TypeAlias = Literal["read", "enqueue", "operate", "admin"]
 
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 PREFIX: Final = "rowlock_"
-"""What every key begins with, so that programs that look for secrets in the wrong places find them."""
+"""The prefix of every key, so that secret scanners find keys."""
 SESSION_HOLDS: Final = timedelta(hours=12)
 
 _RANDOM_BYTES: Final = 32
@@ -38,10 +38,10 @@ _KEY: Final = re.compile(PREFIX + _RANDOM.pattern)
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key of the HTTP API, without its text, which nobody can read again.
+    """An API key, without its text, which nobody can read again.
 
-    `scopes`: what it allows. `queues`: it is limited to these; None: to none. `last_used_at` may be a minute behind.
-    `is_active`: it was not revoked, and has not expired.
+    `scopes`: the requests that it allows. `queues`: the key is limited to these; None: no limit. `last_used_at` may be
+    a minute behind. `is_active`: the key was not revoked, and has not expired.
     """
 
     id: UUID
@@ -57,7 +57,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NewApiKey(ApiKey, frozen=True, kw_only=True):
-    """A key that was just made. `text` is what a client sends: it is not stored, and is to be had only now."""
+    """A new key. A client sends its `text`, which is not stored: it is available only now."""
 
     text: str
 
@@ -66,7 +66,7 @@ class NewApiKey(ApiKey, frozen=True, kw_only=True):
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
-    """Whoever has shown a key, or the cookie of a session, that holds; until when what was shown does."""
+    """The holder of a valid API key or session cookie, and its expiry."""
 
     id: UUID
     name: str
@@ -77,10 +77,10 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Keys:
-    """The keys of the HTTP API: `app.keys`.
+    """The API keys: `app.keys`.
 
-    Each change is one transaction, with a row in the table `operation`, where the name of a key stands for whoever has
-    it: no two keys have the same name at a time.
+    Each change is one transaction, with a row in the table `operation`, where a key's name stands for its holder: no
+    two keys have the same name at a time.
 
     >>> key = await app.keys.create("deploys", scopes=["enqueue", "read"], queues=["email"], expires=timedelta(days=90))
     >>> key.text
@@ -91,7 +91,7 @@ class Keys:
         self._origin = Origin() if origin is None else origin
 
     def through(self, origin: Origin) -> Keys:
-        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
+        """The same keys, for acts of another origin, which the table `operation` records."""
         return Keys(self._database, origin)
 
     async def create(
@@ -103,11 +103,11 @@ class Keys:
         expires: timedelta | float | None = None,
         by: str | None = None,
     ) -> NewApiKey:
-        """Make a key. Its `text` is shown this once.
+        """Make a key. This returns its `text`, once.
 
-        `scopes`: `read`, `enqueue`, `operate` (which includes `read`), `admin` (all of them). `queues`: the only ones
-        whose jobs it can see, enqueue and act on. `expires`: how long it holds, in seconds or as a `timedelta`; None:
-        until it is revoked. Raises `InvalidOption`, also for a name that another key has.
+        `scopes`: `read`, `enqueue`, `operate` (which includes `read`), `admin` (all of them). `queues`: the only queues
+        whose jobs the key can see, enqueue and act on. `expires`: how long the key is valid, in seconds or as a
+        `timedelta`; None: until it is revoked. Raises `InvalidOption`, also for the name of another key.
         """
         wanted, allowed, only = checks.key_name(name), _checked_scopes(scopes), _checked_queues(queues)
         holds = checks.lifetime(expires)
@@ -116,41 +116,39 @@ class Keys:
         async with acting(self._database, _Act, origin) as act:
             rows = await act.run("create_key", wanted, _hash(text), allowed, only, holds, origin.by)
             if not rows:
-                raise InvalidOption(f"key {quoted(wanted)} is there already: revoke it, or choose another name.")
+                raise InvalidOption(f"key {quoted(wanted)} exists already. Revoke it, or choose another name.")
             made = NewApiKey(text=text, **rows[0])
             told = {"name": made.name, "scopes": made.scopes, "queues": made.queues, "expires_at": made.expires_at}
             await act.record("create", str(made.id), told, name=made.name, scopes=allowed, queues=only)
         return made
 
     async def list(self) -> list[ApiKey]:
-        """All keys, newest first; those that ended more than three months ago are gone."""
+        """All keys, newest first, without those that ended more than three months ago."""
         return [ApiKey(**row) for row in await self._database.run("list_keys")]
 
     async def revoke(self, key: UUID | str, *, by: str | None = None) -> ApiKey:
-        """End a key (its id or its name) at once, and the sessions of those who logged in with it.
+        """Revoke a key (its id or its name) at once, and end the sessions that began with it.
 
-        Raises `ApiKeyNotFound`, also for one that is revoked already.
+        Raises `ApiKeyNotFound`, also for a revoked key.
         """
         async with acting(self._database, _Act, self._origin.acted_by(by)) as act:
             for key_id, name in _meant(key):
                 if rows := await act.run("revoke_key", key_id, name):
                     break
             else:
-                raise ApiKeyNotFound(
-                    f"There is no key {quoted(str(key))}, or it is revoked: `rowlock keys list` has them."
-                )
+                raise ApiKeyNotFound(f"There is no key {quoted(str(key))}, or it is revoked. See `rowlock keys list`.")
             revoked = ApiKey(**rows[0])
             await act.record("revoke", str(revoked.id), {"name": revoked.name}, name=revoked.name)
         return revoked
 
     async def holder(self, text: str) -> Holder | None:
-        """Who has this key; None for one that never was, was revoked or has expired."""
+        """Authenticate by API key; None for an unknown, revoked or expired key."""
         if not _KEY.fullmatch(text):
             return None
         return await self._found(await self._database.run("find_key", _hash(text)))
 
     async def log_in(self, text: str) -> tuple[str, Holder] | None:
-        """Begin a session with a key: what the cookie holds, and who it is; None for a key that does not hold."""
+        """Begin a session with a key: return the cookie's value and the holder; None for an invalid key."""
         if not _KEY.fullmatch(text):
             return None
         cookie = secrets.token_urlsafe(_RANDOM_BYTES)
@@ -158,13 +156,13 @@ class Keys:
         return None if found is None else (cookie, found)
 
     async def session(self, cookie: str) -> Holder | None:
-        """Who has logged in with this cookie; None once the session, or its key, has ended."""
+        """Authenticate by session cookie; None once the session, or its key, has ended."""
         if not _RANDOM.fullmatch(cookie):
             return None
         return await self._found(await self._database.run("find_session", _hash(cookie)))
 
     async def log_out(self, cookie: str) -> None:
-        """End a session; one that is over, or never was, stays that."""
+        """End a session; do nothing for an ended or unknown session."""
         if _RANDOM.fullmatch(cookie):
             await self._database.run("end_session", _hash(cookie))
 
@@ -174,7 +172,7 @@ class Keys:
         return had
 
     async def is_any_active(self) -> bool:
-        """Whether there is a key that holds."""
+        """Whether there is a valid key."""
         active: bool = (await self._database.run("has_keys"))[0]["is_any_active"]
         return active
 
@@ -194,12 +192,12 @@ class _Act(Act):
 
 
 def _hash(text: str) -> bytes:
-    """What is stored of a key or a cookie: of 256 random bits, which no salt and no slow hash makes harder to guess."""
+    """The stored hash of a key or cookie: of 256 random bits, which no salt and no slow hash makes harder to guess."""
     return hashlib.sha256(text.encode()).digest()
 
 
 def _meant(key: UUID | str) -> list[tuple[UUID | None, str | None]]:
-    """What may be meant: the id of a key; or if there is none, the name, which can look like one."""
+    """The keys that may be meant: the one of this id, else the one of this name, which can look like an id."""
     meant: list[tuple[UUID | None, str | None]] = []
     with suppress(ValueError):
         meant.append((key if isinstance(key, UUID) else UUID(key), None))
@@ -210,7 +208,7 @@ def _meant(key: UUID | str) -> list[tuple[UUID | None, str | None]]:
 
 def _checked_scopes(given: Sequence[str]) -> list[str]:
     if isinstance(given, str) or not given or not set(given) <= set(SCOPES):
-        raise InvalidOption(f"scopes {quoted(given)} are not usable: give one or more of {', '.join(SCOPES)}.")
+        raise InvalidOption(f"scopes must be a list of one or more of {', '.join(SCOPES)}; got {quoted(given)}.")
     return [scope for scope in SCOPES if scope in given]
 
 
@@ -218,9 +216,7 @@ def _checked_queues(given: Iterable[str] | None) -> list[str] | None:
     if given is None:
         return None
     if isinstance(given, str) or not (names := sorted({checks.queue_name(name) for name in given})):
-        raise InvalidOption(
-            f"queues {quoted(given)} are not usable: give the names of one or more, or leave it out for all."
-        )
+        raise InvalidOption(f"queues must be a list of one or more names; got {quoted(given)}. Omit it for all queues.")
     return names
 
 

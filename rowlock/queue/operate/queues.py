@@ -1,4 +1,4 @@
-"""What operators do with queues: look at them, pause, resume, drain and scale them."""
+"""The public `Queues`: read, pause, resume, drain and scale queues."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ T = TypeVar("T")
 
 LOOK_EVERY: Final = 0.2
 _LAST_LOOK: Final = 0.5
-"""A look of a drain that has begun in time may take so much longer."""
+"""A query of a drain that has begun in time may take this much longer."""
 
 
 class Queues:
     """The queues of the database: `app.queues`.
 
-    What is said of a queue is stored, and holds for all workers, also for those that start later, until somebody says
-    otherwise. Each change is one transaction, with a row in the table `operation` that says what was done, and `by`
-    whom; what changes nothing is not recorded.
+    The settings of a queue are stored, and apply to all workers, also to those that start later, until the next change.
+    Each change is one transaction, with a row in the table `operation` that records the act and its actor (`by`); an
+    act that changes nothing is not recorded.
 
     >>> await app.queues.pause("email", by="ada")
     """
@@ -44,32 +44,32 @@ class Queues:
         self._origin = Origin() if origin is None else origin
 
     def through(self, origin: Origin) -> Queues:
-        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
+        """The same queues, for acts of another origin, which the table `operation` records."""
         return Queues(self._database, origin)
 
     async def list(self, *, exact: bool = True) -> list[Queue]:
-        """All queues that anybody knows of, by name: of an operator's word, a task's, a worker's, or with live jobs.
+        """All known queues, by name: those set by an operator, of a task, of a worker, or with live jobs.
 
-        This counts all live jobs: a good tenth of a second for each million. Not `exact`, the counts come from the last
-        sample of the workers' where there are more than 100,000.
+        This counts all live jobs: a good tenth of a second for each million. Without `exact`, counts above 100,000 come
+        from the workers' last sample.
         """
         return [Queue(**row) for row in await self._database.run("list_queues", None, None if exact else MANY)]
 
     async def get(self, name: str, *, exact: bool = True) -> Queue:
-        """One queue. Any name will do: a queue that nobody knows yet has no jobs and no workers."""
+        """One queue, of any name: a queue that is not known yet has no jobs and no workers."""
         (row,) = await self._database.run("list_queues", checks.queue_name(name), None if exact else MANY)
         return Queue(**row)
 
     async def pause(self, name: str, *, by: str | None = None) -> Queue:
-        """Let no job of the queue start until `resume`. What runs goes on, and enqueuing goes on.
+        """Start no job of the queue until `resume`. Running jobs and enqueuing go on.
 
-        Once this returns, no claim that begins takes a job of it. Jobs that a worker had claimed ahead, and that did
-        not start yet, are given back within a second or so. Pausing a paused queue changes nothing.
+        Once this returns, no new claim takes a job of the queue. Workers release jobs that they had claimed ahead, and
+        that did not start yet, within a second or so. Pausing a paused queue changes nothing.
         """
         return await self.get(await self._pause("pause", name, by))
 
     async def resume(self, name: str, *, by: str | None = None) -> Queue:
-        """Let the queue's jobs start again, at once."""
+        """Start the queue's jobs again, at once."""
         wanted = checks.queue_name(name)
         async with acting(self._database, ActOnQueue, self._origin.acted_by(by)) as act:
             if rows := await act.run("resume", wanted):
@@ -77,11 +77,10 @@ class Queues:
         return await self.get(wanted)
 
     async def drain(self, name: str, *, timeout: timedelta | float | None = None, by: str | None = None) -> Queue:
-        """Pause the queue, and wait until none of its jobs runs, or will: before maintenance, say.
+        """Pause the queue, and wait until none of its jobs runs, or will: before maintenance, for example.
 
         It stays paused: `resume` it afterwards. Raises `DrainTimeout` if jobs still run after `timeout` (seconds or a
-        `timedelta`; None waits for ever); it stays paused then, too. The waiting outlives the database: while it is
-        away, it goes on.
+        `timedelta`; None waits for ever); it stays paused then, too. The wait continues while the database is away.
         """
         limit = checks.timeout(timeout)
         clock = asyncio.get_running_loop().time
@@ -90,8 +89,8 @@ class Queues:
         try:
             under_way = await self._patiently(wanted, deadline, self._claiming)
             while True:
-                # First the claims, then the jobs: what a claim takes that began before the pause is counted once it
-                # ended.
+                # First the claims, then the jobs: the jobs of a claim that began before the pause are counted once it
+                # has ended.
                 if under_way:
                     under_way &= await self._patiently(wanted, deadline, self._claiming)
                 (row,) = await self._patiently(wanted, deadline, lambda: self._database.run("count_running", wanted))
@@ -99,8 +98,8 @@ class Queues:
                     return await self._patiently(wanted, deadline, lambda: self.get(wanted))
                 if deadline is not None and clock() >= deadline:
                     raise DrainTimeout(
-                        f"queue {quoted(wanted)} still has {row['running']} running jobs after {limit}: it stays "
-                        "paused; drain it again to wait on, or resume it."
+                        f"queue {quoted(wanted)} still has {row['running']} running jobs after {limit}. It stays "
+                        "paused; drain it again to continue waiting, or resume it."
                     )
                 await asyncio.sleep(LOOK_EVERY)
         except DatabaseUnavailable as error:
@@ -108,14 +107,14 @@ class Queues:
                 raise  # it is not away
             raise DrainTimeout(
                 f"queue {quoted(wanted)} may still have running jobs: the database did not answer after {limit}. It "
-                "stays paused; drain it again to wait on, or resume it."
+                "stays paused; drain it again to continue waiting, or resume it."
             ) from error
 
     async def scale(self, name: str, concurrency: int | None, *, by: str | None = None) -> Queue:
-        """Say how many jobs of the queue each worker runs at once at most, instead of what it was started with.
+        """Set how many jobs of the queue each worker runs at once at most, instead of its own limit at the start.
 
-        None: as many as it was started with. Workers heed it at once; what runs goes on, so fewer come about as jobs
-        end. Raises `InvalidOption`.
+        None: the worker's own limit again. Workers apply it at once; running jobs go on, so a lower limit is reached as
+        jobs end. Raises `InvalidOption`.
         """
         wanted = checks.queue_name(name)
         most = None if concurrency is None else checks.concurrency(concurrency)

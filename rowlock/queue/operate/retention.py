@@ -1,4 +1,4 @@
-"""How long finished jobs are kept: what operators set, by queue and by outcome, and what it leads to."""
+"""The retention of finished jobs: operators set it by queue and by outcome; and its effect on the archive."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from rowlock.queue.connect.database import Database
 
 Kept: TypeAlias = timedelta | Literal["forever"] | None
-"""A time; for ever; or None: nothing was said."""
+"""A time; for ever; or None: not set."""
 
 Keep: TypeAlias = timedelta | float | Literal["forever", "default"]
-"""What can be said: a time, in seconds or as a `timedelta`; for ever; or as the queue `*` has it."""
+"""A retention: a time, in seconds or as a `timedelta`; for ever; or the retention of the queue `*`."""
 
 OUTCOMES: Final = ("succeeded", "failed", "cancelled", "expired")
 EVERY_QUEUE: Final = "*"
 LEAST: Final = timedelta(hours=1)
 FOREVER: Final = timedelta(days=360_000)
-"""A thousand years, as PostgreSQL compares intervals: it can be added to a time like any other."""
+"""A thousand years, as PostgreSQL compares intervals. PostgreSQL can add it to any time."""
 
 _LONGEST: Final = timedelta(days=36_500)
 
 
 class QueueRetention(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the finished jobs of one queue are kept; of `*`, those of all queues that have no time of their own.
+    """How long the finished jobs of one queue are kept; `*` stands for all queues without a time of their own.
 
-    None: nothing was said of this outcome, so what is said of `*` holds, and if nothing is, for ever.
+    None: this outcome is not set, so that of `*` applies; if that is not set either, jobs are kept for ever.
     """
 
     queue: str
@@ -54,9 +54,9 @@ class QueueRetention(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ArchiveDay(msgspec.Struct, frozen=True, kw_only=True):
-    """One day (UTC) of the archive: about how many jobs ended on it, what they and their attempts take on disk.
+    """One day (UTC) of the archive: about how many jobs ended on it, and their and their attempts' size on disk.
 
-    `next_at` is when something of it goes next, at the earliest, and `gone_at` when nothing is left of it; None: never.
+    `next_at` is the earliest time of its next removal, and `gone_at` the time when nothing is left of it; None: never.
     """
 
     day: date
@@ -68,7 +68,7 @@ class ArchiveDay(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetentionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What was said of how long finished jobs are kept, and the days of the archive, oldest first."""
+    """The retention of each queue, and the days of the archive, oldest first."""
 
     queues: list[QueueRetention]
     days: list[ArchiveDay]
@@ -77,8 +77,8 @@ class RetentionStatus(msgspec.Struct, frozen=True, kw_only=True):
 class Retention:
     """How long finished jobs are kept: `app.retention`.
 
-    What is said of a queue is stored, and holds until somebody says otherwise. Each change is one transaction, with a
-    row in the table `operation` that says what was done, and `by` whom.
+    The retention of a queue is stored, and applies until the next change. Each change is one transaction, with a row in
+    the table `operation` that records the act and its actor (`by`).
 
     >>> await app.retention.keep("email", succeeded=timedelta(days=7), failed=timedelta(days=90), by="ada")
     """
@@ -88,11 +88,11 @@ class Retention:
         self._origin = Origin() if origin is None else origin
 
     def through(self, origin: Origin) -> Retention:
-        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
+        """The same retention, for acts of another origin, which the table `operation` records."""
         return Retention(self._database, origin)
 
     async def show(self) -> RetentionStatus:
-        """How long finished jobs are kept, and the days of the archive: how large each is, and what goes when."""
+        """How long finished jobs are kept, and the days of the archive, with their sizes and times of removal."""
         queues = [QueueRetention.from_row(row) for row in await self._database.run("list_kept")]
         days = [ArchiveDay(**row) for row in await self._database.run("list_archive_days")]
         return RetentionStatus(queues=queues, days=days)
@@ -107,12 +107,12 @@ class Retention:
         expired: Keep | None = None,
         by: str | None = None,
     ) -> QueueRetention:
-        """Say how long the finished jobs of a queue are kept, by how they ended. By default that is for ever.
+        """Set how long the finished jobs of a queue are kept, by outcome. The default is for ever.
 
-        A time is a `timedelta`, or seconds, of at least an hour; `"forever"` is one too, and `"default"` takes back
-        what was said. What is left out stays as it is. The queue `"*"` stands for all that have no time of their own.
-        Whole days (UTC) go, once all of the day is past its time: a job is kept at least that long, and a good day
-        more at most. Live jobs are never touched. Raises `InvalidOption`.
+        A time is a `timedelta`, or seconds, of at least an hour; `"forever"` is one too, and `"default"` removes the
+        queue's own time. Omitted outcomes stay unchanged. The queue `"*"` stands for all queues without a time of their
+        own. Whole days (UTC) are removed, once all of the day is past its time: a job is kept at least that long, and
+        at most a good day longer. Live jobs are never removed. Raises `InvalidOption`.
         """
         given = {"succeeded": succeeded, "failed": failed, "cancelled": cancelled, "expired": expired}
         name, said = check(queue, given)
@@ -128,18 +128,18 @@ def check(queue: str, given: Mapping[str, Keep | None]) -> tuple[str, dict[str, 
     name = queue if queue == EVERY_QUEUE else checks.queue_name(queue)
     said = {outcome: _checked(outcome, value) for outcome, value in given.items() if value is not None}
     if not said:
-        raise InvalidOption(f"Nothing is said of the queue {quoted(name)}: give one of {', '.join(OUTCOMES)}.")
+        raise InvalidOption(f"keep({quoted(name)}) needs at least one of {', '.join(OUTCOMES)}.")
     return name, said
 
 
 class _Act(Act):
-    """An act on what is kept of a queue."""
+    """An act on the retention of a queue."""
 
     kind = field = "queue"
 
 
 def _checked(outcome: str, value: object) -> timedelta | None:
-    """The time as it is stored: None for the default. Raises `InvalidOption`."""
+    """The stored time: None for the default. Raises `InvalidOption`."""
     if value == "default":
         return None
     if value == "forever":
@@ -152,8 +152,8 @@ def _checked(outcome: str, value: object) -> timedelta | None:
             given = None
     if not isinstance(given, timedelta) or not LEAST <= given <= _LONGEST:
         raise InvalidOption(
-            f"{outcome} {quoted(value)} is not usable: give {seconds()}, from an hour to a hundred "
-            'years; or "forever"; or "default", as the queue "*" has it.',
+            f'{outcome} must be {seconds()}, from an hour to a hundred years; or "forever"; or "default" (that of '
+            f'the queue "*"); got {quoted(value)}.',
             option=outcome,
         )
     return given

@@ -1,4 +1,4 @@
-"""What an application does with schedules as rows: create, read, edit, pause, resume, run now and delete them."""
+"""The public `Schedules`: create, read, edit, pause, resume, run and delete schedules as rows."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ MOST_TICKS: Final = 1000
 class Schedules:
     """The schedules of the database, as rows: `app.schedules`.
 
-    Each change is one transaction, with a row in the table `operation` that says what was done, and `by` whom. Workers
-    heed it within a second or so.
+    Each change is one transaction, with a row in the table `operation` that records the act and its actor (`by`).
+    Workers apply it within a second or so.
 
     >>> await app.schedules.create("nightly", "clean_up", "0 3 * * *", timezone="Europe/Berlin", by="ada")
     """
@@ -60,9 +60,10 @@ class Schedules:
         self._seen = seen
 
     def through(self, origin: Origin, *, seen: Collection[str] | None = None) -> Schedules:
-        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them.
+        """The same schedules, for acts of another origin, which the table `operation` records.
 
-        With `seen`, a schedule that has none of these revisions (`queue/schedule.py`) is left alone: `ScheduleChanged`.
+        With `seen`, an act on a schedule that has none of these revisions (`queue/schedules/schedule.py`) changes
+        nothing and raises `ScheduleChanged`.
         """
         return Schedules(self._database, self._tasks, origin, seen)
 
@@ -85,8 +86,8 @@ class Schedules:
     ) -> StoredSchedule:
         """Create a schedule; the options are those of `Schedule`. Its first tick is the next one from now on.
 
-        The task is one of this application's, or one that a worker has registered. Raises `InvalidOption`,
-        `ScheduleExists`, `InvalidArguments` and `UnknownTask`.
+        The task belongs to this application, or a worker has registered it. Raises `InvalidOption`, `ScheduleExists`,
+        `InvalidArguments` and `UnknownTask`.
         """
         given = Schedule(
             cron,
@@ -107,7 +108,7 @@ class Schedules:
             now = (await act.run("moment"))[0]["now"]
             if not await act.run("add_schedule", *checked.parameters(), is_paused, given.times.next(now)):
                 raise ScheduleExists(
-                    f"schedule {quoted(name)} is there already: edit it, delete it first, or use another name.",
+                    f"schedule {quoted(name)} exists already. Edit it, delete it first, or use another name.",
                     option="name",
                 )
             await act.record("create", name, {"task": task, "cron": given.cron, "timezone": timezone})
@@ -123,7 +124,7 @@ class Schedules:
     async def ticks(self, name: str, *, limit: int = 50) -> list[Tick]:
         """The last ticks that fired, newest first: at most 1,000. Raises `ScheduleNotFound`, `InvalidOption`."""
         if not 1 <= limit <= MOST_TICKS:
-            raise InvalidOption(f"limit {quoted(limit)} is out of range: use 1 to {MOST_TICKS}.")
+            raise InvalidOption(f"limit must be from 1 to {MOST_TICKS}; got {quoted(limit)}.")
         found = await self.get(name)
         return [Tick(**row) for row in await self._database.run("list_ticks", found.name, limit)]
 
@@ -132,15 +133,14 @@ class Schedules:
         return [StoredSchedule.from_row(row) for row in await self._database.run("get_schedules", None)]
 
     async def edit(self, name: str, *, by: str | None = None, **changes: Unpack[ScheduleChanges]) -> StoredSchedule:
-        """Change a schedule: `task`, and any of the options of `create`; what is not given stays.
+        """Change a schedule: `task`, and any of the options of `create`; omitted options stay unchanged.
 
-        With another cron text or time zone, its next tick is counted from now. Edits of a schedule of the code last
-        until the code declares it differently. Raises `ScheduleNotFound`, `InvalidOption`, `InvalidArguments`,
-        `UnknownTask`.
+        With another cron text or time zone, its next tick counts from now. Edits of a schedule of the code last until
+        the code declares it differently. Raises `ScheduleNotFound`, `InvalidOption`, `InvalidArguments`, `UnknownTask`.
         """
         for option in changes:
             if option not in {"task", *OPTIONS}:
-                raise InvalidOption(f"{option} cannot be edited: use task, {', '.join(OPTIONS)}.")
+                raise InvalidOption(f"{option} cannot be edited. Use task, {', '.join(OPTIONS)}.")
         async with self._act(by) as act:
             before, now = await self._lock(act, name)
             stored = {option: getattr(before, option) for option in OPTIONS}
@@ -157,17 +157,17 @@ class Schedules:
             return after
 
     async def pause(self, name: str, *, by: str | None = None) -> StoredSchedule:
-        """Let no tick fire until `resume`. Raises `ScheduleNotFound`."""
+        """Fire no tick until `resume`. Raises `ScheduleNotFound`."""
         return await self._set_pause(name, by, is_paused=True)
 
     async def resume(self, name: str, *, by: str | None = None) -> StoredSchedule:
-        """Let ticks fire again, from now on: those of the pause do not. Raises `ScheduleNotFound`."""
+        """Fire ticks again, from now on, but not those of the pause. Raises `ScheduleNotFound`."""
         return await self._set_pause(name, by, is_paused=False)
 
     async def run(self, name: str, *, by: str | None = None, connection: Connection | None = None) -> JobHandle[Any]:
-        """Enqueue a job of the schedule now, also while it is paused and whatever its overlap policy says.
+        """Enqueue a job of the schedule now, even while it is paused, and under any overlap policy.
 
-        Its ticks stay as they are. In the transaction of `connection`, one of Rowlock's own, if that is given. Raises
+        Its ticks stay unchanged. `connection`, one of Rowlock's own: enqueue in its transaction. Raises
         `ScheduleNotFound`.
         """
         job_id = uuid7()
@@ -182,7 +182,7 @@ class Schedules:
         return JobHandle(job_id, before.task, False, self._database, returns)  # noqa: FBT003  # is_duplicate
 
     async def delete(self, name: str, *, by: str | None = None) -> None:
-        """Delete a schedule; its jobs stay. One that the code declares comes back with the next worker.
+        """Delete a schedule; its jobs stay. The next worker creates a schedule of the code again.
 
         Raises `ScheduleNotFound`.
         """
@@ -192,9 +192,9 @@ class Schedules:
             await act.record("delete", name, {"task": before.task, "cron": before.cron, "timezone": before.timezone})
 
     async def prune(self, *, by: str | None = None) -> builtins.list[str]:
-        """Delete the schedules that the code has declared once and does not declare any more; return their names.
+        """Delete the schedules that the code once declared and no longer declares; return their names.
 
-        What is not declared any more is known once a worker has started whose code has the task and not the schedule.
+        A schedule counts as no longer declared once a worker has started whose code has the task but not the schedule.
         While workers of two versions run, that may be the older one: prune after the deploy. Their jobs stay.
         """
         async with self._act(by) as act:
@@ -216,8 +216,8 @@ class Schedules:
             return (await act.read(name))[0]
 
     async def _args(self, act: _Act, task: str, args: Mapping[str, object]) -> tuple[str, int]:
-        """The arguments as JSON, checked against the task, and their version; of a task that is not of this
-        application, that is 1. Raises `UnknownTask`, `InvalidArguments`.
+        """The arguments as JSON, checked against the task, and their version; 1 for a task of another application.
+        Raises `UnknownTask`, `InvalidArguments`.
         """
         known = self._tasks.get(checks.task_name(task))
         if known is not None:
@@ -227,19 +227,19 @@ class Schedules:
         names = ", ".join(sorted(self._tasks)) or "none"
         raise UnknownTask(
             f"The task {quoted(task)} is not known: this application has {names}, and no worker has registered it. "
-            "Start a worker that has it, or check the name."
+            "Start a worker of the task, or check the name."
         )
 
     async def _lock(self, act: _Act, name: str) -> tuple[StoredSchedule, Any]:
-        """The schedule, locked, so that of all who have seen the same only one changes it; and the database's time.
+        """Lock the schedule; return it and the database's time. Of all who read the same revision, only one changes it.
 
         Raises `ScheduleNotFound`, `ScheduleChanged`.
         """
         locked, now = await act.lock(name)
         if self._seen is not None and revision(locked) not in self._seen:
             raise ScheduleChanged(
-                f"Somebody has changed the schedule {quoted(name)} since it was read, so nothing was done: read it "
-                "again, and decide anew."
+                f"The schedule {quoted(name)} was changed since it was read, so nothing was done. Read it again, and "
+                "decide again."
             )
         return locked, now
 
@@ -256,7 +256,7 @@ class _Act(Act):
         return [StoredSchedule.from_row(row) for row in await self.run("get_schedules", name)]
 
     async def lock(self, name: str) -> tuple[StoredSchedule, Any]:
-        """The schedule, locked, and the database's time. Raises `ScheduleNotFound`."""
+        """Lock the schedule; return it and the database's time. Raises `ScheduleNotFound`."""
         rows = await self.run("lock_schedule", _possible(name))
         if not rows:
             raise _not_found(name)
@@ -272,11 +272,11 @@ def _possible(name: object) -> str:
 
 
 def _not_found(name: object) -> ScheduleNotFound:
-    return ScheduleNotFound(f"There is no schedule {quoted(name)}: see `rowlock schedules list`.")
+    return ScheduleNotFound(f"There is no schedule {quoted(name)}. See `rowlock schedules list`.")
 
 
 def _told(schedule: StoredSchedule, option: str) -> object:
-    """An option for the audit, where arguments are not shown."""
+    """An option for the audit, which does not show arguments."""
     value = getattr(schedule, option)
     if option == "args":
         return "given"

@@ -1,4 +1,4 @@
-"""What operators do with live workers: look at them, scale them, quiet them and stop them."""
+"""The public `Workers`: read, scale, quiet, resume and stop live workers."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 WorkerState: TypeAlias = Literal["running", "quiet", "stopping"]
 
 _STATES: Final[dict[str, WorkerState]] = {"quiet": "quiet", "resume": "running", "stop": "stopping"}
-"""What a worker is after each act."""
+"""The state of a worker after each act."""
 
 
 class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
-    """One worker whose lease holds.
+    """One worker with a valid lease.
 
-    `state`: `running`; `quiet`, which takes no new jobs; or `stopping`, which besides ends once those that it has have
-    ended. `queues`: those that it serves now. `concurrency`: how many jobs it runs at once at most. `running`: how many
-    jobs it has claimed, a few of them perhaps ahead of its slots. `expires_at`: until when its lease holds, unless it
-    renews it. `loop_delay_ms`: how late its event loop was, at most, before the last renewal.
-    `memory_bytes`: how much memory its process had in RAM then; None where the system does not tell.
+    `state`: `running`; `quiet`: it claims no new jobs; or `stopping`: it claims none and ends with its last job.
+    `queues`: those that it serves now. `concurrency`: how many jobs it runs at once at most. `running`: how many jobs
+    it has claimed, a few of them perhaps ahead of its slots. `expires_at`: when its lease ends, unless it renews it.
+    `loop_delay_ms`: the longest delay of its event loop before the last renewal. `memory_bytes`: the memory of its
+    process in RAM at that time; None where the system does not report it.
     """
 
     id: UUID
@@ -64,7 +64,7 @@ class Workers:
         self._origin = Origin() if origin is None else origin
 
     def through(self, origin: Origin) -> Workers:
-        """The same, for acts that come from elsewhere: `origin` is what the table `operation` keeps of them."""
+        """The same workers, for acts of another origin, which the table `operation` records."""
         return Workers(self._database, origin)
 
     async def list(self) -> list[LiveWorker]:
@@ -84,14 +84,14 @@ class Workers:
         return [row["name"] for row in rows]
 
     async def jobs(self, worker_id: UUID) -> Sequence[Job]:
-        """The first hundred jobs that the worker runs or has claimed ahead, those that began first."""
+        """The first hundred jobs that the worker runs or has claimed ahead, by the time of their start."""
         return [Job.from_row(row) for row in await self._database.run("list_running_of", worker_id)]
 
     async def scale(self, worker_id: UUID | str, concurrency: int, *, by: str | None = None) -> LiveWorker:
-        """Let a live worker run so many jobs at once, for as long as it lives.
+        """Set how many jobs a live worker runs at once, for as long as it lives.
 
-        More: at once. Fewer: as jobs end; none is stopped. Recorded in the table `operation` if it changes anything.
-        Raises `WorkerNotFound`, `InvalidOption`.
+        A higher number applies at once, a lower one as jobs end; no job is stopped. The table `operation` records a
+        change. Raises `WorkerNotFound`, `InvalidOption`.
         """
         wanted, most = _parsed(worker_id), checks.concurrency(concurrency)
         async with acting(self._database, ActOnWorker, self._origin.acted_by(by)) as act:
@@ -103,23 +103,23 @@ class Workers:
         return await self.get(wanted)
 
     async def quiet(self, worker_id: UUID | str, *, by: str | None = None) -> LiveWorker:
-        """Let a live worker take no new jobs, for as long as it lives or until it is resumed. What it runs goes on.
+        """Stop a live worker from claiming new jobs, for as long as it lives or until it is resumed.
 
-        It heeds that at once, and within a second without LISTEN, and goes on to renew its lease and to do its duties.
-        Recorded in the table `operation` if it changes anything. Raises `WorkerNotFound`; `WrongState` if it is
+        Its running jobs go on. It obeys at once, or within a second without LISTEN, and goes on renewing its lease and
+        doing its duties. The table `operation` records a change. Raises `WorkerNotFound`; `WrongState` if it is
         stopping.
         """
         return await self._direct("quiet", worker_id, by)
 
     async def resume(self, worker_id: UUID | str, *, by: str | None = None) -> LiveWorker:
-        """Let a quiet worker take jobs again. Raises `WorkerNotFound`; `WrongState` if it is stopping."""
+        """Resume a quiet worker: it claims jobs again. Raises `WorkerNotFound`; `WrongState` if it is stopping."""
         return await self._direct("resume", worker_id, by)
 
     async def stop(self, worker_id: UUID | str, *, by: str | None = None) -> LiveWorker:
-        """Stop a live worker as SIGTERM does: its jobs have its grace period, then it gives them back and ends.
+        """Stop a live worker as SIGTERM does: its jobs have its grace period, then it releases them and ends.
 
-        Its supervisor (`rowlock worker --processes`) does not replace it; whatever else has started it may do so.
-        Recorded in the table `operation` if it changes anything. Raises `WorkerNotFound`.
+        Its supervisor (`rowlock worker --processes`) does not replace it; another supervisor may do so. The table
+        `operation` records a change. Raises `WorkerNotFound`.
         """
         return await self._direct("stop", worker_id, by)
 
@@ -131,7 +131,7 @@ class Workers:
                 raise _not_found(worker_id)
             before = rows[0]["before"]
             if before == "stopping" != state:
-                raise WrongState(f"Worker {wanted} is stopping: it cannot be told to {verb}.", state=before)
+                raise WrongState(f"Worker {wanted} is stopping: it cannot {verb}.", state=before)
             if before != state:
                 await act.record(verb, str(wanted), {"before": before})
             (row,) = await act.run("list_workers", wanted)
@@ -148,7 +148,7 @@ def _parsed(worker_id: UUID | str) -> UUID:
 
 
 def _not_found(worker_id: object) -> WorkerNotFound:
-    return WorkerNotFound(f"No live worker has the id {quoted(str(worker_id))}: `rowlock workers list` has them all.")
+    return WorkerNotFound(f"No live worker has the id {quoted(str(worker_id))}. See `rowlock workers list`.")
 
 
 __all__ = ["LiveWorker", "WorkerState", "Workers"]

@@ -1,1 +1,1 @@
-"""Read jobs, queues, statistics, operations. It changes nothing."""
+"""Read jobs, queues, statistics and operations. It changes nothing."""

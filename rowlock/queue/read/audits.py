@@ -1,8 +1,8 @@
-"""The audit: look at what must hold of the tables at any moment, in one read-only snapshot, within a time.
+"""The audit: check the invariants of the tables in one read-only snapshot, within a time limit.
 
-Every statement `audit_*.sql` reads one table and answers with a row an invariant: how many rows break it,
-some of them in words, and how many it has looked at. Archives are read day by day, newest first, until the audit has
-gone back far enough, or has no time or no rows left: each result says how far it came.
+Every statement `audit_*.sql` reads one table and returns a row for each invariant: how many rows break it, some of
+them in words, and how many rows it examined. The audit reads archives day by day, newest first, until it has gone back
+far enough, or has no time or no rows left: each result reports how far it came.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ PLANNED: Final = {
     "max_parallel_workers_per_gather": "0",
     "plan_cache_mode": "force_custom_plan",
 }
-"""What finds a window of time by BRIN, and a job by its id, where the planner believes that a table is empty."""
+"""Settings that find a window of time by BRIN, and a job by its id, even if the planner believes a table is empty."""
 LOCK_TIMEOUT: Final = "2s"
 PATIENCE: Final = timedelta(minutes=5)
-"""So long, and at least for four leases, upkeep may take to do what is due: to rescue, to remove what is over."""
+"""Upkeep may take this long, and at least four leases, to do due work: rescue jobs, remove expired rows."""
 LEASES: Final = 4
 EXAMPLES: Final = 5
 MOST_DAYS: Final = 36_500
 MOST_ROWS: Final = 2**31 - 1
 MOST_SECONDS: Final = 86_400.0
 SLOTS: Final = ((10, timedelta(minutes=10)), (60, timedelta(hours=1)), (900, timedelta(hours=23)))
-"""Which slots of the statistics are compared: their seconds, and how far back they are sure to be there. After a pause
-the statistics begin a day back at most."""
+"""The compared slots of the statistics: their seconds, and how far back they certainly exist. After a pause the
+statistics begin a day back at most."""
 _BEGINNING: Final = datetime(1, 1, 2, tzinfo=UTC)
 _END: Final = datetime(9999, 12, 30, tzinfo=UTC)
 
@@ -82,12 +82,12 @@ INVARIANTS: Final[dict[str, tuple[str, ...]]] = {
         "finished job from the future",
     ),
 }
-"""What each statement looks for, in the order in which they run: small tables first."""
+"""The invariants of each statement, in the order in which the statements run: small tables first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """How much an audit looks at. `days`: of the archive, newest first (None: all of it); `rows`: of each table, at
+    """How much an audit examines. `days`: of the archive, newest first (None: all of it); `rows`: of each table, at
     most; `seconds`: in all. Raises `InvalidOption`.
     """
 
@@ -117,15 +117,15 @@ def _is_number(value: object) -> bool:
 
 
 QUICK: Final = Scope(days=1, rows=10_000, seconds=5.0)
-"""What a look in passing takes, such as the doctor's."""
+"""The scope of a quick audit, such as the doctor's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audited:
-    """One invariant: how many rows broke it (`count`), the first of them in words, and how many were looked at.
+    """One invariant: how many rows broke it (`count`), the first of them in words, and how many were examined.
 
-    `is_cut`: there are more rows than were looked at. `since`: back to when all rows of an archive were looked at.
-    `why_not`: why looking ended early, if it did.
+    `is_cut`: there are more rows than the examined ones. `since`: all rows of an archive since then were examined.
+    `why_not`: why the audit ended early, if it did.
     """
 
     invariant: str
@@ -138,7 +138,7 @@ class Audited:
 
     @property
     def status(self) -> Status:
-        """Whether it is kept. `partly`: as far as it was looked at; `empty`: of nothing; `unknown`: nobody looked."""
+        """Whether it is kept. `partly`: as far as examined; `empty`: there are no rows; `unknown`: not examined."""
         if self.count:
             return "broken"
         if not self.looked_at:
@@ -147,10 +147,10 @@ class Audited:
 
 
 async def audit(database: Database, scope: Scope | None = None) -> list[Audited]:
-    """Look at every invariant, in one REPEATABLE READ READ ONLY transaction, which a standby takes as well.
+    """Check every invariant, in one REPEATABLE READ READ ONLY transaction, which a standby can run as well.
 
-    What takes longer than the time that is left, waits for a lock, or may not be read, is a result with `why_not`.
-    Raises `DatabaseUnavailable`, `SchemaNotMigrated`.
+    A check that exceeds the remaining time, waits for a lock, or lacks the right to read, returns a result with
+    `why_not`. Raises `DatabaseUnavailable`, `SchemaNotMigrated`.
     """
     async with _snapshot(database) as connection:
         return await _Audit(database, connection, scope or Scope()).run()
@@ -166,7 +166,7 @@ async def _snapshot(database: Database) -> AsyncIterator[PoolConnectionProxy[Rec
 
 
 class _Audit:
-    """One audit: what it has found so far, and how much time it has left."""
+    """One audit: its results so far, and its remaining time."""
 
     def __init__(self, database: Database, connection: PoolConnectionProxy[Record], scope: Scope) -> None:
         self._schema = database.settings.schema
@@ -192,10 +192,10 @@ class _Audit:
         await self._look("audit_ticks", begin, rows, EXAMPLES, kept_since, _day_before(begin))
         await self._look("audit_progress", rows, EXAMPLES, kept_since)
         if recounted is None:
-            self._cut("audit_statistics", "the mark is missing that says until when they were counted")
+            self._cut("audit_statistics", "the mark of the last counted time is missing")
         for step, back in SLOTS if recounted is not None else ():
             until = slot_of(recounted, step)
-            since = slot_of(recounted - back, step) if recounted <= now else until  # the clock went back: count anew
+            since = slot_of(recounted - back, step) if recounted <= now else until  # the clock went back: count again
             await self._look("audit_statistics", step, since, rows, EXAMPLES, until)
         days = list(days_back(now, begin, oldest))
         await self._look_back("audit_attempts", days, kept_since)
@@ -203,7 +203,7 @@ class _Audit:
         return list(self._found.values())
 
     async def _look_back(self, name: str, days: Sequence[tuple[datetime, datetime]], *more: object) -> None:
-        """Look at an archive day by day, until there are no more days, rows or seconds."""
+        """Check an archive day by day, until there are no more days, rows or seconds."""
         left, begin = self._scope.rows, days[-1][0]
         for since, until in days:
             of_jobs = [_day_before(since)] if name == "audit_attempts" else []
@@ -215,13 +215,13 @@ class _Audit:
                 break
 
     async def _look(self, name: str, *parameters: object, since: datetime | None = None) -> tuple[bool, int]:
-        """Run a statement, and add what it finds. Returns whether it looked at everything, and at how many rows."""
+        """Run a statement, and add its results. Returns whether it examined all rows, and how many."""
         try:
             rows = await self._fetch(name, *parameters)
         except (asyncpg.QueryCanceledError, TimeoutError):
-            self._cut(name, f"there was no time left of {self._scope.seconds:g} s")
+            self._cut(name, f"the time limit of {self._scope.seconds:g} s was reached")
         except asyncpg.LockNotAvailableError:
-            self._cut(name, f"somebody locked the table for more than {LOCK_TIMEOUT}")
+            self._cut(name, f"another transaction locked the table for more than {LOCK_TIMEOUT}")
         except asyncpg.InsufficientPrivilegeError as error:
             self._cut(name, str(error))
         else:
@@ -247,7 +247,7 @@ class _Audit:
             self._found[invariant] = replace(before, is_cut=True, why_not=why_not)
 
     async def _fetch(self, name: str, *parameters: Any) -> list[Record]:  # noqa: ANN401  # of any statement
-        """Run a statement in a savepoint, for as long as there is time: what fails leaves the snapshot as it is."""
+        """Run a statement in a savepoint, within the remaining time: a failure does not end the snapshot."""
         left = self._until - self._clock()
         if left <= 0:
             raise TimeoutError
@@ -264,7 +264,7 @@ def _day_before(moment: datetime) -> datetime:
 
 
 def days_back(now: datetime, begin: datetime, oldest: datetime | None) -> Iterator[tuple[datetime, datetime]]:
-    """The days (UTC) from the future back to `begin`, newest first; what is before the `oldest` one, in one piece."""
+    """The days (UTC) from the future back to `begin`, newest first; the time before the `oldest` one as one span."""
     until, since = _END, now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     while oldest is not None and since > begin and until > oldest:
         yield since, until

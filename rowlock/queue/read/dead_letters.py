@@ -24,7 +24,7 @@ class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
     """The dead letters of one task with one kind of error: how many, and when the first and the last ended.
 
     `error` is the first line, up to 200 characters, with a # for each number, UUID and long hexadecimal number in it:
-    `JobFilter(task=…, error_kind=…)` means these jobs and no others.
+    `JobFilter(task=…, error_kind=…)` selects exactly these jobs.
     `is_sensitive`: the errors of this task are hidden, and all in one group.
     """
 
@@ -39,7 +39,7 @@ class DeadLetterGroup(msgspec.Struct, frozen=True, kw_only=True):
 class GroupedDeadLetters(list[DeadLetterGroup]):
     """The groups, as a list.
 
-    `searched_until` is None, or how far back was looked within two seconds: not all older dead letters are counted.
+    `searched_until` is None, or how far back the search came within two seconds: older dead letters may be missing.
     """
 
     def __init__(self, groups: Iterable[DeadLetterGroup], *, searched_until: datetime | None) -> None:
@@ -48,7 +48,7 @@ class GroupedDeadLetters(list[DeadLetterGroup]):
 
 
 class DeadLetters:
-    """The dead letters: `app.dead_letters`. They are acted on as jobs: `app.jobs.retry`, `app.jobs.discard`, ….
+    """The dead letters: `app.dead_letters`. The acts on them are those on jobs: `app.jobs.retry`, `app.jobs.discard`.
 
     >>> for group in await app.dead_letters.groups():
     ...     await app.jobs.retry_many(JobFilter(task=group.task, error_kind=group.error), by="ada")
@@ -64,7 +64,7 @@ class DeadLetters:
     async def groups(self, which: JobFilter | None = None, *, limit: int = 50) -> GroupedDeadLetters:
         """The dead letters by task and error, the most frequent first: how many, since when, and the last one.
 
-        The newest 50,000 are counted, for two seconds at most: `searched_until` of the list is then how far back.
+        This counts the newest 50,000, for two seconds at most: `searched_until` of the list shows how far back it came.
         """
         return await group_dead_letters(self._database, which or JobFilter(), limit=limit)
 
@@ -111,11 +111,11 @@ async def group_dead_letters(
 def refuse_other_than_dead(which: JobFilter) -> None:
     """Raise `InvalidOption` for a filter by another state."""
     if which.state not in {None, "failed"}:
-        raise InvalidOption(f"state {quoted(which.state)} is not that of a dead letter: leave it out.")
+        raise InvalidOption(f"state must be that of dead letters, failed; got {quoted(which.state)}. Omit it.")
 
 
 def dead(which: JobFilter) -> JobFilter:
-    """The filter with what it leaves open closed: the dead letters, without those that were discarded."""
+    """The filter with defaults for dead letters: failed, and not discarded."""
     state = which.state or "failed"
     discarded = False if which.discarded is None and state == "failed" else which.discarded
     return which.but(state=state, discarded=discarded)

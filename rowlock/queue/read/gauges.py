@@ -1,4 +1,4 @@
-"""How PostgreSQL fares with the queue: what keeps dead rows, how many there are, how large the tables have become."""
+"""PostgreSQL's state under the queue: the oldest transaction, which keeps dead rows, and the sizes of the tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rowlock.queue.connect.database import Database
 
 LONGEST: Final = 3.0
-"""Seconds. What is asked for so often must not take longer."""
+"""Seconds. A query that runs so often must not take longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +28,7 @@ class Table:
 
 
 async def read_horizon(database: Database) -> float:
-    """The age in seconds of the oldest open transaction of the whole server, as far as this user may see them."""
+    """The age in seconds of the server's oldest open transaction, of those that this user may see."""
     async with database.transaction(plan=PLANNER_SETTINGS, timeout=LONGEST) as transaction:
         rows = await transaction.run("doctor_horizon", timedelta(0), timedelta(0))
     age: timedelta = rows[0]["age"] if rows else timedelta(0)

@@ -31,17 +31,17 @@ _POLL_FIRST = 0.02
 _POLL_MOST = 0.5
 _NET_FIRST = 0.25
 _NET_MOST = 5.0
-"""The pauses between two looks of those who are notified: the net under a notification that got lost."""
+"""The pauses between two polls of a notified wait: the fallback for a lost notification."""
 _WANTED_EVERY = 0.5
 _LAST_LOOK = 0.5
-"""A look that has begun in time may take so much longer."""
+"""A poll that has begun in time may take this much longer."""
 
 
 class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
     """A reference to an enqueued job: its `id`, and the way to its result.
 
-    `is_duplicate` says that no new job was stored because of its unique key: `id` is then that of the job which holds
-    the key. The job exists once the transaction that it was enqueued in has committed.
+    `is_duplicate`: no new job was stored because of its unique key; `id` is then that of the job which holds the key.
+    The job exists once the transaction of its enqueue has committed.
 
     >>> handle = await send_email.enqueue("ada@example.com", "Hi", "…")
     >>> await handle.result(timeout=30)
@@ -62,13 +62,13 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
         return await list_logs(self._database, self.id)
 
     async def result(self, timeout: timedelta | float | None = None) -> R_co:
-        """Wait until the job has finished, and return what its handler returned, converted to the annotated type.
+        """Wait until the job has finished, and return its handler's result, converted to the annotated type.
 
-        None also where the task's `result_ttl` is over.
+        Returns None, too, once the task's `result_ttl` is over.
 
-        `timeout` (seconds, or a `timedelta`; None: no limit) ends the waiting, not the job: raises `ResultTimeout`.
-        The waiting outlives the database: while it is away, it goes on. Raises `JobFailed` if the job ended as failed,
-        cancelled or expired, `JobNotFound`, and `InvalidOption` for a `timeout` that is none, like NaN.
+        `timeout` (seconds, or a `timedelta`; None: no limit) ends the wait, not the job: raises `ResultTimeout`. The
+        wait continues while the database is away. Raises `JobFailed` if the job ended as failed, cancelled or expired,
+        `JobNotFound`, and `InvalidOption` for an invalid `timeout`, like NaN.
         """
         checks.wait(timeout)
         limit = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
@@ -79,15 +79,15 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
                 f"Job {self._named} may still run: the database did not answer for {limit} s."
             ) from error
         if not job.is_finished:
-            raise ResultTimeout(f"Job {self._named} is still {job.state} after {limit} s; it goes on.")
+            raise ResultTimeout(f"Job {self._named} is still {job.state} after {limit} s. The job goes on.")
         return cast("R_co", _outcome(job, self._returns))
 
     def get_sync(self) -> Job:
-        """As `get`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
+        """Get the job from a synchronous program, like `get`. Raises `InsideEventLoop` in a running event loop."""
         return self._database.run_sync(self.get())
 
     def result_sync(self, timeout: timedelta | float | None = None) -> R_co:
-        """As `result`, for synchronous programs. Raises `InsideEventLoop` where one must await."""
+        """Wait from a synchronous program, like `result`. Raises `InsideEventLoop` in a running event loop."""
         return self._database.run_sync(self.result(timeout))
 
     @property
@@ -101,11 +101,11 @@ class JobHandle(msgspec.Struct, Generic[R_co], frozen=True, eq=False, gc=False):
 async def wait_until_finished(
     database: Database, job_id: UUID | str, seconds: float | None, *, is_wanted: Callable[[], bool] = lambda: True
 ) -> Job:
-    """The job once it has finished; or as it is after `seconds` (None: no limit), or when nobody wants it any more.
+    """Return the job once it has finished; or as it is after `seconds` (None: no limit), or when it is not wanted.
 
-    The end of the job wakes it by a notification, which all waits of an application hear over one connection. It looks
-    for itself besides, at growing pauses: all there is where the settings allow no LISTEN. A database that is away is
-    asked again until `seconds` are over. Raises `JobNotFound`, and `DatabaseUnavailable` if it was away at the end.
+    The end of the job wakes this by a notification; all waits of an application listen over one connection. It also
+    polls, at growing pauses, which is all it does where the settings allow no LISTEN. It retries a database that is
+    away until `seconds` are over. Raises `JobNotFound`, and `DatabaseUnavailable` if it was away at the end.
     """
     clock = asyncio.get_running_loop().time
     deadline = None if seconds is None else clock() + seconds
@@ -137,7 +137,7 @@ async def _look(
     limit: float | None,
     is_wanted: Callable[[], bool],
 ) -> Job:
-    """The job as it is now. A database that is away is asked again until the deadline; no look outlasts the limit."""
+    """Read the job. Retry until the deadline while the database is away; no read outlasts the limit."""
     return await ask(
         database,
         lambda: get_job(database, job_id),

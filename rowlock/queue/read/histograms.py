@@ -1,6 +1,6 @@
 """Percentiles of times that were counted in buckets, each √2 times as wide as the one before. Pure: no I/O.
 
-Bucket 0 holds what is below a millisecond, bucket n what lies between 2^((n - 1) / 2) and 2^(n / 2) milliseconds.
+Bucket 0 counts times below a millisecond, bucket n times between 2^((n - 1) / 2) and 2^(n / 2) milliseconds.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 GROWTH: Final = 2**0.5
-"""How much longer the longest time in a bucket is than the shortest: by no more a percentile can be wrong."""
+"""The ratio of the longest to the shortest time in a bucket: the largest possible error of a percentile."""
 
 _FIRST: Final = 0.001
 """Seconds: where bucket 0 ends."""
@@ -18,8 +18,8 @@ _FIRST: Final = 0.001
 def percentile(share: float, buckets: Sequence[int], counts: Sequence[int]) -> float | None:
     """The time in seconds that `share` (0 to 1) of all take at most; None if nothing was counted.
 
-    `buckets` in ascending order, each with its count. Between the ends of the bucket that holds it, it is assumed that
-    times lie as far apart in proportion.
+    `buckets` in ascending order, each with its count. Between the ends of its bucket, times are assumed to be spread
+    evenly in proportion.
     """
     rank = share * sum(counts)
     for bucket, count in zip(buckets, counts, strict=True):
@@ -38,7 +38,7 @@ def bucket_of(seconds: float) -> int:
 
 
 LAST: Final = 80
-"""Whatever takes longer than 17 years is counted here."""
+"""The bucket of all times longer than 17 years."""
 
 
 def _within(bucket: int, place: float) -> float:

@@ -1,4 +1,4 @@
-"""Read the table `operation`: who did what."""
+"""Read the table `operation`: the acts of operators."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ async def list_operations(
     before: UUID | None = None,
     limit: int,
 ) -> list[Operation]:
-    """A page of what people did, newest first."""
+    """A page of operations, newest first."""
     check_limit(limit)
     for name, value in {"verb": verb, "target_kind": target_kind, "target": target}.items():
         if value is not None and find_defect(value) is not None:
-            raise InvalidOption(f"{name} {quoted(value)} is no text that PostgreSQL could hold.")
+            raise InvalidOption(f"{name} must be text that PostgreSQL can store; got {quoted(value)}.")
     rows = await database.run("list_operations", verb, target_kind, target, before, limit)
     return [Operation(**{**row, "details": plain_json(row["details"])}) for row in rows]

@@ -1,4 +1,4 @@
-"""How it stands: what waits and runs, who works, and what ended within the last minute."""
+"""The overview: waiting and running jobs, live workers, and the jobs that ended within the last minute."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 MINUTE: Final = timedelta(minutes=1)
 OLDEST: Final = timedelta(seconds=90)
-"""What ended earlier than this is not of the last minute, even if nothing was counted since."""
+"""Jobs that ended earlier do not belong to the last minute, even if none was counted since."""
 
 
 class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """How it stood `at` a moment.
+    """The state of all queues and workers `at` a moment.
 
-    `waiting` to `blocked` are live jobs, as in `Queue`, in all queues together; `oldest_due_at` is since when the one
-    has been due that was due longest. `dead_letters`: jobs that have failed and were not discarded. `last_minute`: what
-    ended in the last minute that was counted. `unclaimed`: due jobs that no live worker would take, of the thousand due
-    longest in each queue and priority.
+    `waiting` to `blocked` count live jobs, as in `Queue`, in all queues together; `oldest_due_at` is the due time of
+    the job that has been due longest. `dead_letters`: jobs that have failed and were not discarded. `last_minute`: the
+    jobs that ended in the last counted minute. `unclaimed`: due jobs that no live worker would claim, of the thousand
+    due longest in each queue and priority.
     """
 
     at: Moment
@@ -45,7 +45,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def count_dead_letters(database: Database, within: frozenset[str] | None = None) -> int:
-    """How many dead letters there are; `within`: in these queues alone."""
+    """Count the dead letters; `within`: in these queues alone."""
     only, dead_letters = None if within is None else sorted(within), 0
     for window in await archive_windows(database):
         async with database.transaction(plan=BY_ID) as transaction:
@@ -55,9 +55,9 @@ async def count_dead_letters(database: Database, within: frozenset[str] | None =
 
 
 async def read_overview(database: Database, within: frozenset[str] | None = None) -> Overview:
-    """How it stands; `within`: with these queues alone, and the workers that serve any of them.
+    """Read the overview; `within`: of these queues alone, and of the workers that serve any of them.
 
-    Where there are very many live jobs, how many is taken from the last sample that names every queue.
+    If there are very many live jobs, their number comes from the last sample that names every queue.
     """
     only = None if within is None else sorted(within)
     dead_letters = await count_dead_letters(database, within)

@@ -1,4 +1,4 @@
-"""Pages of jobs: newest first, each after a bounded look, however many jobs there are."""
+"""Pages of jobs, newest first: each page examines a bounded number of jobs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 MOST_PER_PAGE: Final = 500
 
 LOOK: Final = timedelta(seconds=2)
-"""How long one page, or one batch of an act on many jobs, looks for what the filter means. Counting jobs is not enough:
-a text in the arguments is looked for in up to a megabyte of each."""
+"""How long one page, or one batch of a bulk act, searches for the filter's jobs. A limit on the number of jobs is not
+enough: the search for a text in the arguments reads up to a megabyte of each."""
 
 BY_ID: Final = PLANNER_SETTINGS | {"plan_cache_mode": "force_custom_plan"}
-"""What walks the indexes of all days by id, and stops early. A generic plan, which PostgreSQL takes after five times,
-does not know that the ids have no bounds: it expects few jobs, and reads and sorts them all."""
+"""Settings for a plan that walks the indexes of all days by id, and stops early. A generic plan, which PostgreSQL uses
+after five runs, does not know that the ids have no bounds: it expects few jobs, and reads and sorts them all."""
 
 _STATEMENTS: Final[dict[str | None, str]] = {
     None: "list_jobs",
@@ -42,10 +42,9 @@ _STATEMENTS: Final[dict[str | None, str]] = {
 class JobPage(list[Job]):
     """A page of jobs, as a list.
 
-    `following` is what to give as `before` for the next page; None after the last one. A page ends after
-    so many jobs that were looked at (20,000, or 5,000 of those that did not succeed), and after two seconds: then it
-    may have fewer than were asked for, even none, and still have a next one, and `searched_until` says how far back it
-    looked.
+    `following` is the `before` of the next page; None after the last one. A page ends after 20,000 examined jobs (5,000
+    of those that did not succeed), and after two seconds: then it may contain fewer jobs than requested, even none, and
+    still have a next page, and `searched_until` shows how far back it searched.
     """
 
     def __init__(
@@ -65,7 +64,7 @@ async def list_jobs(
     sight: Sight = ALL,
     has_documents: bool = True,
 ) -> JobPage:
-    """A page of at most 500 jobs, newest first; `before` is the last id of the page before. Raises `InvalidOption`.
+    """A page of at most 500 jobs, newest first; `before` is the last id of the previous page. Raises `InvalidOption`.
 
     Without documents, they have neither arguments nor results, which may be a megabyte each.
     """
@@ -80,7 +79,7 @@ async def list_jobs(
     left = time_left()
     page = JobPage()
     for number, window in enumerate(await archive_windows(database)):
-        # Each window has to be looked at, but no further back than those before it: most find nothing there.
+        # Each window must be searched, but no further back than those before it: most find nothing there.
         parameters = which.but(after=page.following or which.after).parameters(sight, before=before)
         among = (*window, number == 0) if name == "list_jobs" else window  # the live jobs, too
         async with database.transaction(plan=BY_ID) as transaction:
@@ -95,8 +94,8 @@ async def archive_windows(database: Database) -> list[tuple[datetime, datetime]]
 
 
 def time_left() -> Callable[[], timedelta]:
-    """Begin to look: gives what says how much of the time is left. Each window of the archive has a little in any case:
-    to plan for many of them may take all of it.
+    """Start the clock of a search; return a function for its remaining time. Each window of the archive gets a minimum:
+    planning for many of them may use up all of it.
     """
     now = asyncio.get_running_loop().time
     until = now() + LOOK.total_seconds()
@@ -109,12 +108,12 @@ def _page(rows: Sequence[Record], limit: int) -> JobPage:
         return JobPage(jobs, following=jobs[-1].id)
     if len(jobs) == len(rows):
         return JobPage(jobs)
-    end = rows[len(jobs)]  # the first that was not looked at
+    end = rows[len(jobs)]  # the first that was not examined
     return JobPage(jobs, following=UUID(int=end["id"].int + 1), searched_until=end["created_at"])
 
 
 def _merged(one: JobPage, other: JobPage, limit: int) -> JobPage:
-    """The page of two windows, down to the id down to which both of them were looked at."""
+    """Merge the pages of two windows, down to the id down to which both were searched."""
     looked = [page for page in (one, other) if page.following is not None]
     highest = max(looked, key=lambda page: cast("UUID", page.following), default=None)
     jobs = sorted(
@@ -130,9 +129,9 @@ def _merged(one: JobPage, other: JobPage, limit: int) -> JobPage:
 
 
 def check_limit(limit: int) -> None:
-    """Raise `InvalidOption` for what is no length of a page."""
+    """Raise `InvalidOption` for an invalid page length."""
     if not 1 <= limit <= MOST_PER_PAGE:
-        raise InvalidOption(f"limit {limit} is out of range: use 1 to {MOST_PER_PAGE}.")
+        raise InvalidOption(f"limit must be from 1 to {MOST_PER_PAGE}; got {limit}.")
 
 
 __all__ = ["LOOK", "JobPage", "archive_windows", "check_limit", "list_jobs", "time_left"]

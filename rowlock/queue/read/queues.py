@@ -1,4 +1,4 @@
-"""Read a queue: what operators have set, and what its live jobs do."""
+"""Read a queue: its settings by operators, and its live jobs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import msgspec
 from rowlock.queue.jobs.fields import Concurrency, Count, Moment, QueueName, said
 
 MANY: Final = 100_000
-"""From how many live jobs on the workers' last sample will do for those who only look."""
+"""Above this many live jobs, read-only views use the workers' last sample."""
 
 
 class Queue(msgspec.Struct, frozen=True, kw_only=True):
-    """One queue: what operators have said of it, and what its live jobs do.
+    """One queue: its settings by operators, and its live jobs.
 
     `paused_at`: since when it is paused, or None. `concurrency`: how many of its jobs each worker runs at once at most;
-    None: as many as each worker was started with. `waiting` jobs are due, the first since `oldest_due_at`; `scheduled`
-    ones fall due later. `workers`: how many live ones take its jobs: those that are neither
-    quiet nor stopping.
+    None: each worker's own limit. `waiting` jobs are due, the first since `oldest_due_at`; `scheduled` ones fall due
+    later. `workers`: how many live workers claim its jobs: those that are neither quiet nor stopping.
     """
 
     name: QueueName

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def get_job(database: Database, job_id: UUID | str, connection: object = None) -> Job:
-    """The job, alive or finished, as the caller's transaction sees it if given. Raises `JobNotFound`."""
+    """The job, alive or finished, as the caller's transaction sees it, if one is given. Raises `JobNotFound`."""
     rows = await database.run("get_job", parse_id(job_id), connection=connection)
     if not rows:
         raise no_job(job_id)
@@ -29,7 +29,7 @@ async def get_job(database: Database, job_id: UUID | str, connection: object = N
 async def foreign_holders(
     database: Database, jobs: Iterable[NewJob[Any]], holders: Iterable[UUID], connection: object = None
 ) -> dict[UUID, str]:
-    """The tasks of the jobs that hold a key which one of these jobs has asked for across tasks."""
+    """The tasks of the jobs that hold a key which one of these jobs has requested across tasks."""
     across = [
         holder
         for job, holder in zip(jobs, holders, strict=True)
@@ -47,17 +47,17 @@ async def list_attempts(database: Database, job_id: UUID) -> list[Mapping[str, A
 
 
 async def list_logs(database: Database, job_id: UUID | str) -> list[LogLine]:
-    """The lines that the job's attempts have logged, in their order. Raises `JobNotFound` for what can be no id."""
+    """The lines that the job's attempts have logged, in their order. Raises `JobNotFound` for an invalid id."""
     return [line for row in await database.run("list_logs", parse_id(job_id)) for line in LogLine.of_row(row)]
 
 
 def no_job(job_id: UUID | str) -> JobNotFound:
-    """The error that no job has this id: the same for each that asks, whatever it may not see."""
+    """The error that no job has this id: the same for a missing and for an invisible job."""
     return JobNotFound(f"There is no job {job_id}: it was never committed, or retention has removed it.")
 
 
 def parse_id(text: UUID | str) -> UUID:
-    """The id, from its text. Raises `JobNotFound` for what can be no job's id."""
+    """The id, from its text. Raises `JobNotFound` for a value that cannot be a job's id."""
     if isinstance(text, UUID):
         return text
     try:

@@ -1,4 +1,4 @@
-"""What ended, how long it took and how long the queues were: over a window of time, from the added-up statistics."""
+"""Statistics over a window of time: ended jobs, durations, queue lengths, from the aggregated tables."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ STEPS: Final[Mapping[int, timedelta]] = {
 """The lengths of the slots, in seconds, and how long those are kept. Each divides the next one."""
 
 MOST_NAMED: Final = 200
-"""How many pairs of a queue and a task are told apart in a slot."""
+"""How many pairs of a queue and a task a slot distinguishes."""
 MOST_SAMPLED: Final = 1000
-"""How many queues are told apart in a sample of the backlog."""
+"""How many queues a sample of the backlog distinguishes."""
 MOST_SHOWN: Final = 50
 
 
@@ -56,8 +56,8 @@ _WINDOWS: Final[Mapping[Window, _Span]] = {
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """How many jobs ended how, and how many attempts ended in an error; the seconds that the last attempts took, and
-    that they were waited for since their jobs were due. None where no attempt ended a job.
+    """Jobs by outcome, and attempts that ended in an error; the durations of the last attempts, and their waits since
+    their jobs were due, in seconds. None where no attempt ended a job.
     """
 
     succeeded: int = 0
@@ -74,9 +74,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Point(Figures, frozen=True, kw_only=True):
-    """What ended in one slot, which begins `at`; and what waited and ran at the end of it, or None where nobody looked.
+    """One slot, which begins `at`: the jobs that ended, and those that waited and ran at its end (None: no sample).
 
-    `oldest_due`: for how many seconds the job had been due that was due longest.
+    `oldest_due`: for how many seconds the longest due job had been due.
     """
 
     at: Moment
@@ -86,19 +86,19 @@ class Point(Figures, frozen=True, kw_only=True):
 
 
 class QueueFigures(Figures, frozen=True, kw_only=True):
-    """What ended of one queue; '*' stands for those that were not told apart."""
+    """The ended jobs of one queue; '*' stands for the queues that were not distinguished."""
 
     queue: str
 
 
 class TaskFigures(Figures, frozen=True, kw_only=True):
-    """What ended of one task; '*' stands for those that were not told apart."""
+    """The ended jobs of one task; '*' stands for the tasks that were not distinguished."""
 
     task: str
 
 
 class Statistics(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from"}):
-    """What ended between two times: in all, in slots of `step` seconds, and of the 50 busiest queues and tasks."""
+    """Jobs that ended between two times: in all, in slots of `step` seconds, and of the 50 busiest queues and tasks."""
 
     since: Moment
     until: Moment
@@ -117,7 +117,7 @@ async def read_statistics(
     task: str | None = None,
     within: frozenset[str] | None = None,
 ) -> Statistics:
-    """What ended within a window that ends now; `within`: of these queues alone. Raises `InvalidOption`."""
+    """Read the statistics of a window that ends now; `within`: of these queues alone. Raises `InvalidOption`."""
     span = _span(window)
     queues = _queues(queue, within)
     if task is not None:
@@ -142,7 +142,7 @@ async def read_statistics(
 
 
 def figures(row: Record) -> dict[str, Any]:
-    """The members of a `Figures`, of a row with its numbers and histograms."""
+    """The members of a `Figures`, from a row with its numbers and histograms."""
     numbers: dict[str, Any] = {name: row[name] for name in ("succeeded", "failed", "cancelled", "expired", "errors")}
     for what in ("duration", "wait"):
         buckets, counts = row[f"{what}_buckets"], row[f"{what}_counts"]
@@ -152,7 +152,7 @@ def figures(row: Record) -> dict[str, Any]:
 
 
 def slot_of(at: datetime, step: int) -> datetime:
-    """The beginning of the slot of that length that holds this time."""
+    """The beginning of the slot of that length that contains this time."""
     return datetime.fromtimestamp(at.timestamp() // step * step, UTC)
 
 
@@ -177,12 +177,12 @@ def _points(since: datetime, until: datetime, step: int, slots: list[Record], sa
 
 def _span(window: str) -> _Span:
     if window not in _WINDOWS:
-        raise InvalidOption(f"window {quoted(window)} is not known: use one of {', '.join(get_args(Window))}.")
+        raise InvalidOption(f"window must be one of {', '.join(get_args(Window))}; got {quoted(window)}.")
     return _WINDOWS[window]  # type: ignore[index]  # it is one of them
 
 
 def _queues(queue: str | None, within: frozenset[str] | None) -> list[str] | None:
-    """The queues that are meant; None for all of them."""
+    """The selected queues; None for all of them."""
     if queue is None:
         return None if within is None else sorted(within)
     wanted = checks.queue_name(queue)

@@ -1,4 +1,4 @@
-"""Read unclaimed jobs: due, and no live worker would take them."""
+"""Read unclaimed jobs: they are due, but no live worker would claim them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from rowlock.queue.connect.database import Database
 
 LOOKED_AT: Final = 1000
-"""Of so many due jobs of each queue and priority it is asked whether anybody would take them."""
+"""The due jobs of each queue and priority that are checked for a worker that would claim them."""
 
 
 class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
-    """Due jobs of one kind that no live worker would take: how many, how long the first has been due, and why.
+    """Due jobs of one kind that no live worker would claim: how many, how long the first has been due, and why.
 
-    `why`: `no_worker` is alive; none has the task (`no_task`); none that has it understands this version of its
-    arguments (`no_version`); none that does serves the queue (`no_queue`); those that would take them are quiet or
-    stopping (`quiet`).
+    `why`: no worker is alive (`no_worker`); none has the task (`no_task`); none with the task understands this version
+    of its arguments (`no_version`); none of these serves the queue (`no_queue`); the workers that would claim them are
+    quiet or stopping (`quiet`).
     """
 
     task: str
@@ -33,6 +33,6 @@ class Unclaimed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_unclaimed(database: Database, *, limit: int) -> list[Unclaimed]:
-    """The due jobs that no live worker would take, by kind, the most frequent first."""
+    """The due jobs that no live worker would claim, by kind, the most frequent first."""
     check_limit(limit)
     return [Unclaimed(**row) for row in await database.run("doctor_unclaimed", limit, LOOKED_AT)]

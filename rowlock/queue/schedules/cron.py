@@ -1,7 +1,7 @@
-"""The arithmetic of schedules, without I/O: which times a cron text means, in which zone, and which of them to fire.
+"""The arithmetic of schedules, without I/O: the times of a cron text, in its zone, and the ticks to fire.
 
-The library (cronsim) finds the next match of a cron text among times without a zone; the zone is put on here, by one
-rule for five and six fields, Debian cron's:
+The library (cronsim) finds the next match of a cron text among times without a zone; this module applies the zone, by
+one rule for five and six fields, Debian cron's:
 
 - A text whose minute and hour are both given (`30 2 * * *`) means times of the wall clock: one that the clock skips is
   a tick at the end of the skip; one that the clock shows twice is a tick at the first.
@@ -30,9 +30,9 @@ MISFIRES: Final = ("latest", "all", "skip")
 OVERLAPS: Final = ("allow", "skip")
 
 ON_TIME: Final = timedelta(seconds=60)
-"""How late the latest tick may be handled, and still count as on time."""
+"""How late the latest tick may be handled and still count as on time."""
 MOST_AT_ONCE: Final = 1000
-"""How many ticks of one schedule fire in one round; the next round goes on."""
+"""How many ticks of one schedule fire in one round; the next round continues."""
 
 _MACROS: Final = {
     "@yearly": "0 0 1 1 *",
@@ -45,7 +45,7 @@ _MACROS: Final = {
 }
 _LONGEST_TEXT: Final = 256
 _HOW: Final = (
-    "write five fields (minute hour day month weekday), six with the seconds first, one of "
+    "Write five fields (minute hour day month weekday), six with the seconds first, one of "
     "@hourly @daily @weekly @monthly @yearly, or an interval like @every 90m"
 )
 _EVERY: Final = re.compile(r"(?i)@every ((?:[0-9]{1,9}[wdhms])+)")
@@ -57,13 +57,13 @@ _START: Final = datetime(2000, 1, 1)  # noqa: DTZ001  # a wall clock's time, in 
 _SECOND: Final = timedelta(seconds=1)
 _DAY: Final = timedelta(days=1)
 _FAR: Final = timedelta(days=3)
-"""More than two offsets from UTC differ by: each is less than a day, either way."""
+"""More than the largest difference of two offsets from UTC: each is less than a day, either way."""
 _FIFTY_YEARS: Final = timedelta(days=18_263)
 
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """A cron text in a time zone. Raises `InvalidOption` for a text or a zone that is not usable."""
+    """A cron text in a time zone. Raises `InvalidOption` for an invalid text or zone."""
 
     text: str
     timezone: str
@@ -88,7 +88,7 @@ class Cron:
             tick = self._first(tick, until)
 
     def latest(self, start: datetime, until: datetime) -> datetime | None:
-        """The last tick from `start` to `until`, both included: looked for by halving what comes after a tick."""
+        """The last tick from `start` to `until`, both included, found by halving the time after a known tick."""
         last = self._first(start - timedelta(microseconds=1), until)
         if last is None or self._first(last, until) is None:
             return last
@@ -102,7 +102,7 @@ class Cron:
         return last
 
     def _first(self, after: datetime, until: datetime | None) -> datetime | None:
-        """The first tick later than `after` and not later than `until`: what comes after that is not computed."""
+        """The first tick later than `after` and not later than `until`; later times are not computed."""
         every = _interval(self.text)
         tick: datetime | None
         try:
@@ -117,7 +117,7 @@ class Cron:
         return None if tick is None or (until is not None and tick > until) else tick
 
     def _next_time(self, start: datetime) -> datetime:
-        """Of a text that means times of the wall clock: the first tick from `start` on."""
+        """The first tick from `start` on, of a text that means times of the wall clock."""
         place = zone(self.timezone)
         wall = start.astimezone(place).replace(tzinfo=None, fold=0)
         matches = CronSim(_fields(self.text), wall - _SECOND)
@@ -127,11 +127,11 @@ class Cron:
                 return tick
 
     def _next_interval(self, start: datetime, end: datetime) -> datetime | None:
-        """Of a text that means an interval: the first tick from `start` on, looked for until `end`.
+        """The first tick from `start` on, searched until `end`, of a text that means an interval.
 
-        As long as the zone keeps its offset, its clock is one without a zone; where the offset changes, it begins anew.
-        Changes that are days away from both `start` and the match are left out: at each, the clock shows a time between
-        the two, none of which fits.
+        As long as the zone keeps its offset, its clock is one without a zone; where the offset changes, the search
+        starts again. It skips changes that are days away from both `start` and the match: at each, the clock shows a
+        time between the two, none of which matches.
         """
         place = zone(self.timezone)
         while start <= end:
@@ -149,7 +149,7 @@ class Cron:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """What a look at a due schedule says: the ticks that fire now, and when to look again (None: never)."""
+    """The decision on a due schedule: the ticks that fire now, and when to check it again (None: never)."""
 
     ticks: tuple[datetime, ...]
     next_run_at: datetime | None
@@ -157,7 +157,7 @@ class Due:
 
 
 def due(cron: Cron, next_run_at: datetime, now: datetime, misfire: str) -> Due:
-    """What fires of the ticks from `next_run_at` to `now`.
+    """Decide which ticks from `next_run_at` to `now` fire.
 
     The latest of them is on time if it is at most 60 s ago, and always fires then. All others are missed: `latest`
     fires the latest one, if none is on time; `all` fires each, at most 1,000 at once (`is_cut`: there are more);
@@ -186,21 +186,21 @@ def zone(name: str) -> ZoneInfo:
 
 def _no_zone(name: object) -> InvalidOption:
     return InvalidOption(
-        f"timezone {quoted(name):.80} is not known: use a name of the IANA database, like Europe/Berlin or UTC.",
+        f"timezone must be a name of the IANA database, like Europe/Berlin or UTC; got {quoted(name):.80}.",
         option="timezone",
     )
 
 
 def tidy(text: object) -> str:
-    """The cron text with single spaces; of an interval, also as a `timedelta`, its text: `@every 1h30m`.
+    """The cron text with single spaces; an interval, also a `timedelta`, as its text: `@every 1h30m`.
 
-    Raises `InvalidOption` if it is none, or means no time at all.
+    Raises `InvalidOption` for an invalid text, and for one that means no time at all.
     """
     every = text if isinstance(text, timedelta) else _interval(text)
     if every is not None:
         return _every(every)
     if not isinstance(text, str):
-        raise InvalidOption(f"cron {quoted(text)} is not text: {_HOW}.", option="cron")
+        raise InvalidOption(f"cron must be text; got {quoted(text)}. {_HOW}.", option="cron")
     tidied = " ".join(text.split())
     _fields(tidied)
     return tidied
@@ -234,16 +234,18 @@ def _fields(text: str) -> str:
     """The fields that a cron text stands for. Raises `InvalidOption`."""
     if len(text) > _LONGEST_TEXT:
         raise InvalidOption(
-            f"cron {quoted(text[:40])}… is longer than {_LONGEST_TEXT} characters: {_HOW}.", option="cron"
+            f"cron must be at most {_LONGEST_TEXT} characters; got {quoted(text[:40])}…. {_HOW}.", option="cron"
         )
     fields = _MACROS.get(text.lower(), text)
     try:
         next(CronSim(fields, _START))
     except StopIteration:
-        raise InvalidOption(f"cron {quoted(text)} means no time in fifty years: {_HOW}.", option="cron") from None
+        raise InvalidOption(
+            f"cron must mean a time in the next fifty years; got {quoted(text)}. {_HOW}.", option="cron"
+        ) from None
     except (CronSimError, ValueError, AssertionError) as error:
         why = f"{str(error)[:1].lower()}{str(error)[1:]}" if isinstance(error, CronSimError) else "not a cron text"
-        raise InvalidOption(f"cron {quoted(text)} is not usable ({why}): {_HOW}.", option="cron") from error
+        raise InvalidOption(f"cron must be a cron text; got {quoted(text)} ({why}). {_HOW}.", option="cron") from error
     return fields
 
 
@@ -258,7 +260,7 @@ def _offset(moment: datetime, place: ZoneInfo) -> timedelta:
 
 
 def _to_utc(wall: datetime, place: ZoneInfo) -> datetime:
-    """The moment at which the wall clock shows this first; where it never does, the end of the gap."""
+    """The moment at which the wall clock first shows this time; if it never does, the end of the gap."""
     moment = wall.replace(tzinfo=place).astimezone(UTC)
     if moment.astimezone(place).replace(tzinfo=None) == wall:
         return moment
@@ -268,7 +270,7 @@ def _to_utc(wall: datetime, place: ZoneInfo) -> datetime:
 
 
 def _first_change(start: datetime, end: datetime, place: ZoneInfo) -> datetime | None:
-    """The first second after `start`, up to `end`, at which the zone has another offset; looked for day by day."""
+    """The first second after `start`, up to `end`, at which the zone has another offset, searched day by day."""
     before = _offset(start, place)
     days = int((end - start) / _DAY)
     for low, high in pairwise(chain((start + n * _DAY for n in range(days + 1)), (end,))):

@@ -1,4 +1,4 @@
-"""A schedule as people see it: one that is declared or created, one that is stored, and a tick that has fired."""
+"""A schedule as people see it: declared or created, and stored; and a tick that has fired."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ Overlap: TypeAlias = Literal["allow", "skip"]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a task runs by itself: for `@app.task(schedule=…)`, alone or as one of a list.
+    """A schedule of a task: for `@app.task(schedule=…)`, alone or as one of a list.
 
     `cron`: five fields (minute hour day month weekday), six with the seconds first, or `@hourly` and the like; its
     times are those of `timezone`. Or an interval: a `timedelta` of whole seconds, kept as `@every 1h30m`, whose ticks
     are its multiples since 1970-01-01 00:00 UTC. `name`: by default the task's. `args`: the job's arguments by
-    parameter. `misfire`: what becomes of ticks while no worker ran: one job for the `latest`, one for `all` of them, or
+    parameter. `misfire`: the policy for ticks while no worker ran: one job for the `latest`, one for each (`all`), or
     none (`skip`). `overlap`: `skip` makes no job while the last one is not finished. `jitter`: a random delay of each
-    job up to so many seconds (or a `timedelta`). `queue`, `priority`, `max_attempts`: None for the task's. Raises
+    job, up to this many seconds (or a `timedelta`). `queue`, `priority`, `max_attempts`: None for the task's. Raises
     `InvalidOption`.
 
     >>> @app.task(schedule=Schedule("0 3 * * *", timezone="Europe/Berlin", misfire="skip", jitter=30))
@@ -68,7 +68,7 @@ class Schedule:
             object.__setattr__(self, name, value)
         if not isinstance(self.timezone, str):
             raise InvalidOption(
-                f"timezone {quoted(self.timezone)} is not text: use a name like 'Europe/Berlin' or 'UTC'.",
+                f"timezone must be a name like 'Europe/Berlin' or 'UTC'; got {quoted(self.timezone)}.",
                 option="timezone",
             )
         if self.times.next(datetime.now(UTC)) is None:
@@ -80,8 +80,8 @@ class Schedule:
 
     @property
     def text(self) -> str:
-        """The cron text, that of an interval included."""
-        return str(self.cron)  # __post_init__ has made it one
+        """The cron text, also of an interval."""
+        return str(self.cron)  # __post_init__ has made it text
 
     @property
     def times(self) -> Cron:
@@ -90,7 +90,7 @@ class Schedule:
 
 
 class ScheduleChanges(TypedDict, total=False):
-    """What can be edited of a schedule: its task, and the options of `Schedule` but for its name."""
+    """The editable options of a schedule: its task, and the options of `Schedule` except its name."""
 
     task: str
     cron: str | timedelta
@@ -105,12 +105,12 @@ class ScheduleChanges(TypedDict, total=False):
 
 
 OPTIONS: Final = tuple(option.name for option in fields(Schedule) if option.name != "name")
-"""What can be edited of a schedule, besides its task."""
+"""The editable options of a schedule, besides its task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """A schedule with its name, its task, its arguments, checked and as JSON, and their version (None: as it has)."""
+    """A schedule with its name, its task, its checked arguments as JSON, and their version (None: unchanged)."""
 
     name: str
     task: str
@@ -119,7 +119,7 @@ class Declared:
     schedule: Schedule | StoredSchedule
 
     def parameters(self) -> tuple[object, ...]:
-        """What the statements take, in their order."""
+        """The parameters of the statements, in their order."""
         of = self.schedule
         return (
             *(self.name, self.task, of.queue, of.priority, of.max_attempts, self.args, of.cron, of.timezone),
@@ -127,19 +127,19 @@ class Declared:
         )
 
     def declaration(self) -> str:
-        """All of it as one text: what tells whether the code has changed."""
+        """All of it as one text, by which a change of the code is detected."""
         return msgspec.json.encode(self.parameters()).decode()
 
 
 class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """A schedule as its row was when it was read.
 
-    `origin` is `code` if a worker wrote it there, else `user`. `undeclared_at`: since when the code of workers that
-    start does not declare it any more (None: it does, or somebody has created it); it goes on firing. `next_run_at` is
-    the first tick that is not handled yet (None: there is none in the next fifty years); while `is_paused`, it means
-    nothing. `last_tick_at` is the last one that fired, `last_job_id` the last job made, also by `run`. A `queue`,
-    `priority` or `max_attempts` of None is the task's. `is_sensitive`: its task hides, from those who look from
-    outside, what its jobs are given.
+    `origin` is `code` if a worker stored it, else `user`. `undeclared_at`: since when the code of starting workers no
+    longer declares it (None: the code declares it, or a user has created it); it goes on firing. `next_run_at` is the
+    first tick that is not handled yet (None: there is none in the next fifty years); while `is_paused`, it has no
+    meaning. `last_tick_at` is the last tick that fired, `last_job_id` the last job made, also by `run`. A `queue`,
+    `priority` or `max_attempts` of None is the task's. `is_sensitive`: its task hides the arguments of its jobs from
+    people who look from outside.
     """
 
     name: str
@@ -172,13 +172,13 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     @property
     def times(self) -> Cron:
-        """The times that it means. Raises `InvalidOption` for a row that somebody has written by hand, and wrongly."""
+        """The times that it means. Raises `InvalidOption` for an invalid row that was written by hand."""
         return Cron(self.cron, self.timezone)
 
     def next_ticks(self, count: int) -> list[datetime]:
-        """The next ticks, from the first on that is not handled yet; none while it is paused.
+        """The next ticks, from the first unhandled one on; none while it is paused.
 
-        Nor has a schedule any whose cron text or time zone is not usable: somebody has written the row by hand.
+        A schedule with an invalid cron text or time zone, in a row written by hand, has none either.
         """
         if self.is_paused or self.next_run_at is None:
             return []
@@ -195,16 +195,16 @@ class StoredSchedule(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 def revision(schedule: StoredSchedule) -> str:
-    """A text that is another one once somebody has edited, paused or resumed the schedule, or the code has changed it.
+    """A text that changes when an operator edits, pauses or resumes the schedule, or the code changes it.
 
-    A tick that fires, or `run`, leaves it as it is. Each edit writes `updated_at` under the row's lock; a hash of what
-    can be edited would tell of the arguments of a sensitive task.
+    A tick that fires, and `run`, do not change it. Each edit writes `updated_at` under the row's lock; a hash of the
+    editable options would reveal the arguments of a sensitive task.
     """
     return f"{(schedule.updated_at - _EPOCH) // timedelta(microseconds=1):x}"
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True):
-    """A tick that has fired: its time, when it did, and its job, whose state is None if retention has removed it."""
+    """A tick that has fired: its time, when it fired, and its job, whose state is None if retention has removed it."""
 
     tick_at: datetime
     fired_at: datetime
@@ -214,7 +214,7 @@ class Tick(msgspec.Struct, frozen=True, kw_only=True):
 
 def _one_of(option: str, value: object, allowed: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in allowed:
-        raise InvalidOption(f"{option} {quoted(value)} is not known: use one of {', '.join(allowed)}.", option=option)
+        raise InvalidOption(f"{option} must be one of {', '.join(allowed)}; got {quoted(value)}.", option=option)
     return value
 
 

@@ -1,14 +1,13 @@
-"""A task's arguments: from a call to the JSON that is stored, and from that JSON to the handler's call.
+"""Convert a task's arguments: from a call to stored JSON, and from that JSON to the handler's call.
 
-They are stored as one JSON object keyed by parameter names. Arguments that a call leaves to their defaults are *left
-out* of it: a default is part of the function's code, and the job runs, and is replayed, with the code of that day.
-Stored defaults would fail on a worker one deploy older (which does not know the new optional parameter) or newer
-(which has dropped it). Who needs a value frozen at the enqueue passes it: what is passed is stored, even if it equals
-the default.
+One JSON object, keyed by parameter names, stores them. It *omits* arguments that a call leaves to their defaults: a
+default is part of the function's code, and the job runs, and is replayed, with the code of that day. Stored defaults
+would fail on a worker one deploy older (which does not know the new optional parameter) or newer (which has dropped
+it). To freeze a value at the enqueue, pass it: a passed argument is stored, even if it equals the default.
 
 Large floats are written without an exponent: `jsonb` would make an int of them.
 
-No message shows a value, since arguments may be secrets; for the same reason no error has a cause.
+No message shows a value, because arguments may be secrets; for the same reason no error has a cause.
 """
 
 from __future__ import annotations
@@ -46,17 +45,17 @@ _PATH = re.compile(r"\$\.(\w+)(.*)")
 _BEFORE_A_VALUE = ("Invalid enum value", "Invalid value")
 _MEANINGS = (
     (RecursionError, "", f"it is nested deeper than {NESTING_LIMIT} levels, or contains itself"),
-    (UnicodeEncodeError, "", "it holds half of a surrogate pair, which is not valid Unicode"),
+    (UnicodeEncodeError, "", "it contains half of a surrogate pair, which is not valid Unicode"),
     (UnicodeDecodeError, "", "the JSON is not UTF-8"),
-    (ValueError, "Exceeds the limit", "it holds an integer of more digits than Python reads"),
+    (ValueError, "Exceeds the limit", "it contains an integer of more digits than Python reads"),
 )
 
 
 class Arguments:
     """The arguments of one task, read once from its function's signature.
 
-    `injected` is the class whose parameter is filled by the worker, not by the caller: `job_parameter` is its name.
-    Unannotated parameters take anything that JSON has. Raises `InvalidOption` for a signature that JSON cannot fill.
+    `injected` is the class of the parameter that the worker fills, not the caller; `job_parameter` is its name.
+    Unannotated parameters accept any JSON. Raises `InvalidOption` for a signature that JSON cannot fill.
     """
 
     __slots__ = (
@@ -84,8 +83,7 @@ class Arguments:
     def encode(self, args: tuple[object, ...], kwargs: Mapping[str, object], *, limit: int) -> str:
         """Bind a call as Python would and return its arguments as JSON text of at most `limit` bytes.
 
-        Raises `InvalidArguments` for a call that does not fit, and for values that would reach the handler as
-        something else.
+        Raises `InvalidArguments` for a call that does not fit, and for values that would reach the handler changed.
         """
         try:
             call = self._call(*args, **kwargs)
@@ -110,9 +108,9 @@ class Arguments:
         return text
 
     def check(self, document: object, *, limit: int) -> str:
-        """Validate a JSON object that came from outside and return it as `encode` would write it.
+        """Validate a JSON object from outside and return it as `encode` would write it.
 
-        A `str` or `bytes` is taken for JSON text, anything else for parsed JSON. Raises `InvalidArguments`.
+        A `str` or `bytes` is JSON text, anything else parsed JSON. Raises `InvalidArguments`.
         """
         if not isinstance(document, (str, bytes)):
             self._examine(document)
@@ -135,9 +133,9 @@ class Arguments:
         return msgspec.structs.asdict(self._run(text))
 
     def bind(self, text: str | bytes, job: object = None) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """Turn stored arguments into `(positional, keywords)` to call the function with: faster than `decode`.
+        """Turn stored arguments into the `(positional, keywords)` of a call of the function: faster than `decode`.
 
-        `job` is put where the function wants it. Raises `InvalidArguments` like `decode`.
+        `job` goes to the function's job parameter. Raises `InvalidArguments` like `decode`.
         """
         try:
             values = _astuple(self._decode_run(text))
@@ -148,17 +146,18 @@ class Arguments:
         return self._parameters.arrange(values, job)
 
     def check_names(self, names: Sequence[str]) -> None:
-        """Make sure that the names are those of parameters. Raises `InvalidOption`."""
+        """Check that the function has parameters of these names. Raises `InvalidOption`."""
         for name in names:
             if name not in self._parameters.hints:
                 known = ", ".join(self._parameters.hints) or "none"
                 raise InvalidOption(f"Task {quoted(self._task)} has no argument {quoted(name)}: it has {known}.")
 
     def canonical(self, text: str, names: Sequence[str] | None) -> bytes:
-        """Some of the arguments as JSON that is the same for all calls that mean the same.
+        """Some of the arguments as canonical JSON: equal calls give equal JSON.
 
-        The named ones, those that were left to their defaults too; None: all that differ from their defaults, so that
-        a new parameter with a default changes nothing. Sets and keys are sorted. Raises `InvalidArguments`.
+        `names` selects arguments, including those left to their defaults; None selects all that differ from their
+        defaults, so that a new parameter with a default changes nothing. Sets and keys are sorted. Raises
+        `InvalidArguments`.
         """
         values = self.decode(text)
         if names is None:
@@ -188,7 +187,7 @@ class Arguments:
             self._refuse(error, culprit=self._culprit(value))
 
     def _culprit(self, value: object) -> str | None:
-        """Find the argument that msgspec could not encode: it does not say which."""
+        """Find the argument that msgspec could not encode: its error does not name it."""
         fields = msgspec.structs.asdict(value) if isinstance(value, msgspec.Struct) else value
         for name, argument in fields.items() if isinstance(fields, dict) else ():
             try:
@@ -198,13 +197,13 @@ class Arguments:
         return None
 
     def _examine(self, value: object) -> None:
-        """Refuse what msgspec would write as something else or PostgreSQL would not take."""
+        """Refuse values that msgspec would write as another value, or that PostgreSQL would refuse."""
         try:
             tree = msgspec.to_builtins(value, enc_hook=encode_hook)
         except Exception as error:  # noqa: BLE001  # properties and model_dump run foreign code
             self._refuse(error, culprit=self._culprit(value))
         if not isinstance(tree, dict):
-            self._fail(f"arguments are one JSON object keyed by parameter names, not `{type_name(type(tree))}`")
+            self._fail(f"must be one JSON object keyed by parameter names; got `{type_name(type(tree))}`")
         for name, argument in tree.items():
             defect = find_defect(name) or find_defect(argument, depth=2)
             if defect is not None:
@@ -221,7 +220,7 @@ class Arguments:
 
     def _refuse_size(self, size: int, limit: int) -> NoReturn:
         self._fail(
-            f"{size:,} bytes of JSON, where {limit:,} are allowed. Store the large part elsewhere and pass its key, "
+            f"must be at most {limit:,} bytes of JSON; got {size:,}. Store the large part elsewhere and pass its key, "
             "or raise ROWLOCK_MAX_ARGS_BYTES"
         )
 
@@ -234,7 +233,7 @@ class Arguments:
         if place:
             what = f"{what} at `{parameter}{place}`"
         fitting = type_name(self._parameters.hints.get(parameter))
-        self._fail(typed(f"{what}. Pass what fits `{fitting}`"), parameter)
+        self._fail(typed(f"{what}. Pass a value that fits `{fitting}`"), parameter)
 
     def _fail(self, what: str, parameter: str | None = None) -> NoReturn:
         subject = "arguments" if parameter is None else f"argument {quoted(parameter)}"
@@ -242,7 +241,7 @@ class Arguments:
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """Say what an error means without the values that its own text may show; and where, as msgspec's path."""
+    """Describe an error without the values that its own text may show, and its place, as msgspec's path."""
     text = str(error)
     if isinstance(error, msgspec.ValidationError):
         what, _, path = text.rpartition(" - at ") if text.endswith("`") and " - at " in text else (text, "", "")
@@ -259,7 +258,7 @@ def _explain(error: Exception) -> tuple[str, str]:
 
 
 def plain_document(task: str, args: Mapping[str, object], limit: int) -> str:
-    """Write the arguments of a task whose function is not here as JSON text: only JSON's own rules are checked.
+    """Write the arguments of a task whose function is not here as JSON text; only JSON's own rules apply.
 
     Raises `InvalidArguments`.
     """
@@ -272,7 +271,7 @@ def plain_document(task: str, args: Mapping[str, object], limit: int) -> str:
     except TypeError as error:
         raise InvalidArguments(f"The arguments of {task} are not usable: {error}. Pass plain data.") from None
     if len(text.encode()) > limit:
-        raise InvalidArguments(f"The arguments of {task} are too large: at most {limit} bytes of JSON.")
+        raise InvalidArguments(f"The arguments of {task} must be at most {limit} bytes of JSON.")
     return text
 
 

@@ -1,4 +1,4 @@
-"""Whether a job is tried again after an error, and how long it waits before: policies and rules as values."""
+"""Backoff and retry: policies for the delay before another attempt, and rules for the errors that allow one."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Exponential:
     """Wait `first` after the first error, `factor` times as long after each further one, and never longer than `limit`.
 
     Durations are `timedelta` or seconds. `limit` is one hour by default, or `first` if that is longer. `jitter` is the
-    share of each delay that is left to chance, so that jobs which failed together do not come back together: it only
-    shortens, so that `limit` holds; 0 is none, 1 is any delay between nothing and the full one. Raises `InvalidOption`.
+    random share of each delay, so that jobs which failed together do not come back together: it only shortens, so that
+    `limit` holds; 0 is none, 1 is any delay between zero and the full one. Raises `InvalidOption`.
 
     ```python
     Exponential(
@@ -53,7 +53,7 @@ class Exponential:
     ) -> None:
         start, longest = _bounds(first, limit)
         if not _is_number(factor) or not 1 <= factor <= 1000:
-            raise InvalidOption(f"factor={quoted(factor)} makes no sense: pass 1 (always the same delay) to 1000")
+            raise InvalidOption(f"factor must be from 1 (always the same delay) to 1000; got {quoted(factor)}.")
         values = {"first": start, "factor": float(factor), "limit": longest, "jitter": _share(jitter)}
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -74,7 +74,7 @@ class Exponential:
 class Linear:
     """Wait `first` after the first error, `step` longer after each further one, and never longer than `limit`.
 
-    Durations are `timedelta` or seconds. `step` is as long as `first` by default; `limit` and `jitter` are as those of
+    Durations are `timedelta` or seconds. `step` is as long as `first` by default; `limit` and `jitter` are those of
     `Exponential`. Raises `InvalidOption`.
 
     ```python
@@ -109,7 +109,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True)
 class FixedDelays:
-    """The delays of a list, one after the other; the last one is used again for all further errors."""
+    """Wait for the delays of a list, one after the other; the last one repeats for all further errors."""
 
     delays: tuple[timedelta, ...]
 
@@ -120,9 +120,10 @@ class FixedDelays:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """The delay that a function of the application says: it is given the number of the failed attempt, and the error.
+    """Compute the delay by a function of the application, from the number of the failed attempt and the error.
 
-    What it raises, or returns that is no delay, is logged, and the default delay is used: the outcome stands.
+    If it raises an error, or returns anything but a delay, the error is logged and the default delay applies: the
+    outcome stands.
     """
 
     function: BackoffFunction
@@ -140,20 +141,20 @@ Backoff: TypeAlias = Exponential | Linear | FixedDelays | Computed
 """Every kind of backoff policy."""
 
 BackoffOption: TypeAlias = "Exponential | Linear | timedelta | float | Sequence[timedelta | float] | BackoffFunction"
-"""What `@app.task(backoff=…)` takes."""
+"""The values of `@app.task(backoff=…)`."""
 
 
 def parse_backoff(value: BackoffOption) -> Backoff:
-    """Return the policy that `@app.task(backoff=…)` means.
+    """Return the policy of `@app.task(backoff=…)`.
 
-    A number (seconds) or a `timedelta` is the first delay of an exponential policy; a list holds all delays; a
+    A number (seconds) or a `timedelta` is the first delay of an exponential policy; a list contains all delays; a
     function computes them. Raises `InvalidOption` for anything else.
     """
     if isinstance(value, Exponential | Linear):
         return value
     if isinstance(value, list | tuple):
         if not value:
-            raise InvalidOption("backoff=[] has no delay: list at least one, such as [1, 5, 60]")
+            raise InvalidOption("backoff must list at least one delay; got []. Write it as [1, 5, 60].")
         return FixedDelays(tuple(_duration(f"backoff[{place}]", delay) for place, delay in enumerate(value)))
     if callable(value) and not isinstance(value, type):
         return Computed(_function(value))
@@ -161,38 +162,38 @@ def parse_backoff(value: BackoffOption) -> Backoff:
         return Exponential(first=value)  # type: ignore[arg-type]  # it is checked there
     except InvalidOption:
         raise InvalidOption(
-            f"backoff={quoted(value)} makes no sense: pass the first delay as seconds or timedelta, 0 or longer, "
-            "a list of delays, a function of attempt and error, or a policy such as Exponential(first=2)"
+            "backoff must be the first delay (seconds or a timedelta, 0 or longer), a list of delays, a function of "
+            f"attempt and error, or a policy such as Exponential(first=2); got {quoted(value)}."
         ) from None
 
 
 def _function(value: BackoffFunction) -> BackoffFunction:
     if is_async(value):
-        raise InvalidOption(f"backoff={quoted(value)} is async: pass a plain function, which returns the delay at once")
+        raise InvalidOption(f"backoff must be a plain function, which returns the delay at once; got {quoted(value)}.")
     try:
         inspect.signature(value).bind(1, Exception())
     except (TypeError, ValueError) as error:
         raise InvalidOption(
-            f"backoff={quoted(value)} cannot be called with an attempt and an error ({error}): "
-            "write it as lambda attempt, error: seconds"
+            f"backoff must be a function of attempt and error; got {quoted(value)}: {error}. "
+            "Write it as lambda attempt, error: seconds."
         ) from None
     return value
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Which exceptions are worth another attempt: those of `only` (None: all), but never those of `never`."""
+    """The exceptions that allow another attempt: those of `only` (None: all), but never those of `never`."""
 
     only: tuple[type[BaseException], ...] | None = None
     never: tuple[type[BaseException], ...] = ()
 
     def allow(self, error: BaseException) -> bool:
-        """Tell whether a job whose attempt ended in this error may be tried again."""
+        """Whether a job may be retried after this error."""
         return not _is_one(error, self.never) and (self.only is None or _is_one(error, self.only))
 
 
 def parse_rules(retry_on: ExceptionClasses | None, never_retry: ExceptionClasses | None) -> Rules:
-    """Return the rules that `@app.task(retry_on=…, never_retry=…)` mean. Raises `InvalidOption`.
+    """Return the rules of `@app.task(retry_on=…, never_retry=…)`. Raises `InvalidOption`.
 
     A class of `retry_on` that `never_retry` covers is refused: it would never be retried.
     """
@@ -202,8 +203,8 @@ def parse_rules(retry_on: ExceptionClasses | None, never_retry: ExceptionClasses
         for refused in never:
             if issubclass(chosen, refused):
                 raise InvalidOption(
-                    f"retry_on={chosen.__name__} is never retried, since never_retry={refused.__name__} covers it: "
-                    "take it out of one of them."
+                    f"retry_on={chosen.__name__} is never retried, because never_retry={refused.__name__} covers it. "
+                    "Remove it from one of them."
                 )
     return Rules(only, never)
 
@@ -213,17 +214,19 @@ def _classes(option: str, value: ExceptionClasses) -> tuple[type[BaseException],
     for one in given:
         if not isinstance(one, type) or not issubclass(one, BaseException):
             raise InvalidOption(
-                f"{option}={quoted(one)} is no exception class: pass classes, such as (TimeoutError, OSError)"
+                f"{option} must be exception classes, such as (TimeoutError, OSError); got {quoted(one)}."
             )
         if issubclass(one, Directive):
-            raise InvalidOption(f"{option}={one.__name__} is a decision of the handler's, not an error: leave it out.")
+            raise InvalidOption(
+                f"{option} must be classes of errors; got {one.__name__}, a decision of the handler. Remove it."
+            )
     if not given:
-        raise InvalidOption(f"{option} is empty: leave it out, or name at least one exception class.")
+        raise InvalidOption(f"{option} must name at least one exception class; got none. Name one, or omit the option.")
     return tuple(given)
 
 
 def _is_one(error: BaseException, classes: tuple[type[BaseException], ...]) -> bool:
-    if isinstance(error, RemoteError):  # its class is in another process; its name is here
+    if isinstance(error, RemoteError):  # another process has its class; here is only the name
         return any(qualified_name(one) in error.kinds for one in classes) or isinstance(error, classes)
     return isinstance(error, classes)
 
@@ -238,16 +241,14 @@ def _bounds(first: timedelta | float, limit: timedelta | float | None) -> tuple[
     longest = max(_HOUR, start) if limit is None else _duration("limit", limit)
     if longest < start:
         raise InvalidOption(
-            f"limit={quoted(limit)} is below first={quoted(first)}: raise the limit or lower the first delay"
+            f"limit must be at least first={quoted(first)}; got {quoted(limit)}. Raise limit or lower first."
         )
     return start, longest
 
 
 def _share(jitter: float) -> float:
     if not _is_number(jitter) or not 0 <= jitter <= 1:
-        raise InvalidOption(
-            f"jitter={quoted(jitter)} makes no sense: pass a share from 0 (none) to 1 (the whole delay)"
-        )
+        raise InvalidOption(f"jitter must be a share from 0 (none) to 1 (the whole delay); got {quoted(jitter)}.")
     return float(jitter)
 
 
@@ -259,7 +260,7 @@ def _duration(name: str, value: timedelta | float) -> timedelta:
         except (OverflowError, ValueError):  # NaN and Infinity too
             duration = None
     if duration is None or not timedelta(0) <= duration <= _LONGEST:
-        raise InvalidOption(f"{name}={quoted(value)} makes no sense: pass seconds or a timedelta, from 0 to 100 years")
+        raise InvalidOption(f"{name} must be seconds or a timedelta, from 0 to 100 years; got {quoted(value)}.")
     return duration
 
 
@@ -268,4 +269,4 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 DEFAULT: Final = Exponential()
-"""What a task has that says nothing else."""
+"""The policy of a task without `backoff`."""

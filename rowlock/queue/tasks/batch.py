@@ -1,4 +1,4 @@
-"""What a batch handler takes and returns: lists, of which each job has one item."""
+"""The lists that a batch handler receives and returns: each job has one item in each."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DEFAULT_WAIT: Final = timedelta(milliseconds=50)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """How a task's jobs are handled together: up to `size` in one call, after the first has waited `wait` at most.
+    """A task's batching: up to `size` jobs in one call, after the first has waited `wait` at most.
 
     `items` and `jobs` are the names of the handler's parameters. `member` has the signature of one job's call: the
-    item, and the job if the handler wants jobs.
+    item, and the job if the handler has a parameter for jobs.
     """
 
     size: int
@@ -43,28 +43,30 @@ class Batch:
 def read_batch(
     function: Callable[..., object], *, task: str, size: object, wait: object, executor: str, captures_logs: bool
 ) -> Batch | None:
-    """Check the options `batch` and `batch_wait` and the handler that goes with them; None without `batch`.
+    """Check the options `batch` and `batch_wait` and their handler; None without `batch`.
 
     Raises `InvalidOption`.
     """
     if size is None:
         if wait is not None:
-            raise InvalidOption(f"batch_wait {quoted(wait)} is for batches: give batch as well, or leave it out.")
+            raise InvalidOption(f"batch_wait needs batch; got only batch_wait {quoted(wait)}. Give both, or omit it.")
         return None
     most = checks.batch(size)
     waits = DEFAULT_WAIT if wait is None else checks.batch_wait(wait)
     if executor == "process":
         raise InvalidOption(
-            "executor 'process' takes one job at a time, not a batch: leave batch out, or the executor (a plain "
-            "function runs in a thread then)."
+            "executor 'process' runs one job at a time, not a batch. Omit batch, or the executor (a plain function "
+            "then runs in a thread)."
         )
     if captures_logs:
-        raise InvalidOption("capture_logs does not know which job of a batch a line is about: leave it out, or batch.")
+        raise InvalidOption(
+            "capture_logs cannot assign the log lines of a batch to its jobs. Omit capture_logs or batch."
+        )
     return _read_handler(function, task, most, waits)
 
 
 def item_type(returns: object) -> object:
-    """What the result of one job is converted to, of a batch handler's return annotation; Any if it does not say.
+    """The type of one job's result, from a batch handler's return annotation; Any if that names none.
 
     Of `list[int | Exception] | None` it is `int`.
     """
@@ -82,8 +84,8 @@ def _read_handler(function: Callable[..., object], task: str, size: int, wait: t
 
     def refuse(why: str) -> NoReturn:
         raise InvalidOption(
-            f"Task {quoted(task)}: batch={size} needs a handler of one list, def {name}(items: list[...]), and of "
-            f"list[Job] besides if it wants the jobs; {why}."
+            f"Task {quoted(task)}: batch={size} needs a handler of one list, def {name}(items: list[...]), and "
+            f"optionally of list[Job]; {why}."
         )
 
     items: list[tuple[inspect.Parameter, Any]] = []
@@ -97,10 +99,10 @@ def _read_handler(function: Callable[..., object], task: str, size: int, wait: t
         else:
             items.append((parameter, item))
     if len(items) != 1 or len(jobs) > 1:
-        refuse(f"it has {len(items)} of items and {len(jobs)} of jobs")
+        refuse(f"it has {len(items)} lists of items and {len(jobs)} of jobs")
     parameter, item = items[0]
     if parameter.default is not inspect.Parameter.empty:
-        refuse(f"its parameter `{parameter.name}` has a default, and is always given")
+        refuse(f"its parameter `{parameter.name}` has a default, which would never apply")
     return Batch(
         size=size,
         wait=wait,
@@ -111,21 +113,21 @@ def _read_handler(function: Callable[..., object], task: str, size: int, wait: t
 
 
 def _member(function: Callable[..., object], name: str, item: object, jobs: list[str]) -> Callable[..., object]:
-    """A function with the signature of one job's call, to read arguments by."""
+    """A function with the signature of one job's call, by which arguments are read."""
 
     @functools.wraps(function)
     def member(*_: object) -> NoReturn:
-        raise AssertionError("a batch is called by its gathering")
+        raise AssertionError("only the gathering calls a batch")
 
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, kind, annotation=item)]
     parameters += [inspect.Parameter(other, kind, annotation=Job) for other in jobs]
-    member.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what inspect.signature reads
+    member.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # inspect.signature reads it
     return member
 
 
 def _choices(hint: object) -> tuple[Any, ...]:
-    """The members of a union; of anything else itself."""
+    """The members of a union; any other hint alone."""
     return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 

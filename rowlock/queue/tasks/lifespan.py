@@ -1,4 +1,4 @@
-"""What a worker opens before its first job and closes after its last: an HTTP client, a connection pool, a model."""
+"""Resources that a worker opens before its first job and closes after its last: an HTTP client, a pool, a model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CLOSED: Final = object()
 
 
 class Lifespan(Generic[T]):
-    """What a function opens for as long as a worker of its application is open. `@app.lifespan` makes it.
+    """A resource that a function opens while a worker of its application is open. `@app.lifespan` makes it.
 
-    The function yields once. What comes before runs before the worker's first job, what comes after when its last
-    one has ended; each process of tasks with `executor="process"` opens one of its own. Several workers in one process
+    The function yields once. The code before the yield runs before the worker's first job, the code after it when the
+    last job has ended; each process of tasks with `executor="process"` opens its own. Several workers in one process
     share one.
 
     >>> @app.lifespan
@@ -56,11 +56,11 @@ class Lifespan(Generic[T]):
 
     @property
     def value(self) -> T:
-        """What the function yielded. Raises `OutsideHandler` where no worker is open in this process."""
+        """The yielded value. Raises `OutsideHandler` where no worker is open in this process."""
         if self._value is _CLOSED:
             raise OutsideHandler(
                 f"The value of {self.__name__} exists while a worker is open in this process. Read it in a handler; "
-                f"or hold it open: async with {self.__name__}.opened(): …"
+                f"or keep it open: async with {self.__name__}.opened(): …"
             )
         return cast("T", self._value)
 
@@ -71,9 +71,9 @@ class Lifespan(Generic[T]):
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Have it open for the time of the block: a fixture holds one open for several tests. Raises what it raises.
+        """Keep it open during the block, for example in a fixture for several tests.
 
-        Raises `InvalidOption` if it does not yield, or yields twice.
+        Raises the errors of the function, and `InvalidOption` if it does not yield, or yields twice.
         """
         async with self._opening:
             if not self._workers:
@@ -103,7 +103,7 @@ class Lifespan(Generic[T]):
 
     @staticmethod
     async def _step(opened: AsyncIterator[T] | Iterator[T]) -> object:
-        """What it yields next; `_CLOSED` when it has ended."""
+        """Its next value; `_CLOSED` when it has ended."""
         if isinstance(opened, AsyncIterator):
             return await anext(opened, _CLOSED)
         return next(opened, _CLOSED)

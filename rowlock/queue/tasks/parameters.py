@@ -16,15 +16,15 @@ from rowlock.queue.jobs.json_values import type_name, unsupported_type
 
 _KINDS = {
     inspect.Parameter.POSITIONAL_ONLY: "is positional-only. Remove the `/`: stored arguments are keyed by name",
-    inspect.Parameter.VAR_POSITIONAL: "takes any number of arguments. Take one list instead",
-    inspect.Parameter.VAR_KEYWORD: "takes any keyword arguments. Take one dict instead",
+    inspect.Parameter.VAR_POSITIONAL: "accepts any number of arguments. Use one list instead",
+    inspect.Parameter.VAR_KEYWORD: "accepts any keyword arguments. Use one dict instead",
 }
 _PLAIN_DEFAULTS = (bool, bytes, float, int, str, type(None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """What a task's function can be called with. The parameter that takes the job has no entry in `hints`."""
+    """The parameters of a task's function. The parameter for the job has no entry in `hints`."""
 
     hints: Mapping[str, Any]
     """The annotation of each parameter, in the function's order (keyword-only ones last)."""
@@ -33,7 +33,7 @@ class Parameters:
     keyword_only: tuple[str, ...]
     job_parameter: str | None
     job_position: int | None
-    """Where the job stands among the positional arguments; None if there is no job, or if it is keyword-only."""
+    """The job's position among the positional arguments; None if there is no job, or if it is keyword-only."""
 
     signature: str
     """How the function is called, for messages: `send_email(recipient, *, copies=…)`."""
@@ -55,7 +55,7 @@ class Parameters:
             else:
                 hints[parameter.name] = reader.storable(parameter, hint)
         if len(jobs) > 1:
-            reader.refuse(jobs[1], f"is the second one that takes the job, after `{jobs[0]}`. Keep one")
+            reader.refuse(jobs[1], f"is the second parameter for the job, after `{jobs[0]}`. Keep one")
         kept = [parameter for parameter in parameters if parameter.name in hints]
         positional = [parameter.name for parameter in parameters if not _is_keyword_only(parameter)]
         keyword_only = tuple(parameter.name for parameter in kept if _is_keyword_only(parameter))
@@ -72,8 +72,8 @@ class Parameters:
     def struct(self, *, with_defaults: bool) -> type[msgspec.Struct]:
         """Make the struct whose fields are the parameters.
 
-        With defaults it is what the handler is called with. Without, an argument that was not passed stays `UNSET`,
-        so that it is left out of the JSON.
+        With defaults it has the values of the handler's call. Without, an argument that was not passed stays `UNSET`,
+        so that the JSON omits it.
         """
         fields = [self._field(name, with_defaults=with_defaults) for name in self.hints]
         count = len(fields) - len(self.keyword_only)
@@ -83,7 +83,7 @@ class Parameters:
         return msgspec.defstruct("Arguments", fields[count:], bases=(positional,), kw_only=True, gc=False)
 
     def arrange(self, values: tuple[Any, ...], job: object) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """Make a call's positional and keyword arguments of the values of the struct's fields and of the job."""
+        """Arrange the values of the struct's fields and the job as a call's positional and keyword arguments."""
         place = self.job_position
         keywords: dict[str, Any] = {}
         if self.keyword_only:
@@ -105,7 +105,7 @@ class Parameters:
         default = self.defaults[name]
         if isinstance(default, _PLAIN_DEFAULTS):
             return name, hint, default
-        # The very object, as in Python: msgspec would refuse or copy a mutable one.
+        # The same object, as in Python: msgspec would refuse or copy a mutable one.
         return name, hint, msgspec.field(default_factory=lambda: default)
 
 
@@ -118,7 +118,7 @@ def resolved(
 
 
 class _Reader:
-    """Reads one function's signature; knows how to name it in a refusal."""
+    """Read one function's signature, and name the function in errors."""
 
     def __init__(self, function: Callable[..., object], task: str, injected: type | None) -> None:
         self._function = function
@@ -166,9 +166,9 @@ class _Reader:
         if culprit is not None:
             self.refuse(
                 parameter.name,
-                f"is annotated `{type_name(hint)}`, and `{culprit}` has no form in JSON. Take plain data, a date or "
+                f"is annotated `{type_name(hint)}`, and `{culprit}` has no form in JSON. Use plain data, a date or "
                 "time, UUID, Decimal, enum, dataclass, TypedDict, NamedTuple, msgspec Struct or pydantic model; "
-                "for anything else, take its key and load it in the handler",
+                "for anything else, pass its key and load it in the handler",
             )
         return hint
 

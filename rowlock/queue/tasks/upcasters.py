@@ -1,4 +1,4 @@
-"""What brings the arguments of jobs that were enqueued for an older version of their task to the present one."""
+"""Upcasters: convert arguments that were enqueued for an older version of a task to its present version."""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ class Upcasters:
         self._steps: dict[int, Upcaster] = {}
 
     def add(self, from_version: object, function: Upcaster) -> None:
-        """Take one more. Raises `InvalidOption`."""
+        """Add an upcaster. Raises `InvalidOption`."""
         where = f"upcast of the task {quoted(self._task)}: from_version {quoted(from_version)}"
         if not isinstance(from_version, int) or isinstance(from_version, bool) or not 1 <= from_version < self._version:
             raise InvalidOption(
-                f"{where} is not below the task's version {self._version}: an upcaster leads from one version to the "
-                f"next. Use 1 to {self._version - 1}."
+                f"{where} must be below the task's version {self._version}, because an upcaster leads from one version "
+                f"to the next. Use 1 to {self._version - 1}."
                 if self._version > 1
-                else f"{where}, but the task is at version 1: say version=2, or higher, in its options."
+                else f"{where} must be below the task's version, which is 1. Give the task version=2 or higher."
             )
         if from_version in self._steps:
             other = _name(self._steps[from_version])
-            raise InvalidOption(f"{where} has an upcaster already, {other}: there is one a version.")
+            raise InvalidOption(f"{where} has an upcaster already, {other}. Use one upcaster a version.")
         _check_callable(where, function)
         self._steps[from_version] = function
 
     @property
     def versions(self) -> list[int]:
-        """The versions that this code understands, the newest first: its own, and those that lead to it."""
+        """The versions that this code understands, newest first: its own, and those that upcasters lead to it."""
         understood = [self._version]
         while understood[-1] - 1 in self._steps:
             understood.append(understood[-1] - 1)
@@ -58,12 +58,12 @@ class Upcasters:
 
     @property
     def gaps(self) -> list[int]:
-        """The versions without an upcaster, of which older ones have one: that one leads nowhere."""
+        """The versions without an upcaster although an older version has one, which then leads nowhere."""
         oldest = min(self._steps, default=self._version)
         return [version for version in range(oldest, self._version) if version not in self._steps]
 
     def bring(self, document: str, version: int) -> str:
-        """The arguments (JSON text) of an understood version as those of the task's own. Raises `InvalidArguments`."""
+        """Convert arguments (JSON text) of an understood version to the task's own. Raises `InvalidArguments`."""
         for step in range(version, self._version):
             function = self._steps[step]
             try:
@@ -71,20 +71,22 @@ class Upcasters:
             except Exception as error:  # noqa: BLE001  # anybody's code
                 self._refuse(step, function, f"raised {type(error).__name__}", error)
             if not isinstance(args, dict):
-                self._refuse(step, function, f"returned {type(args).__name__}: return the arguments as a dict")
+                self._refuse(step, function, f"must return the arguments as a dict; got {type(args).__name__}")
             try:
                 document = _encode(args).decode()
             except Exception as error:  # noqa: BLE001  # properties and model_dump run foreign code
-                self._refuse(step, function, f"returned what JSON cannot hold ({type(error).__name__})", error)
+                self._refuse(
+                    step, function, f"returned a value that JSON cannot contain ({type(error).__name__})", error
+                )
         return document
 
     def bring_row(self, claimed: Record) -> Record:
-        """A claimed row as the task's code is to see it: with arguments of its version. Raises `InvalidArguments`."""
+        """Convert a claimed row's arguments to the version of the task's code. Raises `InvalidArguments`."""
         version = claimed["args_version"]
         if version == self._version:
             return claimed
         args = self.bring(claimed["args"], version)
-        return cast("Record", {**claimed, "args": args, "args_version": self._version})  # read by column all the same
+        return cast("Record", {**claimed, "args": args, "args_version": self._version})  # also read by column
 
     def _refuse(self, step: int, function: Upcaster, what: str, error: Exception | None = None) -> NoReturn:
         raise InvalidArguments(
@@ -94,12 +96,12 @@ class Upcasters:
 
 def _check_callable(where: str, function: object) -> None:
     if not callable(function) or is_async(function):
-        raise InvalidOption(f"{where} was given {quoted(function)}: give it a plain function of (args).")
+        raise InvalidOption(f"{where} needs a plain function of (args); got {quoted(function)}.")
     try:
         inspect.signature(function).bind(None)
     except (TypeError, ValueError) as error:
         raise InvalidOption(
-            f"{where}: {_name(function)} cannot be called with (args): {error}. Give it this one parameter."
+            f"{where} needs a plain function of (args); got {_name(function)}: {error}. Give it this one parameter."
         ) from None
 
 

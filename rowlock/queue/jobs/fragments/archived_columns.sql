@@ -1,2 +1,2 @@
--- The columns that a job takes into the archive as they are.
+-- The columns that the archive copies unchanged from a job.
 id, run_at, attempt, args_version, args, {{lasting_columns}}
