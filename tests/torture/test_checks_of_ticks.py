@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+import msgspec
+
 from rowlock.torture.audit import Tick
 from tests.torture.reports import broken, clean
 from tests.torture.story import EPOCH, Job, Story
@@ -71,3 +73,14 @@ def test_a_job_of_a_tick_that_never_ends_is_unfinished(story: Story) -> None:
     story.insert(job)
     tick(story, 1, job)
     assert broken(story) == {"unfinished"}
+
+
+def test_a_tick_before_its_time_is_found_unless_the_clock_stepped_while_it_fired(story: Story) -> None:
+    tick(story, 1)
+    story.ticks[-1] = msgspec.structs.replace(story.ticks[-1], fired_at=EPOCH - 3600)
+    assert broken(story) == {"schedule ticks"}
+    story.wait(60)
+    story.step_clock(-3600)
+    tick(story, 2)
+    story.ticks[-1] = msgspec.structs.replace(story.ticks[-1], fired_at=EPOCH - 3600)
+    assert story.check().counts["schedule ticks"] == 1, "the first one alone"

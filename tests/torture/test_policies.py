@@ -53,6 +53,10 @@ def test_two_live_jobs_of_a_schedule_that_skips_are_seen(story: Story) -> None:
         ("skip", [2], 100, True),
         ("skip", [2], 30, False),
         ("skip", [1], 30, True),
+        ("latest", [3], 299.8, False),  # which falls due just before they fire
+        ("latest", [1], 299.8, True),
+        ("all", [0, 1, 2, 3], 299.8, False),
+        ("all", [0, 1, 3], 299.8, True),
     ],
 )
 def test_missed_ticks_become_what_the_policy_says(

@@ -112,10 +112,19 @@ def outcomes(life: Life, evidence: Evidence) -> Iterator[str]:
                 is_true = True
         if not is_true:
             yield f"attempt {row.attempt} is recorded as {row.outcome}, and its handler ended with {said or 'nothing'}"
-    if any(step.is_cancel_of_waiting for step in life.steps) and not any(
-        operation.what == "cancel" for operation in life.operations
+    if any(step.is_cancel_of_waiting for step in life.steps) and not (
+        any(operation.what == "cancel" for operation in life.operations) or _has_aged_by_a_step(life, evidence)
     ):
         yield "it was cancelled while it waited, and no operator had asked for it"
+
+
+def _has_aged_by_a_step(life: Life, evidence: Evidence) -> bool:
+    """Whether an act on many jobs, by their age, named this one after a step of the server's clock."""
+    return bool(evidence.clocks.steps) and any(
+        deed.about.get("by") == "age" and str(life.id) in deed.said["first_ids"]
+        for deed in evidence.deeds_of("cancel_many")
+        if deed.outcome == "done"
+    )
 
 
 def _may_time_out(life: Life, runs: list[Run]) -> bool:

@@ -55,16 +55,24 @@ def misfires(evidence: Evidence) -> Iterator[tuple[str, str]]:
 
 
 def _misfire(deed: Deed, fired: set[float]) -> Iterator[tuple[str, str]]:
-    policy, period, said = deed.about["policy"], float(deed.about["period"]), deed.said
-    since, until = said["since"], said["until"]
+    policy, period, since, until = deed.about["policy"], deed.about["period"], deed.said["since"], deed.said["until"]
+    # One more tick may fall due before they fire.
+    if any(_fits(deed, fired, end) for end in (until, max(until, deed.said["fired"]))):
+        return
+    names = ", ".join(f"{at:.0f}" for at in sorted(at for at in fired if since <= at <= until)) or "none"
+    missed = int((until - since) // period) + 1
+    yield deed.about["schedule"], f"with misfire={policy!r} the ticks {names} of {missed} missed ones fired"
+
+
+def _fits(deed: Deed, fired: set[float], until: float) -> bool:
+    """Whether the policy allows the ticks that fired, if the last missed one is the last before `until`."""
+    policy, period, since = deed.about["policy"], float(deed.about["period"]), deed.said["since"]
     missed = [since + number * period for number in range(int((until - since) // period) + 1)]
     made = {at for at in fired if since <= at <= until}
     latest = {missed[-1]}
     is_on_time = until - missed[-1] <= ON_TIME_SECONDS + CLOCK_SECONDS
-    is_certainly_late = said["fired"] - missed[-1] > ON_TIME_SECONDS + CLOCK_SECONDS and not is_on_time
+    is_certainly_late = deed.said["fired"] - missed[-1] > ON_TIME_SECONDS + CLOCK_SECONDS and not is_on_time
     allowed: list[set[float]] = {"all": [set(missed)], "latest": [latest], "skip": [set()]}[policy]
     if policy == "skip" and not is_certainly_late:
         allowed = [set(), latest]
-    if made not in allowed:
-        names = ", ".join(f"{at:.0f}" for at in sorted(made)) or "none"
-        yield deed.about["schedule"], f"with misfire={policy!r} the ticks {names} of {len(missed)} missed ones fired"
+    return made in allowed
