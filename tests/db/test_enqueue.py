@@ -214,7 +214,7 @@ async def test_a_connection_that_cannot_be_used_is_refused(app: Rowlock, databas
     await closed.close()
     with pytest.raises(InvalidOption, match="closed"):
         await send.using(connection=closed).enqueue()
-    with pytest.raises(InvalidOption, match="connection must be .* got a value of type int"):
+    with pytest.raises(InvalidOption, match=r"connection must be .* got a value of type int"):
         await send.using(connection=7).enqueue()
 
 
