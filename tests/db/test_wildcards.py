@@ -172,9 +172,9 @@ def test_names_wildcards_and_limits_are_told_apart() -> None:
 @pytest.mark.parametrize(
     "given, what",
     [
-        ({}, "names no queue"),
-        ([], "names no queue"),
-        ("email", "is a text"),
+        ({}, "must name at least one queue"),
+        ([], "must name at least one queue"),
+        ("email", "must be a list"),
         (["tenant-?"], "letters, digits"),
         (["tenant-[12]"], "letters, digits"),
         ({"": 2}, "letters, digits"),
@@ -182,8 +182,8 @@ def test_names_wildcards_and_limits_are_told_apart() -> None:
         ({7: 2}, "letters, digits"),
         ({"email": 0}, "at least 1"),
         ({"email": True}, "at least 1"),
-        (["email:0"], "no usable limit"),
-        (["email:"], "no usable limit"),
+        (["email:0"], "limit of a queue must be a whole number"),
+        (["email:"], "limit of a queue must be a whole number"),
     ],
 )
 def test_queues_that_make_no_sense_are_refused(given: object, what: str) -> None:

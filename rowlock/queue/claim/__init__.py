@@ -1,1 +1,1 @@
-"""Claim due jobs for one worker. It decides which jobs, and runs none."""
+"""Claim due jobs for one worker. It selects jobs, and runs none."""

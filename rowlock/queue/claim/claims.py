@@ -1,4 +1,4 @@
-"""Claiming: takes due jobs for one worker, by the cursors, in batches."""
+"""Claim due jobs for one worker, by the cursors, in batches."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ log = logs.get_logger("rowlock.worker")
 
 PRIORITIES: Final = range(9, -1, -1)
 SLOW_SCAN: Final = 0.002
-"""Seconds. A claim slower than this reads much that is dead: worth a transaction id, so that its cursors can settle."""
+"""Seconds. A claim slower than this reads many dead rows: worth a transaction id, so that its cursors can settle."""
 
 
 MOST_QUEUES: Final = 32
 """A claim from 32 queues in which nothing is due takes 2 ms, from 128 it takes 18, from 2,000 over four seconds."""
 MANY_QUEUES: Final = 1000
-"""A worker that serves more says so: a look at all of them takes a fifth of a second or longer."""
+"""A worker that serves more logs a warning: a scan of all of them takes a fifth of a second or longer."""
 REST_SHARE: Final = 4
-"""Where others have work, a group of queues that had none is looked at again after this many times what a look at all
-groups takes: so at most a fifth of the time is spent on those."""
+"""While other groups have work, a group of queues without work is scanned again after this many times the duration of a
+scan of all groups: so such scans take at most a fifth of the time."""
 
 
 class NotLeased(RowlockError):
-    """The worker's lease has run out by the database's clock: nothing was claimed, and nothing was looked for."""
+    """The worker's lease has expired by the database's clock: the claim searched and claimed nothing."""
 
 
 class Group:
-    """Queues that one statement claims from, and how far it has got in them."""
+    """Queues that one statement claims from, and its cursors in them."""
 
     def __init__(self) -> None:
         self.queues: list[str] = []
         self.cursors = Cursors()
         self.took = 0.0
-        """How many seconds the last claim from them took."""
+        """The duration of the last claim from them, in seconds."""
         self.rests_until = 0.0
-        """Until then (by the monotonic clock) the other groups come first, since there was nothing in this one."""
+        """Until then (by the monotonic clock) the other groups come first, because this one had no work."""
 
 
 class Claims:
-    """The claims of one worker: what is due in its queues, of the tasks that it knows, taken in order of priority.
+    """The claims of one worker: due jobs of its queues and known tasks, in order of priority.
 
-    One statement looks at `MOST_QUEUES` queues: it takes longer by the square of their number. A worker that serves
+    One statement scans `MOST_QUEUES` queues: its duration grows with the square of their number. A worker that serves
     more has them in groups, which take turns. Some tasks may be claimed `apart`, each part by claims of its own.
     """
 
@@ -65,20 +65,20 @@ class Claims:
     ) -> None:
         self._connection = connection
         self.tasks = list(tasks)
-        """What the worker knows, those that are claimed apart included."""
+        """The tasks that the worker knows, including those that are claimed apart."""
         self.claimed = self.tasks
         """The tasks that are claimed here."""
         self.apart: list[Claims] = []
         self._max_crashes = max_crashes
         self.last_chance = max(max_crashes - 1, 1)
         self.paused: frozenset[str] = frozenset()
-        """Which of the queues were paused when something was claimed last."""
+        """The queues that were paused at the last claim."""
         self.took = 0.0
-        """How many seconds the last claim took."""
+        """The duration of the last claim, in seconds."""
         self.looked_until = BEGINNING.run_at
-        """When it was, by the database's clock."""
+        """The time of the last claim, by the database's clock."""
         self.groups = [Group()]
-        """Those that were looked at longest ago come first."""
+        """The groups, by the time of their last scan, oldest first."""
         self._short = set[Group]()
         self._clock = ServerClock()
         self._add(dict.fromkeys(queues))
@@ -90,17 +90,17 @@ class Claims:
 
     @property
     def open_queues(self) -> list[str]:
-        """The queues without those that are paused, as far as the last claim knew."""
+        """The queues that were not paused at the last claim."""
         return [queue for queue in self.queues if queue not in self.paused]
 
     @property
     def settled(self) -> Positions:
-        """Behind these positions nothing can be left."""
+        """No claimable job can remain behind these positions."""
         return {lane: position for group in self.groups for lane, position in group.cursors.settled.items()}
 
     @property
     def is_dry(self) -> bool:
-        """Whether nothing was left in any queue when it was looked at last, in as many claims as that took."""
+        """Whether the last scan of each queue found no further job, in as many claims as that took."""
         return len(self._short) == len(self.groups)
 
     @property
@@ -109,7 +109,7 @@ class Claims:
         return not self._short or self.is_dry
 
     def reset(self) -> None:
-        """Begin again at the beginning: everything is looked at anew."""
+        """Start from the beginning: scan everything again."""
         for group in self.groups:
             group.cursors.reset()
             group.rests_until = 0.0
@@ -125,9 +125,9 @@ class Claims:
             claims.rescan()
 
     def divide(self, parts: Sequence[Sequence[str]]) -> None:
-        """Claim the tasks of the first part here from now on, and those of each other one apart.
+        """Claim the tasks of the first part here from now on, and those of each other part apart.
 
-        Each needs cursors of its own: positions pass over the jobs of all other tasks.
+        Each part needs cursors of its own: positions pass over the jobs of all other tasks.
         """
         self.claimed = list(parts[0])
         self.apart = [Claims(self._connection, self.queues, part, max_crashes=self._max_crashes) for part in parts[1:]]
@@ -141,7 +141,7 @@ class Claims:
             group.queues = [queue for queue in group.queues if queue in queues]
         surplus = len(self.groups) - max(2 * math.ceil(len(queues) / MOST_QUEUES), 1)
         for group in sorted(self.groups, key=lambda group: len(group.queues))[: max(surplus, 0)]:
-            self.groups.remove(group)  # what remains of it joins others
+            self.groups.remove(group)  # its remaining queues join other groups
         self._add(sorted(set(queues).difference(self.queues)))
         for claims in self.apart:
             claims.serve(queues)
@@ -158,12 +158,12 @@ class Claims:
         self._short.clear()
 
     async def claim(self, worker: UUID, limit: int, limits: Mapping[str, int]) -> list[Record]:
-        """Take up to `limit` due jobs, of a queue named in `limits` no more than it says; of each, the most urgent
-        first.
+        """Claim up to `limit` due jobs, and from a queue in `limits` no more than its limit; of each queue, the most
+        urgent first.
 
-        Returns rows of claim.sql. They are of one group of queues: there may be more in others, unless it `is_dry`. No
-        row: there is nothing in any. After an error nothing is known: the rows may have been claimed, and are then
-        rescued with the worker's lease. Raises `NotLeased` if the worker's lease has run out.
+        Returns rows of claim.sql, from one group of queues: other groups may have more, unless it `is_dry`. No row: no
+        group has any. After an error the outcome is unknown: the rows may have been claimed, and are then rescued with
+        the worker's lease. Raises `NotLeased` if the worker's lease has expired.
         """
         if self.is_dry:
             self._short.clear()
@@ -211,7 +211,7 @@ class Claims:
         group.took = ended - began
         told = rows.pop()
         if told["looked_until"] is None:
-            raise NotLeased("The worker's lease has run out: nothing was claimed.")
+            raise NotLeased("The worker's lease has expired. Nothing was claimed.")
         self.looked_until = told["looked_until"]
         if told["paused"] or self.paused:
             self.paused = self.paused.difference(queues).union(told["paused"])
@@ -230,11 +230,11 @@ class Claims:
         )
         cursors.record(scan, rescan=rescan, took=group.took)
         if self._clock.has_gone_back(self.looked_until, began, ended):
-            log.warning("server_clock_went_back", what="jobs are looked for from the beginning")
+            log.warning("server_clock_went_back", what="the claims scan again from the beginning")
             self.reset()  # new jobs fall due behind the positions that were reached  # seam: clock set back
         group.queues = (
             group.queues[1:] + group.queues[:1]
-        )  # the next claim begins with another one: none waits for ever
+        )  # the next claim begins with another queue, so that none waits for ever
         return rows
 
     async def is_suspect_due(self) -> bool:
@@ -245,7 +245,7 @@ class Claims:
         return is_due
 
     async def claim_alone(self, worker: UUID) -> list[Record]:
-        """Take one due job on its last chance, for a worker that holds nothing; `claim` never takes one."""
+        """Claim one due job on its last chance, for a worker without jobs; `claim` never claims one."""
         return await self._connection.fetch("claim_alone", *self._lanes(), self.tasks, self.last_chance, worker)
 
     def _lanes(self) -> tuple[list[str], list[int]]:
@@ -254,11 +254,11 @@ class Claims:
         return [queue for queue, _ in lanes], [priority for _, priority in lanes]
 
     async def adopt(self, worker: UUID, known: Collection[UUID]) -> list[Record]:
-        """The jobs that this worker holds without knowing it, of a claim whose answer was lost. Rows as of `claim`."""
+        """The jobs that this worker has claimed unknowingly, by a claim whose answer was lost. Rows as of `claim`."""
         return await self._connection.fetch("adopt", worker, list(known))
 
     async def until_next(self) -> timedelta | None:
-        """How long it is until the next waiting job falls due; None if there is none."""
+        """The time until the next waiting job falls due; None if there is none."""
         wait: timedelta | None = (await self._connection.fetch("next_due", self.queues))[0]["wait"]
         return wait
 
@@ -273,8 +273,8 @@ def _reached(
     end: Position,
     paused: Collection[str],
 ) -> dict[Lane, Position]:
-    """Where in each lane the claim ended: at the last job that it took, or at the end of what is due. In those of a
-    paused queue it has not looked: nothing is said of them.
+    """The position in each lane where the claim ended: its last claimed job, or the end of the due jobs. The lanes of
+    paused queues, which it has not scanned, are missing.
     """
     reached = dict(zip(lanes, starts, strict=True))
     if paused:

@@ -1,6 +1,6 @@
-"""Where the claims of one worker begin: behind what it has already taken, and never behind a job that it could miss.
+"""The cursors of one worker's claims: they begin behind the claimed jobs, and never behind a job that they could miss.
 
-A position is the (run_at, id) up to which everything of one (queue, priority) has been looked at. What can still
+A position is the (run_at, id) up to which everything of one (queue, priority) has been scanned. A job that can still
 appear behind it comes from a transaction that was open when it was reached: an enqueue not yet committed, or another
 worker's claim that may roll back. So a position is remembered with the transaction id of the worker's *next* claim:
 every id in use while it was reached is older. Once the oldest id in use (the snapshot's xmin) has reached that id,
@@ -51,7 +51,7 @@ Positions = dict[Lane, Position]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What a claim told: where in each lane it ended, its transaction's id if it has one, the oldest id in use."""
+    """The result of a claim: its end in each lane, its transaction's id if it has one, the oldest id in use."""
 
     reached: Mapping[Lane, Position]
     xid: int | None
@@ -59,7 +59,7 @@ class Scan:
 
 
 def everything_until(looked_until: datetime) -> Position:
-    """The position of a lane that was read to its end: all that is due by then."""
+    """The position of a lane that was scanned to its end: all jobs due by then."""
     return Position(looked_until, _LAST_ID)
 
 
@@ -71,7 +71,7 @@ class Cursors:
         self.reset()
 
     def reset(self) -> None:
-        """Begin again at the beginning: everything is looked at anew."""
+        """Start from the beginning: scan everything again."""
         self._settled: Positions = {}
         self._newest: Positions = {}
         self._untagged: Positions | None = None
@@ -81,7 +81,7 @@ class Cursors:
 
     @property
     def settled(self) -> Positions:
-        """Behind these positions nothing can be left, and nothing can appear."""
+        """No claimable job can remain behind these positions, and none can appear there."""
         return self._settled
 
     @property
@@ -104,11 +104,11 @@ class Cursors:
         return (self._settled if rescan else self._newest).get(lane, BEGINNING)
 
     def record(self, scan: Scan, *, rescan: bool, took: float) -> None:
-        """Take in what a claim told; `rescan` is whether it began at the settled positions, `took` its seconds."""
+        """Record a claim's result. `rescan`: it began at the settled positions; `took`: its duration in seconds."""
         if rescan:
             self._settle(scan, took)
         elif self._waiting is not None and self._waiting[1] <= scan.xmin:
-            self._rescan_at = 0.0  # what held the positions back has ended: look at what it left, now
+            self._rescan_at = 0.0  # the transactions that held the positions back have ended: rescan now
         if scan.xid is not None and self._waiting is None and self._untagged is not None:
             self._waiting, self._untagged = (self._untagged, scan.xid), None
             self._waiting_since = self._clock()
@@ -119,7 +119,7 @@ class Cursors:
             self._newest = self._untagged = newest  # seam: settle
 
     def forget(self, queue: str) -> None:
-        """Forget this queue, which is not claimed from any more: should it come back, it begins at the beginning."""
+        """Forget this queue, which is no longer served: if it comes back, it starts from the beginning."""
 
         def without(positions: Positions) -> Positions:
             return {lane: position for lane, position in positions.items() if lane.queue != queue}
@@ -131,7 +131,7 @@ class Cursors:
             self._waiting = without(self._waiting[0]), self._waiting[1]
 
     def _settle(self, scan: Scan, took: float) -> None:
-        """Move the settled positions up to those that waited, as far as this scan has looked behind them."""
+        """Move the settled positions up to the waiting ones, as far as this scan has covered them."""
         is_complete = all(reached >= self._newest.get(lane, BEGINNING) for lane, reached in scan.reached.items())
         self._rescan_at = self._clock() + RESCAN_SHARE * took if is_complete else 0.0
         if self._waiting is None or self._waiting[1] > scan.xmin:

@@ -1,4 +1,4 @@
-"""Which queues a worker was told to serve: names and wildcards, each with or without a limit. Pure."""
+"""The queues that a worker serves: names and wildcards, each with or without a limit. Pure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PATTERN = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.*-]+")
 class Served:
     """Names and wildcards (`tenant-*`), in their order, and the limits of some of them.
 
-    A queue is served if it is named, or if a wildcard fits it. A limit on a wildcard holds for each of its queues. What
-    is said of a name beats what is said of a wildcard, and an earlier wildcard a later one.
+    A queue is served if it is named, or if a wildcard matches it. A limit on a wildcard applies to each of its queues.
+    A name takes precedence over a wildcard, and an earlier wildcard over a later one.
     """
 
     names: tuple[str, ...]
@@ -45,16 +45,16 @@ class Served:
 
 
 def parse_served(given: Sequence[str] | Mapping[str, int | None] | None, otherwise: Sequence[str]) -> Served:
-    """What `app.worker(queues=…)` was given: names with optional limits (`reports:2`), or limits by name.
+    """Parse `app.worker(queues=…)`: names with optional limits (`reports:2`), or limits by name.
 
     None: `otherwise`. Raises `InvalidOption`.
     """
     if isinstance(given, str):
-        raise InvalidOption(f"queues {quoted(given)} is a text: give a list, as in queues=[{quoted(given)}].")
+        raise InvalidOption(f"queues must be a list; got {quoted(given)}. Write it as queues=[{quoted(given)}].")
     said = dict.fromkeys(otherwise) if given is None else _pairs(given)
     if not said:
         raise InvalidOption(
-            f"queues {quoted(given)} names no queue: name some, or leave it out for those of the tasks."
+            f"queues must name at least one queue; got {quoted(given)}. Omit it for those of the tasks."
         )
     for queue, limit in said.items():
         _check(queue, limit)
@@ -68,11 +68,13 @@ def parse_served(given: Sequence[str] | Mapping[str, int | None] | None, otherwi
 def _check(queue: object, limit: object) -> None:
     if not isinstance(queue, str) or len(queue) > checks.QUEUE_LIMIT or not _PATTERN.fullmatch(queue):
         raise InvalidOption(
-            f"queue {quoted(queue)} is not usable: use 1 to {checks.QUEUE_LIMIT} of letters, digits, _ . and -, but "
-            "not . or .. alone; and * for any of them, in a wildcard."
+            f"queue must be 1 to {checks.QUEUE_LIMIT} letters, digits, _ . and -, but not . or .. alone, with * for "
+            f"any of them in a wildcard; got {quoted(queue)}."
         )
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise InvalidOption(f"queue {quoted(queue)} has the limit {quoted(limit)}: use a whole number of at least 1.")
+        raise InvalidOption(
+            f"The limit of queue {quoted(queue)} must be a whole number of at least 1; got {quoted(limit)}."
+        )
 
 
 def _pairs(given: Sequence[str] | Mapping[str, int | None]) -> dict[str, int | None]:
@@ -82,7 +84,9 @@ def _pairs(given: Sequence[str] | Mapping[str, int | None]) -> dict[str, int | N
     for text in given:
         name, colon, limit = str(text).partition(":")
         if colon and (not limit.isdecimal() or int(limit) < 1):
-            raise InvalidOption(f"queue {quoted(text)} has no usable limit: write it as {name}:2, with 1 or more.")
+            raise InvalidOption(
+                f"The limit of a queue must be a whole number of at least 1; got {quoted(text)}. Write it as {name}:2."
+            )
         if colon or name not in pairs:
             pairs[name] = int(limit) if colon else None
     return pairs

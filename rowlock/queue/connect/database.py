@@ -1,4 +1,4 @@
-"""The connections of an application: per event loop, made when they are needed; and statements over them."""
+"""The connections of an application, made for each event loop when needed; and statements over them."""
 
 from __future__ import annotations
 
@@ -35,23 +35,23 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PATIENCE: Final = 10.0
-"""Seconds in which a transaction of somebody else's must end that is waited for."""
+"""Seconds within which another's transaction must end that a statement waits for."""
 LOCK_WAIT: Final = "250ms"
-"""How long one try waits with a connection of the pool; between the tries it has none."""
+"""How long one try waits while it uses a connection of the pool; between the tries it uses none."""
 ACT_LOCK_WAIT: Final = "2s"
 """An act is tried once."""
 _LONGEST_PAUSE: Final = 1.0
 _KEPT: Final = "_rowlock_connections"
-"""The attribute of an event loop that has what applications keep for it, so that one goes when the other does."""
+"""The attribute of an event loop that stores the applications' connections, so that both end together."""
 
 
 class _OfLoop:
-    """What belongs to one event loop: the program's own, or the one in the background for synchronous callers.
+    """The connections of one event loop: the program's own, or the one in the background for synchronous callers.
 
-    It ends with the loop. Whatever ends a loop properly, as `asyncio.run` does, closes the asynchronous generators that
-    were begun on it, and the one here closes the connections. If a loop was closed without that, `cut` is called when
-    the application is used on another loop. A loop that nobody has any more, and nobody has closed, takes this along:
-    it is the loop's alone (the connections refer to their loop, so nothing else may refer to them for good).
+    They end with the loop. A proper end of a loop, as by `asyncio.run`, closes the asynchronous generators that were
+    begun on it, and the one here closes the connections. If a loop was closed without that, `cut` is called when the
+    application is used on another loop. A loop that is garbage-collected unclosed takes this object with it: only the
+    loop refers to it (the connections refer to their loop, so nothing else may refer to them for good).
     """
 
     __slots__ = ("__weakref__", "_until_end", "contended", "loop", "pool", "waits")
@@ -64,7 +64,7 @@ class _OfLoop:
         self.contended = asyncio.Semaphore(MOST_CONTENDED)
 
     async def begin(self) -> None:
-        """Have the loop close the connections when it ends."""
+        """Register the connections with the loop, which closes them when it ends."""
         await anext(self._until_end)
 
     async def close(self) -> None:
@@ -72,7 +72,7 @@ class _OfLoop:
         await self._until_end.aclose()
 
     def cut(self) -> None:
-        """Cut the connections of a loop that is closed: nothing can be awaited on it."""
+        """Cut the connections of a closed loop, on which nothing can be awaited."""
         if self.waits is not None:
             self.waits.cut()
         if self.pool is not None:
@@ -89,7 +89,7 @@ class _OfLoop:
 
 
 def _kept_by(loop: asyncio.AbstractEventLoop) -> WeakKeyDictionary[Database, _OfLoop]:
-    """What the loop keeps, by application."""
+    """The loop's connections, by application."""
     kept: WeakKeyDictionary[Database, _OfLoop] | None = getattr(loop, _KEPT, None)
     if kept is None:
         kept = WeakKeyDictionary()
@@ -98,10 +98,10 @@ def _kept_by(loop: asyncio.AbstractEventLoop) -> WeakKeyDictionary[Database, _Of
 
 
 class Database:
-    """The application's connections. It connects when it is first used.
+    """The application's connections. It connects at the first use.
 
-    Without a `database_url` in the settings, the development server is joined at the first use; none is started.
-    `pool` is the class of what holds its connections.
+    Without a `database_url` in the settings, the first use joins the development server, but starts none. `pool` is the
+    class of its connection pools.
     """
 
     def __init__(self, settings: Settings, *, pool: type[ClientPool] = ClientPool) -> None:
@@ -118,12 +118,12 @@ class Database:
     async def dsn(self) -> str:
         """The DSN in use: the configured one, or that of the development server that runs in `data_dir`.
 
-        Raises `ConfigurationError` where there is neither.
+        Raises `ConfigurationError` if there is neither.
         """
         return await asyncio.to_thread(self._join_server) if self.url is None else self.url
 
     async def database_url(self, driver: Driver | None = None) -> str:
-        """The database's URL, for a connection or an engine of the application's own. It holds the password."""
+        """The database's URL, for a connection or an engine of the application's own. It contains the password."""
         return for_driver(await self.dsn(), driver)
 
     def _join_server(self) -> str:
@@ -137,8 +137,8 @@ class Database:
     def run_sync(self, coroutine: Coroutine[Any, Any, T], connection: object = None) -> T:
         """Run one of the application's coroutines for a synchronous caller.
 
-        Over a connection of the caller's it runs here, in this thread; without one in an event loop in the background.
-        Raises `InvalidOption` for a connection that must be awaited, and `InsideEventLoop`.
+        Over a connection of the caller it runs here, in this thread; without one in an event loop in the background.
+        Raises `InvalidOption` for an asynchronous connection, and `InsideEventLoop`.
         """
         if connection is None:
             return self._background.run(coroutine)
@@ -150,11 +150,11 @@ class Database:
         return drivers.drive(coroutine)
 
     def close_sync(self) -> None:
-        """Close what synchronous callers have used."""
+        """Close the connections of synchronous callers."""
         self._background.close(self.close())
 
     def move(self, settings: Settings) -> None:
-        """Use another database from now on. The connections to the former one are left to whoever uses them still."""
+        """Use another database from now on. Connections to the former one stay open for their present users."""
         self.settings = settings
         self.url = settings.database_url
         self._here = None
@@ -162,7 +162,7 @@ class Database:
             self._let_go(kept)
 
     async def check_schema(self) -> None:
-        """Make sure that the schema is the one that this code works on.
+        """Check that the schema has the revision of this code.
 
         Raises `SchemaNotMigrated`, `SchemaTooOld`, `SchemaTooNew`.
         """
@@ -200,7 +200,7 @@ class Database:
     async def run(self, name: str, *parameters: object, connection: object = None) -> Sequence[Any]:
         """Run the statement `<name>.sql` over the caller's connection, or in a transaction of its own if that is None.
 
-        In its own it is run once more where the server takes no writes. Errors of the caller's driver come without the
+        In its own it is retried once if the server accepts no writes. Errors of the caller's driver come without the
         parameters. Raises `DatabaseUnavailable`, `SchemaNotMigrated`, `StatementTimeout`.
         """
         if connection is not None:
@@ -211,7 +211,7 @@ class Database:
         try:
             async with self.connection(name) as own:
                 return await own.fetch(sql, *parameters, timeout=timeout)
-        except server_errors.WritesRefused:  # the pool has thrown away what leads to that server
+        except server_errors.WritesRefused:  # the pool has discarded its connections to that server
             async with self.connection(name) as own:
                 return await own.fetch(sql, *parameters, timeout=timeout)
 
@@ -224,10 +224,10 @@ class Database:
     def transaction(
         self, connection: object = None, *, plan: Mapping[str, str] | None = None, timeout: float | None = None
     ) -> AbstractAsyncContextManager[Transaction]:
-        """A transaction for the time of the block: the one on the caller's connection, or a new one of Rowlock's own.
+        """A transaction during the block: the one on the caller's connection, or a new one of Rowlock's own.
 
-        `plan`: settings of the planner, for the transaction; `timeout`: of each statement, in seconds; both of a new
-        one. Raises `DatabaseUnavailable`, `SchemaNotMigrated`, and `InvalidOption` for what is no connection.
+        `plan`: settings of the planner, for the transaction; `timeout`: of each statement, in seconds; both only for a
+        new one. Raises `DatabaseUnavailable`, `SchemaNotMigrated`, and `InvalidOption` for an invalid connection.
         """
         return self._new_transaction(plan, timeout) if connection is None else self._callers_transaction(connection)
 
@@ -251,9 +251,9 @@ class Database:
 
     @asynccontextmanager
     async def connection(self, name: str = "") -> AsyncIterator[PoolConnectionProxy[Record]]:
-        """One of the application's connections, for the time of the block. Errors become clear ones.
+        """One of the application's connections, during the block. Errors of the driver become Rowlock's.
 
-        `name` is that of the block's statement, if it is one alone: what it takes too long for is a `StatementTimeout`.
+        `name` is the block's statement, if it has only one: if that takes too long, this raises `StatementTimeout`.
         Raises `DatabaseUnavailable`, `SchemaNotMigrated`.
         """
         here = None if self._here is None else self._here()
@@ -280,7 +280,7 @@ class Database:
             raise
 
     async def _lacking(self, pool: ClientPool, error: asyncpg.PostgresError) -> tuple[str | None, list[str]]:
-        """Who lacks which rights, as far as the server tells, on what an error says was denied."""
+        """The role and the rights that it lacks on the denied object of an error, as far as the server reports them."""
         found = server_errors.denied(error)
         if found is None:
             return None, []
@@ -289,14 +289,14 @@ class Database:
                 sql, schema = statement("lacking_rights", self.settings.schema), self.settings.schema
                 (row,) = await connection.fetch(sql, schema, *found)
         except (*server_errors.CONNECTION_LOST, asyncpg.PostgresError):
-            return None, []  # the first error says enough
+            return None, []  # the first error suffices
         return f"The role {row['role']}", row["rights"]
 
     async def patiently(self, work: Callable[[], Awaitable[T]], waits_for: str) -> T:
-        """Call `work`, a transaction that waits `LOCK_WAIT` at most for those of others, until it has not to wait.
+        """Call `work`, a transaction that waits at most `LOCK_WAIT` for another's, again until it need not wait.
 
-        While it waits longer than that it holds no connection; and `MOST_CONTENDED` have one at a time, so that what
-        waits for nobody always finds one. `waits_for` names what somebody holds. Raises `LockTimeout`.
+        Between the calls it uses no connection; and at most `MOST_CONTENDED` use one at a time, so that statements
+        without a wait always find one. `waits_for` names the locked object. Raises `LockTimeout`.
         """
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + PATIENCE, 0.02
@@ -310,14 +310,14 @@ class Database:
                         f"An open transaction holds {waits_for}, and did not end within {PATIENCE:g} s. Nothing was "
                         "stored. Commit it or roll it back, and try again."
                     ) from error
-            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # a jitter is no secret
+            await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311  # a jitter is not secret
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     @asynccontextmanager
     async def contended(self, until: float | None = None) -> AsyncIterator[None]:
-        """Be one of those that may wait for transactions of others with a connection of the pool.
+        """Take one of the slots for transactions that wait for others' while they use a connection of the pool.
 
-        Raises `LockTimeout` if by `until` (a time of the loop) there were too many.
+        Raises `LockTimeout` if none was free by `until` (a time of the loop).
         """
         slots = (await self._of_this_loop()).contended
         try:
@@ -325,7 +325,7 @@ class Database:
                 await slots.acquire()
         except TimeoutError as error:
             raise LockTimeout(
-                f"{MOST_CONTENDED} transactions wait for those of others already. Nothing was changed: try again."
+                f"{MOST_CONTENDED} transactions wait for those of others already. Nothing was changed. Try again."
             ) from error
         try:
             yield
@@ -343,14 +343,14 @@ class Database:
         return await self.patiently(once, waits_for)
 
     def pool_use(self, loop: asyncio.AbstractEventLoop) -> PoolUse:
-        """How many connections the callers of this event loop have just now; asked in any thread."""
+        """The present connections of this event loop's callers. Any thread may call this."""
         here = _kept_by(loop).get(self)
         pool = None if here is None else here.pool
         return PoolUse(0, 0, MOST_CONNECTIONS) if pool is None else pool.use
 
     @asynccontextmanager
     async def watch(self, job_id: UUID) -> AsyncIterator[asyncio.Event | None]:
-        """An event that is set when the job may have ended; None where there is no LISTEN, and polling must do."""
+        """An event that is set when the job may have ended; None without LISTEN: then poll."""
         if not self.settings.listen:
             yield None
             return
@@ -376,7 +376,7 @@ class Database:
         return here
 
     def _forget_closed_loops(self) -> None:
-        """Let go of what belonged to loops that are closed. Other threads may do so at the same time."""
+        """Forget the connections of closed loops. Other threads may do so at the same time."""
         for kept in list(self._of_loops):
             left = kept()
             loop = None if left is None else left.loop()

@@ -1,4 +1,4 @@
-"""Connecting to that one of several servers which takes writes: one that does not answer keeps nobody from the next."""
+"""Connect to the one of several servers that accepts writes; a silent server does not delay the next one."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     Dialling: TypeAlias = asyncio.Task[Connection]
 
 HEAD_START: Final = 0.5
-"""So many seconds each host has for itself before the next one is asked as well; until it fails, if that is sooner."""
+"""Seconds before the next host is dialled as well, or until this one fails, if that is sooner."""
 AGAIN: Final = 1.0
-"""After so many seconds a host that was no primary yet is asked again, while another one does not answer at all."""
+"""Seconds after which a host that was not yet a primary is dialled again, while another one does not answer at all."""
 
 _TAKES_WRITES: Final = ("read-write", "primary")
 
 
 async def connect(dsn: str, *, timeout: float, **options: Any) -> Connection:  # noqa: ANN401  # asyncpg's
-    """Connect as asyncpg does, to a server that takes writes, unless the DSN or the environment asks for another kind.
+    """Connect like asyncpg, to a server that accepts writes, unless the DSN or the environment requests another kind.
 
-    asyncpg asks the hosts one after the other: a machine that is gone without a word would use up the whole time, and
-    keep the others from being asked. At most one of them takes writes, so here it is whichever says so first.
+    asyncpg dials the hosts one after the other: a dead machine that sends no answer would use up the whole time. At
+    most one host accepts writes, so this takes the first that says so.
     """
     said = parse_qs(urlsplit(dsn).query).get("target_session_attrs") or [os.environ.get("PGTARGETSESSIONATTRS", "")]
     asked = said[-1] or _TAKES_WRITES[0]
@@ -48,7 +48,7 @@ async def _connect(dsn: str, **options: Any) -> Connection:  # noqa: ANN401  # a
 
 
 def hosts_of(dsn: str) -> list[tuple[str, int | None]]:
-    """The hosts that the DSN names, with their ports if it has any. It may be no good: that is for asyncpg to say."""
+    """The hosts that the DSN names, with their ports if it has any. asyncpg reports an invalid DSN."""
     url = urlsplit(dsn)
     query = parse_qs(url.query)
     netloc = url.netloc.partition("@")[2] if "@" in url.netloc else url.netloc
@@ -79,7 +79,7 @@ class _Race:
         self._has_failed = asyncio.Event()
 
     async def run(self, timeout: float) -> Connection:
-        """The first connection there is. Raises when each host has refused, or the time is up."""
+        """Return the first connection. Raises when each host has refused, or the time is over."""
         for number in range(len(self._hosts)):
             self._dial(number, after=HEAD_START * number)
         try:
@@ -116,7 +116,7 @@ class _Race:
         return await _connect(self._dsn, host=host, port=port, **self._options)  # within the race's time
 
     def _telling(self) -> BaseException:
-        """The error that says most: that a host is no primary is what all others but one are expected to say."""
+        """The most informative error: all hosts but one are expected to report that they are not the primary."""
         errors = [self._errors[number] for number in range(len(self._hosts))]
         other = [error for error in errors if not isinstance(error, asyncpg.TargetServerAttributeNotMatched)]
         return other[0] if other else errors[0]

@@ -1,7 +1,7 @@
-"""The test of a listening connection: whether it hears what it says itself.
+"""Test a listening connection: whether it receives its own notifications.
 
-A connection can answer every statement and hear nothing: its LISTEN was undone, by a pooler that handed the session on,
-or a server that was exchanged behind an address. Only polling would find the work then, for ever.
+A connection can answer every statement and receive no notification: a pooler that passed the session on, or a server
+that was replaced behind an address, has undone its LISTEN. Then only polling would find the work, for ever.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.listen")
 
 TEST_EVERY: Final = 4.0
-"""Seconds of silence after which a connection says something to itself. Missed twice, it is deaf."""
+"""Seconds of silence after which a connection notifies itself. If it misses two notifications, it is deaf."""
 
 
 class Ear:
-    """The hearing of one connection, on a channel that it listens to. `owner` tells its words from those of others.
+    """The test of one connection, on a channel that it listens to. `owner` distinguishes its tests from others'.
 
-    Whatever is heard proves that it hears: where many listen, few of them need to say anything. PostgreSQL delivers a
-    session's own notification before the answer to the statement that sent it, so no clock decides, and a blocked event
-    loop is not taken for deafness.
+    Any received notification proves that the connection works: where many listen, few of them need a test. PostgreSQL
+    delivers a session's own notification before the answer to the statement that sent it, so no clock decides, and a
+    blocked event loop does not count as deafness.
     """
 
     def __init__(self, connection: ControlConnection, schema: str, name: str, owner: UUID) -> None:
@@ -41,24 +41,24 @@ class Ear:
         self.begin()
 
     def begin(self) -> None:
-        """The connection is a new one, or one that only now matters: nothing is known of it."""
+        """Begin with a connection that is new, or matters only from now on: its state is unknown."""
         self._unheard = 0
         self.postpone()
 
     def heard(self) -> None:
-        """Something was heard, whatever it was."""
+        """Note any received notification."""
         self.begin()
 
     def postpone(self) -> None:
-        """Let the next test wait."""
+        """Postpone the next test."""
         self._test_at = time.monotonic() + TEST_EVERY * random.uniform(0.8, 1.2)  # noqa: S311  # jitter
 
     def due_in(self) -> float:
-        """In how many seconds to test."""
+        """The seconds until the next test."""
         return max(self._test_at - time.monotonic(), 0.0)
 
     async def test(self) -> bool:
-        """Test, if it is time. False if the connection is deaf: it is thrown away, and its next use connects anew."""
+        """Test, if it is time. False if the connection is deaf: it is discarded, and its next use reconnects."""
         if self.due_in() > 0:
             return True
         self.postpone()
@@ -69,7 +69,7 @@ class Ear:
         log.warning(
             "listen_is_deaf",
             channel=self._channel,
-            what="it is connected anew; polling goes on meanwhile. Behind a pooler set ROWLOCK_LISTEN=false",
+            what="the connection is replaced, and polling goes on meanwhile. Behind a pooler set ROWLOCK_LISTEN=false",
         )
         self.begin()
         await self._connection.discard()

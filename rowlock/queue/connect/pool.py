@@ -1,4 +1,4 @@
-"""Connections that are shared: made when needed, thrown away when nobody can tell what state they are in."""
+"""Shared connections: made when needed, discarded when their state is unknown."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from rowlock.settings import Settings
 
 MOST_CONNECTIONS: Final = 10
-"""Of one pool."""
+"""The limit of one pool."""
 MOST_CONTENDED: Final = 7
-"""How many of them may wait for transactions of others: the rest is for statements that wait for nobody."""
+"""How many of them may wait for others' transactions: the rest is for statements that wait for none."""
 RELEASE_TIMEOUT: Final = 1.0
-"""For whatever a connection has to undo before it is free again; else it is thrown away."""
+"""Seconds for the reset of a connection before it is free again; after them it is discarded."""
 
 
 async def _nothing_to_reset(_connection: object) -> None:
-    """A pooler in transaction mode keeps nothing of a session between transactions: there is nothing to ask for."""
+    """Do nothing: a pooler in transaction mode keeps no session state between transactions."""
 
 
 class PoolUse(NamedTuple):
@@ -41,10 +41,10 @@ class PoolUse(NamedTuple):
 
 
 class ClientPool:
-    """Connections that are made when they are needed: by default the application's, to enqueue and to read, apart from
-    the worker's control connections.
+    """Connections that are made when needed: by default the application's, to enqueue and to read, apart from the
+    worker's control connections.
 
-    `is_patient`: for a handler's own statements, which may take their time, and may wait for a free connection.
+    `is_patient`: for a handler's own statements, which have no time limit, and may wait for a free connection.
     """
 
     def __init__(self, settings: Settings, dsn: str, *, purpose: str = "client", is_patient: bool = False) -> None:
@@ -59,7 +59,7 @@ class ClientPool:
 
     @property
     def use(self) -> PoolUse:
-        """How many connections there are just now."""
+        """The present number of connections."""
         pool = self._pool
         if pool is None:
             return PoolUse(0, 0, MOST_CONNECTIONS)
@@ -67,7 +67,7 @@ class ClientPool:
 
     @asynccontextmanager
     async def acquire(self) -> AsyncIterator[PoolConnectionProxy[Record]]:
-        """A connection for the time of the block. Raises `DatabaseUnavailable`."""
+        """A connection during the block. Raises `DatabaseUnavailable`."""
         pool = self._pool
         if pool is None or self._loop is not asyncio.get_running_loop():
             pool = await self._open()
@@ -78,14 +78,14 @@ class ClientPool:
         try:
             yield connection
         except (*CONNECTION_LOST, asyncio.CancelledError) as error:
-            # Half-open, no primary any more, or in the middle of something: it must not go back to the pool, where it
-            # would be waited for.
+            # Half-open, to a demoted primary, or in the middle of a statement: it must not go back to the pool, which
+            # would wait for it.
             sessions.throw_away(connection)
             if isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 await pool.expire_connections()  # the idle ones lead to the same server
             raise
         finally:
-            with suppress(*CONNECTION_LOST):  # then it is no part of the pool any more
+            with suppress(*CONNECTION_LOST):  # then it has left the pool
                 await pool.release(connection, timeout=RELEASE_TIMEOUT)
 
     async def _open(self) -> asyncpg.Pool[Record]:
@@ -118,12 +118,12 @@ class ClientPool:
         self._made.add(connection)
 
     def cut(self) -> None:
-        """Cut all connections. For when their event loop is closed: else `close` is the way."""
+        """Cut all connections of a closed event loop. Otherwise use `close`."""
         for connection in self._made:
             sessions.cut(connection)
 
     async def close(self) -> None:
-        """Close all connections; those in use are waited for, up to five seconds."""
+        """Close all connections; wait up to five seconds for those in use."""
         pool, self._pool = self._pool, None
         if pool is not None and self._loop is asyncio.get_running_loop():
             try:

@@ -1,4 +1,4 @@
-"""What PostgreSQL, a pooler or the driver answers, and the clear form of it."""
+"""Translate the errors of PostgreSQL, a pooler or the driver into Rowlock's errors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CONNECTION_LOST: Final = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what asyncpg sometimes says of a connection that the server has just terminated
+    asyncpg.InternalClientError,  # asyncpg sometimes raises it for a connection that the server has just terminated
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.CannotConnectNowError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.TooManyConnectionsError,
 )
-"""Errors that say nothing about the statement: throw the connection away, and try again on another one."""
+"""Errors that are not about the statement: discard the connection, and retry on another one."""
 
 NOT_MIGRATED: Final = (
     asyncpg.UndefinedTableError,
@@ -36,12 +36,12 @@ NOT_MIGRATED: Final = (
     asyncpg.UndefinedFunctionError,
     asyncpg.InvalidSchemaNameError,
 )
-"""Errors of a statement of Rowlock's own that say that the schema is missing, or older than this code."""
+"""Errors of a statement of Rowlock's own that show that the schema is missing, or older than this code."""
 
 _DRIVERS: Final = frozenset({"asyncpg", "psycopg", "psycopg2", "sqlalchemy", "django"})
 
 _QUOTED: Final = re.compile(r"(query argument \$\d+): .*", re.DOTALL)
-"""What asyncpg says of a value that it cannot send: it quotes the value."""
+"""asyncpg's error for a value that it cannot send: it quotes the value."""
 
 _DENIED: Final = re.compile(r"permission denied for (\w+) (.+)")
 
@@ -51,26 +51,26 @@ RIGHTS_OF_ENQUEUERS: Final = "SELECT, INSERT, UPDATE"
 _PARAMETER: Final = re.compile(r'unrecognized configuration parameter "([^"]+)"')
 
 FORGOTTEN: Final = asyncpg.InvalidSQLStatementNameError
-"""What a session says of a statement that was prepared in another one: a pooler keeps no account of them."""
+"""A session's error for a statement that was prepared in another one, by a pooler that does not track them."""
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether an error says that the database is away for now: not that it refuses the login, or the statement."""
+    """Whether an error shows that the database is away for now: not that it refuses the login, or the statement."""
     cause = error.__cause__ if isinstance(error, DatabaseUnavailable) else error
     return isinstance(cause, CONNECTION_LOST) and not isinstance(cause, ValueError)
 
 
 def message(error: BaseException) -> str:
-    """What an error says, without PostgreSQL's detail: that shows whole rows, arguments included."""
+    """An error's text, without PostgreSQL's detail, which shows whole rows, arguments included."""
     return str(error.args[0]) if isinstance(error, asyncpg.PostgresError) and error.args else str(error)
 
 
 class WritesRefused(DatabaseUnavailable):
-    """The server takes no writes: nothing was stored."""
+    """The server accepts no writes: nothing was stored."""
 
 
 def refused(settings: Settings, error: asyncpg.ReadOnlySQLTransactionError) -> WritesRefused:
-    """The clear form of a server's answer that it is read-only."""
+    """The error for a read-only server."""
     return WritesRefused(
         f"PostgreSQL at {settings.masked_database_url()} takes no writes: {error}. Nothing was stored. It is a "
         "standby, or was demoted: try again, the next connection looks for the one that takes writes."
@@ -78,7 +78,7 @@ def refused(settings: Settings, error: asyncpg.ReadOnlySQLTransactionError) -> W
 
 
 def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable:
-    """The clear form of a driver's error at connecting: what did not answer, why, and what to look at."""
+    """The error for a failed connect of the driver: the server, the reason, and the remedy."""
     if isinstance(error, DatabaseUnavailable):
         return error
     if type(error) is ValueError:  # its text may quote a part of the password, taken for the port
@@ -88,7 +88,7 @@ def unavailable(settings: Settings, error: BaseException) -> DatabaseUnavailable
         )
     if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
         return DatabaseUnavailable(
-            f"A pooler at {settings.masked_database_url()} refused what Rowlock asks of a session of its own ({error}) "
+            f"A pooler at {settings.masked_database_url()} refused the settings of Rowlock's own sessions ({error}) "
             "— behind a transaction pooler (PgBouncer) set ROWLOCK_LISTEN=false."
         )
     if isinstance(error, asyncpg.UndefinedObjectError) and (named := _PARAMETER.search(str(error))):
@@ -118,7 +118,7 @@ def is_crowded(error: BaseException) -> bool:
 def too_few_connections(
     settings: Settings, error: DatabaseUnavailable, needed: int, limits: Record | None
 ) -> DatabaseUnavailable:
-    """The clear form of `too many connections` for a worker that cannot begin: how many it needs, and may have."""
+    """The error for `too many connections` of a starting worker: how many it needs, and may have."""
     known = ""
     if limits is not None:
         told = [
@@ -134,7 +134,7 @@ def too_few_connections(
 
 
 def cancelled(name: str, error: asyncpg.QueryCanceledError) -> StatementTimeout:
-    """The clear form of `canceling statement due to …`."""
+    """The error for `canceling statement due to …`."""
     return StatementTimeout(
         f"PostgreSQL cancelled the statement {name}: {error}. Nothing was changed. Ask for less, with a narrower "
         "filter or fewer jobs at once, or raise statement_timeout."
@@ -152,23 +152,23 @@ def limited(name: str) -> Iterator[None]:
 
 
 def raise_limited(name: str, error: BaseException) -> None:
-    """Raise `StatementTimeout` if the error says that the statement of this name took longer than it may."""
+    """Raise `StatementTimeout` if the error shows that the statement of this name took longer than it may."""
     if isinstance(error, asyncpg.QueryCanceledError):
         raise cancelled(name, error) from error
     if isinstance(error, TimeoutError) and not isinstance(error, StatementTimeout) and error.errno is None:
         # With a number it is the socket's.
         raise StatementTimeout(
-            f"PostgreSQL did not finish the statement {name} in the time that Rowlock gives it. If it was to change "
-            "something, look whether it did before you repeat it. Ask for less, with a narrower filter, or look for "
-            "what slows the server down."
+            f"PostgreSQL did not finish the statement {name} within Rowlock's time limit. If it changes data, check "
+            "whether it did before you repeat it. Ask for less, with a narrower filter, or find out what slows the "
+            "server down."
         ) from error
 
 
 def hide_values(error: BaseException) -> None:
-    """Take the statement's values out of the text of a driver's error, and of the errors that it was made of.
+    """Remove the statement's values from the text of a driver's error, and of its causes.
 
     Drivers append them to the first line of PostgreSQL's message: SQLAlchemy the parameters, PostgreSQL the row that it
-    refuses (DETAIL), psycopg2 the line of the statement. Arguments and results would get into logs with them.
+    refuses (DETAIL), psycopg2 the line of the statement. They would bring arguments and results into the logs.
     """
     for one in _errors_of_drivers(error):
         if one.args and isinstance(one.args[0], str):
@@ -176,11 +176,11 @@ def hide_values(error: BaseException) -> None:
         if isinstance(one, asyncpg.PostgresError | asyncpg.InterfaceError):
             one.detail = None
         if "hide_parameters" in vars(one):
-            vars(one)["hide_parameters"] = True  # SQLAlchemy heeds it when it is asked for the text
+            vars(one)["hide_parameters"] = True  # SQLAlchemy obeys it when it makes the text
 
 
 def raise_clear(settings: Settings, error: Exception) -> None:
-    """Raise the clear form of an error on a connection of the caller's, if there is one; else only hide its values."""
+    """Raise Rowlock's error for an error on a connection of the caller, if there is one; else only hide its values."""
     hide_values(error)
     for one in _errors_of_drivers(error):
         code = getattr(one, "sqlstate", None) or getattr(one, "pgcode", None)
@@ -194,7 +194,7 @@ def raise_clear(settings: Settings, error: Exception) -> None:
 
 
 def _errors_of_drivers(error: BaseException) -> Iterator[BaseException]:
-    """The error and those that it was made of, as far as they come from a driver."""
+    """The error and its causes, as far as they come from a driver."""
     found: BaseException | None = error
     while found is not None:
         if type(found).__module__.partition(".")[0] in _DRIVERS:
@@ -207,7 +207,7 @@ class NotAllowed(ConfigurationError):
 
 
 def denied(error: BaseException) -> tuple[str, str] | None:
-    """What PostgreSQL denied a right on: its kind, as in GRANT, and its name. None if it says so in other words."""
+    """The object of a denied right: its kind, as in GRANT, and its name. None if the message has another form."""
     found = _DENIED.search(str(error))
     return None if found is None else (found[1], found[2])
 
@@ -215,7 +215,7 @@ def denied(error: BaseException) -> tuple[str, str] | None:
 def not_allowed(
     settings: Settings, error: BaseException, who: str | None = None, lacking: Sequence[str] = ()
 ) -> NotAllowed:
-    """The clear form of `permission denied`: `who` lacks which of the rights on what."""
+    """The error for `permission denied`: `who` lacks which rights on which object."""
     found, schema = denied(error), settings.schema
     if found is None:
         what = f"a right: {error}"
@@ -226,13 +226,13 @@ def not_allowed(
         if name in WRITTEN_BY_ENQUEUERS:
             what += f" (to enqueue it needs {RIGHTS_OF_ENQUEUERS})"
     return NotAllowed(
-        f"{who or f'The role of {settings.masked_database_url()}'} lacks {what}. Nothing was done. GRANT it what it is "
-        f'for, or use the role that owns the schema {schema}: see "Roles at PostgreSQL" in docs/security.md.'
+        f"{who or f'The role of {settings.masked_database_url()}'} lacks {what}. Nothing was done. GRANT the role its "
+        f'rights, or use the role that owns the schema {schema}: see "Roles at PostgreSQL" in docs/security.md.'
     )
 
 
 def forgotten(settings: Settings) -> DatabaseUnavailable:
-    """The clear form of `prepared statement does not exist`."""
+    """The error for `prepared statement does not exist`."""
     return DatabaseUnavailable(
         f"The pooler at {settings.masked_database_url()} forgets prepared statements, and nothing was done — use "
         "PgBouncer 1.21 or newer, and set max_prepared_statements = 200 in its configuration."
@@ -240,7 +240,7 @@ def forgotten(settings: Settings) -> DatabaseUnavailable:
 
 
 def not_migrated(settings: Settings) -> SchemaNotMigrated:
-    """The clear form of `undefined table`."""
+    """The error for `undefined table`."""
     return SchemaNotMigrated(
         f"The database at {settings.masked_database_url()} has no Rowlock tables in the schema {settings.schema}, "
         "or they are older than this code. Run: rowlock migrate"

@@ -1,4 +1,4 @@
-"""Rowlock's own connections: how they are made, kept, and thrown away."""
+"""Rowlock's own connections: make, keep and discard them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PLANNER_SETTINGS: Final = {
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
-"""What keeps the planner from turning a range scan of the claim index into a scan of the whole table.
+"""Settings that keep the planner from turning a range scan of the claim index into a scan of the whole table.
 
 A live table is often analysed while it is empty and used while it is full, or full of dead rows: the statistics
 cannot be trusted, so the plans do not depend on them. Set once a session; behind a transaction pooler, SET LOCAL in
@@ -53,9 +53,9 @@ CUSTOM_PLAN: Final = {"plan_cache_mode": "force_custom_plan"}
 
 CONNECT_TIMEOUT: Final = 10.0
 QUERY_TIMEOUT: Final = 10.0
-"""For what works by an index on few rows: it takes milliseconds, or nobody is there."""
+"""For statements that work by an index on few rows: they take milliseconds, or the server is gone."""
 LONG_QUERY_TIMEOUT: Final = 30.0
-"""For what reads or writes many rows, or waits for another transaction."""
+"""For statements that read or write many rows, or wait for another transaction."""
 LONG_QUERIES: Final = frozenset(
     {
         *(
@@ -89,13 +89,13 @@ LONG_QUERIES: Final = frozenset(
 CLOSE_TIMEOUT: Final = 2.0
 
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
-"""A peer that is silently gone is noticed within ten seconds, even while nothing is sent. Seconds; the last one,
-for data that nobody acknowledges, in milliseconds. A platform without one of them does without it."""
+"""The kernel detects a silently dead peer within ten seconds, even while nothing is sent. Seconds; the last one, for
+unacknowledged data, in milliseconds. A platform that lacks one of them does without it."""
 
 
 SERVER_KEEPALIVE: Final = {"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "2", "tcp_keepalives_count": "3"}
-"""The other way round: the server notices within 16 seconds that this side is gone without a word, and lets go of what
-an open transaction has locked. By itself it takes two hours. A transaction pooler would refuse to be told."""
+"""The other direction: the server detects within 16 seconds that this side is silently dead, and releases the locks of
+its open transaction. Its own default takes two hours. A transaction pooler would refuse the settings."""
 
 _SESSION: Final = PLANNER_SETTINGS | SERVER_KEEPALIVE | {"default_transaction_isolation": "read committed"}
 
@@ -128,10 +128,10 @@ async def connect(
 
 
 class Direct(asyncpg.Connection):
-    """A connection to a server. If its reset fails it ends quietly, also when nobody waits for the reset any more."""
+    """A connection to a server. If its reset fails it ends quietly, even if no caller waits for the reset any more."""
 
     async def reset(self, *, timeout: float | None = None) -> None:
-        """Make it like new before its pool gives it to somebody else; cut it if that fails."""
+        """Reset it before its pool gives it to another caller; cut it if that fails."""
         try:
             await super().reset(timeout=timeout)
         except (*CONNECTION_LOST, asyncpg.PostgresError):
@@ -139,10 +139,10 @@ class Direct(asyncpg.Connection):
 
 
 class Pooled(Direct):
-    """A connection by way of a pooler, which gives each transaction whichever session is free.
+    """A connection through a pooler, which gives each transaction any free session.
 
-    A pooler that keeps no account of prepared statements could give one to a session in which another program has
-    prepared a different one under the same name. These names are given once: the server knows the statement or refuses.
+    A pooler that does not track prepared statements could pass one to a session in which another program has prepared a
+    different one under the same name. These names are unique: the server knows the statement or refuses.
     """
 
     def _get_unique_id(self, prefix: str) -> str:
@@ -150,7 +150,7 @@ class Pooled(Direct):
 
 
 async def keep_alive(connection: asyncpg.Connection[Record]) -> None:
-    """Have the kernel probe a quiet TCP connection; a Unix socket needs none of it."""
+    """Make the kernel probe a quiet TCP connection; a Unix socket needs no probes."""
     sock = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]  # noqa: SLF001  # no public way
     if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
@@ -164,10 +164,10 @@ async def keep_alive(connection: asyncpg.Connection[Record]) -> None:
 async def own_transaction(
     connection: asyncpg.Connection[Record] | PoolConnectionProxy[Record],
 ) -> AsyncIterator[None]:
-    """A READ COMMITTED transaction on a connection of Rowlock's own, whatever the server's default.
+    """A READ COMMITTED transaction on a connection of Rowlock's own, independent of the server's default.
 
-    A block that is cancelled throws the connection away, and the server rolls back: over a link that swallows
-    everything, whoever asks for a rollback first would wait, and a handler that must stop would go on.
+    A cancelled block discards the connection, and the server rolls back: over a dead link a rollback would wait, and a
+    handler that must stop would go on.
     """
     transaction = connection.transaction(isolation="read_committed")
     await transaction.start()
@@ -178,7 +178,7 @@ async def own_transaction(
         raise
     except BaseException:
         with suppress(*CONNECTION_LOST):
-            await transaction.rollback()  # if that fails, too, the first error says more
+            await transaction.rollback()  # if that fails, too, the first error matters more
         raise
     await transaction.commit()
 
@@ -186,7 +186,7 @@ async def own_transaction(
 def cut(connection: asyncpg.Connection[Record]) -> None:
     """Close the socket of a connection whose event loop is closed, so that the server ends its session.
 
-    The transport of a closed loop cannot: it asks the loop to. uvloop closes the sockets together with the loop.
+    The transport of a closed loop cannot close it: it needs the loop. uvloop closes the sockets together with the loop.
     """
     shown = connection._transport.get_extra_info("socket")  # type: ignore[attr-defined]  # noqa: SLF001  # no public way
     sock = getattr(shown, "_sock", None)
@@ -197,20 +197,19 @@ def cut(connection: asyncpg.Connection[Record]) -> None:
 
 
 def throw_away(connection: asyncpg.Connection[Record] | PoolConnectionProxy[Record]) -> None:
-    """Cut the connection; of one that its pool has let go of already, there is nothing left to cut."""
+    """Cut the connection, unless its pool has released it already."""
     with suppress(asyncpg.InterfaceError):
         connection.terminate()
 
 
 class ControlConnection:
-    """A connection that is made when first used, and made anew after it was lost. One statement at a time.
+    """A connection that is made at the first use, and again after it was lost. One statement at a time.
 
-    After an error of the connection the next call connects again; the failed call is not repeated, since only the
+    After an error of the connection the next call connects again; the failed call is not repeated, because only the
     caller knows whether it may be.
 
-    `lock_wait`: how long a statement may wait for a lock, in milliseconds; 0 for as long as it may take. A statement
-    that has waited for so long raises `asyncpg.LockNotAvailableError`. `connects` counts how often it is made, under
-    its purpose.
+    `lock_wait`: how long a statement may wait for a lock, in milliseconds; 0: no limit. A statement that has waited for
+    so long raises `asyncpg.LockNotAvailableError`. `connects` counts the connections made, under their purpose.
     """
 
     def __init__(
@@ -242,9 +241,9 @@ class ControlConnection:
         self._on_connect = call
 
     def on_return(self, name: str, away: float) -> None:
-        """Run `<name>.sql` before any other statement once the database is back after so many seconds.
+        """Run `<name>.sql` before any other statement once the database is back after an outage of `away` seconds.
 
-        It was away from when the first statement that failed was sent, until another one is about to be.
+        The outage lasts from the sending of the first failed statement until the next statement is about to be sent.
         """
         self._on_return = name, away
 
@@ -254,7 +253,7 @@ class ControlConnection:
             sent_at = time.monotonic()
             try:
                 connection = self._connection
-                if connection is None or connection.is_closed():  # as the server has told, while it was idle
+                if connection is None or connection.is_closed():  # the server may have closed it while it was idle
                     connection = await self._open()
                 if self._away_since is not None:
                     await self._come_back(connection, time.monotonic() - self._away_since)
@@ -284,7 +283,7 @@ class ControlConnection:
             self._drop()
             raise forgotten(self._settings) from error
         except (*CONNECTION_LOST, asyncio.CancelledError):
-            # Cancelled in the middle of a query, the connection's state is unknown: it is thrown away as well.
+            # Cancelled in the middle of a query, the connection's state is unknown: it is discarded as well.
             self._drop()
             raise
         except asyncpg.PostgresError as error:
@@ -294,7 +293,7 @@ class ControlConnection:
     async def listen(self, on_wakeup: Callable[[str], None], to: str = WAKEUP_CHANNEL) -> None:
         """Call `on_wakeup(payload)` for each notification, on this connection and on each that replaces it.
 
-        The payload is the queue's name; on another channel than the workers' own, whatever is sent there.
+        The payload is the queue's name; on another channel than the workers' own, the text that is sent there.
         """
         self._on_wakeup = on_wakeup
         self._channel = to
@@ -310,7 +309,7 @@ class ControlConnection:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is connected, as far as the client has noticed."""
+        """Whether it is connected, as far as the client knows."""
         return self._connection is not None and not self._connection.is_closed()
 
     async def open(self) -> None:
@@ -320,12 +319,12 @@ class ControlConnection:
                 await self._open()
 
     async def discard(self) -> None:
-        """Throw the connection away: the next call makes another one."""
+        """Discard the connection: the next call makes another one."""
         async with self._lock:
             self._drop()
 
     def cut(self) -> None:
-        """Cut the connection. For when its event loop is closed: else `close` is the way."""
+        """Cut the connection of a closed event loop. Otherwise use `close`."""
         if self._connection is not None:
             cut(self._connection)
 
@@ -346,7 +345,7 @@ class ControlConnection:
             try:
                 await self._add_listener(connection, self._on_wakeup)
             except BaseException:
-                connection.terminate()  # it would seem to listen, and hear nothing
+                connection.terminate()  # it would seem to listen, but receive nothing
                 raise
         self._connection = connection
         self._connects[self._purpose] += 1

@@ -1,7 +1,7 @@
-"""Recording outcomes: fenced, in batches, and never stuck on what a job produced.
+"""Record outcomes: fenced, in batches, and never blocked by a result that cannot be stored.
 
-What piles up while one batch is in flight goes out as the next: no delay is added when little happens, and the
-batches grow by themselves when much does.
+Outcomes that arrive while one batch is in flight form the next: this adds no delay under a low load, and the batches
+grow by themselves under a high one.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ log = logs.get_logger("rowlock.worker")
 LARGEST_BATCH: Final = 1000
 LARGEST_UNSUCCESSFUL_BATCH: Final = 100
 LARGEST_RESULTS: Final = 16 * 1024 * 1024
-"""The characters of results in one statement: far below the gigabyte that PostgreSQL takes."""
+"""The characters of results in one statement: far below the gigabyte that PostgreSQL accepts."""
 NOT_STORABLE: Final = (
     asyncpg.DataError,  # seam: not storable
     asyncpg.IntegrityConstraintViolationError,
     asyncpg.ProgramLimitExceededError,
 )
-"""What the database says of a row that it will not take, however often it is asked."""
+"""The errors of a row that the database refuses at every try."""
 NOT_IN_TIME: Final = (TimeoutError, asyncpg.QueryCanceledError)
 CLOCK_STEP: Final = timedelta(days=1)
 """By how much the server's clock may go back: an attempt ends after its job was due, by this clock."""
@@ -60,7 +60,7 @@ class Success(Protocol):
 
 
 class Unsuccess:
-    """An attempt of another outcome: what becomes of its job, and why."""
+    """An attempt of another outcome: the decision on its job, and the reason."""
 
     __slots__ = ("began", "claimed", "decision", "error")
 
@@ -71,7 +71,7 @@ class Unsuccess:
         self.began = began
 
     def without_error(self) -> Unsuccess:
-        """The same outcome, without the text that the database would not take."""
+        """The same outcome, without the text that the database refused."""
         return Unsuccess(self.claimed, self.decision, None, self.began)
 
 
@@ -79,16 +79,15 @@ Note: TypeAlias = Callable[[Sequence[Success | Unsuccess], Collection[UUID], flo
 
 
 def _note_nothing(_outcomes: Sequence[Success | Unsuccess], _refused: Collection[UUID], _sent_at: float) -> None:
-    """Nobody counts."""
+    """Count nothing."""
 
 
 class Finishes:
     """The outcomes of the attempts of one worker id, on their way into the database.
 
-    An outcome that outlives its lease is recorded if nobody has rescued the job yet, and refused otherwise: the fence
-    decides, not this side. `refused` counts the stale ones.
-    `unstorable` makes the outcome of an attempt whose result the database itself would not take. `note` is told which
-    outcomes were recorded, with those of their jobs that were refused, and when they were sent.
+    An outcome that outlives its lease is recorded if the job was not rescued yet, and refused otherwise: the fence in
+    the database decides. `refused` counts the stale ones. `unstorable` makes the outcome of an attempt whose result the
+    database refused. `note` is called with the recorded outcomes, the refused jobs among them, and the time of sending.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class Finishes:
         self.refused = 0
 
     async def connect(self) -> None:
-        """Connect anew if the connection was lost: nothing is claimed that could not be finished."""
+        """Reconnect if the connection was lost, so that no job is claimed that could not be finished."""
         if not self._connection.is_open:
             await self._connection.open()
 
@@ -131,7 +130,7 @@ class Finishes:
         self._settled.clear()
 
     def was_recorded(self, success: Success) -> None:
-        """Take note of a success that the handler's own transaction has recorded."""
+        """Note a success that the handler's own transaction has recorded."""
         self._note([success], (), steady.seconds())
 
     @property
@@ -144,7 +143,7 @@ class Finishes:
         return {outcome.claimed["id"] for outcome in (*self._successes, *self._unsuccesses, *self._sending)}
 
     async def flush(self) -> None:
-        """Wait until all that was given so far is in the database."""
+        """Wait until all outcomes so far are in the database."""
         await self._settled.wait()
 
     async def run(self) -> None:
@@ -178,9 +177,9 @@ class Finishes:
         pause: float = PAUSE_FIRST,
         is_repeated: bool = False,
     ) -> None:
-        """Record a batch, however often the connection is lost; row by row if the database will not take one.
+        """Record a batch, however often the connection is lost; row by row if the database refuses one.
 
-        What is not done in time is sent again in halves: a database that is slow must not be asked the same for ever.
+        A batch that is not done in time is sent again in halves: a slow database must not get the same batch for ever.
         """
         sent_at = steady.seconds()
         while True:
@@ -196,7 +195,7 @@ class Finishes:
                     await self._send([outcome], lambda alone: record_one(alone[0]), None, is_repeated=is_repeated)
                 return
             except (*CONNECTION_LOST, RowlockError, asyncpg.PostgresError) as error:
-                # The database may go back in time meanwhile, and hand out again what has ended here.
+                # The database may go back in time meanwhile, and hand out again jobs that have ended here.
                 self._may_repeat = True
                 log.warning("finish_delayed", jobs=len(batch), error=type(error).__name__)  # seam: finish delayed
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
@@ -211,7 +210,7 @@ class Finishes:
                 return
 
     async def _recorded(self, batch: Sequence[Success | Unsuccess], refused: set[UUID]) -> set[UUID]:
-        """Those of the refused that an earlier try, whose answer was lost, has recorded."""
+        """The refused jobs that an earlier try, whose answer was lost, has recorded."""
         asked = [outcome.claimed for outcome in batch if outcome.claimed["id"] in refused]
         rows = await self._connection.fetch(
             "list_recorded",
@@ -313,7 +312,7 @@ def _batch_size(successes: Sequence[Success]) -> int:
 
 
 def _one_each(outcomes: Sequence[Outcome]) -> int:
-    """How many of the first outcomes are of different jobs: a statement takes no others."""
+    """The number of first outcomes that belong to different jobs: a statement accepts one outcome for each job."""
     jobs = set[UUID]()
     for number, one in enumerate(outcomes):
         if one.claimed["id"] in jobs:

@@ -1,4 +1,4 @@
-"""Transactions in which a handler's own writes and the success of its job are committed together."""
+"""Transactions that commit a handler's own writes and the success of its job together."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 _ENDED: Final = (
-    "The transaction of job.transaction() was ended inside its block: leave commit and rollback to the end of the "
+    "The transaction of job.transaction() was ended inside its block. Leave commit and rollback to the end of the "
     "block; for a part that may be undone use a savepoint."
 )
 
 
 ROLLBACK_TIMEOUT: Final = 1.0
-"""A server that does not do so simple a thing is away, and does it by itself in the end: the handler must not hang."""
+"""Seconds. A server that does not roll back in time is away, and will do it by itself: the handler must not hang."""
 
 
 class OpenTransaction(Protocol):
-    """A transaction that has begun, of whatever driver. `given` is what the handler's block works with."""
+    """A transaction that has begun, of any driver. `given` is the object for the handler's block."""
 
     given: Any
 
@@ -38,7 +38,7 @@ class OpenTransaction(Protocol):
         ...
 
     async def commit(self) -> None:
-        """Commit it, with all that is pending in a session."""
+        """Commit it, with all pending changes of a session."""
         ...
 
     async def rollback(self) -> None:
@@ -78,14 +78,14 @@ class _OfAsyncpg:
 async def begin(connection: object) -> OpenTransaction:
     """Begin a transaction on a connection, or take over the one that SQLAlchemy has begun in a session of its own.
 
-    Raises `InvalidOption` for a kind that is not known, or one that cannot be used.
+    Raises `InvalidOption` for an unknown kind, or an unusable connection.
     """
     if isinstance(connection, OF_ASYNCPG):
         check_open(connection)
         if connection.is_in_transaction():
             raise InvalidOption(
-                "The given asyncpg connection is in a transaction already: give job.transaction() one that is not, "
-                "since it commits at the end of its block."
+                "The given asyncpg connection is in a transaction already. Give job.transaction() one that is not, "
+                "because it commits at the end of its block."
             )
         transaction = _OfAsyncpg(connection)
         await transaction.begin()
@@ -129,9 +129,9 @@ async def record_success(
     result: str | None,
     elapsed: float,
 ) -> bool:
-    """Record the success of an attempt as a part of the transaction; False if the attempt is not the job's any more.
+    """Record the success of an attempt as a part of the transaction; False if the attempt is no longer the job's.
 
-    Errors of the driver come without the parameters, of which the result is one.
+    Errors of the driver come without the parameters, one of which is the result.
     """
     names, values = list(PLANNER_SETTINGS), list(PLANNER_SETTINGS.values())
     try:

@@ -1,11 +1,11 @@
--- The jobs that this worker holds without knowing it: of a claim that was committed, but whose answer was lost.
+-- The jobs that this worker has claimed unknowingly: by a claim that was committed, but whose answer was lost.
 --
 -- $1 the worker   $2 the ids of the jobs that it knows of uuid[]
 --
 -- Returns the same columns as claim.sql; where a cancel was requested meanwhile, ends_at is a moment that is over instead of
 -- '-infinity', with which no Python time can be compared.
 --
--- Index: job_running. Takes no lock: nobody else touches a live worker's jobs.
+-- Index: job_running. Takes no lock: no other worker touches a live worker's jobs.
 SELECT {{claimed_columns}},
        CASE WHEN ends_at IS NOT NULL THEN ARRAY[greatest(ends_at, created_at), expires_at, deadline, now()] END AS times
   FROM rowlock.job

@@ -1,4 +1,4 @@
--- Say for which jobs one application waits from now on, and for which no more. Repeating it renews what is there.
+-- Store the jobs for which one application waits from now on, and remove others. Repeating it renews the stored ones.
 --
 -- $1 the application's listener   $2 jobs to wait for uuid[]   $3 for how long at most   $4 jobs to wait for no more uuid[]
 --

@@ -1,2 +1,2 @@
--- Say something on a channel over a connection that listens there itself. $1 the channel   $2 what to say
+-- Send a notification on a channel over a connection that listens to it. $1 the channel   $2 the payload
 SELECT pg_notify($1, $2)

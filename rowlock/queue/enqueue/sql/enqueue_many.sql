@@ -1,5 +1,5 @@
--- Enqueue many jobs without unique keys by one INSERT, inside the caller's transaction. Of an id that is there already,
--- nothing is stored.
+-- Enqueue many jobs without unique keys by one INSERT, inside the caller's transaction. A job whose id exists already is
+-- not stored.
 --
 -- $1 ids uuid[]   $2 queues text[]   $3 tasks text[]   $4 priorities smallint[]   $5 delays interval[]
 -- $6 run_ats timestamptz[]   $7 max_attempts integer[]   $8 timeouts interval[]   $9 args (JSON text[])

@@ -1,9 +1,9 @@
--- What follows the rows of many new jobs, in their transaction: the workers that sleep on their queues are notified, as
--- wake.sql does it, and finished jobs are found that may be among them.
+-- Complete a bulk enqueue, in its transaction: notify the workers that sleep on its queues, like wake.sql, and find finished
+-- jobs that may be among its jobs.
 --
 -- $1 queues text[]   $2 the lowest of the ids, $3 the highest   $4 how many finished jobs to return at the most
 --
--- Returns the ids of finished jobs in this range, of whoever enqueued them; nulls besides. Locks nothing for long.
+-- Returns the ids of finished jobs in this range, of any caller; also nulls. Locks nothing for long.
 SELECT finished.id FROM rowlock.finished_between($2::uuid, $3::uuid, $4::integer) AS finished (id)
 UNION ALL
 SELECT NULL

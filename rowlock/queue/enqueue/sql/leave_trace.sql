@@ -1,2 +1,2 @@
--- Have the commit of this transaction wait for the synchronous standby, although nothing else may be written. No locks.
+-- Make the commit of this transaction wait for the synchronous standby, even if it writes nothing else. No locks.
 SELECT rowlock.leave_trace()

@@ -1,2 +1,2 @@
--- Keep what was done since savepoint.sql.
+-- Keep the changes since savepoint.sql.
 RELEASE SAVEPOINT rowlock_enqueue

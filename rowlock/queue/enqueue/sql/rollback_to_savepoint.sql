@@ -1,2 +1,2 @@
--- Undo what was done since savepoint.sql; the savepoint itself stays.
+-- Undo the changes since savepoint.sql; the savepoint itself stays.
 ROLLBACK TO SAVEPOINT rowlock_enqueue

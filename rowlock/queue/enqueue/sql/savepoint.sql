@@ -1,2 +1,2 @@
--- Begin what may be undone within the caller's transaction.
+-- Begin a part of the caller's transaction that may be undone.
 SAVEPOINT rowlock_enqueue

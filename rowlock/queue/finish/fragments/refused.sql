@@ -1,4 +1,4 @@
--- The ids $2 whose outcome was refused; and a row of null for the notification of each job for which somebody waits.
+-- The ids $2 whose outcome was refused; and a row of null for the notification of each awaited job.
 SELECT id FROM outcome
 EXCEPT
 SELECT id FROM gone

@@ -1,5 +1,5 @@
--- Whether a due job of a known task is left behind the settled cursors: the net under clocks that step back, and under
--- everything not thought of. Reads, and takes nothing.
+-- Whether a due job of a known task is left behind the settled cursors: the fallback for clocks that step back, and for
+-- unforeseen causes. It reads, and claims nothing.
 --
 -- $1 queues text[], $2 priorities smallint[], $3 run_ats timestamptz[], $4 ids uuid[]: the settled cursors
 -- $5 the tasks that this worker knows text[], as in claim.sql   $6 from how many crashes on a job runs alone: the cursors pass over those

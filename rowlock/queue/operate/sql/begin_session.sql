@@ -1,7 +1,7 @@
--- Log in with a key: no row if it does not hold. $1 the key's hash   $2 the hash of the new cookie   $3 for how long at most
+-- Begin a session with a key: no row if the key is invalid. $1 the key's hash   $2 the hash of the new cookie   $3 the longest lifetime
 --
--- A key that is revoked meanwhile ends the session all the same: who looks for one looks at its key. Index: api_key_hash.
--- Locks: the new row, and that its key is not removed.
+-- Revoking the key meanwhile also ends the session, because each look-up of a session checks its key. Index: api_key_hash.
+-- Locks: the new row, and its key against removal.
 WITH given AS (
     SELECT id, name, scopes, queues, expires_at
       FROM rowlock.api_key

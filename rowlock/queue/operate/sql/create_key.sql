@@ -1,6 +1,6 @@
--- Store a key of the HTTP API. No row: another key that was not revoked has the name.
+-- Store an API key. No row: another key that was not revoked has the name.
 --
--- $1 name   $2 hash   $3 scopes   $4 queues, or null for all   $5 how long it holds, or null   $6 by whom
+-- $1 name   $2 hash   $3 scopes   $4 queues, or null for all   $5 its lifetime, or null   $6 by whom
 -- Index: api_key_name. Locks: the new row.
 INSERT INTO rowlock.api_key (name, hash, scopes, queues, expires_at, created_by)
 VALUES ($1::text, $2::bytea, $3::text[], $4::text[], now() + $5::interval, $6::text)

@@ -1,4 +1,4 @@
--- Put dead letters aside: they stay failed, and are listed as dead letters no more. Run it with record_operation.sql.
+-- Discard dead letters: they stay failed, but lists of dead letters omit them. Run it with record_operation.sql.
 --
 -- $1 ids uuid[]   $2 when they ended timestamptz[]: run it under force_custom_plan, so that other partitions are not locked
 --

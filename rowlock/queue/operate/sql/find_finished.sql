@@ -1,8 +1,8 @@
--- The finished jobs that a filter means, and that did not succeed: the next ones in the order of their ids.
+-- The finished jobs that a filter selects, and that did not succeed: the next ones in the order of their ids.
 --
 -- $1 to $16 the filter, see job_filter.sql; the state is needed   $17 how many   $18 how long it may look interval, see found_in_order.sql
 -- $19 only ids above this one (the last that was found)
--- $20 only jobs finished by then: a bulk act does not run after what fails meanwhile
+-- $20 only jobs finished by then: a bulk act does not include jobs that fail meanwhile
 -- $21 that ended from then on, $22 and before then: run it under force_custom_plan, so that other partitions are not locked
 --
 -- Index: finished_job_unsuccessful of each of these partitions.

@@ -1,4 +1,4 @@
--- The live jobs that a filter means, of which no cancel is requested yet: the next ones in the order of their ids.
+-- The live jobs that a filter selects, without a requested cancel: the next ones in the order of their ids.
 --
 -- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 how long it may look interval, see found_in_order.sql
 -- $19 only ids above this one (the last that was found)

@@ -1,4 +1,4 @@
--- The key behind a session, if both hold; `expires_at` is the session's. $1 the hash of its cookie.
+-- The key behind a session, if both are valid; `expires_at` is the session's. $1 the hash of its cookie.
 --
 -- Index: api_session_pkey, api_key_pkey. Locks: none.
 SELECT key.id, key.name, key.scopes, key.queues, session.expires_at,

@@ -1,9 +1,9 @@
--- Say how long the finished jobs of a queue are kept, outcome by outcome. What is not named stays as it is.
+-- Set how long the finished jobs of a queue are kept, by outcome. Other outcomes stay unchanged.
 --
--- $1 the queue, or '*' for all that have no time of their own   $2 outcomes text[]   $3 their times interval[]: null is
--- "nothing said", '1000 years' is for ever
+-- $1 the queue, or '*' for all without a time of their own   $2 outcomes text[]   $3 their times interval[]: null is
+-- "not set", '1000 years' is for ever
 --
--- The duty falls due, so that it is done within seconds. Index: queue_pkey, duty_pkey. Locks: the two rows.
+-- This makes the duty due, so that it runs within seconds. Index: queue_pkey, duty_pkey. Locks: the two rows.
 WITH told AS (
     INSERT INTO rowlock.queue AS q (name, keep_succeeded, keep_failed, keep_cancelled, keep_expired)
     VALUES (

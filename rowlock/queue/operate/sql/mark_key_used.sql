@@ -1,4 +1,4 @@
--- Write down that a key is used, at most once a minute. $1 its id. Index: api_key_pkey. Locks: its row, unless another one does it.
+-- Record the use of a key, at most once a minute. $1 its id. Index: api_key_pkey. Locks: its row, unless another transaction does.
 UPDATE rowlock.api_key SET last_used_at = now()
  WHERE id = (
            SELECT id FROM rowlock.api_key

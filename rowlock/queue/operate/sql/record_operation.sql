@@ -1,8 +1,8 @@
--- Record what somebody did, for the audit: run it in the transaction of the act. With an id that is there already, only the
--- details are written anew: an act that is done in several transactions is one operation, which grows with each.
+-- Record an act, for the audit: run it in the transaction of the act. With an existing id, it updates only the details: an
+-- act in several transactions is one operation, which grows with each.
 --
--- $1 the verb, as everywhere (`cancel`, `pause`, …)   $2 what kind of thing it was done to (`job`, `schedule`, `queue`, …)
--- $3 which one: its id or name; null for an act on many   $4 by whom, if known
+-- $1 the verb, as everywhere (`cancel`, `pause`, …)   $2 the kind of the target (`job`, `schedule`, `queue`, …)
+-- $3 the target's id or name; null for an act on many   $4 by whom, if known
 -- $5 from where: `python`, `cli`, `http` or `sql`   $6 details (JSON text)   $7 the operation's id, or null for a new one
 --
 -- Returns the operation's id. Index: operation_pkey. Locks: its own row.

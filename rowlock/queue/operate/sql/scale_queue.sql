@@ -1,6 +1,6 @@
--- Say how many jobs of a queue each worker runs at once at most.
+-- Set how many jobs of a queue each worker runs at once at most.
 --
--- $1 the queue   $2 how many; null: as many as each worker was started with. Returns what was said `before`.
+-- $1 the queue   $2 the limit; null: each worker's own. Returns the limit `before`.
 -- Index: queue_pkey. Locks: its row.
 WITH before AS MATERIALIZED (
     SELECT concurrency FROM rowlock.queue WHERE name = $1::text FOR UPDATE

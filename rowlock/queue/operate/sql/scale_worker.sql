@@ -1,6 +1,6 @@
--- Say how many jobs a live worker runs at once. It reads that within a second, or when it is notified.
+-- Set how many jobs a live worker runs at once. The worker reads it within a second, or when it is notified.
 --
--- $1 the worker   $2 how many. Returns how many it was `before`; no row if no live worker has this id.
+-- $1 the worker   $2 the limit. Returns the limit `before`; no row if no live worker has this id.
 -- Index: worker_pkey. Locks: its row.
 UPDATE rowlock.worker AS w
    SET concurrency = $2::integer

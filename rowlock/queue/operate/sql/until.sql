@@ -1,6 +1,6 @@
--- Until when jobs came in that are there now: an act on many does not run after what comes in meanwhile.
+-- The newest time of the present jobs: a bulk act does not include jobs that arrive meanwhile.
 --
--- The clock may have gone back: what came in before it did is there all the same, though its time is still to come.
+-- The clock may have gone back: jobs from before that are present, too, although their time is in the future.
 -- Index: none of rowlock.job, which the act reads whole; finished_job_finished_at of the partitions from today on.
 SELECT greatest(
            clock_timestamp(),

@@ -1,4 +1,4 @@
--- Replication slots that nobody uses, and slots and standbys with hot_standby_feedback that keep dead rows from being cleaned.
+-- Unused replication slots, and slots and standbys with hot_standby_feedback that keep dead rows from being cleaned.
 --
 -- $1 from how many transactions on a slot or standby in use counts: between two reports of a standby there are always some
 --
