@@ -67,7 +67,7 @@ async def test_holder_is_found_until_the_key_is_revoked_or_expires(
 
 async def test_name_is_free_again_once_its_key_is_revoked(app: Rowlock) -> None:
     await app.keys.create("ci", scopes=["read"])
-    with pytest.raises(InvalidOption, match="revoke it, or choose another name"):
+    with pytest.raises(InvalidOption, match="Revoke it, or choose another name"):
         await app.keys.create("ci", scopes=["admin"])
     await app.keys.revoke("ci")
     await app.keys.create("ci", scopes=["admin"])

@@ -151,7 +151,7 @@ async def test_edit_by_what_somebody_else_has_changed_since_is_refused(http: Htt
     for method, body in (("PATCH", {"priority": 3}), ("DELETE", None)):
         status, problem, _ = await exchange(http, method, "/v1/schedules/nightly", body, If_Match=first)
         assert (status, problem["type"]) == (412, "urn:rowlock:problem:schedule-changed")
-        assert "read it again" in problem["detail"]
+        assert "Read it again" in problem["detail"]
     assert (await ask(http, "GET", "/v1/schedules/nightly"))[1]["priority"] == 2
     status, _, _ = await exchange(
         http, "PATCH", "/v1/schedules/nightly", {"priority": 4}, If_Match=f"{first}, {second}"
@@ -218,7 +218,7 @@ async def test_condition_is_about_a_schedule_that_is_there_and_a_tag_that_is_str
     tag = await created(http)
     for wrong, said in (
         (f"W/{tag}", "without W/"),
-        ('"no.tag"', "read it again"),
+        ('"no.tag"', "Read it again"),
     ):
         status, problem, _ = await exchange(http, "DELETE", "/v1/schedules/nightly", If_Match=wrong)
         assert (status, problem["type"]) == (412, "urn:rowlock:problem:schedule-changed")

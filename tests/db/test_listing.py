@@ -354,5 +354,5 @@ async def test_the_limit_of_rowlock_for_a_statement_is_no_lost_connection(
 ) -> None:
     monkeypatch.setattr(sessions, "QUERY_TIMEOUT", 0.1)
     async with Rowlock(settings=settings) as app:
-        with pytest.raises(StatementTimeout, match="did not finish the statement get_job in the time"):
+        with pytest.raises(StatementTimeout, match="did not finish the statement get_job within"):
             await app.get(UUID(int=1))
