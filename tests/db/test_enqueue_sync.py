@@ -80,7 +80,7 @@ async def test_waiting_inside_an_event_loop_is_refused_and_nothing_is_stored(
         job.result_sync,
         lambda: app.run_sync(app.get(job.id)),
     ):
-        with pytest.raises(InsideEventLoop, match="await the asynchronous method"):
+        with pytest.raises(InsideEventLoop, match="Await the asynchronous method"):
             call()
     assert len(await list_jobs(app.database)) == 1
     await app.close()
