@@ -12,7 +12,8 @@ from rowlock.app import Rowlock
 from rowlock.cli.run import running
 from rowlock.cli.run.loading import load
 from rowlock.cli.show.output import note, print_json, with_json
-from rowlock.errors import InvalidArguments, InvalidJob
+from rowlock.errors import InvalidArguments, InvalidJob, RowlockError
+from rowlock.queue.enqueue.errors import EnqueueUnknown
 from rowlock.queue.jobs.json_values import NESTING_LIMIT
 from rowlock.queue.jobs.new_job import NewJob
 from rowlock.queue.jobs.options import JobOptions
@@ -83,7 +84,13 @@ async def _enqueue(app: Rowlock, given: Sequence[JobRequest]) -> list[JobHandle[
                 )
             except InvalidJob as error:
                 raise type(error)(f"Job {number} is invalid, so no job was enqueued: {error}") from error
-        stored, held = await app.store.enqueue_many(jobs)
+        try:
+            stored, held = await app.store.enqueue_many(jobs)
+        except EnqueueUnknown as error:
+            raise RowlockError(
+                "The connection to the database was lost before it answered: either all jobs of the file are stored "
+                f"or none. Run `rowlock jobs show {jobs[0].id}`. If there is no such job, run this command again."
+            ) from error
         return await app.by_name.handles(stored, held, None)
 
 
