@@ -61,7 +61,9 @@ async def _watch(job_id: str, timeout: float | None, *, as_json: bool) -> int:
                 return Exit.DONE if job.state == "succeeded" else Exit.NO
             left = LOOK_EVERY if ends is None else min(LOOK_EVERY, ends - clock())
             if left <= 0:
-                raise ResultTimeout(f"Job {job.id} ({job.task}) is still {job.state} after {timeout:g} s; it goes on.")
+                raise ResultTimeout(
+                    f"Job {job.id} ({job.task}) is still {job.state} after {timeout:g} s. The job goes on."
+                )
             job = await _looked(app, job, left)
 
 
