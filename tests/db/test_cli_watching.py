@@ -53,7 +53,7 @@ async def test_watch_follows_a_job_and_ends_as_it_did(database_url: str, app: Ro
     async with app, app.worker():
         job = await app.enqueue("add", {"one": -1, "two": 2})
         late = await rowlock("jobs", "watch", str(job.id), "--timeout=0.1", url=database_url)
-        assert (late.code, "it goes on" in late.err) == (1, True)
+        assert (late.code, "The job goes on" in late.err) == (1, True)
         async with started("jobs", "watch", str(job.id), "--json", url=database_url, cwd=Path("/")) as watching:
             halfway = json.loads(await line_with(watching.stdout, "halfway"))
             assert halfway["progress"] == {"fraction": 0.5, "message": "halfway"}
