@@ -320,6 +320,7 @@ class Shift:
                 if left and not self.finishes.known():
                     await self.links.finish.close()  # an attempt that ends later connects again
                     await asyncio.wait(handlers)
+            await self.finishes.flush()  # however long the database is away
         finally:
             await to_the_end(self._end())
 

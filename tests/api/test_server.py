@@ -238,7 +238,7 @@ async def test_a_statement_that_takes_too_long_is_no_lost_connection(
             await connection.execute("LOCK TABLE rowlock.job IN ACCESS EXCLUSIVE MODE")
             status, problem = await get(http, f"/v1/jobs/{UUID(int=1)}")
     assert (status, problem["type"]) == (503, "urn:rowlock:problem:statement-timeout")
-    assert problem["detail"].startswith("PostgreSQL did not finish the statement get_job in the time")
+    assert problem["detail"].startswith("PostgreSQL did not finish the statement get_job within")
 
 
 async def test_redirects_are_left_alone(app: Rowlock) -> None:

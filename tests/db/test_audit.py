@@ -75,7 +75,7 @@ async def test_without_the_mark_of_the_statistics_they_are_not_said_to_be_kept(
     await connection.execute("DELETE FROM rowlock.statistic_mark")
     (found,) = [one for one in await audit(app.database) if one.invariant == "slot of statistics that counts too few"]
     assert found.status == "unknown"
-    assert "mark is missing" in str(found.why_not)
+    assert "is missing" in str(found.why_not)
 
 
 async def test_what_was_counted_a_second_time_is_compared_with_the_archive(

@@ -132,7 +132,7 @@ async def test_printed_sql_makes_the_same_schema(empty_database_url: str, folder
 async def test_everything_is_removed_only_after_a_yes(database_url: str) -> None:
     asked = await rowlock("migrate", "--down", "base", url=database_url, stdin="n\n")
     assert asked.code == 1
-    assert "every job" in asked.err
+    assert "all jobs" in asked.err
     assert "Nothing was removed" in asked.err
     unasked = await rowlock("migrate", "--down", "base", url=database_url)
     assert (unasked.code, "--yes" in unasked.err) == (2, True), "nobody there to answer"

@@ -39,6 +39,6 @@ async def test_key_is_made_listed_and_revoked(
 
 async def test_wrong_use_of_keys_is_refused(database_url: str) -> None:
     assert_refused(await rowlock("keys", "create", "ci", url=database_url), "--scope")
-    assert_refused(await rowlock("keys", "create", "a b", "--scope=read", url=database_url), 'key "a b"')
+    assert_refused(await rowlock("keys", "create", "a b", "--scope=read", url=database_url), 'got "a b"')
     soon = ("keys", "create", "ci", "--scope=read", "--expires=soon")
     assert_refused(await rowlock(*soon, url=database_url), "expires must be a duration")

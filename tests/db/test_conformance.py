@@ -281,7 +281,7 @@ async def test_asynchronous_connection_is_refused_by_what_is_synchronous(one_dat
             if opened.is_synchronous:
                 continue
             async with Rowlock(settings=Settings(database_url=one_database)) as app:
-                with pytest.raises(InvalidOption, match=r"await enqueue\(\.\.\.\), or give"):
+                with pytest.raises(InvalidOption, match=r"Await enqueue\(\.\.\.\), or give"):
                     app.enqueue_many_sync([], connection=opened.given)
                 refused += 1
     assert refused == sum("sync" in kind.lower() for kind in KINDS)

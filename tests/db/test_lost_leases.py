@@ -425,6 +425,8 @@ async def test_outages_of_the_database_beside_a_long_job_are_no_crashes(
                     await link.close()
                     await eventually(lambda: not worker.is_leased)
                     await connection.execute(RUN_OUT, before)
+                    if outage == 2:
+                        await asyncio.sleep(2 * short.lease.total_seconds())  # what was stopped is still to be recorded
                     await link.open()
                 await eventually(partial(_has, began, 4), timeout=30)
                 goes_on.set()

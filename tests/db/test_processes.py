@@ -398,9 +398,11 @@ async def test_middleware_and_failure_handlers_see_a_process_as_they_see_the_res
 async def test_a_task_that_cannot_be_imported_by_its_name_is_refused(app: Rowlock, settings: Settings) -> None:
     def local() -> None: ...
 
-    with pytest.raises(InvalidOption, match=r"<locals>\.local' has none in its module: define it with def at the top"):
+    with pytest.raises(
+        InvalidOption, match=r"<locals>\.local' has no name in its module. Define it with def at the top"
+    ):
         app.task(executor="process")(local)
-    with pytest.raises(InvalidOption, match=r"<lambda>' has none"):
+    with pytest.raises(InvalidOption, match=r"<lambda>' has no name"):
         app.task(executor="process", name="anonymous")(lambda: None)
 
     namespace: dict[str, Any] = {"__name__": "not_a_module"}

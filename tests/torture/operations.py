@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -294,11 +295,11 @@ async def work_cancelled(site: Site) -> None:
 
     It looks when it is notified, and ticks once: so each answer on the connection has its number.
     """
-    vars(attention)["LOOK_EVERY"] = vars(ticker)["LOOK_EVERY"] = 60.0
-    async with site.app() as app, app.worker():
-        await site.started.wait()
-        await site.act("cancel", site.ids[0], lambda: app.jobs.cancel(site.ids[0], reason=REASON))
-        await site.is_done()
+    with patch.object(attention, "LOOK_EVERY", 60.0), patch.object(ticker, "LOOK_EVERY", 60.0):
+        async with site.app() as app, app.worker():
+            await site.started.wait()
+            await site.act("cancel", site.ids[0], lambda: app.jobs.cancel(site.ids[0], reason=REASON))
+            await site.is_done()
 
 
 # The operators.
