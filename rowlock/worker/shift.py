@@ -147,6 +147,11 @@ class Shift:
         )
 
     @property
+    def has_seen_outage(self) -> bool:
+        """Whether the database is away, or was when the lease was lost."""
+        return self.lease.is_cut_off or self.links.upkeep.is_away
+
+    @property
     def is_leased(self) -> bool:
         """Whether the lease is held now."""
         return not self.is_over and self.lease.is_held
@@ -187,11 +192,17 @@ class Shift:
     # The methods below stand in the order in which they are called.
 
     async def open(
-        self, schedules: Sequence[Declared] | None = None, *, has_duties: bool = True, has_ticks: bool = True
+        self,
+        schedules: Sequence[Declared] | None = None,
+        *,
+        has_duties: bool = True,
+        has_ticks: bool = True,
+        is_after_outage: bool = False,
     ) -> None:
         """Connect, register, and start the tasks beside the claims.
 
-        Declare the `schedules`, unless they are None: only the first shift does. Raises `DatabaseUnavailable`.
+        Declare the `schedules`, unless they are None: only the first shift does. After an outage of the database,
+        rescues are held first. Raises `DatabaseUnavailable`.
         """
         try:
             await self.links.finish.open()  # first: a worker that cannot record outcomes must not claim
@@ -201,6 +212,8 @@ class Shift:
                 await self.ticker.declare(schedules, self.links.finish)
             await self.links.attention.open()
             await self.links.upkeep.open()
+            if is_after_outage:
+                await self.links.upkeep.fetch("hold_rescues")
             await self.runtimes.open()
             await self.links.claim.listen(self._hear)
             await self._register()  # last: it begins the lease

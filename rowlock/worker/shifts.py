@@ -77,7 +77,9 @@ class Shifts:
         while not self._terms.stopping.is_set():
             shift = Shift(self._terms, concurrency=lost.slots.concurrency, state=lost.orders.state)
             try:
-                await shift.open(has_duties=self._has_duties, has_ticks=self._has_ticks)
+                await shift.open(
+                    has_duties=self._has_duties, has_ticks=self._has_ticks, is_after_outage=lost.has_seen_outage
+                )
             except TRANSIENT as error:
                 log.warning("claim_failed", error=type(error).__name__, detail=message(error), retry_in=round(pause, 1))
                 with suppress(TimeoutError):

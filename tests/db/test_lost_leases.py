@@ -427,7 +427,13 @@ async def test_outages_of_the_database_beside_a_long_job_are_no_crashes(
                     await connection.execute(RUN_OUT, before)
                     if outage == 2:
                         await asyncio.sleep(2 * short.lease.total_seconds())  # what was stopped is still to be recorded
+                    await connection.execute("UPDATE rowlock.duty SET held_at = '-infinity'")
                     await link.open()
+                    await eventually(lambda: worker.is_leased, timeout=30)
+                    held = (
+                        "SELECT bool_and(held_at > '-infinity') FROM rowlock.duty WHERE name IN ('rescue', 'orphans')"
+                    )
+                    assert await connection.fetchval(held), "before the next shift begins"
                 await eventually(partial(_has, began, 4), timeout=30)
                 goes_on.set()
                 assert await handle.result(timeout=30) == 4

@@ -312,6 +312,11 @@ class ControlConnection:
         """Whether it is connected, as far as the client knows."""
         return self._connection is not None and not self._connection.is_closed()
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the last statement failed because the database was away."""
+        return self._away_since is not None
+
     async def open(self) -> None:
         """Connect now, unless it is connected."""
         async with self._lock:
