@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 PACKAGE: Final = "rowlock.testing"
 OWN: Final = frozenset({"claim_job", "find_use", "list_waiting", "move_time", "time_moved", "waiting_queues"})
 """The statements in `testing/sql`."""
-OVERDUE_BATCH: Final = 500
 LEASE: Final = timedelta(minutes=5)
 
 
@@ -90,7 +89,7 @@ class Bench(Worker):
 
         Before, it ends all overdue jobs.
         """
-        await self._end_overdue()
+        await self._shift.duties.end_overdue()
         if await self._shift.main_loop.claim(self._concurrency) == 0 and not await self._claim_elsewhere():
             self._shift.slots.add(await self._shift.claims.claim_alone(self.id), self._shift.lease)
         return await self._wait()
@@ -190,10 +189,6 @@ class Bench(Worker):
         await self._shift.finishes.flush()
         over, self._over = self._over, []
         return over
-
-    async def _end_overdue(self) -> None:
-        while await self.connection.fetch("end_overdue", OVERDUE_BATCH):
-            pass
 
 
 __all__ = ["Bench", "Ended"]

@@ -227,8 +227,7 @@ class Shift:
             raise
         self.links.claim.on_connect(self._reconnected)
         self._recording = asyncio.create_task(self.finishes.run())
-        beside = [self.attention.run()] if has_duties else []
-        beside += [self.duties.run()] if has_duties else []
+        beside = [self.attention.run(), self.duties.run()] if has_duties else []
         beside += [self.ticker.run()] if has_ticks else []
         self.background += [asyncio.create_task(part) for part in beside]
 

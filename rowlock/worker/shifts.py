@@ -133,7 +133,7 @@ class Shifts:
 
 
 def report_defect(ended: asyncio.Task[None]) -> None:
-    """Log an error that has ended a task in the background at once: whoever awaits it may do so much later."""
+    """Log the error that ended a background task at once. It may be awaited much later."""
     if not ended.cancelled() and (error := ended.exception()) is not None:
         log.critical("worker_failed", exc_info=error)
 

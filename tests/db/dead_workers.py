@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING, TypeAlias
 from uuid import UUID
 
 import asyncpg
+import pytest
 
+from rowlock import Settings
 from rowlock.queue.jobs.identifiers import uuid7
 from tests.db.rows import row_of
 
 if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+
+
+async def with_busy_upkeep(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings of workers that do their duties many times a second, with leases as long as ever."""
+    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
+    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.05)
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("UPDATE rowlock.duty SET every = '50 ms'")
+    await connection.close()
+    return Settings(database_url=database_url, poll_interval=timedelta(seconds=0.05))
 
 
 async def add_worker(connection: Connection, expires_in: timedelta) -> UUID:

@@ -12,7 +12,7 @@ import pytest
 
 from rowlock import Rowlock, Settings
 from rowlock.queue.connect.statements import statement
-from tests.db.dead_workers import die_with, is_rescued
+from tests.db.dead_workers import die_with, is_rescued, with_busy_upkeep
 from tests.waiting import eventually
 
 if TYPE_CHECKING:
@@ -24,13 +24,7 @@ DUTIES = ["rescue", "orphans", "partitions"]
 
 @pytest.fixture
 async def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Upkeep many times a second, leases as long as ever."""
-    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
-    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.05)
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("UPDATE rowlock.duty SET every = '50 ms'")
-    await connection.close()
-    return Settings(database_url=database_url, poll_interval=timedelta(seconds=0.05))
+    return await with_busy_upkeep(database_url, monkeypatch)
 
 
 @pytest.fixture

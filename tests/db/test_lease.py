@@ -20,7 +20,7 @@ from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.worker.attempt.attempt import Attempt
 from rowlock.worker.loop.slots import Slots
 from rowlock.worker.vitals.lease import Lease, Renewals
-from tests.db.dead_workers import add_worker, die_with, expire, hand_to, is_rescued
+from tests.db.dead_workers import add_worker, die_with, expire, hand_to, is_rescued, with_busy_upkeep
 from tests.db.rows import attempts_of, row_of
 from tests.logged import capture_logs
 from tests.waiting import eventually
@@ -31,13 +31,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Upkeep many times a second, leases as long as ever."""
-    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
-    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.05)
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("UPDATE rowlock.duty SET every = '50 ms'")
-    await connection.close()
-    return Settings(database_url=database_url, poll_interval=timedelta(seconds=0.05))
+    return await with_busy_upkeep(database_url, monkeypatch)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from rowlock import Job, JobHandle, Rowlock, Settings
-from tests.db.dead_workers import add_worker, hand_to
+from tests.db.dead_workers import add_worker, hand_to, with_busy_upkeep
 from tests.logged import capture_logs
 from tests.waiting import eventually
 
@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def settings(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Upkeep many times a second, leases as long as ever."""
-    monkeypatch.setattr("rowlock.worker.duties.runner.LOOK_EVERY", 0.05)
-    monkeypatch.setattr("rowlock.worker.attention.LOOK_EVERY", 0.05)
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("UPDATE rowlock.duty SET every = '50 ms'")
-    await connection.close()
-    return Settings(database_url=database_url, poll_interval=timedelta(seconds=0.05))
+    return await with_busy_upkeep(database_url, monkeypatch)
 
 
 @pytest.fixture
