@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from unittest.mock import patch
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -25,7 +24,6 @@ from rowlock import DatabaseUnavailable, EnqueueUnknown, Job, JobAlreadyFinished
 from rowlock.queue.connect.server_errors import CONNECTION_LOST
 from rowlock.queue.jobs.unique import Unique
 from rowlock.torture.history import Act, Acted, End, Enqueue, Enqueued, History, Start, Wanted
-from rowlock.worker import attention, ticker
 
 if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
@@ -35,21 +33,24 @@ ARMED = b"rowlock-armed"
 CALLER = "caller"
 KEY = "the only one"
 REASON = "because of the crash points"
-HASTE = {
+PAUSES = {
     "rowlock.queue.finish.finishes.PAUSE_FIRST": 0.005,
     "rowlock.worker.loop.main_loop.PAUSE_FIRST": 0.005,
     "rowlock.worker.loop.main_loop.ADOPT_EVERY": 0.02,
     "rowlock.worker.vitals.lease.RETRY_MOST": 0.01,
+    "rowlock.worker.attention.LOOK_EVERY": 60.0,
+    "rowlock.worker.ticker.LOOK_EVERY": 60.0,
 }
-"""Pauses that are shortened: what is done is the same, and nobody waits for it."""
+"""Pauses for these operations. Some are short, so that nobody waits. Looks come once and when notified, so that each
+answer on the connection has its number. A whole test sets them: operations run beside each other in one process."""
 
 Answer = dict[str, str]
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 
 
-def hasten() -> None:
-    """Shorten the pauses of this process."""
-    for name, seconds in HASTE.items():
+def set_pauses() -> None:
+    """Set the pauses of this process."""
+    for name, seconds in PAUSES.items():
         module, _, constant = name.rpartition(".")
         setattr(importlib.import_module(module), constant, seconds)
 
@@ -291,15 +292,11 @@ async def renew(site: Site) -> None:
 
 
 async def work_cancelled(site: Site) -> None:
-    """A worker one of whose jobs is cancelled by an operator while it runs.
-
-    It looks when it is notified, and ticks once: so each answer on the connection has its number.
-    """
-    with patch.object(attention, "LOOK_EVERY", 60.0), patch.object(ticker, "LOOK_EVERY", 60.0):
-        async with site.app() as app, app.worker():
-            await site.started.wait()
-            await site.act("cancel", site.ids[0], lambda: app.jobs.cancel(site.ids[0], reason=REASON))
-            await site.is_done()
+    """A worker one of whose jobs is cancelled by an operator while it runs."""
+    async with site.app() as app, app.worker():
+        await site.started.wait()
+        await site.act("cancel", site.ids[0], lambda: app.jobs.cancel(site.ids[0], reason=REASON))
+        await site.is_done()
 
 
 # The operators.
@@ -358,7 +355,7 @@ def serve() -> None:
 
     Answers with the child's number, and when it has ended with its exit code, each as a line on standard output.
     """
-    hasten()
+    set_pauses()
     importlib.import_module("rowlock.worker.worker")  # before the first fork, not in each child
     answers = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # where the children's logs go

@@ -45,7 +45,7 @@ LONGEST = 10.0
 
 @pytest.fixture(autouse=True)
 def _haste(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in operations.HASTE.items():
+    for name, seconds in operations.PAUSES.items():
         monkeypatch.setattr(name, seconds)
 
 
