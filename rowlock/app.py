@@ -184,7 +184,7 @@ class Rowlock(Tasks, Enqueuing, Reading):
         >>> app.schedule(send_email, "0 8 * * MON", args={"recipient": "ada@example.com", "subject": "Hi", "body": "…"})
         """
         known = self.tasks.get(task) if isinstance(task, str) else task
-        if known is None or self.tasks.get(known.name) is not known:
+        if not isinstance(known, Task) or self.tasks.get(known.name) is not known:
             raise UnknownTask(f"task must belong to this application; got {task!r}. Declare it first.")
         given = Schedule(
             cron,

@@ -138,7 +138,7 @@ def for_driver(url: str, driver: Driver | None) -> str:
     """
     if driver is None:
         return url
-    if driver not in {"asyncpg", "psycopg", "psycopg2"}:
+    if driver not in ("asyncpg", "psycopg", "psycopg2"):  # a value that cannot be hashed is none of them
         raise ConfigurationError(f"driver must be 'asyncpg', 'psycopg', 'psycopg2' or None; got {driver!r}.")
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")

@@ -372,9 +372,9 @@ class Model:
         return ended
 
     def forget_workers(self) -> None:
-        """Remove the workers that are gone and hold no job."""
+        """Remove the workers that are gone and hold no job. A lease that has just run out stays for a minute."""
         for worker in self.leases.keys() - self.alive():
-            if not self.running_by(worker):
+            if self.leases[worker] < self.now and not self.running_by(worker):
                 del self.leases[worker]
 
     # What operators do.

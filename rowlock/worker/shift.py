@@ -51,8 +51,8 @@ LAST_SECONDS: Final = 3.0
 class Shift:
     """The parts of a worker that belong to one lease: its connections, its slots, and the loop that fills them.
 
-    A lost lease ends the shift, and the worker opens the next one. `concurrency` and `state` are the values that
-    operators set last: each shift begins with those of the shift before.
+    A lost lease ends the shift, and the worker opens the next one. `concurrency` and `state` are the orders that the
+    worker read last: they hold if the row of the lost lease, which has the newest ones, is gone.
     """
 
     def __init__(self, terms: Terms, *, concurrency: int, state: str) -> None:
@@ -197,12 +197,14 @@ class Shift:
         *,
         has_duties: bool = True,
         has_ticks: bool = True,
+        follows: Sequence[UUID] = (),
         is_after_outage: bool = False,
     ) -> None:
         """Connect, register, and start the tasks beside the claims.
 
-        Declare the `schedules`, unless they are None: only the first shift does. After an outage of the database,
-        rescues are held first. Raises `DatabaseUnavailable`.
+        Declare the `schedules`, unless they are None: only the first shift does. Take over operators' orders from the
+        shifts that it `follows`, by their ids. After an outage of the database, rescues are held first. Raises
+        `DatabaseUnavailable`.
         """
         try:
             await self.links.finish.open()  # first: a worker that cannot record outcomes must not claim
@@ -216,7 +218,7 @@ class Shift:
                 await self.links.upkeep.fetch("hold_rescues")
             await self.runtimes.open()
             await self.links.claim.listen(self._hear)
-            await self._register()  # last: it begins the lease
+            await self._register(follows)  # last: it begins the lease
         except BaseException as error:
             self.lease.stop()
             await to_the_end(self._disconnect())
@@ -231,7 +233,7 @@ class Shift:
         beside += [self.ticker.run()] if has_ticks else []
         self.background += [asyncio.create_task(part) for part in beside]
 
-    async def _register(self) -> None:
+    async def _register(self, follows: Sequence[UUID]) -> None:
         """Register the worker's tasks and queues, and begin the lease."""
         tasks = list(self._terms.tasks.values())
         await self.links.claim.fetch(
@@ -251,6 +253,7 @@ class Shift:
             tasks=self.claims.tasks,
             concurrency=self.slots.concurrency,
             state=self.orders.state,
+            follows=follows,
         )
         await self.orders.read(self.links.claim)  # seam: registered
 
@@ -332,9 +335,19 @@ class Shift:
                 if left and not self.finishes.known():
                     await self.links.finish.close()  # an attempt that ends later connects again
                     await asyncio.wait(handlers)
-            await self.finishes.flush()  # however long the database is away
+            await self._record_all()
         finally:
             await to_the_end(self._end())
+
+    async def _record_all(self) -> None:
+        """Record all outcomes, however long the database is away. Raise the defect of the task that records them."""
+        recorded = asyncio.create_task(self.finishes.flush())
+        try:
+            await asyncio.wait({recorded, self._recording}, return_when=asyncio.FIRST_COMPLETED)
+            if not recorded.done():
+                self._recording.result()
+        finally:
+            recorded.cancel()
 
     async def close(self) -> None:
         """End at a stop: release what did not start, let the rest finish within the grace period, record all outcomes.

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rowlock import logs
 from rowlock.queue.connect.server_errors import message
@@ -15,7 +15,8 @@ from rowlock.worker.shift import Shift
 from rowlock.worker.timeouts import to_the_end
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
+    from uuid import UUID
 
     from rowlock.queue.schedules.schedule import Declared
     from rowlock.worker.terms import Terms
@@ -73,22 +74,43 @@ class Shifts:
     async def _open_next(self) -> None:
         """Retire the shift whose lease was lost, and open the next one. Retries until it opens or the worker stops."""
         lost, pause = self.current, PAUSE_FIRST
+        follows = [lost.id]
         self._retire(lost)
         while not self._terms.stopping.is_set():
             shift = Shift(self._terms, concurrency=lost.slots.concurrency, state=lost.orders.state)
             try:
-                await shift.open(
-                    has_duties=self._has_duties, has_ticks=self._has_ticks, is_after_outage=lost.has_seen_outage
-                )
+                await self._unless_stopped(self._begin(shift, lost, follows))
             except TRANSIENT as error:
+                follows.append(shift.id)  # it may have begun its lease, and only the answer was lost
                 log.warning("claim_failed", error=type(error).__name__, detail=message(error), retry_in=round(pause, 1))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):  # noqa: S311  # jitter
                         await self._terms.stopping.wait()
                 pause = min(pause * 2, PAUSE_MOST)
             else:
-                self.current = shift
                 return
+
+    async def _begin(self, shift: Shift, lost: Shift, follows: Sequence[UUID]) -> None:
+        await shift.open(
+            has_duties=self._has_duties,
+            has_ticks=self._has_ticks,
+            follows=follows,
+            is_after_outage=lost.has_seen_outage,
+        )
+        self.current = shift
+
+    async def _unless_stopped(self, opening: Coroutine[Any, Any, None]) -> None:
+        """Await the opening of a shift. Cancel it when the worker is asked to stop: the link may be frozen."""
+        begun = asyncio.create_task(opening)
+        stopped = asyncio.create_task(self._terms.stopping.wait())
+        try:
+            await asyncio.wait({begun, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            begun.cancel()
+            await to_the_end(_ended(begun))
+        if not begun.cancelled():
+            begun.result()
 
     def _retire(self, lost: Shift) -> None:
         """Let a shift end beside the next one. The next one starts no job that still runs in this one."""
@@ -130,6 +152,10 @@ class Shifts:
         await asyncio.gather(*self.retiring, return_exceptions=True)
         self.watchdog.stop()
         log.info("worker_stopped", worker=str(self.current.id), attempts=self.attempts)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait({task})
 
 
 def report_defect(ended: asyncio.Task[None]) -> None:

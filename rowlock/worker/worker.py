@@ -82,10 +82,9 @@ class Worker:
         observer: Observer | None = None,
     ) -> None:
         checks.concurrency(concurrency)
-        if threads is not None and threads < 1:
-            raise InvalidOption(f"threads must be at least 1; got {threads!r}.")
-        if task_processes is not None and task_processes < 1:
-            raise InvalidOption(f"task_processes must be at least 1; got {task_processes!r}.")
+        for option, most in {"threads": threads, "task_processes": task_processes}.items():
+            if most is not None:
+                checks.concurrency(most, option)
         self._database = database
         self._tasks = tasks
         self._schedules = schedules

@@ -59,7 +59,7 @@ class Things:
     async def another_worker(self) -> UUID:
         worker = uuid7()
         await self.app.database.run(
-            "register_worker", worker, "elsewhere", 1, "1", [], [], 1, "running", timedelta(minutes=1)
+            "register_worker", worker, "elsewhere", 1, "1", [], [], 1, "running", timedelta(minutes=1), []
         )
         return worker
 

@@ -258,7 +258,7 @@ class Steps(RuleBasedStateMachine):
         worker = Worker(self.bench, queues, tasks)
         self.bench.do(
             self.bench.control.fetch(
-                "register_worker", worker.id, "host", 1, "1", list(queues), list(tasks), 1, "running", 1.5 * HOUR
+                "register_worker", worker.id, "host", 1, "1", list(queues), list(tasks), 1, "running", 1.5 * HOUR, []
             )
         )
         self.model.register(worker.id)

@@ -233,7 +233,7 @@ async def test_in_the_middle_of_work_nothing_is_broken(settings: Settings, conne
         crashed = await stay.enqueue("run")
         await connection.execute(f"{STARTED} WHERE id = $1", crashed.id)
         await connection.execute("UPDATE rowlock.job SET crashes = 2, attempt = 3 WHERE id = $1", crashed.id)
-        async with app.worker(queues=["default", "paused"]):
+        async with app.worker(queues=["default", "paused"]) as worker:
             await eventually(lambda: is_over(app, crashed.id), timeout=30)
             for how in ("snooze", "retry", "error"):
                 await stay.using(deadline=7200).enqueue(how)
@@ -246,6 +246,7 @@ async def test_in_the_middle_of_work_nothing_is_broken(settings: Settings, conne
             await app.jobs.cancel(begun[-1].id)
             await app.jobs.retry(crashed.id)
             assert await broken(app.database) == {}
+            worker.stop(grace=0)
 
 
 async def _is_waiting_again(connection: Connection) -> bool:

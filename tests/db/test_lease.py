@@ -168,8 +168,8 @@ async def test_workers_that_are_gone_are_forgotten_once_they_hold_nothing(connec
     async def work() -> None: ...
 
     alive = await add_worker(connection, timedelta(hours=1))
-    gone = await add_worker(connection, timedelta(seconds=-10))
-    just_now = await add_worker(connection, timedelta(milliseconds=-1))
+    gone = await add_worker(connection, timedelta(seconds=-70))
+    just_now = await add_worker(connection, timedelta(seconds=-50))
     holding = await die_with(connection, (await work.enqueue()).id)
     for worker in (alive, gone, uuid7()):
         await connection.execute(statement("mark_idle", "rowlock"), worker, ["default", "email"])

@@ -114,7 +114,7 @@ async def test_a_lease_whose_thread_ends_by_a_defect_is_lost(
     assert settings.database_url is not None
     lost: list[Lease] = []
     lease = Lease(settings, settings.database_url, renewals=Renewals(), on_lost=lost.append)
-    await lease.begin(queues=[], tasks=[], concurrency=1, state="running")
+    await lease.begin(queues=[], tasks=[], concurrency=1, state="running", follows=[])
     await eventually(lambda: lost == [lease])
     assert lease.is_lost
     assert not lease.is_held

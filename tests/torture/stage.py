@@ -105,7 +105,9 @@ class Survivor:
     async def register(self, worker: UUID, pid: int, lease: timedelta) -> None:
         """Register a worker: this one, or one that is dead."""
         tasks = list(self.app.tasks)
-        await self.control.fetch("register_worker", worker, "here", pid, "0", ["default"], tasks, 1, "running", lease)
+        await self.control.fetch(
+            "register_worker", worker, "here", pid, "0", ["default"], tasks, 1, "running", lease, []
+        )
 
     async def enqueue(self, tasks: Mapping[UUID, str]) -> None:
         """Enqueue a job of each task, with these ids."""

@@ -82,8 +82,8 @@ async def test_nothing_is_lost_at_any_message(
     frames = list(first.wire.seen)
     assert contains(frames, operation.frames), f"These are not the messages that were expected: {''.join(frames)}"
     points = [(at, how) for at in range(len(frames)) for how in How if is_a_point(frames, at, how)]
-    if not ALL:  # by chance the odd or the even ones
-        points = points[random.randrange(2) :: 2]
+    if not ALL:  # by chance, a third of them
+        points = points[random.randrange(3) :: 3]
     record_property("crash_points", len(points))
     wrong = await asyncio.gather(
         *(sweep(stage, operation, frames, points[lane::LANES], children[lane]) for lane, stage in enumerate(stages))

@@ -72,7 +72,7 @@ def test_a_middleware_is_an_async_function_of_two_arguments(app: Rowlock) -> Non
 
 @pytest.mark.parametrize("processes", [0, -1])
 def test_a_worker_without_processes_is_refused(app: Rowlock, processes: int) -> None:
-    with pytest.raises(InvalidOption, match=f"task_processes must be at least 1; got {processes}"):
+    with pytest.raises(InvalidOption, match=f"task_processes must be a whole number of at least 1; got {processes}"):
         app.worker(task_processes=processes)
 
 

@@ -49,6 +49,8 @@ def parse_served(given: Sequence[str] | Mapping[str, int | None] | None, otherwi
 
     None: `otherwise`. Raises `InvalidOption`.
     """
+    if given is not None and not isinstance(given, Iterable):
+        raise InvalidOption(f'queues must be a list; got {quoted(given)}. Write it as queues=["email"].')
     if isinstance(given, str):
         raise InvalidOption(f"queues must be a list; got {quoted(given)}. Write it as queues=[{quoted(given)}].")
     said = dict.fromkeys(otherwise) if given is None else _pairs(given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from rowlock.errors import UnknownTask
+from rowlock.errors import InvalidOption, UnknownTask
 from rowlock.queue.connect import drivers
 from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.identifiers import uuid7
@@ -38,6 +38,8 @@ class ByName:
 
     async def usual_options(self, task: str, connection: object) -> JobOptions:
         """The options of a task: its own, or those that a worker has registered. Raises `UnknownTask`."""
+        if not isinstance(task, str):
+            raise InvalidOption(f"task must be the name of a task; got {quoted(task)}.", option="task")
         known = self._tasks.get(task)
         if known is not None:
             return known.options

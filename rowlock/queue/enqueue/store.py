@@ -6,7 +6,7 @@ import asyncio
 import operator
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from functools import partial
@@ -17,7 +17,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from rowlock.errors import DuplicateJob
+from rowlock.errors import DuplicateJob, InvalidOption
 from rowlock.queue.connect import drivers, server_errors
 from rowlock.queue.connect.database import LOCK_WAIT, Database
 from rowlock.queue.connect.drivers import uuid_of
@@ -28,7 +28,7 @@ from rowlock.queue.jobs.options import JobOptions
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Iterator
+    from collections.abc import Awaitable, Iterator
 
     from rowlock.queue.connect.transaction import OwnTransaction, Transaction
 
@@ -53,6 +53,8 @@ _MOST_FOUND: Final = 1000
 
 _YOUNG: Final = 3_600_000
 """Milliseconds: the age of an id up to which only the archive's last days are searched for it."""
+
+_MADE: Final = "Make each with task.job(...), or with await app.job(...)."
 
 _LONGEST_COPY: Final = 3600.0
 """Seconds. The number of jobs is unknown; TCP detects a dead peer."""
@@ -114,12 +116,13 @@ class Store:
         that was refused because of its unique key to the holder of the key. Raises `DuplicateJob` if one of them has
         `on_duplicate="raise"`: then nothing is stored; and `EnqueueUnknown`.
         """
+        coming = _new_jobs(jobs)
         if self.tracer is not None:
-            given = list(jobs)
+            given = list(coming)
             with self.tracer(given) as trace:
                 known: dict[int, JobOptions] = {}
                 return await self._enqueue_all([_traced(job, trace, known) for job in given], connection)
-        return await self._enqueue_all(jobs, connection)
+        return await self._enqueue_all(coming, connection)
 
     async def _enqueue_all(
         self, jobs: Iterable[NewJob[R]], connection: object
@@ -294,6 +297,19 @@ def _are_young(ids: Sequence[UUID]) -> bool:
     """Whether these sorted ids were all made a short time ago, by the time in them."""
     now = time.time() * 1000
     return all(one.version == 7 and abs(now - (one.int >> 80)) < _YOUNG for one in (ids[0], ids[-1]))
+
+
+def _new_jobs(jobs: Iterable[NewJob[R]]) -> Iterator[NewJob[R]]:
+    """The jobs, one by one. Raises `InvalidOption` for anything else."""
+    if not isinstance(jobs, Iterable):
+        raise InvalidOption(f"jobs must be a list of jobs; got {quoted(jobs)}. {_MADE}", option="jobs")
+    return map(_new_job, jobs)
+
+
+def _new_job(given: NewJob[R]) -> NewJob[R]:
+    if not isinstance(given, NewJob):
+        raise InvalidOption(f"jobs must contain jobs alone; got {quoted(given)}. {_MADE}", option="jobs")
+    return given
 
 
 def _watched(jobs: Iterator[NewJob[R]], failed: list[BaseException]) -> Iterator[NewJob[R]]:

@@ -101,12 +101,10 @@ def max_crashes(value: object) -> int | None:
     return value
 
 
-def concurrency(value: object) -> int:
+def concurrency(value: object, option: str = "concurrency") -> int:
     """At least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
-        raise InvalidOption(
-            f"concurrency must be a whole number of at least 1; got {quoted(value)}.", option="concurrency"
-        )
+        raise InvalidOption(f"{option} must be a whole number of at least 1; got {quoted(value)}.", option=option)
     return value
 
 

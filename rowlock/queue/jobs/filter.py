@@ -185,6 +185,18 @@ def _age(name: str, value: object) -> timedelta | None:
     return age
 
 
+def checked(which: object) -> JobFilter:
+    """A filter. Raises `InvalidOption` for anything else."""
+    if not isinstance(which, JobFilter):
+        raise InvalidOption(f'which must be a JobFilter; got {quoted(which)}. Write it as JobFilter(queue="email").')
+    return which
+
+
+def checked_or_all(which: object) -> JobFilter:
+    """A filter; for None the one that selects every job. Raises `InvalidOption` for anything else."""
+    return JobFilter() if which is None else checked(which)
+
+
 def _id(name: str, value: object) -> None:
     if not isinstance(value, UUID):
         raise InvalidOption(f"{name} must be a job's id, a UUID; got {quoted(value)}.")
@@ -244,7 +256,8 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], object]]] = {
     **dict.fromkeys(("error", "text", "tag"), _text),
     **dict.fromkeys(("created_after", "created_before"), _moment),
     "args": _args,
+    "discarded": checks.flag,
     "error_kind": _line,
 }
 
-__all__ = ["ALL", "Criteria", "JobFilter", "Sight"]
+__all__ = ["ALL", "Criteria", "JobFilter", "Sight", "checked", "checked_or_all"]

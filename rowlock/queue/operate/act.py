@@ -9,10 +9,12 @@ import asyncpg
 import msgspec
 
 from rowlock import logs
-from rowlock.errors import LockTimeout
+from rowlock.errors import InvalidOption, LockTimeout
 from rowlock.queue.connect.database import ACT_LOCK_WAIT
+from rowlock.queue.connect.drivers import OF_ASYNCPG
 from rowlock.queue.connect.sessions import CUSTOM_PLAN
 from rowlock.queue.connect.transaction import OwnTransaction
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -115,9 +117,15 @@ async def acting(
 ) -> AsyncIterator[A]:
     """Open a transaction for such an act. Raises `LockTimeout` if another transaction locks the target.
 
-    With a `connection`, the act is a part of its open transaction.
+    With a `connection`, the act is a part of its open transaction. Raises `InvalidOption` for another value.
     """
     if connection is not None:
+        if not isinstance(connection, OF_ASYNCPG):
+            raise InvalidOption(
+                f"connection must be one of Rowlock's own, of asyncpg; got {quoted(connection)}. Omit it for a "
+                "transaction of the call's own.",
+                option="connection",
+            )
         made = act(OwnTransaction(connection, database.settings.schema), origin)
         yield made
         _tell(made)

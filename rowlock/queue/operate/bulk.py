@@ -12,7 +12,8 @@ from uuid import UUID
 import msgspec
 
 from rowlock.errors import InvalidOption
-from rowlock.queue.jobs.filter import JobFilter, Sight
+from rowlock.queue.jobs import checks
+from rowlock.queue.jobs.filter import JobFilter, Sight, checked
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.operate.act import acting
 from rowlock.queue.operate.act_on_jobs import ActOnJobs
@@ -105,10 +106,15 @@ def _last_looked_at(rows: Sequence[Record], found: Sequence[Record]) -> UUID | N
     return found[-1]["id"] if len(found) == BATCH else None
 
 
-def refuse_empty(which: JobFilter, *, everything: bool) -> None:
-    """Raise `InvalidOption` for a filter that selects every job, unless `everything` allows that."""
-    if which.is_empty and not everything:
+def check_many(which: object, *, dry_run: object, everything: object) -> None:
+    """Check the arguments that all acts on many jobs have.
+
+    Raises `InvalidOption`, also for a filter that selects every job, unless `everything` allows that.
+    """
+    checks.flag("dry_run", dry_run)
+    checks.flag("everything", everything)
+    if checked(which).is_empty and not everything:
         raise InvalidOption("The filter is empty and selects every job. Narrow it, or set `everything` to true.")
 
 
-__all__ = ["Bulk", "BulkResult", "refuse_empty"]
+__all__ = ["Bulk", "BulkResult", "check_many"]

@@ -21,7 +21,7 @@ from rowlock.queue.jobs.options import JobOptions
 from rowlock.queue.jobs.rescheduling import Change
 from rowlock.queue.operate.act import acting
 from rowlock.queue.operate.act_on_jobs import RETRYABLE, ActOnJobs, named
-from rowlock.queue.operate.bulk import Bulk, BulkResult, refuse_empty
+from rowlock.queue.operate.bulk import Bulk, BulkResult, check_many
 from rowlock.queue.read.dead_letters import dead, refuse_other_than_dead
 from rowlock.queue.read.pages import JobPage, list_jobs
 from rowlock.queue.read.reader import get_job, list_logs, no_job, parse_id
@@ -134,7 +134,7 @@ class Jobs:
         >>> await app.jobs.cancel_many(JobFilter(queue="email", task="send_newsletter"), dry_run=True)
         """
         why = None if reason is None else checks.text("reason", reason, LONGEST_REASON)
-        refuse_empty(which, everything=everything)
+        check_many(which, dry_run=dry_run, everything=everything)
         if which.state in FINAL or which.discarded:
             raise InvalidOption(
                 f"state must be that of live jobs, which alone are cancelled; got {quoted(which.state or 'failed')}."
@@ -218,7 +218,7 @@ class Jobs:
         >>> await app.jobs.reschedule_many(JobFilter(task="send_newsletter", state="scheduled"), delay=0)
         """
         new = Change.of(delay=delay, run_at=run_at, priority=priority, queue=queue)
-        refuse_empty(which, everything=everything)
+        check_many(which, dry_run=dry_run, everything=everything)
         if which.state not in _WAITING or which.discarded:
             raise InvalidOption(
                 "state must be that of waiting jobs, which alone are rescheduled; got "
@@ -268,7 +268,7 @@ class Jobs:
         A job whose unique key another job holds by now stays finished, and counts as `skipped`. The rest is as in
         `retry` and `cancel_many`.
         """
-        refuse_empty(which, everything=everything)
+        check_many(which, dry_run=dry_run, everything=everything)
         if which.state not in {None, *RETRYABLE}:
             raise InvalidOption(f"state must be one of {', '.join(RETRYABLE)}; got {quoted(which.state)}.")
 
@@ -337,7 +337,7 @@ class Jobs:
         self, which: JobFilter, *, dry_run: bool = False, everything: bool = False, by: str | None = None
     ) -> BulkResult:
         """Discard all dead letters that the filter selects. The rest is as in `discard` and `cancel_many`."""
-        refuse_empty(which, everything=everything)
+        check_many(which, dry_run=dry_run, everything=everything)
         refuse_other_than_dead(which)
 
         async def change(act: ActOnJobs, found: Sequence[Record]) -> Counter[str]:

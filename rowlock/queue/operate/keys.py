@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
@@ -19,7 +20,7 @@ from rowlock.queue.operate.act import Act, acting
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from asyncpg import Record
 
@@ -143,13 +144,13 @@ class Keys:
 
     async def holder(self, text: str) -> Holder | None:
         """Authenticate by API key; None for an unknown, revoked or expired key."""
-        if not _KEY.fullmatch(text):
+        if not _fits(_KEY, text):
             return None
         return await self._found(await self._database.run("find_key", _hash(text)))
 
     async def log_in(self, text: str) -> tuple[str, Holder] | None:
         """Begin a session with a key: return the cookie's value and the holder; None for an invalid key."""
-        if not _KEY.fullmatch(text):
+        if not _fits(_KEY, text):
             return None
         cookie = secrets.token_urlsafe(_RANDOM_BYTES)
         found = await self._found(await self._database.run("begin_session", _hash(text), _hash(cookie), SESSION_HOLDS))
@@ -157,13 +158,13 @@ class Keys:
 
     async def session(self, cookie: str) -> Holder | None:
         """Authenticate by session cookie; None once the session, or its key, has ended."""
-        if not _RANDOM.fullmatch(cookie):
+        if not _fits(_RANDOM, cookie):
             return None
         return await self._found(await self._database.run("find_session", _hash(cookie)))
 
     async def log_out(self, cookie: str) -> None:
         """End a session; do nothing for an ended or unknown session."""
-        if _RANDOM.fullmatch(cookie):
+        if _fits(_RANDOM, cookie):
             await self._database.run("end_session", _hash(cookie))
 
     async def had_any(self) -> bool:
@@ -191,14 +192,20 @@ class _Act(Act):
     kind = field = "key"
 
 
+def _fits(pattern: re.Pattern[str], text: object) -> bool:
+    return isinstance(text, str) and pattern.fullmatch(text) is not None
+
+
 def _hash(text: str) -> bytes:
     """The stored hash of a key or cookie: of 256 random bits, which no salt and no slow hash makes harder to guess."""
     return hashlib.sha256(text.encode()).digest()
 
 
-def _meant(key: UUID | str) -> list[tuple[UUID | None, str | None]]:
+def _meant(key: object) -> list[tuple[UUID | None, str | None]]:
     """The keys that may be meant: the one of this id, else the one of this name, which can look like an id."""
     meant: list[tuple[UUID | None, str | None]] = []
+    if not isinstance(key, UUID | str):
+        return []
     with suppress(ValueError):
         meant.append((key if isinstance(key, UUID) else UUID(key), None))
     with suppress(InvalidOption):
@@ -206,16 +213,25 @@ def _meant(key: UUID | str) -> list[tuple[UUID | None, str | None]]:
     return meant
 
 
-def _checked_scopes(given: Sequence[str]) -> list[str]:
-    if isinstance(given, str) or not given or not set(given) <= set(SCOPES):
+def _checked_scopes(given: object) -> list[str]:
+    if (
+        isinstance(given, str)
+        or not isinstance(given, Collection)
+        or not given
+        or not all(isinstance(scope, str) and scope in SCOPES for scope in given)
+    ):
         raise InvalidOption(f"scopes must be a list of one or more of {', '.join(SCOPES)}; got {quoted(given)}.")
     return [scope for scope in SCOPES if scope in given]
 
 
-def _checked_queues(given: Iterable[str] | None) -> list[str] | None:
+def _checked_queues(given: object) -> list[str] | None:
     if given is None:
         return None
-    if isinstance(given, str) or not (names := sorted({checks.queue_name(name) for name in given})):
+    if (
+        isinstance(given, str)
+        or not isinstance(given, Iterable)
+        or not (names := sorted({checks.queue_name(name) for name in given}))
+    ):
         raise InvalidOption(f"queues must be a list of one or more names; got {quoted(given)}. Omit it for all queues.")
     return names
 

@@ -53,11 +53,16 @@ class Queues:
         This counts all live jobs: a good tenth of a second for each million. Without `exact`, counts above 100,000 come
         from the workers' last sample.
         """
-        return [Queue(**row) for row in await self._database.run("list_queues", None, None if exact else MANY)]
+        return [
+            Queue(**row)
+            for row in await self._database.run("list_queues", None, None if checks.flag("exact", exact) else MANY)
+        ]
 
     async def get(self, name: str, *, exact: bool = True) -> Queue:
         """One queue, of any name: a queue that is not known yet has no jobs and no workers."""
-        (row,) = await self._database.run("list_queues", checks.queue_name(name), None if exact else MANY)
+        (row,) = await self._database.run(
+            "list_queues", checks.queue_name(name), None if checks.flag("exact", exact) else MANY
+        )
         return Queue(**row)
 
     async def pause(self, name: str, *, by: str | None = None) -> Queue:

@@ -14,6 +14,7 @@ from rowlock.queue.jobs.actor import Origin
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.queue.operate.act import Act, acting
 from rowlock.queue.read.handle import JobHandle
+from rowlock.queue.read.pages import check_limit
 from rowlock.queue.schedules.schedule import (
     OPTIONS,
     Declared,
@@ -102,6 +103,7 @@ class Schedules:
             max_attempts=max_attempts,
         )
         checks.schedule_name(name)
+        checks.flag("is_paused", is_paused)
         async with self._act(by) as act:
             document, version = await self._args(act, task, given.args)
             checked = Declared(name=name, task=task, args=document, args_version=version, schedule=given)
@@ -123,8 +125,7 @@ class Schedules:
 
     async def ticks(self, name: str, *, limit: int = 50) -> list[Tick]:
         """The last ticks that fired, newest first: at most 1,000. Raises `ScheduleNotFound`, `InvalidOption`."""
-        if not 1 <= limit <= MOST_TICKS:
-            raise InvalidOption(f"limit must be from 1 to {MOST_TICKS}; got {quoted(limit)}.")
+        check_limit(limit, MOST_TICKS)
         found = await self.get(name)
         return [Tick(**row) for row in await self._database.run("list_ticks", found.name, limit)]
 

@@ -78,14 +78,18 @@ class Workers:
             raise _not_found(worker_id)
         return LiveWorker(**rows[0])
 
-    async def tasks(self, worker_id: UUID) -> Sequence[str]:
-        """The tasks that the worker knows, by name."""
-        rows = await self._database.run("list_worker_tasks", worker_id)
+    async def tasks(self, worker_id: UUID | str) -> Sequence[str]:
+        """The tasks that the worker knows, by name. Raises `WorkerNotFound` for a value that cannot be an id."""
+        rows = await self._database.run("list_worker_tasks", _parsed(worker_id))
         return [row["name"] for row in rows]
 
-    async def jobs(self, worker_id: UUID) -> Sequence[Job]:
-        """The first hundred jobs that the worker runs or has claimed ahead, by the time of their start."""
-        return [Job.from_row(row) for row in await self._database.run("list_running_of", worker_id)]
+    async def jobs(self, worker_id: UUID | str) -> Sequence[Job]:
+        """The first hundred jobs that the worker runs or has claimed ahead, by the time of their start.
+
+        Raises `WorkerNotFound` for a value that cannot be an id.
+        """
+        rows = await self._database.run("list_running_of", _parsed(worker_id))
+        return [Job.from_row(row) for row in rows]
 
     async def scale(self, worker_id: UUID | str, concurrency: int, *, by: str | None = None) -> LiveWorker:
         """Set how many jobs a live worker runs at once, for as long as it lives.

@@ -9,7 +9,7 @@ import msgspec
 
 from rowlock.errors import InvalidOption
 from rowlock.queue.jobs.fields import Moment
-from rowlock.queue.jobs.filter import ALL, JobFilter, Sight
+from rowlock.queue.jobs.filter import ALL, JobFilter, Sight, checked_or_all
 from rowlock.queue.read.pages import BY_ID, JobPage, archive_windows, check_limit, list_jobs, time_left
 from rowlock.words import quoted
 
@@ -59,14 +59,14 @@ class DeadLetters:
 
     async def list(self, which: JobFilter | None = None, *, before: UUID | None = None, limit: int = 50) -> JobPage:
         """A page of dead letters: jobs that have failed and were not discarded. Newest first, as in `app.jobs.list`."""
-        return await list_dead_letters(self._database, which or JobFilter(), before=before, limit=limit)
+        return await list_dead_letters(self._database, checked_or_all(which), before=before, limit=limit)
 
     async def groups(self, which: JobFilter | None = None, *, limit: int = 50) -> GroupedDeadLetters:
         """The dead letters by task and error, the most frequent first: how many, since when, and the last one.
 
         This counts the newest 50,000, for two seconds at most: `searched_until` of the list shows how far back it came.
         """
-        return await group_dead_letters(self._database, which or JobFilter(), limit=limit)
+        return await group_dead_letters(self._database, checked_or_all(which), limit=limit)
 
 
 async def list_dead_letters(

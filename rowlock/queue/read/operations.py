@@ -10,7 +10,7 @@ import msgspec
 from rowlock.errors import InvalidOption
 from rowlock.queue.jobs.fields import Moment
 from rowlock.queue.jobs.json_values import find_defect, plain_json
-from rowlock.queue.read.pages import check_limit
+from rowlock.queue.read.pages import check_before, check_limit
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
@@ -40,9 +40,11 @@ async def list_operations(
     limit: int,
 ) -> list[Operation]:
     """A page of operations, newest first."""
+    check_before(before)
     check_limit(limit)
-    for name, value in {"verb": verb, "target_kind": target_kind, "target": target}.items():
-        if value is not None and find_defect(value) is not None:
-            raise InvalidOption(f"{name} must be text that PostgreSQL can store; got {quoted(value)}.")
+    criteria: dict[str, object] = {"verb": verb, "target_kind": target_kind, "target": target}
+    for name, value in criteria.items():
+        if value is not None and (not isinstance(value, str) or find_defect(value) is not None):
+            raise InvalidOption(f"{name} must be text that PostgreSQL can store; got {quoted(value)}.", option=name)
     rows = await database.run("list_operations", verb, target_kind, target, before, limit)
     return [Operation(**{**row, "details": plain_json(row["details"])}) for row in rows]

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from rowlock.errors import InvalidOption
 from rowlock.queue.connect.sessions import PLANNER_SETTINGS
-from rowlock.queue.jobs.filter import ALL, JobFilter, Sight
+from rowlock.queue.jobs.filter import ALL, JobFilter, Sight, checked_or_all
 from rowlock.queue.jobs.job import Job
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -68,8 +69,9 @@ async def list_jobs(
 
     Without documents, they have neither arguments nor results, which may be a megabyte each.
     """
+    which = checked_or_all(which)
+    check_before(before)
     check_limit(limit)
-    which = which or JobFilter()
     name = _STATEMENTS[which.state]
     if name not in {"list_jobs", "list_finished"}:
         async with database.transaction(plan=BY_ID) as transaction:
@@ -128,10 +130,18 @@ def _merged(one: JobPage, other: JobPage, limit: int) -> JobPage:
     return JobPage(jobs, following=highest.following, searched_until=highest.searched_until)
 
 
-def check_limit(limit: int) -> None:
+def check_limit(limit: object, most: int = MOST_PER_PAGE) -> None:
     """Raise `InvalidOption` for an invalid page length."""
-    if not 1 <= limit <= MOST_PER_PAGE:
-        raise InvalidOption(f"limit must be from 1 to {MOST_PER_PAGE}; got {limit}.")
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= most:
+        raise InvalidOption(f"limit must be a whole number from 1 to {most}; got {quoted(limit)}.", option="limit")
 
 
-__all__ = ["LOOK", "JobPage", "archive_windows", "check_limit", "list_jobs", "time_left"]
+def check_before(before: object) -> None:
+    """Raise `InvalidOption` for a `before` that is no id of the page before."""
+    if before is not None and not isinstance(before, UUID):
+        raise InvalidOption(
+            f"before must be an id, a UUID; got {quoted(before)}. Use the last id of the page before.", option="before"
+        )
+
+
+__all__ = ["LOOK", "JobPage", "archive_windows", "check_before", "check_limit", "list_jobs", "time_left"]

@@ -175,8 +175,8 @@ def _points(since: datetime, until: datetime, step: int, slots: list[Record], sa
     return points
 
 
-def _span(window: str) -> _Span:
-    if window not in _WINDOWS:
+def _span(window: object) -> _Span:
+    if not isinstance(window, str) or window not in _WINDOWS:
         raise InvalidOption(f"window must be one of {', '.join(get_args(Window))}; got {quoted(window)}.")
     return _WINDOWS[window]  # type: ignore[index]  # it is one of them
 

@@ -23,6 +23,7 @@ from rowlock.worker.vitals.memory import resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from uuid import UUID
 
     from rowlock.settings import Settings
 
@@ -94,12 +95,20 @@ class Lease:
         """Whether jobs may be claimed now: the lease is held, and was renewed since the last `check`."""
         return self._is_checked and self.is_held
 
-    async def begin(self, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int, state: str) -> None:
+    async def begin(
+        self, *, queues: Sequence[str], tasks: Sequence[str], concurrency: int, state: str, follows: Sequence[UUID]
+    ) -> None:
         """Register the worker on the connection that renews the lease, and renew it from now on. Called once.
+
+        The lease takes over the orders of those that it `follows`. `concurrency` and `state` hold if their rows are
+        gone.
 
         Raises the database's error, for example `DatabaseUnavailable`; then there is no lease to renew.
         """
-        row = (socket.gethostname(), os.getpid(), version("rowlock"), list(queues), list(tasks), concurrency, state)
+        row = (
+            *(socket.gethostname(), os.getpid(), version("rowlock"), list(queues), list(tasks), concurrency, state),
+            *(self._settings.lease, list(follows)),
+        )
         begun = Future[None]()
         begun.set_running_or_notify_cancel()  # the thread sets it, also if the caller was cancelled
         self._thread = threading.Thread(target=self._keep, args=(row, begun), name="rowlock-lease", daemon=True)
@@ -150,7 +159,7 @@ class Lease:
         connection.on_connect(self._count_connect)
         try:
             until = steady.seconds() + self._settings.lease.total_seconds()
-            await connection.fetch("register_worker", self.worker, *row, self._settings.lease)
+            await connection.fetch("register_worker", self.worker, *row)
             self.held_until = until
             begun.set_result(None)
             await self._renew_until_stopped(connection, until)

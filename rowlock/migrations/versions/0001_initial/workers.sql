@@ -15,7 +15,7 @@ CREATE TABLE rowlock.worker (
     memory_bytes  bigint,
     state         text NOT NULL DEFAULT 'running',
     CONSTRAINT worker_pkey PRIMARY KEY (id),
-    CONSTRAINT worker_state CHECK (state IN ('running', 'quiet', 'stopping')),
+    CONSTRAINT worker_state CHECK (state IN ('running', 'quiet', 'stopping', 'over')),
     CONSTRAINT worker_times_are_readable CHECK (
         greatest(started_at, expires_at) < '9999-12-31 00:00:00+00'
         AND started_at >= '0001-01-02 00:00:00+00'

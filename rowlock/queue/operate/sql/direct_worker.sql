@@ -6,7 +6,10 @@
 UPDATE rowlock.worker AS w
    SET state = CASE before.state WHEN 'stopping' THEN 'stopping' ELSE $2::text END
   FROM (
-       SELECT id, state FROM rowlock.worker WHERE id = $1::uuid AND expires_at > clock_timestamp() FOR UPDATE
+       SELECT id, state
+         FROM rowlock.worker
+        WHERE id = $1::uuid AND expires_at > clock_timestamp() AND state <> 'over'
+          FOR UPDATE
        ) AS before
  WHERE w.id = before.id
 RETURNING before.state AS before

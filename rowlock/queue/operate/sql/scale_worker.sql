@@ -5,7 +5,10 @@
 UPDATE rowlock.worker AS w
    SET concurrency = $2::integer
   FROM (
-       SELECT id, concurrency FROM rowlock.worker WHERE id = $1::uuid AND expires_at > clock_timestamp() FOR UPDATE
+       SELECT id, concurrency
+         FROM rowlock.worker
+        WHERE id = $1::uuid AND expires_at > clock_timestamp() AND state <> 'over'
+          FOR UPDATE
        ) AS before
  WHERE w.id = before.id
 RETURNING before.concurrency AS before

@@ -1,5 +1,5 @@
 -- The workers whose lease holds, oldest first. No parameters.
 SELECT id, hostname, pid, version, queues, concurrency, state
   FROM rowlock.worker
- WHERE expires_at > clock_timestamp()
+ WHERE expires_at > clock_timestamp() AND state <> 'over'
  ORDER BY id
