@@ -26,12 +26,12 @@ from rowlock.torture.run import Options, Torture
 from rowlock.torture.scene import NotDone, Scene
 from tests.acceptance.processes import ROOT
 
-SECONDS = 30
+SECONDS = 60
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_nothing_is_lost_in_half_a_minute_of_torture(tmp_path: Path) -> None:
+def test_nothing_is_lost_in_a_minute_of_torture(tmp_path: Path) -> None:
     seed = os.environ.get("TORTURE_SEED") or str(random.randrange(1_000_000))
     folder = tmp_path / "run"
     command = [sys.executable, "-m", "rowlock", "torture", "--seed", seed, "--minutes", str(SECONDS / 60)]
@@ -47,7 +47,7 @@ def test_nothing_is_lost_in_half_a_minute_of_torture(tmp_path: Path) -> None:
     assert done.returncode == 0, said
     assert "Every promise was kept." in done.stdout, said
     acknowledged = int(done.stdout.partition("jobs acknowledged ")[2].split()[0].replace(",", ""))
-    assert acknowledged > 1000, said
+    assert acknowledged > 2000, said
 
 
 @pytest.mark.slow
