@@ -54,8 +54,6 @@ _MOST_FOUND: Final = 1000
 _YOUNG: Final = 3_600_000
 """Milliseconds: the age of an id up to which only the archive's last days are searched for it."""
 
-_MADE: Final = "Make each with task.job(...), or with await app.job(...)."
-
 _LONGEST_COPY: Final = 3600.0
 """Seconds. The number of jobs is unknown; TCP detects a dead peer."""
 
@@ -116,19 +114,18 @@ class Store:
         that was refused because of its unique key to the holder of the key. Raises `DuplicateJob` if one of them has
         `on_duplicate="raise"`: then nothing is stored; and `EnqueueUnknown`.
         """
-        coming = _new_jobs(jobs)
         if self.tracer is not None:
-            given = list(coming)
+            given = list(_new_jobs(jobs, []))
             with self.tracer(given) as trace:
                 known: dict[int, JobOptions] = {}
                 return await self._enqueue_all([_traced(job, trace, known) for job in given], connection)
-        return await self._enqueue_all(coming, connection)
+        return await self._enqueue_all(jobs, connection)
 
     async def _enqueue_all(
         self, jobs: Iterable[NewJob[R]], connection: object
     ) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
         if connection is not None:
-            return await self._enqueue_by_caller(list(jobs), connection)
+            return await self._enqueue_by_caller(list(_new_jobs(jobs, [])), connection)
         return await self._enqueue_by_copy(jobs)  # seam: copy
 
     async def _enqueue_by_caller(
@@ -141,12 +138,12 @@ class Store:
             return given, await self._insert_missing(given, transaction)
 
     async def _enqueue_by_copy(self, jobs: Iterable[NewJob[R]]) -> tuple[list[NewJob[R]], dict[UUID, UUID]]:
-        coming = iter(jobs)
-        if (first := next(coming, None)) is None:
-            return [], {}
         failed: list[BaseException] = []
         given: list[NewJob[R]] = []
-        coming = chain((first,), _watched(coming, failed))
+        coming = _new_jobs(jobs, failed)
+        if (first := next(coming, None)) is None:
+            return [], {}
+        coming = chain((first,), coming)
         await self.database.dsn()
         try:
             async with self.database.transaction() as own:
@@ -299,26 +296,27 @@ def _are_young(ids: Sequence[UUID]) -> bool:
     return all(one.version == 7 and abs(now - (one.int >> 80)) < _YOUNG for one in (ids[0], ids[-1]))
 
 
-def _new_jobs(jobs: Iterable[NewJob[R]]) -> Iterator[NewJob[R]]:
-    """The jobs, one by one. Raises `InvalidOption` for anything else."""
-    if not isinstance(jobs, Iterable):
-        raise InvalidOption(f"jobs must be a list of jobs; got {quoted(jobs)}. {_MADE}", option="jobs")
-    return map(_new_job, jobs)
+def _new_jobs(jobs: Iterable[NewJob[R]], failed: list[BaseException]) -> Iterator[NewJob[R]]:
+    """The caller's jobs. Raises `InvalidOption` for anything else.
 
-
-def _new_job(given: NewJob[R]) -> NewJob[R]:
-    if not isinstance(given, NewJob):
-        raise InvalidOption(f"jobs must contain jobs alone; got {quoted(given)}. {_MADE}", option="jobs")
-    return given
-
-
-def _watched(jobs: Iterator[NewJob[R]], failed: list[BaseException]) -> Iterator[NewJob[R]]:
-    """The caller's jobs. Errors of the caller's iterator go to `failed`, to distinguish them from the connection's."""
+    The errors of the caller's iterator go to `failed` as well, to distinguish them from the connection's.
+    """
     try:
-        yield from jobs
+        if not isinstance(jobs, Iterable):
+            raise _no_jobs("must be a list of jobs", jobs)  # noqa: TRY301  # one of the errors to note
+        for job in jobs:
+            if not isinstance(job, NewJob):
+                raise _no_jobs("must contain jobs alone", job)  # noqa: TRY301
+            yield job
     except BaseException as error:
         failed.append(error)
         raise
+
+
+def _no_jobs(rule: str, given: object) -> InvalidOption:
+    return InvalidOption(
+        f"jobs {rule}; got {quoted(given)}. Make each with task.job(...), or with await app.job(...).", option="jobs"
+    )
 
 
 def _is_known(error: BaseException) -> bool:
