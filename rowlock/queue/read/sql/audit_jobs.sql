@@ -8,7 +8,7 @@
 -- tables: it is a setting of each worker, and a job that did not run alone may crash once more.
 -- Keys: the key's row names the job that claimed the key last, whatever its kind. That job claimed it before its run_at (and
 -- created_at) was written. A job that was created later and has the same key cannot have claimed it: its enqueue found the key
--- held. A job that was created earlier may have held the key before, until its start or for a period: the tables do not show it.
+-- held. A job that was created earlier may have held the key before, until its start or for a period: the tables do not show.
 -- The ids must have the same order: the order of created_at alone is wrong where the server's clock was put back.
 -- Time: the duty 'overdue' has run at least $3 after the time was over. A job that was put back or replaced waits since its
 -- run_at at the latest; one with a key may have been replaced. An enqueue that commits later than $3 causes the same finding.

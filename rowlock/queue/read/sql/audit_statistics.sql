@@ -1,6 +1,7 @@
 -- Audit the statistics: a slot that was counted a second time has at least as many ends as the archive still has. One row.
 --
--- $1 the length of a slot in seconds integer   $2 from when, and $5 until when, both beginnings of slots: this time was counted twice
+-- $1 the length of a slot in seconds integer
+-- $2 from when, and $5 until when, both beginnings of slots: this time was counted twice
 -- $3 how many rows of each archive to check   $4 how many examples
 --
 -- It compares the sum of a slot: over all queues and tasks, ended jobs and failed attempts together. A row keeps the count
