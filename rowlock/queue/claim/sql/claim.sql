@@ -9,8 +9,8 @@
 --
 -- A worker whose lease has run out claims nothing: another worker may have its jobs by now, and would count crashes of these.
 --
--- Returns the claimed jobs in the order in which they are to run. `times` is null; or, if no attempt may start after
--- some time: expires_at, the deadline, and now. One last row has a null id: this statement's
+-- Returns the claimed jobs in the order in which they are to run. `times` is null if ends_at is null; otherwise it is
+-- ends_at (no attempt may start after it), expires_at, the deadline, and now. One last row has a null id: this statement's
 -- transaction id (null if it has none), the oldest transaction id in use, the time until which it looked for due jobs (null
 -- if the lease has run out), and which of the queues are paused: it does not search those.
 --
