@@ -77,13 +77,13 @@ async def test_sql_stores_every_option(connection: Connection) -> None:
 async def test_sql_refuses_what_makes_no_sense_and_says_what_would_do(connection: Connection) -> None:
     moment = datetime(2030, 1, 1, tzinfo=UTC)
     senseless: list[tuple[dict[str, Any], str, str]] = [
-        ({"task": None}, "task null is not a task's name", "1 to 128"),
+        ({"task": None}, "task null is not a valid task name", "1 to 128"),
         ({"task": "a b"}, "task 'a b' is not", "1 to 128"),
-        ({"task": "a\n"}, "is not a task's name", "1 to 128"),
+        ({"task": "a\n"}, "is not a valid task name", "1 to 128"),
         ({"task": ""}, "task '' is not", "1 to 128"),
-        ({"task": "t" * 129}, "is not a task's name", "1 to 128"),
+        ({"task": "t" * 129}, "is not a valid task name", "1 to 128"),
         ({"queue": "a/b"}, "queue 'a/b' is not", "1 to 48"),
-        ({"queue": "q" * 49}, "is not a queue's name", "1 to 48"),
+        ({"queue": "q" * 49}, "is not a valid queue name", "1 to 48"),
         ({"queue": ".."}, "queue '..' is not", "not . or .. alone"),
         ({"task": "."}, "task '.' is not", "not . or .. alone"),
         ({"priority": -1}, "priority -1 is out of range", "0 (last) to 9 (first)"),
@@ -92,7 +92,7 @@ async def test_sql_refuses_what_makes_no_sense_and_says_what_would_do(connection
         ({"delay": timedelta(days=-1)}, "delay -1 days is negative", "zero or a positive"),
         ({"delay": timedelta(days=40_000)}, "delay 40000 days or run_at", "at most 100 years"),
         ({"delay": timedelta(1), "run_at": moment}, "both given", "one of them"),
-        ({"timeout": timedelta(0)}, "timeout 00:00:00 is not above zero", "no limit"),
+        ({"timeout": timedelta(0)}, "timeout must be greater than zero; got 00:00:00", "no limit"),
         ({"timeout": timedelta(days=40_000)}, "timeout 40000 days is too long", "no limit"),
         ({"args": None}, "args is not a JSON object", "Name each argument"),
         ({"args": "[1]"}, "args is not a JSON object", "Name each argument"),

@@ -363,9 +363,9 @@ async def test_sql_refuses_rules_that_make_no_sense(connection: Connection) -> N
         ({"on_duplicate": "x"}, "on_duplicate 'x' is not known"),
         ({"on_duplicate": None}, "on_duplicate null"),
         ({"unique_across_tasks": None}, "unique_across_tasks is null"),
-        ({"unique_period": timedelta(0)}, "unique_period .* makes no sense"),
-        ({"unique_period": timedelta(seconds=-1)}, "unique_period .* makes no sense"),
-        ({"unique_period": timedelta(days=40_000)}, "unique_period .* makes no sense"),
+        ({"unique_period": timedelta(0)}, "unique_period must be greater than zero and at most 100 years"),
+        ({"unique_period": timedelta(seconds=-1)}, "unique_period must be greater than zero and at most 100 years"),
+        ({"unique_period": timedelta(days=40_000)}, "unique_period must be greater than zero and at most 100 years"),
         ({"unique_period": timedelta(1), "unique_until": "start"}, "both given"),
     ]
     for options, words in senseless:

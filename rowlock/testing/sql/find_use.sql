@@ -1,7 +1,7 @@
 -- Find signs that the schema is in use rather than a test's. $1 the worker that may be there uuid
 --
 -- Returns one row: a worker with a live lease (its host and process), or null; and the age of the oldest job by its id
--- (a UUID of version 7 begins with milliseconds), whatever its row says, or null.
+-- (a UUID of version 7 begins with milliseconds), regardless of the times in its row, or null.
 -- Index: worker_pkey, job_pkey, finished_job_id. Locks: none.
 SELECT (SELECT format('%s, process %s', hostname, pid)
           FROM rowlock.worker

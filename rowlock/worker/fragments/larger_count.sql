@@ -1,4 +1,4 @@
--- Where a slot is there already, the larger count stays.
+-- A slot that exists already keeps the larger count.
 ON CONFLICT ON CONSTRAINT statistic_pkey DO UPDATE
    -- seam: counted jobs
    SET succeeded = excluded.succeeded, failed = excluded.failed, cancelled = excluded.cancelled,

@@ -13,7 +13,7 @@ CREATE FUNCTION rowlock.uuid7() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE
 $$
 --;
 -- The kind of an error's text: its first line, up to 200 characters, with # for each number, UUID and long hexadecimal
--- number. 'no order 7' and 'no order 8' are of one kind, that of 'no order #', too; no text is the kind ''.
+-- number. 'no order 7', 'no order 8' and 'no order #' have the same kind; without a text the kind is ''.
 CREATE FUNCTION rowlock.error_kind(error text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT regexp_replace(
         left(split_part(coalesce(error, ''), E'\n', 1), 200),
@@ -154,11 +154,11 @@ BEGIN
 
     IF checked_options.task ~ '[^A-Za-z0-9_.-]' OR length(checked_options.task) NOT BETWEEN 1 AND 128
        OR checked_options.task IN ('.', '..') OR checked_options.task IS NULL THEN
-        RAISE EXCEPTION 'task % is not a task''s name', coalesce(quote_literal(checked_options.task), 'null')
+        RAISE EXCEPTION 'task % is not a valid task name', coalesce(quote_literal(checked_options.task), 'null')
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 128 of letters, digits, _ . and -, but not . or .. alone';
     ELSIF checked_options.queue ~ '[^A-Za-z0-9_.-]' OR length(checked_options.queue) NOT BETWEEN 1 AND 48
        OR checked_options.queue IN ('.', '..') THEN
-        RAISE EXCEPTION 'queue % is not a queue''s name', quote_literal(checked_options.queue)
+        RAISE EXCEPTION 'queue % is not a valid queue name', quote_literal(checked_options.queue)
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 48 of letters, digits, _ . and -, but not . or .. alone';
     ELSIF checked_options.priority NOT BETWEEN 0 AND 9 THEN
         RAISE EXCEPTION 'priority % is out of range', checked_options.priority
@@ -180,12 +180,12 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
     ELSIF least(checked_options.expires_at, checked_options.deadline) < '0001-01-02 00:00:00+00' THEN
         RAISE EXCEPTION 'expires_at % or deadline % is too long ago', checked_options.expires_at, checked_options.deadline
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a time to come, or leave it out for no limit';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a time in the future, or leave it out for no limit';
     ELSIF checked_options.timeout > '36500 days' THEN
         RAISE EXCEPTION 'timeout % is too long', checked_options.timeout
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
     ELSIF checked_options.timeout <= '0' THEN
-        RAISE EXCEPTION 'timeout % is not above zero', checked_options.timeout
+        RAISE EXCEPTION 'timeout must be greater than zero; got %', checked_options.timeout
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Leave it out for no limit';
     ELSIF checked_options.expires_at <= greatest(checked_options.run_at, clock_timestamp() + checked_options.delay) THEN
         RAISE EXCEPTION 'expires_at % is not after the time at which the job is due', checked_options.expires_at
@@ -205,7 +205,7 @@ BEGIN
             HINT = 'Use the version of the task that the arguments were written for, from 1 to 32767, or leave it out for 1';
     ELSIF octet_length(checked_options.unique_key) NOT BETWEEN 1 AND 512 THEN
         RAISE EXCEPTION 'unique_key has % bytes', octet_length(checked_options.unique_key)
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 512 bytes; of something longer, use a hash';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 512 bytes; for a longer key, use a hash';
     END IF;
 END
 $$
@@ -226,11 +226,11 @@ BEGIN
         RAISE EXCEPTION 'unique_across_tasks is null'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use true or false';
     ELSIF check_unique.unique_period <= '0' OR check_unique.unique_period > '36500 days' THEN
-        RAISE EXCEPTION 'unique_period % makes no sense', check_unique.unique_period
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use an interval above zero, of at most 100 years';
+        RAISE EXCEPTION 'unique_period must be greater than zero and at most 100 years; got %', check_unique.unique_period
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a positive interval of at most 100 years';
     ELSIF check_unique.unique_period IS NOT NULL AND check_unique.unique_until = 'start' THEN
         RAISE EXCEPTION 'unique_period and unique_until are both given'
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give one of them: a key is held for a period, or until';
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Give one of them: a key is held for a period, or until a finish or a start';
     ELSIF check_unique.unique_key IS NULL THEN
         RAISE EXCEPTION 'unique_until, unique_period, unique_across_tasks or on_duplicate is given without a unique_key'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give a unique_key too';
@@ -244,15 +244,15 @@ DECLARE
     tag text;
 BEGIN
     IF cardinality(check_tags.tags) > 20 THEN
-        RAISE EXCEPTION 'tags has % of them', cardinality(check_tags.tags)
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use at most 20';
+        RAISE EXCEPTION 'tags must have at most 20 entries; got %', cardinality(check_tags.tags)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use fewer tags';
     ELSIF octet_length(check_tags.trace) > 600 THEN
         RAISE EXCEPTION 'trace has % bytes', octet_length(check_tags.trace)
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Use a W3C traceparent, or leave it out';
     END IF;
     FOREACH tag IN ARRAY coalesce(check_tags.tags, '{}') LOOP
         IF tag IS NULL OR tag ~ '[[:cntrl:]]' OR length(tag) NOT BETWEEN 1 AND 64 THEN
-            RAISE EXCEPTION 'tag % is no tag', coalesce(quote_literal(tag), 'null')
+            RAISE EXCEPTION 'tag % is not valid', coalesce(quote_literal(tag), 'null')
                 USING ERRCODE = 'invalid_parameter_value', HINT = 'Use 1 to 64 characters, none of them a control character';
         END IF;
     END LOOP;
@@ -272,7 +272,7 @@ BEGIN
     FOR entry IN SELECT one.key, one.value FROM jsonb_each(check_metadata.metadata) AS one (key, value) LOOP
         entries := entries + 1;
         IF entry.key ~ '[^A-Za-z0-9_.-]' OR length(entry.key) NOT BETWEEN 1 AND 64 THEN
-            RAISE EXCEPTION 'metadata has the key %', quote_literal(left(entry.key, 100))
+            RAISE EXCEPTION 'metadata key % is not valid', quote_literal(left(entry.key, 100))
                 USING ERRCODE = 'invalid_parameter_value', HINT = 'Use keys of 1 to 64 of letters, digits, _ . and -';
         ELSIF jsonb_typeof(entry.value) <> 'string' OR length(entry.value #>> '{}') > 256
               OR entry.value #>> '{}' ~ '[[:cntrl:]]' THEN
@@ -282,8 +282,8 @@ BEGIN
         END IF;
     END LOOP;
     IF entries > 20 THEN
-        RAISE EXCEPTION 'metadata has % keys', entries
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use at most 20';
+        RAISE EXCEPTION 'metadata must have at most 20 keys; got %', entries
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use fewer keys';
     END IF;
 END
 $$
@@ -293,7 +293,7 @@ $$
 -- on_duplicate => 'replace' then gives a waiting holder all options of this call, except its id and its key.
 -- Null means the task's own setting, as the workers last registered it.
 -- args_version: the task version of the arguments. The default is 1: programs that are older than the task's second
--- version do not know that there is one.
+-- version do not know about it.
 -- While a job is live, enqueuing another one with its id stores nothing.
 CREATE FUNCTION rowlock.enqueue(
     task         text,
@@ -431,7 +431,7 @@ $$
 -- second, before another session's deadlock check: then a later call creates the partition.
 -- More than 100,000 rows do not move: finishes would wait too long. They stay readable where they are, and retention
 -- removes them there (retain_default).
--- The partition belongs to the archive's owner, whoever creates it: otherwise the owner could not alter the archive.
+-- The partition belongs to the archive's owner, not to its creator: otherwise the owner could not alter the archive.
 -- Times are written and read as text: they mean UTC whatever the session's settings.
 CREATE FUNCTION rowlock.create_partition(parent text, day date) RETURNS boolean LANGUAGE plpgsql VOLATILE
 -- seam: time zone
@@ -465,7 +465,7 @@ BEGIN
     EXECUTE format('SELECT count(*) FROM (SELECT FROM rowlock.%I WHERE %s LIMIT 100001) AS counted', spare, that_day)
        INTO found;
     IF found > 100000 OR (is_to_come AND found > 0) THEN
-        RAISE WARNING 'partition % was not made: too many rows of its day are in the default partition', child;
+        RAISE WARNING 'partition % was not created: the default partition has too many rows of its day', child;
         RETURN false;
     END IF;
     EXECUTE format('CREATE TABLE rowlock.%I (LIKE rowlock.%I INCLUDING ALL)', child, parent);

@@ -115,7 +115,8 @@ CREATE TABLE rowlock.finished_job (
 --;
 CREATE INDEX finished_job_id ON rowlock.finished_job (id)
 --;
--- The dead letters, and other jobs that did not succeed, in the order of their ids: few among many. Included are the columns that count them.
+-- The dead letters, and other jobs that did not succeed, in the order of their ids: few among many.
+-- It includes the columns that a count of them needs.
 CREATE INDEX finished_job_unsuccessful ON rowlock.finished_job (state, id) INCLUDE (queue, discarded_at)
  WHERE state <> 'succeeded'
 --;

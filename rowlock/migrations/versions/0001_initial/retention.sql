@@ -10,7 +10,7 @@ SELECT parent.relname::text AS archive, to_date(right(child.relname, 8), 'YYYYMM
  WHERE parent.oid IN ('rowlock.finished_job'::regclass, 'rowlock.attempt'::regclass, 'rowlock.attempt_log'::regclass)
    AND child.relname ~ '_[0-9]{8}$'
 --;
--- What has expired at `at` of the jobs that had ended by `ended`: one row a final state. `is_past` applies to all
+-- Which of the jobs that had ended by `ended` have expired at `at`: one row a final state. `is_past` applies to all
 -- queues but the exceptions, which have a retention of their own and the opposite answer. '1000 years' means for ever.
 CREATE FUNCTION rowlock.past_retention(ended timestamptz, at timestamptz)
 RETURNS TABLE (state text, is_past boolean, exceptions text[]) LANGUAGE sql STABLE AS $$
@@ -33,8 +33,8 @@ RETURNS TABLE (state text, is_past boolean, exceptions text[]) LANGUAGE sql STAB
       LEFT JOIN said AS usual ON usual.name = '*' AND usual.state = final.state
 $$
 --;
--- What a day of the archive must not contain any more at `at`, in words; null if it may contain everything. A partition's
--- comment records what was done to it in these words, so that it is checked again only when something more has expired.
+-- Name the rows, in a text, that a day of the archive must not contain any more at `at`; null if it may contain all. The
+-- partition's comment records this text after a removal, so that it is checked again only when something more has expired.
 -- An attempt's job ends after it, often on the next day: a day's attempts are checked a day later than its jobs;
 -- and once none of those is kept, once a day, for the few whose jobs went on.
 CREATE FUNCTION rowlock.must_be_removed(archive text, day date, at timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
@@ -97,7 +97,7 @@ BEGIN
     kept := 0;
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'retention needs a READ COMMITTED transaction'
-            USING HINT = 'What was committed while it waited for the lock would be lost. Use BEGIN ISOLATION LEVEL READ COMMITTED.';
+            USING HINT = 'Otherwise rows committed while it waits for the lock would be lost. Use BEGIN ISOLATION LEVEL READ COMMITTED.';
     END IF;
     IF removed IS NULL OR to_regclass('rowlock.' || child) IS NULL THEN
         done := 'nothing';

@@ -1,7 +1,7 @@
--- How many jobs ended how, and how long they took, summed up by time: one row for each queue and task that had any in a
+-- Ended jobs by outcome, and their durations, summed up by time: one row for each queue and task that had any in a
 -- slot of `step` seconds that begins at `at`. The workers' upkeep counts slots of ten seconds from the archive, and
 -- merges them into longer ones. Histograms are sparse: bucket 0 is below a millisecond, and bucket n reaches from
--- 2^((n - 1) / 2) to 2^(n / 2) milliseconds. Queue and task '*' are all others, beyond the most frequent of a slot.
+-- 2^((n - 1) / 2) to 2^(n / 2) milliseconds. Queue and task '*' stand for all others, beyond the most frequent of a slot.
 CREATE TABLE rowlock.statistic (
     at               timestamptz NOT NULL,
     step             integer NOT NULL,
@@ -31,7 +31,7 @@ CREATE TABLE rowlock.statistic (
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = false)
 --;
 -- The number of live jobs: the last sample of each slot, one row a queue that had any, and a total, whose queue
--- is '*'. A row whose taken_at is older than that of '*' is of a queue that had none any more.
+-- is '*'. If a row's taken_at is older than that of '*', its queue had no live jobs any more.
 CREATE TABLE rowlock.backlog (
     at            timestamptz NOT NULL,
     taken_at      timestamptz NOT NULL,

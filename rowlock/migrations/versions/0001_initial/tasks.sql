@@ -1,6 +1,6 @@
 -- One row a held key with its job: the primary key guarantees uniqueness for every writer.
 -- Held until the job finishes, which deletes the row; until it starts (until_start): only while the job waits;
--- or until expires_at, whatever becomes of the job. Upkeep removes rows of the latter two that are not held any more.
+-- or until expires_at, whatever happens to the job. Upkeep removes rows of the latter two kinds that are not held any more.
 CREATE TABLE rowlock.unique_key (
     key         text COLLATE "C" NOT NULL,
     job_id      uuid NOT NULL,

@@ -33,7 +33,7 @@ CREATE UNLOGGED TABLE rowlock.idle_worker (
 --;
 -- Periodic upkeep. A worker claims a due duty like a job, whichever comes first: there is no leader.
 -- `set_at` is when next_run_at was set. If that is in the future, the server's clock has gone back, and the duty is due.
--- `held_at` is when a worker last found the database back after an outage: for four seconds nobody rescues (rescue.sql).
+-- `held_at` is when a worker last found the database back after an outage: for four seconds no worker rescues (rescue.sql).
 CREATE TABLE rowlock.duty (
     name        text COLLATE "C" NOT NULL,
     every       interval NOT NULL,

@@ -1,5 +1,5 @@
 -- Whether a job is on its last chance, due in this lane, and of a task that the worker knows: $3 those tasks text[]
--- $4 from how many crashes on a job is on its last chance: at least 1
+-- $4 the number of crashes from which a job is on its last chance: at least 1
     job.worker IS NULL
 AND job.crashes > 0
 AND job.crashes >= $4::integer

@@ -1,9 +1,9 @@
--- The jobs that this worker has claimed unknowingly: by a claim that was committed, but whose answer was lost.
+-- The jobs that this worker has claimed without knowing it: the claim committed, but its answer was lost.
 --
 -- $1 the worker   $2 the ids of the jobs that it knows of uuid[]
 --
--- Returns the same columns as claim.sql; where a cancel was requested meanwhile, ends_at is a moment that is over instead of
--- '-infinity', with which no Python time can be compared.
+-- Returns the same columns as claim.sql. Where a cancel was requested meanwhile, ends_at is a time in the past and not
+-- '-infinity', because Python cannot compare times with that.
 --
 -- Index: job_running. Takes no lock: no other worker touches a live worker's jobs.
 SELECT {{claimed_columns}},

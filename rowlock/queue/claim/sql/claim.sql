@@ -1,23 +1,24 @@
 -- Claim up to $7 due jobs of known tasks: queued → running.
 --
 -- $1 queues text[], $2 priorities smallint[], $3 run_ats timestamptz[], $4 ids uuid[]: one cursor per lane (queue and
---    priority), the urgent ones first; the scan of each begins behind its (run_at, id)
--- $5 the queues text[], in the order in which they are served   $6 how many at most of each integer[]   $7 and in all
+--    priority), the urgent ones first; each lane's scan begins after its (run_at, id)
+-- $5 the queues text[], in the order in which they are served   $6 the limit of each integer[]   $7 the limit in all
 -- $8 the tasks that this worker knows text[]: 'name' for version 1 of their arguments, 'name@2' for another   $9 the worker
 -- $10 whether to take a transaction id even if nothing is claimed (so that the cursors of an idle queue can settle)
--- $11 from how many crashes on a job runs alone: claim_alone.sql takes those
+-- $11 the number of crashes from which a job runs alone: claim_alone.sql claims those
 --
--- A worker whose lease has run out claims nothing: others may have its jobs by now, and would count crashes of these.
+-- A worker whose lease has run out claims nothing: another worker may have its jobs by now, and would count crashes of these.
 --
--- Returns the claimed jobs in the order in which they are to run (`times` is null, or: when no attempt may start any more,
--- expires_at, the deadline, and now), then one last row whose id is null: this statement's
--- transaction id (null if it has none), the oldest transaction id in use, the time until which due jobs were looked for (null
--- if the lease has run out), and which of the queues are paused: nothing was looked for in those.
+-- Returns the claimed jobs in the order in which they are to run. `times` is null if ends_at is null; otherwise it is
+-- ends_at (no attempt may start after it), expires_at, the deadline, and now. One last row has a null id: this statement's
+-- transaction id (null if it has none), the oldest transaction id in use, the time until which it looked for due jobs (null
+-- if the lease has run out), and which of the queues are paused: it does not search those.
 --
--- Index: worker_pkey and queue_pkey, once; job_claim, one range scan a lane; then a Tid Scan. No join that the planner could turn around: LATERAL fixes
--- the first, and `ctid = ANY(ARRAY(…))` the second; its re-check says `worker IS NULL` and not `state = 'queued'`, which
--- would let the planner read all of job_claim on a table that it believes to be empty. Run it under PLANNER_SETTINGS.
--- Locks: the claimed rows. Waits for nobody.
+-- Index: worker_pkey and queue_pkey, once; job_claim, one range scan a lane; then a Tid Scan. The planner cannot turn a join
+-- around: LATERAL fixes the first, and `ctid = ANY(ARRAY(…))` the second. The re-check is `worker IS NULL`: with
+-- `state = 'queued'` the planner could read all of job_claim on a table that it believes to be empty. Run it under
+-- PLANNER_SETTINGS.
+-- Locks: the claimed rows. Waits for no lock.
 WITH paused AS MATERIALIZED (
     SELECT name FROM rowlock.queue WHERE name = ANY($5::text[]) AND paused_at IS NOT NULL  -- seam: paused
 ), leased AS MATERIALIZED (

@@ -1,11 +1,12 @@
--- Claim one due job that is on its last chance, for a worker that holds nothing: queued → running.
+-- Claim one due job that is on its last chance, for a worker that has no other job: queued → running.
 --
--- $1 queues text[], $2 priorities smallint[]: the lanes, the urgent ones first   $3 the tasks that this worker knows text[], as in claim.sql
--- $4 from how many crashes on a job is on its last chance: at least 1   $5 the worker
+-- $1 queues text[], $2 priorities smallint[]: the lanes, the urgent ones first
+-- $3 the tasks that this worker knows text[], as in claim.sql
+-- $4 the number of crashes from which a job is on its last chance: at least 1   $5 the worker
 --
 -- Returns the same columns as claim.sql, of one job or none: none of a paused queue, and none once the worker's lease has run
 -- out. Index: worker_pkey and queue_pkey, once; job_suspect, one probe a lane; then a Tid Scan.
--- Run it under PLANNER_SETTINGS. Locks: the claimed row. Waits for nobody.
+-- Run it under PLANNER_SETTINGS. Locks: the claimed row. Waits for no lock.
 WITH paused AS MATERIALIZED (
     SELECT name FROM rowlock.queue WHERE name = ANY($1::text[]) AND paused_at IS NOT NULL
 ), leased AS MATERIALIZED (

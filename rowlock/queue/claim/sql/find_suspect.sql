@@ -1,7 +1,7 @@
--- Whether a job that is on its last chance is due, which this worker could run alone: none of a paused queue. Reads, and takes nothing.
+-- Whether a job on its last chance is due that this worker could run alone, in a queue that is not paused. Only reads.
 --
 -- $1 queues text[], $2 priorities smallint[]: the lanes   $3 the tasks that this worker knows text[], as in claim.sql
--- $4 from how many crashes on a job is on its last chance: at least 1
+-- $4 the number of crashes from which a job is on its last chance: at least 1
 --
 -- Index: queue_pkey, once; job_suspect, one probe a lane. Run it under PLANNER_SETTINGS.
 WITH paused AS MATERIALIZED (

@@ -1,5 +1,5 @@
--- When the next job that is not due yet falls due, in those of the given queues that are not paused: null if there is none.
--- Run when a queue is empty.
+-- How long until the next job falls due in those of the given queues that are not paused; null if there is none.
+-- Run it when a queue is empty.
 --
 -- $1 queues text[]. Returns the wait from now on as an interval. Index: queue_pkey, once; job_claim, one probe a (queue,
 -- priority).

@@ -1,6 +1,6 @@
 -- Store the jobs for which one application waits from now on, and remove others. Repeating it renews the stored ones.
 --
--- $1 the application's listener   $2 jobs to wait for uuid[]   $3 for how long at most   $4 jobs to wait for no more uuid[]
+-- $1 the application's listener   $2 jobs to wait for uuid[]   $3 the longest wait   $4 jobs to stop waiting for uuid[]
 --
 -- Index: waiter_pkey. Locks: the rows that it writes, all of them this listener's own.
 WITH gone AS (

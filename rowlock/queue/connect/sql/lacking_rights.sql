@@ -1,5 +1,5 @@
--- Which rights this role lacks on what it was denied. $1 the schema   $2 `table`, `view`, `schema` or another kind   $3 its name
--- One row: the role, and the rights, as GRANT names them. Reads the catalog alone.
+-- The rights that this role lacks on an object. $1 the schema   $2 the kind: `table`, `view`, `schema` or another   $3 its name
+-- One row: the role, and the rights, as GRANT names them. Reads only the catalog.
 SELECT current_user::text AS role,
        ARRAY(
            SELECT one.name

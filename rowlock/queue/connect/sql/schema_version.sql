@@ -1,5 +1,5 @@
--- The schema's revision, and whether it was renamed: its functions name it. Fails with undefined_table where Rowlock was
--- never migrated. Reads the catalogue.
+-- The schema's revision, and whether the schema was renamed: its functions contain its name. Fails with undefined_table
+-- where Rowlock was never migrated. Reads the catalogue.
 SELECT version_num,
        NOT EXISTS (
            SELECT FROM pg_proc

@@ -1,5 +1,5 @@
--- Notify the workers that sleep on the given queues, if there are any: a NOTIFY makes the commit take a lock that the
--- whole server shares, so it is sent only if a worker listens.
+-- Notify the workers that sleep on the given queues, if there are any. A NOTIFY makes the commit take a lock of the
+-- whole server, so it is sent only if a worker listens.
 --
 -- $1 queues text[]
 SELECT pg_notify('rowlock.wakeup', queue)

@@ -1,4 +1,4 @@
--- Enqueue the job that is `given`, by the function that every language calls: its parameters, in their order.
+-- Enqueue the `given` job by the function that every language calls: its parameters, in their order.
 rowlock.enqueue(
     task, args::jsonb, queue, priority, delay, run_at, max_attempts, timeout, unique_key, id,
     coalesce(expires_at, clock_timestamp() + expires_in), coalesce(deadline, clock_timestamp() + deadline_in),

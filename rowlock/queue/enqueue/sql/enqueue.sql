@@ -4,8 +4,8 @@
 -- $1 task   $2 args (JSON text)   $3 queue   $4 priority   $5 delay   $6 run_at   $7 max_attempts   $8 timeout   $9 unique key
 -- $10 the id   $11 expires at, or $12 expires in   $13 deadline at, or $14 deadline in
 -- $15 unique_until   $16 unique_period   $17 unique_across_tasks   $18 on_duplicate   $19 the version of the arguments
--- $20 the trace   $21 the marks that it has (JSON text), or null
--- $22 how long to wait for the unique key's holder, as lock_timeout has it; null: as the session says
+-- $20 the trace   $21 its marks (JSON text), or null
+-- $22 how long to wait for the unique key's holder, a value of lock_timeout; null: the session's own
 SELECT {{enqueue_given}} AS id
   FROM (SELECT CASE WHEN $22::text IS NOT NULL THEN set_config('lock_timeout', $22, true) END OFFSET 0) AS limited
  CROSS JOIN (

@@ -1,10 +1,10 @@
--- Enqueue many jobs without unique keys by one INSERT, inside the caller's transaction. A job whose id exists already is
--- not stored.
+-- Enqueue many jobs without unique keys by one INSERT, inside the caller's transaction. Skips a job whose id
+-- exists already.
 --
 -- $1 ids uuid[]   $2 queues text[]   $3 tasks text[]   $4 priorities smallint[]   $5 delays interval[]
 -- $6 run_ats timestamptz[]   $7 max_attempts integer[]   $8 timeouts interval[]   $9 args (JSON text[])
--- $10 expire at timestamptz[], or $11 in interval[]   $12 deadlines at timestamptz[], or $13 in interval[]
--- $14 the versions of the arguments smallint[]   $15 traces text[]   $16 the marks that each has (JSON text[]), or null
+-- $10 expires_at timestamptz[], or $11 expires in interval[]   $12 deadline at timestamptz[], or $13 in interval[]
+-- $14 the versions of the arguments smallint[]   $15 traces text[]   $16 the marks of each (JSON text[]), or null
 --
 -- The transaction's id comes first, then the clock that sets run_at: the claims' cursors rely on it (docs/claiming.md).
 WITH moment AS MATERIALIZED (

@@ -1,5 +1,5 @@
--- Enqueue one job that has nothing but a queue, a priority and a number of attempts, all of them checked: what
--- rowlock.enqueue does of such a job, as one plain statement. Of an id that is there already, nothing is stored.
+-- Enqueue one job with only a queue, a priority and a number of attempts, which the caller has checked: does the same as
+-- rowlock.enqueue for such a job, in one plain statement. Stores nothing if the id exists already.
 --
 -- $1 id   $2 queue   $3 task   $4 priority   $5 max_attempts   $6 args (JSON text)   $7 their version
 --

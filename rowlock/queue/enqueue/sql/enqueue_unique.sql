@@ -1,15 +1,15 @@
--- Enqueue many jobs with unique keys, by the function that every language calls, in the order of the keys as they are
--- stored: two callers with the same keys then wait for each other, and never lock each other out. Of the jobs with one key
--- the first given comes first.
+-- Enqueue many jobs with unique keys, by the function that every language calls, in the order of the stored keys:
+-- two callers with the same keys then wait for each other and never deadlock. Of the jobs with one key, the first given
+-- comes first.
 --
 -- $1 ids uuid[]   $2 queues text[]   $3 tasks text[]   $4 priorities integer[]   $5 delays interval[]
 -- $6 run_ats timestamptz[]   $7 max_attempts integer[]   $8 timeouts interval[]   $9 args (JSON text[])
--- $10 expire at timestamptz[], or $11 in interval[]   $12 deadlines at timestamptz[], or $13 in interval[]
--- $14 the versions of the arguments integer[]   $15 traces text[]   $16 the marks that each has (JSON text[]), or null
+-- $10 expires_at timestamptz[], or $11 expires in interval[]   $12 deadline at timestamptz[], or $13 in interval[]
+-- $14 the versions of the arguments integer[]   $15 traces text[]   $16 the marks of each (JSON text[]), or null
 -- $17 keys text[]   $18 unique_until text[]   $19 unique_period interval[]   $20 unique_across_tasks boolean[]
 -- $21 on_duplicate text[]
 --
--- Returns a row for each job whose key is held by another one: its id, and the holder's.
+-- Returns a row for each job whose key another job holds: its id, and the holder's.
 SELECT stored.id, stored.holder
   FROM (
        SELECT id, {{enqueue_given}} AS holder

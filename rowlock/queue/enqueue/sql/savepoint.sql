@@ -1,2 +1,2 @@
--- Begin a part of the caller's transaction that may be undone.
+-- Begin a part of the caller's transaction that can be rolled back.
 SAVEPOINT rowlock_enqueue

@@ -1,8 +1,8 @@
--- Take the key of an HTTP request that is to be answered once. Returns a row if this transaction is to give the answer.
+-- Claim the key of an HTTP request that must be answered only once. Returns a row if this transaction must give the answer.
 --
 -- $1 hash of the key bytea   $2 fingerprint of the request bytea   $3 how long the answer is kept interval
 --
--- Waits for a transaction that is giving the first answer; if that one rolls back, this one has the key.
+-- Waits for a transaction that is giving the first answer; if that one rolls back, this one gets the key.
 -- Index: idempotency_key_pkey. Locks: the key's row.
 INSERT INTO rowlock.idempotency_key AS kept (key_hash, fingerprint, expires_at)
 VALUES ($1::bytea, $2::bytea, clock_timestamp() + $3::interval)

@@ -1,4 +1,4 @@
--- Free the unique keys that the jobs which are `gone` have held until their finish. $2 their ids uuid[]
+-- Free the unique keys that the `gone` jobs held until their finish. $2 their ids uuid[]
 DELETE FROM rowlock.unique_key
  WHERE key = ANY(ARRAY(SELECT unique_key FROM gone WHERE unique_key IS NOT NULL))
    AND job_id = ANY($2::uuid[])

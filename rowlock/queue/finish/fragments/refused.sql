@@ -1,4 +1,4 @@
--- The ids $2 whose outcome was refused; and a row of null for the notification of each awaited job.
+-- The ids of $2 whose outcome was refused, and a null row for the notification of each awaited job.
 SELECT id FROM outcome
 EXCEPT
 SELECT id FROM gone

@@ -1,11 +1,11 @@
--- Cancel jobs: a waiting one ends at once (queued or blocked → cancelled); of a running one the cancel is requested, and its
--- worker is told. Run it in one transaction with record_operation.sql.
+-- Cancel jobs. A waiting job ends at once (queued or blocked → cancelled). For a running one, store a cancel request and
+-- notify its worker. Run it in one transaction with record_operation.sql.
 --
--- $1 ids uuid[]   $2 the reason, or null   $3 by whom, or null   $4 the stored states that are meant text[]
+-- $1 ids uuid[]   $2 the reason, or null   $3 by whom, or null   $4 the stored states to cancel text[]
 --
--- Returns a row for each live job among them: id, `cancelled` or `requested`, and what was told to its worker. What is
--- not live any more has no row. A claim that is under way is waited for, and its job counts as running.
--- A requested cancel is final: ends_at lets no further attempt start, whatever becomes of this one.
+-- Returns a row for each live job among them: id, `cancelled` or `requested`, and the notification to its worker. A job
+-- that is not live any more has no row. Waits for a claim in flight, and then counts its job as running.
+-- A requested cancel is final: ends_at prevents any further attempt, whatever the outcome of this one.
 --
 -- Index: job_pkey. Locks: the jobs' rows, in the order of their ids.
 WITH target AS MATERIALIZED (

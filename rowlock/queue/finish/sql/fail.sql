@@ -4,7 +4,8 @@
 -- $5 final states text[]   $6 outcomes of the attempts text[]   $7 whether each counts as an error boolean[]
 -- $8 types of the errors text[]   $9 messages text[]   $10 tracebacks text[]
 --
--- Returns the ids that were refused, and a null for each notification, as succeed.sql does. Index: job_pkey. Locks: the rows that it deletes.
+-- Returns the ids that were refused, and a null for each notification, as succeed.sql does.
+-- Index: job_pkey. Locks: the rows that it deletes.
 WITH outcome AS MATERIALIZED (
     SELECT id, attempt, elapsed, state, outcome, counts, error_type, message, traceback
       FROM unnest($2::uuid[], $3::integer[], $4::float8[], $5::text[], $6::text[], $7::boolean[], $8::text[], $9::text[],

@@ -1,10 +1,11 @@
--- Whether a due job of a known task is left behind the settled cursors: the fallback for clocks that step back, and for
--- unforeseen causes. It reads, and claims nothing.
+-- Whether the settled cursors have passed a due job of a known task: the fallback for clocks that step back, and for
+-- unforeseen causes. Only reads.
 --
 -- $1 queues text[], $2 priorities smallint[], $3 run_ats timestamptz[], $4 ids uuid[]: the settled cursors
--- $5 the tasks that this worker knows text[], as in claim.sql   $6 from how many crashes on a job runs alone: the cursors pass over those
+-- $5 the tasks that this worker knows text[], as in claim.sql
+-- $6 the number of crashes from which a job runs alone: the cursors skip those
 --
--- Index: job_claim, from its beginning: what it costs grows with the dead rows, so it is run about once a minute.
+-- Index: job_claim, from its beginning: the cost grows with the dead rows, so run it about once a minute.
 SELECT EXISTS (
     SELECT FROM unnest($1::text[], $2::smallint[], $3::timestamptz[], $4::uuid[]) AS lane (queue, priority, run_at, id)
      CROSS JOIN LATERAL (

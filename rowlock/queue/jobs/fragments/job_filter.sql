@@ -1,9 +1,9 @@
--- Whether a job matches a filter; cheap conditions come first. Its parameters are the first ones of each statement that has it:
--- $1 state   $2 queues text[]   $3 task   $4 only ids above this one, and $5 below this one (both are needed; the statement
+-- Whether a job matches a filter; cheap conditions come first. Its parameters are the first ones of each statement that uses
+-- it: $1 state   $2 queues text[]   $3 task   $4 only ids above this one, and $5 below this one (both are needed; the statement
 -- compares them itself, for its index)   $6 created longer ago than   $7 not longer ago than   $8 text in the error
 -- $9 JSON text that the arguments contain   $10 whether discarded   $11 its marks (JSON text: `tag`, one of its tags;
 -- `metadata`, contained in its own)   $12 patterns of a text in the arguments text[]   $13 created at or after
--- $14 created before   $15 not of these tasks text[]   $16 an error of the same kind, '' for none. Each but the ids may be null.
+-- $14 created before   $15 not of these tasks text[]   $16 an error of the same kind, '' for none. Any but the ids may be null.
     ($1::text IS NULL OR state = $1::text)
 AND ($2::text[] IS NULL OR queue = ANY($2::text[]))
 AND ($3::text IS NULL OR task = $3::text)

@@ -1,2 +1,2 @@
--- The columns by which people find a job.
+-- The columns by which users find a job.
 tags, metadata

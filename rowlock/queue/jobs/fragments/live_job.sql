@@ -1,4 +1,4 @@
--- A row of rowlock.job with the columns that people see, as in the view `jobs`.
+-- A row of rowlock.job with the columns that users see, as in the view `jobs`.
 id, created_at, args, NULL::jsonb AS result,
 CASE WHEN state = 'queued' AND errors > 0 THEN 'retrying'
      WHEN state = 'queued' AND attempt = 0 AND run_at > statement_timestamp() THEN 'scheduled'

@@ -1,6 +1,6 @@
--- Of the jobs that are `seen`, in the order of their ids, those that the act means (is_meant) and that fit the filter.
+-- Of the `seen` jobs, in the order of their ids: those that the act applies to (is_meant) and that match the filter.
 -- $1 to $16 the filter, see job_filter.sql   $17 how many
--- $18 how long it may look interval: then come jobs whose `fits` is null, which were not looked at
+-- $18 the time limit of the search interval: after it come jobs whose `fits` is null, which it did not check
 SELECT id, finished_at, fits
   FROM (
        SELECT id, finished_at,

@@ -1,4 +1,4 @@
--- Create a schedule; returns its name, or no row if that is taken. Locks: the new row.
+-- Create a schedule; returns its name, or no row if another schedule has it. Locks: the new row.
 --
 -- $1 name   $2 task   $3 queue   $4 priority   $5 max_attempts (null: the task's own)   $6 args (JSON text)   $7 cron
 -- $8 timezone   $9 misfire   $10 overlap   $11 jitter   $12 the version of args   $13 is_paused   $14 next_run_at

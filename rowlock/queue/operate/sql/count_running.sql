@@ -1,4 +1,4 @@
--- Count the running jobs of a queue, including those of dead workers that were not rescued yet.
+-- Count the running jobs of a queue, including jobs of dead workers that were not rescued yet.
 --
 -- $1 the queue. Index: job_running. Takes no lock.
 SELECT count(*) AS running FROM rowlock.job WHERE state = 'running' AND queue = $1::text

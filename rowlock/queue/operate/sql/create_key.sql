@@ -1,4 +1,4 @@
--- Store an API key. No row: another key that was not revoked has the name.
+-- Store an API key. Returns no row if another key with this name exists and is not revoked.
 --
 -- $1 name   $2 hash   $3 scopes   $4 queues, or null for all   $5 its lifetime, or null   $6 by whom
 -- Index: api_key_name. Locks: the new row.

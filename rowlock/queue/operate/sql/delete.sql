@@ -3,7 +3,7 @@
 --
 -- $1 the job   $2 when it ended timestamptz[]: run it under force_custom_plan, so that other partitions are not locked
 --
--- Returns a row if there was one: its task, queue and state. Index: finished_job_id of each of these partitions, unique_key_pkey,
+-- Returns a row if the job existed: its task, queue and state. Index: finished_job_id of each of these partitions, unique_key_pkey,
 -- progress_pkey. Locks: the rows that it deletes.
 WITH gone AS (
     DELETE FROM rowlock.finished_job

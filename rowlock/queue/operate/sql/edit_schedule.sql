@@ -1,5 +1,5 @@
--- Rewrite a schedule, after lock_schedule.sql in the same transaction. A worker that has read the former version, and would
--- fire by it, finds another updated_at and does not fire.
+-- Rewrite a schedule, after lock_schedule.sql in the same transaction. A worker that has read the former version
+-- finds another updated_at, and does not fire.
 --
 -- $1 name   $2 task   $3 queue   $4 priority   $5 max_attempts (null: the task's own)   $6 args (JSON text;
 -- null: as they are)   $7 cron   $8 timezone   $9 misfire   $10 overlap   $11 jitter   $12 the version of args (null: as it

@@ -1,7 +1,8 @@
--- The finished jobs that a filter selects, and that did not succeed: the next ones in the order of their ids.
+-- The next finished jobs that match a filter and did not succeed, in the order of their ids.
 --
--- $1 to $16 the filter, see job_filter.sql; the state is needed   $17 how many   $18 how long it may look interval, see found_in_order.sql
--- $19 only ids above this one (the last that was found)
+-- $1 to $16 the filter, see job_filter.sql; the state is required   $17 how many
+-- $18 the time limit of its search interval, see found_in_order.sql
+-- $19 only ids above this one (the last one found)
 -- $20 only jobs finished by then: a bulk act does not include jobs that fail meanwhile
 -- $21 that ended from then on, $22 and before then: run it under force_custom_plan, so that other partitions are not locked
 --

@@ -1,10 +1,10 @@
--- The live jobs that a filter selects, without a requested cancel: the next ones in the order of their ids.
+-- The next live jobs that match a filter and have no requested cancel, in the order of their ids.
 --
--- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 how long it may look interval, see found_in_order.sql
--- $19 only ids above this one (the last that was found)
--- $20 only jobs created by then: a bulk act does not run after what comes in meanwhile   $21 the stored states that are meant text[]
+-- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 the time limit of its search interval, see found_in_order.sql
+-- $19 only ids above this one (the last one found)
+-- $20 only jobs created by then: a bulk act does not include jobs that arrive meanwhile   $21 the stored states to find text[]
 --
--- Reads the live jobs alone. Index: job_pkey.
+-- Reads only the live jobs. Index: job_pkey.
 WITH seen AS (
     SELECT {{live_job}},
            state = ANY($21::text[]) AND cancel_requested_at IS NULL AND created_at <= $20::timestamptz AS is_meant

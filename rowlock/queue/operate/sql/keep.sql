@@ -1,9 +1,9 @@
 -- Set how long the finished jobs of a queue are kept, by outcome. Other outcomes stay unchanged.
 --
--- $1 the queue, or '*' for all without a time of their own   $2 outcomes text[]   $3 their times interval[]: null is
--- "not set", '1000 years' is for ever
+-- $1 the queue, or '*' for all queues without their own times   $2 outcomes text[]   $3 their times interval[]: null means
+-- "not set", '1000 years' means for ever
 --
--- This makes the duty due, so that it runs within seconds. Index: queue_pkey, duty_pkey. Locks: the two rows.
+-- Makes the duty 'retention' due, so that it runs within seconds. Index: queue_pkey, duty_pkey. Locks: the two rows.
 WITH told AS (
     INSERT INTO rowlock.queue AS q (name, keep_succeeded, keep_failed, keep_cancelled, keep_expired)
     VALUES (

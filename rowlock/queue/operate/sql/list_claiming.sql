@@ -1,5 +1,5 @@
--- Which transactions are claiming at this moment: a claim alone reads the table `queue` and writes to the table `job`. Once
--- those have ended that were under way when a pause was committed, every claim knows of the pause.
+-- The transactions that are claiming now: only a claim reads the table `queue` and writes to the table `job`. Once the
+-- claims that were in flight when a pause committed have ended, every claim sees the pause.
 --
 -- No parameters. Returns the transactions' virtual ids. Takes no lock.
 SELECT held.virtualtransaction AS transaction

@@ -1,4 +1,4 @@
--- The first hundred jobs that a worker runs or has claimed ahead, those that began first.
+-- The hundred oldest jobs, by their start, that a worker runs or has claimed ahead.
 --
 -- $1 the worker. Index: job_running. Takes no lock.
 SELECT {{live_job}},

@@ -1,5 +1,5 @@
--- Lock the finished jobs to put back, before their unique keys are taken: acts of others on them wait, and of two retries of
--- the same job only one succeeds. A job whose id was enqueued again, and is live, is omitted.
+-- Lock the finished jobs to put back, before their unique keys are claimed: other acts on them wait, and of two retries of
+-- the same job only one succeeds. Skips a job whose id was enqueued again and is live.
 --
 -- $1 ids uuid[]   $2 when they ended timestamptz[]: run it under force_custom_plan, so that other partitions are not locked
 -- Index: finished_job_id of each of these partitions. Locks: the rows, in the order of their ids.

@@ -1,6 +1,6 @@
--- Pause a queue: once this is committed, no claim that begins later takes a job of it.
+-- Pause a queue: a claim that begins after the commit claims none of its jobs.
 --
--- $1 the queue. Returns since when it is paused; no row if it was paused already. Index: queue_pkey. Locks: its row.
+-- $1 the queue. Returns the time of the pause; no row if it was paused already. Index: queue_pkey. Locks: its row.
 INSERT INTO rowlock.queue AS q (name, paused_at)
 VALUES ($1::text, clock_timestamp())
 ON CONFLICT (name) DO UPDATE

@@ -1,5 +1,5 @@
 -- Record an act, for the audit: run it in the transaction of the act. With an existing id, it updates only the details: an
--- act in several transactions is one operation, which grows with each.
+-- act in several transactions is one operation, and each transaction adds to it.
 --
 -- $1 the verb, as everywhere (`cancel`, `pause`, …)   $2 the kind of the target (`job`, `schedule`, `queue`, …)
 -- $3 the target's id or name; null for an act on many   $4 by whom, if known

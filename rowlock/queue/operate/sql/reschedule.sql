@@ -1,18 +1,17 @@
 -- Change when waiting jobs are due, their priority or their queue: queued → queued. Run it with record_operation.sql.
 --
--- $1 ids uuid[]   $2 when they are due timestamptz, or $3 in how long interval; both null: as it was
--- $4 the priority, or null: as it was   $5 the queue, or null: as it was   $6 only jobs of these queues text[]; null: of all
+-- $1 ids uuid[]   $2 when they are due timestamptz, or $3 in how long interval; both null: unchanged
+-- $4 the priority, or null: unchanged   $5 the queue, or null: unchanged   $6 only jobs of these queues text[]; null: of all
 --
--- Returns a row for each of them that waits. Of one that `fits`: as it is now, and as it was (`…_before`). Of one that does not,
--- since it could not start any more when it would be due, and is left as it is: `ends_at`, whether that `is_over` already, and
--- whether that is because a cancel `is_requested`. One that does not wait any more has no row.
--- One that is as it is to be, or due where it is to be due now, is not touched: it keeps its place.
+-- Returns a row for each of them that waits. For one that `fits`: its new values, and the former ones (`…_before`). One does
+-- not fit, and stays unchanged, if it could not start any more at the new time: then the row has `ends_at`, whether that
+-- `is_over` already, and whether the reason is a requested cancel (`is_requested`). One that does not wait any more has no row.
+-- It does not update a job that keeps its queue and priority, and its time or that it is due now: that keeps its place.
 --
--- What comes into another lane is due no sooner than now, since the cursors of that lane may be past its time. The transaction's
--- id comes first, then the clock that sets run_at: the cursors rely on it (docs/claiming.md).
--- Index: job_pkey. Locks: the rows that it changes, in the order of their ids; it waits for a claim that is under way. It says
--- `worker IS NULL` and not `state = 'queued'`, which would let the planner read all of job_claim on a table that it believes to
--- be empty.
+-- A job that moves to another lane is due now at the earliest, because the cursors of that lane may have passed its time. The
+-- transaction's id comes first, then the clock that sets run_at: the cursors rely on it (docs/claiming.md).
+-- Index: job_pkey. Locks: the rows that it changes, in the order of their ids; it waits for a claim in flight. It uses
+-- `worker IS NULL`: with `state = 'queued'` the planner could read all of job_claim on a table that it believes to be empty.
 WITH asked AS MATERIALIZED (
     SELECT clock.now, greatest($2::timestamptz, clock.now + coalesce($3::interval, '0')) AS due_at,
            $2::timestamptz IS NOT NULL OR $3::interval IS NOT NULL AS is_timed

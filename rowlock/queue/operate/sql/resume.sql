@@ -1,4 +1,4 @@
--- Let a paused queue's jobs be claimed again.
+-- Resume a paused queue: workers claim its jobs again.
 --
 -- $1 the queue. Returns since when it was paused; no row if it was not. Index: queue_pkey. Locks: its row.
 UPDATE rowlock.queue AS q

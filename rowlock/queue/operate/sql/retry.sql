@@ -1,10 +1,11 @@
--- Put finished jobs back, as the same jobs: failed, cancelled or expired → queued. Its attempts go on counting, its errors
--- and crashes begin at zero. Run it in the transaction of lock_finished.sql, retake_keys.sql and record_operation.sql.
+-- Put finished jobs back, as the same jobs: failed, cancelled or expired → queued. Attempts keep counting;
+-- errors and crashes restart at zero. Run it in the transaction of lock_finished.sql, retake_keys.sql and record_operation.sql.
 --
--- $1 ids uuid[]   $4 when they ended timestamptz[], under force_custom_plan, so that other partitions are not locked   $2 other arguments (JSON text) for all of them, or null   $3 the version of these, or null: as it was
+-- $1 ids uuid[]   $2 other arguments (JSON text) for all of them, or null   $3 the version of these, or null: unchanged
+-- $4 when they ended timestamptz[]: run it under force_custom_plan, so that other partitions are not locked
 --
 -- The transaction's id comes first, then the clock that sets run_at: the claims' cursors rely on it (docs/claiming.md).
--- Returns the id and the queue of each job that is back. Index: finished_job_id of each of these partitions.
+-- Returns the id and the queue of each job that it put back. Index: finished_job_id of each of these partitions.
 -- Locks: the rows that it deletes.
 WITH gone AS (
     DELETE FROM rowlock.finished_job

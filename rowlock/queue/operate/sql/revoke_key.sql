@@ -1,6 +1,7 @@
--- Revoke a key, and end its sessions. $1 its id, or null   $2 its name, or null. No row: there is no such key, or it is revoked.
+-- Revoke a key, and end its sessions. $1 its id, or null   $2 its name, or null.
+-- Returns no row if no such key exists, or if it is revoked already.
 --
--- Index: api_key_pkey or api_key_name; api_session_key_id. Locks: the key's row, its sessions'.
+-- Index: api_key_pkey or api_key_name; api_session_key_id. Locks: the rows of the key and its sessions.
 WITH revoked AS (
     UPDATE rowlock.api_key
        SET revoked_at = clock_timestamp()

@@ -1,5 +1,5 @@
--- Enqueue a job of the schedule $1 now, whatever its cron text, its pause and its overlap policy say. $2 the job's id.
--- Returns the job's queue. What the schedule leaves open is as the task has it.
+-- Enqueue a job of the schedule $1 now, regardless of its cron text, its pause and its overlap policy. $2 the job's id.
+-- Returns the job's queue. The task's own options apply where the schedule sets none.
 --
 -- $3 when the task's jobs expire, or $4 how long from now; $5, $6 their deadline likewise; null: never
 -- $7 the task's marks (JSON text), or null

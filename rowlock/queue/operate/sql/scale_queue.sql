@@ -1,4 +1,4 @@
--- Set how many jobs of a queue each worker runs at once at most.
+-- Limit how many jobs of a queue each worker runs at once.
 --
 -- $1 the queue   $2 the limit; null: each worker's own. Returns the limit `before`.
 -- Index: queue_pkey. Locks: its row.

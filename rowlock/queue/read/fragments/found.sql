@@ -1,6 +1,7 @@
--- Of the jobs that are `seen`, newest first, those that fit the filter, and those that were not looked at (`fits` is null).
+-- Of the `seen` jobs, newest first: those that match the filter, and those that it did not check (`fits` is null).
 -- $1 to $16 the filter, see job_filter.sql   $17 how many
--- $18 how long it may look interval. The first job is looked at whatever the time: the right side of <= is evaluated after the left one, once.
+-- $18 the time limit of the search interval. It always checks the first job: the right side of <= is evaluated once, after the
+-- left one.
 SELECT id, created_at, args, result, {{shown_columns}}, fits
   FROM (
        SELECT id, created_at, args, result, {{shown_columns}},

@@ -1,6 +1,6 @@
--- The page of the jobs that were `found`; and, if these are fewer than $17, one more row for the first job that was not looked at
--- (is_end): for want of time, or since it is `beyond` those that are looked at.
--- $19 whether with arguments and results: what is not asked for is not even read
+-- The page of the `found` jobs. If these are fewer than $17, one more row (is_end) is the first job that was not checked:
+-- the time was over, or the job is `beyond` the limit of the search.
+-- $19 whether to return arguments and results: without them it does not read them
 SELECT id, created_at, CASE WHEN $19::boolean THEN args ELSE '{}' END AS args,
        CASE WHEN NOT $19::boolean OR result IS NULL THEN NULL
             WHEN finished_at < now() - (SELECT result_ttl FROM rowlock.task WHERE task.name = found.task) THEN NULL

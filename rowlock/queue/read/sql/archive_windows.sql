@@ -1,3 +1,3 @@
 -- The archive in windows of a bounded number of partitions, newest first: from when, and until when. No parameters.
--- Reads the catalog alone.
+-- Reads only the catalog.
 SELECT low, high FROM rowlock.archive_windows('finished_job')

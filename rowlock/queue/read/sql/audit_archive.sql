@@ -1,15 +1,16 @@
--- Audit a part of the archive: each job in it is there once and not live, its columns agree, the attempt by which one failed is
--- recorded, and no time is ahead of the clock. One row an invariant.
+-- Audit a part of the archive: each job in it exists once and is not live, its columns agree, the attempt by which a job failed
+-- is recorded, and no time is ahead of the clock. One row an invariant.
 --
--- $1 from when, $2 until when   $3 from when on a second row of a job is looked for   $4 how many rows to look at
--- $5 how many examples   $6 from when on retention has removed nothing; null: always
+-- $1 from when, $2 until when   $3 from when to search for a second row of a job   $4 how many rows to check
+-- $5 how many examples   $6 since when retention has removed nothing; null: always
 --
--- A job fails by an attempt, which counts as an error or a crash and is recorded by the same statement, at the same time; or,
--- while it waits, by its deadline (end_overdue.sql), with no worker, and the deadline as its error. A job expires while it waits,
--- before its first start. Attempts go later than their jobs; where retention rewrites their partition, for a moment an older
--- snapshot sees none of them: so only what is younger than $6 is looked for.
+-- A job fails by an attempt, which counts as an error or a crash, and the same statement records it at the same time; or,
+-- while it waits, by its deadline (end_overdue.sql), without a worker, and with the deadline as its error. A job expires while
+-- it waits, before its first start. Retention removes attempts later than their jobs. While it rewrites their partition, an
+-- older snapshot sees none of them for a moment: so it searches only for attempts younger than $6.
 -- Index: finished_job_finished_at (BRIN); per row job_pkey, and finished_job_id of each partition since $3; attempt_job_id for
--- those that failed. Run it where the planner does without sequential scans: it may still believe that a partition is empty. Takes no lock beyond ACCESS SHARE.
+-- those that failed. Run it with sequential scans off: the planner may still believe that a partition is empty.
+-- Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT id, state, attempt, errors, crashes, worker, error, created_at, started_at, finished_at, discarded_at
       FROM rowlock.finished_job

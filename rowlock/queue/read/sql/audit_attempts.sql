@@ -1,16 +1,16 @@
--- Audit the recorded attempts of a part of the archive: each is of a job that exists, has no higher number than its job, is
--- recorded once, and agrees with its job. One row an invariant.
+-- Audit the recorded attempts of a part of the archive: the job of each exists and has no lower number, the attempt is
+-- recorded once, and it agrees with its job. One row an invariant.
 --
--- $1 from when, $2 until when   $3 from when on a second row of an attempt is looked for   $4 how many rows to look at
--- $5 how many examples   $6 from when on retention has removed no job; null: always
--- $7 from when on their jobs have ended: a parameter, so that the partitions before are not locked
+-- $1 from when, $2 until when   $3 from when to search for a second row of an attempt   $4 how many rows to check
+-- $5 how many examples   $6 since when retention has removed no job; null: always
+-- $7 the earliest end of their jobs: a parameter, so that earlier partitions are not locked
 --
 -- A recorded attempt did not succeed, and is over: the next one has a higher number. So its job neither succeeded by it nor
--- runs it. A job that ended by an attempt (its worker is known then) was written in the statement that recorded this one, with
--- the same worker. Nothing changes a job's task but an enqueue with on_duplicate 'replace', which meets jobs with a key alone:
--- these are not compared. A reschedule may change its queue, which is not compared at all. Jobs with two rows are audit_archive.sql's.
+-- runs it. If a job ended by an attempt (then it has a worker), one statement wrote the job and the attempt, with the same
+-- worker. Only an enqueue with on_duplicate 'replace' changes a job's task, and only for jobs with a key: their tasks are not
+-- compared. Queues are never compared, because a reschedule may change them. audit_archive.sql checks jobs with two rows.
 -- Index: attempt_finished_at (BRIN); per row job_pkey, and finished_job_id and attempt_job_id of each partition since then.
--- Run it where the planner does without sequential scans. Takes no lock beyond ACCESS SHARE.
+-- Run it with sequential scans off. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT attempt.job_id, attempt.attempt, attempt.outcome, attempt.finished_at, attempt.task, attempt.worker,
            job.attempt AS newest, job.state, job.task AS job_task, job.worker AS job_worker,

@@ -1,9 +1,9 @@
--- Audit the upkeep: no duty is planned further ahead than it may be, none is left undone while a worker lives, and
--- nothing is counted ahead of the clock. One row an invariant.
+-- Audit the upkeep: no duty is planned too far ahead, none stays overdue while a worker lives, and no statistics are
+-- counted ahead of the clock. One row an invariant.
 --
 -- $1 how long a duty may be overdue interval   $2 how many examples
 --
--- The duties that count rest for as long as they took, times fifty (hold_duty.sql): a day is more than they ever do.
+-- The duties that count then pause for fifty times as long as they took (hold_duty.sql): always for less than a day.
 -- Reads rowlock.duty, rowlock.worker and rowlock.statistic_mark, which are small. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT name, next_run_at, every,

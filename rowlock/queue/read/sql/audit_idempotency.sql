@@ -1,9 +1,9 @@
--- Audit the answers to HTTP requests: none is left long after its time. One row.
+-- Audit the answers to HTTP requests: none stays long after it expired. One row.
 --
--- $1 how many keys to look at   $2 how long upkeep may leave a key whose time is over interval   $3 how many examples
+-- $1 how many keys to check   $2 how long upkeep may leave an expired key interval   $3 how many examples
 --
--- A key is upkeep's to remove (forget_idempotency_keys.sql). It counts only while a worker has lived for as long, and once the
--- duty 'keys' has run so long after: the duty passes by a key that a request has locked, and requests last for seconds.
+-- Upkeep removes the keys (forget_idempotency_keys.sql). One counts only if a worker has lived for that long, and if the
+-- duty 'keys' has run that long after: the duty skips a key that a request has locked, and requests last for seconds.
 -- Index: idempotency_key_expires_at, the oldest first. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT left(encode(key_hash, 'hex'), 16) AS key, expires_at

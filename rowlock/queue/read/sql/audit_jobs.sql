@@ -1,17 +1,17 @@
--- Audit the live jobs, newest first: their columns agree, no time is ahead of the clock, none came to a key that another one
--- held, and none waits whose time was over long ago. One row an invariant.
+-- Audit the live jobs, newest first: their columns agree, no time is ahead of the clock, none was enqueued with a key that
+-- another job held, and none still waits long after its time was over. One row an invariant.
 --
--- $1 how many jobs to look at   $2 how many examples   $3 how long upkeep may leave a job whose time is over interval
+-- $1 how many jobs to check   $2 how many examples   $3 how long upkeep may leave a job whose time is over interval
 --
--- Errors: an attempt that leaves as many as max_attempts ends its job. An enqueue with on_duplicate 'replace' may lower the
--- max_attempts of a job that has a key and waits: such jobs are not judged by it. Crashes have no limit that the tables know:
--- it is a setting of each worker, and a job that did not run alone crashes once more.
--- Keys: the key's row names the job that took the key last, whatever its kind. That job took it before its run_at (and
--- created_at) was written. A job that was created later and has the same key cannot have taken it: its enqueue came to a key
--- that was held. What was created earlier may have had the key before, until its start or for a period: the tables do not tell.
--- The ids must have the same order: created_at alone has another one where the server's clock was put back.
--- Time: the duty 'overdue' has run since the time was over, and for as long as $3 later. A job that came back to wait, or was
--- replaced, did so by its run_at; one of a key may have been replaced. An enqueue that commits after $3 leads to the same.
+-- Errors: the attempt with which they reach max_attempts ends the job. An enqueue with on_duplicate 'replace' may lower the
+-- max_attempts of a job that has a key and waits: max_attempts is not checked for such jobs. Crashes have no limit in the
+-- tables: it is a setting of each worker, and a job that did not run alone may crash once more.
+-- Keys: the key's row names the job that claimed the key last, whatever its kind. That job claimed it before its run_at (and
+-- created_at) was written. A job that was created later and has the same key cannot have claimed it: its enqueue found the key
+-- held. A job that was created earlier may have held the key before, until its start or for a period: the tables do not show.
+-- The ids must have the same order: the order of created_at alone is wrong where the server's clock was put back.
+-- Time: the duty 'overdue' has run at least $3 after the time was over. A job that was put back or replaced waits since its
+-- run_at at the latest; one with a key may have been replaced. An enqueue that commits later than $3 causes the same finding.
 -- Index: job_pkey, unique_key_pkey. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT id, state, run_at, created_at, started_at, ends_at, expires_at, deadline, cancel_requested_at, worker, attempt,
@@ -37,7 +37,7 @@ WITH looked AS MATERIALIZED (
                          AND ends_at IS DISTINCT FROM least(expires_at, deadline)
                          AND (attempt = 0 OR attempt = 1 AND state = 'running' OR ends_at IS DISTINCT FROM deadline)
                          AND (ends_at = '-infinity' AND state <> 'running' AND unique_key IS NOT NULL
-                              AND least(expires_at, deadline) <= now()) IS NOT TRUE  -- another job has taken its key
+                              AND least(expires_at, deadline) <= now()) IS NOT TRUE  -- another job has claimed its key
                     THEN format('ends_at %s with expires_at %s and deadline %s', ends_at, expires_at, deadline) END
            ) AS what
       FROM looked

@@ -1,9 +1,9 @@
--- Audit the unique keys: one that is held until its job finishes belongs to a live job that has it. One row an invariant.
+-- Audit the unique keys: a key that is held until its job finishes belongs to a live job with that key. One row an invariant.
 --
--- $1 how many keys to look at   $2 how long upkeep may leave a key whose period is over interval   $3 how many examples
+-- $1 how many keys to check   $2 how long upkeep may leave a key whose period is over interval   $3 how many examples
 --
--- A key until the start of a job that is gone, and one whose period is over, are upkeep's to remove (forget_unique_keys.sql);
--- the latter counts only while a worker has lived for as long, and once the duty 'keys' has run so long after.
+-- Upkeep removes keys until the start of a job that is gone, and keys whose period is over (forget_unique_keys.sql);
+-- the latter count only if a worker has lived for that long, and if the duty 'keys' has run that long after.
 -- Index: unique_key_pkey, job_pkey. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT key, job_id, expires_at, until_start, expires_at IS NULL AND NOT until_start AS is_until_finish,

@@ -1,7 +1,7 @@
--- Audit the rows of progress, newest jobs first: each is of a job that exists, and of no later attempt than its job's. One row
+-- Audit the rows of progress, newest jobs first: the job of each exists, and its attempt is not later than the job's. One row
 -- an invariant.
 --
--- $1 how many rows to look at   $2 how many examples   $3 from when on retention has removed no job; null: always
+-- $1 how many rows to check   $2 how many examples   $3 since when retention has removed no job; null: always
 --
 -- Index: progress_pkey, job_pkey, finished_job_id of each partition. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (

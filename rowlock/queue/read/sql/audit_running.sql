@@ -1,10 +1,10 @@
--- Audit the running jobs: each has a worker whose lease holds, and that could have claimed it. One row an invariant.
+-- Audit the running jobs: each has a worker with a valid lease that could have claimed it. One row an invariant.
 --
--- $1 how many jobs to look at   $2 how long a lease may have run out, or a job be without a worker's row, before somebody
--- must have rescued the job interval   $3 how many examples
+-- $1 how many jobs to check   $2 within what time after a lease has run out, or a worker's row is gone, a worker must have
+-- rescued the job interval   $3 how many examples
 --
--- A lease that has run out counts only while another worker has lived for as long: else nobody is there to rescue. One that
--- was given up ('-infinity') tells no time, and is left to the duty that rescues (audit_duties.sql).
+-- A lease that has run out counts only if another worker has lived for that long: otherwise no worker could rescue. A lease
+-- that its worker ended ('-infinity') has no time: the duty that rescues is checked instead (audit_duties.sql).
 -- Index: job_running, worker_pkey. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT job.id, job.task, job.args_version, job.worker, job.started_at, holder.id AS holder,

@@ -1,19 +1,18 @@
--- Audit the schedules: none is left behind while a worker that fires it lives, and the last job of each is somewhere. One row
+-- Audit the schedules: none is left behind while a worker that fires it lives, and the last job of each exists. One row
 -- an invariant.
 --
--- $1 how many schedules to look at   $2 how long a tick may be overdue interval   $3 how many examples
--- $4 from when on retention has removed no job; null: always
+-- $1 how many schedules to check   $2 how long a tick may be overdue interval   $3 how many examples
+-- $4 since when retention has removed no job; null: always
 --
--- Left behind: a worker that knows the task, in any version of its arguments, has lived for as long as $2 (ticker.py fires by
--- the task alone), and the schedule was last edited, resumed or declared before. With misfire 'all', what was missed is fired
--- round by round, which may take long: such a one is left behind if it has fired nothing for $2, and not judged if it skips
--- ticks while its last job runs. The duty 'overdue' has run since the tick was late: else nobody has had a
--- moment since the database came back, or its clock was put forward.
--- Last job: it was made at the last tick or after it. So nothing has removed it if retention has removed nothing since, unless
--- somebody has deleted it: `operation` says so.
--- Reads rowlock.schedule and rowlock.worker, which are small. Index: job_pkey, finished_job_id of each partition; operation_target
--- for those that are missing. Takes no lock
--- beyond ACCESS SHARE.
+-- Left behind: a worker that knows the task, in any version of its arguments, has lived for at least $2 (ticker.py fires by
+-- the task alone), and the schedule was last edited, resumed or declared before that. With misfire 'all', missed ticks fire
+-- round by round, which may take long: such a schedule is left behind if it has fired nothing for $2; it is not checked if it
+-- skips ticks while its last job runs. The duty 'overdue' must have run since the tick was late: otherwise no worker has had
+-- time since the database came back, or since its clock was put forward.
+-- Last job: it was created at the last tick or later. So it exists if retention has removed no job since, unless an operator
+-- deleted it: then `operation` has a row.
+-- Reads rowlock.schedule and rowlock.worker, which are small. Index: job_pkey, finished_job_id of each partition;
+-- operation_target for those that are missing. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT name, task, misfire, overlap, is_paused, next_run_at, last_tick_at, last_job_id, updated_at,
            last_job_id IS NOT NULL AND ($4::timestamptz IS NULL OR coalesce(last_tick_at >= $4::timestamptz, false)) AS is_kept

@@ -1,5 +1,5 @@
--- Read what bounds an audit. One row: the database's clock, the archive's oldest day, from when on the rules of retention
--- have removed no job: since they were last changed, and within the shortest time for which any job is kept (null: always),
+-- Read the bounds of an audit. One row: the database's clock; the archive's oldest day; since when the rules of retention
+-- have removed no job, which is since their last change, and within the shortest time that any job is kept (null: always);
 -- and until when the statistics were counted a second time.
 --
 -- No parameters. Reads the catalog and the few rows of rowlock.queue. Takes no lock beyond ACCESS SHARE.

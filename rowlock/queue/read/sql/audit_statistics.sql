@@ -1,13 +1,14 @@
--- Audit the statistics: a slot that was counted a second time counts no fewer ends than the archive still holds. One row.
+-- Audit the statistics: a slot that was counted a second time has at least as many ends as the archive still has. One row.
 --
--- $1 the length of a slot in seconds integer   $2 from when, and $5 until when, both beginnings of slots: that was counted twice
--- $3 how many rows of each archive to look at   $4 how many examples
+-- $1 the length of a slot in seconds integer
+-- $2 from when, and $5 until when, both beginnings of slots: this time was counted twice
+-- $3 how many rows of each archive to check   $4 how many examples
 --
--- All queues and tasks of a slot are compared at once, ended jobs and failed attempts together: a row keeps the count whose sum
--- is larger (count_finished.sql), so only the sum can be compared. What retention or a retry has removed is counted all the
--- same. A finish that committed more than two minutes after it was recorded is the one thing that a slot may miss.
--- Index: finished_job_finished_at and attempt_finished_at (BRIN), statistic_pkey. Run it where the planner does without
--- sequential scans. Takes no lock beyond ACCESS SHARE.
+-- It compares the sum of a slot: over all queues and tasks, ended jobs and failed attempts together. A row keeps the count
+-- with the larger sum (count_finished.sql), so only the sum can be compared. Jobs that retention or a retry has removed still
+-- count. A slot may miss only a finish that committed more than two minutes after it was recorded.
+-- Index: finished_job_finished_at and attempt_finished_at (BRIN), statistic_pkey. Run it with sequential scans off.
+-- Takes no lock beyond ACCESS SHARE.
 WITH ended AS MATERIALIZED (
     (
     SELECT finished_at FROM rowlock.finished_job

@@ -1,9 +1,9 @@
--- Audit the ticks that fired: each made a job of its own, and none came before its time. One row an invariant.
+-- Audit the ticks that fired: each created a job of its own, and none fired early. One row an invariant.
 --
--- $1 from when   $2 how many ticks to look at   $3 how many examples   $4 from when on retention has removed no job; null: always
--- $5 from when on their jobs have ended: a parameter, so that the partitions before are not locked
+-- $1 from when   $2 how many ticks to check   $3 how many examples   $4 since when retention has removed no job; null: always
+-- $5 the earliest end of their jobs: a parameter, so that earlier partitions are not locked
 --
--- A job that somebody has deleted is missing by right: `operation` says so.
+-- A job that an operator has deleted may be missing: `operation` has a row for it.
 -- Reads rowlock.schedule_tick, of which upkeep keeps a week. Index: per row job_pkey, and finished_job_id of each partition
 -- since $5; operation_target for those that are missing. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (

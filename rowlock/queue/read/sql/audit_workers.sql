@@ -1,9 +1,9 @@
--- Audit the workers' rows: none is left long after its lease has run out while another worker lives, and none began ahead of
+-- Audit the workers' rows: none stays long after its lease has run out while another worker lives, and none began ahead of
 -- the clock. One row an invariant.
 --
 -- $1 how long an expired row may stay interval   $2 how many examples
 --
--- A row whose worker still has jobs stays for these (audit_running.sql); a lease that was given up tells no time.
+-- A row whose worker still has jobs stays for these (audit_running.sql); a lease that its worker ended has no time.
 -- Reads rowlock.worker, which is small. Index: job_running. Takes no lock beyond ACCESS SHARE.
 WITH looked AS MATERIALIZED (
     SELECT id, hostname, pid, started_at, expires_at FROM rowlock.worker

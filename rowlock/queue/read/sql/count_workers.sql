@@ -1,4 +1,4 @@
--- How many live workers there are; $1 those that serve one of these queues text[], or null. Takes no lock.
+-- Count the live workers. $1 only those that serve one of these queues text[], or null. Takes no lock.
 SELECT count(*) AS workers
   FROM rowlock.worker
  WHERE expires_at > clock_timestamp() AND state <> 'over' AND ($1::text[] IS NULL OR queues && $1::text[])

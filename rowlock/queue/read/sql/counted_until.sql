@@ -1,2 +1,2 @@
--- What time it is, and until when the archive is counted: until now, where the mark is missing. Takes no lock.
+-- The present time, and until when the archive is counted: until now if the mark is missing. Takes no lock.
 SELECT now() AS now, coalesce((SELECT until FROM rowlock.statistic_mark WHERE name = 'counted'), now()) AS until

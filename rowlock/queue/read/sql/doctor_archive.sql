@@ -1,5 +1,5 @@
--- How large the archive is, how much of it came yesterday (UTC), whether anything of it ever goes, and for how many locks the
--- server has room. One row.
+-- The size of the archive, the size of yesterday's part (UTC), whether retention ever removes anything, and the size of the
+-- server's lock table. One row.
 -- Reads the catalog, and the few rows of rowlock.queue.
 SELECT count(DISTINCT day) FILTER (WHERE NOT is_empty) AS days,
        coalesce(sum(bytes), 0)::bigint AS bytes,

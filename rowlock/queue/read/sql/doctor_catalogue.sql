@@ -1,6 +1,6 @@
--- The names of what the schema consists of, and whether the server heeds each: not an index that is not valid, which no statement
--- uses, nor wholly a constraint that was not validated. Of the partitions of the archive, what is not as it should be:
--- their indexes that are not valid, and those that are partitions no more. Reads the catalogue alone.
+-- The names of the schema's objects, and whether the server heeds each: no statement uses an invalid index, and a constraint
+-- that was not validated does not cover every row. Of the archive's partitions only the faults: their invalid indexes, and
+-- detached partitions. Reads only the catalogue.
 WITH ours AS MATERIALIZED (
     SELECT relnamespace AS schema FROM pg_class WHERE oid = 'rowlock.job'::regclass
 ), relation AS (

@@ -1,5 +1,5 @@
--- What the server's clock has set, and what lies in the future now: the clock went back since. By how much, of each kind.
--- Of the jobs, up to $1 rows are looked at. Reads small tables, and takes no lock.
+-- Times that the server's clock has set and that are in the future now: the clock went back since. Returns by how much, for
+-- each kind. Reads up to $1 rows of the jobs, and small tables. Takes no lock.
 -- PostgreSQL 15 and 16 cannot subtract infinite times, such as that of a duty that was never done.
 SELECT what, ahead
   FROM (

@@ -1,9 +1,9 @@
--- What keeps dead rows from being cleaned, and the claims' cursors from settling, oldest first.
+-- The transactions that keep vacuum from removing dead rows, and the claims' cursors from settling; oldest first.
 --
 -- $1 the age from which an open transaction counts   $2 the age from which a prepared one does
 --
--- Reads the statistics of the whole server: the horizon is shared. Other users' transactions are only seen by a member
--- of pg_read_all_stats.
+-- Reads the statistics of the whole server: the horizon is shared. Only a member of
+-- pg_read_all_stats sees other users' transactions.
 SELECT kind, name, state, application, age
   FROM (
        SELECT 'transaction' AS kind, pid::text AS name, coalesce(state, backend_type) AS state,

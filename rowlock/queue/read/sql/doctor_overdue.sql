@@ -1,5 +1,5 @@
--- The days of the archive that should have been removed, or rewritten, for some time. $1 how long interval
--- What operators have just said leads to nothing yet. Reads the catalog, the few rows of rowlock.queue, and the default
+-- The days of the archive that retention should have removed or rewritten some time ago. $1 how long ago interval
+-- A setting that an operator has changed since then does not count yet. Reads the catalog, the few rows of rowlock.queue, and the default
 -- partition, which is empty unless no worker ran for days.
 SELECT archive, day
   FROM rowlock.archive_day

@@ -1,5 +1,5 @@
--- Whether the archive's partitions of today (UTC) and the next $1 days are there, and if not, whether something else has the
--- name. Reads the catalog alone.
+-- Whether the archive's partitions of today (UTC) and the next $1 days exist, and if not, whether another object has the
+-- name. Reads only the catalog.
 SELECT archive.name || '_' || to_char(day.day, 'YYYYMMDD') AS name,
        EXISTS (
            SELECT FROM pg_inherits

@@ -1,6 +1,6 @@
--- What this role may do of what workers do. One row: its name, the owners of the archive that it is no member of, whether it may
--- make tables in the schema, the tables that it may not write to, and the partitions that do not belong to the owner of their
--- archive, with one such owner and what it should be. Reads the catalog alone.
+-- Which of a worker's rights this role has. One row: its name, the owners of the archive of which it is not a member, whether
+-- it may create tables in the schema, the tables that it may not write to, and the partitions with another owner than their
+-- archive, with one such owner and the right one. Reads only the catalog.
 SELECT current_user::text AS role,
        coalesce(
            array_agg(DISTINCT pg_get_userbyid(here.relowner)::text) FILTER (

@@ -1,5 +1,5 @@
--- What the server is, and how it is set as far as Rowlock's promises depend on it. One row; reads no tables of ours.
--- Settings are those of this session: what the role and the database set counts.
+-- The server's version, and its settings on which Rowlock's guarantees depend. One row; reads none of Rowlock's tables.
+-- Reads the settings of this session: those of the role and the database count.
 SELECT current_setting('server_version') AS version,
        current_setting('server_version_num')::integer AS version_number,
        pg_is_in_recovery() AS is_in_recovery,
@@ -9,7 +9,7 @@ SELECT current_setting('server_version') AS version,
        current_setting('synchronous_commit') AS synchronous_commit,
        current_setting('synchronous_standby_names') AS synchronous_standby_names,
        (SELECT count(*)::integer FROM pg_stat_replication WHERE state IS DISTINCT FROM 'backup') AS standbys,
-       -- Who is no member of pg_read_all_stats sees that they are there, and nothing of them: they count.
+       -- A role outside pg_read_all_stats sees only that they exist, and no details: they count.
        (SELECT count(*)::integer FROM pg_stat_replication
          WHERE state IS DISTINCT FROM 'backup' AND coalesce(sync_state, 'sync') IN ('sync', 'quorum')
        ) AS synchronous_standbys,

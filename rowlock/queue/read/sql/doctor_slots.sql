@@ -1,9 +1,9 @@
--- Unused replication slots, and slots and standbys with hot_standby_feedback that keep dead rows from being cleaned.
+-- Unused replication slots, and slots and standbys with hot_standby_feedback that keep vacuum from removing dead rows.
 --
--- $1 from how many transactions on a slot or standby in use counts: between two reports of a standby there are always some
+-- $1 the number of transactions from which a slot or standby in use counts: a standby is always some behind between reports
 --
 -- `transactions`: for how many transactions dead rows are kept, null if for none. `wal_bytes`: how much WAL a slot keeps.
--- `sees_all`: whether this role sees other users' transactions and standbys; one row says so where nothing else is found.
+-- `sees_all`: whether this role sees other users' transactions and standbys; if nothing else is found, one row has only this.
 -- Reads the statistics of the whole server. Takes no lock.
 SELECT kind, name, is_in_use, transactions, wal_bytes,
        pg_has_role('pg_read_all_stats', 'MEMBER') AS sees_all

@@ -1,5 +1,5 @@
 -- Rowlock's tables as vacuum sees them: their storage parameters, dead rows, and the age of their oldest transaction id.
--- Reads the catalog and the statistics, of as many tables as there are, partitions included.
+-- Reads the catalog and the statistics of every table, including partitions.
 SELECT main.relname AS name,
        coalesce(main.reloptions, '{}') || ARRAY(SELECT 'toast.' || option FROM unnest(toast.reloptions) AS option) AS options,
        pg_stat_get_live_tuples(main.oid) AS live,

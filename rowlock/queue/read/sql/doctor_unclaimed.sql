@@ -1,9 +1,10 @@
--- Due jobs that no live worker would claim, by kind, and why; those of paused queues wait because somebody said so: there is no worker (`no_worker`), none has the task
+-- Due jobs that no live worker would claim, by kind, and the reason: there is no worker (`no_worker`), no worker has the task
 -- (`no_task`), none of those understands this version of its arguments (`no_version`), none of those serves the queue
--- (`no_queue`), or all that would take it are quiet or stopping (`quiet`).
+-- (`no_queue`), or all that would claim it are quiet or stopping (`quiet`). Leaves out paused queues: an operator wants those
+-- jobs to wait.
 --
--- $1 how many kinds at most, or null   $2 how many jobs are looked at of each queue and priority: those due longest, since what
--- can be claimed leaves that end, and what cannot stays there
+-- $1 the limit of kinds, or null   $2 how many jobs to check of each queue and priority: those due longest, because claimable
+-- jobs leave that end, and the others stay there
 --
 -- Index: job_claim, a probe a lane to find the lanes, then the beginning of each. Takes no lock.
 WITH RECURSIVE lane AS (

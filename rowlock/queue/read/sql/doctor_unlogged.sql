@@ -1,6 +1,6 @@
--- The UNLOGGED tables whose rows must outlive a crash. Reads the catalog alone.
+-- The UNLOGGED tables whose rows must outlive a crash. Reads only the catalog.
 --
--- The two that are left out are made so: what they hold is worth nothing after a restart.
+-- Leaves out the two that are UNLOGGED by design: their rows are worth nothing after a restart.
 SELECT relname AS name
   FROM pg_class
  WHERE relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'rowlock.job'::regclass)

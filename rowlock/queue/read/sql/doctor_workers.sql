@@ -1,4 +1,4 @@
--- The workers whose lease holds, oldest first. No parameters.
+-- The workers with a valid lease, oldest first. No parameters.
 SELECT id, hostname, pid, version, queues, concurrency, state
   FROM rowlock.worker
  WHERE expires_at > clock_timestamp() AND state <> 'over'

@@ -1,4 +1,4 @@
--- One job, live or finished, with what its handler has reported. $1 the id.
+-- One job, live or finished, with its progress. $1 the id.
 -- Index: job_pkey, finished_job_id of a bounded number of partitions at a time, progress_pkey.
 SELECT id, created_at, args::text AS args, result::text AS result, {{shown_columns}}, trace,
        coalesce((SELECT known.is_sensitive FROM rowlock.task AS known WHERE known.name = job.task), false) AS is_sensitive,

@@ -1,9 +1,9 @@
 -- The dead letters by task and error: how many of each, and when the first and the last of them ended.
 --
 -- $1 to $16 the filter, see job_filter.sql   $17 how many groups at most, or null
--- $18 how long it may look interval: if that was not enough, one more row says how far back it looked (searched_until)
--- $19 the tasks whose errors are not told apart text[]   $20 that ended from then on   $21 and before then
--- Looks at the newest 50,000 dead letters. Their kinds are made of the lines that differ: it takes 5 us for each.
+-- $18 the time limit of the search interval: if it was too short, one more row has the time back to which it searched
+-- (searched_until)   $19 the tasks whose errors are grouped together text[]   $20 that ended from then on   $21 and before then
+-- Reads the newest 50,000 dead letters. It computes the kind once for each different line, in 5 us.
 -- Index: finished_job_unsuccessful of each partition, merged, backwards.
 WITH looked AS MATERIALIZED (
     SELECT id, created_at, finished_at, task, fits,

@@ -1,6 +1,6 @@
--- The days of the archive, oldest first: about how many jobs, how many bytes, and what will go when. No parameters.
+-- The days of the archive, oldest first: about how many jobs, how many bytes, and when retention removes them. No parameters.
 --
--- `next_at`: when something of it goes next. `gone_at`: when nothing is left; null if something is kept for ever.
+-- `next_at`: the next removal from the day. `gone_at`: when the day is empty; null if some jobs are kept for ever.
 -- Reads the catalog, and the few rows of rowlock.queue.
 WITH said AS MATERIALIZED (
     SELECT queue.name, one.keep

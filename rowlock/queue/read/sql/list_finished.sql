@@ -1,9 +1,9 @@
 -- A page of finished jobs that did not succeed, newest first: the dead letters among them.
 --
--- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 how long it may look interval, see found.sql
--- $19 whether with arguments and results, see page.sql
--- $20 that ended from then on   $21 and before then. The filter's state is needed.
--- Looks at 5,000 of them at most: they are scattered over the archive.
+-- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 the time limit of its search interval, see found.sql
+-- $19 whether to return arguments and results, see page.sql
+-- $20 that ended from then on   $21 and before then. The filter's state is required.
+-- Checks at most 5,000 of them: they are scattered over the archive.
 -- Index: finished_job_unsuccessful of each partition, merged, backwards, and no further than needed.
 WITH seen AS (
     SELECT {{finished_job}}

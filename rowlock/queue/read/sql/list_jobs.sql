@@ -1,14 +1,14 @@
 -- A page of jobs, live or finished, newest first (ids sort by time).
 --
--- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 how long it may look interval, see found.sql
--- $19 whether with arguments and results, see page.sql
--- $20 finished ones that ended from then on   $21 and before then   $22 whether live ones, too: the partitions of other times
--- are not even locked, under force_custom_plan
+-- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 the time limit of its search interval, see found.sql
+-- $19 whether to return arguments and results, see page.sql
+-- $20 finished ones that ended from then on   $21 and before then: under force_custom_plan, other partitions are not locked
+-- $22 whether live ones, too
 --
--- Looks at 20,000 jobs at most, whatever the filter, and no longer than $18: a filter may have to read a megabyte of each.
--- If these have fewer that fit, one more row names the first job that was not looked at (is_end).
--- Index: job_pkey and finished_job_id of each partition, merged, backwards, and no further than needed; conditions inside of
--- the union would keep them from being merged.
+-- Checks at most 20,000 jobs, whatever the filter, and for at most $18: a filter may have to read a megabyte of each.
+-- If fewer than $17 of them match, one more row (is_end) names the first job that it did not check.
+-- Index: job_pkey and finished_job_id of each partition, merged, backwards, and no further than needed; conditions inside
+-- the union would prevent the merge.
 WITH seen AS (
     SELECT id, created_at, args, result, {{shown_columns}}
       FROM (

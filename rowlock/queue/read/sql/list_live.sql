@@ -1,8 +1,8 @@
--- A page of live jobs, newest first: of those that wait, or all.
+-- A page of live jobs, newest first: the waiting ones, or all.
 --
--- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 how long it may look interval, see found.sql
--- $19 whether with arguments and results, see page.sql
--- Looks at 20,000 jobs at most, as list_jobs.sql does.
+-- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 the time limit of its search interval, see found.sql
+-- $19 whether to return arguments and results, see page.sql
+-- Checks at most 20,000 jobs, like list_jobs.sql.
 -- Index: job_pkey, backwards, and no further than needed.
 WITH seen AS (
     SELECT {{live_job}}

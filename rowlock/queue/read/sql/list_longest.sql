@@ -1,6 +1,6 @@
--- The jobs that have been running longest, with what their handlers have reported, unless their tasks are sensitive.
+-- The jobs that have been running longest, with their progress, unless their tasks are sensitive.
 --
--- $1 how many. Reads the running jobs alone, of which there are no more than the workers have room for.
+-- $1 how many. Reads only the running jobs; the workers' concurrency limits their number.
 -- Index: job_running, progress_pkey, task_pkey. Takes no lock.
 SELECT job.id, job.task, job.queue, job.attempt, job.max_attempts, job.started_at, job.worker, progress.fraction, progress.message
   FROM (

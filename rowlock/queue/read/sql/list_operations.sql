@@ -1,6 +1,6 @@
--- A page of what people did, newest first. Each filter may be null.
+-- A page of the operations, newest first. Each filter may be null.
 --
--- $1 the verb   $2 the kind of target   $3 the target   $4 only ids below this one (the last of the page before)   $5 how many
+-- $1 the verb   $2 the kind of target   $3 the target   $4 only ids below this one (the last of the previous page)   $5 how many
 -- Index: operation_pkey, or operation_target.
 SELECT id, at, verb, target_kind, target, by, source, details
   FROM rowlock.operation

@@ -1,10 +1,9 @@
--- The queues that anybody knows of: an operator has said something of it, a task names it, a worker serves it, or it has
--- live jobs. What was said, what its jobs do, and how many live workers
--- take its jobs, being neither quiet nor stopping.
+-- The known queues: those that have a row in `queue` (an operator's setting), a task, a worker, or live jobs. For each: its
+-- settings, its jobs by state, and how many live workers claim its jobs (quiet and stopping ones do not).
 --
--- $1 one queue alone, whether it is known or not, or null   $2 null, or from how many live jobs on the last sample of the backlog
--- is taken (bigint), if it is less than ten minutes old and names every queue. Else it reads all live jobs (with $1 too): for
--- people, not for programs that ask every second. Takes no lock.
+-- $1 only this queue, whether it is known or not, or null   $2 null, or the number of live jobs (bigint) from which it uses the
+-- last sample of the backlog, if that is less than ten minutes old and names every queue. Otherwise it reads all live jobs
+-- (with $1 too): for people, not for programs that poll every second. Takes no lock.
 WITH newest AS MATERIALIZED (
     SELECT at, taken_at, waiting + scheduled + running AS jobs
       FROM rowlock.backlog

@@ -1,8 +1,8 @@
 -- A page of running jobs, newest first.
 --
--- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 how long it may look interval, see found.sql
--- $19 whether with arguments and results, see page.sql
--- Index: job_running, all of it: as many as run, and those are few beside those that wait.
+-- $1 to $16 the filter, see job_filter.sql   $17 how many   $18 the time limit of its search interval, see found.sql
+-- $19 whether to return arguments and results, see page.sql
+-- Index: job_running, all of it: few jobs run, compared with those that wait.
 WITH running AS MATERIALIZED (
     SELECT {{live_job}} FROM rowlock.job WHERE state = 'running'
 ), seen AS (

@@ -1,2 +1,2 @@
--- The tasks whose jobs' arguments, results and errors are not shown.
+-- The sensitive tasks: the arguments, results and errors of their jobs are not shown.
 SELECT name FROM rowlock.task WHERE is_sensitive ORDER BY name

@@ -1,7 +1,7 @@
--- How many live and dead rows each of Rowlock's tables has, as vacuum counts them, and how many bytes; the partitions of one
--- table together, whose bytes are those of the last vacuum or analyze.
+-- How many live and dead rows each of Rowlock's tables has, as vacuum counts them, and how many bytes. It adds up the
+-- partitions of one table; their bytes are those of the last vacuum or analyze.
 --
--- Reads the catalog and the statistics, of as many tables as there are. Locks: ACCESS SHARE on those that are not partitioned.
+-- Reads the catalog and the statistics of every table. Locks: ACCESS SHARE on those that are not partitioned.
 SELECT parent.relname AS name,
        sum(pg_stat_get_live_tuples(part.oid))::bigint AS live,
        sum(pg_stat_get_dead_tuples(part.oid))::bigint AS dead,

@@ -1,8 +1,8 @@
--- How many live jobs there were in a time, slot by slot, and how long the oldest of those due had waited.
+-- The number of live jobs in a span of time, slot by slot, and how long the oldest due one had waited.
 --
--- A slot whose sample does not name every queue is left out where one of $4 is not in it: how many it had is not known.
+-- Leaves out a slot whose sample does not name every queue and lacks one of $4: that queue's number is not known.
 --
--- $1 the length of the slots in seconds integer   $2 from when   $3 until when   $4 of these queues alone text[], or null
+-- $1 the length of the slots in seconds integer   $2 from when   $3 until when   $4 only these queues text[], or null
 -- Index: backlog_pkey. Takes no lock.
 SELECT total.at,
        coalesce(sum(part.waiting), 0)::bigint AS waiting, coalesce(sum(part.running), 0)::bigint AS running,

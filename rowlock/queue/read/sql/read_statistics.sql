@@ -1,10 +1,10 @@
--- What ended in a time: in all, and by slot, by queue and by task.
+-- The jobs that ended in a span of time: in all, and by slot, by queue and by task.
 --
 -- $1 the length of the slots in seconds integer   $2 from when, the beginning of a slot   $3 until when
--- $4 of these queues alone text[], or null   $5 of this task alone, or null   $6 how many queues, and how many tasks, at most:
+-- $4 only these queues text[], or null   $5 only this task, or null   $6 how many queues, and how many tasks, at most:
 -- those with the most jobs
 --
--- Returns a row for each: what it is of (`total`, `slot`, `queue` or `task`), which one, the numbers, and the histograms.
+-- Returns a row for each: its kind (`total`, `slot`, `queue` or `task`), its name, the numbers, and the histograms.
 -- Index: statistic_pkey. Takes no lock.
 WITH part AS MATERIALIZED (
     SELECT at, queue, task, {{slot_counts}}
