@@ -1,6 +1,6 @@
 """The browsers of open dashboards, in a process of their own: play them until SIGTERM, then print how often they asked.
 
-They stand for other machines, so they take only the processor time that nobody else on this one wants.
+They stand for other machines, so they use only the processor time that no other process on this one wants.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OPEN: Sequence[tuple[int, Mapping[str, float]]] = (
 """How many show each page, and what that asks for by itself, besides its stream of events: how often, in seconds."""
 
 _MAY_BE_OLD = {"Cache-Control": "max-age=3"}
-"""As the dashboard says for what it loads anew by itself."""
+"""The header of the dashboard's automatic reloads."""
 
 
 class Browsers:

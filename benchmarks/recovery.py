@@ -43,7 +43,7 @@ app = Rowlock()
 
 @app.task
 async def hold() -> None:
-    """Take until somebody stops it."""
+    """Run until it is stopped."""
     await asyncio.sleep(3600)
 
 
@@ -142,7 +142,7 @@ async def _workers(
 
 async def _until(connection: asyncpg.Connection[Any], query: str, *values: object) -> None:
     async with asyncio.timeout(90):
-        while not await connection.fetchval(query, *values):  # noqa: ASYNC110  # the database tells nobody
+        while not await connection.fetchval(query, *values):  # noqa: ASYNC110  # no notification
             await asyncio.sleep(0.05)
 
 

@@ -127,7 +127,7 @@ async def _until_gone(url: str) -> float:
     """When another connection sees nothing of that day any more."""
     connection = await asyncpg.connect(url)
     query = f"SELECT EXISTS (SELECT FROM rowlock.finished_job_{DAY:%Y%m%d})"
-    while await connection.fetchval(query, timeout=600):  # noqa: ASYNC110  # the database tells nobody
+    while await connection.fetchval(query, timeout=600):  # noqa: ASYNC110  # no notification
         await asyncio.sleep(APART_SECONDS)
     gone_at = time.perf_counter()
     await connection.close()

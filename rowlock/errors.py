@@ -166,7 +166,7 @@ class ScheduleNotFound(RowlockError, LookupError):
 
 
 class ScheduleChanged(RowlockError):
-    """Somebody changed the schedule since it was read. This change was not applied."""
+    """The schedule was changed since it was read, so nothing was done."""
 
 
 class WorkerNotFound(RowlockError, LookupError):

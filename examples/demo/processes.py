@@ -69,7 +69,7 @@ def run(name: str, arguments: list[str], *, database_url: str, folder: Path) -> 
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on right now."""
+    """A TCP port that is free right now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

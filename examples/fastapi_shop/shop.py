@@ -24,7 +24,7 @@ class Base(DeclarativeBase):
 
 
 class Order(Base):
-    """What somebody wants."""
+    """An order of a customer."""
 
     __tablename__ = "orders"
 
@@ -54,7 +54,7 @@ async def open_session() -> AsyncIterator[AsyncSession]:
         yield session
 
 
-# scope="function": the commit comes before the answer, so whoever sees a 201 finds order and job in the database.
+# scope="function": the commit comes before the answer, so a client that gets a 201 finds order and job in the database.
 Session = Annotated[AsyncSession, Depends(open_session, scope="function")]
 Jobs = Annotated[Enqueuer, Depends(enqueuing(Session))]
 

@@ -18,7 +18,7 @@ class Base(DeclarativeBase):
 
 
 class Order(Base):
-    """What somebody wants."""
+    """An order of a customer."""
 
     __tablename__ = "orders"
 

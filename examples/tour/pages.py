@@ -57,7 +57,7 @@ def examples(page: Path, *languages: str) -> list[Example]:
 
 def _all(page: Path) -> Iterator[Example]:
     text = page.read_text()
-    outside = _FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)  # `# …` in a block of code is no heading
+    outside = _FENCE.sub(lambda found: "\n" * found[0].count("\n"), text)  # `# …` in a block of code is not a heading
     offsets = {outside[: found.start()].count("\n"): found["title"] for found in _HEADING.finditer(outside)}
     for found in _FENCE.finditer(text):
         line = text[: found.start("text")].count("\n")

@@ -41,7 +41,7 @@ LOOK_EVERY: Final = 1.0
 class _Unreadable(logging.Filter):
     """Replace aiohttp's log of a request that is not HTTP, a traceback that quotes the request, by one line.
 
-    Anybody can send such a request, and the quoted text can contain a key.
+    Any client can send such a request, and the quoted text can contain a key.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

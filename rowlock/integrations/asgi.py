@@ -117,7 +117,7 @@ class _Bridge:
 
 @web.middleware
 async def _as_it_came(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Restore the request's scheme and client address: nobody else can reach the socket and forge them."""
+    """Restore the request's scheme and client address: no other process can reach the socket and forge them."""
     known = request._cache  # noqa: SLF001  # a clone of the request would not be the one that gets the response
     known["scheme"], known["remote"] = request.headers[_SCHEME], request.headers[_REMOTE]
     return await handler(request)

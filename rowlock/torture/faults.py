@@ -47,7 +47,7 @@ class Faults:
     async def _do(self, fault: Planned) -> None:
         match fault.kind:
             case "register":
-                async with self._register_lock:  # else one waits for the other's locks, and hits nobody
+                async with self._register_lock:  # else one waits for the other's locks, and hits no process
                     await hit_process(self._scene, fault)
             case "kill" | "stop" | "freeze" | "group" | "supervisor" | "oom":
                 await hit_process(self._scene, fault)

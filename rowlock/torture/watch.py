@@ -1,4 +1,4 @@
-"""Watch the machine and the server from the runner, which no fault hits: a starved worker is no defect of it."""
+"""Watch the machine and the server from the runner, which no fault hits: a starved worker is not a defect of it."""
 
 from __future__ import annotations
 

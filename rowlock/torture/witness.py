@@ -134,7 +134,7 @@ def _existence(told: Testimony, jobs: dict[UUID, Last]) -> Iterator[Verdict]:
     missing = Verdict(rule="witness: acknowledged and missing")
     for job, is_sure in told.stored.items():
         if is_sure or job in jobs:
-            missing.look(None if job in jobs else f"{job}: somebody was told that it is stored, and it is nowhere")
+            missing.look(None if job in jobs else f"{job}: an enqueue returned that it is stored, and it is nowhere")
     yield missing
     withdrawn = Verdict(rule="witness: stored although it was not to be")
     for job, times in told.nothing.items():
@@ -144,7 +144,7 @@ def _existence(told: Testimony, jobs: dict[UUID, Last]) -> Iterator[Verdict]:
     unknown = Verdict(rule="witness: nobody asked for it")
     for one in jobs.values():
         is_known = one.id in told.asked or one.task in UNASKED or not one.task.startswith(ASKED)
-        unknown.look(None if is_known else f"{one.id}: a job of {one.task} that nobody has asked for")
+        unknown.look(None if is_known else f"{one.id}: a job of {one.task} that no call asked for")
     yield unknown
 
 

@@ -8,5 +8,5 @@ from rowlock.queue.jobs.fields import said
 
 NextPage: TypeAlias = Annotated[str | None, said("the path of the next page; null after the last one")]
 Sensitive: TypeAlias = Annotated[
-    bool, said("whether the task hides its jobs' arguments, results and errors: they are null then")
+    bool, said("whether the task is sensitive: its jobs' arguments, results and errors are null")
 ]

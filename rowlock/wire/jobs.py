@@ -181,20 +181,20 @@ class JobSummary(msgspec.Struct, frozen=True, kw_only=True):
     priority: Priority
     attempt: Annotated[int, said("the current or last attempt; 0 before the first", minimum=0)]
     max_attempts: MaxAttempts
-    errors: Annotated[int, said("how many attempts failed", minimum=0)]
-    crashes: Annotated[int, said("how many attempts crashed their worker", minimum=0)]
+    errors: Annotated[int, said("the number of failed attempts", minimum=0)]
+    crashes: Annotated[int, said("the number of attempts that crashed their worker", minimum=0)]
     created_at: Moment
-    run_at: Annotated[Moment, said("when it is due")]
+    run_at: Annotated[Moment, said("the time when it is due")]
     started_at: Moment | None
     finished_at: Moment | None
-    timeout: Annotated[float, said("of each attempt, in seconds")] | None
-    expires_at: Annotated[Moment, said("if not started by then, the job never runs")] | None
-    deadline: Annotated[Moment, said("the job ends by then, whatever its outcome")] | None
+    timeout: Annotated[float, said("the time limit of each attempt, in seconds")] | None
+    expires_at: Annotated[Moment, said("the time by which the job must start; otherwise it never runs")] | None
+    deadline: Annotated[Moment, said("the time by which the job ends, whatever its outcome")] | None
     unique: Annotated[str, said("its unique key")] | None
     worker: Annotated[UUID, said("the worker that runs it")] | None
     error: Annotated[str, said("the text of its last error")] | None
     cancel_requested_at: Moment | None
-    discarded_at: Annotated[Moment, said("when it was discarded, and stopped being a dead letter")] | None
+    discarded_at: Annotated[Moment, said("the time when it was discarded and stopped being a dead letter")] | None
     tags: Tags
     metadata: Metadata
     is_sensitive: Sensitive
@@ -245,7 +245,7 @@ class EnqueuedJobs(msgspec.Struct, frozen=True, kw_only=True):
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """An attempt of a job. A successful only attempt is not recorded."""
 
-    attempt: Annotated[int, said("the first is 1", minimum=1)]
+    attempt: Annotated[int, said("the attempt's number; the first is 1", minimum=1)]
     outcome: Annotated[str, said("how it ended")]
     error_type: str | None
     message: str | None

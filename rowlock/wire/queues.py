@@ -82,7 +82,13 @@ class UnclaimedKind(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueName
     jobs: Count
     waiting: Annotated[float, said("seconds since the first job became due")]
-    why: Annotated[str, said("what is missing", enum=["no_worker", "no_task", "no_version", "no_queue", "quiet"])]
+    why: Annotated[
+        str,
+        said(
+            "the reason that no live worker can claim them",
+            enum=["no_worker", "no_task", "no_version", "no_queue", "quiet"],
+        ),
+    ]
 
     @classmethod
     def of(cls, kind: Unclaimed) -> Self:

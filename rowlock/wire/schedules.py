@@ -25,7 +25,7 @@ from rowlock.queue.schedules.schedule import StoredSchedule, Tick
 from rowlock.wire import Sensitive
 
 NEXT_TICKS: Final = 10
-CronText: TypeAlias = Annotated[str, said("five fields, six with the seconds first, or @hourly and the like")]
+CronText: TypeAlias = Annotated[str, said("five fields, or six with the seconds first, or a name like @hourly")]
 ZoneName: TypeAlias = Annotated[str, said("the time zone of the cron text", examples=["UTC", "Europe/Berlin"])]
 MisfirePolicy: TypeAlias = Annotated[
     str, said("how ticks missed while no worker ran are treated", enum=["latest", "all", "skip"])
@@ -34,7 +34,7 @@ OverlapPolicy: TypeAlias = Annotated[
     str, said("whether a tick enqueues a job while the last one is unfinished", enum=["allow", "skip"])
 ]
 Jitter: TypeAlias = Annotated[
-    float, said("seconds; the largest random delay of each job", minimum=0, maximum=A_HUNDRED_YEARS)
+    float, said("the longest random delay of each job, in seconds", minimum=0, maximum=A_HUNDRED_YEARS)
 ]
 
 
@@ -110,7 +110,7 @@ class ScheduleForm(msgspec.Struct, frozen=True, kw_only=True):
     jitter: Jitter
     is_paused: bool
     origin: Annotated[str, said("who created it: a worker's code, or an operator", enum=["code", "user"])]
-    undeclared_at: Annotated[Moment, said("since when the code no longer declares it")] | None
+    undeclared_at: Annotated[Moment, said("the time when the code stopped declaring it")] | None
     next_run_at: Moment | None
     last_tick_at: Moment | None
     last_job_id: UUID | None

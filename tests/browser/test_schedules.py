@@ -119,10 +119,10 @@ async def test_edit_of_what_somebody_else_has_changed_keeps_what_was_typed_until
     await app.schedules.edit("hourly", cron="45 5 * * *", priority=8, by="grace")
 
     await dialog.get_by_role("button", name="Save").click()
-    await expect(dialog.get_by_role("alert").filter(has_text="Another user has changed this schedule")).to_be_visible()
+    await expect(dialog.get_by_role("alert").filter(has_text="was changed since it was read")).to_be_visible()
     await expect(dialog.get_by_label("Cron", exact=True)).to_have_value("15 4 * * *")
     await dialog.get_by_role("button", name="Save").click()  # again, and it stays so
-    await expect(dialog.get_by_role("alert").filter(has_text="Another user has changed this schedule")).to_be_visible()
+    await expect(dialog.get_by_role("alert").filter(has_text="was changed since it was read")).to_be_visible()
     assert await connection.fetchval("SELECT cron FROM rowlock.schedule") == "45 5 * * *"
 
     await dialog.get_by_role("button", name="Load the new state").click()

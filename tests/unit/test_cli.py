@@ -320,7 +320,7 @@ def test_old_and_prepared_transactions_are_named_with_what_ends_them() -> None:
     transaction, prepared = findings.judge_horizon(rows, [])
     assert transaction.status == prepared.status == "warn"
     assert "0:11:00" in transaction.detail
-    assert transaction.remedy == "If nobody needs it: SELECT pg_terminate_backend(4711);"
+    assert transaction.remedy == "If it is not needed: SELECT pg_terminate_backend(4711);"
     assert prepared.remedy == "COMMIT PREPARED or ROLLBACK PREPARED 'left';"
     assert findings.judge_horizon([], [{"kind": None, "sees_all": True}])[0].status == "ok"
 

@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Order(models.Model):
-    """What somebody wants."""
+    """An order of a customer."""
 
     customer = models.TextField()
     item = models.TextField()

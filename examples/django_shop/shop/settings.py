@@ -17,7 +17,7 @@ DATABASES = {
     }
 }
 
-SECRET_KEY = "of an example"  # noqa: S105  # of no use to anybody
+SECRET_KEY = "of an example"  # noqa: S105  # an example, not a secret
 DEBUG = True
 ROOT_URLCONF = "shop.urls"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

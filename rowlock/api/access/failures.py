@@ -1,4 +1,4 @@
-"""Limit wrong keys: nobody can guess a key, but every try costs the server work."""
+"""Limit wrong keys: a key cannot be guessed, but every try costs the server work."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def _served(request: web.Request, name: str) -> web.Response:
 
 @functools.cache
 def _packed(name: str) -> bytes:
-    """The file, compressed once: anybody may request it, and the largest takes 50 ms."""
+    """The file, compressed once: any client may request it, and the largest takes 50 ms."""
     return gzip.compress(_files()[name].body, mtime=0)
 
 

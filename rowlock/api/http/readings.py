@@ -77,7 +77,7 @@ class Readings:
         self._readings.clear()
 
     async def close(self, _app: object) -> None:
-        """Cancel readings in progress, once nobody waits for them."""
+        """Cancel readings in progress, once no request waits for them."""
         under_way = [reading.under_way for reading in self._readings.values() if reading.under_way is not None]
         for task in under_way:
             task.cancel()

@@ -157,7 +157,7 @@ async def _require_queues(call: Call, job_id: UUID, queue: str) -> None:
 async def _require_task(call: Call, job_id: UUID) -> UUID:
     """Check that this access, if it is limited to queues, sees the queue of the job's task, as for an enqueue.
 
-    Otherwise it could run a task of another queue, if somebody has moved a job of it to one of its own queues. Raises
+    Otherwise it could run a task of another queue, if a job of it was moved to one of its own queues. Raises
     `Refused`.
     """
     if call.access.queues is not None and (task := await _foreign_task(call, job_id)) is not None:

@@ -50,7 +50,7 @@ class LimitQuery(msgspec.Struct, frozen=True, kw_only=True):
 class PageQuery(LimitQuery, frozen=True, kw_only=True):
     """The position and size of a page."""
 
-    before: Annotated[UUID, said("the id that the page follows")] | None = None
+    before: Annotated[UUID, said("the last id of the page before")] | None = None
 
 
 class FilterQuery(Criteria, frozen=True, kw_only=True):
@@ -76,7 +76,7 @@ class FilterQuery(Criteria, frozen=True, kw_only=True):
 class FilterPageQuery(FilterQuery, frozen=True, kw_only=True):
     """A filter of jobs, and a page."""
 
-    before: Annotated[UUID, said("the id that the page follows")] | None = None
+    before: Annotated[UUID, said("the last id of the page before")] | None = None
 
 
 class JobsQuery(FilterPageQuery, frozen=True, kw_only=True):

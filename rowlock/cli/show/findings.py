@@ -230,7 +230,7 @@ def judge_horizon(rows: Sequence[Row], slots: Sequence[Row]) -> list[Finding]:
         else:
             who = ", ".join(filter(None, (row["state"], row["application"])))
             detail = f"process {row['name']} ({who}) has a transaction open for {age}: vacuum cannot remove dead rows"
-            found.append(warn("horizon", detail, f"If nobody needs it: SELECT pg_terminate_backend({row['name']});"))
+            found.append(warn("horizon", detail, f"If it is not needed: SELECT pg_terminate_backend({row['name']});"))
     found += [_slot(row) for row in slots if row["kind"] is not None]
     if not found and not slots[0]["sees_all"]:
         detail = "other users' transactions and standbys are hidden from this role: they may keep dead rows"
@@ -252,7 +252,7 @@ def _slot(row: Row) -> Finding:
         remedy = "End old transactions on the standby that uses it, or set hot_standby_feedback = off there."
         return warn("horizon", f"the replication slot {name} keeps {' and '.join(kept)}", remedy)
     detail = f"the replication slot {name} is unused, and keeps {' and '.join(kept) or 'nothing yet'}"
-    return warn("horizon", detail, f"If nobody needs it: SELECT pg_drop_replication_slot('{name}');")
+    return warn("horizon", detail, f"If it is not needed: SELECT pg_drop_replication_slot('{name}');")
 
 
 def judge_rights(row: Row) -> Finding:

@@ -102,7 +102,7 @@ def escaped_json(document: bytes) -> str:
 
 
 def confirm(question: str, *, otherwise: str) -> bool:
-    """Ask on standard error. Raises `ConfigurationError` with the text `otherwise` if nobody can answer."""
+    """Ask on standard error. Raises `ConfigurationError` with the text `otherwise` if there is no answer."""
     try:
         return click.confirm(question, err=True)
     except click.Abort:

@@ -32,7 +32,7 @@ class Own(Enum):
 def given(connection: object) -> object:
     """The caller's connection; None if none was given. Raises `InvalidOption` if None was given.
 
-    A session that is None by mistake would take the job out of the caller's transaction, and nobody would notice.
+    A session that is None by mistake would take the job out of the caller's transaction unnoticed.
     """
     if connection is Own.TRANSACTION:
         return None

@@ -139,7 +139,7 @@ class Waits:
 
     async def _test(self) -> None:
         if not self._written:
-            self._ear.postpone()  # nobody waits, or the database is away: then it is tried again after as long
+            self._ear.postpone()  # no call waits, or the database is away: try again after as long
             return
         try:
             await self._ear.test()

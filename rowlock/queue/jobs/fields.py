@@ -39,17 +39,17 @@ Arguments: TypeAlias = Annotated[
     dict[str, Any], said("the task's arguments, by name: at most 256 KiB, nested at most 64 deep")
 ]
 ArgumentsVersion: TypeAlias = Annotated[
-    int, said("the version of the task for which the arguments are written", minimum=1, maximum=2**15 - 1)
+    int, said("the task version that the arguments are written for", minimum=1, maximum=2**15 - 1)
 ]
 Priority: TypeAlias = Annotated[int, said("0 (last) to 9 (first)", minimum=0, maximum=9)]
 MaxAttempts: TypeAlias = Annotated[
-    int, said("how many attempts may go wrong before it has failed (1: no retry)", minimum=1, maximum=2**31 - 1)
+    int, said("the number of failed attempts after which the job fails (1: no retry)", minimum=1, maximum=2**31 - 1)
 ]
 Concurrency: TypeAlias = Annotated[
-    int, said("how many jobs each worker runs at once at most", minimum=1, maximum=2**31 - 1)
+    int, said("the most jobs that each worker runs at once", minimum=1, maximum=2**31 - 1)
 ]
 UniqueKey: TypeAlias = Annotated[
-    str, said("a key of 1 to 512 bytes: one job of the task at a time holds it", minLength=1, pattern=TEXT)
+    str, said("a key of 1 to 512 bytes; only one job of the task holds it at a time", minLength=1, pattern=TEXT)
 ]
 Tag: TypeAlias = Annotated[
     str, said("a word to find the job by", minLength=1, maxLength=64, pattern=r"^[^\u0000-\u001f\u007f-\u009f]*$")
@@ -60,16 +60,16 @@ Metadata: TypeAlias = Annotated[
     dict[str, MetadataText], said("texts by key to find the job by", maxProperties=20, propertyNames=_METADATA_KEYS)
 ]
 MetadataFilter: TypeAlias = Annotated[
-    dict[str, MetadataText], said("metadata that is among its own", minProperties=1, propertyNames=_METADATA_KEYS)
+    dict[str, MetadataText], said("metadata that the job must have", minProperties=1, propertyNames=_METADATA_KEYS)
 ]
-Reason: TypeAlias = Annotated[str, said("why, for the audit", minLength=1, maxLength=1000, pattern=TEXT)]
-Age: TypeAlias = Annotated[float, said("seconds, back from now", minimum=0, maximum=A_HUNDRED_YEARS)]
+Reason: TypeAlias = Annotated[str, said("the reason, for the audit", minLength=1, maxLength=1000, pattern=TEXT)]
+Age: TypeAlias = Annotated[float, said("age in seconds", minimum=0, maximum=A_HUNDRED_YEARS)]
 AgeText: TypeAlias = Annotated[
-    timedelta, said("the same as an ISO 8601 duration, of days, hours, minutes and seconds", pattern=_DURATION)
+    timedelta, said("age as an ISO 8601 duration of days, hours, minutes and seconds", pattern=_DURATION)
 ]
-Wait: TypeAlias = Annotated[float, said("seconds from now on", minimum=0, maximum=A_HUNDRED_YEARS)]
+Wait: TypeAlias = Annotated[float, said("seconds from now", minimum=0, maximum=A_HUNDRED_YEARS)]
 Limit: TypeAlias = Annotated[float, said("seconds", minimum=SHORTEST, maximum=A_HUNDRED_YEARS)]
-Count: TypeAlias = Annotated[int, said("how many", minimum=0)]
+Count: TypeAlias = Annotated[int, said("the number", minimum=0)]
 Moment: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
 """A time of an answer. It has a zone, so that the schema states its format."""
 Instant: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True, description="a time with its zone")]

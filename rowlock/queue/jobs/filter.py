@@ -56,14 +56,16 @@ class Criteria(msgspec.Struct, frozen=True, kw_only=True):
 
     queue: QueueName | None = None
     task: TaskName | None = None
-    after: Annotated[UUID, said("enqueued after this job")] | None = None
-    error: Annotated[str, said("a text in its error", minLength=1, pattern=TEXT)] | None = None
-    error_kind: Annotated[str, said("an error of the same kind, as the groups have it", pattern=TEXT)] | None = None
-    discarded: Annotated[bool, said("only dead letters that were discarded, or none of them")] | None = None
-    tag: Annotated[str, said("one of its tags", minLength=1, pattern=TEXT)] | None = None
-    text: Annotated[str, said("a text in its arguments", minLength=1, pattern=TEXT)] | None = None
-    created_after: Annotated[Instant, said("enqueued then or later")] | None = None
-    created_before: Annotated[Instant, said("enqueued earlier")] | None = None
+    after: Annotated[UUID, said("a job's id; only jobs enqueued after it")] | None = None
+    error: Annotated[str, said("a text in the job's error", minLength=1, pattern=TEXT)] | None = None
+    error_kind: (
+        Annotated[str, said("an error of the same kind, as the groups of dead letters show it", pattern=TEXT)] | None
+    ) = None
+    discarded: Annotated[bool, said("true: only discarded dead letters; false: none of them")] | None = None
+    tag: Annotated[str, said("one of the job's tags", minLength=1, pattern=TEXT)] | None = None
+    text: Annotated[str, said("a text in the job's arguments", minLength=1, pattern=TEXT)] | None = None
+    created_after: Annotated[Instant, said("only jobs enqueued at this time or later")] | None = None
+    created_before: Annotated[Instant, said("only jobs enqueued before this time")] | None = None
 
 
 class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -84,10 +86,10 @@ class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True,
     """
 
     state: State | None = None
-    before: Annotated[UUID, said("enqueued before this job")] | None = None
+    before: Annotated[UUID, said("a job's id; only jobs enqueued before it")] | None = None
     older_than: AgeText | Age | None = None
     newer_than: AgeText | Age | None = None
-    args: Annotated[dict[str, Any], said("arguments that are among its own", minProperties=1)] | None = None
+    args: Annotated[dict[str, Any], said("arguments that the job must have", minProperties=1)] | None = None
     metadata: MetadataFilter | None = None
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ _KEY: Final = re.compile(PREFIX + _RANDOM.pattern)
 
 
 class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
-    """An API key, without its text, which nobody can read again.
+    """An API key, without its text, which cannot be read again.
 
     `scopes`: the requests that it allows. `queues`: the key is limited to these; None: no limit. `last_used_at` may be
     a minute behind. `is_active`: the key was not revoked, and has not expired.

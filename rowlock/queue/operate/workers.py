@@ -41,14 +41,20 @@ class LiveWorker(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str
     pid: int
     version: str
-    state: Annotated[WorkerState, said("whether it takes new jobs; stopping: it ends once it has none")]
-    queues: Annotated[list[str], said("those that it serves now")]
-    concurrency: Annotated[int, said("how many jobs it runs at once at most", minimum=1)]
-    running: Annotated[int, said("how many jobs it has claimed", minimum=0)]
+    state: Annotated[
+        WorkerState, said("running: it claims jobs; quiet: it claims none; stopping: it ends with its last job")
+    ]
+    queues: Annotated[list[str], said("the queues that it serves now")]
+    concurrency: Annotated[int, said("the most jobs that it runs at once", minimum=1)]
+    running: Annotated[int, said("the number of jobs that it has claimed", minimum=0)]
     started_at: Moment
-    expires_at: Annotated[Moment, said("until when its lease holds, unless it renews it")]
-    loop_delay_ms: Annotated[int, said("how late its event loop was at most, in milliseconds", minimum=0)]
-    memory_bytes: Annotated[int, said("what its process uses; null where that cannot be told", minimum=0)] | None
+    expires_at: Annotated[Moment, said("the end of its lease, unless it renews it")]
+    loop_delay_ms: Annotated[
+        int, said("the longest delay of its event loop before the last renewal, in milliseconds", minimum=0)
+    ]
+    memory_bytes: (
+        Annotated[int, said("the memory of its process; null if the system does not report it", minimum=0)] | None
+    )
 
 
 class Workers:

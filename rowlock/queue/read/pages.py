@@ -137,7 +137,7 @@ def check_limit(limit: object, most: int = MOST_PER_PAGE) -> None:
 
 
 def check_before(before: object) -> None:
-    """Raise `InvalidOption` for a `before` that is no id of the page before."""
+    """Raise `InvalidOption` for a `before` that is not a UUID."""
     if before is not None and not isinstance(before, UUID):
         raise InvalidOption(
             f"before must be an id, a UUID; got {quoted(before)}. Use the last id of the page before.", option="before"

@@ -21,11 +21,13 @@ class Queue(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: QueueName
-    paused_at: Annotated[Moment, said("since when it is paused")] | None
+    paused_at: Annotated[Moment, said("the time when it was paused")] | None
     concurrency: Concurrency | None
     waiting: Annotated[int, said("jobs that are due", minimum=0)]
     scheduled: Annotated[int, said("jobs that fall due later", minimum=0)]
     running: Count
     blocked: Count
-    oldest_due_at: Annotated[Moment, said("since when the first one is due")] | None
-    workers: Annotated[int, said("how many live ones take its jobs, neither quiet nor stopping", minimum=0)]
+    oldest_due_at: Annotated[Moment, said("the time when the first waiting job became due")] | None
+    workers: Annotated[
+        int, said("the number of live workers that claim its jobs: neither quiet nor stopping", minimum=0)
+    ]

@@ -68,7 +68,7 @@ class Upcasters:
             function = self._steps[step]
             try:
                 args = function(plain_json(document))
-            except Exception as error:  # noqa: BLE001  # anybody's code
+            except Exception as error:  # noqa: BLE001  # the application's code
                 self._refuse(step, function, f"raised {type(error).__name__}", error)
             if not isinstance(args, dict):
                 self._refuse(step, function, f"must return the arguments as a dict; got {type(args).__name__}")

@@ -71,7 +71,7 @@ def _unjustified(life: Life, step: Step, evidence: Evidence) -> str:
     if outcome == "released" and (begun := life.runs_of(step.change.attempt)):
         ended = evidence.history_time(step.change.at)
         if not _was_cut_off(step, evidence) and not any(_was_stopped(run, ended, evidence) for run in begun):
-            return f"process {begun[0].pid} released it, and nobody had asked that process to stop"
+            return f"process {begun[0].pid} released it, and that process was not asked to stop"
     return ""
 
 

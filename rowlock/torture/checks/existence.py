@@ -49,7 +49,7 @@ def unexpected(life: Life, evidence: Evidence) -> Iterator[str]:
         return
     evidence.looked["unexpected"] += 1
     if life.wanted is None or life.answers is None:
-        yield f"it is in the database ({life.state}), and nobody has enqueued it"
+        yield f"it is in the database ({life.state}), and no enqueue asked for it"
     elif not (life.answers.stored or life.answers.unknown):
         why = "another job holds its key" if life.answers.existing else "nothing was stored"
         yield f"its enqueue returned that {why}, and it is in the database ({life.state})"

@@ -1,4 +1,4 @@
-"""Check leases: nobody rescues a healthy worker's jobs, and no job runs twice at a time."""
+"""Check leases: a healthy worker's jobs are not rescued, and no job runs twice at a time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LOST_CONNECTION: Final = frozenset(
 """Log texts of a renewal that failed. Not a timeout: a defect could be the cause of that."""
 HITS_ONE: Final = NETWORK | {"kill", "freeze", "stall", "stop", "terminate"}
 HITS_ALL: Final = NETWORK | {"server", "full", "full_wal", "terminate", "locks", "failover", "rewind", "clock"}
-"""Faults that may prevent a worker from renewing its lease. A wrong clock or an old transaction is no excuse."""
+"""Faults that may prevent a worker from renewing its lease. A wrong clock or an old transaction does not excuse it."""
 
 
 def rescues(life: Life, evidence: Evidence) -> Iterator[str]:

@@ -30,7 +30,7 @@ def transitions(life: Life, evidence: Evidence) -> Iterator[str]:
 def _wrong(step: Step, row: Change | None) -> str:
     """What is wrong with a step of a job whose row the step before left like this."""
     if step.kind == "broken" or step.new is None:
-        return f"this change of {step.change.what} is no step of its own"
+        return f"this change of {step.change.what} is not a step of its own"
     before = None if row is None else row.state
     if step.kind != "touch" and (before, step.new.state) not in _PAIRS:
         return f"there is no edge from {before} to {step.new.state}"

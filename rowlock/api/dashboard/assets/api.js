@@ -66,7 +66,7 @@ export function parseExactly(text) {
 /**
  * `get` takes `exact`, the names of the members whose numbers keep their written form, and `age`, the accepted age of the
  * answer in seconds: the server then queries the database once for all readers of the same. With `isTagged`, the answer
- * has a `tag`; with it `patch` changes nothing if another session has changed it since: a `Problem` of status 412.
+ * has a `tag`; with it `patch` changes nothing if it was changed since it was read: a `Problem` of status 412.
  */
 export const api = {
     get: (path, options) => request("GET", path, undefined, options),

@@ -95,7 +95,7 @@ function buttons(group, query, done) {
 }
 
 const retry = (filter) => actOnAll("retry", filter, "Retry", "Put back", "They are queued again, with all their attempts.");
-const discard = (filter) => actOnAll("discard", filter, "Discard", "Put aside", "They stay in the archive, and leave this list.");
+const discard = (filter) => actOnAll("discard", filter, "Discard", "Discarded", "They stay in the archive, and leave this list.");
 
 /** Count first, then ask for confirmation, then act. */
 async function actOnAll(act, filter, verb, done, meant) {

@@ -30,7 +30,7 @@ export const ACTS = {
         meant: "They are queued again, with all their attempts.",
     },
     discard: {
-        verb: "discard", name: "Discard", done: "Put aside", isDanger: true,
+        verb: "discard", name: "Discard", done: "Discarded", isDanger: true,
         fits: (job) => job.state === "failed" && job.discarded_at === null,
         fitsState: (state) => state === null || state === "failed",
         meant: "They stay in the archive, and are not dead letters any more.",
@@ -248,7 +248,7 @@ function discard(job) {
         isDanger: true,
         perform: async () => {
             await api.post(path(job, "discard"));
-            notify("Put aside.");
+            notify("Discarded.");
         },
     });
 }

@@ -59,7 +59,7 @@ function remove(schedule) {
 }
 
 const CHANGED = 412;
-const OVERTAKEN = "Another user has changed this schedule meanwhile, so nothing was saved. Your input is still here: copy "
+const OVERTAKEN = "The schedule was changed since it was read, so nothing was done. Your input is still here: copy "
     + "what you want to keep before you load the new state.";
 const NEW = {
     task: "", cron: "", timezone: "UTC", args: {}, misfire: "latest", overlap: "allow", jitter: 0, queue: null,
@@ -80,7 +80,7 @@ export async function createSchedule() {
     return created;
 }
 
-/** Ask for changes, and make them, unless another session has changed the schedule since it was shown. */
+/** Ask for changes, and make them, unless the schedule was changed since it was read. */
 async function edit(schedule) {
     let fresh = null;
     const isDone = await ask({
