@@ -34,5 +34,5 @@ async def test_poison_jobs_are_set_aside_and_the_good_ones_beside_them_all_finis
     good, bad = ([row for row in rows if row.task == task.name] for task in (take, poison))
     assert Counter(row.state for row in good) == {"succeeded": GOOD}
     assert [(row.state, row.crashes) for row in bad] == [("failed", 3)] * len(POISON)
-    assert {row.error for row in bad} == {"set aside: 3 workers in a row died while they ran this job"}
+    assert {row.error for row in bad} == {"quarantined: 3 workers in a row died while they ran this job"}
     assert 3 + len(POISON) - 1 <= len(died) <= 3 * len(POISON), "together, and then each alone"

@@ -50,7 +50,7 @@ async def test_a_job_whose_worker_died_fails_at_its_task_s_own_limit(
         for _ in range(1 + neighbours):
             await began.acquire()
         await connection.execute(DIE)
-        with pytest.raises(JobFailed, match="set aside: 1 workers"):
+        with pytest.raises(JobFailed, match="quarantined: 1 workers"):
             await handle.result(timeout=30)
         done.set()
         for other in beside:

@@ -42,7 +42,8 @@ LOST_CONNECTION: Final = frozenset(
 """Log texts of a renewal that failed. Not a timeout: a defect could be the cause of that."""
 HITS_ONE: Final = NETWORK | {"kill", "freeze", "stall", "stop", "terminate"}
 HITS_ALL: Final = NETWORK | {"server", "full", "full_wal", "terminate", "locks", "failover", "rewind", "clock"}
-"""Faults that may prevent a worker from renewing its lease. A wrong clock or an old transaction does not excuse it."""
+"""Faults that may prevent a worker from renewing its lease. A wrong clock of the worker itself, or an old transaction,
+does not excuse it."""
 
 
 def rescues(life: Life, evidence: Evidence) -> Iterator[str]:

@@ -82,7 +82,7 @@ WITH cut AS (
     )
     SELECT {{archived_columns}},
            started_at, now(), worker, errors, least(crashes, 32766) + 1, 'failed',
-           format('set aside: %s workers in a row died while they ran this job', crashes + 1)
+           format('quarantined: %s workers in a row died while they ran this job', crashes + 1)
       FROM quarantined
 ), told AS (
     INSERT INTO rowlock.attempt ({{attempt_columns}})
