@@ -40,7 +40,8 @@ QUERIES: Final = {
     "prepared transaction": "SELECT gid FROM pg_prepared_xacts",
     "worker": """
         SELECT format('%s of process %s, lease until %s', id, pid, expires_at) FROM rowlock.worker
-         WHERE expires_at > '-infinity'""",
+         WHERE expires_at > clock_timestamp()
+            OR expires_at > '-infinity' AND expires_at < clock_timestamp() - interval '70 seconds'""",
     "idle mark": "SELECT worker::text FROM rowlock.idle_worker",
     "waiter": """
         SELECT format('of job %s until %s', job_id, expires_at) FROM rowlock.waiter
@@ -54,10 +55,12 @@ QUERIES: Final = {
           JOIN pg_namespace AS namespace ON namespace.oid = relation.relnamespace
          WHERE namespace.nspname = 'rowlock' AND relation.relname LIKE '%\\_kept'""",
 }
-"""The possible leftovers in the database, by name; each row is one. Two are left by design until a worker's upkeep
-runs: the row of a worker that has released its lease, and a key held until its job's start.
+"""The possible leftovers in the database, by name; each row is one. Three are left by design until a worker's upkeep
+runs: the row of a worker that has released its lease, that of a lease that ran out in the last minute, and a key held
+until its job's start.
 """
-STALE_WORKERS: Final = "SELECT count(*) FROM rowlock.worker WHERE expires_at < clock_timestamp()"
+STALE_WORKERS: Final = """
+    SELECT count(*) FROM rowlock.worker WHERE expires_at < clock_timestamp() - interval '70 seconds'"""
 
 
 class Vital(msgspec.Struct, kw_only=True, frozen=True):

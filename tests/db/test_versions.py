@@ -436,7 +436,7 @@ async def test_jobs_that_nobody_takes_are_listed_with_the_reason(
         ]
         assert timedelta(hours=1) <= kinds[0].waiting < timedelta(hours=2)
         assert [kind.jobs for kind in await old.unclaimed(limit=1)] == [2]
-    with pytest.raises(InvalidOption, match="limit must be from 1 to 500; got 0"):
+    with pytest.raises(InvalidOption, match="limit must be a whole number from 1 to 500; got 0"):
         await old.unclaimed(limit=0)
 
 
