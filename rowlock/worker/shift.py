@@ -59,6 +59,8 @@ class Shift:
         self._terms = terms
         self._loop = asyncio.get_running_loop()
         self._is_closing = self._has_let_go = False
+        self.is_open = False
+        """Whether it was opened, so that it has to be closed."""
         self.is_over = False
         """Whether its handlers have ended, or were left behind."""
         self.is_retired = False
@@ -220,7 +222,7 @@ class Shift:
             await self.links.claim.listen(self._hear)
             await self._register(follows)  # last: it begins the lease
         except BaseException as error:
-            self.lease.stop()
+            self.lease.give_up()
             await to_the_end(self._disconnect())
             if isinstance(error, CONNECTION_LOST):
                 raise unavailable(self._terms.database.settings, error) from error
@@ -232,6 +234,7 @@ class Shift:
         beside = [self.attention.run(), self.duties.run()] if has_duties else []
         beside += [self.ticker.run()] if has_ticks else []
         self.background += [asyncio.create_task(part) for part in beside]
+        self.is_open = True
 
     async def _register(self, follows: Sequence[UUID]) -> None:
         """Register the worker's tasks and queues, and begin the lease."""
@@ -352,9 +355,10 @@ class Shift:
     async def close(self) -> None:
         """End at a stop: release what did not start, let the rest finish within the grace period, record all outcomes.
 
-        A cancel only ends the grace period; it is raised at the end. A second close does nothing.
+        A cancel only ends the grace period; it is raised at the end. A second close does nothing, and neither does that
+        of a shift that did not open.
         """
-        if self._is_closing:
+        if self._is_closing or not self.is_open:
             return
         self._is_closing = True
         unstarted = self.slots.take_ready()

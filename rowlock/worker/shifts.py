@@ -15,7 +15,7 @@ from rowlock.worker.shift import Shift
 from rowlock.worker.timeouts import to_the_end
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Iterable, Sequence
     from uuid import UUID
 
     from rowlock.queue.schedules.schedule import Declared
@@ -53,23 +53,32 @@ class Shifts:
         return any(shift.has_leftover_threads for shift in (*self._retired, self.current))
 
     async def open(self, schedules: Sequence[Declared]) -> None:
-        """Open the first shift, which declares the schedules. Raises `DatabaseUnavailable`."""
-        await self.current.open(schedules, has_duties=self._has_duties, has_ticks=self._has_ticks)
-        self.watchdog.start()
+        """Open the first shift, which declares the schedules, unless the worker is asked to stop meanwhile.
+
+        Raises `DatabaseUnavailable`.
+        """
+        first = self.current
+        await self._unless_stopped(first.open(schedules, has_duties=self._has_duties, has_ticks=self._has_ticks))
+        if first.is_open:
+            self.watchdog.start()
 
     async def work(self) -> None:
         """Work shift after shift, until the worker is to stop."""
-        await self.current.work()
         while not self._terms.stopping.is_set():
-            await self._open_next()
             await self.current.work()
+            if not self._terms.stopping.is_set():
+                await self._open_next()
 
     async def drain(self) -> None:
-        """Do all that is due now, or falls due meanwhile, over lost leases."""
-        await self.current.drain()
-        while self.current.lease.is_lost and not self._terms.stopping.is_set():
-            await self._open_next()
+        """Do all that is due now, or falls due meanwhile, over lost leases: also what a retiring shift releases."""
+        while not self._terms.stopping.is_set():
             await self.current.drain()
+            if self.current.lease.is_lost:
+                await self._open_next()
+            elif self.retiring:
+                await self._unless_stopped(_first_of(self.retiring))
+            else:
+                return
 
     async def _open_next(self) -> None:
         """Retire the shift whose lease was lost, and open the next one. Retries until it opens or the worker stops."""
@@ -99,9 +108,9 @@ class Shifts:
         )
         self.current = shift
 
-    async def _unless_stopped(self, opening: Coroutine[Any, Any, None]) -> None:
-        """Await the opening of a shift. Cancel it when the worker is asked to stop: the link may be frozen."""
-        begun = asyncio.create_task(opening)
+    async def _unless_stopped(self, waited: Coroutine[Any, Any, None]) -> None:
+        """Await the coroutine. Cancel it when the worker is asked to stop: the link may be frozen."""
+        begun = asyncio.create_task(waited)
         stopped = asyncio.create_task(self._terms.stopping.wait())
         try:
             await asyncio.wait({begun, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -152,6 +161,10 @@ class Shifts:
         await asyncio.gather(*self.retiring, return_exceptions=True)
         self.watchdog.stop()
         log.info("worker_stopped", worker=str(self.current.id), attempts=self.attempts)
+
+
+async def _first_of(tasks: Iterable[asyncio.Task[None]]) -> None:
+    await asyncio.wait(list(tasks), return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

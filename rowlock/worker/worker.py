@@ -195,7 +195,7 @@ class Worker:
         try:
             if handle_signals:
                 self._handle_signals()
-            if on_started is not None:
+            if on_started is not None and self._shift.is_open:
                 on_started()
             await self._worked.work()
         finally:
@@ -222,8 +222,9 @@ class Worker:
     def stop(self, grace: timedelta | float | None = None) -> None:
         """Ask the worker to stop: it claims no more, and releases jobs that still run after the grace period.
 
-        `grace`: in seconds or as a `timedelta`; 0 releases them at once, None is the settings' `grace_period`. Another
-        call may change it while jobs still run. Raises `InvalidOption`.
+        `grace`: in seconds or as a `timedelta`; 0 releases them at once. None leaves it as it is: the settings'
+        `grace_period`, unless an earlier call has changed it since the worker was opened. Another call may change it
+        while jobs still run. Raises `InvalidOption`.
 
         >>> worker.stop(grace=5)
         """
@@ -288,12 +289,13 @@ class Worker:
 
     async def _open_shift(self, *, has_duties: bool, has_ticks: bool) -> None:
         """Open the first shift, with the application's lifespans around it."""
+        self._stopping.clear()  # first: a stop from now on holds
+        self._is_told_to_stop = False
+        self._closes_from = None
+        self._grace = self._database.settings.grace_period.total_seconds()
         self._processes()  # raises for a task that processes cannot run
         dsn = await self._database.dsn()
         await self._database.check_schema()
-        self._stopping.clear()
-        self._is_told_to_stop = False
-        self._closes_from = None
         if self._given is None:
             self._served = parse_served(None, self._usual_queues())  # tasks may have been added since
         self._counts = Counts(has_kinds=self._counts.has_kinds)
@@ -308,7 +310,8 @@ class Worker:
         if self._shifts is not None:
             self._earlier = [each for each in (*self._earlier, self._shifts) if each.has_leftover_threads]
         self._shifts = shifts
-        self._log_start(dsn)
+        if self._shift.is_open:
+            self._log_start(dsn)
 
     def _new_terms(self, dsn: str) -> Terms:
         """The terms of all shifts from now until the stop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -12,9 +13,12 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from rowlock import Job, Rowlock, Settings, WorkerNotFound
+from rowlock import DatabaseUnavailable, Job, Rowlock, Settings, WorkerNotFound
+from rowlock.queue.connect.statements import statement
 from rowlock.queue.finish.finishes import Finishes
+from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.worker.attention import Attention
+from rowlock.worker.loop.orders import Orders
 from rowlock.worker.shift import Shift
 from rowlock.worker.vitals.lease import Lease
 from tests.logged import capture_logs
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 RUN_OUT = "UPDATE rowlock.worker SET expires_at = clock_timestamp() WHERE id = $1"
+WAITING = "SELECT count(*) >= $1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 ORDERS: dict[str, tuple[Callable[[Rowlock, UUID], Awaitable[object]], Callable[[Any], bool]]] = {
     "quiet": (lambda app, worker: app.workers.quiet(worker), lambda worker: worker.is_quiet),
     "stop": (lambda app, worker: app.workers.stop(worker), lambda worker: worker.is_told_to_stop),
@@ -128,6 +133,211 @@ async def test_the_next_shift_begins_with_the_orders_that_were_read_last_if_thei
         assert worker.is_quiet
         assert worker.figures is not None
         assert worker.figures.slots == 7
+
+
+async def test_a_late_registration_begins_no_lease_beside_the_one_that_followed_and_takes_no_order_from_it(
+    brief: Rowlock, connection: Connection, direct_url: str
+) -> None:
+    """Both wait for the lost lease's row, the late one first: its client is gone, and the server has not noticed."""
+    lost, late, next_one = uuid7(), uuid7(), uuid7()
+    register = statement("register_worker", "rowlock")
+
+    def given(worker: UUID, follows: list[UUID]) -> tuple[object, ...]:
+        return worker, "here", 1, "1", ["default"], [], 3, "running", timedelta(minutes=1), follows
+
+    others = [await asyncpg.connect(direct_url) for _ in range(3)]
+    try:
+        await connection.execute(register, *given(lost, []))
+        await brief.workers.quiet(lost)
+        await brief.workers.scale(lost, 7)
+        locks = others[0].transaction()
+        await locks.start()
+        await others[0].execute("SELECT FROM rowlock.worker WHERE id = $1 FOR UPDATE", lost)
+        one = asyncio.create_task(others[1].fetchval(register, *given(late, [lost])))
+        await eventually(lambda: connection.fetchval(WAITING, 1))
+        two = asyncio.create_task(others[2].fetchval(register, *given(next_one, [lost, late])))
+        await eventually(lambda: connection.fetchval(WAITING, 2))
+        await locks.rollback()
+        assert [*await asyncio.gather(one, two)] == [True, True]
+        (live,) = await brief.workers.list()
+        assert (live.id, live.state, live.concurrency) == (next_one, "quiet", 7)
+        assert await connection.fetchval(register, *given(uuid7(), [lost])) is False, "it comes later still"
+        assert [one.id for one in await brief.workers.list()] == [next_one]
+    finally:
+        for other in others:
+            other.terminate()
+
+
+async def test_orders_are_those_that_were_read_last_if_only_a_row_without_its_follower_is_left(
+    brief: Rowlock, connection: Connection
+) -> None:
+    lost, forgotten, next_one = uuid7(), uuid7(), uuid7()
+    register = statement("register_worker", "rowlock")
+    common: tuple[object, ...] = "here", 1, "1", ["default"], []
+    await connection.execute(register, lost, *common, 7, "quiet", timedelta(minutes=1), [])
+    await connection.execute(register, forgotten, *common, 3, "running", timedelta(minutes=1), [lost])
+    await connection.execute("DELETE FROM rowlock.worker WHERE id = $1", forgotten)
+    begun = await connection.fetchval(
+        register, next_one, *common, 3, "running", timedelta(minutes=1), [lost, forgotten]
+    )
+    assert begun is True
+    (live,) = await brief.workers.list()
+    assert (live.id, live.state, live.concurrency) == (next_one, "quiet", 7)
+
+
+async def nothing_lives(connection: Connection) -> None:
+    """No thread renews a lease, and no row has one that holds."""
+
+    async def is_over() -> bool:
+        threads = [one.name for one in threading.enumerate() if one.name == "rowlock-lease"]
+        live = await connection.fetchval("SELECT count(*) FROM rowlock.worker WHERE expires_at > clock_timestamp()")
+        return not threads and not live
+
+    await eventually(is_over)
+
+
+@pytest.mark.parametrize("begins", ["the first shift", "the next shift"])
+async def test_a_stop_while_a_shift_opens_leaves_no_thread_and_no_live_row(
+    settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch, begins: str
+) -> None:
+    is_reading = asyncio.Event()
+
+    async def read_for_ever(self: Orders, control: object) -> None:
+        is_reading.set()
+        await asyncio.Event().wait()
+
+    async with Rowlock(settings=replace(settings, lease=timedelta(minutes=1))) as app:
+        worker = app.worker()
+        if begins == "the first shift":
+            monkeypatch.setattr(Orders, "read", read_for_ever)
+        running = asyncio.create_task(worker.run(handle_signals=False))
+        if begins == "the next shift":
+            await eventually(lambda: worker.is_leased)
+            monkeypatch.setattr(Orders, "read", read_for_ever)
+            await connection.execute(RUN_OUT, worker.id)
+            worker._shift.lease.check()
+        await is_reading.wait()
+        worker.stop(grace=0)
+        await asyncio.wait_for(running, 20)
+        await nothing_lives(connection)
+
+
+async def test_a_stop_while_a_registration_waits_for_a_lock_registers_nothing_later(
+    settings: Settings, connection: Connection, direct_url: str
+) -> None:
+    other = await asyncpg.connect(direct_url)
+    try:
+        await other.execute("BEGIN; LOCK TABLE rowlock.worker IN EXCLUSIVE MODE")
+        async with Rowlock(settings=settings) as app:
+            worker = app.worker()
+            running = asyncio.create_task(worker.run(handle_signals=False))
+            await eventually(lambda: connection.fetchval(WAITING, 1))
+            worker.stop()
+            await asyncio.wait_for(running, 20)
+        await other.execute("ROLLBACK")
+        await nothing_lives(connection)
+    finally:
+        other.terminate()
+
+
+async def test_a_start_that_fails_after_its_registration_leaves_no_live_row(
+    settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: Orders, control: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(Orders, "read", fail)
+    async with Rowlock(settings=settings) as app:
+        for start in (app.worker().run(handle_signals=False), app.worker().drain(), app.worker().__aenter__()):
+            with pytest.raises(DatabaseUnavailable):
+                await start
+        await nothing_lives(connection)
+
+
+async def test_a_stop_while_the_schema_is_checked_holds(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Rowlock(settings=settings) as app:
+        worker = app.worker()
+        check = app.database.check_schema
+
+        async def check_and_stop() -> None:
+            await check()
+            worker.stop()
+
+        monkeypatch.setattr(app.database, "check_schema", check_and_stop)
+        await asyncio.wait_for(worker.run(handle_signals=False), 20)
+        assert worker.is_stopping
+
+
+async def test_a_grace_period_of_zero_is_that_of_one_run(settings: Settings) -> None:
+    begun, goes_on = asyncio.Event(), asyncio.Event()
+    async with Rowlock(settings=settings) as app:
+
+        @app.task
+        async def hold() -> str:
+            begun.set()
+            await goes_on.wait()
+            return "done"
+
+        worker = app.worker()
+        async with worker:
+            worker.stop(grace=0)
+        async with worker:
+            job = await hold.enqueue()
+            await begun.wait()
+            worker.stop()
+            await asyncio.sleep(0.2)
+            goes_on.set()
+        assert (await job.get()).state == "succeeded"
+
+
+async def test_a_drain_runs_what_a_retiring_shift_releases(
+    brief: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, cleans, cleaned = [], asyncio.Event(), asyncio.Event()
+
+    @brief.task
+    async def slow(job: Job) -> None:
+        runs.append(job.attempt)
+        if len(runs) == 1:
+            monkeypatch.setattr(Lease, "_renew", cut_off)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cleans.set()
+                await cleaned.wait()
+
+    renew = Lease._renew
+
+    async def cut_off(self: Lease, *given: object) -> bool:
+        if self.worker == first:
+            raise ConnectionResetError
+        return await renew(self, *given)  # type: ignore[arg-type]
+
+    await slow.enqueue()
+    worker = brief.worker()
+    draining = asyncio.create_task(worker.drain())
+    await eventually(lambda: worker.is_leased)
+    first = worker.id
+    await cleans.wait()
+    await eventually(lambda: worker.id != first)
+    cleaned.set()
+    await asyncio.wait_for(draining, 20)
+    assert len(runs) == 2
+    assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
+
+
+async def test_jobs_that_only_a_followed_lease_would_take_have_no_worker(
+    brief: Rowlock, connection: Connection
+) -> None:
+    await connection.execute(
+        "INSERT INTO rowlock.worker (id, hostname, pid, version, queues, tasks, concurrency, expires_at, followed_by) "
+        "VALUES ($1, 'here', 1, '1', '{default}', '{noop}', 1, now() + interval '1 minute', $1)",
+        uuid7(),
+    )
+    await connection.execute("SELECT rowlock.enqueue('noop')")
+    assert [one.why for one in await brief.unclaimed()] == ["no_worker"]
+    assert [queue.workers for queue in await brief.queues.list()] == [0]
+    assert (await brief.overview()).workers == 0
 
 
 @pytest.mark.parametrize("how", ["a stop", "a cancel", "the end of the block"])

@@ -48,7 +48,7 @@ _NAMES: Final = {
         worker.worker_pkey worker.worker_state worker.worker_times_are_readable
     """,
     "function": """
-        archive_windows attempts_of check_metadata check_tags check_unique checked_options create_partition
+        archive_windows attempts_of begin_lease check_metadata check_tags check_unique checked_options create_partition
         create_partitions drop_day enqueue error_kind find_job finished_among finished_between is_metadata
         is_too_deep last_end_to_come leave_trace lock_archive lock_waiting logs_of missing_partitions
         must_be_removed past_retention recorded_among retain_day retain_default take_key uuid7 what_stays

@@ -110,7 +110,7 @@ class Workers:
                 raise _not_found(worker_id)
             if rows[0]["before"] != most:
                 await act.record("scale", str(wanted), {"concurrency": most, "before": rows[0]["before"]})
-        return await self.get(wanted)
+            return await _read(act, wanted)
 
     async def quiet(self, worker_id: UUID | str, *, by: str | None = None) -> LiveWorker:
         """Stop a live worker from claiming new jobs, for as long as it lives or until it is resumed.
@@ -144,8 +144,15 @@ class Workers:
                 raise WrongState(f"Worker {wanted} is stopping: it cannot {verb}.", state=before)
             if before != state:
                 await act.record(verb, str(wanted), {"before": before})
-            (row,) = await act.run("list_workers", wanted)
-        return LiveWorker(**row)
+            return await _read(act, wanted)
+
+
+async def _read(act: ActOnWorker, worker_id: UUID) -> LiveWorker:
+    """Read the worker in the transaction of the act: what was ordered is what is shown."""
+    rows = await act.run("list_workers", worker_id)
+    if not rows:
+        raise _not_found(worker_id)  # its lease ran out meanwhile: the order is not given
+    return LiveWorker(**rows[0])
 
 
 def _parsed(worker_id: UUID | str) -> UUID:

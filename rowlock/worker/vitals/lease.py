@@ -8,6 +8,7 @@ import random
 import socket
 import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 log = logs.get_logger("rowlock.worker")
 
 LONGEST_MILLISECONDS: Final = 2**31 - 1
+END_SECONDS: Final = 2.0
+"""How long a shift that did not open may take to end its lease in the database."""
+LOOK_EVERY: Final = 0.1
+"""How often a registration looks whether the worker was asked to stop, in seconds."""
 MARGIN: Final = 0.2
 """The last share of the lease. A worker that could not renew before this share begins stops its handlers."""
 RETRY_MOST: Final = 1.0
@@ -76,6 +81,7 @@ class Lease:
         self._stopped = threading.Event()
         self._woken = threading.Event()
         self._is_checked = True
+        self._is_given_up = False
         self._thread: threading.Thread | None = None
         self.worker: Final = uuid7()
         self.is_lost = False
@@ -116,7 +122,7 @@ class Lease:
         try:
             await asyncio.wrap_future(begun)
         except BaseException:
-            self.stop()
+            self.give_up()
             raise
 
     def check(self) -> None:
@@ -128,6 +134,11 @@ class Lease:
         """Stop renewing. The lease runs out by itself."""
         self._stopped.set()
         self._woken.set()
+
+    def give_up(self) -> None:
+        """Stop, and have the thread end the lease in the database: its shift did not open."""
+        self._is_given_up = True
+        self.stop()
 
     async def end(self, connection: ControlConnection) -> None:
         """Stop renewing, and end the lease in the database."""
@@ -159,12 +170,30 @@ class Lease:
         connection.on_connect(self._count_connect)
         try:
             until = steady.seconds() + self._settings.lease.total_seconds()
-            await connection.fetch("register_worker", self.worker, *row)
+            await self._register(connection, row)
             self.held_until = until
             begun.set_result(None)
             await self._renew_until_stopped(connection, until)
         finally:
+            if self._is_given_up or not begun.done():  # it may have begun, and only the answer was lost
+                await self._end(connection)
             await connection.close()
+
+    async def _register(self, connection: ControlConnection, row: tuple[object, ...]) -> None:
+        """Register the worker. A stop cancels that: the statement may wait for a lock."""
+        registering = asyncio.create_task(connection.fetch("register_worker", self.worker, *row))
+        while not registering.done():
+            await asyncio.wait({registering}, timeout=LOOK_EVERY)
+            if self._stopped.is_set():
+                registering.cancel()
+        if not registering.result()[0]["has_begun"]:
+            raise RowlockError(f"Worker {self.worker} did not begin its lease: a later one has begun.")
+
+    async def _end(self, connection: ControlConnection) -> None:
+        """End the lease in the database, if that answers soon. Otherwise it runs out."""
+        with suppress(*CONNECTION_LOST, RowlockError, asyncpg.PostgresError):
+            async with asyncio.timeout(END_SECONDS):
+                await connection.fetch("end_lease", self.worker)
 
     async def _renew_until_stopped(self, connection: ControlConnection, until: float) -> None:
         """Renew until the lease is stopped or lost.

@@ -31,7 +31,7 @@ DROP FUNCTION rowlock.take_key(text, uuid, boolean, interval)
 --;
 DROP FUNCTION rowlock.leave_trace(), rowlock.error_kind(text), rowlock.is_too_deep(jsonb)
 --;
-DROP FUNCTION rowlock.uuid7()
+DROP FUNCTION rowlock.uuid7(), rowlock.begin_lease
 --;
 DROP TABLE rowlock.statistic_mark, rowlock.backlog, rowlock.statistic
 --;

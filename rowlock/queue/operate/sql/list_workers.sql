@@ -6,6 +6,6 @@ SELECT w.id, w.hostname, w.pid, w.version, w.queues, w.concurrency, w.started_at
        (SELECT count(*) FROM rowlock.job WHERE job.state = 'running' AND job.worker = w.id) AS running
   FROM rowlock.worker AS w
  WHERE w.expires_at > clock_timestamp()
-   AND w.state <> 'over'
+   AND w.followed_by IS NULL
    AND ($1::uuid IS NULL OR w.id = $1::uuid)
  ORDER BY w.id

@@ -7,7 +7,7 @@ UPDATE rowlock.worker AS w
   FROM (
        SELECT id, concurrency
          FROM rowlock.worker
-        WHERE id = $1::uuid AND expires_at > clock_timestamp() AND state <> 'over'
+        WHERE id = $1::uuid AND expires_at > clock_timestamp() AND followed_by IS NULL
           FOR UPDATE
        ) AS before
  WHERE w.id = before.id

@@ -37,7 +37,7 @@ WITH RECURSIVE lane AS (
      WHERE NOT lane.queue = ANY(ARRAY(SELECT name FROM rowlock.queue WHERE paused_at IS NOT NULL))
      GROUP BY due.task, due.args_version, lane.queue
 ), alive AS MATERIALIZED (
-    SELECT tasks, queues, state FROM rowlock.worker WHERE expires_at > clock_timestamp()
+    SELECT tasks, queues, state FROM rowlock.worker WHERE expires_at > clock_timestamp() AND followed_by IS NULL
 )
 SELECT kind.task, kind.args_version, kind.queue, kind.jobs, now() - kind.due_since AS waiting,
        CASE WHEN NOT EXISTS (SELECT FROM alive) THEN 'no_worker'

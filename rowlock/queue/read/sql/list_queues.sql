@@ -38,7 +38,7 @@ WITH newest AS MATERIALIZED (
     SELECT served.name, count(*) AS workers
       FROM rowlock.worker
      CROSS JOIN LATERAL unnest(worker.queues) AS served (name)
-     WHERE worker.expires_at > clock_timestamp() AND worker.state = 'running' AND served.name IS NOT NULL
+     WHERE worker.expires_at > clock_timestamp() AND worker.followed_by IS NULL AND worker.state = 'running' AND served.name IS NOT NULL
      GROUP BY served.name
 ), known AS MATERIALIZED (
     SELECT name FROM rowlock.queue WHERE name <> '*'
