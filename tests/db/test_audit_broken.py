@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import asyncpg
+import psycopg
 import pytest
 
 from rowlock import Rowlock, Settings
 from rowlock.queue.read.audits import INVARIANTS
-from tests.db.audited import OTHER, RECORDED, REGISTERED, RUNNING, WORKER, Connection, after_work, broken
+from tests.conftest import _database
+from tests.db.audited import OTHER, RECORDED, REGISTERED, RUNNING, WORKER, Connection, after_work, application, broken
+
+if TYPE_CHECKING:
+    from tests.conftest import Server
+
+
+@pytest.fixture(scope="session")
+def worked(server: Server, admin: psycopg.Connection, template: str) -> Iterator[str]:
+    """The name of a database whose jobs have gone through everything, for copies."""
+
+    async def work(url: str) -> None:
+        connection = await asyncpg.connect(url)
+        async with await after_work(Settings(database_url=url), connection):
+            await connection.close()
+
+    with contextmanager(_database)(admin, template) as name:
+        asyncio.run(work(server.url(name)))
+        yield name
 
 
 @pytest.fixture
-async def app(settings: Settings, connection: Connection) -> Rowlock:
-    return await after_work(settings, connection)
+def database(admin: psycopg.Connection, worked: str) -> Iterator[str]:
+    yield from _database(admin, worked)
+
+
+@pytest.fixture
+def app(settings: Settings) -> Rowlock:
+    return application(settings)
 
 
 ARCHIVED = (
@@ -272,7 +301,7 @@ BREAKS = [
         word="2 ticks",
     ),
     by("tick from the future", "UPDATE rowlock.schedule_tick SET tick_at = tick_at + interval '1 hour'", word="fired"),
-    by("duty too far ahead", "UPDATE rowlock.duty SET next_run_at = now() + interval '3 hours'", word="rescue"),
+    by("duty too far ahead", "UPDATE rowlock.duty SET next_run_at = now() + interval '3 hours'", word="next due at"),
     by(
         "duty left undone",
         REGISTERED.format(id=OTHER, age="1 hour", left="1 hour"),
