@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from rowlock.app import Rowlock
     from rowlock.queue.jobs.new_job import NewJob
+    from rowlock.queue.read.pages import JobPage
 
 PAUSED: Final = operated.paused.options.queue
 SCALED: Final = operated.scaled.options.queue
@@ -225,11 +226,22 @@ async def retry_many(calls: Calls) -> None:
 
 async def _look_at_discarded(calls: Calls, tag: str, ids: list[UUID]) -> None:
     async def look() -> Said:
-        discarded = await calls.app.jobs.list(JobFilter(tag=tag, discarded=True), limit=100)
-        dead = await calls.app.dead_letters.list(JobFilter(tag=tag), limit=100)
-        return {"discarded": [str(job.id) for job in discarded], "dead": [str(job.id) for job in dead]}
+        app = calls.app
+        discarded = await _ids_on_all_pages(app.jobs.list, JobFilter(tag=tag, discarded=True))
+        return {"discarded": discarded, "dead": await _ids_on_all_pages(app.dead_letters.list, JobFilter(tag=tag))}
 
     await calls.call("discarded", look, jobs=ids)
+
+
+async def _ids_on_all_pages(read: Callable[..., Awaitable[JobPage]], which: JobFilter) -> list[str]:
+    """A page ends after two seconds: on a busy machine it may be empty, and still have a next page."""
+    ids: list[str] = []
+    before: UUID | None = None
+    while True:
+        page = await read(which, before=before, limit=100)
+        ids += [str(job.id) for job in page]
+        if (before := page.following) is None:
+            return ids
 
 
 async def checkpoint(calls: Calls) -> None:
