@@ -194,7 +194,8 @@ async def test_no_call_of_the_testing_kit_breaks_at_a_wrong_value(full: World) -
 async def _try(calls: Iterator[tuple[str, Callable[..., Any]]], *refusals: type[Exception]) -> int:
     """Call each with wrong values, one at a time; return how often."""
     broken: list[str] = []
-    tried, refused = 0, (RowlockError, *refusals)
+    tried = 0
+    refused: tuple[type[Exception], ...] = (RowlockError, *refusals)
     for name, call in calls:
         for parameter in parameters_of(call):
             for wrong in WRONG:
