@@ -31,6 +31,7 @@ from rowlock.queue.tasks.lifespan import Lifespan
 from rowlock.reading import Reading
 from rowlock.settings import Settings
 from rowlock.tasks import TaskDefaults, Tasks, collections_in
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -71,6 +72,11 @@ class Rowlock(Tasks, Enqueuing, Reading):
         super().__init__(task_defaults=task_defaults)
         if settings is None:
             settings = Settings.from_environment()
+        elif not isinstance(settings, Settings):
+            raise InvalidOption(
+                f"settings must be a rowlock.Settings; got {quoted(settings)}. Write it as Settings(schema=…).",
+                option="settings",
+            )
         if database_url is not None:
             settings = replace(settings, database_url=database_url)
         self.settings = settings
@@ -148,7 +154,9 @@ class Rowlock(Tasks, Enqueuing, Reading):
         """
         check.callback("middleware", function, "job, call_next")
         if not is_async(function):
-            raise InvalidOption(f"middleware must be async; got {function!r}. Write it as async def (job, call_next).")
+            raise InvalidOption(
+                f"middleware must be async; got {quoted(function)}. Write it as async def (job, call_next)."
+            )
         self.middlewares.append(function)
         return function
 
@@ -185,7 +193,7 @@ class Rowlock(Tasks, Enqueuing, Reading):
         """
         known = self.tasks.get(task) if isinstance(task, str) else task
         if not isinstance(known, Task) or self.tasks.get(known.name) is not known:
-            raise UnknownTask(f"task must belong to this application; got {task!r}. Declare it first.")
+            raise UnknownTask(f"task must belong to this application; got {quoted(task)}. Declare it first.")
         given = Schedule(
             cron,
             name=name,

@@ -8,11 +8,13 @@ from typing import Final, Literal, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, unquote_plus, urlencode, urlsplit
 
 from rowlock.errors import ConfigurationError
+from rowlock.words import quoted
 
 Driver: TypeAlias = Literal["asyncpg", "psycopg", "psycopg2"]
 
 _SCHEME: Final = re.compile(r"(?i)(postgres(?:ql)?)(?:\+\w+)?://")
 _LAST_PORT: Final = 65535
+_MOST_DIGITS: Final = 20
 _EXAMPLE: Final = "postgresql://user:password@host:5432/database"
 
 _OURS: Final = frozenset(
@@ -47,6 +49,10 @@ def tidy(url: str) -> str:
     Removes a driver's name, escapes each `@ # [ ]` of the password, and drops the parameters that Rowlock sets itself.
     A parameter that libpq does not know goes to the server as a setting of the session.
     """
+    if not url.isascii() and any("\ud800" <= character <= "\udfff" for character in url):
+        raise _unreadable("it has a lone surrogate")
+    if "\0" in url:
+        raise _unreadable("it has a NUL character")
     scheme = _SCHEME.match(url)
     if scheme is None:
         raise ConfigurationError(
@@ -98,8 +104,9 @@ def _check_ports(hosts: str, query: str) -> None:
     for port in given:
         if port and not port.isdecimal():  # it may be a part of the password: don't show it
             raise _unreadable("its port is not a number")
-        if port.isdecimal() and not 1 <= int(port) <= _LAST_PORT:
-            raise ConfigurationError(f"The port in the database URL must be from 1 to {_LAST_PORT}; got {port}.")
+        if port.isdecimal() and not 1 <= int(port[:_MOST_DIGITS]) <= _LAST_PORT:
+            shown = port if len(port) < _MOST_DIGITS else f"one of {len(port)} digits"
+            raise ConfigurationError(f"The port in the database URL must be from 1 to {_LAST_PORT}; got {shown}.")
 
 
 def _kept(query: str) -> Iterator[str]:
@@ -139,7 +146,7 @@ def for_driver(url: str, driver: Driver | None) -> str:
     if driver is None:
         return url
     if driver not in ("asyncpg", "psycopg", "psycopg2"):  # a value that cannot be hashed is none of them
-        raise ConfigurationError(f"driver must be 'asyncpg', 'psycopg', 'psycopg2' or None; got {driver!r}.")
+        raise ConfigurationError(f"driver must be 'asyncpg', 'psycopg', 'psycopg2' or None; got {quoted(driver)}.")
     parts = urlsplit(url)
     user, at, hosts = parts.netloc.rpartition("@")
     query = parse_qsl(parts.query, keep_blank_values=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from importlib import import_module
@@ -21,6 +21,7 @@ from rowlock.queue.enqueue.task import (
 )
 from rowlock.queue.jobs.options import JobDefaults, TaskJobs
 from rowlock.queue.schedules.schedule import Declared, Schedule
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from rowlock.queue.enqueue.store import Store
@@ -83,15 +84,13 @@ class Tasks:
     """
 
     def __init__(self, *, task_defaults: TaskDefaults | None = None) -> None:
-        self.task_defaults: TaskDefaults = {} if task_defaults is None else task_defaults
+        self.task_defaults: TaskDefaults = {} if task_defaults is None else _checked_defaults(task_defaults)
         self.tasks: dict[str, Task[..., Any]] = {}
         self.included_in: Tasks | None = None
         """The application, once there is one."""
         self._bound_to: Store | None = None
         self._given: dict[str, dict[str, Any]] = {}
         self._declared: dict[str, Declared] = {}
-        if task_defaults:
-            _check_defaults(task_defaults)
 
     @overload
     def task(
@@ -178,6 +177,11 @@ class Tasks:
         _refuse_foreign(options)
 
         def make(function: Callable[..., Any]) -> Task[..., Any]:
+            if not callable(function):
+                raise InvalidOption(
+                    f"A task must be a function; got {quoted(function)}. Write @app.task above its def, with "
+                    'options as @app.task(name="…").'
+                )
             made: Task[..., Any] = Task(function, self._bound_to, **{**self.task_defaults, **options})
             declared = self._check_new(made, schedule)
             if self.included_in is not None:
@@ -203,9 +207,9 @@ class Tasks:
         self._declared |= declared
 
     def _include(self, tasks: Tasks) -> None:
-        if getattr(tasks, "_bound_to", tasks) is not None:
+        if not _is_free(tasks):
             raise InvalidOption(
-                f"include must be given a Tasks that belongs to no application yet; got {tasks!r}. "
+                f"include must be given a Tasks that belongs to no application yet; got {quoted(tasks)}. "
                 "Make another one for another application."
             )
         for name, task in tasks.tasks.items():
@@ -238,7 +242,7 @@ class Tasks:
     def _declare_all(self, task: Task[..., Any], given: Times) -> dict[str, Declared]:
         """Check the schedules; return them by name. Raises `InvalidOption`, `InvalidArguments`."""
         declared: dict[str, Declared] = {}
-        for one in [given] if isinstance(given, str | timedelta | Schedule) else given:
+        for one in _each(given):
             schedule = one if isinstance(one, Schedule) else Schedule(one)
             name = task.name if schedule.name is None else schedule.name
             if name in declared or name in self._declared:
@@ -252,8 +256,32 @@ class Tasks:
         return declared
 
 
+def _is_free(tasks: object) -> bool:
+    """Whether it is a collection of no application yet."""
+    return isinstance(tasks, Tasks) and tasks._bound_to is None  # noqa: SLF001  # the same module's
+
+
+def _each(given: object) -> Iterable[Any]:
+    """The schedules, of one or several. Raises `InvalidOption`."""
+    if isinstance(given, str | timedelta | Schedule):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise InvalidOption(
+            f"schedule must be a cron text, a timedelta or a Schedule, or a list of them; got {quoted(given)}.",
+            option="schedule",
+        )
+    return given
+
+
 def collections_in(package: str, module: str) -> Iterator[Tasks]:
     """Import `package.module` and its submodules; yield every `Tasks` in them. Raises `ConfigurationError`."""
+    names: dict[str, object] = {"package": package, "module": module}
+    for what, part in names.items():
+        if not isinstance(part, str) or not part.isprintable() or not all(part.split(".")):
+            raise InvalidOption(
+                f"autodiscover must be given the name of a {what}, as in an import; got {quoted(part)}. "
+                'Write it as "shop".'
+            )
     name = f"{package}.{module}"
     try:
         found = import_module(name)
@@ -261,25 +289,32 @@ def collections_in(package: str, module: str) -> Iterator[Tasks]:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise
         raise ConfigurationError(
-            f"autodiscover must be given packages with a module {module!r}; got {package!r}, but {error.name} does not "
-            f"exist. Create {name}, or omit the package."
+            f"autodiscover must be given packages with a module {quoted(module)}; got {quoted(package)}, but "
+            f"{error.name} does not exist. Create {name}, or omit the package."
         ) from error
     below = pkgutil.walk_packages(getattr(found, "__path__", ()), f"{name}.")
     for one in (found, *(import_module(info.name) for info in below)):
         yield from (value for value in vars(one).values() if isinstance(value, Tasks))
 
 
-def _check_defaults(defaults: TaskDefaults) -> None:
+def _checked_defaults(defaults: TaskDefaults) -> TaskDefaults:
+    """The options themselves. Raises `InvalidOption`."""
+    if not isinstance(defaults, Mapping):
+        raise InvalidOption(
+            f'task_defaults must be options by name; got {quoted(defaults)}. Write them as {{"queue": "email"}}.'
+        )
     unknown = set(defaults) - TaskDefaults.__annotations__.keys()
     if unknown:
         raise InvalidOption(
-            f"task_defaults must be some of {', '.join(TaskDefaults.__annotations__)}; got {min(unknown)!r}. "
-            "Give it to each task."
+            f"task_defaults must be some of {', '.join(TaskDefaults.__annotations__)}; got "
+            f"{min(map(quoted, unknown))}. Give it to each task."
         )
 
     def any_task() -> None: ...
 
-    Task(any_task, None, **defaults)
+    if defaults:
+        Task(any_task, None, **defaults)
+    return defaults
 
 
 def _refuse_foreign(options: dict[str, Any]) -> None:

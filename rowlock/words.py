@@ -41,8 +41,12 @@ def in_json() -> Iterator[None]:
 
 
 def quoted(value: object) -> str:
-    """Write the value for a message. In JSON, durations are numbers of seconds, and times are texts."""
-    return _json_of(value) if _IN_JSON.get() else repr(value)
+    """Write the value for a message. In JSON, durations are numbers of seconds, and times are texts. Never raises."""
+    try:
+        shown = _json_of(value) if _IN_JSON.get() else repr(value)
+        return shown.encode(errors="backslashreplace").decode()
+    except Exception:  # noqa: BLE001  # a value's own code, a number of too many digits, or too deep a value
+        return f"a value of type {type(value).__name__}"
 
 
 def worded(python: str, json: str) -> str:

@@ -13,7 +13,7 @@ from rowlock.queue.connect.sessions import own_transaction
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.jobs.job import Job
 from rowlock.queue.read.reader import get_job
-from rowlock.testing.databases import Unpooled
+from rowlock.testing.databases import Unpooled, check_app
 from rowlock.worker.worker import Worker
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Bench(Worker):
     def __init__(
         self, app: Rowlock, *, queues: Sequence[str] | None = None, concurrency: int = 1, runs_jobs: bool = True
     ) -> None:
+        check_app(app)
         super().__init__(
             app.database,
             app.tasks,

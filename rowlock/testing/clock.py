@@ -16,6 +16,7 @@ from rowlock.errors import InvalidOption, WrongState
 from rowlock.queue.jobs import checks
 from rowlock.queue.schedules.cron import Cron, Due, due
 from rowlock.testing.bench import Bench
+from rowlock.words import quoted
 from rowlock.worker.ticker import Ticker
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ async def move_time(app: Rowlock, by: timedelta | float) -> None:
     """
     moved = checks.period(by)
     if moved is None or moved > FARTHEST:
-        raise InvalidOption(f"by must be seconds or a timedelta, above zero and at most 100 years; got {by!r}.")
+        raise InvalidOption(f"by must be seconds or a timedelta, above zero and at most 100 years; got {quoted(by)}.")
     async with Bench(app, runs_jobs=False) as bench:  # it stores the schedules of the code, so that they move as well
         await move(bench, moved)
 

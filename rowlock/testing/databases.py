@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from rowlock.app import Rowlock
 from rowlock.embedded import find_binaries, temporary_server
 from rowlock.errors import ConfigurationError, DatabaseUnavailable, InvalidOption
 from rowlock.migrations import upgrade
@@ -21,6 +23,7 @@ from rowlock.queue.connect.database import Database
 from rowlock.queue.connect.pool import ClientPool
 from rowlock.queue.connect.server_errors import CONNECTION_LOST
 from rowlock.settings import Settings
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -28,10 +31,10 @@ if TYPE_CHECKING:
     from asyncpg import Record
     from asyncpg.pool import PoolConnectionProxy
 
-    from rowlock.app import Rowlock
 
 T = TypeVar("T")
 
+_NAME: Final = re.compile(r"[a-z0-9_]{1,63}")
 VARIABLE: Final = "ROWLOCK_TEST_DATABASE_URL"
 
 
@@ -48,6 +51,11 @@ class Databases:
     """
 
     def __init__(self, server_url: str | None = None) -> None:
+        if server_url is not None and not isinstance(server_url, str):  # it may contain a password: don't show it
+            raise ConfigurationError(
+                f"server_url must be text; got a value of type {type(server_url).__name__}. Omit it for that of "
+                f"{VARIABLE}."
+            )
         self._given_url = server_url or os.environ.get(VARIABLE)
         self._count = 0
         self._prefix = f"rowlock_test_{os.getpid()}_{secrets.token_hex(3)}"
@@ -75,6 +83,9 @@ class Databases:
 
         `prepare`, called once with its URL, creates what else the tests need; it must leave no connection open.
         """
+        if prepare is not None and not callable(prepare):
+            raise InvalidOption(f"prepare must be a function of (url); got {quoted(prepare)}. Omit it for none.")
+        Settings(schema=schema)  # refuses a wrong one before there is a database
         name = self._stack.enter_context(self._database("template0"))
         settings = Settings(database_url=self.url(name), schema=schema)
         self._thread.submit(upgrade, settings).result()
@@ -93,7 +104,9 @@ class Databases:
         return urlsplit(self.server_url)._replace(path=f"/{name}").geturl()
 
     @contextmanager
-    def _database(self, template: str) -> Iterator[str]:
+    def _database(self, template: object) -> Iterator[str]:
+        if not isinstance(template, str) or not _NAME.fullmatch(template):
+            raise InvalidOption(f"template must be a name that template() returned; got {quoted(template)}.")
         self._count += 1
         name = f"{self._prefix}_{self._count}"
         # On a server for tests alone, copying the files is fastest; elsewhere its checkpoint would slow others down.
@@ -112,6 +125,8 @@ class Databases:
                 f"The user of {VARIABLE} must be able to create databases. Run ALTER ROLE … CREATEDB, or unset the "
                 "variable for an embedded server."
             ) from error
+        except asyncpg.InvalidCatalogNameError as error:
+            raise InvalidOption(f"template must be a name that template() returned; {error}.") from error
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return self._thread.submit(self._runner.run, coroutine).result()
@@ -157,6 +172,12 @@ class Unpooled(ClientPool):
             await pool.close()
 
 
+def check_app(app: object) -> None:
+    """Raise `InvalidOption` for anything but an application."""
+    if not isinstance(app, Rowlock):
+        raise InvalidOption(f"app must be a Rowlock(); got {quoted(app)}. Pass the object whose @app.task you use.")
+
+
 @contextmanager
 def use_database(app: Rowlock, database_url: str) -> Iterator[Rowlock]:
     """Switch an application to another database for the duration of the block, with its tasks, handles and workers.
@@ -166,8 +187,7 @@ def use_database(app: Rowlock, database_url: str) -> Iterator[Rowlock]:
     >>> with use_database(app, url):
     ...     await send_email.enqueue("ada@example.com", "Hi", "…")
     """
-    if not hasattr(app, "database"):
-        raise InvalidOption(f"app must be a Rowlock(); got {app!r}. Pass the object whose @app.task you use.")
+    check_app(app)
     settings, database = app.settings, vars(app.database)
     other = replace(settings, database_url=database_url)
     before = dict(database)
@@ -182,4 +202,4 @@ def use_database(app: Rowlock, database_url: str) -> Iterator[Rowlock]:
         database.update(before)
 
 
-__all__ = ["Databases", "Unpooled", "use_database"]
+__all__ = ["Databases", "Unpooled", "check_app", "use_database"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from rowlock.errors import InvalidOption
+from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.lifecycle import Cancel, Retry, Snooze
 from rowlock.testing.bench import Bench, Ended
 from rowlock.testing.clock import move
@@ -79,8 +79,9 @@ async def drain(
     >>> done = await drain(app)
     >>> assert done.outcomes == {"succeeded": 1}
     """
-    if limit < 1:
-        raise InvalidOption(f"limit must be at least 1; got {limit!r}.")
+    checks.concurrency(limit, "limit")
+    checks.flag("with_scheduled", with_scheduled)
+    checks.flag("raise_errors", raise_errors)
     drained = Drained()
     async with Bench(app, queues=queues, concurrency=concurrency) as bench:
         while ended := await _next(bench, with_scheduled=with_scheduled):

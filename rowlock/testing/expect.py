@@ -20,7 +20,9 @@ from rowlock.queue.jobs.json_values import encode_hook
 from rowlock.queue.jobs.options import MARKS
 from rowlock.queue.read.pages import list_jobs
 from rowlock.testing.bench import PACKAGE
+from rowlock.testing.databases import check_app
 from rowlock.testing.perform import check_task
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from rowlock.app import Rowlock
@@ -89,8 +91,7 @@ async def assert_enqueued(
     >>> await assert_enqueued(app, send_email, args={"recipient": "ada@example.com"}, queue="email", count=1)
     """
     __tracebackhide__ = True
-    if count is not None and count < 0:
-        raise InvalidOption(f"count must be at least 0; got {count!r}. Omit it for any number above zero.")
+    _check_count(count)
     await _check_task(app, task, connection)
     expected = _Expected(app, task, args=args, queue=queue, priority=priority, delay=delay)
     waiting = await _waiting(app, connection)
@@ -132,6 +133,7 @@ def enqueued_sync(
     **expected: Any,  # noqa: ANN401  # those of `enqueued`
 ) -> list[Job]:
     """As `enqueued`, for synchronous tests, over a synchronous connection or none."""
+    check_app(app)
     return app.database.run_sync(enqueued(app, task, connection=connection, **expected), connection)
 
 
@@ -147,6 +149,7 @@ def assert_enqueued_sync(
     >>> assert_enqueued_sync(app, send_email, args={"recipient": "ada@example.com"}, connection=django_connection)
     """
     __tracebackhide__ = True
+    check_app(app)
     return app.database.run_sync(assert_enqueued(app, task, connection=connection, **expected), connection)
 
 
@@ -159,6 +162,7 @@ def assert_not_enqueued_sync(
 ) -> None:
     """As `assert_not_enqueued`, for synchronous tests, over a synchronous connection or none."""
     __tracebackhide__ = True
+    check_app(app)
     app.database.run_sync(assert_not_enqueued(app, task, connection=connection, **expected), connection)
 
 
@@ -177,7 +181,7 @@ class _Expected:
     ) -> None:
         self._app = app
         self._task = task.name if isinstance(task, Task) else task
-        self._args = _plain(args or {})
+        self._args = {} if args is None else _plain(args)
         if self._task in app.tasks:
             app.tasks[self._task].arguments.check_names(list(self._args))
         others = {
@@ -260,17 +264,27 @@ def _shown(args: Mapping[str, Any]) -> str:
     return text if len(text) <= LONGEST_ARGS else f"{text[:LONGEST_ARGS]}…"
 
 
+def _check_count(count: object) -> None:
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < 2**31):
+        raise InvalidOption(
+            f"count must be a whole number of at least 0; got {quoted(count)}. Omit it for any number above zero."
+        )
+
+
 def _plain(args: Mapping[str, object]) -> dict[str, Any]:
     """Convert the arguments to their stored form."""
+    if not isinstance(args, Mapping):
+        raise InvalidOption(f"args must be arguments by name; got {quoted(args)}. Omit it for any.")
     try:
         plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(dict(args), enc_hook=encode_hook))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidOption(f"args must be writable as JSON; got {type(args).__name__}: {error}") from None
     return plain
 
 
 async def _check_task(app: Rowlock, task: Task[..., Any] | str | None, connection: object) -> None:
     """Raise `UnknownTask` for a task of another application, and for a name that is not registered."""
+    check_app(app)
     if isinstance(task, Task):
         check_task(app, task)
     elif task is not None:

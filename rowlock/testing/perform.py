@@ -7,12 +7,14 @@ from uuid import UUID
 
 from rowlock.errors import InvalidOption, UnknownTask
 from rowlock.queue.enqueue.task import BoundTask, Task
+from rowlock.queue.jobs.job import Job
+from rowlock.queue.read.handle import JobHandle
 from rowlock.testing.bench import Bench
+from rowlock.testing.databases import check_app
+from rowlock.words import quoted
 
 if TYPE_CHECKING:
     from rowlock.app import Rowlock
-    from rowlock.queue.jobs.job import Job
-    from rowlock.queue.read.handle import JobHandle
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,6 +33,12 @@ async def perform(app: Rowlock, task: Task[P, R] | BoundTask[P, R], /, *args: P.
     >>> assert await perform(app, add, 2, 3) == 5
     >>> await perform(app, send_email.using(timeout=1), "ada@example.com", "Hi", "…")
     """
+    check_app(app)
+    if not isinstance(task, Task | BoundTask):
+        raise InvalidOption(
+            f"task must be one of this application, or what its using(...) returns; got {quoted(task)}. Pass the "
+            "function that @app.task decorates."
+        )
     check_task(app, task if isinstance(task, Task) else task._task)  # noqa: SLF001  # BoundTask is of this package
     if isinstance(task, BoundTask) and task._connection is not None:  # noqa: SLF001
         raise InvalidOption(
@@ -52,6 +60,11 @@ async def perform_job(app: Rowlock, job: JobHandle[R] | Job | UUID | str) -> R |
     >>> handle = await send_email.using(delay=3600).enqueue("ada@example.com", "Hi", "…")
     >>> await perform_job(app, handle)
     """
+    check_app(app)
+    if not isinstance(job, JobHandle | Job | UUID | str):
+        raise InvalidOption(
+            f"job must be a job, its handle or its id; got {quoted(job)}. Pass what enqueue() returned."
+        )
     found = await app.get(job if isinstance(job, UUID | str) else job.id)
     async with Bench(app) as bench:
         ended = await bench.perform(found)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,25 @@ def test_every_state_is_live_or_final_and_only_an_operators_retry_leaves_a_final
     assert {verb for start, verb, _ in EDGES if start in FINAL} == {"retry"}
     assert not [edge for edge in EDGES if edge[0] is State.SUCCEEDED]
     assert {*map(str, State), "scheduled", "retrying"} == set(SHOWN)
+
+
+@pytest.mark.parametrize("directive", [Retry, Snooze])
+@pytest.mark.parametrize("delay", ["60", None, [], float("nan"), float("inf"), 2**70, True, timedelta.max])
+def test_a_delay_that_is_no_duration_is_refused(directive: type[Retry | Snooze], delay: Any) -> None:  # noqa: ANN401
+    with pytest.raises(InvalidOption, match=f"^{directive.__name__}: delay must be seconds or a timedelta, at most"):
+        directive(delay)
+
+
+@pytest.mark.parametrize("reason", [None, 5, b"x", ["x"]])
+def test_a_reason_is_text(reason: Any) -> None:  # noqa: ANN401
+    for name, make in {
+        "Retry": partial(Retry, 1),
+        "Snooze": partial(Snooze, 1),
+        "Cancel": Cancel,
+        "Fail": Fail,
+    }.items():
+        with pytest.raises(InvalidOption, match=f"^{name}: reason must be text; got .* Omit it for none"):
+            make(reason=reason)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("directive", [Retry, Snooze])

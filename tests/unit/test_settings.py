@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import FrozenInstanceError, fields
 from datetime import timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -158,6 +159,58 @@ def test_repr_names_every_setting() -> None:
     shown = repr(Settings())
     assert shown.startswith("Settings(database_url='(development server)', schema='rowlock', ")
     assert re.findall(r"(\w+)=", shown.replace("seconds=", "")) == [field.name for field in fields(Settings)]
+
+
+@pytest.mark.parametrize("name", ["lease", "poll_interval", "grace_period", "blocked_loop_after"])
+@pytest.mark.parametrize("value", [30, 30.0, timedelta(seconds=30)])
+def test_a_duration_is_seconds_or_a_timedelta_and_kept_as_a_timedelta(name: str, value: object) -> None:
+    assert getattr(Settings(**{name: value}), name) == timedelta(seconds=30)  # type: ignore[arg-type]
+
+
+_NO_DURATIONS: list[object] = [
+    "30",
+    "",
+    None,
+    [],
+    True,
+    float("nan"),
+    float("inf"),
+    2**70,
+    -1,
+    timedelta.max,
+    timedelta.min,
+]
+_NO_NUMBERS: list[object] = ["30", "", None, [], True, 1.5, float("nan"), -1, 2**70]
+_NO_TEXTS: list[object] = [5, 0, b"x", [], object(), "\0", "\ud800"]
+
+
+@pytest.mark.parametrize(
+    "name, wrong",
+    [
+        *product(["lease", "heartbeat", "poll_interval", "grace_period", "blocked_loop_after"], _NO_DURATIONS),
+        *product(["max_args_bytes", "max_result_bytes", "max_crashes", "process_max_jobs"], _NO_NUMBERS),
+        *product(["process_memory_limit"], _NO_NUMBERS),
+        *product(["database_url", "schema", "data_dir"], _NO_TEXTS),
+        *product(["listen"], ["false", 0, 1, None]),
+        *product(["schema", "data_dir"], [None]),
+    ],
+)
+def test_a_value_of_another_type_or_range_is_refused(name: str, wrong: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}|The database URL"):
+        Settings(**{name: wrong})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [b"postgresql://user:secret@host/x", ["postgresql://user:secret@host/x"]])
+def test_a_url_of_another_type_is_not_shown(wrong: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ConfigurationError, match="database_url must be text; got a value of type ") as refused:
+        Settings(database_url=wrong)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", ["x", None, 5, {"ROWLOCK_LEASE": 5}, {"DATABASE_URL": 5}])
+def test_an_environment_is_texts_by_name(wrong: Any) -> None:  # noqa: ANN401
+    with pytest.raises(ConfigurationError, match="must be text"):
+        Settings.from_environment(wrong)
 
 
 def test_settings_cannot_be_changed() -> None:

@@ -6,12 +6,13 @@ import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rowlock import ConfigurationError, InvalidOption, Job, JobNotFound, Rowlock, Schedule, Tasks
+from rowlock import ConfigurationError, InvalidOption, Job, JobNotFound, Rowlock, Schedule, Settings, Tasks
 from rowlock.queue.schedules.cron import Cron
 
 
@@ -233,3 +234,39 @@ def test_an_interval_that_is_not_usable_is_refused(interval: str | timedelta) ->
         Schedule(interval)
     with pytest.raises(InvalidOption, match="cron must be a cron text; got"):
         Schedule("@every day")
+
+
+@pytest.mark.parametrize("wrong", ["", 0, 5, [], "queue", {1: 2, "x": 3}])
+def test_options_for_all_tasks_are_options_by_name(wrong: Any) -> None:  # noqa: ANN401
+    for make in (Tasks, partial(Rowlock, "postgresql://h/d")):
+        with pytest.raises(InvalidOption, match=r"^task_defaults must be "):
+            make(task_defaults=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["x", 5, "", []])
+def test_a_task_is_a_function(wrong: Any) -> None:  # noqa: ANN401
+    app = Rowlock("postgresql://h/d")
+    for make in (app.task, app.task(name="x")):
+        with pytest.raises(InvalidOption, match=r"^A task must be a function; got"):
+            make(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, "x", 5, Tasks])
+def test_only_a_collection_is_included(wrong: Any) -> None:  # noqa: ANN401
+    with pytest.raises(InvalidOption, match=r"^include must be given a Tasks"):
+        Rowlock("postgresql://h/d").include(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["", None, 5, ".shop", "shop.", "\0", "\ud800", b"shop"])
+def test_a_package_has_a_name(wrong: Any) -> None:  # noqa: ANN401
+    app = Rowlock("postgresql://h/d")
+    with pytest.raises(InvalidOption, match=r"^autodiscover must be given the name of a package"):
+        app.autodiscover(wrong)
+    with pytest.raises(InvalidOption, match=r"^autodiscover must be given the name of a module"):
+        app.autodiscover("shop", module=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["x", 5, {}, "", Settings])
+def test_the_settings_of_an_application_are_settings(wrong: Any) -> None:  # noqa: ANN401
+    with pytest.raises(InvalidOption, match=r"^settings must be a rowlock\.Settings; got"):
+        Rowlock(settings=wrong)

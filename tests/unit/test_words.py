@@ -40,6 +40,36 @@ def test_a_value_is_written_as_python_does_for_programs_and_as_json_does_for_oth
     assert quoted(value) == repr(value)
 
 
+class Mute:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+    __str__ = __repr__
+
+
+class Broken:
+    def __repr__(self) -> str:
+        return "<\ud800>"
+
+
+def deep() -> list[object]:
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, [-(10**5000)], Mute(), [Mute()], {Mute(): Mute()}, Broken(), deep()],
+    ids=["long", "long within", "mute", "mute within", "mute by mute", "broken", "deep"],
+)
+def test_no_value_keeps_a_message_from_being_written(value: object) -> None:
+    assert quoted(value).encode()
+    with in_json():
+        assert quoted(value).encode()
+
+
 def test_types_have_the_names_of_json_there() -> None:
     text = "expected `int | list[str]`, got `dict`. Pass what fits `datetime`; `int` stays"
     assert typed(text) == text

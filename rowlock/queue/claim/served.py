@@ -13,6 +13,7 @@ from rowlock.words import quoted
 
 WILDCARD: Final = "*"
 
+_MOST_DIGITS: Final = 10
 _PATTERN = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.*-]+")
 
 
@@ -73,19 +74,21 @@ def _check(queue: object, limit: object) -> None:
             f"queue must be 1 to {checks.QUEUE_LIMIT} letters, digits, _ . and -, but not . or .. alone, with * for "
             f"any of them in a wildcard; got {quoted(queue)}."
         )
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit < 2**31):
         raise InvalidOption(
             f"The limit of queue {quoted(queue)} must be a whole number of at least 1; got {quoted(limit)}."
         )
 
 
-def _pairs(given: Sequence[str] | Mapping[str, int | None]) -> dict[str, int | None]:
+def _pairs(given: Iterable[object] | Mapping[str, int | None]) -> dict[str, int | None]:
     if isinstance(given, Mapping):
         return dict(given)
     pairs: dict[str, int | None] = {}
     for text in given:
-        name, colon, limit = str(text).partition(":")
-        if colon and (not limit.isdecimal() or int(limit) < 1):
+        if not isinstance(text, str):
+            raise InvalidOption(f'queues must be names; got {quoted(text)}. Write them as queues=["email"].')
+        name, colon, limit = str.__str__(text).partition(":")
+        if colon and (not limit.isdecimal() or len(limit) > _MOST_DIGITS or int(limit) < 1):
             raise InvalidOption(
                 f"The limit of a queue must be a whole number of at least 1; got {quoted(text)}. Write it as {name}:2."
             )

@@ -28,6 +28,8 @@ class Origin:
                 f"by must be 1 to {LONGEST_NAME} printable characters; got {quoted(self.by)}. "
                 "Omit it for an unknown actor."
             )
+        if self.by is not None and type(self.by) is not str:
+            object.__setattr__(self, "by", str.__str__(self.by))  # msgspec writes no subclass
 
 
 def _is_name(value: object) -> bool:

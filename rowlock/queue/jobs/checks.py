@@ -7,12 +7,12 @@ import logging
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from rowlock.durations import to_timedelta
 from rowlock.errors import InvalidOption
 from rowlock.queue.jobs import callables
 from rowlock.queue.jobs.callables import refuse_generator
@@ -39,8 +39,6 @@ TRACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 METADATA_KEY: Final = re.compile(r"[A-Za-z0-9_.-]+")
 _NAME = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.-]+")
 """Not `.` and `..`: in the path of a URL they mean something else, and clients leave them out."""
-_LONGEST = timedelta(days=365 * 100)
-_LONGEST_SECONDS = _LONGEST.total_seconds()
 FIRST_TIME: Final = datetime(1, 1, 2, tzinfo=UTC)
 END_OF_TIME: Final = datetime(9999, 12, 31, tzinfo=UTC)
 """Every time zone can show a time from the first on and before the second; the tables contain no other times."""
@@ -67,7 +65,22 @@ def _name(of: str, name: object, limit: int, *, option: str | None = None) -> st
             f"{of} must be 1 to {limit} letters, digits, _ . and -, but not . or .. alone; got {quoted(name)}.",
             option=option or of,
         )
-    return name
+    return plain_text(name)
+
+
+def plain_text(value: str) -> str:
+    """The text itself, of a subclass too: msgspec and others write nothing but `str`."""
+    return value if type(value) is str else str.__str__(value)
+
+
+def plain_number(value: int) -> int:
+    """The number itself, of a subclass too."""
+    return value if type(value) is int else int.__int__(value)
+
+
+def plain_moment(value: datetime) -> datetime:
+    """The time itself, of a subclass too, such as that of another library."""
+    return value if type(value) is datetime else datetime.combine(value.date(), value.timetz())
 
 
 def priority(value: object) -> int:
@@ -77,7 +90,7 @@ def priority(value: object) -> int:
             f"priority must be a whole number from 0 (last) to 9 (first); got {quoted(value)}.",
             option="priority",
         )
-    return value
+    return plain_number(value)
 
 
 def max_attempts(value: object) -> int:
@@ -87,7 +100,7 @@ def max_attempts(value: object) -> int:
             f"max_attempts must be a whole number of at least 1 (1: no retry); got {quoted(value)}.",
             option="max_attempts",
         )
-    return value
+    return plain_number(value)
 
 
 def max_crashes(value: object) -> int | None:
@@ -98,14 +111,14 @@ def max_crashes(value: object) -> int | None:
             "Omit it for the workers' limit.",
             option="max_crashes",
         )
-    return value
+    return None if value is None else plain_number(value)
 
 
 def concurrency(value: object, option: str = "concurrency") -> int:
     """At least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
         raise InvalidOption(f"{option} must be a whole number of at least 1; got {quoted(value)}.", option=option)
-    return value
+    return plain_number(value)
 
 
 def flag(name: str, value: object) -> bool:
@@ -117,19 +130,20 @@ def flag(name: str, value: object) -> bool:
 
 def tags(value: object, more: Sequence[str] = ()) -> tuple[str, ...] | None:
     """Up to 20 tags of 1 to 64 characters, each once, after `more`; None if there are none."""
-    if isinstance(value, str) or not isinstance(value, Iterable | None):
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable | None):
         raise InvalidOption(
             f"tags must be a list of texts; got {quoted(value)}. Write them as ['import', 'customer:42'].",
             option="tags",
         )
-    found = tuple(dict.fromkeys((*more, *(value or ()))))
-    for tag in found:
+    given = () if value is None else tuple(value)
+    for tag in given:
         if not isinstance(tag, str) or not 1 <= len(tag) <= LONGEST_TAG or not _is_printed(tag):
             raise InvalidOption(
                 f"tags must have 1 to {LONGEST_TAG} characters each, none of them a control character; "
                 f"got {quoted(tag)}.",
                 option="tags",
             )
+    found = tuple(dict.fromkeys((*more, *map(plain_text, given))))
     if len(found) > MOST_TAGS:
         raise InvalidOption(f"tags must have at most {MOST_TAGS} entries; got {len(found)}.", option="tags")
     return found or None
@@ -139,7 +153,7 @@ def text(option: str, value: object, longest: int) -> str:
     """Text of 1 to `longest` characters that PostgreSQL can store."""
     if not isinstance(value, str) or not 1 <= len(value) <= longest or find_defect(value) is not None:
         raise InvalidOption(f"{option} must be text of 1 to {longest} characters; got {quoted(value)}.", option=option)
-    return value
+    return plain_text(value)
 
 
 def metadata(value: object, usual: str | None = None) -> str | None:
@@ -188,7 +202,7 @@ def metadata_texts(option: str, value: object) -> dict[str, str]:
                 "Pass it as an argument of the job.",
                 option=option,
             )
-    return {str.__str__(key): str.__str__(text) for key, text in value.items()}  # an enumeration's members, for example
+    return {plain_text(key): plain_text(text) for key, text in value.items()}  # an enumeration's members, for example
 
 
 def metadata_pairs(option: str, pairs: Iterable[str], separator: str) -> dict[str, str]:
@@ -218,7 +232,7 @@ def trace(value: object) -> str | None:
         raise InvalidOption(
             f"trace must be a traceparent like 00-<32 digits>-<16 digits>-01; got {quoted(value)}. Omit it for none."
         )
-    return value
+    return plain_text(value)
 
 
 def _is_printed(text: str) -> bool:
@@ -231,7 +245,7 @@ def args_version(value: object, option: str = "args_version") -> int:
         raise InvalidOption(
             f"{option} must be a whole number from 1 to {NEWEST_VERSION}; got {quoted(value)}.", option=option
         )
-    return value
+    return plain_number(value)
 
 
 def delay(value: object) -> timedelta | None:
@@ -343,7 +357,7 @@ def callback(option: str, function: object, arguments: str) -> None:
     try:
         inspect.signature(function).bind(None, None)
     except (TypeError, ValueError) as error:
-        name = getattr(function, "__qualname__", repr(function))
+        name = getattr(function, "__qualname__", None) or quoted(function)
         raise InvalidOption(
             f"{option} must be a function of ({arguments}); got {name}: {error}. Give it these two parameters."
         ) from None
@@ -355,7 +369,7 @@ def batch(value: object) -> int:
         raise InvalidOption(
             f"batch must be a whole number from 1 to {MOST_IN_BATCH}; got {quoted(value)}. Omit it for no batches."
         )
-    return value
+    return plain_number(value)
 
 
 def batch_wait(value: object) -> timedelta:
@@ -403,13 +417,8 @@ def progress(fraction: object, message: object) -> tuple[float, str | None]:
 def _duration(option: str, value: object) -> timedelta | None:
     if value is None:
         return None
-    given: timedelta | None = None
-    if isinstance(value, timedelta):
-        given = value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        with suppress(ValueError, OverflowError):
-            given = timedelta(seconds=value) if value <= _LONGEST_SECONDS else None  # else it might round
-    if given is None or given > _LONGEST:
+    given = to_timedelta(value)
+    if given is None:
         raise InvalidOption(
             f"{option} must be {seconds()}, at most a hundred years; got {quoted(value)}.",
             option=option,
@@ -434,7 +443,7 @@ def instant(option: str, value: object) -> datetime:
             f"{option} must be a time from {FIRST_TIME.date()} on, before {END_OF_TIME.date()}; got {quoted(value)}.",
             option=option,
         )
-    return value
+    return plain_moment(value)
 
 
 def limit_in_time(option: str, value: object) -> timedelta | datetime | None:
@@ -484,4 +493,4 @@ def unique(value: object) -> str | None:
         raise InvalidOption(
             f"unique must have 1 to {KEY_LIMIT} bytes; got {size}. Use a hash of a longer key.", option="unique"
         )
-    return value
+    return plain_text(value)

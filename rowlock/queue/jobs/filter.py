@@ -104,6 +104,9 @@ class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True,
                 check(name, given)
         if self.metadata is not None:
             msgspec.structs.force_setattr(self, "metadata", _metadata(self.metadata))
+        for name in self.__struct_fields__:
+            if (plain := _plain(given := getattr(self, name))) is not given:
+                msgspec.structs.force_setattr(self, name, plain)
 
     @property
     def is_empty(self) -> bool:
@@ -185,6 +188,15 @@ def _age(name: str, value: object) -> timedelta | None:
     if age is None or not timedelta(0) <= age <= timedelta(days=36_500):
         raise InvalidOption(f"{name} must be {seconds()}, from 0 to 100 years; got {quoted(value)}.")
     return age
+
+
+def _plain(value: object) -> object:
+    """The value itself, of a subclass of its type too: msgspec writes no other."""
+    if isinstance(value, str):
+        return checks.plain_text(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return checks.plain_number(value)
+    return checks.plain_moment(value) if isinstance(value, datetime) else value
 
 
 def checked(which: object) -> JobFilter:

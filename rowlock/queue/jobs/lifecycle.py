@@ -8,8 +8,9 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
+from rowlock.durations import to_timedelta
 from rowlock.errors import InvalidOption
-from rowlock.words import quoted
+from rowlock.words import quoted, seconds
 
 
 class State(StrEnum):
@@ -58,28 +59,34 @@ EDGES: Final[frozenset[tuple[State | None, str, State]]] = frozenset(
 """
 
 
-_LONGEST: Final = timedelta(days=365 * 100)
-
-
 class Directive(Exception):
     """A handler raises or returns a directive to decide the outcome of its job: it is not an error."""
 
 
-def _delay(delay: timedelta | float, of: str) -> timedelta:
-    given = delay if isinstance(delay, timedelta) else timedelta(seconds=delay)
+def _delay(delay: object, of: str) -> timedelta:
+    given = to_timedelta(delay)
+    if given is None:
+        raise InvalidOption(
+            f"{of}: delay must be {seconds()}, at most a hundred years; got {quoted(delay)}.", option="delay"
+        )
     if given < timedelta(0):
-        raise InvalidOption(f"{of}: delay must be zero or more seconds; got {quoted(delay)}.")
-    if given > _LONGEST:
-        raise InvalidOption(f"{of}: delay must be at most a hundred years; got {quoted(delay)}.")
+        raise InvalidOption(f"{of}: delay must be zero or more seconds; got {quoted(delay)}.", option="delay")
     return given
+
+
+def _reason(reason: object, of: str) -> str:
+    if not isinstance(reason, str):
+        raise InvalidOption(f"{of}: reason must be text; got {quoted(reason)}. Omit it for none.", option="reason")
+    return reason
 
 
 class _Later(Directive):
     """A directive with a delay, which is checked when it is made and never changes."""
 
     def __init__(self, delay: timedelta | float, *, reason: str = "") -> None:
-        super().__init__(reason)
-        self._delay = _delay(delay, "Retry" if isinstance(self, Retry) else "Snooze")
+        of = "Retry" if isinstance(self, Retry) else "Snooze"
+        super().__init__(_reason(reason, of))
+        self._delay = _delay(delay, of)
 
     @property
     def delay(self) -> timedelta:
@@ -102,14 +109,14 @@ class Cancel(Directive):
     """End the job as `cancelled`: there is nothing left to do, and nothing went wrong."""
 
     def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
+        super().__init__(_reason(reason, "Cancel"))
 
 
 class Fail(Directive):
     """End the job as `failed`, even if it has attempts left: a retry would not help."""
 
     def __init__(self, reason: str = "") -> None:
-        super().__init__(reason)
+        super().__init__(_reason(reason, "Fail"))
 
 
 class AttemptTimeout(TimeoutError):

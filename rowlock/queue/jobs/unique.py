@@ -132,7 +132,7 @@ def _names(by: object) -> tuple[str, ...] | str:
         )
     if not by or len(set(by)) < len(by):
         raise InvalidOption(f"Unique: by must name at least one argument, each once; got {quoted(by)}.")
-    return tuple(by)
+    return tuple(map(checks.plain_text, by))
 
 
 def _one_of(option: str, value: object, known: Sequence[str]) -> object:

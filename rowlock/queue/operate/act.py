@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import asyncpg
@@ -80,7 +81,7 @@ class Act:
         `logged` are additional fields for the log.
         """
         by, source = self._origin.by, self._origin.source
-        document = msgspec.json.encode(details).decode()
+        document = msgspec.json.encode(details, enc_hook=_plain).decode()
         await self.run("record_operation", verb, self.kind, target, by, source, document, operation)
         which = f"{self.kind}s" if target is None else self.kind
         self.told.append((f"{which}_{_PAST[verb]}", {self.field: target, **logged, "by": by, "source": source}))
@@ -142,6 +143,15 @@ async def acting(
             f"{ACT_LOCK_WAIT}. Nothing was changed. Commit it or roll it back, and try again."
         ) from error
     _tell(made)
+
+
+def _plain(value: object) -> object:
+    """A value of a subclass as its class has it, anything else as its text: a detail keeps no act from its record."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return int.__int__(value) if isinstance(value, int) else quoted(value)
 
 
 def _tell(made: Act) -> None:

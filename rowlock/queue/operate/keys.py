@@ -137,7 +137,8 @@ class Keys:
                 if rows := await act.run("revoke_key", key_id, name):
                     break
             else:
-                raise ApiKeyNotFound(f"There is no key {quoted(str(key))}, or it is revoked. See `rowlock keys list`.")
+                meant = quoted(str(key) if isinstance(key, UUID) else key)
+                raise ApiKeyNotFound(f"There is no key {meant}, or it is revoked. See `rowlock keys list`.")
             revoked = ApiKey(**rows[0])
             await act.record("revoke", str(revoked.id), {"name": revoked.name}, name=revoked.name)
         return revoked
@@ -217,7 +218,7 @@ def _checked_scopes(given: object) -> list[str]:
     if (
         isinstance(given, str)
         or not isinstance(given, Collection)
-        or not given
+        or len(given) == 0
         or not all(isinstance(scope, str) and scope in SCOPES for scope in given)
     ):
         raise InvalidOption(f"scopes must be a list of one or more of {', '.join(SCOPES)}; got {quoted(given)}.")

@@ -165,7 +165,8 @@ def _parsed(worker_id: UUID | str) -> UUID:
 
 
 def _not_found(worker_id: object) -> WorkerNotFound:
-    return WorkerNotFound(f"No live worker has the id {quoted(str(worker_id))}. See `rowlock workers list`.")
+    meant = quoted(str(worker_id) if isinstance(worker_id, UUID) else worker_id)
+    return WorkerNotFound(f"No live worker has the id {meant}. See `rowlock workers list`.")
 
 
 __all__ = ["LiveWorker", "WorkerState", "Workers"]

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Generic, TypeVar, cast
 
 from rowlock.errors import InvalidOption, OutsideHandler
+from rowlock.words import quoted
 
 T = TypeVar("T")
 
@@ -34,15 +35,16 @@ class Lifespan(Generic[T]):
     def __init__(self, function: Callable[[], AsyncIterator[T] | Iterator[T]]) -> None:
         if not inspect.isasyncgenfunction(function) and not inspect.isgeneratorfunction(function):
             raise InvalidOption(
-                f"lifespan must be a function that yields once; got {function!r}. Write `yield` where the jobs run.",
+                f"lifespan must be a function that yields once; got {quoted(function)}. Write `yield` where "
+                "the jobs run.",
                 option="lifespan",
             )
         try:
             inspect.signature(function).bind()
         except TypeError as error:
             raise InvalidOption(
-                f"lifespan must be a function without parameters; got {function!r} ({error}). Read what it needs from "
-                "its module.",
+                f"lifespan must be a function without parameters; got {quoted(function)} ({error}). Read what "
+                "it needs from its module.",
                 option="lifespan",
             ) from None
         self.function = function
