@@ -203,7 +203,7 @@ async def test_expectations_that_nothing_can_fit_are_refused(connection: Connect
     for kind, why, given in refusals:
         with pytest.raises(kind, match=why):
             await assert_not_enqueued(app, **({"task": send} | given))
-    with pytest.raises(InvalidOption, match="count must be at least 0; got -1"):
+    with pytest.raises(InvalidOption, match="count must be a whole number of at least 0; got -1"):
         await assert_enqueued(app, send, count=-1)
     await connection.execute(
         "INSERT INTO rowlock.task (name, queue, priority, max_attempts) VALUES ('registered', 'default', 5, 1)"
