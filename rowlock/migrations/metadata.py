@@ -246,6 +246,7 @@ def _workers(tables: MetaData) -> None:
         _number("loop_delay_ms"),
         Column("memory_bytes", BigInteger),
         Column("state", Text, nullable=False),
+        Column("followed_by", UUID(as_uuid=True)),
         PrimaryKeyConstraint("id", name="worker_pkey"),
     )
     Table(
