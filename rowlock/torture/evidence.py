@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from rowlock.torture.audit import Effect, Last, Recorded, Tick
+from rowlock.torture.audit import Change, Effect, Last, Recorded, Tick
 from rowlock.torture.clocks import Clocks
 from rowlock.torture.closing import Closing
 from rowlock.torture.facts import (
@@ -109,7 +109,7 @@ class Evidence:
     """When a unique key was held (between the changes with these numbers), and by which job."""
     periods_held: dict[str, list[tuple[float, float, float, UUID]]] = field(default_factory=lambda: defaultdict(list))
     """When a job took a unique key for a period (began, at, seconds), and which job."""
-    let_go: dict[UUID, tuple[str, float]] = field(default_factory=dict)
+    let_go: dict[UUID, tuple[str, Change]] = field(default_factory=dict)
     """How a job finally released its unique key, and when, by the database's clock."""
     between: dict[UUID, list[tuple[float, float]]] = field(default_factory=dict)
     """When a job with a unique key waited for its next attempt, by the database's clock."""

@@ -243,3 +243,21 @@ def test_a_key_that_its_ended_job_keeps_is_found(story: Story, state: str) -> No
     report = story.check()
     assert report.counts["unique violations"] == 1
     assert report.looked[f"unique violations: keys of jobs {name}"] == 1
+
+
+@pytest.mark.parametrize("is_taken_before", [True, False])
+def test_a_key_that_another_job_takes_over_before_the_end_shows_nothing_of_its_release(
+    story: Story, *, is_taken_before: bool
+) -> None:
+    holder = story.enqueue(key="k", expires=1.0, row={"expires_at": story.now})
+    if is_taken_before:
+        story.lose_key(holder)
+        other = story.enqueue(key="k")
+        story.finish(holder, "expired")
+    else:
+        story.finish(holder, "expired")
+        other = story.enqueue(key="k")
+    story.run(other)
+    report = story.check()
+    assert report.counts["unique violations"] == 0
+    assert report.looked["unique violations: keys of jobs that expired"] == (not is_taken_before)

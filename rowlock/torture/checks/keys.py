@@ -61,9 +61,9 @@ def _note_end(life: Life, evidence: Evidence) -> None:
         ]
     for step in life.steps:
         if step.is_cancel_of_waiting:
-            evidence.let_go[life.id] = ("were cancelled while they waited", step.change.at)
+            evidence.let_go[life.id] = ("were cancelled while they waited", step.change)
         elif step.kind == "finish" and step.change.state in {"expired", "failed"}:
-            evidence.let_go[life.id] = (step.change.state, step.change.at)
+            evidence.let_go[life.id] = (step.change.state, step.change)
     evidence.looked["unique violations: keys that were taken again"] += any(step.kind == "retry" for step in life.steps)
 
 
@@ -75,10 +75,12 @@ def _count_ends(holds: list[tuple[int, float, UUID]], evidence: Evidence) -> Non
             begin < at < end for begin, end in evidence.between.get(job, ()) for at in asked
         )
         if job in evidence.let_go:
-            how, at = evidence.let_go[job]
-            since = at + CLOCK_SECONDS
+            how, end = evidence.let_go[job]
+            since = end.at + CLOCK_SECONDS
             refusals = (evidence.database_time(one.began) for one in evidence.refusals.get(job, ()))
-            was_asked_for = following is not None or any(began > since for began in refusals)
+            # A job that took the key over before, from one whose time was over, shows nothing of its release.
+            is_followed = following is not None and following[0] > end.number
+            was_asked_for = is_followed or any(began > since for began in refusals)
             evidence.looked[f"unique violations: keys of jobs that {how}"] += was_asked_for
 
 
