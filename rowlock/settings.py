@@ -10,8 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from rowlock.database_url import masked, tidy
-from rowlock.durations import to_timedelta
 from rowlock.errors import ConfigurationError
+from rowlock.values import to_timedelta
 from rowlock.words import quoted
 
 _SCHEMA = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,47}")  # PostgreSQL keeps pg_ for itself

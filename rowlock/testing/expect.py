@@ -22,6 +22,7 @@ from rowlock.queue.read.pages import list_jobs
 from rowlock.testing.bench import PACKAGE
 from rowlock.testing.databases import check_app
 from rowlock.testing.perform import check_task
+from rowlock.values import is_whole
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
@@ -265,7 +266,7 @@ def _shown(args: Mapping[str, Any]) -> str:
 
 
 def _check_count(count: object) -> None:
-    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < 2**31):
+    if count is not None and not is_whole(count, 0, 2**31 - 1):
         raise InvalidOption(
             f"count must be a whole number of at least 0; got {quoted(count)}. Omit it for any number above zero."
         )

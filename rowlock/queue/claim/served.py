@@ -9,6 +9,7 @@ from typing import Final
 
 from rowlock.errors import InvalidOption
 from rowlock.queue.jobs import checks
+from rowlock.values import is_whole
 from rowlock.words import quoted
 
 WILDCARD: Final = "*"
@@ -74,7 +75,7 @@ def _check(queue: object, limit: object) -> None:
             f"queue must be 1 to {checks.QUEUE_LIMIT} letters, digits, _ . and -, but not . or .. alone, with * for "
             f"any of them in a wildcard; got {quoted(queue)}."
         )
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit < 2**31):
+    if limit is not None and not is_whole(limit, 1, 2**31 - 1):
         raise InvalidOption(
             f"The limit of queue {quoted(queue)} must be a whole number of at least 1; got {quoted(limit)}."
         )

@@ -12,12 +12,12 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from rowlock.durations import to_timedelta
 from rowlock.errors import InvalidOption
 from rowlock.queue.jobs import callables
 from rowlock.queue.jobs.callables import refuse_generator
 from rowlock.queue.jobs.json_values import find_defect
 from rowlock.queue.jobs.results import storable_text
+from rowlock.values import is_whole, to_timedelta
 from rowlock.words import quoted, seconds, worded, zoned
 
 Executor: TypeAlias = Literal["loop", "thread", "process"]
@@ -85,7 +85,7 @@ def plain_moment(value: datetime) -> datetime:
 
 def priority(value: object) -> int:
     """0 (last) to 9 (first)."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:
+    if not is_whole(value, 0, 9):
         raise InvalidOption(
             f"priority must be a whole number from 0 (last) to 9 (first); got {quoted(value)}.",
             option="priority",
@@ -95,7 +95,7 @@ def priority(value: object) -> int:
 
 def max_attempts(value: object) -> int:
     """At least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
+    if not is_whole(value, 1, 2**31 - 1):
         raise InvalidOption(
             f"max_attempts must be a whole number of at least 1 (1: no retry); got {quoted(value)}.",
             option="max_attempts",
@@ -105,7 +105,7 @@ def max_attempts(value: object) -> int:
 
 def max_crashes(value: object) -> int | None:
     """At least 1; None for the worker's own limit."""
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31):
+    if value is not None and not is_whole(value, 1, 2**31 - 1):
         raise InvalidOption(
             f"max_crashes must be a whole number of at least 1 (1: at most once); got {quoted(value)}. "
             "Omit it for the workers' limit.",
@@ -116,7 +116,7 @@ def max_crashes(value: object) -> int | None:
 
 def concurrency(value: object, option: str = "concurrency") -> int:
     """At least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
+    if not is_whole(value, 1, 2**31 - 1):
         raise InvalidOption(f"{option} must be a whole number of at least 1; got {quoted(value)}.", option=option)
     return plain_number(value)
 
@@ -241,7 +241,7 @@ def _is_printed(text: str) -> bool:
 
 def args_version(value: object, option: str = "args_version") -> int:
     """A version of a task's arguments: 1 to 32767."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= NEWEST_VERSION:
+    if not is_whole(value, 1, NEWEST_VERSION):
         raise InvalidOption(
             f"{option} must be a whole number from 1 to {NEWEST_VERSION}; got {quoted(value)}.", option=option
         )
@@ -365,7 +365,7 @@ def callback(option: str, function: object, arguments: str) -> None:
 
 def batch(value: object) -> int:
     """How many jobs one call takes: 1 to 10,000."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_IN_BATCH:
+    if not is_whole(value, 1, MOST_IN_BATCH):
         raise InvalidOption(
             f"batch must be a whole number from 1 to {MOST_IN_BATCH}; got {quoted(value)}. Omit it for no batches."
         )

@@ -13,7 +13,6 @@ import msgspec
 from rowlock.errors import InvalidOption
 from rowlock.queue.jobs import checks
 from rowlock.queue.jobs.fields import (
-    A_HUNDRED_YEARS,
     TEXT,
     Age,
     AgeText,
@@ -26,6 +25,7 @@ from rowlock.queue.jobs.fields import (
 )
 from rowlock.queue.jobs.json_values import find_defect
 from rowlock.queue.jobs.lifecycle import SHOWN
+from rowlock.values import to_timedelta
 from rowlock.words import quoted, seconds, zoned
 
 if TYPE_CHECKING:
@@ -177,15 +177,8 @@ class JobFilter(Criteria, frozen=True, kw_only=True, forbid_unknown_fields=True,
 def _age(name: str, value: object) -> timedelta | None:
     if value is None:
         return None
-    age: timedelta | None = None
-    if isinstance(value, timedelta):
-        age = value
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        try:
-            age = timedelta(seconds=value) if 0 <= value <= A_HUNDRED_YEARS else None  # else it might round
-        except (ValueError, OverflowError):
-            age = None
-    if age is None or not timedelta(0) <= age <= timedelta(days=36_500):
+    age = to_timedelta(value)
+    if age is None or age < timedelta(0):
         raise InvalidOption(f"{name} must be {seconds()}, from 0 to 100 years; got {quoted(value)}.")
     return age
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
-from rowlock.durations import to_timedelta
 from rowlock.errors import InvalidOption
+from rowlock.values import to_timedelta
 from rowlock.words import quoted, seconds
 
 

@@ -18,6 +18,7 @@ import asyncpg
 from rowlock.errors import InvalidOption
 from rowlock.queue.connect.statements import statement
 from rowlock.queue.read.statistics import slot_of
+from rowlock.values import is_whole
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Scope:
 
 
 def _check_whole(option: str, value: object, most: int, remedy: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+    if not is_whole(value, 1, most):
         rule = f"{option} must be a whole number from 1 to {most}"
         raise InvalidOption(f"{rule}; got {quoted(value)}. {remedy}", option=option)
 

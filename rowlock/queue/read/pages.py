@@ -12,6 +12,7 @@ from rowlock.errors import InvalidOption
 from rowlock.queue.connect.sessions import PLANNER_SETTINGS
 from rowlock.queue.jobs.filter import ALL, JobFilter, Sight, checked_or_all
 from rowlock.queue.jobs.job import Job
+from rowlock.values import is_whole
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _merged(one: JobPage, other: JobPage, limit: int) -> JobPage:
 
 def check_limit(limit: object, most: int = MOST_PER_PAGE) -> None:
     """Raise `InvalidOption` for an invalid page length."""
-    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= most:
+    if not is_whole(limit, 1, most):
         raise InvalidOption(f"limit must be a whole number from 1 to {most}; got {quoted(limit)}.", option="limit")
 
 

@@ -11,6 +11,7 @@ import msgspec
 from rowlock.errors import InvalidArguments, InvalidOption
 from rowlock.queue.jobs.callables import is_async
 from rowlock.queue.jobs.json_values import encode_hook, plain_json
+from rowlock.values import is_whole
 from rowlock.words import quoted
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Upcasters:
     def add(self, from_version: object, function: Upcaster) -> None:
         """Add an upcaster. Raises `InvalidOption`."""
         where = f"upcast of the task {quoted(self._task)}: from_version {quoted(from_version)}"
-        if not isinstance(from_version, int) or isinstance(from_version, bool) or not 1 <= from_version < self._version:
+        if not is_whole(from_version, 1, self._version - 1):
             raise InvalidOption(
                 f"{where} must be below the task's version {self._version}, because an upcaster leads from one version "
                 f"to the next. Use 1 to {self._version - 1}."

@@ -1,13 +1,18 @@
-"""Durations as callers give them: seconds or a `timedelta`. Pure."""
+"""Values as callers give them: whole numbers, and durations as seconds or a `timedelta`. Pure."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeGuard
 
 LONGEST: Final = timedelta(days=365 * 100)
 _LONGEST_SECONDS: Final = LONGEST.total_seconds()
+
+
+def is_whole(value: object, least: int, most: int) -> TypeGuard[int]:
+    """Whether it is a whole number from `least` to `most`. True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def to_timedelta(value: object) -> timedelta | None:
@@ -21,4 +26,4 @@ def to_timedelta(value: object) -> timedelta | None:
     return None if given is None or given > LONGEST else given
 
 
-__all__ = ["LONGEST", "to_timedelta"]
+__all__ = ["LONGEST", "is_whole", "to_timedelta"]
