@@ -58,7 +58,12 @@ class Shifts:
         Raises `DatabaseUnavailable`.
         """
         first = self.current
-        await self._unless_stopped(first.open(schedules, has_duties=self._has_duties, has_ticks=self._has_ticks))
+        try:
+            await self._unless_stopped(first.open(schedules, has_duties=self._has_duties, has_ticks=self._has_ticks))
+        except BaseException:
+            if first.is_open:  # the cancel came when it had just opened
+                await self.close()
+            raise
         if first.is_open:
             self.watchdog.start()
 
@@ -72,11 +77,12 @@ class Shifts:
     async def drain(self) -> None:
         """Do all that is due now, or falls due meanwhile, over lost leases: also what a retiring shift releases."""
         while not self._terms.stopping.is_set():
+            retiring = set(self.retiring)
             await self.current.drain()
             if self.current.lease.is_lost:
                 await self._open_next()
-            elif self.retiring:
-                await self._unless_stopped(_first_of(self.retiring))
+            elif retiring:  # one may have released a job after the last claim: drain again once it has ended
+                await self._unless_stopped(_first_of(retiring))
             else:
                 return
 

@@ -18,6 +18,7 @@ from rowlock.queue.connect.statements import statement
 from rowlock.queue.finish.finishes import Finishes
 from rowlock.queue.jobs.identifiers import uuid7
 from rowlock.worker.attention import Attention
+from rowlock.worker.duties.runner import Duties
 from rowlock.worker.loop.orders import Orders
 from rowlock.worker.shift import Shift
 from rowlock.worker.vitals.lease import Lease
@@ -290,8 +291,29 @@ async def test_a_grace_period_of_zero_is_that_of_one_run(settings: Settings) -> 
         assert (await job.get()).state == "succeeded"
 
 
+@pytest.mark.parametrize("start", ["run", "drain", "__aenter__"])
+async def test_a_cancel_when_the_first_shift_has_just_opened_closes_it(
+    settings: Settings, connection: Connection, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    open_it = Shift.open
+
+    async def open_and_cancel(self: Shift, *given: Any, **named: Any) -> None:  # noqa: ANN401
+        await open_it(self, *given, **named)
+        asyncio.get_running_loop().call_soon(starting.cancel)
+
+    monkeypatch.setattr(Shift, "open", open_and_cancel)
+    async with Rowlock(settings=settings) as app:
+        worker = app.worker()
+        call = {"run": lambda: worker.run(handle_signals=False), "drain": worker.drain, "__aenter__": worker.__aenter__}
+        starting: asyncio.Task[object] = asyncio.create_task(call[start]())
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await nothing_lives(connection)
+
+
+@pytest.mark.parametrize("released", ["after the drain of the next shift", "during its last step"])
 async def test_a_drain_runs_what_a_retiring_shift_releases(
-    brief: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    brief: Rowlock, connection: Connection, monkeypatch: pytest.MonkeyPatch, released: str
 ) -> None:
     runs, cleans, cleaned = [], asyncio.Event(), asyncio.Event()
 
@@ -313,14 +335,24 @@ async def test_a_drain_runs_what_a_retiring_shift_releases(
             raise ConnectionResetError
         return await renew(self, *given)  # type: ignore[arg-type]
 
+    end_overdue = Duties.end_overdue
+
+    async def end_overdue_late(self: Duties) -> None:
+        cleaned.set()
+        await eventually(lambda: not worker._worked.retiring)
+        await end_overdue(self)
+
     await slow.enqueue()
     worker = brief.worker()
     draining = asyncio.create_task(worker.drain())
     await eventually(lambda: worker.is_leased)
     first = worker.id
     await cleans.wait()
-    await eventually(lambda: worker.id != first)
-    cleaned.set()
+    if released == "during its last step":
+        monkeypatch.setattr(Duties, "end_overdue", end_overdue_late)
+    else:
+        await eventually(lambda: worker.id != first)
+        cleaned.set()
     await asyncio.wait_for(draining, 20)
     assert len(runs) == 2
     assert await connection.fetchval("SELECT count(*) FROM rowlock.job") == 0
