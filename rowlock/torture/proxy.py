@@ -77,17 +77,12 @@ class Link:
             client.transport.abort()
             server.transport.abort()
 
-    async def _accept(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101  # for the type checker
+    def _accept(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        """Serve a connection by a task. Its client's side ends with the task, even if it is cancelled unbegun."""
+        task = asyncio.create_task(self._serve(from_client, to_client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        try:
-            await self._serve(from_client, to_client)
-        except asyncio.CancelledError:
-            pass  # at the end of the run; asyncio would log it as an error
-        finally:
-            to_client.transport.abort()
+        task.add_done_callback(lambda _: to_client.transport.abort())
 
     async def _serve(self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         if not self._open.is_set():

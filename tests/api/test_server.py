@@ -112,10 +112,11 @@ async def test_readyz_says_whether_the_schema_is_older_or_newer(
 async def test_readyz_waits_for_the_database_no_longer_than_its_limit(
     http: Http, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health, "READY_WITHIN", 0.2)
-    async with connection.transaction():
-        await connection.execute("LOCK TABLE rowlock.rowlock_version")
-        status, problem = await get(http, "/readyz")
+    with monkeypatch.context() as short:
+        short.setattr(health, "READY_WITHIN", 0.2)
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE rowlock.rowlock_version")
+            status, problem = await get(http, "/readyz")
     assert (status, problem["type"]) == (503, "urn:rowlock:problem:database-unavailable")
     assert "0.2 s" in problem["detail"]
     assert (await get(http, "/readyz"))[0] == 200

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -28,9 +29,9 @@ async def link() -> AsyncIterator[Link]:
                 await writer.drain()
         writer.close()
 
-    socket = make_private_directory("rowlock-link-") / "socket"
-    server = await asyncio.start_unix_server(echo, socket)
-    opened = Link(socket, random.Random(1))
+    path = make_private_directory("rowlock-link-") / "socket"
+    server = await asyncio.start_unix_server(echo, path)
+    opened = Link(path, random.Random(1))
     await opened.open()
     try:
         yield opened
@@ -40,7 +41,7 @@ async def link() -> AsyncIterator[Link]:
             writer.transport.abort()
         clients.clear()
         server.close()
-        shutil.rmtree(socket.parent)
+        shutil.rmtree(path.parent)
 
 
 async def client(link: Link) -> Client:
@@ -101,3 +102,13 @@ async def test_a_slow_link_delivers_later(link: Link) -> None:
         await echoed(one, b"slow", timeout=0.05)
     link.delay(0)
     assert await asyncio.wait_for(one[0].readexactly(4), 5) == b"slow"
+
+
+async def test_a_connection_whose_serving_is_cancelled_before_it_begins_is_closed(link: Link) -> None:
+    before = asyncio.all_tasks()
+    with socket.create_connection(("127.0.0.1", link.port), timeout=5) as connected:
+        while not (serving := {task for task in asyncio.all_tasks() - before if "Link" in str(task.get_coro())}):
+            await asyncio.sleep(0)
+        for task in serving:
+            task.cancel()
+        assert await asyncio.to_thread(connected.recv, 1) == b""
