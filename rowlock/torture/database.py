@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,8 @@ SKIP_NUMBERS: Final = (
 )
 """After the database went back in time, the audit's numbers continue above those that it has forgotten."""
 STANDBY_SECONDS: Final = 60.0
+RECOVERY_SECONDS: Final = 30.0
+"""How long a server may recover by itself before it is restarted."""
 
 
 def faketime() -> str | None:
@@ -110,13 +113,21 @@ class Database:
         await self.start()
 
     async def start(self) -> None:
-        """Start the server, or wait until it has recovered by itself."""
+        """Start the server, or wait until it has recovered by itself. Restart one that does not recover.
+
+        PostgreSQL 18 waits for ever if its recovery from a crash meets a full disk: its startup process ends, and it
+        starts no other one.
+        """
+        restart_at = time.monotonic() + RECOVERY_SECONDS
         while True:
             with suppress(RowlockError, *UNREACHABLE):
                 await self._work(self.server.start)
                 connection = await self.server.connect()
                 await connection.close(timeout=5)
                 return
+            if time.monotonic() > restart_at:
+                await self._work(self.server.crash)
+                restart_at = time.monotonic() + RECOVERY_SECONDS
             await asyncio.sleep(0.2)
 
     async def crash(self) -> None:

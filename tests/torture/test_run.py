@@ -191,6 +191,25 @@ async def test_a_standby_takes_the_place_of_the_server_and_only_a_stale_one_lose
         disk.remove()
 
 
+@pytest.mark.slow
+async def test_a_server_that_does_not_recover_is_restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rowlock.torture.database.RECOVERY_SECONDS", 0.1)
+    monkeypatch.setattr("rowlock.torture.server.STOP_SECONDS", 0.5)
+    disk = Disk()
+    database = Database(disk)
+    try:
+        await database.create()
+        postmaster = int((disk.data.location / "a" / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(postmaster, signal.SIGSTOP)
+        await database.start()
+        with pytest.raises(ProcessLookupError):
+            os.kill(postmaster, 0)
+        await (await database.connect()).close()
+    finally:
+        await database.stop()
+        disk.remove()
+
+
 async def _write(database: Database, word: str) -> None:
     connection = await database.connect()
     await connection.execute("INSERT INTO rowlock_audit.change (word) VALUES ($1)", word)
